@@ -1,0 +1,73 @@
+# Everything sets itself up: a machine with Python 3.11, make and the package registries is enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# A real PowerShell engine for tests, if one stands beside the checkout and none is named.
+ifndef SNAPSHOTD_PWSH
+ifneq ($(wildcard ../shared/pwsh/pwsh),)
+export SNAPSHOTD_PWSH := $(abspath ../shared/pwsh/pwsh)
+endif
+endif
+
+.PHONY: help test check fmt lint types imports purity protos verify-protos diagrams verify-diagrams lock clean
+
+help: ## Say what there is to do
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+test: $(STAMP) ## Run all tests
+	$(BIN)/pytest
+
+check: fmt-check lint types imports purity verify-protos verify-diagrams ## Run all that CI checks but the tests
+
+fmt: $(STAMP) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+.PHONY: fmt-check
+fmt-check: $(STAMP)
+	$(BIN)/ruff format --check .
+
+lint: $(STAMP) ## Lint the code and the protos
+	$(BIN)/ruff check .
+	@mkdir -p build
+	$(BIN)/python -m tools.protos describe build/protos.binpb
+	$(BIN)/buf lint build/protos.binpb
+
+types: $(STAMP) ## Check the types
+	$(BIN)/mypy
+
+imports: $(STAMP) ## Check that imports point one way
+	$(BIN)/lint-imports
+
+purity: ## Check that the core imports no clock, randomness or I/O
+	@! grep -rnE "^\s*(import|from) (grpc|winrm|sqlite3|time|random|uuid|asyncio)" \
+	  snapshotd/domain snapshotd/operations snapshotd/application snapshotd/dispatch
+
+protos: $(STAMP) ## Generate snapshotd/api/v1 from protos/
+	$(BIN)/python -m tools.protos write
+
+verify-protos: $(STAMP) ## Fail if the generated code is stale
+	$(BIN)/python -m tools.protos verify
+
+diagrams: $(STAMP) ## Draw the lifecycles into docs/lifecycles.md
+	$(BIN)/python -m tools.diagrams write
+
+verify-diagrams: $(STAMP) ## Fail if the drawn lifecycles are stale
+	$(BIN)/python -m tools.diagrams verify
+
+lock: ## Lock the dependencies, with hashes (needs uv on the PATH)
+	uv pip compile -q pyproject.toml --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links -o requirements/runtime.txt
+	uv pip compile -q pyproject.toml --group dev --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --allow-unsafe -c requirements/runtime.txt -o requirements/dev.txt
+
+clean: ## Remove what was installed and generated here
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

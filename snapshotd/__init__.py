@@ -1,0 +1,1 @@
+"""snapshotd takes, reverts and deletes snapshots of Hyper-V VMs, and never loses track of one."""

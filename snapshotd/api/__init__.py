@@ -1,0 +1,1 @@
+"""The generated API (gRPC and host protocol). Nothing handwritten lives below."""

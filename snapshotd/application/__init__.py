@@ -1,0 +1,1 @@
+"""Load, decide, append; and next_action, the one place that says what happens next. No I/O of its own."""

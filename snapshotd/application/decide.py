@@ -1,0 +1,205 @@
+"""`decide(vm, command, context) -> events`: pure, and may refuse.
+
+The checks of a request come in the order of rules.md, section 3:
+request id seen before, existence, concurrency, state, limits. (Authority is the server's, before this.)
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from snapshotd.application.draft import Context, Draft
+from snapshotd.application.progress import advance, lose_outcome, stall_wait, take_answer, take_poll
+from snapshotd.application.reconcile import describe, reconcile
+from snapshotd.domain import commands as c
+from snapshotd.domain import events as e
+from snapshotd.domain.errors import (
+    AlreadyExists,
+    CancelTooLate,
+    MergePending,
+    NotFound,
+    OperationActive,
+    RequestIdReused,
+    VmChanging,
+)
+from snapshotd.domain.lifecycle import OPERATION, VM, OperationState, StepState
+from snapshotd.domain.operation import Operation, StepNature
+from snapshotd.domain.virtual_machine import AnsweredRequest, VirtualMachine
+from snapshotd.operations.catalogue import Beside, beside, kind_of
+
+
+def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
+    """Decide what a command leads to. Returns the events, and the VM as it is with them; no events: nothing changes.
+
+    Raises a SnapshotError if the command is refused; then nothing is recorded.
+    """
+    draft = Draft(vm, context)
+    match command:
+        case c.RegisterVm():
+            _register(draft, command)
+        case c.UnregisterVm():
+            _unregister(draft)
+        case c.StartVm() | c.StopVm() | c.CreateSnapshot() | c.RevertToSnapshot() | c.DeleteSnapshot():
+            _request(draft, command)
+        case c.CancelOperation():
+            _cancel(draft, command)
+        case c.Proceed():
+            advance(draft, issue=True)
+        case c.TakeAnswer():
+            take_answer(draft, command)
+        case c.LoseOutcome():
+            lose_outcome(draft, command)
+        case c.TakePoll():
+            take_poll(draft, command)
+        case c.StallWait():
+            stall_wait(draft, command)
+        case c.SyncVm():
+            _sync(draft, command)
+        case _:
+            assert_never(command)
+    return draft
+
+
+def answered_before(vm: VirtualMachine, context: Context) -> AnsweredRequest | None:
+    """Return what this request id was answered with, if it was seen before.
+
+    Raises RequestIdReused if it was seen with another payload.
+    """
+    if not context.request_id:
+        return None
+    seen = vm.requests.get((context.actor, context.request_id))
+    if seen is not None and seen.digest != context.digest:
+        raise RequestIdReused(context.request_id)
+    return seen
+
+
+def operation_for(draft: Draft, request: c.OperationRequest) -> Operation | None:
+    """Return the operation that answers a decided request: the new one, the joined one or the first answer's."""
+    for event, _ in draft.events:
+        if isinstance(event, e.OperationRequested | e.RequestJoined):
+            return draft.vm.operations[event.number]
+    seen = draft.vm.requests.get((draft.context.actor, draft.context.request_id))
+    if seen is not None and seen.operation is not None:
+        return draft.vm.operations.get(seen.operation)
+    return next((o for o in draft.vm.active_operations if beside(o, request) is Beside.JOIN), None)
+
+
+def check_request(vm: VirtualMachine, request: c.OperationRequest, context: Context) -> Operation | None:
+    """Check a request: existence, concurrency, state, limits. Returns the operation that it joins, or None.
+
+    Raises a SnapshotError if it is refused.
+    """
+    if not vm.registered:
+        raise NotFound("virtual machine", vm.vm_id, "Register it first.")
+    if isinstance(request, c.RevertToSnapshot | c.DeleteSnapshot) and request.snapshot_id not in vm.snapshots:
+        raise NotFound("snapshot", request.snapshot_id, "List the VM's snapshots.")
+    for active in vm.active_operations:
+        match beside(active, request):
+            case Beside.JOIN:
+                return active
+            case Beside.REFUSE:
+                raise _busy(vm, active, context)
+            case Beside.PASS:
+                pass
+    kind_of(request).check(vm, request, context.policy, context.now)
+    return None
+
+
+def _busy(vm: VirtualMachine, active: Operation, context: Context) -> OperationActive | MergePending:
+    age = int((context.now - active.requested_at).total_seconds())
+    if active.only_waits:
+        return MergePending(vm.name, active.name, age)
+    at = active.open_step or active.next_due
+    step = f"{at.plan.number} {at.plan.action.name} {at.state.name}" if at else "none"
+    return OperationActive(vm.name, active.name, active.kind.name, step, age, active.actor)
+
+
+def _request(draft: Draft, request: c.OperationRequest) -> None:
+    vm, context = draft.vm, draft.context
+    if answered_before(vm, context) is not None:
+        return
+    joined = check_request(vm, request, context)
+    if joined is not None:
+        if context.request_id:
+            draft.add([e.RequestJoined(number=joined.number, request_digest=context.digest)], joined.number)
+        return
+    kind = kind_of(request)
+    number = vm.last_number + 1
+    draft.add(kind.accepted(vm, request, context.now), number)
+    requested = e.OperationRequested(
+        number=number,
+        from_state=OperationState.NEW,
+        to_state=OPERATION.dest("requested", OperationState.NEW),
+        kind=kind.kind,
+        snapshot_id=None if isinstance(request, c.StartVm | c.StopVm) else request.snapshot_id,
+        steps=kind.plan(vm, request),
+        power_at_request=vm.power,
+        allow_fallback=isinstance(request, c.CreateSnapshot) and request.allow_fallback,
+        stop_mode=request.mode if isinstance(request, c.StopVm) else None,
+        request_digest=context.digest,
+    )
+    draft.add([requested], number)
+
+
+def _register(draft: Draft, command: c.RegisterVm) -> None:
+    vm, context = draft.vm, draft.context
+    if answered_before(vm, context) is not None:
+        return
+    if not VM.allows("registered", vm.activity):
+        raise AlreadyExists("virtual machine", vm.vm_id, f"It is {vm.name}, on host {vm.host_id}.")
+    description = command.report.description
+    if description is None:
+        raise NotFound("virtual machine", vm.vm_id, f"Host {command.host_id} does not have it. Discover its VMs.")
+    registered = e.VmRegistered(
+        from_state=vm.activity,
+        to_state=VM.dest("registered", vm.activity),
+        host_id=command.host_id,
+        name=description.name,
+        owner=command.owner,
+        request_digest=context.digest,
+    )
+    draft.add([registered])
+    before = describe(draft, command.report, "step")
+    reconcile(draft, before)
+
+
+def _unregister(draft: Draft) -> None:
+    vm, context = draft.vm, draft.context
+    if answered_before(vm, context) is not None:
+        return
+    if not vm.registered:
+        raise NotFound("virtual machine", vm.vm_id)
+    for active in vm.active_operations:
+        raise _busy(vm, active, context)
+    to_state = VM.dest("unregistered", vm.activity)
+    draft.add([e.VmUnregistered(from_state=vm.activity, to_state=to_state, request_digest=context.digest)])
+
+
+def _cancel(draft: Draft, command: c.CancelOperation) -> None:
+    operation = draft.vm.operations.get(command.number)
+    if operation is None:
+        raise NotFound("operation", f"{draft.vm.vm_id}.{command.number}")
+    if not operation.active:
+        raise CancelTooLate(operation.name, operation.state.name, "it has ended")
+    if operation.undoing:
+        raise CancelTooLate(operation.name, operation.state.name, "what it did is being undone already")
+    pivots = [s for s in operation.steps if s.plan.nature is StepNature.PIVOT]
+    past = any(s.state not in (StepState.DUE, StepState.SKIPPED) for s in pivots)
+    if past or operation.only_waits:
+        raise CancelTooLate(operation.name, operation.state.name, "the host may have gone past the point of no return")
+    if operation.cancel_requested:
+        return
+    draft.add([e.CancelRequested(number=operation.number)], operation.number)
+    advance(draft)
+
+
+def _sync(draft: Draft, command: c.SyncVm) -> None:
+    """Compare a report with the record, if no step was open when it was asked for, and none has been since."""
+    vm = draft.vm
+    if not vm.registered:
+        return
+    if vm.step_is_open() or vm.last_step_version > command.asked_version:
+        raise VmChanging(vm.name)
+    before = describe(draft, command.report, "drift")
+    reconcile(draft, before)
+    advance(draft)

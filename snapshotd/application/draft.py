@@ -1,0 +1,49 @@
+"""A decision under way: the events so far, and the VM as it will be with them.
+
+Lives for one `decide` and is then dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from snapshotd.domain import events as e
+from snapshotd.domain.ids import OperationName, operation_name
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.virtual_machine import Occasion, VirtualMachine, evolve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """For whom, when and under which limits something is decided."""
+
+    now: datetime
+    actor: str
+    policy: Policy
+    request_id: str = ""
+    """Empty: the daemon's own doing."""
+    digest: str = ""
+    """Of the request's payload: the same request id with another one is refused."""
+
+
+class Draft:
+    """Collects events, each applied at once, so that the next is decided on what the last one led to."""
+
+    def __init__(self, vm: VirtualMachine, context: Context) -> None:
+        """Start from a VM as it is on record."""
+        self.vm = vm
+        self.context = context
+        self.events: list[tuple[e.VmEvent, OperationName | None]] = []
+
+    def add(self, events: Iterable[e.VmEvent], number: int | None = None) -> None:
+        """Record events, as part of the n-th operation if a number is given."""
+        name = operation_name(self.vm.vm_id, number) if number is not None else None
+        for event in events:
+            context = self.context
+            at = Occasion(
+                version=self.vm.version + 1, time=context.now, actor=context.actor, request_id=context.request_id
+            )
+            self.vm = evolve(self.vm, event, at)
+            self.events.append((event, name))

@@ -1,0 +1,155 @@
+"""The one place that says what happens next with an operation. A pure function of the VM and the time.
+
+Issue, Observe, StartWait      are recorded first, then sent (write-ahead)
+AwaitAnswer, Poll, Later       need the host, or the clock, before anything can be recorded
+Skip, PlanUndo, Finish         need nobody: they are recorded together with what led to them
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from snapshotd.domain.lifecycle import OperationState, StepState
+from snapshotd.domain.operation import Failure, Operation, Step, StepNature
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.catalogue import ACTIONS, KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Issue this step."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Observe the host for this step, with a new token."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class StartWait:
+    """Begin to poll for this step."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitAnswer:
+    """A command or an observation for this step is on record; its answer comes next."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Poll for this step."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Nothing until then."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """This step is not needed."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class PlanUndo:
+    """Go no further; undo what was done. No failure: cancelled."""
+
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End the operation."""
+
+    outcome: OperationState
+    failure: Failure | None = None
+
+
+Action = Issue | Observe | StartWait | AwaitAnswer | Poll | Later | Skip | PlanUndo | Finish
+
+
+def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy: Policy) -> Action:
+    """Say what happens next with an active operation."""
+    assert operation.active, operation
+    step = operation.open_step
+    if step is not None:
+        if step.state is StepState.WAITING:
+            return Poll(step)
+        unseen = step.state is StepState.OUTCOME_UNKNOWN and not step.observing
+        return Observe(step) if unseen else AwaitAnswer(step)
+    stopped = _stopped(operation)
+    if stopped is not None:
+        return stopped
+    due = operation.next_due
+    if due is not None:
+        return _begin(vm, operation, due, now, policy)
+    if operation.undoing:
+        return _over(operation.failure)
+    failure = KINDS[operation.kind].verify(vm, operation)
+    return PlanUndo(failure) if failure else Finish(OperationState.SUCCEEDED)
+
+
+def _stopped(operation: Operation) -> Action | None:
+    """Say whether a failed step, or a cancellation, keeps the operation from its next step."""
+    for step in operation.steps:
+        if step.state is StepState.UNDETERMINED and step.plan.nature is not StepNature.BEST_EFFORT:
+            return Finish(OperationState.FAILED, step.failure)
+        if step.state is StepState.FAILED and step.plan.nature is not StepNature.BEST_EFFORT:
+            if operation.undoing:
+                if step.plan.undoes is not None:
+                    return Finish(OperationState.FAILED, operation.failure or step.failure)
+            elif step.plan.nature in (StepNature.UNDOABLE, StepNature.PIVOT):
+                return PlanUndo(None if operation.cancel_requested else step.failure)
+            else:
+                return Finish(OperationState.FAILED, step.failure)
+    if operation.cancel_requested and not operation.undoing:
+        return PlanUndo(None)
+    return None
+
+
+def _over(failure: Failure | None) -> Finish:
+    return Finish(OperationState.FAILED, failure) if failure else Finish(OperationState.CANCELLED)
+
+
+def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, policy: Policy) -> Action:
+    """Say how the next step that is due begins."""
+    action = ACTIONS[due.plan.action]
+    if due.observing:
+        return AwaitAnswer(due)
+    if action.needless(vm, operation, due):
+        return Skip(due)
+    if due.plan.nature is StepNature.WAIT:
+        return StartWait(due)
+    refusal = action.refusal(vm, operation, due)
+    if refusal is not None:
+        if due.plan.nature is StepNature.BEST_EFFORT:
+            return Skip(due)
+        if operation.undoing:
+            return Finish(OperationState.FAILED, operation.failure or refusal)
+        forward = due.plan.nature is StepNature.FORWARD_ONLY
+        return Finish(OperationState.FAILED, refusal) if forward else PlanUndo(refusal)
+    if not vm.journal_id:
+        # An effect acts only on the journal that it was told of (the rule journal-id), so the journal is made known
+        # first.
+        return Observe(due)
+    if due.attempts and due.changed_at is not None:
+        ready = due.changed_at + timedelta(seconds=policy.backoff_s(due.attempts))
+        if ready > now:
+            return Later(ready)
+    return Issue(due)

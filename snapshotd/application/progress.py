@@ -1,0 +1,319 @@
+"""How operations come forward: steps issued, answers judged, undo planned, the end recorded.
+
+Pure. Every rule of the fence that is the core's stands here (docs/adr/0002; design.md, section 3).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypedDict
+
+from snapshotd.application.draft import Draft
+from snapshotd.application.next_action import (
+    Finish,
+    Issue,
+    Observe,
+    PlanUndo,
+    Skip,
+    StartWait,
+    next_action,
+)
+from snapshotd.application.reconcile import describe, reconcile
+from snapshotd.domain import events as e
+from snapshotd.domain.commands import LoseOutcome, StallWait, TakeAnswer, TakePoll
+from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
+from snapshotd.domain.lifecycle import OPERATION, STEP, VM, OperationState, StepState, VmActivity
+from snapshotd.domain.operation import Failure, Operation, Step, StepNature
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.catalogue import ACTIONS, KINDS
+from snapshotd.operations.kind import UNDETERMINED, Absent, Done, InProgress, Undetermined
+
+
+class _Moved(TypedDict):
+    """What every transition of a step holds."""
+
+    number: int
+    step: int
+    from_state: StepState
+    to_state: StepState
+
+
+PASSING = frozenset({"OperationTimeout", "ObjectInUse", "InvalidState"})
+"""Error ids (the part before the comma) that may be gone next time; all others are final (hyperv.md, section 1)."""
+
+
+def advance(draft: Draft, *, issue: bool = False) -> None:
+    """Record what comes next and needs nobody; with `issue` also steps, observations and waits, which are then sent."""
+    for number in [o.number for o in draft.vm.active_operations]:
+        while (operation := draft.vm.operations[number]).active:
+            action = next_action(draft.vm, operation, draft.context.now, draft.context.policy)
+            match action:
+                case Skip():
+                    draft.add([e.StepSkipped(**_moved(operation, action.step, "skipped"))], number)
+                case PlanUndo():
+                    _plan_undo(draft, operation, action.failure)
+                case Finish():
+                    _finish(draft, operation, action.outcome, action.failure)
+                case Issue() if issue and not _taken(draft.vm, operation):
+                    _issue(draft, operation, action.step)
+                case Observe() if issue and not _taken(draft.vm, operation):
+                    draft.add([e.ObservationIssued(number=number, step=action.step.plan.number)], number)
+                case StartWait():
+                    _start_wait(draft, operation, action.step)
+                case _:
+                    break
+
+
+def take_answer(draft: Draft, command: TakeAnswer) -> None:
+    """Judge an answer.
+
+    One that comes twice, for an ended operation or with an old token changes nothing, but for Done.
+    """
+    found = _find(draft.vm, command.number, command.step)
+    if found is None:
+        return
+    operation, step = found
+    answer = command.answer
+    newest = command.token == step.token
+    if step.open and answer.verdict is Verdict.DONE and answer.vm is not None:
+        _settle(draft, operation, step, _told(answer), answer.vm, observed=False)
+    elif not newest:
+        return
+    elif answer.verdict is Verdict.OBSERVED and step.observing and answer.vm is not None:
+        _observed(draft, operation, step, answer.vm)
+    elif step.state is StepState.ISSUED:
+        _answered_otherwise(draft, operation, step, answer)
+    advance(draft)
+
+
+def lose_outcome(draft: Draft, command: LoseOutcome) -> None:
+    """Note that the effect with this token has no answer to come: it is unknown, never failed."""
+    found = _find(draft.vm, command.number, command.step)
+    if found is None:
+        return
+    operation, step = found
+    if step.state is StepState.ISSUED and step.token == command.token:
+        _unknown(draft, operation, step, command.failure)
+
+
+def take_poll(draft: Draft, command: TakePoll) -> None:
+    """Judge a poll: done, or not yet. Nothing else follows from one."""
+    found = _find(draft.vm, command.number, command.step)
+    if found is None:
+        return
+    operation, step = found
+    if step.state is not StepState.WAITING:
+        return
+    judged = ACTIONS[step.plan.action].judge(draft.vm, operation, step, command.report)
+    if isinstance(judged, Done):
+        _settle(draft, operation, step, judged, command.report, observed=True)
+        advance(draft)
+
+
+def stall_wait(draft: Draft, command: StallWait) -> None:
+    """End a wait that does not come forward."""
+    found = _find(draft.vm, command.number, command.step)
+    if found is None:
+        return
+    operation, step = found
+    if step.state is StepState.WAITING:
+        draft.add([e.StepFailed(**_moved(operation, step, "failed"), failure=command.failure)], operation.number)
+        advance(draft)
+
+
+def _find(vm: VirtualMachine, number: int, step: int) -> tuple[Operation, Step] | None:
+    operation = vm.operations.get(number)
+    if operation is None or not operation.active or step > len(operation.steps):
+        return None
+    return operation, operation.step(step)
+
+
+def _taken(vm: VirtualMachine, operation: Operation) -> bool:
+    """Say whether another operation's step is open: at most one step per VM has an open token."""
+    return any(s.open or s.observing for o in vm.active_operations if o.number != operation.number for s in o.steps)
+
+
+def _moved(operation: Operation, step: Step, trigger: str) -> _Moved:
+    return _Moved(
+        number=operation.number,
+        step=step.plan.number,
+        from_state=step.state,
+        to_state=STEP.dest(trigger, step.state),
+    )
+
+
+def _issue(draft: Draft, operation: Operation, step: Step) -> None:
+    """Record a step that is about to be sent, and with the first one the operation's begin, in one append."""
+    kind, action = KINDS[operation.kind], ACTIONS[step.plan.action]
+    context = draft.context
+    _begin(draft, operation, step)
+    if operation.state is OperationState.RUNNING:
+        draft.add(kind.follows(draft.vm, operation, step), operation.number)
+    wait = timedelta(seconds=action.wait_s(context.policy))
+    issued = e.StepIssued(
+        **_moved(operation, step, "issued"),
+        attempt=step.attempts + 1,
+        before=action.before(draft.vm, step),
+        deadline=(step.first_issued_at or context.now) + wait,
+    )
+    draft.add([issued], operation.number)
+
+
+def _begin(draft: Draft, operation: Operation, step: Step) -> None:
+    if operation.state is OperationState.PENDING:
+        to_state = OPERATION.dest("started", operation.state)
+        started = e.OperationStarted(number=operation.number, from_state=operation.state, to_state=to_state)
+        draft.add([started], operation.number)
+        draft.add(KINDS[operation.kind].begins(draft.vm, operation, step), operation.number)
+
+
+def _start_wait(draft: Draft, operation: Operation, step: Step) -> None:
+    """Record that the host is polled from now on, for files that were in the chains before the removal."""
+    _begin(draft, operation, step)
+    files = [s.before.chain_files for s in operation.steps if s.before is not None and s.before.chain_files is not None]
+    on_record = draft.vm.description.chain_files() if draft.vm.description else ()
+    started = e.StepWaitStarted(
+        **_moved(operation, step, "wait_starts"), watched_files=files[-1] if files else on_record
+    )
+    draft.add([started], operation.number)
+
+
+def _told(answer: HostAnswer) -> Done:
+    """Read what a Done says of the checkpoint that was made."""
+    vm = answer.vm
+    made = vm.description.checkpoint(answer.checkpoint_id) if vm and vm.description and answer.checkpoint_id else None
+    return Done(checkpoint_id=answer.checkpoint_id, has_memory=made is not None and made.has_memory)
+
+
+def _settle(draft: Draft, operation: Operation, step: Step, done: Done, report: VmReport, *, observed: bool) -> None:
+    """Record that a step is done, what that means for VM and snapshots, and what else the report shows."""
+    number = operation.number
+    event = e.StepDone(
+        **_moved(operation, step, "done"),
+        observed=observed,
+        checkpoint_id=done.checkpoint_id,
+        has_memory=done.has_memory,
+        marked=done.marked,
+    )
+    draft.add([event], number)
+    quiet = not draft.vm.step_is_open()
+    before = describe(draft, report, "step", number) if quiet else None
+    operation = draft.vm.operations[number]
+    draft.add(KINDS[operation.kind].step_done(draft.vm, operation, operation.step(step.plan.number)), number)
+    advance(draft)
+    if quiet:
+        reconcile(draft, before)
+
+
+def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) -> None:
+    """Conclude from an observation. For a step that is only due it made the journal known, and no more."""
+    if step.state is StepState.DUE:
+        draft.add([e.ObservationAnswered(number=operation.number, step=step.plan.number)], operation.number)
+        _absorb(draft, report, operation.number)
+        return
+    judged = ACTIONS[step.plan.action].judge(draft.vm, operation, step, report)
+    match judged:
+        case Done():
+            _settle(draft, operation, step, judged, report, observed=True)
+        case Absent():
+            failure = step.failure or Failure(reason="NO_EFFECT", message="The host was observed: no effect.")
+            _without_effect(draft, operation, step, failure, passing=True)
+            _absorb(draft, report, operation.number)
+        case Undetermined():
+            failure = Failure(reason=UNDETERMINED, message=f"What became of it is not known: {judged.detail}.")
+            draft.add(
+                [e.StepUndetermined(**_moved(operation, step, "undetermined"), failure=failure)], operation.number
+            )
+            advance(draft)
+            _absorb(draft, report, operation.number)
+        case InProgress():
+            pass  # looked at again with the same token: the fence is up, so nothing new can begin
+
+
+def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: HostAnswer) -> None:
+    """Conclude from an effect's own answer, other than Done."""
+    failure = Failure(
+        reason=answer.verdict.value,
+        message=answer.error_message or f"The host answered {answer.verdict.value}.",
+        error_id=answer.error_id,
+    )
+    if answer.verdict is Verdict.NO_EFFECT:
+        passing = answer.error_id.partition(",")[0] in PASSING
+        _without_effect(draft, operation, step, failure, passing=passing)
+        if answer.vm is not None:
+            _absorb(draft, answer.vm, operation.number)
+        return
+    _unknown(draft, operation, step, failure)
+    if answer.verdict is Verdict.CHANGED and answer.vm is not None:
+        # The script wrote the token before it compared: this is an observation with that token.
+        operation = draft.vm.operations[operation.number]
+        _observed(draft, operation, operation.step(step.plan.number), answer.vm)
+
+
+def _unknown(draft: Draft, operation: Operation, step: Step, failure: Failure) -> None:
+    event = e.StepOutcomeUnknown(**_moved(operation, step, "outcome_unknown"), failure=failure)
+    draft.add([event], operation.number)
+
+
+def _without_effect(draft: Draft, operation: Operation, step: Step, failure: Failure, *, passing: bool) -> None:
+    """Issue a step without effect again, if the reason may pass and attempts and time are left; else let it fail."""
+    context = draft.context
+    assert step.deadline is not None
+    in_time = context.now < step.deadline
+    again = passing and in_time and step.attempts < context.policy.max_attempts and not operation.cancel_requested
+    if again:
+        draft.add([e.StepDueAgain(**_moved(operation, step, "due_again"), failure=failure)], operation.number)
+        return
+    if passing and not in_time:
+        failure = Failure(
+            reason="DEADLINE_EXCEEDED", message=f"No effect in time. Last: {failure.message}", error_id=failure.error_id
+        )
+    draft.add([e.StepFailed(**_moved(operation, step, "failed"), failure=failure)], operation.number)
+
+
+def _absorb(draft: Draft, report: VmReport, number: int) -> None:
+    """Take over what a report shows, between two steps."""
+    if not draft.vm.step_is_open():
+        before = describe(draft, report, "step", number)
+        reconcile(draft, before)
+
+
+def _plan_undo(draft: Draft, operation: Operation, failure: Failure | None) -> None:
+    """Skip what was still due, and plan what brings things back."""
+    number = operation.number
+    for step in operation.steps:
+        if step.state is StepState.DUE:
+            draft.add([e.StepSkipped(**_moved(operation, step, "skipped"))], number)
+    operation = draft.vm.operations[number]
+    undo = KINDS[operation.kind].undo(draft.vm, operation, failure)
+    draft.add([e.UndoPlanned(number=number, steps=undo.steps, failure=failure)], number)
+    draft.add(undo.events, number)
+
+
+def _finish(draft: Draft, operation: Operation, outcome: OperationState, failure: Failure | None) -> None:
+    """End the operation: the rest of the plan, the snapshot, the VM, and the operation itself, in one append."""
+    number = operation.number
+    for step in operation.steps:
+        if step.state is StepState.DUE:
+            draft.add([e.StepSkipped(**_moved(operation, step, "skipped"))], number)
+    operation = draft.vm.operations[number]
+    draft.add(KINDS[operation.kind].ends(draft.vm, operation, outcome, failure), number)
+    released = any(
+        s.plan.nature is StepNature.WAIT and s.state in (StepState.DONE, StepState.FAILED) for s in operation.steps
+    )
+    activity = draft.vm.activity
+    if operation.state is OperationState.RUNNING and not released and activity is not VmActivity.IDLE:
+        to_state = VM.dest("operation_released", activity)
+        draft.add([e.VmActivityChanged(trigger="operation_released", from_state=activity, to_state=to_state)], number)
+    match outcome:
+        case OperationState.SUCCEEDED:
+            to_state_ = OPERATION.dest("succeeded", operation.state)
+            draft.add([e.OperationSucceeded(number=number, from_state=operation.state, to_state=to_state_)], number)
+        case OperationState.CANCELLED:
+            to_state_ = OPERATION.dest("cancelled", operation.state)
+            draft.add([e.OperationCancelled(number=number, from_state=operation.state, to_state=to_state_)], number)
+        case _:
+            assert failure is not None, operation
+            to_state_ = OPERATION.dest("failed", operation.state)
+            failed = e.OperationFailed(number=number, from_state=operation.state, to_state=to_state_, failure=failure)
+            draft.add([failed], number)

@@ -1,0 +1,157 @@
+"""What a host reports, compared with the record: absorbed where it is our doing, recorded as drift where it is not.
+
+Called only between steps: while a command may be at work, a difference says nothing. Checkpoints made by others are
+shown, never
+touched, and never become snapshots by themselves (rules.md, section 5).
+"""
+
+from __future__ import annotations
+
+import re
+
+from snapshotd.application.draft import Draft
+from snapshotd.domain import events as e
+from snapshotd.domain.events import DriftKind
+from snapshotd.domain.host_report import Checkpoint, JournalState, VmDescription, VmReport
+from snapshotd.domain.lifecycle import SNAPSHOT, Power, SnapshotState
+from snapshotd.domain.operation import Failure
+from snapshotd.domain.virtual_machine import Snapshot, VirtualMachine
+from snapshotd.operations.kind import move_current
+from snapshotd.operations.snapshot_create import marker
+
+_MARKED = re.compile(r"#[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+
+
+def describe(draft: Draft, report: VmReport, cause: str, number: int | None = None) -> VmDescription | None:
+    """Take over the facts of a report: journal, power, description.
+
+    Returns the description that was on record before.
+    """
+    vm = draft.vm
+    before = vm.description
+    journal = report.journal
+    if journal.state is JournalState.PRESENT and journal.journal_id != vm.journal_id:
+        draft.add([e.JournalIdentified(journal_id=journal.journal_id)], number)
+    if report.power is not vm.power:
+        if cause == "drift":
+            kind = DriftKind.VM_MISSING if report.power is Power.ABSENT else DriftKind.POWER_STATE_CHANGED
+            detail = f"{vm.power.name} on record, {report.power.name} on the host"
+            draft.add([e.DriftDetected(kind=kind, detail=detail)], number)
+        draft.add([e.VmPowerChanged(from_power=vm.power, to_power=report.power, cause=cause)], number)
+    if report.description is not None and report.description != before:
+        draft.add([e.VmDescribed(description=report.description)], number)
+    return before
+
+
+def reconcile(draft: Draft, before: VmDescription | None) -> None:
+    """Record what differs between the tree and the VM's description, which has just been taken over.
+
+    `before` is the description that was on record; None: the VM has just been registered, and nothing is news.
+    """
+    vm = draft.vm
+    assert not vm.step_is_open(), vm.vm_id
+    if vm.description is None or vm.power is Power.ABSENT:
+        return
+    if before is not None:
+        known = {c.checkpoint_id: c for c in before.checkpoints}
+        for checkpoint in vm.description.checkpoints:
+            draft.add(_news(vm, checkpoint, known.get(checkpoint.checkpoint_id)))
+    for snapshot in tuple(vm.snapshots.values()):
+        draft.add(_missing_or_found(draft.vm, snapshot))
+    for snapshot in tuple(draft.vm.snapshots.values()):
+        draft.add(_reparented(draft.vm, snapshot))
+    _follow_current(draft)
+
+
+def _news(vm: VirtualMachine, checkpoint: Checkpoint, known: Checkpoint | None) -> tuple[e.VmEvent, ...]:
+    """Tell of a checkpoint that somebody made or renamed."""
+    own = next((s for s in vm.snapshots.values() if s.checkpoint_id == checkpoint.checkpoint_id), None)
+    if known is None:
+        if own is not None:
+            return ()
+        kind = DriftKind.AUTOMATIC_CHECKPOINT if checkpoint.automatic else DriftKind.FOREIGN_CHECKPOINT
+        if _MARKED.search(checkpoint.name):
+            kind = DriftKind.UNRECORDED_CHECKPOINT
+        return (e.DriftDetected(kind=kind, detail=checkpoint.name, checkpoint_id=checkpoint.checkpoint_id),)
+    if own is None or known.name == checkpoint.name or checkpoint.name.endswith(marker(own.snapshot_id)):
+        return ()
+    return (
+        e.DriftDetected(
+            kind=DriftKind.CHECKPOINT_RENAMED,
+            detail=f"{known.name!r} is now {checkpoint.name!r}",
+            checkpoint_id=checkpoint.checkpoint_id,
+            snapshot_id=own.snapshot_id,
+        ),
+    )
+
+
+def _missing_or_found(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
+    """Follow a checkpoint that was taken away, or that is there again."""
+    assert vm.description is not None
+    there = vm.description.checkpoint(snapshot.checkpoint_id) is not None
+    if snapshot.state is SnapshotState.ERROR and there and snapshot.was_ready:
+        to_state = SNAPSHOT.dest("checkpoint_found", snapshot.state)
+        return (
+            e.SnapshotCheckpointFound(snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state),
+        )
+    if snapshot.state is not SnapshotState.READY or there:
+        return ()
+    failure = Failure(reason="CHECKPOINT_MISSING", message="Its checkpoint was removed on the host by somebody else.")
+    events: list[e.VmEvent] = [
+        e.DriftDetected(
+            kind=DriftKind.CHECKPOINT_MISSING,
+            detail=snapshot.name,
+            checkpoint_id=snapshot.checkpoint_id,
+            snapshot_id=snapshot.snapshot_id,
+        ),
+        e.SnapshotCheckpointMissing(
+            snapshot_id=snapshot.snapshot_id,
+            from_state=snapshot.state,
+            to_state=SNAPSHOT.dest("checkpoint_missing", snapshot.state),
+            failure=failure,
+        ),
+    ]
+    events += [
+        e.SnapshotReparented(
+            snapshot_id=child.snapshot_id,
+            from_parent_id=child.parent_id,
+            to_parent_id=snapshot.parent_id,
+            cause="drift",
+        )
+        for child in vm.children(snapshot.snapshot_id)
+    ]
+    if vm.current_id == snapshot.snapshot_id:
+        events += move_current(vm, snapshot.parent_id, "drift")
+    return tuple(events)
+
+
+def _reparented(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
+    """Follow a snapshot whose checkpoint stands elsewhere in the host's tree."""
+    assert vm.description is not None
+    checkpoint = vm.description.checkpoint(snapshot.checkpoint_id)
+    if checkpoint is None or snapshot.state is not SnapshotState.READY:
+        return ()
+    parent = vm.nearest_own(checkpoint.parent_id)
+    if parent == snapshot.parent_id:
+        return ()
+    detail = f"{snapshot.name}: below {snapshot.parent_id} on record, below {parent} on the host"
+    return (
+        e.DriftDetected(kind=DriftKind.REPARENTED, detail=detail, snapshot_id=snapshot.snapshot_id),
+        e.SnapshotReparented(
+            snapshot_id=snapshot.snapshot_id,
+            from_parent_id=snapshot.parent_id,
+            to_parent_id=parent,
+            cause="drift",
+        ),
+    )
+
+
+def _follow_current(draft: Draft) -> None:
+    """Follow a current that somebody moved."""
+    vm = draft.vm
+    assert vm.description is not None
+    current = vm.nearest_own(vm.description.current_checkpoint_id)
+    if current != vm.current_id:
+        detail = f"{vm.current_id} on record, {current} on the host"
+        draft.add([e.DriftDetected(kind=DriftKind.CURRENT_MOVED, detail=detail, snapshot_id=current)])
+        draft.add(move_current(vm, current, "drift"))

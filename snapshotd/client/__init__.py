@@ -1,0 +1,1 @@
+"""snapshotctl, the command line client. Knows the API only."""

@@ -1,0 +1,145 @@
+"""What may be asked of a VM: by callers (refusable), and by the dispatcher about what its host answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snapshotd.domain.host_report import HostAnswer, VmReport
+from snapshotd.domain.ids import HostId, SnapshotId
+from snapshotd.domain.operation import Failure, StopMode
+
+# --- by callers -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterVm:
+    """Take a VM that its host reports under our care."""
+
+    host_id: HostId
+    owner: str
+    report: VmReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnregisterVm:
+    """Forget a VM. Nothing on its host is touched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartVm:
+    """Start, or resume, a VM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopVm:
+    """Shut a VM down, turn it off, or save it."""
+
+    mode: StopMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateSnapshot:
+    """Take a snapshot."""
+
+    snapshot_id: SnapshotId
+    """Made by the caller's edge: the core makes no ids."""
+    name: str
+    """Empty: `<vm>_VS_<yyyyMMddHHmmss>`, UTC."""
+    description: str
+    with_memory: bool
+    allow_fallback: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevertToSnapshot:
+    """Bring the VM's disks, and its memory if the snapshot holds it, back to a snapshot."""
+
+    snapshot_id: SnapshotId
+    refuse_power_change: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteSnapshot:
+    """Delete one snapshot; its children become its parent's."""
+
+    snapshot_id: SnapshotId
+
+
+OperationRequest = StartVm | StopVm | CreateSnapshot | RevertToSnapshot | DeleteSnapshot
+"""What is answered with an operation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelOperation:
+    """End an operation as soon as that is safe."""
+
+    number: int
+
+
+# --- by the dispatcher ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proceed:
+    """Record whatever comes next and needs no answer first: a step, an observation, a wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeAnswer:
+    """Judge what the host answered to the command with a token."""
+
+    number: int
+    step: int
+    token: int
+    answer: HostAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoseOutcome:
+    """Note that no answer to the effect with a token is to be expected any more."""
+
+    number: int
+    step: int
+    token: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakePoll:
+    """Judge what a poll reported to a step that waits."""
+
+    number: int
+    step: int
+    report: VmReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StallWait:
+    """End a wait in which nothing has moved for too long."""
+
+    number: int
+    step: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncVm:
+    """Compare a report with the record, and follow or record what differs."""
+
+    report: VmReport
+    asked_version: int
+    """The stream's version when the report was asked for."""
+
+
+VmCommand = (
+    RegisterVm
+    | UnregisterVm
+    | OperationRequest
+    | CancelOperation
+    | Proceed
+    | TakeAnswer
+    | LoseOutcome
+    | TakePoll
+    | StallWait
+    | SyncVm
+)

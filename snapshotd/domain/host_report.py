@@ -1,0 +1,170 @@
+"""What a host says of its VMs, as the core sees it: reports, answers and the facts that a step depends on.
+
+Parses nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from snapshotd.domain.ids import CheckpointId
+from snapshotd.domain.lifecycle import Power
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """One virtual disk: where it is attached, and the files that it consists of, leaf first, base last."""
+
+    location: str
+    chain: tuple[str, ...]
+    file_bytes: int = field(default=0, compare=False)
+    """Grows by itself: no change worth an event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """One checkpoint on the host, ours or not."""
+
+    checkpoint_id: CheckpointId
+    name: str
+    parent_id: CheckpointId | None
+    created_at: datetime | None
+    checkpoint_type: str
+    """Hyper-V's SnapshotType: Standard, Recovery, Replica, ..."""
+    has_memory: bool
+    automatic: bool
+    system_files_bytes: int
+    disks: tuple[Disk, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmDescription:
+    """What of a VM report is kept on record: all but power, activities, progress and journal."""
+
+    name: str
+    checkpoint_type: str
+    """Disabled, Production, ProductionOnly or Standard: the VM's own setting."""
+    current_checkpoint_id: CheckpointId | None
+    """The host's current checkpoint, possibly foreign."""
+    checkpoints: tuple[Checkpoint, ...]
+    disks: tuple[Disk, ...]
+    snapshot_blockers: tuple[str, ...]
+    cpu_count: int
+    memory_bytes: int
+    is_replica: bool
+
+    def checkpoint(self, checkpoint_id: CheckpointId | None) -> Checkpoint | None:
+        """Return the checkpoint of that id, or None."""
+        return next((c for c in self.checkpoints if c.checkpoint_id == checkpoint_id), None)
+
+    def checkpoint_ids(self) -> tuple[CheckpointId, ...]:
+        """Return the ids of all checkpoints, sorted."""
+        return tuple(sorted(c.checkpoint_id for c in self.checkpoints))
+
+    def leaf_paths(self) -> tuple[str, ...]:
+        """Return the files that the VM writes to, sorted."""
+        return tuple(sorted(d.chain[0] for d in self.disks if d.chain))
+
+    def chain_files(self) -> tuple[str, ...]:
+        """Return every file in the chains of the VM's leaves and of its checkpoints, sorted."""
+        chains = [d.chain for d in self.disks] + [d.chain for c in self.checkpoints for d in c.disks]
+        return tuple(sorted({path for chain in chains for path in chain}))
+
+
+class JournalState(Enum):
+    """Whether the VM has a journal on the host."""
+
+    PRESENT = "PRESENT"
+    MISSING = "MISSING"
+    UNREADABLE = "UNREADABLE"
+    """Never the same as 'not begun'."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """The host's journal of one VM: the fence, and the last step that was begun."""
+
+    state: JournalState
+    journal_id: str = ""
+    highest_token: int = 0
+    operation: str = ""
+    step: int = 0
+    begun: bool = False
+    done: bool = False
+    begun_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmReport:
+    """One VM as its host reports it."""
+
+    vm_id: str
+    power: Power
+    """ABSENT: the host does not have it."""
+    host_state: str
+    """Hyper-V's own word."""
+    description: VmDescription | None
+    """None if the host does not have it."""
+    activities: tuple[str, ...] = ()
+    """The hypervisor's doing: CREATE, APPLY, DELETE, MERGE, EXPORT, MIGRATE, BACKUP, STATE_CHANGE, OTHER."""
+    percent: int = 0
+    journal: Journal = field(default_factory=lambda: Journal(state=JournalState.MISSING))
+    existing_files: tuple[str, ...] = ()
+
+    def works_besides_merging(self) -> bool:
+        """Say whether the hypervisor works on the VM, merging left aside."""
+        return any(a != "MERGE" for a in self.activities)
+
+
+class Verdict(Enum):
+    """What a host's answer says of a command (docs/host-protocol.md)."""
+
+    DONE = "DONE"
+    NO_EFFECT = "NO_EFFECT"
+    CHANGED = "CHANGED"
+    IN_PROGRESS = "IN_PROGRESS"
+    STALE = "STALE"
+    BUSY = "BUSY"
+    WRONG_JOURNAL = "WRONG_JOURNAL"
+    OBSERVED = "OBSERVED"
+    REPORTED = "REPORTED"
+    FOREIGN_INSTALLATION = "FOREIGN_INSTALLATION"
+    FAILED = "FAILED"
+    NO_ANSWER = "NO_ANSWER"
+    """No answer of the script: lost connection, deadline, unreachable, refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostAnswer:
+    """What came back for one command, or that nothing did."""
+
+    verdict: Verdict
+    vms: tuple[VmReport, ...] = ()
+    error_id: str = ""
+    """FullyQualifiedErrorId; for NO_ANSWER the reason, e.g. HOST_UNREACHABLE."""
+    error_message: str = ""
+    checkpoint_id: CheckpointId | None = None
+    highest_token: int = 0
+    host_time: datetime | None = None
+    host_name: str = ""
+    os_version: str = ""
+    installation_id: str = ""
+
+    @property
+    def vm(self) -> VmReport | None:
+        """The report of the one VM that the command was for."""
+        return self.vms[0] if self.vms else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """The facts that a step depends on, as they were when it was issued. None: this kind does not depend on it."""
+
+    power: Power | None = None
+    checkpoint_ids: tuple[CheckpointId, ...] | None = None
+    current_checkpoint_id: CheckpointId | None = None
+    """Compared where `checkpoint_ids` and `power` are; None: the VM has no current checkpoint."""
+    leaf_paths: tuple[str, ...] | None = None
+    chain_files: tuple[str, ...] | None = None

@@ -1,0 +1,61 @@
+"""Identifiers, and how a stream's and an operation's name follow from them. Makes no id: those come in by a port."""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+VmId = NewType("VmId", str)
+"""Hyper-V's VM id: a GUID in lower case, without braces."""
+
+HostId = NewType("HostId", str)
+"""Our id of a host: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?` (AIP-122)."""
+
+SnapshotId = NewType("SnapshotId", str)
+"""Our id of a snapshot: a UUID in lower case."""
+
+CheckpointId = NewType("CheckpointId", str)
+"""Hyper-V's id of a checkpoint: a GUID in lower case, without braces."""
+
+StreamId = NewType("StreamId", str)
+"""`vm/<VM id>` or `host/<host id>`."""
+
+OperationName = NewType("OperationName", str)
+"""`operations/<VM id>.<n>`, n counted per VM from 1."""
+
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HOST_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def is_guid(text: str) -> bool:
+    """Say whether `text` is a GUID in lower case, without braces."""
+    return _GUID.fullmatch(text) is not None
+
+
+def is_host_id(text: str) -> bool:
+    """Say whether `text` may name a host."""
+    return _HOST_ID.fullmatch(text) is not None
+
+
+def vm_stream(vm_id: VmId) -> StreamId:
+    """Name the stream of a VM."""
+    return StreamId(f"vm/{vm_id}")
+
+
+def host_stream(host_id: HostId) -> StreamId:
+    """Name the stream of a host."""
+    return StreamId(f"host/{host_id}")
+
+
+def operation_name(vm_id: VmId, number: int) -> OperationName:
+    """Name the n-th operation of a VM."""
+    return OperationName(f"operations/{vm_id}.{number}")
+
+
+def parse_operation_name(name: str) -> tuple[VmId, int] | None:
+    """Split `operations/<VM id>.<n>` into its parts; None for anything else."""
+    head, _, number = name.rpartition(".")
+    vm_id = head.removeprefix("operations/")
+    if head == vm_id or not is_guid(vm_id) or not re.fullmatch(r"[1-9][0-9]{0,17}", number):
+        return None
+    return VmId(vm_id), int(number)

@@ -1,0 +1,282 @@
+"""The four lifecycles: VM activity, snapshot, operation and step. If an arrow is not in these tables, it cannot happen.
+
+The tables are data (rules.md, section 1), checked into one `transitions` machine each. The machines have no model:
+they are looked
+up, never run, since a machine per aggregate costs 100 us and injects attributes into its model. `decide` finds the
+destination here and records it; `evolve` applies what was recorded (docs/adr/0007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+from transitions import Machine
+
+from snapshotd.domain.errors import IllegalTransition
+
+StateT = TypeVar("StateT", bound=Enum)
+
+
+class Power(Enum):
+    """What was last observed of a VM's power."""
+
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    PAUSED = "PAUSED"
+    SAVED = "SAVED"
+    UNKNOWN = "UNKNOWN"
+    """In between two others, or a critical state of Hyper-V."""
+    ABSENT = "ABSENT"
+    """Its host does not have it."""
+
+
+class VmActivity(Enum):
+    """What a VM's active operation is doing to it."""
+
+    NEW = "NEW"
+    """Not on record yet; never stored."""
+    UNREGISTERED = "UNREGISTERED"
+    """Forgotten by us, untouched on its host."""
+    IDLE = "IDLE"
+    """No operation holds it."""
+    STARTING = "STARTING"
+    STOPPING = "STOPPING"
+    SNAPSHOTTING = "SNAPSHOTTING"
+    REVERTING = "REVERTING"
+    EXPUNGING = "EXPUNGING"
+    """A checkpoint of it is being removed. A merge that is merely waited for does not count."""
+    RECONFIGURING = "RECONFIGURING"
+    EXPORTING = "EXPORTING"
+    DESTROYING = "DESTROYING"
+    DESTROYED = "DESTROYED"
+    """Removed from its host by us; its history stays."""
+
+
+class SnapshotState(Enum):
+    """Where a snapshot stands. Resting: READY, ERROR, REMOVED."""
+
+    NEW = "NEW"
+    """Not on record yet; never stored."""
+    ALLOCATED = "ALLOCATED"
+    """Requested; nothing has been asked of the host."""
+    CREATING = "CREATING"
+    READY = "READY"
+    """Its checkpoint is on the host."""
+    REVERTING = "REVERTING"
+    EXPUNGING = "EXPUNGING"
+    """Its checkpoint is being removed, or the disks are being merged."""
+    ERROR = "ERROR"
+    """Its checkpoint is missing, or not known to be intact. Can be deleted."""
+    REMOVED = "REMOVED"
+
+
+class OperationState(Enum):
+    """Where an operation stands. It holds or reserves its VM while PENDING or RUNNING."""
+
+    NEW = "NEW"
+    """Not on record yet; never stored."""
+    PENDING = "PENDING"
+    """Accepted; its first step has not been issued."""
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class StepState(Enum):
+    """Where a step of an operation stands."""
+
+    NEW = "NEW"
+    """Not in the plan yet; never stored."""
+    DUE = "DUE"
+    ISSUED = "ISSUED"
+    """Its command may be on its way or at work."""
+    WAITING = "WAITING"
+    """The host is polled for something that it does by itself."""
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    """No usable answer came: never assumed to be a failure, never blindly run again."""
+    DONE = "DONE"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+    UNDETERMINED = "UNDETERMINED"
+    """Observed, and still not known. Never run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow(Generic[StateT]):
+    """One legal transition: `trigger` takes each of `sources` to `dest`."""
+
+    trigger: str
+    sources: tuple[StateT, ...]
+    dest: StateT
+
+
+class Lifecycle(Generic[StateT]):
+    """One table of arrows, looked up through a model-less `transitions` machine."""
+
+    def __init__(self, name: str, states: type[StateT], arrows: tuple[Arrow[StateT], ...]) -> None:
+        """Check the arrows into a machine. A trigger must not leave one state by two arrows."""
+        self.name = name
+        self.states = states
+        self.arrows = arrows
+        self._machine = Machine(model=None, states=states, initial=None, auto_transitions=False)
+        for arrow in arrows:
+            for source in arrow.sources:
+                assert not self._machine.get_transitions(arrow.trigger, source), (name, arrow.trigger, source)
+                self._machine.add_transition(arrow.trigger, source, arrow.dest)
+
+    def dest(self, trigger: str, source: StateT) -> StateT:
+        """Return where `trigger` leads from `source`.
+
+        Raises IllegalTransition if no arrow of that name leaves `source`.
+        """
+        found = self._machine.get_transitions(trigger, source)
+        if not found:
+            raise IllegalTransition(self.name, trigger, source.name)
+        dest = found[0].dest
+        assert dest is not None, (trigger, source)
+        return self.states[dest]
+
+    def allows(self, trigger: str, source: StateT) -> bool:
+        """Say whether `trigger` may happen in `source`."""
+        return bool(self._machine.get_transitions(trigger, source))
+
+    def pairs(self) -> Iterator[tuple[str, StateT, StateT]]:
+        """Yield every (trigger, source, destination), in the order of the table."""
+        for arrow in self.arrows:
+            for source in arrow.sources:
+                yield arrow.trigger, source, arrow.dest
+
+
+_V = VmActivity
+VM = Lifecycle(
+    "VM",
+    VmActivity,
+    (
+        Arrow("registered", (_V.NEW, _V.UNREGISTERED), _V.IDLE),
+        Arrow("unregistered", (_V.IDLE,), _V.UNREGISTERED),
+        Arrow("start_begins", (_V.IDLE,), _V.STARTING),
+        Arrow("stop_begins", (_V.IDLE,), _V.STOPPING),
+        Arrow("snapshot_begins", (_V.IDLE,), _V.SNAPSHOTTING),
+        Arrow("revert_begins", (_V.IDLE,), _V.REVERTING),
+        Arrow("revert_begins_with_start", (_V.IDLE,), _V.STARTING),
+        Arrow("revert_begins_with_stop", (_V.IDLE,), _V.STOPPING),
+        Arrow("revert_begins_with_safety_snapshot", (_V.IDLE,), _V.SNAPSHOTTING),
+        Arrow("safety_snapshot_taken", (_V.SNAPSHOTTING,), _V.REVERTING),
+        Arrow("safety_snapshot_taken_start_next", (_V.SNAPSHOTTING,), _V.STARTING),
+        Arrow("safety_snapshot_taken_stop_next", (_V.SNAPSHOTTING,), _V.STOPPING),
+        Arrow("preparation_ended", (_V.STARTING, _V.STOPPING), _V.REVERTING),
+        Arrow("delete_begins", (_V.IDLE,), _V.EXPUNGING),
+        Arrow("only_merge_left", (_V.EXPUNGING,), _V.IDLE),
+        Arrow("reconfiguration_begins", (_V.IDLE,), _V.RECONFIGURING),
+        Arrow("discard_begins", (_V.IDLE,), _V.EXPUNGING),
+        Arrow("discard_ended", (_V.EXPUNGING,), _V.RECONFIGURING),
+        Arrow("unwanted_removal_begins", (_V.SNAPSHOTTING,), _V.EXPUNGING),
+        Arrow("export_follows", (_V.SNAPSHOTTING,), _V.EXPORTING),
+        Arrow("export_begins", (_V.IDLE,), _V.EXPORTING),
+        Arrow("destroy_begins", (_V.IDLE,), _V.DESTROYING),
+        Arrow("gone_from_host", (_V.DESTROYING,), _V.DESTROYED),
+        Arrow(
+            "operation_released",
+            (
+                _V.STARTING,
+                _V.STOPPING,
+                _V.SNAPSHOTTING,
+                _V.REVERTING,
+                _V.EXPUNGING,
+                _V.RECONFIGURING,
+                _V.EXPORTING,
+                _V.DESTROYING,
+            ),
+            _V.IDLE,
+        ),
+    ),
+)
+"""VM activity."""
+
+_P = Power
+NEEDS_POWER: dict[str, frozenset[Power]] = {
+    "start_begins": frozenset({_P.STOPPED, _P.SAVED, _P.PAUSED}),
+    "stop_begins": frozenset({_P.RUNNING, _P.PAUSED, _P.SAVED}),
+    "snapshot_begins": frozenset({_P.RUNNING, _P.STOPPED}),
+    "revert_begins": frozenset({_P.RUNNING, _P.STOPPED, _P.PAUSED, _P.SAVED}),
+    "revert_begins_with_start": frozenset({_P.STOPPED, _P.PAUSED, _P.SAVED}),
+    "revert_begins_with_stop": frozenset({_P.RUNNING, _P.PAUSED, _P.SAVED}),
+    "revert_begins_with_safety_snapshot": frozenset({_P.RUNNING, _P.STOPPED}),
+    "delete_begins": frozenset(Power) - {_P.UNKNOWN, _P.ABSENT},
+    "reconfiguration_begins": frozenset(Power) - {_P.UNKNOWN, _P.ABSENT},
+    "discard_begins": frozenset({_P.STOPPED}),
+    "export_begins": frozenset({_P.RUNNING, _P.STOPPED}),
+    "destroy_begins": frozenset(Power) - {_P.UNKNOWN},
+}
+"""The power in which an activity may begin (rules.md, section 1, last column)."""
+
+_S = SnapshotState
+SNAPSHOT = Lifecycle(
+    "snapshot",
+    SnapshotState,
+    (
+        Arrow("requested", (_S.NEW,), _S.ALLOCATED),
+        Arrow("creation_starts", (_S.ALLOCATED,), _S.CREATING),
+        Arrow("cancelled_before_start", (_S.ALLOCATED,), _S.REMOVED),
+        Arrow("failed_before_start", (_S.ALLOCATED,), _S.ERROR),
+        Arrow("created", (_S.CREATING,), _S.READY),
+        Arrow("creation_failed", (_S.CREATING,), _S.ERROR),
+        Arrow("unwanted", (_S.CREATING,), _S.EXPUNGING),
+        Arrow("revert_starts", (_S.READY,), _S.REVERTING),
+        Arrow("revert_ended", (_S.REVERTING,), _S.READY),
+        Arrow("expunge_starts", (_S.READY, _S.ERROR), _S.EXPUNGING),
+        Arrow("removed", (_S.EXPUNGING,), _S.REMOVED),
+        Arrow("expunge_failed_intact", (_S.EXPUNGING,), _S.READY),
+        Arrow("expunge_failed", (_S.EXPUNGING,), _S.ERROR),
+        Arrow("checkpoint_missing", (_S.READY,), _S.ERROR),
+        Arrow("checkpoint_found", (_S.ERROR,), _S.READY),
+        Arrow("given_up", (_S.ALLOCATED, _S.CREATING, _S.REVERTING, _S.EXPUNGING), _S.ERROR),
+    ),
+)
+"""Snapshot."""
+
+_O = OperationState
+OPERATION = Lifecycle(
+    "operation",
+    OperationState,
+    (
+        Arrow("requested", (_O.NEW,), _O.PENDING),
+        Arrow("started", (_O.PENDING,), _O.RUNNING),
+        Arrow("succeeded", (_O.RUNNING,), _O.SUCCEEDED),
+        Arrow("failed", (_O.PENDING, _O.RUNNING), _O.FAILED),
+        Arrow("cancelled", (_O.PENDING, _O.RUNNING), _O.CANCELLED),
+    ),
+)
+"""Operation."""
+
+_T = StepState
+STEP = Lifecycle(
+    "step",
+    StepState,
+    (
+        Arrow("planned", (_T.NEW,), _T.DUE),
+        Arrow("issued", (_T.DUE,), _T.ISSUED),
+        Arrow("wait_starts", (_T.DUE,), _T.WAITING),
+        Arrow("skipped", (_T.DUE,), _T.SKIPPED),
+        Arrow("outcome_unknown", (_T.ISSUED,), _T.OUTCOME_UNKNOWN),
+        Arrow("due_again", (_T.ISSUED, _T.OUTCOME_UNKNOWN), _T.DUE),
+        Arrow("done", (_T.ISSUED, _T.OUTCOME_UNKNOWN, _T.WAITING), _T.DONE),
+        Arrow("failed", (_T.ISSUED, _T.OUTCOME_UNKNOWN, _T.WAITING), _T.FAILED),
+        Arrow("undetermined", (_T.OUTCOME_UNKNOWN,), _T.UNDETERMINED),
+    ),
+)
+"""Step of an operation."""
+
+LIFECYCLES: tuple[
+    Lifecycle[VmActivity] | Lifecycle[SnapshotState] | Lifecycle[OperationState] | Lifecycle[StepState], ...
+] = (
+    VM,
+    SNAPSHOT,
+    OPERATION,
+    STEP,
+)
+"""All four, for tests and diagrams."""

@@ -1,0 +1,41 @@
+"""The numbers that decisions depend on: limits, deadlines, back-off.
+
+All come from settings; the defaults are rules.md's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HYPERV_CHECKPOINT_LIMIT = 50
+"""Checkpoints of any kind that Hyper-V allows a VM (documented)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Limits and times, in seconds where the name ends in _s."""
+
+    max_per_vm: int = 10
+    """`snapshots.max_per_vm`: snapshots that have a checkpoint or may get one."""
+    create_wait_s: float = 1800.0
+    """`snapshots.create_wait`, counted from the first StepIssued."""
+    revert_wait_s: float = 1800.0
+    remove_wait_s: float = 600.0
+    power_wait_s: float = 600.0
+    """START and STOP."""
+    merge_poll_s: float = 2.0
+    """First interval between two polls of a merge; grows to `backoff_max_s`."""
+    merge_stall_s: float = 1800.0
+    """`snapshots.merge_stall`: leftover files and no job for so long end the wait."""
+    max_attempts: int = 5
+    """Of an effect. Observation has no limit."""
+    backoff_first_s: float = 1.0
+    backoff_max_s: float = 60.0
+    answer_grace_s: float = 10.0
+    """After a step's deadline, for the executor to say that it ended the script."""
+    observe_wait_s: float = 60.0
+    """Deadline of an observation, a report and a poll."""
+
+    def backoff_s(self, attempts: int) -> float:
+        """Return how long to wait after the n-th attempt (n from 1) before the next."""
+        return min(self.backoff_max_s, self.backoff_first_s * 2.0 ** max(0, attempts - 1))

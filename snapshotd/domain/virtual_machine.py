@@ -1,0 +1,407 @@
+"""The aggregate: one VM with its snapshot tree, its operations and the requests it has answered, as a fold of events.
+
+`evolve` never refuses and calls no port. What may happen is decided in `application/decide.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import assert_never
+
+from snapshotd.domain import events as e
+from snapshotd.domain.host_report import VmDescription
+from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId, VmId, operation_name
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
+from snapshotd.domain.operation import Failure, Operation, Step
+
+_NOWHERE = HostId("")
+
+REMEMBERED_REQUESTS = 1000
+"""Request ids that are remembered per VM (design.md, section 3)."""
+REMEMBERED_FOR = timedelta(days=7)
+"""How long a request id is remembered."""
+REMEMBERED_OPERATIONS = 20
+"""Ended operations that the aggregate keeps; all of them are in the log and in the views."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One snapshot of the VM, in whatever state."""
+
+    snapshot_id: SnapshotId
+    name: str
+    description: str
+    with_memory: bool
+    state: SnapshotState
+    requested_at: datetime
+    parent_id: SnapshotId | None = None
+    checkpoint_id: CheckpointId | None = None
+    was_ready: bool = False
+    size_bytes: int = 0
+    cpu_count: int = 0
+    memory_bytes: int = 0
+    failure: Failure | None = None
+    """Why it is in ERROR, or what went wrong last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredRequest:
+    """A request id that was seen, and what it was answered with."""
+
+    digest: str
+    at: datetime
+    operation: int | None
+    """None: the request needed no operation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """When, where in the stream and for whom an event happened."""
+
+    version: int
+    time: datetime
+    actor: str
+    request_id: str
+
+
+def _no_snapshots() -> Mapping[SnapshotId, Snapshot]:
+    return MappingProxyType({})
+
+
+def _no_operations() -> Mapping[int, Operation]:
+    return MappingProxyType({})
+
+
+def _no_requests() -> Mapping[tuple[str, str], AnsweredRequest]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualMachine:
+    """The state of one VM, at one version of its stream."""
+
+    vm_id: VmId
+    version: int = 0
+    activity: VmActivity = VmActivity.NEW
+    host_id: HostId = _NOWHERE
+    name: str = ""
+    owner: str = ""
+    power: Power = Power.UNKNOWN
+    description: VmDescription | None = None
+    journal_id: str = ""
+    """The VM's journal on its host, as last reported; empty: not known yet."""
+    current_id: SnapshotId | None = None
+    snapshots: Mapping[SnapshotId, Snapshot] = field(default_factory=_no_snapshots)
+    operations: Mapping[int, Operation] = field(default_factory=_no_operations)
+    """The active ones, and the last that ended."""
+    last_number: int = 0
+    requests: Mapping[tuple[str, str], AnsweredRequest] = field(default_factory=_no_requests)
+    last_step_version: int = 0
+    """Version of the last event of a step: a report asked for before it must not be compared with the record."""
+
+    @property
+    def registered(self) -> bool:
+        """Whether the VM is under our care."""
+        return self.activity not in (VmActivity.NEW, VmActivity.UNREGISTERED, VmActivity.DESTROYED)
+
+    @property
+    def active_operations(self) -> tuple[Operation, ...]:
+        """The operations that have not ended, oldest first."""
+        return tuple(o for o in self.operations.values() if o.active)
+
+    @property
+    def holder(self) -> Operation | None:
+        """The operation that holds or reserves the VM: active, and not merely waiting for a merge."""
+        return next((o for o in self.active_operations if not o.only_waits), None)
+
+    @property
+    def waiter(self) -> Operation | None:
+        """The operation that merely waits for a merge."""
+        return next((o for o in self.active_operations if o.only_waits), None)
+
+    def step_is_open(self) -> bool:
+        """Say whether a command of any operation may be at work on the host."""
+        return any(s.open for o in self.active_operations for s in o.steps)
+
+    def by_checkpoint(self, checkpoint_id: CheckpointId | None) -> Snapshot | None:
+        """Return the snapshot in the tree that stands for a checkpoint; none if the checkpoint is foreign."""
+        if checkpoint_id is None:
+            return None
+        for snapshot in self.snapshots.values():
+            if snapshot.checkpoint_id == checkpoint_id and snapshot.state is not SnapshotState.REMOVED:
+                return snapshot
+        return None
+
+    def nearest_own(
+        self, checkpoint_id: CheckpointId | None, *, passing: SnapshotId | None = None
+    ) -> SnapshotId | None:
+        """Return the nearest snapshot of ours at or above a checkpoint, past foreign ones and past `passing`."""
+        if self.description is None:
+            return None
+        parents = {c.checkpoint_id: c.parent_id for c in self.description.checkpoints}
+        for _ in range(len(parents) + 1):
+            found = self.by_checkpoint(checkpoint_id)
+            if found is not None and found.snapshot_id != passing and found.was_ready:
+                return found.snapshot_id
+            if checkpoint_id is None:
+                return None
+            checkpoint_id = parents.get(checkpoint_id)
+        return None
+
+    def children(self, snapshot_id: SnapshotId) -> tuple[Snapshot, ...]:
+        """Return the snapshots, in whatever state but REMOVED, whose parent is `snapshot_id`."""
+        return tuple(
+            s for s in self.snapshots.values() if s.parent_id == snapshot_id and s.state is not SnapshotState.REMOVED
+        )
+
+
+def occasion_of(envelope: e.Envelope) -> Occasion:
+    """Return what `evolve` needs of an envelope besides its event."""
+    return Occasion(version=envelope.version, time=envelope.time, actor=envelope.actor, request_id=envelope.request_id)
+
+
+def evolve(vm: VirtualMachine, event: e.VmEvent, at: Occasion) -> VirtualMachine:  # noqa: C901  (one match, by intent)
+    """Apply one event. Never refuses, calls no port."""
+    vm = replace(vm, version=at.version)
+    match event:
+        case e.VmRegistered():
+            vm = replace(vm, activity=event.to_state, host_id=event.host_id, name=event.name, owner=event.owner)
+            return _answered(vm, event.request_digest, None, at)
+        case e.VmUnregistered():
+            return _answered(replace(vm, activity=event.to_state), event.request_digest, None, at)
+        case e.VmActivityChanged():
+            return replace(vm, activity=event.to_state)
+        case e.VmPowerChanged():
+            return replace(vm, power=event.to_power)
+        case e.VmDescribed():
+            return replace(vm, description=event.description, name=event.description.name)
+        case e.JournalIdentified():
+            return replace(vm, journal_id=event.journal_id)
+        case e.CurrentMoved():
+            return replace(vm, current_id=event.to_snapshot_id)
+        case e.DriftDetected():
+            return vm
+        case e.RequestJoined():
+            return _answered(vm, event.request_digest, event.number, at)
+        case e.SnapshotReparented():
+            return _with_snapshot(vm, replace(vm.snapshots[event.snapshot_id], parent_id=event.to_parent_id))
+        case (
+            e.SnapshotRequested()
+            | e.SnapshotCreationStarted()
+            | e.SnapshotCreated()
+            | e.SnapshotCreationFailed()
+            | e.SnapshotRequestCancelled()
+            | e.SnapshotUnwanted()
+            | e.SnapshotRevertStarted()
+            | e.SnapshotRevertEnded()
+            | e.SnapshotExpungeStarted()
+            | e.SnapshotRemoved()
+            | e.SnapshotExpungeFailed()
+            | e.SnapshotGivenUp()
+            | e.SnapshotCheckpointMissing()
+            | e.SnapshotCheckpointFound()
+        ):
+            return _with_snapshot(vm, _evolve_snapshot(vm.snapshots.get(event.snapshot_id), event, at))
+        case e.OperationRequested():
+            vm = _with_operation(replace(vm, last_number=event.number), _new_operation(vm, event, at))
+            return _answered(vm, event.request_digest, event.number, at)
+        case (
+            e.OperationStarted()
+            | e.OperationSucceeded()
+            | e.OperationFailed()
+            | e.OperationCancelled()
+            | e.CancelRequested()
+            | e.UndoPlanned()
+        ):
+            return _with_operation(vm, _evolve_operation(vm.operations[event.number], event, at))
+        case (
+            e.StepIssued()
+            | e.StepWaitStarted()
+            | e.StepDone()
+            | e.StepFailed()
+            | e.StepDueAgain()
+            | e.StepOutcomeUnknown()
+            | e.StepUndetermined()
+            | e.StepSkipped()
+            | e.ObservationIssued()
+            | e.ObservationAnswered()
+        ):
+            operation = vm.operations[event.number]
+            step = _evolve_step(operation.step(event.step), event, at)
+            steps = tuple(step if s.plan.number == event.step else s for s in operation.steps)
+            return _with_operation(replace(vm, last_step_version=at.version), replace(operation, steps=steps))
+        case _:
+            assert_never(event)
+
+
+_SnapshotEvent = (
+    e.SnapshotRequested
+    | e.SnapshotCreationStarted
+    | e.SnapshotCreated
+    | e.SnapshotCreationFailed
+    | e.SnapshotRequestCancelled
+    | e.SnapshotUnwanted
+    | e.SnapshotRevertStarted
+    | e.SnapshotRevertEnded
+    | e.SnapshotExpungeStarted
+    | e.SnapshotRemoved
+    | e.SnapshotExpungeFailed
+    | e.SnapshotGivenUp
+    | e.SnapshotCheckpointMissing
+    | e.SnapshotCheckpointFound
+)
+
+
+def _evolve_snapshot(snapshot: Snapshot | None, event: _SnapshotEvent, at: Occasion) -> Snapshot:
+    if isinstance(event, e.SnapshotRequested):
+        return Snapshot(
+            snapshot_id=event.snapshot_id,
+            name=event.name,
+            description=event.description,
+            with_memory=event.with_memory,
+            state=event.to_state,
+            requested_at=at.time,
+        )
+    assert snapshot is not None, event
+    snapshot = replace(snapshot, state=event.to_state)
+    match event:
+        case e.SnapshotCreationStarted():
+            return replace(snapshot, parent_id=event.parent_id)
+        case e.SnapshotCreated():
+            return replace(
+                snapshot,
+                checkpoint_id=event.checkpoint_id,
+                with_memory=event.with_memory,
+                parent_id=event.parent_id,
+                size_bytes=event.size_bytes,
+                cpu_count=event.cpu_count,
+                memory_bytes=event.memory_bytes,
+                was_ready=True,
+            )
+        case e.SnapshotUnwanted():
+            return replace(snapshot, checkpoint_id=event.checkpoint_id, failure=event.failure)
+        case e.SnapshotRevertEnded():
+            return replace(snapshot, failure=event.failure)
+        case (
+            e.SnapshotCreationFailed() | e.SnapshotExpungeFailed() | e.SnapshotGivenUp() | e.SnapshotCheckpointMissing()
+        ):
+            return replace(snapshot, failure=event.failure)
+        case e.SnapshotCheckpointFound():
+            return replace(snapshot, failure=None)
+        case (
+            e.SnapshotRequestCancelled() | e.SnapshotRevertStarted() | e.SnapshotExpungeStarted() | e.SnapshotRemoved()
+        ):
+            return snapshot
+        case _:
+            assert_never(event)
+
+
+def _new_operation(vm: VirtualMachine, event: e.OperationRequested, at: Occasion) -> Operation:
+    return Operation(
+        name=operation_name(vm.vm_id, event.number),
+        number=event.number,
+        kind=event.kind,
+        state=event.to_state,
+        snapshot_id=event.snapshot_id,
+        steps=tuple(Step(plan=plan, state=StepState.DUE) for plan in event.steps),
+        actor=at.actor,
+        request_id=at.request_id,
+        requested_at=at.time,
+        power_at_request=event.power_at_request,
+        allow_fallback=event.allow_fallback,
+        stop_mode=event.stop_mode,
+    )
+
+
+_OperationEvent = (
+    e.OperationStarted
+    | e.OperationSucceeded
+    | e.OperationFailed
+    | e.OperationCancelled
+    | e.CancelRequested
+    | e.UndoPlanned
+)
+
+
+def _evolve_operation(operation: Operation, event: _OperationEvent, at: Occasion) -> Operation:
+    match event:
+        case e.OperationStarted():
+            return replace(operation, state=event.to_state, started_at=at.time)
+        case e.OperationSucceeded() | e.OperationCancelled():
+            return replace(operation, state=event.to_state, ended_at=at.time)
+        case e.OperationFailed():
+            return replace(operation, state=event.to_state, ended_at=at.time, failure=event.failure)
+        case e.CancelRequested():
+            return replace(operation, cancel_requested=True)
+        case e.UndoPlanned():
+            steps = operation.steps + tuple(Step(plan=plan, state=StepState.DUE) for plan in event.steps)
+            return replace(operation, steps=steps, undoing=True, failure=event.failure)
+        case _:
+            assert_never(event)
+
+
+_StepEvent = (
+    e.StepIssued
+    | e.StepWaitStarted
+    | e.StepDone
+    | e.StepFailed
+    | e.StepDueAgain
+    | e.StepOutcomeUnknown
+    | e.StepUndetermined
+    | e.StepSkipped
+    | e.ObservationIssued
+    | e.ObservationAnswered
+)
+
+
+def _evolve_step(step: Step, event: _StepEvent, at: Occasion) -> Step:
+    if isinstance(event, e.ObservationIssued):
+        return replace(step, token=at.version, observing=True)
+    if isinstance(event, e.ObservationAnswered):
+        return replace(step, observing=False)
+    step = replace(step, state=event.to_state, changed_at=at.time, observing=False)
+    match event:
+        case e.StepIssued():
+            return replace(
+                step,
+                token=at.version,
+                attempts=event.attempt,
+                before=event.before,
+                deadline=event.deadline,
+                first_issued_at=step.first_issued_at or at.time,
+            )
+        case e.StepDone():
+            return replace(
+                step, checkpoint_id=event.checkpoint_id, has_memory=event.has_memory, marked=event.marked, failure=None
+            )
+        case e.StepFailed() | e.StepDueAgain() | e.StepOutcomeUnknown() | e.StepUndetermined():
+            return replace(step, failure=event.failure)
+        case e.StepWaitStarted() | e.StepSkipped():
+            return step
+        case _:
+            assert_never(event)
+
+
+def _with_snapshot(vm: VirtualMachine, snapshot: Snapshot) -> VirtualMachine:
+    return replace(vm, snapshots=MappingProxyType({**vm.snapshots, snapshot.snapshot_id: snapshot}))
+
+
+def _with_operation(vm: VirtualMachine, operation: Operation) -> VirtualMachine:
+    operations = {**vm.operations, operation.number: operation}
+    ended = [n for n, o in operations.items() if o.state not in (OperationState.PENDING, OperationState.RUNNING)]
+    for number in ended[: max(0, len(ended) - REMEMBERED_OPERATIONS)]:
+        del operations[number]
+    return replace(vm, operations=MappingProxyType(operations))
+
+
+def _answered(vm: VirtualMachine, digest: str, operation: int | None, at: Occasion) -> VirtualMachine:
+    if not at.request_id:
+        return vm
+    kept = {k: r for k, r in vm.requests.items() if at.time - r.at < REMEMBERED_FOR}
+    for key in list(kept)[: max(0, len(kept) - REMEMBERED_REQUESTS + 1)]:
+        del kept[key]
+    kept[at.actor, at.request_id] = AnsweredRequest(digest=digest, at=at.time, operation=operation)
+    return replace(vm, requests=MappingProxyType(kept))

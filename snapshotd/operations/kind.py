@@ -1,0 +1,185 @@
+"""The two shapes that every file here fills in: an operation's kind, and a step's action. Holds no rule of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from snapshotd.domain import events as e
+from snapshotd.domain.commands import OperationRequest
+from snapshotd.domain.host_report import Before, VmReport
+from snapshotd.domain.ids import CheckpointId, SnapshotId
+from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, VM, OperationState, Power
+from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, Step, StepAction
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.virtual_machine import Snapshot, VirtualMachine
+
+UNDETERMINED = "OUTCOME_UNDETERMINED"
+"""Reason of an operation that ended without its outcome being known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The host is as the step wanted it."""
+
+    checkpoint_id: CheckpointId | None = None
+    has_memory: bool = False
+    marked: bool = True
+    """CREATE: the checkpoint bears our marker; else it was adopted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The step had no effect, and cannot have one any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class InProgress:
+    """The hypervisor is at work: nothing can be concluded yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undetermined:
+    """The evidence does not tell, and will not."""
+
+    detail: str
+
+
+Judgement = Done | Absent | InProgress | Undetermined
+
+
+class Action(Protocol):
+    """What a step asks of the host, and how what is seen there is judged."""
+
+    action: StepAction
+
+    def before(self, vm: VirtualMachine, step: Step) -> Before:
+        """Return the facts that the step depends on, as they are on record."""
+        ...
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+        """Conclude from the logged `before` and a report what became of the step. Pure."""
+        ...
+
+    def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
+        """Say whether the host is already as the step wants it, so that it is skipped."""
+        ...
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Say why the step may not be issued as things are now; None if it may."""
+        ...
+
+    def wait_s(self, policy: Policy) -> float:
+        """Return how long after its first StepIssued the step may go on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undo:
+    """How what an operation has done is undone: events that go with the decision, and the steps."""
+
+    events: tuple[e.VmEvent, ...] = ()
+    steps: tuple[PlannedStep, ...] = ()
+
+
+class Kind(Protocol):
+    """One kind of operation: when it is accepted, its plan, and what its progress means for VM and snapshots."""
+
+    kind: OperationKind
+
+    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
+        """Check state, then limits. Raises a SnapshotError."""
+        ...
+
+    def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
+        """Return the steps, as they will be recorded."""
+        ...
+
+    def accepted(self, vm: VirtualMachine, request: OperationRequest, now: datetime) -> tuple[e.VmEvent, ...]:
+        """Return what is recorded besides OperationRequested."""
+        ...
+
+    def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+        """Return what happens to VM and snapshot with the first step."""
+        ...
+
+    def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+        """Return what happens to them with a later step."""
+        ...
+
+    def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+        """Return what happens to them when a step is done."""
+        ...
+
+    def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
+        """Say why the result is not what was asked for, though every step is done; None if it is."""
+        ...
+
+    def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
+        """Say how what was done is undone. `failure` is None for a cancellation."""
+        ...
+
+    def ends(
+        self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
+    ) -> tuple[e.VmEvent, ...]:
+        """Return what happens to the snapshot when the operation ends."""
+        ...
+
+
+def move_vm(vm: VirtualMachine, trigger: str) -> e.VmActivityChanged:
+    """Take the VM along an arrow of its table. Raises IllegalTransition."""
+    return e.VmActivityChanged(trigger=trigger, from_state=vm.activity, to_state=VM.dest(trigger, vm.activity))
+
+
+def snapshot_of(vm: VirtualMachine, operation: Operation) -> Snapshot:
+    """Return the snapshot that an operation is about."""
+    assert operation.snapshot_id is not None, operation
+    return vm.snapshots[operation.snapshot_id]
+
+
+def expunge_failed(vm: VirtualMachine, snapshot: Snapshot, failure: Failure) -> e.SnapshotExpungeFailed:
+    """End an expunge that failed: READY if the checkpoint is intact and the snapshot was READY before, else ERROR."""
+    there = vm.description is not None and vm.description.checkpoint(snapshot.checkpoint_id) is not None
+    trigger = "expunge_failed_intact" if there and snapshot.was_ready else "expunge_failed"
+    return e.SnapshotExpungeFailed(
+        snapshot_id=snapshot.snapshot_id,
+        from_state=snapshot.state,
+        to_state=SNAPSHOT.dest(trigger, snapshot.state),
+        failure=failure,
+    )
+
+
+def given_up(snapshot: Snapshot, failure: Failure) -> e.SnapshotGivenUp:
+    """End a transient state whose outcome is not known."""
+    to_state = SNAPSHOT.dest("given_up", snapshot.state)
+    return e.SnapshotGivenUp(
+        snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state, failure=failure
+    )
+
+
+def removed(snapshot: Snapshot) -> e.SnapshotRemoved:
+    """End an expunge that succeeded."""
+    to_state = SNAPSHOT.dest("removed", snapshot.state)
+    return e.SnapshotRemoved(snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state)
+
+
+def move_current(vm: VirtualMachine, to: SnapshotId | None, cause: str = "step") -> tuple[e.VmEvent, ...]:
+    """Make `to` the current snapshot, if it is not."""
+    if vm.current_id == to:
+        return ()
+    return (e.CurrentMoved(from_snapshot_id=vm.current_id, to_snapshot_id=to, cause=cause),)
+
+
+def power_refusal(vm: VirtualMachine, trigger: str, action: str) -> Failure | None:
+    """Say why the VM's power does not allow an activity to begin; None if it does."""
+    if vm.power in NEEDS_POWER[trigger]:
+        return None
+    return Failure(
+        reason="WRONG_POWER_STATE", message=f"VM is {vm.power.name}; {action} needs it to be {needed(trigger)}."
+    )
+
+
+def needed(trigger: str) -> str:
+    """Name the power in which an activity may begin, for people."""
+    return " or ".join(p.name for p in Power if p in NEEDS_POWER[trigger])

@@ -1,0 +1,117 @@
+"""The steps START and STOP, and how the power that a VM had is brought back. Used by several operations.
+
+Both are judged by the power that is seen and by nothing else: START on a running VM, or STOP on a stopped one, is
+Hyper-V's
+warning and no effect (hyperv.md, section 1, source read), so doing either again harms nobody.
+"""
+
+from __future__ import annotations
+
+from snapshotd.domain.host_report import Before, VmReport
+from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.operation import (
+    Failure,
+    Operation,
+    OperationKind,
+    PlannedStep,
+    Step,
+    StepAction,
+    StepNature,
+    StopMode,
+)
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.kind import Absent, Done, InProgress, Judgement, power_refusal
+
+GOAL = {
+    StopMode.SHUTDOWN: Power.STOPPED,
+    StopMode.TURN_OFF: Power.STOPPED,
+    StopMode.SAVE: Power.SAVED,
+    StopMode.PAUSE: Power.PAUSED,
+}
+"""The power that a stop ends in."""
+
+_WAY_BACK = {Power.STOPPED: StopMode.TURN_OFF, Power.SAVED: StopMode.SAVE, Power.PAUSED: StopMode.PAUSE}
+"""How a VM that we started is brought back to the power that it had."""
+
+_MODES = {
+    StopMode.SHUTDOWN: frozenset({Power.RUNNING}),
+    StopMode.TURN_OFF: frozenset({Power.RUNNING, Power.PAUSED, Power.SAVED}),
+    StopMode.SAVE: frozenset({Power.RUNNING, Power.PAUSED}),
+    StopMode.PAUSE: frozenset({Power.RUNNING}),
+}
+"""The power from which Hyper-V allows each (hyperv.md, section 1, source read)."""
+
+
+def stop_mode(step: Step) -> StopMode:
+    """Return how a STOP step stops."""
+    assert step.plan.stop_mode is not None, step
+    return step.plan.stop_mode
+
+
+def goal(step: Step) -> Power:
+    """Return the power that a START or STOP step brings about."""
+    return Power.RUNNING if step.plan.action is StepAction.START else GOAL[stop_mode(step)]
+
+
+def mode_refusal(vm: VirtualMachine, mode: StopMode) -> Failure | None:
+    """Say why a VM cannot be stopped in this way in its power; None if it can."""
+    if vm.power in _MODES[mode]:
+        return None
+    needed = " or ".join(p.name for p in Power if p in _MODES[mode])
+    return Failure(reason="WRONG_POWER_STATE", message=f"VM is {vm.power.name}; {mode.name} needs it to be {needed}.")
+
+
+def mode_needs(mode: StopMode) -> str:
+    """Name the power from which a way of stopping is possible, for people."""
+    return " or ".join(p.name for p in Power if p in _MODES[mode])
+
+
+class ChangePower:
+    """START or STOP."""
+
+    def __init__(self, action: StepAction) -> None:
+        """Serve one of the two actions."""
+        self.action = action
+
+    def before(self, vm: VirtualMachine, step: Step) -> Before:  # noqa: ARG002  (the Protocol's signature; so below)
+        """Depend on the power."""
+        return Before(power=vm.power)
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:  # noqa: ARG002
+        """Compare the power with the goal. Merging alone does not count as work under way."""
+        if report.power is goal(step):
+            return Done()
+        return InProgress() if report.works_besides_merging() else Absent()
+
+    def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
+        """Skip if the power is right already, unless it is what the caller asked for: that is refused instead."""
+        asked_for = operation.kind in (OperationKind.START_VM, OperationKind.STOP_VM) and step.plan.undoes is None
+        return vm.power is goal(step) and not asked_for
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:  # noqa: ARG002
+        """Refuse in a power from which Hyper-V does not allow it."""
+        if self.action is StepAction.START:
+            return power_refusal(vm, "start_begins", "START")
+        return mode_refusal(vm, stop_mode(step))
+
+    def wait_s(self, policy: Policy) -> float:
+        """Allow what the policy says for power changes."""
+        return policy.power_wait_s
+
+
+def bring_power_back(vm: VirtualMachine, operation: Operation) -> tuple[PlannedStep, ...]:
+    """Plan what brings the power back to what it was when the operation was accepted; nothing where it cannot be.
+
+    A PAUSED or SAVED VM that was turned off has lost its memory: nothing brings that back, and the plan said so
+    beforehand.
+    """
+    number = len(operation.steps) + 1
+    nature = StepNature.FORWARD_ONLY
+    then, now = operation.power_at_request, vm.power
+    if then is Power.RUNNING and now in (Power.STOPPED, Power.SAVED, Power.PAUSED):
+        return (PlannedStep(number=number, action=StepAction.START, nature=nature, undoes=0),)
+    if now is Power.RUNNING and then in _WAY_BACK:
+        mode = _WAY_BACK[then]
+        return (PlannedStep(number=number, action=StepAction.STOP, nature=nature, stop_mode=mode, undoes=0),)
+    return ()

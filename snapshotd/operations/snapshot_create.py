@@ -1,0 +1,362 @@
+"""CreateSnapshot: one undoable step that makes the checkpoint, and a best-effort one that marks an adopted one.
+
+The checkpoint bears a marker in its name, `<display name> #<snapshot id>`. Hyper-V makes a checkpoint first and
+names it in a
+second call (source read), so a script that dies in between leaves one under its default name. Such a newcomer is
+adopted
+only if all evidence fits (design.md, section 4); else the outcome is undetermined, and nothing is run again.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from snapshotd.domain import events as e
+from snapshotd.domain.commands import CreateSnapshot, OperationRequest
+from snapshotd.domain.errors import (
+    AlreadyExists,
+    CheckpointLimitReached,
+    CheckpointsDisabled,
+    InvalidArgument,
+    MemoryNeedsRunningVm,
+    SnapshotBlocked,
+    SnapshotLimitReached,
+    WrongPower,
+)
+from snapshotd.domain.host_report import Before, Checkpoint, JournalState, VmReport
+from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, OperationState, Power, SnapshotState
+from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, Step, StepAction, StepNature
+from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT, Policy
+from snapshotd.domain.virtual_machine import Snapshot, VirtualMachine
+from snapshotd.operations.kind import (
+    UNDETERMINED,
+    Absent,
+    Done,
+    InProgress,
+    Judgement,
+    Undetermined,
+    Undo,
+    expunge_failed,
+    given_up,
+    move_current,
+    move_vm,
+    needed,
+    power_refusal,
+    removed,
+    snapshot_of,
+)
+from snapshotd.operations.snapshot_delete import after_remove
+
+NAME_LIMIT = 255
+"""Of a snapshot's name and description, in characters (rules.md, section 3)."""
+_CHECKPOINT_NAME_LIMIT = 99
+"""Hyper-V: under 100 characters (documented)."""
+_CLOCK_GRAIN = timedelta(seconds=1)
+"""A checkpoint's creation time may be cut to the second (not verified)."""
+
+
+def marker(snapshot_id: str) -> str:
+    """Return what the name of a snapshot's checkpoint ends in."""
+    return f"#{snapshot_id}"
+
+
+def checkpoint_name(snapshot: Snapshot) -> str:
+    """Return the full name of a snapshot's checkpoint, cut to fit Hyper-V's limit."""
+    tail = f" {marker(snapshot.snapshot_id)}"
+    return snapshot.name[: _CHECKPOINT_NAME_LIMIT - len(tail)] + tail
+
+
+def default_name(vm: VirtualMachine, now: datetime) -> str:
+    """Return the name that a snapshot gets when none is asked for: `<vm>_VS_<yyyyMMddHHmmss>`, UTC."""
+    return f"{vm.name}_VS_{now:%Y%m%d%H%M%S}"
+
+
+class MakeCheckpoint:
+    """CREATE: ask the host for the checkpoint."""
+
+    action = StepAction.CREATE
+
+    def before(self, vm: VirtualMachine, step: Step) -> Before:  # noqa: ARG002  (the Protocol's signature; so below)
+        """Depend on the checkpoints, the current one and the power."""
+        assert vm.description is not None
+        return Before(
+            power=vm.power,
+            checkpoint_ids=vm.description.checkpoint_ids(),
+            current_checkpoint_id=vm.description.current_checkpoint_id,
+        )
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+        """Look for the marker; then for one newcomer that can only be ours."""
+        if report.activities:
+            return InProgress()
+        journal = report.journal
+        same_journal = journal.state is JournalState.PRESENT and journal.journal_id == vm.journal_id
+        began = (
+            journal.operation == operation.name and journal.step == step.plan.number and (journal.begun or journal.done)
+        )
+        if report.description is None:
+            return Absent() if same_journal and not began else Undetermined("the host does not have the VM any more")
+        assert step.before is not None
+        assert step.before.checkpoint_ids is not None
+        tail = marker(snapshot_of(vm, operation).snapshot_id)
+        marked = [c for c in report.description.checkpoints if c.name.endswith(tail)]
+        if marked:
+            return Done(checkpoint_id=marked[0].checkpoint_id, has_memory=marked[0].has_memory)
+        new = [c for c in report.description.checkpoints if c.checkpoint_id not in step.before.checkpoint_ids]
+        if not new:
+            return Absent()
+        if not same_journal:
+            return Undetermined("the journal is another one, and a checkpoint has appeared")
+        if not began:
+            return Absent()
+        if len(new) == 1 and _can_only_be_ours(vm, step.before, new[0], journal.begun_at):
+            return Done(checkpoint_id=new[0].checkpoint_id, has_memory=new[0].has_memory, marked=False)
+        return Undetermined(f"{len(new)} checkpoints have appeared, and none bears our marker")
+
+    def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:  # noqa: ARG002
+        """Never: it is what was asked for."""
+        return False
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:  # noqa: ARG002
+        """Refuse by the rules of acceptance, as things are now."""
+        refused = power_refusal(vm, "snapshot_begins", "CreateSnapshot")
+        if refused is not None:
+            return refused
+        if snapshot_of(vm, operation).with_memory and vm.power is not Power.RUNNING:
+            return Failure(reason="MEMORY_NEEDS_RUNNING_VM", message=f"VM is {vm.power.name}; memory needs it RUNNING.")
+        assert vm.description is not None
+        if vm.description.checkpoint_type == "Disabled":
+            return Failure(reason="CHECKPOINTS_DISABLED", message="Checkpoints are disabled for the VM on its host.")
+        if len(vm.description.checkpoints) >= HYPERV_CHECKPOINT_LIMIT:
+            return Failure(reason="CHECKPOINT_LIMIT_REACHED", message=f"Hyper-V allows {HYPERV_CHECKPOINT_LIMIT} a VM.")
+        return None
+
+    def wait_s(self, policy: Policy) -> float:
+        """Allow `snapshots.create_wait`."""
+        return policy.create_wait_s
+
+
+def _can_only_be_ours(vm: VirtualMachine, before: Before, new: Checkpoint, begun_at: datetime | None) -> bool:
+    """Say whether an unmarked newcomer must have been made by our script, between its two calls."""
+    by_default_name = re.fullmatch(re.escape(vm.name) + r" (- )?\(.+\)", new.name) is not None
+    in_time = begun_at is not None and new.created_at is not None and new.created_at + _CLOCK_GRAIN >= begun_at
+    plain = new.checkpoint_type == "Standard" and not new.automatic
+    return plain and new.parent_id == before.current_checkpoint_id and in_time and by_default_name
+
+
+class MarkCheckpoint:
+    """RENAME: give an adopted checkpoint the name that it should have had."""
+
+    action = StepAction.RENAME
+
+    def before(self, vm: VirtualMachine, step: Step) -> Before:  # noqa: ARG002
+        """Depend on the checkpoints."""
+        assert vm.description is not None
+        return Before(checkpoint_ids=vm.description.checkpoint_ids())
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:  # noqa: ARG002
+        """Look for the marker."""
+        if report.activities:
+            return InProgress()
+        tail = marker(snapshot_of(vm, operation).snapshot_id)
+        checkpoints = report.description.checkpoints if report.description else ()
+        return Done() if any(c.name.endswith(tail) for c in checkpoints) else Absent()
+
+    def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:  # noqa: ARG002
+        """Skip if the checkpoint was made under its own name."""
+        return operation.step(1).marked
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:  # noqa: ARG002
+        """Refuse where the host does not have the VM."""
+        return power_refusal(vm, "reconfiguration_begins", "renaming a checkpoint")
+
+    def wait_s(self, policy: Policy) -> float:
+        """Allow what the policy says for small changes."""
+        return policy.remove_wait_s
+
+
+class CreateSnapshotKind:
+    """Take a snapshot."""
+
+    kind = OperationKind.CREATE_SNAPSHOT
+
+    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
+        """Check names, power, what blocks checkpoints, and the two limits."""
+        assert isinstance(request, CreateSnapshot)
+        for field, value in (("snapshot.display_name", request.name), ("snapshot.description", request.description)):
+            if len(value) > NAME_LIMIT:
+                raise InvalidArgument(
+                    field, value[:40] + "…", f"has {len(value)} characters; {NAME_LIMIT} is the limit."
+                )
+            if any(not c.isprintable() for c in value if c not in "\n\t" or field.endswith("name")):
+                raise InvalidArgument(field, value[:40], "holds a character that cannot be printed. Leave it out.")
+        if vm.power not in NEEDS_POWER["snapshot_begins"]:
+            raise WrongPower(vm.name, vm.power.name, needed("snapshot_begins"), "CreateSnapshot")
+        if request.with_memory and vm.power is not Power.RUNNING:
+            raise MemoryNeedsRunningVm(vm.name, vm.power.name)
+        name = request.name or default_name(vm, now)
+        taken = [s for s in vm.snapshots.values() if s.name == name and s.state is not SnapshotState.REMOVED]
+        if taken:
+            raise AlreadyExists(
+                "snapshot", name, f"It is {taken[0].snapshot_id}. Choose another name, or delete that one."
+            )
+        assert vm.description is not None
+        if vm.description.checkpoint_type == "Disabled":
+            raise CheckpointsDisabled(vm.name)
+        if vm.description.snapshot_blockers:
+            raise SnapshotBlocked(vm.name, ", ".join(vm.description.snapshot_blockers))
+        counted = [s for s in vm.snapshots.values() if _counts(s)]
+        if len(counted) >= policy.max_per_vm:
+            raise SnapshotLimitReached(vm.name, len(counted), policy.max_per_vm)
+        if len(vm.description.checkpoints) >= HYPERV_CHECKPOINT_LIMIT:
+            raise CheckpointLimitReached(vm.name, len(vm.description.checkpoints), HYPERV_CHECKPOINT_LIMIT)
+
+    def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:  # noqa: ARG002
+        """Plan the checkpoint, and its marking should it be adopted."""
+        assert isinstance(request, CreateSnapshot)
+        target = request.snapshot_id
+        return (
+            PlannedStep(number=1, action=StepAction.CREATE, nature=StepNature.UNDOABLE, snapshot_id=target),
+            PlannedStep(number=2, action=StepAction.RENAME, nature=StepNature.BEST_EFFORT, snapshot_id=target),
+        )
+
+    def accepted(self, vm: VirtualMachine, request: OperationRequest, now: datetime) -> tuple[e.VmEvent, ...]:
+        """Allocate the snapshot."""
+        assert isinstance(request, CreateSnapshot)
+        return (
+            e.SnapshotRequested(
+                snapshot_id=request.snapshot_id,
+                from_state=SnapshotState.NEW,
+                to_state=SNAPSHOT.dest("requested", SnapshotState.NEW),
+                name=request.name or default_name(vm, now),
+                description=request.description,
+                with_memory=request.with_memory,
+            ),
+        )
+
+    def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:  # noqa: ARG002
+        """Take the VM to SNAPSHOTTING, the snapshot to CREATING below the current one."""
+        snapshot = snapshot_of(vm, operation)
+        started = e.SnapshotCreationStarted(
+            snapshot_id=snapshot.snapshot_id,
+            from_state=snapshot.state,
+            to_state=SNAPSHOT.dest("creation_starts", snapshot.state),
+            parent_id=vm.current_id,
+        )
+        return move_vm(vm, "snapshot_begins"), started
+
+    def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:  # noqa: ARG002
+        """Record nothing besides: an undo began with its decision."""
+        return ()
+
+    def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+        """Release the VM when an unwanted checkpoint is gone and only its merge is left."""
+        if step.plan.action is StepAction.REMOVE:
+            return after_remove(vm, snapshot_of(vm, operation))
+        return ()
+
+    def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
+        """Refuse a silent fallback to memory, unless the caller allowed it (rules.md, section 3)."""
+        fallback = operation.step(1).has_memory and not snapshot_of(vm, operation).with_memory
+        if fallback and not operation.allow_fallback:
+            return Failure(
+                reason="FALLBACK_REFUSED",
+                message="The host could only make a checkpoint with memory, and allow_fallback is not set.",
+            )
+        return None
+
+    def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
+        """Remove the checkpoint again, if there is one, and wait until it is merged."""
+        made = operation.step(1).checkpoint_id
+        if made is None:
+            return Undo()
+        snapshot = snapshot_of(vm, operation)
+        unwanted = e.SnapshotUnwanted(
+            snapshot_id=snapshot.snapshot_id,
+            from_state=snapshot.state,
+            to_state=SNAPSHOT.dest("unwanted", snapshot.state),
+            checkpoint_id=made,
+            failure=failure or Failure(reason="CANCELLED", message="The operation was cancelled."),
+        )
+        number = len(operation.steps) + 1
+        target = snapshot.snapshot_id
+        steps = (
+            PlannedStep(
+                number=number, action=StepAction.REMOVE, nature=StepNature.FORWARD_ONLY, snapshot_id=target, undoes=1
+            ),
+            PlannedStep(
+                number=number + 1, action=StepAction.MERGE, nature=StepNature.WAIT, snapshot_id=target, undoes=1
+            ),
+        )
+        return Undo(events=(move_vm(vm, "unwanted_removal_begins"), unwanted), steps=steps)
+
+    def ends(
+        self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
+    ) -> tuple[e.VmEvent, ...]:
+        """Bring the snapshot to rest."""
+        snapshot = snapshot_of(vm, operation)
+        why = failure or Failure(reason="CANCELLED", message="The operation was cancelled.")
+        undone = failure is None or all(s.failure is None for s in operation.steps if s.plan.undoes is not None)
+        match snapshot.state:
+            case SnapshotState.ALLOCATED if outcome is OperationState.CANCELLED:
+                to_state = SNAPSHOT.dest("cancelled_before_start", snapshot.state)
+                return (
+                    e.SnapshotRequestCancelled(
+                        snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state
+                    ),
+                )
+            case SnapshotState.ALLOCATED:
+                return (_creation_failed(snapshot, "failed_before_start", why),)
+            case SnapshotState.CREATING if outcome is OperationState.SUCCEEDED:
+                return _created(vm, operation, snapshot)
+            case SnapshotState.CREATING if why.reason == UNDETERMINED:
+                return (given_up(snapshot, why),)
+            case SnapshotState.CREATING:
+                return (_creation_failed(snapshot, "creation_failed", why),)
+            case SnapshotState.EXPUNGING if why.reason == UNDETERMINED:
+                return (given_up(snapshot, why),)
+            case SnapshotState.EXPUNGING if undone:
+                return (removed(snapshot),)
+            case SnapshotState.EXPUNGING:
+                return (expunge_failed(vm, snapshot, why),)
+            case _:
+                raise AssertionError(snapshot)
+
+
+def _counts(snapshot: Snapshot) -> bool:
+    """Say whether a snapshot has a checkpoint or may get one."""
+    if snapshot.state is SnapshotState.REMOVED:
+        return False
+    return snapshot.state is not SnapshotState.ERROR or snapshot.checkpoint_id is not None
+
+
+def _creation_failed(snapshot: Snapshot, trigger: str, failure: Failure) -> e.SnapshotCreationFailed:
+    return e.SnapshotCreationFailed(
+        snapshot_id=snapshot.snapshot_id,
+        from_state=snapshot.state,
+        to_state=SNAPSHOT.dest(trigger, snapshot.state),
+        failure=failure,
+    )
+
+
+def _created(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
+    """Record what was made, below the nearest own checkpoint on the host, and make it current."""
+    step = operation.step(1)
+    assert step.checkpoint_id is not None
+    assert vm.description is not None
+    checkpoint = vm.description.checkpoint(step.checkpoint_id)
+    parent = vm.nearest_own(checkpoint.parent_id) if checkpoint else vm.current_id
+    size = checkpoint.system_files_bytes + sum(d.file_bytes for d in checkpoint.disks) if checkpoint else 0
+    created = e.SnapshotCreated(
+        snapshot_id=snapshot.snapshot_id,
+        from_state=snapshot.state,
+        to_state=SNAPSHOT.dest("created", snapshot.state),
+        checkpoint_id=step.checkpoint_id,
+        with_memory=step.has_memory,
+        parent_id=parent,
+        size_bytes=size,
+        cpu_count=vm.description.cpu_count,
+        memory_bytes=vm.description.memory_bytes,
+    )
+    return created, *move_current(vm, snapshot.snapshot_id)

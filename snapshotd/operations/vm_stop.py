@@ -1,0 +1,40 @@
+"""StopVirtualMachine: one undoable step, by shutdown, turn-off or save.
+
+A shutdown asks the guest, and is an error where the guest cannot: it never turns into a power cut by itself
+(hyperv.md, section 1).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from snapshotd.domain.commands import OperationRequest, StopVm
+from snapshotd.domain.errors import WrongPower
+from snapshotd.domain.operation import OperationKind, PlannedStep, StepAction, StepNature
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.power import mode_needs, mode_refusal
+from snapshotd.operations.vm_start import PowerOnly
+
+
+class StopVmKind(PowerOnly):
+    """Shut a VM down, turn it off, or save it."""
+
+    kind = OperationKind.STOP_VM
+    begins_trigger = "stop_begins"
+
+    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:  # noqa: ARG002
+        """Need a power from which the asked way is possible. Raises WrongPower."""
+        assert isinstance(request, StopVm)
+        if mode_refusal(vm, request.mode) is not None:
+            raise WrongPower(
+                vm=vm.name,
+                power=vm.power.name,
+                needed=mode_needs(request.mode),
+                action=f"StopVirtualMachine ({request.mode.name})",
+            )
+
+    def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:  # noqa: ARG002
+        """Plan one step."""
+        assert isinstance(request, StopVm)
+        return (PlannedStep(number=1, action=StepAction.STOP, nature=StepNature.UNDOABLE, stop_mode=request.mode),)

@@ -1,0 +1,1 @@
+"""The gRPC server: servicers, translation, error mapping, interceptors. Never holds a rule of the domain."""

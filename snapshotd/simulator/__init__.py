@@ -1,0 +1,1 @@
+"""A simulated Hyper-V host behind a WS-Management endpoint. Never used by the product's own paths."""

@@ -1,0 +1,1 @@
+"""The event log on SQLite, with its codec and topics. Never decides anything about a VM."""

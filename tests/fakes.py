@@ -1,0 +1,295 @@
+"""Fakes of what stands on the other side of the core's ports. No mocks: each behaves, within its small world.
+
+`FakeHost` is a Hyper-V host at the level of answers: it keeps fence and journal as docs/host-protocol.md says, makes
+and merges checkpoints with files that branch, and counts its effects, so that a test compares with what happened.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from snapshotd.application.decide import decide
+from snapshotd.application.draft import Context, Draft
+from snapshotd.domain.commands import LoseOutcome, Proceed, RegisterVm, TakeAnswer, TakePoll, VmCommand
+from snapshotd.domain.host_report import (
+    Before,
+    Checkpoint,
+    Disk,
+    HostAnswer,
+    Journal,
+    JournalState,
+    Verdict,
+    VmDescription,
+    VmReport,
+)
+from snapshotd.domain.ids import CheckpointId, HostId, VmId
+from snapshotd.domain.lifecycle import Power, StepState
+from snapshotd.domain.operation import Failure, Operation, Step, StepAction
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.power import GOAL, stop_mode
+from snapshotd.operations.snapshot_create import checkpoint_name
+
+VM_ID = VmId("11111111-1111-4111-8111-111111111111")
+START = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
+
+
+@dataclass
+class FakeHost:
+    """One VM with one disk on a host that does at once what it is asked for."""
+
+    power: Power = Power.RUNNING
+    vss: bool = True
+    leaf: str = "base.vhdx"
+    parents: dict[str, str] = field(default_factory=dict)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    current: CheckpointId | None = None
+    merging: bool = False
+    journal: Journal = field(default_factory=lambda: Journal(state=JournalState.MISSING))
+    effects: list[tuple[StepAction, str, int]] = field(default_factory=list)
+    error_id: str = ""
+    """The next effects fail with it, without effect."""
+    checkpoint_type: str = "Production"
+    made: int = 0
+    clock: datetime = START
+
+    def chain(self, path: str) -> tuple[str, ...]:
+        """Return a file and all that it stands on."""
+        files = [path]
+        while files[-1] in self.parents:
+            files.append(self.parents[files[-1]])
+        return tuple(files)
+
+    def report(self) -> VmReport:
+        """Report the VM."""
+        checkpoints = tuple(
+            replace(c, disks=(Disk(location="SCSI:0:0", chain=self.chain(c.disks[0].chain[0])),))
+            for c in self.checkpoints.values()
+        )
+        description = VmDescription(
+            name="web01",
+            checkpoint_type=self.checkpoint_type,
+            current_checkpoint_id=self.current,
+            checkpoints=checkpoints,
+            disks=(Disk(location="SCSI:0:0", chain=self.chain(self.leaf)),),
+            snapshot_blockers=(),
+            cpu_count=2,
+            memory_bytes=4 << 30,
+            is_replica=False,
+        )
+        return VmReport(
+            vm_id=VM_ID,
+            power=self.power,
+            host_state="",
+            description=description,
+            activities=("MERGE",) if self.merging else (),
+            journal=self.journal,
+            existing_files=tuple({f for c in checkpoints for f in c.disks[0].chain} | set(self.chain(self.leaf))),
+        )
+
+    def observe(self, token: int) -> HostAnswer:
+        """Raise the fence, make a missing journal, report."""
+        if token < self.journal.highest_token:
+            return HostAnswer(verdict=Verdict.STALE, highest_token=self.journal.highest_token)
+        if self.journal.state is not JournalState.PRESENT:
+            self.made += 1
+            self.journal = Journal(state=JournalState.PRESENT, journal_id=f"journal-{self.made}")
+        self.journal = replace(self.journal, highest_token=token)
+        return HostAnswer(verdict=Verdict.OBSERVED, vms=(self.report(),))
+
+    def effect(self, vm: VirtualMachine, operation: Operation, step: Step, journal_id: str) -> HostAnswer:
+        """Carry an effect out, in the order of checks of docs/host-protocol.md."""
+        journal = self.journal
+        if journal.done and (journal.operation, journal.step) == (operation.name, step.plan.number):
+            return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), checkpoint_id=self.current)
+        if step.token <= journal.highest_token:
+            return HostAnswer(verdict=Verdict.STALE, highest_token=journal.highest_token)
+        if journal.state is not JournalState.PRESENT or journal.journal_id != journal_id:
+            return HostAnswer(verdict=Verdict.WRONG_JOURNAL, vms=(self.report(),))
+        assert step.before is not None
+        if self.differs(step.before):
+            self.journal = replace(journal, highest_token=step.token)
+            return HostAnswer(verdict=Verdict.CHANGED, vms=(self.report(),))
+        self.journal = replace(
+            journal,
+            highest_token=step.token,
+            operation=operation.name,
+            step=step.plan.number,
+            begun=True,
+            done=False,
+            begun_at=self.clock,
+        )
+        if self.error_id:
+            return HostAnswer(verdict=Verdict.NO_EFFECT, vms=(self.report(),), error_id=self.error_id)
+        made = self.act(vm, operation, step)
+        self.effects.append((step.plan.action, operation.name, step.plan.number))
+        self.journal = replace(self.journal, begun=False, done=True)
+        return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), checkpoint_id=made)
+
+    def differs(self, before: Before) -> bool:
+        """Compare what is there with what the command was told."""
+        there = self.report().description
+        assert there is not None
+        return (
+            (before.power is not None and before.power is not self.power)
+            or (before.checkpoint_ids is not None and before.checkpoint_ids != there.checkpoint_ids())
+            or (before.leaf_paths is not None and before.leaf_paths != there.leaf_paths())
+            or (before.chain_files is not None and before.chain_files != there.chain_files())
+        )
+
+    def act(self, vm: VirtualMachine, operation: Operation, step: Step) -> CheckpointId | None:
+        """Do what the step asks for."""
+        target = vm.snapshots[step.plan.snapshot_id] if step.plan.snapshot_id else None
+        match step.plan.action:
+            case StepAction.START:
+                self.power = Power.RUNNING
+            case StepAction.STOP:
+                self.power = GOAL[stop_mode(step)]
+            case StepAction.CREATE:
+                assert target is not None
+                memory = self.power is Power.RUNNING and (target.with_memory or not self.vss)
+                return self.take(checkpoint_name(target), has_memory=memory)
+            case StepAction.RESTORE:
+                assert target is not None
+                assert target.checkpoint_id is not None
+                self.apply(target.checkpoint_id)
+            case StepAction.REMOVE:
+                assert target is not None
+                assert target.checkpoint_id is not None
+                self.remove(target.checkpoint_id)
+            case StepAction.RENAME | StepAction.MERGE:
+                raise AssertionError(operation)
+        return None
+
+    def take(self, name: str, *, has_memory: bool = False, automatic: bool = False) -> CheckpointId:
+        """Take a checkpoint: freeze the leaf, write to a new one."""
+        self.made += 1
+        checkpoint_id = CheckpointId(f"cccccccc-0000-4000-8000-{self.made:012d}")
+        self.checkpoints[checkpoint_id] = Checkpoint(
+            checkpoint_id=checkpoint_id,
+            name=name,
+            parent_id=self.current,
+            created_at=self.clock,
+            checkpoint_type="Standard",
+            has_memory=has_memory,
+            automatic=automatic,
+            system_files_bytes=0,
+            disks=(Disk(location="SCSI:0:0", chain=(self.leaf,)),),
+        )
+        self.current = checkpoint_id
+        self.grow(self.leaf)
+        return checkpoint_id
+
+    def grow(self, below: str) -> None:
+        """Write to a new file above another."""
+        self.made += 1
+        self.leaf = f"d{self.made}.avhdx"
+        self.parents[self.leaf] = below
+
+    def apply(self, checkpoint_id: CheckpointId) -> None:
+        """Bring the disk back to a checkpoint; the old leaf is gone."""
+        checkpoint = self.checkpoints[checkpoint_id]
+        self.parents.pop(self.leaf, None)
+        self.grow(checkpoint.disks[0].chain[0])
+        self.current = checkpoint_id
+        running = self.power is Power.RUNNING
+        self.power = (Power.RUNNING if running else Power.SAVED) if checkpoint.has_memory else Power.STOPPED
+
+    def remove(self, checkpoint_id: CheckpointId) -> None:
+        """Take a checkpoint away; its file is merged when `merge` is called."""
+        gone = self.checkpoints.pop(checkpoint_id)
+        for child in self.checkpoints.values():
+            if child.parent_id == checkpoint_id:
+                self.checkpoints[child.checkpoint_id] = replace(child, parent_id=gone.parent_id)
+        if self.current == checkpoint_id:
+            self.current = gone.parent_id
+        self.merging = True
+
+    def merge(self) -> None:
+        """Merge every file that nothing needs any more with its one child."""
+        self.merging = False
+        kept = {c.disks[0].chain[0] for c in self.checkpoints.values()} | {self.leaf}
+        for path in [*self.parents, *self.parents.values()]:
+            children = [f for f, p in self.parents.items() if p == path]
+            if path in kept or len(children) != 1 or path not in {*self.parents, *self.parents.values()}:
+                continue
+            (child,) = children
+            self.parents.pop(child)
+            self.parents = {f: path if p == child else p for f, p in self.parents.items()}
+            self.leaf = path if self.leaf == child else self.leaf
+            for c in tuple(self.checkpoints.values()):
+                if c.disks[0].chain[0] == child:
+                    disk = Disk(location="SCSI:0:0", chain=(path,))
+                    self.checkpoints[c.checkpoint_id] = replace(c, disks=(disk,))
+            kept = {c.disks[0].chain[0] for c in self.checkpoints.values()} | {self.leaf}
+
+
+class World:
+    """The core and one fake host, driven by hand: the log in a list, the clock in a variable, the network by choice."""
+
+    def __init__(self, power: Power = Power.RUNNING, policy: Policy | None = None) -> None:
+        self.host = FakeHost(power=power)
+        self.policy = policy or Policy()
+        self.now = START
+        self.vm = VirtualMachine(vm_id=VM_ID)
+        self.log: list[object] = []
+        self.watch: Callable[[VirtualMachine], None] = lambda _: None
+        self.do(RegisterVm(host_id=HostId("hv01"), owner="ops", report=self.host.report()))
+
+    def do(self, command: VmCommand, *, request_id: str = "", digest: str = "", actor: str = "ann") -> Draft:
+        """Decide a command and record what follows."""
+        context = Context(now=self.now, actor=actor, policy=self.policy, request_id=request_id, digest=digest)
+        draft = decide(self.vm, command, context)
+        self.vm = draft.vm
+        self.log += [event for event, _ in draft.events]
+        self.watch(self.vm)
+        return draft
+
+    def open_step(self) -> tuple[Operation, Step] | None:
+        """Return the step that is open, waited for or observed."""
+        for operation in self.vm.active_operations:
+            for step in operation.steps:
+                if step.open or step.observing or step.state is StepState.WAITING:
+                    return operation, step
+        return None
+
+    def turn(self, *, lose: bool = False, twice: bool = False) -> None:
+        """Let one thing happen: record the next step, or carry one command to the host and its answer back.
+
+        `lose`: the answer is lost, so the effect's outcome is unknown. `twice`: the command and its answer come twice.
+        """
+        found = self.open_step()
+        if found is None:
+            self.now += timedelta(seconds=61)
+            self.do(Proceed())
+            return
+        operation, step = found
+        number, at = operation.number, step.plan.number
+        if step.state is StepState.WAITING:
+            self.host.merge()
+            self.do(TakePoll(number=number, step=at, report=self.host.report()))
+            return
+        if step.observing:
+            answer = self.host.observe(step.token)
+        elif step.state is StepState.ISSUED:
+            answer = self.host.effect(self.vm, operation, step, self.vm.journal_id)
+            if twice:
+                again = self.host.effect(self.vm, operation, step, self.vm.journal_id)
+                self.do(TakeAnswer(number=number, step=at, token=step.token, answer=again))
+        else:
+            self.do(Proceed())
+            return
+        if lose and step.state is StepState.ISSUED:
+            failure = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
+            self.do(LoseOutcome(number=number, step=at, token=step.token, failure=failure))
+            return
+        for _ in range(2 if twice else 1):
+            self.do(TakeAnswer(number=number, step=at, token=step.token, answer=answer))
+
+    def run(self, *, lose: bool = False, twice: bool = False, limit: int = 60) -> Operation:
+        """Let things happen until no operation is active; return the newest one."""
+        for _ in range(limit):
+            if not self.vm.active_operations:
+                return self.vm.operations[self.vm.last_number]
+            self.turn(lose=lose, twice=twice)
+        raise AssertionError(self.vm)

@@ -1,0 +1,196 @@
+"""The core's half of the fence model's rules: each test breaks when its rule is taken out of the core."""
+
+from dataclasses import replace
+
+import pytest
+
+from snapshotd.domain.commands import LoseOutcome, Proceed, TakeAnswer
+from snapshotd.domain.events import ObservationIssued, StepIssued
+from snapshotd.domain.host_report import HostAnswer, Journal, JournalState, Verdict
+from snapshotd.domain.lifecycle import OperationState, SnapshotState, StepState
+from snapshotd.domain.operation import Failure, Operation, Step
+from tests.fakes import START, World
+from tests.unit.application.test_operations import create, sid
+
+LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
+
+
+def issued() -> tuple[World, Operation, Step]:
+    """Return a world with a create whose step is issued and has not reached the host."""
+    world = World()
+    world.do(create(1))
+    while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
+        world.turn()
+    return world, *found
+
+
+def observing() -> tuple[World, Operation, Step]:
+    """Return a world in which that step's outcome is unknown, and an observation is on record."""
+    world, operation, step = issued()
+    world.do(LoseOutcome(number=operation.number, step=1, token=step.token, failure=LOST))
+    world.do(Proceed())
+    found = world.open_step()
+    assert found is not None
+    assert found[1].observing
+    return world, *found
+
+
+def test_a_token_is_the_version_of_the_event_that_issued_it() -> None:
+    world, _, step = issued()
+    assert isinstance(world.log[step.token - 1], StepIssued)
+    world, _, step = observing()
+    assert isinstance(world.log[step.token - 1], ObservationIssued)
+
+
+def test_tokens_only_grow() -> None:
+    world, operation, first = issued()
+    world.do(LoseOutcome(number=operation.number, step=1, token=first.token, failure=LOST))
+    world.do(Proceed())
+    found = world.open_step()
+    assert found is not None
+    assert found[1].token > first.token
+
+
+def test_newest_only_an_answer_without_effect_counts_only_with_the_newest_token() -> None:
+    world, operation, step = issued()
+    old = step.token
+    world.do(LoseOutcome(number=operation.number, step=1, token=old, failure=LOST))
+    world.do(Proceed())
+    late = HostAnswer(verdict=Verdict.NO_EFFECT, vms=(world.host.report(),), error_id="OperationFailed,x")
+    draft = world.do(TakeAnswer(number=operation.number, step=1, token=old, answer=late))
+    assert draft.events == []
+    assert world.vm.operations[operation.number].active
+
+
+def test_newest_only_an_old_observation_is_ignored() -> None:
+    world, operation, step = observing()
+    seen = HostAnswer(verdict=Verdict.OBSERVED, vms=(world.host.report(),))
+    assert world.do(TakeAnswer(number=operation.number, step=1, token=step.token - 1, answer=seen)).events == []
+
+
+def test_done_settles_the_open_step_whatever_token_it_carries() -> None:
+    world, operation, step = issued()
+    done = world.host.effect(world.vm, operation, step, world.vm.journal_id)
+    world.do(LoseOutcome(number=operation.number, step=1, token=step.token, failure=LOST))
+    world.do(Proceed())
+    world.do(TakeAnswer(number=operation.number, step=1, token=step.token, answer=done))
+    assert world.vm.operations[operation.number].state is OperationState.SUCCEEDED
+
+
+def test_job_wait_nothing_is_concluded_while_the_hypervisor_works() -> None:
+    world, operation, step = observing()
+    busy = replace(world.host.report(), activities=("CREATE",))
+    answer = HostAnswer(verdict=Verdict.OBSERVED, vms=(busy,))
+    assert world.do(TakeAnswer(number=operation.number, step=1, token=step.token, answer=answer)).events == []
+
+
+def test_journal_id_an_effect_is_not_issued_before_the_journal_is_known() -> None:
+    world = World()
+    assert world.vm.journal_id == ""
+    world.do(create(1))
+    world.do(Proceed())
+    found = world.open_step()
+    assert found is not None
+    assert found[1].state is StepState.DUE
+    assert found[1].observing
+    assert world.vm.operations[1].state is OperationState.PENDING
+    assert world.run().state is OperationState.SUCCEEDED
+
+
+def test_journal_id_a_newcomer_beside_a_lost_journal_is_never_adopted() -> None:
+    world, operation, step = issued()
+    world.host.effect(world.vm, operation, step, world.vm.journal_id)
+    (made,) = world.host.checkpoints.values()
+    world.host.checkpoints[made.checkpoint_id] = replace(made, name="web01 - (11/25/2026 - 9:00:00 AM)")
+    world.host.journal = Journal(state=JournalState.MISSING)
+    world.do(LoseOutcome(number=operation.number, step=1, token=step.token, failure=LOST))
+    ended = world.run()
+    assert ended.state is OperationState.FAILED
+    assert ended.failure is not None
+    assert ended.failure.reason == "OUTCOME_UNDETERMINED"
+    assert world.vm.snapshots[sid(1)].state is SnapshotState.ERROR
+    assert len(world.host.effects) == 1
+
+
+@pytest.mark.parametrize("fits", ["all", "name", "parent", "time", "automatic"])
+def test_an_unmarked_newcomer_is_adopted_only_if_all_evidence_fits(fits: str) -> None:
+    world, operation, step = issued()
+    world.host.effect(world.vm, operation, step, world.vm.journal_id)
+    (made,) = world.host.checkpoints.values()
+    made = replace(made, name="web01 - (11/25/2026 - 9:00:00 AM)")
+    match fits:
+        case "name":
+            made = replace(made, name="before the upgrade")
+        case "parent":
+            made = replace(made, parent_id=made.checkpoint_id)
+        case "time":
+            made = replace(made, created_at=START.replace(year=2020))
+        case "automatic":
+            made = replace(made, automatic=True)
+        case _:
+            pass
+    world.host.checkpoints[made.checkpoint_id] = made
+    world.host.journal = replace(world.host.journal, done=False, begun=True)
+    world.do(LoseOutcome(number=operation.number, step=1, token=step.token, failure=LOST))
+    for _ in range(20):
+        found = world.open_step()
+        if not world.vm.active_operations or (found and found[1].plan.number == 2):
+            break
+        world.turn()
+    adopted = world.vm.operations[1].step(1).state is StepState.DONE
+    assert adopted == (fits == "all")
+    assert len(world.host.effects) == 1
+
+
+def test_a_newcomer_is_somebody_elses_if_the_journal_says_that_ours_never_began() -> None:
+    world, operation, step = issued()
+    foreign = world.host.take("by hand")
+    world.do(LoseOutcome(number=operation.number, step=1, token=step.token, failure=LOST))
+    ended = world.run()
+    assert ended.state is OperationState.SUCCEEDED
+    own = world.vm.snapshots[sid(1)]
+    assert own.checkpoint_id != foreign
+    assert world.vm.by_checkpoint(foreign) is None
+
+
+def test_act_on_before_a_changed_host_is_judged_and_asked_again_with_what_is_there() -> None:
+    world, operation, step = issued()
+    foreign = world.host.take("by hand")
+    answer = world.host.effect(world.vm, operation, step, world.vm.journal_id)
+    assert answer.verdict is Verdict.CHANGED
+    world.do(TakeAnswer(number=operation.number, step=1, token=step.token, answer=answer))
+    assert world.vm.operations[1].step(1).state is StepState.DUE
+    assert world.run().state is OperationState.SUCCEEDED
+    again = [e for e in world.log if isinstance(e, StepIssued)][-1]
+    assert again.attempt == 2
+    assert again.before.checkpoint_ids == (foreign,)
+
+
+def test_an_unreachable_host_does_not_grow_the_stream() -> None:
+    world, operation, step = observing()
+    version = world.vm.version
+    for _ in range(50):
+        world.do(Proceed())
+        world.do(LoseOutcome(number=operation.number, step=1, token=step.token, failure=LOST))
+    assert world.vm.version == version
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [Verdict.IN_PROGRESS, Verdict.STALE, Verdict.BUSY, Verdict.WRONG_JOURNAL, Verdict.FAILED, Verdict.NO_ANSWER],
+)
+def test_an_answer_that_settles_nothing_makes_the_outcome_unknown_and_never_failed(verdict: Verdict) -> None:
+    world, operation, step = issued()
+    world.do(TakeAnswer(number=operation.number, step=1, token=step.token, answer=HostAnswer(verdict=verdict)))
+    assert world.vm.operations[1].step(1).state is StepState.OUTCOME_UNKNOWN
+
+
+def test_an_effect_is_tried_at_most_five_times() -> None:
+    world = World()
+    world.host.error_id = "ObjectInUse,Microsoft.HyperV.PowerShell.Commands.CheckpointVM"
+    world.do(create(1))
+    ended = world.run(limit=200)
+    assert ended.state is OperationState.FAILED
+    assert ended.step(1).attempts == world.policy.max_attempts
+    assert ended.failure is not None
+    assert ended.failure.error_id == world.host.error_id
