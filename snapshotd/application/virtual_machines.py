@@ -1,0 +1,119 @@
+"""The VMs of the log: load → decide → append. The only way in which anything is recorded about a VM.
+
+Folds are kept in memory. They are no more than a cache: an append with a stale one is refused by the log, the stream is
+read on, and the command is decided again on what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import get_args
+
+from snapshotd.application.decide import decide
+from snapshotd.application.draft import Context, Draft
+from snapshotd.domain.commands import VmCommand
+from snapshotd.domain.errors import StreamChanged
+from snapshotd.domain.events import Envelope, NewEvent, VmEvent
+from snapshotd.domain.ids import VmId, vm_stream
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.virtual_machine import VirtualMachine, evolve, occasion_of
+from snapshotd.ports.event_log import EventLog
+from snapshotd.ports.ids import Clock, Ids
+
+_VM_EVENTS = get_args(VmEvent)
+_ATTEMPTS = 16
+"""Decisions on a stream that others append to at the same time. One daemon owns a log, so more is a bug."""
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What came of a command: the VM after it, the events in their envelopes (none: nothing changed), and the draft."""
+
+    vm: VirtualMachine
+    envelopes: tuple[Envelope, ...]
+    draft: Draft
+
+
+class VirtualMachines:
+    """Loads, decides and appends."""
+
+    def __init__(self, log: EventLog, clock: Clock, ids: Ids, policy: Policy) -> None:
+        """Work on a log. Nothing is read until it is asked for."""
+        self._log = log
+        self._clock = clock
+        self._ids = ids
+        self._policy = policy
+        self._vms: dict[VmId, VirtualMachine] = {}
+
+    async def load(self, vm_id: VmId) -> VirtualMachine:
+        """Return a VM as the log has it; a VM that is not on record has version 0."""
+        vm = self._vms.get(vm_id, VirtualMachine(vm_id=vm_id))
+        return self._keep(fold(vm, await self._log.read_stream(vm_stream(vm_id), vm.version)))
+
+    async def replay(self) -> tuple[VirtualMachine, ...]:
+        """Fold the whole log; return the VMs under our care. Touches nothing."""
+        position = 0
+        while page := await self._log.read_all(position, _PAGE):
+            for envelope in page:
+                kind, _, name = envelope.stream.partition("/")
+                if kind == "vm":
+                    vm_id = VmId(name)
+                    vm = self._vms.get(vm_id, VirtualMachine(vm_id=vm_id))
+                    self._vms[vm_id] = fold(vm, [envelope] if envelope.version > vm.version else [])
+            position = page[-1].position
+        return tuple(vm for vm in self._vms.values() if vm.registered)
+
+    async def execute(
+        self, vm_id: VmId, command: VmCommand, *, actor: str, request_id: str = "", digest: str = ""
+    ) -> Decided:
+        """Decide a command, and return when what follows is durable.
+
+        Raises the SnapshotError that refused it, StreamChanged if others are always faster, LogUnavailable.
+        """
+        vm = self._vms.get(vm_id) or await self.load(vm_id)
+        for attempt in range(1, _ATTEMPTS + 1):
+            context = Context(
+                now=self._clock.now(), actor=actor, policy=self._policy, request_id=request_id, digest=digest
+            )
+            draft = decide(vm, command, context)
+            if not draft.events:
+                return Decided(vm=vm, envelopes=(), draft=draft)
+            events = [
+                NewEvent(
+                    event_id=self._ids.fresh(),
+                    time=context.now,
+                    actor=actor,
+                    request_id=request_id,
+                    operation=operation,
+                    event=event,
+                )
+                for event, operation in draft.events
+            ]
+            try:
+                envelopes = await self._log.append(vm_stream(vm_id), vm.version, events)
+            except StreamChanged:
+                if attempt == _ATTEMPTS:
+                    raise
+                vm = await self.load(vm_id)
+            else:
+                return Decided(vm=self._keep(draft.vm), envelopes=envelopes, draft=draft)
+        raise AssertionError(vm_id)
+
+    def _keep(self, vm: VirtualMachine) -> VirtualMachine:
+        """Keep the newer of two folds: tasks come back in any order."""
+        kept = self._vms.get(vm.vm_id)
+        if kept is None or kept.version < vm.version:
+            self._vms[vm.vm_id] = vm
+            return vm
+        return kept
+
+
+def fold(vm: VirtualMachine, envelopes: Iterable[Envelope]) -> VirtualMachine:
+    """Apply envelopes to a VM. Calls no port."""
+    for envelope in envelopes:
+        assert isinstance(envelope.event, _VM_EVENTS), envelope
+        assert envelope.version == vm.version + 1, (envelope.version, vm.version)
+        vm = evolve(vm, envelope.event, occasion_of(envelope))
+    return vm

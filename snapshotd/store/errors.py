@@ -1,0 +1,50 @@
+"""What can be wrong with an event log. Each says what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from snapshotd.domain.errors import SnapshotError
+
+
+@dataclass(eq=False)
+class UnreadableEvent(SnapshotError):
+    """An event in the log that this release cannot read."""
+
+    reason: ClassVar[str] = "LOG_UNREADABLE"
+    topic: str
+    problem: str
+
+    def message(self) -> str:  # noqa: D102  (said once on the root; so below)
+        return (
+            f"event {self.topic!r} cannot be read: {self.problem}. Run the release that wrote the log, or restore it."
+        )
+
+
+@dataclass(eq=False)
+class LogInUse(SnapshotError):
+    """Another process owns the log."""
+
+    reason: ClassVar[str] = "LOG_IN_USE"
+    path: str
+    owner: str
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"{self.path} is in use by process {self.owner or 'unknown'}. One snapshotd owns a log; stop the other one."
+        )
+
+
+@dataclass(eq=False)
+class LogForeign(SnapshotError):
+    """A file that is not an event log of snapshotd, or one of another version."""
+
+    reason: ClassVar[str] = "LOG_FOREIGN"
+    path: str
+    problem: str
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"{self.path} is no event log that this release can use: {self.problem}. Name another file, or restore it."
+        )

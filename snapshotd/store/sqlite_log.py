@@ -1,0 +1,284 @@
+"""The event log on SQLite: one owner process, one writer thread that commits the appends of many callers together.
+
+    append (many tasks) ──► queue ──► writer thread: BEGIN IMMEDIATE, a SAVEPOINT per append, COMMIT (fsync) ──► futures
+
+A conflict rolls its own savepoint back and no other's. Nothing is answered before the commit has returned. A full disk
+refuses the batch and the log goes on; after any other error of writing it stops, since what the disk holds is then not
+known (an fsync that failed is never tried again).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from eventsourcing.persistence import PersistenceError
+from eventsourcing.sqlite import SQLiteConnection
+
+from snapshotd.domain.errors import LogUnavailable, SnapshotError, StreamChanged
+from snapshotd.domain.events import Envelope, NewEvent
+from snapshotd.domain.ids import StreamId
+from snapshotd.store.errors import LogForeign, LogInUse
+from snapshotd.store.recorder import EventLogApplication, StoredEnvelope, envelopes
+
+APPLICATION_ID = 0x534E4150
+"""SQLite's application_id of our files: "SNAP"."""
+SCHEMA = 1
+"""SQLite's user_version of our files."""
+_BATCH = 256
+"""Appends committed together at most."""
+
+_Outcome: TypeAlias = tuple[Envelope, ...] | SnapshotError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Append:
+    stream: StreamId
+    expected: int
+    envelopes: tuple[Envelope, ...]
+    rows: tuple[StoredEnvelope, ...]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[tuple[Envelope, ...]]
+
+    def answer(self, outcome: _Outcome) -> None:
+        """Hand the outcome to the caller, on its own loop."""
+
+        def settle() -> None:
+            if self.future.done():
+                return  # the caller was cancelled; what was committed stays
+            if isinstance(outcome, SnapshotError):
+                self.future.set_exception(outcome)
+            else:
+                self.future.set_result(outcome)
+
+        self.loop.call_soon_threadsafe(settle)
+
+
+class SqliteEventLog:
+    """Implements ports.event_log.EventLog. Open it once per process, close it when done."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the log.
+
+        Raises LogInUse if another process owns it, and LogForeign if the file is not ours, corrupt, or of another
+        version.
+        """
+        self._path = path
+        self._lock = _take_lock(path)
+        try:
+            _check_file(path)
+            self._application = EventLogApplication(str(path))
+            self._connection = self._writer_connection()
+            newest = self._application.recorder.one(self._connection, "MAX(position)", "1 = ?", (1,))
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._head = int(newest[0] or 0)
+        self._broken: str | None = None
+        self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._waiters_lock = threading.Lock()
+        self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="event-log-writer", daemon=True)
+        self._writer.start()
+
+    def __enter__(self) -> Self:
+        """Return the open log."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close the log."""
+        self.close()
+
+    async def append(self, stream: StreamId, expected_version: int, events: Sequence[NewEvent]) -> tuple[Envelope, ...]:
+        """Append all events or none; returns when they are durable.
+
+        Raises StreamChanged, and LogUnavailable (see ports/event_log.py).
+        """
+        loop = asyncio.get_running_loop()
+        # Encoded here and not by the writer: what cannot be encoded is this caller's bug, and no other's outage.
+        wrapped = tuple(envelopes(stream, expected_version, events))
+        rows = tuple(self._application.mapper.to_stored_event(e) for e in wrapped)
+        asked = _Append(stream, expected_version, wrapped, rows, loop, loop.create_future())
+        self._queue.put(asked)
+        return await asked.future
+
+    async def read_stream(self, stream: StreamId, after_version: int = 0) -> tuple[Envelope, ...]:
+        """Return a stream's envelopes after a version, in order."""
+        where = "originator_id = ? AND originator_version > ?"
+        return await asyncio.to_thread(self._read, where, (stream, after_version), "originator_version", -1)
+
+    async def read_all(self, after_position: int, limit: int) -> tuple[Envelope, ...]:
+        """Return up to `limit` envelopes after a position, in order."""
+        return await asyncio.to_thread(self._read, "position > ?", (after_position,), "position", limit)
+
+    def head_position(self) -> int:
+        """Return the position of the newest durable event."""
+        return self._head
+
+    async def wait_past(self, position: int, timeout_s: float) -> None:
+        """Return when the head is past `position`, or after `timeout_s`."""
+        event = asyncio.Event()
+        waiter = (asyncio.get_running_loop(), event)
+        with self._waiters_lock:
+            self._waiters.add(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._head <= position:
+                    event.clear()
+                    await event.wait()
+        except TimeoutError:
+            return
+        finally:
+            with self._waiters_lock:
+                self._waiters.discard(waiter)
+
+    def close(self) -> None:
+        """Commit what is waiting, then close the file and free it for another process."""
+        self._queue.put(None)
+        self._writer.join()
+        self._application.recorder.datastore.pool.put_connection(self._connection)
+        self._application.close()
+        os.close(self._lock)
+
+    def _read(self, where: str, values: Sequence[object], order: str, limit: int) -> tuple[Envelope, ...]:
+        rows = self._application.recorder.rows(where, values, order, limit)
+        return tuple(self._application.mapper.to_envelope(row) for row in rows)
+
+    def _writer_connection(self) -> SQLiteConnection:
+        connection = self._application.recorder.datastore.pool.get_connection(is_writer=True)
+        _pragma(connection, "synchronous = FULL")
+        _pragma(connection, f"application_id = {APPLICATION_ID}")
+        _pragma(connection, f"user_version = {SCHEMA}")
+        found = _pragma(connection, "synchronous"), _pragma(connection, "journal_mode")
+        assert found == (2, "wal"), found
+        return connection
+
+    def _write(self) -> None:
+        """Run the writer thread: take what is waiting, commit it together, answer."""
+        ended = False
+        while not ended:
+            batch = []
+            taken = self._queue.get()
+            while taken is not None:
+                batch.append(taken)
+                if len(batch) >= _BATCH or self._queue.empty():
+                    break
+                taken = self._queue.get()
+            ended = taken is None
+            outcomes = self._commit(batch) if batch else []
+            for asked, outcome in zip(batch, outcomes, strict=True):
+                asked.answer(outcome)
+            with self._waiters_lock:
+                for loop, event in self._waiters:
+                    if not loop.is_closed():
+                        loop.call_soon_threadsafe(event.set)
+
+    def _commit(self, batch: Sequence[_Append]) -> list[_Outcome]:
+        if self._broken is not None:
+            return [LogUnavailable(self._broken) for _ in batch]
+        outcomes: list[_Outcome] = []
+        try:
+            self._execute("BEGIN IMMEDIATE")
+            outcomes.extend(self._append_one(asked) for asked in batch)
+            self._execute("COMMIT")
+        except (sqlite3.Error, PersistenceError) as error:
+            if not _disk_full(error):
+                self._broken = f"{error} (the log takes no more until snapshotd is started again)"
+            self._roll_back()
+            return [LogUnavailable(str(error)) for _ in batch]
+        positions = [e.position for o in outcomes if isinstance(o, tuple) for e in o]
+        self._head = max([self._head, *positions])
+        return outcomes
+
+    def _append_one(self, asked: _Append) -> _Outcome:
+        recorder = self._application.recorder
+        version = recorder.version(self._connection, asked.stream)
+        if version != asked.expected:
+            return self._appended_before(asked) or StreamChanged(asked.stream, asked.expected)
+        self._execute("SAVEPOINT one")
+        try:
+            positions = recorder.insert(self._connection, asked.rows)
+        except sqlite3.IntegrityError:
+            self._execute("ROLLBACK TO one")
+            self._execute("RELEASE one")
+            return StreamChanged(asked.stream, asked.expected)
+        self._execute("RELEASE one")
+        return tuple(replace(e, position=p) for e, p in zip(asked.envelopes, positions, strict=True))
+
+    def _appended_before(self, asked: _Append) -> tuple[Envelope, ...] | None:
+        """Return the events if it is these very ones that stand there: a retry of an append that went through."""
+        rows = self._application.recorder.rows(
+            "originator_id = ? AND originator_version > ?",
+            (asked.stream, asked.expected),
+            "originator_version",
+            len(asked.envelopes),
+        )
+        ours = [row["event_id"] for row in rows] == [e.event_id for e in asked.envelopes]
+        return tuple(self._application.mapper.to_envelope(row) for row in rows) if ours else None
+
+    def _execute(self, statement: str) -> None:
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    def _roll_back(self) -> None:
+        try:
+            self._connection.rollback()
+        except sqlite3.Error as error:
+            self._broken = f"{error} (while rolling back)"
+
+
+def _disk_full(error: Exception) -> bool:
+    cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def _pragma(connection: SQLiteConnection, pragma: str) -> object:
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA {pragma}")
+        row = cursor.fetchone()
+        return row[0] if row else None
+
+
+def _take_lock(path: Path) -> int:
+    """Lock the file beside the log for this process. Raises LogInUse."""
+    handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(handle, 20).decode(errors="replace").strip()
+        os.close(handle)
+        raise LogInUse(str(path), owner) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    return handle
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a file that is not ours, corrupt, or of another version. Raises LogForeign."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        connection = sqlite3.connect(path)
+        try:
+            (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        raise LogForeign(str(path), str(error)) from error
+    if application_id != APPLICATION_ID:
+        raise LogForeign(str(path), f"its application id is {application_id:#x}, not {APPLICATION_ID:#x}")
+    if version != SCHEMA:
+        raise LogForeign(str(path), f"its schema is {version}, this release writes {SCHEMA}")
+    if checked != "ok":
+        raise LogForeign(str(path), f"it is corrupt: {checked}")

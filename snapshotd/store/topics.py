@@ -1,0 +1,65 @@
+"""The events' names in the log: explicit and versioned, so that a class may move without orphaning what is written.
+
+A name, once released, never changes its meaning. A changed event gets the next version, and an upcast from the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from snapshotd.domain import events as e
+
+TOPICS: dict[type[e.Event], str] = {
+    e.VmRegistered: "snapshotd.vm.registered:1",
+    e.VmUnregistered: "snapshotd.vm.unregistered:1",
+    e.VmActivityChanged: "snapshotd.vm.activity_changed:1",
+    e.VmPowerChanged: "snapshotd.vm.power_changed:1",
+    e.VmDescribed: "snapshotd.vm.described:1",
+    e.JournalIdentified: "snapshotd.vm.journal_identified:1",
+    e.CurrentMoved: "snapshotd.vm.current_moved:1",
+    e.DriftDetected: "snapshotd.vm.drift_detected:1",
+    e.RequestJoined: "snapshotd.operation.request_joined:1",
+    e.SnapshotRequested: "snapshotd.snapshot.requested:1",
+    e.SnapshotCreationStarted: "snapshotd.snapshot.creation_started:1",
+    e.SnapshotCreated: "snapshotd.snapshot.created:1",
+    e.SnapshotCreationFailed: "snapshotd.snapshot.creation_failed:1",
+    e.SnapshotRequestCancelled: "snapshotd.snapshot.request_cancelled:1",
+    e.SnapshotUnwanted: "snapshotd.snapshot.unwanted:1",
+    e.SnapshotRevertStarted: "snapshotd.snapshot.revert_started:1",
+    e.SnapshotRevertEnded: "snapshotd.snapshot.revert_ended:1",
+    e.SnapshotExpungeStarted: "snapshotd.snapshot.expunge_started:1",
+    e.SnapshotRemoved: "snapshotd.snapshot.removed:1",
+    e.SnapshotExpungeFailed: "snapshotd.snapshot.expunge_failed:1",
+    e.SnapshotGivenUp: "snapshotd.snapshot.given_up:1",
+    e.SnapshotCheckpointMissing: "snapshotd.snapshot.checkpoint_missing:1",
+    e.SnapshotCheckpointFound: "snapshotd.snapshot.checkpoint_found:1",
+    e.SnapshotReparented: "snapshotd.snapshot.reparented:1",
+    e.OperationRequested: "snapshotd.operation.requested:1",
+    e.OperationStarted: "snapshotd.operation.started:1",
+    e.OperationSucceeded: "snapshotd.operation.succeeded:1",
+    e.OperationFailed: "snapshotd.operation.failed:1",
+    e.OperationCancelled: "snapshotd.operation.cancelled:1",
+    e.CancelRequested: "snapshotd.operation.cancel_requested:1",
+    e.UndoPlanned: "snapshotd.operation.undo_planned:1",
+    e.StepIssued: "snapshotd.step.issued:1",
+    e.StepWaitStarted: "snapshotd.step.wait_started:1",
+    e.StepDone: "snapshotd.step.done:1",
+    e.StepFailed: "snapshotd.step.failed:1",
+    e.StepDueAgain: "snapshotd.step.due_again:1",
+    e.StepOutcomeUnknown: "snapshotd.step.outcome_unknown:1",
+    e.ObservationIssued: "snapshotd.step.observation_issued:1",
+    e.ObservationAnswered: "snapshotd.step.observation_answered:1",
+    e.StepUndetermined: "snapshotd.step.undetermined:1",
+    e.StepSkipped: "snapshotd.step.skipped:1",
+    e.HostRegistered: "snapshotd.host.registered:1",
+    e.HostRemoved: "snapshotd.host.removed:1",
+    e.HostSynced: "snapshotd.host.synced:1",
+}
+"""The name that each event is written under."""
+
+CLASSES: dict[str, type[e.Event]] = {topic: cls for cls, topic in TOPICS.items()}
+"""By name, for reading."""
+
+UPCASTS: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+"""Older name -> (next name, what turns the older data into the next version's). Chains are followed to the end."""

@@ -1,0 +1,174 @@
+"""What an event log must do, whatever it is built on; and what the one on SQLite does besides."""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from snapshotd.domain.errors import LogUnavailable, StreamChanged
+from snapshotd.domain.events import JournalIdentified, NewEvent
+from snapshotd.domain.ids import StreamId
+from snapshotd.store.errors import LogForeign, LogInUse
+from snapshotd.store.sqlite_log import SqliteEventLog
+from tests.fakes import START
+
+STREAM = StreamId("vm/1")
+
+
+def new(name: str) -> NewEvent:
+    """Return an event of that id."""
+    event = JournalIdentified(journal_id=name)
+    return NewEvent(event_id=name, time=START, actor="ann", request_id="", operation=None, event=event)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "events.db"
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[SqliteEventLog]:
+    with SqliteEventLog(path) as opened:
+        yield opened
+
+
+async def test_what_was_appended_is_read_back_in_order(log: SqliteEventLog) -> None:
+    first = await log.append(STREAM, 0, [new("a"), new("b")])
+    await log.append(StreamId("vm/2"), 0, [new("c")])
+    second = await log.append(STREAM, 2, [new("d")])
+    assert await log.read_stream(STREAM) == first + second
+    assert [e.version for e in first + second] == [1, 2, 3]
+    everything = await log.read_all(0, 10)
+    assert [e.event_id for e in everything] == ["a", "b", "c", "d"]
+    assert [e.position for e in everything] == sorted({e.position for e in everything})
+    assert log.head_position() == everything[-1].position
+    assert await log.read_all(everything[1].position, 1) == everything[2:3]
+    assert await log.read_stream(STREAM, after_version=2) == second
+
+
+async def test_an_append_past_the_expected_version_is_refused_whole(log: SqliteEventLog) -> None:
+    await log.append(STREAM, 0, [new("a")])
+    for expected in (0, 2):
+        with pytest.raises(StreamChanged):
+            await log.append(STREAM, expected, [new("b"), new("c")])
+    assert len(await log.read_stream(STREAM)) == 1
+
+
+async def test_the_same_append_again_is_answered_as_the_first_time(log: SqliteEventLog) -> None:
+    first = await log.append(STREAM, 0, [new("a"), new("b")])
+    assert await log.append(STREAM, 0, [new("a"), new("b")]) == first
+    assert len(await log.read_all(0, 10)) == 2
+
+
+async def test_of_many_writers_to_one_stream_one_wins_each_version(log: SqliteEventLog) -> None:
+    async def write(n: int) -> bool:
+        try:
+            await log.append(STREAM, 0, [new(f"w{n}")])
+        except StreamChanged:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*(write(n) for n in range(50)))) == 1
+    assert len(await log.read_stream(STREAM)) == 1
+
+
+async def test_one_conflict_does_not_take_the_others_of_its_batch_down(log: SqliteEventLog) -> None:
+    appends = [log.append(StreamId(f"vm/{n}"), n % 2, [new(f"e{n}")]) for n in range(40)]
+    outcomes = await asyncio.gather(*appends, return_exceptions=True)
+    assert [isinstance(o, StreamChanged) for o in outcomes] == [n % 2 == 1 for n in range(40)]
+    assert len(await log.read_all(0, 100)) == 20
+
+
+async def test_a_waiter_is_woken_by_an_append(log: SqliteEventLog) -> None:
+    waiting = asyncio.create_task(log.wait_past(log.head_position(), timeout_s=60))
+    await asyncio.sleep(0)
+    await log.append(STREAM, 0, [new("a")])
+    await asyncio.wait_for(waiting, 5)
+    await log.wait_past(log.head_position(), timeout_s=0.01)
+
+
+async def test_what_was_acknowledged_is_there_after_a_restart(path: Path) -> None:
+    with SqliteEventLog(path) as log:
+        written = await log.append(STREAM, 0, [new("a")])
+    with SqliteEventLog(path) as log:
+        assert await log.read_stream(STREAM) == written
+        assert log.head_position() == written[0].position
+        await log.append(STREAM, 1, [new("b")])
+
+
+def test_what_was_acknowledged_is_there_after_sigkill(path: Path) -> None:
+    program = (
+        "import asyncio, os, signal\n"
+        "from pathlib import Path\n"
+        "from snapshotd.store.sqlite_log import SqliteEventLog\n"
+        "from tests.contract.test_event_log import STREAM, new\n"
+        f"log = SqliteEventLog(Path({str(path)!r}))\n"
+        "asyncio.run(log.append(STREAM, 0, [new('a'), new('b')]))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], check=False, env={**os.environ, "PYTHONPATH": "."})
+    assert ended.returncode == -9
+    with SqliteEventLog(path) as log:
+        assert [e.event_id for e in asyncio.run(log.read_stream(STREAM))] == ["a", "b"]
+
+
+def test_a_second_owner_is_told_who_the_first_one_is(log: SqliteEventLog, path: Path) -> None:
+    with pytest.raises(LogInUse, match=str(os.getpid())):
+        SqliteEventLog(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"not a database, but long enough to look like one" * 100, b"SQLite format 3\0" + b"\xff" * 4096]
+)
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(LogForeign):
+        SqliteEventLog(path)
+    assert path.read_bytes() == content
+    path.unlink()
+    SqliteEventLog(path).close()
+
+
+@pytest.mark.parametrize("pragma", ["application_id = 7", "user_version = 99"])
+def test_a_database_that_is_not_ours_or_of_another_version_is_refused(path: Path, pragma: str) -> None:
+    SqliteEventLog(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA {pragma}")
+    connection.close()
+    with pytest.raises(LogForeign):
+        SqliteEventLog(path)
+
+
+async def test_a_full_disk_refuses_the_append_and_the_log_goes_on_when_there_is_room(log: SqliteEventLog) -> None:
+    await log.append(STREAM, 0, [new("a")])
+    limit(log, pages=log_pages(log))
+    with pytest.raises(LogUnavailable, match="full"):
+        await log.append(STREAM, 1, [new("x" * 100_000)])
+    limit(log, pages=1_000_000)
+    await log.append(STREAM, 1, [new("b")])
+    assert [e.event_id for e in await log.read_stream(STREAM)] == ["a", "b"]
+
+
+def limit(log: SqliteEventLog, pages: int) -> None:
+    """Let the database grow to so many pages, as a disk of that size would."""
+    log._execute(f"PRAGMA max_page_count = {pages}")
+
+
+def log_pages(log: SqliteEventLog) -> int:
+    """Return how many pages the database has."""
+    with log._connection.cursor() as cursor:
+        cursor.execute("PRAGMA page_count")
+        return int(cursor.fetchone()[0])
+
+
+async def test_the_table_can_be_read_by_a_person(log: SqliteEventLog, path: Path) -> None:
+    await log.append(STREAM, 0, [new("a")])
+    connection = sqlite3.connect(path)
+    row = connection.execute("SELECT originator_id, topic, state, actor, subject FROM stored_events").fetchone()
+    connection.close()
+    assert row == ("vm/1", "snapshotd.vm.journal_identified:1", '{"journal_id":"a"}', "ann", "vm")

@@ -1,0 +1,1 @@
+"""Parts of the product against real sockets and processes, on loopback."""

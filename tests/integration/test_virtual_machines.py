@@ -1,0 +1,104 @@
+"""The core on the real log: what was decided is what is read back, and one stream takes one decision at a time."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.domain.commands import RegisterVm, StartVm, StopVm
+from snapshotd.domain.errors import OperationActive, RequestIdReused, SnapshotError
+from snapshotd.domain.ids import HostId
+from snapshotd.domain.operation import StopMode
+from snapshotd.domain.policy import Policy
+from snapshotd.store.sqlite_log import SqliteEventLog
+from tests.fakes import START, VM_ID, FakeHost
+from tests.unit.application.test_operations import create
+
+
+class Clock:
+    """Stands still."""
+
+    def now(self) -> datetime:
+        return START
+
+
+class Ids:
+    """Makes random ids."""
+
+    def fresh(self) -> str:
+        return str(uuid4())
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[SqliteEventLog]:
+    with SqliteEventLog(tmp_path / "events.db") as opened:
+        yield opened
+
+
+def over(log: SqliteEventLog) -> VirtualMachines:
+    """Return the VMs of a log, with nothing in memory."""
+    return VirtualMachines(log, Clock(), Ids(), Policy())
+
+
+async def registered(log: SqliteEventLog) -> VirtualMachines:
+    """Return the VMs of a log that has one."""
+    vms = over(log)
+    await vms.execute(VM_ID, RegisterVm(host_id=HostId("hv01"), owner="ops", report=FakeHost().report()), actor="ann")
+    return vms
+
+
+async def test_a_replay_gives_the_state_that_was_decided(log: SqliteEventLog) -> None:
+    vms = await registered(log)
+    decided = await vms.execute(VM_ID, create(1), actor="ann", request_id="r1", digest="d1")
+    head = log.head_position()
+    (replayed,) = await over(log).replay()
+    assert replayed == decided.vm == await over(log).load(VM_ID)
+    assert log.head_position() == head
+
+
+async def test_a_request_that_comes_again_is_answered_with_the_first_operation(log: SqliteEventLog) -> None:
+    vms = await registered(log)
+    first = await vms.execute(VM_ID, create(1), actor="ann", request_id="r1", digest="d1")
+    again = await over(log).execute(VM_ID, create(2), actor="ann", request_id="r1", digest="d1")
+    assert again.envelopes == ()
+    assert again.vm.last_number == first.vm.last_number
+    with pytest.raises(RequestIdReused):
+        await vms.execute(VM_ID, create(2), actor="ann", request_id="r1", digest="other")
+    with pytest.raises(OperationActive, match=r"operations/.*\.1"):
+        await vms.execute(VM_ID, create(2), actor="bob", request_id="r1", digest="other")
+
+
+async def test_of_many_callers_at_once_one_gets_the_vm_and_the_others_are_told_who(log: SqliteEventLog) -> None:
+    vms = await registered(log)
+
+    async def ask(n: int) -> SnapshotError | None:
+        try:
+            await vms.execute(VM_ID, create(n), actor=f"caller {n}")
+        except SnapshotError as refused:
+            return refused
+        return None
+
+    refusals = await asyncio.gather(*(ask(n) for n in range(20)))
+    assert sum(r is None for r in refusals) == 1
+    assert all(isinstance(r, OperationActive) for r in refusals if r)
+
+
+async def test_what_is_refused_records_nothing(log: SqliteEventLog) -> None:
+    vms = await registered(log)
+    head = log.head_position()
+    with pytest.raises(SnapshotError, match="RUNNING"):
+        await vms.execute(VM_ID, StartVm(), actor="ann")
+    assert log.head_position() == head
+
+
+async def test_two_owners_of_a_fold_do_not_overwrite_each_other(log: SqliteEventLog) -> None:
+    vms = await registered(log)
+    stale = over(log)
+    await stale.load(VM_ID)
+    await vms.execute(VM_ID, create(1), actor="ann")
+    with pytest.raises(OperationActive):
+        await stale.execute(VM_ID, StopVm(mode=StopMode.TURN_OFF), actor="bob")

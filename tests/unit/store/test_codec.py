@@ -1,0 +1,76 @@
+"""What is written is read back the same, and what does not fit is an error."""
+
+import json
+from typing import get_args
+
+import pytest
+
+from snapshotd.domain.events import Event, HostEvent, StepIssued, VmEvent
+from snapshotd.domain.lifecycle import Power
+from snapshotd.store import topics
+from snapshotd.store.codec import decode, encode
+from snapshotd.store.errors import UnreadableEvent
+from tests.fakes import World
+from tests.unit.application.test_operations import CASES, Case, ready
+
+
+def log_of(case: Case) -> list[Event]:
+    """Return all events of a world in which a case has run, with lost answers."""
+    world = ready(case)
+    world.do(case.request)
+    world.run(lose=True)
+    return [e for e in world.log if isinstance(e, get_args(VmEvent))]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_every_event_of_a_history_is_read_back_the_same(case: Case) -> None:
+    for event in log_of(case):
+        topic, text = encode(event)
+        assert decode(topic, text) == event
+
+
+def test_every_event_has_one_topic_of_its_own() -> None:
+    assert set(topics.TOPICS) == set(get_args(VmEvent)) | set(get_args(HostEvent))
+    assert len(set(topics.TOPICS.values())) == len(topics.TOPICS)
+    assert all(topic.endswith(":1") for topic in topics.TOPICS.values())
+
+
+def test_data_is_readable_json() -> None:
+    event = next(e for e in log_of(CASES[0]) if isinstance(e, StepIssued))
+    data = json.loads(encode(event)[1])
+    assert data["to_state"] == "ISSUED"
+    assert data["before"]["power"] in Power.__members__
+    assert data["deadline"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"attempt": "1"}, "is no int"),
+        ({"deadline": "yesterday"}, "Invalid isoformat"),
+        ({"deadline": "2026-11-25T09:00:00"}, "names no offset"),
+        ({"to_state": "LOST"}, "LOST"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_data_that_does_not_fit_is_an_error(change: dict[str, object], said: str) -> None:
+    event = next(e for e in log_of(CASES[0]) if isinstance(e, StepIssued))
+    topic, text = encode(event)
+    with pytest.raises(UnreadableEvent, match=said):
+        decode(topic, json.dumps(json.loads(text) | change))
+
+
+def test_an_unknown_topic_and_broken_json_are_errors() -> None:
+    with pytest.raises(UnreadableEvent, match="newer release"):
+        decode("snapshotd.vm.teleported:1", "{}")
+    with pytest.raises(UnreadableEvent, match="not JSON"):
+        decode("snapshotd.vm.registered:1", "{")
+
+
+def test_an_older_version_is_upcast(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = next(e for e in World().log if type(e).__name__ == "VmRegistered")
+    assert isinstance(event, get_args(VmEvent))
+    topic, text = encode(event)
+    older = {k: v for k, v in json.loads(text).items() if k != "owner"}
+    monkeypatch.setitem(topics.UPCASTS, "snapshotd.vm.registered:0", (topic, lambda data: data | {"owner": "ops"}))
+    assert decode("snapshotd.vm.registered:0", json.dumps(older)) == event
