@@ -1,0 +1,126 @@
+"""The executor's life: attach, work, reconnect by itself, and at the end finish what runs and give everything back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+
+import grpc
+
+from snapshotd.api.v1.executor_pb2 import Hello
+from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
+from snapshotd.executor.attach import Attachment, Detached
+from snapshotd.executor.backoff import Backoff
+from snapshotd.executor.channel import open_channel
+from snapshotd.executor.clock import Clock
+from snapshotd.executor.outbox import Outbox
+from snapshotd.executor.settings import ExecutorSettings
+from snapshotd.executor.work import OpenPool, Work
+
+_log = logging.getLogger(__name__)
+
+OpenChannel = Callable[[ExecutorSettings], grpc.aio.Channel]
+
+
+class Executor:
+    """One incarnation of an executor.
+
+    Args:
+        settings: see ExecutorSettings.
+        open_pool: makes the pool of a host; credentials are resolved behind it.
+        channel: makes a channel to the server.
+        clock: where the time comes from.
+    """
+
+    def __init__(
+        self,
+        settings: ExecutorSettings,
+        open_pool: OpenPool,
+        channel: OpenChannel = open_channel,
+        clock: Clock | None = None,
+    ) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._clock = clock or Clock()
+        self._outbox = Outbox(settings.outbox_capacity, settings.resend_s, self._clock.monotonic)
+        self._work = Work(open_pool, self._outbox, settings, self._clock)
+        self._finishing = asyncio.Event()
+        self.executor_id = str(uuid.uuid4())
+        """Fresh for each incarnation."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; then finish the running commands, deliver, and close all sessions.
+
+        Raises ServerAddressRefused at once for a server that must not be talked to.
+        """
+        attached = asyncio.create_task(self._stay_attached(), name="attached")
+        stopping = asyncio.create_task(stop.wait(), name="stopping")
+        try:
+            await asyncio.wait([attached, stopping], return_when=asyncio.FIRST_COMPLETED)
+            # The heartbeats go on meanwhile: an executor keeps its lease until its last command has ended.
+            await self._work.drain(0 if attached.done() else self._settings.drain_s)
+            await self._finish(attached)
+        finally:
+            stopping.cancel()
+            attached.cancel()
+            await asyncio.wait([attached, stopping])
+            await self._work.close(0)
+            if len(self._outbox):
+                _log.warning("stopped with %d outcomes not delivered; the server observes them", len(self._outbox))
+        if not attached.cancelled():
+            attached.result()
+        _log.info("executor %s stopped", self.executor_id)
+
+    async def _finish(self, attached: asyncio.Task[None]) -> None:
+        """Deliver what is left, and let the server end the stream."""
+        self._finishing.set()
+        _, late = await asyncio.wait([attached], timeout=self._settings.flush_s)
+        if late:
+            _log.info("the server did not end the stream in time")
+
+    async def _stay_attached(self) -> None:
+        first_s, longest_s = self._settings.reconnect_first_s, self._settings.reconnect_longest_s
+        backoff = Backoff(first_s, longest_s, random.SystemRandom().random)
+        while not (self._finishing.is_set() and not len(self._outbox)):
+            reason = await self._attach_once(backoff)
+            if self._finishing.is_set():
+                await asyncio.sleep(first_s if len(self._outbox) else 0)
+                continue
+            delay_s = backoff.next_s()
+            _log.warning("detached from %s (%s); again in %.1f s", self._settings.server, reason, delay_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._finishing.wait(), delay_s)
+
+    async def _attach_once(self, backoff: Backoff) -> str:
+        """Attach, and stay until the stream ends; return why it did."""
+        settings = self._settings
+        async with self._channel(settings) as channel:
+            call = ExecutorServiceStub(channel).Attach()
+            attachment = Attachment(call, self._work, self._outbox, settings, self._clock, self._finishing)
+            try:
+                hello = Hello(executor_id=self.executor_id, hosts=settings.hosts, version=settings.version)
+                welcome = await attachment.sign_in(hello)
+                _log.info("executor %s attached to %s", self.executor_id, settings.server)
+                backoff.reset()
+                await attachment.serve(welcome)
+            except Detached as reason:
+                return str(reason)
+            finally:
+                await attachment.end()
+                if not attachment.read_to_the_end:
+                    self._outbox.broke()
+        raise AssertionError("an attachment ends with its reason")
+
+
+async def run_executor(settings: ExecutorSettings, open_pool: OpenPool) -> None:
+    """Run an executor as a process: until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await Executor(settings, open_pool).run(stop)

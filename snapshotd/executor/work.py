@@ -1,0 +1,176 @@
+"""The hosts that an executor is fed for, and the commands that run on them; each in a task of its own.
+
+A slow host holds up nobody: every host has its own pool. Starts what it is given and hands over what came of it;
+never repeats a command, and never judges an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC
+from typing import Protocol
+
+from snapshotd.api.v1.executor_pb2 import (
+    CommandOutcome,
+    Dispatch,
+    HostAnswer,
+    HostCommand,
+    HostConnection,
+    NoAnswer,
+)
+from snapshotd.executor.clock import Clock
+from snapshotd.executor.outbox import Outbox
+from snapshotd.executor.settings import ExecutorSettings
+
+_log = logging.getLogger(__name__)
+
+
+class HostPool(Protocol):
+    """The way to one host; snapshotd.hyperv.pool is one."""
+
+    async def run(self, command: HostCommand, timeout_s: float) -> HostAnswer | NoAnswer:
+        """Run a command; answer within about `timeout_s` seconds. A caller that is cancelled gets nothing."""
+
+    async def close(self, timeout_s: float) -> None:
+        """Wait for what runs, cut off the rest after `timeout_s` seconds, give all sessions back. Repeatable."""
+
+
+OpenPool = Callable[[HostConnection], HostPool]
+"""Makes a host's pool; connects to nothing yet."""
+
+
+class Work:
+    """All that an executor does on hosts.
+
+    Args:
+        open_pool: makes the pool of a host.
+        outbox: where outcomes go.
+        settings: the executor's.
+        clock: for deadlines.
+    """
+
+    def __init__(self, open_pool: OpenPool, outbox: Outbox, settings: ExecutorSettings, clock: Clock) -> None:
+        self._open_pool = open_pool
+        self._outbox = outbox
+        self._settings = settings
+        self._clock = clock
+        self._hosts: dict[str, tuple[HostConnection, HostPool]] = {}
+        self._retiring: dict[asyncio.Task[None], HostPool] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._draining = False
+
+    def __len__(self) -> int:
+        """How many commands run or wait for a session."""
+        return len(self._running)
+
+    def reach(self, connection: HostConnection) -> None:
+        """Take note of how a host is reached; its sessions are kept if nothing has changed."""
+        known = self._hosts.get(connection.host)
+        if known is not None and known[0] == connection:
+            return
+        self.release(connection.host)
+        self._hosts[connection.host] = (connection, self._open_pool(connection))
+        _log.info("%s: fed for it, at %s", connection.host, connection.address)
+
+    def release(self, host: str) -> None:
+        """Start nothing more on a host; what runs there ends first, then its sessions are closed."""
+        known = self._hosts.pop(host, None)
+        if known is None:
+            return
+        _, pool = known
+        closing = asyncio.get_running_loop().create_task(pool.close(self._settings.unlimited_s), name=f"closing {host}")
+        self._retiring[closing] = pool
+        closing.add_done_callback(self._retired)
+
+    def start(self, dispatch: Dispatch) -> None:
+        """Run a command in a task of its own; one that is running already is not started again."""
+        if dispatch.dispatch_id in self._running:
+            return
+        if self._draining:
+            self.refuse(dispatch, NoAnswer.CONNECTION_LOST, "not started: the executor is stopping.")
+            return
+        known = self._hosts.get(dispatch.host)
+        if known is None:
+            detail = f"not started: the executor was not told how to reach {dispatch.host}."
+            self.refuse(dispatch, NoAnswer.HOST_UNREACHABLE, detail)
+            return
+        task = asyncio.get_running_loop().create_task(self._run(dispatch, *known), name=f"dispatch {dispatch.host}")
+        self._running[dispatch.dispatch_id] = task
+
+    def refuse(self, dispatch: Dispatch, reason: NoAnswer.Reason.ValueType, detail: str) -> None:
+        """Tell the server that a dispatch was not started."""
+        _log.warning("%s: dispatch %s %s", dispatch.host, dispatch.dispatch_id, detail)
+        no_answer = NoAnswer(reason=reason, detail=detail)
+        self._outbox.put(CommandOutcome(dispatch_id=dispatch.dispatch_id, no_answer=no_answer))
+
+    def abandon(self, dispatch_id: str) -> None:
+        """Forget a dispatch. One that waits for a session never starts; one that runs ends, and nobody is told."""
+        self._outbox.abandon(dispatch_id)
+        if (task := self._running.pop(dispatch_id, None)) is not None:
+            task.cancel()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Start nothing more, and wait for what runs, up to `timeout_s` seconds."""
+        self._draining = True
+        if self._running:
+            _log.info("stopping: %d commands still run", len(self._running))
+            await asyncio.wait(self._running.values(), timeout=timeout_s)
+
+    async def close(self, timeout_s: float) -> None:
+        """Close every session; what still runs after `timeout_s` seconds is cut off."""
+        pools = [*self._retiring.values(), *(pool for _, pool in self._hosts.values())]
+        self._hosts.clear()
+        for closing in list(self._retiring):
+            closing.cancel()
+        await asyncio.gather(*(pool.close(timeout_s) for pool in pools))
+        if self._running:
+            await asyncio.wait(self._running.values())
+
+    async def _run(self, dispatch: Dispatch, connection: HostConnection, pool: HostPool) -> None:
+        outcome = CommandOutcome(dispatch_id=dispatch.dispatch_id)
+        started = self._clock.monotonic()
+        try:
+            result = await self._answer(dispatch, connection, pool)
+        except Exception as bug:  # noqa: BLE001  (as said below)
+            # A defect of ours on one host must neither end the executor nor leave the server waiting.
+            _log.exception("%s: dispatch %s failed in the executor", dispatch.host, dispatch.dispatch_id)
+            result = NoAnswer(reason=NoAnswer.CONNECTION_LOST, detail=f"the executor failed: {type(bug).__name__}")
+        finally:
+            if self._running.get(dispatch.dispatch_id) is asyncio.current_task():
+                del self._running[dispatch.dispatch_id]
+        kind = HostCommand.Kind.Name(dispatch.command.kind)
+        took_ms = (self._clock.monotonic() - started) * 1000
+        if isinstance(result, HostAnswer):
+            outcome.answer.CopyFrom(result)
+            word = HostAnswer.Verdict.Name(result.verdict)
+        else:
+            outcome.no_answer.CopyFrom(result)
+            word = NoAnswer.Reason.Name(result.reason)
+        _log.info(
+            "%s: %s of %s: %s in %.0f ms", dispatch.host, kind, dispatch.command.vm_id or "all VMs", word, took_ms
+        )
+        self._outbox.put(outcome)
+
+    async def _answer(self, dispatch: Dispatch, connection: HostConnection, pool: HostPool) -> HostAnswer | NoAnswer:
+        timeout_s = self._settings.unlimited_s
+        if dispatch.HasField("deadline"):
+            timeout_s = (dispatch.deadline.ToDatetime(tzinfo=UTC) - self._clock.utc_now()).total_seconds()
+        if timeout_s <= 0:
+            return NoAnswer(reason=NoAnswer.DEADLINE_EXCEEDED, detail="not started: it came after its deadline.")
+        command = HostCommand()
+        command.CopyFrom(dispatch.command)
+        command.journal_directory = command.journal_directory or connection.journal_directory
+        result = await pool.run(command, timeout_s)
+        if isinstance(result, HostAnswer) and (size := result.ByteSize()) > self._settings.largest_outcome_bytes:
+            detail = (
+                f"an answer of {size} bytes is more than the server takes ({self._settings.largest_outcome_bytes})."
+            )
+            return NoAnswer(reason=NoAnswer.MALFORMED_ANSWER, detail=detail)
+        return result
+
+    def _retired(self, closing: asyncio.Task[None]) -> None:
+        self._retiring.pop(closing, None)
+        if not closing.cancelled() and (error := closing.exception()) is not None:
+            _log.error("sessions of a released host could not be closed", exc_info=error)

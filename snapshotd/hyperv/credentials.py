@@ -1,0 +1,123 @@
+r"""Credentials by name: where an executor finds user and password of a host. The server only ever knows the name.
+
+Looked for in this order, the first one found counts:
+
+1. `$CREDENTIALS_DIRECTORY/<name>`: systemd's credentials
+2. `<credentials_dir>/<name>`: a file that only its owner and group may read
+3. `$SNAPSHOTD_CREDENTIAL_<NAME>`: NAME in upper case, with `_` for `-` and `.`
+
+Each holds one line, `username:password`; the user may be `DOMAIN\user` or `user@domain`, the password may hold
+anything but a line's end. A secret is in no log, no error and no repr: it has a type that hides it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from snapshotd.hyperv.no_answer import CredentialMissing
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+"""No slash and no leading dot, so that a name cannot leave its directory."""
+
+_LARGEST_FILE = 4096
+"""Bytes; a credential is one line."""
+
+
+class Secret:
+    """A text that shows itself only when asked to by name."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself. Whoever asks hands it to the one library call that needs it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(hidden)"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied into a dump."""
+        raise TypeError("a Secret is not written anywhere")
+
+
+@dataclass(frozen=True)
+class Credential:
+    """Who signs in to a host."""
+
+    username: str
+    password: Secret
+
+
+class Credentials:
+    """Finds credentials by name.
+
+    Args:
+        credentials_dir: the directory of 2., or None.
+        environ: the environment, for 1. and 3.
+    """
+
+    def __init__(self, credentials_dir: Path | None, environ: Mapping[str, str]) -> None:
+        self._directory = credentials_dir
+        self._environ = environ
+
+    def find(self, name: str) -> Credential:
+        """Find a credential; read anew each time, so that a changed password is seen.
+
+        Raises CredentialMissing when there is none of that name, or when it must not or cannot be used.
+        """
+        if not _NAME.fullmatch(name):
+            raise CredentialMissing(
+                f"credential name {name[:80]!r}: use 1 to 63 of letters, digits and . _ -, a letter or digit first."
+            )
+        systemd = self._environ.get("CREDENTIALS_DIRECTORY")
+        for directory in ([Path(systemd)] if systemd else []) + ([self._directory] if self._directory else []):
+            line = _read(directory / name)
+            if line is not None:
+                return _parse(line, str(directory / name))
+        variable = "SNAPSHOTD_CREDENTIAL_" + re.sub("[.-]", "_", name).upper()
+        if (value := self._environ.get(variable)) is not None:
+            return _parse(value, f"${variable}")
+        places = ["$CREDENTIALS_DIRECTORY", str(self._directory) if self._directory else "", f"${variable}"]
+        raise CredentialMissing(f"no credential {name!r} in {', '.join(p for p in places if p)} of this executor.")
+
+
+def _read(path: Path) -> str | None:
+    """Read a credential's file; None if it is not there. Raises CredentialMissing if it must not be used."""
+    try:
+        # The mode is read from the open file: a check by name could be answered for another one.
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if mode & stat.S_IRWXO:
+                raise CredentialMissing(f"{path} is open to everybody on this machine: chmod 640 or 600 it.")
+            content = file.read(_LARGEST_FILE + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CredentialMissing(f"{path} cannot be read: {error.strerror}.") from error
+    if len(content) > _LARGEST_FILE:
+        raise CredentialMissing(
+            f"{path} is larger than {_LARGEST_FILE} bytes: it must hold one line, username:password."
+        )
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        # Not chained: the error's text would show the bytes.
+        raise CredentialMissing(f"{path} is not UTF-8.") from None
+
+
+def _parse(text: str, place: str) -> Credential:
+    """Split `username:password`. Raises CredentialMissing, without the content, if it is not that."""
+    line = text.removesuffix("\n").removesuffix("\r")
+    username, colon, password = line.partition(":")
+    if not (username and colon and password) or any(c in line for c in "\r\n\0"):
+        raise CredentialMissing(f"{place} must hold one line, username:password.")
+    return Credential(username, Secret(password))

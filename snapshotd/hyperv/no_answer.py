@@ -1,0 +1,75 @@
+"""Why a command has no answer: one error for each `NoAnswer.Reason`, and the two that only the pool sees.
+
+Where the border runs: once the first byte of a command's line may have left this machine, it is `ConnectionLost`, and
+nobody knows whether the command took effect. Everything before that is one of the errors that say "nothing was sent".
+No error here ever holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from snapshotd.api.v1.executor_pb2 import NoAnswer
+
+_LONGEST_DETAIL = 2000
+"""Characters; a host's texts are bounded before they go into a message that is stored."""
+
+
+class NoHostAnswer(Exception):
+    """The root: no answer of the host's script, and why."""
+
+    reason: ClassVar[NoAnswer.Reason.ValueType]
+    """What the server is told."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail[:_LONGEST_DETAIL])
+
+    def message(self) -> NoAnswer:
+        """Return what the server is told."""
+        return NoAnswer(reason=self.reason, detail=str(self))
+
+
+class HostUnreachable(NoHostAnswer):
+    """The host could not be reached, or was lost before the command was sent. Nothing was sent."""
+
+    reason = NoAnswer.HOST_UNREACHABLE
+
+
+class AuthenticationFailed(NoHostAnswer):
+    """The host refused the credential. Nothing was sent."""
+
+    reason = NoAnswer.AUTHENTICATION_FAILED
+
+
+class CredentialMissing(NoHostAnswer):
+    """This executor has no usable credential of that name. Nothing was sent."""
+
+    reason = NoAnswer.CREDENTIAL_MISSING
+
+
+class HostRefused(NoHostAnswer):
+    """The host, or this executor, refused before the script saw the command: a quota, a transport. Nothing was sent."""
+
+    reason = NoAnswer.HOST_REFUSED
+
+
+class ConnectionLost(NoHostAnswer):
+    """The connection, the shell or the script ended before an answer came. The outcome is unknown."""
+
+    reason = NoAnswer.CONNECTION_LOST
+
+
+class DeadlineExceeded(NoHostAnswer):
+    """The script was ended at its deadline, or the command waited for a free session until then."""
+
+    reason = NoAnswer.DEADLINE_EXCEEDED
+
+
+class MalformedAnswer(NoHostAnswer):
+    """What the script wrote is not what the protocol allows. The outcome is unknown."""
+
+    reason = NoAnswer.MALFORMED_ANSWER
+
+
+class StaleSession(Exception):
+    """A kept session turned out to be gone before a byte of the command had left: another one may carry it."""

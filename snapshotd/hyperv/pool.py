@@ -1,0 +1,208 @@
+"""A few kept sessions per host, behind an asyncio call. pywinrm blocks, so each runs in a thread of the pool.
+
+    run() ─► a place (FIFO) ─► a thread ─► the session used last, or a new one ─► HostAnswer | NoAnswer
+
+A session that fails is closed and replaced when the next command needs one; one that nobody needs is closed after a
+while. Never repeats a command that may have been sent: only one that a stale session provably did not take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostConnection, NoAnswer
+from snapshotd.hyperv.credentials import Credentials
+from snapshotd.hyperv.no_answer import DeadlineExceeded, NoHostAnswer, StaleSession
+from snapshotd.hyperv.session import HostSession, KeptScript
+from snapshotd.hyperv.winrs import WinRsLimits, open_winrs
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """How many sessions a host gets, and for how long they are kept."""
+
+    sessions_per_host: int = 4
+    """Of the 30 shells that a host allows a user [documented]."""
+    idle_close_s: float = 120.0
+    """A session unused for so long is closed; well below `WinRsLimits.shell_idle_s`."""
+    start_s: float = 60.0
+    """From connecting to READY, at most."""
+    limits: WinRsLimits = field(default_factory=WinRsLimits)
+
+
+class HostPool:
+    """The sessions of one host.
+
+    Args:
+        host: its resource name, for the log.
+        new_session: makes a session, not started yet; raises NoHostAnswer. Called in the pool's threads.
+        settings: sizes and times.
+    """
+
+    def __init__(self, host: str, new_session: Callable[[], HostSession], settings: PoolSettings) -> None:
+        self._host = host
+        self._new_session = new_session
+        self._settings = settings
+        self._places = asyncio.Semaphore(settings.sessions_per_host)
+        self._threads = ThreadPoolExecutor(settings.sessions_per_host, thread_name_prefix=f"winrm-{host}")
+        self._lock = threading.Lock()
+        self._free: list[tuple[HostSession, float]] = []
+        self._busy: set[HostSession] = set()
+        self._closed = False
+        self._reaper: asyncio.Task[None] | None = None
+        self._unfinished = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self, command: HostCommand, timeout_s: float) -> HostAnswer | NoAnswer:
+        """Run one command; answer within about `timeout_s` seconds, and end its script if it takes longer.
+
+        Cancelling the caller does not stop the command, and keeps its place taken until it has ended.
+        """
+        assert not self._closed, "a closed pool is not used"
+        deadline = time.monotonic() + timeout_s
+        self._unfinished += 1
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._places.acquire()
+        except TimeoutError:
+            self._finish()
+            text = "every session of the host was busy until the deadline; nothing was sent."
+            return DeadlineExceeded(text).message()
+        except asyncio.CancelledError:
+            self._finish()
+            raise
+        loop = asyncio.get_running_loop()
+        if self._reaper is None:
+            self._reaper = loop.create_task(self._close_idle(), name=f"idle sessions of {self._host}")
+        running = loop.run_in_executor(self._threads, self._run, command, deadline)
+        running.add_done_callback(self._give_place_back)
+        return await asyncio.shield(running)
+
+    async def close(self, timeout_s: float) -> None:
+        """Give every session back. What still runs is waited for, up to `timeout_s`, and then cut off.
+
+        May be called again, with less time, while an earlier call waits.
+        """
+        self._closed = True
+        if self._reaper is not None:
+            self._reaper.cancel()
+            await asyncio.wait([self._reaper])
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            with self._lock:
+                busy = list(self._busy)
+            _log.warning("%s: %d sessions cut off while a command was running", self._host, len(busy))
+            for session in busy:
+                session.abort()
+        with self._lock:
+            free, self._free = self._free, []
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(None, session.close) for session, _ in free))
+        await loop.run_in_executor(None, self._threads.shutdown)
+
+    def _give_place_back(self, _: asyncio.Future[HostAnswer | NoAnswer]) -> None:
+        self._places.release()
+        self._finish()
+
+    def _finish(self) -> None:
+        self._unfinished -= 1
+        if not self._unfinished:
+            self._idle.set()
+
+    def _run(self, command: HostCommand, deadline: float) -> HostAnswer | NoAnswer:
+        """Run one command in a thread, on a kept session or on a new one."""
+        try:
+            while True:
+                session = self._take(deadline)
+                try:
+                    return self._run_on(session, command, deadline)
+                except StaleSession as error:
+                    # Each stale session leaves the pool, so this ends with one that has just been started.
+                    _log.info("%s: a kept session was gone (%s); nothing was sent on it", self._host, error)
+        except NoHostAnswer as error:
+            _log.warning("%s: %s: %s", self._host, NoAnswer.Reason.Name(error.reason), error)
+            return error.message()
+
+    def _run_on(self, session: HostSession, command: HostCommand, deadline: float) -> HostAnswer:
+        try:
+            if time.monotonic() >= deadline:
+                raise DeadlineExceeded("the deadline passed before a session was ready; nothing was sent.")
+            return session.run(command, deadline)
+        finally:
+            self._put(session)
+
+    def _take(self, deadline: float) -> HostSession:
+        """Take the session that was used last, or start a new one. Raises NoHostAnswer."""
+        with self._lock:
+            if self._free:
+                session, _ = self._free.pop()
+                self._busy.add(session)
+                return session
+        session = self._new_session()
+        with self._lock:
+            self._busy.add(session)
+        started = time.monotonic()
+        try:
+            session.start(min(deadline, started + self._settings.start_s))
+        except BaseException:
+            self._put(session)
+            raise
+        _log.info("%s: session started in %.0f ms", self._host, (time.monotonic() - started) * 1000)
+        return session
+
+    def _put(self, session: HostSession) -> None:
+        """Keep a session that is still good; close any other one."""
+        with self._lock:
+            self._busy.discard(session)
+            if session.usable and not self._closed:
+                self._free.append((session, time.monotonic()))
+                return
+        session.close()
+
+    async def _close_idle(self) -> None:
+        """Close, now and again, what nobody has used for a while."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._settings.idle_close_s / 4)
+            oldest = time.monotonic() - self._settings.idle_close_s
+            with self._lock:
+                idle = [s for s, used_at in self._free if used_at < oldest]
+                self._free = [(s, used_at) for s, used_at in self._free if used_at >= oldest]
+            for session in idle:
+                await loop.run_in_executor(self._threads, session.close)
+
+
+class HostPools:
+    """Makes the pool of a host from the way to reach it.
+
+    Args:
+        credentials: where names become secrets; asked again for every session.
+        script: what the kept process runs.
+        settings: sizes and times.
+    """
+
+    def __init__(self, credentials: Credentials, script: KeptScript, settings: PoolSettings) -> None:
+        self._credentials = credentials
+        self._script = script
+        self._settings = settings
+
+    def open(self, connection: HostConnection) -> HostPool:
+        """Make a host's pool. Connects when the first command comes, so nothing is refused here."""
+
+        def new_session() -> HostSession:
+            credential = self._credentials.find(connection.credential)
+            return HostSession(open_winrs(connection, credential, self._settings.limits), self._script)
+
+        return HostPool(connection.host, new_session, self._settings)

@@ -1,0 +1,207 @@
+"""WinRS by pywinrm: a shell with one process in it, over http with every message sealed by NTLM.
+
+Never sends or believes anything unsealed, never uses basic over http, never skips a certificate check (https is not
+built yet, so it is refused), and never opens a second connection for one sign-in (one_connection.py).
+
+Facts (hyperv.md): a Protocol belongs to one thread at a time, and after any exception it is thrown away [run];
+read time-out over operation time-out [documented]; fault 2150858793 is an empty Receive, 2150858843 an unknown shell
+or command [documented]; `powershell.exe` by way of cmd, as pywinrm and Ansible start it [observed]; that a shell's
+IdleTimeOut ends the process of a client that disappeared is documented and not verified by us.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import requests
+from winrm.exceptions import InvalidCredentialsError, WinRMOperationTimeoutError, WSManFaultError
+from winrm.protocol import Protocol
+from winrm.transport import Transport
+
+from snapshotd.api.v1.executor_pb2 import HostConnection
+from snapshotd.hyperv.credentials import Credential
+from snapshotd.hyperv.no_answer import HostRefused
+from snapshotd.hyperv.one_connection import OneConnectionAdapter
+from snapshotd.hyperv.transport import Broken, NothingSent, Output, RequestRefused, SignInRefused, TransportError
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_HTTP_PORT = 5985
+_UTF8 = 65001
+_NO_SUCH_SHELL = 2150858843
+_CHUNK = 48 * 1024
+"""Bytes of stdin a request: as base64 well under the 150 KB that the oldest hosts take [documented]."""
+_COMMAND_LINE_LIMIT = 8191
+_DNS_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+
+
+class _OperationTimedOut(TransportError):
+    """The host answered that it has nothing yet: normal for a Receive, and not for anything else."""
+
+
+@dataclass(frozen=True)
+class WinRsLimits:
+    """Times of one WinRS connection, in seconds."""
+
+    connect_s: float = 5.0
+    """For the TCP connection."""
+    operation_s: float = 20.0
+    """What the host may take for one request; the longest single wait of a Receive."""
+    margin_s: float = 5.0
+    """How much longer than the host we wait, before the connection counts as dead."""
+    close_s: float = 3.0
+    """For the requests that give a shell back."""
+    shell_idle_s: int = 300
+    """The host ends a shell that nobody has asked for so long: those that an executor left when it was killed."""
+
+
+def open_winrs(connection: HostConnection, credential: Credential, limits: WinRsLimits) -> WinRsTransport:
+    """Make the transport for a host; does not connect yet.
+
+    Raises HostRefused for a way that is not built yet, and for an address that is none.
+    """
+    if connection.transport not in {HostConnection.NTLM_HTTP, HostConnection.TRANSPORT_UNSPECIFIED}:
+        name = HostConnection.Transport.Name(connection.transport)
+        raise HostRefused(f"transport {name} of {connection.host} is not built yet; use NTLM_HTTP.")
+    address = connection.address
+    try:
+        if ipaddress.ip_address(address).version == 6:
+            address = f"[{address}]"
+    except ValueError:
+        if not _DNS_NAME.fullmatch(address):
+            raise HostRefused(f"address {address[:80]!r} of {connection.host} is no DNS name or IP address.") from None
+    return WinRsTransport(f"http://{address}:{connection.port or _HTTP_PORT}/wsman", credential, limits)
+
+
+class _SealedTransport(Transport):
+    """pywinrm's transport, held to one connection and to sealed replies."""
+
+    def __init__(self, endpoint: str, credential: Credential, adapter: OneConnectionAdapter) -> None:
+        super().__init__(
+            endpoint,
+            auth_method="ntlm",
+            username=credential.username,
+            password=credential.password.reveal(),
+            proxy=None,
+            ca_trust_path=None,  # type: ignore[arg-type]  # documented, and not in its type: no CA from the environment
+            server_cert_validation="validate",
+            message_encryption="always",
+        )
+        self._adapter = adapter
+
+    def setup_encryption(self, session: requests.Session) -> None:
+        session.mount("http://", self._adapter)
+        super().setup_encryption(session)
+
+    def _get_message_response_text(self, response: requests.Response) -> bytes:
+        # pywinrm takes a reply that is not sealed as it is: anybody on the way could write one.
+        sealed = self.encryption and self.encryption.protocol_string.decode() in response.headers.get(
+            "Content-Type", ""
+        )
+        if response.content and not sealed:
+            raise Broken(f"HTTP {response.status_code} with a body that is not sealed")
+        text: bytes = super()._get_message_response_text(response) if response.content else b""
+        return text
+
+
+class WinRsTransport:
+    """One connection, one shell, one process. See HostTransport for the methods."""
+
+    def __init__(self, endpoint: str, credential: Credential, limits: WinRsLimits) -> None:
+        self._endpoint = endpoint
+        self._limits = limits
+        self._adapter = OneConnectionAdapter(limits.connect_s)
+        self._protocol = _protocol(endpoint, credential, self._adapter)
+        self._shell = ""
+        self._command = ""
+        self._broken = False
+
+    def start(self, executable: str, arguments: tuple[str, ...]) -> None:
+        """Connect, sign in, open a shell and start the process in it."""
+        assert len(" ".join([executable, *arguments])) < _COMMAND_LINE_LIMIT, "the bootstrap outgrew the command line"
+        idle = f"PT{self._limits.shell_idle_s}S"
+        self._shell = self._ask(lambda p: p.open_shell(codepage=_UTF8, idle_timeout=idle))
+        self._command = self._ask(lambda p: p.run_command(self._shell, executable, arguments, console_mode_stdin=False))
+
+    def write(self, data: bytes) -> None:
+        """Write to the process's stdin; NothingSent only if that is true of the first byte."""
+        for start in range(0, len(data), _CHUNK):
+            send = partial(self._send, data[start : start + _CHUNK])
+            try:
+                self._ask(send)
+            except NothingSent as error:
+                if start == 0:
+                    raise
+                raise Broken(f"after {start} bytes: {error}") from error
+
+    def _send(self, chunk: bytes, protocol: Protocol) -> None:
+        protocol.send_command_input(self._shell, self._command, chunk)
+
+    def read(self, wait_s: float) -> Output:
+        """Receive once."""
+        try:
+            stdout, stderr, exit_code, done = self._ask(
+                lambda p: p.get_command_output_raw(self._shell, self._command), min(wait_s, self._limits.operation_s)
+            )
+        except _OperationTimedOut:
+            return Output(b"", b"", None)
+        return Output(stdout, stderr, exit_code if done else None)
+
+    def terminate(self) -> None:
+        """Signal the process to end."""
+        self._ask(lambda p: p.cleanup_command(self._shell, self._command), self._limits.close_s)
+
+    def close(self) -> None:
+        """Delete the shell, which ends the process, and close the connection."""
+        try:
+            if self._shell and not self._broken:
+                self._ask(lambda p: p.close_shell(self._shell, close_session=False), self._limits.close_s)
+        except TransportError as error:
+            _log.debug("shell on %s not given back (%s); the host ends it when it is idle", self._endpoint, error)
+        finally:
+            self._shell = ""
+            self._protocol.transport.close_session()
+
+    def abort(self) -> None:
+        """Cut the connection under whoever waits on it."""
+        self._adapter.abort()
+
+    def _ask(self, request: Callable[[Protocol], T], operation_s: float | None = None) -> T:
+        """Carry out one request with its time limits, and say precisely what its failure means."""
+        operation = max(1, math.ceil(operation_s if operation_s is not None else self._limits.operation_s))
+        self._protocol.operation_timeout_sec = operation
+        self._adapter.read_timeout_s = operation + self._limits.margin_s
+        try:
+            return request(self._protocol)
+        except WinRMOperationTimeoutError as error:
+            raise _OperationTimedOut(f"the host did not carry it out within {operation} s") from error
+        except WSManFaultError as fault:
+            text = f"{fault.reason} (fault {fault.wsman_fault_code}, {fault.fault_subcode})"
+            raise RequestRefused(text) from fault
+        except InvalidCredentialsError as error:
+            self._broken = True
+            raise SignInRefused("the host refused user or password") from error
+        except TransportError:
+            self._broken = True
+            raise
+        except Exception as error:
+            # pywinrm and what is below let through whatever a reply makes them trip over (KeyError, StopIteration,
+            # ParseError, AssertionError, NTLM's own errors): the exchange is out of step then, whichever it was.
+            self._broken = True
+            raise Broken(f"{type(error).__name__}: {error}") from error
+
+
+def _protocol(endpoint: str, credential: Credential, adapter: OneConnectionAdapter) -> Protocol:
+    transport = _SealedTransport(endpoint, credential, adapter)
+    protocol = Protocol(endpoint, transport="ntlm", username=transport.username, password=transport.password)
+    protocol.transport = transport
+    return protocol

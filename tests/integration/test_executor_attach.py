@@ -1,0 +1,335 @@
+"""The executor against a real grpc.aio server: it is fed, answers, reconnects, and stops in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from snapshotd.api.v1.executor_pb2 import AttachResponse, HostAnswer, HostConnection, NoAnswer
+from snapshotd.executor.channel import ServerAddressRefused
+from snapshotd.executor.clock import Clock
+from snapshotd.executor.service import Executor, run_executor
+from snapshotd.executor.settings import ExecutorSettings
+from tests.integration.executor_feed import Feed, Host, Stream
+from tests.integration.polling import until
+
+
+@dataclass
+class World:
+    """An executor that runs, its server, and the hosts that it opened."""
+
+    feed: Feed
+    hosts: list[Host] = field(default_factory=list)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    running: asyncio.Task[None] | None = None
+    skipped_s: float = 0.0
+
+    def open_pool(self, connection: HostConnection) -> Host:
+        self.hosts.append(Host(connection))
+        return self.hosts[-1]
+
+    def settings(self, **changes: object) -> ExecutorSettings:
+        settings = ExecutorSettings(
+            server=f"127.0.0.1:{self.feed.port}", version="1.2.3", reconnect_first_s=0.02, reconnect_longest_s=0.1
+        )
+        return replace(settings, **changes)  # type: ignore[arg-type]
+
+    async def start(self, **changes: object) -> Stream:
+        """Start the executor; wait until it is attached, and tell it of one host."""
+        loop = asyncio.get_running_loop()
+        clock = Clock(monotonic=lambda: loop.time() + self.skipped_s)
+        executor = Executor(self.settings(**changes), self.open_pool, clock=clock)
+        self.running = asyncio.create_task(executor.run(self.stop))
+        stream = await self.feed.attached()
+        stream.host()
+        return stream
+
+    async def host(self, number: int = 0) -> Host:
+        """Wait until the executor has opened so many hosts."""
+        await until(lambda: len(self.hosts) > number)
+        return self.hosts[number]
+
+    async def stopped(self) -> None:
+        """Stop, and wait for the end."""
+        self.stop.set()
+        assert self.running is not None
+        await asyncio.wait_for(self.running, 10)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    feed = Feed()
+    await feed.start()
+    world = World(feed)
+    yield world
+    world.stop.set()
+    if world.running is not None:
+        world.running.cancel()
+        await asyncio.wait([world.running], timeout=10)
+    await feed.stop()
+
+
+async def test_it_says_who_it_is_and_answers_what_it_is_given(world: World) -> None:
+    stream = await world.start(hosts=("hv01", "hv02"))
+    assert (list(stream.hello.hosts), stream.hello.version) == (["hv01", "hv02"], "1.2.3")
+    stream.dispatch("vm1")
+    outcome = await stream.outcome()
+    assert outcome.dispatch_id == "vm1"
+    assert outcome.answer.vms[0].vm_id == "vm1"
+
+
+async def test_each_incarnation_has_an_id_of_its_own_and_keeps_it_over_reconnects(world: World) -> None:
+    first = await world.start()
+    first.end()
+    again = await world.feed.attached()
+    await world.stopped()
+    world.stop.clear()
+    other = await world.start()
+    assert first.hello.executor_id == again.hello.executor_id
+    assert other.hello.executor_id != first.hello.executor_id
+
+
+async def test_a_command_gets_its_time_and_the_hosts_journal_directory(world: World) -> None:
+    stream = await world.start()
+    stream.host(journal_directory=r"C:\ClusterStorage\j")
+    stream.dispatch("vm1", in_s=30)
+    host = await world.host(1)
+    command, timeout_s = await asyncio.wait_for(host.begun.get(), 10)
+    assert command.journal_directory == r"C:\ClusterStorage\j"
+    assert 25 < timeout_s <= 30
+
+
+async def test_a_slow_host_does_not_hold_up_another(world: World) -> None:
+    stream = await world.start()
+    stream.host("hosts/hv02")
+    (await world.host()).hold("slow")
+    stream.dispatch("slow")
+    stream.dispatch("quick", "hosts/hv02")
+    assert (await stream.outcome()).dispatch_id == "quick"
+
+
+async def test_heartbeats_come_at_the_servers_interval_also_while_a_command_runs(world: World) -> None:
+    stream = await world.start()
+    release = (await world.host()).hold("slow")
+    stream.dispatch("slow")
+    await until(lambda: stream.received.qsize() >= 3)
+    release.set()
+    await stream.outcome()
+    assert stream.heartbeats >= 3
+
+
+async def test_what_came_of_a_command_while_the_server_was_away_is_delivered_after_it_is_back(world: World) -> None:
+    stream = await world.start()
+    host = await world.host()
+    release = host.hold("vm1")
+    stream.dispatch("vm1")
+    await host.next()
+    await world.feed.stop()
+    release.set()
+    await asyncio.sleep(0)
+    await world.feed.start()
+    again = await world.feed.attached()
+    assert (await again.outcome()).dispatch_id == "vm1"
+    assert len(world.hosts) == 1, "the host's sessions are kept over a reconnect"
+
+
+async def test_an_outcome_written_just_before_the_stream_broke_comes_again(world: World) -> None:
+    stream = await world.start()
+    stream.dispatch("vm1")
+    await stream.outcome()
+    stream.end()
+    again = await world.feed.attached()
+    assert (await again.outcome()).dispatch_id == "vm1"
+
+
+async def test_an_abandoned_dispatch_is_not_told_of_and_others_are(world: World) -> None:
+    stream = await world.start()
+    host = await world.host()
+    release = host.hold("vm1")
+    stream.dispatch("vm1")
+    await host.next()
+    stream.abandon("vm1")
+    stream.abandon("never heard of")
+    stream.dispatch("vm2")
+    assert (await stream.outcome()).dispatch_id == "vm2"
+    release.set()
+    stream.dispatch("vm3")
+    assert (await stream.outcome()).dispatch_id == "vm3"
+
+
+async def test_a_dispatch_that_comes_twice_runs_once(world: World) -> None:
+    stream = await world.start()
+    host = await world.host()
+    release = host.hold("vm1")
+    stream.dispatch("vm1")
+    stream.dispatch("vm1")
+    stream.dispatch("vm2")
+    assert (await stream.outcome()).dispatch_id == "vm2"
+    release.set()
+    assert (await stream.outcome()).dispatch_id == "vm1"
+    assert host.begun.qsize() == 2
+
+
+async def test_a_released_host_gets_no_more_commands_and_its_sessions_are_closed(world: World) -> None:
+    stream = await world.start()
+    host = await world.host()
+    stream.send(AttachResponse(released_host="hosts/hv01"))
+    stream.dispatch("vm1")
+    outcome = await stream.outcome()
+    assert outcome.no_answer.reason == NoAnswer.HOST_UNREACHABLE
+    assert host.begun.empty()
+    assert len(host.closed) == 1
+
+
+async def test_the_same_way_to_a_host_keeps_its_sessions_and_another_way_replaces_them(world: World) -> None:
+    stream = await world.start()
+    stream.host()
+    stream.dispatch("vm1")
+    await stream.outcome()
+    assert len(world.hosts) == 1
+    stream.host(address="127.0.0.2")
+    stream.dispatch("vm2")
+    await stream.outcome()
+    assert [host.begun.qsize() for host in world.hosts] == [1, 1]
+    assert world.hosts[0].closed
+
+
+async def test_a_dispatch_after_its_deadline_is_not_started(world: World) -> None:
+    stream = await world.start()
+    stream.dispatch("vm1", in_s=-1)
+    assert (await stream.outcome()).no_answer.reason == NoAnswer.DEADLINE_EXCEEDED
+    assert (await world.host()).begun.empty()
+
+
+async def test_a_dispatch_without_a_deadline_gets_the_longest(world: World) -> None:
+    stream = await world.start(unlimited_s=77)
+    stream.dispatch("vm1", in_s=None)
+    host = await world.host()
+    assert (await asyncio.wait_for(host.begun.get(), 10))[1] == 77
+
+
+async def test_no_answer_is_passed_on_as_it_is(world: World) -> None:
+    stream = await world.start()
+    (await world.host()).result = NoAnswer(reason=NoAnswer.AUTHENTICATION_FAILED, detail="no")
+    stream.dispatch("vm1")
+    assert (await stream.outcome()).no_answer == NoAnswer(reason=NoAnswer.AUTHENTICATION_FAILED, detail="no")
+
+
+async def test_a_defect_in_one_command_is_an_unknown_outcome_and_the_next_one_runs(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = await world.start()
+    stream.dispatch("defect")
+    outcome = await stream.outcome()
+    assert (outcome.dispatch_id, outcome.no_answer.reason) == ("defect", NoAnswer.CONNECTION_LOST)
+    assert "a defect" in caplog.text
+    stream.dispatch("vm1")
+    assert (await stream.outcome()).dispatch_id == "vm1"
+
+
+async def test_an_answer_that_the_server_would_not_take_does_not_break_the_stream_for_ever(world: World) -> None:
+    stream = await world.start(largest_outcome_bytes=100)
+    (await world.host()).result = HostAnswer(protocol=1, verdict=HostAnswer.DONE, checkpoint_id="x" * 200)
+    stream.dispatch("vm1")
+    assert (await stream.outcome()).no_answer.reason == NoAnswer.MALFORMED_ANSWER
+
+
+async def test_after_a_pause_longer_than_its_lease_it_starts_nothing_and_attaches_anew(world: World) -> None:
+    stream = await world.start()
+    host = await world.host()
+    world.skipped_s = 9.0
+    stream.dispatch("vm1")
+    again = await world.feed.attached()
+    assert host.begun.empty()
+    outcome = await again.outcome()
+    assert (outcome.dispatch_id, outcome.no_answer.reason) == ("vm1", NoAnswer.CONNECTION_LOST)
+    again.dispatch("vm2")
+    assert (await again.outcome()).dispatch_id == "vm2"
+
+
+@pytest.mark.parametrize("first", [None, AttachResponse(released_host="hosts/hv01")])
+async def test_without_a_welcome_it_goes_away_and_comes_back(world: World, first: AttachResponse | None) -> None:
+    welcome, world.feed.welcome = world.feed.welcome, first
+    world.running = asyncio.create_task(Executor(world.settings(welcome_s=0.1), world.open_pool).run(world.stop))
+    await world.feed.attached()
+    world.feed.welcome = welcome
+    async with asyncio.timeout(10):
+        while True:
+            stream = await world.feed.attached()
+            stream.host()
+            stream.dispatch("vm1")
+            if (await stream.received.get()) is not None:
+                return
+
+
+async def test_a_message_that_it_does_not_know_is_ignored(world: World) -> None:
+    stream = await world.start()
+    stream.send(AttachResponse())
+    stream.dispatch("vm1")
+    assert (await stream.outcome()).dispatch_id == "vm1"
+
+
+async def test_on_stop_it_finishes_what_runs_refuses_what_comes_and_ends_the_stream(world: World) -> None:
+    stream = await world.start()
+    host = await world.host()
+    release = host.hold("vm1")
+    stream.dispatch("vm1")
+    await host.next()
+    world.stop.set()
+    # The stop takes effect before anything that is sent after the next round trip.
+    await stream.next("heartbeat")
+    stream.dispatch("late")
+    late = await stream.outcome()
+    assert (late.dispatch_id, late.no_answer.reason) == ("late", NoAnswer.CONNECTION_LOST)
+    await stream.next("heartbeat")
+    release.set()
+    assert (await stream.outcome()).dispatch_id == "vm1"
+    await stream.half_closed()
+    await world.stopped()
+    assert host.closed == [0]
+
+
+async def test_on_stop_a_command_that_does_not_end_is_cut_off(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    stream = await world.start(drain_s=0.05, flush_s=0.05)
+    host = await world.host()
+    host.hold("vm1")
+    stream.dispatch("vm1")
+    await host.next()
+    await world.stopped()
+    assert host.closed == [0]
+    assert "1 outcomes not delivered" in caplog.text
+
+
+async def test_on_stop_without_a_server_it_ends_and_says_what_was_not_delivered(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = await world.start(flush_s=0.05)
+    host = await world.host()
+    release = host.hold("vm1")
+    stream.dispatch("vm1")
+    await host.next()
+    await world.feed.stop()
+    release.set()
+    await world.stopped()
+    assert "1 outcomes not delivered" in caplog.text
+    await world.feed.start()
+
+
+async def test_a_server_off_this_machine_is_an_error_at_once(world: World) -> None:
+    with pytest.raises(ServerAddressRefused):
+        await Executor(world.settings(server="192.0.2.1:7443"), world.open_pool).run(world.stop)
+
+
+async def test_sigterm_stops_the_process_in_good_order(world: World) -> None:
+    world.running = asyncio.create_task(run_executor(world.settings(), world.open_pool))
+    stream = await world.feed.attached()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await stream.half_closed()
+    await asyncio.wait_for(world.running, 10)

@@ -1,0 +1,1 @@
+"""Sessions, credentials and answers of the Hyper-V side."""

@@ -1,0 +1,95 @@
+"""Credentials by name: where they are found, what is refused, and that a secret never shows."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+
+from snapshotd.hyperv.credentials import Credentials
+from snapshotd.hyperv.no_answer import CredentialMissing
+
+CANARY = "kanarienvogel:Geheim 1"
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_bytes(text.encode("latin-1"))
+    path.chmod(mode)
+    return path
+
+
+def test_a_file_holds_user_and_password_and_only_the_first_colon_counts(tmp_path: Path) -> None:
+    write(tmp_path / "hv", f"DOM\\snap:{CANARY}\r\n")
+    credential = Credentials(tmp_path, {}).find("hv")
+    assert (credential.username, credential.password.reveal()) == ("DOM\\snap", CANARY)
+
+
+def test_systemd_comes_first_then_the_directory_then_the_environment(tmp_path: Path) -> None:
+    systemd, own = tmp_path / "systemd", tmp_path / "own"
+    systemd.mkdir()
+    own.mkdir()
+    environ = {"CREDENTIALS_DIRECTORY": str(systemd), "SNAPSHOTD_CREDENTIAL_HV_01": "environment:x"}
+    credentials = Credentials(own, environ)
+    assert credentials.find("hv-01").username == "environment"
+    write(own / "hv-01", "own:x")
+    assert credentials.find("hv-01").username == "own"
+    write(systemd / "hv-01", "systemd:x")
+    assert credentials.find("hv-01").username == "systemd"
+
+
+def test_a_changed_password_is_seen_the_next_time(tmp_path: Path) -> None:
+    credentials = Credentials(tmp_path, {})
+    for password in ("one", "two"):
+        write(tmp_path / "hv", f"snap:{password}\n")
+        assert credentials.find("hv").password.reveal() == password
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "../hv", "a/b", "a b", "a\n", "-a", "a" * 64, "ä", "a\0"])
+def test_a_name_that_could_leave_the_directory_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CredentialMissing, match="credential name"):
+        Credentials(tmp_path, {}).find(name)
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o644, 0o666])
+def test_a_file_that_everybody_may_open_is_refused(tmp_path: Path, mode: int) -> None:
+    write(tmp_path / "hv", f"snap:{CANARY}", mode)
+    with pytest.raises(CredentialMissing, match="open to everybody") as caught:
+        Credentials(tmp_path, {}).find("hv")
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["Geheim", ":Geheim", "Geheim:", "", "snap:a\nGeheim", "snap:Geheim\0", "\xff:Geheim"])
+def test_what_is_not_one_line_of_user_and_password_is_refused_without_showing_it(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "hv", text)
+    with pytest.raises(CredentialMissing) as caught:
+        Credentials(tmp_path, {}).find("hv")
+    assert "Geheim" not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def test_a_large_file_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "hv", "snap:" + "x" * 5000)
+    with pytest.raises(CredentialMissing, match="larger"):
+        Credentials(tmp_path, {}).find("hv")
+
+
+def test_a_directory_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "hv").mkdir()
+    with pytest.raises(CredentialMissing, match="cannot be read"):
+        Credentials(tmp_path, {}).find("hv")
+
+
+def test_none_of_that_name_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(CredentialMissing, match=r"CREDENTIALS_DIRECTORY.*SNAPSHOTD_CREDENTIAL_HV_1"):
+        Credentials(tmp_path, {}).find("hv.1")
+
+
+def test_a_secret_shows_in_no_repr_no_text_and_no_dump() -> None:
+    credential = Credentials(None, {"SNAPSHOTD_CREDENTIAL_HV": f"snap:{CANARY}"}).find("hv")
+    assert (
+        CANARY not in f"{credential!r} {credential} {credential.password!s} {[credential.password]} {vars(credential)}"
+    )
+    for dump in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="not written anywhere"):
+            dump(credential)
