@@ -99,6 +99,8 @@ class Step:
     deadline: datetime | None = None
     observing: bool = False
     """An observation with `token` is on record, and has not been answered."""
+    watched_files: tuple[str, ...] = ()
+    """MERGE: files none of which may be left outside of the chains."""
     checkpoint_id: CheckpointId | None = None
     has_memory: bool = False
     marked: bool = True

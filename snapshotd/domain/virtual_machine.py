@@ -379,7 +379,9 @@ def _evolve_step(step: Step, event: _StepEvent, at: Occasion) -> Step:
             )
         case e.StepFailed() | e.StepDueAgain() | e.StepOutcomeUnknown() | e.StepUndetermined():
             return replace(step, failure=event.failure)
-        case e.StepWaitStarted() | e.StepSkipped():
+        case e.StepWaitStarted():
+            return replace(step, watched_files=event.watched_files)
+        case e.StepSkipped():
             return step
         case _:
             assert_never(event)

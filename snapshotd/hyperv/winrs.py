@@ -186,7 +186,7 @@ class WinRsTransport:
             raise _OperationTimedOut(f"the host did not carry it out within {operation} s") from error
         except WSManFaultError as fault:
             text = f"{fault.reason} (fault {fault.wsman_fault_code}, {fault.fault_subcode})"
-            raise RequestRefused(text) from fault
+            raise (NothingSent if fault.wsman_fault_code == _NO_SUCH_SHELL else RequestRefused)(text) from fault
         except InvalidCredentialsError as error:
             self._broken = True
             raise SignInRefused("the host refused user or password") from error

@@ -1,0 +1,290 @@
+"""The dispatcher, without I/O: told what has happened and what time it is, it says what to record and what to send.
+
+    in:  attached, heard, detached, recorded, refused, answered, asked, tick
+    out: Record (a command to decide), Send (an order to an executor), Reply (to whoever asked)
+
+An order is sent only for what is durable: `recorded` is called after the commit, with the events. A step that is ISSUED
+and was not issued under our eyes (a restart) has an unknown outcome, and is observed. One slow host holds up nobody:
+each has its own share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from snapshotd.application.next_action import AwaitAnswer, Later, Poll, next_action
+from snapshotd.dispatch.feeding import Feeding
+from snapshotd.dispatch.orders import Order, OrderKind, effect_order, observe_order, poll_order
+from snapshotd.domain.commands import LoseOutcome, Proceed, StallWait, TakeAnswer, TakePoll, VmCommand
+from snapshotd.domain.events import Envelope, StepIssued
+from snapshotd.domain.host_report import HostAnswer, Verdict
+from snapshotd.domain.ids import HostId, VmId
+from snapshotd.domain.lifecycle import StepState
+from snapshotd.domain.operation import Failure, Operation, Step
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.virtual_machine import VirtualMachine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """The time, twice: as people and hosts know it, and as a clock that never jumps."""
+
+    utc: datetime
+    monotonic_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Decide this command on this VM, append, and come back with `recorded` or `refused`."""
+
+    vm_id: VmId
+    command: VmCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this order to this executor."""
+
+    executor: str
+    dispatch_id: str
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer who asked with this key. No answer: no executor serves the host."""
+
+    key: str
+    answer: HostAnswer | None
+
+
+Output = Record | Send | Reply
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One order under way."""
+
+    executor: str
+    order: Order
+    number: int = 0
+    key: str = ""
+
+
+@dataclass(slots=True)
+class _Looks:
+    """How often a step was observed or polled, and when next; what was last said of it."""
+
+    token: int
+    count: int = 0
+    next_s: float = 0.0
+    idle_since_s: float | None = None
+
+
+class Dispatcher:
+    """Holds nothing that the log does not hold, but for what is in flight."""
+
+    def __init__(self, policy: Policy, lease_ttl_s: float, orders_per_host: int, incarnation: str) -> None:
+        """Start with nothing in flight. `incarnation` makes dispatch ids unique over restarts."""
+        self._policy = policy
+        self._per_host = orders_per_host
+        self._incarnation = incarnation
+        self._sent = 0
+        self.feeding = Feeding(lease_ttl_s)
+        self._vms: dict[VmId, VirtualMachine] = {}
+        self._flights: dict[str, _Flight] = {}
+        self._fresh: set[tuple[VmId, int]] = set()
+        self._looks: dict[tuple[VmId, int, int], _Looks] = {}
+        self._recording: set[VmId] = set()
+        self.waiting: dict[VmId, Failure] = {}
+        """Why a VM's operation waits, for people."""
+
+    def attached(self, executor: str, hosts: frozenset[str], moment: Moment) -> list[Output]:
+        """An executor has signed in."""
+        self.feeding.attach(executor, hosts, moment.monotonic_s)
+        return self.tick(moment)
+
+    def heard(self, executor: str, moment: Moment) -> None:
+        """An executor has given a sign of life."""
+        self.feeding.heard(executor, moment.monotonic_s)
+
+    def detached(self, executor: str, moment: Moment) -> list[Output]:
+        """An executor's stream has ended. What it had under way has no answer to come by this way."""
+        self.feeding.detach(executor)
+        lost = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message="The executor is gone.")
+        out: list[Output] = []
+        for dispatch_id in [d for d, f in self._flights.items() if f.executor == executor]:
+            out += self.answered(dispatch_id, lost, moment)
+        return out + self.tick(moment)
+
+    def recorded(self, vm: VirtualMachine, envelopes: Iterable[Envelope], moment: Moment) -> list[Output]:
+        """A VM has changed, durably (or was replayed: then without events)."""
+        known = self._vms.get(vm.vm_id)
+        if known is None or known.version <= vm.version:
+            self._vms[vm.vm_id] = vm
+        self._recording.discard(vm.vm_id)
+        self._fresh |= {(vm.vm_id, e.version) for e in envelopes if isinstance(e.event, StepIssued)}
+        return self._look(self._vms[vm.vm_id], moment)
+
+    def refused(self, vm_id: VmId) -> None:
+        """A Record could not be carried out; it is asked for again at a tick, if it is still due."""
+        self._recording.discard(vm_id)
+
+    def asked(self, key: str, order: Order) -> list[Output]:
+        """Somebody needs an answer of a host that belongs to no operation, such as a report."""
+        executor = self.feeding.fed(order.host_id)
+        if executor is None:
+            return [Reply(key, None)]
+        return [self._send(_Flight(executor, order, key=key))]
+
+    def answered(self, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:
+        """An order was answered, or has no answer to come."""
+        flight = self._flights.pop(dispatch_id, None)
+        if flight is None:
+            return []
+        if flight.key:
+            return [Reply(flight.key, answer)]
+        order = flight.order
+        assert order.vm_id is not None, order
+        vm = self._vms[order.vm_id]
+        self._note_waiting(vm, answer)
+        if order.kind is OrderKind.POLL:
+            return self._polled(vm, flight, answer, moment)
+        if answer.verdict is not Verdict.NO_ANSWER:
+            answered = TakeAnswer(number=flight.number, step=order.step, token=order.token, answer=answer)
+            return [Record(vm.vm_id, answered)]
+        if order.kind is OrderKind.OBSERVE:
+            return []  # sent again with the same token, without an event
+        failure = Failure(reason=answer.error_id, message=answer.error_message)
+        lost = LoseOutcome(number=flight.number, step=order.step, token=order.token, failure=failure)
+        return [Record(vm.vm_id, lost)]
+
+    def tick(self, moment: Moment) -> list[Output]:
+        """Time has passed: look at everything that may be due."""
+        out: list[Output] = []
+        for executor in self.feeding.silent(moment.monotonic_s):
+            self.feeding.detach(executor)
+            out += self.detached(executor, moment)
+        for vm in tuple(self._vms.values()):
+            out += self._look(vm, moment)
+        return out
+
+    def _look(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
+        out: list[Output] = []
+        if not vm.active_operations:
+            self.waiting.pop(vm.vm_id, None)
+        for operation in vm.active_operations:
+            action = next_action(vm, operation, moment.utc, self._policy)
+            match action:
+                case AwaitAnswer(step=step):
+                    out += self._await(vm, operation, step, moment)
+                case Poll(step=step):
+                    if self._due(vm, operation, step, moment):
+                        deadline = moment.utc + timedelta(seconds=self._policy.observe_wait_s)
+                        out += self._try_to_send(vm, operation, poll_order(vm, step, deadline))
+                case Later():
+                    pass
+                case _:
+                    out += self._proceed(vm)
+        return out
+
+    def _proceed(self, vm: VirtualMachine) -> list[Output]:
+        """Have what comes next recorded, once, and only if it could then be sent."""
+        if vm.vm_id in self._recording or not self._room(vm.host_id):
+            return []
+        if self.feeding.fed(vm.host_id) is None:
+            text = f"No executor serves host {vm.host_id}."
+            self.waiting[vm.vm_id] = Failure(reason="NO_EXECUTOR", message=text)
+            return []
+        self._recording.add(vm.vm_id)
+        return [Record(vm.vm_id, Proceed())]
+
+    def _await(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> list[Output]:
+        if step.observing:
+            if not self._due(vm, operation, step, moment):
+                return []
+            deadline = moment.utc + timedelta(seconds=self._policy.observe_wait_s)
+            return self._try_to_send(vm, operation, observe_order(vm, operation, step, deadline))
+        if step.state is not StepState.ISSUED:
+            return []
+        if (vm.vm_id, step.token) in self._fresh:
+            sent = self._try_to_send(vm, operation, effect_order(vm, operation, step))
+            if sent:
+                self._fresh.discard((vm.vm_id, step.token))
+                return sent
+        assert step.deadline is not None
+        late = moment.utc > step.deadline + timedelta(seconds=self._policy.answer_grace_s)
+        if self._in_flight(vm, step) and not late:
+            return []
+        text = "No answer came in time." if late else "The daemon was not there when the answer was due."
+        failure = Failure(reason="DEADLINE_EXCEEDED" if late else "CONNECTION_LOST", message=text)
+        lost = LoseOutcome(number=operation.number, step=step.plan.number, token=step.token, failure=failure)
+        if vm.vm_id in self._recording:
+            return []
+        self._recording.add(vm.vm_id)
+        return [Record(vm.vm_id, lost)]
+
+    def _due(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> bool:
+        """Say whether a step is to be looked at now, and note that it is: each look comes later than the last."""
+        key = (vm.vm_id, operation.number, step.plan.number)
+        looks = self._looks.get(key)
+        if looks is None or looks.token != step.token:
+            looks = self._looks[key] = _Looks(token=step.token)
+        busy = any(f.order.vm_id == vm.vm_id and f.number == operation.number for f in self._flights.values())
+        if busy or moment.monotonic_s < looks.next_s or not self._room(vm.host_id):
+            return False
+        if self.feeding.fed(vm.host_id) is None:
+            return False
+        looks.count += 1
+        first = self._policy.merge_poll_s if step.state is StepState.WAITING else self._policy.backoff_first_s
+        looks.next_s = moment.monotonic_s + min(self._policy.backoff_max_s, first * 2.0 ** min(looks.count - 1, 30))
+        return True
+
+    def _polled(self, vm: VirtualMachine, flight: _Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
+        """Hand a poll's report on, and watch for a merge that does not come forward."""
+        operation = vm.operations.get(flight.number)
+        step = operation.open_step if operation is not None else None
+        if operation is None or step is None or step.state is not StepState.WAITING:
+            return []
+        number, at = operation.number, step.plan.number
+        looks = self._looks[vm.vm_id, number, at]
+        report = answer.vm
+        if report is None:
+            return []
+        if report.activities:
+            looks.idle_since_s = None
+        elif looks.idle_since_s is None:
+            looks.idle_since_s = moment.monotonic_s
+        elif moment.monotonic_s - looks.idle_since_s > self._policy.merge_stall_s:
+            text = f"Files are left to merge, and the host has done nothing for {self._policy.merge_stall_s:.0f} s."
+            failure = Failure(reason="MERGE_STALLED", message=text)
+            poll = Record(vm.vm_id, TakePoll(number=number, step=at, report=report))
+            return [poll, Record(vm.vm_id, StallWait(number=number, step=at, failure=failure))]
+        return [Record(vm.vm_id, TakePoll(number=number, step=at, report=report))]
+
+    def _in_flight(self, vm: VirtualMachine, step: Step) -> bool:
+        return any(f.order.vm_id == vm.vm_id and f.order.token == step.token for f in self._flights.values())
+
+    def _room(self, host_id: HostId) -> bool:
+        return sum(f.order.host_id == host_id for f in self._flights.values()) < self._per_host
+
+    def _try_to_send(self, vm: VirtualMachine, operation: Operation, order: Order) -> list[Output]:
+        executor = self.feeding.fed(vm.host_id)
+        if executor is None:
+            return []
+        return [self._send(_Flight(executor, order, number=operation.number))]
+
+    def _send(self, flight: _Flight) -> Send:
+        self._sent += 1
+        dispatch_id = f"{self._incarnation}-{self._sent}"
+        self._flights[dispatch_id] = flight
+        return Send(flight.executor, dispatch_id, flight.order)
+
+    def _note_waiting(self, vm: VirtualMachine, answer: HostAnswer) -> None:
+        """Keep why a host could not be asked, until it answers."""
+        if answer.verdict is Verdict.NO_ANSWER:
+            self.waiting[vm.vm_id] = Failure(reason=answer.error_id, message=answer.error_message)
+        else:
+            self.waiting.pop(vm.vm_id, None)

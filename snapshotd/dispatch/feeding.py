@@ -1,0 +1,59 @@
+"""Who is fed for which host. Grants serve liveness only (tokens keep two from doing harm), so they live in memory.
+
+Times are seconds of a monotonic clock, handed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snapshotd.domain.ids import HostId
+
+EVERY_HOST = "*"
+"""What an executor names that reaches all hosts."""
+
+
+@dataclass(slots=True)
+class _Attached:
+    hosts: frozenset[str]
+    heard_s: float
+
+
+class Feeding:
+    """The attached executors, and for each host the one that is fed."""
+
+    def __init__(self, lease_ttl_s: float) -> None:
+        """Take an executor for dead that has not been heard of for `lease_ttl_s`."""
+        self._ttl_s = lease_ttl_s
+        self._attached: dict[str, _Attached] = {}
+        self._fed: dict[HostId, str] = {}
+
+    def attach(self, executor: str, hosts: frozenset[str], now_s: float) -> None:
+        """Take note of an executor and the hosts that it reaches."""
+        self._attached[executor] = _Attached(hosts, now_s)
+
+    def heard(self, executor: str, now_s: float) -> None:
+        """Take note that an executor is alive."""
+        if executor in self._attached:
+            self._attached[executor].heard_s = now_s
+
+    def detach(self, executor: str) -> tuple[HostId, ...]:
+        """Forget an executor; return the hosts that nobody is fed for now."""
+        self._attached.pop(executor, None)
+        freed = tuple(host for host, fed in self._fed.items() if fed == executor)
+        for host in freed:
+            del self._fed[host]
+        return freed
+
+    def silent(self, now_s: float) -> tuple[str, ...]:
+        """Return the executors that have not been heard of for too long."""
+        return tuple(name for name, a in self._attached.items() if now_s - a.heard_s > self._ttl_s)
+
+    def fed(self, host_id: HostId) -> str | None:
+        """Return who is fed for a host; grants it to the one that attached first, if nobody is."""
+        if host_id not in self._fed:
+            for name, attached in self._attached.items():
+                if host_id in attached.hosts or EVERY_HOST in attached.hosts:
+                    self._fed[host_id] = name
+                    break
+        return self._fed.get(host_id)

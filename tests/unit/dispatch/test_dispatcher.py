@@ -1,0 +1,299 @@
+"""The dispatcher with the real core and a fake host, in virtual time: outages heal, and every operation ends."""
+
+import random
+from collections.abc import Iterable
+from datetime import timedelta
+
+import pytest
+
+from snapshotd.dispatch.dispatcher import Dispatcher, Moment, Output, Record, Reply, Send
+from snapshotd.dispatch.orders import Order, OrderKind
+from snapshotd.domain.events import Envelope
+from snapshotd.domain.host_report import HostAnswer, Verdict
+from snapshotd.domain.ids import HostId, StreamId
+from snapshotd.domain.lifecycle import OperationState
+from snapshotd.domain.policy import Policy
+from tests.fakes import START, VM_ID, World
+from tests.unit.application.test_operations import CASES, Case, check_end, check_invariants, ready
+
+HOST = HostId("hv01")
+LOST = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message="The connection was lost.")
+
+
+class Room:
+    """A dispatcher, a world and the orders under way between them; time passes when nothing else happens."""
+
+    def __init__(self, world: World, policy: Policy | None = None) -> None:
+        self.world = world
+        self.policy = policy or world.policy
+        self.seconds = 0.0
+        self.sent: list[Send] = []
+        self.seen: list[Send] = []
+        self.replies: list[Reply] = []
+        self.start("first")
+
+    def start(self, incarnation: str) -> None:
+        """Start a dispatcher that knows only what the log holds."""
+        self.dispatcher = Dispatcher(self.policy, lease_ttl_s=8, orders_per_host=4, incarnation=incarnation)
+        self.sent.clear()
+        self.take(self.dispatcher.recorded(self.world.vm, (), self.moment))
+
+    @property
+    def moment(self) -> Moment:
+        """The time, as it is."""
+        return Moment(utc=self.world.now, monotonic_s=self.seconds)
+
+    def attach(self) -> None:
+        """Let an executor sign in that reaches every host."""
+        self.take(self.dispatcher.attached("ex", frozenset({"*"}), self.moment))
+
+    def take(self, outputs: Iterable[Output]) -> None:
+        """Carry out what the dispatcher says: record at once, keep what is sent."""
+        for output in outputs:
+            match output:
+                case Record():
+                    self.record(output)
+                case Send():
+                    self.sent.append(output)
+                    self.seen.append(output)
+                case Reply():
+                    self.replies.append(output)
+
+    def record(self, record: Record) -> None:
+        """Decide and append, and come back with the events in their envelopes."""
+        version = self.world.vm.version
+        draft = self.world.do(record.command, actor="snapshotd")
+        envelopes = tuple(
+            Envelope(
+                event_id=f"{version + n}",
+                stream=StreamId(f"vm/{VM_ID}"),
+                version=version + n,
+                position=version + n,
+                time=self.world.now,
+                actor="snapshotd",
+                request_id="",
+                operation=operation,
+                event=event,
+            )
+            for n, (event, operation) in enumerate(draft.events, 1)
+        )
+        self.take(self.dispatcher.recorded(self.world.vm, envelopes, self.moment))
+
+    def answer(self, order: Order) -> HostAnswer:
+        """Let the host carry an order out."""
+        if order.kind in (OrderKind.POLL, OrderKind.REPORT):
+            self.world.host.merge()
+            return HostAnswer(verdict=Verdict.REPORTED, vms=(self.world.host.report(),))
+        if order.kind is OrderKind.OBSERVE:
+            return self.world.host.observe(order.token)
+        number = int(str(order.operation).rpartition(".")[2])
+        operation = self.world.vm.operations.get(number)
+        if operation is None or not operation.active or operation.step(order.step).token != order.token:
+            return HostAnswer(verdict=Verdict.STALE)
+        return self.world.host.effect(self.world.vm, operation, operation.step(order.step), order.journal_id)
+
+    def tick(self, seconds: float = 1.0) -> None:
+        """Let time pass, with signs of life of the executor."""
+        self.seconds += seconds
+        self.world.now += timedelta(seconds=seconds)
+        self.dispatcher.heard("ex", self.moment)
+        self.take(self.dispatcher.tick(self.moment))
+
+    def deliver(self, *, lose: bool = False) -> None:
+        """Carry the oldest order to the host, and its answer back, or lose the answer."""
+        send = self.sent.pop(0)
+        answer = self.answer(send.order)
+        self.take(self.dispatcher.answered(send.dispatch_id, LOST if lose else answer, self.moment))
+
+    def run(self, limit: int = 400) -> None:
+        """Go on until no operation is active."""
+        for _ in range(limit):
+            if not self.world.vm.active_operations:
+                return
+            if self.sent:
+                self.deliver()
+            else:
+                self.tick()
+        raise AssertionError(self.world.vm)
+
+
+def asked(case: Case) -> Room:
+    """Return a room in which a case's request has been accepted."""
+    world = ready(case)
+    world.do(case.request)
+    return Room(world)
+
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+
+
+@every_case
+def test_an_operation_is_carried_out(case: Case) -> None:
+    room = asked(case)
+    room.attach()
+    room.run()
+    check_end(room.world, case)
+
+
+def test_without_an_executor_an_operation_stays_pending_and_says_why() -> None:
+    room = asked(CASES[0])
+    version = room.world.vm.version
+    for _ in range(100):
+        room.tick(60)
+    assert room.world.vm.version == version
+    assert room.world.vm.active_operations[0].state is OperationState.PENDING
+    assert room.dispatcher.waiting[VM_ID].reason == "NO_EXECUTOR"
+    room.attach()
+    room.run()
+    check_end(room.world, CASES[0])
+
+
+@every_case
+def test_a_restart_after_every_single_happening_still_ends_with_each_effect_once(case: Case) -> None:
+    happenings = 0
+    while True:
+        room = asked(case)
+        room.attach()
+        for _ in range(happenings):
+            if not room.world.vm.active_operations:
+                break
+            if room.sent:
+                room.deliver()
+            else:
+                room.tick()
+        ended = not room.world.vm.active_operations
+        room.start("second")
+        room.attach()
+        room.run()
+        check_end(room.world, case)
+        if ended:
+            assert happenings >= len(case.effects)
+            return
+        happenings += 1
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_whatever_is_lost_doubled_or_killed_every_operation_ends_and_each_effect_happens_once(seed: int) -> None:
+    rng = random.Random(seed)
+    case = rng.choice(CASES)
+    room = asked(case)
+    room.world.watch = check_invariants
+    room.attach()
+    # Fewer than the five attempts that a step has, so that the operation must succeed.
+    for trouble in range(rng.randrange(4)):
+        for _ in range(rng.randrange(6)):
+            if not room.world.vm.active_operations:
+                break
+            if room.sent:
+                room.deliver(lose=rng.random() < 0.3)
+            else:
+                room.tick(rng.choice((1, 5, 70)))
+        match rng.randrange(4):
+            case 0:
+                room.start(f"again {trouble}")
+                room.attach()
+            case 1:
+                room.sent.clear()
+                room.take(room.dispatcher.detached("ex", room.moment))
+                room.attach()
+            case 2 if room.sent:
+                room.answer(room.sent[0].order)  # it reaches the host, and comes once more
+            case _:
+                room.tick(1)
+    room.run()
+    check_end(room.world, case)
+
+
+def test_an_observation_without_answer_is_sent_again_with_its_token_and_without_an_event() -> None:
+    room = asked(CASES[3])
+    room.attach()
+    while not room.sent or room.sent[0].order.kind is not OrderKind.EFFECT:
+        room.deliver() if room.sent else room.tick()
+    room.deliver(lose=True)
+    while not room.sent:
+        room.tick()
+    version, token = room.world.vm.version, room.sent[0].order.token
+    looked = 0
+    for _ in range(600):
+        if room.sent:
+            send = room.sent.pop()
+            assert (send.order.kind, send.order.token) == (OrderKind.OBSERVE, token)
+            looked += 1
+            room.take(room.dispatcher.answered(send.dispatch_id, LOST, room.moment))
+        room.tick()
+    assert room.world.vm.version == version
+    assert 8 <= looked <= 20
+    assert room.dispatcher.waiting[VM_ID].reason == "CONNECTION_LOST"
+
+
+def test_a_silent_executor_is_taken_for_dead_and_another_one_is_fed() -> None:
+    room = asked(CASES[0])
+    room.attach()
+    assert room.dispatcher.feeding.fed(HOST) == "ex"
+    room.take(room.dispatcher.attached("other", frozenset({HOST}), room.moment))
+    room.seconds += 9
+    room.dispatcher.heard("other", room.moment)
+    room.take(room.dispatcher.tick(room.moment))
+    assert room.dispatcher.feeding.fed(HOST) == "other"
+
+
+def test_an_effect_is_never_sent_twice() -> None:
+    room = asked(CASES[6])
+    room.attach()
+    while room.world.vm.active_operations:
+        if room.sent:
+            room.deliver(lose=room.sent[0].order.kind is OrderKind.EFFECT)
+        else:
+            room.tick()
+    tokens = [s.order.token for s in room.seen if s.order.kind is OrderKind.EFFECT]
+    assert len(tokens) == len(set(tokens)) == 2
+
+
+def test_a_merge_that_does_not_come_forward_ends_the_operation() -> None:
+    case = next(c for c in CASES if c.name == "delete in the middle")
+    room = asked(case)
+    room.attach()
+    while room.world.vm.active_operations:
+        if room.sent and room.sent[0].order.kind is OrderKind.POLL:
+            send = room.sent.pop(0)
+            room.world.host.merging = False
+            stuck = HostAnswer(verdict=Verdict.REPORTED, vms=(room.world.host.report(),))
+            room.take(room.dispatcher.answered(send.dispatch_id, stuck, room.moment))
+        elif room.sent:
+            room.deliver()
+        else:
+            room.tick(30)
+    operation = room.world.vm.operations[room.world.vm.last_number]
+    assert operation.state is OperationState.FAILED
+    assert operation.failure is not None
+    assert operation.failure.reason == "MERGE_STALLED"
+    assert room.world.now - START > timedelta(seconds=room.policy.merge_stall_s)
+
+
+def test_a_host_has_no_more_orders_under_way_than_its_share() -> None:
+    room = asked(CASES[0])
+    room.dispatcher.feeding.attach("ex", frozenset({"*"}), room.seconds)
+    report = Order(kind=OrderKind.REPORT, host_id=HOST, deadline=START)
+    for n in range(4):
+        room.take(room.dispatcher.asked(f"k{n}", report))
+    room.tick()
+    assert [s.order.kind for s in room.sent] == [OrderKind.REPORT] * 4
+    while any(s.order.kind is OrderKind.REPORT for s in room.sent):
+        room.deliver()
+    room.run()
+    assert len([r for r in room.replies if r.answer is not None]) == 4
+
+
+def test_who_asks_of_a_host_without_an_executor_is_told_so() -> None:
+    room = asked(CASES[0])
+    room.take(room.dispatcher.asked("k", Order(kind=OrderKind.REPORT, host_id=HOST, deadline=START)))
+    assert room.replies == [Reply("k", None)]
+
+
+def test_what_cannot_be_recorded_is_asked_for_again() -> None:
+    room = asked(CASES[0])
+    (record,) = room.dispatcher.attached("ex", frozenset({"*"}), room.moment)
+    assert isinstance(record, Record)
+    assert room.dispatcher.tick(room.moment) == []
+    room.dispatcher.refused(record.vm_id)
+    assert room.dispatcher.tick(room.moment) == [record]
