@@ -295,6 +295,21 @@ async def test_on_stop_it_finishes_what_runs_refuses_what_comes_and_ends_the_str
     assert host.closed == [0]
 
 
+async def test_on_stop_all_that_is_left_is_delivered_before_the_stream_is_closed(world: World) -> None:
+    stream = await world.start()
+    host = await world.host()
+    vms = [f"vm{n}" for n in range(5)]
+    releases = [host.hold(vm) for vm in vms]
+    for vm in vms:
+        stream.dispatch(vm)
+        await host.next()
+    world.stop.set()
+    for release in releases:
+        release.set()
+    assert sorted([(await stream.outcome()).dispatch_id for _ in vms]) == vms
+    await stream.half_closed()
+
+
 async def test_on_stop_a_command_that_does_not_end_is_cut_off(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = await world.start(drain_s=0.05, flush_s=0.05)

@@ -72,13 +72,14 @@ async def reason_of(pool: HostPool, timeout_s: float = 10) -> str:
 
 async def test_a_command_is_answered_and_the_next_one_costs_two_requests(endpoint: Endpoint, open_pool: Open) -> None:
     endpoint.script = lambda c: answer_line(HostAnswer(protocol=1, verdict=HostAnswer.DONE))
+    endpoint.piece_bytes = 1000
     pool = open_pool()
     assert isinstance(await pool.run(report("a"), 10), HostAnswer)
     before = len(endpoint.requests)
     answer = await pool.run(report("b"), 10)
     assert isinstance(answer, HostAnswer)
     assert answer.verdict == HostAnswer.DONE
-    assert [r for r in endpoint.requests[before:] if r != "Receive"] == ["Send"]
+    assert endpoint.requests[before:] == ["Send", "Receive"]
     assert [c.vm_id for c in endpoint.commands] == ["a", "b"]
     await pool.close(5)
     assert endpoint.created == 1
@@ -291,6 +292,16 @@ async def test_closing_waits_for_what_runs_and_then_cuts_it_off(endpoint: Endpoi
     result = await running
     assert isinstance(result, NoAnswer)
     assert result.reason == NoAnswer.CONNECTION_LOST
+
+
+async def test_closing_also_cuts_off_a_command_whose_caller_was_cancelled(endpoint: Endpoint, open_pool: Open) -> None:
+    endpoint.script = lambda c: None
+    pool = open_pool(settings=PoolSettings(limits=WinRsLimits(operation_s=20)))
+    running = asyncio.create_task(pool.run(report(), 60))
+    await until(lambda: bool(endpoint.commands))
+    running.cancel()
+    await asyncio.wait([running])
+    await asyncio.wait_for(pool.close(0.1), 5)
 
 
 async def test_a_session_that_nobody_needs_is_given_back(endpoint: Endpoint, open_pool: Open) -> None:

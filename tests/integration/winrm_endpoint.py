@@ -64,6 +64,8 @@ class Endpoint:
 
     script: Script = reports
     ready: bytes = b"READY 42\r\n"
+    piece_bytes: int = 50
+    """How much one Receive gives: a real host, too, may tear a line anywhere."""
     faults: dict[str, list[int | str]] = field(default_factory=dict)
     """By action (Create, Command, Send, Receive, Signal, Delete): a fault's code or cut_before, cut_after, unsealed."""
     commands: list[HostCommand] = field(default_factory=list)
@@ -228,8 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
             while not process.stdout and process.exit_code is None:
                 if not self.endpoint.changed.wait(deadline - time.monotonic()):
                     return _fault(TIMED_OUT)
-            # In pieces, as a real host may: a line can be torn anywhere.
-            piece, process.stdout = process.stdout[:50], process.stdout[50:]
+            size = self.endpoint.piece_bytes
+            piece, process.stdout = process.stdout[:size], process.stdout[size:]
         stream = f'<rsp:Stream Name="stdout">{base64.b64encode(piece).decode()}</rsp:Stream>' if piece else ""
         if process.exit_code is not None and not process.stdout:
             stderr = base64.b64encode(b"out of luck").decode()
