@@ -15,6 +15,7 @@ from snapshotd.domain.commands import (
     StopVm,
 )
 from snapshotd.domain.errors import CancelTooLate
+from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
 from snapshotd.domain.operation import Failure, OperationKind, StepAction, StopMode
@@ -141,6 +142,8 @@ def check_end(world: World, case: Case) -> None:
     for checkpoint in world.host.checkpoints.values():
         parent = live[checkpoint.checkpoint_id].parent_id
         assert parent == vm.nearest_own(checkpoint.parent_id)
+    drift = [event for event in world.log if isinstance(event, DriftDetected)]
+    assert drift == [], "what an operation does itself is never drift"
 
 
 @every_case

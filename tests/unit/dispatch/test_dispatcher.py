@@ -297,3 +297,22 @@ def test_what_cannot_be_recorded_is_asked_for_again() -> None:
     assert room.dispatcher.tick(room.moment) == []
     room.dispatcher.refused(record.vm_id)
     assert room.dispatcher.tick(room.moment) == [record]
+
+
+@every_case
+def test_after_a_restart_a_step_that_was_issued_is_observed_and_not_sent(case: Case) -> None:
+    room = asked(case)
+    room.attach()
+    while not room.sent or room.sent[0].order.kind is not OrderKind.EFFECT:
+        if room.sent:
+            room.deliver()
+        else:
+            room.tick()
+    token = room.sent[0].order.token
+    room.start("second")
+    room.seen.clear()
+    room.attach()
+    room.run()
+    assert room.seen[0].order.kind is OrderKind.OBSERVE
+    assert all(s.order.token > token for s in room.seen if s.order.kind is OrderKind.EFFECT)
+    check_end(room.world, case)
