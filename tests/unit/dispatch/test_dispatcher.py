@@ -32,10 +32,12 @@ class Room:
         self.replies: list[Reply] = []
         self.start("first")
 
-    def start(self, incarnation: str) -> None:
-        """Start a dispatcher that knows only what the log holds."""
+    def start(self, incarnation: str, *, attached: bool = False) -> None:
+        """Start a dispatcher that knows only what the log holds; `attached`: an executor was faster than the replay."""
         self.dispatcher = Dispatcher(self.policy, lease_ttl_s=8, orders_per_host=4, incarnation=incarnation)
         self.sent.clear()
+        if attached:
+            self.dispatcher.feeding.attach("ex", frozenset({"*"}), self.seconds)
         self.take(self.dispatcher.recorded(self.world.vm, (), self.moment))
 
     @property
@@ -309,9 +311,8 @@ def test_after_a_restart_a_step_that_was_issued_is_observed_and_not_sent(case: C
         else:
             room.tick()
     token = room.sent[0].order.token
-    room.start("second")
     room.seen.clear()
-    room.attach()
+    room.start("second", attached=True)
     room.run()
     assert room.seen[0].order.kind is OrderKind.OBSERVE
     assert all(s.order.token > token for s in room.seen if s.order.kind is OrderKind.EFFECT)
