@@ -1,0 +1,73 @@
+"""`snapshotd simulate-host`: opens the model, listens, says so in one line, and waits for its end by a signal.
+
+Never chooses the model or the engine: bootstrap hands them in.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import FrameType
+from typing import TypeVar
+
+from snapshotd.simulator.listener import PortInUse
+from snapshotd.simulator.needs import ControlledHost, Engine
+from snapshotd.simulator.running import RunningHost
+from snapshotd.simulator.settings import SimulateHostSettings
+
+H = TypeVar("H", bound=ControlledHost)
+
+
+def run(
+    settings: SimulateHostSettings,
+    open_host: Callable[[SimulateHostSettings], AbstractContextManager[H]],
+    make_engine: Callable[[H], Engine],
+) -> int:
+    """Serve a simulated host until SIGTERM or SIGINT; return the exit code, 2 when it cannot be served.
+
+    Args:
+        settings: what the command line said.
+        open_host: opens the model on its state; left when the wire is closed.
+        make_engine: makes what runs scripts on the model.
+    """
+    ended = threading.Event()
+    before = {number: signal.signal(number, _setting(ended)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        credential = settings.credential.read_text(encoding="utf-8")
+        with open_host(settings) as host:
+            running = RunningHost(
+                host,
+                make_engine(host),
+                credential,
+                listen=settings.listen,
+                control=settings.control,
+                rtt_s=settings.rtt_ms / 1000,
+                start_s=settings.powershell_start_ms / 1000,
+            )
+            running.start()
+            sys.stdout.write(_ready_line(running, settings) + "\n")
+            sys.stdout.flush()
+            ended.wait()
+            running.close()
+    except (OSError, ValueError, LookupError, PortInUse) as error:
+        sys.stderr.write(f"simulate-host: {error}\n")
+        return 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _ready_line(running: RunningHost, settings: SimulateHostSettings) -> str:
+    return json.dumps({"listening": running.listening, "control": running.control, "engine": settings.engine})
+
+
+def _setting(event: threading.Event) -> Callable[[int, FrameType | None], None]:
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        event.set()
+
+    return handler

@@ -1,0 +1,178 @@
+"""Sign-in by NTLM and sealed messages, one SignIn for each TCP connection. Never lets an unsealed message count.
+
+    POST (empty) ──► 401 Negotiate ──► POST + token ──► 401 + challenge ──► POST + token ──► signed in
+                                                                               └─ wrong ──► 401
+
+The token is NTLM's own or SPNEGO's around it; both are met [run: pywinrm sends the first, pypsrp the second].
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import spnego
+from spnego.exceptions import SpnegoError
+
+_USER_FILE: Final = "NTLM_USER_FILE"
+_environment = threading.Lock()
+"""The library finds its users by an environment variable, which a process has only one of."""
+
+_PROTOCOL: Final = "application/HTTP-SPNEGO-session-encrypted"
+SEALED: Final = f'multipart/encrypted;protocol="{_PROTOCOL}";boundary="Encrypted Boundary"'
+"""Content-Type of a sealed reply."""
+_BOUNDARY: Final = b"--Encrypted Boundary"
+_SEALED_BODY: Final = re.compile(
+    rb"--Encrypted Boundary\r\n.*?OriginalContent:[^\r\n]*;Length=(?P<length>\d+)\r\n"
+    rb"--Encrypted Boundary\r\n\s*Content-Type: application/octet-stream\r\n"
+    rb"(?P<payload>.*)--Encrypted Boundary--(?:\r\n)?",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+class SignInRefused(Exception):
+    """The token proves nothing: wrong user or password, or no token of NTLM's at all."""
+
+
+class NotSealed(Exception):
+    """The body is not sealed, or not with this connection's key."""
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What to answer to a token."""
+
+    header: str
+    """Value of WWW-Authenticate; empty: none."""
+    signed_in: bool
+
+
+class Accounts:
+    r"""The one account that may sign in, as the library wants it: in a file.
+
+    Args:
+        credential: "username:password"; the user as "name", "DOMAIN\name" or "name@domain".
+        host_name: a name without a domain is the host's own, and signs in also as HOST\name and .\name.
+
+    Raises ValueError for a credential that is none.
+    """
+
+    def __init__(self, credential: str, host_name: str) -> None:
+        username, separator, password = credential.strip("\r\n").partition(":")
+        if not separator or not username or not password or ":" in password or not password.isprintable():
+            raise ValueError("the credential must be one line, username:password, and the password without a colon")
+        domain, _, name = username.rpartition("\\")
+        domains = [domain] if domain or "@" in username else ["", host_name, "."]
+        # In memory, so that a host that is killed leaves no password behind.
+        self._file = os.memfd_create("accounts")
+        os.write(self._file, "".join(f"{domain}:{name}:{password}\n" for domain in domains).encode())
+        self._path = f"/proc/self/fd/{self._file}"
+
+    def close(self) -> None:
+        """Forget the account."""
+        os.close(self._file)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Let the library find these accounts, and no other thread's."""
+        with _environment:
+            before = os.environ.get(_USER_FILE)
+            os.environ[_USER_FILE] = self._path
+            try:
+                yield
+            finally:
+                if before is None:
+                    del os.environ[_USER_FILE]
+                else:
+                    os.environ[_USER_FILE] = before
+
+
+class SignIn:
+    """How far one connection has signed in."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+        self._context: spnego.ContextProxy | None = None
+
+    @property
+    def complete(self) -> bool:
+        """True when messages can be sealed."""
+        return self._context is not None and self._context.complete
+
+    def step(self, authorization: str) -> Challenge:
+        """Take the next token.
+
+        Args:
+            authorization: the header's value, "Negotiate <base64>".
+
+        Raises SignInRefused; the connection is as new then.
+        """
+        scheme, _, encoded = authorization.partition(" ")
+        if scheme.lower() != "negotiate" or not encoded.strip():
+            raise SignInRefused(f"sign-in by {scheme[:20]!r} without a token of Negotiate's")
+        try:
+            answer = self._next(base64.b64decode(encoded.strip(), validate=True))
+        except Exception as error:
+            # The library lets through whatever a token makes it trip over (KeyError, IndexError, StopIteration, ...),
+            # and a token is not ours: each of them means that it proves nothing.
+            self._context = None
+            raise SignInRefused(f"{type(error).__name__}: {error}") from error
+        header = f"Negotiate {base64.b64encode(answer).decode()}" if answer else ""
+        if not self.complete and not answer:
+            self._context = None
+            raise SignInRefused("the exchange came to nothing")
+        return Challenge(header, self.complete)
+
+    def _next(self, token: bytes) -> bytes:
+        with self._accounts.in_use():
+            if self._context is None or self._context.complete:
+                raw = token.startswith(b"NTLMSSP\0")
+                self._context = spnego.server(
+                    protocol="ntlm" if raw else "negotiate",
+                    options=spnego.NegotiateOptions.use_ntlm if raw else spnego.NegotiateOptions.use_negotiate,
+                )
+            return self._context.step(token) or b""
+
+    def unseal(self, content_type: str, body: bytes) -> bytes:
+        """Open a sealed body. Raises NotSealed when it is not, is torn, or is sealed by another key."""
+        if not self.complete or _PROTOCOL.lower() not in content_type.lower():
+            raise NotSealed(f"a body of type {content_type[:80]!r}")
+        match = _SEALED_BODY.fullmatch(body)
+        if match is None:
+            raise NotSealed("a multipart body without its parts")
+        payload = match["payload"]
+        try:
+            (length,) = struct.unpack_from("<i", payload)
+            assert self._context is not None
+            text: bytes = self._context.unwrap_winrm(payload[4 : 4 + length], payload[4 + length :])
+        except (SpnegoError, ValueError, struct.error) as error:
+            raise NotSealed(f"a body sealed by another key: {type(error).__name__}") from error
+        if len(text) != int(match["length"]):
+            raise NotSealed("a body of another length than it says")
+        return text
+
+    def seal(self, text: bytes) -> bytes:
+        """Seal a reply's body; its Content-Type is SEALED."""
+        assert self._context is not None, "only a connection that is signed in gets sealed replies"
+        wrapped = self._context.wrap_winrm(text)
+        return b"".join(
+            [
+                _BOUNDARY,
+                f"\r\n\tContent-Type: {_PROTOCOL}\r\n".encode(),
+                f"\tOriginalContent: type=application/soap+xml;charset=UTF-8;Length={len(text)}\r\n".encode(),
+                _BOUNDARY,
+                b"\r\n\tContent-Type: application/octet-stream\r\n",
+                struct.pack("<i", len(wrapped.header)),
+                wrapped.header,
+                wrapped.data,
+                _BOUNDARY,
+                b"--\r\n",
+            ]
+        )

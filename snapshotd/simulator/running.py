@@ -1,0 +1,149 @@
+"""One simulated host that answers: its WS-Management endpoint and its control port, over a model and an engine.
+
+    control port ──► acts on the model   (by the model's own methods, named as the actions are)
+                └──► acts on the wire    (network, drop, kill_scripts, restart_host, wire)
+    /wsman ──► shells ──► engine ──► model
+
+Never acts on Hyper-V itself: that is the model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from snapshotd.simulator.control import Action, ControlServer
+from snapshotd.simulator.needs import ControlledHost, Engine
+from snapshotd.simulator.network import Network
+from snapshotd.simulator.ntlm import Accounts
+from snapshotd.simulator.shells import Quotas, Shells
+from snapshotd.simulator.wsman import WsmanEndpoint
+
+MODEL_ACTIONS: Final = (
+    "write_disk",
+    "read_disk",
+    "state",
+    "kill_script",
+    "lose_journal",
+    "admin",
+    "fail",
+    "durations",
+    "set_guest",
+)
+"""What the control port asks of the model: each is a method of that name."""
+
+
+class RunningHost:
+    """A simulated host that listens as soon as it is made, and answers after start().
+
+    Args:
+        host: the model.
+        engine: runs what is started in shells.
+        credential: "username:password".
+        listen: "host:port" for WS-Management.
+        control: "host:port" for the control port.
+        rtt_s: seconds that every request takes on its way.
+        start_s: seconds that a process takes to start.
+        quotas: limits of shells.
+
+    Raises PortInUse, ValueError.
+    """
+
+    def __init__(
+        self,
+        host: ControlledHost,
+        engine: Engine,
+        credential: str,
+        *,
+        listen: str = "127.0.0.1:0",
+        control: str = "127.0.0.1:0",
+        rtt_s: float = 0.0,
+        start_s: float = 0.0,
+        quotas: Quotas | None = None,
+    ) -> None:
+        self._host = host
+        self._network = Network(rtt_s)
+        self._shells = Shells(engine, self._network, quotas or Quotas(), start_s)
+        self._accounts = Accounts(credential, host.name)
+        try:
+            self._control = ControlServer(control, self._actions())
+            try:
+                self._endpoint = WsmanEndpoint(listen, self._accounts, self._shells, self._network, host.name)
+            except BaseException:
+                self._control.close()
+                raise
+        except BaseException:
+            self._accounts.close()
+            raise
+
+    @property
+    def listening(self) -> str:
+        """Where WS-Management is served: "host:port"."""
+        return self._endpoint.address
+
+    @property
+    def control(self) -> str:
+        """Where the control port is: "host:port"."""
+        return self._control.address
+
+    def start(self) -> None:
+        """Begin to answer on both ports."""
+        self._endpoint.start()
+        self._control.start()
+
+    def close(self) -> None:
+        """Stop answering, and end every shell. The model is whoever's who made it."""
+        self._control.close()
+        self._endpoint.close()
+        self._accounts.close()
+
+    def act(self, action: str, **arguments: object) -> Mapping[str, object]:
+        """Do what the control port would, in this process. Raises ValueError, LookupError, TypeError."""
+        return self._actions()[action](**arguments) or {}
+
+    def _actions(self) -> dict[str, Action]:
+        actions: dict[str, Action] = {name: _method(self._host, name) for name in MODEL_ACTIONS}
+        actions |= {
+            "network": self._set_network,
+            "drop": self._drop,
+            "kill_scripts": self._kill_scripts,
+            "restart_host": self._restart,
+            "wire": self._wire,
+        }
+        return actions
+
+    def _set_network(self, up: object) -> None:
+        if not isinstance(up, bool):
+            raise ValueError(f"up must be true or false: {up!r}")  # noqa: TRY004  (the control port's word for nonsense)
+        self._network.set_up(up=up)
+
+    def _drop(self, when: str, kinds: Sequence[str] = (), count: int = 1) -> None:
+        self._network.plan_drop(when, kinds, count)
+
+    def _kill_scripts(self) -> dict[str, object]:
+        return {"killed": self._shells.kill_processes()}
+
+    def _restart(self) -> None:
+        """Nobody reaches the host while it restarts, so no script sees half of it."""
+        was_up = self._network.is_up
+        self._network.set_up(up=False)
+        try:
+            self._shells.end_all()
+            self._host.restart_host()
+        finally:
+            self._network.set_up(up=was_up)
+
+    def _wire(self) -> dict[str, object]:
+        return {
+            "requests": self._endpoint.requests,
+            "connections": self._network.open_connections,
+            "shells": self._shells.open_shells,
+            "processes": self._shells.running_processes,
+        }
+
+
+def _method(host: object, name: str) -> Callable[..., Mapping[str, object] | None]:
+    method = getattr(host, name)
+    assert callable(method), f"the model has no action {name}"
+    action: Callable[..., Mapping[str, object] | None] = method
+    return action

@@ -1,0 +1,121 @@
+"""The control port: which actions there are, and what makes no sense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import requests
+from winrm.exceptions import WinRMTransportError
+
+from snapshotd.simulator.listener import PortInUse
+from snapshotd.simulator.running import MODEL_ACTIONS, RunningHost
+from tests.unit.simulator_wire.conftest import CUT, PASSWORD, USER, Wire
+from tests.unit.simulator_wire.echo_engine import EchoEngine
+from tests.unit.simulator_wire.recorded_host import RecordedHost
+
+
+@dataclass
+class Controlled:
+    """A running host over it, and its control port."""
+
+    running: RunningHost
+    host: RecordedHost
+    engine: EchoEngine
+
+    def post(self, action: str, **arguments: object) -> tuple[int, dict[str, object]]:
+        answer = requests.post(f"http://{self.running.control}/{action}", json=arguments, timeout=5)
+        return answer.status_code, answer.json()
+
+    def wire(self) -> Wire:
+        return Wire(self.engine, self.running._network, self.running._shells, self.running._endpoint)
+
+
+@pytest.fixture
+def controlled() -> Iterator[Controlled]:
+    host, engine = RecordedHost(), EchoEngine()
+    running = RunningHost(host, engine, f"{USER}:{PASSWORD}")
+    running.start()
+    yield Controlled(running, host, engine)
+    running.close()
+
+
+@pytest.mark.parametrize("action", MODEL_ACTIONS)
+def test_an_action_on_the_model_reaches_it_with_its_arguments(controlled: Controlled, action: str) -> None:
+    assert controlled.post(action, vm="v", x=1) == (200, {"asked": action})
+    assert controlled.host.asked == [(action, {"vm": "v", "x": 1})]
+
+
+def test_what_the_model_refuses_is_a_bad_request_with_its_reason(controlled: Controlled) -> None:
+    code, answer = controlled.post("read_disk", vm="nobody")
+    assert code == 400
+    assert "no VM nobody" in str(answer["error"])
+
+
+def test_what_makes_no_sense_is_refused_with_the_reason(controlled: Controlled) -> None:
+    for action, arguments, code, reason in (
+        ("fly", {}, 404, "drop"),
+        ("network", {}, 400, "up"),
+        ("network", {"up": "yes"}, 400, "up"),
+        ("network", {"up": True, "more": 1}, 400, "more"),
+        ("drop", {"when": "during"}, 400, "during"),
+        ("drop", {"when": "before", "kinds": ["NOTHING"]}, 400, "NOTHING"),
+    ):
+        answer = controlled.post(action, **arguments)
+        assert answer[0] == code, action
+        assert reason in str(answer[1]["error"])
+    url = f"http://{controlled.running.control}/state"
+    for body in (b"[1]", b"{", b"\xff"):
+        assert requests.post(url, data=body, timeout=5).status_code == 400
+    assert requests.get(url, timeout=5).status_code == 405
+    assert controlled.host.asked == []
+
+
+def test_the_network_is_cut_and_restored_from_the_control_port(controlled: Controlled) -> None:
+    wire = controlled.wire()
+    protocol, shell, command = wire.serve()
+    assert controlled.post("wire")[1] == {"requests": 2, "connections": 1, "shells": 1, "processes": 1}
+    controlled.post("network", up=False)
+    with pytest.raises(CUT):
+        protocol.send_command_input(shell, command, b"x\r\n")
+    controlled.post("network", up=True)
+    wire.client().send_command_input(shell, command, b"x\r\n")
+    for client in wire.clients:
+        client.transport.close_session()
+
+
+def test_a_restart_cuts_connections_ends_shells_and_then_restarts_the_model(controlled: Controlled) -> None:
+    wire = controlled.wire()
+    protocol, shell, command = wire.serve()
+    assert controlled.post("restart_host") == (200, {})
+    assert controlled.host.asked == [("restart_host", {})]
+    assert controlled.engine.processes[0].killed
+    with pytest.raises(WinRMTransportError):
+        # pywinrm opens a new connection, signs in, and sends what it sealed for the old one.
+        protocol.send_command_input(shell, command, b"x\r\n")
+    wire.client().open_shell()
+    assert controlled.post("wire")[1]["shells"] == 1
+    for client in wire.clients:
+        client.transport.close_session()
+
+
+def test_killed_scripts_are_counted(controlled: Controlled) -> None:
+    wire = controlled.wire()
+    wire.serve()
+    assert controlled.post("kill_scripts") == (200, {"killed": 1})
+    assert controlled.engine.processes[0].killed
+    wire.clients[0].transport.close_session()
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "example.org:0"])
+def test_the_control_port_is_on_loopback_only(address: str) -> None:
+    with pytest.raises(ValueError, match="loopback"):
+        RunningHost(RecordedHost(), EchoEngine(), "a:b", control=address)
+
+
+def test_a_port_in_use_is_told_before_anything_is_started(controlled: Controlled) -> None:
+    with pytest.raises(PortInUse, match="cannot listen"):
+        RunningHost(RecordedHost(), EchoEngine(), "a:b", listen=controlled.running.listening)
+    with pytest.raises(PortInUse, match="cannot listen"):
+        RunningHost(RecordedHost(), EchoEngine(), "a:b", control=controlled.running.control)

@@ -1,0 +1,128 @@
+"""The program `simulate-host` and the tests' own client of it, over a host without Hyper-V."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from winrm.protocol import Protocol
+
+from snapshotd.simulator.settings import add_arguments, from_arguments
+from tests.simulated_host import (
+    PASSWORD,
+    USERNAME,
+    ControlRefused,
+    SimulatedHostClient,
+    SimulatedHostProcess,
+    SimulatedHostThreads,
+)
+from tests.unit.simulator_wire.echo_engine import EchoEngine
+from tests.unit.simulator_wire.recorded_host import RecordedHost
+
+PROGRAM = (sys.executable, "-m", "tests.unit.simulator_wire.recorded_host")
+
+
+def open_shell(host: SimulatedHostClient) -> None:
+    """Sign in and open a shell, as a client of the host's."""
+    protocol = Protocol(
+        f"http://127.0.0.1:{host.port}/wsman",
+        transport="ntlm",
+        username=host.username,
+        password=host.password,
+        proxy=None,
+        ca_trust_path=None,  # type: ignore[arg-type]  # documented, and not in its type
+    )
+    protocol.open_shell()
+    protocol.transport.close_session()
+
+
+@pytest.mark.slow
+def test_a_process_serves_is_killed_and_serves_again_on_its_ports(tmp_path: Path) -> None:
+    with SimulatedHostProcess(tmp_path / "hv01", {}, program=PROGRAM) as host:
+        open_shell(host)
+        assert host.control("wire")["shells"] == 1
+        assert host.control("state", vm="x") == {"asked": "state"}
+        with pytest.raises(ControlRefused, match="no action 'fly'"):
+            host.control("fly")
+        before, pid = (host.listening, host.control_address), host.pid
+        host.restart()
+        assert (host.listening, host.control_address) == before
+        assert host.pid != pid
+        assert host.control("wire")["shells"] == 0
+        open_shell(host)
+        assert host.stop() == 0
+
+
+@pytest.mark.slow
+def test_what_the_program_cannot_serve_is_said_with_exit_code_2(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for option, value, reason in (
+            ("--listen", address, f"cannot listen on {address}"),
+            ("--control", address, f"cannot listen on {address}"),
+            ("--control", "0.0.0.0:0", "loopback only"),
+            ("--credential", str(tmp_path / "missing"), "No such file"),
+        ):
+            host = SimulatedHostProcess(tmp_path / "hv01", {}, (option, value), PROGRAM)
+            ended = subprocess.run(host._command(), capture_output=True, text=True, timeout=30, check=False)
+            assert ended.returncode == 2
+            assert ended.stdout == ""
+            assert reason in ended.stderr
+            assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_start_is_told_with_its_stderr(tmp_path: Path) -> None:
+    host = SimulatedHostProcess(tmp_path / "hv01", {}, ("--control", "0.0.0.0:0"), PROGRAM)
+    with pytest.raises(RuntimeError, match="loopback only"):
+        host.start()
+
+
+def test_a_host_in_threads_is_driven_by_the_same_client(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.jsonl"
+    with SimulatedHostThreads(RecordedHost(), EchoEngine(), truth) as host:
+        open_shell(host)
+        assert host.control("wire")["shells"] == 1
+        assert host.truth() == []
+        truth.write_text('{"n": 1, "decisive": true}\n{"n": 2, "decisive": false}\n{"n": 3, "dec', encoding="utf-8")
+        assert [line["n"] for line in host.truth()] == [1, 2]
+        assert [line["n"] for line in host.decisive()] == [1]
+    assert (host.username, host.password) == (USERNAME, PASSWORD)
+
+
+def test_the_command_line_is_read_with_its_units() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    needed = ["--state", "S", "--inventory", "I", "--truth", "T", "--credential", "C"]
+    settings = from_arguments(parser.parse_args(needed))
+    assert (settings.listen, settings.control, settings.engine) == ("127.0.0.1:0", "127.0.0.1:0", "builtin")
+    assert (settings.rtt_ms, settings.powershell_start_ms, dict(settings.durations)) == (0, 0, {})
+    more = [
+        "--rtt-ms",
+        "5",
+        "--powershell-start-ms",
+        "7",
+        "--duration",
+        "merge=500",
+        "start=10",
+        "--duration",
+        "save=1",
+    ]
+    settings = from_arguments(parser.parse_args([*needed, *more]))
+    assert (settings.rtt_ms, settings.powershell_start_ms) == (5, 7)
+    assert dict(settings.durations) == {"merge": 500, "start": 10, "save": 1}
+
+
+@pytest.mark.parametrize(
+    "option", [["--rtt-ms", "-1"], ["--duration", "merge"], ["--duration", "=3"], ["--engine", "x"]]
+)
+def test_a_wrong_option_is_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--state", "S", "--inventory", "I", "--truth", "T", "--credential", "C", *option])
+    assert option[0] in capsys.readouterr().err
