@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Processes that the tests run in. The tests of one file stay together, so what they share is started once.
+JOBS ?= 2
+
 # A real PowerShell engine for tests, if one stands beside the checkout and none is named.
 ifndef SNAPSHOTD_PWSH
 ifneq ($(wildcard ../shared/pwsh/pwsh),)
@@ -18,12 +21,12 @@ help: ## Say what there is to do
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/pip install -qq --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	touch $@
 
-test: $(STAMP) ## Run all tests
-	$(BIN)/pytest
+test: $(STAMP) ## Run all tests, in JOBS processes
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
 check: fmt-check lint types imports purity verify-protos verify-diagrams ## Run all that CI checks but the tests
 
@@ -45,7 +48,7 @@ types: $(STAMP) ## Check the types
 	$(BIN)/mypy
 
 imports: $(STAMP) ## Check that imports point one way
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 purity: ## Check that the core imports no clock, randomness or I/O
 	@! grep -rnE "^\s*(import|from) (grpc|winrm|sqlite3|time|random|uuid|asyncio)" \
@@ -63,11 +66,8 @@ diagrams: $(STAMP) ## Draw the lifecycles into docs/lifecycles.md
 verify-diagrams: $(STAMP) ## Fail if the drawn lifecycles are stale
 	$(BIN)/python -m tools.diagrams verify
 
-lock: ## Lock the dependencies, with hashes (needs uv on the PATH)
-	uv pip compile -q pyproject.toml --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	  --no-emit-index-url --no-emit-find-links -o requirements/runtime.txt
-	uv pip compile -q pyproject.toml --group dev --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	  --no-emit-index-url --no-emit-find-links --allow-unsafe -c requirements/runtime.txt -o requirements/dev.txt
+lock: ## Lock the dependencies of pyproject.toml, with hashes
+	bash tools/lock.sh
 
 clean: ## Remove what was installed and generated here
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Writes requirements/*.txt from pyproject.toml: exact versions, with the hashes of every file of each release.
+# The resolver gets an environment of its own (build/lock) and reads no settings of the machine's, so that no address of
+# an index gets into the files.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly VERSION=0.13.9
+if [[ "$(build/lock/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "$VERSION" ]]; then
+    "${PYTHON:-python3}" -m venv build/lock
+    build/lock/bin/pip install -qq "uv==$VERSION"
+fi
+
+# Where the machine names certificates for pip, they hold here too.
+if [[ -n "${PIP_CERT:-}" ]]; then
+    export SSL_CERT_FILE="${SSL_CERT_FILE:-$PIP_CERT}"
+fi
+
+compile() {
+    build/lock/bin/uv pip compile pyproject.toml --quiet --no-config \
+        --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links "$@"
+}
+
+compile --output-file requirements/runtime.txt
+# Tested with the very versions that run.
+compile --group dev --constraints requirements/runtime.txt --output-file requirements/dev.txt
