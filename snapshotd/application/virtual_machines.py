@@ -49,7 +49,7 @@ class VirtualMachines:
 
     async def load(self, vm_id: VmId) -> VirtualMachine:
         """Return a VM as the log has it; a VM that is not on record has version 0."""
-        vm = self._vms.get(vm_id, VirtualMachine(vm_id=vm_id))
+        vm = self._known(vm_id)
         return self._keep(fold(vm, await self._log.read_stream(vm_stream(vm_id), vm.version)))
 
     async def replay(self) -> tuple[VirtualMachine, ...]:
@@ -59,9 +59,8 @@ class VirtualMachines:
             for envelope in page:
                 kind, _, name = envelope.stream.partition("/")
                 if kind == "vm":
-                    vm_id = VmId(name)
-                    vm = self._vms.get(vm_id, VirtualMachine(vm_id=vm_id))
-                    self._vms[vm_id] = fold(vm, [envelope] if envelope.version > vm.version else [])
+                    vm = self._known(VmId(name))
+                    self._keep(fold(vm, [envelope] if envelope.version > vm.version else []))
             position = page[-1].position
         return tuple(vm for vm in self._vms.values() if vm.registered)
 
@@ -100,6 +99,10 @@ class VirtualMachines:
             else:
                 return Decided(vm=self._keep(draft.vm), envelopes=envelopes, draft=draft)
         raise AssertionError(vm_id)
+
+    def _known(self, vm_id: VmId) -> VirtualMachine:
+        """Return what is in memory of a VM; version 0 if nothing is."""
+        return self._vms.get(vm_id) or VirtualMachine(vm_id=vm_id)
 
     def _keep(self, vm: VirtualMachine) -> VirtualMachine:
         """Keep the newer of two folds: tasks come back in any order."""

@@ -77,7 +77,8 @@ class _Flight:
 class _Looks:
     """How often a step was observed or polled, and when next; what was last said of it."""
 
-    token: int
+    at: tuple[int, int]
+    """The step's number and token: a new step, or a new token, begins to count anew."""
     count: int = 0
     next_s: float = 0.0
     idle_since_s: float | None = None
@@ -96,7 +97,8 @@ class Dispatcher:
         self._vms: dict[VmId, VirtualMachine] = {}
         self._flights: dict[str, _Flight] = {}
         self._fresh: set[tuple[VmId, int]] = set()
-        self._looks: dict[tuple[VmId, int, int], _Looks] = {}
+        self._looks: dict[VmId, dict[int, _Looks]] = {}
+        """By VM and operation: at most one step of each is looked at."""
         self._recording: set[VmId] = set()
         self.waiting: dict[VmId, Failure] = {}
         """Why a VM's operation waits, for people."""
@@ -111,13 +113,17 @@ class Dispatcher:
         self.feeding.heard(executor, moment.monotonic_s)
 
     def detached(self, executor: str, moment: Moment) -> list[Output]:
-        """An executor's stream has ended. What it had under way has no answer to come by this way."""
+        """An executor's stream has ended."""
+        return self._lose(executor, moment) + self.tick(moment)
+
+    def _lose(self, executor: str, moment: Moment) -> list[Output]:
+        """Count an executor as gone: what it had under way has no answer to come by this way."""
         self.feeding.detach(executor)
         lost = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message="The executor is gone.")
         out: list[Output] = []
         for dispatch_id in [d for d, f in self._flights.items() if f.executor == executor]:
             out += self.answered(dispatch_id, lost, moment)
-        return out + self.tick(moment)
+        return out
 
     def recorded(self, vm: VirtualMachine, envelopes: Iterable[Envelope], moment: Moment) -> list[Output]:
         """A VM has changed, durably (or was replayed: then without events)."""
@@ -154,27 +160,30 @@ class Dispatcher:
             return self._polled(vm, flight, answer, moment)
         if answer.verdict is not Verdict.NO_ANSWER:
             answered = TakeAnswer(number=flight.number, step=order.step, token=order.token, answer=answer)
-            return [Record(vm.vm_id, answered)]
+            return [self._record(vm, answered)]
         if order.kind is OrderKind.OBSERVE:
             return []  # sent again with the same token, without an event
         failure = Failure(reason=answer.error_id, message=answer.error_message)
         lost = LoseOutcome(number=flight.number, step=order.step, token=order.token, failure=failure)
-        return [Record(vm.vm_id, lost)]
+        return [self._record(vm, lost)]
 
     def tick(self, moment: Moment) -> list[Output]:
         """Time has passed: look at everything that may be due."""
         out: list[Output] = []
         for executor in self.feeding.silent(moment.monotonic_s):
-            self.feeding.detach(executor)
-            out += self.detached(executor, moment)
+            out += self._lose(executor, moment)
         for vm in tuple(self._vms.values()):
             out += self._look(vm, moment)
         return out
 
     def _look(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
+        """Say what is due on a VM; nothing while a Record of it is on its way, which comes back here."""
         out: list[Output] = []
         if not vm.active_operations:
             self.waiting.pop(vm.vm_id, None)
+            self._looks.pop(vm.vm_id, None)
+        if vm.vm_id in self._recording:
+            return out
         for operation in vm.active_operations:
             action = next_action(vm, operation, moment.utc, self._policy)
             match action:
@@ -191,15 +200,14 @@ class Dispatcher:
         return out
 
     def _proceed(self, vm: VirtualMachine) -> list[Output]:
-        """Have what comes next recorded, once, and only if it could then be sent."""
-        if vm.vm_id in self._recording or not self._room(vm.host_id):
+        """Have what comes next recorded, and only if it could then be sent."""
+        if not self._room(vm.host_id):
             return []
         if self.feeding.fed(vm.host_id) is None:
             text = f"No executor serves host {vm.host_id}."
             self.waiting[vm.vm_id] = Failure(reason="NO_EXECUTOR", message=text)
             return []
-        self._recording.add(vm.vm_id)
-        return [Record(vm.vm_id, Proceed())]
+        return [self._record(vm, Proceed())]
 
     def _await(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> list[Output]:
         if step.observing:
@@ -210,9 +218,8 @@ class Dispatcher:
         if step.state is not StepState.ISSUED:
             return []
         if (vm.vm_id, step.token) in self._fresh:
-            sent = self._try_to_send(vm, operation, effect_order(vm, operation, step))
-            if sent:
-                self._fresh.discard((vm.vm_id, step.token))
+            self._fresh.discard((vm.vm_id, step.token))
+            if sent := self._try_to_send(vm, operation, effect_order(vm, operation, step)):
                 return sent
         assert step.deadline is not None
         late = moment.utc > step.deadline + timedelta(seconds=self._policy.answer_grace_s)
@@ -221,25 +228,23 @@ class Dispatcher:
         text = "No answer came in time." if late else "The daemon was not there when the answer was due."
         failure = Failure(reason="DEADLINE_EXCEEDED" if late else "CONNECTION_LOST", message=text)
         lost = LoseOutcome(number=operation.number, step=step.plan.number, token=step.token, failure=failure)
-        if vm.vm_id in self._recording:
-            return []
-        self._recording.add(vm.vm_id)
-        return [Record(vm.vm_id, lost)]
+        return [self._record(vm, lost)]
 
     def _due(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> bool:
         """Say whether a step is to be looked at now, and note that it is: each look comes later than the last."""
-        key = (vm.vm_id, operation.number, step.plan.number)
-        looks = self._looks.get(key)
-        if looks is None or looks.token != step.token:
-            looks = self._looks[key] = _Looks(token=step.token)
+        of_vm = self._looks.setdefault(vm.vm_id, {})
+        looks = of_vm.get(operation.number)
+        at = (step.plan.number, step.token)
+        if looks is None or looks.at != at:
+            looks = of_vm[operation.number] = _Looks(at=at)
         busy = any(f.order.vm_id == vm.vm_id and f.number == operation.number for f in self._flights.values())
         if busy or moment.monotonic_s < looks.next_s or not self._room(vm.host_id):
             return False
         if self.feeding.fed(vm.host_id) is None:
             return False
         looks.count += 1
-        first = self._policy.merge_poll_s if step.state is StepState.WAITING else self._policy.backoff_first_s
-        looks.next_s = moment.monotonic_s + min(self._policy.backoff_max_s, first * 2.0 ** min(looks.count - 1, 30))
+        interval = self._policy.poll_interval_s if step.state is StepState.WAITING else self._policy.backoff_s
+        looks.next_s = moment.monotonic_s + interval(looks.count)
         return True
 
     def _polled(self, vm: VirtualMachine, flight: _Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
@@ -249,10 +254,11 @@ class Dispatcher:
         if operation is None or step is None or step.state is not StepState.WAITING:
             return []
         number, at = operation.number, step.plan.number
-        looks = self._looks[vm.vm_id, number, at]
+        looks = self._looks[vm.vm_id][number]
         report = answer.vm
         if report is None:
             return []
+        poll = TakePoll(number=number, step=at, report=report)
         if report.activities:
             looks.idle_since_s = None
         elif looks.idle_since_s is None:
@@ -260,9 +266,14 @@ class Dispatcher:
         elif moment.monotonic_s - looks.idle_since_s > self._policy.merge_stall_s:
             text = f"Files are left to merge, and the host has done nothing for {self._policy.merge_stall_s:.0f} s."
             failure = Failure(reason="MERGE_STALLED", message=text)
-            poll = Record(vm.vm_id, TakePoll(number=number, step=at, report=report))
-            return [poll, Record(vm.vm_id, StallWait(number=number, step=at, failure=failure))]
-        return [Record(vm.vm_id, TakePoll(number=number, step=at, report=report))]
+            stall = StallWait(number=number, step=at, failure=failure)
+            return [self._record(vm, poll), self._record(vm, stall)]
+        return [self._record(vm, poll)]
+
+    def _record(self, vm: VirtualMachine, command: VmCommand) -> Record:
+        """Have a command decided; until it is, nothing else of this VM is due."""
+        self._recording.add(vm.vm_id)
+        return Record(vm.vm_id, command)
 
     def _in_flight(self, vm: VirtualMachine, step: Step) -> bool:
         return any(f.order.vm_id == vm.vm_id and f.order.token == step.token for f in self._flights.values())

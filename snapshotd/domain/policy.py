@@ -38,4 +38,12 @@ class Policy:
 
     def backoff_s(self, attempts: int) -> float:
         """Return how long to wait after the n-th attempt (n from 1) before the next."""
-        return min(self.backoff_max_s, self.backoff_first_s * 2.0 ** max(0, attempts - 1))
+        return self._doubled(self.backoff_first_s, attempts)
+
+    def poll_interval_s(self, polls: int) -> float:
+        """Return how long to wait after the n-th poll (n from 1) before the next."""
+        return self._doubled(self.merge_poll_s, polls)
+
+    def _doubled(self, first_s: float, count: int) -> float:
+        # An unreachable host is observed for ever: 2.0 ** 1024 would be too large for a float.
+        return min(self.backoff_max_s, first_s * 2.0 ** min(max(0, count - 1), 30))

@@ -8,6 +8,7 @@ import pytest
 
 from snapshotd.dispatch.dispatcher import Dispatcher, Moment, Output, Record, Reply, Send
 from snapshotd.dispatch.orders import Order, OrderKind
+from snapshotd.domain.commands import LoseOutcome
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, StreamId
@@ -317,3 +318,12 @@ def test_after_a_restart_a_step_that_was_issued_is_observed_and_not_sent(case: C
     assert room.seen[0].order.kind is OrderKind.OBSERVE
     assert all(s.order.token > token for s in room.seen if s.order.kind is OrderKind.EFFECT)
     check_end(room.world, case)
+
+
+def test_an_executor_that_is_gone_loses_an_effect_once() -> None:
+    room = asked(CASES[0])
+    room.attach()
+    assert room.sent[0].order.kind is OrderKind.EFFECT
+    outputs = room.dispatcher.detached("ex", room.moment)
+    assert [type(o.command) for o in outputs if isinstance(o, Record)] == [LoseOutcome]
+    assert room.dispatcher.tick(room.moment) == []
