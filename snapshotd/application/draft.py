@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain import events as e
+from snapshotd.domain.events import Occasion
 from snapshotd.domain.ids import OperationName, operation_name
 from snapshotd.domain.policy import Policy
-from snapshotd.domain.virtual_machine import Occasion, VirtualMachine, evolve
+from snapshotd.domain.virtual_machine import VirtualMachine, evolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,8 @@ from snapshotd.domain.events import DriftKind
 from snapshotd.domain.host_report import Checkpoint, JournalState, VmDescription, VmReport
 from snapshotd.domain.lifecycle import SNAPSHOT, Power, SnapshotState
 from snapshotd.domain.operation import Failure
-from snapshotd.domain.virtual_machine import Snapshot, VirtualMachine
+from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import move_current
 from snapshotd.operations.snapshot_create import marker
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import get_args
 
 from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context, Draft
 from snapshotd.domain.commands import VmCommand
 from snapshotd.domain.errors import StreamChanged
-from snapshotd.domain.events import Envelope, NewEvent, VmEvent
+from snapshotd.domain.events import Envelope, NewEvent, VmEvent, occasion_of
 from snapshotd.domain.ids import VmId, vm_stream
 from snapshotd.domain.policy import Policy
-from snapshotd.domain.virtual_machine import VirtualMachine, evolve, occasion_of
+from snapshotd.domain.virtual_machine import VirtualMachine, evolve
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Clock, Ids
 
-_VM_EVENTS = get_args(VmEvent)
 _ATTEMPTS = 16
 """Decisions on a stream that others append to at the same time. One daemon owns a log, so more is a bug."""
 _PAGE = 1000
@@ -116,7 +114,7 @@ class VirtualMachines:
 def fold(vm: VirtualMachine, envelopes: Iterable[Envelope]) -> VirtualMachine:
     """Apply envelopes to a VM. Calls no port."""
     for envelope in envelopes:
-        assert isinstance(envelope.event, _VM_EVENTS), envelope
+        assert isinstance(envelope.event, VmEvent), envelope
         assert envelope.version == vm.version + 1, (envelope.version, vm.version)
         vm = evolve(vm, envelope.event, occasion_of(envelope))
     return vm

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import assert_never
 
 from snapshotd.domain import events as e
+from snapshotd.domain.events import Occasion
 from snapshotd.domain.ids import HostId
-from snapshotd.domain.virtual_machine import Occasion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,11 @@ from typing import assert_never
 
 from snapshotd.domain import events as e
 from snapshotd.domain.host_report import VmDescription
-from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId, VmId, operation_name
-from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
-from snapshotd.domain.operation import Failure, Operation, Step
+from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId, VmId
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
+from snapshotd.domain.operation import Operation
+from snapshotd.domain.operation_fold import evolve_operation, evolve_step, new_operation
+from snapshotd.domain.snapshot import Snapshot, evolve_snapshot
 
 _NOWHERE = HostId("")
 
@@ -28,26 +30,6 @@ REMEMBERED_OPERATIONS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """One snapshot of the VM, in whatever state."""
-
-    snapshot_id: SnapshotId
-    name: str
-    description: str
-    with_memory: bool
-    state: SnapshotState
-    requested_at: datetime
-    parent_id: SnapshotId | None = None
-    checkpoint_id: CheckpointId | None = None
-    was_ready: bool = False
-    size_bytes: int = 0
-    cpu_count: int = 0
-    memory_bytes: int = 0
-    failure: Failure | None = None
-    """Why it is in ERROR, or what went wrong last."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredRequest:
     """A request id that was seen, and what it was answered with."""
 
@@ -55,16 +37,6 @@ class AnsweredRequest:
     at: datetime
     operation: int | None
     """None: the request needed no operation."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Occasion:
-    """When, where in the stream and for whom an event happened."""
-
-    version: int
-    time: datetime
-    actor: str
-    request_id: str
 
 
 def _no_snapshots() -> Mapping[SnapshotId, Snapshot]:
@@ -135,16 +107,14 @@ class VirtualMachine:
                 return snapshot
         return None
 
-    def nearest_own(
-        self, checkpoint_id: CheckpointId | None, *, passing: SnapshotId | None = None
-    ) -> SnapshotId | None:
-        """Return the nearest snapshot of ours at or above a checkpoint, past foreign ones and past `passing`."""
+    def nearest_own(self, checkpoint_id: CheckpointId | None) -> SnapshotId | None:
+        """Return the nearest snapshot of ours at or above a checkpoint, past foreign and unwanted ones."""
         if self.description is None:
             return None
         parents = {c.checkpoint_id: c.parent_id for c in self.description.checkpoints}
         for _ in range(len(parents) + 1):
             found = self.by_checkpoint(checkpoint_id)
-            if found is not None and found.snapshot_id != passing and found.was_ready:
+            if found is not None and found.was_ready:
                 return found.snapshot_id
             if checkpoint_id is None:
                 return None
@@ -158,12 +128,7 @@ class VirtualMachine:
         )
 
 
-def occasion_of(envelope: e.Envelope) -> Occasion:
-    """Return what `evolve` needs of an envelope besides its event."""
-    return Occasion(version=envelope.version, time=envelope.time, actor=envelope.actor, request_id=envelope.request_id)
-
-
-def evolve(vm: VirtualMachine, event: e.VmEvent, at: Occasion) -> VirtualMachine:  # noqa: C901  (one match, by intent)
+def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachine:  # noqa: C901  (one match, by intent)
     """Apply one event. Never refuses, calls no port."""
     vm = replace(vm, version=at.version)
     match event:
@@ -186,203 +151,18 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: Occasion) -> VirtualMachine
             return vm
         case e.RequestJoined():
             return _answered(vm, event.request_digest, event.number, at)
-        case e.SnapshotReparented():
-            return _with_snapshot(vm, replace(vm.snapshots[event.snapshot_id], parent_id=event.to_parent_id))
-        case (
-            e.SnapshotRequested()
-            | e.SnapshotCreationStarted()
-            | e.SnapshotCreated()
-            | e.SnapshotCreationFailed()
-            | e.SnapshotRequestCancelled()
-            | e.SnapshotUnwanted()
-            | e.SnapshotRevertStarted()
-            | e.SnapshotRevertEnded()
-            | e.SnapshotExpungeStarted()
-            | e.SnapshotRemoved()
-            | e.SnapshotExpungeFailed()
-            | e.SnapshotGivenUp()
-            | e.SnapshotCheckpointMissing()
-            | e.SnapshotCheckpointFound()
-        ):
-            return _with_snapshot(vm, _evolve_snapshot(vm.snapshots.get(event.snapshot_id), event, at))
+        case e.SnapshotTransition() | e.SnapshotReparented():
+            return _with_snapshot(vm, evolve_snapshot(vm.snapshots.get(event.snapshot_id), event, at))
         case e.OperationRequested():
-            vm = _with_operation(replace(vm, last_number=event.number), _new_operation(vm, event, at))
+            vm = _with_operation(replace(vm, last_number=event.number), new_operation(vm.vm_id, event, at))
             return _answered(vm, event.request_digest, event.number, at)
-        case (
-            e.OperationStarted()
-            | e.OperationSucceeded()
-            | e.OperationFailed()
-            | e.OperationCancelled()
-            | e.CancelRequested()
-            | e.UndoPlanned()
-        ):
-            return _with_operation(vm, _evolve_operation(vm.operations[event.number], event, at))
-        case (
-            e.StepIssued()
-            | e.StepWaitStarted()
-            | e.StepDone()
-            | e.StepFailed()
-            | e.StepDueAgain()
-            | e.StepOutcomeUnknown()
-            | e.StepUndetermined()
-            | e.StepSkipped()
-            | e.ObservationIssued()
-            | e.ObservationAnswered()
-        ):
+        case e.OperationTransition() | e.CancelRequested() | e.UndoPlanned():
+            return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at))
+        case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
             operation = vm.operations[event.number]
-            step = _evolve_step(operation.step(event.step), event, at)
+            step = evolve_step(operation.step(event.step), event, at)
             steps = tuple(step if s.plan.number == event.step else s for s in operation.steps)
             return _with_operation(replace(vm, last_step_version=at.version), replace(operation, steps=steps))
-        case _:
-            assert_never(event)
-
-
-_SnapshotEvent = (
-    e.SnapshotRequested
-    | e.SnapshotCreationStarted
-    | e.SnapshotCreated
-    | e.SnapshotCreationFailed
-    | e.SnapshotRequestCancelled
-    | e.SnapshotUnwanted
-    | e.SnapshotRevertStarted
-    | e.SnapshotRevertEnded
-    | e.SnapshotExpungeStarted
-    | e.SnapshotRemoved
-    | e.SnapshotExpungeFailed
-    | e.SnapshotGivenUp
-    | e.SnapshotCheckpointMissing
-    | e.SnapshotCheckpointFound
-)
-
-
-def _evolve_snapshot(snapshot: Snapshot | None, event: _SnapshotEvent, at: Occasion) -> Snapshot:
-    if isinstance(event, e.SnapshotRequested):
-        return Snapshot(
-            snapshot_id=event.snapshot_id,
-            name=event.name,
-            description=event.description,
-            with_memory=event.with_memory,
-            state=event.to_state,
-            requested_at=at.time,
-        )
-    assert snapshot is not None, event
-    snapshot = replace(snapshot, state=event.to_state)
-    match event:
-        case e.SnapshotCreationStarted():
-            return replace(snapshot, parent_id=event.parent_id)
-        case e.SnapshotCreated():
-            return replace(
-                snapshot,
-                checkpoint_id=event.checkpoint_id,
-                with_memory=event.with_memory,
-                parent_id=event.parent_id,
-                size_bytes=event.size_bytes,
-                cpu_count=event.cpu_count,
-                memory_bytes=event.memory_bytes,
-                was_ready=True,
-            )
-        case e.SnapshotUnwanted():
-            return replace(snapshot, checkpoint_id=event.checkpoint_id, failure=event.failure)
-        case e.SnapshotRevertEnded():
-            return replace(snapshot, failure=event.failure)
-        case (
-            e.SnapshotCreationFailed() | e.SnapshotExpungeFailed() | e.SnapshotGivenUp() | e.SnapshotCheckpointMissing()
-        ):
-            return replace(snapshot, failure=event.failure)
-        case e.SnapshotCheckpointFound():
-            return replace(snapshot, failure=None)
-        case (
-            e.SnapshotRequestCancelled() | e.SnapshotRevertStarted() | e.SnapshotExpungeStarted() | e.SnapshotRemoved()
-        ):
-            return snapshot
-        case _:
-            assert_never(event)
-
-
-def _new_operation(vm: VirtualMachine, event: e.OperationRequested, at: Occasion) -> Operation:
-    return Operation(
-        name=operation_name(vm.vm_id, event.number),
-        number=event.number,
-        kind=event.kind,
-        state=event.to_state,
-        snapshot_id=event.snapshot_id,
-        steps=tuple(Step(plan=plan, state=StepState.DUE) for plan in event.steps),
-        actor=at.actor,
-        request_id=at.request_id,
-        requested_at=at.time,
-        power_at_request=event.power_at_request,
-        allow_fallback=event.allow_fallback,
-        stop_mode=event.stop_mode,
-    )
-
-
-_OperationEvent = (
-    e.OperationStarted
-    | e.OperationSucceeded
-    | e.OperationFailed
-    | e.OperationCancelled
-    | e.CancelRequested
-    | e.UndoPlanned
-)
-
-
-def _evolve_operation(operation: Operation, event: _OperationEvent, at: Occasion) -> Operation:
-    match event:
-        case e.OperationStarted():
-            return replace(operation, state=event.to_state, started_at=at.time)
-        case e.OperationSucceeded() | e.OperationCancelled():
-            return replace(operation, state=event.to_state, ended_at=at.time)
-        case e.OperationFailed():
-            return replace(operation, state=event.to_state, ended_at=at.time, failure=event.failure)
-        case e.CancelRequested():
-            return replace(operation, cancel_requested=True)
-        case e.UndoPlanned():
-            steps = operation.steps + tuple(Step(plan=plan, state=StepState.DUE) for plan in event.steps)
-            return replace(operation, steps=steps, undoing=True, failure=event.failure)
-        case _:
-            assert_never(event)
-
-
-_StepEvent = (
-    e.StepIssued
-    | e.StepWaitStarted
-    | e.StepDone
-    | e.StepFailed
-    | e.StepDueAgain
-    | e.StepOutcomeUnknown
-    | e.StepUndetermined
-    | e.StepSkipped
-    | e.ObservationIssued
-    | e.ObservationAnswered
-)
-
-
-def _evolve_step(step: Step, event: _StepEvent, at: Occasion) -> Step:
-    if isinstance(event, e.ObservationIssued):
-        return replace(step, token=at.version, observing=True)
-    if isinstance(event, e.ObservationAnswered):
-        return replace(step, observing=False)
-    step = replace(step, state=event.to_state, changed_at=at.time, observing=False)
-    match event:
-        case e.StepIssued():
-            return replace(
-                step,
-                token=at.version,
-                attempts=event.attempt,
-                before=event.before,
-                deadline=event.deadline,
-                first_issued_at=step.first_issued_at or at.time,
-            )
-        case e.StepDone():
-            return replace(
-                step, checkpoint_id=event.checkpoint_id, has_memory=event.has_memory, marked=event.marked, failure=None
-            )
-        case e.StepFailed() | e.StepDueAgain() | e.StepOutcomeUnknown() | e.StepUndetermined():
-            return replace(step, failure=event.failure)
-        case e.StepWaitStarted():
-            return replace(step, watched_files=event.watched_files)
-        case e.StepSkipped():
-            return step
         case _:
             assert_never(event)
 
@@ -399,7 +179,7 @@ def _with_operation(vm: VirtualMachine, operation: Operation) -> VirtualMachine:
     return replace(vm, operations=MappingProxyType(operations))
 
 
-def _answered(vm: VirtualMachine, digest: str, operation: int | None, at: Occasion) -> VirtualMachine:
+def _answered(vm: VirtualMachine, digest: str, operation: int | None, at: e.Occasion) -> VirtualMachine:
     if not at.request_id:
         return vm
     kept = {k: r for k, r in vm.requests.items() if at.time - r.at < REMEMBERED_FOR}

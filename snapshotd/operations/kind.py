@@ -13,7 +13,8 @@ from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, VM, OperationState, Power
 from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, Step, StepAction
 from snapshotd.domain.policy import Policy
-from snapshotd.domain.virtual_machine import Snapshot, VirtualMachine
+from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.virtual_machine import VirtualMachine
 
 UNDETERMINED = "OUTCOME_UNDETERMINED"
 """Reason of an operation that ended without its outcome being known."""

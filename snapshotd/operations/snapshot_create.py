@@ -28,7 +28,8 @@ from snapshotd.domain.host_report import Before, Checkpoint, JournalState, VmRep
 from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, OperationState, Power, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, Step, StepAction, StepNature
 from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT, Policy
-from snapshotd.domain.virtual_machine import Snapshot, VirtualMachine
+from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import (
     UNDETERMINED,
     Absent,

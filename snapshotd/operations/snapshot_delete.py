@@ -20,7 +20,8 @@ from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, VM, OperationState, SnapshotState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, Step, StepAction, StepNature
 from snapshotd.domain.policy import Policy
-from snapshotd.domain.virtual_machine import Snapshot, VirtualMachine
+from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import (
     UNDETERMINED,
     Absent,

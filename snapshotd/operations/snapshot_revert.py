@@ -27,7 +27,8 @@ from snapshotd.domain.operation import (
     StopMode,
 )
 from snapshotd.domain.policy import Policy
-from snapshotd.domain.virtual_machine import Snapshot, VirtualMachine
+from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import (
     UNDETERMINED,
     Absent,

@@ -1,0 +1,115 @@
+"""All events together, and what the log adds to each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from snapshotd.domain.events.host import HostEvent
+from snapshotd.domain.events.operation import (
+    CancelRequested,
+    OperationProgress,
+    OperationRequested,
+    OperationTransition,
+    UndoPlanned,
+)
+from snapshotd.domain.events.snapshot import SnapshotEvent, SnapshotReparented, SnapshotTransition
+from snapshotd.domain.events.step import ObservationAnswered, ObservationIssued, StepEvent, StepTransition
+from snapshotd.domain.events.virtual_machine import (
+    CurrentMoved,
+    DriftDetected,
+    JournalIdentified,
+    RequestJoined,
+    VmActivityChanged,
+    VmDescribed,
+    VmPowerChanged,
+    VmRegistered,
+    VmTransition,
+    VmUnregistered,
+)
+from snapshotd.domain.ids import OperationName, StreamId
+
+VmEvent = (
+    VmRegistered
+    | VmUnregistered
+    | VmActivityChanged
+    | VmPowerChanged
+    | VmDescribed
+    | JournalIdentified
+    | CurrentMoved
+    | DriftDetected
+    | RequestJoined
+    | SnapshotEvent
+    | OperationRequested
+    | OperationProgress
+    | StepEvent
+)
+"""Everything that may stand in a VM's stream."""
+
+Event = VmEvent | HostEvent
+"""Everything that may stand in the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event on its way into the log, with what its decider knows of it."""
+
+    event_id: str
+    time: datetime
+    actor: str
+    request_id: str
+    operation: OperationName | None
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """An event as the log holds it."""
+
+    event_id: str
+    stream: StreamId
+    version: int
+    """In the stream, from 1."""
+    position: int
+    """In the log, growing, without promise of no gaps."""
+    time: datetime
+    actor: str
+    request_id: str
+    operation: OperationName | None
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """When, where in the stream and for whom an event happened."""
+
+    version: int
+    time: datetime
+    actor: str
+    request_id: str
+
+
+def occasion_of(envelope: Envelope) -> Occasion:
+    """Return what a fold needs of an envelope besides its event."""
+    return Occasion(version=envelope.version, time=envelope.time, actor=envelope.actor, request_id=envelope.request_id)
+
+
+def subject_of(envelope: Envelope) -> str:
+    """Name what an event is about: `vm`, `snapshot/<id>`, `operation/<n>`, `step/<n>.<k>` or `host`."""
+    event = envelope.event
+    if isinstance(event, HostEvent):
+        return "host"
+    if isinstance(event, SnapshotTransition | SnapshotReparented):
+        return f"snapshot/{event.snapshot_id}"
+    if isinstance(event, StepTransition | ObservationIssued | ObservationAnswered):
+        return f"step/{event.number}.{event.step}"
+    if isinstance(event, OperationTransition | CancelRequested | UndoPlanned | RequestJoined):
+        return f"operation/{event.number}"
+    return "vm"
+
+
+def transition_of(event: Event) -> tuple[str, str]:
+    """Return the names of the states that an event led from and to; ("", "") for a fact."""
+    if isinstance(event, VmTransition | SnapshotTransition | OperationTransition | StepTransition):
+        return event.from_state.name, event.to_state.name
+    return "", ""

@@ -1,0 +1,42 @@
+"""What happens to a host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snapshotd.domain.ids import VmId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRegistered:
+    """A host was made known. It has not been contacted."""
+
+    address: str
+    port: int
+    transport: str
+    credential: str
+    """The name of a credential; never a secret."""
+    ca_file: str
+    journal_directory: str
+    request_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRemoved:
+    """A host was forgotten."""
+
+    request_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSynced:
+    """Somebody asked for the host's VMs to be compared with the record, and they were."""
+
+    vms: int
+    drifts: int
+    skipped: tuple[VmId, ...]
+    """VMs that an operation was at work on."""
+
+
+HostEvent = HostRegistered | HostRemoved | HostSynced
+"""Everything that may stand in a host's stream."""

@@ -1,0 +1,76 @@
+"""What happens to an operation, from its request to its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snapshotd.domain.ids import SnapshotId
+from snapshotd.domain.lifecycle import OperationState, Power
+from snapshotd.domain.operation import Failure, OperationKind, PlannedStep, StopMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationTransition:
+    """An operation's state changed."""
+
+    number: int
+    from_state: OperationState
+    to_state: OperationState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRequested(OperationTransition):
+    """An operation was accepted, with its plan."""
+
+    kind: OperationKind
+    snapshot_id: SnapshotId | None
+    steps: tuple[PlannedStep, ...]
+    power_at_request: Power
+    allow_fallback: bool
+    stop_mode: StopMode | None
+    request_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationStarted(OperationTransition):
+    """Its first step is issued in the same append."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationSucceeded(OperationTransition):
+    """It ended as asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationFailed(OperationTransition):
+    """It ended otherwise than asked for."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationCancelled(OperationTransition):
+    """It ended since somebody cancelled it; what it had done is undone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested:
+    """Somebody asked for the operation's end."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoPlanned:
+    """What was done will be undone: the steps for it, appended to the plan."""
+
+    number: int
+    steps: tuple[PlannedStep, ...]
+    failure: Failure | None
+    """None: cancelled."""
+
+
+OperationProgress = (
+    OperationStarted | OperationSucceeded | OperationFailed | OperationCancelled | CancelRequested | UndoPlanned
+)
+"""Everything that may happen to an operation that was requested."""

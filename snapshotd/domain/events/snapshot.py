@@ -1,0 +1,147 @@
+"""What happens to a snapshot, from its request to its removal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snapshotd.domain.ids import CheckpointId, SnapshotId
+from snapshotd.domain.lifecycle import SnapshotState
+from snapshotd.domain.operation import Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotTransition:
+    """A snapshot's state changed."""
+
+    snapshot_id: SnapshotId
+    from_state: SnapshotState
+    to_state: SnapshotState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRequested(SnapshotTransition):
+    """A snapshot was asked for. Nothing has been asked of the host."""
+
+    name: str
+    description: str
+    with_memory: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotCreationStarted(SnapshotTransition):
+    """Its checkpoint is about to be asked for."""
+
+    parent_id: SnapshotId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotCreated(SnapshotTransition):
+    """Its checkpoint is on the host."""
+
+    checkpoint_id: CheckpointId
+    with_memory: bool
+    """What was made; a fallback that the caller allowed may differ from what was asked for."""
+    parent_id: SnapshotId | None
+    size_bytes: int
+    """The files that hold memory and configuration, and the frozen disk files."""
+    cpu_count: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotCreationFailed(SnapshotTransition):
+    """The host has no checkpoint for it."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRequestCancelled(SnapshotTransition):
+    """It was cancelled before anything was asked of the host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotUnwanted(SnapshotTransition):
+    """A checkpoint that is not wanted is there, and will be removed again."""
+
+    checkpoint_id: CheckpointId
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRevertStarted(SnapshotTransition):
+    """The VM is about to be brought back to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRevertEnded(SnapshotTransition):
+    """The revert succeeded (no failure), or failed."""
+
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotExpungeStarted(SnapshotTransition):
+    """Its checkpoint is about to be removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRemoved(SnapshotTransition):
+    """Its checkpoint is gone and the disks are merged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotExpungeFailed(SnapshotTransition):
+    """It could not be removed: READY if its checkpoint is intact, else ERROR."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotGivenUp(SnapshotTransition):
+    """What became of it could not be determined, or an operator gave it up."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotCheckpointMissing(SnapshotTransition):
+    """Its checkpoint was taken away by somebody else."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotCheckpointFound(SnapshotTransition):
+    """Its checkpoint was observed there and intact."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotReparented:
+    """Its parent in the tree is another one."""
+
+    snapshot_id: SnapshotId
+    from_parent_id: SnapshotId | None
+    to_parent_id: SnapshotId | None
+    cause: str
+    """`step` or `drift`."""
+
+
+SnapshotEvent = (
+    SnapshotRequested
+    | SnapshotCreationStarted
+    | SnapshotCreated
+    | SnapshotCreationFailed
+    | SnapshotRequestCancelled
+    | SnapshotUnwanted
+    | SnapshotRevertStarted
+    | SnapshotRevertEnded
+    | SnapshotExpungeStarted
+    | SnapshotRemoved
+    | SnapshotExpungeFailed
+    | SnapshotGivenUp
+    | SnapshotCheckpointMissing
+    | SnapshotCheckpointFound
+    | SnapshotReparented
+)
+"""Everything that may happen to a snapshot."""

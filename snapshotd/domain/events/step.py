@@ -1,0 +1,114 @@
+"""What happens to a step of an operation. A token is the version of its StepIssued or ObservationIssued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from snapshotd.domain.host_report import Before
+from snapshotd.domain.ids import CheckpointId
+from snapshotd.domain.lifecycle import StepState
+from snapshotd.domain.operation import Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTransition:
+    """A step's state changed."""
+
+    number: int
+    """Of the operation."""
+    step: int
+    from_state: StepState
+    to_state: StepState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepIssued(StepTransition):
+    """An effect is about to be sent. Its token is this event's version in the stream."""
+
+    attempt: int
+    before: Before
+    deadline: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepWaitStarted(StepTransition):
+    """The host is polled from now on."""
+
+    watched_files: tuple[str, ...]
+    """Chain files before the removal: none of them may be left outside of the chains."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone(StepTransition):
+    """The host is as the step wanted it."""
+
+    observed: bool
+    """True: found so by an observation, not told by the command's own answer."""
+    checkpoint_id: CheckpointId | None
+    has_memory: bool
+    marked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed(StepTransition):
+    """The step ended without its effect."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDueAgain(StepTransition):
+    """The step had no effect, for a passing reason, and will be issued again."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutcomeUnknown(StepTransition):
+    """No answer that settles the step has come. The host will be observed."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservationIssued:
+    """The host is about to be observed for a step. Its token is this event's version in the stream."""
+
+    number: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservationAnswered:
+    """The host was observed for a step that is only due: its journal is known now."""
+
+    number: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepUndetermined(StepTransition):
+    """Observed, and still not known. It is never run again."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSkipped(StepTransition):
+    """It was not needed, or the operation ended before it."""
+
+
+StepEvent = (
+    StepIssued
+    | StepWaitStarted
+    | StepDone
+    | StepFailed
+    | StepDueAgain
+    | StepOutcomeUnknown
+    | ObservationIssued
+    | ObservationAnswered
+    | StepUndetermined
+    | StepSkipped
+)
+"""Everything that may happen to a step."""
