@@ -365,6 +365,35 @@ class LogUnavailable(SnapshotError):
 
 
 @dataclass(eq=False)
+class ViewStopped(SnapshotError):
+    """A projection has stopped at an event that it could not take."""
+
+    reason: ClassVar[str] = "VIEW_STOPPED"
+    view: str
+    position: int
+    detail: str
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"the {self.view} view has stopped after position {self.position} of the log: {self.detail}. "
+            "Commands are carried out meanwhile; rebuild the views when the cause is gone."
+        )
+
+
+@dataclass(eq=False)
+class ViewBehind(SnapshotError):
+    """A view does not hold yet what was acknowledged."""
+
+    reason: ClassVar[str] = "VIEW_BEHIND"
+    view: str
+    position: int
+    wanted: int
+
+    def message(self) -> str:  # noqa: D102
+        return f"the {self.view} view holds the log up to {self.position}, and {self.wanted} is wanted. Try again."
+
+
+@dataclass(eq=False)
 class NotBuilt(SnapshotError):
     """Declared in the API and not built yet."""
 

@@ -1,0 +1,171 @@
+"""What the engines need of the model: a Hyper-V host's cmdlets and objects, by ids. Implements nothing.
+
+Both engines act on the model through this alone: the builtin one from Python, the PowerShell one through its bridge.
+Names, states and error ids are Hyper-V's own (hyperv-cmdlets.json, hyperv.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+
+class HyperVError(Exception):
+    """What a cmdlet fails with."""
+
+    def __init__(self, error_id: str, cmdlet: str, message: str) -> None:
+        """Keep the short id ("InvalidState"), the cmdlet ("Checkpoint-VM") and Hyper-V's text."""
+        super().__init__(message)
+        self.error_id = error_id
+        self.cmdlet = cmdlet
+
+    @property
+    def fully_qualified(self) -> str:
+        """FullyQualifiedErrorId: "InvalidState,Microsoft.HyperV.PowerShell.Commands.CheckpointVM"."""
+        if "," in self.error_id:
+            return self.error_id
+        return f"{self.error_id},Microsoft.HyperV.PowerShell.Commands.{self.cmdlet.replace('-', '')}"
+
+
+class ScriptKilled(BaseException):
+    """The calling script is dead: unwind its call at once. Never caught but by the engine that runs the script."""
+
+
+class Caller(Protocol):
+    """The script that calls."""
+
+    @property
+    def killed(self) -> bool:
+        """Whether it is dead."""
+
+    def kill(self) -> None:
+        """End it at once, as SIGKILL does. Within its own call too, which then raises ScriptKilled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriveView:
+    """One disk attached to a VM, or frozen in a checkpoint."""
+
+    location: str
+    """"SCSI:0:1": controller type, number and location."""
+    path: str
+    """The file that is written to (a VM) or holds the frozen content (a checkpoint). Empty: pass-through."""
+    pass_through: bool = False
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointView:
+    """A VMSnapshot."""
+
+    checkpoint_id: str
+    vm_id: str
+    vm_name: str
+    name: str
+    parent_id: str
+    """Empty: a root."""
+    created_at: datetime
+    snapshot_type: str
+    """Standard, Recovery, Replica, ..."""
+    has_memory: bool
+    """VMSnapshot.State is Saved, else Off."""
+    automatic: bool
+    system_files_bytes: int
+    drives: tuple[DriveView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmView:
+    """A VirtualMachine."""
+
+    vm_id: str
+    name: str
+    state: str
+    """Running, Off, Saved, Paused, Starting, Stopping, Saving, Pausing, Resuming, OffCritical, ..."""
+    checkpoint_type: str
+    """Disabled, Production, ProductionOnly or Standard."""
+    parent_snapshot_id: str
+    """The current checkpoint; empty: none."""
+    checkpoints: tuple[CheckpointView, ...]
+    """By time of creation."""
+    drives: tuple[DriveView, ...]
+    secondary_status: tuple[str, ...]
+    """SecondaryOperationalStatus: CreatingSnapshot, ApplyingSnapshot, DeletingSnapshot, MergingDisks, ..."""
+    percent: int
+    """PercentComplete of the running job with the least; 0: none."""
+    cpu_count: int
+    memory_bytes: int
+    replica: bool
+    blockers: tuple[str, ...]
+    """As the inventory names them: PASS_THROUGH_DISK, SHARED_DISK, REPLICA, FIBRE_CHANNEL, ..."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VhdView:
+    """A virtual hard disk file."""
+
+    path: str
+    parent_path: str
+    """Empty: a base."""
+    file_bytes: int
+    size_bytes: int
+
+
+class Hypervisor(Protocol):
+    """A simulated Hyper-V host. Used by several threads at once.
+
+    Methods that change something take the caller, last long (the durations), and raise HyperVError, or ScriptKilled
+    when the caller is dead by then; what the hypervisor had begun goes on without it. What changes nothing returns at
+    once. Unknown ids raise HyperVError ObjectNotFound. A state that is there already is no error (Hyper-V warns): the
+    method returns False, else True.
+    """
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+
+    @property
+    def journal_directory(self) -> Path:
+        """Where the VMs' journals are when a command names no directory."""
+
+    def vms(self) -> Sequence[VmView]:
+        """Return all VMs, by name, then id."""
+
+    def vm(self, vm_id: str) -> VmView | None:
+        """Return a VM; ids are compared without regard to case."""
+
+    def vhd(self, path: str) -> VhdView | None:
+        """Return a virtual hard disk file that is on the disk; paths are compared without regard to case."""
+
+    def set_checkpoint_type(self, caller: Caller, vm_id: str, checkpoint_type: str) -> None:
+        """Set-VM -CheckpointType."""
+
+    def checkpoint_vm(self, caller: Caller, vm_id: str, name: str) -> str:
+        """Checkpoint-VM -SnapshotName: makes it under the default name, then names it. Returns its id."""
+
+    def rename_snapshot(self, caller: Caller, checkpoint_id: str, name: str) -> None:
+        """Rename-VMSnapshot -NewName."""
+
+    def restore_snapshot(self, caller: Caller, checkpoint_id: str) -> None:
+        """Restore-VMSnapshot: saves a Running or Paused VM, applies, starts it if it was Running and is Saved now."""
+
+    def remove_snapshot(self, caller: Caller, checkpoint_id: str) -> None:
+        """Remove-VMSnapshot without the children: returns while the disks are still merging."""
+
+    def start_vm(self, caller: Caller, vm_id: str) -> bool:
+        """Start-VM: from Off, Saved, Paused."""
+
+    def resume_vm(self, caller: Caller, vm_id: str) -> bool:
+        """Resume-VM: from Paused."""
+
+    def stop_vm(self, caller: Caller, vm_id: str, *, turn_off: bool, force: bool = False) -> bool:
+        """Stop-VM: a shutdown by the guest (Running only), or -TurnOff (Running, Paused, Saved)."""
+
+    def save_vm(self, caller: Caller, vm_id: str) -> bool:
+        """Save-VM: from Running, Paused."""
+
+    def suspend_vm(self, caller: Caller, vm_id: str) -> bool:
+        """Suspend-VM: from Running."""
