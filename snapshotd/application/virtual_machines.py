@@ -22,7 +22,6 @@ from snapshotd.ports.ids import Clock, Ids
 
 _ATTEMPTS = 16
 """Decisions on a stream that others append to at the same time. One daemon owns a log, so more is a bug."""
-_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +49,13 @@ class VirtualMachines:
         vm = self._known(vm_id)
         return self._keep(fold(vm, await self._log.read_stream(vm_stream(vm_id), vm.version)))
 
-    async def replay(self) -> tuple[VirtualMachine, ...]:
-        """Fold the whole log; return the VMs under our care. Touches nothing."""
-        position = 0
-        while page := await self._log.read_all(position, _PAGE):
-            for envelope in page:
-                kind, _, name = envelope.stream.partition("/")
-                if kind == "vm":
-                    vm = self._known(VmId(name))
-                    self._keep(fold(vm, [envelope] if envelope.version > vm.version else []))
-            position = page[-1].position
+    def take(self, envelope: Envelope) -> None:
+        """Fold an envelope of a VM's stream, while the log is replayed. Touches nothing."""
+        vm = self._known(VmId(envelope.stream.partition("/")[2]))
+        self._keep(fold(vm, [envelope] if envelope.version > vm.version else []))
+
+    def registered(self) -> tuple[VirtualMachine, ...]:
+        """Return the VMs under our care, as they are in memory: all of them after a replay."""
         return tuple(vm for vm in self._vms.values() if vm.registered)
 
     async def execute(

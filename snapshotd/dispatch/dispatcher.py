@@ -63,6 +63,14 @@ class Reply:
 Output = Record | Send | Reply
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why something does not go on, and since when."""
+
+    failure: Failure
+    since: datetime
+
+
 @dataclass(slots=True)
 class _Flight:
     """One order under way."""
@@ -100,8 +108,12 @@ class Dispatcher:
         self._looks: dict[VmId, dict[int, _Looks]] = {}
         """By VM and operation: at most one step of each is looked at."""
         self._recording: set[VmId] = set()
-        self.waiting: dict[VmId, Failure] = {}
+        self.waiting: dict[VmId, Wait] = {}
         """Why a VM's operation waits, for people."""
+        self.contact: dict[HostId, Wait | None] = {}
+        """Why a host does not answer; None: it does. A host that nobody has tried to reach is not in here."""
+        self.percent: dict[VmId, int] = {}
+        """How far the hypervisor's job on a VM has come, as last reported."""
 
     def attached(self, executor: str, hosts: frozenset[str], moment: Moment) -> list[Output]:
         """An executor has signed in."""
@@ -150,12 +162,13 @@ class Dispatcher:
         flight = self._flights.pop(dispatch_id, None)
         if flight is None:
             return []
+        self._note_contact(flight.order.host_id, answer, moment)
         if flight.key:
             return [Reply(flight.key, answer)]
         order = flight.order
         assert order.vm_id is not None, order
         vm = self._vms[order.vm_id]
-        self._note_waiting(vm, answer)
+        self._note_waiting(vm, answer, moment)
         if order.kind is OrderKind.POLL:
             return self._polled(vm, flight, answer, moment)
         if answer.verdict is not Verdict.NO_ANSWER:
@@ -181,6 +194,7 @@ class Dispatcher:
         out: list[Output] = []
         if not vm.active_operations:
             self.waiting.pop(vm.vm_id, None)
+            self.percent.pop(vm.vm_id, None)
             self._looks.pop(vm.vm_id, None)
         if vm.vm_id in self._recording:
             return out
@@ -196,16 +210,17 @@ class Dispatcher:
                 case Later():
                     pass
                 case _:
-                    out += self._proceed(vm)
+                    out += self._proceed(vm, moment)
         return out
 
-    def _proceed(self, vm: VirtualMachine) -> list[Output]:
+    def _proceed(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
         """Have what comes next recorded, and only if it could then be sent."""
         if not self._room(vm.host_id):
             return []
         if self.feeding.fed(vm.host_id) is None:
-            text = f"No executor serves host {vm.host_id}."
-            self.waiting[vm.vm_id] = Failure(reason="NO_EXECUTOR", message=text)
+            text = f"No executor serves host {vm.host_id}. Start one: snapshotd executor --host {vm.host_id}."
+            failure = Failure(reason="NO_EXECUTOR", message=text)
+            self.waiting[vm.vm_id] = _still(self.waiting.get(vm.vm_id), failure, moment)
             return []
         return [self._record(vm, Proceed())]
 
@@ -293,9 +308,25 @@ class Dispatcher:
         self._flights[dispatch_id] = flight
         return Send(flight.executor, dispatch_id, flight.order)
 
-    def _note_waiting(self, vm: VirtualMachine, answer: HostAnswer) -> None:
+    def _note_waiting(self, vm: VirtualMachine, answer: HostAnswer, moment: Moment) -> None:
         """Keep why a host could not be asked, until it answers."""
         if answer.verdict is Verdict.NO_ANSWER:
-            self.waiting[vm.vm_id] = Failure(reason=answer.error_id, message=answer.error_message)
+            failure = Failure(reason=answer.error_id, message=answer.error_message)
+            self.waiting[vm.vm_id] = _still(self.waiting.get(vm.vm_id), failure, moment)
         else:
             self.waiting.pop(vm.vm_id, None)
+            self.percent[vm.vm_id] = answer.vm.percent if answer.vm else 0
+
+    def _note_contact(self, host_id: HostId, answer: HostAnswer, moment: Moment) -> None:
+        """Keep whether a host answers."""
+        if answer.verdict is Verdict.NO_ANSWER:
+            failure = Failure(reason=answer.error_id, message=answer.error_message)
+            self.contact[host_id] = _still(self.contact.get(host_id), failure, moment)
+        else:
+            self.contact[host_id] = None
+
+
+def _still(known: Wait | None, failure: Failure, moment: Moment) -> Wait:
+    """Return a wait that began when its reason did."""
+    began = known is not None and known.failure.reason == failure.reason
+    return Wait(failure, known.since if began and known else moment.utc)

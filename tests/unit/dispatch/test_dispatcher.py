@@ -145,7 +145,7 @@ def test_without_an_executor_an_operation_stays_pending_and_says_why() -> None:
         room.tick(60)
     assert room.world.vm.version == version
     assert room.world.vm.active_operations[0].state is OperationState.PENDING
-    assert room.dispatcher.waiting[VM_ID].reason == "NO_EXECUTOR"
+    assert room.dispatcher.waiting[VM_ID].failure.reason == "NO_EXECUTOR"
     room.attach()
     room.run()
     check_end(room.world, CASES[0])
@@ -226,7 +226,7 @@ def test_an_observation_without_answer_is_sent_again_with_its_token_and_without_
         room.tick()
     assert room.world.vm.version == version
     assert 8 <= looked <= 20
-    assert room.dispatcher.waiting[VM_ID].reason == "CONNECTION_LOST"
+    assert room.dispatcher.waiting[VM_ID].failure.reason == "CONNECTION_LOST"
 
 
 def test_a_silent_executor_is_taken_for_dead_and_another_one_is_fed() -> None:

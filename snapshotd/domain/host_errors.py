@@ -1,0 +1,87 @@
+"""What a caller is told when a host is in use, or cannot be asked. Knows nothing of gRPC or WinRM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from snapshotd.domain.errors import SnapshotError
+
+
+@dataclass(eq=False)
+class HostInUse(SnapshotError):
+    """A host that still has registered VMs."""
+
+    reason: ClassVar[str] = "HOST_IN_USE"
+    host: str
+    vms: int
+
+    def message(self) -> str:  # noqa: D102
+        return f"host {self.host} has {self.vms} registered VMs. Unregister them first."
+
+
+@dataclass(eq=False)
+class NoExecutor(SnapshotError):
+    """No executor serves a host that a synchronous call needs."""
+
+    reason: ClassVar[str] = "NO_EXECUTOR"
+    host: str
+
+    def message(self) -> str:  # noqa: D102
+        return f"no executor serves host {self.host}. Start one: snapshotd executor --host {self.host}."
+
+
+@dataclass(eq=False)
+class HostUnreachable(SnapshotError):
+    """The host did not answer."""
+
+    reason: ClassVar[str] = "HOST_UNREACHABLE"
+    host: str
+    detail: str
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"host {self.host} did not answer: {self.detail}. Check its address, port, and WinRM (winrm quickconfig)."
+        )
+
+
+@dataclass(eq=False)
+class HostAuthenticationFailed(SnapshotError):
+    """The host refused the credential."""
+
+    reason: ClassVar[str] = "AUTHENTICATION_FAILED"
+    host: str
+    credential: str
+    detail: str
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"host {self.host}: credential {self.credential!r}: {self.detail}. "
+            "Check the credential's file on the executor's machine."
+        )
+
+
+@dataclass(eq=False)
+class HostCredentialMissing(SnapshotError):
+    """The executor has no credential of the name that the host was registered with."""
+
+    reason: ClassVar[str] = "CREDENTIAL_MISSING"
+    host: str
+    credential: str
+    detail: str
+
+    def message(self) -> str:  # noqa: D102
+        return f"host {self.host}: {self.detail} Put it there, then try again."
+
+
+@dataclass(eq=False)
+class HostCommandFailed(SnapshotError):
+    """The host answered a synchronous call with an error, or not as the protocol allows."""
+
+    reason: ClassVar[str] = "HOST_COMMAND_FAILED"
+    host: str
+    error_id: str
+    detail: str
+
+    def message(self) -> str:  # noqa: D102
+        return f"host {self.host}: {self.detail} ({self.error_id or 'no error id'})."
