@@ -1,11 +1,11 @@
 """The dispatcher, without I/O: told what has happened and what time it is, it says what to record and what to send.
 
-    in:  attached, heard, detached, recorded, refused, answered, asked, tick
+    in:  attached, heard, detached, changed, recorded, refused, answered, asked, tick
     out: Record (a command to decide), Send (an order to an executor), Reply (to whoever asked)
 
-An order is sent only for what is durable: `recorded` is called after the commit, with the events. A step that is ISSUED
-and was not issued under our eyes (a restart) has an unknown outcome, and is observed. One slow host holds up nobody:
-each has its own share.
+An order is sent only for what is durable: `changed` and `recorded` are called after the commit, with the events. A step
+that is ISSUED and was not issued under our eyes (a restart) has an unknown outcome, and is observed. One slow host
+holds up nobody: each has its own share.
 """
 
 from __future__ import annotations
@@ -138,11 +138,15 @@ class Dispatcher:
         return out
 
     def recorded(self, vm: VirtualMachine, envelopes: Iterable[Envelope], moment: Moment) -> list[Output]:
-        """A VM has changed, durably (or was replayed: then without events)."""
+        """A Record was carried out."""
+        self._recording.discard(vm.vm_id)
+        return self.changed(vm, envelopes, moment)
+
+    def changed(self, vm: VirtualMachine, envelopes: Iterable[Envelope], moment: Moment) -> list[Output]:
+        """A VM has changed, durably, by somebody's request (or was replayed: then without events)."""
         known = self._vms.get(vm.vm_id)
         if known is None or known.version <= vm.version:
             self._vms[vm.vm_id] = vm
-        self._recording.discard(vm.vm_id)
         self._fresh |= {(vm.vm_id, e.version) for e in envelopes if isinstance(e.event, StepIssued)}
         return self._look(self._vms[vm.vm_id], moment)
 

@@ -37,6 +37,14 @@ class Feeding:
         if executor in self._attached:
             self._attached[executor].heard_s = now_s
 
+    def knows(self, executor: str) -> bool:
+        """Say whether an executor counts as attached."""
+        return executor in self._attached
+
+    def serving(self, executor: str) -> tuple[HostId, ...]:
+        """Return the hosts that an executor is fed for, by id."""
+        return tuple(sorted(host for host, fed in self._fed.items() if fed == executor))
+
     def detach(self, executor: str) -> tuple[HostId, ...]:
         """Forget an executor; return the hosts that nobody is fed for now."""
         self._attached.pop(executor, None)

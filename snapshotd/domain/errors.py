@@ -12,8 +12,10 @@ from typing import ClassVar
 class SnapshotError(Exception):
     """The root of all errors that a caller can be told."""
 
-    reason: ClassVar[str] = "INTERNAL"
-    """UPPER_SNAKE, stable: programs match on it."""
+    @property
+    def reason(self) -> str:
+        """The error's name, UPPER_SNAKE and stable: programs match on it."""
+        return "INTERNAL"
 
     def __str__(self) -> str:
         """Return the message for people."""
@@ -58,10 +60,14 @@ class InvalidArgument(SnapshotError):
 class NotFound(SnapshotError):
     """A resource that is not on record."""
 
-    reason: ClassVar[str] = "NOT_FOUND"
     kind: str
     name: str
     hint: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Name what was not found: VIRTUAL_MACHINE_NOT_FOUND, SNAPSHOT_NOT_FOUND, ..."""
+        return f"{self.kind.upper().replace(' ', '_')}_NOT_FOUND"
 
     def message(self) -> str:  # noqa: D102
         return f"{self.kind} {self.name!r} is not on record." + (f" {self.hint}" if self.hint else "")
@@ -71,10 +77,14 @@ class NotFound(SnapshotError):
 class AlreadyExists(SnapshotError):
     """A name or id that is taken."""
 
-    reason: ClassVar[str] = "ALREADY_EXISTS"
     kind: str
     name: str
     hint: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Name what exists: VIRTUAL_MACHINE_EXISTS, SNAPSHOT_EXISTS, HOST_EXISTS."""
+        return f"{self.kind.upper().replace(' ', '_')}_EXISTS"
 
     def message(self) -> str:  # noqa: D102
         return f"{self.kind} {self.name!r} exists already." + (f" {self.hint}" if self.hint else "")
@@ -259,6 +269,19 @@ class CancelTooLate(SnapshotError):
 
     def message(self) -> str:  # noqa: D102
         return f"{self.operation} is {self.state} and cannot be cancelled: {self.why}. Wait for it to end."
+
+
+@dataclass(eq=False)
+class VmNameAmbiguous(SnapshotError):
+    """Several VMs of a host bear the name that was asked for."""
+
+    reason: ClassVar[str] = "VM_NAME_AMBIGUOUS"
+    name: str
+    host: str
+    ids: str
+
+    def message(self) -> str:  # noqa: D102
+        return f"host {self.host} has several VMs named {self.name!r}: {self.ids}. Name the one you mean by its id."
 
 
 @dataclass(eq=False)

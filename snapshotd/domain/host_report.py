@@ -150,6 +150,7 @@ class HostAnswer:
     host_time: datetime | None = None
     host_name: str = ""
     os_version: str = ""
+    powershell: str = ""
     installation_id: str = ""
 
     @property

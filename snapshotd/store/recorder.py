@@ -84,8 +84,16 @@ class EnvelopeRecorder(SQLiteApplicationRecorder):
                 "topic TEXT NOT NULL, state TEXT NOT NULL, event_id TEXT NOT NULL UNIQUE, time TEXT NOT NULL, "
                 "actor TEXT NOT NULL, request_id TEXT NOT NULL, operation TEXT NOT NULL, subject TEXT NOT NULL, "
                 "from_state TEXT NOT NULL, to_state TEXT NOT NULL, UNIQUE (originator_id, originator_version))"
-            )
+            ),
+            "CREATE TABLE IF NOT EXISTS installation (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL)",
         ]
+
+    def installation_id(self, fresh: str) -> str:
+        """Return the id that this log has had since it was made; `fresh`, when it has none yet."""
+        with self.datastore.transaction(commit=True) as cursor:
+            cursor.execute("INSERT OR IGNORE INTO installation (one, id) VALUES (1, ?)", (fresh,))
+            cursor.execute("SELECT id FROM installation")
+            return str(cursor.fetchone()[0])
 
     def insert(self, connection: SQLiteConnection, events: Sequence[StoredEnvelope]) -> list[int]:
         """Insert rows in the caller's transaction; return their positions."""

@@ -15,6 +15,7 @@ import os
 import queue
 import sqlite3
 import threading
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +84,8 @@ class SqliteEventLog:
             os.close(self._lock)
             raise
         self._head = int(newest[0] or 0)
+        self.installation_id = self._application.recorder.installation_id(str(uuid.uuid4()))
+        """Id of the installation, made with the log and kept with it: it owns the journals on the hosts."""
         self._broken: str | None = None
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._waiters_lock = threading.Lock()

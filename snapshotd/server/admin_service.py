@@ -1,0 +1,90 @@
+"""AdminService: how the service is, at a glance."""
+
+from __future__ import annotations
+
+from snapshotd.api.v1 import admin_pb2 as pb
+from snapshotd.api.v1.admin_pb2_grpc import AdminServiceServicer
+from snapshotd.api.v1.operation_pb2 import Failure, OperationMetadata
+from snapshotd.domain.lifecycle import OperationState
+from snapshotd.ports.views import ProjectionProgress
+from snapshotd.server.executor_service import Attached, ExecutorService
+from snapshotd.server.host_wire import timestamp
+from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.operation_messages import host_name, metadata_message, wait_message
+from snapshotd.server.parts import Parts
+
+
+class AdminService(AdminServiceServicer):
+    """The servicer.
+
+    Args:
+        parts: the server's.
+        executors: the executors that are attached.
+    """
+
+    def __init__(self, parts: Parts, executors: ExecutorService) -> None:
+        self._parts = parts
+        self._executors = executors
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
+        """Return how everything is, from what the views hold by now: it is for those whose views have stopped, too."""
+        del request
+        actor_of(context)
+        parts, dispatcher = self._parts, self._parts.drive.dispatcher
+        feeding = dispatcher.feeding
+        hosts = {h.host_id: h for h in await parts.views.hosts()}
+        return pb.GetStatusResponse(
+            version=parts.version,
+            installation_id=parts.installation_id,
+            start_time=timestamp(parts.started_at),
+            log_head_position=parts.log.head_position(),
+            projections=[_projection(p) for p in parts.views.progress()],
+            executors=[self._executor(a) for a in self._executors.attached.values()],
+            hosts=[
+                pb.HostState(
+                    host=host_name(host.host_id),
+                    executor=feeding.fed(host.host_id) or "",
+                    reachable=host.host_id in dispatcher.contact and dispatcher.contact[host.host_id] is None,
+                    last_sync_time=timestamp(hosts[host.host_id].last_sync_at) if host.host_id in hosts else None,
+                    wait=wait_message(dispatcher.contact.get(host.host_id)),
+                )
+                for host in sorted(parts.hosts.registered(), key=lambda h: h.host_id)
+            ],
+            operations=await self._operations(),
+        )
+
+    async def _operations(self) -> pb.OperationCounts:
+        dispatcher = self._parts.drive.dispatcher
+        rows = await self._parts.views.active_operations()
+        told = [(row, metadata_message(row, dispatcher.waiting.get(row.vm_id), 0)) for row in rows]
+        waiting: list[tuple[str, OperationMetadata]] = [(r.name, m) for r, m in told if m.HasField("wait")]
+        waiting.sort(key=lambda entry: entry[1].wait.since.ToNanoseconds())
+        return pb.OperationCounts(
+            pending=sum(r.state is OperationState.PENDING for r in rows),
+            running=sum(r.state is OperationState.RUNNING for r in rows),
+            waiting=len(waiting),
+            oldest_waiting=waiting[0][0] if waiting else "",
+            oldest_wait=waiting[0][1].wait if waiting else None,
+        )
+
+    def _executor(self, attached: Attached) -> pb.ExecutorState:
+        return pb.ExecutorState(
+            executor_id=attached.executor,
+            serves=sorted(attached.serves),
+            hosts=[host_name(h) for h in self._parts.drive.dispatcher.feeding.serving(attached.executor)],
+            version=attached.version,
+            attach_time=timestamp(attached.since),
+            last_heard_time=timestamp(attached.heard),
+        )
+
+
+def _projection(progress: ProjectionProgress) -> pb.ProjectionState:
+    failure = None
+    if progress.failure:
+        failure = Failure(reason="PROJECTION_STOPPED", message=progress.failure, time=timestamp(progress.stopped_at))
+    return pb.ProjectionState(
+        name=progress.name,
+        position=progress.position,
+        state=pb.ProjectionState.State.Value(progress.state.name),
+        failure=failure,
+    )

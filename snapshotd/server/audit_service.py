@@ -1,0 +1,138 @@
+"""AuditService: the event log, to read. Which events match, the view says; the events themselves come from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from snapshotd.api.v1 import audit_pb2 as pb
+from snapshotd.api.v1.audit_pb2_grpc import AuditServiceServicer
+from snapshotd.domain.events import Envelope, subject_of, transition_of
+from snapshotd.domain.ids import OperationName, operation_name
+from snapshotd.ports.views import EventQuery
+from snapshotd.server.host_wire import timestamp
+from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.listing import read_token, write_token
+from snapshotd.server.parts import Parts
+from snapshotd.server.request_errors import OrderByInvalid
+from snapshotd.server.requests import (
+    digest_of,
+    host_id_of,
+    operation_of,
+    page_size_of,
+    snapshot_id_of,
+    vm_id_of,
+)
+
+
+class AuditService(AuditServiceServicer):
+    """The servicer.
+
+    Args:
+        parts: the server's.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
+        """Return events that meet every condition."""
+        actor_of(context)
+        if request.order_by not in ("", "position", "position asc", "position desc"):
+            raise OrderByInvalid(request.order_by[:100], 'must be "position" or "position desc".')
+        descending = request.order_by.endswith(" desc")
+        size, query = page_size_of(request.page_size), _query(request)
+        arguments = ("events", _conditions(request))
+        beyond = int(read_token(request.page_token, *arguments) or 0)
+        views = await self._parts.seen()
+        positions = await views.event_positions(query, beyond, size + 1, descending=descending)
+        page = positions[:size]
+        events = [self._message(await self._envelope(position)) for position in page]
+        more = len(positions) > size
+        return pb.ListEventsResponse(
+            events=events, next_page_token=write_token(str(page[-1]), *arguments) if more else ""
+        )
+
+    async def _envelope(self, position: int) -> Envelope:
+        (envelope,) = await self._parts.log.read_all(position - 1, 1)
+        assert envelope.position == position, (envelope.position, position)
+        return envelope
+
+    def _message(self, envelope: Envelope) -> pb.Event:
+        from_state, to_state = transition_of(envelope.event)
+        return pb.Event(
+            position=envelope.position,
+            stream=envelope.stream,
+            version=envelope.version,
+            event_id=envelope.event_id,
+            time=timestamp(envelope.time),
+            actor=envelope.actor,
+            request_id=envelope.request_id,
+            operation=envelope.operation or "",
+            subject=_subject(envelope),
+            type=type(envelope.event).__name__,
+            from_state=from_state,
+            to_state=to_state,
+            data=_struct(self._parts.event_data(envelope.event)),
+        )
+
+
+def _query(request: pb.ListEventsRequest) -> EventQuery:
+    snapshot_id = snapshot_id_of(request.snapshot, "snapshot")[1] if request.snapshot else None
+    operation: OperationName | None = None
+    if request.operation:
+        operation = operation_name(*operation_of(request.operation, "operation"))
+    return EventQuery(
+        vm_id=vm_id_of(request.virtual_machine, "virtual_machine") if request.virtual_machine else None,
+        host_id=host_id_of(request.host, "host") if request.host else None,
+        snapshot_id=snapshot_id,
+        operation=operation,
+        actor=request.actor or None,
+        event_type=request.type or None,
+        since=_utc(request, "start_time"),
+        until=_utc(request, "end_time"),
+    )
+
+
+def _utc(request: pb.ListEventsRequest, field: str) -> datetime | None:
+    if not request.HasField(field):  # type: ignore[arg-type]  # the stubs know literal names only
+        return None
+    time: Timestamp = getattr(request, field)
+    return time.ToDatetime(tzinfo=UTC)
+
+
+def _conditions(request: pb.ListEventsRequest) -> str:
+    """Return what a page token is bound to: everything but page size and token."""
+    copy = pb.ListEventsRequest()
+    copy.CopyFrom(request)
+    copy.ClearField("page_size")
+    copy.ClearField("page_token")
+    return digest_of(copy)
+
+
+def _subject(envelope: Envelope) -> str:
+    """Name what an event is about as the API names it."""
+    owner = envelope.stream.partition("/")[2]
+    kind, _, name = subject_of(envelope).partition("/")
+    match kind:
+        case "host":
+            return f"hosts/{owner}"
+        case "snapshot":
+            return f"virtualMachines/{owner}/snapshots/{name}"
+        case "operation":
+            return f"operations/{owner}.{name}"
+        case "step":
+            number, _, step = name.partition(".")
+            return f"operations/{owner}.{number}/steps/{step}"
+        case _:
+            return f"virtualMachines/{owner}"
+
+
+def _struct(data: Mapping[str, object]) -> Struct:
+    struct = Struct()
+    ParseDict(dict(data), struct)
+    return struct

@@ -1,0 +1,181 @@
+"""Drives the core: carries out what the dispatcher asks for, and tells it what came of that.
+
+    a call ──► request ──► VirtualMachines.execute (durable) ──► Dispatcher.changed ───┐
+    Attach ──► attached, heard, outcome, detached ─────────────────────────────────────┼──► Record, Send, Reply
+    the clock ──► tick ────────────────────────────────────────────────────────────────┘
+
+A Record is decided in a task of its own, so that a slow log holds up nobody; a Send goes to the executor's stream; a
+Reply to who asked. Holds no rule: when and what is due, the dispatcher says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from snapshotd.application.virtual_machines import Decided, VirtualMachines
+from snapshotd.dispatch.dispatcher import Dispatcher, Moment, Output, Record, Reply, Send
+from snapshotd.dispatch.orders import Order, OrderKind
+from snapshotd.domain.commands import VmCommand
+from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.events import Envelope
+from snapshotd.domain.host_report import HostAnswer
+from snapshotd.domain.ids import HostId, VmId
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports.ids import Clock, Ids
+
+_log = logging.getLogger(__name__)
+
+ITSELF: Final = "snapshotd"
+"""The actor of what the service does by itself."""
+TICK_S: Final = 1.0
+"""How often is looked at what may be due without anything having happened."""
+
+
+class Stream(Protocol):
+    """An executor's stream."""
+
+    def deliver(self, dispatch_id: str, order: Order) -> None:
+        """Put an order on it."""
+
+
+class Drive:
+    """One running core.
+
+    Args:
+        vms: the VMs of the log, replayed.
+        dispatcher: says what is due.
+        policy: for the deadlines of reports.
+        clock: the time as people know it.
+        ids: keys of questions.
+    """
+
+    def __init__(self, vms: VirtualMachines, dispatcher: Dispatcher, policy: Policy, clock: Clock, ids: Ids) -> None:
+        self._vms = vms
+        self._policy = policy
+        self._clock = clock
+        self._ids = ids
+        self._streams: dict[str, Stream] = {}
+        self._questions: dict[str, asyncio.Future[HostAnswer | None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.dispatcher = dispatcher
+        self.acknowledged = 0
+        """Position of the newest event that this server has told anybody of: reads wait until the views have it."""
+        self.observed: dict[VmId, datetime] = {}
+        """When a host last reported a VM."""
+
+    async def run(self) -> None:
+        """Look at everything that was replayed, and then at what is due, until cancelled."""
+        for vm in self._vms.registered():
+            self._carry_out(self.dispatcher.changed(vm, (), self.moment()))
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                self._carry_out(self.dispatcher.tick(self.moment()))
+        finally:
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def moment(self) -> Moment:
+        """Return what time it is."""
+        return Moment(utc=self._clock.now(), monotonic_s=time.monotonic())
+
+    # --- for callers --------------------------------------------------------------------------------------------
+
+    async def load(self, vm_id: VmId) -> VirtualMachine:
+        """Return a VM as the log has it."""
+        return await self._vms.load(vm_id)
+
+    async def request(
+        self, vm_id: VmId, command: VmCommand, *, actor: str, request_id: str = "", digest: str = ""
+    ) -> Decided:
+        """Have a command decided; returns when what follows is durable. Raises the SnapshotError that refused it."""
+        decided = await self._vms.execute(vm_id, command, actor=actor, request_id=request_id, digest=digest)
+        self.acknowledge(decided.envelopes)
+        if decided.envelopes:
+            self._carry_out(self.dispatcher.changed(decided.vm, decided.envelopes, self.moment()))
+        return decided
+
+    async def ask(self, host_id: HostId, vm_id: VmId | None = None) -> HostAnswer | None:
+        """Ask a host for a report of a VM, or of all; None if no executor serves it."""
+        key = self._ids.fresh()
+        answer: asyncio.Future[HostAnswer | None] = asyncio.get_running_loop().create_future()
+        self._questions[key] = answer
+        deadline = self._clock.now() + timedelta(seconds=self._policy.observe_wait_s)
+        order = Order(kind=OrderKind.REPORT, host_id=host_id, deadline=deadline, vm_id=vm_id)
+        try:
+            self._carry_out(self.dispatcher.asked(key, order))
+            return await answer
+        finally:
+            self._questions.pop(key, None)
+
+    def acknowledge(self, envelopes: Iterable[Envelope]) -> None:
+        """Note that somebody is told of these events."""
+        self.acknowledged = max([self.acknowledged, *(e.position for e in envelopes)])
+
+    # --- for executors ------------------------------------------------------------------------------------------
+
+    def attached(self, executor: str, hosts: frozenset[str], stream: Stream) -> None:
+        """An executor has signed in; if its last stream is still there, that one has ended."""
+        if executor in self._streams:
+            self._carry_out(self.dispatcher.detached(executor, self.moment()))
+        self._streams[executor] = stream
+        self._carry_out(self.dispatcher.attached(executor, hosts, self.moment()))
+
+    def heard(self, executor: str, stream: Stream) -> bool:
+        """An executor has given a sign of life. False: it was given up, or has another stream; this one is to end."""
+        self.dispatcher.heard(executor, self.moment())
+        return self._streams.get(executor) is stream and self.dispatcher.feeding.knows(executor)
+
+    def outcome(self, dispatch_id: str, answer: HostAnswer) -> None:
+        """An executor has said what came of an order; of one that nobody waits for any more, nothing follows."""
+        self.observed |= dict.fromkeys((VmId(vm.vm_id) for vm in answer.vms), self._clock.now())
+        self._carry_out(self.dispatcher.answered(dispatch_id, answer, self.moment()))
+
+    def detached(self, executor: str, stream: Stream) -> None:
+        """An executor's stream has ended. Nothing follows if it has attached anew meanwhile."""
+        if self._streams.get(executor) is stream:
+            del self._streams[executor]
+            self._carry_out(self.dispatcher.detached(executor, self.moment()))
+
+    # --- carrying out -------------------------------------------------------------------------------------------
+
+    def _carry_out(self, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            match output:
+                case Record():
+                    task = asyncio.create_task(self._record(output), name=f"record {output.vm_id}")
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+                case Send():
+                    self._send(output)
+                case Reply():
+                    question = self._questions.get(output.key)
+                    if question is not None and not question.done():
+                        question.set_result(output.answer)
+
+    def _send(self, send: Send) -> None:
+        stream = self._streams.get(send.executor)
+        if stream is not None:  # else it has just ended, and `detached` settles the flight
+            stream.deliver(send.dispatch_id, send.order)
+
+    async def _record(self, record: Record) -> None:
+        """Decide and append; a command that cannot be recorded is asked for again at a tick, if it is still due."""
+        try:
+            decided = await self._vms.execute(record.vm_id, record.command, actor=ITSELF)
+        except SnapshotError as error:
+            _log.warning("vm %s: %s not recorded: %s", record.vm_id, type(record.command).__name__, error)
+            self.dispatcher.refused(record.vm_id)
+        except Exception:  # noqa: BLE001
+            # A defect of ours on one VM must not keep it "being recorded" for ever; it shows in the log each time.
+            _log.exception("vm %s: %s failed", record.vm_id, type(record.command).__name__)
+            self.dispatcher.refused(record.vm_id)
+        else:
+            self.acknowledge(decided.envelopes)
+            self._carry_out(self.dispatcher.recorded(decided.vm, decided.envelopes, self.moment()))

@@ -1,0 +1,132 @@
+"""HostService: hosts are registered, asked, compared with the record, and forgotten."""
+
+from __future__ import annotations
+
+from google.protobuf.empty_pb2 import Empty
+
+from snapshotd.api.v1 import host_pb2 as pb
+from snapshotd.api.v1.host_pb2_grpc import HostServiceServicer
+from snapshotd.domain.events import DriftDetected, Envelope
+from snapshotd.domain.host import Host
+from snapshotd.domain.ids import HostId, VmId
+from snapshotd.ports.views import HostRow
+from snapshotd.server.executor_service import ExecutorService
+from snapshotd.server.host_wire import timestamp
+from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.listing import Fields, matcher, ordered, page_of
+from snapshotd.server.operation_messages import snapshot_name, vm_name
+from snapshotd.server.parts import Parts
+from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of
+from snapshotd.server.resource_messages import discovered_message, host_message
+
+_FILTERS: Fields[pb.Host] = {
+    "state": lambda h: pb.Host.State.Name(h.state),
+    "address": lambda h: h.address,
+    "executor": lambda h: h.executor,
+}
+_ORDERS: Fields[pb.Host] = {"name": lambda h: h.name, "create_time": lambda h: h.create_time.ToNanoseconds()}
+
+
+class HostService(HostServiceServicer):
+    """The servicer.
+
+    Args:
+        parts: the server's.
+        executors: who is told when a host is forgotten.
+    """
+
+    def __init__(self, parts: Parts, executors: ExecutorService) -> None:
+        self._parts = parts
+        self._executors = executors
+
+    async def RegisterHost(self, request: pb.RegisterHostRequest, context: Context) -> pb.Host:
+        """Make a host known."""
+        actor = actor_of(context)
+        refuse_labels(request.host.labels, "hosts")
+        transport = request.host.transport or pb.Host.NTLM_HTTP
+        wanted = Host(
+            host_id=HostId(request.host_id),
+            address=request.host.address,
+            port=request.host.port,
+            transport=_transport(transport),
+            credential=request.host.credential,
+            ca_file=request.host.ca_file,
+            journal_directory=request.host.journal_directory,
+        )
+        host, envelopes = await self._parts.hosts.register(
+            wanted, actor=actor, request_id=request_id_of(request.request_id), digest=digest_of(request)
+        )
+        self._parts.drive.acknowledge(envelopes)
+        return self._message(await self._parts.host(host.host_id))
+
+    async def GetHost(self, request: pb.GetHostRequest, context: Context) -> pb.Host:
+        """Return a host."""
+        actor_of(context)
+        return self._message(await self._parts.host(host_id_of(request.name)))
+
+    async def ListHosts(self, request: pb.ListHostsRequest, context: Context) -> pb.ListHostsResponse:
+        """Return all hosts."""
+        actor_of(context)
+        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
+        rows = await (await self._parts.seen()).hosts()
+        hosts = [h for h in map(self._message, rows) if matches(h)]
+        hosts = list(ordered(hosts, request.order_by, _ORDERS, "name"))
+        page = page_of(hosts, size, request.page_token, "hosts", request.filter, request.order_by)
+        return pb.ListHostsResponse(hosts=page.entries, next_page_token=page.next_token)
+
+    async def RemoveHost(self, request: pb.RemoveHostRequest, context: Context) -> Empty:
+        """Forget a host."""
+        actor, host_id = actor_of(context), host_id_of(request.name)
+        vms = sum(vm.host_id == host_id for vm in self._parts.vms.registered())
+        envelopes = await self._parts.hosts.remove(
+            host_id, vms, actor=actor, request_id=request_id_of(request.request_id), digest=digest_of(request)
+        )
+        self._parts.drive.acknowledge(envelopes)
+        self._executors.release(host_id)
+        return Empty()
+
+    async def SyncHost(self, request: pb.SyncHostRequest, context: Context) -> pb.SyncHostResponse:
+        """Ask a host what is there, and record what differs."""
+        actor, host_id = actor_of(context), host_id_of(request.name)
+        request_id = request_id_of(request.request_id)
+        synced = await self._parts.reports.sync(host_id, actor=actor, request_id=request_id)
+        envelopes = await self._parts.hosts.synced(
+            host_id, synced.compared, len(synced.drifts), synced.skipped, actor=actor, request_id=request_id
+        )
+        self._parts.drive.acknowledge(envelopes)
+        return pb.SyncHostResponse(
+            host=self._message(await self._parts.host(host_id)),
+            virtual_machines_compared=synced.compared,
+            drifts=[_drift(d) for d in synced.drifts],
+            virtual_machines_skipped=[vm_name(vm) for vm in synced.skipped],
+        )
+
+    async def DiscoverVirtualMachines(
+        self, request: pb.DiscoverVirtualMachinesRequest, context: Context
+    ) -> pb.DiscoverVirtualMachinesResponse:
+        """Ask a host which VMs it has."""
+        actor_of(context)
+        answer = await self._parts.reports.report(host_id_of(request.name))
+        known = {vm.vm_id for vm in self._parts.vms.registered()}
+        found = [discovered_message(vm, registered=vm.vm_id in known) for vm in answer.vms if vm.description]
+        found.sort(key=lambda vm: (vm.display_name, vm.vm_id))
+        return pb.DiscoverVirtualMachinesResponse(virtual_machines=found, host_time=timestamp(answer.host_time))
+
+    def _message(self, row: HostRow) -> pb.Host:
+        dispatcher = self._parts.drive.dispatcher
+        contact = (row.host_id in dispatcher.contact, dispatcher.contact.get(row.host_id))
+        executor = dispatcher.feeding.fed(row.host_id) or ""
+        return host_message(row, executor, contact, self._parts.reports.answers.get(row.host_id))
+
+
+def _transport(value: pb.Host.Transport.ValueType) -> str:
+    """Return a transport's name; a number that this release does not know stays one, to be refused with its value."""
+    return pb.Host.Transport.Name(value) if value in pb.Host.Transport.values() else str(value)
+
+
+def _drift(envelope: Envelope) -> pb.Drift:
+    event = envelope.event
+    assert isinstance(event, DriftDetected), envelope
+    vm_id = VmId(envelope.stream.partition("/")[2])
+    subject = snapshot_name(vm_id, event.snapshot_id) or vm_name(vm_id)
+    return pb.Drift(kind=event.kind.name, subject=subject, message=event.detail)

@@ -1,0 +1,264 @@
+"""What a host is sent and answers, between the core's words and the wire's (docs/host-protocol.md). Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from snapshotd.api.v1 import executor_pb2 as pb
+from snapshotd.dispatch.orders import Order, OrderKind
+from snapshotd.domain.host_report import (
+    Before,
+    Checkpoint,
+    Disk,
+    HostAnswer,
+    Journal,
+    JournalState,
+    Verdict,
+    VmDescription,
+    VmReport,
+)
+from snapshotd.domain.ids import CheckpointId
+from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.operation import StepAction, StopMode
+
+PROTOCOL: Final = 1
+"""Version of the host protocol."""
+
+_READS: Final = {OrderKind.REPORT: pb.HostCommand.REPORT, OrderKind.POLL: pb.HostCommand.POLL}
+_ACTIONS: Final = {
+    StepAction.START: pb.HostCommand.START,
+    StepAction.STOP: pb.HostCommand.STOP,
+    StepAction.CREATE: pb.HostCommand.CREATE,
+    StepAction.RESTORE: pb.HostCommand.RESTORE,
+    StepAction.REMOVE: pb.HostCommand.REMOVE,
+    StepAction.RENAME: pb.HostCommand.RENAME,
+}
+_POWERS: Final = {
+    pb.RUNNING: Power.RUNNING,
+    pb.STOPPED: Power.STOPPED,
+    pb.PAUSED: Power.PAUSED,
+    pb.SAVED: Power.SAVED,
+    pb.UNKNOWN: Power.UNKNOWN,
+    pb.ABSENT: Power.ABSENT,
+}
+_WIRE_POWERS: Final = {power: wire for wire, power in _POWERS.items()}
+_MODES: Final = {
+    StopMode.SHUTDOWN: pb.StopAction.SHUTDOWN,
+    StopMode.TURN_OFF: pb.StopAction.TURN_OFF,
+    StopMode.SAVE: pb.StopAction.SAVE,
+    StopMode.PAUSE: pb.StopAction.PAUSE,
+}
+_JOURNALS: Final = {
+    pb.JournalReport.PRESENT: JournalState.PRESENT,
+    pb.JournalReport.MISSING: JournalState.MISSING,
+    pb.JournalReport.UNREADABLE: JournalState.UNREADABLE,
+}
+
+
+class ProtocolViolation(Exception):
+    """An answer that the host protocol does not allow."""
+
+
+def wire_power(power: Power) -> pb.Power.ValueType:
+    """Return a power as the API and the host protocol name it."""
+    return _WIRE_POWERS[power]
+
+
+def timestamp(time: datetime | None) -> Timestamp | None:
+    """Return a time as protobuf has it; None stays absent."""
+    if time is None:
+        return None
+    result = Timestamp()
+    result.FromDatetime(time)
+    return result
+
+
+def to_command(order: Order, installation_id: str, journal_directory: str) -> pb.HostCommand:
+    """Return the command that carries out an order.
+
+    Args:
+        order: what the core means.
+        installation_id: who we are, to the journals on the host.
+        journal_directory: where the host keeps them; empty: its default.
+    """
+    command = pb.HostCommand(
+        protocol=PROTOCOL,
+        kind=_kind(order),
+        installation_id=installation_id,
+        journal_directory=journal_directory,
+        vm_id=order.vm_id or "",
+        operation=order.operation or "",
+        step=order.step,
+        token=order.token,
+        deadline=timestamp(order.deadline),
+        watched_files=order.watched_files,
+    )
+    if order.kind is OrderKind.OBSERVE and order.action in _ACTIONS:
+        command.observed_kind = _ACTIONS[order.action]
+    if order.kind is OrderKind.EFFECT:
+        assert order.before is not None, order
+        command.journal_id = order.journal_id
+        command.before.CopyFrom(_before(order.before))
+        _set_action(command, order)
+    return command
+
+
+def _kind(order: Order) -> pb.HostCommand.Kind.ValueType:
+    if order.kind is OrderKind.EFFECT:
+        assert order.action is not None, order
+        return _ACTIONS[order.action]
+    return pb.HostCommand.OBSERVE if order.kind is OrderKind.OBSERVE else _READS[order.kind]
+
+
+def _before(before: Before) -> pb.Before:
+    return pb.Before(
+        power=_WIRE_POWERS[before.power] if before.power else pb.POWER_UNSPECIFIED,
+        checkpoint_ids=before.checkpoint_ids or (),
+        current_checkpoint_id=before.current_checkpoint_id or "",
+        leaf_paths=before.leaf_paths or (),
+        chain_files=before.chain_files or (),
+    )
+
+
+def _set_action(command: pb.HostCommand, order: Order) -> None:
+    match order.action:
+        case StepAction.STOP:
+            assert order.stop_mode is not None, order
+            command.stop.mode = _MODES[order.stop_mode]
+        case StepAction.CREATE:
+            command.create.checkpoint_name = order.checkpoint_name
+            command.create.kind = _checkpoint_kind(order)
+        case StepAction.RESTORE:
+            command.restore.checkpoint_id = order.checkpoint_id or ""
+        case StepAction.REMOVE:
+            command.remove.checkpoint_id = order.checkpoint_id or ""
+        case StepAction.RENAME:
+            command.rename.checkpoint_id = order.checkpoint_id or ""
+            command.rename.checkpoint_name = order.checkpoint_name
+        case StepAction.START | StepAction.MERGE | None:
+            pass
+
+
+def _checkpoint_kind(order: Order) -> pb.CheckpointKind.ValueType:
+    """Choose how the checkpoint is taken: with memory, application-consistent, or plain since nothing runs."""
+    assert order.before is not None, order
+    if order.with_memory:
+        return pb.WITH_MEMORY
+    if order.before.power is not Power.RUNNING:
+        return pb.OFFLINE
+    return pb.PRODUCTION_OR_STANDARD if order.allow_fallback else pb.PRODUCTION_ONLY
+
+
+def from_outcome(outcome: pb.CommandOutcome) -> HostAnswer:
+    """Return what came of a command in the core's words; an answer that breaks the protocol is none."""
+    if outcome.WhichOneof("outcome") == "answer":
+        try:
+            return _from_answer(outcome.answer)
+        except (ProtocolViolation, KeyError, ValueError) as error:
+            return no_answer("MALFORMED_ANSWER", f"The host's answer breaks the protocol: {error}")
+    reason = pb.NoAnswer.Reason.Name(outcome.no_answer.reason)
+    return no_answer("CONNECTION_LOST" if reason == "REASON_UNSPECIFIED" else reason, outcome.no_answer.detail)
+
+
+def no_answer(reason: str, detail: str) -> HostAnswer:
+    """Return what stands for an answer that did not come."""
+    return HostAnswer(verdict=Verdict.NO_ANSWER, error_id=reason, error_message=detail)
+
+
+def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
+    if answer.protocol != PROTOCOL:
+        raise ProtocolViolation(f"protocol {answer.protocol}, this release speaks {PROTOCOL}")
+    verdict = pb.HostAnswer.Verdict.Name(answer.verdict)
+    if answer.verdict == pb.HostAnswer.VERDICT_UNSPECIFIED:
+        raise ProtocolViolation("no verdict")
+    return HostAnswer(
+        verdict=Verdict[verdict],
+        vms=tuple(_from_vm(vm) for vm in answer.vms),
+        error_id=answer.error.id,
+        error_message=answer.error.message,
+        checkpoint_id=_checkpoint_id(answer.checkpoint_id),
+        highest_token=answer.highest_token,
+        host_time=_time(answer, "host_time"),
+        host_name=answer.host.name,
+        os_version=answer.host.os_version,
+        powershell=answer.host.powershell,
+        installation_id=answer.host.installation_id,
+    )
+
+
+def _from_vm(vm: pb.VmReport) -> VmReport:
+    if not vm.vm_id:
+        raise ProtocolViolation("a VM without an id")
+    return VmReport(
+        vm_id=vm.vm_id.lower(),
+        power=_POWERS[vm.power] if vm.present else Power.ABSENT,
+        host_state=vm.host_state,
+        description=_description(vm) if vm.present else None,
+        activities=tuple(vm.activities),
+        percent=vm.percent,
+        journal=_journal(vm.journal),
+        existing_files=tuple(vm.existing_files),
+    )
+
+
+def _description(vm: pb.VmReport) -> VmDescription:
+    return VmDescription(
+        name=vm.name,
+        checkpoint_type=vm.checkpoint_type,
+        current_checkpoint_id=_checkpoint_id(vm.current_checkpoint_id),
+        checkpoints=tuple(_checkpoint(c) for c in vm.checkpoints),
+        disks=_disks(vm.disks),
+        snapshot_blockers=tuple(vm.snapshot_blockers),
+        cpu_count=vm.cpu_count,
+        memory_bytes=vm.memory_bytes,
+        is_replica=vm.is_replica,
+    )
+
+
+def _checkpoint(checkpoint: pb.CheckpointReport) -> Checkpoint:
+    checkpoint_id = _checkpoint_id(checkpoint.checkpoint_id)
+    if checkpoint_id is None:
+        raise ProtocolViolation("a checkpoint without an id")
+    return Checkpoint(
+        checkpoint_id=checkpoint_id,
+        name=checkpoint.name,
+        parent_id=_checkpoint_id(checkpoint.parent_id),
+        created_at=_time(checkpoint, "created_at"),
+        checkpoint_type=checkpoint.checkpoint_type,
+        has_memory=checkpoint.has_memory,
+        automatic=checkpoint.automatic,
+        system_files_bytes=checkpoint.system_files_bytes,
+        disks=_disks(checkpoint.disks),
+    )
+
+
+def _disks(disks: Iterable[pb.DiskReport]) -> tuple[Disk, ...]:
+    return tuple(Disk(location=d.location, chain=tuple(d.chain), file_bytes=d.file_bytes) for d in disks)
+
+
+def _journal(journal: pb.JournalReport) -> Journal:
+    return Journal(
+        state=_JOURNALS[journal.state],
+        journal_id=journal.journal_id,
+        highest_token=journal.highest_token,
+        operation=journal.operation,
+        step=journal.step,
+        begun=journal.phase == pb.JournalReport.BEGUN,
+        done=journal.phase == pb.JournalReport.DONE,
+        begun_at=_time(journal, "begun_at"),
+    )
+
+
+def _checkpoint_id(text: str) -> CheckpointId | None:
+    return CheckpointId(text.lower()) if text else None
+
+
+def _time(message: pb.HostAnswer | pb.CheckpointReport | pb.JournalReport, field: str) -> datetime | None:
+    if not message.HasField(field):  # type: ignore[arg-type]  # the stubs know each message's own names only
+        return None
+    time: Timestamp = getattr(message, field)
+    return time.ToDatetime(tzinfo=UTC)

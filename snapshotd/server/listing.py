@@ -1,0 +1,135 @@
+"""Filter, order and pages of lists, the same for all (AIP-132, AIP-158, AIP-160): on what is told of each entry.
+
+A filter is `field = "value"` (also != < <= > >=) joined by AND; an order is field names joined by commas, each with
+" desc" behind it if it falls. A page token says how far the list was read; it is bound to the other arguments.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from snapshotd.domain.errors import InvalidArgument
+from snapshotd.server.request_errors import FilterInvalid, OrderByInvalid
+from snapshotd.server.requests import time_of
+
+E = TypeVar("E")
+Value: TypeAlias = str | int | datetime
+
+_TERM: Final = re.compile(r'\s*([a-z_]+)\s*(!=|<=|>=|=|<|>)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)\s*')
+_AND: Final = re.compile(r"AND\s", re.IGNORECASE)
+_COMPARE: Final[dict[str, Callable[[Value, Value], bool]]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": lambda a, b: a < b,  # type: ignore[operator]  # both are of the field's own type
+    "<=": lambda a, b: a <= b,  # type: ignore[operator]
+    ">": lambda a, b: a > b,  # type: ignore[operator]
+    ">=": lambda a, b: a >= b,  # type: ignore[operator]
+}
+Fields: TypeAlias = Mapping[str, Callable[[E], Value]]
+"""What an entry may be filtered or ordered by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[E]):
+    """One page of a list."""
+
+    entries: Sequence[E]
+    next_token: str
+
+
+def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
+    """Read a filter. Raises FilterInvalid."""
+    terms: list[tuple[Callable[[E], Value], str, str]] = []
+    rest = text
+    while rest.strip():
+        found = _TERM.match(rest)
+        if found is None or found[1] not in fields:
+            names = ", ".join(sorted(fields)) or "nothing"
+            raise FilterInvalid(text[:200], f'write field = "value", joined by AND, on: {names}.')
+        name, compare, value = found[1], found[2], found[3]
+        terms.append((fields[name], compare, _unquoted(value)))
+        rest = rest[found.end() :]
+        if rest:
+            joined = _AND.match(rest)
+            if joined is None or not rest[joined.end() :].strip():
+                raise FilterInvalid(text[:200], "terms are joined by AND.")
+            rest = rest[joined.end() :]
+
+    def matches(entry: E) -> bool:
+        return all(_COMPARE[compare](of(entry), _like(of(entry), value, text)) for of, compare, value in terms)
+
+    return matches
+
+
+def ordered(entries: Sequence[E], text: str, fields: Fields[E], default: str) -> Sequence[E]:
+    """Sort entries as an order_by says. Raises OrderByInvalid."""
+    keys: list[tuple[Callable[[E], Value], bool]] = []
+    for part in (text or default).split(","):
+        name, _, direction = part.strip().partition(" ")
+        if name not in fields or direction.strip().lower() not in ("", "asc", "desc"):
+            raise OrderByInvalid(text[:200], f'name fields, each with " desc" if it falls, of: {", ".join(fields)}.')
+        keys.append((fields[name], direction.strip().lower() == "desc"))
+    result = list(entries)
+    for of, falls in reversed(keys):
+        result.sort(key=lambda entry, of=of: of(entry), reverse=falls)  # type: ignore[misc]  # bound per key
+    return result
+
+
+def page_of(entries: Sequence[E], size: int, token: str, *arguments: str) -> Page[E]:
+    """Cut a page out of a whole list. Raises InvalidArgument for a token that is not of this list."""
+    start = int(read_token(token, *arguments) or 0)
+    rest = entries[start : start + size]
+    more = start + size < len(entries)
+    return Page(rest, write_token(str(start + size), *arguments) if more else "")
+
+
+def write_token(place: str, *arguments: str) -> str:
+    """Return a token for the place where the next page begins."""
+    content = json.dumps([place, _digest(arguments)]).encode()
+    return base64.urlsafe_b64encode(content).decode()
+
+
+def read_token(token: str, *arguments: str) -> str:
+    """Return the place that a token was written for; empty for an empty one. Raises InvalidArgument."""
+    if not token:
+        return ""
+    try:
+        place, digest = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (binascii.Error, ValueError, TypeError):
+        place, digest = None, ""
+    if not isinstance(place, str) or digest != _digest(arguments):
+        raise InvalidArgument(
+            "page_token", token[:40], "is not one that this list, with these other arguments, was answered with."
+        )
+    return place
+
+
+def _digest(arguments: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(arguments).encode()).hexdigest()[:16]
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+
+
+def _like(entry: Value, value: str, text: str) -> Value:
+    """Read a filter's value as what the entry has. Raises FilterInvalid."""
+    try:
+        match entry:
+            case int():
+                return int(value)
+            case datetime():
+                return time_of(value)
+            case _:
+                return value
+    except ValueError:
+        raise FilterInvalid(text[:200], f"{value!r} is no {type(entry).__name__} (times as RFC 3339).") from None

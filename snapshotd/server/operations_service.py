@@ -1,0 +1,110 @@
+"""google.longrunning.Operations: what long work has come to, waiting for its end, and cancelling it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from google.longrunning import operations_pb2 as pb
+from google.longrunning.operations_pb2_grpc import OperationsServicer
+from google.protobuf.empty_pb2 import Empty
+
+from snapshotd.api.v1.operation_pb2 import OperationMetadata
+from snapshotd.domain.commands import CancelOperation
+from snapshotd.domain.errors import InvalidArgument
+from snapshotd.ports.views import OperationRow
+from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.listing import Fields, Value, matcher, read_token, write_token
+from snapshotd.server.operation_messages import kind_message, snapshot_name, vm_name
+from snapshotd.server.operation_reader import OperationReader
+from snapshotd.server.parts import Parts
+from snapshotd.server.requests import operation_of, page_size_of, time_of
+
+_LONGEST_WAIT_S: Final = 3600.0
+_LOOK_AGAIN_S: Final = 5.0
+"""A wait looks again so often even if nothing was recorded."""
+_BATCH: Final = 200
+
+
+def _state(row: OperationRow) -> Value:
+    return row.state.name
+
+
+_FILTERS: Fields[OperationRow] = {
+    "state": _state,
+    "done": lambda row: "false" if row.active else "true",
+    "kind": lambda row: OperationMetadata.Kind.Name(kind_message(row.kind)),
+    "virtual_machine": lambda row: vm_name(row.vm_id),
+    "snapshot": lambda row: snapshot_name(row.vm_id, row.snapshot_id),
+    "actor": lambda row: row.actor,
+    "create_time": lambda row: row.requested_at,
+}
+
+
+class OperationsService(OperationsServicer):
+    """The servicer.
+
+    Args:
+        parts: the server's.
+        operations: makes the messages.
+    """
+
+    def __init__(self, parts: Parts, operations: OperationReader) -> None:
+        self._parts = parts
+        self._operations = operations
+
+    async def GetOperation(self, request: pb.GetOperationRequest, context: Context) -> pb.Operation:
+        """Return an operation as it is now."""
+        actor_of(context)
+        return await self._operations.message(await self._parts.operation(*operation_of(request.name)))
+
+    async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
+        """Return operations, the last requested first."""
+        actor_of(context)
+        if request.name not in ("", "operations"):
+            raise InvalidArgument("name", request.name[:100], "must be 'operations', or empty.")
+        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
+        views = await self._parts.seen()
+        place = read_token(request.page_token, "operations", request.filter)
+        before = None
+        if place:
+            time, _, name = place.partition(" ")
+            before = (time_of(time), name)
+        found: list[OperationRow] = []
+        while len(found) <= size:
+            rows = await views.operations(before, _BATCH)
+            found += [row for row in rows if matches(row)]
+            if len(rows) < _BATCH:
+                break
+            before = (rows[-1].requested_at, rows[-1].name)
+        page = found[:size]
+        token = ""
+        if len(found) > size:
+            token = write_token(f"{page[-1].requested_at.isoformat()} {page[-1].name}", "operations", request.filter)
+        messages = [await self._operations.message(row) for row in page]
+        return pb.ListOperationsResponse(operations=messages, next_page_token=token)
+
+    async def WaitOperation(self, request: pb.WaitOperationRequest, context: Context) -> pb.Operation:
+        """Return an operation when it has ended, or when the time is up."""
+        actor_of(context)
+        vm_id, number = operation_of(request.name)
+        asked_s = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else _LONGEST_WAIT_S
+        if asked_s < 0:
+            raise InvalidArgument("timeout", f"{asked_s} s", "must not be negative.")
+        loop = asyncio.get_running_loop()
+        until = loop.time() + min(asked_s, _LONGEST_WAIT_S)
+        while True:
+            head = self._parts.log.head_position()
+            await self._parts.views.reached(head)
+            row = await self._parts.operation(vm_id, number)
+            left_s = until - loop.time()
+            if not row.active or left_s <= 0:
+                return await self._operations.message(row)
+            await self._parts.log.wait_past(head, min(left_s, _LOOK_AGAIN_S))
+
+    async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> Empty:
+        """End an operation as soon as that is safe."""
+        vm_id, number = operation_of(request.name)
+        await self._parts.operation(vm_id, number)
+        await self._parts.drive.request(vm_id, CancelOperation(number=number), actor=actor_of(context))
+        return Empty()

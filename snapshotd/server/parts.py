@@ -1,0 +1,72 @@
+"""What every servicer works with: the running core, the views, and who we are. Holds no logic but waiting for views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from snapshotd.application.hosts import Hosts
+from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.domain.errors import NotFound
+from snapshotd.domain.events import Event
+from snapshotd.domain.ids import HostId, SnapshotId, VmId
+from snapshotd.domain.policy import Policy
+from snapshotd.ports.event_log import EventLog
+from snapshotd.ports.ids import Clock, Ids
+from snapshotd.ports.views import HostRow, OperationRow, SnapshotRow, Views, VmRow
+from snapshotd.server.drive import Drive
+from snapshotd.server.sync import HostReports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one server."""
+
+    drive: Drive
+    vms: VirtualMachines
+    hosts: Hosts
+    reports: HostReports
+    views: Views
+    log: EventLog
+    event_data: Callable[[Event], Mapping[str, object]]
+    """An event's data as plain JSON values, as the log has them."""
+    policy: Policy
+    clock: Clock
+    ids: Ids
+    version: str
+    installation_id: str
+    started_at: datetime
+
+    async def seen(self) -> Views:
+        """Return the views once they hold all that this server has told anybody of. Raises ViewStopped, ViewBehind."""
+        await self.views.reached(self.drive.acknowledged)
+        return self.views
+
+    async def host(self, host_id: HostId) -> HostRow:
+        """Return a registered host. Raises NotFound."""
+        row = await (await self.seen()).host(host_id)
+        if row is None:
+            raise NotFound("host", host_id, "List the hosts.")
+        return row
+
+    async def vm(self, vm_id: VmId) -> VmRow:
+        """Return a registered VM. Raises NotFound."""
+        row = await (await self.seen()).vm(vm_id)
+        if row is None or not row.registered:
+            raise NotFound("virtual machine", vm_id, "List the registered VMs, or register it.")
+        return row
+
+    async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> SnapshotRow:
+        """Return a snapshot, in whatever state. Raises NotFound."""
+        row = await (await self.seen()).snapshot(vm_id, snapshot_id)
+        if row is None:
+            raise NotFound("snapshot", snapshot_id, "List the VM's snapshots.")
+        return row
+
+    async def operation(self, vm_id: VmId, number: int) -> OperationRow:
+        """Return an operation. Raises NotFound."""
+        row = await (await self.seen()).operation(vm_id, number)
+        if row is None:
+            raise NotFound("operation", f"{vm_id}.{number}", "List the operations.")
+        return row

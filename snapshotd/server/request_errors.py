@@ -1,0 +1,44 @@
+"""What can be wrong with a call before the core is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from snapshotd.domain.errors import SnapshotError
+
+
+@dataclass(eq=False)
+class FilterInvalid(SnapshotError):
+    """A filter that cannot be read."""
+
+    reason: ClassVar[str] = "FILTER_INVALID"
+    filter: str
+    problem: str
+
+    def message(self) -> str:  # noqa: D102
+        return f"filter: {self.filter!r}: {self.problem}"
+
+
+@dataclass(eq=False)
+class OrderByInvalid(SnapshotError):
+    """An order that cannot be read."""
+
+    reason: ClassVar[str] = "ORDER_BY_INVALID"
+    order_by: str
+    problem: str
+
+    def message(self) -> str:  # noqa: D102
+        return f"order_by: {self.order_by!r}: {self.problem}"
+
+
+@dataclass(eq=False)
+class ActorNotAllowed(SnapshotError):
+    """A caller who may not be who it says."""
+
+    reason: ClassVar[str] = "ACTOR_NOT_ALLOWED"
+    peer: str
+    detail: str
+
+    def message(self) -> str:  # noqa: D102
+        return f"caller at {self.peer}: {self.detail}"

@@ -1,0 +1,89 @@
+"""What requests name: resources, request ids, times, page sizes; a digest that tells two apart. Reads no state."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.message import Message
+
+from snapshotd.domain.errors import InvalidArgument, NotBuilt
+from snapshotd.domain.ids import HostId, SnapshotId, VmId, is_guid, is_host_id, parse_operation_name
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NIL: Final = "00000000-0000-0000-0000-000000000000"
+_PAGE: Final = 50
+_LARGEST_PAGE: Final = 1000
+
+
+def host_id_of(name: str, field: str = "name") -> HostId:
+    """Read `hosts/{host}`. Raises InvalidArgument."""
+    head, _, host = name.partition("/")
+    if head != "hosts" or not is_host_id(host):
+        raise InvalidArgument(field, name[:200], "must be hosts/{host}, e.g. hosts/hv01.")
+    return HostId(host)
+
+
+def vm_id_of(name: str, field: str = "name") -> VmId:
+    """Read `virtualMachines/{vm}`. Raises InvalidArgument."""
+    head, _, vm = name.partition("/")
+    if head != "virtualMachines" or not is_guid(vm.lower()):
+        raise InvalidArgument(field, name[:200], "must be virtualMachines/{vm}, where {vm} is Hyper-V's id of the VM.")
+    return VmId(vm.lower())
+
+
+def snapshot_id_of(name: str, field: str = "name") -> tuple[VmId, SnapshotId]:
+    """Read `virtualMachines/{vm}/snapshots/{snapshot}`. Raises InvalidArgument."""
+    parts = name.lower().split("/")
+    well_formed = len(parts) == 4 and (parts[0], parts[2]) == ("virtualmachines", "snapshots")
+    if not well_formed or not is_guid(parts[1]) or not is_guid(parts[3]):
+        raise InvalidArgument(field, name[:200], "must be virtualMachines/{vm}/snapshots/{snapshot}, both ids.")
+    return VmId(parts[1]), SnapshotId(parts[3])
+
+
+def operation_of(name: str, field: str = "name") -> tuple[VmId, int]:
+    """Read `operations/{vm}.{n}`. Raises InvalidArgument."""
+    parsed = parse_operation_name(name.lower())
+    if parsed is None:
+        raise InvalidArgument(field, name[:200], "must be operations/{operation}, as it was answered.")
+    return parsed
+
+
+def request_id_of(text: str) -> str:
+    """Check a request id: a UUID in any case, or nothing. Raises InvalidArgument."""
+    lowered = text.lower()
+    if text and (not _UUID.fullmatch(lowered) or lowered == _NIL):
+        raise InvalidArgument("request_id", text[:80], "must be a UUID, chosen anew for each new request.")
+    return lowered
+
+
+def time_of(text: str) -> datetime:
+    """Read a time, RFC 3339. Raises ValueError."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} names no offset")
+    return time
+
+
+def digest_of(request: Message) -> str:
+    """Return a digest of a request that is the same for every repetition of it, and for no other."""
+    copy = type(request)()
+    copy.CopyFrom(request)
+    copy.ClearField("request_id")
+    content = copy.SerializeToString(deterministic=True)
+    return hashlib.sha256(request.DESCRIPTOR.full_name.encode() + b"\0" + content).hexdigest()
+
+
+def page_size_of(asked: int) -> int:
+    """Return how many entries a page has. Raises InvalidArgument for a negative size."""
+    if asked < 0:
+        raise InvalidArgument("page_size", str(asked), "must not be negative; 0 takes the default.")
+    return min(asked or _PAGE, _LARGEST_PAGE)
+
+
+def refuse_labels(labels: object, what: str) -> None:
+    """Refuse labels, which nothing keeps yet. Raises NotBuilt."""
+    if labels:
+        raise NotBuilt(f"labels of {what}")

@@ -1,0 +1,132 @@
+"""The gRPC server over its parts: every service of the API, health and reflection, on one address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+from google.longrunning import operations_pb2
+from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
+from grpc_health.v1 import health, health_pb2  # type: ignore[attr-defined]  # the stubs know the messages only
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection  # type: ignore[attr-defined]  # as above
+
+from snapshotd.api.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    audit_pb2,
+    audit_pb2_grpc,
+    executor_pb2,
+    executor_pb2_grpc,
+    host_pb2,
+    host_pb2_grpc,
+    snapshot_pb2,
+    snapshot_pb2_grpc,
+    virtual_machine_pb2,
+    virtual_machine_pb2_grpc,
+)
+from snapshotd.ports.views import ProjectionProgress, ProjectionState
+from snapshotd.server.admin_service import AdminService
+from snapshotd.server.audit_service import AuditService
+from snapshotd.server.executor_service import ExecutorService
+from snapshotd.server.host_service import HostService
+from snapshotd.server.interceptors import ErrorsAsStatuses
+from snapshotd.server.operation_reader import OperationReader
+from snapshotd.server.operations_service import OperationsService
+from snapshotd.server.parts import Parts
+from snapshotd.server.snapshot_service import SnapshotService
+from snapshotd.server.virtual_machine_service import VirtualMachineService
+
+_OPTIONS: Final = (
+    # Or a second server would bind the same port in silence.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+    # A peer that is frozen is dropped; the time-out of keepalive alone did not do it (tried with grpcio 1.85.3).
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+)
+SERVICES: Final = (
+    *(
+        module.DESCRIPTOR.services_by_name[name].full_name
+        for module, name in (
+            (host_pb2, "HostService"),
+            (virtual_machine_pb2, "VirtualMachineService"),
+            (snapshot_pb2, "SnapshotService"),
+            (audit_pb2, "AuditService"),
+            (admin_pb2, "AdminService"),
+            (executor_pb2, "ExecutorService"),
+            (operations_pb2, "Operations"),
+        )
+    ),
+)
+"""Our services, by full name."""
+
+_PROJECTION_HEALTH: Final = "snapshotd.projection."
+"""Prefix of the health services that stand for projections."""
+_Health = health_pb2.HealthCheckResponse
+
+
+class AddressInUse(Exception):
+    """The address to serve on is taken, or cannot be used."""
+
+
+class GrpcServer:
+    """The server.
+
+    Args:
+        parts: what the servicers work with.
+        executors: the servicer of Attach.
+        listen: "host:port"; port 0: any.
+
+    Raises AddressInUse.
+    """
+
+    def __init__(self, parts: Parts, executors: ExecutorService, listen: str) -> None:
+        self._server = grpc.aio.server(interceptors=[ErrorsAsStatuses()], options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        operations = OperationReader(parts)
+        add = self._server
+        # What is declared and not built is abstract to the types; the interceptor answers it with UNIMPLEMENTED.
+        hosts = HostService(parts, executors)  # type: ignore[abstract]
+        vms = VirtualMachineService(parts, operations)  # type: ignore[abstract]
+        snapshots = SnapshotService(parts, operations)  # type: ignore[abstract]
+        host_pb2_grpc.add_HostServiceServicer_to_server(hosts, add)
+        virtual_machine_pb2_grpc.add_VirtualMachineServiceServicer_to_server(vms, add)
+        snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, add)
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(parts), add)  # type: ignore[abstract]
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(parts, executors), add)  # type: ignore[abstract]
+        executor_pb2_grpc.add_ExecutorServiceServicer_to_server(executors, add)
+        add_OperationsServicer_to_server(OperationsService(parts, operations), add)  # type: ignore[abstract]
+        add_HealthServicer_to_server(self._health, add)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), add)
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise AddressInUse(
+                f"{listen} cannot be served on: {error}. Stop what uses it, or set server.listen."
+            ) from error
+        self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+        """Where it serves."""
+
+    async def start(self, progress: Sequence[ProjectionProgress]) -> None:
+        """Begin to serve."""
+        for service in ("", *SERVICES):
+            await self._health.set(service, _Health.SERVING)
+        await self.show(progress)
+        await self._server.start()
+
+    async def show(self, progress: Sequence[ProjectionProgress]) -> None:
+        """Show in health which projections follow: `snapshotd.projection.<name>`."""
+        for projection in progress:
+            stopped = projection.state is ProjectionState.STOPPED
+            state = _Health.NOT_SERVING if stopped else _Health.SERVING
+            await self._health.set(_PROJECTION_HEALTH + projection.name, state)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, and end those that are still there after the grace."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)

@@ -1,0 +1,130 @@
+"""SnapshotService: snapshots are taken, reverted to, deleted and shown."""
+
+from __future__ import annotations
+
+from google.longrunning.operations_pb2 import Operation
+
+from snapshotd.api.v1 import snapshot_pb2 as pb
+from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceServicer
+from snapshotd.domain.commands import CreateSnapshot, DeleteSnapshot, OperationRequest, RevertToSnapshot
+from snapshotd.domain.errors import InvalidArgument, NotBuilt
+from snapshotd.domain.ids import SnapshotId, VmId
+from snapshotd.domain.lifecycle import SnapshotState
+from snapshotd.ports.views import VmRow
+from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.listing import Fields, matcher, ordered, page_of
+from snapshotd.server.operation_reader import OperationReader
+from snapshotd.server.parts import Parts
+from snapshotd.server.requests import (
+    digest_of,
+    page_size_of,
+    refuse_labels,
+    request_id_of,
+    snapshot_id_of,
+    vm_id_of,
+)
+from snapshotd.server.resource_messages import snapshot_message, tree_message
+
+_FILTERS: Fields[pb.Snapshot] = {
+    "display_name": lambda s: s.display_name,
+    "state": lambda s: pb.Snapshot.State.Name(s.state),
+    "kind": lambda s: pb.Snapshot.Kind.Name(s.kind),
+}
+_ORDERS: Fields[pb.Snapshot] = {
+    "create_time": lambda s: s.create_time.ToNanoseconds(),
+    "display_name": lambda s: s.display_name,
+}
+_EVERY_VM = "virtualMachines/-"
+_Mutation = pb.CreateSnapshotRequest | pb.RevertToSnapshotRequest | pb.DeleteSnapshotRequest
+
+
+class SnapshotService(SnapshotServiceServicer):
+    """The servicer.
+
+    Args:
+        parts: the server's.
+        operations: makes the answers of long work.
+    """
+
+    def __init__(self, parts: Parts, operations: OperationReader) -> None:
+        self._parts = parts
+        self._operations = operations
+
+    async def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: Context) -> Operation:
+        """Take a snapshot."""
+        vm_id = vm_id_of(request.parent, "parent")
+        asked = request.snapshot
+        if asked.kind not in (pb.Snapshot.DISK, pb.Snapshot.DISK_AND_MEMORY):
+            raise InvalidArgument("snapshot.kind", str(asked.kind), "must be DISK or DISK_AND_MEMORY.")
+        refuse_labels(asked.labels, "snapshots")
+        command = CreateSnapshot(
+            snapshot_id=SnapshotId(self._parts.ids.fresh()),
+            name=asked.display_name,
+            description=asked.description,
+            with_memory=asked.kind == pb.Snapshot.DISK_AND_MEMORY,
+            allow_fallback=request.allow_fallback,
+        )
+        return await self._answer(vm_id, command, request, context)
+
+    async def RevertToSnapshot(self, request: pb.RevertToSnapshotRequest, context: Context) -> Operation:
+        """Bring a VM back to a snapshot."""
+        vm_id, snapshot_id = snapshot_id_of(request.name)
+        if request.safety_snapshot:
+            raise NotBuilt("RevertToSnapshot with safety_snapshot")
+        change = request.power_state_change
+        if change not in pb.RevertToSnapshotRequest.PowerStateChange.values():
+            raise InvalidArgument("power_state_change", str(change), "must be ALLOW or REFUSE.")
+        command = RevertToSnapshot(
+            snapshot_id=snapshot_id, refuse_power_change=change == pb.RevertToSnapshotRequest.REFUSE
+        )
+        return await self._answer(vm_id, command, request, context)
+
+    async def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: Context) -> Operation:
+        """Delete a snapshot."""
+        vm_id, snapshot_id = snapshot_id_of(request.name)
+        if request.scope not in (pb.DeleteSnapshotRequest.SCOPE_UNSPECIFIED, pb.DeleteSnapshotRequest.ONE):
+            raise NotBuilt("DeleteSnapshot with a scope other than ONE")
+        return await self._answer(vm_id, DeleteSnapshot(snapshot_id=snapshot_id), request, context)
+
+    async def GetSnapshot(self, request: pb.GetSnapshotRequest, context: Context) -> pb.Snapshot:
+        """Return a snapshot, also one that is REMOVED."""
+        actor_of(context)
+        vm_id, snapshot_id = snapshot_id_of(request.name)
+        row = await self._parts.snapshot(vm_id, snapshot_id)
+        return snapshot_message(row, await self._parts.views.vm(vm_id))
+
+    async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
+        """Return a VM's snapshots, or all."""
+        actor_of(context)
+        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
+        vms: dict[VmId, VmRow] = {}
+        if request.parent == _EVERY_VM:
+            vms = {vm.vm_id: vm for vm in await (await self._parts.seen()).vms()}
+            rows = await self._parts.views.snapshots(None)
+        else:
+            vm = await self._parts.vm(vm_id_of(request.parent, "parent"))
+            vms = {vm.vm_id: vm}
+            rows = await self._parts.views.snapshots(vm.vm_id)
+        kept = [r for r in rows if r.vm_id in vms and (request.show_deleted or r.state is not SnapshotState.REMOVED)]
+        snapshots = [s for s in (snapshot_message(r, vms[r.vm_id]) for r in kept) if matches(s)]
+        snapshots = list(ordered(snapshots, request.order_by, _ORDERS, "create_time"))
+        arguments = (request.parent, request.filter, request.order_by, str(request.show_deleted))
+        page = page_of(snapshots, size, request.page_token, *arguments)
+        return pb.ListSnapshotsResponse(snapshots=page.entries, next_page_token=page.next_token)
+
+    async def GetSnapshotTree(self, request: pb.GetSnapshotTreeRequest, context: Context) -> pb.SnapshotTree:
+        """Return a VM's snapshots, and the checkpoints of others among them, as a tree."""
+        actor_of(context)
+        if request.WhichOneof("as_of"):
+            raise NotBuilt("GetSnapshotTree with as_of")
+        vm = await self._parts.vm(vm_id_of(request.name))
+        snapshots = await self._parts.views.snapshots(vm.vm_id)
+        return tree_message(vm, snapshots, self._parts.drive.observed.get(vm.vm_id))
+
+    async def _answer(self, vm_id: VmId, command: OperationRequest, request: _Mutation, context: Context) -> Operation:
+        actor, request_id = actor_of(context), request_id_of(request.request_id)
+        if request.validate_only:
+            return await self._operations.plan(vm_id, command, actor)
+        return await self._operations.request(
+            vm_id, command, actor=actor, request_id=request_id, digest=digest_of(request)
+        )

@@ -1,0 +1,107 @@
+"""Errors as gRPC tells them: a code, one ErrorInfo, and the details that fit. All errors of the API go through here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
+from google.rpc.status_pb2 import Status
+
+from snapshotd.domain import errors as d
+from snapshotd.domain import host_errors as h
+from snapshotd.domain.operation import Failure
+from snapshotd.server import request_errors as r
+
+DOMAIN: Final = "snapshotd"
+"""ErrorInfo's domain of all our errors."""
+
+_CODES: Final[dict[type[d.SnapshotError], grpc.StatusCode]] = {
+    d.IllegalTransition: grpc.StatusCode.FAILED_PRECONDITION,
+    d.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    r.FilterInvalid: grpc.StatusCode.INVALID_ARGUMENT,
+    r.OrderByInvalid: grpc.StatusCode.INVALID_ARGUMENT,
+    d.NotFound: grpc.StatusCode.NOT_FOUND,
+    d.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    d.RequestIdReused: grpc.StatusCode.INVALID_ARGUMENT,
+    d.OperationActive: grpc.StatusCode.ABORTED,
+    d.MergePending: grpc.StatusCode.FAILED_PRECONDITION,
+    d.WrongPower: grpc.StatusCode.FAILED_PRECONDITION,
+    d.MemoryNeedsRunningVm: grpc.StatusCode.FAILED_PRECONDITION,
+    d.PowerChangeRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    d.SnapshotNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
+    d.SnapshotLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    d.CheckpointLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    d.CheckpointsDisabled: grpc.StatusCode.FAILED_PRECONDITION,
+    d.SnapshotBlocked: grpc.StatusCode.FAILED_PRECONDITION,
+    d.CancelTooLate: grpc.StatusCode.FAILED_PRECONDITION,
+    h.HostInUse: grpc.StatusCode.FAILED_PRECONDITION,
+    h.NoExecutor: grpc.StatusCode.UNAVAILABLE,
+    h.HostUnreachable: grpc.StatusCode.UNAVAILABLE,
+    h.HostAuthenticationFailed: grpc.StatusCode.UNAVAILABLE,
+    h.HostCredentialMissing: grpc.StatusCode.UNAVAILABLE,
+    h.HostCommandFailed: grpc.StatusCode.UNAVAILABLE,
+    d.VmNameAmbiguous: grpc.StatusCode.FAILED_PRECONDITION,
+    d.VmChanging: grpc.StatusCode.ABORTED,
+    d.StreamChanged: grpc.StatusCode.ABORTED,
+    d.LogUnavailable: grpc.StatusCode.UNAVAILABLE,
+    d.ViewStopped: grpc.StatusCode.UNAVAILABLE,
+    d.ViewBehind: grpc.StatusCode.UNAVAILABLE,
+    r.ActorNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
+    d.NotBuilt: grpc.StatusCode.UNIMPLEMENTED,
+}
+
+_OF_FAILURE: Final = {
+    "CANCELLED": grpc.StatusCode.CANCELLED,
+    "OUTCOME_UNDETERMINED": grpc.StatusCode.UNKNOWN,
+    "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "MERGE_STALLED": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "CHECKPOINT_LIMIT_REACHED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "WRONG_POWER_STATE": grpc.StatusCode.FAILED_PRECONDITION,
+    "CHECKPOINTS_DISABLED": grpc.StatusCode.FAILED_PRECONDITION,
+    "MEMORY_NEEDS_RUNNING_VM": grpc.StatusCode.FAILED_PRECONDITION,
+    "CHECKPOINT_MISSING": grpc.StatusCode.FAILED_PRECONDITION,
+    "FALLBACK_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
+}
+"""Codes of operations that failed, by reason; INTERNAL for what the host refused for reasons of its own."""
+
+
+def to_status(error: d.SnapshotError) -> Status:
+    """Return what a refused call is answered with."""
+    code = _CODES.get(type(error), grpc.StatusCode.INTERNAL)
+    status = _status(code, error.message(), error.reason, error.metadata())
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        field = error.field if isinstance(error, d.InvalidArgument) else next(iter(error.metadata()))
+        violation = BadRequest.FieldViolation(field=field, description=error.message(), reason=error.reason)
+        status.details.append(_packed(BadRequest(field_violations=[violation])))
+    if code is grpc.StatusCode.FAILED_PRECONDITION:
+        subject = next(iter(error.metadata().values()), "")
+        unmet = PreconditionFailure.Violation(type=error.reason, subject=subject, description=error.message())
+        status.details.append(_packed(PreconditionFailure(violations=[unmet])))
+    return status
+
+
+def failure_status(failure: Failure) -> Status:
+    """Return what an operation that ended otherwise than asked for carries."""
+    code = _OF_FAILURE.get(failure.reason, grpc.StatusCode.INTERNAL)
+    values = {"error_id": failure.error_id} if failure.error_id else {}
+    return _status(code, failure.message, failure.reason, values)
+
+
+def internal_status(incident: str) -> Status:
+    """Return what a defect of ours is answered with: a name to find it in the daemon's log, and nothing else."""
+    text = f"snapshotd failed on this call (incident {incident}). The daemon's log has the cause under this name."
+    return _status(grpc.StatusCode.INTERNAL, text, "INTERNAL", {"incident": incident})
+
+
+def _status(code: grpc.StatusCode, message: str, reason: str, values: dict[str, str]) -> Status:
+    info = ErrorInfo(reason=reason, domain=DOMAIN, metadata=values)
+    number: int = code.value[0]
+    return Status(code=number, message=message, details=[_packed(info)])
+
+
+def _packed(message: ErrorInfo | BadRequest | PreconditionFailure) -> Any:
+    packed = Any()
+    packed.Pack(message)
+    return packed

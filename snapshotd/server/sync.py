@@ -1,0 +1,95 @@
+"""Asks a host what is there, and has every registered VM of it compared with the record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snapshotd.application.hosts import Hosts
+from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.domain.commands import SyncVm
+from snapshotd.domain.errors import VmChanging
+from snapshotd.domain.events import DriftDetected, Envelope
+from snapshotd.domain.host_errors import (
+    HostAuthenticationFailed,
+    HostCommandFailed,
+    HostCredentialMissing,
+    HostUnreachable,
+    NoExecutor,
+)
+from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
+from snapshotd.domain.ids import HostId, VmId
+from snapshotd.domain.lifecycle import Power
+from snapshotd.server.drive import Drive
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What came of a comparison."""
+
+    compared: int
+    drifts: tuple[Envelope, ...]
+    """Their events are DriftDetected."""
+    skipped: tuple[VmId, ...]
+    """VMs that an operation was at work on."""
+
+
+class HostReports:
+    """Reports of hosts, asked for when they are needed.
+
+    Args:
+        drive: the running core.
+        vms: the VMs of the log.
+        hosts: the hosts of the log.
+    """
+
+    def __init__(self, drive: Drive, vms: VirtualMachines, hosts: Hosts) -> None:
+        self._drive = drive
+        self._vms = vms
+        self._hosts = hosts
+        self.answers: dict[HostId, HostAnswer] = {}
+        """The last report of each host, for what it says of the host itself."""
+
+    async def report(self, host_id: HostId, vm_id: VmId | None = None) -> HostAnswer:
+        """Ask a host for one VM, or for all.
+
+        Raises NotFound, NoExecutor, HostUnreachable, HostAuthenticationFailed, HostCredentialMissing,
+        HostCommandFailed.
+        """
+        host = self._hosts.get(host_id)
+        answer = await self._drive.ask(host_id, vm_id)
+        if answer is None:
+            raise NoExecutor(host_id)
+        if answer.verdict is Verdict.NO_ANSWER:
+            match answer.error_id:
+                case "AUTHENTICATION_FAILED":
+                    raise HostAuthenticationFailed(host_id, host.credential, answer.error_message)
+                case "CREDENTIAL_MISSING":
+                    raise HostCredentialMissing(host_id, host.credential, answer.error_message)
+                case _:
+                    raise HostUnreachable(host_id, f"{answer.error_message} ({answer.error_id})")
+        if answer.verdict is not Verdict.REPORTED:
+            detail = answer.error_message or f"the answer was {answer.verdict.name}"
+            raise HostCommandFailed(host_id, answer.error_id, detail)
+        self.answers[host_id] = answer
+        return answer
+
+    async def sync(self, host_id: HostId, *, actor: str, request_id: str = "") -> Synced:
+        """Compare a host's VMs with the record. Raises as `report` does.
+
+        A VM that an operation is at work on is left out: the operation itself asks the host.
+        """
+        asked = {vm.vm_id: vm.version for vm in self._vms.registered() if vm.host_id == host_id}
+        answer = await self.report(host_id)
+        reports = {VmId(r.vm_id): r for r in answer.vms}
+        drifts: list[Envelope] = []
+        skipped: list[VmId] = []
+        for vm_id, version in asked.items():
+            missing = VmReport(vm_id=vm_id, power=Power.ABSENT, host_state="", description=None)
+            command = SyncVm(report=reports.get(vm_id, missing), asked_version=version)
+            try:
+                decided = await self._drive.request(vm_id, command, actor=actor, request_id=request_id)
+            except VmChanging:
+                skipped.append(vm_id)
+            else:
+                drifts += [e for e in decided.envelopes if isinstance(e.event, DriftDetected)]
+        return Synced(len(asked) - len(skipped), tuple(drifts), tuple(skipped))

@@ -1,0 +1,171 @@
+"""VirtualMachineService: VMs come under our care, are started and stopped, and are forgotten."""
+
+from __future__ import annotations
+
+from google.longrunning.operations_pb2 import Operation
+from google.protobuf.empty_pb2 import Empty
+
+from snapshotd.api.v1 import executor_pb2
+from snapshotd.api.v1 import virtual_machine_pb2 as pb
+from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServicer
+from snapshotd.application.decide import answered_before
+from snapshotd.application.draft import Context as DecisionContext
+from snapshotd.domain.commands import RegisterVm, StartVm, StopVm, UnregisterVm
+from snapshotd.domain.errors import InvalidArgument, NotBuilt, NotFound, VmNameAmbiguous
+from snapshotd.domain.host_report import VmReport
+from snapshotd.domain.ids import HostId, VmId, is_guid
+from snapshotd.domain.operation import StopMode
+from snapshotd.ports.views import VmRow
+from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.listing import Fields, matcher, ordered, page_of
+from snapshotd.server.operation_reader import OperationReader
+from snapshotd.server.parts import Parts
+from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of, vm_id_of
+from snapshotd.server.resource_messages import vm_message
+
+_FILTERS: Fields[pb.VirtualMachine] = {
+    "display_name": lambda vm: vm.display_name,
+    "host": lambda vm: vm.host,
+    "owner": lambda vm: vm.owner,
+    "state": lambda vm: pb.VirtualMachine.State.Name(vm.state),
+    "power": lambda vm: executor_pb2.Power.Name(vm.power),
+}
+_ORDERS: Fields[pb.VirtualMachine] = {
+    "display_name": lambda vm: vm.display_name,
+    "name": lambda vm: vm.name,
+    "create_time": lambda vm: vm.create_time.ToNanoseconds(),
+}
+_MODES = {
+    pb.StopVirtualMachineRequest.MODE_UNSPECIFIED: StopMode.SHUTDOWN,
+    pb.StopVirtualMachineRequest.SHUTDOWN: StopMode.SHUTDOWN,
+    pb.StopVirtualMachineRequest.TURN_OFF: StopMode.TURN_OFF,
+}
+_OWNER_LIMIT = 100
+
+
+class VirtualMachineService(VirtualMachineServiceServicer):
+    """The servicer.
+
+    Args:
+        parts: the server's.
+        operations: makes the answers of long work.
+    """
+
+    def __init__(self, parts: Parts, operations: OperationReader) -> None:
+        self._parts = parts
+        self._operations = operations
+
+    async def RegisterVirtualMachine(
+        self, request: pb.RegisterVirtualMachineRequest, context: Context
+    ) -> pb.VirtualMachine:
+        """Take a VM that its host reports under our care."""
+        actor, host_id = actor_of(context), host_id_of(request.host, "host")
+        request_id, digest = request_id_of(request.request_id), digest_of(request)
+        refuse_labels(request.labels, "virtual machines")
+        owner = request.owner or actor
+        if len(owner) > _OWNER_LIMIT or not owner.isprintable():
+            raise InvalidArgument("owner", owner[:40], f"must be at most {_OWNER_LIMIT} printable characters.")
+        self._parts.hosts.get(host_id)
+        if request.WhichOneof("identity") == "vm_id":
+            vm_id = request.vm_id.lower()
+            if not is_guid(vm_id):
+                raise InvalidArgument("vm_id", request.vm_id[:80], "must be Hyper-V's id of the VM, a GUID.")
+            if not await self._registered_before(VmId(vm_id), actor, request_id, digest):
+                report = await self._report(host_id, VmId(vm_id))
+                await self._register(host_id, report, owner, actor, request_id, digest)
+        else:
+            report = await self._named(host_id, request.vm_name)
+            vm_id = report.vm_id
+            await self._register(host_id, report, owner, actor, request_id, digest)
+        return await self._message(await self._parts.vm(VmId(vm_id)))
+
+    async def UnregisterVirtualMachine(self, request: pb.UnregisterVirtualMachineRequest, context: Context) -> Empty:
+        """Forget a VM."""
+        await self._parts.drive.request(
+            vm_id_of(request.name),
+            UnregisterVm(),
+            actor=actor_of(context),
+            request_id=request_id_of(request.request_id),
+            digest=digest_of(request),
+        )
+        return Empty()
+
+    async def GetVirtualMachine(self, request: pb.GetVirtualMachineRequest, context: Context) -> pb.VirtualMachine:
+        """Return a VM."""
+        actor_of(context)
+        if request.WhichOneof("as_of"):
+            raise NotBuilt("GetVirtualMachine with as_of")
+        return await self._message(await self._parts.vm(vm_id_of(request.name)))
+
+    async def ListVirtualMachines(
+        self, request: pb.ListVirtualMachinesRequest, context: Context
+    ) -> pb.ListVirtualMachinesResponse:
+        """Return the registered VMs."""
+        actor_of(context)
+        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
+        rows = await (await self._parts.seen()).vms()
+        vms = [vm for vm in [await self._message(row) for row in rows] if matches(vm)]
+        vms = list(ordered(vms, request.order_by, _ORDERS, "display_name,name"))
+        page = page_of(vms, size, request.page_token, "vms", request.filter, request.order_by)
+        return pb.ListVirtualMachinesResponse(virtual_machines=page.entries, next_page_token=page.next_token)
+
+    async def StartVirtualMachine(self, request: pb.StartVirtualMachineRequest, context: Context) -> Operation:
+        """Start, or resume, a VM."""
+        if request.host:
+            raise NotBuilt("StartVirtualMachine on another host")
+        return await self._operations.request(
+            vm_id_of(request.name),
+            StartVm(),
+            actor=actor_of(context),
+            request_id=request_id_of(request.request_id),
+            digest=digest_of(request),
+        )
+
+    async def StopVirtualMachine(self, request: pb.StopVirtualMachineRequest, context: Context) -> Operation:
+        """Shut a VM down, or turn it off."""
+        if request.mode == pb.StopVirtualMachineRequest.SAVE:
+            raise NotBuilt("StopVirtualMachine with mode SAVE")
+        if request.mode not in _MODES:
+            raise InvalidArgument("mode", str(request.mode), "must be SHUTDOWN or TURN_OFF.")
+        return await self._operations.request(
+            vm_id_of(request.name),
+            StopVm(mode=_MODES[request.mode]),
+            actor=actor_of(context),
+            request_id=request_id_of(request.request_id),
+            digest=digest_of(request),
+        )
+
+    async def _registered_before(self, vm_id: VmId, actor: str, request_id: str, digest: str) -> bool:
+        """Say whether this very request was answered: then its host need not be asked. Raises RequestIdReused."""
+        vm = await self._parts.drive.load(vm_id)
+        context = DecisionContext(
+            now=self._parts.clock.now(), actor=actor, policy=self._parts.policy, request_id=request_id, digest=digest
+        )
+        return vm.registered and answered_before(vm, context) is not None
+
+    async def _register(
+        self, host_id: HostId, report: VmReport, owner: str, actor: str, request_id: str, digest: str
+    ) -> None:
+        command = RegisterVm(host_id=host_id, owner=owner, report=report)
+        await self._parts.drive.request(VmId(report.vm_id), command, actor=actor, request_id=request_id, digest=digest)
+
+    async def _report(self, host_id: HostId, vm_id: VmId) -> VmReport:
+        answer = await self._parts.reports.report(host_id, vm_id)
+        if answer.vm is None or answer.vm.description is None or answer.vm.vm_id != vm_id:
+            raise NotFound("virtual machine", vm_id, f"Host {host_id} does not have it. Discover its VMs.")
+        return answer.vm
+
+    async def _named(self, host_id: HostId, name: str) -> VmReport:
+        if not name:
+            raise InvalidArgument("identity", "", "give vm_id, or vm_name.")
+        answer = await self._parts.reports.report(host_id)
+        found = [vm for vm in answer.vms if vm.description is not None and vm.description.name == name]
+        if not found:
+            raise NotFound("virtual machine", name[:100], f"Host {host_id} has none of that name. Discover its VMs.")
+        if len(found) > 1:
+            raise VmNameAmbiguous(name, host_id, ", ".join(sorted(vm.vm_id for vm in found)))
+        return found[0]
+
+    async def _message(self, row: VmRow) -> pb.VirtualMachine:
+        snapshots = await self._parts.views.snapshots(row.vm_id)
+        return vm_message(row, snapshots, self._parts.policy.max_per_vm, self._parts.drive.observed.get(row.vm_id))

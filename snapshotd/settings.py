@@ -1,0 +1,225 @@
+"""Settings of `serve` and `executor`: a TOML file, then the environment, then flags; the later wins. Parsed once.
+
+Every key is in KEYS, once: its place in the file, its type, its default and its meaning. An unknown key is an error.
+A key `section.name` is `SNAPSHOTD_SECTION_NAME` in the environment and `--section-name` as a flag.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+Value: TypeAlias = str | int | float | bool | tuple[str, ...] | Path | None
+
+_LOOPBACK: Final = ("127.", "localhost:", "[::1]:", "unix:")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)")
+_ENDPOINT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
+_PORTS: Final = 65535
+
+
+class SettingsInvalid(Exception):
+    """A setting that cannot be used. The text says which, from where, what is wrong, and what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting."""
+
+    name: str
+    """`section.name`."""
+    read: Callable[[object], Value]
+    """Reads a value of the file, or the text of a flag or variable. Raises ValueError saying what to write."""
+    default: Value
+    meaning: str
+
+    @property
+    def flag(self) -> str:
+        """The flag on the command line."""
+        return "--" + self.name.replace(".", "-").replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The variable in the environment."""
+        return "SNAPSHOTD_" + self.name.replace(".", "_").upper()
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a text that is not empty")
+    return value
+
+
+def _path(value: object) -> Path:
+    return Path(_text(value))
+
+
+def _names(value: object) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) and n.strip() for n in names):
+        raise ValueError('must be a list of names, e.g. ["hv01", "hv02"], or ["*"] for all')
+    return tuple(n.strip() for n in names)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("must be a whole number, 1 or more")
+    return value
+
+
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise ValueError("must be true or false")
+
+
+def _seconds(value: object) -> float:
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or not float(found[1]):
+        raise ValueError('must be a duration above 0 with its unit, e.g. "30 min", "90 s", "500 ms"')
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _listen(value: object) -> str:
+    text = _text(value)
+    found = _ENDPOINT.fullmatch(text)
+    if not text.startswith("unix:") and (found is None or int(found[2]) > _PORTS):
+        raise ValueError("must be host:port, e.g. 127.0.0.1:7443, or unix:/path")
+    if not text.startswith(_LOOPBACK):
+        raise ValueError("must be on loopback (127.0.0.1, [::1] or unix:): there is no authentication yet")
+    return text
+
+
+KEYS: Final = (
+    Key("server.listen", _listen, "127.0.0.1:7443", "where gRPC is served; port 0: any free one"),
+    Key("storage.directory", _path, Path("/var/lib/snapshotd"), "directory of events.db and views.db"),
+    Key("executor.server", _listen, "127.0.0.1:7443", "the server that an executor attaches to"),
+    Key("executor.in_process", _switch, True, "serve runs an executor in its own process"),
+    Key("executor.hosts", _names, ("*",), "ids of the hosts that the executor reaches; * for all"),
+    Key("executor.credentials", _path, None, "directory of credential files, one per name: username:password"),
+    Key("executor.sessions_per_host", _count, 4, "WinRM sessions kept per host, at most"),
+    Key("snapshots.max_per_vm", _count, 10, "snapshots that a VM may have"),
+    Key("snapshots.create_wait", _seconds, 1800.0, "how long a checkpoint may take"),
+    Key("snapshots.revert_wait", _seconds, 1800.0, "how long a restore may take"),
+    Key("snapshots.remove_wait", _seconds, 600.0, "how long the removal of a checkpoint may take"),
+    Key("snapshots.power_wait", _seconds, 600.0, "how long a start or stop may take"),
+    Key("snapshots.merge_poll", _seconds, 2.0, "first interval between two looks at a merge"),
+    Key("snapshots.merge_stall", _seconds, 1800.0, "a merge in which nothing moves for so long is given up"),
+    Key("retries.max_attempts", _count, 5, "how often an effect is tried; a look at the host has no limit"),
+    Key("retries.first", _seconds, 1.0, "back-off after the first attempt; doubled each time"),
+    Key("retries.longest", _seconds, 60.0, "back-off at most"),
+    Key("retries.observe_wait", _seconds, 60.0, "how long a report of a host may take"),
+    Key("retries.answer_grace", _seconds, 10.0, "after a deadline, for the executor to say that it ended the script"),
+)
+"""All settings."""
+
+_BY_NAME: Final = {key.name: key for key in KEYS}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings, by key, and where each came from."""
+
+    values: Mapping[str, Value]
+    sources: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        """Return a text."""
+        value = self.values[name]
+        assert isinstance(value, str), name
+        return value
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return a list of names."""
+        value = self.values[name]
+        assert isinstance(value, tuple), name
+        return value
+
+    def count(self, name: str) -> int:
+        """Return a whole number."""
+        value = self.values[name]
+        assert isinstance(value, int), name
+        return value
+
+    def seconds(self, name: str) -> float:
+        """Return a duration in seconds."""
+        value = self.values[name]
+        assert isinstance(value, float), name
+        return value
+
+    def switch(self, name: str) -> bool:
+        """Return a switch."""
+        value = self.values[name]
+        assert isinstance(value, bool), name
+        return value
+
+    def path(self, name: str) -> Path | None:
+        """Return a path."""
+        value = self.values[name]
+        assert value is None or isinstance(value, Path), name
+        return value
+
+
+def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]) -> Settings:
+    """Read the settings.
+
+    Args:
+        file: the TOML file; None: no file.
+        environ: the environment; only SNAPSHOTD_<SECTION>_<NAME> counts.
+        flags: what the command line said, by key name, as text.
+
+    Raises SettingsInvalid, for the first setting that cannot be used.
+    """
+    values: dict[str, Value] = {key.name: key.default for key in KEYS}
+    sources = dict.fromkeys(values, "default")
+    given: list[tuple[str, object, str]] = []
+    if file is not None:
+        given += [(name, value, str(file)) for name, value in _read_file(file).items()]
+    given += [(k.name, environ[k.variable], f"${k.variable}") for k in KEYS if k.variable in environ]
+    given += [(name, text, _BY_NAME[name].flag) for name, text in flags.items()]
+    for name, value, source in given:
+        key = _BY_NAME.get(name)
+        if key is None:
+            near = ", ".join(sorted(k for k in _BY_NAME if k.partition(".")[0] == name.partition(".")[0]))
+            raise SettingsInvalid(f"{source}: {name} is no setting. {f'There are: {near}.' if near else _sections()}")
+        try:
+            values[name] = key.read(value)
+        except ValueError as error:
+            raise SettingsInvalid(f"{source}: {name} = {value!r}: {error}.") from None
+        sources[name] = source
+    return Settings(values, sources)
+
+
+def _sections() -> str:
+    sections = sorted({f"[{name.partition('.')[0]}]" for name in _BY_NAME})
+    return f"The sections are {', '.join(sections)}."
+
+
+def _read_file(file: Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsInvalid(f"{file} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"{file} is no TOML: {error}.") from None
+    found: dict[str, object] = {}
+    for section, content in document.items():
+        if not isinstance(content, dict):
+            raise SettingsInvalid(f"{file}: {section} stands outside of a section. {_sections()}")
+        found |= {f"{section}.{name}": value for name, value in content.items()}
+    return found
+
+
+def default_file() -> Path | None:
+    """Return the settings file that is read when none is named: /etc/snapshotd/snapshotd.toml, if it is there."""
+    file = Path(os.sep, "etc", "snapshotd", "snapshotd.toml")
+    return file if file.exists() else None
