@@ -30,6 +30,12 @@ def encode(event: Event) -> tuple[str, str]:
     return TOPICS[cls], json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
+def event_data(event: Event) -> dict[str, object]:
+    """Return an event's data as plain JSON values, as the log has them."""
+    data: dict[str, object] = _encoder(type(event))(event)
+    return data
+
+
 def decode(topic: str, text: str) -> Event:
     """Return the event that was written under a topic, older versions upcast.
 

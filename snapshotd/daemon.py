@@ -1,0 +1,134 @@
+"""`snapshotd serve`: start → recover → serve → drain → stop. Names no concrete class: bootstrap hands them in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, Self
+
+from snapshotd.application.hosts import Hosts
+from snapshotd.application.replay import replay
+from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.ports.event_log import EventLog
+from snapshotd.ports.views import Views
+from snapshotd.server.drive import Drive
+from snapshotd.server.serving import GrpcServer
+
+_log = logging.getLogger(__name__)
+
+_GRACE_S: Final = 3.0
+"""What calls under way get to end, when the server stops."""
+_HEALTH_S: Final = 1.0
+"""How often health is brought up to date."""
+
+
+class Projections(Protocol):
+    """What makes the views of the log."""
+
+    @property
+    def views(self) -> Views:
+        """The views, to read."""
+
+    async def run(self) -> None:
+        """Follow the log until cancelled."""
+
+
+RunExecutor = Callable[[str, asyncio.Event], Awaitable[None]]
+"""Runs an executor against a server's address until the event is set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """The parts of one daemon, composed and not started."""
+
+    log: EventLog
+    vms: VirtualMachines
+    hosts: Hosts
+    drive: Drive
+    projections: Projections
+    make_server: Callable[[], GrpcServer]
+    """Binds the address. Raises AddressInUse."""
+    run_executor: RunExecutor | None
+    installation_id: str
+
+
+async def serve(service: Service) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code.
+
+    Raises AddressInUse, and what a part ended with: the log is closed by who opened it.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = service.make_server()
+    position = await replay(service.log, service.vms, service.hosts)
+    active = sum(len(vm.active_operations) for vm in service.vms.registered())
+    _log.info("replayed the log up to %d: %d operations to go on with", position, active)
+    async with _Parts() as parts:
+        parts.add("projections", service.projections.run())
+        await server.start(service.projections.views.progress())
+        parts.add("core", service.drive.run())
+        parts.add("health", _keep_health(server, service.projections.views))
+        executor_stop = asyncio.Event()
+        if service.run_executor is not None:
+            parts.add("executor", _as_coroutine(service.run_executor(server.address, executor_stop)))
+        sys.stdout.write(json.dumps({"serving": server.address, "installation_id": service.installation_id}) + "\n")
+        sys.stdout.flush()
+        await parts.until(stop)
+        _log.info("stopping")
+        executor_stop.set()
+        await parts.ended("executor")
+        await server.stop(_GRACE_S)
+    return 0
+
+
+async def _as_coroutine(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
+async def _keep_health(server: GrpcServer, views: Views) -> None:
+    while True:
+        await asyncio.sleep(_HEALTH_S)
+        await server.show(views.progress())
+
+
+class _Parts:
+    """The tasks of a daemon; one that ends before it is told to ends all, with its error."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def add(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run a part."""
+        self._tasks[name] = asyncio.create_task(work, name=name)
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Return when told to stop. Raises what a part ended with."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([stopping, *self._tasks.values()], return_when=asyncio.FIRST_COMPLETED)
+            for name, task in self._tasks.items():
+                if task.done():
+                    task.result()
+                    raise RuntimeError(f"{name} ended by itself")
+        finally:
+            stopping.cancel()
+
+    async def ended(self, name: str) -> None:
+        """Wait for the end of a part, if there is one of that name."""
+        if name in self._tasks:
+            await asyncio.wait([self._tasks[name]])

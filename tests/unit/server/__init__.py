@@ -1,0 +1,1 @@
+"""The server's own parts, without a network."""

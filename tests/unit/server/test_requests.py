@@ -1,0 +1,61 @@
+"""Names and ids of requests are read strictly, and what is wrong is refused with its value."""
+
+import pytest
+
+from snapshotd.api.v1.snapshot_pb2 import CreateSnapshotRequest, DeleteSnapshotRequest, RevertToSnapshotRequest
+from snapshotd.domain.errors import InvalidArgument
+from snapshotd.server.requests import digest_of, host_id_of, operation_of, request_id_of, snapshot_id_of, vm_id_of
+
+VM = "11111111-2222-3333-4444-555555555555"
+
+
+def test_ids_are_read_in_any_case() -> None:
+    assert vm_id_of(f"virtualMachines/{VM.upper()}") == VM
+    assert snapshot_id_of(f"virtualMachines/{VM}/snapshots/{VM.upper()}") == (VM, VM)
+    assert operation_of(f"operations/{VM}.12") == (VM, 12)
+    assert host_id_of("hosts/hv-01") == "hv-01"
+    assert request_id_of(VM.upper()) == VM
+    assert request_id_of("") == ""
+
+
+@pytest.mark.parametrize("name", ["", VM, "virtualMachines/web01", f"hosts/{VM}", f"virtualMachines/{VM}/snapshots"])
+def test_what_names_no_vm_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        vm_id_of(name, "parent")
+    assert refused.value.field == "parent"
+
+
+@pytest.mark.parametrize(
+    "name", ["", f"virtualMachines/{VM}", f"virtualMachines/{VM}/snapshots/x", f"virtualMachines/{VM}/disks/{VM}"]
+)
+def test_what_names_no_snapshot_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgument):
+        snapshot_id_of(name)
+
+
+@pytest.mark.parametrize("name", ["", VM, f"operations/{VM}", f"operations/{VM}.0", f"operations/{VM}.x"])
+def test_what_names_no_operation_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgument):
+        operation_of(name)
+
+
+@pytest.mark.parametrize("text", ["x", VM[:-1], "00000000-0000-0000-0000-000000000000"])
+def test_a_request_id_that_is_no_uuid_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        request_id_of(text)
+
+
+def test_a_digest_leaves_the_request_id_out_and_nothing_else() -> None:
+    one = CreateSnapshotRequest(parent="p", request_id="a")
+    one.snapshot.display_name = "n"
+    same = CreateSnapshotRequest(parent="p", request_id="b")
+    same.snapshot.display_name = "n"
+    other = CreateSnapshotRequest(parent="p", request_id="a")
+    other.snapshot.display_name = "m"
+    assert digest_of(one) == digest_of(same)
+    assert digest_of(one) != digest_of(other)
+    assert one.request_id == "a"
+
+
+def test_requests_of_two_methods_never_share_a_digest() -> None:
+    assert digest_of(RevertToSnapshotRequest(name="x")) != digest_of(DeleteSnapshotRequest(name="x"))

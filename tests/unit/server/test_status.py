@@ -1,0 +1,70 @@
+"""Every error has a code and exactly one ErrorInfo, whose values are the error's own."""
+
+import inspect
+from dataclasses import fields, is_dataclass
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
+
+from snapshotd.domain import errors, host_errors
+from snapshotd.domain.errors import InvalidArgument, NotFound, OperationActive, SnapshotError, WrongPower
+from snapshotd.domain.operation import Failure
+from snapshotd.server import request_errors
+from snapshotd.server.status import failure_status, to_status
+
+
+def every_error() -> list[SnapshotError]:
+    """Make one of each error that a caller can be told."""
+    made = []
+    for module in (errors, host_errors, request_errors):
+        for _, cls in inspect.getmembers(module, inspect.isclass):
+            if is_dataclass(cls) and cls.__module__ == module.__name__:
+                made.append(cls(*("7" if f.type == "str" else 7 for f in fields(cls))))
+    return made
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda e: type(e).__name__)
+def test_each_error_has_a_code_of_its_own_and_one_error_info(error: SnapshotError) -> None:
+    status = to_status(error)
+    assert status.code not in (grpc.StatusCode.OK.value[0], grpc.StatusCode.INTERNAL.value[0])
+    infos = [d for d in status.details if d.TypeName() == ErrorInfo.DESCRIPTOR.full_name]
+    assert len(infos) == 1
+    info = ErrorInfo()
+    infos[0].Unpack(info)
+    assert (info.domain, info.reason) == ("snapshotd", error.reason)
+    assert dict(info.metadata) == error.metadata()
+    assert status.message == error.message() != ""
+
+
+def test_bad_arguments_carry_a_bad_request_that_names_the_field() -> None:
+    status = to_status(InvalidArgument("page_size", "-1", "must not be negative."))
+    detail = BadRequest()
+    assert status.details[1].Unpack(detail)
+    assert detail.field_violations[0].field == "page_size"
+
+
+def test_a_state_that_forbids_it_carries_a_precondition_failure() -> None:
+    status = to_status(WrongPower(vm="web01", power="RUNNING", needed="STOPPED", action="Start"))
+    detail = PreconditionFailure()
+    assert status.details[1].Unpack(detail)
+    assert (detail.violations[0].type, detail.violations[0].subject) == ("WRONG_POWER_STATE", "web01")
+
+
+def test_a_busy_vm_is_aborted_and_names_the_operation() -> None:
+    status = to_status(OperationActive("web01", "operations/a.1", "CREATE_SNAPSHOT", "1 CREATE ISSUED", 5, "ann"))
+    info = ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert status.code == grpc.StatusCode.ABORTED.value[0]
+    assert info.metadata["operation"] == "operations/a.1"
+
+
+def test_what_is_not_found_is_named_in_the_reason() -> None:
+    assert NotFound("virtual machine", "x").reason == "VIRTUAL_MACHINE_NOT_FOUND"
+
+
+def test_a_failed_operation_keeps_the_hosts_error_id() -> None:
+    status = failure_status(Failure(reason="HOST_ERROR", message="No.", error_id="InvalidState,CheckpointVM"))
+    info = ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.metadata["error_id"] == "InvalidState,CheckpointVM"
