@@ -16,11 +16,13 @@ from snapshotd.server.status import failure_status, to_status
 
 def every_error() -> list[SnapshotError]:
     """Make one of each error that a caller can be told."""
-    made = []
+    made: list[SnapshotError] = []
     for module in (errors, host_errors, request_errors):
         for _, cls in inspect.getmembers(module, inspect.isclass):
             if is_dataclass(cls) and cls.__module__ == module.__name__:
-                made.append(cls(*("7" if f.type == "str" else 7 for f in fields(cls))))
+                error = cls(*("7" if f.type == "str" else 7 for f in fields(cls)))
+                assert isinstance(error, SnapshotError)
+                made.append(error)
     return made
 
 
