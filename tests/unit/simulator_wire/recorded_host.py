@@ -43,7 +43,9 @@ def main() -> int:
     """Run it as a program."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return run(from_arguments(parser.parse_args()), lambda _: nullcontext(RecordedHost()), lambda _: EchoEngine())
+    return run(
+        from_arguments(parser.parse_args(sys.argv[2:])), lambda _: nullcontext(RecordedHost()), lambda _: EchoEngine()
+    )
 
 
 if __name__ == "__main__":

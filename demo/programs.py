@@ -1,0 +1,297 @@
+"""The programs of snapshotd as processes: a simulated host, the daemon, an executor. For demos, tests and benchmarks.
+
+Each is a context manager. Each can be killed and started again, and then listens where it did before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+USERNAME: Final = "svc-snapshotd"
+PASSWORD: Final = "Str0ng-enough!"  # noqa: S105  (of a simulated host)
+CREDENTIAL: Final = "hyperv"
+"""Name of the credential file that the simulated host's password stands in."""
+READY_S: Final = 30.0
+"""How long a program may take until it says that it is ready, and until it has ended when it is told to."""
+
+
+class ControlRefused(Exception):
+    """The control port found an action senseless; the text says why."""
+
+
+class NotStarted(Exception):
+    """A program ended, or said nothing, instead of being ready; the text has the end of its log."""
+
+    def __init__(self, name: str, code: int, log: str) -> None:
+        """Keep the exit code beside the text."""
+        super().__init__(f"{name} did not start (exit code {code}): {log}")
+        self.code = code
+
+
+class Program:
+    """`snapshotd` with a subcommand, as a process.
+
+    Args:
+        arguments: of the command line.
+        log: where its stderr goes.
+        speaks: it says in a line of JSON that it is ready.
+        environ: what is added to the environment.
+        program: what is started.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        *,
+        speaks: bool = True,
+        environ: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "snapshotd"),
+    ) -> None:
+        self.arguments = list(arguments)
+        self.log = log
+        self._speaks = speaks
+        self._environ = {**os.environ, **(environ or {})}
+        self._program = tuple(program)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> dict[str, Any]:
+        """Start it, and wait until it is ready; return what it said. Raises NotStarted."""
+        assert self._process is None, "it runs already"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._program, *self.arguments], stdout=subprocess.PIPE, stderr=log, env=self._environ
+            )
+        if not self._speaks:
+            return {}
+        line = self._first_line()
+        if not line:
+            code = self.wait()
+            tail = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise NotStarted(self.arguments[0], code, tail)
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
+    def stop(self) -> int:
+        """End it by SIGTERM and return its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
+
+    def wait(self, timeout_s: float = READY_S) -> int:
+        """Wait until it has ended by itself; return its exit code."""
+        process = self._process
+        assert process is not None, "it does not run"
+        code = process.wait(timeout_s)
+        self._end(signal.SIGKILL)
+        return code
+
+    def _first_line(self) -> bytes:
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        lines: list[bytes] = []
+        stream = process.stdout
+        reader = threading.Thread(target=lambda: lines.append(stream.readline()))
+        reader.start()
+        reader.join(READY_S)
+        if reader.is_alive():
+            process.kill()
+            reader.join()
+        return lines[0]
+
+    def _end(self, number: signal.Signals) -> int:
+        process, self._process = self._process, None
+        assert process is not None, "it does not run"
+        assert process.stdout is not None
+        process.send_signal(number)
+        try:
+            return process.wait(READY_S)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._process is not None:
+            self.stop()
+
+
+class HostControl:
+    """What is done to a simulated host from outside, and what is known of it.
+
+    Args:
+        control: "host:port" of the control port.
+        listening: "host:port" of WS-Management.
+        truth: the truth file.
+    """
+
+    username, password = USERNAME, PASSWORD
+
+    def __init__(self, control: str, listening: str, truth: Path) -> None:
+        self.control_address = control
+        self.listening = listening
+        self._truth = truth
+
+    @property
+    def port(self) -> int:
+        """Where WS-Management is served, on 127.0.0.1."""
+        return int(self.listening.rpartition(":")[2])
+
+    def control(self, action: str, **arguments: object) -> dict[str, Any]:
+        """Ask the control port for an action. Raises ControlRefused."""
+        request = urllib.request.Request(
+            f"http://{self.control_address}/{action}", json.dumps(arguments).encode(), method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=READY_S) as answer:  # noqa: S310  (our own, on loopback)
+                document = json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ControlRefused(json.load(error)["error"]) from error
+        assert isinstance(document, dict)
+        return document
+
+    def truth(self) -> list[dict[str, Any]]:
+        """Read every effect there was, in order."""
+        if not self._truth.exists():
+            return []
+        # The last line may be half written at this moment.
+        whole = self._truth.read_text(encoding="utf-8").rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def decisive(self) -> list[dict[str, Any]]:
+        """Read the decisive effects only."""
+        return [line for line in self.truth() if line["decisive"]]
+
+
+class SimulatedHost(HostControl, Program):
+    """`snapshotd simulate-host`.
+
+    Args:
+        directory: an empty or former directory for its state, truth and log.
+        inventory: as the inventory file; written when there is none yet.
+        options: further options of the command line.
+        program: what is started.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        inventory: Mapping[str, object],
+        options: Sequence[str] = (),
+        program: Sequence[str] = (sys.executable, "-m", "snapshotd"),
+    ) -> None:
+        HostControl.__init__(self, "127.0.0.1:0", "127.0.0.1:0", directory / "truth.jsonl")
+        Program.__init__(self, [], directory / "stderr.log", program=program)
+        self._directory = directory
+        self._options = tuple(options)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "credential").write_text(f"{USERNAME}:{PASSWORD}\n", encoding="utf-8")
+        if not (directory / "inventory.json").exists():
+            (directory / "inventory.json").write_text(json.dumps(inventory), encoding="utf-8")
+
+    def start(self) -> dict[str, Any]:
+        """Start it; where it listened before, if it did."""
+        at = self._directory
+        self.arguments = [
+            "simulate-host",
+            *("--listen", self.listening, "--control", self.control_address),
+            *("--state", str(at / "state"), "--inventory", str(at / "inventory.json")),
+            *("--truth", str(at / "truth.jsonl"), "--credential", str(at / "credential")),
+            *self._options,
+        ]
+        said = super().start()
+        self.listening, self.control_address = said["listening"], said["control"]
+        return said
+
+
+class Daemon(Program):
+    """`snapshotd serve`.
+
+    Args:
+        directory: an empty or former directory for its log, views, credentials and settings.
+        executor: it runs one in its own process.
+        options: further options of the command line.
+    """
+
+    def __init__(self, directory: Path, *, executor: bool = True, options: Sequence[str] = ()) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        super().__init__([], directory / "daemon.log")
+        self._directory = directory
+        self._options = [*options, *([] if executor else ["--no-executor"])]
+        self.address = "127.0.0.1:0"
+        """Where it serves, once it has started."""
+
+    def start(self) -> dict[str, Any]:
+        """Start it; where it served before, if it did."""
+        self.arguments = [
+            "serve",
+            *("--server-listen", self.address, "--storage-directory", str(self._directory / "storage")),
+            *("--executor-credentials", str(write_credential(self._directory))),
+            *self._options,
+        ]
+        said = super().start()
+        self.address = said["serving"]
+        return said
+
+
+class Executor(Program):
+    """`snapshotd executor`.
+
+    Args:
+        directory: for its credentials and log.
+        server: "host:port" of the daemon.
+        hosts: ids of the hosts that it reaches; empty: all.
+        options: further options of the command line.
+    """
+
+    def __init__(self, directory: Path, server: str, hosts: Sequence[str] = (), options: Sequence[str] = ()) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        credentials = str(write_credential(directory))
+        arguments = ["executor", "--executor-server", server, "--executor-credentials", credentials, *options]
+        for host in hosts:
+            arguments += ["--host", host]
+        super().__init__(arguments, directory / "executor.log", speaks=False)
+
+
+def write_credential(directory: Path, password: str = PASSWORD) -> Path:
+    """Write the simulated host's credential; return the directory of credentials."""
+    credentials = directory / "credentials"
+    credentials.mkdir(exist_ok=True)
+    (credentials / CREDENTIAL).touch(mode=0o600)
+    (credentials / CREDENTIAL).write_text(f"{USERNAME}:{password}\n", encoding="utf-8")
+    return credentials
