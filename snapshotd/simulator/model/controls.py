@@ -1,0 +1,147 @@
+"""What the control port asks of the model (docs/simulated-host.md): guests write, somebody acts by hand, things fail.
+
+Every method raises ValueError or LookupError for what makes no sense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from snapshotd.simulator.hypervisor import HyperVError
+from snapshotd.simulator.journal import journal_path
+from snapshotd.simulator.model.cmdlets import Cmdlets
+from snapshotd.simulator.model.disks import digest
+from snapshotd.simulator.model.host import ADMINISTRATOR, HYPERVISOR, Administrator, HostState
+from snapshotd.simulator.model.machine import Machine
+
+_ADMIN: Final = ("checkpoint", "rename", "remove", "apply", "start", "turn_off", "set_checkpoint_type")
+
+
+class Controls:
+    """The control port's actions on one host.
+
+    Args:
+        host: what is acted on.
+        cmdlets: what an administrator uses.
+    """
+
+    def __init__(self, host: HostState, cmdlets: Cmdlets) -> None:
+        self._host = host
+        self._cmdlets = cmdlets
+
+    def write_disk(self, vm: str, location: str, block: str, data: str) -> None:
+        """Have the guest write a block."""
+        with self._host.changed:
+            machine = self._machine(vm)
+            if machine.state not in ("Running", "Off"):
+                raise ValueError(f"VM {machine.name} is {machine.state}: nothing writes to its disks")
+            self._host.disks.write(_disk(machine, location), str(block), str(data))
+            self._host.record(machine, ADMINISTRATOR, "disk_written", location=location, block=block)
+
+    def read_disk(self, vm: str, location: str) -> dict[str, Any]:
+        """Return what the guest sees."""
+        with self._host.changed:
+            blocks = self._host.disks.content(_disk(self._machine(vm), location))
+            return {"blocks": blocks, "sha256": digest(blocks)}
+
+    def kill_script(self, at: str, count: int = 1) -> None:
+        """Kill the next scripts that come to an action."""
+        with self._host.changed:
+            self._host.faults.plan_kill(at, count)
+
+    def fail(
+        self,
+        cmdlet: str,
+        error_id: str,
+        message: str = "",
+        count: int = 1,
+        after_effect: bool = False,  # noqa: FBT001, FBT002
+    ) -> None:
+        """Have the next calls of a cmdlet fail."""
+        with self._host.changed:
+            self._host.faults.plan_failure(cmdlet, error_id, message, count, after_effect=bool(after_effect))
+
+    def lose_journal(self, vm: str) -> None:
+        """Delete a VM's journal."""
+        with self._host.changed:
+            machine = self._machine(vm)
+            journal_path(self._host.journal_directory, machine.vm_id).unlink(missing_ok=True)
+            self._host.record(machine, ADMINISTRATOR, "journal_lost")
+
+    def durations(self, **durations: int) -> None:
+        """Change how long things take, in milliseconds."""
+        with self._host.changed:
+            self._host.set_durations(durations)
+
+    def set_guest(self, vm: str, **abilities: bool) -> None:
+        """Change what a guest can do: vss, shutdown_service, boots."""
+        with self._host.changed:
+            machine = self._machine(vm)
+            for name, value in abilities.items():
+                if name not in ("vss", "shutdown_service", "boots"):
+                    raise ValueError(f"no ability {name!r}: use vss, shutdown_service, boots")
+                if not isinstance(value, bool):
+                    raise ValueError(f"{name} must be true or false: {value!r}")  # noqa: TRY004  (the port's word)
+                setattr(machine, name, value)
+
+    def admin(self, do: str, vm: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401  (what the port was sent)
+        """Act as an administrator does by hand."""
+        if do not in _ADMIN:
+            raise ValueError(f"an administrator does not {do!r}: use one of {', '.join(_ADMIN)}")
+        caller = Administrator()
+        with self._host.changed:
+            machine = self._machine(vm)
+            try:
+                match do:
+                    case "checkpoint":
+                        name = str(arguments.get("name", "by hand"))
+                        automatic = bool(arguments.get("automatic", False))
+                        made = self._cmdlets.checkpoint_vm(caller, machine.vm_id, name, automatic=automatic)
+                        return {"checkpoint": made}
+                    case "rename":
+                        self._cmdlets.rename_snapshot(caller, _text(arguments, "checkpoint"), _text(arguments, "name"))
+                    case "remove":
+                        self._cmdlets.remove_snapshot(caller, _text(arguments, "checkpoint"))
+                    case "apply":
+                        self._cmdlets.restore_snapshot(caller, _text(arguments, "checkpoint"))
+                    case "start":
+                        self._cmdlets.start_vm(caller, machine.vm_id)
+                    case "turn_off":
+                        self._cmdlets.stop_vm(caller, machine.vm_id, turn_off=True)
+                    case _:
+                        chosen = str(arguments.get("type") or arguments.get("value") or "")
+                        self._cmdlets.set_checkpoint_type(caller, machine.vm_id, chosen)
+            except HyperVError as error:
+                raise ValueError(f"{error.fully_qualified}: {error}") from error
+        return {}
+
+    def restart_host(self) -> None:
+        """Restart: jobs that have not ended have not happened, VMs that ran are off, merges go on."""
+        with self._host.changed:
+            self._host.jobs.end_all()
+            for machine in self._host.machines.values():
+                if machine.state in ("Running", "Paused"):
+                    machine.state, machine.memory = "Off", ""
+                self._host.record(machine, HYPERVISOR, "host_restarted")
+
+    def _machine(self, vm: str) -> Machine:
+        """Return a VM by id or name. Raises LookupError."""
+        found = self._host.machines.get(str(vm).lower())
+        named = [found] if found else [m for m in self._host.machines.values() if m.name == vm]
+        if len(named) != 1:
+            raise LookupError(f"{len(named) or 'no'} VMs are named {vm!r}")
+        return named[0]
+
+
+def _disk(machine: Machine, location: str) -> str:
+    if location not in machine.disks:
+        raise LookupError(f"VM {machine.name} has no disk at {location!r}: {', '.join(machine.disks) or 'none at all'}")
+    return machine.disks[location]
+
+
+def _text(arguments: Mapping[str, Any], name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} is missing")
+    return value

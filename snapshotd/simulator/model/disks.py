@@ -1,0 +1,136 @@
+"""Virtual hard disk files: real files with real content, in chains. Knows nothing of VMs.
+
+A file is JSON: its parent's path (empty: a base), its size, and the blocks that were written to it. What a guest sees
+is the chain laid over one another, base first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFile:
+    """One file."""
+
+    parent: str
+    size_bytes: int
+    blocks: Mapping[str, str]
+
+    def document(self) -> str:
+        """Return what the file holds."""
+        return json.dumps({"parent": self.parent, "size_bytes": self.size_bytes, "blocks": dict(self.blocks)})
+
+
+class DiskFiles:
+    """All virtual hard disk files of a host, read once and written through.
+
+    Args:
+        directory: where they are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self._files: dict[str, DiskFile] = {}
+        self._children: dict[str, set[str]] = {}
+        for path in directory.glob("*vhdx"):
+            document = json.loads(path.read_text(encoding="utf-8"))
+            self._keep(str(path), DiskFile(document["parent"], document["size_bytes"], document["blocks"]))
+
+    def make_base(self, name: str, size_bytes: int) -> str:
+        """Make an empty base disk; return its path."""
+        return self._write(str(self._directory / f"{name}.vhdx"), DiskFile("", size_bytes, {}))
+
+    def make_child(self, parent: str) -> str:
+        """Make an empty differencing disk over a file; return its path."""
+        stem = Path(self.chain(parent)[-1]).stem
+        path = str(self._directory / f"{stem}_{str(uuid.uuid4()).upper()}.avhdx")
+        return self._write(path, DiskFile(parent, self._files[parent].size_bytes, {}))
+
+    def write(self, path: str, block: str, data: str) -> None:
+        """Write a block of a file that a VM writes to."""
+        file = self._files[path]
+        self._write(path, replace(file, blocks={**file.blocks, block: data}))
+
+    def find(self, path: str) -> tuple[str, DiskFile] | None:
+        """Return a file by its path, compared without regard to case."""
+        if path in self._files:
+            return path, self._files[path]
+        return next(((p, f) for p, f in self._files.items() if p.lower() == path.lower()), None)
+
+    def file_bytes(self, path: str) -> int:
+        """Return how large a file is."""
+        return Path(path).stat().st_size
+
+    def chain(self, path: str) -> tuple[str, ...]:
+        """Return the files that a disk consists of, leaf first, base last."""
+        chain = [path]
+        while parent := self._files[chain[-1]].parent:
+            chain.append(parent)
+        return tuple(chain)
+
+    def children(self, path: str) -> tuple[str, ...]:
+        """Return the files right above one."""
+        return tuple(sorted(self._children.get(path, ())))
+
+    def tree(self, base: str) -> tuple[str, ...]:
+        """Return a base and everything that stands on it, parents first."""
+        found = [base]
+        for path in found:
+            found += self.children(path)
+        return tuple(found)
+
+    def content(self, path: str) -> dict[str, str]:
+        """Return the blocks that a guest sees."""
+        blocks: dict[str, str] = {}
+        for file in reversed(self.chain(path)):
+            blocks |= self._files[file].blocks
+        return blocks
+
+    def sha256(self, path: str) -> str:
+        """Return a digest of what a guest sees."""
+        return digest(self.content(path))
+
+    def delete(self, path: str) -> None:
+        """Delete a file that nothing stands on."""
+        assert not self.children(path), path
+        self._children.get(self._files[path].parent, set()).discard(path)
+        del self._files[path]
+        Path(path).unlink()
+
+    def lay_into_parent(self, path: str) -> str:
+        """Write a file's blocks into its parent; return the parent. What the file itself shows stays as it is."""
+        child = self._files[path]
+        parent = self._files[child.parent]
+        return self._write(child.parent, replace(parent, blocks={**parent.blocks, **child.blocks}))
+
+    def dissolve(self, path: str) -> None:
+        """Put what stands on a file on its parent, which has its blocks already, and delete it."""
+        for above in self.children(path):
+            self._write(above, replace(self._files[above], parent=self._files[path].parent))
+        self.delete(path)
+
+    def _write(self, path: str, file: DiskFile) -> str:
+        beside = Path(f"{path}.new")
+        beside.write_text(file.document(), encoding="utf-8")
+        beside.replace(path)
+        self._keep(path, file)
+        return path
+
+    def _keep(self, path: str, file: DiskFile) -> None:
+        before = self._files.get(path)
+        if before is not None:
+            self._children.get(before.parent, set()).discard(path)
+        self._files[path] = file
+        self._children.setdefault(file.parent, set()).add(path)
+
+
+def digest(blocks: Mapping[str, str]) -> str:
+    """Return the digest of a disk's content."""
+    return hashlib.sha256(json.dumps(dict(blocks), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,212 @@
+"""The simulated Hyper-V host: its VMs, what is on record of them, and the effects on them.
+
+    Cmdlets (cmdlets.py)  ──►┐
+    Controls (controls.py) ──┼──► HostState ──► machine files, disk files, truth
+    Merging (merging.py)  ──►┘
+
+Holds the lock, the jobs and the bookkeeping. What a cmdlet means stands in cmdlets.py.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from snapshotd.simulator.hypervisor import Caller, HyperVError
+from snapshotd.simulator.journal import JournalUnreadable, read_journal
+from snapshotd.simulator.model.disks import DiskFiles
+from snapshotd.simulator.model.faults import Faults
+from snapshotd.simulator.model.inventory import Inventory, InventoryVm
+from snapshotd.simulator.model.jobs import Job, Jobs
+from snapshotd.simulator.model.machine import Machine, read_machine, rfc3339
+from snapshotd.simulator.model.truth import DECISIVE, Truth
+
+DURATIONS: Final = ("checkpoint", "restore", "remove", "merge", "start", "shutdown", "turn_off", "save", "pause")
+"""What takes its time, in milliseconds; 0 unless it is set."""
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
+"""What of a VM's name does not stand in a file's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """On whose behalf something happens."""
+
+    by: str
+    """script, administrator or hypervisor."""
+    operation: str = ""
+    step: int = 0
+
+
+HYPERVISOR: Final = Cause("hypervisor")
+ADMINISTRATOR: Final = Cause("administrator")
+
+
+class Administrator:
+    """A caller that no test kills."""
+
+    killed = False
+
+    def kill(self) -> None:
+        """Never asked for."""
+        raise AssertionError("an administrator is not a script")
+
+
+class HostState:
+    """What a host consists of.
+
+    Args:
+        directory: its state; survives a restart.
+        truth: the truth file.
+        inventory: what it consists of when the directory is empty.
+        durations: milliseconds, by name.
+
+    Raises ValueError for an inventory, a state or a duration that makes no sense.
+    """
+
+    def __init__(self, directory: Path, truth: Path, inventory: Inventory, durations: Mapping[str, int]) -> None:
+        self.name = inventory.name
+        self.changed = threading.Condition(threading.RLock())
+        """The lock of everything here."""
+        self.journal_directory = directory / "journal"
+        self.journal_directory.mkdir(parents=True, exist_ok=True)
+        self._machines_directory = directory / "machines"
+        self._machines_directory.mkdir(parents=True, exist_ok=True)
+        self.disks = DiskFiles(directory / "disks")
+        self.faults = Faults()
+        self.jobs = Jobs(self.changed)
+        self._durations = dict.fromkeys(DURATIONS, 0)
+        self.set_durations(durations)
+        self.truth = Truth(truth)
+        files = sorted(self._machines_directory.glob("*.json"))
+        machines = [read_machine(f) for f in files] or [self._new(vm) for vm in inventory.vms]
+        self.machines = {m.vm_id: m for m in machines}
+        for machine in machines:
+            self.truth.make_good(machine.last_effect)
+
+    def set_durations(self, durations: Mapping[str, int]) -> None:
+        """Change how long things take. Raises ValueError."""
+        for name, milliseconds in durations.items():
+            if name not in DURATIONS:
+                raise ValueError(f"no duration {name!r}: use {', '.join(DURATIONS)}")
+            if type(milliseconds) is not int or milliseconds < 0:
+                raise ValueError(f"duration {name} must be a whole number of milliseconds: {milliseconds!r}")
+            self._durations[name] = milliseconds
+
+    def duration_s(self, name: str) -> float:
+        """Return how long something takes."""
+        return self._durations[name] / 1000
+
+    def machine(self, vm_id: str, cmdlet: str) -> Machine:
+        """Return a VM by its id, in any case. Raises HyperVError."""
+        machine = self.machines.get(vm_id.lower())
+        if machine is None:
+            text = f'Hyper-V was unable to find a virtual machine with id "{vm_id}".'
+            raise HyperVError("ObjectNotFound", cmdlet, text)
+        return machine
+
+    def owner_of(self, checkpoint_id: str, cmdlet: str) -> Machine:
+        """Return the VM that a checkpoint is of. Raises HyperVError."""
+        for machine in self.machines.values():
+            if checkpoint_id.lower() in machine.checkpoints:
+                return machine
+        text = f'Hyper-V was unable to find a checkpoint with id "{checkpoint_id}".'
+        raise HyperVError("ObjectNotFound", cmdlet, text)
+
+    def cause(self, caller: Caller, machine: Machine) -> Cause:
+        """Say on whose behalf a caller acts: a script on that of the step that the VM's journal has as BEGUN."""
+        if isinstance(caller, Administrator):
+            return ADMINISTRATOR
+        try:
+            entry = read_journal(self.journal_directory, machine.vm_id)
+        except JournalUnreadable:
+            entry = None
+        if entry is None or entry.phase != "BEGUN":
+            return Cause("script")
+        return Cause("script", entry.operation, entry.step)
+
+    def work(
+        self,
+        caller: Caller,
+        cmdlet: str,
+        machine: Machine,
+        duration: str,
+        finish: Callable[[], str],
+        *,
+        status: str = "",
+        transition: str = "",
+    ) -> str:
+        """Have the hypervisor do something to a VM, and wait for it; return what came of it.
+
+        The lock is held. Raises HyperVError (InvalidState while it does something else), and ScriptKilled.
+        """
+        if self.jobs.of(machine.vm_id) is not None:
+            raise invalid_state(cmdlet)
+        job = Job(status=status, transition=transition, duration_s=self.duration_s(duration), finish=finish)
+        self.jobs.begin(machine.vm_id, job)
+        self.pass_by(caller, cmdlet, "started")
+        return self.jobs.wait(job, caller)
+
+    def pass_by(self, caller: Caller, cmdlet: str, place: str) -> None:
+        """Come to a place where a script can be killed, or a cmdlet fail. Raises ScriptKilled, HyperVError."""
+        if isinstance(caller, Administrator):
+            return
+        self.faults.kill_here(caller, cmdlet, place)
+        if place != "started":
+            self.faults.fail_here(cmdlet, after_effect=place == "after")
+
+    def record(self, machine: Machine, cause: Cause, effect: str, checkpoint: str = "", **detail: object) -> None:
+        """Keep a VM as it is now, and write down what has happened to it."""
+        machine.effects += 1
+        line: dict[str, Any] = {
+            "at": rfc3339(datetime.now(UTC)),
+            "effect": effect,
+            "decisive": effect in DECISIVE,
+            "vm": machine.vm_id,
+            "vm_n": machine.effects,
+            "operation": cause.operation,
+            "step": cause.step,
+            "by": cause.by,
+            "checkpoint": checkpoint,
+            "detail": detail,
+            "power": machine.state,
+            "disks": {location: self.disks.sha256(path) for location, path in machine.disks.items()},
+        }
+        machine.last_effect = line
+        machine.save(self._machines_directory)
+        self.truth.append(line)
+
+    def close(self) -> None:
+        """End the jobs, and close the files."""
+        self.jobs.close()
+        self.truth.close()
+
+    def _new(self, vm: InventoryVm) -> Machine:
+        machine = Machine(
+            vm_id=vm.vm_id,
+            name=vm.name,
+            state=vm.state,
+            cpu_count=vm.cpu_count,
+            memory_bytes=vm.memory_bytes,
+            checkpoint_type=vm.checkpoint_type,
+            blockers=list(vm.blockers),
+            disks={
+                location: self.disks.make_base(f"{_UNSAFE.sub('_', vm.name)}-{vm.vm_id[:8]}-{n}", size)
+                for n, (location, size) in enumerate(vm.disks.items())
+            },
+            memory="" if vm.state == "Off" else f"booted {vm.vm_id}",
+            vss=vm.vss,
+        )
+        machine.save(self._machines_directory)
+        return machine
+
+
+def invalid_state(cmdlet: str) -> HyperVError:
+    """Return what a cmdlet fails with that the VM's state does not allow (hyperv.md, section 1, observed)."""
+    return HyperVError(
+        "InvalidState", cmdlet, "The operation cannot be performed while the object is in its current state."
+    )

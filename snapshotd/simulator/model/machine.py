@@ -1,0 +1,85 @@
+"""One VM of the simulated host, its checkpoints, and the file that keeps both. Holds no rule of Hyper-V's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(slots=True, kw_only=True)
+class Snapshot:
+    """A checkpoint."""
+
+    checkpoint_id: str
+    name: str
+    parent_id: str
+    """Empty: a root."""
+    created_at: str
+    """RFC 3339."""
+    memory: str
+    """What the guest held in memory; empty: none."""
+    checkpoint_type: str
+    """The VM's CheckpointType at that moment: a restore brings it back (inference, hyperv.md section 2)."""
+    automatic: bool
+    disks: dict[str, str]
+    """The frozen files, by location."""
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether it holds memory."""
+        return bool(self.memory)
+
+
+@dataclass(slots=True, kw_only=True)
+class Machine:
+    """A VM."""
+
+    vm_id: str
+    name: str
+    state: str
+    """Running, Off, Saved or Paused."""
+    cpu_count: int
+    memory_bytes: int
+    checkpoint_type: str
+    blockers: list[str]
+    disks: dict[str, str]
+    """The files that it writes to, by location."""
+    memory: str = ""
+    """What the guest holds in memory; empty: it is off."""
+    current_id: str = ""
+    """The checkpoint that its disks descend from."""
+    checkpoints: dict[str, Snapshot] = field(default_factory=dict)
+    vss: bool = True
+    """The guest can be frozen for a production checkpoint."""
+    shutdown_service: bool = True
+    """The guest shuts down when asked to."""
+    boots: bool = True
+    """It starts."""
+    effects: int = 0
+    """How many effects there were on it."""
+    last_effect: dict[str, Any] | None = None
+    """The last, as it stands in the truth."""
+
+    def save(self, directory: Path) -> None:
+        """Write it to its file, whole or not at all."""
+        beside = directory / f"{self.vm_id}.new"
+        beside.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        beside.replace(directory / f"{self.vm_id}.json")
+
+
+def read_machine(path: Path) -> Machine:
+    """Read a VM from its file. Raises ValueError naming the file."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        document["checkpoints"] = {c: Snapshot(**s) for c, s in document["checkpoints"].items()}
+        return Machine(**document)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is no state of a VM: {error}") from error
+
+
+def rfc3339(time: datetime) -> str:
+    """Write a time."""
+    return time.isoformat().replace("+00:00", "Z")

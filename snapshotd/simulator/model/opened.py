@@ -1,0 +1,67 @@
+"""One simulated Hyper-V host, opened on its state: what engines and the control port act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from snapshotd.simulator.model.cmdlets import Cmdlets
+from snapshotd.simulator.model.controls import Controls
+from snapshotd.simulator.model.host import HostState
+from snapshotd.simulator.model.inventory import read_inventory
+from snapshotd.simulator.model.merging import Merging
+from snapshotd.simulator.model.views import HostViews
+from snapshotd.simulator.settings import SimulateHostSettings
+
+
+class SimulatedHyperV:
+    """A host.
+
+    Args:
+        state: what it consists of.
+    """
+
+    def __init__(self, state: HostState) -> None:
+        self._state = state
+        self._merging = Merging(state)
+        cmdlets = Cmdlets(state, self._merging)
+        views = HostViews(state, self._merging)
+        controls = Controls(state, cmdlets)
+        self.vms, self.vm, self.vhd, self.state = views.vms, views.vm, views.vhd, views.whole
+        self.set_checkpoint_type = cmdlets.set_checkpoint_type
+        self.checkpoint_vm = cmdlets.checkpoint_vm
+        self.rename_snapshot, self.restore_snapshot = cmdlets.rename_snapshot, cmdlets.restore_snapshot
+        self.remove_snapshot = cmdlets.remove_snapshot
+        self.start_vm, self.resume_vm, self.stop_vm = cmdlets.start_vm, cmdlets.resume_vm, cmdlets.stop_vm
+        self.save_vm, self.suspend_vm = cmdlets.save_vm, cmdlets.suspend_vm
+        self.write_disk, self.read_disk = controls.write_disk, controls.read_disk
+        self.kill_script, self.fail, self.lose_journal = controls.kill_script, controls.fail, controls.lose_journal
+        self.durations, self.set_guest, self.admin = controls.durations, controls.set_guest, controls.admin
+        self.restart_host = controls.restart_host
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self._state.name
+
+    @property
+    def journal_directory(self) -> Path:
+        """Where the journals are when a command names no directory."""
+        return self._state.journal_directory
+
+    def close(self) -> None:
+        """End jobs and merges, and close the files."""
+        self._merging.close()
+        self._state.close()
+
+
+@contextmanager
+def open_host(settings: SimulateHostSettings) -> Iterator[SimulatedHyperV]:
+    """Open a host on its state directory. Raises ValueError and OSError for files that make no sense."""
+    inventory = read_inventory(settings.inventory)
+    host = SimulatedHyperV(HostState(settings.state, settings.truth, inventory, settings.durations))
+    try:
+        yield host
+    finally:
+        host.close()

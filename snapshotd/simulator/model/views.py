@@ -1,0 +1,128 @@
+"""The host's objects as cmdlets show them (hypervisor.py): VMs, checkpoints, drives, disk files. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from snapshotd.simulator.hypervisor import CheckpointView, DriveView, VhdView, VmView
+from snapshotd.simulator.model.host import HostState
+from snapshotd.simulator.model.machine import Machine, Snapshot
+from snapshotd.simulator.model.merging import Merging
+
+_CONFIGURATION_BYTES = 4096
+"""What a checkpoint's configuration takes on the disk."""
+
+
+class HostViews:
+    """What can be seen of a host.
+
+    Args:
+        host: what is seen.
+        merging: says whether a VM's disks are merging.
+    """
+
+    def __init__(self, host: HostState, merging: Merging) -> None:
+        self._host = host
+        self._merging = merging
+
+    def vms(self) -> Sequence[VmView]:
+        """Return all VMs, by name, then id."""
+        with self._host.changed:
+            machines = sorted(self._host.machines.values(), key=lambda m: (m.name, m.vm_id))
+            return [self._vm(m) for m in machines]
+
+    def vm(self, vm_id: str) -> VmView | None:
+        """Return a VM."""
+        with self._host.changed:
+            machine = self._host.machines.get(vm_id.lower())
+            return self._vm(machine) if machine else None
+
+    def vhd(self, path: str) -> VhdView | None:
+        """Return a virtual hard disk file."""
+        with self._host.changed:
+            found = self._host.disks.find(path)
+            if found is None:
+                return None
+            real, file = found
+            size = self._host.disks.file_bytes(real)
+            return VhdView(path=real, parent_path=file.parent, file_bytes=size, size_bytes=file.size_bytes)
+
+    def whole(self) -> dict[str, Any]:
+        """Return everything, as plain JSON values, with the contents' digests: what a test compares with."""
+        with self._host.changed:
+            return {"name": self._host.name, "vms": [self._whole(m) for m in self._host.machines.values()]}
+
+    def _vm(self, machine: Machine) -> VmView:
+        job = self._host.jobs.of(machine.vm_id)
+        merging = self._merging.pending(machine) is not None
+        status = [job.status] if job and job.status else []
+        return VmView(
+            vm_id=machine.vm_id,
+            name=machine.name,
+            state=job.transition if job and job.transition else machine.state,
+            checkpoint_type=machine.checkpoint_type,
+            parent_snapshot_id=machine.current_id,
+            checkpoints=tuple(self._checkpoint(machine, s) for s in machine.checkpoints.values()),
+            drives=self._drives(machine, machine.disks),
+            secondary_status=tuple(status + (["MergingDisks"] if merging else [])),
+            percent=job.percent() if job else self._merging.percent(machine.vm_id) if merging else 0,
+            cpu_count=machine.cpu_count,
+            memory_bytes=machine.memory_bytes,
+            replica="REPLICA" in machine.blockers,
+            blockers=tuple(machine.blockers),
+        )
+
+    def _checkpoint(self, machine: Machine, snapshot: Snapshot) -> CheckpointView:
+        return CheckpointView(
+            checkpoint_id=snapshot.checkpoint_id,
+            vm_id=machine.vm_id,
+            vm_name=machine.name,
+            name=snapshot.name,
+            parent_id=snapshot.parent_id,
+            created_at=datetime.fromisoformat(snapshot.created_at),
+            snapshot_type="Standard",
+            has_memory=snapshot.has_memory,
+            automatic=snapshot.automatic,
+            system_files_bytes=_CONFIGURATION_BYTES + (machine.memory_bytes if snapshot.has_memory else 0),
+            drives=self._drives(machine, snapshot.disks),
+        )
+
+    def _drives(self, machine: Machine, disks: Mapping[str, str]) -> tuple[DriveView, ...]:
+        shared = "SHARED_DISK" in machine.blockers
+        drives = [DriveView(location=at, path=path, shared=shared) for at, path in disks.items()]
+        if "PASS_THROUGH_DISK" in machine.blockers:
+            drives.append(DriveView(location="SCSI:0:63", path="", pass_through=True))
+        return tuple(drives)
+
+    def _whole(self, machine: Machine) -> dict[str, Any]:
+        disks = self._host.disks
+        job = self._host.jobs.of(machine.vm_id)
+        return {
+            "id": machine.vm_id,
+            "name": machine.name,
+            "state": machine.state,
+            "checkpoint_type": machine.checkpoint_type,
+            "memory": machine.memory,
+            "current": machine.current_id,
+            "checkpoints": [
+                {
+                    "id": s.checkpoint_id,
+                    "name": s.name,
+                    "parent": s.parent_id,
+                    "has_memory": s.has_memory,
+                    "memory": s.memory,
+                    "automatic": s.automatic,
+                    "disks": {at: disks.sha256(path) for at, path in s.disks.items()},
+                }
+                for s in machine.checkpoints.values()
+            ],
+            "disks": {
+                at: {"chain": list(disks.chain(path)), "sha256": disks.sha256(path)}
+                for at, path in machine.disks.items()
+            },
+            "files": sorted(f for path in machine.disks.values() for f in disks.tree(disks.chain(path)[-1])),
+            "job": job.status or job.transition if job else "",
+            "merging": self._merging.pending(machine) is not None,
+        }

@@ -1,0 +1,1 @@
+"""The simulated host's model, without a wire."""

@@ -1,0 +1,70 @@
+"""A simulated Hyper-V host in a test's own directory, and a script that can be killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from snapshotd.simulator.model import SimulatedHyperV, open_host
+from snapshotd.simulator.settings import SimulateHostSettings
+
+WEB = "11111111-2222-3333-4444-555555555501"
+DB = "11111111-2222-3333-4444-555555555502"
+INVENTORY: dict[str, Any] = {
+    "host": {"name": "hv01"},
+    "vms": [
+        {"id": WEB, "name": "web01", "state": "Running", "disks": [{"location": "SCSI:0:0"}]},
+        {"id": DB, "name": "db01", "state": "Off", "disks": [{"location": "SCSI:0:0"}, {"location": "SCSI:0:1"}]},
+    ],
+}
+
+
+class Script:
+    """A calling script."""
+
+    def __init__(self) -> None:
+        self.killed = False
+
+    def kill(self) -> None:
+        """End it."""
+        self.killed = True
+
+
+def settings(at: Path, **durations: int) -> SimulateHostSettings:
+    """Return the settings of a host in a directory."""
+    return SimulateHostSettings(
+        listen="",
+        control="",
+        state=at / "state",
+        inventory=at / "inventory.json",
+        truth=at / "truth.jsonl",
+        credential=at / "credential",
+        engine="builtin",
+        pwsh=None,
+        rtt_ms=0,
+        powershell_start_ms=0,
+        durations=durations,
+    )
+
+
+@contextmanager
+def host_at(at: Path, inventory: dict[str, Any] | None = None, **durations: int) -> Iterator[SimulatedHyperV]:
+    """Open a host in a directory; again, if it was there before."""
+    if inventory is not None or not (at / "inventory.json").exists():
+        (at / "inventory.json").write_text(json.dumps(inventory or INVENTORY), encoding="utf-8")
+    with open_host(settings(at, **durations)) as host:
+        yield host
+
+
+def truth(at: Path) -> list[dict[str, Any]]:
+    """Read the truth file."""
+    return [json.loads(line) for line in (at / "truth.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def of(host: SimulatedHyperV, vm_id: str) -> dict[str, Any]:
+    """Return all of a VM."""
+    (found,) = [vm for vm in host.state()["vms"] if vm["id"] == vm_id]
+    return dict(found)

@@ -1,0 +1,177 @@
+"""What guests see, through checkpoints, reverts, removals and merges, against an oracle that knows no files."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snapshotd.simulator.model import SimulatedHyperV
+from snapshotd.simulator.model.disks import digest
+from tests.unit.simulator_model.hosts import DB, WEB, Script, host_at, of, truth
+
+Contents = dict[str, dict[str, str]]
+
+
+def settled(host: SimulatedHyperV, vm_id: str) -> dict[str, Any]:
+    """Wait until nothing merges; return all of the VM."""
+    until = time.monotonic() + 10
+    while (vm := of(host, vm_id))["merging"] or vm["job"]:
+        assert time.monotonic() < until, vm
+        time.sleep(0.002)
+    return vm
+
+
+class Oracle:
+    """What each checkpoint holds and what the guest sees, as plain dictionaries."""
+
+    def __init__(self, locations: list[str]) -> None:
+        self.now: Contents = {location: {} for location in locations}
+        self.checkpoints: dict[str, tuple[Contents, str]] = {}
+        self.current = ""
+
+    def copy(self) -> Contents:
+        """Return a copy of what the guest sees."""
+        return {location: dict(blocks) for location, blocks in self.now.items()}
+
+    def compare(self, vm: dict[str, Any]) -> None:
+        """Check a VM against what it should be."""
+        assert {at: d["sha256"] for at, d in vm["disks"].items()} == {at: digest(b) for at, b in self.now.items()}
+        assert vm["current"] == self.current
+        assert {c["id"]: (c["disks"], c["parent"]) for c in vm["checkpoints"]} == {
+            c: ({at: digest(b) for at, b in contents.items()}, parent)
+            for c, (contents, parent) in self.checkpoints.items()
+        }
+
+
+def no_file_is_left_over(vm: dict[str, Any], host: SimulatedHyperV) -> None:
+    """Check that each file is a leaf, a checkpoint's, or a branch point."""
+    view = host.vm(vm["id"])
+    assert view is not None
+    used = {d.path for d in view.drives} | {d.path for c in view.checkpoints for d in c.drives}
+    parents = [v.parent_path for f in vm["files"] if (v := host.vhd(f)) is not None]
+    for file in vm["files"]:
+        assert file in used or parents.count(file) >= 2, file
+    on_disk = {str(p) for p in Path(vm["files"][0]).parent.iterdir()}
+    assert {f for f in on_disk if vm["id"][:8] in f and vm["name"] in f} == set(vm["files"])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.slow
+def test_a_long_random_walk_never_changes_what_anybody_sees(tmp_path: Path, seed: int) -> None:
+    chance, script = random.Random(seed), Script()
+    oracle = Oracle(["SCSI:0:0", "SCSI:0:1"])
+    with host_at(tmp_path) as host:
+        for step in range(120):
+            act = chance.choice(["write", "write", "write", "take", "take", "apply", "remove", "remove"])
+            if act == "write":
+                location, block = chance.choice(["SCSI:0:0", "SCSI:0:1"]), str(chance.randrange(5))
+                host.write_disk(DB, location, block, f"written in {step}")
+                oracle.now[location][block] = f"written in {step}"
+            elif act == "take" and len(oracle.checkpoints) < 12:
+                made = host.checkpoint_vm(script, DB, f"c{step}")
+                oracle.checkpoints[made] = (oracle.copy(), oracle.current)
+                oracle.current = made
+            elif act == "apply" and oracle.checkpoints:
+                target = chance.choice(sorted(oracle.checkpoints))
+                host.restore_snapshot(script, target)
+                oracle.now, oracle.current = oracle.checkpoints[target][0], target
+                oracle.now = oracle.copy()
+            elif act == "remove" and oracle.checkpoints:
+                target = chance.choice(sorted(oracle.checkpoints))
+                host.remove_snapshot(script, target)
+                _, parent = oracle.checkpoints.pop(target)
+                oracle.checkpoints = {
+                    c: (contents, parent if p == target else p) for c, (contents, p) in oracle.checkpoints.items()
+                }
+                oracle.current = parent if oracle.current == target else oracle.current
+            oracle.compare(of(host, DB))
+            if step % 10 == 0:
+                no_file_is_left_over(settled(host, DB), host)
+                oracle.compare(of(host, DB))
+        no_file_is_left_over(settled(host, DB), host)
+    with host_at(tmp_path) as again:
+        oracle.compare(of(again, DB))
+    numbers = [line["n"] for line in truth(tmp_path)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_removed_checkpoints_only_child_takes_over_its_file(tmp_path: Path) -> None:
+    script = Script()
+    with host_at(tmp_path) as host:
+        (base,) = [d.path for d in host.vms()[1].drives]
+        made = host.checkpoint_vm(script, WEB, "one")
+        host.write_disk(WEB, "SCSI:0:0", "1", "after")
+        host.remove_snapshot(script, made)
+        vm = settled(host, WEB)
+        assert vm["disks"]["SCSI:0:0"]["chain"] == [base]
+        assert host.read_disk(WEB, "SCSI:0:0")["blocks"] == {"1": "after"}
+
+
+def test_a_branch_point_keeps_its_file_until_one_child_is_left(tmp_path: Path) -> None:
+    script = Script()
+    with host_at(tmp_path) as host:
+        root = host.checkpoint_vm(script, DB, "root")
+        left = host.checkpoint_vm(script, DB, "left")
+        host.restore_snapshot(script, root)
+        host.checkpoint_vm(script, DB, "right")
+        before = settled(host, DB)["files"]
+        host.remove_snapshot(script, root)
+        assert settled(host, DB)["files"] == before
+        host.remove_snapshot(script, left)
+        vm = settled(host, DB)
+        assert len(vm["files"]) == len(before) - 4  # of each disk: left's leaf is gone, and the branch point with it
+        no_file_is_left_over(vm, host)
+
+
+def test_memory_comes_back_with_a_checkpoint_that_has_it(tmp_path: Path) -> None:
+    script = Script()
+    with host_at(tmp_path) as host:
+        memory = of(host, WEB)["memory"]
+        host.set_checkpoint_type(script, WEB, "Standard")
+        made = host.checkpoint_vm(script, WEB, "memory")
+        host.stop_vm(script, WEB, turn_off=True)
+        host.start_vm(script, WEB)
+        assert of(host, WEB)["memory"] != memory
+        host.restore_snapshot(script, made)
+        assert (of(host, WEB)["memory"], of(host, WEB)["state"]) == (memory, "Running")
+
+
+@pytest.mark.parametrize(
+    ("state", "checkpoint_type", "after"),
+    [
+        ("Running", "Standard", "Running"),
+        ("Running", "Production", "Off"),
+        ("Paused", "Standard", "Saved"),
+        ("Off", "Standard", "Saved"),
+        ("Off", "Production", "Off"),
+    ],
+)
+def test_a_restore_ends_in_the_power_that_the_documentation_names(
+    tmp_path: Path, state: str, checkpoint_type: str, after: str
+) -> None:
+    script = Script()
+    with host_at(tmp_path) as host:
+        host.set_checkpoint_type(script, WEB, checkpoint_type)
+        made = host.checkpoint_vm(script, WEB, "taken while it ran")
+        if state == "Paused":
+            host.suspend_vm(script, WEB)
+        elif state == "Off":
+            host.stop_vm(script, WEB, turn_off=True)
+        host.restore_snapshot(script, made)
+        assert of(host, WEB)["state"] == after
+
+
+def test_a_merge_goes_on_after_the_process_was_killed(tmp_path: Path) -> None:
+    script = Script()
+    with host_at(tmp_path, merge=60_000) as host:
+        made = host.checkpoint_vm(script, WEB, "one")
+        host.remove_snapshot(script, made)
+        view = host.vm(WEB)
+        assert view is not None
+        assert view.secondary_status == ("MergingDisks",)
+    with host_at(tmp_path) as again:
+        no_file_is_left_over(settled(again, WEB), again)
