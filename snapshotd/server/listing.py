@@ -18,8 +18,8 @@ from datetime import datetime
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from snapshotd.domain.errors import InvalidArgument
+from snapshotd.ports.plain import decode_time
 from snapshotd.server.request_errors import FilterInvalid, OrderByInvalid
-from snapshotd.server.requests import time_of
 
 E = TypeVar("E")
 Value: TypeAlias = str | int | datetime
@@ -128,7 +128,7 @@ def _like(entry: Value, value: str, text: str) -> Value:
             case int():
                 return int(value)
             case datetime():
-                return time_of(value)
+                return decode_time(value)
             case _:
                 return value
     except ValueError:

@@ -12,13 +12,14 @@ from google.protobuf.empty_pb2 import Empty
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.domain.commands import CancelOperation
 from snapshotd.domain.errors import InvalidArgument
+from snapshotd.ports.plain import decode_time
 from snapshotd.ports.views import OperationRow
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, Value, matcher, read_token, write_token
 from snapshotd.server.operation_messages import kind_message, snapshot_name, vm_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.parts import Parts
-from snapshotd.server.requests import operation_of, page_size_of, time_of
+from snapshotd.server.requests import operation_of, page_size_of
 
 _LONGEST_WAIT_S: Final = 3600.0
 _LOOK_AGAIN_S: Final = 5.0
@@ -69,7 +70,7 @@ class OperationsService(OperationsServicer):
         before = None
         if place:
             time, _, name = place.partition(" ")
-            before = (time_of(time), name)
+            before = (decode_time(time), name)
         found: list[OperationRow] = []
         while len(found) <= size:
             rows = await views.operations(before, _BATCH)

@@ -1,10 +1,9 @@
-"""What requests name: resources, request ids, times, page sizes; a digest that tells two apart. Reads no state."""
+"""What requests name: resources, request ids, page sizes; a digest that tells two apart. Reads no state."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from datetime import datetime
 from typing import Final
 
 from google.protobuf.message import Message
@@ -57,14 +56,6 @@ def request_id_of(text: str) -> str:
     if text and (not _UUID.fullmatch(lowered) or lowered == _NIL):
         raise InvalidArgument("request_id", text[:80], "must be a UUID, chosen anew for each new request.")
     return lowered
-
-
-def time_of(text: str) -> datetime:
-    """Read a time, RFC 3339. Raises ValueError."""
-    time = datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError(f"{text!r} names no offset")
-    return time
 
 
 def digest_of(request: Message) -> str:

@@ -18,7 +18,8 @@ from eventsourcing.utils import Environment
 
 from snapshotd.domain.events import Envelope, NewEvent, subject_of, transition_of
 from snapshotd.domain.ids import OperationName, StreamId
-from snapshotd.store.codec import decode, decode_time, encode, encode_time
+from snapshotd.ports.plain import decode_time, encode_time
+from snapshotd.store.codec import decode, encode
 
 _COLUMNS = (
     "originator_id, originator_version, topic, state, event_id, time, actor, request_id, operation, subject, "
