@@ -1,0 +1,50 @@
+"""Whether a VM is as an effect must find it (docs/host-protocol.md, 'Compared by kind'). Reads no host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from snapshotd.api.v1.executor_pb2 import Before, HostCommand, VmReport
+
+_Fact = Callable[[Before, VmReport], bool]
+
+
+def equals_before(kind: HostCommand.Kind.ValueType, before: Before, report: VmReport) -> bool:
+    """Say whether every fact that this kind of effect depends on is as it was; never for a VM that is not there."""
+    return report.present and all(same(before, report) for same in _COMPARED[kind])
+
+
+def _power(before: Before, report: VmReport) -> bool:
+    return before.power == report.power
+
+
+def _checkpoint_ids(before: Before, report: VmReport) -> bool:
+    return _set(before.checkpoint_ids) == _set(checkpoint.checkpoint_id for checkpoint in report.checkpoints)
+
+
+def _current(before: Before, report: VmReport) -> bool:
+    return before.current_checkpoint_id.lower() == report.current_checkpoint_id.lower()
+
+
+def _leaf_paths(before: Before, report: VmReport) -> bool:
+    return _set(before.leaf_paths) == _set(disk.chain[0] for disk in report.disks if disk.chain)
+
+
+def _chain_files(before: Before, report: VmReport) -> bool:
+    disks = [*report.disks, *(disk for checkpoint in report.checkpoints for disk in checkpoint.disks)]
+    return _set(before.chain_files) == _set(path for disk in disks for path in disk.chain)
+
+
+def _set(texts: Iterable[str]) -> frozenset[str]:
+    return frozenset(text.lower() for text in texts)
+
+
+_COMPARED: Final[dict[HostCommand.Kind.ValueType, tuple[_Fact, ...]]] = {
+    HostCommand.START: (_power,),
+    HostCommand.STOP: (_power,),
+    HostCommand.CREATE: (_power, _checkpoint_ids, _current),
+    HostCommand.RESTORE: (_power, _checkpoint_ids, _current, _leaf_paths),
+    HostCommand.REMOVE: (_checkpoint_ids, _chain_files),
+    HostCommand.RENAME: (_checkpoint_ids,),
+}

@@ -1,0 +1,226 @@
+"""The six actions of the host script (docs/host-protocol.md, 'Actions'), by cmdlets on the simulated hypervisor.
+
+Never reads or writes a journal, and never decides whether an action may begin.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from snapshotd.api.v1.executor_pb2 import (
+    OFFLINE,
+    PAUSED,
+    PRODUCTION_ONLY,
+    PRODUCTION_OR_STANDARD,
+    RUNNING,
+    SAVED,
+    STOPPED,
+    WITH_MEMORY,
+    CheckpointKind,
+    HostCommand,
+    Power,
+    StopAction,
+)
+from snapshotd.simulator.hypervisor import Caller, CheckpointView, HyperVError, Hypervisor, VmView
+from snapshotd.simulator.reporting import POWER
+
+_POLL_S: Final = 0.02
+
+
+class Script(Caller, Protocol):
+    """The running script, as far as an action needs it."""
+
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises ScriptKilled when it dies meanwhile."""
+
+
+class NotReached(Exception):
+    """The cmdlet returned, and what it should have brought about did not show in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What an action acts on."""
+
+    host: Hypervisor
+    script: Script
+    vm: VmView
+    """As it was when it was compared with `before`."""
+    own_checkpoint_type: str
+    wait_s: float
+    """How long the result may take to show after the cmdlet has returned, seconds."""
+
+
+def act(scene: Scene, command: HostCommand) -> str:
+    """Carry out an effect; return the id of the checkpoint that a CREATE made, else "".
+
+    Raises HyperVError when the host refuses it, NotReached, ScriptKilled.
+    """
+    return _ACTIONS[command.kind](scene, command)
+
+
+def checkpoint_type_to_set(command: HostCommand, vm: VmView, own: str) -> str:
+    """Return the CheckpointType that a command sets before it acts; empty: none.
+
+    Args:
+        command: the effect.
+        vm: the VM as it is.
+        own: the VM's own CheckpointType.
+    """
+    if command.kind != HostCommand.CREATE or own == "Disabled":
+        return ""
+    needed = _TYPE_FOR[command.create.kind]
+    return "" if needed == vm.checkpoint_type else needed
+
+
+def may_change_checkpoint_type(command: HostCommand, vm: VmView, own: str) -> bool:
+    """Say whether the VM's own CheckpointType has to be journalled first.
+
+    A restore counts: a checkpoint may bring the type of its moment back (inferred, hyperv.md section 2).
+    """
+    return command.kind == HostCommand.RESTORE or checkpoint_type_to_set(command, vm, own) != ""
+
+
+def is_complete(command: HostCommand) -> bool:
+    """Say whether an effect names all that its action needs."""
+    match command.kind:
+        case HostCommand.START:
+            return True
+        case HostCommand.STOP:
+            return command.stop.mode in _STOPS
+        case HostCommand.CREATE:
+            return command.create.kind in _TYPE_FOR and command.create.checkpoint_name != ""
+        case HostCommand.RESTORE:
+            return command.restore.checkpoint_id != ""
+        case HostCommand.REMOVE:
+            return command.remove.checkpoint_id != ""
+        case HostCommand.RENAME:
+            return command.rename.checkpoint_id != "" and command.rename.checkpoint_name != ""
+        case _:
+            return False
+
+
+def _start(scene: Scene, _command: HostCommand) -> str:
+    start = scene.host.resume_vm if scene.vm.state == "Paused" else scene.host.start_vm
+    start(scene.script, scene.vm.vm_id)
+    _until_power(scene, RUNNING)
+    return ""
+
+
+def _stop(scene: Scene, command: HostCommand) -> str:
+    host, script, vm_id = scene.host, scene.script, scene.vm.vm_id
+    match command.stop.mode:
+        case StopAction.SAVE:
+            host.save_vm(script, vm_id)
+        case StopAction.PAUSE:
+            host.suspend_vm(script, vm_id)
+        case mode:
+            # Never with -Force: a guest that cannot shut down is an error, not a power cut.
+            host.stop_vm(script, vm_id, turn_off=mode == StopAction.TURN_OFF)
+    _until_power(scene, _STOPS[command.stop.mode])
+    return ""
+
+
+def _create(scene: Scene, command: HostCommand) -> str:
+    if scene.own_checkpoint_type == "Disabled":
+        raise HyperVError("CheckpointsDisabled,snapshotd", "Checkpoint-VM", f"{scene.vm.name}: checkpoints disabled.")
+    to_set = checkpoint_type_to_set(command, scene.vm, scene.own_checkpoint_type)
+    if to_set:
+        scene.host.set_checkpoint_type(scene.script, scene.vm.vm_id, to_set)
+    name = command.create.checkpoint_name
+    known = {checkpoint.checkpoint_id.lower() for checkpoint in scene.vm.checkpoints}
+    scene.host.checkpoint_vm(scene.script, scene.vm.vm_id, name)
+    # The cmdlet has been seen to return before the checkpoint is listed, and under its default name (observed).
+    made = ""
+
+    def listed_and_named() -> bool:
+        nonlocal made
+        made = next((c.checkpoint_id for c in _listed(scene) if _is_newcomer(c, known, name)), "")
+        return made != ""
+
+    _until(scene, listed_and_named, f"no new checkpoint named {name}")
+    return made
+
+
+def _restore(scene: Scene, command: HostCommand) -> str:
+    scene.host.restore_snapshot(scene.script, _own(scene, command.restore.checkpoint_id, "Restore-VMSnapshot"))
+    return ""
+
+
+def _remove(scene: Scene, command: HostCommand) -> str:
+    checkpoint_id = _own(scene, command.remove.checkpoint_id, "Remove-VMSnapshot")
+    scene.host.remove_snapshot(scene.script, checkpoint_id)
+    _until(
+        scene,
+        lambda: all(checkpoint.checkpoint_id != checkpoint_id for checkpoint in _listed(scene)),
+        f"checkpoint {checkpoint_id} is still listed",
+    )
+    return ""
+
+
+def _rename(scene: Scene, command: HostCommand) -> str:
+    checkpoint_id = _own(scene, command.rename.checkpoint_id, "Rename-VMSnapshot")
+    scene.host.rename_snapshot(scene.script, checkpoint_id, command.rename.checkpoint_name)
+    return ""
+
+
+def _own(scene: Scene, checkpoint_id: str, cmdlet: str) -> str:
+    """Find a checkpoint among this VM's, so that an id of another VM's can never be acted on."""
+    for checkpoint in scene.vm.checkpoints:
+        if checkpoint.checkpoint_id.lower() == checkpoint_id.lower():
+            return checkpoint.checkpoint_id
+    raise HyperVError("CheckpointNotFound,snapshotd", cmdlet, f"{scene.vm.name} has no checkpoint {checkpoint_id}.")
+
+
+def _is_newcomer(checkpoint: CheckpointView, known: set[str], name: str) -> bool:
+    return checkpoint.checkpoint_id.lower() not in known and checkpoint.name == name
+
+
+def _listed(scene: Scene) -> tuple[CheckpointView, ...]:
+    vm = scene.host.vm(scene.vm.vm_id)
+    return vm.checkpoints if vm else ()
+
+
+def _until_power(scene: Scene, power: Power.ValueType) -> None:
+    def reached() -> bool:
+        vm = scene.host.vm(scene.vm.vm_id)
+        return vm is not None and POWER.get(vm.state) == power
+
+    _until(scene, reached, f"the VM is not {Power.Name(power)}")
+
+
+def _until(scene: Scene, reached: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + scene.wait_s
+    while not reached():
+        if time.monotonic() >= deadline:
+            raise NotReached(f"{otherwise} {scene.wait_s:g} s after the cmdlet returned.")
+        scene.script.pause(_POLL_S)
+
+
+_TYPE_FOR: Final[dict[CheckpointKind.ValueType, str]] = {
+    OFFLINE: "",
+    PRODUCTION_ONLY: "ProductionOnly",
+    PRODUCTION_OR_STANDARD: "Production",
+    WITH_MEMORY: "Standard",
+}
+"""CheckpointType that a kind of checkpoint needs; empty: whatever it is."""
+
+_STOPS: Final[dict[StopAction.Mode.ValueType, Power.ValueType]] = {
+    StopAction.SHUTDOWN: STOPPED,
+    StopAction.TURN_OFF: STOPPED,
+    StopAction.SAVE: SAVED,
+    StopAction.PAUSE: PAUSED,
+}
+"""What each way to stop ends in."""
+
+_ACTIONS: Final[dict[HostCommand.Kind.ValueType, Callable[[Scene, HostCommand], str]]] = {
+    HostCommand.START: _start,
+    HostCommand.STOP: _stop,
+    HostCommand.CREATE: _create,
+    HostCommand.RESTORE: _restore,
+    HostCommand.REMOVE: _remove,
+    HostCommand.RENAME: _rename,
+}

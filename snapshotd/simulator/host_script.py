@@ -1,0 +1,320 @@
+"""What the host script does with one command, in Python: the order of checks of docs/host-protocol.md.
+
+    line ──► command ──► mutex ──► checks 0-5 ──► BEGUN ──► act ──► DONE ──► answer
+                           └─ BUSY   └─ refused: nothing done
+
+Acts on the hypervisor only through effects.py. Never writes the journal of a script that is dead.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from google.protobuf import json_format
+
+from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostError, VmReport
+from snapshotd.simulator.before import equals_before
+from snapshotd.simulator.effects import NotReached, Scene, Script, act, is_complete, may_change_checkpoint_type
+from snapshotd.simulator.hypervisor import HyperVError, Hypervisor
+from snapshotd.simulator.journal import (
+    JournalEntry,
+    JournalUnreadable,
+    read_host,
+    read_journal,
+    write_host,
+    write_journal,
+)
+from snapshotd.simulator.mutexes import NamedMutexes
+from snapshotd.simulator.reporting import (
+    host_facts,
+    journal_report,
+    own_checkpoint_type,
+    report_all,
+    report_vm,
+)
+
+PROTOCOL: Final = 1
+
+_LONGEST_OPERATION: Final = 500
+"""Characters; a slot of the journal has to hold them, escaped."""
+_GUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_POWER_KINDS: Final = frozenset({HostCommand.START, HostCommand.STOP})
+_READS: Final = frozenset({HostCommand.REPORT, HostCommand.POLL})
+
+
+class ScriptProcess(Script, Protocol):
+    """The process that runs the script."""
+
+    @property
+    def pid(self) -> int:
+        """Its id on the host."""
+
+    @property
+    def started(self) -> str:
+        """When it started, as the journal has it."""
+
+    def living(self) -> AbstractContextManager[None]:
+        """Keep it from dying inside; what it writes then is written by a living script. Raises ScriptKilled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all scripts of one host share."""
+
+    host: Hypervisor
+    mutexes: NamedMutexes
+    end_process: Callable[[int, str], bool]
+    """Ends the process of that pid and start time; False when none runs."""
+    durable: bool
+    """Write journals through to the disk."""
+    mutex_wait_s: float = 5.0
+    result_wait_s: float = 30.0
+    """How long what a cmdlet brought about may take to show after it returned."""
+
+
+class _InvalidCommand(Exception):
+    """The line holds no command that this script understands."""
+
+
+class HostScript:
+    """The script in one process: answers a line for a line."""
+
+    def __init__(self, around: Surroundings, process: ScriptProcess) -> None:
+        self._around = around
+        self._process = process
+
+    def answer(self, line: bytes) -> bytes:
+        """Carry out the command of one line and return the line to answer, without its end. Raises ScriptKilled."""
+        directory = self._around.host.journal_directory
+        try:
+            command = _parse(line)
+            if command.journal_directory:
+                directory = Path(command.journal_directory)
+            answer = _Run(self._around, self._process, command, directory).answer()
+        except _InvalidCommand as error:
+            answer = _failed("InvalidCommand,snapshotd", str(error))
+        except OSError as error:
+            answer = _failed("JournalFailed,snapshotd", str(error))
+        answer.protocol = PROTOCOL
+        answer.host_time.FromDatetime(datetime.now(UTC))
+        answer.host.CopyFrom(host_facts(self._around.host, directory))
+        document = json_format.MessageToJson(answer, preserving_proto_field_name=True, indent=None)
+        return base64.b64encode(document.encode())
+
+
+class _Run:
+    """One command under way."""
+
+    def __init__(self, around: Surroundings, process: ScriptProcess, command: HostCommand, directory: Path) -> None:
+        self._around = around
+        self._host = around.host
+        self._process = process
+        self._command = command
+        self._directory = directory
+
+    def answer(self) -> HostAnswer:
+        """Answer it, under the VM's mutex if it is more than a look."""
+        command = self._command
+        if command.kind in _READS:
+            if command.vm_id:
+                return HostAnswer(verdict=HostAnswer.REPORTED, vms=[self._report()])
+            vms = report_all(self._host, self._directory, command.watched_files)
+            return HostAnswer(verdict=HostAnswer.REPORTED, vms=vms)
+        mutex = rf"Global\snapshotd-{command.vm_id.lower()}"
+        if not self._take(mutex):
+            return HostAnswer(verdict=HostAnswer.BUSY)
+        try:
+            return self._checked()
+        finally:
+            self._around.mutexes.release(mutex, self._process)
+
+    def _take(self, mutex: str) -> bool:
+        """Take the mutex; end its holder first, if that is a script that should have ended long ago."""
+        wait_s = self._around.mutex_wait_s
+        if self._around.mutexes.acquire(mutex, self._process, wait_s):
+            return True
+        entry = self._journal()
+        overdue = (
+            entry is not None
+            and entry.phase == "BEGUN"
+            and entry.deadline is not None
+            and entry.deadline < datetime.now(UTC)
+            # This very process may have begun it, and not ended it, before it got its present command.
+            and (entry.pid, entry.pid_started) != (self._process.pid, self._process.started)
+        )
+        if not overdue or entry is None or not self._around.end_process(entry.pid, entry.pid_started):
+            return False
+        return self._around.mutexes.acquire(mutex, self._process, wait_s)
+
+    def _checked(self) -> HostAnswer:
+        """Go through checks 0 to 3, in their order, and on to 4 or 5."""
+        command = self._command
+        if not self._owned():
+            return HostAnswer(verdict=HostAnswer.FOREIGN_INSTALLATION)
+        effect = command.kind != HostCommand.OBSERVE
+        entry = self._journal()
+        if entry is not None:
+            this_step = (entry.operation, entry.step) == (command.operation, command.step)
+            if effect and this_step and entry.phase == "DONE":
+                return HostAnswer(verdict=HostAnswer.DONE, vms=[self._report()], checkpoint_id=entry.checkpoint_id)
+            if command.token < entry.token or (effect and command.token == entry.token):
+                return HostAnswer(verdict=HostAnswer.STALE, highest_token=entry.token)
+        report = self._report()
+        if self._at_work(report):
+            return HostAnswer(verdict=HostAnswer.IN_PROGRESS, vms=[report])
+        if not effect:
+            return self._observe(entry)
+        if entry is None or entry.id != command.journal_id:
+            return HostAnswer(verdict=HostAnswer.WRONG_JOURNAL, vms=[report])
+        return self._effect(entry, report)
+
+    def _observe(self, entry: JournalEntry | None) -> HostAnswer:
+        """Check 4."""
+        if entry is None:
+            entry = JournalEntry(vm=self._command.vm_id, id=str(uuid.uuid4()))
+        entry = self._with_type_put_back(entry)
+        self._write(replace(entry, token=self._command.token))
+        return HostAnswer(verdict=HostAnswer.OBSERVED, vms=[self._report()])
+
+    def _effect(self, entry: JournalEntry, report: VmReport) -> HostAnswer:
+        """Check 5."""
+        command = self._command
+        if entry.owed_checkpoint_type:
+            entry = self._with_type_put_back(entry)
+            report = self._report()
+        vm = self._host.vm(command.vm_id)
+        if vm is None or not equals_before(command.kind, command.before, report):
+            entry = self._write(replace(entry, token=command.token))
+            report.journal.CopyFrom(journal_report(entry))
+            return HostAnswer(verdict=HostAnswer.CHANGED, vms=[report])
+        own = own_checkpoint_type(vm, entry)
+        entry = self._write(
+            replace(
+                entry,
+                token=command.token,
+                operation=command.operation,
+                step=command.step,
+                phase="BEGUN",
+                deadline=command.deadline.ToDatetime(UTC) if command.HasField("deadline") else None,
+                begun_at=datetime.now(UTC),
+                pid=self._process.pid,
+                pid_started=self._process.started,
+                owed_checkpoint_type=own
+                if may_change_checkpoint_type(command, vm, own)
+                else entry.owed_checkpoint_type,
+                checkpoint_id="",
+            )
+        )
+        try:
+            made = act(Scene(self._host, self._process, vm, own, self._around.result_wait_s), command)
+        except HyperVError as error:
+            return self._refused(entry, error)
+        except NotReached as error:
+            self._settle_type(entry)
+            return _failed("NotReached,snapshotd", str(error))
+        entry = self._with_type_put_back(entry)
+        self._write(replace(entry, phase="DONE", checkpoint_id=made))
+        return HostAnswer(verdict=HostAnswer.DONE, vms=[self._report()], checkpoint_id=made)
+
+    def _refused(self, entry: JournalEntry, error: HyperVError) -> HostAnswer:
+        """Compare once more: only what is as it was, with nothing under way, has had no effect."""
+        self._settle_type(entry)
+        report = self._report()
+        untouched = equals_before(self._command.kind, self._command.before, report) and not self._at_work(report)
+        if not untouched:
+            return _failed(error.fully_qualified, str(error))
+        told = HostError(id=error.fully_qualified, message=str(error))
+        return HostAnswer(verdict=HostAnswer.NO_EFFECT, vms=[report], error=told)
+
+    def _at_work(self, report: VmReport) -> bool:
+        """Say whether the hypervisor works on the VM; merging alone does not keep it from starting and stopping."""
+        command = self._command
+        kind = command.observed_kind if command.kind == HostCommand.OBSERVE else command.kind
+        harmless = {"MERGE"} if kind in _POWER_KINDS else set()
+        return bool(set(report.activities) - harmless)
+
+    def _owned(self) -> bool:
+        """Check 0. A host.json that cannot be read belongs to somebody, and not to us."""
+        try:
+            owner = read_host(self._directory)
+            if owner is None:
+                with self._process.living():
+                    write_host(self._directory, self._command.installation_id, durable=self._around.durable)
+                owner = read_host(self._directory)
+        except JournalUnreadable:
+            return False
+        return owner == self._command.installation_id
+
+    def _with_type_put_back(self, entry: JournalEntry) -> JournalEntry:
+        """Put an owed CheckpointType back and return the entry, not yet written, that owes it no more.
+
+        One that the host refuses to take back, or whose VM is not there, stays owed; the command goes on.
+        """
+        owed = entry.owed_checkpoint_type
+        vm = self._host.vm(entry.vm) if owed else None
+        if vm is None:
+            return entry
+        if vm.checkpoint_type != owed:
+            try:
+                self._host.set_checkpoint_type(self._process, vm.vm_id, owed)
+            except HyperVError:
+                return entry
+        return replace(entry, owed_checkpoint_type="")
+
+    def _settle_type(self, entry: JournalEntry) -> None:
+        """Put an owed CheckpointType back and write that down; the phase stays."""
+        settled = self._with_type_put_back(entry)
+        if settled != entry:
+            self._write(settled)
+
+    def _journal(self) -> JournalEntry | None:
+        """Return the entry; None when there is none that can be relied on."""
+        try:
+            return read_journal(self._directory, self._command.vm_id)
+        except JournalUnreadable:
+            return None
+
+    def _write(self, entry: JournalEntry) -> JournalEntry:
+        with self._process.living():
+            return write_journal(self._directory, entry, durable=self._around.durable)
+
+    def _report(self) -> VmReport:
+        return report_vm(self._host, self._directory, self._command.vm_id, self._command.watched_files)
+
+
+def _parse(line: bytes) -> HostCommand:
+    """Read a command; fields that are not known are ignored. Raises _InvalidCommand."""
+    try:
+        document = json.loads(base64.b64decode(line, validate=True))
+        if not isinstance(document, dict):
+            raise _InvalidCommand("not a JSON object")
+        command = json_format.ParseDict(document, HostCommand(), ignore_unknown_fields=True)
+    except (binascii.Error, ValueError, RecursionError, json_format.Error) as error:
+        raise _InvalidCommand(f"not base64 of a HostCommand: {error}") from error
+    if command.protocol != PROTOCOL:
+        raise _InvalidCommand(f"protocol {command.protocol}; this script speaks {PROTOCOL}")
+    if command.kind == HostCommand.KIND_UNSPECIFIED:
+        raise _InvalidCommand("no kind that this script knows")
+    if not _GUID.fullmatch(command.vm_id) and (command.vm_id or command.kind != HostCommand.REPORT):
+        raise _InvalidCommand(f"vm_id {command.vm_id!r} is no GUID")
+    if command.kind in _READS:
+        return command
+    if not command.installation_id or not 0 < len(command.operation) <= _LONGEST_OPERATION:
+        raise _InvalidCommand("installation_id and operation must be named, and fit the journal")
+    if command.kind != HostCommand.OBSERVE and not is_complete(command):
+        raise _InvalidCommand(f"{HostCommand.Kind.Name(command.kind)} without what it needs to act")
+    return command
+
+
+def _failed(error_id: str, message: str) -> HostAnswer:
+    return HostAnswer(verdict=HostAnswer.FAILED, error=HostError(id=error_id, message=message))

@@ -1,0 +1,244 @@
+"""The host's journal files as docs/host-protocol.md lays them down: two slots a VM, and host.json beside them.
+
+Reads and writes them, whichever engine wrote them before. Never decides what a journal means for a command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SLOT_BYTES = 4096
+"""A slot; a file has two."""
+
+_DIGEST_CHARS = 64
+_PAYLOAD_BYTES = SLOT_BYTES - _DIGEST_CHARS - len(" \n")
+
+Phase = Literal["", "BEGUN", "DONE"]
+
+
+class JournalUnreadable(Exception):
+    """The file is there and cannot be relied on. Never the same as 'not begun'."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """The payload of one slot."""
+
+    vm: str
+    """The VM's id, as the command wrote it."""
+    id: str
+    """Random id of the journal, made with it."""
+    seq: int = 0
+    """Writes so far; write_journal counts it."""
+    token: int = 0
+    """The highest token seen."""
+    operation: str = ""
+    """The last step begun: "operations/….1"; empty: none."""
+    step: int = 0
+    phase: Phase = ""
+    deadline: datetime | None = None
+    """Of the last step begun."""
+    begun_at: datetime | None = None
+    pid: int = 0
+    """The process that began it; 0: none."""
+    pid_started: str = ""
+    """When that process started, as its engine writes it; compared letter by letter."""
+    owed_checkpoint_type: str = ""
+    """The VM's own CheckpointType while a command has set another; empty: none is owed."""
+    checkpoint_id: str = ""
+    """The result of a CREATE that is DONE."""
+
+
+def journal_path(directory: Path, vm_id: str) -> Path:
+    """Return where the journal of a VM is."""
+    return directory / f"{vm_id.lower()}.journal"
+
+
+def read_journal(directory: Path, vm_id: str) -> JournalEntry | None:
+    """Return the newest valid entry of a VM's journal.
+
+    Returns:
+        None when there is no such file.
+
+    Raises:
+        JournalUnreadable: no slot is valid, or the newest one names another VM or is of an unknown layout.
+
+    """
+    path = journal_path(directory, vm_id)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    newest = _newest(content, path)
+    if newest is None:
+        raise JournalUnreadable(f"{path}: neither slot is valid")
+    entry, _slot = newest
+    if entry.vm.lower() != vm_id.lower():
+        raise JournalUnreadable(f"{path}: is the journal of VM {entry.vm}")
+    return entry
+
+
+def write_journal(directory: Path, entry: JournalEntry, *, durable: bool = True) -> JournalEntry:
+    """Write an entry to the slot that does not hold the newest one, or a new file over an unreadable or missing one.
+
+    Args:
+        directory: Made if it is missing.
+        entry: Its seq is counted here.
+        durable: Write through to the disk. Without, it outlives the process but not the machine.
+
+    Returns:
+        The entry as written.
+
+    """
+    path = journal_path(directory, entry.vm)
+    newest: tuple[JournalEntry, int] | None = None
+    if path.exists():
+        with suppress(JournalUnreadable):
+            newest = _newest(path.read_bytes(), path)
+    if newest is None or newest[0].vm.lower() != entry.vm.lower():
+        directory.mkdir(parents=True, exist_ok=True)
+        written = replace(entry, seq=1)
+        # The other slot is blanked: it may hold a higher seq of the VM that the file belonged to.
+        _write(path, 0, _slot_of(written) + b" " * (SLOT_BYTES - 1) + b"\n", durable=durable)
+        return written
+    current, slot = newest
+    written = replace(entry, seq=current.seq + 1)
+    _write(path, (1 - slot) * SLOT_BYTES, _slot_of(written), durable=durable)
+    return written
+
+
+def read_host(directory: Path) -> str | None:
+    """Return the id of the installation that owns the journals of a directory.
+
+    Returns:
+        None when there is no host.json.
+
+    Raises:
+        JournalUnreadable: host.json is there and cannot be read.
+
+    """
+    path = directory / "host.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise JournalUnreadable(f"{path}: {error}") from error
+    if not isinstance(document, dict) or document.get("v") != 1 or not isinstance(document.get("installation_id"), str):
+        raise JournalUnreadable(f"{path}: is not of layout 1")
+    return str(document["installation_id"])
+
+
+def write_host(directory: Path, installation_id: str, *, durable: bool = True) -> None:
+    """Make host.json, whole or not at all; one that is there already stays (read it again to see who was first)."""
+    directory.mkdir(parents=True, exist_ok=True)
+    draft = directory / f"host.json.{uuid.uuid4().hex}"
+    content = json.dumps({"v": 1, "installation_id": installation_id}, separators=(",", ":")) + "\n"
+    _write(draft, 0, content.encode(), durable=durable)
+    try:
+        with suppress(FileExistsError):
+            os.link(draft, directory / "host.json")
+    finally:
+        draft.unlink()
+
+
+def _newest(content: bytes, path: Path) -> tuple[JournalEntry, int] | None:
+    """Return the valid entry with the highest seq, and its slot's number; None: no slot is valid."""
+    found = [
+        (_parsed(payload, path), slot)
+        for slot in (0, 1)
+        if (payload := _payload_of(content[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES])) is not None
+    ]
+    return max(found, key=lambda each: each[0].seq, default=None)
+
+
+def _payload_of(slot: bytes) -> bytes | None:
+    """Return the payload of a slot whose digest is right."""
+    if len(slot) != SLOT_BYTES or slot[_DIGEST_CHARS : _DIGEST_CHARS + 1] != b" ":
+        return None
+    payload = slot[_DIGEST_CHARS + 1 :].rstrip(b" \n")
+    digest = hashlib.sha256(payload).hexdigest().encode()
+    return payload if slot[:_DIGEST_CHARS].lower() == digest else None
+
+
+def _parsed(payload: bytes, path: Path) -> JournalEntry:
+    """Read a payload whose digest is right.
+
+    Raises JournalUnreadable for what this release does not understand: to fall back on the older slot would forget
+    the highest token.
+    """
+    try:
+        fields = json.loads(payload)
+        if fields["v"] != 1:
+            raise JournalUnreadable(f"{path}: layout {fields['v']}")
+        phase: str = fields["phase"]
+        if phase not in ("", "BEGUN", "DONE"):
+            raise JournalUnreadable(f"{path}: phase {phase!r}")
+        return JournalEntry(
+            seq=int(fields["seq"]),
+            vm=str(fields["vm"]),
+            id=str(fields["id"]),
+            token=int(fields["token"]),
+            operation=str(fields["operation"]),
+            step=int(fields["step"]),
+            phase=phase,  # type: ignore[arg-type]  # checked above
+            deadline=_time(fields["deadline"]),
+            begun_at=_time(fields["begun_at"]),
+            pid=int(fields["pid"]),
+            pid_started=str(fields["pid_started"]),
+            owed_checkpoint_type=str(fields["owed_checkpoint_type"]),
+            checkpoint_id=str(fields["checkpoint_id"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise JournalUnreadable(f"{path}: {error!r}") from error
+
+
+def _slot_of(entry: JournalEntry) -> bytes:
+    fields = {
+        "v": 1,
+        "seq": entry.seq,
+        "vm": entry.vm,
+        "id": entry.id,
+        "token": entry.token,
+        "operation": entry.operation,
+        "step": entry.step,
+        "phase": entry.phase,
+        "deadline": _text(entry.deadline),
+        "begun_at": _text(entry.begun_at),
+        "pid": entry.pid,
+        "pid_started": entry.pid_started,
+        "owed_checkpoint_type": entry.owed_checkpoint_type,
+        "checkpoint_id": entry.checkpoint_id,
+    }
+    payload = json.dumps(fields, separators=(",", ":")).encode("ascii")
+    assert len(payload) <= _PAYLOAD_BYTES, f"a journal entry of {len(payload)} bytes does not fit a slot"
+    return hashlib.sha256(payload).hexdigest().encode() + b" " + payload.ljust(_PAYLOAD_BYTES) + b"\n"
+
+
+def _time(text: str) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+
+
+def _text(time: datetime | None) -> str:
+    return "" if time is None else time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _write(path: Path, offset: int, content: bytes, *, durable: bool) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        written = os.pwrite(handle, content, offset)
+        assert written == len(content), f"{path}: {written} of {len(content)} bytes written"
+        if durable:
+            os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,250 @@
+"""What the host script says of a VM: the report, built from the hypervisor's objects. Changes nothing.
+
+The words are docs/host-protocol.md's; how Hyper-V's states and statuses map onto them stands in the tables here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from snapshotd.api.v1.executor_pb2 import (
+    ABSENT,
+    PAUSED,
+    RUNNING,
+    SAVED,
+    STOPPED,
+    UNKNOWN,
+    CheckpointReport,
+    DiskReport,
+    HostFacts,
+    JournalReport,
+    Power,
+    VmReport,
+)
+from snapshotd.simulator.hypervisor import CheckpointView, DriveView, Hypervisor, VhdView, VmView
+from snapshotd.simulator.journal import JournalEntry, JournalUnreadable, Phase, read_host, read_journal
+
+POWER: Final[dict[str, Power.ValueType]] = {
+    "Running": RUNNING,
+    "Off": STOPPED,
+    "Paused": PAUSED,
+    "Saved": SAVED,
+    "FastSaved": SAVED,
+}
+"""VMState → Power; any other state is UNKNOWN."""
+
+TRANSITIONAL: Final = frozenset(
+    {
+        "Starting",
+        "Stopping",
+        "Saving",
+        "Pausing",
+        "Resuming",
+        "Reset",
+        "FastSaving",
+        "ForceShutdown",
+        "ForceReboot",
+    }
+)
+"""States that pass by themselves: the activity STATE_CHANGE."""
+
+ACTIVITY: Final = {
+    "CreatingSnapshot": "CREATE",
+    "ApplyingSnapshot": "APPLY",
+    "DeletingSnapshot": "DELETE",
+    "MergingDisks": "MERGE",
+    "ExportingVirtualMachine": "EXPORT",
+    "MigratingVirtualMachine": "MIGRATE",
+    "MigratingPlannedVm": "MIGRATE",
+    "StorageMigrationPhaseOne": "MIGRATE",
+    "StorageMigrationPhaseTwo": "MIGRATE",
+    "BackingUp": "BACKUP",
+    "BackingUpVirtualMachine": "BACKUP",
+}
+"""SecondaryOperationalStatus → activity; one that is neither here nor a condition is OTHER: better waited for."""
+
+CONDITIONS: Final = frozenset(
+    {
+        "",
+        "Ok",
+        "Degraded",
+        "PredictiveFailure",
+        "Dormant",
+        "SupportingEntityInError",
+        "ApplicationCriticalState",
+        "CommunicationTimedOut",
+        "CommunicationFailed",
+        "NoIommu",
+        "NoIovSupportInNic",
+        "SwitchNotInIovMode",
+        "IovBlockedByPolicy",
+        "IovNoAvailResources",
+        "IovGuestDriversNeeded",
+        "CriticalIoError",
+    }
+)
+"""Statuses that say how the VM is, and not that the hypervisor works on it."""
+
+_PHASE: Final[dict[Phase, JournalReport.Phase.ValueType]] = {
+    "": JournalReport.PHASE_UNSPECIFIED,
+    "BEGUN": JournalReport.BEGUN,
+    "DONE": JournalReport.DONE,
+}
+
+
+def report_vm(host: Hypervisor, directory: Path, vm_id: str, watched: Sequence[str]) -> VmReport:
+    """Report one VM, present or not.
+
+    Args:
+        host: where it is.
+        directory: of the journals.
+        vm_id: the VM.
+        watched: files whose presence the report tells.
+    """
+    return _report(host, directory, vm_id, host.vm(vm_id), watched)
+
+
+def report_all(host: Hypervisor, directory: Path, watched: Sequence[str]) -> list[VmReport]:
+    """Report every VM of the host."""
+    return [_report(host, directory, view.vm_id, view, watched) for view in host.vms()]
+
+
+def host_facts(host: Hypervisor, directory: Path) -> HostFacts:
+    """Return the facts that every answer bears. That the host is a simulated one is said in its PowerShell version."""
+    try:
+        installation_id = read_host(directory) or ""
+    except (JournalUnreadable, OSError):
+        installation_id = ""
+    return HostFacts(
+        name=host.name,
+        os_version="10.0.20348",
+        powershell="Desktop 5.1.20348.0 (simulated host, builtin engine)",
+        installation_id=installation_id,
+    )
+
+
+def own_checkpoint_type(view: VmView, entry: JournalEntry | None) -> str:
+    """Return the VM's own CheckpointType: the owed original, if one is owed."""
+    return (entry.owed_checkpoint_type if entry else "") or view.checkpoint_type
+
+
+def activities(view: VmView) -> list[str]:
+    """Return what the hypervisor is doing to a VM, each once."""
+    found = [ACTIVITY.get(word, "OTHER") for word in map(_by_name, view.secondary_status) if word not in CONDITIONS]
+    if view.state in TRANSITIONAL:
+        found.append("STATE_CHANGE")
+    return list(dict.fromkeys(found))
+
+
+def _by_name(status: str) -> str:
+    # The host's 32769 is not in PowerShell's enum, which has 23769 for it, so it prints as a number (source read).
+    return "ApplyingSnapshot" if status in {"32769", "23769"} else status
+
+
+def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, watched: Sequence[str]) -> VmReport:
+    entry: JournalEntry | None = None
+    journal = JournalReport(state=JournalReport.MISSING)
+    try:
+        entry = read_journal(directory, vm_id)
+        if entry is not None:
+            journal = journal_report(entry)
+    except JournalUnreadable:
+        journal = JournalReport(state=JournalReport.UNREADABLE)
+    existing = [path for path in watched if host.vhd(path) is not None]
+    if view is None:
+        return VmReport(vm_id=vm_id, present=False, power=ABSENT, journal=journal, existing_files=existing)
+    disks = _Disks(host)
+    return VmReport(
+        vm_id=view.vm_id,
+        present=True,
+        name=view.name,
+        power=POWER.get(view.state, UNKNOWN),
+        host_state=view.state,
+        checkpoint_type=own_checkpoint_type(view, entry),
+        current_checkpoint_id=view.parent_snapshot_id,
+        checkpoints=[_checkpoint(checkpoint, disks) for checkpoint in view.checkpoints],
+        disks=[disks.report(drive) for drive in view.drives],
+        activities=activities(view),
+        percent=view.percent,
+        snapshot_blockers=_blockers(view),
+        cpu_count=view.cpu_count,
+        memory_bytes=view.memory_bytes,
+        is_replica=view.replica,
+        journal=journal,
+        existing_files=existing,
+    )
+
+
+def _checkpoint(view: CheckpointView, disks: _Disks) -> CheckpointReport:
+    return CheckpointReport(
+        checkpoint_id=view.checkpoint_id,
+        name=view.name,
+        parent_id=view.parent_id,
+        created_at=_timestamp(view.created_at),
+        checkpoint_type=view.snapshot_type,
+        has_memory=view.has_memory,
+        automatic=view.automatic,
+        system_files_bytes=view.system_files_bytes,
+        disks=[disks.report(drive) for drive in view.drives],
+    )
+
+
+def journal_report(entry: JournalEntry) -> JournalReport:
+    """Return what a report says of a readable journal."""
+    return JournalReport(
+        state=JournalReport.PRESENT,
+        journal_id=entry.id,
+        highest_token=entry.token,
+        operation=entry.operation,
+        step=entry.step,
+        phase=_PHASE[entry.phase],
+        begun_at=_timestamp(entry.begun_at),
+    )
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp
+
+
+def _blockers(view: VmView) -> list[str]:
+    found = set(view.blockers)
+    if any(drive.pass_through for drive in view.drives):
+        found.add("PASS_THROUGH_DISK")
+    if any(drive.shared for drive in view.drives):
+        found.add("SHARED_DISK")
+    if view.replica:
+        found.add("REPLICA")
+    return sorted(found)
+
+
+class _Disks:
+    """Drives and their chains, each file asked for once a report."""
+
+    def __init__(self, host: Hypervisor) -> None:
+        self._host = host
+        self._known: dict[str, VhdView | None] = {}
+
+    def report(self, drive: DriveView) -> DiskReport:
+        """Follow a drive's chain down to its base; a file that is missing still stands in it, and ends it."""
+        chain: list[str] = []
+        path = "" if drive.pass_through else drive.path
+        while path and path not in chain:
+            chain.append(path)
+            vhd = self._vhd(path)
+            path = vhd.parent_path if vhd else ""
+        leaf = self._vhd(chain[0]) if chain else None
+        return DiskReport(location=drive.location, chain=chain, file_bytes=leaf.file_bytes if leaf else 0)
+
+    def _vhd(self, path: str) -> VhdView | None:
+        if path not in self._known:
+            self._known[path] = self._host.vhd(path)
+        return self._known[path]

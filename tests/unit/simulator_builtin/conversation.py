@@ -1,0 +1,82 @@
+"""A client of kept processes: writes commands to an engine's process and reads its answers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+
+from google.protobuf import json_format
+
+from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand
+from snapshotd.simulator.builtin import AcceptedScript, BuiltinEngine, BuiltinProcess
+
+SCRIPT = b"# the host script of this release\r\n"
+SHA = hashlib.sha256(SCRIPT).hexdigest()
+ACCEPTED = AcceptedScript("powershell.exe -NoProfile -EncodedCommand Ym9vdHN0cmFw", SHA)
+INSTALLATION = "installation-1"
+PATIENCE_S = 10.0
+
+
+class NoLine(Exception):
+    """The process ended, or said nothing for too long."""
+
+
+class Conversation:
+    """One kept process and what was read of it."""
+
+    def __init__(self, engine: BuiltinEngine) -> None:
+        self.process: BuiltinProcess = engine.start(ACCEPTED.command_line)
+        self.stdout = b""
+        self.stderr = b""
+        self.exit_code: int | None = None
+        self.process.write_stdin(base64.b64encode(SCRIPT) + b"\r\n")
+        assert self.line() == f"READY {SHA}".encode()
+
+    def ask(self, command: HostCommand) -> HostAnswer:
+        """Send a command and wait for its answer."""
+        self.send(command)
+        return self.answer()
+
+    def send(self, command: HostCommand) -> None:
+        """Send a command and do not wait."""
+        document = json_format.MessageToJson(command, preserving_proto_field_name=True, indent=None)
+        self.process.write_stdin(base64.b64encode(document.encode()) + b"\r\n")
+
+    def answer(self) -> HostAnswer:
+        """Wait for an answer."""
+        return json_format.Parse(base64.b64decode(self.line(), validate=True), HostAnswer())
+
+    def line(self) -> bytes:
+        """Wait for a line of stdout."""
+        deadline = time.monotonic() + PATIENCE_S
+        while b"\r\n" not in self.stdout:
+            if self.exit_code is not None or time.monotonic() > deadline:
+                raise NoLine(f"exit code {self.exit_code}, stderr {self.stderr!r}")
+            self.collect(0.1)
+        line, _, self.stdout = self.stdout.partition(b"\r\n")
+        return line
+
+    def wait_for_end(self) -> int:
+        """Wait for the exit code."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self.exit_code is None and time.monotonic() < deadline:
+            self.collect(0.1)
+        assert self.exit_code is not None
+        return self.exit_code
+
+    def collect(self, wait_s: float) -> None:
+        """Take what there is."""
+        stdout, stderr, self.exit_code = self.process.read(wait_s)
+        self.stdout += stdout
+        self.stderr += stderr
+
+
+def read_to_the_end(process: BuiltinProcess) -> tuple[bytes, bytes, int | None]:
+    """Collect what a process says until it ends."""
+    deadline = time.monotonic() + PATIENCE_S
+    stdout, stderr, exit_code = process.read(0)
+    while exit_code is None and time.monotonic() < deadline:
+        out, err, exit_code = process.read(0.1)
+        stdout, stderr = stdout + out, stderr + err
+    return stdout, stderr, exit_code

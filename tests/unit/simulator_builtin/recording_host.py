@@ -1,0 +1,205 @@
+"""A hypervisor that does at once what it is asked, and remembers it. Tests set what goes wrong at a cmdlet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from snapshotd.simulator.hypervisor import (
+    Caller,
+    CheckpointView,
+    DriveView,
+    HyperVError,
+    ScriptKilled,
+    VhdView,
+    VmView,
+)
+
+WEB = "5e8a6f0c-6f5a-4a86-9b39-0c7f0a2d1b01"
+OTHER = "5e8a6f0c-6f5a-4a86-9b39-0c7f0a2d1b02"
+ABSENT_VM = "5e8a6f0c-6f5a-4a86-9b39-0c7f0a2d1bff"
+
+Hook = Callable[[Caller], None]
+
+
+def machine(vm_id: str = WEB, name: str = "web01", state: str = "Running") -> VmView:
+    """Describe a VM with one disk and no checkpoint."""
+    return VmView(
+        vm_id=vm_id,
+        name=name,
+        state=state,
+        checkpoint_type="Production",
+        parent_snapshot_id="",
+        checkpoints=(),
+        drives=(DriveView(location="SCSI:0:0", path=f"/disks/{name}.vhdx"),),
+        secondary_status=(),
+        percent=0,
+        cpu_count=2,
+        memory_bytes=1 << 30,
+        replica=False,
+        blockers=(),
+    )
+
+
+@dataclass
+class RecordingHost:
+    """See Hypervisor for the methods."""
+
+    journal_directory: Path
+    name: str = "hv01"
+    machines: dict[str, VmView] = field(default_factory=lambda: {WEB: machine(), OTHER: machine(OTHER, "db01", "Off")})
+    files: dict[str, VhdView] = field(default_factory=dict)
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+    first: dict[str, Hook] = field(default_factory=dict)
+    """By cmdlet: runs before it does anything."""
+    then: dict[str, Hook] = field(default_factory=dict)
+    """By cmdlet: runs when it has done everything."""
+
+    def __post_init__(self) -> None:
+        for view in self.machines.values():
+            self._file(view.drives[0].path)
+
+    def vms(self) -> Sequence[VmView]:
+        return sorted(self.machines.values(), key=lambda view: (view.name, view.vm_id))
+
+    def vm(self, vm_id: str) -> VmView | None:
+        return self.machines.get(vm_id.lower())
+
+    def vhd(self, path: str) -> VhdView | None:
+        return self.files.get(path.lower())
+
+    def set(self, vm_id: str = WEB, **changes: object) -> None:
+        """Change a VM as somebody else would."""
+        self.machines[vm_id] = replace(self.machines[vm_id], **changes)  # type: ignore[arg-type]  # fields of VmView
+
+    def take(self, vm_id: str, name: str) -> str:
+        """Take a checkpoint, as Hyper-V does: the VM goes on in a new differencing disk."""
+        view = self.machines[vm_id]
+        number = len(view.checkpoints) + 1
+        checkpoint = CheckpointView(
+            checkpoint_id=f"C{number:03}{vm_id[4:]}",
+            vm_id=vm_id,
+            vm_name=view.name,
+            name=name,
+            parent_id=view.parent_snapshot_id,
+            created_at=datetime.now(UTC),
+            snapshot_type="Standard",
+            has_memory=view.checkpoint_type == "Standard",
+            automatic=False,
+            system_files_bytes=10,
+            drives=view.drives,
+        )
+        old = view.drives[0]
+        leaf = replace(old, path=f"/disks/{view.name}_{number}.avhdx")
+        self._file(leaf.path, old.path)
+        self.set(
+            vm_id,
+            checkpoints=(*view.checkpoints, checkpoint),
+            parent_snapshot_id=checkpoint.checkpoint_id,
+            drives=(leaf,),
+        )
+        return checkpoint.checkpoint_id
+
+    def _file(self, path: str, parent: str = "") -> None:
+        self.files[path.lower()] = VhdView(path=path, parent_path=parent, file_bytes=1000, size_bytes=9000)
+
+    def _run(self, caller: Caller, *call: str, effect: Callable[[], None]) -> None:
+        if caller.killed:
+            raise ScriptKilled
+        self.calls.append(call)
+        self.first.get(call[0], _nothing)(caller)
+        effect()
+        self.then.get(call[0], _nothing)(caller)
+        if caller.killed:
+            raise ScriptKilled
+
+    def set_checkpoint_type(self, caller: Caller, vm_id: str, checkpoint_type: str) -> None:
+        self._run(caller, "Set-VM", checkpoint_type, effect=lambda: self.set(vm_id, checkpoint_type=checkpoint_type))
+
+    def checkpoint_vm(self, caller: Caller, vm_id: str, name: str) -> str:
+        made = [""]
+
+        def effect() -> None:
+            made[0] = self.take(vm_id, name)
+
+        self._run(caller, "Checkpoint-VM", name, effect=effect)
+        return made[0]
+
+    def _owner(self, checkpoint_id: str) -> tuple[VmView, CheckpointView]:
+        for view in self.machines.values():
+            for checkpoint in view.checkpoints:
+                if checkpoint.checkpoint_id == checkpoint_id:
+                    return view, checkpoint
+        raise HyperVError("ObjectNotFound", "Get-VMSnapshot", checkpoint_id)
+
+    def rename_snapshot(self, caller: Caller, checkpoint_id: str, name: str) -> None:
+        view, old = self._owner(checkpoint_id)
+        renamed = tuple(replace(c, name=name) if c is old else c for c in view.checkpoints)
+        self._run(caller, "Rename-VMSnapshot", checkpoint_id, effect=lambda: self.set(view.vm_id, checkpoints=renamed))
+
+    def restore_snapshot(self, caller: Caller, checkpoint_id: str) -> None:
+        view, checkpoint = self._owner(checkpoint_id)
+
+        def effect() -> None:
+            leaf = DriveView(location="SCSI:0:0", path=f"/disks/{view.name}_restored.avhdx")
+            self._file(leaf.path, checkpoint.drives[0].path)
+            self.set(view.vm_id, state="Off", parent_snapshot_id=checkpoint_id, drives=(leaf,))
+
+        self._run(caller, "Restore-VMSnapshot", checkpoint_id, effect=effect)
+
+    def remove_snapshot(self, caller: Caller, checkpoint_id: str) -> None:
+        view, old = self._owner(checkpoint_id)
+        left = tuple(c for c in view.checkpoints if c is not old)
+        self._run(caller, "Remove-VMSnapshot", checkpoint_id, effect=lambda: self.set(view.vm_id, checkpoints=left))
+
+    def _power(self, caller: Caller, vm_id: str, state: str, *call: str) -> bool:
+        changes = self.machines[vm_id].state != state
+        self._run(caller, *call, effect=lambda: self.set(vm_id, state=state))
+        return changes
+
+    def start_vm(self, caller: Caller, vm_id: str) -> bool:
+        return self._power(caller, vm_id, "Running", "Start-VM")
+
+    def resume_vm(self, caller: Caller, vm_id: str) -> bool:
+        return self._power(caller, vm_id, "Running", "Resume-VM")
+
+    def stop_vm(self, caller: Caller, vm_id: str, *, turn_off: bool, force: bool = False) -> bool:
+        words = ["Stop-VM"] + ["-TurnOff"] * turn_off + ["-Force"] * force
+        return self._power(caller, vm_id, "Off", *words)
+
+    def save_vm(self, caller: Caller, vm_id: str) -> bool:
+        return self._power(caller, vm_id, "Saved", "Save-VM")
+
+    def suspend_vm(self, caller: Caller, vm_id: str) -> bool:
+        return self._power(caller, vm_id, "Paused", "Suspend-VM")
+
+
+def refuses(error_id: str, cmdlet: str) -> Hook:
+    """Make a cmdlet fail."""
+
+    def hook(_caller: Caller) -> None:
+        raise HyperVError(error_id, cmdlet, f"{cmdlet} was told to fail")
+
+    return hook
+
+
+@dataclass
+class Gate:
+    """Holds whoever comes to it until it is opened, or until that script is killed."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
+    opened: threading.Event = field(default_factory=threading.Event)
+    notices_death: bool = True
+
+    def __call__(self, caller: Caller) -> None:
+        self.reached.set()
+        while not self.opened.wait(0.005):
+            if self.notices_death and caller.killed:
+                raise ScriptKilled
+
+
+def _nothing(_caller: Caller) -> None:
+    """Let it go on."""

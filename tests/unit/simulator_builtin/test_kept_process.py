@@ -1,0 +1,335 @@
+"""The kept process: what it accepts, its lines, its death, and the mutex that it leaves behind."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from snapshotd.api.v1.executor_pb2 import OFFLINE, HostAnswer
+from snapshotd.simulator.builtin import BuiltinEngine
+from snapshotd.simulator.hypervisor import ScriptKilled, VmView
+from snapshotd.simulator.journal import write_journal
+from snapshotd.simulator.mutexes import NamedMutexes
+from tests.unit.simulator_builtin.conversation import ACCEPTED, SCRIPT, SHA, Conversation, NoLine, read_to_the_end
+from tests.unit.simulator_builtin.host_commands import create, entry, known_journal, look, observe
+from tests.unit.simulator_builtin.recording_host import OTHER, WEB, Gate, RecordingHost
+
+Talk = Callable[[], Conversation]
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def join(script: Conversation) -> None:
+    """Wait until the process's thread has ended too."""
+    for thread in threading.enumerate():
+        if thread.name == f"host-script-{script.process.pid}":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def test_a_foreign_command_line_is_told_what_this_engine_runs(engine: BuiltinEngine) -> None:
+    process = engine.start("powershell.exe -EncodedCommand RwBlAHQALQBWAE0A")
+    stdout, stderr, exit_code = process.read(5)
+    assert (stdout, exit_code) == (b"", 1)
+    assert b"only the host script of its own release" in stderr
+    assert b"--engine pwsh" in stderr
+
+
+def test_another_host_script_is_a_mismatch(engine: BuiltinEngine) -> None:
+    process = engine.start(ACCEPTED.command_line)
+    process.write_stdin(base64.b64encode(b"Get-VM") + b"\r\n")
+    stdout, stderr, exit_code = read_to_the_end(process)
+    got = hashlib.sha256(b"Get-VM").hexdigest()
+    assert (stdout, exit_code) == (f"MISMATCH {got}\r\n".encode(), 1)
+    assert got.encode() in stderr
+    assert SHA.encode() in stderr
+
+
+def test_a_first_line_that_is_no_base64_ends_the_process(engine: BuiltinEngine) -> None:
+    process = engine.start(ACCEPTED.command_line)
+    process.write_stdin(b"Get-VM!\r\n")
+    assert process.read(5)[::2] == (b"", 1)
+
+
+def test_the_script_may_come_in_pieces(engine: BuiltinEngine) -> None:
+    process = engine.start(ACCEPTED.command_line)
+    line = base64.b64encode(SCRIPT) + b"\r\n"
+    for start in range(0, len(line), 7):
+        process.write_stdin(line[start : start + 7])
+    assert process.read(5)[0] == f"READY {SHA}\r\n".encode()
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_the_end_of_input_is_exit_code_0(engine: BuiltinEngine, talk: Talk, *, loaded: bool) -> None:
+    process = talk().process if loaded else engine.start(ACCEPTED.command_line)
+    process.close_stdin()
+    assert process.read(5) == (b"", b"", 0)
+
+
+def test_commands_sent_before_the_end_of_input_are_still_answered(script: Conversation) -> None:
+    script.send(look())
+    script.send(look(vm=""))
+    script.process.close_stdin()
+    assert script.answer().vms[0].vm_id == WEB
+    assert len(script.answer().vms) == 2
+    assert script.wait_for_end() == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"!",
+        base64.b64encode(b"[]"),
+        base64.b64encode(b"{"),
+        base64.b64encode(b'{"kind":"REPORT"}'),
+        base64.b64encode(b'{"protocol":1,"kind":"FORMAT"}'),
+        base64.b64encode(b'{"protocol":1,"kind":"POLL"}'),
+        base64.b64encode(b'{"protocol":1,"kind":"REPORT","vm_id":"../../etc/passwd"}'),
+        base64.b64encode(f'{{"protocol":1,"kind":"OBSERVE","vm_id":"{WEB}"}}'.encode()),
+        base64.b64encode(
+            f'{{"protocol":1,"kind":"STOP","vm_id":"{WEB}","installation_id":"i","operation":"o"}}'.encode()
+        ),
+    ],
+)
+def test_a_line_that_is_no_command_is_answered_and_harmless(
+    line: bytes, script: Conversation, host: RecordingHost
+) -> None:
+    script.process.write_stdin(line + b"\r\n")
+    answer = script.answer()
+    assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "InvalidCommand,snapshotd")
+    assert script.ask(look()).verdict == HostAnswer.REPORTED
+    assert not host.journal_directory.exists()
+
+
+def test_unknown_fields_and_numbers_as_strings_are_read(script: Conversation) -> None:
+    document = (
+        f'{{"protocol":1,"kind":"OBSERVE","vm_id":"{WEB}","installation_id":"i","operation":"o","token":"7","x":{{}}}}'
+    )
+    script.process.write_stdin(base64.b64encode(document.encode()) + b"\r\n")
+    assert script.answer().vms[0].journal.highest_token == 7
+
+
+def test_a_journal_that_cannot_be_written_is_answered(script: Conversation, host: RecordingHost) -> None:
+    host.journal_directory.write_text("a file stands where the directory should be")
+    answer = script.ask(observe(1))
+    assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "JournalFailed,snapshotd")
+
+
+def test_the_command_may_name_the_journals_directory(script: Conversation, host: RecordingHost) -> None:
+    command = observe(1)
+    command.journal_directory = str(host.journal_directory.with_name("elsewhere"))
+    assert script.ask(command).host.installation_id == command.installation_id
+    assert not host.journal_directory.exists()
+
+
+def test_an_operation_that_does_not_fit_the_journal_is_no_command(script: Conversation) -> None:
+    command = observe(1)
+    command.operation = "operations/" + "ü" * 489
+    assert script.ask(command).verdict == HostAnswer.OBSERVED
+    command.operation += "ü"
+    assert script.ask(command).error.id == "InvalidCommand,snapshotd"
+
+
+def test_a_bug_in_the_script_ends_the_process_and_is_shown(
+    script: Conversation, host: RecordingHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+
+    def broken(vm_id: str) -> VmView | None:
+        raise RuntimeError("a bug")
+
+    host.vm = broken  # type: ignore[method-assign]  # the fake's own clockwork
+    script.send(look())
+    assert script.wait_for_end() == 1
+    assert b"failed" in script.stderr
+    join(script)
+    assert [str(each.exc_value) for each in shown] == ["a bug"]
+
+
+# --- death ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_script_answers_nothing_and_writes_nothing_more(script: Conversation, host: RecordingHost) -> None:
+    gate = host.then["Checkpoint-VM"] = Gate()
+    script.send(create(host, known_journal(script), 2))
+    assert gate.reached.wait(5)
+    script.process.kill()
+    gate.opened.set()
+    with pytest.raises(NoLine):
+        script.answer()
+    assert script.exit_code == 1
+    assert entry(host).phase == "BEGUN"
+    assert entry(host).owed_checkpoint_type == "Production"
+    script.process.write_stdin(b"lost\r\n")
+    script.process.kill()
+    assert script.process.read(0) == (b"", b"", 1)
+
+
+def test_a_script_may_be_killed_from_within_its_own_call(script: Conversation, host: RecordingHost) -> None:
+    host.then["Checkpoint-VM"] = lambda caller: caller.kill()
+    script.send(create(host, known_journal(script), 2))
+    assert script.wait_for_end() == 1
+    assert len(host.machines[WEB].checkpoints) == 1
+    assert entry(host).phase == "BEGUN"
+
+
+def test_a_script_that_dies_between_two_calls_writes_nothing_more(script: Conversation, host: RecordingHost) -> None:
+    command = create(host, known_journal(script), 2)
+    command.create.kind = OFFLINE  # no Set-VM, which would notice, stands between the checkpoint and the journal
+    look_up = host.vm
+
+    def dies_looking(vm_id: str) -> VmView | None:
+        if host.machines[WEB].checkpoints:
+            script.process.kill()
+        return look_up(vm_id)
+
+    host.vm = dies_looking  # type: ignore[method-assign]  # the fake's own clockwork
+    script.send(command)
+    assert script.wait_for_end() == 1
+    join(script)
+    assert entry(host).phase == "BEGUN"
+    assert script.process.read(0)[0] == b""
+
+
+def test_a_killed_script_that_waits_for_a_result_is_gone(host: RecordingHost) -> None:
+    script = Conversation(BuiltinEngine(host, ACCEPTED))
+    polls = threading.Event()
+    host.then["Checkpoint-VM"] = lambda _caller: host.set(checkpoints=())
+    command = create(host, known_journal(script), 2)
+    look_up = host.vm
+
+    def waiting(vm_id: str) -> VmView | None:
+        if ("Checkpoint-VM", "nightly #1") in host.calls:
+            polls.set()
+        return look_up(vm_id)
+
+    host.vm = waiting  # type: ignore[method-assign]  # the fake's own clockwork
+    script.send(command)
+    assert polls.wait(5)
+    script.process.kill()
+    join(script)
+    assert entry(host).phase == "BEGUN"
+
+
+def test_the_mutex_of_a_killed_script_is_taken_over(talk: Talk, host: RecordingHost) -> None:
+    """At once: the thread of the dead one may hang in the hypervisor for long."""
+    first, second = talk(), talk()
+    gate = host.then["Checkpoint-VM"] = Gate(notices_death=False)
+    first.send(create(host, known_journal(first), 2))
+    assert gate.reached.wait(5)
+    first.process.kill()
+    answer = second.ask(observe(3))
+    assert answer.verdict == HostAnswer.OBSERVED
+    assert [checkpoint.name for checkpoint in answer.vms[0].checkpoints] == ["nightly #1"]
+    gate.opened.set()
+
+
+def test_a_vm_that_another_script_holds_is_busy_and_can_still_be_read(talk: Talk, host: RecordingHost) -> None:
+    first, second = talk(), talk()
+    gate = host.first["Checkpoint-VM"] = Gate()
+    first.send(create(host, known_journal(first), 2))
+    assert gate.reached.wait(5)
+    upper = observe(3)
+    upper.vm_id = WEB.upper()
+    assert second.ask(upper).verdict == HostAnswer.BUSY
+    assert second.ask(look()).verdict == HostAnswer.REPORTED
+    assert second.ask(observe(1, vm=OTHER)).verdict == HostAnswer.OBSERVED
+    gate.opened.set()
+    assert first.answer().verdict == HostAnswer.DONE
+
+
+def test_a_script_waits_for_the_mutex_before_it_says_busy(host: RecordingHost) -> None:
+    patient = BuiltinEngine(host, ACCEPTED)
+    first, second = Conversation(patient), Conversation(patient)
+    gate = host.first["Checkpoint-VM"] = Gate()
+    first.send(create(host, known_journal(first), 2))
+    assert gate.reached.wait(5)
+    second.send(observe(3))
+    second.collect(0.1)
+    assert second.stdout == b""
+    gate.opened.set()
+    assert second.answer().verdict == HostAnswer.OBSERVED
+    assert first.answer().verdict == HostAnswer.DONE
+    first.process.kill()
+    second.process.kill()
+
+
+def held(first: Conversation, host: RecordingHost, deadline: datetime) -> None:
+    """Let a script hold the VM in the middle of an effect with that deadline."""
+    gate = host.first["Checkpoint-VM"] = Gate()
+    command = create(host, known_journal(first), 2)
+    command.deadline.FromDatetime(deadline)
+    first.send(command)
+    assert gate.reached.wait(5)
+
+
+def test_a_script_over_its_deadline_is_ended(talk: Talk, host: RecordingHost) -> None:
+    first, second = talk(), talk()
+    held(first, host, datetime.now(UTC) - timedelta(seconds=1))
+    assert second.ask(observe(3)).verdict == HostAnswer.OBSERVED
+    assert first.wait_for_end() == 1
+
+
+def test_a_script_within_its_deadline_is_left_alone(talk: Talk, host: RecordingHost) -> None:
+    first, second = talk(), talk()
+    held(first, host, datetime.now(UTC) + timedelta(minutes=1))
+    assert second.ask(observe(3)).verdict == HostAnswer.BUSY
+    assert not first.process.killed
+
+
+def test_a_process_of_the_same_pid_and_another_start_is_left_alone(talk: Talk, host: RecordingHost) -> None:
+    """The journal may be older than this host's processes."""
+    first, second = talk(), talk()
+    held(first, host, LONG_AGO)
+    write_journal(host.journal_directory, replace(entry(host), pid_started="2026-01-01T00:00:00Z"))
+    assert second.ask(observe(3)).verdict == HostAnswer.BUSY
+    assert not first.process.killed
+
+
+def test_a_step_that_is_done_names_nobody_to_end(talk: Talk, host: RecordingHost) -> None:
+    first, second = talk(), talk()
+    held(first, host, LONG_AGO)
+    write_journal(host.journal_directory, replace(entry(host), phase="DONE"))
+    assert second.ask(observe(3)).verdict == HostAnswer.BUSY
+    assert not first.process.killed
+
+
+def test_a_script_never_ends_itself(talk: Talk, host: RecordingHost) -> None:
+    """It may have begun the step that the journal names, without effect, before it got its present command."""
+    first, second = talk(), talk()
+    held(first, host, LONG_AGO)
+    mine = replace(entry(host), pid=second.process.pid, pid_started=second.process.started)
+    write_journal(host.journal_directory, mine)
+    assert second.ask(observe(3)).verdict == HostAnswer.BUSY
+    assert not first.process.killed
+
+
+def test_processes_have_ids_of_their_own(talk: Talk) -> None:
+    assert talk().process.pid != talk().process.pid
+
+
+def test_a_dead_script_does_not_get_a_mutex_that_becomes_free(talk: Talk) -> None:
+    mutexes = NamedMutexes()
+    first, second = talk().process, talk().process
+    assert mutexes.acquire("m", first, 0)
+    second.kill()
+    mutexes.release("m", first)
+    with pytest.raises(ScriptKilled):
+        mutexes.acquire("m", second, 5)
+
+
+def test_releasing_what_another_owns_by_now_changes_nothing(talk: Talk) -> None:
+    mutexes = NamedMutexes()
+    first, second = talk().process, talk().process
+    assert mutexes.acquire("m", first, 0)
+    mutexes.abandon(first)
+    assert mutexes.acquire("m", second, 0)
+    mutexes.release("m", first)
+    assert not mutexes.acquire("m", first, 0)

@@ -1,0 +1,379 @@
+"""The order of checks of docs/host-protocol.md, row by row, and the fence's rules that live on the host.
+
+The rules' names are those of the exhaustive model: token, acts-once, observe-fences, job-wait, journal-id,
+act-on-before. newest-only is the daemon's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from snapshotd.api.v1.executor_pb2 import (
+    ABSENT,
+    PAUSED,
+    RUNNING,
+    Before,
+    HostAnswer,
+    HostCommand,
+    JournalReport,
+)
+from snapshotd.simulator.journal import JournalEntry, journal_path, read_host, read_journal, write_host, write_journal
+from tests.unit.simulator_builtin.conversation import INSTALLATION, Conversation
+from tests.unit.simulator_builtin.host_commands import any_effect, create, effect, entry, known_journal, look, observe
+from tests.unit.simulator_builtin.recording_host import ABSENT_VM, OTHER, WEB, RecordingHost, refuses
+
+EFFECTS = (
+    HostCommand.START,
+    HostCommand.STOP,
+    HostCommand.CREATE,
+    HostCommand.RESTORE,
+    HostCommand.REMOVE,
+    HostCommand.RENAME,
+)
+
+
+# --- reads ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_without_a_vm_tells_all_and_leaves_no_trace(script: Conversation, host: RecordingHost) -> None:
+    answer = script.ask(look(vm=""))
+    assert answer.verdict == HostAnswer.REPORTED
+    assert [vm.name for vm in answer.vms] == ["db01", "web01"]
+    assert [vm.journal.state for vm in answer.vms] == [JournalReport.MISSING] * 2
+    assert (answer.host.name, answer.host.installation_id) == ("hv01", "")
+    assert answer.HasField("host_time")
+    assert not host.journal_directory.exists()
+
+
+@pytest.mark.parametrize("kind", [HostCommand.REPORT, HostCommand.POLL])
+def test_a_read_tells_one_vm_and_the_watched_files_that_exist(
+    kind: HostCommand.Kind.ValueType, script: Conversation
+) -> None:
+    command = look(kind)
+    command.watched_files.extend(["/DISKS/WEB01.vhdx", "/disks/gone.avhdx"])
+    answer = script.ask(command)
+    assert answer.verdict == HostAnswer.REPORTED
+    assert [vm.vm_id for vm in answer.vms] == [WEB]
+    assert list(answer.vms[0].existing_files) == ["/DISKS/WEB01.vhdx"]
+
+
+def test_a_vm_that_the_host_does_not_have_is_reported_absent(script: Conversation) -> None:
+    answer = script.ask(look(vm=ABSENT_VM))
+    assert [(vm.vm_id, vm.present, vm.power) for vm in answer.vms] == [(ABSENT_VM, False, ABSENT)]
+
+
+# --- 0: installation --------------------------------------------------------------------------------------------------
+
+
+def test_an_observation_and_an_effect_make_host_json(script: Conversation, host: RecordingHost) -> None:
+    assert script.ask(create(host, "none", 1)).verdict == HostAnswer.WRONG_JOURNAL
+    assert read_host(host.journal_directory) == INSTALLATION
+    (host.journal_directory / "host.json").unlink()
+    assert script.ask(observe(1)).host.installation_id == INSTALLATION
+
+
+@pytest.mark.parametrize("kind", [HostCommand.OBSERVE, HostCommand.START])
+def test_another_installations_host_is_left_alone(
+    kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost
+) -> None:
+    write_host(host.journal_directory, "installation-2")
+    command = observe(1)
+    command.kind = kind
+    answer = script.ask(command)
+    assert (answer.verdict, answer.host.installation_id) == (HostAnswer.FOREIGN_INSTALLATION, "installation-2")
+    assert read_journal(host.journal_directory, WEB) is None
+
+
+def test_a_host_json_that_cannot_be_read_is_not_ours(script: Conversation, host: RecordingHost) -> None:
+    host.journal_directory.mkdir()
+    (host.journal_directory / "host.json").write_text("{")
+    assert script.ask(observe(1)).verdict == HostAnswer.FOREIGN_INSTALLATION
+
+
+# --- 1: done already --------------------------------------------------------------------------------------------------
+
+
+def test_a_step_that_is_done_answers_its_stored_result_whatever_the_token(
+    script: Conversation, host: RecordingHost
+) -> None:
+    command = create(host, known_journal(script), 2)
+    first = script.ask(command)
+    for token in (2, 1, 9):
+        command.token = token
+        again = script.ask(command)
+        assert (again.verdict, again.checkpoint_id) == (HostAnswer.DONE, first.checkpoint_id)
+        assert len(again.vms[0].checkpoints) == 1
+    assert [call for call in host.calls if call[0] == "Checkpoint-VM"] == [("Checkpoint-VM", "nightly #1")]
+
+
+def test_a_done_step_is_still_observed(script: Conversation, host: RecordingHost) -> None:
+    script.ask(create(host, known_journal(script), 2))
+    assert script.ask(observe(3)).verdict == HostAnswer.OBSERVED
+
+
+def test_another_step_of_the_same_operation_is_not_done_already(script: Conversation, host: RecordingHost) -> None:
+    journal = known_journal(script)
+    script.ask(create(host, journal, 2))
+    answer = script.ask(create(host, journal, 3, step=2, name="nightly #2"))
+    assert len(answer.vms[0].checkpoints) == 2
+
+
+# --- 2: token, acts-once ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [HostCommand.OBSERVE, HostCommand.START])
+def test_a_lower_token_is_refused(kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost) -> None:
+    command = effect(kind, host, known_journal(script, token=5), 4)
+    answer = script.ask(command)
+    assert (answer.verdict, answer.highest_token) == (HostAnswer.STALE, 5)
+    assert host.calls == []
+
+
+def test_a_token_acts_once(script: Conversation, host: RecordingHost) -> None:
+    command = create(host, known_journal(script), 2)
+    host.first["Checkpoint-VM"] = refuses("InvalidState", "Checkpoint-VM")
+    assert script.ask(command).verdict == HostAnswer.NO_EFFECT
+    host.first.clear()
+    answer = script.ask(command)
+    assert (answer.verdict, answer.highest_token) == (HostAnswer.STALE, 2)
+    assert host.machines[WEB].checkpoints == ()
+
+
+def test_an_observation_may_be_sent_again_with_its_token(script: Conversation) -> None:
+    assert script.ask(observe(5)).verdict == HostAnswer.OBSERVED
+    assert script.ask(observe(5)).verdict == HostAnswer.OBSERVED
+
+
+# --- 3: job-wait ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [HostCommand.OBSERVE, *EFFECTS])
+def test_nothing_is_concluded_while_the_hypervisor_works_on_the_vm(
+    kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost
+) -> None:
+    host.take(WEB, "foreign")
+    journal = known_journal(script)
+    host.set(secondary_status=("CreatingSnapshot",), percent=40)
+    answer = script.ask(any_effect(kind, host, journal, 2))
+    assert answer.verdict == HostAnswer.IN_PROGRESS
+    assert (list(answer.vms[0].activities), answer.vms[0].percent) == (["CREATE"], 40)
+    assert (entry(host).token, entry(host).phase) == (1, "")
+    assert host.calls == []
+
+
+def test_an_observation_of_a_vm_at_work_makes_no_journal(script: Conversation, host: RecordingHost) -> None:
+    host.set(state="Stopping")
+    answer = script.ask(observe(1))
+    assert (answer.verdict, list(answer.vms[0].activities)) == (HostAnswer.IN_PROGRESS, ["STATE_CHANGE"])
+    assert read_journal(host.journal_directory, WEB) is None
+
+
+@pytest.mark.parametrize("kind", EFFECTS)
+def test_merging_alone_holds_up_everything_but_start_and_stop(
+    kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost
+) -> None:
+    host.take(WEB, "foreign")
+    journal = known_journal(script)
+    host.set(secondary_status=("MergingDisks",))
+    passes = kind in {HostCommand.START, HostCommand.STOP}
+    command = observe(2)
+    command.observed_kind = kind
+    assert script.ask(command).verdict == (HostAnswer.OBSERVED if passes else HostAnswer.IN_PROGRESS)
+    answer = script.ask(any_effect(kind, host, journal, 3))
+    assert answer.verdict == (HostAnswer.DONE if passes else HostAnswer.IN_PROGRESS)
+
+
+# --- 4: observe-fences, journal-id ------------------------------------------------------------------------------------
+
+
+def test_an_observation_raises_the_fence(script: Conversation, host: RecordingHost) -> None:
+    late = create(host, known_journal(script), 2)
+    assert script.ask(observe(3)).vms[0].journal.highest_token == 3
+    answer = script.ask(late)
+    assert (answer.verdict, answer.highest_token) == (HostAnswer.STALE, 3)
+    assert host.calls == []
+
+
+def test_an_observation_makes_a_missing_journal_with_a_fresh_id(script: Conversation, host: RecordingHost) -> None:
+    first = known_journal(script)
+    journal_path(host.journal_directory, WEB).unlink()
+    answer = script.ask(observe(2))
+    assert answer.vms[0].journal.state == JournalReport.PRESENT
+    assert answer.vms[0].journal.journal_id not in {"", first}
+
+
+def test_an_observation_replaces_an_unreadable_journal(script: Conversation, host: RecordingHost) -> None:
+    first = known_journal(script)
+    journal_path(host.journal_directory, WEB).write_bytes(b"torn")
+    assert script.ask(look()).vms[0].journal.state == JournalReport.UNREADABLE
+    answer = script.ask(observe(2))
+    assert answer.vms[0].journal.state == JournalReport.PRESENT
+    assert answer.vms[0].journal.journal_id != first
+
+
+def test_an_observation_keeps_what_the_journal_says_of_the_last_step(script: Conversation, host: RecordingHost) -> None:
+    script.ask(create(host, known_journal(script), 2))
+    journal = script.ask(observe(3)).vms[0].journal
+    assert (journal.operation, journal.step, journal.phase) == ("operations/web.1", 1, JournalReport.DONE)
+    assert journal.HasField("begun_at")
+
+
+def test_a_vm_that_is_gone_can_be_observed(script: Conversation) -> None:
+    answer = script.ask(observe(1, vm=ABSENT_VM))
+    assert (answer.verdict, answer.vms[0].present) == (HostAnswer.OBSERVED, False)
+    assert answer.vms[0].journal.highest_token == 1
+
+
+# --- 5: journal-id, act-on-before -------------------------------------------------------------------------------------
+
+
+def lose(host: RecordingHost) -> None:
+    journal_path(host.journal_directory, WEB).unlink()
+
+
+def tear(host: RecordingHost) -> None:
+    journal_path(host.journal_directory, WEB).write_bytes(b"torn")
+
+
+def replace_it(host: RecordingHost) -> None:
+    write_journal(host.journal_directory, JournalEntry(vm=WEB, id="another"))
+
+
+@pytest.mark.parametrize("damage", [lose, tear, replace_it])
+def test_an_effect_acts_only_on_the_journal_that_it_was_told_of(
+    damage: Callable[[RecordingHost], None], script: Conversation, host: RecordingHost
+) -> None:
+    journal = known_journal(script)
+    damage(host)
+    before = journal_path(host.journal_directory, WEB)
+    content = before.read_bytes() if before.exists() else None
+    answer = script.ask(create(host, journal, 2))
+    assert (answer.verdict, answer.vms[0].present) == (HostAnswer.WRONG_JOURNAL, True)
+    assert host.calls == []
+    assert (before.read_bytes() if before.exists() else None) == content
+
+
+def other_power(before: Before) -> None:
+    before.power = PAUSED
+
+
+def other_checkpoints(before: Before) -> None:
+    before.checkpoint_ids.append("gone")
+
+
+def other_current(before: Before) -> None:
+    before.current_checkpoint_id = "gone"
+
+
+def other_leaves(before: Before) -> None:
+    before.leaf_paths[:] = ["/disks/other.avhdx"]
+
+
+def other_chain(before: Before) -> None:
+    before.chain_files.append("/disks/other.vhdx")
+
+
+DEPENDS = {
+    HostCommand.START: {other_power},
+    HostCommand.STOP: {other_power},
+    HostCommand.CREATE: {other_power, other_checkpoints, other_current},
+    HostCommand.RESTORE: {other_power, other_checkpoints, other_current, other_leaves},
+    HostCommand.REMOVE: {other_checkpoints, other_chain},
+    HostCommand.RENAME: {other_checkpoints},
+}
+"""The table 'Compared by kind'."""
+
+
+@pytest.mark.parametrize("change", [other_power, other_checkpoints, other_current, other_leaves, other_chain])
+@pytest.mark.parametrize("kind", EFFECTS)
+def test_an_effect_acts_only_on_the_state_that_it_was_told(
+    kind: HostCommand.Kind.ValueType,
+    change: Callable[[Before], None],
+    script: Conversation,
+    host: RecordingHost,
+) -> None:
+    host.take(WEB, "foreign")
+    command = any_effect(kind, host, known_journal(script), 2)
+    change(command.before)
+    answer = script.ask(command)
+    if change in DEPENDS[kind]:
+        assert answer.verdict == HostAnswer.CHANGED
+        assert host.calls == []
+        assert (entry(host).token, entry(host).phase) == (2, "")
+        assert answer.vms[0].journal.highest_token == 2
+    else:
+        assert answer.verdict == HostAnswer.DONE
+        assert entry(host).phase == "DONE"
+
+
+def test_ids_and_paths_are_compared_without_regard_to_case_and_order(script: Conversation, host: RecordingHost) -> None:
+    host.take(WEB, "first")
+    host.take(WEB, "second")
+    command = any_effect(HostCommand.RESTORE, host, known_journal(script), 2)
+    command.before.checkpoint_ids[:] = [each.lower() for each in reversed(command.before.checkpoint_ids)]
+    command.before.current_checkpoint_id = command.before.current_checkpoint_id.lower()
+    command.before.leaf_paths[:] = [each.upper() for each in command.before.leaf_paths]
+    assert script.ask(command).verdict == HostAnswer.DONE
+
+
+def test_a_vm_that_is_gone_is_different_from_before(script: Conversation, host: RecordingHost) -> None:
+    command = create(host, known_journal(script), 2)
+    del host.machines[WEB]
+    answer = script.ask(command)
+    assert (answer.verdict, answer.vms[0].present) == (HostAnswer.CHANGED, False)
+
+
+def test_an_effect_is_begun_in_the_journal_before_it_acts(script: Conversation, host: RecordingHost) -> None:
+    command = create(host, known_journal(script), 2, step=3)
+    seen: list[JournalEntry] = []
+    host.first["Checkpoint-VM"] = lambda _caller: seen.append(entry(host))
+    answer = script.ask(command)
+    begun = seen[0]
+    assert (begun.token, begun.operation, begun.step, begun.phase) == (2, "operations/web.1", 3, "BEGUN")
+    assert (begun.pid, begun.pid_started) == (script.process.pid, script.process.started)
+    assert begun.deadline == command.deadline.ToDatetime(begun.deadline.tzinfo if begun.deadline else None)
+    assert begun.begun_at is not None
+    done = entry(host)
+    assert (done.phase, done.checkpoint_id) == ("DONE", answer.checkpoint_id)
+    assert done == replace(begun, seq=done.seq, phase="DONE", checkpoint_id=done.checkpoint_id, owed_checkpoint_type="")
+
+
+# --- a cmdlet fails ---------------------------------------------------------------------------------------------------
+
+
+def test_no_effect_is_said_when_everything_is_as_before(script: Conversation, host: RecordingHost) -> None:
+    host.first["Checkpoint-VM"] = refuses("OutOfMemory", "Checkpoint-VM")
+    answer = script.ask(create(host, known_journal(script), 2))
+    assert answer.verdict == HostAnswer.NO_EFFECT
+    assert answer.error.id == "OutOfMemory,Microsoft.HyperV.PowerShell.Commands.CheckpointVM"
+    assert answer.error.message == "Checkpoint-VM was told to fail"
+    assert answer.vms[0].power == RUNNING
+    assert (entry(host).token, entry(host).phase) == (2, "BEGUN")
+
+
+def test_a_cmdlet_that_failed_after_its_effect_is_not_without_effect(script: Conversation, host: RecordingHost) -> None:
+    host.then["Checkpoint-VM"] = refuses("OperationTimeout", "Checkpoint-VM")
+    answer = script.ask(create(host, known_journal(script), 2))
+    assert answer.verdict == HostAnswer.FAILED
+    assert answer.error.id.startswith("OperationTimeout,")
+    assert entry(host).phase == "BEGUN"
+
+
+def test_a_cmdlet_that_failed_while_the_hypervisor_works_on_is_not_without_effect(
+    script: Conversation, host: RecordingHost
+) -> None:
+    def fails_at_work(caller: object) -> None:
+        host.set(secondary_status=("CreatingSnapshot",))
+        refuses("OperationTimeout", "Checkpoint-VM")(script.process)
+
+    host.first["Checkpoint-VM"] = fails_at_work
+    assert script.ask(create(host, known_journal(script), 2)).verdict == HostAnswer.FAILED
+
+
+def test_each_vm_has_a_journal_of_its_own(script: Conversation, host: RecordingHost) -> None:
+    web = known_journal(script, token=7)
+    assert known_journal(script, token=1, vm=OTHER) != web
+    assert (entry(host).token, entry(host, OTHER).token) == (7, 1)

@@ -1,0 +1,145 @@
+"""The engine over the real model: what its scripts leave behind, whole, failed or killed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from snapshotd.api.v1.executor_pb2 import WITH_MEMORY, HostAnswer, HostCommand, StopAction
+from snapshotd.simulator.builtin import BuiltinEngine
+from snapshotd.simulator.model.opened import SimulatedHyperV, open_host
+from snapshotd.simulator.settings import SimulateHostSettings
+from tests.unit.simulator_builtin.conversation import ACCEPTED, Conversation
+from tests.unit.simulator_builtin.host_commands import any_effect, create, effect, entry, known_journal, observe
+from tests.unit.simulator_builtin.recording_host import WEB
+
+INVENTORY = {
+    "host": {"name": "hv07"},
+    "vms": [{"id": WEB, "name": "web01", "state": "Running", "disks": [{"location": "SCSI:0:0", "size_bytes": 4096}]}],
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> SimulateHostSettings:
+    inventory = tmp_path / "inventory.json"
+    inventory.write_text(json.dumps(INVENTORY))
+    return SimulateHostSettings(
+        listen="127.0.0.1:0",
+        control="127.0.0.1:0",
+        state=tmp_path / "state",
+        inventory=inventory,
+        truth=tmp_path / "truth",
+        credential=tmp_path / "credential",
+        engine="builtin",
+        pwsh=None,
+        rtt_ms=0,
+        powershell_start_ms=0,
+        durations={},
+    )
+
+
+@pytest.fixture
+def hyperv(settings: SimulateHostSettings) -> Iterator[SimulatedHyperV]:
+    with open_host(settings) as host:
+        yield host
+
+
+@pytest.fixture
+def scripts(hyperv: SimulatedHyperV) -> Iterator[tuple[Conversation, Conversation]]:
+    engine = BuiltinEngine(hyperv, ACCEPTED, mutex_wait_s=2, result_wait_s=2)
+    both = Conversation(engine), Conversation(engine)
+    yield both
+    for conversation in both:
+        conversation.process.kill()
+
+
+def effects(settings: SimulateHostSettings) -> list[tuple[str, str, int]]:
+    """Return what the truth says of scripts: effect, operation and step."""
+    lines = [json.loads(line) for line in settings.truth.read_text().splitlines()]
+    return [(line["effect"], line["operation"], line["step"]) for line in lines if line["by"] == "script"]
+
+
+def test_each_kind_of_effect_comes_true(
+    scripts: tuple[Conversation, Conversation], hyperv: SimulatedHyperV, settings: SimulateHostSettings
+) -> None:
+    script, _ = scripts
+    journal = known_journal(script)
+    with_memory = create(hyperv, journal, 2)
+    with_memory.create.kind = WITH_MEMORY
+    made = script.ask(with_memory)
+    assert made.verdict == HostAnswer.DONE
+    assert (made.host.name, made.vms[0].checkpoints[0].has_memory) == ("hv07", True)
+    assert made.vms[0].current_checkpoint_id == made.checkpoint_id
+
+    stop = effect(HostCommand.STOP, hyperv, journal, 3, step=2)
+    stop.stop.mode = StopAction.TURN_OFF
+    assert script.ask(stop).vms[0].host_state == "Off"
+    assert script.ask(effect(HostCommand.START, hyperv, journal, 4, step=3)).vms[0].host_state == "Running"
+    for step, kind in enumerate((HostCommand.RENAME, HostCommand.RESTORE, HostCommand.REMOVE), 4):
+        command = any_effect(kind, hyperv, journal, step + 1)
+        command.step = step
+        answer = script.ask(command)
+        assert answer.verdict == HostAnswer.DONE, answer
+        assert answer.vms[0].checkpoint_type == "Production"
+    vm = hyperv.vm(WEB)
+    assert vm is not None
+    assert vm.checkpoints == ()
+    operation = "operations/web.1"
+    told = effects(settings)
+    assert [line for line in told if line[0] != "checkpoint_type_set"] == [
+        ("checkpoint_made", operation, 1),
+        ("checkpoint_renamed", operation, 1),
+        ("power_changed", operation, 2),
+        ("power_changed", operation, 3),
+        ("checkpoint_renamed", operation, 4),
+        ("restore_saved", operation, 5),
+        ("checkpoint_applied", operation, 5),
+        ("restore_resumed", operation, 5),
+        ("checkpoint_removed", operation, 6),
+    ]
+
+
+@pytest.mark.parametrize("place", ["before", "started", "after"])
+@pytest.mark.parametrize("cmdlet", ["Set-VM", "Checkpoint-VM"])
+def test_a_create_killed_anywhere_is_found_by_the_next_observation_and_made_once(
+    cmdlet: str, place: str, scripts: tuple[Conversation, Conversation], hyperv: SimulatedHyperV
+) -> None:
+    killed, other = scripts
+    command = create(hyperv, known_journal(killed), 2)
+    hyperv.kill_script(f"{cmdlet}:{place}", 1)
+    killed.send(command)
+    assert killed.wait_for_end() == 1
+    assert entry(hyperv).phase == "BEGUN"
+    deadline = time.monotonic() + 5
+    observed = other.ask(observe(3))
+    while observed.verdict == HostAnswer.IN_PROGRESS and time.monotonic() < deadline:
+        observed = other.ask(observe(3))  # the hypervisor's job goes on without the script
+    assert observed.verdict == HostAnswer.OBSERVED
+    assert observed.vms[0].checkpoint_type == "Production"
+    there = len(observed.vms[0].checkpoints)
+    assert there == (cmdlet == "Checkpoint-VM" and place != "before")
+    command.token = 2
+    assert other.ask(command).verdict == HostAnswer.STALE
+    command.token = 4
+    again = other.ask(command)
+    assert again.verdict == (HostAnswer.CHANGED if there else HostAnswer.DONE)
+    assert len(again.vms[0].checkpoints) == 1
+
+
+@pytest.mark.parametrize("after_effect", [True, False])
+def test_a_planned_failure_is_without_effect_only_before_it(
+    scripts: tuple[Conversation, Conversation], hyperv: SimulatedHyperV, *, after_effect: bool
+) -> None:
+    script, _ = scripts
+    command = create(hyperv, known_journal(script), 2)
+    hyperv.fail("Checkpoint-VM", "OutOfMemory", "no memory", 1, after_effect=after_effect)
+    answer = script.ask(command)
+    assert answer.verdict == (HostAnswer.FAILED if after_effect else HostAnswer.NO_EFFECT)
+    assert answer.error.id == "OutOfMemory,Microsoft.HyperV.PowerShell.Commands.CheckpointVM"
+    vm = hyperv.vm(WEB)
+    assert vm is not None
+    assert vm.checkpoint_type == "Production"
