@@ -1,0 +1,48 @@
+"""All projections of one log in one views.db: followed by `run`, read by `views`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from projections.audit import AUDIT
+from projections.inventory import INVENTORY
+from projections.operations import OPERATIONS_PROJECTION
+from projections.runner import Runner
+from projections.store import open_reader, open_views
+from projections.tree import TREE
+from projections.views import SqliteViews
+from snapshotd.ports.event_log import EventLog
+
+ALL: Final = (TREE, OPERATIONS_PROJECTION, INVENTORY, AUDIT)
+"""Every projection."""
+
+
+class Projections:
+    """The views of a log.
+
+    Args:
+        log: what they are made from.
+        path: views.db; made if missing, and made again if it is not usable.
+    """
+
+    def __init__(self, log: EventLog, path: Path) -> None:
+        self._writer = open_views(path, log.head_position())
+        self._reader = open_reader(path)
+        self._runner = Runner(log, self._writer, ALL)
+        self.views = SqliteViews(self._reader, self._runner)
+
+    async def run(self) -> None:
+        """Follow the log until cancelled."""
+        await self._runner.run()
+
+    async def catch_up(self) -> None:
+        """Take in all that the log holds by now."""
+        while await self._runner.catch_up():
+            pass
+
+    def close(self) -> None:
+        """Close the file."""
+        self._runner.close()
+        self._reader.close()
+        self._writer.close()

@@ -1,0 +1,152 @@
+"""The runner: follows the log and hands each event to each projection, rows and position committed together.
+
+    log ──read_all──► batch ──► one transaction a projection: handlers, position ──► who waits is told
+
+A projection whose handler fails keeps what came before, and stops there until the next start: it never skips. The
+others go on. It polls; the log's wake-up is a hint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from projections.projection import Projection
+from snapshotd.domain.errors import ViewBehind, ViewStopped
+from snapshotd.domain.events import Envelope
+from snapshotd.ports.event_log import EventLog
+from snapshotd.ports.views import ProjectionProgress, ProjectionState
+
+_log = logging.getLogger(__name__)
+
+_BATCH: Final = 500
+"""Events committed together at most."""
+_POLL_S: Final = 1.0
+_REACHED_S: Final = 10.0
+"""How long a read waits for the views."""
+
+
+class Runner:
+    """Brings projections up to the log and keeps them there.
+
+    Args:
+        log: what is followed.
+        connection: views.db, to write.
+        projections: what is handed the events.
+    """
+
+    def __init__(self, log: EventLog, connection: sqlite3.Connection, projections: Sequence[Projection]) -> None:
+        self._log = log
+        self._connection = connection
+        self._projections = tuple(projections)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="projections")
+        self._moved = asyncio.Event()
+        known = dict(connection.execute("SELECT projection, position FROM positions"))
+        self._progress = {
+            p.name: ProjectionProgress(name=p.name, position=known.get(p.name, 0), state=ProjectionState.CATCHING_UP)
+            for p in projections
+        }
+
+    def progress(self) -> tuple[ProjectionProgress, ...]:
+        """Return how far each projection has come."""
+        return tuple(self._progress.values())
+
+    async def run(self) -> None:
+        """Follow the log until cancelled."""
+        while True:
+            if not await self.catch_up():
+                await self._log.wait_past(self._slowest(), _POLL_S)
+
+    async def catch_up(self) -> bool:
+        """Take one batch into the projections that need it; False: there was none."""
+        after = self._slowest()
+        batch = await self._log.read_all(after, _BATCH)
+        if not batch:
+            self._tell([replace(p, state=ProjectionState.FOLLOWING) for p in self._following()])
+            return False
+        loop = asyncio.get_running_loop()
+        # A cancelled task lets the thread finish its transaction: `close` waits for it.
+        self._tell(await loop.run_in_executor(self._thread, self._take, batch))
+        return True
+
+    async def reached(self, position: int) -> None:
+        """Return when every projection holds the log up to a position. Raises ViewStopped, ViewBehind."""
+        try:
+            async with asyncio.timeout(_REACHED_S):
+                while (behind := self._behind(position)) is not None:
+                    moved = self._moved
+                    await moved.wait()
+        except TimeoutError:
+            behind = self._behind(position)
+            if behind is not None:
+                raise ViewBehind(behind.name, behind.position, position) from None
+
+    def close(self) -> None:
+        """Wait for a transaction under way. The connection is whoever's who made it."""
+        self._thread.shutdown()
+
+    def _slowest(self) -> int:
+        """Return the position from which on somebody needs events; of those that stopped, nobody asks."""
+        following = self._following()
+        return min((p.position for p in following), default=self._log.head_position())
+
+    def _following(self) -> list[ProjectionProgress]:
+        return [p for p in self._progress.values() if p.state is not ProjectionState.STOPPED]
+
+    def _behind(self, position: int) -> ProjectionProgress | None:
+        """Return a projection that is before a position. Raises ViewStopped for one that will not get there."""
+        for progress in self._progress.values():
+            if progress.position < position:
+                if progress.state is ProjectionState.STOPPED:
+                    raise ViewStopped(progress.name, progress.position, progress.failure)
+                return progress
+        return None
+
+    def _tell(self, changed: Sequence[ProjectionProgress]) -> None:
+        for progress in changed:
+            self._progress[progress.name] = progress
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    def _take(self, batch: Sequence[Envelope]) -> list[ProjectionProgress]:
+        """Hand a batch to the projections that need it. Runs in the runner's thread."""
+        return [
+            self._hand(projection, batch)
+            for projection in self._projections
+            if self._progress[projection.name].state is not ProjectionState.STOPPED
+        ]
+
+    def _hand(self, projection: Projection, batch: Sequence[Envelope]) -> ProjectionProgress:
+        progress = self._progress[projection.name]
+        position = progress.position
+        self._connection.execute("BEGIN")
+        try:
+            for envelope in batch:
+                if envelope.position > position:
+                    self._connection.execute("SAVEPOINT one")
+                    projection.handle(self._connection, envelope)
+                    self._connection.execute("RELEASE one")
+                    position = envelope.position
+        except Exception as error:  # noqa: BLE001  (whatever it is, the projection stops and says so)
+            _log.exception("projection %s stops after position %d", projection.name, position)
+            self._connection.execute("ROLLBACK TO one")
+            self._commit(projection.name, position)
+            return replace(
+                progress,
+                position=position,
+                state=ProjectionState.STOPPED,
+                failure=f"{type(error).__name__}: {error}",
+                stopped_at=datetime.now(UTC),
+            )
+        self._commit(projection.name, position)
+        return replace(progress, position=position)
+
+    def _commit(self, name: str, position: int) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (name, position))
+        self._connection.execute("COMMIT")

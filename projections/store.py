@@ -1,0 +1,154 @@
+"""views.db: rows by projection, each with its position in the log. Can be deleted at any time: it is made again.
+
+A row is its key, the columns that are searched by, and one JSON column with the row of ports/views.py.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from snapshotd.ports.plain import decoder, encoder
+
+_log = logging.getLogger(__name__)
+
+RowT = TypeVar("RowT")
+
+SCHEMA: Final = 1
+"""SQLite's user_version of the file; another one is dropped and made again."""
+
+_SCRIPT: Final = f"""
+BEGIN;
+CREATE TABLE positions (projection TEXT PRIMARY KEY, position INTEGER NOT NULL);
+CREATE TABLE hosts (host_id TEXT PRIMARY KEY, row TEXT NOT NULL);
+CREATE TABLE vms (
+    vm_id TEXT PRIMARY KEY, host_id TEXT NOT NULL, name TEXT NOT NULL, registered INTEGER NOT NULL, row TEXT NOT NULL
+);
+CREATE TABLE snapshots (
+    vm_id TEXT NOT NULL, snapshot_id TEXT NOT NULL, requested_at TEXT NOT NULL, active_operation TEXT,
+    row TEXT NOT NULL, PRIMARY KEY (vm_id, snapshot_id)
+);
+CREATE INDEX snapshots_active ON snapshots (active_operation) WHERE active_operation IS NOT NULL;
+CREATE TABLE operations (
+    vm_id TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, requested_at TEXT NOT NULL,
+    active INTEGER NOT NULL, row TEXT NOT NULL, PRIMARY KEY (vm_id, number)
+);
+CREATE INDEX operations_newest ON operations (requested_at DESC, name DESC);
+CREATE INDEX operations_active ON operations (requested_at, name) WHERE active;
+CREATE TABLE operation_hosts (vm_id TEXT PRIMARY KEY, host_id TEXT NOT NULL);
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY, vm_id TEXT, host_id TEXT, snapshot_id TEXT, operation TEXT, actor TEXT NOT NULL,
+    type TEXT NOT NULL, time TEXT NOT NULL
+);
+CREATE INDEX events_vm ON events (vm_id, position);
+CREATE INDEX events_snapshot ON events (snapshot_id, position) WHERE snapshot_id IS NOT NULL;
+CREATE INDEX events_operation ON events (operation, position) WHERE operation IS NOT NULL;
+CREATE INDEX events_actor ON events (actor, position);
+CREATE TABLE event_subjects (operation TEXT PRIMARY KEY, snapshot_id TEXT NOT NULL);
+PRAGMA user_version = {SCHEMA};
+COMMIT;
+"""
+
+
+class Table(Generic[RowT]):
+    """One table of rows.
+
+    Args:
+        name: of the table.
+        row: the dataclass that its JSON column holds.
+        key: its key columns; attributes of the row.
+        columns: columns that are searched by, with what they hold.
+    """
+
+    def __init__(self, name: str, row: type[RowT], key: Sequence[str], columns: Sequence[str] = ()) -> None:
+        self._name = name
+        self._row: Any = row
+        self._key = tuple(key)
+        self._columns = (*self._key, *columns)
+
+    def put(self, connection: sqlite3.Connection, row: RowT) -> None:
+        """Write a row, over one with its key."""
+        values = _encoder(self._row)(row)
+        marks = ", ".join("?" * (len(self._columns) + 1))
+        searched = [values[c] if c in values else getattr(row, c) for c in self._columns]
+        connection.execute(
+            f"INSERT OR REPLACE INTO {self._name} ({', '.join(self._columns)}, row) VALUES ({marks})",  # noqa: S608
+            (*searched, json.dumps(values, separators=(",", ":"))),
+        )
+
+    def get(self, connection: sqlite3.Connection, *key: object) -> RowT | None:
+        """Return the row of a key."""
+        where = " AND ".join(f"{c} = ?" for c in self._key)
+        found = self.find(connection, where, key)
+        return found[0] if found else None
+
+    def find(self, connection: sqlite3.Connection, where: str, values: Sequence[object], rest: str = "") -> list[RowT]:
+        """Return rows of constants' making."""
+        cursor = connection.execute(f"SELECT row FROM {self._name} WHERE {where} {rest}", values)  # noqa: S608
+        read = _decoder(self._row)
+        return [read(json.loads(row)) for (row,) in cursor]
+
+
+@cache
+def _encoder(row: Any) -> Any:  # noqa: ANN401  (a dataclass)
+    return encoder(row)
+
+
+@cache
+def _decoder(row: Any) -> Any:  # noqa: ANN401
+    return decoder(row)
+
+
+def open_views(path: Path, head: int) -> sqlite3.Connection:
+    """Open views.db to write, made anew where it is not usable: corrupt, of another schema, or ahead of the log.
+
+    Args:
+        path: of the file.
+        head: the log's newest position.
+    """
+    try:
+        connection = _connect(path)
+        (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        if schema == SCHEMA:
+            (furthest,) = connection.execute("SELECT COALESCE(MAX(position), 0) FROM positions").fetchone()
+            if furthest <= head:
+                return connection
+            reason = f"it is at position {furthest}, and the log ends at {head}"
+        else:
+            reason = f"its schema is {schema}, and this release has {SCHEMA}"
+        fresh = schema == 0
+        connection.close()
+    except sqlite3.DatabaseError as error:
+        reason, fresh = str(error), False
+    if not fresh:
+        _log.warning("%s is made again from the log: %s", path, reason)
+    drop_views(path)
+    connection = _connect(path)
+    connection.executescript(_SCRIPT)
+    return connection
+
+
+def drop_views(path: Path) -> None:
+    """Delete the file, and what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    # What a power cut may take is made again from the log.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open views.db to read."""
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    connection.execute("PRAGMA query_only = 1")
+    return connection

@@ -1,0 +1,244 @@
+"""The views equal the fold of the log, whenever they are looked at, however they were made."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from projections.projection import Projection
+from projections.projections import Projections
+from projections.rebuild import rebuild
+from projections.runner import Runner
+from projections.store import open_views
+from snapshotd.domain.errors import ViewStopped
+from snapshotd.domain.events import Envelope
+from snapshotd.domain.lifecycle import StepState
+from snapshotd.domain.operation import Operation
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports.views import EventQuery, OperationRow, ProjectionState, Views
+from tests.fakes import VM_ID
+from tests.unit.projections.histories import MemoryLog, history, with_hosts
+
+
+def dump(path: Path) -> list[str]:
+    """Return all that a database holds."""
+    connection = sqlite3.connect(path)
+    try:
+        return list(connection.iterdump())
+    finally:
+        connection.close()
+
+
+async def compare(views: Views, vm: VirtualMachine) -> None:
+    """Check the views of a VM against its fold."""
+    row = await views.vm(VM_ID)
+    assert row is not None
+    assert (row.version, row.activity, row.power, row.name) == (vm.version, vm.activity, vm.power, vm.name)
+    assert (row.host_id, row.owner, row.registered) == (vm.host_id, vm.owner, vm.registered)
+    assert (row.description, row.current_id) == (vm.description, vm.current_id)
+    assert set(row.active_operations) == {o.name for o in vm.active_operations}
+    if vm.holder is not None:
+        assert row.active_operations[0] == vm.holder.name
+    snapshots = await views.snapshots(VM_ID)
+    assert {s.snapshot_id for s in snapshots} == set(vm.snapshots)
+    for seen in snapshots:
+        snapshot = vm.snapshots[seen.snapshot_id]
+        for field in ("name", "description", "with_memory", "state", "parent_id", "checkpoint_id", "size_bytes"):
+            assert getattr(seen, field) == getattr(snapshot, field), field
+        assert (seen.cpu_count, seen.memory_bytes, seen.failure) == (
+            snapshot.cpu_count,
+            snapshot.memory_bytes,
+            snapshot.failure,
+        )
+        own = [o.name for o in vm.active_operations if o.snapshot_id == seen.snapshot_id]
+        assert seen.active_operation == (own[0] if own else None)
+    for operation in vm.operations.values():
+        known = await views.operation(VM_ID, operation.number)
+        assert known is not None
+        compare_operation(known, operation)
+    assert [o.name for o in await views.active_operations()] == [o.name for o in vm.active_operations]
+
+
+def compare_operation(row: OperationRow, operation: Operation) -> None:
+    """Check an operation's row against its fold."""
+    for field in (
+        *("name", "number", "kind", "state", "snapshot_id", "stop_mode", "actor", "request_id", "cancel_requested"),
+        *("undoing", "failure", "requested_at", "started_at", "ended_at", "active"),
+    ):
+        assert getattr(row, field) == getattr(operation, field), field
+    assert len(row.steps) == len(operation.steps)
+    for seen, step in zip(row.steps, operation.steps, strict=True):
+        assert (seen.plan, seen.state, seen.attempts, seen.failure) == (
+            step.plan,
+            step.state,
+            step.attempts,
+            step.failure,
+        )
+        if step.state is not StepState.WAITING and step.first_issued_at:
+            assert seen.started_at == step.first_issued_at
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_views_equal_the_fold_after_every_decision(tmp_path: Path, seed: int) -> None:
+    world, log = history(seed, 60), MemoryLog()
+    projections = Projections(log, tmp_path / "views.db")
+    for envelope in world.envelopes:
+        log.envelopes.append(envelope)
+        if envelope.position in world.folds:
+            await projections.catch_up()
+            await compare(projections.views, world.folds[envelope.position])
+    projections.close()
+    assert len(world.folds) > 100
+
+
+@pytest.mark.slow
+async def test_a_rebuild_gives_what_following_gave(tmp_path: Path) -> None:
+    world = history(7, 40)
+    with_hosts(world)
+    log = MemoryLog()
+    projections = Projections(log, tmp_path / "followed.db")
+    for start in range(0, len(world.envelopes), 7):
+        log.envelopes += world.envelopes[start : start + 7]
+        await projections.catch_up()
+    projections.close()
+    assert await rebuild(log, tmp_path / "rebuilt.db") == log.head_position()
+    assert dump(tmp_path / "followed.db") == dump(tmp_path / "rebuilt.db")
+
+
+async def test_hosts_come_and_go_with_their_vms_counted(tmp_path: Path) -> None:
+    world = history(1, 1)
+    before = len(world.envelopes)
+    with_hosts(world)
+    log = MemoryLog(world.envelopes[: before + 2])
+    projections = Projections(log, tmp_path / "views.db")
+    await projections.catch_up()
+    assert [(h.host_id, h.vm_count, h.last_sync_at) for h in await projections.views.hosts()] == [
+        ("hv01", 1, None),
+        ("hv02", 0, None),
+    ]
+    log.envelopes = world.envelopes
+    await projections.catch_up()
+    (host,) = await projections.views.hosts()
+    assert (host.host_id, host.vm_count, host.last_sync_at) == ("hv01", 0, world.now)
+    assert await projections.views.vms() == ()
+    vm = await projections.views.vm(VM_ID)
+    assert vm is not None
+    assert not vm.registered
+    projections.close()
+
+
+@pytest.mark.slow
+async def test_events_are_found_by_what_they_are_about(tmp_path: Path) -> None:
+    world = history(3, 30)
+    log = MemoryLog(world.envelopes)
+    projections = Projections(log, tmp_path / "views.db")
+    await projections.catch_up()
+
+    async def found(descending: bool = False, beyond: int = 0, limit: int = 10_000, **query: object) -> list[int]:  # noqa: FBT001, FBT002
+        asked = EventQuery(**query)  # type: ignore[arg-type]
+        return list(await projections.views.event_positions(asked, beyond, limit, descending=descending))
+
+    everything = [e.position for e in world.envelopes]
+    assert await found() == everything
+    assert await found(descending=True) == everything[::-1]
+    assert await found(limit=3, beyond=everything[4]) == everything[5:8]
+    assert await found(descending=True, limit=3, beyond=everything[4]) == everything[3:0:-1]
+    assert await found(vm_id=VM_ID) == everything
+    assert await found(actor="bob") == [e.position for e in world.envelopes if e.actor == "bob"]
+    assert await found(event_type="StepDone") == [
+        e.position for e in world.envelopes if type(e.event).__name__ == "StepDone"
+    ]
+    third = world.vm.operations[world.vm.last_number]
+    assert await found(operation=third.name) == [e.position for e in world.envelopes if e.operation == third.name]
+    middle = world.envelopes[len(everything) // 2].time
+    assert await found(since=middle) == [e.position for e in world.envelopes if e.time >= middle]
+    assert await found(until=middle) == [e.position for e in world.envelopes if e.time < middle]
+    made = next(s for s in world.vm.snapshots.values() if s.was_ready)
+    about = await found(snapshot_id=made.snapshot_id)
+    types = {type(e.event).__name__ for e in world.envelopes if e.position in about}
+    assert {"SnapshotRequested", "SnapshotCreated", "StepIssued", "OperationSucceeded"} <= types
+    projections.close()
+
+
+async def test_a_handler_that_fails_stops_its_projection_and_no_other(tmp_path: Path) -> None:
+    world = history(1, 4)
+    log = MemoryLog(world.envelopes)
+    bad = world.envelopes[5].position
+    taken: list[int] = []
+
+    def fail(_: sqlite3.Connection, envelope: Envelope) -> None:
+        if envelope.position == bad:
+            raise ValueError("a defect")
+
+    def count(_: sqlite3.Connection, envelope: Envelope) -> None:
+        taken.append(envelope.position)
+
+    connection = open_views(tmp_path / "views.db", log.head_position())
+    runner = Runner(log, connection, [Projection("failing", fail), Projection("counting", count)])
+    while await runner.catch_up():
+        pass
+    failing, counting = runner.progress()
+    assert (failing.state, failing.position) == (ProjectionState.STOPPED, world.envelopes[4].position)
+    assert failing.failure == "ValueError: a defect"
+    assert (counting.state, counting.position) == (ProjectionState.FOLLOWING, log.head_position())
+    assert taken == [e.position for e in world.envelopes]
+    with pytest.raises(ViewStopped):
+        await runner.reached(bad)
+    await runner.reached(world.envelopes[4].position)
+    runner.close()
+    again = Runner(log, connection, [Projection("failing", count)])
+    assert again.progress()[0].position == world.envelopes[4].position
+    again.close()
+    connection.close()
+
+
+async def test_a_read_waits_until_the_views_are_there(tmp_path: Path) -> None:
+    world, log = history(1, 3), MemoryLog()
+    projections = Projections(log, tmp_path / "views.db")
+    reading = asyncio.create_task(projections.views.reached(world.envelopes[-1].position))
+    log.envelopes = world.envelopes[:4]
+    await projections.catch_up()
+    assert not reading.done()
+    log.envelopes = world.envelopes
+    await projections.catch_up()
+    await asyncio.wait_for(reading, 5)
+    projections.close()
+
+
+@pytest.mark.parametrize("spoil", ["corrupt", "schema", "ahead"])
+async def test_a_file_that_is_not_usable_is_made_again(
+    tmp_path: Path, spoil: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, path = history(1, 5), tmp_path / "views.db"
+    log = MemoryLog(world.envelopes)
+    await rebuild(log, path)
+    right = dump(path)
+    if spoil == "corrupt":
+        path.write_bytes(b"not a database" * 1000)
+    else:
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA user_version = 99" if spoil == "schema" else "UPDATE positions SET position = 99999")
+        connection.commit()
+        connection.close()
+    projections = Projections(log, path)
+    await projections.catch_up()
+    projections.close()
+    assert dump(path) == right
+    assert "is made again from the log" in caplog.text
+
+
+async def test_newest_operations_come_first_and_in_pages(tmp_path: Path) -> None:
+    world = history(5, 20)
+    projections = Projections(MemoryLog(world.envelopes), tmp_path / "views.db")
+    await projections.catch_up()
+    whole = await projections.views.operations(None, 1000)
+    assert [o.number for o in whole] == sorted((o.number for o in whole), reverse=True)
+    pages = await projections.views.operations(None, 3)
+    pages += await projections.views.operations((pages[-1].requested_at, pages[-1].name), 1000)
+    assert [replace(o) for o in pages] == list(whole)
+    projections.close()
