@@ -20,7 +20,6 @@ from snapshotd.server.listing import read_token, write_token
 from snapshotd.server.parts import Parts
 from snapshotd.server.request_errors import OrderByInvalid
 from snapshotd.server.requests import (
-    digest_of,
     host_id_of,
     operation_of,
     page_size_of,
@@ -111,7 +110,7 @@ def _conditions(request: pb.ListEventsRequest) -> str:
     copy.CopyFrom(request)
     copy.ClearField("page_size")
     copy.ClearField("page_token")
-    return digest_of(copy)
+    return copy.SerializeToString(deterministic=True).hex()
 
 
 def _subject(envelope: Envelope) -> str:

@@ -78,14 +78,14 @@ class SqliteEventLog:
         try:
             _check_file(path)
             self._application = EventLogApplication(str(path))
+            self.installation_id = self._application.recorder.installation_id(str(uuid.uuid4()))
+            """Id of the installation, made with the log and kept with it: it owns the journals on the hosts."""
             self._connection = self._writer_connection()
             newest = self._application.recorder.one(self._connection, "MAX(position)", "1 = ?", (1,))
         except BaseException:
             os.close(self._lock)
             raise
         self._head = int(newest[0] or 0)
-        self.installation_id = self._application.recorder.installation_id(str(uuid.uuid4()))
-        """Id of the installation, made with the log and kept with it: it owns the journals on the hosts."""
         self._broken: str | None = None
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._waiters_lock = threading.Lock()

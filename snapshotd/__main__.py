@@ -1,0 +1,130 @@
+"""The command line of `snapshotd`: serve, executor, simulate-host, check, config check."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from snapshotd import bootstrap
+from snapshotd.domain.errors import SnapshotError
+from snapshotd.server.serving import AddressInUse
+from snapshotd.settings import KEYS, Settings, SettingsInvalid, default_file, load
+from snapshotd.simulator import settings as simulate
+
+_EXIT_CODES = """\
+exit codes:
+  0  ended as told
+  2  could not be started: settings, address, event log; the text says which and what to do
+"""
+_SECTIONS = {
+    "serve": ("server", "storage", "executor", "snapshots", "retries"),
+    "executor": ("executor",),
+    "check": ("storage",),
+    "config": (),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; return the exit code."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if parsed.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        if parsed.command == "simulate-host":
+            return bootstrap.simulate_host(simulate.from_arguments(parsed))
+        settings = load(parsed.config or default_file(), os.environ, _flags(parsed))
+        match parsed.command:
+            case "serve":
+                return bootstrap.serve(settings)
+            case "executor":
+                return bootstrap.run_executor(settings)
+            case "check":
+                return bootstrap.check(settings)
+            case _:
+                return _show(settings)
+    except (SettingsInvalid, SnapshotError, AddressInUse, OSError) as error:
+        sys.stderr.write(f"snapshotd {parsed.command}: {error}\n")
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="snapshotd",
+        description="Takes, reverts and deletes snapshots of Hyper-V VMs, and never loses track of one.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"snapshotd {version('snapshotd')}")
+    parser.add_argument("--verbose", "-v", action="store_true", help="log details")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    texts = {
+        "serve": "run the service (and, unless told not to, an executor in its process)",
+        "executor": "run an executor: it attaches to a server and reaches hosts by WinRM",
+        "check": "read the whole event log, fold it, and compare the views with it; the service must be stopped",
+        "config": "check the settings and show where each comes from",
+    }
+    for name, text in texts.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == "config":
+            command.add_argument("what", choices=["check"])
+        command.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
+        for key in KEYS:
+            if key.name.partition(".")[0] in _SECTIONS[name]:
+                shown = " (default: %(default)s)" if key.default not in (None, "") else ""
+                default = key.default if not isinstance(key.default, tuple) else ",".join(key.default)
+                command.add_argument(
+                    key.flag,
+                    dest=key.name,
+                    default=argparse.SUPPRESS,
+                    metavar="VALUE",
+                    help=key.meaning + shown.replace("%(default)s", str(default)),
+                )
+        if name == "serve":
+            command.add_argument(
+                "--no-executor",
+                dest="executor.in_process",
+                action="store_const",
+                const="false",
+                default=argparse.SUPPRESS,
+                help="run none in this process; start `snapshotd executor` by itself",
+            )
+        if name == "executor":
+            command.add_argument(
+                "--host",
+                dest="host",
+                action="append",
+                default=[],
+                metavar="ID",
+                help="a host that it reaches; may be repeated",
+            )
+    host = commands.add_parser("simulate-host", help="run a simulated Hyper-V host, for trying out and for tests")
+    simulate.add_arguments(host)
+    return parser
+
+
+def _flags(parsed: argparse.Namespace) -> dict[str, str]:
+    flags = {key.name: str(getattr(parsed, key.name)) for key in KEYS if hasattr(parsed, key.name)}
+    if getattr(parsed, "host", None):
+        flags["executor.hosts"] = ",".join(parsed.host)
+    return flags
+
+
+def _show(settings: Settings) -> int:
+    width = max(len(key.name) for key in KEYS)
+    for key in KEYS:
+        value = settings.values[key.name]
+        shown = ", ".join(value) if isinstance(value, tuple) else value
+        sys.stdout.write(f"{key.name:{width}}  {shown!s:24}  {settings.sources[key.name]}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

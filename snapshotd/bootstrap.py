@@ -1,0 +1,197 @@
+"""The composition root: the only module that names every concrete class. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from projections.projections import Projections
+from snapshotd import daemon
+from snapshotd.application.hosts import Hosts
+from snapshotd.application.replay import replay
+from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.dispatch.dispatcher import Dispatcher
+from snapshotd.domain.policy import Policy
+from snapshotd.executor.service import Executor
+from snapshotd.executor.service import run_executor as run_executor_process
+from snapshotd.executor.settings import ExecutorSettings
+from snapshotd.executor.work import OpenPool
+from snapshotd.hyperv.credentials import Credentials
+from snapshotd.hyperv.pool import HostPools, PoolSettings
+from snapshotd.hyperv.script import command_line, kept_script, script_sha256
+from snapshotd.server.drive import Drive
+from snapshotd.server.executor_service import LEASE_TTL_S, ExecutorService
+from snapshotd.server.parts import Parts
+from snapshotd.server.serving import GrpcServer
+from snapshotd.server.sync import HostReports
+from snapshotd.settings import Settings
+from snapshotd.simulator import main as simulator
+from snapshotd.simulator.builtin import AcceptedScript, BuiltinEngine
+from snapshotd.simulator.model import SimulatedHyperV, open_host
+from snapshotd.simulator.needs import Engine
+from snapshotd.simulator.settings import SimulateHostSettings
+from snapshotd.store.codec import event_data
+from snapshotd.store.sqlite_log import SqliteEventLog
+
+_log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the time, in UTC."""
+        return datetime.now(UTC)
+
+
+class RandomIds:
+    """Random UUIDs."""
+
+    def fresh(self) -> str:
+        """Return a random UUID in lower case."""
+        return str(uuid.uuid4())
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return the numbers that decisions depend on."""
+    return Policy(
+        max_per_vm=settings.count("snapshots.max_per_vm"),
+        create_wait_s=settings.seconds("snapshots.create_wait"),
+        revert_wait_s=settings.seconds("snapshots.revert_wait"),
+        remove_wait_s=settings.seconds("snapshots.remove_wait"),
+        power_wait_s=settings.seconds("snapshots.power_wait"),
+        merge_poll_s=settings.seconds("snapshots.merge_poll"),
+        merge_stall_s=settings.seconds("snapshots.merge_stall"),
+        max_attempts=settings.count("retries.max_attempts"),
+        backoff_first_s=settings.seconds("retries.first"),
+        backoff_max_s=settings.seconds("retries.longest"),
+        observe_wait_s=settings.seconds("retries.observe_wait"),
+        answer_grace_s=settings.seconds("retries.answer_grace"),
+    )
+
+
+def executor_settings(settings: Settings, server: str) -> ExecutorSettings:
+    """Return an executor's settings, for a server's address."""
+    return ExecutorSettings(
+        server=server,
+        hosts=settings.names("executor.hosts"),
+        version=version("snapshotd"),
+        credentials_dir=settings.path("executor.credentials"),
+        sessions_per_host=settings.count("executor.sessions_per_host"),
+    )
+
+
+def open_pool(settings: ExecutorSettings) -> OpenPool:
+    """Return what opens the WinRM sessions of a host."""
+    credentials = Credentials(settings.credentials_dir, os.environ)
+    return HostPools(credentials, kept_script(), PoolSettings(sessions_per_host=settings.sessions_per_host)).open
+
+
+@contextmanager
+def open_service(settings: Settings) -> Iterator[daemon.Service]:
+    """Compose a daemon on its storage. Raises LogInUse, LogForeign, OSError."""
+    directory = _storage(settings)
+    directory.mkdir(parents=True, exist_ok=True)
+    clock, ids, policy = SystemClock(), RandomIds(), policy_of(settings)
+    with SqliteEventLog(directory / "events.db") as log:
+        vms, hosts = VirtualMachines(log, clock, ids, policy), Hosts(log, clock, ids)
+        sessions = settings.count("executor.sessions_per_host")
+        dispatcher = Dispatcher(policy, LEASE_TTL_S, sessions, ids.fresh()[:8])
+        drive = Drive(vms, dispatcher, policy, clock, ids)
+        projections = Projections(log, directory / "views.db")
+        reports = HostReports(drive, vms, hosts)
+        executors = ExecutorService(drive, hosts, reports, log.installation_id, clock)
+        parts = Parts(
+            drive=drive,
+            vms=vms,
+            hosts=hosts,
+            reports=reports,
+            views=projections.views,
+            log=log,
+            event_data=event_data,
+            policy=policy,
+            clock=clock,
+            ids=ids,
+            version=version("snapshotd"),
+            installation_id=log.installation_id,
+            started_at=clock.now(),
+        )
+
+        async def run_executor_here(server: str, stop: asyncio.Event) -> None:
+            own = executor_settings(settings, server)
+            await Executor(own, open_pool(own)).run(stop)
+
+        try:
+            yield daemon.Service(
+                log=log,
+                vms=vms,
+                hosts=hosts,
+                drive=drive,
+                projections=projections,
+                make_server=lambda: GrpcServer(parts, executors, settings.text("server.listen")),
+                run_executor=run_executor_here if settings.switch("executor.in_process") else None,
+                installation_id=log.installation_id,
+            )
+        finally:
+            projections.close()
+
+
+def serve(settings: Settings) -> int:
+    """Run the service until a signal ends it; return the exit code."""
+
+    async def run() -> int:
+        with open_service(settings) as service:
+            return await daemon.serve(service)
+
+    return asyncio.run(run())
+
+
+def run_executor(settings: Settings) -> int:
+    """Run an executor until a signal ends it; return the exit code."""
+    own = executor_settings(settings, settings.text("executor.server"))
+    asyncio.run(run_executor_process(own, open_pool(own)))
+    return 0
+
+
+def check(settings: Settings) -> int:
+    """Fold the whole log, make the views anew, and say what there is; return the exit code."""
+
+    async def run() -> None:
+        directory = _storage(settings)
+        clock, ids = SystemClock(), RandomIds()
+        with SqliteEventLog(directory / "events.db") as log:
+            vms, hosts = VirtualMachines(log, clock, ids, policy_of(settings)), Hosts(log, clock, ids)
+            position = await replay(log, vms, hosts)
+            operations = sum(len(vm.active_operations) for vm in vms.registered())
+            sys.stdout.write(
+                f"{position} events: {len(hosts.registered())} hosts, {len(vms.registered())} VMs, "
+                f"{operations} operations under way. The log folds.\n"
+            )
+
+    asyncio.run(run())
+    return 0
+
+
+def simulate_host(settings: SimulateHostSettings) -> int:
+    """Run a simulated host until a signal ends it; return the exit code."""
+    return simulator.run(settings, open_host, _engine)
+
+
+def _engine(host: SimulatedHyperV) -> Engine:
+    """Return what runs scripts on a simulated host."""
+    kept = kept_script()
+    return BuiltinEngine(host, AcceptedScript(command_line(kept), script_sha256()))
+
+
+def _storage(settings: Settings) -> Path:
+    directory = settings.path("storage.directory")
+    assert directory is not None
+    return directory

@@ -1,0 +1,772 @@
+# snapshotd's host script. Constant: what it is to do comes in as data, one line of base64 JSON a command, and each command
+# is answered by one line (docs/host-protocol.md). Windows PowerShell 5.1, module Hyper-V 2.0; tried against stub cmdlets
+# only, never against a real host.
+#
+#   line -> command -> mutex -> checks 0 to 5 -> BEGUN -> act -> DONE -> answer
+#
+# Addresses by id or by object, never by name: names need not be unique, and accept wildcards (documented).
+
+$ErrorActionPreference = 'Stop'
+$ProgressPreference = 'SilentlyContinue'
+$WarningPreference = 'SilentlyContinue'
+
+$MutexWaitMs = 5000
+$ResultWaitMs = 30000
+$SlotBytes = 4096
+$LongestOperation = 500
+$GuidPattern = '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$'
+
+# --- small things ----------------------------------------------------------------------------------------------------
+
+function New-Failure([string]$id, [string]$message) {
+    $exception = New-Object System.InvalidOperationException $message
+    New-Object System.Management.Automation.ErrorRecord $exception, $id, 'InvalidOperation', $null
+}
+
+function Get-Text($value) { if ($null -eq $value) { '' } else { [string]$value } }
+
+# ConvertFrom-Json makes a DateTime of a time in PowerShell 7, and leaves it a string in Windows PowerShell (documented).
+function ConvertTo-Utc($value) {
+    if ($null -eq $value -or $value -eq '') { return $null }
+    if ($value -is [DateTime]) { return $value.ToUniversalTime() }
+    $culture = [Globalization.CultureInfo]::InvariantCulture
+    [DateTimeOffset]::Parse([string]$value, $culture, [Globalization.DateTimeStyles]::AssumeUniversal).UtcDateTime
+}
+
+function Format-Utc($time) {
+    if ($null -eq $time) { return $null }
+    $culture = [Globalization.CultureInfo]::InvariantCulture
+    $time.ToUniversalTime().ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", $culture)
+}
+
+function Format-Id($id) { if ($null -eq $id) { '' } else { ([string]$id).ToLowerInvariant() } }
+
+function Get-Set($texts) {
+    $set = New-Object 'System.Collections.Generic.HashSet[string]' ([StringComparer]::OrdinalIgnoreCase)
+    foreach ($text in @($texts)) { if ($null -ne $text) { [void]$set.Add([string]$text) } }
+    , $set
+}
+
+function Test-SameSet($one, $other) { (Get-Set $one).SetEquals((Get-Set $other)) }
+
+function Get-Sha256([byte[]]$bytes) {
+    $hasher = [Security.Cryptography.SHA256]::Create()
+    try { [BitConverter]::ToString($hasher.ComputeHash($bytes)).Replace('-', '').ToLowerInvariant() }
+    finally { $hasher.Dispose() }
+}
+
+# --- this process ----------------------------------------------------------------------------------------------------
+
+function Get-StartedAt([int]$id) {
+    $process = Get-Process -Id $id -ErrorAction SilentlyContinue
+    if ($null -eq $process) { return '' }
+    try { $process.StartTime.ToUniversalTime().ToString('o', [Globalization.CultureInfo]::InvariantCulture) }
+    catch { '' }
+}
+
+$OwnStart = Get-StartedAt $PID
+
+# --- the journal -----------------------------------------------------------------------------------------------------
+
+function Get-JournalDirectory($command) {
+    $named = Get-Text $command.journal_directory
+    if ($named -ne '') { return $named }
+    Join-Path $env:ProgramData 'snapshotd'
+}
+
+function Get-JournalPath([string]$directory, [string]$vmId) {
+    Join-Path $directory ($vmId.ToLowerInvariant() + '.journal')
+}
+
+# Only SYSTEM, the administrators and this account may write there. Elsewhere than on Windows there are no such lists.
+function New-JournalDirectory([string]$directory) {
+    if (Test-Path -LiteralPath $directory -PathType Container) { return }
+    [void][IO.Directory]::CreateDirectory($directory)
+    if ($PSVersionTable.PSEdition -ne 'Desktop') { return }
+    $list = New-Object Security.AccessControl.DirectorySecurity
+    $list.SetAccessRuleProtection($true, $false)
+    $inherit = [Security.AccessControl.InheritanceFlags]'ContainerInherit, ObjectInherit'
+    $none = [Security.AccessControl.PropagationFlags]::None
+    foreach ($account in Get-Trusted) {
+        $list.AddAccessRule((New-Object Security.AccessControl.FileSystemAccessRule $account, 'FullControl', $inherit, $none, 'Allow'))
+    }
+    [IO.Directory]::SetAccessControl($directory, $list)
+}
+
+function Get-Trusted {
+    New-Object Security.Principal.SecurityIdentifier 'S-1-5-18'
+    New-Object Security.Principal.SecurityIdentifier 'S-1-5-32-544'
+    [Security.Principal.WindowsIdentity]::GetCurrent().User
+}
+
+function Read-Bytes([string]$path) {
+    $share = [IO.FileShare]'ReadWrite, Delete'
+    $stream = New-Object IO.FileStream $path, 'Open', 'Read', $share
+    try {
+        $bytes = New-Object byte[] $stream.Length
+        $at = 0
+        while ($at -lt $bytes.Length) {
+            $count = $stream.Read($bytes, $at, $bytes.Length - $at)
+            if ($count -eq 0) { break }
+            $at += $count
+        }
+        , $bytes
+    }
+    finally { $stream.Dispose() }
+}
+
+function Write-Bytes([string]$path, [long]$offset, [byte[]]$bytes) {
+    $through = [IO.FileOptions]::WriteThrough
+    $stream = New-Object IO.FileStream $path, 'OpenOrCreate', 'Write', 'Read', 4096, $through
+    try {
+        [void]$stream.Seek($offset, 'Begin')
+        $stream.Write($bytes, 0, $bytes.Length)
+        $stream.Flush($true)
+    }
+    finally { $stream.Dispose() }
+}
+
+# The payload of a slot whose digest is right; else nothing.
+function Get-Payload([byte[]]$content, [int]$slot) {
+    $from = $slot * $SlotBytes
+    if ($content.Length -lt $from + $SlotBytes -or $content[$from + 64] -ne 32) { return $null }
+    $digest = [Text.Encoding]::ASCII.GetString($content, $from, 64)
+    $payload = [Text.Encoding]::UTF8.GetString($content, $from + 65, $SlotBytes - 65).TrimEnd(' ', "`n")
+    if ((Get-Sha256 ([Text.Encoding]::UTF8.GetBytes($payload))) -ne $digest.ToLowerInvariant()) { return $null }
+    $payload
+}
+
+# 'MISSING', 'UNREADABLE' or 'PRESENT', and what stands in it. A payload whose digest is right and whose layout is not
+# understood makes the file unreadable: the older slot would forget the highest token.
+function Read-Journal([string]$directory, [string]$vmId) {
+    $path = Get-JournalPath $directory $vmId
+    $found = @{ state = 'MISSING'; slot = 0; entry = $null }
+    if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { return $found }
+    $found.state = 'UNREADABLE'
+    $content = Read-Bytes $path
+    $entries = @()
+    foreach ($slot in 0, 1) {
+        $payload = Get-Payload $content $slot
+        if ($null -eq $payload) { continue }
+        try { $parsed = ConvertFrom-Json $payload } catch { return $found }
+        $known = @('', 'BEGUN', 'DONE') -ccontains (Get-Text $parsed.phase)
+        if ($parsed.v -ne 1 -or -not $known -or $null -eq $parsed.seq -or $null -eq $parsed.token) { return $found }
+        # The time a process started is compared letter by letter, so it must not have become a DateTime.
+        $started = [regex]::Match($payload, '"pid_started":"([^"]*)"').Groups[1].Value
+        $entries += @{ slot = $slot; entry = @{
+                vm = Get-Text $parsed.vm; id = Get-Text $parsed.id; seq = [long]$parsed.seq; token = [long]$parsed.token
+                operation = Get-Text $parsed.operation; step = [int]$parsed.step; phase = Get-Text $parsed.phase
+                deadline = ConvertTo-Utc $parsed.deadline; begun_at = ConvertTo-Utc $parsed.begun_at
+                pid = [int]$parsed.pid; pid_started = $started
+                owed_checkpoint_type = Get-Text $parsed.owed_checkpoint_type
+                checkpoint_id = Get-Text $parsed.checkpoint_id
+            }
+        }
+    }
+    $newest = $entries | Sort-Object { $_.entry.seq } | Select-Object -Last 1
+    if ($null -eq $newest -or $newest.entry.vm -ne $vmId) { return $found }
+    @{ state = 'PRESENT'; slot = $newest.slot; entry = $newest.entry }
+}
+
+function Get-Slot($entry) {
+    $fields = [pscustomobject]@{
+        v = 1; seq = $entry.seq; vm = $entry.vm; id = $entry.id; token = $entry.token; operation = $entry.operation
+        step = $entry.step; phase = $entry.phase; deadline = Get-Text (Format-Utc $entry.deadline)
+        begun_at = Get-Text (Format-Utc $entry.begun_at); pid = $entry.pid; pid_started = $entry.pid_started
+        owed_checkpoint_type = $entry.owed_checkpoint_type; checkpoint_id = $entry.checkpoint_id
+    }
+    $payload = ConvertTo-Json $fields -Compress -Depth 2
+    $payload = [regex]::Replace($payload, '[^\x00-\x7F]', { param($match) '\u{0:x4}' -f [int][char]$match.Value })
+    $bytes = [Text.Encoding]::ASCII.GetBytes($payload)
+    if ($bytes.Length -gt $SlotBytes - 66) { throw (New-Object IO.IOException 'the journal entry is too long for its slot') }
+    $line = (Get-Sha256 $bytes) + ' ' + $payload.PadRight($SlotBytes - 66) + "`n"
+    , [Text.Encoding]::ASCII.GetBytes($line)
+}
+
+# Written to the slot that does not hold the newest entry, so that a write that is cut off leaves the newest.
+function Write-Journal([string]$directory, $entry) {
+    $path = Get-JournalPath $directory $entry.vm
+    $known = Read-Journal $directory $entry.vm
+    if ($known.state -eq 'PRESENT') {
+        $entry.seq = $known.entry.seq + 1
+        Write-Bytes $path ((1 - $known.slot) * $SlotBytes) (Get-Slot $entry)
+        return
+    }
+    New-JournalDirectory $directory
+    $entry.seq = [long]1
+    # The other slot is blanked: it may hold a higher seq of something else.
+    $blank = [Text.Encoding]::ASCII.GetBytes(''.PadRight($SlotBytes - 1) + "`n")
+    Write-Bytes $path 0 ([byte[]]((Get-Slot $entry) + $blank))
+}
+
+# The installation that owns the journals: '' for none yet, and '?' for a file that cannot be understood.
+function Read-Owner([string]$directory) {
+    $path = Join-Path $directory 'host.json'
+    if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { return '' }
+    try {
+        $text = [Text.Encoding]::UTF8.GetString((Read-Bytes $path)).TrimStart([char]0xFEFF)
+        $document = ConvertFrom-Json $text
+        if ($document.v -ne 1 -or $document.installation_id -isnot [string]) { return '?' }
+        $document.installation_id
+    }
+    catch [ArgumentException] { '?' }
+    catch [InvalidOperationException] { '?' }
+}
+
+# Whole or not at all, and the first one stays.
+function Write-Owner([string]$directory, [string]$installation) {
+    New-JournalDirectory $directory
+    $draft = Join-Path $directory ('host.json.' + [Guid]::NewGuid().ToString('N'))
+    $text = '{"v":1,"installation_id":' + (ConvertTo-Json $installation -Compress) + "}`n"
+    Write-Bytes $draft 0 ([Text.Encoding]::UTF8.GetBytes($text))
+    try { [IO.File]::Move($draft, (Join-Path $directory 'host.json')) }
+    catch [IO.IOException] { [IO.File]::Delete($draft) }
+}
+
+# --- one script at a time on a VM --------------------------------------------------------------------------------------
+
+function Open-VmMutex([string]$vmId) {
+    $name = 'Global\snapshotd-' + $vmId.ToLowerInvariant()
+    $onWindows = $PSVersionTable.PSEdition -eq 'Desktop' -or [Environment]::OSVersion.Platform -eq 'Win32NT'
+    if (-not $onWindows) { return New-Object Threading.Mutex $false, $name }
+    $security = New-Object Security.AccessControl.MutexSecurity
+    foreach ($account in Get-Trusted) {
+        $security.AddAccessRule((New-Object Security.AccessControl.MutexAccessRule $account, 'FullControl', 'Allow'))
+    }
+    $made = $false
+    # The constructor that takes a list is .NET Framework's only (documented).
+    if ($PSVersionTable.PSEdition -eq 'Desktop') { return New-Object Threading.Mutex $false, $name, ([ref]$made), $security }
+    [Threading.MutexAcl]::Create($false, $name, [ref]$made, $security)
+}
+
+# One that was abandoned by a script that died is ours: its journal says how far it had come.
+function Wait-VmMutex($mutex) {
+    try { $mutex.WaitOne($MutexWaitMs) } catch [Threading.AbandonedMutexException] { $true }
+}
+
+# Ends the script that holds the mutex past its journalled deadline; false where there is none to end.
+function Stop-OverdueScript([string]$directory, [string]$vmId) {
+    $journal = Read-Journal $directory $vmId
+    $entry = $journal.entry
+    if ($journal.state -ne 'PRESENT' -or $entry.phase -ne 'BEGUN' -or $null -eq $entry.deadline) { return $false }
+    if ($entry.deadline -ge [DateTime]::UtcNow -or $entry.pid -le 0) { return $false }
+    if ($entry.pid -eq $PID -and $entry.pid_started -eq $OwnStart) { return $false }
+    $started = Get-StartedAt $entry.pid
+    if ($started -eq '' -or $started -cne $entry.pid_started) { return $false }
+    Stop-Process -Id $entry.pid -Force -ErrorAction SilentlyContinue
+    $true
+}
+
+# --- reports -----------------------------------------------------------------------------------------------------------
+
+$Powers = @{ Running = 'RUNNING'; Off = 'STOPPED'; Paused = 'PAUSED'; Saved = 'SAVED'; FastSaved = 'SAVED' }
+$Transitional = 'Starting', 'Stopping', 'Saving', 'Pausing', 'Resuming', 'Reset', 'FastSaving', 'ForceShutdown', 'ForceReboot'
+$Works = @{
+    CreatingSnapshot = 'CREATE'; ApplyingSnapshot = 'APPLY'; DeletingSnapshot = 'DELETE'; MergingDisks = 'MERGE'
+    ExportingVirtualMachine = 'EXPORT'; MigratingVirtualMachine = 'MIGRATE'; MigratingPlannedVm = 'MIGRATE'
+    StorageMigrationPhaseOne = 'MIGRATE'; StorageMigrationPhaseTwo = 'MIGRATE'
+    BackingUp = 'BACKUP'; BackingUpVirtualMachine = 'BACKUP'
+    # The host's 32769 is not in PowerShell's enum, which has 23769 for it, so it prints as a number (source read).
+    '32769' = 'APPLY'; '23769' = 'APPLY'
+}
+# How the VM is, and not that the hypervisor works on it.
+$Conditions = '', 'Ok', 'Degraded', 'PredictiveFailure', 'Dormant', 'SupportingEntityInError', 'ApplicationCriticalState',
+    'CommunicationTimedOut', 'CommunicationFailed', 'NoIommu', 'NoIovSupportInNic', 'SwitchNotInIovMode',
+    'IovBlockedByPolicy', 'IovNoAvailResources', 'IovGuestDriversNeeded', 'CriticalIoError'
+
+function Get-HyperVVm([string]$vmId) {
+    $found = @(Get-VM -Id $vmId -ErrorAction SilentlyContinue)
+    if ($found.Count -gt 0) { return $found[0] }
+    # Nothing found may also mean that nothing could be asked: only a host that answers does not have the VM.
+    [void](Get-VMHost)
+    $null
+}
+
+function Get-Activity($vm) {
+    $words = @()
+    $status = Get-Text $vm.SecondaryOperationalStatus
+    if ($Conditions -notcontains $status) {
+        $words += if ($Works.ContainsKey($status)) { $Works[$status] } else { 'OTHER' }
+    }
+    # The status is one a VM, and may say another thing while disks merge (inferred): all of them are looked at.
+    foreach ($other in @($vm.OperationalStatus)) {
+        $text = Get-Text $other
+        if ($text -eq 'InService' -or $Conditions -contains $text) { continue }
+        $words += if ($Works.ContainsKey($text)) { $Works[$text] } else { 'OTHER' }
+    }
+    if ($Transitional -contains [string]$vm.State) { $words += 'STATE_CHANGE' }
+    @($words | Select-Object -Unique)
+}
+
+# Of the running job with the least progress. For people only: a host that does not tell is no failure.
+function Get-JobPercent($vm) {
+    if ($null -eq (Get-Command Get-CimInstance -ErrorAction SilentlyContinue)) { return 0 }
+    try {
+        $space = 'root\virtualization\v2'
+        $filter = "Name='{0}'" -f ([string]$vm.Id).ToUpperInvariant()
+        $system = Get-CimInstance -Namespace $space -ClassName Msvm_ComputerSystem -Filter $filter
+        $jobs = @(Get-CimAssociatedInstance -InputObject $system -Association Msvm_AffectedJobElement |
+                Where-Object { $_.JobState -eq 4 })
+        if ($jobs.Count -eq 0) { return 0 }
+        [int]($jobs | ForEach-Object { $_.PercentComplete } | Sort-Object | Select-Object -First 1)
+    }
+    catch { 0 }
+}
+
+function Get-DiskFile([string]$path, $cache) {
+    if (-not $cache.ContainsKey($path)) {
+        $cache[$path] = if (Test-Path -LiteralPath $path -PathType Leaf) { Get-VHD -Path $path } else { $null }
+    }
+    $cache[$path]
+}
+
+# A file that is missing still stands in the chain, and ends it. One that cannot be read is an error: no chain is half told.
+function Get-DiskReport($drive, $cache) {
+    $chain = @()
+    $next = if ($null -ne $drive.DiskNumber) { '' } else { Get-Text $drive.Path }
+    while ($next -ne '' -and $chain -notcontains $next) {
+        $chain += $next
+        $file = Get-DiskFile $next $cache
+        $next = if ($null -eq $file) { '' } else { Get-Text $file.ParentPath }
+    }
+    $leaf = if ($chain.Count -gt 0) { Get-DiskFile $chain[0] $cache } else { $null }
+    [pscustomobject]@{
+        location = '{0}:{1}:{2}' -f [string]$drive.ControllerType, $drive.ControllerNumber, $drive.ControllerLocation
+        chain = @($chain)
+        file_bytes = if ($null -eq $leaf) { 0 } else { [long]$leaf.FileSize }
+    }
+}
+
+function Get-CheckpointReport($snapshot, $cache) {
+    [pscustomobject]@{
+        checkpoint_id = Format-Id $snapshot.Id
+        name = [string]$snapshot.Name
+        parent_id = Format-Id $snapshot.ParentSnapshotId
+        created_at = Format-Utc $snapshot.CreationTime
+        checkpoint_type = [string]$snapshot.SnapshotType
+        has_memory = [string]$snapshot.State -eq 'Saved'
+        automatic = [bool]$snapshot.IsAutomaticCheckpoint
+        system_files_bytes = [long]$snapshot.SizeOfSystemFiles
+        disks = @($snapshot.HardDrives | Where-Object { $null -ne $_ } | ForEach-Object { Get-DiskReport $_ $cache })
+    }
+}
+
+function Get-Blocker($vm, $drives) {
+    $found = @()
+    foreach ($drive in $drives) {
+        if ($null -ne $drive.DiskNumber) { $found += 'PASS_THROUGH_DISK' }
+        if ($drive.SupportPersistentReservations) { $found += 'SHARED_DISK' }
+    }
+    if (Test-Replica $vm) { $found += 'REPLICA' }
+    if (@($vm.FibreChannelHostBusAdapters | Where-Object { $null -ne $_ }).Count -gt 0) { $found += 'FIBRE_CHANNEL' }
+    @($found | Sort-Object -Unique)
+}
+
+function Test-Replica($vm) { @('Replica', 'TestReplica', 'ExtendedReplica') -contains [string]$vm.ReplicationMode }
+
+function Get-JournalReport($journal) {
+    if ($journal.state -ne 'PRESENT') { return [pscustomobject]@{ state = $journal.state } }
+    $entry = $journal.entry
+    [pscustomobject]@{
+        state = 'PRESENT'
+        journal_id = $entry.id
+        highest_token = $entry.token
+        operation = $entry.operation
+        step = $entry.step
+        phase = if ($entry.phase -eq '') { 'PHASE_UNSPECIFIED' } else { $entry.phase }
+        begun_at = Format-Utc $entry.begun_at
+    }
+}
+
+function Get-ExistingFile($command) {
+    @($command.watched_files | Where-Object { $null -ne $_ -and (Test-Path -LiteralPath $_ -PathType Leaf) })
+}
+
+function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
+    $journal = Read-Journal $directory $vmId
+    if ($null -eq $vm) {
+        return [pscustomobject]@{
+            vm_id = $vmId; present = $false; power = 'ABSENT'; journal = Get-JournalReport $journal
+            existing_files = @(Get-ExistingFile $command)
+        }
+    }
+    $cache = @{}
+    $drives = @($vm.HardDrives | Where-Object { $null -ne $_ })
+    $snapshots = @(Get-VMSnapshot -VM $vm | Sort-Object CreationTime)
+    $state = [string]$vm.State
+    $doing = @(Get-Activity $vm)
+    $owed = if ($journal.state -eq 'PRESENT') { $journal.entry.owed_checkpoint_type } else { '' }
+    [pscustomobject]@{
+        vm_id = Format-Id $vm.Id
+        present = $true
+        name = [string]$vm.Name
+        power = if ($Powers.ContainsKey($state)) { $Powers[$state] } else { 'UNKNOWN' }
+        host_state = $state
+        checkpoint_type = if ($owed -ne '') { $owed } else { [string]$vm.CheckpointType }
+        current_checkpoint_id = Format-Id $vm.ParentSnapshotId
+        checkpoints = @($snapshots | ForEach-Object { Get-CheckpointReport $_ $cache })
+        disks = @($drives | ForEach-Object { Get-DiskReport $_ $cache })
+        activities = @($doing)
+        percent = if ($doing.Count -gt 0) { Get-JobPercent $vm } else { 0 }
+        snapshot_blockers = @(Get-Blocker $vm $drives)
+        cpu_count = [int]$vm.ProcessorCount
+        memory_bytes = [long]$vm.MemoryStartup
+        is_replica = Test-Replica $vm
+        journal = Get-JournalReport $journal
+        existing_files = @(Get-ExistingFile $command)
+    }
+}
+
+function Get-Report($command, [string]$directory) {
+    Get-VmReport $command.vm_id (Get-HyperVVm $command.vm_id) $directory $command
+}
+
+# --- before --------------------------------------------------------------------------------------------------------------
+
+$Compared = @{
+    START = @('power'); STOP = @('power'); CREATE = @('power', 'checkpoints', 'current')
+    RESTORE = @('power', 'checkpoints', 'current', 'leaves'); REMOVE = @('checkpoints', 'chains'); RENAME = @('checkpoints')
+}
+
+function Test-Before($command, $report) {
+    if (-not $report.present) { return $false }
+    $before = $command.before
+    foreach ($fact in $Compared[$command.kind]) {
+        $same = switch ($fact) {
+            'power' { (Get-Text $before.power) -eq $report.power }
+            'checkpoints' { Test-SameSet $before.checkpoint_ids @($report.checkpoints | ForEach-Object { $_.checkpoint_id }) }
+            'current' { (Get-Text $before.current_checkpoint_id) -eq $report.current_checkpoint_id }
+            'leaves' { Test-SameSet $before.leaf_paths @($report.disks | ForEach-Object { @($_.chain)[0] }) }
+            'chains' {
+                $disks = @($report.disks) + @($report.checkpoints | ForEach-Object { $_.disks })
+                Test-SameSet $before.chain_files @($disks | ForEach-Object { $_.chain })
+            }
+        }
+        if (-not $same) { return $false }
+    }
+    $true
+}
+
+# Merging alone does not keep a VM from being started or stopped.
+function Test-AtWork($command, $report) {
+    if (-not $report.present) { return $false }
+    $kind = if ($command.kind -eq 'OBSERVE') { Get-Text $command.observed_kind } else { $command.kind }
+    $doing = @($report.activities)
+    if ('START', 'STOP' -contains $kind) { $doing = @($doing | Where-Object { $_ -ne 'MERGE' }) }
+    $doing.Count -gt 0
+}
+
+# --- actions -------------------------------------------------------------------------------------------------------------
+
+$TypeFor = @{ OFFLINE = ''; PRODUCTION_ONLY = 'ProductionOnly'; PRODUCTION_OR_STANDARD = 'Production'; WITH_MEMORY = 'Standard' }
+$Stops = @{ SHUTDOWN = 'STOPPED'; TURN_OFF = 'STOPPED'; SAVE = 'SAVED'; PAUSE = 'PAUSED' }
+
+# What the cmdlet brought about may show only after it has returned (observed).
+function Wait-Until([scriptblock]$reached, [string]$otherwise) {
+    $clock = [Diagnostics.Stopwatch]::StartNew()
+    while ($true) {
+        $result = & $reached
+        if ($result) { return $result }
+        if ($clock.ElapsedMilliseconds -ge $ResultWaitMs) {
+            throw (New-Object TimeoutException "$otherwise $($ResultWaitMs / 1000) s after the cmdlet returned.")
+        }
+        Start-Sleep -Milliseconds 50
+    }
+}
+
+# A checkpoint of this VM: an id of another VM's can never be acted on.
+function Get-OwnCheckpoint($vm, [string]$checkpointId) {
+    $found = @(Get-VMSnapshot -VM $vm | Where-Object { (Format-Id $_.Id) -eq $checkpointId.ToLowerInvariant() })
+    if ($found.Count -ne 1) {
+        throw (New-Failure 'CheckpointNotFound,snapshotd' "$($vm.Name) has no checkpoint $checkpointId.")
+    }
+    $found[0]
+}
+
+function Wait-Power($vm, [string]$power) {
+    [void](Wait-Until { $now = Get-HyperVVm $vm.Id; $now -and $Powers[[string]$now.State] -eq $power } "the VM is not $power")
+}
+
+function Start-Or-Resume($vm) {
+    if ([string]$vm.State -eq 'Paused') { Resume-VM -VM $vm -Confirm:$false } else { Start-VM -VM $vm -Confirm:$false }
+    Wait-Power $vm 'RUNNING'
+}
+
+# Never with -Force: a guest that cannot shut down is an error, not a power cut.
+function Stop-ByMode($vm, [string]$mode) {
+    switch ($mode) {
+        'SHUTDOWN' { Stop-VM -VM $vm -Confirm:$false }
+        'TURN_OFF' { Stop-VM -VM $vm -TurnOff -Confirm:$false }
+        'SAVE' { Save-VM -VM $vm -Confirm:$false }
+        'PAUSE' { Suspend-VM -VM $vm -Confirm:$false }
+    }
+    Wait-Power $vm $Stops[$mode]
+}
+
+function Get-TypeToSet($command, $vm, [string]$own) {
+    if ($command.kind -ne 'CREATE' -or $own -eq 'Disabled') { return '' }
+    $needed = $TypeFor[$command.create.kind]
+    if ($needed -eq [string]$vm.CheckpointType) { '' } else { $needed }
+}
+
+function New-Checkpoint($command, $vm, [string]$own) {
+    if ($own -eq 'Disabled') { throw (New-Failure 'CheckpointsDisabled,snapshotd' "$($vm.Name): checkpoints disabled.") }
+    $type = Get-TypeToSet $command $vm $own
+    if ($type -ne '') { Set-VM -VM $vm -CheckpointType $type -Confirm:$false }
+    $known = Get-Set @(Get-VMSnapshot -VM $vm | ForEach-Object { Format-Id $_.Id })
+    $name = [string]$command.create.checkpoint_name
+    Checkpoint-VM -VM $vm -SnapshotName $name -Confirm:$false
+    # It has been seen to return before the checkpoint is listed, and under its default name (observed).
+    Wait-Until {
+        Get-VMSnapshot -VM $vm | Where-Object { -not $known.Contains((Format-Id $_.Id)) -and $_.Name -ceq $name } |
+            ForEach-Object { Format-Id $_.Id } | Select-Object -First 1
+    } "no new checkpoint named $name"
+}
+
+# The checkpoint that a CREATE made; '' for all others.
+function Invoke-Action($command, $vm, [string]$own) {
+    switch ($command.kind) {
+        'START' { Start-Or-Resume $vm; return '' }
+        'STOP' { Stop-ByMode $vm $command.stop.mode; return '' }
+        'CREATE' { return [string](New-Checkpoint $command $vm $own) }
+        'RESTORE' {
+            Restore-VMSnapshot -VMSnapshot (Get-OwnCheckpoint $vm $command.restore.checkpoint_id) -Confirm:$false
+            return ''
+        }
+        'REMOVE' {
+            $id = $command.remove.checkpoint_id.ToLowerInvariant()
+            Remove-VMSnapshot -VMSnapshot (Get-OwnCheckpoint $vm $id) -Confirm:$false
+            [void](Wait-Until { @(Get-VMSnapshot -VM $vm | Where-Object { (Format-Id $_.Id) -eq $id }).Count -eq 0 } "checkpoint $id is still listed")
+            return ''
+        }
+        'RENAME' {
+            $checkpoint = Get-OwnCheckpoint $vm $command.rename.checkpoint_id
+            Rename-VMSnapshot -VMSnapshot $checkpoint -NewName $command.rename.checkpoint_name -Confirm:$false
+            return ''
+        }
+    }
+}
+
+# Puts an owed CheckpointType back. One that the host refuses to take, or whose VM is not there, stays owed.
+function Restore-OwedType($entry) {
+    if ($entry.owed_checkpoint_type -eq '') { return }
+    $vm = Get-HyperVVm $entry.vm
+    if ($null -eq $vm) { return }
+    if ([string]$vm.CheckpointType -ne $entry.owed_checkpoint_type) {
+        try { Set-VM -VM $vm -CheckpointType $entry.owed_checkpoint_type -Confirm:$false } catch { return }
+    }
+    $entry.owed_checkpoint_type = ''
+}
+
+# --- the order of checks ---------------------------------------------------------------------------------------------------
+
+function New-Answer([string]$verdict, $reports) { @{ verdict = $verdict; vms = @($reports) } }
+
+function New-FailedAnswer([string]$id, [string]$message) {
+    @{ verdict = 'FAILED'; vms = @(); error = [pscustomobject]@{ id = $id; message = $message } }
+}
+
+# A host.json that cannot be understood belongs to somebody, and not to us.
+function Test-Owned($command, [string]$directory) {
+    $owner = Read-Owner $directory
+    if ($owner -eq '') {
+        Write-Owner $directory $command.installation_id
+        $owner = Read-Owner $directory
+    }
+    $owner -ceq $command.installation_id
+}
+
+function Invoke-Checked($command, [string]$directory) {
+    if (-not (Test-Owned $command $directory)) { return New-Answer 'FOREIGN_INSTALLATION' @() }
+    $effect = $command.kind -ne 'OBSERVE'
+    $token = [long]$command.token
+    $journal = Read-Journal $directory $command.vm_id
+    $entry = $journal.entry
+    if ($null -ne $entry) {
+        $thisStep = $entry.operation -ceq $command.operation -and $entry.step -eq [int]$command.step
+        if ($effect -and $thisStep -and $entry.phase -eq 'DONE') {
+            $answer = New-Answer 'DONE' @(Get-Report $command $directory)
+            $answer.checkpoint_id = $entry.checkpoint_id
+            return $answer
+        }
+        if ($token -lt $entry.token -or ($effect -and $token -eq $entry.token)) {
+            return @{ verdict = 'STALE'; vms = @(); highest_token = $entry.token }
+        }
+    }
+    $report = Get-Report $command $directory
+    if (Test-AtWork $command $report) { return New-Answer 'IN_PROGRESS' @($report) }
+    if (-not $effect) { return Invoke-Observe $command $directory $entry $token }
+    if ($null -eq $entry -or $entry.id -cne (Get-Text $command.journal_id)) { return New-Answer 'WRONG_JOURNAL' @($report) }
+    Invoke-Effect $command $directory $entry $token $report
+}
+
+function Invoke-Observe($command, [string]$directory, $entry, [long]$token) {
+    if ($null -eq $entry) {
+        $entry = @{
+            vm = $command.vm_id; id = [Guid]::NewGuid().ToString(); seq = [long]0; token = [long]0; operation = ''; step = 0
+            phase = ''; deadline = $null; begun_at = $null; pid = 0; pid_started = ''; owed_checkpoint_type = ''
+            checkpoint_id = ''
+        }
+    }
+    Restore-OwedType $entry
+    $entry.token = $token
+    Write-Journal $directory $entry
+    New-Answer 'OBSERVED' @(Get-Report $command $directory)
+}
+
+function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $report) {
+    if ($entry.owed_checkpoint_type -ne '') {
+        Restore-OwedType $entry
+        $report = Get-Report $command $directory
+    }
+    $vm = Get-HyperVVm $command.vm_id
+    if ($null -eq $vm -or -not (Test-Before $command $report)) {
+        $entry.token = $token
+        Write-Journal $directory $entry
+        $report.journal = Get-JournalReport (Read-Journal $directory $command.vm_id)
+        return New-Answer 'CHANGED' @($report)
+    }
+    $own = if ($entry.owed_checkpoint_type -ne '') { $entry.owed_checkpoint_type } else { [string]$vm.CheckpointType }
+    $entry.token = $token
+    $entry.operation = [string]$command.operation
+    $entry.step = [int]$command.step
+    $entry.phase = 'BEGUN'
+    $entry.deadline = ConvertTo-Utc $command.deadline
+    $entry.begun_at = [DateTime]::UtcNow
+    $entry.pid = $PID
+    $entry.pid_started = $OwnStart
+    # A checkpoint may bring the type of its moment back with it (inferred), so a restore owes it too.
+    if ($command.kind -eq 'RESTORE' -or (Get-TypeToSet $command $vm $own) -ne '') { $entry.owed_checkpoint_type = $own }
+    $entry.checkpoint_id = ''
+    Write-Journal $directory $entry
+    try { $made = Invoke-Action $command $vm $own }
+    catch [TimeoutException] {
+        Save-OwedType $directory $entry
+        return New-FailedAnswer 'NotReached,snapshotd' $_.Exception.Message
+    }
+    catch {
+        return Get-Refused $command $directory $entry $_
+    }
+    Restore-OwedType $entry
+    $entry.phase = 'DONE'
+    $entry.checkpoint_id = Get-Text $made
+    Write-Journal $directory $entry
+    $answer = New-Answer 'DONE' @(Get-Report $command $directory)
+    $answer.checkpoint_id = $entry.checkpoint_id
+    $answer
+}
+
+function Save-OwedType([string]$directory, $entry) {
+    $owed = $entry.owed_checkpoint_type
+    Restore-OwedType $entry
+    if ($entry.owed_checkpoint_type -ne $owed) { Write-Journal $directory $entry }
+}
+
+# Only what was compared once more, is as it was and has nothing under way has had no effect.
+function Get-Refused($command, [string]$directory, $entry, $record) {
+    $id = [string]$record.FullyQualifiedErrorId
+    $message = [string]$record.Exception.Message
+    Save-OwedType $directory $entry
+    $report = Get-Report $command $directory
+    if (-not (Test-Before $command $report) -or (Test-AtWork $command $report)) { return New-FailedAnswer $id $message }
+    $answer = New-Answer 'NO_EFFECT' @($report)
+    $answer.error = [pscustomobject]@{ id = $id; message = $message }
+    $answer
+}
+
+function Invoke-UnderMutex($command, [string]$directory) {
+    $mutex = Open-VmMutex $command.vm_id
+    try {
+        $taken = Wait-VmMutex $mutex
+        if (-not $taken -and (Stop-OverdueScript $directory $command.vm_id)) { $taken = Wait-VmMutex $mutex }
+        if (-not $taken) { return New-Answer 'BUSY' @() }
+        try { Invoke-Checked $command $directory }
+        finally { $mutex.ReleaseMutex() }
+    }
+    finally { $mutex.Dispose() }
+}
+
+# --- a line ----------------------------------------------------------------------------------------------------------------
+
+function Test-Complete($command) {
+    switch ($command.kind) {
+        'START' { return $true }
+        'STOP' { return $null -ne $command.stop.mode -and $Stops.ContainsKey([string]$command.stop.mode) }
+        'CREATE' {
+            $known = $null -ne $command.create.kind -and $TypeFor.ContainsKey([string]$command.create.kind)
+            return $known -and (Get-Text $command.create.checkpoint_name) -ne ''
+        }
+        'RESTORE' { return (Get-Text $command.restore.checkpoint_id) -ne '' }
+        'REMOVE' { return (Get-Text $command.remove.checkpoint_id) -ne '' }
+        'RENAME' { return (Get-Text $command.rename.checkpoint_id) -ne '' -and (Get-Text $command.rename.checkpoint_name) -ne '' }
+    }
+    $false
+}
+
+# Why a command cannot be carried out; '' if it can.
+function Get-Complaint($command) {
+    if ($command.protocol -ne 1) { return "protocol $($command.protocol); this script speaks 1" }
+    $kind = Get-Text $command.kind
+    $known = 'REPORT', 'POLL', 'OBSERVE', 'START', 'STOP', 'CREATE', 'RESTORE', 'REMOVE', 'RENAME'
+    if ($known -cnotcontains $kind) { return 'no kind that this script knows' }
+    $vmId = Get-Text $command.vm_id
+    if ($vmId -notmatch $GuidPattern -and ($vmId -ne '' -or $kind -ne 'REPORT')) { return "vm_id '$vmId' is no GUID" }
+    if ('REPORT', 'POLL' -contains $kind) { return '' }
+    $operation = Get-Text $command.operation
+    if ((Get-Text $command.installation_id) -eq '' -or $operation -eq '' -or $operation.Length -gt $LongestOperation) {
+        return 'installation_id and operation must be named, and fit the journal'
+    }
+    if ($kind -ne 'OBSERVE' -and -not (Test-Complete $command)) { return "$kind without what it needs to act" }
+    ''
+}
+
+function Read-Command([string]$line) {
+    try {
+        $text = (New-Object Text.UTF8Encoding $false, $true).GetString([Convert]::FromBase64String($line))
+        $command = ConvertFrom-Json $text
+    }
+    catch { return $null }
+    if ($command -is [Management.Automation.PSCustomObject]) { $command } else { $null }
+}
+
+function Invoke-HostCommand($command, [string]$directory) {
+    if ('REPORT', 'POLL' -notcontains $command.kind) { return Invoke-UnderMutex $command $directory }
+    if ((Get-Text $command.vm_id) -ne '') { return New-Answer 'REPORTED' @(Get-Report $command $directory) }
+    $reports = @(Get-VM | Sort-Object Name, Id | ForEach-Object { Get-VmReport (Format-Id $_.Id) $_ $directory $command })
+    New-Answer 'REPORTED' $reports
+}
+
+function Get-HostFact([string]$directory) {
+    $owner = try { Read-Owner $directory } catch { '' }
+    [pscustomobject]@{
+        name = $HostName
+        os_version = [Environment]::OSVersion.Version.ToString()
+        powershell = '{0} {1}' -f $PSVersionTable.PSEdition, $PSVersionTable.PSVersion
+        installation_id = if ($owner -eq '?') { '' } else { $owner }
+    }
+}
+
+$HostName = try { [string](Get-VMHost).Name } catch { [Environment]::MachineName }
+
+# The one way in: a line of base64 for a line of base64.
+function Invoke-SnapshotdLine([string]$line) {
+    $directory = ''
+    try {
+        $directory = Get-JournalDirectory $null
+        $command = Read-Command $line
+        $complaint = if ($null -eq $command) { 'not base64 of a HostCommand' } else { Get-Complaint $command }
+        if ($complaint -ne '') { $answer = New-FailedAnswer 'InvalidCommand,snapshotd' $complaint }
+        else {
+            $directory = Get-JournalDirectory $command
+            $answer = Invoke-HostCommand $command $directory
+        }
+    }
+    catch [IO.IOException] { $answer = New-FailedAnswer 'JournalFailed,snapshotd' $_.Exception.Message }
+    catch [UnauthorizedAccessException] { $answer = New-FailedAnswer 'JournalFailed,snapshotd' $_.Exception.Message }
+    catch { $answer = New-FailedAnswer ([string]$_.FullyQualifiedErrorId) ([string]$_.Exception.Message) }
+    $answer.protocol = 1
+    $answer.host_time = Format-Utc ([DateTime]::UtcNow)
+    $answer.host = Get-HostFact $directory
+    $json = ConvertTo-Json ([pscustomobject]$answer) -Depth 12 -Compress
+    [Convert]::ToBase64String([Text.Encoding]::UTF8.GetBytes($json))
+}
