@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ from snapshotd.simulator import main as simulator
 from snapshotd.simulator.builtin import AcceptedScript, BuiltinEngine
 from snapshotd.simulator.model import SimulatedHyperV, open_host
 from snapshotd.simulator.needs import Engine
+from snapshotd.simulator.pwsh.engine import PwshEngine
 from snapshotd.simulator.settings import SimulateHostSettings
 from snapshotd.store.codec import event_data
 from snapshotd.store.sqlite_log import SqliteEventLog
@@ -182,13 +184,18 @@ def check(settings: Settings) -> int:
 
 def simulate_host(settings: SimulateHostSettings) -> int:
     """Run a simulated host until a signal ends it; return the exit code."""
-    return simulator.run(settings, open_host, _engine)
+    return simulator.run(settings, open_host, lambda host: _engine(settings, host))
 
 
-def _engine(host: SimulatedHyperV) -> Engine:
-    """Return what runs scripts on a simulated host."""
-    kept = kept_script()
-    return BuiltinEngine(host, AcceptedScript(command_line(kept), script_sha256()))
+def _engine(settings: SimulateHostSettings, host: SimulatedHyperV) -> Engine:
+    """Return what runs scripts on a simulated host. Raises ValueError if there is no PowerShell to run them with."""
+    if settings.engine == "builtin":
+        kept = kept_script()
+        return BuiltinEngine(host, AcceptedScript(command_line(kept), script_sha256()))
+    named = settings.pwsh or os.environ.get("SNAPSHOTD_PWSH") or shutil.which("pwsh")
+    if not named or not Path(named).is_file():
+        raise ValueError(f"--engine pwsh: no PowerShell at {named!r}. Name one by --pwsh PATH or $SNAPSHOTD_PWSH.")
+    return PwshEngine(host, Path(named), settings.state / "pwsh")
 
 
 def _storage(settings: Settings) -> Path:

@@ -1,0 +1,95 @@
+"""What stub cmdlets can call: the hypervisor's objects as JSON, and its acts. Knows neither sockets nor PowerShell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from snapshotd.simulator.hypervisor import Caller, CheckpointView, DriveView, Hypervisor, VmView
+from snapshotd.simulator.pwsh.bridge import Call
+
+
+def calls_on(host: Hypervisor) -> dict[str, Call]:
+    """Return all calls, by name."""
+
+    def vms(_: Caller, arguments: Mapping[str, Any]) -> object:
+        if arguments.get("id"):
+            view = host.vm(arguments["id"])
+            return [] if view is None else [_vm(view)]
+        return [_vm(view) for view in host.vms()]
+
+    def vhd(_: Caller, arguments: Mapping[str, Any]) -> object:
+        view = host.vhd(arguments["path"])
+        if view is None:
+            return None
+        return {
+            "path": view.path,
+            "parent_path": view.parent_path,
+            "file_bytes": view.file_bytes,
+            "size_bytes": view.size_bytes,
+        }
+
+    def stop(caller: Caller, arguments: Mapping[str, Any]) -> object:
+        return host.stop_vm(caller, arguments["vm"], turn_off=arguments["turn_off"], force=arguments["force"])
+
+    return {
+        "host": lambda _, __: {"name": host.name},
+        "vms": vms,
+        "vhd": vhd,
+        "set_checkpoint_type": lambda c, a: host.set_checkpoint_type(c, a["vm"], a["type"]),
+        "checkpoint": lambda c, a: host.checkpoint_vm(c, a["vm"], a["name"]),
+        "rename": lambda c, a: host.rename_snapshot(c, a["checkpoint"], a["name"]),
+        "restore": lambda c, a: host.restore_snapshot(c, a["checkpoint"]),
+        "remove": lambda c, a: host.remove_snapshot(c, a["checkpoint"]),
+        "start": lambda c, a: host.start_vm(c, a["vm"]),
+        "resume": lambda c, a: host.resume_vm(c, a["vm"]),
+        "stop": stop,
+        "save": lambda c, a: host.save_vm(c, a["vm"]),
+        "suspend": lambda c, a: host.suspend_vm(c, a["vm"]),
+    }
+
+
+def _vm(view: VmView) -> dict[str, object]:
+    return {
+        "id": view.vm_id,
+        "name": view.name,
+        "state": view.state,
+        "checkpoint_type": view.checkpoint_type,
+        "parent_snapshot_id": view.parent_snapshot_id,
+        "checkpoints": [_checkpoint(c) for c in view.checkpoints],
+        "drives": [_drive(d) for d in view.drives],
+        "secondary_status": list(view.secondary_status),
+        "percent": view.percent,
+        "cpu_count": view.cpu_count,
+        "memory_bytes": view.memory_bytes,
+        "replica": view.replica,
+        "fibre_channel": "FIBRE_CHANNEL" in view.blockers,
+    }
+
+
+def _checkpoint(view: CheckpointView) -> dict[str, object]:
+    return {
+        "id": view.checkpoint_id,
+        "vm_id": view.vm_id,
+        "vm_name": view.vm_name,
+        "name": view.name,
+        "parent_id": view.parent_id,
+        "created_at": view.created_at.isoformat(),
+        "snapshot_type": view.snapshot_type,
+        "has_memory": view.has_memory,
+        "automatic": view.automatic,
+        "system_files_bytes": view.system_files_bytes,
+        "drives": [_drive(d) for d in view.drives],
+    }
+
+
+def _drive(view: DriveView) -> dict[str, object]:
+    kind, number, location = view.location.split(":")
+    return {
+        "type": kind,
+        "number": int(number),
+        "location": int(location),
+        "path": view.path,
+        "pass_through": view.pass_through,
+        "shared": view.shared,
+    }
