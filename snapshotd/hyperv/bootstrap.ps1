@@ -12,10 +12,10 @@ process {
         if ($text -eq '') { continue }
         if ($loaded) { Write-Line (Invoke-SnapshotdLine $text); continue }
         try { $bytes = [Convert]::FromBase64String($text) }
-        catch { [Console]::Error.WriteLine('the first line is not base64'); exit 1 }
+        catch { [Console]::Error.WriteLine('the first line is not base64'); [Environment]::Exit(1) }
         $hasher = [Security.Cryptography.SHA256]::Create()
         $found = [BitConverter]::ToString($hasher.ComputeHash($bytes)).Replace('-', '').ToLowerInvariant()
-        if ($found -ne $expected) { Write-Line "MISMATCH $found"; exit 1 }
+        if ($found -ne $expected) { Write-Line "MISMATCH $found"; [Environment]::Exit(1) }
         . ([ScriptBlock]::Create([Text.Encoding]::UTF8.GetString($bytes)))
         $loaded = $true
         Write-Line "READY $found"

@@ -252,7 +252,10 @@ function Stop-OverdueScript([string]$directory, [string]$vmId) {
     if ($entry.deadline -ge [DateTime]::UtcNow -or $entry.pid -le 0) { return $false }
     if ($entry.pid -eq $PID -and $entry.pid_started -eq $OwnStart) { return $false }
     $started = Get-StartedAt $entry.pid
-    if ($started -eq '' -or $started -cne $entry.pid_started) { return $false }
+    if ($started -eq '' -or $entry.pid_started -eq '') { return $false }
+    # The same process to the second: on Linux each observer computes the time anew, and not to the millisecond (seen).
+    $apart = (ConvertTo-Utc $started) - (ConvertTo-Utc $entry.pid_started)
+    if ([Math]::Abs($apart.TotalSeconds) -ge 1) { return $false }
     Stop-Process -Id $entry.pid -Force -ErrorAction SilentlyContinue
     $true
 }
@@ -275,10 +278,13 @@ $Conditions = '', 'Ok', 'Degraded', 'PredictiveFailure', 'Dormant', 'SupportingE
     'IovBlockedByPolicy', 'IovNoAvailResources', 'IovGuestDriversNeeded', 'CriticalIoError'
 
 function Get-HyperVVm([string]$vmId) {
-    $found = @(Get-VM -Id $vmId -ErrorAction SilentlyContinue)
-    if ($found.Count -gt 0) { return $found[0] }
-    # Nothing found may also mean that nothing could be asked: only a host that answers does not have the VM.
-    [void](Get-VMHost)
+    try { return Get-VM -Id $vmId }
+    catch {
+        # Whether it is not there or could not be asked for, its error id does not tell for sure (not verified): only a host
+        # that lists its VMs, and not this one, does not have it.
+        $found = @(Get-VM | Where-Object { (Format-Id $_.Id) -eq $vmId.ToLowerInvariant() })
+        if ($found.Count -gt 0) { throw }
+    }
     $null
 }
 

@@ -19,37 +19,38 @@ _LONGEST_COMMAND_LINE: Final = 8191
 
 
 @cache
-def script_sha256() -> str:
-    """Return the digest of the host script, in lower-case hex."""
-    return hashlib.sha256(_read("host.ps1")).hexdigest()
-
-
-@cache
 def kept_script() -> KeptScript:
-    """Return how the kept process is started."""
-    bootstrap = _without_comments(_read("bootstrap.ps1").decode()).replace("@SHA256@", script_sha256())
+    """Return how the kept process of this release is started."""
+    return kept(_read("host.ps1"))
+
+
+def script_sha256() -> str:
+    """Return the digest of this release's host script, in lower-case hex."""
+    return kept_script().ready.decode().removeprefix("READY ")
+
+
+def kept(script: bytes) -> KeptScript:
+    """Return how a kept process with a host script is started; its bootstrap runs this script and no other."""
+    digest = hashlib.sha256(script).hexdigest()
+    bootstrap = _without_comments(_read("bootstrap.ps1").decode()).replace("@SHA256@", digest)
     # -OutputFormat Text: else stderr is CLIXML (source read).
     arguments = (
-        "-NoProfile",
-        "-NonInteractive",
-        "-OutputFormat",
-        "Text",
-        "-EncodedCommand",
+        *("-NoProfile", "-NonInteractive", "-OutputFormat", "Text", "-EncodedCommand"),
         base64.b64encode(bootstrap.encode("utf-16-le")).decode(),
     )
-    kept = KeptScript(
+    result = KeptScript(
         executable=_EXECUTABLE,
         arguments=arguments,
-        first_line=base64.b64encode(_read("host.ps1")),
-        ready=f"READY {script_sha256()}".encode(),
+        first_line=base64.b64encode(script),
+        ready=f"READY {digest}".encode(),
     )
-    assert len(command_line(kept)) <= _LONGEST_COMMAND_LINE
-    return kept
+    assert len(command_line(result)) <= _LONGEST_COMMAND_LINE
+    return result
 
 
-def command_line(kept: KeptScript) -> str:
+def command_line(started: KeptScript) -> str:
     """Return the command line of a kept process, as the host sees it."""
-    return " ".join([kept.executable, *kept.arguments])
+    return " ".join([started.executable, *started.arguments])
 
 
 def _read(name: str) -> bytes:

@@ -72,7 +72,7 @@ class HostState:
         self.name = inventory.name
         self.changed = threading.Condition(threading.RLock())
         """The lock of everything here."""
-        self.journal_directory = directory / "journal"
+        self.journal_directory = directory / "snapshotd"
         self.journal_directory.mkdir(parents=True, exist_ok=True)
         self._machines_directory = directory / "machines"
         self._machines_directory.mkdir(parents=True, exist_ok=True)

@@ -36,14 +36,11 @@ class PwshEngine:
         self._modules = directory / "modules"
         write_modules(self._modules)
         # The host script finds the journals where a host without a named directory has them.
-        data = directory / "programdata"
-        data.mkdir(exist_ok=True)
-        link = data / "snapshotd"
-        link.unlink(missing_ok=True)
-        link.symlink_to(host.journal_directory.resolve(), target_is_directory=True)
-        self._data = data
+        assert host.journal_directory.name == "snapshotd", host.journal_directory
+        self._program_data = host.journal_directory.parent.resolve()
         # Not in the directory: a socket's path is at most 107 bytes long.
-        self._socket = Path(tempfile.mkdtemp(prefix="snapshotd-")) / "bridge"
+        self._sockets = tempfile.TemporaryDirectory(prefix="snapshotd-")
+        self._socket = Path(self._sockets.name) / "bridge"
         self._bridge = Bridge(self._socket, calls_on(host))
 
     def start(self, command_line: str) -> PwshProcess | RefusedProcess:
@@ -56,7 +53,7 @@ class PwshEngine:
         environment = {
             **os.environ,
             "PSModulePath": str(self._modules),
-            "ProgramData": str(self._data),
+            "ProgramData": str(self._program_data),
             "SNAPSHOTD_BRIDGE": str(self._socket),
             "SNAPSHOTD_BRIDGE_TOKEN": token,
         }
@@ -64,6 +61,11 @@ class PwshEngine:
         process = PwshProcess(command, environment, lambda: self._bridge.dismiss(token))
         self._bridge.admit(token, process)
         return process
+
+    def close(self) -> None:
+        """Take no more calls; what runs is its client's to end."""
+        self._bridge.close()
+        self._sockets.cleanup()
 
 
 class RefusedProcess:
@@ -118,6 +120,11 @@ class PwshProcess:
         self.killed = False
         for name, into in (("stdout", self._stdout), ("stderr", self._stderr)):
             threading.Thread(target=self._collect, args=(name, into), name=f"pwsh {name}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Its id on this machine."""
+        return self._process.pid
 
     def write_stdin(self, data: bytes) -> None:
         """Pass input on; lost when the process has ended."""

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from snapshotd.api.v1.executor_pb2 import WITH_MEMORY, HostAnswer, HostCommand, StopAction
-from snapshotd.simulator.builtin import BuiltinEngine
-from snapshotd.simulator.model.opened import SimulatedHyperV, open_host
+from snapshotd.simulator.model import SimulatedHyperV, open_host
+from snapshotd.simulator.needs import Engine
 from snapshotd.simulator.settings import SimulateHostSettings
-from tests.unit.simulator_builtin.conversation import ACCEPTED, Conversation
-from tests.unit.simulator_builtin.host_commands import any_effect, create, effect, entry, known_journal, observe
-from tests.unit.simulator_builtin.recording_host import WEB
+from tests.host_script.conversation import Conversation
+from tests.host_script.engines import BOTH, engine_on
+from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, observe
+from tests.host_script.recording_host import WEB
 
 INVENTORY = {
     "host": {"name": "hv07"},
@@ -48,9 +49,13 @@ def hyperv(settings: SimulateHostSettings) -> Iterator[SimulatedHyperV]:
         yield host
 
 
+@pytest.fixture(params=BOTH)
+def engine(request: pytest.FixtureRequest, hyperv: SimulatedHyperV, tmp_path: Path) -> Iterator[Engine]:
+    yield from engine_on(request.param, hyperv, tmp_path)
+
+
 @pytest.fixture
-def scripts(hyperv: SimulatedHyperV) -> Iterator[tuple[Conversation, Conversation]]:
-    engine = BuiltinEngine(hyperv, ACCEPTED, mutex_wait_s=2, result_wait_s=2)
+def scripts(engine: Engine) -> Iterator[tuple[Conversation, Conversation]]:
     both = Conversation(engine), Conversation(engine)
     yield both
     for conversation in both:

@@ -8,8 +8,8 @@ from snapshotd.api.v1.executor_pb2 import PRODUCTION_ONLY, Before, HostAnswer, H
 from snapshotd.simulator.hypervisor import Hypervisor
 from snapshotd.simulator.journal import JournalEntry, read_journal
 from snapshotd.simulator.reporting import report_vm
-from tests.unit.simulator_builtin.conversation import INSTALLATION, Conversation
-from tests.unit.simulator_builtin.recording_host import WEB
+from tests.host_script.conversation import INSTALLATION, Conversation
+from tests.host_script.recording_host import WEB
 
 
 def effect(

@@ -20,7 +20,7 @@ from snapshotd.simulator.journal import (
     write_host,
     write_journal,
 )
-from tests.unit.simulator_builtin.recording_host import OTHER, WEB
+from tests.host_script.recording_host import OTHER, WEB
 
 FULL = JournalEntry(
     vm=WEB,

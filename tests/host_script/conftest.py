@@ -7,23 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd.simulator.builtin import BuiltinEngine
-from tests.unit.simulator_builtin.conversation import ACCEPTED, Conversation
-from tests.unit.simulator_builtin.recording_host import RecordingHost
+from snapshotd.simulator.needs import Engine
+from tests.host_script.conversation import Conversation
+from tests.host_script.engines import BOTH, engine_on
+from tests.host_script.recording_host import RecordingHost
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> RecordingHost:
-    return RecordingHost(tmp_path / "journal")
+    return RecordingHost(tmp_path / "snapshotd")
+
+
+@pytest.fixture(params=BOTH)
+def engine(request: pytest.FixtureRequest, host: RecordingHost, tmp_path: Path) -> Iterator[Engine]:
+    """Both engines over one host: what one does, the other has to do."""
+    yield from engine_on(request.param, host, tmp_path)
 
 
 @pytest.fixture
-def engine(host: RecordingHost) -> BuiltinEngine:
-    return BuiltinEngine(host, ACCEPTED, mutex_wait_s=0.05, result_wait_s=0.2)
-
-
-@pytest.fixture
-def talk(engine: BuiltinEngine) -> Iterator[Callable[[], Conversation]]:
+def talk(engine: Engine) -> Iterator[Callable[[], Conversation]]:
     """Start processes that have loaded the script; all are ended with the test."""
     started: list[Conversation] = []
 

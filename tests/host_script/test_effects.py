@@ -18,9 +18,9 @@ from snapshotd.api.v1.executor_pb2 import (
 )
 from snapshotd.simulator.hypervisor import Caller, CheckpointView
 from snapshotd.simulator.journal import read_journal, write_journal
-from tests.unit.simulator_builtin.conversation import Conversation
-from tests.unit.simulator_builtin.host_commands import any_effect, create, effect, entry, known_journal, look, observe
-from tests.unit.simulator_builtin.recording_host import OTHER, WEB, RecordingHost, refuses
+from tests.host_script.conversation import Conversation
+from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, look, observe
+from tests.host_script.recording_host import OTHER, WEB, RecordingHost, refuses
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_create_waits_until_the_newcomer_is_listed_under_its_name(script: Conver
     host.vm = vm  # type: ignore[method-assign, assignment]  # the fake's own clockwork
     answer = script.ask(command)
     assert answer.verdict == HostAnswer.DONE
-    assert answer.checkpoint_id == host.machines[WEB].checkpoints[1].checkpoint_id
+    assert answer.checkpoint_id.lower() == host.machines[WEB].checkpoints[1].checkpoint_id.lower()
 
 
 def test_a_newcomer_that_does_not_get_its_name_is_no_success(script: Conversation, host: RecordingHost) -> None:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
+from importlib.resources import files
 
 from google.protobuf import json_format
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand
-from snapshotd.simulator.builtin import AcceptedScript, BuiltinEngine, BuiltinProcess
+from snapshotd.hyperv.script import command_line, kept
+from snapshotd.simulator.builtin import AcceptedScript, BuiltinProcess
+from snapshotd.simulator.needs import Engine, Process
+from snapshotd.simulator.pwsh.engine import PwshProcess
 
-SCRIPT = b"# the host script of this release\r\n"
+SCRIPT = (
+    (files("snapshotd.hyperv") / "host.ps1")
+    .read_bytes()
+    .replace(b"$MutexWaitMs = 5000", b"$MutexWaitMs = 400")
+    .replace(b"$ResultWaitMs = 30000", b"$ResultWaitMs = 400")
+)
+"""This release's host script, but for two waits that tests have no time for."""
 SHA = hashlib.sha256(SCRIPT).hexdigest()
-ACCEPTED = AcceptedScript("powershell.exe -NoProfile -EncodedCommand Ym9vdHN0cmFw", SHA)
+ACCEPTED = AcceptedScript(command_line(kept(SCRIPT)), SHA)
 INSTALLATION = "installation-1"
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 
 
 class NoLine(Exception):
@@ -25,13 +35,20 @@ class NoLine(Exception):
 class Conversation:
     """One kept process and what was read of it."""
 
-    def __init__(self, engine: BuiltinEngine) -> None:
-        self.process: BuiltinProcess = engine.start(ACCEPTED.command_line)
+    def __init__(self, engine: Engine) -> None:
+        process = engine.start(ACCEPTED.command_line)
+        assert isinstance(process, BuiltinProcess | PwshProcess)
+        self.process = process
         self.stdout = b""
         self.stderr = b""
         self.exit_code: int | None = None
         self.process.write_stdin(base64.b64encode(SCRIPT) + b"\r\n")
         assert self.line() == f"READY {SHA}".encode()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self.process.pid
 
     def ask(self, command: HostCommand) -> HostAnswer:
         """Send a command and wait for its answer."""
@@ -50,12 +67,12 @@ class Conversation:
     def line(self) -> bytes:
         """Wait for a line of stdout."""
         deadline = time.monotonic() + PATIENCE_S
-        while b"\r\n" not in self.stdout:
+        while b"\n" not in self.stdout:
             if self.exit_code is not None or time.monotonic() > deadline:
                 raise NoLine(f"exit code {self.exit_code}, stderr {self.stderr!r}")
             self.collect(0.1)
-        line, _, self.stdout = self.stdout.partition(b"\r\n")
-        return line
+        line, _, self.stdout = self.stdout.partition(b"\n")
+        return line.removesuffix(b"\r")
 
     def wait_for_end(self) -> int:
         """Wait for the exit code."""
@@ -72,7 +89,7 @@ class Conversation:
         self.stderr += stderr
 
 
-def read_to_the_end(process: BuiltinProcess) -> tuple[bytes, bytes, int | None]:
+def read_to_the_end(process: Process) -> tuple[bytes, bytes, int | None]:
     """Collect what a process says until it ends."""
     deadline = time.monotonic() + PATIENCE_S
     stdout, stderr, exit_code = process.read(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,14 +19,14 @@ from snapshotd.simulator.hypervisor import (
     VmView,
 )
 
-WEB = "5e8a6f0c-6f5a-4a86-9b39-0c7f0a2d1b01"
-OTHER = "5e8a6f0c-6f5a-4a86-9b39-0c7f0a2d1b02"
-ABSENT_VM = "5e8a6f0c-6f5a-4a86-9b39-0c7f0a2d1bff"
+_OWN = f"{os.getpid():010x}"
+"""The mutexes of real PowerShell processes are the machine's, so each test process has VMs of its own."""
+WEB, OTHER, ABSENT_VM = (f"5e8a6f0c-6f5a-4a86-9b39-{_OWN}{n}" for n in ("01", "02", "ff"))
 
 Hook = Callable[[Caller], None]
 
 
-def machine(vm_id: str = WEB, name: str = "web01", state: str = "Running") -> VmView:
+def machine(disks: Path, vm_id: str = WEB, name: str = "web01", state: str = "Running") -> VmView:
     """Describe a VM with one disk and no checkpoint."""
     return VmView(
         vm_id=vm_id,
@@ -34,7 +35,7 @@ def machine(vm_id: str = WEB, name: str = "web01", state: str = "Running") -> Vm
         checkpoint_type="Production",
         parent_snapshot_id="",
         checkpoints=(),
-        drives=(DriveView(location="SCSI:0:0", path=f"/disks/{name}.vhdx"),),
+        drives=(DriveView(location="SCSI:0:0", path=f"{disks}/{name}.vhdx"),),
         secondary_status=(),
         percent=0,
         cpu_count=2,
@@ -50,7 +51,7 @@ class RecordingHost:
 
     journal_directory: Path
     name: str = "hv01"
-    machines: dict[str, VmView] = field(default_factory=lambda: {WEB: machine(), OTHER: machine(OTHER, "db01", "Off")})
+    machines: dict[str, VmView] = field(default_factory=dict)
     files: dict[str, VhdView] = field(default_factory=dict)
     calls: list[tuple[str, ...]] = field(default_factory=list)
     first: dict[str, Hook] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class RecordingHost:
     """By cmdlet: runs when it has done everything."""
 
     def __post_init__(self) -> None:
+        self.machines = {WEB: machine(self.disks), OTHER: machine(self.disks, OTHER, "db01", "Off")}
         for view in self.machines.values():
             self._file(view.drives[0].path)
 
@@ -93,7 +95,7 @@ class RecordingHost:
             drives=view.drives,
         )
         old = view.drives[0]
-        leaf = replace(old, path=f"/disks/{view.name}_{number}.avhdx")
+        leaf = replace(old, path=f"{self.disks}/{view.name}_{number}.avhdx")
         self._file(leaf.path, old.path)
         self.set(
             vm_id,
@@ -103,7 +105,14 @@ class RecordingHost:
         )
         return checkpoint.checkpoint_id
 
+    @property
+    def disks(self) -> Path:
+        """Where the disk files are: there is a real one for each that the host has."""
+        return self.journal_directory.parent / "disks"
+
     def _file(self, path: str, parent: str = "") -> None:
+        self.disks.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
         self.files[path.lower()] = VhdView(path=path, parent_path=parent, file_bytes=1000, size_bytes=9000)
 
     def _run(self, caller: Caller, *call: str, effect: Callable[[], None]) -> None:
@@ -144,7 +153,7 @@ class RecordingHost:
         view, checkpoint = self._owner(checkpoint_id)
 
         def effect() -> None:
-            leaf = DriveView(location="SCSI:0:0", path=f"/disks/{view.name}_restored.avhdx")
+            leaf = DriveView(location="SCSI:0:0", path=f"{self.disks}/{view.name}_restored.avhdx")
             self._file(leaf.path, checkpoint.drives[0].path)
             self.set(view.vm_id, state="Off", parent_snapshot_id=checkpoint_id, drives=(leaf,))
 

@@ -12,15 +12,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from snapshotd.api.v1.executor_pb2 import OFFLINE, HostAnswer
-from snapshotd.simulator.builtin import BuiltinEngine
+from snapshotd.simulator.builtin import BuiltinEngine, BuiltinProcess
 from snapshotd.simulator.hypervisor import ScriptKilled, VmView
 from snapshotd.simulator.journal import write_journal
 from snapshotd.simulator.mutexes import NamedMutexes
-from tests.unit.simulator_builtin.conversation import ACCEPTED, SCRIPT, SHA, Conversation, NoLine, read_to_the_end
-from tests.unit.simulator_builtin.host_commands import create, entry, known_journal, look, observe
-from tests.unit.simulator_builtin.recording_host import OTHER, WEB, Gate, RecordingHost
+from snapshotd.simulator.needs import Engine
+from tests.host_script.conversation import ACCEPTED, SCRIPT, SHA, Conversation, NoLine, read_to_the_end
+from tests.host_script.host_commands import create, entry, known_journal, look, observe
+from tests.host_script.recording_host import OTHER, WEB, Gate, RecordingHost
 
 Talk = Callable[[], Conversation]
+
+builtin_only = pytest.mark.parametrize("engine", ["builtin"], indirect=True)
+"""For what is the builtin engine's own affair."""
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -33,7 +37,8 @@ def join(script: Conversation) -> None:
             assert not thread.is_alive()
 
 
-def test_a_foreign_command_line_is_told_what_this_engine_runs(engine: BuiltinEngine) -> None:
+@builtin_only
+def test_a_foreign_command_line_is_told_what_this_engine_runs(engine: Engine) -> None:
     process = engine.start("powershell.exe -EncodedCommand RwBlAHQALQBWAE0A")
     stdout, stderr, exit_code = process.read(5)
     assert (stdout, exit_code) == (b"", 1)
@@ -41,35 +46,45 @@ def test_a_foreign_command_line_is_told_what_this_engine_runs(engine: BuiltinEng
     assert b"--engine pwsh" in stderr
 
 
-def test_another_host_script_is_a_mismatch(engine: BuiltinEngine) -> None:
+def test_another_host_script_is_a_mismatch(engine: Engine) -> None:
     process = engine.start(ACCEPTED.command_line)
     process.write_stdin(base64.b64encode(b"Get-VM") + b"\r\n")
-    stdout, stderr, exit_code = read_to_the_end(process)
+    stdout, _, exit_code = read_to_the_end(process)
     got = hashlib.sha256(b"Get-VM").hexdigest()
-    assert (stdout, exit_code) == (f"MISMATCH {got}\r\n".encode(), 1)
-    assert got.encode() in stderr
+    assert (stdout.strip(), exit_code) == (f"MISMATCH {got}".encode(), 1)
+
+
+@builtin_only
+def test_a_mismatch_names_both_scripts(engine: Engine) -> None:
+    process = engine.start(ACCEPTED.command_line)
+    process.write_stdin(base64.b64encode(b"Get-VM") + b"\r\n")
+    _, stderr, _ = read_to_the_end(process)
+    assert hashlib.sha256(b"Get-VM").hexdigest().encode() in stderr
     assert SHA.encode() in stderr
 
 
-def test_a_first_line_that_is_no_base64_ends_the_process(engine: BuiltinEngine) -> None:
+def test_a_first_line_that_is_no_base64_ends_the_process(engine: Engine) -> None:
     process = engine.start(ACCEPTED.command_line)
     process.write_stdin(b"Get-VM!\r\n")
-    assert process.read(5)[::2] == (b"", 1)
+    stdout, stderr, exit_code = read_to_the_end(process)
+    assert (stdout, exit_code) == (b"", 1)
+    assert stderr != b""
 
 
-def test_the_script_may_come_in_pieces(engine: BuiltinEngine) -> None:
+def test_the_script_may_come_in_pieces(engine: Engine) -> None:
     process = engine.start(ACCEPTED.command_line)
     line = base64.b64encode(SCRIPT) + b"\r\n"
-    for start in range(0, len(line), 7):
-        process.write_stdin(line[start : start + 7])
-    assert process.read(5)[0] == f"READY {SHA}\r\n".encode()
+    for start in range(0, len(line), 1007):
+        process.write_stdin(line[start : start + 1007])
+    process.close_stdin()
+    assert read_to_the_end(process)[0].strip() == f"READY {SHA}".encode()
 
 
 @pytest.mark.parametrize("loaded", [True, False])
-def test_the_end_of_input_is_exit_code_0(engine: BuiltinEngine, talk: Talk, *, loaded: bool) -> None:
+def test_the_end_of_input_is_exit_code_0(engine: Engine, talk: Talk, *, loaded: bool) -> None:
     process = talk().process if loaded else engine.start(ACCEPTED.command_line)
     process.close_stdin()
-    assert process.read(5) == (b"", b"", 0)
+    assert read_to_the_end(process) == (b"", b"", 0)
 
 
 def test_commands_sent_before_the_end_of_input_are_still_answered(script: Conversation) -> None:
@@ -136,6 +151,7 @@ def test_an_operation_that_does_not_fit_the_journal_is_no_command(script: Conver
     assert script.ask(command).error.id == "InvalidCommand,snapshotd"
 
 
+@builtin_only
 def test_a_bug_in_the_script_ends_the_process_and_is_shown(
     script: Conversation, host: RecordingHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +196,7 @@ def test_a_script_may_be_killed_from_within_its_own_call(script: Conversation, h
     assert entry(host).phase == "BEGUN"
 
 
+@builtin_only
 def test_a_script_that_dies_between_two_calls_writes_nothing_more(script: Conversation, host: RecordingHost) -> None:
     command = create(host, known_journal(script), 2)
     command.create.kind = OFFLINE  # no Set-VM, which would notice, stands between the checkpoint and the journal
@@ -301,10 +318,12 @@ def test_a_step_that_is_done_names_nobody_to_end(talk: Talk, host: RecordingHost
     assert not first.process.killed
 
 
+@builtin_only
 def test_a_script_never_ends_itself(talk: Talk, host: RecordingHost) -> None:
     """It may have begun the step that the journal names, without effect, before it got its present command."""
     first, second = talk(), talk()
     held(first, host, LONG_AGO)
+    assert isinstance(second.process, BuiltinProcess)
     mine = replace(entry(host), pid=second.process.pid, pid_started=second.process.started)
     write_journal(host.journal_directory, mine)
     assert second.ask(observe(3)).verdict == HostAnswer.BUSY

@@ -7,7 +7,7 @@ import pytest
 from snapshotd.api.v1.executor_pb2 import PAUSED, RUNNING, SAVED, STOPPED, UNKNOWN, Power
 from snapshotd.simulator.hypervisor import DriveView
 from snapshotd.simulator.reporting import report_vm
-from tests.unit.simulator_builtin.recording_host import WEB, RecordingHost
+from tests.host_script.recording_host import WEB, RecordingHost
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_chains_are_told_from_the_leaf_to_the_base(host: RecordingHost) -> None:
     first = host.take(WEB, "first")
     second = host.take(WEB, "second")
     report = report_vm(host, host.journal_directory, WEB, ())
-    base, middle, leaf = "/disks/web01.vhdx", "/disks/web01_1.avhdx", "/disks/web01_2.avhdx"
+    base, middle, leaf = f"{host.disks}/web01.vhdx", f"{host.disks}/web01_1.avhdx", f"{host.disks}/web01_2.avhdx"
     assert [(disk.location, list(disk.chain), disk.file_bytes) for disk in report.disks] == [
         ("SCSI:0:0", [leaf, middle, base], 1000)
     ]
@@ -72,9 +72,9 @@ def test_chains_are_told_from_the_leaf_to_the_base(host: RecordingHost) -> None:
 
 def test_a_file_that_is_missing_still_stands_in_its_chain(host: RecordingHost) -> None:
     host.take(WEB, "first")
-    del host.files["/disks/web01.vhdx"]
+    del host.files[f"{host.disks}/web01.vhdx"]
     disk = report_vm(host, host.journal_directory, WEB, ()).disks[0]
-    assert list(disk.chain) == ["/disks/web01_1.avhdx", "/disks/web01.vhdx"]
+    assert list(disk.chain) == [f"{host.disks}/web01_1.avhdx", f"{host.disks}/web01.vhdx"]
 
 
 def test_what_blocks_checkpoints_is_told_once_and_in_order(host: RecordingHost) -> None:
@@ -83,10 +83,10 @@ def test_what_blocks_checkpoints_is_told_once_and_in_order(host: RecordingHost) 
         blockers=("REPLICA", "FIBRE_CHANNEL"),
         drives=(
             DriveView(location="SCSI:0:0", path="", pass_through=True),
-            DriveView(location="SCSI:0:1", path="/disks/web01.vhdx", shared=True),
+            DriveView(location="SCSI:0:1", path=f"{host.disks}/web01.vhdx", shared=True),
         ),
     )
     report = report_vm(host, host.journal_directory, WEB, ())
     assert list(report.snapshot_blockers) == ["FIBRE_CHANNEL", "PASS_THROUGH_DISK", "REPLICA", "SHARED_DISK"]
     assert report.is_replica
-    assert [list(disk.chain) for disk in report.disks] == [[], ["/disks/web01.vhdx"]]
+    assert [list(disk.chain) for disk in report.disks] == [[], [f"{host.disks}/web01.vhdx"]]

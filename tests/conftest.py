@@ -1,0 +1,15 @@
+"""What holds for all tests: that those without a PowerShell engine are skipped is said where nobody can miss it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.powershell_engine import find_pwsh
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly that PowerShell tests were skipped."""
+    skipped = [r for r in terminalreporter.getreports("skipped") if "powershell" in r.keywords]
+    if skipped and find_pwsh() is None:
+        text = f"{len(skipped)} TESTS OF THE HOST SCRIPT WERE SKIPPED: NO POWERSHELL ENGINE (set SNAPSHOTD_PWSH)"
+        terminalreporter.write_sep("!", text, red=True, bold=True)
