@@ -195,6 +195,8 @@ class Cmdlets:
         self._host.record(machine, cause, "checkpoint_applied", target, memory=snapshot.memory)
         for path in old.values():
             self._host.disks.delete(path)
+        # A branch point may have one file above it now instead of two.
+        self._merging.look_at(machine.vm_id)
         return target
 
     def remove_snapshot(self, caller: Caller, checkpoint_id: str) -> None:
