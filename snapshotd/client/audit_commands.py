@@ -1,0 +1,131 @@
+"""`snapshotctl audit ...` and `snapshotctl status`."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+
+from snapshotd.api.v1 import admin_pb2, audit_pb2
+from snapshotd.client.calls import ExitCode, Failed, Server
+from snapshotd.client.options import Subcommands, output
+from snapshotd.client.render import age, facts, last, table, when
+from snapshotd.client.resolve import host_name, operation_name, snapshot_name, vm_name
+
+
+def add_to(commands: Subcommands) -> None:
+    """Declare the commands."""
+    listing = commands.group("audit", "the event log, to read").command("list", "show events, the oldest first", _list)
+    for flag, text in (
+        ("--vm", "of a VM, by name or id"),
+        ("--snapshot", "about a snapshot, by name or id; needs --vm for a name"),
+        ("--operation", "of an operation"),
+        ("--host", "of a host"),
+        ("--caller", "caused by this actor"),
+        ("--type", "of this type, e.g. SnapshotCreated"),
+        ("--since", "recorded at this time or later, RFC 3339"),
+        ("--until", "recorded before this time, RFC 3339"),
+    ):
+        listing.add_argument(flag, default="", help=text)
+    listing.add_argument("--reverse", action="store_true", help="the newest first")
+    listing.add_argument("--limit", type=int, default=1000, help="at most so many (default: %(default)s)")
+    commands.command("status", "show how the service is", _status)
+
+
+def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    vm = vm_name(server, arguments.vm) if arguments.vm else ""
+    request = audit_pb2.ListEventsRequest(
+        virtual_machine=vm,
+        snapshot=snapshot_name(server, vm, arguments.snapshot) if arguments.snapshot else "",
+        operation=operation_name(arguments.operation) if arguments.operation else "",
+        host=host_name(arguments.host) if arguments.host else "",
+        actor=arguments.caller,
+        type=arguments.type,
+        order_by="position desc" if arguments.reverse else "position",
+    )
+    if arguments.since:
+        request.start_time.FromDatetime(_time("--since", arguments.since))
+    if arguments.until:
+        request.end_time.FromDatetime(_time("--until", arguments.until))
+    found = audit_pb2.ListEventsResponse()
+    while len(found.events) < arguments.limit:
+        request.page_size = min(1000, arguments.limit - len(found.events))
+        page: audit_pb2.ListEventsResponse = server.call(server.audit.ListEvents, request)
+        found.events.extend(page.events)
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    return output(arguments, found, _table)
+
+
+def _time(flag: str, text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise Failed(f"{flag} {text!r}: write it as 2026-01-31T12:00:00Z.", ExitCode.USAGE) from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _table(found: audit_pb2.ListEventsResponse) -> str:
+    heads = ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF"]
+    rows = [
+        [
+            str(e.position),
+            when(e.time),
+            e.actor,
+            e.type,
+            f"{e.from_state} -> {e.to_state}" if e.to_state else "",
+            _subject(e.subject),
+        ]
+        for e in found.events
+    ]
+    return table(heads, rows)
+
+
+def _subject(subject: str) -> str:
+    """Shorten a resource name to its kind and id."""
+    parts = subject.split("/")
+    if len(parts) >= 4 and parts[2] == "snapshots":
+        return f"snapshot {parts[3]}"
+    if parts[0] == "operations":
+        step = f" step {parts[3]}" if len(parts) > 3 else ""
+        return f"operation {parts[1]}{step}"
+    return f"{'host' if parts[0] == 'hosts' else 'vm'} {last(subject)}"
+
+
+def _status(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    return output(arguments, server.call(server.admin.GetStatus, admin_pb2.GetStatusRequest()), _facts)
+
+
+def _facts(status: admin_pb2.GetStatusResponse) -> str:
+    counts = status.operations
+    head = facts(
+        [
+            ("snapshotd", status.version),
+            ("Installation", status.installation_id),
+            ("Started", f"{when(status.start_time)} ({age(status.start_time)} ago)"),
+            ("Events", str(status.log_head_position)),
+            ("Operations", f"{counts.pending} pending, {counts.running} running, {counts.waiting} of them waiting"),
+            (
+                "Waits longest",
+                f"{counts.oldest_waiting} ({counts.oldest_wait.reason})" if counts.oldest_waiting else "",
+            ),
+        ]
+    )
+    states = admin_pb2.ProjectionState.State
+    projections = [[p.name, states.Name(p.state), str(p.position), p.failure.message] for p in status.projections]
+    executors = [
+        [e.executor_id, ", ".join(e.serves), ", ".join(last(h) for h in e.hosts), age(e.last_heard_time)]
+        for e in status.executors
+    ]
+    hosts = [
+        [last(h.host), "yes" if h.reachable else "no", when(h.last_sync_time), h.wait.reason, h.executor]
+        for h in status.hosts
+    ]
+    return "\n\n".join(
+        [
+            head,
+            table(["VIEW", "STATE", "POSITION", "WHY"], projections),
+            "Executors\n" + table(["EXECUTOR", "REACHES", "IS FED FOR", "HEARD"], executors),
+            "Hosts\n" + table(["HOST", "REACHABLE", "LAST SYNC", "WHY", "EXECUTOR"], hosts),
+        ]
+    )

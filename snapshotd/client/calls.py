@@ -1,0 +1,136 @@
+"""Calls to the server: the channel, who calls, repetition of what may be repeated, and errors with their exit codes."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import grpc
+from google.longrunning.operations_pb2_grpc import OperationsStub
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status  # type: ignore[attr-defined]  # the stubs know the parts of the package only
+
+from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
+from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
+from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
+from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceStub
+from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceStub
+
+RequestT = TypeVar("RequestT", bound=Message)
+ResponseT = TypeVar("ResponseT", bound=Message)
+
+_REPEATS: Final = 4
+_FIRST_PAUSE_S: Final = 0.25
+
+
+class ExitCode(IntEnum):
+    """What the program ends with."""
+
+    OK = 0
+    OPERATION_FAILED = 1
+    """The operation that was waited for FAILED, or was CANCELLED."""
+    USAGE = 2
+    REFUSED = 3
+    NOT_FOUND = 4
+    BUSY = 5
+    """Another operation is active on the VM, or somebody else was faster."""
+    UNAVAILABLE = 6
+    TIMED_OUT = 7
+    INTERRUPTED = 130
+
+
+_EXIT_CODES: Final = {
+    grpc.StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
+    grpc.StatusCode.ABORTED: ExitCode.BUSY,
+    grpc.StatusCode.UNAVAILABLE: ExitCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: ExitCode.TIMED_OUT,
+}
+
+
+class Failed(Exception):
+    """The command has failed; the text is for people."""
+
+    def __init__(self, message: str, exit_code: ExitCode, reason: str = "") -> None:
+        """Keep the exit code, and the server's reason if it gave one."""
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.reason = reason
+
+
+@dataclass
+class Server:
+    """A connection to the server."""
+
+    address: str
+    actor: str
+    timeout_s: float
+    pause: Callable[[float], None] = time.sleep
+    channel: grpc.Channel = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Open the channel; nothing is sent yet."""
+        self.channel = grpc.insecure_channel(self.address, options=[("grpc.enable_retries", 0)])
+        self.hosts = HostServiceStub(self.channel)
+        self.vms = VirtualMachineServiceStub(self.channel)
+        self.snapshots = SnapshotServiceStub(self.channel)
+        self.operations = OperationsStub(self.channel)
+        self.audit = AuditServiceStub(self.channel)
+        self.admin = AdminServiceStub(self.channel)
+
+    def __enter__(self) -> Self:
+        """Return the connection."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close it."""
+        self.channel.close()
+
+    def call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT],
+        request: RequestT,
+        timeout_s: float | None = None,
+    ) -> ResponseT:
+        """Call a method; again when the server was not there: a request id makes that harmless. Raises Failed."""
+        metadata = (("x-snapshotd-actor", self.actor),)
+        pause_s = _FIRST_PAUSE_S
+        for attempt in range(1, _REPEATS + 1):
+            try:
+                return method(request, timeout=timeout_s or self.timeout_s, metadata=metadata)
+            except grpc.RpcError as error:
+                failed = _failed(error, self.address)
+                # A reason means that the server was there and has answered.
+                if failed.exit_code is not ExitCode.UNAVAILABLE or failed.reason or attempt == _REPEATS:
+                    raise failed from None
+            self.pause(pause_s)
+            pause_s *= 2
+        raise AssertionError("the last attempt raises")
+
+
+def fresh_request_id() -> str:
+    """Return a new request id."""
+    return str(uuid.uuid4())
+
+
+def _failed(error: grpc.RpcError, address: str) -> Failed:
+    """Turn a gRPC error into what is told."""
+    call: Any = error  # a unary call's error is the call too, which its type does not say
+    code, details = call.code(), call.details() or ""
+    exit_code = _EXIT_CODES.get(code, ExitCode.REFUSED)
+    reason = ""
+    status = rpc_status.from_call(call)
+    for detail in status.details if status else ():
+        info = ErrorInfo()
+        if detail.Unpack(info):
+            reason = info.reason
+    if not reason and code is grpc.StatusCode.UNAVAILABLE:
+        return Failed(f"no server at {address}: start it (snapshotd serve), or name it by --server.", exit_code)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Failed(f"the server at {address} did not answer in time (--timeout).", exit_code)
+    return Failed(details or code.name, exit_code, reason)

@@ -1,0 +1,140 @@
+"""`snapshotctl host ...`."""
+
+from __future__ import annotations
+
+import argparse
+
+from snapshotd.api.v1 import host_pb2 as pb
+from snapshotd.api.v1.executor_pb2 import Power
+from snapshotd.client.calls import ExitCode, Server, fresh_request_id
+from snapshotd.client.options import Subcommands, output
+from snapshotd.client.render import facts, last, table, when
+from snapshotd.client.resolve import host_name
+
+
+def add_to(commands: Subcommands) -> None:
+    """Declare the commands."""
+    group = commands.group("host", "Hyper-V hosts")
+    add = group.command("add", "make a host known; it is not contacted", _add)
+    add.add_argument("host", metavar="ID", help="a-z, 0-9 and -; what it will be called")
+    add.add_argument("address", metavar="ADDRESS", help="DNS name or IP address that executors reach it by")
+    add.add_argument("--port", type=int, default=0, help="TCP port of WinRM (default: 5985)")
+    add.add_argument("--credential", required=True, metavar="NAME", help="name of a credential of the executor's")
+    add.add_argument(
+        "--journal-directory", default="", metavar="DIR", help="on the host; default %%ProgramData%%\\snapshotd"
+    )
+    group.command("list", "show all hosts", _list)
+    for name, text, run in (
+        ("show", "show a host", _show),
+        ("remove", "forget a host; nothing on it is touched", _remove),
+        ("discover", "ask a host which VMs it has", _discover),
+        ("sync", "ask a host what is there, and record what differs", _sync),
+    ):
+        group.command(name, text, run).add_argument("host", metavar="HOST")
+
+
+def _add(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    host = pb.Host(
+        address=arguments.address,
+        port=arguments.port,
+        credential=arguments.credential,
+        journal_directory=arguments.journal_directory,
+    )
+    request_id = arguments.request_id or fresh_request_id()
+    request = pb.RegisterHostRequest(host_id=arguments.host, host=host, request_id=request_id)
+    return output(arguments, server.call(server.hosts.RegisterHost, request), _facts)
+
+
+def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    found = pb.ListHostsResponse()
+    request = pb.ListHostsRequest(page_size=1000)
+    while True:
+        page: pb.ListHostsResponse = server.call(server.hosts.ListHosts, request)
+        found.hosts.extend(page.hosts)
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    return output(arguments, found, _table)
+
+
+def _table(found: pb.ListHostsResponse) -> str:
+    heads = ["HOST", "ADDRESS", "STATE", "VMS", "LAST SYNC", "WHY"]
+    rows = [
+        [
+            last(h.name),
+            f"{h.address}:{h.port}",
+            pb.Host.State.Name(h.state),
+            str(h.virtual_machine_count),
+            when(h.last_sync_time),
+            h.wait.reason,
+        ]
+        for h in found.hosts
+    ]
+    return table(heads, rows)
+
+
+def _show(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    request = pb.GetHostRequest(name=host_name(arguments.host))
+    return output(arguments, server.call(server.hosts.GetHost, request), _facts)
+
+
+def _facts(host: pb.Host) -> str:
+    return facts(
+        [
+            ("Host", host.name),
+            ("Address", f"{host.address}:{host.port} ({pb.Host.Transport.Name(host.transport)})"),
+            ("Credential", host.credential),
+            ("State", pb.Host.State.Name(host.state)),
+            ("Why", f"{host.wait.reason}: {host.wait.message}" if host.HasField("wait") else ""),
+            ("Executor", host.executor),
+            ("VMs", str(host.virtual_machine_count)),
+            ("Computer", host.computer_name),
+            ("System", host.os_version),
+            ("PowerShell", host.powershell),
+            ("Last sync", when(host.last_sync_time)),
+            ("Registered", when(host.create_time)),
+        ]
+    )
+
+
+def _remove(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    request_id = arguments.request_id or fresh_request_id()
+    request = pb.RemoveHostRequest(name=host_name(arguments.host), request_id=request_id)
+    server.call(server.hosts.RemoveHost, request)
+    return output(arguments, request, lambda _: f"{request.name} is forgotten. Nothing on it was touched.")
+
+
+def _discover(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    request = pb.DiscoverVirtualMachinesRequest(name=host_name(arguments.host))
+    return output(arguments, server.call(server.hosts.DiscoverVirtualMachines, request), _found)
+
+
+def _found(found: pb.DiscoverVirtualMachinesResponse) -> str:
+    heads = ["VM", "POWER", "DISKS", "CHECKPOINTS", "REGISTERED", "BLOCKED BY", "ID"]
+    rows = [
+        [
+            vm.display_name,
+            Power.Name(vm.power),
+            str(vm.disk_count),
+            str(vm.checkpoint_count),
+            "yes" if vm.virtual_machine else "no",
+            ", ".join(vm.snapshot_blockers),
+            vm.vm_id,
+        ]
+        for vm in found.virtual_machines
+    ]
+    return table(heads, rows)
+
+
+def _sync(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    request_id = arguments.request_id or fresh_request_id()
+    request = pb.SyncHostRequest(name=host_name(arguments.host), request_id=request_id)
+    return output(arguments, server.call(server.hosts.SyncHost, request), _synced)
+
+
+def _synced(synced: pb.SyncHostResponse) -> str:
+    lines = [f"{synced.virtual_machines_compared} VMs compared, {len(synced.drifts)} differences."]
+    if synced.drifts:
+        lines.append(table(["WHAT", "OF", "DETAIL"], [[d.kind, d.subject, d.message] for d in synced.drifts]))
+    lines += [f"Left out, since an operation is at work on it: {vm}" for vm in synced.virtual_machines_skipped]
+    return "\n".join(lines)

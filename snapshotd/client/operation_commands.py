@@ -1,0 +1,107 @@
+"""`snapshotctl operation ...`."""
+
+from __future__ import annotations
+
+import argparse
+
+from google.longrunning.operations_pb2 import (
+    CancelOperationRequest,
+    GetOperationRequest,
+    ListOperationsRequest,
+    ListOperationsResponse,
+    Operation,
+)
+
+from snapshotd.api.v1.operation_pb2 import OperationMetadata, Step
+from snapshotd.client.calls import ExitCode, Server
+from snapshotd.client.options import Subcommands, ended_text, output
+from snapshotd.client.progress import metadata_of, outcome, wait_for
+from snapshotd.client.render import age, facts, table, when, word
+from snapshotd.client.resolve import operation_name, vm_name
+
+
+def add_to(commands: Subcommands) -> None:
+    """Declare the commands."""
+    group = commands.group("operation", "long work: what it has come to, waiting for it, cancelling it")
+    listing = group.command("list", "show operations, the newest first", _list)
+    listing.add_argument("--vm", default="", help="of one VM only, by name or id")
+    listing.add_argument("--active", action="store_true", help="those that have not ended")
+    listing.add_argument("--limit", type=int, default=50, help="at most so many (default: %(default)s)")
+    show = group.command("show", "show an operation with its steps", _show)
+    wait = group.command("wait", "wait until an operation has ended", _wait)
+    wait.add_argument("--for", dest="seconds", type=float, help="at most so many seconds")
+    cancel = group.command("cancel", "end an operation as soon as that is safe", _cancel)
+    for parser in (show, wait, cancel):
+        parser.add_argument("operation", metavar="OPERATION")
+
+
+def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    conditions = ['done = "false"'] if arguments.active else []
+    if arguments.vm:
+        conditions.append(f'virtual_machine = "{vm_name(server, arguments.vm)}"')
+    request = ListOperationsRequest(filter=" AND ".join(conditions), page_size=arguments.limit)
+    return output(arguments, server.call(server.operations.ListOperations, request), _table)
+
+
+def _table(found: ListOperationsResponse) -> str:
+    heads = ["OPERATION", "KIND", "STATE", "STEP", "%", "AGE", "WAITS FOR", "ACTOR"]
+    rows = []
+    for operation in found.operations:
+        m = metadata_of(operation)
+        step = f"{m.current_step_number}/{m.step_count} {m.current_step}" if m.current_step else ""
+        kind, state = OperationMetadata.Kind.Name(m.kind), OperationMetadata.State.Name(m.state)
+        waits = m.wait.reason if m.HasField("wait") else ""
+        rows.append([operation.name, word(kind), state, step, str(m.percent), age(m.create_time), waits, m.actor])
+    return table(heads, rows)
+
+
+def _show(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    request = GetOperationRequest(name=operation_name(arguments.operation))
+    return output(arguments, server.call(server.operations.GetOperation, request), _facts)
+
+
+def _facts(operation: Operation) -> str:
+    m = metadata_of(operation)
+    text = facts(
+        [
+            ("Operation", operation.name),
+            ("Kind", word(OperationMetadata.Kind.Name(m.kind))),
+            ("State", OperationMetadata.State.Name(m.state)),
+            ("Error", operation.error.message if operation.HasField("error") else ""),
+            ("Outcome", m.outcome_detail),
+            ("Waits", f"{m.wait.reason}: {m.wait.message}" if m.HasField("wait") else ""),
+            ("Waits since", when(m.wait.since) if m.HasField("wait") else ""),
+            ("VM", m.virtual_machine),
+            ("Snapshot", m.snapshot),
+            ("Host", m.host),
+            ("Asked for by", m.actor),
+            ("At", when(m.create_time)),
+            ("Ended", when(m.end_time)),
+            ("Percent", str(m.percent)),
+        ]
+    )
+    rows = [
+        [
+            f"{s.number}{' (undo)' if s.undo else ''}",
+            s.name,
+            Step.State.Name(s.state),
+            str(s.attempts),
+            when(s.start_time),
+            when(s.end_time),
+            f"{s.failure.reason}: {s.failure.message}" if s.HasField("failure") else "",
+        ]
+        for s in m.steps
+    ]
+    return text + "\n" + table(["STEP", "NAME", "STATE", "TRIED", "BEGUN", "ENDED", "WHY"], rows)
+
+
+def _wait(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    operation = wait_for(server, operation_name(arguments.operation), arguments.seconds)
+    output(arguments, operation, ended_text)
+    return outcome(operation)
+
+
+def _cancel(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    request = CancelOperationRequest(name=operation_name(arguments.operation))
+    server.call(server.operations.CancelOperation, request)
+    return output(arguments, request, lambda r: f"{r.name} is cancelled at its next boundary.")

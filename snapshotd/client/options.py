@@ -1,0 +1,70 @@
+"""What the commands share: how they are declared, what they print, and waiting for long work."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from google.longrunning.operations_pb2 import Operation
+from google.protobuf.message import Message
+
+from snapshotd.client.calls import ExitCode, Server
+from snapshotd.client.progress import outcome, wait_for
+from snapshotd.client.render import as_json, shown
+
+M = TypeVar("M", bound=Message)
+Run = Callable[[Server, argparse.Namespace], ExitCode]
+
+
+class Subcommands:
+    """The commands below a parser; `run` of the parsed arguments is what a command does."""
+
+    def __init__(self, parser: argparse.ArgumentParser, common: argparse.ArgumentParser, metavar: str) -> None:
+        """Add to a parser; each command takes the common options too."""
+        self._common = common
+        # argparse's own name for this is private.
+        self._subparsers: Any = parser.add_subparsers(required=True, metavar=metavar)
+
+    def group(self, name: str, text: str) -> Subcommands:
+        """Add a group of commands."""
+        parser = self._subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        return Subcommands(parser, self._common, "COMMAND")
+
+    def command(self, name: str, text: str, run: Run) -> argparse.ArgumentParser:
+        """Add a command."""
+        parser: argparse.ArgumentParser = self._subparsers.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", parents=[self._common]
+        )
+        parser.set_defaults(run=run)
+        return parser
+
+
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """Declare --wait."""
+    parser.add_argument("--wait", action="store_true", help="wait until it has ended, and show how far it is")
+
+
+def output(arguments: argparse.Namespace, message: M, text: Callable[[M], str]) -> ExitCode:
+    """Print a message: as JSON, or as text for people."""
+    sys.stdout.write((as_json(message) if arguments.output == "json" else text(message)) + "\n")
+    return ExitCode.OK
+
+
+def started(server: Server, arguments: argparse.Namespace, operation: Operation) -> ExitCode:
+    """Print an operation that has been accepted; with --wait, when it has ended."""
+    if not arguments.wait:
+        return output(
+            arguments, operation, lambda o: f"{o.name} accepted. To wait: snapshotctl operation wait {o.name}"
+        )
+    ended = wait_for(server, operation.name, None)
+    output(arguments, ended, ended_text)
+    return outcome(ended)
+
+
+def ended_text(operation: Operation) -> str:
+    """Say what came of an operation."""
+    if operation.HasField("error"):
+        return f"{operation.name} did not succeed: {shown(operation.error.message)}"
+    return f"{operation.name} succeeded." if operation.done else f"{operation.name} goes on."

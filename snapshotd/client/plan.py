@@ -1,0 +1,44 @@
+"""A plan as text: what a call would do, before it does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from snapshotd.api.v1.executor_pb2 import Power
+from snapshotd.api.v1.operation_pb2 import OperationMetadata, Plan, Step
+from snapshotd.client.render import last, shown, word
+
+
+def describe(plan: Plan, named: Callable[[str], str] = last) -> str:
+    """Return a plan for people.
+
+    Args:
+        plan: what the server answered.
+        named: turns a snapshot's resource name into what people call it.
+    """
+    lines = [f"Would {word(OperationMetadata.Kind.Name(plan.kind))} on {last(plan.virtual_machine)}:"]
+    for step in plan.steps:
+        loses = f" May lose: {step.may_lose}." if step.may_lose else ""
+        nature = word(Step.Class.Name(step.step_class)).replace(" ", "-")
+        lines.append(
+            f"  {step.number}. {step.name:10} {shown(step.description)} [{nature}, on {last(step.host)}]{loses}"
+        )
+    if not plan.steps:
+        lines.append("  nothing new")
+
+    def of(name: str) -> str:
+        return shown(named(name)) if name else "none"
+
+    lines += [
+        f"Moves:   {of(m.snapshot)} from below {of(m.old_parent)} to below {of(m.new_parent)}"
+        for m in plan.children_moved
+    ]
+    lines.append(f"Current: {of(plan.old_current)} -> {of(plan.new_current)}")
+    lines.append(f"Power:   {Power.Name(plan.power_before)} -> {Power.Name(plan.power_after)}")
+    if plan.snapshots_discarded:
+        lines.append(f"Gone:    {', '.join(of(s) for s in plan.snapshots_discarded)}")
+    if plan.guest_memory_lost:
+        lines.append("Lost:    what the guest holds in memory")
+    lines += [f"Note:    {shown(warning)}" for warning in plan.warnings]
+    lines.append("Nothing was done.")
+    return "\n".join(lines)

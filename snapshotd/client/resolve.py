@@ -1,0 +1,88 @@
+"""VMs and snapshots by name or id. An ambiguous name is an error that lists the ids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsRequest, ListSnapshotsResponse, Snapshot
+from snapshotd.api.v1.virtual_machine_pb2 import (
+    ListVirtualMachinesRequest,
+    ListVirtualMachinesResponse,
+    VirtualMachine,
+)
+from snapshotd.client.calls import ExitCode, Failed, Server
+from snapshotd.client.render import shown
+
+_GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_PAGE: Final = 1000
+
+
+def host_name(text: str) -> str:
+    """Return a host's resource name."""
+    return text if text.startswith("hosts/") else f"hosts/{text}"
+
+
+def operation_name(text: str) -> str:
+    """Return an operation's resource name."""
+    return text if text.startswith("operations/") else f"operations/{text}"
+
+
+def all_vms(server: Server, filter_text: str = "") -> list[VirtualMachine]:
+    """Return the registered VMs, of all pages."""
+    request = ListVirtualMachinesRequest(page_size=_PAGE, filter=filter_text)
+    found: list[VirtualMachine] = []
+    while True:
+        page: ListVirtualMachinesResponse = server.call(server.vms.ListVirtualMachines, request)
+        found += page.virtual_machines
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
+def all_snapshots(server: Server, vm: str, *, deleted: bool = False) -> list[Snapshot]:
+    """Return a VM's snapshots, of all pages."""
+    request = ListSnapshotsRequest(parent=vm, page_size=_PAGE, show_deleted=deleted)
+    found: list[Snapshot] = []
+    while True:
+        page: ListSnapshotsResponse = server.call(server.snapshots.ListSnapshots, request)
+        found += page.snapshots
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
+def vm_name(server: Server, text: str) -> str:
+    """Return the resource name of a VM that was named by id or by name. Raises Failed."""
+    if text.startswith("virtualMachines/"):
+        return text
+    if _GUID.fullmatch(text):
+        return f"virtualMachines/{text.lower()}"
+    named = [vm for vm in all_vms(server) if vm.display_name == text]
+    if not named:
+        raise Failed(
+            f"no registered VM is named {shown(text)!r}. `snapshotctl vm list` shows them.", ExitCode.NOT_FOUND
+        )
+    _one_of("VMs", text, [f"{vm.uid} on {vm.host}" for vm in named])
+    return named[0].name
+
+
+def snapshot_name(server: Server, vm: str, text: str) -> str:
+    """Return the resource name of a VM's snapshot that was named by id or by name. Raises Failed."""
+    if text.startswith("virtualMachines/"):
+        return text
+    if _GUID.fullmatch(text):
+        return f"{vm}/snapshots/{text.lower()}"
+    named = [s for s in all_snapshots(server, vm) if s.display_name == text]
+    if not named:
+        hint = "`snapshotctl snapshot list` shows them."
+        raise Failed(f"the VM has no snapshot named {shown(text)!r}. {hint}", ExitCode.NOT_FOUND)
+    _one_of("snapshots", text, [f"{s.uid} ({Snapshot.State.Name(s.state)})" for s in named])
+    return named[0].name
+
+
+def _one_of(what: str, text: str, ids: Sequence[str]) -> None:
+    if len(ids) > 1:
+        listed = "".join(f"\n  {i}" for i in ids)
+        raise Failed(f"{len(ids)} {what} are named {shown(text)!r}; name one by its id:{listed}", ExitCode.REFUSED)

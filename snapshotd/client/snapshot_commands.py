@@ -1,0 +1,159 @@
+"""`snapshotctl snapshot ...`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from google.longrunning.operations_pb2 import Operation
+
+from snapshotd.api.v1 import snapshot_pb2 as pb
+from snapshotd.api.v1.operation_pb2 import Plan
+from snapshotd.client.calls import ExitCode, Server, fresh_request_id
+from snapshotd.client.options import Subcommands, add_wait, output, started
+from snapshotd.client.plan import describe
+from snapshotd.client.render import age, facts, last, size, table, when
+from snapshotd.client.resolve import all_snapshots, snapshot_name, vm_name
+from snapshotd.client.tree import ASCII, BOXES, draw
+
+
+def add_to(commands: Subcommands) -> None:
+    """Declare the commands."""
+    group = commands.group("snapshot", "snapshots of VMs")
+    create = group.command("create", "take a snapshot", _create)
+    listing = group.command("list", "show a VM's snapshots", _list)
+    tree = group.command("tree", "draw a VM's snapshots as a tree", _tree)
+    show = group.command("show", "show a snapshot", _show)
+    revert = group.command("revert", "bring a VM back to a snapshot", _revert)
+    delete = group.command("delete", "delete a snapshot; its children stay", _delete)
+    for parser in (create, listing, tree, show, revert, delete):
+        parser.add_argument("vm", metavar="VM", help="name or id")
+    for parser in (show, revert, delete):
+        parser.add_argument("snapshot", metavar="SNAPSHOT", help="name or id")
+    create.add_argument("--name", default="", help="default: <vm>_VS_<time>")
+    create.add_argument("--description", default="")
+    create.add_argument("--memory", action="store_true", help="with memory; the VM must be running")
+    create.add_argument("--allow-fallback", action="store_true", help="keep one with memory if disks cannot be frozen")
+    listing.add_argument("--deleted", action="store_true", help="also those that are gone")
+    tree.add_argument("--ascii", action="store_true", help="draw without box characters")
+    revert.add_argument("--refuse-power-change", action="store_true", help="refuse if the VM would end otherwise")
+    for parser in (create, revert, delete):
+        parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+        add_wait(parser)
+
+
+def _create(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    vm = vm_name(server, arguments.vm)
+    request = pb.CreateSnapshotRequest(
+        parent=vm,
+        snapshot=pb.Snapshot(
+            display_name=arguments.name,
+            description=arguments.description,
+            kind=pb.Snapshot.DISK_AND_MEMORY if arguments.memory else pb.Snapshot.DISK,
+        ),
+        allow_fallback=arguments.allow_fallback,
+        request_id=arguments.request_id or fresh_request_id(),
+        validate_only=arguments.dry_run,
+    )
+    return _answered(server, arguments, vm, server.call(server.snapshots.CreateSnapshot, request))
+
+
+def _revert(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    vm = vm_name(server, arguments.vm)
+    changes = pb.RevertToSnapshotRequest
+    request = pb.RevertToSnapshotRequest(
+        name=snapshot_name(server, vm, arguments.snapshot),
+        power_state_change=changes.REFUSE if arguments.refuse_power_change else changes.ALLOW,
+        request_id=arguments.request_id or fresh_request_id(),
+        validate_only=arguments.dry_run,
+    )
+    return _answered(server, arguments, vm, server.call(server.snapshots.RevertToSnapshot, request))
+
+
+def _delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    vm = vm_name(server, arguments.vm)
+    request = pb.DeleteSnapshotRequest(
+        name=snapshot_name(server, vm, arguments.snapshot),
+        request_id=arguments.request_id or fresh_request_id(),
+        validate_only=arguments.dry_run,
+    )
+    return _answered(server, arguments, vm, server.call(server.snapshots.DeleteSnapshot, request))
+
+
+def _answered(server: Server, arguments: argparse.Namespace, vm: str, operation: Operation) -> ExitCode:
+    """Print a plan, or go on with the operation."""
+    if not arguments.dry_run:
+        return started(server, arguments, operation)
+    plan = Plan()
+    operation.response.Unpack(plan)
+    names = {s.name: s.display_name for s in all_snapshots(server, vm)}
+    new = "the new snapshot"
+    return output(arguments, plan, lambda p: describe(p, lambda s: new if s.endswith("/-") else names.get(s, last(s))))
+
+
+def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    snapshots = all_snapshots(server, vm_name(server, arguments.vm), deleted=arguments.deleted)
+    return output(arguments, pb.ListSnapshotsResponse(snapshots=snapshots), _table)
+
+
+def _table(found: pb.ListSnapshotsResponse) -> str:
+    names = {s.name: s.display_name for s in found.snapshots}
+    heads = ["SNAPSHOT", "STATE", "KIND", "CURRENT", "PARENT", "AGE", "SIZE", "ID"]
+    rows = [
+        [
+            s.display_name,
+            pb.Snapshot.State.Name(s.state),
+            pb.Snapshot.Kind.Name(s.kind),
+            "*" if s.current else "",
+            names.get(s.parent, last(s.parent)),
+            age(s.create_time),
+            size(s.size_bytes),
+            s.uid,
+        ]
+        for s in found.snapshots
+    ]
+    return table(heads, rows)
+
+
+def _tree(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    request = pb.GetSnapshotTreeRequest(name=vm_name(server, arguments.vm))
+    strokes = ASCII if arguments.ascii or not _can_box() else BOXES
+    return output(arguments, server.call(server.snapshots.GetSnapshotTree, request), lambda t: draw(t, strokes))
+
+
+def _can_box() -> bool:
+    """Say whether standard output can take box characters."""
+    try:
+        BOXES.last.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _show(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    vm = vm_name(server, arguments.vm)
+    request = pb.GetSnapshotRequest(name=snapshot_name(server, vm, arguments.snapshot))
+    return output(arguments, server.call(server.snapshots.GetSnapshot, request), _facts)
+
+
+def _facts(snapshot: pb.Snapshot) -> str:
+    failure = snapshot.failure
+    text = facts(
+        [
+            ("Snapshot", snapshot.display_name),
+            ("Description", snapshot.description),
+            ("Name", snapshot.name),
+            ("State", pb.Snapshot.State.Name(snapshot.state)),
+            ("Why", f"{failure.reason}: {failure.message}" if failure.reason else ""),
+            ("Kind", pb.Snapshot.Kind.Name(snapshot.kind)),
+            ("Asked for", pb.Snapshot.Kind.Name(snapshot.requested_kind)),
+            ("Current", "yes" if snapshot.current else "no"),
+            ("Parent", snapshot.parent),
+            ("Checkpoint", snapshot.checkpoint_id),
+            ("Size", size(snapshot.size_bytes)),
+            ("Asked for by", snapshot.actor),
+            ("At", when(snapshot.create_time)),
+            ("Operation", snapshot.active_operation),
+        ]
+    )
+    return text + "\n" + table(["DISK", "FILE"], [[d.location, d.path] for d in snapshot.disks])

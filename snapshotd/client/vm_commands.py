@@ -1,0 +1,117 @@
+"""`snapshotctl vm ...`."""
+
+from __future__ import annotations
+
+import argparse
+
+from snapshotd.api.v1 import virtual_machine_pb2 as pb
+from snapshotd.api.v1.executor_pb2 import Power
+from snapshotd.client.calls import ExitCode, Server, fresh_request_id
+from snapshotd.client.options import Subcommands, add_wait, output, started
+from snapshotd.client.render import facts, last, size, table, when, word
+from snapshotd.client.resolve import all_vms, host_name, vm_name
+
+
+def add_to(commands: Subcommands) -> None:
+    """Declare the commands."""
+    group = commands.group("vm", "virtual machines")
+    register = group.command("register", "take a VM that its host reports under our care", _register)
+    register.add_argument("host", metavar="HOST")
+    register.add_argument("vm", metavar="VM", help="its name on the host, or Hyper-V's id")
+    register.add_argument("--owner", default="", help="the account that is to own it (default: the caller)")
+    group.command("list", "show the registered VMs", _list).add_argument("--host", default="", help="of one host only")
+    unregister = group.command("unregister", "forget a VM; nothing on its host is touched", _unregister)
+    show = group.command("show", "show a VM", _show)
+    start = group.command("start", "start, or resume, a VM", _start)
+    stop = group.command("stop", "stop a VM: its guest is asked to shut down", _stop)
+    stop.add_argument("--turn-off", action="store_true", help="as by pulling the plug: guest memory is lost")
+    for parser in (unregister, show, start, stop):
+        parser.add_argument("vm", metavar="VM", help="name or id")
+    for parser in (start, stop):
+        add_wait(parser)
+
+
+def _register(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    request = pb.RegisterVirtualMachineRequest(
+        host=host_name(arguments.host), owner=arguments.owner, request_id=arguments.request_id or fresh_request_id()
+    )
+    if len(arguments.vm) == 36 and arguments.vm.count("-") == 4:
+        request.vm_id = arguments.vm
+    else:
+        request.vm_name = arguments.vm
+    return output(arguments, server.call(server.vms.RegisterVirtualMachine, request), _facts)
+
+
+def _unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    name = vm_name(server, arguments.vm)
+    request_id = arguments.request_id or fresh_request_id()
+    request = pb.UnregisterVirtualMachineRequest(name=name, request_id=request_id)
+    server.call(server.vms.UnregisterVirtualMachine, request)
+    return output(arguments, request, lambda _: f"{name} is forgotten. Nothing on its host was touched.")
+
+
+def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    condition = f'host = "{host_name(arguments.host)}"' if arguments.host else ""
+    found = pb.ListVirtualMachinesResponse(virtual_machines=all_vms(server, condition))
+    return output(arguments, found, _table)
+
+
+def _table(found: pb.ListVirtualMachinesResponse) -> str:
+    heads = ["VM", "HOST", "STATE", "SNAPSHOTS", "OWNER", "OPERATION", "ID"]
+    rows = [
+        [
+            vm.display_name,
+            last(vm.host),
+            pb.VirtualMachine.State.Name(vm.state),
+            f"{vm.snapshot_count}/{vm.snapshot_limit}",
+            vm.owner,
+            ", ".join(vm.active_operations),
+            vm.uid,
+        ]
+        for vm in found.virtual_machines
+    ]
+    return table(heads, rows)
+
+
+def _show(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    request = pb.GetVirtualMachineRequest(name=vm_name(server, arguments.vm))
+    return output(arguments, server.call(server.vms.GetVirtualMachine, request), _facts)
+
+
+def _facts(vm: pb.VirtualMachine) -> str:
+    text = facts(
+        [
+            ("VM", vm.display_name),
+            ("Name", vm.name),
+            ("Host", vm.host),
+            ("Owner", vm.owner),
+            ("State", word(pb.VirtualMachine.State.Name(vm.state))),
+            ("Power", Power.Name(vm.power)),
+            ("Current", vm.current_snapshot),
+            ("Operations", ", ".join(vm.active_operations)),
+            ("Snapshots", f"{vm.snapshot_count} of {vm.snapshot_limit}"),
+            ("Not ours", str(vm.foreign_checkpoint_count)),
+            ("Blocked by", ", ".join(vm.snapshot_blockers)),
+            ("CPUs", str(vm.service_offering.cpu_count)),
+            ("Memory", size(vm.service_offering.memory_bytes)),
+            ("Registered", when(vm.create_time)),
+            ("Last seen", when(vm.observe_time)),
+        ]
+    )
+    return text + "\n" + table(["DISK", "FILE"], [[d.location, d.path] for d in vm.disks])
+
+
+def _start(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    name, request_id = vm_name(server, arguments.vm), arguments.request_id or fresh_request_id()
+    request = pb.StartVirtualMachineRequest(name=name, request_id=request_id)
+    return started(server, arguments, server.call(server.vms.StartVirtualMachine, request))
+
+
+def _stop(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    kinds = pb.StopVirtualMachineRequest
+    request = pb.StopVirtualMachineRequest(
+        name=vm_name(server, arguments.vm),
+        mode=kinds.TURN_OFF if arguments.turn_off else kinds.SHUTDOWN,
+        request_id=arguments.request_id or fresh_request_id(),
+    )
+    return started(server, arguments, server.call(server.vms.StopVirtualMachine, request))
