@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from snapshotd.domain.commands import CreateSnapshot, DeleteSnapshot, OperationRequest, RevertToSnapshot
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import Power
-from snapshotd.domain.operation import PlannedStep, StepAction
+from snapshotd.domain.operation import PlannedStep, StepAction, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.snapshot_revert import power_after
 
@@ -65,6 +65,6 @@ def may_lose(vm: VirtualMachine, step: PlannedStep) -> str:
     """Say what a step may lose, for people; empty: nothing."""
     if step.action is StepAction.RESTORE:
         return "what was written to the disks since the current snapshot"
-    if step.action is StepAction.STOP and vm.power in _IN_MEMORY:
+    if step.action is StepAction.STOP and step.nature is not StepNature.FORWARD_ONLY and vm.power in _IN_MEMORY:
         return "guest memory"
     return ""
