@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# What runs scripts on the simulated host of the demo: builtin, or pwsh (a real PowerShell).
+ENGINE ?= builtin
+
 # Processes that the tests run in. The tests of one file stay together, so what they share is started once.
 JOBS ?= 2
 
@@ -14,7 +17,7 @@ export SNAPSHOTD_PWSH := $(abspath ../shared/pwsh/pwsh)
 endif
 endif
 
-.PHONY: help test check fmt lint types imports purity protos verify-protos diagrams verify-diagrams lock clean
+.PHONY: help demo test check fmt lint types imports purity protos verify-protos diagrams verify-diagrams lock clean
 
 help: ## Say what there is to do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -24,6 +27,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/pip install -qq --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	touch $@
+
+demo: $(STAMP) ## Run the main job on a simulated host (ENGINE=builtin, or pwsh)
+	$(BIN)/python -m demo.main_job --engine $(ENGINE)
 
 test: $(STAMP) ## Run all tests, in JOBS processes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile

@@ -1,7 +1,7 @@
 """The main job of snapshotd, end to end, on a simulated host, with two outages: `make demo`.
 
-Starts a simulated Hyper-V host, the daemon and an executor as processes, works with them as a gRPC client, shows the tree
-after each act, and compares what it is told with the host's ground truth. Ends with exit code 1 on any difference.
+Starts a simulated Hyper-V host, the daemon and an executor as processes, works with them as a gRPC client, shows the
+tree after each act, and compares what it is told with the host's ground truth. Ends with exit code 1 on any difference.
 """
 
 from __future__ import annotations
@@ -51,9 +51,8 @@ class Checks:
         self.count += 1
         same = found == wanted
         self.failed += not same
-        sys.stdout.write(
-            f"   {'ok   ' if same else 'WRONG'} {what}" + ("\n" if same else f": {found!r}, not {wanted!r}\n")
-        )
+        found_text = "" if same else f": {found!r}, not {wanted!r}"
+        sys.stdout.write(f"   {'ok   ' if same else 'WRONG'} {what}{found_text}\n")
 
 
 class Stage:
