@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import shutil
 import sys
@@ -28,6 +29,7 @@ from snapshotd.executor.work import OpenPool
 from snapshotd.hyperv.credentials import Credentials
 from snapshotd.hyperv.pool import HostPools, PoolSettings
 from snapshotd.hyperv.script import command_line, kept_script, script_sha256
+from snapshotd.hyperv.winrs import WinRsLimits
 from snapshotd.server.drive import Drive
 from snapshotd.server.executor_service import LEASE_TTL_S, ExecutorService
 from snapshotd.server.parts import Parts
@@ -44,6 +46,9 @@ from snapshotd.store.codec import event_data
 from snapshotd.store.sqlite_log import SqliteEventLog
 
 _log = logging.getLogger(__name__)
+
+_OWN_IDLE = 0.4
+"""An executor closes a session of its own long before its host would: after this part of that time."""
 
 
 class SystemClock:
@@ -91,10 +96,16 @@ def executor_settings(settings: Settings, server: str) -> ExecutorSettings:
     )
 
 
-def open_pool(settings: ExecutorSettings) -> OpenPool:
+def open_pool(settings: Settings) -> OpenPool:
     """Return what opens the WinRM sessions of a host."""
-    credentials = Credentials(settings.credentials_dir, os.environ)
-    return HostPools(credentials, kept_script(), PoolSettings(sessions_per_host=settings.sessions_per_host)).open
+    credentials = Credentials(settings.path("executor.credentials"), os.environ)
+    idle_s = settings.seconds("executor.shell_idle")
+    pool = PoolSettings(
+        sessions_per_host=settings.count("executor.sessions_per_host"),
+        idle_close_s=idle_s * _OWN_IDLE,
+        limits=WinRsLimits(shell_idle_s=math.ceil(idle_s)),
+    )
+    return HostPools(credentials, kept_script(), pool).open
 
 
 @contextmanager
@@ -129,7 +140,7 @@ def open_service(settings: Settings) -> Iterator[daemon.Service]:
 
         async def run_executor_here(server: str, stop: asyncio.Event) -> None:
             own = executor_settings(settings, server)
-            await Executor(own, open_pool(own)).run(stop)
+            await Executor(own, open_pool(settings)).run(stop)
 
         try:
             yield daemon.Service(
@@ -159,7 +170,7 @@ def serve(settings: Settings) -> int:
 def run_executor(settings: Settings) -> int:
     """Run an executor until a signal ends it; return the exit code."""
     own = executor_settings(settings, settings.text("executor.server"))
-    asyncio.run(run_executor_process(own, open_pool(own)))
+    asyncio.run(run_executor_process(own, open_pool(settings)))
     return 0
 
 

@@ -107,6 +107,12 @@ KEYS: Final = (
     Key("executor.hosts", _names, ("*",), "ids of the hosts that the executor reaches; * for all"),
     Key("executor.credentials", _path, None, "directory of credential files, one per name: username:password"),
     Key("executor.sessions_per_host", _count, 4, "WinRM sessions kept per host, at most"),
+    Key(
+        "executor.shell_idle",
+        _seconds,
+        300.0,
+        "a shell that was left behind on a host is ended after so long",
+    ),
     Key("snapshots.max_per_vm", _count, 10, "snapshots that a VM may have"),
     Key("snapshots.create_wait", _seconds, 1800.0, "how long a checkpoint may take"),
     Key("snapshots.revert_wait", _seconds, 1800.0, "how long a restore may take"),

@@ -1,0 +1,178 @@
+"""A whole system for tests: a simulated host, the daemon and an executor as processes, and a gRPC client."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+from google.longrunning.operations_pb2 import ListOperationsRequest, Operation, WaitOperationRequest
+from google.longrunning.operations_pb2_grpc import OperationsStub
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status  # type: ignore[attr-defined]  # the stubs know the parts of the package only
+
+from demo.programs import CREDENTIAL, Daemon, Executor, SimulatedHost
+from snapshotd.api.v1 import admin_pb2, host_pb2, operation_pb2, snapshot_pb2
+from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
+from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
+from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
+from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
+from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceStub
+from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceStub
+
+T = TypeVar("T")
+
+PATIENCE_S = 60.0
+QUICK = (
+    *("--retries-first", "100 ms", "--retries-longest", "500 ms", "--snapshots-merge-poll", "100 ms"),
+    *("--retries-answer-grace", "2 s", "--retries-observe-wait", "10 s"),
+)
+"""Options of a daemon that tries again soon."""
+
+
+def inventory(*names: str, **fields: object) -> tuple[dict[str, Any], dict[str, str]]:
+    """Describe running VMs with two disks each; return the inventory, and their ids by name."""
+    ids = {name: str(uuid.uuid4()) for name in names}
+    disks = [{"location": "SCSI:0:0"}, {"location": "SCSI:0:1"}]
+    vms = [{"id": i, "name": n, "state": "Running", "disks": disks, **fields} for n, i in ids.items()]
+    return {"host": {"name": "hv01"}, "vms": vms}, ids
+
+
+@dataclass
+class Client:
+    """Stubs of a daemon."""
+
+    address: str
+    channel: grpc.Channel = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Open a channel."""
+        self.channel = grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)])
+        self.hosts, self.vms = HostServiceStub(self.channel), VirtualMachineServiceStub(self.channel)
+        self.snapshots, self.operations = SnapshotServiceStub(self.channel), OperationsStub(self.channel)
+        self.audit, self.admin = AuditServiceStub(self.channel), AdminServiceStub(self.channel)
+
+    def register_host(self, port: int, credential: str = CREDENTIAL, host_id: str = "hv01") -> None:
+        """Make a host known."""
+        host = host_pb2.Host(address="127.0.0.1", port=port, credential=credential)
+        self.hosts.RegisterHost(host_pb2.RegisterHostRequest(host_id=host_id, host=host))
+
+    def register_vm(self, vm_id: str) -> vm_pb2.VirtualMachine:
+        """Take a VM under our care, as soon as an executor is there."""
+        until(lambda: bool(self.admin.GetStatus(admin_pb2.GetStatusRequest()).executors))
+        request = vm_pb2.RegisterVirtualMachineRequest(host="hosts/hv01", vm_id=vm_id)
+        return self.vms.RegisterVirtualMachine(request)
+
+    def create(self, vm_id: str, name: str, *, memory: bool = False, **fields: Any) -> Operation:  # noqa: ANN401
+        """Ask for a snapshot."""
+        kind = snapshot_pb2.Snapshot.DISK_AND_MEMORY if memory else snapshot_pb2.Snapshot.DISK
+        snapshot = snapshot_pb2.Snapshot(display_name=name, kind=kind)
+        request = snapshot_pb2.CreateSnapshotRequest(parent=f"virtualMachines/{vm_id}", snapshot=snapshot, **fields)
+        return self.snapshots.CreateSnapshot(request)
+
+    def wait(self, operation: Operation) -> Operation:
+        """Wait until an operation has ended."""
+        request = WaitOperationRequest(name=operation.name)
+        request.timeout.FromSeconds(int(PATIENCE_S))
+        ended = self.operations.WaitOperation(request)
+        assert ended.done, metadata_of(ended)
+        return ended
+
+    def list_snapshots(self, vm_id: str) -> list[snapshot_pb2.Snapshot]:
+        """Return a VM's snapshots that are not REMOVED."""
+        request = snapshot_pb2.ListSnapshotsRequest(parent=f"virtualMachines/{vm_id}", page_size=1000)
+        return list(self.snapshots.ListSnapshots(request).snapshots)
+
+    def tree(self, vm_id: str) -> snapshot_pb2.SnapshotTree:
+        """Return a VM's tree."""
+        return self.snapshots.GetSnapshotTree(snapshot_pb2.GetSnapshotTreeRequest(name=f"virtualMachines/{vm_id}"))
+
+    def all_operations(self) -> Iterator[Operation]:
+        """Return all operations."""
+        request = ListOperationsRequest(page_size=200)
+        while True:
+            page = self.operations.ListOperations(request)
+            yield from page.operations
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def events(self) -> int:
+        """Return how many events there are."""
+        return self.admin.GetStatus(admin_pb2.GetStatusRequest()).log_head_position
+
+
+class System:
+    """A host, a daemon and an executor of its own.
+
+    Args:
+        directory: for everything.
+        names: of the VMs.
+        host_options: of the simulated host.
+    """
+
+    def __init__(self, directory: Path, names: Sequence[str] = ("web01",), host_options: Sequence[str] = ()) -> None:
+        described, self.ids = inventory(*names)
+        self.host = SimulatedHost(directory / "hv01", described, host_options)
+        self.daemon = Daemon(directory / "daemon", executor=False, options=QUICK)
+        self._directory = directory
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.host)
+        self._stack.enter_context(self.daemon)
+        quick = ["--executor-shell-idle", "3 s"]
+        self.executor = Executor(self._directory / "executor", self.daemon.address, ["hv01"], quick)
+        self._stack.enter_context(self.executor)
+        self.client = Client(self.daemon.address)
+        self.client.register_host(self.host.port)
+        for vm_id in self.ids.values():
+            self.client.register_vm(vm_id)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.client.channel.close()
+        self._stack.close()
+
+    def truth_of(self, vm_id: str) -> dict[str, Any]:
+        """Return a VM as the host has it."""
+        (found,) = [vm for vm in self.host.control("state")["vms"] if vm["id"] == vm_id]
+        return dict(found)
+
+
+def metadata_of(operation: Operation) -> operation_pb2.OperationMetadata:
+    """Return what an operation tells of itself."""
+    metadata = operation_pb2.OperationMetadata()
+    operation.metadata.Unpack(metadata)
+    return metadata
+
+
+def until(holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def refusal(call: Callable[[], T]) -> tuple[grpc.StatusCode, str, str]:
+    """Return the code, reason and message that a call is refused with; it carries exactly one ErrorInfo, of ours."""
+    try:
+        answer = call()
+    except grpc.RpcError as error:
+        refused: Any = error
+        status = rpc_status.from_call(refused)
+        assert status is not None, refused
+        infos = [d for d in status.details if d.TypeName() == ErrorInfo.DESCRIPTOR.full_name]
+        assert len(infos) == 1, status
+        info = ErrorInfo()
+        infos[0].Unpack(info)
+        assert info.domain == "snapshotd"
+        return refused.code(), info.reason, refused.details()
+    raise AssertionError(f"not refused: {answer}")
