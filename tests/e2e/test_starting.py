@@ -1,0 +1,108 @@
+"""What cannot be started says which setting, file or address is wrong, with exit code 2, and touches nothing."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from demo.programs import Daemon, NotStarted, Program
+
+
+def refused(tmp_path: Path, *arguments: str, environ: dict[str, str] | None = None) -> str:
+    """Run `snapshotd` with arguments that it refuses; return what it says."""
+    program = Program(list(arguments), tmp_path / "log", environ=environ)
+    with pytest.raises(NotStarted) as error:
+        program.start()
+    assert error.value.code == 2, error.value
+    assert "Traceback" not in str(error.value)
+    return str(error.value)
+
+
+def settings(tmp_path: Path, text: str) -> list[str]:
+    """Write a settings file; return the arguments that name it."""
+    (tmp_path / "snapshotd.toml").write_text(text, encoding="utf-8")
+    return ["serve", "--config", str(tmp_path / "snapshotd.toml"), "--storage-directory", str(tmp_path / "storage")]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[server", "is no TOML"),
+        ('[server]\nlisten = "0.0.0.0:7443"', "must be on loopback"),
+        ("[server]\nport = 1", "server.port is no setting. There are: server.listen"),
+        ("[colour]\nred = 1", "colour.red is no setting. The sections are"),
+        ("listen = 1", "stands outside of a section"),
+        ("[snapshots]\nmax_per_vm = 0", "snapshots.max_per_vm = 0: must be a whole number, 1 or more"),
+        ("[snapshots]\ncreate_wait = 30", 'must be a duration above 0 with its unit, e.g. "30 min"'),
+        ('[executor]\nin_process = "maybe"', "must be true or false"),
+        ("[executor]\nhosts = []", "must be a list of names"),
+    ],
+)
+@pytest.mark.slow
+def test_a_malformed_settings_file_is_refused_with_the_value(tmp_path: Path, text: str, says: str) -> None:
+    assert says in refused(tmp_path, *settings(tmp_path, text))
+    assert not (tmp_path / "storage").exists()
+
+
+@pytest.mark.slow
+def test_where_a_bad_setting_came_from_is_said(tmp_path: Path) -> None:
+    said = refused(tmp_path, "config", "check", environ={"SNAPSHOTD_SNAPSHOTS_MAX_PER_VM": "many"})
+    assert "$SNAPSHOTD_SNAPSHOTS_MAX_PER_VM: snapshots.max_per_vm = 'many'" in said
+    assert "--retries-first" in refused(tmp_path, *settings(tmp_path, ""), "--retries-first", "soon")
+    assert "cannot be read" in refused(tmp_path, "serve", "--config", str(tmp_path / "missing.toml"))
+
+
+def broken_logs() -> Sequence[tuple[str, str]]:
+    """Name what may stand where the event log should be, and what is said of it."""
+    return [("text", "not a database"), ("sqlite", "application id"), ("newer", "schema"), ("cut", "")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "says"), broken_logs())
+def test_a_corrupt_or_foreign_log_is_refused_and_left_as_it_is(tmp_path: Path, what: str, says: str) -> None:
+    log = tmp_path / "storage" / "events.db"
+    log.parent.mkdir()
+    if what == "text":
+        log.write_text("not a log " * 1000, encoding="utf-8")
+    else:
+        with Daemon(tmp_path, executor=False):
+            pass
+        connection = sqlite3.connect(log)
+        connection.execute("PRAGMA journal_mode = DELETE")
+        if what == "sqlite":
+            connection.execute("PRAGMA application_id = 7")
+        elif what == "newer":
+            connection.execute("PRAGMA user_version = 99")
+        connection.commit()
+        connection.close()
+        if what == "cut":
+            content = log.read_bytes()
+            log.write_bytes(content[: len(content) // 2])
+    before = log.read_bytes()
+    said = refused(tmp_path, "serve", "--storage-directory", str(log.parent), "--server-listen", "127.0.0.1:0")
+    assert "is no event log that this release can use" in said
+    assert says in said
+    assert log.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_second_daemon_on_one_log_is_refused_and_names_the_first(tmp_path: Path) -> None:
+    with Daemon(tmp_path, executor=False) as first:
+        said = refused(
+            tmp_path, "serve", "--storage-directory", str(tmp_path / "storage"), "--server-listen", "127.0.0.1:0"
+        )
+        assert f"is in use by process {first.pid}" in said
+        assert first.running
+
+
+@pytest.mark.slow
+def test_an_address_in_use_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = refused(tmp_path, *settings(tmp_path, ""), "--server-listen", address)
+        assert f"{address} cannot be served on" in said
+        assert "server.listen" in said
