@@ -17,7 +17,7 @@ export SNAPSHOTD_PWSH := $(abspath ../shared/pwsh/pwsh)
 endif
 endif
 
-.PHONY: help demo test check fmt lint types imports purity protos verify-protos diagrams verify-diagrams lock clean
+.PHONY: help demo bench test check fmt lint types imports purity protos verify-protos diagrams verify-diagrams lock clean
 
 help: ## Say what there is to do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -30,6 +30,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 
 demo: $(STAMP) ## Run the main job on a simulated host (ENGINE=builtin, or pwsh)
 	$(BIN)/python -m demo.main_job --engine $(ENGINE)
+
+bench: $(STAMP) ## Measure creates over gRPC and appends, beside peers in the same run
+	$(BIN)/python -m benchmarks
 
 test: $(STAMP) ## Run all tests, in JOBS processes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile

@@ -30,6 +30,7 @@ from snapshotd.hyperv.credentials import Credentials
 from snapshotd.hyperv.pool import HostPools, PoolSettings
 from snapshotd.hyperv.script import command_line, kept_script, script_sha256
 from snapshotd.hyperv.winrs import WinRsLimits
+from snapshotd.ports.event_log import EventLog
 from snapshotd.server.drive import Drive
 from snapshotd.server.executor_service import LEASE_TTL_S, ExecutorService
 from snapshotd.server.parts import Parts
@@ -110,51 +111,64 @@ def open_pool(settings: Settings) -> OpenPool:
 
 @contextmanager
 def open_service(settings: Settings) -> Iterator[daemon.Service]:
-    """Compose a daemon on its storage. Raises LogInUse, LogForeign, OSError."""
+    """Open the storage, and compose a daemon on it. Raises LogInUse, LogForeign, OSError."""
     directory = _storage(settings)
     directory.mkdir(parents=True, exist_ok=True)
-    clock, ids, policy = SystemClock(), RandomIds(), policy_of(settings)
     with SqliteEventLog(directory / "events.db") as log:
-        vms, hosts = VirtualMachines(log, clock, ids, policy), Hosts(log, clock, ids)
-        sessions = settings.count("executor.sessions_per_host")
-        dispatcher = Dispatcher(policy, LEASE_TTL_S, sessions, ids.fresh()[:8])
-        drive = Drive(vms, dispatcher, policy, clock, ids)
         projections = Projections(log, directory / "views.db")
-        reports = HostReports(drive, vms, hosts)
-        executors = ExecutorService(drive, hosts, reports, log.installation_id, clock)
-        parts = Parts(
-            drive=drive,
-            vms=vms,
-            hosts=hosts,
-            reports=reports,
-            views=projections.views,
-            log=log,
-            event_data=event_data,
-            policy=policy,
-            clock=clock,
-            ids=ids,
-            version=version("snapshotd"),
-            installation_id=log.installation_id,
-            started_at=clock.now(),
-        )
-
-        async def run_executor_here(server: str, stop: asyncio.Event) -> None:
-            own = executor_settings(settings, server)
-            await Executor(own, open_pool(settings)).run(stop)
-
         try:
-            yield daemon.Service(
-                log=log,
-                vms=vms,
-                hosts=hosts,
-                drive=drive,
-                projections=projections,
-                make_server=lambda: GrpcServer(parts, executors, settings.text("server.listen")),
-                run_executor=run_executor_here if settings.switch("executor.in_process") else None,
-                installation_id=log.installation_id,
-            )
+            yield compose(settings, log, projections, log.installation_id, open_pool(settings))
         finally:
             projections.close()
+
+
+def compose(
+    settings: Settings, log: EventLog, projections: Projections, installation_id: str, pool: OpenPool
+) -> daemon.Service:
+    """Compose a daemon.
+
+    Args:
+        settings: everybody's.
+        log: what is recorded.
+        projections: of that log.
+        installation_id: who we are, to the journals on the hosts.
+        pool: opens the sessions of a host, for the executor in this process.
+    """
+    clock, ids, policy = SystemClock(), RandomIds(), policy_of(settings)
+    vms, hosts = VirtualMachines(log, clock, ids, policy), Hosts(log, clock, ids)
+    dispatcher = Dispatcher(policy, LEASE_TTL_S, settings.count("executor.sessions_per_host"), ids.fresh()[:8])
+    drive = Drive(vms, dispatcher, policy, clock, ids)
+    reports = HostReports(drive, vms, hosts)
+    executors = ExecutorService(drive, hosts, reports, installation_id, clock)
+    parts = Parts(
+        drive=drive,
+        vms=vms,
+        hosts=hosts,
+        reports=reports,
+        views=projections.views,
+        log=log,
+        event_data=event_data,
+        policy=policy,
+        clock=clock,
+        ids=ids,
+        version=version("snapshotd"),
+        installation_id=installation_id,
+        started_at=clock.now(),
+    )
+
+    async def run_executor_here(server: str, stop: asyncio.Event) -> None:
+        await Executor(executor_settings(settings, server), pool).run(stop)
+
+    return daemon.Service(
+        log=log,
+        vms=vms,
+        hosts=hosts,
+        drive=drive,
+        projections=projections,
+        make_server=lambda: GrpcServer(parts, executors, settings.text("server.listen")),
+        run_executor=run_executor_here if settings.switch("executor.in_process") else None,
+        installation_id=installation_id,
+    )
 
 
 def serve(settings: Settings) -> int:

@@ -14,7 +14,7 @@ import grpc
 from google.longrunning.operations_pb2_grpc import OperationsStub
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
-from grpc_status import rpc_status  # type: ignore[attr-defined]  # the stubs know the parts of the package only
+from grpc_status import rpc_status
 
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub

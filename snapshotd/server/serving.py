@@ -8,9 +8,9 @@ from typing import Final
 import grpc
 from google.longrunning import operations_pb2
 from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
-from grpc_health.v1 import health, health_pb2  # type: ignore[attr-defined]  # the stubs know the messages only
+from grpc_health.v1 import health, health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
-from grpc_reflection.v1alpha import reflection  # type: ignore[attr-defined]  # as above
+from grpc_reflection.v1alpha import reflection
 
 from snapshotd.api.v1 import (
     admin_pb2,

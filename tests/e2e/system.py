@@ -15,7 +15,7 @@ import grpc
 from google.longrunning.operations_pb2 import ListOperationsRequest, Operation, WaitOperationRequest
 from google.longrunning.operations_pb2_grpc import OperationsStub
 from google.rpc.error_details_pb2 import ErrorInfo
-from grpc_status import rpc_status  # type: ignore[attr-defined]  # the stubs know the parts of the package only
+from grpc_status import rpc_status
 
 from demo.programs import CREDENTIAL, Daemon, Executor, SimulatedHost
 from snapshotd.api.v1 import admin_pb2, host_pb2, operation_pb2, snapshot_pb2
