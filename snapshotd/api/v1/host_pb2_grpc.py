@@ -99,7 +99,7 @@ class HostServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveHost(self, request, context):
-        """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_HAS_VIRTUAL_MACHINES) while VMs on it are
+        """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
         registered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

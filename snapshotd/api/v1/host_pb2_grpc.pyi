@@ -41,7 +41,7 @@ class HostServiceStub:
     ListHosts: _grpc.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]
     """All hosts."""
     RemoveHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _empty_pb2.Empty]
-    """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_HAS_VIRTUAL_MACHINES) while VMs on it are
+    """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
     registered.
     """
     SyncHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.SyncHostRequest, _host_pb2.SyncHostResponse]
@@ -65,7 +65,7 @@ class HostServiceAsyncStub(HostServiceStub):
     ListHosts: _aio.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]  # type: ignore[assignment]
     """All hosts."""
     RemoveHost: _aio.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_HAS_VIRTUAL_MACHINES) while VMs on it are
+    """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
     registered.
     """
     SyncHost: _aio.UnaryUnaryMultiCallable[_host_pb2.SyncHostRequest, _host_pb2.SyncHostResponse]  # type: ignore[assignment]
@@ -110,7 +110,7 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_pb2.RemoveHostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_HAS_VIRTUAL_MACHINES) while VMs on it are
+        """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
         registered.
         """
 

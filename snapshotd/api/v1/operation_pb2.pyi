@@ -42,7 +42,8 @@ class OperationMetadata(_message.Message):
     - page_size: at most so many; 0 takes 50; more than 1000 is taken as 1000; negative is INVALID_ARGUMENT. page_token: as
       answered before, with the same other arguments; opaque. An empty next_page_token ends the list.
     - filter: comparisons `field = "value"` (also != < <= > >= for times and numbers) joined by AND. The fields are named at
-      each `filter`. Anything else is INVALID_ARGUMENT, reason FILTER_INVALID.
+      each `filter`; of ListOperations: state, done, kind, virtual_machine, snapshot, actor, create_time. Anything else is
+      INVALID_ARGUMENT, reason FILTER_INVALID.
     - order_by: field names joined by commas, each with " desc" behind it if it falls. Anything else is INVALID_ARGUMENT,
       reason ORDER_BY_INVALID.
     - Errors: each carries one google.rpc.ErrorInfo (domain "snapshotd", reason UPPER_SNAKE, the values in its metadata),
@@ -174,7 +175,9 @@ class OperationMetadata(_message.Message):
     step_count: _builtins.int
     """How many steps the recorded plan has by now; undo steps are added when they become due."""
     percent: _builtins.int
-    """0 to 100: ended steps, and within the current one what the host reports. Never falls; 100 only when it is done."""
+    """0 to 100: ended steps, and of a merge what the host reports, which falls back when it begins with another disk. 100
+    only when it is done.
+    """
     cancel_requested: _builtins.bool
     """Somebody asked for its cancellation, and it is obeyed at the next boundary."""
     outcome_detail: _builtins.str

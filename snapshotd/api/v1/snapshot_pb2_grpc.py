@@ -88,9 +88,9 @@ class SnapshotServiceServicer:
     """
 
     def CreateSnapshot(self, request, context):
-        """Takes a snapshot. Refused with: NOT_FOUND (VM_NOT_FOUND); ABORTED (OPERATION_ACTIVE); FAILED_PRECONDITION
-        (ILLEGAL_STATE, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
-        (SNAPSHOT_NAME_TAKEN); RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT, CHECKPOINT_LIMIT); INVALID_ARGUMENT (a name or
+        """Takes a snapshot. Refused with: NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND); ABORTED (OPERATION_ACTIVE); FAILED_PRECONDITION
+        (WRONG_POWER_STATE, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
+        (SNAPSHOT_EXISTS); RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED, CHECKPOINT_LIMIT_REACHED); INVALID_ARGUMENT (a name or
         description over 255 characters, a kind that is not specified).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -120,7 +120,7 @@ class SnapshotServiceServicer:
 
     def RevertToSnapshot(self, request, context):
         """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-        (SNAPSHOT_NOT_READY, ILLEGAL_STATE, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+        (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,7 +129,7 @@ class SnapshotServiceServicer:
     def DeleteSnapshot(self, request, context):
         """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. Of a
         snapshot that is being deleted already, with the same scope, the running operation is answered.
-        FAILED_PRECONDITION (ILLEGAL_STATE, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+        FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

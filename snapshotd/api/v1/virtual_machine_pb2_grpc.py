@@ -125,8 +125,8 @@ class VirtualMachineServiceServicer:
 
     def RegisterVirtualMachine(self, request, context):
         """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-        nobody reaches it, NOT_FOUND (VM_NOT_ON_HOST), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
-        ALREADY_EXISTS (VM_REGISTERED).
+        nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
+        ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,7 +140,7 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetVirtualMachine(self, request, context):
-        """NOT_FOUND (VM_NOT_FOUND).
+        """NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,14 +161,14 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartVirtualMachine(self, request, context):
-        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (ILLEGAL_STATE) otherwise.
+        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopVirtualMachine(self, request, context):
-        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (ILLEGAL_STATE) otherwise.
+        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,21 +37,21 @@ class VirtualMachineServiceStub:
     def __new__(cls, channel: _aio.Channel) -> VirtualMachineServiceAsyncStub: ...
     RegisterVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.RegisterVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
     """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-    nobody reaches it, NOT_FOUND (VM_NOT_ON_HOST), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
-    ALREADY_EXISTS (VM_REGISTERED).
+    nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
+    ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
     """
     UnregisterVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.UnregisterVirtualMachineRequest, _empty_pb2.Empty]
     """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it."""
     GetVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
-    """NOT_FOUND (VM_NOT_FOUND)."""
+    """NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
     ListVirtualMachines: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]
     """The registered VMs."""
     UpdateVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.UpdateVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
     """Changes owner or labels. Not built yet."""
     StartVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]
-    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (ILLEGAL_STATE) otherwise."""
+    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
     StopVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]
-    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (ILLEGAL_STATE) otherwise."""
+    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
     DestroyVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]
     """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
     AttachVolume: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]
@@ -78,21 +78,21 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.RegisterVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
     """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-    nobody reaches it, NOT_FOUND (VM_NOT_ON_HOST), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
-    ALREADY_EXISTS (VM_REGISTERED).
+    nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
+    ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
     """
     UnregisterVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.UnregisterVirtualMachineRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it."""
     GetVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
-    """NOT_FOUND (VM_NOT_FOUND)."""
+    """NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
     ListVirtualMachines: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]  # type: ignore[assignment]
     """The registered VMs."""
     UpdateVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.UpdateVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
     """Changes owner or labels. Not built yet."""
     StartVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (ILLEGAL_STATE) otherwise."""
+    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
     StopVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (ILLEGAL_STATE) otherwise."""
+    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
     DestroyVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
     AttachVolume: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]  # type: ignore[assignment]
@@ -122,8 +122,8 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.VirtualMachine, _abc.Awaitable[_virtual_machine_pb2.VirtualMachine]]:
         """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-        nobody reaches it, NOT_FOUND (VM_NOT_ON_HOST), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
-        ALREADY_EXISTS (VM_REGISTERED).
+        nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
+        ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
         """
 
     @_abc_1.abstractmethod
@@ -140,7 +140,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.GetVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.VirtualMachine, _abc.Awaitable[_virtual_machine_pb2.VirtualMachine]]:
-        """NOT_FOUND (VM_NOT_FOUND)."""
+        """NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
 
     @_abc_1.abstractmethod
     def ListVirtualMachines(
@@ -164,7 +164,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.StartVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (ILLEGAL_STATE) otherwise."""
+        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
 
     @_abc_1.abstractmethod
     def StopVirtualMachine(
@@ -172,7 +172,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.StopVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (ILLEGAL_STATE) otherwise."""
+        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
 
     @_abc_1.abstractmethod
     def DestroyVirtualMachine(
