@@ -6,13 +6,15 @@ import sqlite3
 from typing import Final
 
 from projections.projection import Projection, host_of, vm_of
+from projections.store import Rows
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.views import EventQuery
 
 
-def _handle(connection: sqlite3.Connection, envelope: Envelope) -> None:
+def _handle(rows: Rows, envelope: Envelope) -> None:
+    connection = rows.connection
     event = envelope.event
     if isinstance(event, e.OperationRequested) and event.snapshot_id is not None:
         values = (envelope.operation, event.snapshot_id)

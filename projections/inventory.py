@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from typing import Final
 
 from projections.projection import Projection, host_of, vm_of
-from projections.store import Table
+from projections.store import Rows, Table
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import OperationName
@@ -20,22 +19,22 @@ VMS: Final = Table("vms", VmRow, ["vm_id"], ["host_id", "name", "registered"])
 _ENDS = e.OperationSucceeded | e.OperationFailed | e.OperationCancelled
 
 
-def _handle(connection: sqlite3.Connection, envelope: Envelope) -> None:
+def _handle(rows: Rows, envelope: Envelope) -> None:
     event = envelope.event
     if isinstance(event, e.HostEvent):
-        _host(connection, envelope, event)
+        _host(rows, envelope, event)
         return
     vm_id = vm_of(envelope)
     assert vm_id is not None, envelope
-    row = VMS.get(connection, vm_id)
+    row = rows.get(VMS, vm_id)
     if isinstance(event, e.VmRegistered):
         row = _registered(row, envelope, event)
     assert row is not None, envelope
     row = replace(row, version=envelope.version, updated_at=envelope.time)
-    VMS.put(connection, _changed(row, event, envelope.operation))
+    rows.put(VMS, _changed(row, event, envelope.operation))
 
 
-def _host(connection: sqlite3.Connection, envelope: Envelope, event: e.HostEvent) -> None:
+def _host(rows: Rows, envelope: Envelope, event: e.HostEvent) -> None:
     host_id = host_of(envelope)
     assert host_id is not None, envelope
     match event:
@@ -53,13 +52,13 @@ def _host(connection: sqlite3.Connection, envelope: Envelope, event: e.HostEvent
                 vm_count=0,
                 version=envelope.version,
             )
-            HOSTS.put(connection, row)
+            rows.put(HOSTS, row)
         case e.HostRemoved():
-            connection.execute("DELETE FROM hosts WHERE host_id = ?", (host_id,))
+            rows.drop(HOSTS, host_id)
         case e.HostSynced():
-            known = HOSTS.get(connection, host_id)
+            known = rows.get(HOSTS, host_id)
             assert known is not None, envelope
-            HOSTS.put(connection, replace(known, last_sync_at=envelope.time, version=envelope.version))
+            rows.put(HOSTS, replace(known, last_sync_at=envelope.time, version=envelope.version))
 
 
 def _registered(row: VmRow | None, envelope: Envelope, event: e.VmRegistered) -> VmRow:

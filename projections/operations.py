@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from typing import Final
 
 from projections.projection import Projection, vm_of
-from projections.store import Table
+from projections.store import Rows, Table
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import HostId
@@ -22,21 +21,21 @@ _FAILURES = e.StepFailed | e.StepDueAgain | e.StepOutcomeUnknown | e.StepUndeter
 _RESTING = frozenset({StepState.DONE, StepState.FAILED, StepState.SKIPPED, StepState.UNDETERMINED})
 
 
-def _handle(connection: sqlite3.Connection, envelope: Envelope) -> None:
+def _handle(rows: Rows, envelope: Envelope) -> None:
     event, vm_id = envelope.event, vm_of(envelope)
     if isinstance(event, e.VmRegistered):
-        connection.execute("INSERT OR REPLACE INTO operation_hosts VALUES (?, ?)", (vm_id, event.host_id))
+        rows.connection.execute("INSERT OR REPLACE INTO operation_hosts VALUES (?, ?)", (vm_id, event.host_id))
         return
     if isinstance(event, e.OperationRequested):
-        (host_id,) = connection.execute("SELECT host_id FROM operation_hosts WHERE vm_id = ?", (vm_id,)).fetchone()
-        OPERATIONS.put(connection, _requested(envelope, event, HostId(host_id)))
+        (host_id,) = rows.connection.execute("SELECT host_id FROM operation_hosts WHERE vm_id = ?", (vm_id,)).fetchone()
+        rows.put(OPERATIONS, _requested(envelope, event, HostId(host_id)))
         return
     concerned = e.StepTransition | e.ObservationIssued | e.ObservationAnswered | e.OperationProgress
     if isinstance(event, concerned):
-        row = OPERATIONS.get(connection, vm_id, event.number)
+        row = rows.get(OPERATIONS, vm_id, event.number)
         assert row is not None, envelope
         row = replace(row, updated_at=envelope.time, last_position=envelope.position)
-        OPERATIONS.put(connection, _changed(row, envelope))
+        rows.put(OPERATIONS, _changed(row, envelope))
 
 
 def _requested(envelope: Envelope, event: e.OperationRequested, host_id: HostId) -> OperationRow:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from projections.store import Rows
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import HostId, VmId
 
-Handler = Callable[[sqlite3.Connection, Envelope], None]
+Handler = Callable[[Rows, Envelope], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from projections.projection import Projection
+from projections.store import Rows
 from snapshotd.domain.errors import ViewBehind, ViewStopped
 from snapshotd.domain.events import Envelope
 from snapshotd.ports.event_log import EventLog
@@ -45,6 +46,7 @@ class Runner:
         self._log = log
         self._connection = connection
         self._projections = tuple(projections)
+        self._rows = {p.name: Rows(connection) for p in projections}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projections")
         self._moved = asyncio.Event()
         known = dict(connection.execute("SELECT projection, position FROM positions"))
@@ -123,30 +125,43 @@ class Runner:
         ]
 
     def _hand(self, projection: Projection, batch: Sequence[Envelope]) -> ProjectionProgress:
+        """Take a batch into a projection: together, and one by one if an event of it cannot be taken."""
         progress = self._progress[projection.name]
-        position = progress.position
+        wanted = [envelope for envelope in batch if envelope.position > progress.position]
+        position = wanted[-1].position if wanted else progress.position
+        try:
+            self._take_together(projection, wanted, position)
+        except Exception:  # noqa: BLE001  (the event that it fails at is found below, and said)
+            return self._take_singly(projection, wanted, progress)
+        return replace(progress, position=position)
+
+    def _take_together(self, projection: Projection, batch: Sequence[Envelope], position: int) -> None:
+        rows = self._rows[projection.name]
         self._connection.execute("BEGIN")
         try:
             for envelope in batch:
-                if envelope.position > position:
-                    self._connection.execute("SAVEPOINT one")
-                    projection.handle(self._connection, envelope)
-                    self._connection.execute("RELEASE one")
-                    position = envelope.position
-        except Exception as error:  # noqa: BLE001  (whatever it is, the projection stops and says so)
-            _log.exception("projection %s stops after position %d", projection.name, position)
-            self._connection.execute("ROLLBACK TO one")
-            self._commit(projection.name, position)
-            return replace(
-                progress,
-                position=position,
-                state=ProjectionState.STOPPED,
-                failure=f"{type(error).__name__}: {error}",
-                stopped_at=datetime.now(UTC),
-            )
-        self._commit(projection.name, position)
-        return replace(progress, position=position)
+                projection.handle(rows, envelope)
+            rows.flush()
+            self._connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (projection.name, position))
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            rows.forget()
+            raise
 
-    def _commit(self, name: str, position: int) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (name, position))
-        self._connection.execute("COMMIT")
+    def _take_singly(
+        self, projection: Projection, batch: Sequence[Envelope], progress: ProjectionProgress
+    ) -> ProjectionProgress:
+        for envelope in batch:
+            try:
+                self._take_together(projection, [envelope], envelope.position)
+            except Exception as error:  # noqa: BLE001  (whatever it is, the projection stops and says so)
+                _log.exception("projection %s stops after position %d", projection.name, progress.position)
+                return replace(
+                    progress,
+                    state=ProjectionState.STOPPED,
+                    failure=f"{type(error).__name__}: {error}",
+                    stopped_at=datetime.now(UTC),
+                )
+            progress = replace(progress, position=envelope.position)
+        return progress

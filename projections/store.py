@@ -21,6 +21,8 @@ RowT = TypeVar("RowT")
 
 SCHEMA: Final = 1
 """SQLite's user_version of the file; another one is dropped and made again."""
+_KEPT: Final = 5_000
+"""Rows kept in memory; more are forgotten, and read again."""
 
 _SCRIPT: Final = f"""
 BEGIN;
@@ -87,11 +89,74 @@ class Table(Generic[RowT]):
         found = self.find(connection, where, key)
         return found[0] if found else None
 
+    def key_of(self, row: RowT) -> tuple[object, ...]:
+        """Return a row's key."""
+        return tuple(getattr(row, column) for column in self._key)
+
+    def drop(self, connection: sqlite3.Connection, *key: object) -> None:
+        """Delete the row of a key."""
+        where = " AND ".join(f"{c} = ?" for c in self._key)
+        connection.execute(f"DELETE FROM {self._name} WHERE {where}", key)  # noqa: S608  (constants)
+
     def find(self, connection: sqlite3.Connection, where: str, values: Sequence[object], rest: str = "") -> list[RowT]:
         """Return rows of constants' making."""
         cursor = connection.execute(f"SELECT row FROM {self._name} WHERE {where} {rest}", values)  # noqa: S608
         read = _decoder(self._row)
         return [read(json.loads(row)) for (row,) in cursor]
+
+
+class Rows:
+    """Rows as handlers see and change them: kept in memory, written together when a batch has been taken in.
+
+    One VM's row changes with each of its events; it is read and written once a batch. Only the runner writes views.db,
+    so what is kept stays true until `forget`.
+
+    Args:
+        connection: views.db, to write.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._known: dict[tuple[object, ...], Any] = {}
+        self._changed: dict[tuple[object, ...], tuple[Any, Any]] = {}
+
+    def get(self, table: Table[RowT], *key: object) -> RowT | None:
+        """Return the row of a key."""
+        at = (table, *key)
+        if at not in self._known:
+            self._known[at] = table.get(self.connection, *key)
+        found: RowT | None = self._known[at]
+        return found
+
+    def put(self, table: Table[RowT], row: RowT) -> None:
+        """Change a row."""
+        at = (table, *table.key_of(row))
+        self._known[at] = row
+        self._changed[at] = (table, row)
+
+    def drop(self, table: Table[RowT], *key: object) -> None:
+        """Delete a row."""
+        self.flush()
+        self._known[table, *key] = None
+        table.drop(self.connection, *key)
+
+    def find(self, table: Table[RowT], where: str, values: Sequence[object]) -> list[RowT]:
+        """Return rows of constants' making."""
+        self.flush()
+        return table.find(self.connection, where, values)
+
+    def flush(self) -> None:
+        """Write what has changed."""
+        for table, row in self._changed.values():
+            table.put(self.connection, row)
+        self._changed.clear()
+        if len(self._known) > _KEPT:
+            self._known.clear()
+
+    def forget(self) -> None:
+        """Forget everything: what was changed is rolled back."""
+        self._known.clear()
+        self._changed.clear()
 
 
 @cache

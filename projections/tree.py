@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from typing import Final
 
 from projections.projection import Projection, vm_of
-from projections.store import Table
+from projections.store import Rows, Table
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
 from snapshotd.ports.views import SnapshotRow
@@ -25,21 +24,21 @@ _FAILURES = (
 )
 
 
-def _handle(connection: sqlite3.Connection, envelope: Envelope) -> None:
+def _handle(rows: Rows, envelope: Envelope) -> None:
     event, vm_id = envelope.event, vm_of(envelope)
     if isinstance(event, e.SnapshotTransition | e.SnapshotReparented):
-        row = SNAPSHOTS.get(connection, vm_id, event.snapshot_id)
+        row = rows.get(SNAPSHOTS, vm_id, event.snapshot_id)
         if isinstance(event, e.SnapshotRequested):
             row = _requested(envelope, event)
         assert row is not None, envelope
-        SNAPSHOTS.put(connection, replace(_changed(row, event), updated_at=envelope.time))
+        rows.put(SNAPSHOTS, replace(_changed(row, event), updated_at=envelope.time))
     elif isinstance(event, e.OperationRequested) and event.snapshot_id is not None:
-        row = SNAPSHOTS.get(connection, vm_id, event.snapshot_id)
+        row = rows.get(SNAPSHOTS, vm_id, event.snapshot_id)
         assert row is not None, envelope
-        SNAPSHOTS.put(connection, replace(row, active_operation=envelope.operation))
+        rows.put(SNAPSHOTS, replace(row, active_operation=envelope.operation))
     elif isinstance(event, _ENDS):
-        for row in SNAPSHOTS.find(connection, "active_operation = ?", (envelope.operation,)):
-            SNAPSHOTS.put(connection, replace(row, active_operation=None))
+        for row in rows.find(SNAPSHOTS, "active_operation = ?", (envelope.operation,)):
+            rows.put(SNAPSHOTS, replace(row, active_operation=None))
 
 
 def _requested(envelope: Envelope, event: e.SnapshotRequested) -> SnapshotRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,12 @@ class Machine:
     def save(self, directory: Path) -> None:
         """Write it to its file, whole or not at all."""
         beside = directory / f"{self.vm_id}.new"
-        beside.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        # By name, and not by dataclasses.asdict, which copies everything first: it is written with each effect.
+        document = {f.name: getattr(self, f.name) for f in fields(self)}
+        document["checkpoints"] = {
+            c: {f.name: getattr(s, f.name) for f in fields(s)} for c, s in self.checkpoints.items()
+        }
+        beside.write_text(json.dumps(document), encoding="utf-8")
         beside.replace(directory / f"{self.vm_id}.json")
 
 

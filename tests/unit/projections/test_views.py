@@ -13,7 +13,7 @@ from projections.projection import Projection
 from projections.projections import Projections
 from projections.rebuild import rebuild
 from projections.runner import Runner
-from projections.store import open_views
+from projections.store import Rows, open_views
 from snapshotd.domain.errors import ViewStopped
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.lifecycle import StepState
@@ -171,11 +171,11 @@ async def test_a_handler_that_fails_stops_its_projection_and_no_other(tmp_path: 
     bad = world.envelopes[5].position
     taken: list[int] = []
 
-    def fail(_: sqlite3.Connection, envelope: Envelope) -> None:
+    def fail(_: Rows, envelope: Envelope) -> None:
         if envelope.position == bad:
             raise ValueError("a defect")
 
-    def count(_: sqlite3.Connection, envelope: Envelope) -> None:
+    def count(_: Rows, envelope: Envelope) -> None:
         taken.append(envelope.position)
 
     connection = open_views(tmp_path / "views.db", log.head_position())
