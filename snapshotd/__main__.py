@@ -19,6 +19,7 @@ from snapshotd.simulator import settings as simulate
 _EXIT_CODES = """\
 exit codes:
   0  ended as told
+  1  check: a view cannot take an event in
   2  could not be started: settings, address, event log; the text says which and what to do
 """
 _SECTIONS = {
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     texts = {
         "serve": "run the service (and, unless told not to, an executor in its process)",
         "executor": "run an executor: it attaches to a server and reaches hosts by WinRM",
-        "check": "read the whole event log, fold it, and compare the views with it; the service must be stopped",
+        "check": "read the whole event log, fold it, and make the views again; the service must be stopped",
         "config": "check the settings and show where each comes from",
     }
     for name, text in texts.items():

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from projections.projections import Projections
+from projections.rebuild import rebuild
 from snapshotd import daemon
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
@@ -189,9 +190,9 @@ def run_executor(settings: Settings) -> int:
 
 
 def check(settings: Settings) -> int:
-    """Fold the whole log, make the views anew, and say what there is; return the exit code."""
+    """Fold the whole log, make the views again, say what there is; return the exit code, 1 for a view that stopped."""
 
-    async def run() -> None:
+    async def run() -> int:
         directory = _storage(settings)
         clock, ids = SystemClock(), RandomIds()
         with SqliteEventLog(directory / "events.db") as log:
@@ -202,9 +203,14 @@ def check(settings: Settings) -> int:
                 f"{position} events: {len(hosts.registered())} hosts, {len(vms.registered())} VMs, "
                 f"{operations} operations under way. The log folds.\n"
             )
+            reached = await rebuild(log, directory / "views.db")
+            whole = reached == position
+            sys.stdout.write(
+                f"The views are made again, up to {reached}{'' if whole else ': one has stopped there'}.\n"
+            )
+            return 0 if whole else 1
 
-    asyncio.run(run())
-    return 0
+    return asyncio.run(run())
 
 
 def simulate_host(settings: SimulateHostSettings) -> int:

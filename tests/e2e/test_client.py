@@ -1,0 +1,116 @@
+"""snapshotctl against a running service: output, exit codes, names, and what a repetition does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.e2e.system import System, until
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the program printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Ctl:
+    """Runs snapshotctl."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def __call__(self, *arguments: str, server: str = "") -> Said:
+        """Run a command."""
+        command = [sys.executable, "-m", "snapshotd.client", *arguments]
+        environ = {"SNAPSHOTD_SERVER": server or self.system.daemon.address, "SNAPSHOTD_ACTOR": "ann"}
+        ran = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=100, check=False)
+        assert "Traceback" not in ran.stderr, ran.stderr
+        return Said(ran.returncode, ran.stdout, ran.stderr)
+
+
+@pytest.fixture(scope="module")
+def ctl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ctl]:
+    with System(tmp_path_factory.mktemp("system"), ("web01", "db01", "slow01")) as running:
+        yield Ctl(running)
+
+
+@pytest.mark.slow
+def test_a_snapshot_is_taken_shown_reverted_to_and_deleted_by_name(ctl: Ctl) -> None:
+    assert ctl("snapshot", "create", "web01", "--name", "one", "--wait").code == 0
+    assert ctl("snapshot", "create", "web01", "--name", "two", "--memory", "--wait").code == 0
+    tree = json.loads(ctl("snapshot", "tree", "web01", "-o", "json").out)
+    truth = ctl.system.truth_of(ctl.system.ids["web01"])
+    own = {n["id"]: n["snapshot"]["checkpointId"] for n in tree["nodes"]}
+    assert {own[n["id"]]: own.get(n.get("parent", ""), "") for n in tree["nodes"]} == {
+        c["id"]: c["parent"] for c in truth["checkpoints"]
+    }
+    assert own[tree["currentNode"]] == truth["current"]
+    plan = ctl("snapshot", "revert", "web01", "one", "--dry-run")
+    assert "Nothing was done." in plan.out
+    assert ctl.system.truth_of(ctl.system.ids["web01"])["current"] == truth["current"]
+    waited = ctl("snapshot", "revert", "web01", "one", "--wait")
+    assert (waited.code, "SUCCEEDED" in waited.err) == (0, True)
+    assert ctl("snapshot", "delete", "web01", "two", "--wait").code == 0
+    assert [line.split()[0] for line in ctl("snapshot", "list", "web01").out.splitlines()] == ["SNAPSHOT", "one"]
+    assert "REMOVED" in ctl("snapshot", "list", "web01", "--deleted").out
+
+
+@pytest.mark.slow
+def test_exit_codes_tell_refusals_apart(ctl: Ctl) -> None:
+    assert ctl("snapshot", "frobnicate").code == 2
+    off = ctl("vm", "stop", "db01", "--turn-off", "--wait")
+    assert off.code == 0, off
+    memory = ctl("snapshot", "create", "db01", "--memory")
+    assert (memory.code, "[MEMORY_NEEDS_RUNNING_VM]" in memory.err) == (3, True)
+    assert ctl("vm", "show", "nobody").code == 4
+    assert ctl("snapshot", "show", "db01", "nothing").code == 4
+    nobody_there = ctl("vm", "list", server="127.0.0.1:1")
+    assert (nobody_there.code, "snapshotd serve" in nobody_there.err) == (6, True)
+
+
+@pytest.mark.slow
+def test_waiting_ends_with_the_operation_or_with_the_time(ctl: Ctl) -> None:
+    ctl.system.host.control("durations", checkpoint=3000)
+    started = json.loads(ctl("snapshot", "create", "slow01", "--name", "slow", "-o", "json").out)
+    busy = ctl("snapshot", "create", "slow01", "--name", "other")
+    assert (busy.code, started["name"] in busy.err) == (5, True)
+    late = ctl("operation", "wait", started["name"], "--for", "0.5")
+    assert (late.code, "operation wait" in late.err) == (7, True)
+    ctl.system.host.control("durations", checkpoint=0)
+    assert ctl("operation", "wait", started["name"]).code == 0
+    ctl.system.host.control("fail", cmdlet="Checkpoint-VM", error_id="OperationFailed", message="No room.", count=9)
+    failed = ctl("snapshot", "create", "slow01", "--name", "broken", "--wait")
+    assert (failed.code, "No room." in failed.out) == (1, True)
+    ctl.system.host.control("fail", cmdlet="Checkpoint-VM", error_id="OperationFailed", count=0)
+
+
+@pytest.mark.slow
+def test_a_repeated_request_id_is_answered_with_the_first_operation(ctl: Ctl) -> None:
+    request_id = str(uuid.uuid4())
+    command = ("snapshot", "create", "web01", "--name", "once", "--request-id", request_id, "-o", "json")
+    first, second = json.loads(ctl(*command).out), json.loads(ctl(*command).out)
+    assert first["name"] == second["name"]
+    assert ctl("operation", "wait", first["name"]).code == 0
+
+
+@pytest.mark.slow
+def test_the_audit_trail_and_the_status_are_shown(ctl: Ctl) -> None:
+    trail = json.loads(ctl("audit", "list", "--vm", "web01", "--caller", "ann", "-o", "json").out)
+    assert {e["actor"] for e in trail["events"]} == {"ann"}
+    assert "OperationRequested" in {e["type"] for e in trail["events"]}
+    newest = json.loads(ctl("audit", "list", "--reverse", "--limit", "3", "-o", "json").out)["events"]
+    assert [int(e["position"]) for e in newest] == sorted((int(e["position"]) for e in newest), reverse=True)
+    assert "FOLLOWING" in ctl("status").out
+    until(lambda: "REACHABLE" in ctl("host", "list").out)
+    assert "web01" in ctl("host", "discover", "hv01").out
+    assert "3 VMs compared, 0 differences." in ctl("host", "sync", "hv01").out

@@ -1,0 +1,1 @@
+"""The client's own parts, without a server."""

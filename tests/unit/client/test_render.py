@@ -1,0 +1,84 @@
+"""Ages, sizes, tables and plans as people read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from snapshotd.api.v1.executor_pb2 import RUNNING, STOPPED
+from snapshotd.api.v1.operation_pb2 import OperationMetadata, Plan, Step
+from snapshotd.client.plan import describe
+from snapshotd.client.render import age, facts, shown, size, table
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def ago(**how_long: int) -> Timestamp:
+    """Return a time before NOW."""
+    time = Timestamp()
+    time.FromDatetime(NOW - timedelta(**how_long))
+    return time
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (ago(seconds=59), "59 s"),
+        (ago(minutes=59, seconds=59), "59 min"),
+        (ago(hours=23), "23 h"),
+        (ago(days=400), "400 d"),
+        (ago(seconds=-5), "0 s"),
+        (Timestamp(), ""),
+    ],
+)
+def test_an_age_has_the_largest_unit_that_fits(time: Timestamp, text: str) -> None:
+    assert age(time, NOW) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (4 << 30, "4.0 GiB"), (3 << 42, "12.0 TiB")]
+)
+def test_a_size_has_the_largest_unit_that_fits(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_a_table_is_aligned_by_what_is_seen() -> None:
+    assert table(["A", "B"], [["x", "1"], ["漢字", "22"]]).splitlines() == ["A     B", "x     1", "漢字  22"]
+    assert table(["A"], []) == "(none)"
+
+
+def test_facts_leave_out_what_is_empty() -> None:
+    assert facts([("Name", "web01"), ("Why", "")]) == "Name: web01"
+
+
+def test_control_characters_are_escaped_and_others_left() -> None:
+    assert shown("a\tb\x00ü") == "a\\tb\\x00ü"
+
+
+def test_a_plan_says_what_moves_what_is_lost_and_that_nothing_was_done() -> None:
+    plan = Plan(
+        kind=OperationMetadata.DELETE_SNAPSHOT,
+        virtual_machine="virtualMachines/v",
+        steps=[Step(number=1, name="remove", step_class=Step.PIVOT, description="Remove it.", host="hosts/hv01")],
+        children_moved=[Plan.Move(snapshot="s/child", old_parent="s/gone")],
+        old_current="s/gone",
+        power_before=RUNNING,
+        power_after=STOPPED,
+        snapshots_discarded=["s/gone"],
+        guest_memory_lost=True,
+        warnings=["Mind the gap."],
+    )
+    names = {"s/child": "Child", "s/gone": "Gone"}
+    assert describe(plan, lambda name: names[name]).splitlines() == [
+        "Would delete snapshot on v:",
+        "  1. remove     Remove it. [pivot, on hv01]",
+        "Moves:   Child from below Gone to below none",
+        "Current: Gone -> none",
+        "Power:   RUNNING -> STOPPED",
+        "Gone:    Gone",
+        "Lost:    what the guest holds in memory",
+        "Note:    Mind the gap.",
+        "Nothing was done.",
+    ]
