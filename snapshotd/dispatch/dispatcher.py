@@ -62,6 +62,16 @@ class Reply:
 
 Output = Record | Send | Reply
 
+_HOLDS_UP = {
+    Verdict.FOREIGN_INSTALLATION: Failure(
+        reason="FOREIGN_INSTALLATION",
+        message="The journals on the host belong to another snapshotd installation, which has to be retired first.",
+    ),
+    Verdict.BUSY: Failure(reason="HOST_BUSY", message="Another script is at work on the VM on its host."),
+    Verdict.IN_PROGRESS: Failure(reason="HOST_WORKING", message="The hypervisor is at work on the VM."),
+}
+"""Answers that come again until something on the host has ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
@@ -314,8 +324,8 @@ class Dispatcher:
 
     def _note_waiting(self, vm: VirtualMachine, answer: HostAnswer, moment: Moment) -> None:
         """Keep why a host could not be asked, until it answers."""
-        if answer.verdict is Verdict.NO_ANSWER:
-            failure = Failure(reason=answer.error_id, message=answer.error_message)
+        failure = _holds_up(answer)
+        if failure is not None:
             self.waiting[vm.vm_id] = _still(self.waiting.get(vm.vm_id), failure, moment)
         else:
             self.waiting.pop(vm.vm_id, None)
@@ -328,6 +338,15 @@ class Dispatcher:
             self.contact[host_id] = _still(self.contact.get(host_id), failure, moment)
         else:
             self.contact[host_id] = None
+
+
+def _holds_up(answer: HostAnswer) -> Failure | None:
+    """Say why an answer, or its absence, keeps an operation waiting; None if it does not."""
+    if answer.verdict is Verdict.NO_ANSWER:
+        return Failure(reason=answer.error_id, message=answer.error_message)
+    if answer.verdict is Verdict.FAILED:
+        return Failure(reason="HOST_SCRIPT_FAILED", message=answer.error_message, error_id=answer.error_id)
+    return _HOLDS_UP.get(answer.verdict)
 
 
 def _still(known: Wait | None, failure: Failure, moment: Moment) -> Wait:

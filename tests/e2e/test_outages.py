@@ -1,0 +1,94 @@
+"""Outages beside kills: a frozen executor, a host that restarts, a lost journal, a second installation."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from demo.programs import Daemon, Executor
+from snapshotd.api.v1 import host_pb2
+from snapshotd.api.v1.snapshot_pb2 import Snapshot
+from tests.e2e.system import QUICK, Client, System, metadata_of, until
+
+
+@pytest.mark.slow
+def test_a_frozen_executor_is_replaced_and_what_it_does_when_it_thaws_counts_once(tmp_path: Path) -> None:
+    with System(tmp_path, ("web01",), ["--duration", "checkpoint=1000"]) as system:
+        vm_id = system.ids["web01"]
+        with Executor(tmp_path / "second", system.daemon.address, ["hv01"]):
+            operation = system.client.create(vm_id, "one")
+            until(lambda: system.truth_of(vm_id)["job"] == "CreatingSnapshot")
+            os.kill(system.executor.pid, signal.SIGSTOP)
+            try:
+                ended = system.client.wait(operation)
+            finally:
+                os.kill(system.executor.pid, signal.SIGCONT)
+            assert not ended.HasField("error")
+            assert metadata_of(ended).end_time.seconds - metadata_of(ended).start_time.seconds < 20
+            again = system.client.wait(system.client.create(vm_id, "two"))
+            assert not again.HasField("error")
+        effects = [(e["operation"], e["effect"]) for e in system.host.decisive()]
+        assert effects == [(operation.name, "checkpoint_made"), (again.name, "checkpoint_made")]
+
+
+@pytest.mark.slow
+def test_a_host_that_restarts_in_the_middle_of_a_create_has_one_checkpoint_in_the_end(tmp_path: Path) -> None:
+    with System(tmp_path, ("web01",), ["--duration", "checkpoint=1500"]) as system:
+        vm_id = system.ids["web01"]
+        operation = system.client.create(vm_id, "one")
+        until(lambda: system.truth_of(vm_id)["job"] == "CreatingSnapshot")
+        system.host.control("durations", checkpoint=0)
+        system.host.control("restart_host")
+        ended = system.client.wait(operation)
+        truth = system.truth_of(vm_id)
+        made = [e for e in system.host.decisive() if e["effect"] == "checkpoint_made"]
+        # The VM is off now, so the first attempt's `before` is not what is there; disks can be taken all the same.
+        assert len(made) == len(truth["checkpoints"]) == (0 if ended.HasField("error") else 1)
+        states = [s.state for s in system.client.list_snapshots(vm_id)]
+        assert states == ([Snapshot.ERROR] if ended.HasField("error") else [Snapshot.READY])
+
+
+@pytest.mark.slow
+def test_a_lost_journal_is_made_anew_and_nothing_is_done_twice(tmp_path: Path) -> None:
+    with System(tmp_path, ("web01",)) as system:
+        vm_id = system.ids["web01"]
+        system.client.wait(system.client.create(vm_id, "one"))
+        system.host.control("lose_journal", vm="web01")
+        ended = system.client.wait(system.client.create(vm_id, "two"))
+        assert not ended.HasField("error"), ended
+        assert len(system.host.decisive()) == len(system.truth_of(vm_id)["checkpoints"]) == 2
+
+
+@pytest.mark.slow
+def test_a_second_installation_is_kept_from_acting_and_says_why(tmp_path: Path) -> None:
+    with System(tmp_path, ("web01",)) as system, Daemon(tmp_path / "other", options=QUICK) as other:
+        vm_id = system.ids["web01"]
+        system.client.wait(system.client.create(vm_id, "one"))
+        client = Client(other.address)
+        client.register_host(system.host.port)
+        client.register_vm(vm_id)
+        client.create(vm_id, "two")
+        until(lambda: metadata_of(next(client.all_operations())).wait.reason == "FOREIGN_INSTALLATION")
+        system.client.wait(system.client.create(vm_id, "three"))
+        names = [c["name"].partition(" #")[0] for c in system.truth_of(vm_id)["checkpoints"]]
+        assert (names, len(system.host.decisive())) == (["one", "three"], 2)
+        client.channel.close()
+
+
+@pytest.mark.slow
+def test_what_was_done_by_hand_while_nobody_looked_is_found_when_an_executor_comes_back(tmp_path: Path) -> None:
+    with System(tmp_path, ("web01",)) as system:
+        vm_id = system.ids["web01"]
+        system.client.wait(system.client.create(vm_id, "one"))
+        (snapshot,) = system.client.list_snapshots(vm_id)
+        system.executor.stop()
+        system.host.control("admin", do="remove", vm="web01", checkpoint=snapshot.checkpoint_id)
+        system.executor.start()
+        until(lambda: system.client.list_snapshots(vm_id)[0].state == Snapshot.ERROR)
+        (found,) = system.client.list_snapshots(vm_id)
+        assert found.failure.reason == "CHECKPOINT_MISSING"
+        synced = system.client.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"))
+        assert list(synced.drifts) == []
