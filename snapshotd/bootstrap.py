@@ -114,7 +114,7 @@ def open_pool(settings: Settings) -> OpenPool:
 def open_service(settings: Settings) -> Iterator[daemon.Service]:
     """Open the storage, and compose a daemon on it. Raises LogInUse, LogForeign, OSError."""
     directory = _storage(settings)
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with SqliteEventLog(directory / "events.db") as log:
         projections = Projections(log, directory / "views.db")
         try:

@@ -5,6 +5,7 @@ A host has few events, so all hosts are kept folded in memory from the replay on
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import replace
 
@@ -27,7 +28,7 @@ from snapshotd.ports.ids import Clock, Ids
 
 TRANSPORTS = {"NTLM_HTTP": 5985}
 """What an executor can speak by now, with the port that Windows listens on."""
-_ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,252}[A-Za-z0-9])?")
+_ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PORTS = 65535
 
@@ -129,13 +130,21 @@ def _answered(host: Host, actor: str, request_id: str, digest: str) -> bool:
     return True
 
 
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def checked(wanted: Host) -> Host:
     """Check what a host is to be registered with, and fill in what follows. Raises InvalidArgument."""
     if not is_host_id(wanted.host_id):
         raise InvalidArgument(
             "host_id", wanted.host_id, "use 1 to 63 of a-z, 0-9 and -, a letter first, not ending with -."
         )
-    if not _ADDRESS.fullmatch(wanted.address):
+    if not _ADDRESS.fullmatch(wanted.address) and not _is_ip(wanted.address):
         raise InvalidArgument("host.address", wanted.address, "must be a DNS name or an IP address.")
     if not 0 <= wanted.port <= _PORTS:
         raise InvalidArgument("host.port", str(wanted.port), "must be 1 to 65535, or 0 for the transport's own.")

@@ -28,6 +28,7 @@ from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.ids import Clock, Ids
+from snapshotd.server.host_wire import no_answer
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +112,10 @@ class Drive:
         order = Order(kind=OrderKind.REPORT, host_id=host_id, deadline=deadline, vm_id=vm_id)
         try:
             self._carry_out(self.dispatcher.asked(key, order))
-            return await answer
+            async with asyncio.timeout(self._policy.observe_wait_s + self._policy.answer_grace_s):
+                return await answer
+        except TimeoutError:
+            return no_answer("DEADLINE_EXCEEDED", "The executor has not said in time what came of it.")
         finally:
             self._questions.pop(key, None)
 

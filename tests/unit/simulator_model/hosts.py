@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,3 +69,24 @@ def of(host: SimulatedHyperV, vm_id: str) -> dict[str, Any]:
     """Return all of a VM."""
     (found,) = [vm for vm in host.state()["vms"] if vm["id"] == vm_id]
     return dict(found)
+
+
+def settled(host: SimulatedHyperV, vm_id: str) -> dict[str, Any]:
+    """Wait until nothing merges; return all of the VM."""
+    until = time.monotonic() + 10
+    while (vm := of(host, vm_id))["merging"] or vm["job"]:
+        assert time.monotonic() < until, vm
+        time.sleep(0.002)
+    return vm
+
+
+def no_file_is_left_over(vm: dict[str, Any], host: SimulatedHyperV) -> None:
+    """Check that each file is a leaf, a checkpoint's, or a branch point."""
+    view = host.vm(vm["id"])
+    assert view is not None
+    used = {d.path for d in view.drives} | {d.path for c in view.checkpoints for d in c.drives}
+    parents = [v.parent_path for f in vm["files"] if (v := host.vhd(f)) is not None]
+    for file in vm["files"]:
+        assert file in used or parents.count(file) >= 2, file
+    on_disk = {str(p) for p in Path(vm["files"][0]).parent.iterdir()}
+    assert {f for f in on_disk if vm["id"][:8] in f and vm["name"] in f} == set(vm["files"])

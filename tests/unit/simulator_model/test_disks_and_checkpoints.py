@@ -3,60 +3,12 @@
 from __future__ import annotations
 
 import random
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from snapshotd.simulator.model import SimulatedHyperV
-from snapshotd.simulator.model.disks import digest
-from tests.unit.simulator_model.hosts import DB, WEB, Script, host_at, of, truth
-
-Contents = dict[str, dict[str, str]]
-
-
-def settled(host: SimulatedHyperV, vm_id: str) -> dict[str, Any]:
-    """Wait until nothing merges; return all of the VM."""
-    until = time.monotonic() + 10
-    while (vm := of(host, vm_id))["merging"] or vm["job"]:
-        assert time.monotonic() < until, vm
-        time.sleep(0.002)
-    return vm
-
-
-class Oracle:
-    """What each checkpoint holds and what the guest sees, as plain dictionaries."""
-
-    def __init__(self, locations: list[str]) -> None:
-        self.now: Contents = {location: {} for location in locations}
-        self.checkpoints: dict[str, tuple[Contents, str]] = {}
-        self.current = ""
-
-    def copy(self) -> Contents:
-        """Return a copy of what the guest sees."""
-        return {location: dict(blocks) for location, blocks in self.now.items()}
-
-    def compare(self, vm: dict[str, Any]) -> None:
-        """Check a VM against what it should be."""
-        assert {at: d["sha256"] for at, d in vm["disks"].items()} == {at: digest(b) for at, b in self.now.items()}
-        assert vm["current"] == self.current
-        assert {c["id"]: (c["disks"], c["parent"]) for c in vm["checkpoints"]} == {
-            c: ({at: digest(b) for at, b in contents.items()}, parent)
-            for c, (contents, parent) in self.checkpoints.items()
-        }
-
-
-def no_file_is_left_over(vm: dict[str, Any], host: SimulatedHyperV) -> None:
-    """Check that each file is a leaf, a checkpoint's, or a branch point."""
-    view = host.vm(vm["id"])
-    assert view is not None
-    used = {d.path for d in view.drives} | {d.path for c in view.checkpoints for d in c.drives}
-    parents = [v.parent_path for f in vm["files"] if (v := host.vhd(f)) is not None]
-    for file in vm["files"]:
-        assert file in used or parents.count(file) >= 2, file
-    on_disk = {str(p) for p in Path(vm["files"][0]).parent.iterdir()}
-    assert {f for f in on_disk if vm["id"][:8] in f and vm["name"] in f} == set(vm["files"])
+from tests.unit.simulator_model.hosts import DB, WEB, Script, host_at, no_file_is_left_over, of, settled, truth
+from tests.unit.simulator_model.oracle import Oracle
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,0 +1,167 @@
+"""The same commands on both engines, each over a host of its own: the same answers, and the same effects on record."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from snapshotd.api.v1.executor_pb2 import (
+    OFFLINE,
+    PRODUCTION_ONLY,
+    SAVED,
+    WITH_MEMORY,
+    HostAnswer,
+    HostCommand,
+    StopAction,
+)
+from snapshotd.simulator.model import SimulatedHyperV
+from tests.host_script.conversation import Conversation
+from tests.host_script.engines import engine_on
+from tests.host_script.host_commands import effect, known_journal, look
+from tests.unit.simulator_model.hosts import host_at
+
+_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_OF_ITS_OWN = {"host_time", "host", "created_at", "begun_at", "percent"}
+
+
+class Named:
+    """Gives what differs from run to run (ids, directories) the same names in the order that they come in."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = str(directory)
+        self._names: dict[str, str] = {}
+
+    def plain(self, value: Any) -> Any:  # noqa: ANN401  (JSON values)
+        """Return a JSON value with such names."""
+        match value:
+            case dict():
+                return {k: self.plain(v) for k, v in value.items() if k not in _OF_ITS_OWN}
+            case list():
+                return [self.plain(v) for v in value]
+            case str():
+                text = value.replace(self._directory, "DIR")
+                return _GUID.sub(lambda found: self._name(found[0].lower()), text)
+            case _:
+                return value
+
+    def _name(self, found: str) -> str:
+        return self._names.setdefault(found, f"id-{len(self._names)}")
+
+
+class Run:
+    """A conversation with one engine, and its answers so far.
+
+    Args:
+        host: the model.
+        script: a kept process on it.
+        vm: the VM's id.
+        named: for what differs.
+    """
+
+    def __init__(self, host: SimulatedHyperV, script: Conversation, vm: str, named: Named) -> None:
+        self.host = host
+        self.script = script
+        self.vm = vm
+        self._named = named
+        self._token = 0
+        self.answers: list[Any] = []
+
+    def ask(self, command: HostCommand) -> HostAnswer:
+        """Ask, and keep the answer as it compares."""
+        answer = self.script.ask(command)
+        self.answers.append(self._named.plain(json_format.MessageToDict(answer, preserving_proto_field_name=True)))
+        return answer
+
+    def act(self, kind: HostCommand.Kind.ValueType, journal: str, **fields: Any) -> HostAnswer:  # noqa: ANN401
+        """Ask for an effect on what is there now."""
+        self._token += 1
+        command = effect(kind, self.host, journal, 100 + self._token, step=self._token, vm=self.vm)
+        for name, value in fields.items():
+            action, _, field = name.partition("__")
+            setattr(getattr(command, action), field, value)
+        return self.ask(command)
+
+
+@contextmanager
+def running(name: str, directory: Path, vm: str) -> Iterator[Run]:
+    """Run an engine over a host in a directory."""
+    directory.mkdir()
+    disks = [{"location": "SCSI:0:0"}, {"location": "SCSI:0:1"}]
+    inventory = {
+        "host": {"name": "hv01"},
+        "vms": [{"id": vm, "name": "it's $(web) `01` “ü”", "state": "Running", "disks": disks}],
+    }
+    with ExitStack() as stack:
+        host = stack.enter_context(host_at(directory, inventory))
+        engines = engine_on(name, host, directory / "engine")
+        script = Conversation(next(engines))
+        stack.callback(script.process.kill)
+        yield Run(host, script, vm, Named(directory))
+        next(engines, None)
+
+
+def everything(run: Run) -> None:
+    """Have every kind of command carried out, some in vain."""
+    run.ask(look(vm=""))
+    run.ask(look(HostCommand.POLL, vm=str(uuid.UUID(int=1))))
+    journal = known_journal(run.script, vm=run.vm)
+    create = {"create__checkpoint_name": "'quoted\" $name` ü", "create__kind": PRODUCTION_ONLY}
+    first = run.act(HostCommand.CREATE, journal, **create).checkpoint_id
+    run.host.write_disk(run.vm, "SCSI:0:0", "1", "after the first")
+    memory = {"create__checkpoint_name": "with memory", "create__kind": WITH_MEMORY}
+    second = run.act(HostCommand.CREATE, journal, **memory).checkpoint_id
+    run.act(HostCommand.RENAME, journal, rename__checkpoint_id=second, rename__checkpoint_name="renamed")
+    run.act(HostCommand.STOP, journal, stop__mode=StopAction.TURN_OFF)
+    run.act(HostCommand.STOP, journal, stop__mode=StopAction.PAUSE)
+    run.act(HostCommand.RESTORE, journal, restore__checkpoint_id=second)
+    run.act(HostCommand.START, journal)
+    run.act(HostCommand.RESTORE, journal, restore__checkpoint_id=first)
+    offline = {"create__checkpoint_name": "branch", "create__kind": OFFLINE}
+    run.act(HostCommand.CREATE, journal, **offline)
+    run.act(HostCommand.REMOVE, journal, remove__checkpoint_id=first)
+    run.act(HostCommand.REMOVE, journal, remove__checkpoint_id=str(uuid.UUID(int=2)))
+    run.act(HostCommand.START, "another journal")
+    run.act(HostCommand.START, journal, before__power=SAVED)
+    run.host.fail("Checkpoint-VM", "OperationFailed", "No room.", 1)
+    run.act(HostCommand.CREATE, journal, **{**offline, "create__checkpoint_name": "refused"})
+    run.host.fail("Checkpoint-VM", "OperationFailed", "Too late.", 1, after_effect=True)
+    run.act(HostCommand.CREATE, journal, **{**offline, "create__checkpoint_name": "made all the same"})
+    run.ask(look(vm=run.vm))
+
+
+def effects(directory: Path, named: Named) -> list[Any]:
+    """Return the effects on record as they compare."""
+    lines = [json.loads(line) for line in (directory / "truth.jsonl").read_text(encoding="utf-8").splitlines()]
+    kept = ("effect", "operation", "step", "by", "power", "disks")
+    # Merges go on beside the commands, so where they stand is chance.
+    return [named.plain({k: line[k] for k in kept}) for line in lines if line["by"] == "script"]
+
+
+@pytest.mark.powershell
+@pytest.mark.slow
+def test_both_engines_give_the_same_answers_and_leave_the_same_effects(tmp_path: Path) -> None:
+    vm = f"{os.getpid():08x}-2222-4222-8333-444444444444"
+    runs = []
+    for name in ("builtin", "pwsh"):
+        with running(name, tmp_path / name[0], vm) as run:  # as long a path: it stands in the disk files
+            everything(run)
+            runs.append(run)
+    assert len(runs[0].answers) > 15
+    for one, other in zip(runs[0].answers, runs[1].answers, strict=True):
+        told, compared = (json.dumps(a, indent=1, sort_keys=True).splitlines() for a in (one, other))
+        assert [line for line in difflib.ndiff(told, compared) if line[0] != " "] == []
+    builtin, powershell = (effects(tmp_path / n, Named(tmp_path / n)) for n in "bp")
+    assert builtin == powershell
+    assert {"DONE", "NO_EFFECT", "CHANGED", "WRONG_JOURNAL", "REPORTED", "FAILED"} <= {
+        a["verdict"] for a in runs[0].answers
+    }
