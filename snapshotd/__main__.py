@@ -13,7 +13,7 @@ from pathlib import Path
 from snapshotd import bootstrap
 from snapshotd.domain.errors import SnapshotError
 from snapshotd.server.serving import AddressInUse
-from snapshotd.settings import KEYS, Settings, SettingsInvalid, default_file, load
+from snapshotd.settings import KEYS, Settings, SettingsInvalid, Value, default_file, load
 from snapshotd.simulator import settings as simulate
 
 _EXIT_CODES = """\
@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return bootstrap.check(settings)
             case _:
                 return _show(settings)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever reads has read enough
+        return 0
     except (SettingsInvalid, SnapshotError, AddressInUse, OSError) as error:
         sys.stderr.write(f"snapshotd {parsed.command}: {error}\n")
         return 2
@@ -79,14 +82,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
         for key in KEYS:
             if key.name.partition(".")[0] in _SECTIONS[name]:
-                shown = " (default: %(default)s)" if key.default not in (None, "") else ""
-                default = key.default if not isinstance(key.default, tuple) else ",".join(key.default)
+                shown = "" if key.default is None else f" (default: {key.default})"
                 command.add_argument(
                     key.flag,
                     dest=key.name,
                     default=argparse.SUPPRESS,
                     metavar="VALUE",
-                    help=key.meaning + shown.replace("%(default)s", str(default)),
+                    help=key.meaning + shown,
                 )
         if name == "serve":
             command.add_argument(
@@ -121,10 +123,23 @@ def _flags(parsed: argparse.Namespace) -> dict[str, str]:
 def _show(settings: Settings) -> int:
     width = max(len(key.name) for key in KEYS)
     for key in KEYS:
-        value = settings.values[key.name]
-        shown = ", ".join(value) if isinstance(value, tuple) else value
-        sys.stdout.write(f"{key.name:{width}}  {shown!s:24}  {settings.sources[key.name]}\n")
+        sys.stdout.write(f"{key.name:{width}}  {_text(settings.values[key.name]):24}  {settings.sources[key.name]}\n")
     return 0
+
+
+def _text(value: Value) -> str:
+    """Return a setting's value as people write it."""
+    match value:
+        case None:
+            return "(not set)"
+        case tuple():
+            return ", ".join(value)
+        case float():
+            return f"{value:g} s"
+        case bool():
+            return str(value).lower()
+        case _:
+            return str(value)
 
 
 if __name__ == "__main__":

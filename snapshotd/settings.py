@@ -35,7 +35,8 @@ class Key:
     """`section.name`."""
     read: Callable[[object], Value]
     """Reads a value of the file, or the text of a flag or variable. Raises ValueError saying what to write."""
-    default: Value
+    default: str | int | bool | None
+    """As it would be written in the file; None: not set."""
     meaning: str
 
     @property
@@ -101,30 +102,30 @@ def _listen(value: object) -> str:
 
 KEYS: Final = (
     Key("server.listen", _listen, "127.0.0.1:7443", "where gRPC is served; port 0: any free one"),
-    Key("storage.directory", _path, Path("/var/lib/snapshotd"), "directory of events.db and views.db"),
+    Key("storage.directory", _path, "/var/lib/snapshotd", "directory of events.db and views.db"),
     Key("executor.server", _listen, "127.0.0.1:7443", "the server that an executor attaches to"),
     Key("executor.in_process", _switch, True, "serve runs an executor in its own process"),
-    Key("executor.hosts", _names, ("*",), "ids of the hosts that the executor reaches; * for all"),
+    Key("executor.hosts", _names, "*", "ids of the hosts that the executor reaches; * for all"),
     Key("executor.credentials", _path, None, "directory of credential files, one per name: username:password"),
     Key("executor.sessions_per_host", _count, 4, "WinRM sessions kept per host, at most"),
     Key(
         "executor.shell_idle",
         _seconds,
-        300.0,
+        "5 min",
         "a shell that was left behind on a host is ended after so long",
     ),
     Key("snapshots.max_per_vm", _count, 10, "snapshots that a VM may have"),
-    Key("snapshots.create_wait", _seconds, 1800.0, "how long a checkpoint may take"),
-    Key("snapshots.revert_wait", _seconds, 1800.0, "how long a restore may take"),
-    Key("snapshots.remove_wait", _seconds, 600.0, "how long the removal of a checkpoint may take"),
-    Key("snapshots.power_wait", _seconds, 600.0, "how long a start or stop may take"),
-    Key("snapshots.merge_poll", _seconds, 2.0, "first interval between two looks at a merge"),
-    Key("snapshots.merge_stall", _seconds, 1800.0, "a merge in which nothing moves for so long is given up"),
+    Key("snapshots.create_wait", _seconds, "30 min", "how long a checkpoint may take"),
+    Key("snapshots.revert_wait", _seconds, "30 min", "how long a restore may take"),
+    Key("snapshots.remove_wait", _seconds, "10 min", "how long the removal of a checkpoint may take"),
+    Key("snapshots.power_wait", _seconds, "10 min", "how long a start or stop may take"),
+    Key("snapshots.merge_poll", _seconds, "2 s", "first interval between two looks at a merge"),
+    Key("snapshots.merge_stall", _seconds, "30 min", "a merge in which nothing moves for so long is given up"),
     Key("retries.max_attempts", _count, 5, "how often an effect is tried; a look at the host has no limit"),
-    Key("retries.first", _seconds, 1.0, "back-off after the first attempt; doubled each time"),
-    Key("retries.longest", _seconds, 60.0, "back-off at most"),
-    Key("retries.observe_wait", _seconds, 60.0, "how long a report of a host may take"),
-    Key("retries.answer_grace", _seconds, 10.0, "after a deadline, for the executor to say that it ended the script"),
+    Key("retries.first", _seconds, "1 s", "back-off after the first attempt; doubled each time"),
+    Key("retries.longest", _seconds, "1 min", "back-off at most"),
+    Key("retries.observe_wait", _seconds, "1 min", "how long a report of a host may take"),
+    Key("retries.answer_grace", _seconds, "10 s", "after a deadline, for the executor to say that it ended the script"),
 )
 """All settings."""
 
@@ -185,7 +186,7 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
 
     Raises SettingsInvalid, for the first setting that cannot be used.
     """
-    values: dict[str, Value] = {key.name: key.default for key in KEYS}
+    values: dict[str, Value] = {k.name: None if k.default is None else k.read(k.default) for k in KEYS}
     sources = dict.fromkeys(values, "default")
     given: list[tuple[str, object, str]] = []
     if file is not None:

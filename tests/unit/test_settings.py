@@ -1,0 +1,61 @@
+"""Settings: the file, then the environment, then flags; each value from where the later one says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from snapshotd.bootstrap import policy_of
+from snapshotd.domain.policy import Policy
+from snapshotd.settings import KEYS, Key, SettingsInvalid, load
+
+
+def test_the_defaults_are_the_policys_own() -> None:
+    assert policy_of(load(None, {}, {})) == Policy()
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "snapshotd.toml"
+    file.write_text('[snapshots]\nmax_per_vm = 3\n[retries]\nfirst = "3 s"\nlongest = "3 min"\n', encoding="utf-8")
+    environ = {"SNAPSHOTD_SNAPSHOTS_MAX_PER_VM": "4", "SNAPSHOTD_RETRIES_FIRST": "4 s", "SNAPSHOTD_OTHER": "x"}
+    settings = load(file, environ, {"snapshots.max_per_vm": "5"})
+    assert settings.count("snapshots.max_per_vm") == 5
+    assert settings.seconds("retries.first") == 4.0
+    assert settings.seconds("retries.longest") == 180.0
+    assert [settings.sources[f"retries.{k}"] for k in ("first", "longest", "max_attempts")] == [
+        "$SNAPSHOTD_RETRIES_FIRST",
+        str(file),
+        "default",
+    ]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda k: k.name)
+def test_each_default_is_written_as_the_file_would_have_it(key: Key) -> None:
+    assert (key.default is None) == (load(None, {}, {}).values[key.name] is None)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90 s", 90.0), ("1.5h", 5400.0), ("500 ms", 0.5), (" 2 min ", 120.0)])
+def test_a_duration_is_a_number_with_its_unit(text: str, seconds: float) -> None:
+    assert load(None, {}, {"retries.first": text}).seconds("retries.first") == seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("retries.first", "90"),
+        ("retries.first", "0 s"),
+        ("retries.first", "-1 s"),
+        ("retries.first", "1 d"),
+        ("snapshots.max_per_vm", "1.5"),
+        ("server.listen", "7443"),
+        ("server.listen", "127.0.0.1:99999"),
+        ("server.listen", "10.0.0.1:7443"),
+        ("executor.in_process", "yes"),
+        ("executor.hosts", ","),
+        ("storage.directory", ""),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_with_its_name_and_itself(name: str, text: str) -> None:
+    with pytest.raises(SettingsInvalid, match=f"{name} = {text!r}"):
+        load(None, {}, {name: text})
