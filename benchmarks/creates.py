@@ -14,8 +14,9 @@ import grpc
 from google.longrunning.operations_pb2 import WaitOperationRequest
 from google.longrunning.operations_pb2_grpc import OperationsStub
 
-from snapshotd.api.v1 import host_pb2, snapshot_pb2
+from snapshotd.api.v1 import admin_pb2, host_pb2, snapshot_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
+from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceStub
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceStub
@@ -55,6 +56,8 @@ async def _measure(address: str, callers: int, creates: int) -> float:
 
 
 async def _register(channel: grpc.aio.Channel, vms: list[str]) -> None:
+    while not (await AdminServiceStub(channel).GetStatus(admin_pb2.GetStatusRequest())).executors:
+        await asyncio.sleep(0.01)
     host = host_pb2.Host(address="127.0.0.1", credential="none")
     await HostServiceStub(channel).RegisterHost(host_pb2.RegisterHostRequest(host_id="hv01", host=host))
     service = VirtualMachineServiceStub(channel)
