@@ -56,7 +56,8 @@ async def _measure(address: str, callers: int, creates: int) -> float:
 
 
 async def _register(channel: grpc.aio.Channel, vms: list[str]) -> None:
-    while not (await AdminServiceStub(channel).GetStatus(admin_pb2.GetStatusRequest())).executors:
+    # Another process attaches: there is no event to wait for.
+    while not (await AdminServiceStub(channel).GetStatus(admin_pb2.GetStatusRequest())).executors:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     host = host_pb2.Host(address="127.0.0.1", credential="none")
     await HostServiceStub(channel).RegisterHost(host_pb2.RegisterHostRequest(host_id="hv01", host=host))
