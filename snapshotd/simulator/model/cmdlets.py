@@ -1,10 +1,8 @@
-"""What each cmdlet of Hyper-V does, by the facts of hyperv.md: states, checkpoints, restores, removals. By ids only."""
+"""What the cmdlets around checkpoints do, by the facts of hyperv.md: take, name, restore, remove. By ids only."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,6 +11,7 @@ from snapshotd.simulator.model.host import Cause, HostState, invalid_state
 from snapshotd.simulator.model.inventory import CHECKPOINT_TYPES
 from snapshotd.simulator.model.machine import Machine, Snapshot, rfc3339
 from snapshotd.simulator.model.merging import Merging
+from snapshotd.simulator.model.power import Power
 
 NAME_LIMIT: Final = 99
 """Characters of a checkpoint's name (documented: under 100)."""
@@ -20,39 +19,19 @@ CHECKPOINT_LIMIT: Final = 50
 """Checkpoints a VM (documented)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrow:
-    """A row of the power's state machine (hyperv.md, section 1, source read)."""
-
-    cmdlet: str
-    sources: tuple[str, ...]
-    goal: str
-    duration: str
-    transition: str
-    """What the VM's state reads meanwhile."""
-
-
-_START: Final = _Arrow("Start-VM", ("Off", "Saved", "Paused"), "Running", "start", "Starting")
-_RESUME: Final = _Arrow("Resume-VM", ("Paused",), "Running", "start", "Resuming")
-_TURN_OFF: Final = _Arrow("Stop-VM", ("Running", "Paused", "Saved"), "Off", "turn_off", "Stopping")
-_SHUT_DOWN: Final = _Arrow("Stop-VM", ("Running",), "Off", "shutdown", "Stopping")
-_SAVE: Final = _Arrow("Save-VM", ("Running", "Paused"), "Saved", "save", "Saving")
-_SUSPEND: Final = _Arrow("Suspend-VM", ("Running",), "Paused", "pause", "Pausing")
-
-
 class Cmdlets:
-    """The cmdlets that change something.
+    """The cmdlets that change checkpoints, or what they are made with.
 
     Args:
         host: what they change.
         merging: is told of removals.
+        power: a restore saves and starts.
     """
 
-    def __init__(self, host: HostState, merging: Merging) -> None:
+    def __init__(self, host: HostState, merging: Merging, power: Power) -> None:
         self._host = host
         self._merging = merging
-
-    # --- checkpoints ----------------------------------------------------------------------------------------------
+        self._power = power
 
     def set_checkpoint_type(self, caller: Caller, vm_id: str, checkpoint_type: str) -> None:
         """Set-VM -CheckpointType."""
@@ -63,9 +42,13 @@ class Cmdlets:
             if checkpoint_type not in CHECKPOINT_TYPES:
                 raise HyperVError("InvalidParameter", cmdlet, f"{checkpoint_type!r} is no CheckpointType.")
             cause = self._host.cause(caller, machine)
-            self._host.pass_by(caller, cmdlet, "started")
-            machine.checkpoint_type = checkpoint_type
-            self._host.record(machine, cause, "checkpoint_type_set", checkpoint_type=checkpoint_type)
+
+            def put() -> str:
+                machine.checkpoint_type = checkpoint_type
+                self._host.record(machine, cause, "checkpoint_type_set", checkpoint_type=checkpoint_type)
+                return checkpoint_type
+
+            self._host.work(caller, cmdlet, machine, "", put)
             self._host.pass_by(caller, cmdlet, "after")
 
     def checkpoint_vm(self, caller: Caller, vm_id: str, name: str, *, automatic: bool = False) -> str:
@@ -85,11 +68,7 @@ class Cmdlets:
                 lambda: self._make(machine, cause, automatic=automatic),
                 status="CreatingSnapshot",
             )
-            snapshot = machine.checkpoints.get(made)
-            if snapshot is None:
-                raise HyperVError("ObjectNotFound", cmdlet, "The checkpoint was removed before it was named.")
-            snapshot.name = name
-            self._host.record(machine, cause, "checkpoint_renamed", made, name=name)
+            self._name(machine, cause, made, name)
             self._host.pass_by(caller, cmdlet, "after")
             return made
 
@@ -150,10 +129,18 @@ class Cmdlets:
             self._host.pass_by(caller, cmdlet, "before")
             _check_name(name, cmdlet)
             cause = self._host.cause(caller, machine)
-            self._host.pass_by(caller, cmdlet, "started")
-            machine.checkpoints[checkpoint_id.lower()].name = name
-            self._host.record(machine, cause, "checkpoint_renamed", checkpoint_id.lower(), name=name)
+            self._host.work(
+                caller, cmdlet, machine, "", lambda: self._name(machine, cause, checkpoint_id.lower(), name)
+            )
             self._host.pass_by(caller, cmdlet, "after")
+
+    def _name(self, machine: Machine, cause: Cause, checkpoint_id: str, name: str) -> str:
+        snapshot = machine.checkpoints.get(checkpoint_id)
+        if snapshot is None:
+            raise HyperVError("ObjectNotFound", "Checkpoint-VM", "The checkpoint was removed before it was named.")
+        snapshot.name = name
+        self._host.record(machine, cause, "checkpoint_renamed", checkpoint_id, name=name)
+        return checkpoint_id
 
     def restore_snapshot(self, caller: Caller, checkpoint_id: str) -> None:
         """Restore-VMSnapshot: the module saves, applies and starts; killed in between leaves what was done."""
@@ -164,8 +151,11 @@ class Cmdlets:
             cause = self._host.cause(caller, machine)
             was = machine.state
             if was in ("Running", "Paused"):
-                saved = self._power(machine, cause, "Saved", "restore_saved")
+                saved = self._power.bringing(machine, cause, "Saved", "restore_saved")
                 self._host.work(caller, cmdlet, machine, "save", saved, transition="Saving")
+            # Somebody may have started it in the moment between the module's calls.
+            if machine.state not in ("Off", "Saved"):
+                raise invalid_state(cmdlet)
             target = checkpoint_id.lower()
             self._host.work(
                 caller,
@@ -176,7 +166,7 @@ class Cmdlets:
                 status="ApplyingSnapshot",
             )
             if was == "Running" and machine.state == "Saved":
-                resumed = self._power(machine, cause, "Running", "restore_resumed")
+                resumed = self._power.bringing(machine, cause, "Running", "restore_resumed")
                 self._host.work(caller, cmdlet, machine, "start", resumed, transition="Starting")
             self._host.pass_by(caller, cmdlet, "after")
 
@@ -227,69 +217,6 @@ class Cmdlets:
         self._host.record(machine, cause, "checkpoint_removed", target)
         self._merging.look_at(machine.vm_id)
         return target
-
-    # --- power ----------------------------------------------------------------------------------------------------
-
-    def start_vm(self, caller: Caller, vm_id: str) -> bool:
-        """Start-VM."""
-        return self._change(caller, vm_id, _START)
-
-    def resume_vm(self, caller: Caller, vm_id: str) -> bool:
-        """Resume-VM."""
-        return self._change(caller, vm_id, _RESUME)
-
-    def stop_vm(self, caller: Caller, vm_id: str, *, turn_off: bool, force: bool = False) -> bool:
-        """Stop-VM: a shutdown by the guest, or -TurnOff."""
-        if turn_off:
-            return self._change(caller, vm_id, _TURN_OFF)
-        with self._host.changed:
-            machine = self._host.machine(vm_id, "Stop-VM")
-            if machine.state == "Running" and not machine.shutdown_service and not force:
-                self._host.pass_by(caller, "Stop-VM", "before")
-                # Observed: it asks, and under -NonInteractive that is an error; its id is not known.
-                text = f"'{machine.name}' cannot be shut down: the guest's shutdown service is not healthy."
-                raise HyperVError("OperationFailed", "Stop-VM", text)
-            return self._change(caller, vm_id, _SHUT_DOWN)
-
-    def save_vm(self, caller: Caller, vm_id: str) -> bool:
-        """Save-VM."""
-        return self._change(caller, vm_id, _SAVE)
-
-    def suspend_vm(self, caller: Caller, vm_id: str) -> bool:
-        """Suspend-VM."""
-        return self._change(caller, vm_id, _SUSPEND)
-
-    def _change(self, caller: Caller, vm_id: str, arrow: _Arrow) -> bool:
-        """Take a VM along an arrow; False if it is there already."""
-        with self._host.changed:
-            machine = self._host.machine(vm_id, arrow.cmdlet)
-            self._host.pass_by(caller, arrow.cmdlet, "before")
-            if self._host.jobs.of(machine.vm_id) is None and machine.state == arrow.goal:
-                return False
-            if machine.state not in arrow.sources:
-                raise invalid_state(arrow.cmdlet)
-            cause = self._host.cause(caller, machine)
-            change = self._power(machine, cause, arrow.goal, "power_changed")
-            self._host.work(caller, arrow.cmdlet, machine, arrow.duration, change, transition=arrow.transition)
-            self._host.pass_by(caller, arrow.cmdlet, "after")
-            return True
-
-    def _power(self, machine: Machine, cause: Cause, goal: str, effect: str) -> Callable[[], str]:
-        """Return what brings a VM to a state."""
-
-        def change() -> str:
-            if goal == "Running" and not machine.boots:
-                text = f"'{machine.name}' failed to start."
-                raise HyperVError("OperationFailed", "Start-VM", text)
-            if goal == "Running" and machine.state == "Off":
-                machine.memory = f"booted {uuid.uuid4()}"
-            if goal == "Off":
-                machine.memory = ""
-            was, machine.state = machine.state, goal
-            self._host.record(machine, cause, effect, was=was)
-            return goal
-
-        return change
 
 
 def _check_name(name: str, cmdlet: str) -> None:

@@ -14,8 +14,18 @@ from snapshotd.simulator.model.cmdlets import Cmdlets
 from snapshotd.simulator.model.disks import digest
 from snapshotd.simulator.model.host import ADMINISTRATOR, HYPERVISOR, Administrator, HostState
 from snapshotd.simulator.model.machine import Machine
+from snapshotd.simulator.model.power import Power
 
-_ADMIN: Final = ("checkpoint", "rename", "remove", "apply", "start", "turn_off", "set_checkpoint_type")
+_ADMIN: Final[Mapping[str, tuple[str, ...]]] = {
+    "checkpoint": ("name", "automatic"),
+    "rename": ("checkpoint", "name"),
+    "remove": ("checkpoint",),
+    "apply": ("checkpoint",),
+    "start": (),
+    "turn_off": (),
+    "set_checkpoint_type": ("type", "value"),
+}
+"""What an administrator does, and what has to be said of it beside the VM."""
 
 
 class Controls:
@@ -24,19 +34,26 @@ class Controls:
     Args:
         host: what is acted on.
         cmdlets: what an administrator uses.
+        power: likewise.
     """
 
-    def __init__(self, host: HostState, cmdlets: Cmdlets) -> None:
+    def __init__(self, host: HostState, cmdlets: Cmdlets, power: Power) -> None:
         self._host = host
         self._cmdlets = cmdlets
+        self._power = power
 
-    def write_disk(self, vm: str, location: str, block: str, data: str) -> None:
-        """Have the guest write a block."""
+    def write_disk(self, vm: str, location: str, block: object, data: object) -> None:
+        """Have the guest write a block.
+
+        The file comes before the truth: killed in between, a write that nobody was told of is there.
+        """
+        if not isinstance(block, str) or not isinstance(data, str):
+            raise ValueError(f"block and data are texts: {block!r}, {data!r}")  # noqa: TRY004  (the port's word)
         with self._host.changed:
             machine = self._machine(vm)
             if machine.state not in ("Running", "Off"):
                 raise ValueError(f"VM {machine.name} is {machine.state}: nothing writes to its disks")
-            self._host.disks.write(_disk(machine, location), str(block), str(data))
+            self._host.disks.write(_disk(machine, location), block, data)
             self._host.record(machine, ADMINISTRATOR, "disk_written", location=location, block=block)
 
     def read_disk(self, vm: str, location: str) -> dict[str, Any]:
@@ -56,11 +73,13 @@ class Controls:
         error_id: str,
         message: str = "",
         count: int = 1,
-        after_effect: bool = False,  # noqa: FBT001, FBT002
+        after_effect: object = False,  # noqa: FBT002  (the name is the port's)
     ) -> None:
         """Have the next calls of a cmdlet fail."""
+        if not isinstance(after_effect, bool):
+            raise ValueError(f"after_effect must be true or false: {after_effect!r}")  # noqa: TRY004  (the port's word)
         with self._host.changed:
-            self._host.faults.plan_failure(cmdlet, error_id, message, count, after_effect=bool(after_effect))
+            self._host.faults.plan_failure(cmdlet, error_id, message, count, after_effect=after_effect)
 
     def lose_journal(self, vm: str) -> None:
         """Delete a VM's journal."""
@@ -70,9 +89,10 @@ class Controls:
             self._host.record(machine, ADMINISTRATOR, "journal_lost")
 
     def durations(self, **durations: int) -> None:
-        """Change how long things take, in milliseconds."""
+        """Change how long things take, in milliseconds; jobs under way keep theirs, merges do not."""
         with self._host.changed:
             self._host.set_durations(durations)
+            self._host.changed.notify_all()
 
     def set_guest(self, vm: str, **abilities: bool) -> None:
         """Change what a guest can do: vss, shutdown_service, boots."""
@@ -85,13 +105,18 @@ class Controls:
                     raise ValueError(f"{name} must be true or false: {value!r}")  # noqa: TRY004  (the port's word)
                 setattr(machine, name, value)
 
-    def admin(self, do: str, vm: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401  (what the port was sent)
+    def admin(self, do: object, vm: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401  (what the port was sent)
         """Act as an administrator does by hand."""
-        if do not in _ADMIN:
+        if not isinstance(do, str) or do not in _ADMIN:
             raise ValueError(f"an administrator does not {do!r}: use one of {', '.join(_ADMIN)}")
+        unknown = sorted(set(arguments) - set(_ADMIN[do]))
+        if unknown:
+            raise ValueError(f"{do} takes no {', '.join(unknown)}: only {', '.join(('vm', *_ADMIN[do]))}")
         caller = Administrator()
         with self._host.changed:
             machine = self._machine(vm)
+            if "checkpoint" in arguments:
+                _check_checkpoint(machine, arguments["checkpoint"])
             try:
                 match do:
                     case "checkpoint":
@@ -106,9 +131,9 @@ class Controls:
                     case "apply":
                         self._cmdlets.restore_snapshot(caller, _text(arguments, "checkpoint"))
                     case "start":
-                        self._cmdlets.start_vm(caller, machine.vm_id)
+                        self._power.start_vm(caller, machine.vm_id)
                     case "turn_off":
-                        self._cmdlets.stop_vm(caller, machine.vm_id, turn_off=True)
+                        self._power.stop_vm(caller, machine.vm_id, turn_off=True)
                     case _:
                         chosen = str(arguments.get("type") or arguments.get("value") or "")
                         self._cmdlets.set_checkpoint_type(caller, machine.vm_id, chosen)
@@ -134,8 +159,13 @@ class Controls:
         return named[0]
 
 
-def _disk(machine: Machine, location: str) -> str:
-    if location not in machine.disks:
+def _check_checkpoint(machine: Machine, checkpoint: object) -> None:
+    if str(checkpoint).lower() not in machine.checkpoints:
+        raise LookupError(f"VM {machine.name} has no checkpoint {checkpoint!r}")
+
+
+def _disk(machine: Machine, location: object) -> str:
+    if not isinstance(location, str) or location not in machine.disks:
         raise LookupError(f"VM {machine.name} has no disk at {location!r}: {', '.join(machine.disks) or 'none at all'}")
     return machine.disks[location]
 

@@ -32,6 +32,8 @@ class DiskFiles:
 
     Args:
         directory: where they are.
+
+    Raises ValueError for a file that is none, or whose parent is missing.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -40,8 +42,13 @@ class DiskFiles:
         self._files: dict[str, DiskFile] = {}
         self._children: dict[str, set[str]] = {}
         for path in directory.glob("*vhdx"):
-            document = json.loads(path.read_text(encoding="utf-8"))
-            self._keep(str(path), DiskFile(document["parent"], document["size_bytes"], document["blocks"]))
+            self._keep(str(path), _read(path))
+        for name, file in self._files.items():
+            if file.parent and file.parent not in self._files:
+                raise ValueError(f"{name}: its parent {file.parent} is missing")
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._files
 
     def make_base(self, name: str, size_bytes: int) -> str:
         """Make an empty base disk; return its path."""
@@ -129,6 +136,14 @@ class DiskFiles:
             self._children.get(before.parent, set()).discard(path)
         self._files[path] = file
         self._children.setdefault(file.parent, set()).add(path)
+
+
+def _read(path: Path) -> DiskFile:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return DiskFile(document["parent"], document["size_bytes"], document["blocks"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is no virtual hard disk: {error!r}") from error
 
 
 def digest(blocks: Mapping[str, str]) -> str:

@@ -40,17 +40,19 @@ class Faults:
 
     def plan_kill(self, at: str, count: int) -> None:
         """Plan that the next scripts that come to a place are killed. Raises ValueError."""
-        cmdlet, _, place = at.partition(":")
+        cmdlet, _, place = str(at).partition(":")
         if cmdlet not in CMDLETS or place not in PLACES:
             raise ValueError(f"no action {at!r}: use <cmdlet>:{'|'.join(PLACES)}, of {', '.join(CMDLETS)}")
         self._kills[at] = _count(count)
 
-    def plan_failure(self, cmdlet: str, error_id: str, message: str, count: int, *, after_effect: bool) -> None:
+    def plan_failure(self, cmdlet: str, error_id: object, message: object, count: int, *, after_effect: bool) -> None:
         """Plan that the next calls of a cmdlet fail. Raises ValueError."""
         if cmdlet not in CMDLETS:
             raise ValueError(f"no cmdlet {cmdlet!r}: use one of {', '.join(CMDLETS)}")
-        if not error_id:
-            raise ValueError("error_id is empty: name one, e.g. OperationFailed")
+        if not isinstance(error_id, str) or not error_id:
+            raise ValueError(f"error_id {error_id!r} is none: name one, e.g. OperationFailed")
+        if not isinstance(message, str):
+            raise ValueError(f"message is no text: {message!r}")  # noqa: TRY004  (the control port's word for nonsense)
         self._failures[cmdlet, after_effect] = _Failure(error_id, message, _count(count))
 
     def kill_here(self, caller: Caller, cmdlet: str, place: str) -> None:

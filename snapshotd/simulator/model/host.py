@@ -17,13 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from snapshotd.simulator.hypervisor import Caller, HyperVError
+from snapshotd.simulator.hypervisor import Caller, HyperVError, ScriptKilled
 from snapshotd.simulator.journal import JournalUnreadable, read_journal
+from snapshotd.simulator.model.directory import StateDirectory
 from snapshotd.simulator.model.disks import DiskFiles
 from snapshotd.simulator.model.faults import Faults
-from snapshotd.simulator.model.inventory import Inventory, InventoryVm
+from snapshotd.simulator.model.inventory import Inventory, InventoryVm, read_inventory
 from snapshotd.simulator.model.jobs import Job, Jobs
-from snapshotd.simulator.model.machine import Machine, read_machine, rfc3339
+from snapshotd.simulator.model.machine import Machine, rfc3339
 from snapshotd.simulator.model.truth import DECISIVE, Truth
 
 DURATIONS: Final = ("checkpoint", "restore", "remove", "merge", "start", "shutdown", "turn_off", "save", "pause")
@@ -62,29 +63,26 @@ class HostState:
     Args:
         directory: its state; survives a restart.
         truth: the truth file.
-        inventory: what it consists of when the directory is empty.
+        inventory: the file that says what it consists of; read when the directory is empty.
         durations: milliseconds, by name.
 
     Raises ValueError for an inventory, a state or a duration that makes no sense.
     """
 
-    def __init__(self, directory: Path, truth: Path, inventory: Inventory, durations: Mapping[str, int]) -> None:
-        self.name = inventory.name
+    def __init__(self, directory: Path, truth: Path, inventory: Path, durations: Mapping[str, int]) -> None:
         self.changed = threading.Condition(threading.RLock())
         """The lock of everything here."""
-        self.journal_directory = directory / "snapshotd"
-        self.journal_directory.mkdir(parents=True, exist_ok=True)
-        self._machines_directory = directory / "machines"
-        self._machines_directory.mkdir(parents=True, exist_ok=True)
-        self.disks = DiskFiles(directory / "disks")
-        self.faults = Faults()
-        self.jobs = Jobs(self.changed)
         self._durations = dict.fromkeys(DURATIONS, 0)
         self.set_durations(durations)
-        self.truth = Truth(truth)
-        files = sorted(self._machines_directory.glob("*.json"))
-        machines = [read_machine(f) for f in files] or [self._new(vm) for vm in inventory.vms]
+        self._directory = StateDirectory(directory)
+        self.journal_directory = self._directory.journals
+        self.disks = DiskFiles(self._directory.disks)
+        self.faults = Faults()
+        self.jobs = Jobs(self.changed)
+        self.name, machines = self._directory.read() or self._begin(read_inventory(inventory))
         self.machines = {m.vm_id: m for m in machines}
+        self._check_disks()
+        self.truth = Truth(truth)
         for machine in machines:
             self.truth.make_good(machine.last_effect)
 
@@ -98,8 +96,8 @@ class HostState:
             self._durations[name] = milliseconds
 
     def duration_s(self, name: str) -> float:
-        """Return how long something takes."""
-        return self._durations[name] / 1000
+        """Return how long something takes; what has no name takes no time."""
+        return self._durations[name] / 1000 if name else 0.0
 
     def machine(self, vm_id: str, cmdlet: str) -> Machine:
         """Return a VM by its id, in any case. Raises HyperVError."""
@@ -144,6 +142,8 @@ class HostState:
 
         The lock is held. Raises HyperVError (InvalidState while it does something else), and ScriptKilled.
         """
+        if caller.killed:
+            raise ScriptKilled(cmdlet)
         if self.jobs.of(machine.vm_id) is not None:
             raise invalid_state(cmdlet)
         job = Job(status=status, transition=transition, duration_s=self.duration_s(duration), finish=finish)
@@ -177,7 +177,7 @@ class HostState:
             "disks": {location: self.disks.sha256(path) for location, path in machine.disks.items()},
         }
         machine.last_effect = line
-        machine.save(self._machines_directory)
+        machine.save(self._directory.machines)
         self.truth.append(line)
 
     def close(self) -> None:
@@ -185,8 +185,20 @@ class HostState:
         self.jobs.close()
         self.truth.close()
 
+    def _begin(self, inventory: Inventory) -> tuple[str, list[Machine]]:
+        machines = [self._new(vm) for vm in inventory.vms]
+        self._directory.begin(inventory.name, machines)
+        return inventory.name, machines
+
+    def _check_disks(self) -> None:
+        for machine in self.machines.values():
+            for disks in (machine.disks, *(s.disks for s in machine.checkpoints.values())):
+                for location, path in disks.items():
+                    if path not in self.disks:
+                        raise ValueError(f"{path} is missing: it is the disk {location} of VM {machine.name}")
+
     def _new(self, vm: InventoryVm) -> Machine:
-        machine = Machine(
+        return Machine(
             vm_id=vm.vm_id,
             name=vm.name,
             state=vm.state,
@@ -201,8 +213,6 @@ class HostState:
             memory="" if vm.state == "Off" else f"booted {vm.vm_id}",
             vss=vm.vss,
         )
-        machine.save(self._machines_directory)
-        return machine
 
 
 def invalid_state(cmdlet: str) -> HyperVError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,17 @@ BLOCKERS: Final = ("PASS_THROUGH_DISK", "SHARED_DISK", "REPLICA", "FIBRE_CHANNEL
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LOCATION: Final = re.compile(r"(IDE|SCSI):\d+:\d+")
 _GIB: Final = 1 << 30
+_VM_FIELDS: Final = (
+    "id",
+    "name",
+    "state",
+    "cpu_count",
+    "memory_bytes",
+    "disks",
+    "checkpoint_type",
+    "blockers",
+    "vss",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,46 +59,85 @@ def read_inventory(path: Path) -> Inventory:
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     try:
-        unknown = set(document) - {"host", "vms"}
-        _check(not unknown, f"unknown: {', '.join(sorted(unknown))}")
-        name = document.get("host", {}).get("name", "hv01")
-        _check(isinstance(name, str), f"host.name {name!r} is no name")
-        vms = tuple(_vm(vm, f"vms[{n}]") for n, vm in enumerate(document["vms"]))
-        ids = [vm.vm_id for vm in vms]
-        _check(len(ids) == len(set(ids)), "two VMs have one id")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return _inventory(document)
+    except ValueError as error:
         raise ValueError(f"{path} is no inventory: {error}") from error
-    return Inventory(name, vms)
 
 
-def _vm(vm: Mapping[str, Any], at: str) -> InventoryVm:
-    fields = {"id", "name", "state", "cpu_count", "memory_bytes", "disks", "checkpoint_type", "blockers", "vss"}
-    unknown = set(vm) - fields
-    _check(not unknown, f"{at}: unknown: {', '.join(sorted(unknown))}")
-    result = InventoryVm(
-        vm_id=str(vm["id"]).lower(),
-        name=vm["name"],
-        state=vm.get("state", "Off"),
-        cpu_count=vm.get("cpu_count", 2),
-        memory_bytes=vm.get("memory_bytes", 4 * _GIB),
-        disks={d["location"]: d.get("size_bytes", _GIB) for d in vm["disks"]},
-        checkpoint_type=vm.get("checkpoint_type", "Production"),
-        blockers=tuple(vm.get("blockers", ())),
-        vss=vm.get("vss", True),
+def _inventory(document: object) -> Inventory:
+    top = _object(document, "", ("host", "vms"))
+    host = _object(top.get("host", {}), "host", ("name",))
+    vms = tuple(_vm(vm, f"vms[{n}]") for n, vm in enumerate(_list(top.get("vms"), "vms")))
+    ids = [vm.vm_id for vm in vms]
+    for vm_id in ids:
+        _check(ids.count(vm_id) == 1, f"two VMs have the id {vm_id}")
+    return Inventory(_text(host.get("name", "hv01"), "host.name"), vms)
+
+
+def _vm(value: object, at: str) -> InventoryVm:
+    vm = _object(value, at, _VM_FIELDS)
+    vm_id = vm.get("id")
+    _check(isinstance(vm_id, str) and _GUID.fullmatch(vm_id), f"{at}.id {vm_id!r} is no GUID")
+    blockers = _list(vm.get("blockers", []), f"{at}.blockers")
+    vss = vm.get("vss", True)
+    _check(isinstance(vss, bool), f"{at}.vss {vss!r} is neither true nor false")
+    return InventoryVm(
+        vm_id=str(vm_id).lower(),
+        name=_text(vm.get("name"), f"{at}.name"),
+        state=_one_of(vm.get("state", "Off"), f"{at}.state", STATES),
+        cpu_count=_positive(vm.get("cpu_count", 2), f"{at}.cpu_count"),
+        memory_bytes=_positive(vm.get("memory_bytes", 4 * _GIB), f"{at}.memory_bytes"),
+        disks=_disks(vm.get("disks"), f"{at}.disks"),
+        checkpoint_type=_one_of(vm.get("checkpoint_type", "Production"), f"{at}.checkpoint_type", CHECKPOINT_TYPES),
+        blockers=tuple(_one_of(blocker, f"{at}.blockers", BLOCKERS) for blocker in blockers),
+        vss=vss,
     )
-    _check(_GUID.fullmatch(result.vm_id), f"{at}.id {vm['id']!r} is no GUID")
-    _check(result.name, f"{at}.name {result.name!r} is no name")
-    _check(result.state in STATES, f"{at}.state {result.state!r} is none of {', '.join(STATES)}")
-    _check(
-        result.checkpoint_type in CHECKPOINT_TYPES,
-        f"{at}.checkpoint_type {result.checkpoint_type!r} is none of {', '.join(CHECKPOINT_TYPES)}",
-    )
-    for blocker in result.blockers:
-        _check(blocker in BLOCKERS, f"{at}.blockers: {blocker!r} is none of {', '.join(BLOCKERS)}")
-    for location, size in result.disks.items():
-        _check(_LOCATION.fullmatch(location), f"{at}.disks: location {location!r} is not like SCSI:0:0")
-        _check(size > 0, f"{at}.disks: size_bytes {size!r} is no number of bytes")
-    return result
+
+
+def _disks(value: object, at: str) -> dict[str, int]:
+    disks: dict[str, int] = {}
+    for n, entry in enumerate(_list(value, at)):
+        disk = _object(entry, f"{at}[{n}]", ("location", "size_bytes"))
+        location = disk.get("location")
+        _check(
+            isinstance(location, str) and _LOCATION.fullmatch(location),
+            f"{at}[{n}].location {location!r} is not like SCSI:0:0",
+        )
+        _check(location not in disks, f"{at}[{n}].location {location!r} is taken already")
+        disks[str(location)] = _positive(disk.get("size_bytes", _GIB), f"{at}[{n}].size_bytes")
+    return disks
+
+
+def _object(value: object, at: str, fields: Collection[str]) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{at or 'it'} is no object: {value!r}")  # noqa: TRY004  (the file's fault, not ours)
+    unknown = sorted(set(value) - set(fields))
+    _check(not unknown, f"{at + ': ' if at else ''}unknown: {', '.join(unknown)}")
+    return value
+
+
+def _list(value: object, at: str) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError(f"{at} is no list: {value!r}")  # noqa: TRY004  (as above)
+    return value
+
+
+def _text(value: object, at: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{at} {value!r} is no name")
+    return value
+
+
+def _one_of(value: object, at: str, allowed: Collection[str]) -> str:
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{at} {value!r} is none of {', '.join(allowed)}")
+    return value
+
+
+def _positive(value: object, at: str) -> int:
+    if type(value) is not int or value <= 0:
+        raise ValueError(f"{at} {value!r} is no whole number above 0")
+    return value
 
 
 def _check(holds: object, otherwise: str) -> None:

@@ -61,6 +61,9 @@ class Jobs:
         """Begin a job. The lock is held; a job without duration is over when this returns."""
         assert vm_id not in self._running, vm_id
         self._running[vm_id] = job
+        if self._closed.is_set():
+            self._end(vm_id, job)
+            return
         if not job.duration_s:
             self._finish(vm_id, job)
             return
@@ -73,10 +76,11 @@ class Jobs:
 
         Raises HyperVError, and ScriptKilled when the caller is dead: the job goes on.
         """
-        while not job.over:
-            if caller.killed:
-                raise ScriptKilled(job.status)
+        while not job.over and not caller.killed:
             self._changed.wait(_LOOK_S)
+        # Of a script that died in the job's last moment too: it must not go on to the module's next call.
+        if caller.killed:
+            raise ScriptKilled(job.status)
         if job.error is not None:
             raise job.error
         return job.result
@@ -84,8 +88,7 @@ class Jobs:
     def end_all(self) -> None:
         """End all jobs as a restart does: what has not happened by now does not happen. The lock is held."""
         for vm_id, job in tuple(self._running.items()):
-            job.error = HyperVError("OperationFailed", "", "The host was restarted.")
-            self._over(vm_id, job)
+            self._end(vm_id, job)
 
     def close(self) -> None:
         """End all jobs, and wait for their threads. The lock is not held."""
@@ -98,7 +101,8 @@ class Jobs:
     def _run(self, vm_id: str, job: Job) -> None:
         self._closed.wait(job.duration_s)
         with self._changed:
-            if not job.over:
+            # Closing wakes it before its time: then it is not to happen any more.
+            if not job.over and not self._closed.is_set():
                 self._finish(vm_id, job)
             self._threads.discard(threading.current_thread())
 
@@ -107,6 +111,12 @@ class Jobs:
             job.result = job.finish()
         except HyperVError as error:
             job.error = error
+        except OSError as error:  # the disk of the machine that simulates: the VM must not stay busy for ever
+            job.error = HyperVError("OperationFailed", "", f"The hypervisor could not write: {error}")
+        self._over(vm_id, job)
+
+    def _end(self, vm_id: str, job: Job) -> None:
+        job.error = HyperVError("OperationFailed", "", "The host was restarted.")
         self._over(vm_id, job)
 
     def _over(self, vm_id: str, job: Job) -> None:

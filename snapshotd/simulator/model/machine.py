@@ -57,7 +57,7 @@ class Machine:
     shutdown_service: bool = True
     """The guest shuts down when asked to."""
     boots: bool = True
-    """It starts."""
+    """It starts when it was off."""
     effects: int = 0
     """How many effects there were on it."""
     last_effect: dict[str, Any] | None = None
@@ -81,7 +81,7 @@ def read_machine(path: Path) -> Machine:
         document = json.loads(path.read_text(encoding="utf-8"))
         document["checkpoints"] = {c: Snapshot(**s) for c, s in document["checkpoints"].items()}
         return Machine(**document)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is no state of a VM: {error}") from error
 
 

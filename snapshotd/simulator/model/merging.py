@@ -3,6 +3,7 @@
 A file that was frozen in a removed checkpoint stays as a branch point while two files or more stand on it. With one,
 that one is merged into it and takes its path (documented for the offline merge, inferred here; hyperv.md, section 2).
 With none, it is deleted. What is to be merged follows from the files alone, so a merge goes on after any restart.
+VMs do not wait for one another's merges.
 """
 
 from __future__ import annotations
@@ -24,35 +25,30 @@ class Merging:
     def __init__(self, host: HostState) -> None:
         self._host = host
         self._closed = False
-        self._wanted: set[str] = set()
-        self._under_way = ("", 0.0)
+        self._under_way: dict[str, tuple[str, float]] = {}
+        """The file that goes, and since when, of each VM that merges."""
         self._thread = threading.Thread(target=self._run, name="merging", daemon=True)
-        for vm_id in host.machines:
-            self.look_at(vm_id)
+        for machine in host.machines.values():
+            self._end_what_was_cut(machine)
+            self.look_at(machine.vm_id)
         self._thread.start()
 
     def look_at(self, vm_id: str) -> None:
         """A VM's checkpoints have changed: see whether there is something to merge. The lock is held, or not needed."""
-        self._wanted.add(vm_id)
         with self._host.changed:
+            self._choose(vm_id)
             self._host.changed.notify_all()
 
-    def pending(self, machine: Machine) -> str | None:
-        """Return the next file of a VM that has to go; None if its chains are as they should be."""
-        disks = self._host.disks
-        used = set(machine.disks.values()) | {p for s in machine.checkpoints.values() for p in s.disks.values()}
-        for leaf in machine.disks.values():
-            for path in disks.tree(disks.chain(leaf)[-1]):
-                if path not in used and len(disks.children(path)) <= 1:
-                    return path
-        return None
+    def pending(self, machine: Machine) -> bool:
+        """Tell whether some file of a VM has to go. The lock is held."""
+        return bool(self._superfluous(machine))
 
     def percent(self, vm_id: str) -> int:
-        """Return how far the merge under way has come, if it is of this VM."""
-        of, began_s = self._under_way
+        """Return how far the merge under way of a VM has come. The lock is held."""
         lasts_s = self._host.duration_s("merge")
-        if of != vm_id or not lasts_s:
+        if vm_id not in self._under_way or not lasts_s:
             return 0
+        _, began_s = self._under_way[vm_id]
         return min(99, int(100 * (time.monotonic() - began_s) / lasts_s))
 
     def close(self) -> None:
@@ -62,26 +58,47 @@ class Merging:
             self._host.changed.notify_all()
         self._thread.join()
 
-    def _run(self) -> None:
-        host = self._host
-        with host.changed:
-            while not self._closed:
-                vm_id = next(iter(self._wanted), None)
-                if vm_id is None:
-                    host.changed.wait()
-                    continue
-                self._wanted.discard(vm_id)
-                machine = host.machines[vm_id]
-                while (path := self.pending(machine)) is not None and self._took_its_time(vm_id):
-                    # Others have had the lock meanwhile: look again at what is to be merged now.
-                    if self.pending(machine) == path:
-                        self._merge_away(machine, path)
+    def _superfluous(self, machine: Machine) -> list[str]:
+        """Return the files that have to go, each chain's lowest first."""
+        disks = self._host.disks
+        used = set(machine.disks.values()) | {p for s in machine.checkpoints.values() for p in s.disks.values()}
+        return [
+            path
+            for leaf in machine.disks.values()
+            for path in disks.tree(disks.chain(leaf)[-1])
+            if path not in used and len(disks.children(path)) <= 1
+        ]
 
-    def _took_its_time(self, vm_id: str) -> bool:
-        """Wait as long as a merge lasts; False: the host is closed."""
-        self._under_way = (vm_id, time.monotonic())
-        self._host.changed.wait_for(lambda: self._closed, self._host.duration_s("merge"))
-        return not self._closed
+    def _choose(self, vm_id: str) -> None:
+        """Begin the next merge of a VM, or none; one that is under way and has still to be done goes on."""
+        superfluous = self._superfluous(self._host.machines[vm_id])
+        path, _ = self._under_way.get(vm_id, ("", 0.0))
+        if not superfluous:
+            self._under_way.pop(vm_id, None)
+        elif path not in superfluous:
+            self._under_way[vm_id] = (superfluous[0], time.monotonic())
+
+    def _run(self) -> None:
+        with self._host.changed:
+            while not self._closed:
+                for vm_id in tuple(self._under_way):
+                    self._end_those_due(vm_id)
+                self._host.changed.wait(self._next_is_due_in_s())
+
+    def _end_those_due(self, vm_id: str) -> None:
+        while vm_id in self._under_way:
+            path, began_s = self._under_way[vm_id]
+            if time.monotonic() < began_s + self._host.duration_s("merge"):
+                return
+            self._merge_away(self._host.machines[vm_id], path)
+            self._choose(vm_id)
+
+    def _next_is_due_in_s(self) -> float | None:
+        """Return how long nothing has to be done; None: until something changes."""
+        if not self._under_way:
+            return None
+        first_s = min(began_s for _, began_s in self._under_way.values())
+        return max(0.0, first_s + self._host.duration_s("merge") - time.monotonic())
 
     def _merge_away(self, machine: Machine, path: str) -> None:
         """Merge the one file that stands on `path` into it, or delete `path` if none does."""
@@ -99,3 +116,12 @@ class Merging:
                     files[location] = path
         self._host.record(machine, HYPERVISOR, "disk_merged", file=child, into=path)
         disks.dissolve(child)
+
+    def _end_what_was_cut(self, machine: Machine) -> None:
+        """Remove the file of a merge on record, if the process was killed before it could."""
+        last = machine.last_effect
+        if last is None or last["effect"] != "disk_merged":
+            return
+        file = last["detail"]["file"]
+        if self._host.disks.find(file) is not None:
+            self._host.disks.dissolve(file)

@@ -9,8 +9,8 @@ from pathlib import Path
 from snapshotd.simulator.model.cmdlets import Cmdlets
 from snapshotd.simulator.model.controls import Controls
 from snapshotd.simulator.model.host import HostState
-from snapshotd.simulator.model.inventory import read_inventory
 from snapshotd.simulator.model.merging import Merging
+from snapshotd.simulator.model.power import Power
 from snapshotd.simulator.model.views import HostViews
 from snapshotd.simulator.settings import SimulateHostSettings
 
@@ -25,16 +25,17 @@ class SimulatedHyperV:
     def __init__(self, state: HostState) -> None:
         self._state = state
         self._merging = Merging(state)
-        cmdlets = Cmdlets(state, self._merging)
+        power = Power(state)
+        cmdlets = Cmdlets(state, self._merging, power)
         views = HostViews(state, self._merging)
-        controls = Controls(state, cmdlets)
+        controls = Controls(state, cmdlets, power)
         self.vms, self.vm, self.vhd, self.state = views.vms, views.vm, views.vhd, views.whole
         self.set_checkpoint_type = cmdlets.set_checkpoint_type
         self.checkpoint_vm = cmdlets.checkpoint_vm
         self.rename_snapshot, self.restore_snapshot = cmdlets.rename_snapshot, cmdlets.restore_snapshot
         self.remove_snapshot = cmdlets.remove_snapshot
-        self.start_vm, self.resume_vm, self.stop_vm = cmdlets.start_vm, cmdlets.resume_vm, cmdlets.stop_vm
-        self.save_vm, self.suspend_vm = cmdlets.save_vm, cmdlets.suspend_vm
+        self.start_vm, self.resume_vm, self.stop_vm = power.start_vm, power.resume_vm, power.stop_vm
+        self.save_vm, self.suspend_vm = power.save_vm, power.suspend_vm
         self.write_disk, self.read_disk = controls.write_disk, controls.read_disk
         self.kill_script, self.fail, self.lose_journal = controls.kill_script, controls.fail, controls.lose_journal
         self.durations, self.set_guest, self.admin = controls.durations, controls.set_guest, controls.admin
@@ -59,8 +60,7 @@ class SimulatedHyperV:
 @contextmanager
 def open_host(settings: SimulateHostSettings) -> Iterator[SimulatedHyperV]:
     """Open a host on its state directory. Raises ValueError and OSError for files that make no sense."""
-    inventory = read_inventory(settings.inventory)
-    host = SimulatedHyperV(HostState(settings.state, settings.truth, inventory, settings.durations))
+    host = SimulatedHyperV(HostState(settings.state, settings.truth, settings.inventory, settings.durations))
     try:
         yield host
     finally:

@@ -56,7 +56,7 @@ class HostViews:
 
     def _vm(self, machine: Machine) -> VmView:
         job = self._host.jobs.of(machine.vm_id)
-        merging = self._merging.pending(machine) is not None
+        merging = self._merging.pending(machine)
         status = [job.status] if job and job.status else []
         return VmView(
             vm_id=machine.vm_id,
@@ -124,5 +124,5 @@ class HostViews:
             },
             "files": sorted(f for path in machine.disks.values() for f in disks.tree(disks.chain(path)[-1])),
             "job": job.status or job.transition if job else "",
-            "merging": self._merging.pending(machine) is not None,
+            "merging": self._merging.pending(machine),
         }

@@ -1,0 +1,63 @@
+"""The state directory: which VMs a host has, and a file for each. Holds no rule of Hyper-V's.
+
+`state.json` names the host and its VMs; it is written last when the host is made, so that one half made is made again.
+`machines/` has a file for each VM, written with each effect on it: a whole host would be too slow to write. `disks/`
+has the virtual hard disks (disks.py), `snapshotd/` the journals.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from snapshotd.simulator.model.machine import Machine, read_machine
+
+
+class StateDirectory:
+    """Where a host is kept.
+
+    Args:
+        path: made if it is missing. Kept absolute: disks are known by their paths, wherever the program is started.
+    """
+
+    def __init__(self, path: Path) -> None:
+        root = path.resolve()
+        self.journals = root / "snapshotd"
+        self.disks = root / "disks"
+        self.machines = root / "machines"
+        self._host = root / "state.json"
+        for directory in (self.journals, self.disks, self.machines):
+            directory.mkdir(parents=True, exist_ok=True)
+        for directory in (self.disks, self.machines):
+            for unfinished in directory.glob("*.new"):
+                unfinished.unlink()
+
+    def read(self) -> tuple[str, list[Machine]] | None:
+        """Return the host's name and VMs; None: there is none yet. Raises ValueError naming the file."""
+        if not self._host.exists():
+            if any(read_machine(path).effects for path in self.machines.glob("*.json")):
+                raise ValueError(f"{self._host} is missing, and there are VMs with a history beside it")
+            return None
+        try:
+            document = json.loads(self._host.read_text(encoding="utf-8"))
+            name, vm_ids = document["name"], list(document["vms"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{self._host} is no state of a host: {error!r}") from error
+        return name, [self._machine(vm_id) for vm_id in vm_ids]
+
+    def begin(self, name: str, machines: Iterable[Machine]) -> None:
+        """Keep a new host."""
+        vm_ids = []
+        for machine in machines:
+            machine.save(self.machines)
+            vm_ids.append(machine.vm_id)
+        beside = self._host.with_suffix(".new")
+        beside.write_text(json.dumps({"name": name, "vms": vm_ids}) + "\n", encoding="utf-8")
+        beside.replace(self._host)
+
+    def _machine(self, vm_id: str) -> Machine:
+        path = self.machines / f"{vm_id}.json"
+        if not path.exists():
+            raise ValueError(f"{path} is missing: {self._host} names that VM")
+        return read_machine(path)

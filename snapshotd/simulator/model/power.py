@@ -1,0 +1,105 @@
+"""What the cmdlets around power do: start, resume, stop, save, suspend, as the state machine in hyperv.md says."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from snapshotd.simulator.hypervisor import Caller, HyperVError
+from snapshotd.simulator.model.host import Cause, HostState, invalid_state
+from snapshotd.simulator.model.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrow:
+    """A row of the power's state machine (hyperv.md, section 1, source read)."""
+
+    cmdlet: str
+    sources: tuple[str, ...]
+    goal: str
+    duration: str
+    transition: str
+    """What the VM's state reads meanwhile."""
+
+
+_START: Final = _Arrow("Start-VM", ("Off", "Saved", "Paused"), "Running", "start", "Starting")
+_RESUME: Final = _Arrow("Resume-VM", ("Paused",), "Running", "start", "Resuming")
+_TURN_OFF: Final = _Arrow("Stop-VM", ("Running", "Paused", "Saved"), "Off", "turn_off", "Stopping")
+_SHUT_DOWN: Final = _Arrow("Stop-VM", ("Running",), "Off", "shutdown", "Stopping")
+_SAVE: Final = _Arrow("Save-VM", ("Running", "Paused"), "Saved", "save", "Saving")
+_SUSPEND: Final = _Arrow("Suspend-VM", ("Running",), "Paused", "pause", "Pausing")
+
+
+class Power:
+    """The cmdlets that change a VM's power.
+
+    Args:
+        host: what they change.
+    """
+
+    def __init__(self, host: HostState) -> None:
+        self._host = host
+
+    def start_vm(self, caller: Caller, vm_id: str) -> bool:
+        """Start-VM."""
+        return self._change(caller, vm_id, _START)
+
+    def resume_vm(self, caller: Caller, vm_id: str) -> bool:
+        """Resume-VM."""
+        return self._change(caller, vm_id, _RESUME)
+
+    def stop_vm(self, caller: Caller, vm_id: str, *, turn_off: bool, force: bool = False) -> bool:
+        """Stop-VM: a shutdown by the guest, or -TurnOff."""
+        if turn_off:
+            return self._change(caller, vm_id, _TURN_OFF)
+        with self._host.changed:
+            machine = self._host.machine(vm_id, "Stop-VM")
+            if machine.state == "Running" and not machine.shutdown_service and not force:
+                self._host.pass_by(caller, "Stop-VM", "before")
+                # Observed: it asks, and under -NonInteractive that is an error; its id is not known.
+                text = f"'{machine.name}' cannot be shut down: the guest's shutdown service is not healthy."
+                raise HyperVError("OperationFailed", "Stop-VM", text)
+            return self._change(caller, vm_id, _SHUT_DOWN)
+
+    def save_vm(self, caller: Caller, vm_id: str) -> bool:
+        """Save-VM."""
+        return self._change(caller, vm_id, _SAVE)
+
+    def suspend_vm(self, caller: Caller, vm_id: str) -> bool:
+        """Suspend-VM."""
+        return self._change(caller, vm_id, _SUSPEND)
+
+    def _change(self, caller: Caller, vm_id: str, arrow: _Arrow) -> bool:
+        """Take a VM along an arrow; False if it is there already."""
+        with self._host.changed:
+            machine = self._host.machine(vm_id, arrow.cmdlet)
+            self._host.pass_by(caller, arrow.cmdlet, "before")
+            if self._host.jobs.of(machine.vm_id) is None and machine.state == arrow.goal:
+                return False
+            if machine.state not in arrow.sources:
+                raise invalid_state(arrow.cmdlet)
+            cause = self._host.cause(caller, machine)
+            change = self.bringing(machine, cause, arrow.goal, "power_changed")
+            self._host.work(caller, arrow.cmdlet, machine, arrow.duration, change, transition=arrow.transition)
+            self._host.pass_by(caller, arrow.cmdlet, "after")
+            return True
+
+    def bringing(self, machine: Machine, cause: Cause, goal: str, effect: str) -> Callable[[], str]:
+        """Return what brings a VM to a state."""
+
+        def change() -> str:
+            if goal == "Running" and machine.state == "Off":
+                # From Saved and Paused nothing boots: the memory is that of a guest that had.
+                if not machine.boots:
+                    text = f"'{machine.name}' failed to start."
+                    raise HyperVError("OperationFailed", "Start-VM", text)
+                machine.memory = f"booted {uuid.uuid4()}"
+            if goal == "Off":
+                machine.memory = ""
+            was, machine.state = machine.state, goal
+            self._host.record(machine, cause, effect, was=was)
+            return goal
+
+        return change
