@@ -83,6 +83,7 @@ class HostService(HostServiceServicer):
         )
         self._parts.drive.acknowledge(envelopes)
         self._executors.release(host_id)
+        self._parts.reports.forget(host_id)
         return Empty()
 
     async def SyncHost(self, request: pb.SyncHostRequest, context: Context) -> pb.SyncHostResponse:

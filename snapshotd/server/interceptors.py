@@ -14,6 +14,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 
 from snapshotd.domain.errors import InvalidArgument, NotBuilt, SnapshotError
+from snapshotd.server.drive import ITSELF
 from snapshotd.server.request_errors import ActorNotAllowed
 from snapshotd.server.status import internal_status, to_status
 
@@ -70,6 +71,8 @@ def actor_of(context: Context) -> str:
             text = value if isinstance(value, str) else value.decode(errors="replace")
             if not 0 < len(text) <= _ACTOR_LIMIT or not text.isprintable():
                 raise InvalidArgument(ACTOR_METADATA, text[:40], f"must be 1 to {_ACTOR_LIMIT} printable characters.")
+            if text == ITSELF:
+                raise InvalidArgument(ACTOR_METADATA, text, "is what the service calls itself; use another name.")
             return text
     return _NOBODY
 

@@ -73,6 +73,11 @@ class HostReports:
         self.answers[host_id] = answer
         return answer
 
+    def forget(self, host_id: HostId) -> None:
+        """Forget what was known of the way to a host, and of itself."""
+        self.answers.pop(host_id, None)
+        self._drive.dispatcher.contact.pop(host_id, None)
+
     async def sync(self, host_id: HostId, *, actor: str, request_id: str = "") -> Synced:
         """Compare a host's VMs with the record. Raises as `report` does.
 

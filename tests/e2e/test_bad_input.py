@@ -202,6 +202,15 @@ def test_bad_input_is_refused_clearly_and_leaves_no_trace(system: System, case: 
     assert system.client.events() == before
 
 
+@pytest.mark.parametrize("actor", ["snapshotd", "x" * 101, ""])
+def test_a_caller_cannot_be_the_service_itself_or_nonsense(system: System, actor: str) -> None:
+    metadata = (("x-snapshotd-actor", actor),)
+    call = system.client.hosts.ListHosts
+    code, reason, message = refusal(lambda: call(host_pb2.ListHostsRequest(), metadata=metadata))
+    assert (code, reason) == (C.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert "x-snapshotd-actor" in message
+
+
 def test_a_request_id_with_another_payload_is_refused_and_with_the_same_one_answered(system: System) -> None:
     vm_id, request_id = system.ids["plain01"], str(uuid.uuid4())
     first = system.client.create(vm_id, "once", request_id=request_id)

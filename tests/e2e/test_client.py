@@ -95,6 +95,21 @@ def test_waiting_ends_with_the_operation_or_with_the_time(ctl: Ctl) -> None:
 
 
 @pytest.mark.slow
+def test_a_cancelled_create_leaves_nothing_on_the_host(ctl: Ctl) -> None:
+    vm_id = ctl.system.ids["slow01"]
+    before = ctl.system.truth_of(vm_id)["checkpoints"]
+    ctl.system.host.control("durations", checkpoint=2000)
+    started = json.loads(ctl("snapshot", "create", "slow01", "--name", "unwanted", "-o", "json").out)
+    until(lambda: ctl.system.truth_of(vm_id)["job"] == "CreatingSnapshot")
+    assert ctl("operation", "cancel", started["name"]).code == 0
+    waited = ctl("operation", "wait", started["name"])
+    assert (waited.code, "cancelled" in waited.out) == (1, True)
+    ctl.system.host.control("durations", checkpoint=0)
+    assert ctl.system.truth_of(vm_id)["checkpoints"] == before
+    assert ctl("operation", "cancel", started["name"]).code == 3
+
+
+@pytest.mark.slow
 def test_a_repeated_request_id_is_answered_with_the_first_operation(ctl: Ctl) -> None:
     request_id = str(uuid.uuid4())
     command = ("snapshot", "create", "web01", "--name", "once", "--request-id", request_id, "-o", "json")
