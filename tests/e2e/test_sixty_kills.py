@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -11,11 +12,14 @@ from pathlib import Path
 import pytest
 from google.longrunning.operations_pb2 import Operation
 
+from projections.rebuild import rebuild
 from snapshotd.api.v1 import snapshot_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.api.v1.executor_pb2 import RUNNING
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Step
+from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.e2e.system import Client, System, metadata_of, until
+from tests.unit.projections.test_views import dump
 
 KILLS_EACH = 20
 MOST_SNAPSHOTS = 7
@@ -81,6 +85,14 @@ def compare_with_truth(system: System) -> None:
         assert not truth["merging"]
 
 
+async def compare_views_with_log(storage: Path) -> None:
+    """Check that the views, whose follower was killed so often, are what the log gives."""
+    followed = dump(storage / "views.db")
+    with SqliteEventLog(storage / "events.db") as log:
+        assert await rebuild(log, storage / "views.db") == log.head_position()
+    assert dump(storage / "views.db") == followed
+
+
 @pytest.mark.slow
 @pytest.mark.kill
 @pytest.mark.timeout(400)
@@ -101,3 +113,4 @@ def test_sixty_kills_leave_no_operation_behind_and_no_effect_twice(tmp_path: Pat
         compare_with_truth(system)
         states = Counter(OperationMetadata.State.Name(metadata_of(o).state) for o in system.client.all_operations())
         assert states["SUCCEEDED"] > sum(states.values()) * 0.9, states
+    asyncio.run(compare_views_with_log(tmp_path / "daemon" / "storage"))

@@ -25,10 +25,10 @@ from tests.unit.projections.histories import MemoryLog, history, with_hosts
 
 
 def dump(path: Path) -> list[str]:
-    """Return all that a database holds."""
+    """Return all that a database holds; in which order rows were last written does not matter."""
     connection = sqlite3.connect(path)
     try:
-        return list(connection.iterdump())
+        return sorted(connection.iterdump())
     finally:
         connection.close()
 
