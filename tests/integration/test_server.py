@@ -1,0 +1,101 @@
+"""The real server over a real log in this process: what a full disk and a stopped projection look like from outside."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from projections.projections import Projections
+from snapshotd import bootstrap
+from snapshotd.api.v1 import admin_pb2, host_pb2
+from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
+from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
+from snapshotd.server.serving import GrpcServer
+from snapshotd.settings import load
+from snapshotd.store.sqlite_log import SqliteEventLog
+from tests.contract.test_event_log import limit, log_pages
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server, and what stands behind it."""
+
+    log: SqliteEventLog
+    projections: Projections
+    server: GrpcServer
+    channel: grpc.aio.Channel
+    storage: Path
+
+
+@pytest_asyncio.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    settings = load(None, {}, {"server.listen": "127.0.0.1:0", "storage.directory": str(tmp_path)})
+    with SqliteEventLog(tmp_path / "events.db") as log:
+        projections = Projections(log, tmp_path / "views.db")
+        service = bootstrap.compose(settings, log, projections, log.installation_id, bootstrap.open_pool(settings))
+        server = service.make_server()
+        await server.start(projections.views.progress())
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            yield Served(log, projections, server, channel, tmp_path)
+        await server.stop(0)
+        projections.close()
+
+
+def host_request(host_id: str, journal_directory: str = "") -> host_pb2.RegisterHostRequest:
+    """Ask for a host to be registered."""
+    host = host_pb2.Host(address="10.0.0.1", credential="hv", journal_directory=journal_directory)
+    return host_pb2.RegisterHostRequest(host_id=host_id, host=host)
+
+
+async def register(served: Served, request: host_pb2.RegisterHostRequest) -> host_pb2.Host:
+    """Register a host, with the projections following."""
+    head = served.log.head_position()
+    call = HostServiceStub(served.channel).RegisterHost(request)
+    while served.log.head_position() == head:
+        await served.projections.catch_up()
+    await served.projections.catch_up()
+    return await call
+
+
+async def test_a_full_disk_refuses_the_call_and_the_service_goes_on_when_there_is_room(served: Served) -> None:
+    request = host_request("hv01", journal_directory="x" * 100_000)
+    limit(served.log, pages=log_pages(served.log))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await HostServiceStub(served.channel).RegisterHost(request)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "nothing was recorded" in str(refused.value.details())
+    assert served.log.head_position() == 0
+    limit(served.log, pages=1_000_000)
+    assert (await register(served, request)).name == "hosts/hv01"
+
+
+async def test_a_projection_that_stops_shows_in_health_and_status_and_refuses_reads(served: Served) -> None:
+    await register(served, host_request("hv01"))
+    spoiler = sqlite3.connect(served.storage / "views.db")
+    spoiler.execute("DROP TABLE events")
+    spoiler.commit()
+    spoiler.close()
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await register(served, host_request("hv02"))
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "the audit view has stopped after position 1 of the log" in str(refused.value.details())
+    await served.server.show(served.projections.views.progress())
+    health: Any = HealthStub(served.channel)  # its types do not know its methods
+    for name, state in (("audit", "NOT_SERVING"), ("tree", "SERVING")):
+        checked = await health.Check(HealthCheckRequest(service=f"snapshotd.projection.{name}"))
+        assert HealthCheckResponse.ServingStatus.Name(checked.status) == state
+    status = await AdminServiceStub(served.channel).GetStatus(admin_pb2.GetStatusRequest())
+    states = {p.name: admin_pb2.ProjectionState.State.Name(p.state) for p in status.projections}
+    assert states["audit"] == "STOPPED"
+    (audit,) = [p for p in status.projections if p.name == "audit"]
+    assert (audit.position, "no such table" in audit.failure.message) == (1, True)
+    assert {p.position for p in status.projections if p.name != "audit"} == {2}
