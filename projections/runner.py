@@ -1,6 +1,6 @@
 """The runner: follows the log and hands each event to each projection, rows and position committed together.
 
-    log ──read_all──► batch ──► one transaction a projection: handlers, position ──► who waits is told
+    log ──read_all──► batch ──► one transaction: handlers, rows, positions ──► who waits is told
 
 A projection whose handler fails keeps what came before, and stops there until the next start: it never skips. The
 others go on. It polls; the log's wake-up is a hint.
@@ -117,44 +117,43 @@ class Runner:
         moved.set()
 
     def _take(self, batch: Sequence[Envelope]) -> list[ProjectionProgress]:
-        """Hand a batch to the projections that need it. Runs in the runner's thread."""
-        return [
-            self._hand(projection, batch)
-            for projection in self._projections
-            if self._progress[projection.name].state is not ProjectionState.STOPPED
-        ]
+        """Hand a batch to the projections that need it. Runs in the runner's thread.
 
-    def _hand(self, projection: Projection, batch: Sequence[Envelope]) -> ProjectionProgress:
-        """Take a batch into a projection: together, and one by one if an event of it cannot be taken."""
-        progress = self._progress[projection.name]
-        wanted = [envelope for envelope in batch if envelope.position > progress.position]
-        position = wanted[-1].position if wanted else progress.position
+        All of them in one transaction; if an event cannot be taken, each by itself, and it one by one.
+        """
+        following = [p for p in self._projections if self._progress[p.name].state is not ProjectionState.STOPPED]
         try:
-            self._take_together(projection, wanted, position)
-        except Exception:  # noqa: BLE001  (the event that it fails at is found below, and said)
-            return self._take_singly(projection, wanted, progress)
-        return replace(progress, position=position)
+            self._take_together(following, batch)
+        except Exception:  # noqa: BLE001  (the event and the projection that fail are found below, and said)
+            return [self._take_singly(projection, batch) for projection in following]
+        return [self._at(p, max(self._progress[p.name].position, batch[-1].position)) for p in following]
 
-    def _take_together(self, projection: Projection, batch: Sequence[Envelope], position: int) -> None:
-        rows = self._rows[projection.name]
+    def _take_together(self, projections: Sequence[Projection], batch: Sequence[Envelope]) -> None:
         self._connection.execute("BEGIN")
         try:
-            for envelope in batch:
-                projection.handle(rows, envelope)
-            rows.flush()
-            self._connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (projection.name, position))
+            for projection in projections:
+                rows, progress = self._rows[projection.name], self._progress[projection.name]
+                wanted = [envelope for envelope in batch if envelope.position > progress.position]
+                for envelope in wanted:
+                    projection.handle(rows, envelope)
+                rows.flush()
+                if wanted:
+                    values = (projection.name, wanted[-1].position)
+                    self._connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", values)
             self._connection.execute("COMMIT")
         except BaseException:
             self._connection.execute("ROLLBACK")
-            rows.forget()
+            for projection in projections:
+                self._rows[projection.name].forget()
             raise
 
-    def _take_singly(
-        self, projection: Projection, batch: Sequence[Envelope], progress: ProjectionProgress
-    ) -> ProjectionProgress:
+    def _take_singly(self, projection: Projection, batch: Sequence[Envelope]) -> ProjectionProgress:
+        progress = self._progress[projection.name]
         for envelope in batch:
+            if envelope.position <= progress.position:
+                continue
             try:
-                self._take_together(projection, [envelope], envelope.position)
+                self._take_together([projection], [envelope])
             except Exception as error:  # noqa: BLE001  (whatever it is, the projection stops and says so)
                 _log.exception("projection %s stops after position %d", projection.name, progress.position)
                 return replace(
@@ -163,5 +162,8 @@ class Runner:
                     failure=f"{type(error).__name__}: {error}",
                     stopped_at=datetime.now(UTC),
                 )
-            progress = replace(progress, position=envelope.position)
+            progress = self._at(projection, envelope.position)
         return progress
+
+    def _at(self, projection: Projection, position: int) -> ProjectionProgress:
+        return replace(self._progress[projection.name], position=position)
