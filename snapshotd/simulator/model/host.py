@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from snapshotd.simulator.hypervisor import Caller, HyperVError, ScriptKilled
+from snapshotd.simulator.hypervisor import Caller, HyperVError
 from snapshotd.simulator.journal import JournalUnreadable, read_journal
 from snapshotd.simulator.model.directory import StateDirectory
 from snapshotd.simulator.model.disks import DiskFiles
@@ -142,8 +142,6 @@ class HostState:
 
         The lock is held. Raises HyperVError (InvalidState while it does something else), and ScriptKilled.
         """
-        if caller.killed:
-            raise ScriptKilled(cmdlet)
         if self.jobs.of(machine.vm_id) is not None:
             raise invalid_state(cmdlet)
         job = Job(status=status, transition=transition, duration_s=self.duration_s(duration), finish=finish)

@@ -92,8 +92,9 @@ class Jobs:
 
     def close(self) -> None:
         """End all jobs, and wait for their threads. The lock is not held."""
-        self._closed.set()
         with self._changed:
+            # Under one lock: what waits for its time wakes now, and must find its job ended already.
+            self._closed.set()
             self.end_all()
         for thread in tuple(self._threads):
             thread.join()
@@ -101,8 +102,7 @@ class Jobs:
     def _run(self, vm_id: str, job: Job) -> None:
         self._closed.wait(job.duration_s)
         with self._changed:
-            # Closing wakes it before its time: then it is not to happen any more.
-            if not job.over and not self._closed.is_set():
+            if not job.over:
                 self._finish(vm_id, job)
             self._threads.discard(threading.current_thread())
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from snapshotd.simulator.hypervisor import ScriptKilled
 from snapshotd.simulator.model import SimulatedHyperV, open_host
 from snapshotd.simulator.settings import SimulateHostSettings
 
@@ -71,13 +74,18 @@ def of(host: SimulatedHyperV, vm_id: str) -> dict[str, Any]:
     return dict(found)
 
 
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.001)
+
+
 def settled(host: SimulatedHyperV, vm_id: str) -> dict[str, Any]:
-    """Wait until nothing merges; return all of the VM."""
-    until = time.monotonic() + 10
-    while (vm := of(host, vm_id))["merging"] or vm["job"]:
-        assert time.monotonic() < until, vm
-        time.sleep(0.002)
-    return vm
+    """Wait until nothing merges and no job runs; return all of the VM."""
+    until(lambda: not of(host, vm_id)["merging"] and not of(host, vm_id)["job"])
+    return of(host, vm_id)
 
 
 def no_file_is_left_over(vm: dict[str, Any], host: SimulatedHyperV) -> None:
@@ -90,3 +98,15 @@ def no_file_is_left_over(vm: dict[str, Any], host: SimulatedHyperV) -> None:
         assert file in used or parents.count(file) >= 2, file
     on_disk = {str(p) for p in Path(vm["files"][0]).parent.iterdir()}
     assert {f for f in on_disk if vm["id"][:8] in f and vm["name"] in f} == set(vm["files"])
+
+
+def decisive(at: Path, by: str = "script") -> list[str]:
+    """Return the decisive effects on record."""
+    return [line["effect"] for line in truth(at) if line["decisive"] and line["by"] == by]
+
+
+def begun(host: SimulatedHyperV, cmdlet: str, call: Callable[[], object]) -> None:
+    """Have a script begin something and die, so that the hypervisor's job runs and nobody waits for it."""
+    host.kill_script(f"{cmdlet}:started")
+    with pytest.raises(ScriptKilled):
+        call()

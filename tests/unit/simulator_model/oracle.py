@@ -21,6 +21,24 @@ class Oracle:
         """Return a copy of what the guest sees."""
         return {location: dict(blocks) for location, blocks in self.now.items()}
 
+    def take(self, checkpoint: str) -> None:
+        """A checkpoint was taken."""
+        self.checkpoints[checkpoint] = (self.copy(), self.current)
+        self.current = checkpoint
+
+    def apply(self, checkpoint: str) -> None:
+        """A checkpoint was applied."""
+        self.now, self.current = self.checkpoints[checkpoint][0], checkpoint
+        self.now = self.copy()
+
+    def remove(self, checkpoint: str) -> None:
+        """A checkpoint was removed."""
+        _, parent = self.checkpoints.pop(checkpoint)
+        self.checkpoints = {
+            c: (contents, parent if p == checkpoint else p) for c, (contents, p) in self.checkpoints.items()
+        }
+        self.current = parent if self.current == checkpoint else self.current
+
     def compare(self, vm: dict[str, Any]) -> None:
         """Check a VM against what it should be."""
         assert {at: d["sha256"] for at, d in vm["disks"].items()} == {at: digest(b) for at, b in self.now.items()}

@@ -24,22 +24,15 @@ def test_a_long_random_walk_never_changes_what_anybody_sees(tmp_path: Path, seed
                 host.write_disk(DB, location, block, f"written in {step}")
                 oracle.now[location][block] = f"written in {step}"
             elif act == "take" and len(oracle.checkpoints) < 12:
-                made = host.checkpoint_vm(script, DB, f"c{step}")
-                oracle.checkpoints[made] = (oracle.copy(), oracle.current)
-                oracle.current = made
+                oracle.take(host.checkpoint_vm(script, DB, f"c{step}"))
             elif act == "apply" and oracle.checkpoints:
                 target = chance.choice(sorted(oracle.checkpoints))
                 host.restore_snapshot(script, target)
-                oracle.now, oracle.current = oracle.checkpoints[target][0], target
-                oracle.now = oracle.copy()
+                oracle.apply(target)
             elif act == "remove" and oracle.checkpoints:
                 target = chance.choice(sorted(oracle.checkpoints))
                 host.remove_snapshot(script, target)
-                _, parent = oracle.checkpoints.pop(target)
-                oracle.checkpoints = {
-                    c: (contents, parent if p == target else p) for c, (contents, p) in oracle.checkpoints.items()
-                }
-                oracle.current = parent if oracle.current == target else oracle.current
+                oracle.remove(target)
             oracle.compare(of(host, DB))
             if step % 10 == 0:
                 no_file_is_left_over(settled(host, DB), host)
@@ -115,6 +108,16 @@ def test_a_restore_ends_in_the_power_that_the_documentation_names(
             host.stop_vm(script, WEB, turn_off=True)
         host.restore_snapshot(script, made)
         assert of(host, WEB)["state"] == after
+
+
+def test_a_restore_takes_the_old_leaf_away_and_leaves_nothing_to_merge(tmp_path: Path) -> None:
+    with host_at(tmp_path, merge=60_000) as host:
+        made = host.checkpoint_vm(Script(), WEB, "c")
+        before = of(host, WEB)
+        host.restore_snapshot(Script(), made)
+        after = of(host, WEB)
+        assert (len(after["files"]), after["merging"]) == (len(before["files"]), False)
+        assert after["disks"]["SCSI:0:0"]["chain"][0] not in before["files"]
 
 
 def test_a_merge_goes_on_after_the_process_was_killed(tmp_path: Path) -> None:
