@@ -12,6 +12,22 @@ from snapshotd.domain.events import Envelope
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.views import EventQuery
 
+_CONDITIONS: Final = {
+    "vm": "vm_id = :vm",
+    "host": "host_id = :host",
+    # By what the operation is on, and not by each event's own snapshot only: an operation's first events come before
+    # OperationRequested, and some of its events are about the VM or about other snapshots.
+    "snapshot": "(snapshot_id = :snapshot OR"
+    " operation IN (SELECT operation FROM event_subjects WHERE snapshot_id = :snapshot))",
+    "operation": "operation = :operation",
+    "actor": "actor = :actor",
+    "type": "type = :type",
+    "since": "time >= :since",
+    "until": "time < :until",
+    "above": "position > :above",
+    "below": "position < :below",
+}
+
 
 def _handle(rows: Rows, envelope: Envelope) -> None:
     connection = rows.connection
@@ -25,7 +41,7 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
             envelope.position,
             vm_of(envelope),
             host_of(envelope),
-            _snapshot_of(connection, envelope),
+            _snapshot_of(event),
             envelope.operation,
             envelope.actor,
             type(event).__name__,
@@ -34,41 +50,34 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
     )
 
 
-def _snapshot_of(connection: sqlite3.Connection, envelope: Envelope) -> str | None:
-    """Return the snapshot that an event is about, or that its operation works on."""
-    event = envelope.event
-    if isinstance(event, e.SnapshotTransition | e.SnapshotReparented):
+def _snapshot_of(event: e.Event) -> str | None:
+    """Return the snapshot that an event itself is about."""
+    if isinstance(event, e.SnapshotTransition | e.SnapshotReparented | e.DriftDetected):
         return event.snapshot_id
-    if isinstance(event, e.DriftDetected):
-        return event.snapshot_id
-    row = connection.execute(
-        "SELECT snapshot_id FROM event_subjects WHERE operation = ?", (envelope.operation,)
-    ).fetchone()
-    return str(row[0]) if row else None
+    return None
 
 
 def find(
     connection: sqlite3.Connection, query: EventQuery, beyond: int, limit: int, *, descending: bool
 ) -> tuple[int, ...]:
     """Return positions of matching events (see ports/views.py)."""
-    conditions: list[tuple[str, object]] = [
-        ("vm_id = ?", query.vm_id),
-        ("host_id = ?", query.host_id),
-        ("snapshot_id = ?", query.snapshot_id),
-        ("operation = ?", query.operation),
-        ("actor = ?", query.actor),
-        ("type = ?", query.event_type),
-        ("time >= ?", encode_time(query.since) if query.since else None),
-        ("time < ?", encode_time(query.until) if query.until else None),
-        ("position < ?" if descending else "position > ?", beyond if beyond or not descending else None),
-    ]
-    kept = [(text, value) for text, value in conditions if value is not None]
-    where = " AND ".join(text for text, _ in kept) or "1"
+    values = {
+        "vm": query.vm_id,
+        "host": query.host_id,
+        "snapshot": query.snapshot_id,
+        "operation": query.operation,
+        "actor": query.actor,
+        "type": query.event_type,
+        "since": encode_time(query.since) if query.since else None,
+        "until": encode_time(query.until) if query.until else None,
+        "above": None if descending else beyond,
+        "below": beyond or None if descending else None,
+        "limit": limit,
+    }
+    where = " AND ".join(text for name, text in _CONDITIONS.items() if values[name] is not None) or "1"
     order = "position DESC" if descending else "position"
-    cursor = connection.execute(
-        f"SELECT position FROM events WHERE {where} ORDER BY {order} LIMIT ?",  # noqa: S608  (constants)
-        (*(value for _, value in kept), limit),
-    )
+    statement = f"SELECT position FROM events WHERE {where} ORDER BY {order} LIMIT :limit"  # noqa: S608  (constants)
+    cursor = connection.execute(statement, values)
     return tuple(position for (position,) in cursor)
 
 

@@ -3,7 +3,8 @@
     log ──read_all──► batch ──► one transaction: handlers, rows, positions ──► who waits is told
 
 A projection whose handler fails keeps what came before, and stops there until the next start: it never skips. The
-others go on. It polls; the log's wake-up is a hint.
+others go on. A disk that is full or fails stops nothing: the batch is taken in when it can be. It polls; the log's
+wake-up is a hint.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ _BATCH: Final = 500
 _POLL_S: Final = 1.0
 _REACHED_S: Final = 10.0
 """How long a read waits for the views."""
+_PRIMARY: Final = 0xFF
+"""The part of SQLite's extended result codes that is the plain one."""
+_PASSING: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY}
+"""What SQLite reports of the disk or of another user of the file, and no event is to blame for."""
+
+
+class ViewsUnwritable(OSError):
+    """views.db takes nothing in at present, so nothing was taken in."""
 
 
 class Runner:
@@ -62,20 +71,28 @@ class Runner:
     async def run(self) -> None:
         """Follow the log until cancelled."""
         while True:
-            if not await self.catch_up():
+            try:
+                more = await self.catch_up()
+            except ViewsUnwritable as error:
+                _log.warning("the views stay behind: %s", error)
+                await asyncio.sleep(_POLL_S)
+                continue
+            if not more:
                 await self._log.wait_past(self._slowest(), _POLL_S)
 
     async def catch_up(self) -> bool:
-        """Take one batch into the projections that need it; False: there was none."""
+        """Take one batch into the projections that need it; False: there was none. Raises ViewsUnwritable."""
         after = self._slowest()
         batch = await self._log.read_all(after, _BATCH)
         if not batch:
-            self._tell([replace(p, state=ProjectionState.FOLLOWING) for p in self._following()])
-            return False
-        loop = asyncio.get_running_loop()
-        # A cancelled task lets the thread finish its transaction: `close` waits for it.
-        self._tell(await loop.run_in_executor(self._thread, self._take, batch))
-        return True
+            for progress in self._following():
+                self._progress[progress.name] = replace(progress, state=ProjectionState.FOLLOWING)
+        else:
+            # A cancelled task lets the thread finish its transaction: `close` waits for it.
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._take, batch)
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+        return bool(batch)
 
     async def reached(self, position: int) -> None:
         """Return when every projection holds the log up to a position. Raises ViewStopped, ViewBehind."""
@@ -110,27 +127,25 @@ class Runner:
                 return progress
         return None
 
-    def _tell(self, changed: Sequence[ProjectionProgress]) -> None:
-        for progress in changed:
-            self._progress[progress.name] = progress
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
-
-    def _take(self, batch: Sequence[Envelope]) -> list[ProjectionProgress]:
+    def _take(self, batch: Sequence[Envelope]) -> None:
         """Hand a batch to the projections that need it. Runs in the runner's thread.
 
         All of them in one transaction; if an event cannot be taken, each by itself, and it one by one.
+        Raises ViewsUnwritable.
         """
         following = [p for p in self._projections if self._progress[p.name].state is not ProjectionState.STOPPED]
         try:
             self._take_together(following, batch)
+        except ViewsUnwritable:
+            raise
         except Exception:  # noqa: BLE001  (the event and the projection that fail are found below, and said)
-            return [self._take_singly(projection, batch) for projection in following]
-        return [self._at(p, max(self._progress[p.name].position, batch[-1].position)) for p in following]
+            for projection in following:
+                self._take_singly(projection, batch)
 
     def _take_together(self, projections: Sequence[Projection], batch: Sequence[Envelope]) -> None:
-        self._connection.execute("BEGIN")
+        reached: list[ProjectionProgress] = []
         try:
+            self._connection.execute("BEGIN")
             for projection in projections:
                 rows, progress = self._rows[projection.name], self._progress[projection.name]
                 wanted = [envelope for envelope in batch if envelope.position > progress.position]
@@ -140,30 +155,31 @@ class Runner:
                 if wanted:
                     values = (projection.name, wanted[-1].position)
                     self._connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", values)
+                    reached.append(replace(progress, position=wanted[-1].position))
             self._connection.execute("COMMIT")
-        except BaseException:
-            self._connection.execute("ROLLBACK")
+        except BaseException as error:
+            if self._connection.in_transaction:  # a full disk may have ended it already
+                self._connection.execute("ROLLBACK")
             for projection in projections:
                 self._rows[projection.name].forget()
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & _PRIMARY in _PASSING:
+                raise ViewsUnwritable(f"views.db cannot be written: {error}") from error
             raise
+        self._progress |= {progress.name: progress for progress in reached}
 
-    def _take_singly(self, projection: Projection, batch: Sequence[Envelope]) -> ProjectionProgress:
-        progress = self._progress[projection.name]
+    def _take_singly(self, projection: Projection, batch: Sequence[Envelope]) -> None:
         for envelope in batch:
-            if envelope.position <= progress.position:
-                continue
+            progress = self._progress[projection.name]
             try:
                 self._take_together([projection], [envelope])
+            except ViewsUnwritable:
+                raise
             except Exception as error:  # noqa: BLE001  (whatever it is, the projection stops and says so)
                 _log.exception("projection %s stops after position %d", projection.name, progress.position)
-                return replace(
+                self._progress[projection.name] = replace(
                     progress,
                     state=ProjectionState.STOPPED,
                     failure=f"{type(error).__name__}: {error}",
                     stopped_at=datetime.now(UTC),
                 )
-            progress = self._at(projection, envelope.position)
-        return progress
-
-    def _at(self, projection: Projection, position: int) -> ProjectionProgress:
-        return replace(self._progress[projection.name], position=position)
+                return

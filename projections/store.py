@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 RowT = TypeVar("RowT")
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """SQLite's user_version of the file; another one is dropped and made again."""
 _KEPT: Final = 5_000
 """Rows kept in memory; more are forgotten, and read again."""
@@ -52,6 +52,7 @@ CREATE INDEX events_snapshot ON events (snapshot_id, position) WHERE snapshot_id
 CREATE INDEX events_operation ON events (operation, position) WHERE operation IS NOT NULL;
 CREATE INDEX events_actor ON events (actor, position);
 CREATE TABLE event_subjects (operation TEXT PRIMARY KEY, snapshot_id TEXT NOT NULL);
+CREATE INDEX event_subjects_snapshot ON event_subjects (snapshot_id);
 PRAGMA user_version = {SCHEMA};
 COMMIT;
 """
@@ -176,26 +177,48 @@ def open_views(path: Path, head: int) -> sqlite3.Connection:
         path: of the file.
         head: the log's newest position.
     """
-    try:
-        connection = _connect(path)
-        (schema,) = connection.execute("PRAGMA user_version").fetchone()
-        if schema == SCHEMA:
-            (furthest,) = connection.execute("SELECT COALESCE(MAX(position), 0) FROM positions").fetchone()
-            if furthest <= head:
-                return connection
-            reason = f"it is at position {furthest}, and the log ends at {head}"
-        else:
-            reason = f"its schema is {schema}, and this release has {SCHEMA}"
-        fresh = schema == 0
-        connection.close()
-    except sqlite3.DatabaseError as error:
-        reason, fresh = str(error), False
-    if not fresh:
-        _log.warning("%s is made again from the log: %s", path, reason)
+    new = not path.exists() or path.stat().st_size == 0
+    connection = None if new else _usable(path, head)
+    if connection is not None:
+        return connection
     drop_views(path)
     connection = _connect(path)
     connection.executescript(_SCRIPT)
     return connection
+
+
+def _usable(path: Path, head: int) -> sqlite3.Connection | None:
+    """Open a file that is there; None, and said in the log: it is not usable."""
+    try:
+        # Closed before another file takes its place: SQLite deletes the write-ahead log by name.
+        connection = _connect(path)
+        try:
+            reason = _fault(connection, head)
+        except sqlite3.DatabaseError:
+            connection.close()
+            raise
+    except sqlite3.DatabaseError as error:
+        reason = str(error)
+    else:
+        if not reason:
+            return connection
+        connection.close()
+    _log.warning("%s is made again from the log: %s", path, reason)
+    return None
+
+
+def _fault(connection: sqlite3.Connection, head: int) -> str:
+    """Say what makes a file unusable; empty: nothing."""
+    (schema,) = connection.execute("PRAGMA user_version").fetchone()
+    if schema != SCHEMA:
+        return f"its schema is {schema}, and this release has {SCHEMA}"
+    (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if checked != "ok":
+        return f"it is corrupt: {checked}"
+    (furthest,) = connection.execute("SELECT COALESCE(MAX(position), 0) FROM positions").fetchone()
+    if furthest > head:
+        return f"it is at position {furthest}, and the log ends at {head}"
+    return ""
 
 
 def drop_views(path: Path) -> None:

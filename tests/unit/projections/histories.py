@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from snapshotd.application.draft import Draft
 from snapshotd.domain.commands import (
     CancelOperation,
     DeleteSnapshot,
+    LoseOutcome,
     OperationRequest,
     RevertToSnapshot,
     StartVm,
@@ -21,11 +24,14 @@ from snapshotd.domain.commands import (
 from snapshotd.domain.errors import SnapshotError
 from snapshotd.domain.events import Envelope, Event, HostEvent, HostRegistered, HostRemoved, HostSynced, NewEvent
 from snapshotd.domain.ids import CheckpointId, StreamId, operation_name, vm_stream
-from snapshotd.domain.lifecycle import SnapshotState
-from snapshotd.domain.operation import StopMode
+from snapshotd.domain.lifecycle import SnapshotState, StepState
+from snapshotd.domain.operation import Failure, StopMode
 from snapshotd.domain.virtual_machine import VirtualMachine
-from tests.fakes import START, VM_ID, World
+from tests.fakes import START, VM_ID, FakeHost, World
 from tests.unit.application.test_operations import create, sid
+
+_MOST_TURNS = 1000
+"""An operation that has not ended after so many never will."""
 
 
 class MemoryLog:
@@ -51,8 +57,23 @@ class MemoryLog:
         return self.envelopes[-1].position if self.envelopes else 0
 
     async def wait_past(self, position: int, timeout_s: float) -> None:
-        """Return at once."""
-        del position, timeout_s
+        """Return after a moment, so that others have their turn: nothing here says when the list has grown."""
+        if self.head_position() <= position:
+            await asyncio.sleep(min(timeout_s, 0.005))
+
+
+class TidyHost(FakeHost):
+    """A fake host on which long histories leave no files behind that nothing descends from."""
+
+    def merge(self) -> None:
+        """Drop such files, and merge until nothing is left to merge."""
+        before: object = None
+        while before != self.parents:
+            before = self.parents
+            leaves = (self.leaf, *(c.disks[0].chain[0] for c in self.checkpoints.values()))
+            needed = {path for leaf in leaves for path in self.chain(leaf)}
+            self.parents = {path: parent for path, parent in self.parents.items() if path in needed}
+            super().merge()
 
 
 class RecordedWorld(World):
@@ -63,18 +84,21 @@ class RecordedWorld(World):
         self.folds: dict[int, VirtualMachine] = {}
         """By position: the VM after the decision that ends there."""
         super().__init__()
+        self.host = TidyHost(power=self.host.power)
 
     def do(self, command: VmCommand, *, request_id: str = "", digest: str = "", actor: str = "ann") -> Draft:
         """Decide a command, and keep what follows."""
         version = self.vm.version
         draft = super().do(command, request_id=request_id, digest=digest, actor=actor)
         for n, (event, operation) in enumerate(draft.events, 1):
-            self.keep(vm_stream(VM_ID), version + n, event, actor, operation)
+            self.keep(vm_stream(VM_ID), version + n, event, actor, operation, request_id)
         if draft.events:
             self.folds[self.envelopes[-1].position] = self.vm
         return draft
 
-    def keep(self, stream: StreamId, version: int, event: Event, actor: str, operation: object = None) -> None:
+    def keep(
+        self, stream: StreamId, version: int, event: Event, actor: str, operation: object = None, request_id: str = ""
+    ) -> None:
         """Append an envelope."""
         number = len(self.envelopes) + 1
         self.envelopes.append(
@@ -85,7 +109,7 @@ class RecordedWorld(World):
                 position=number * 2,
                 time=self.now,
                 actor=actor,
-                request_id="",
+                request_id=request_id,
                 operation=operation if operation is None else operation_name(VM_ID, _number(operation)),
                 event=event,
             )
@@ -97,50 +121,78 @@ def _number(operation: object) -> int:
 
 
 def history(seed: int, requests: int) -> RecordedWorld:
-    """Return a world after so many requests by chance, with lost answers, cancellations and drift."""
+    """Return a world after so many requests by chance, with lost answers and commands, cancellations and drift."""
     chance, world = random.Random(seed), RecordedWorld()
-    for n in range(1, requests + 1):
-        there = [s.snapshot_id for s in world.vm.snapshots.values() if s.state is SnapshotState.READY]
-        some = chance.choice(there or [sid(n)])
-        wanted: Sequence[OperationRequest] = (
-            create(n, memory=chance.random() < 0.4),
-            create(n),
-            RevertToSnapshot(snapshot_id=some, refuse_power_change=False),
-            DeleteSnapshot(snapshot_id=some),
-            DeleteSnapshot(snapshot_id=some),
-            StartVm(),
-            StopVm(mode=StopMode.TURN_OFF),
-        )
-        try:
-            world.do(chance.choice(wanted), actor=chance.choice(["ann", "bob"]))
-        except SnapshotError:
-            continue
-        while world.vm.active_operations:
-            if chance.random() < 0.1:
-                _try_to_cancel(world)
-            else:
-                world.turn(lose=chance.random() < 0.2, twice=chance.random() < 0.1)
+    for _ in range(requests):
+        _ask(world, chance)
+        _run(world, chance)
         if chance.random() < 0.2:
             _drift(world, chance)
         world.now += timedelta(seconds=chance.randrange(100))
     return world
 
 
-def _try_to_cancel(world: World) -> None:
-    try:
-        world.do(CancelOperation(number=world.vm.active_operations[-1].number))
-    except SnapshotError:
-        world.turn()
+def _ask(world: RecordedWorld, chance: random.Random) -> None:
+    """Ask for something; that it is refused is as good."""
+    n = len(world.envelopes)
+    there = [s.snapshot_id for s in world.vm.snapshots.values() if s.state is SnapshotState.READY]
+    some = chance.choice(there or [sid(n)])
+    wanted: Sequence[OperationRequest] = (
+        create(n, memory=chance.random() < 0.4),
+        create(n),
+        RevertToSnapshot(snapshot_id=some, refuse_power_change=False),
+        DeleteSnapshot(snapshot_id=some),
+        DeleteSnapshot(snapshot_id=some),
+        StartVm(),
+        StopVm(mode=StopMode.TURN_OFF),
+    )
+    with suppress(SnapshotError):
+        world.do(chance.choice(wanted), request_id=f"r{n}", actor=chance.choice(["ann", "bob"]))
+
+
+def _run(world: RecordedWorld, chance: random.Random) -> None:
+    """Let things happen until no operation is active; sometimes another request comes meanwhile."""
+    for _ in range(_MOST_TURNS):
+        if not world.vm.active_operations:
+            return
+        dice = chance.random()
+        if dice < 0.1:
+            with suppress(SnapshotError):
+                world.do(CancelOperation(number=world.vm.active_operations[-1].number))
+        elif dice < 0.2:
+            _lose_command(world)
+        elif dice < (0.7 if world.vm.holder is None else 0.25):
+            _ask(world, chance)
+        else:
+            world.turn(lose=chance.random() < 0.2, twice=chance.random() < 0.1)
+    raise AssertionError(world.vm.active_operations)
+
+
+def _lose_command(world: World) -> None:
+    """Let a command get lost on its way to the host."""
+    found = world.open_step()
+    if found is None or found[1].state is not StepState.ISSUED or found[1].observing:
+        return
+    operation, step = found
+    failure = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
+    world.do(LoseOutcome(number=operation.number, step=step.plan.number, token=step.token, failure=failure))
 
 
 def _drift(world: World, chance: random.Random) -> None:
     """Let somebody act by hand, and have it seen."""
-    if chance.random() < 0.5:
-        world.host.take("by hand")
-    elif world.host.checkpoints:
-        world.host.remove(CheckpointId(chance.choice(sorted(world.host.checkpoints))))
-        world.host.merge()
-    world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+    host, dice = world.host, chance.random()
+    parents = {c.parent_id for c in host.checkpoints.values()}
+    ends = sorted(i for i in host.checkpoints if i not in parents and i != host.current)
+    if dice < 0.4:
+        host.take("by hand")
+    elif dice < 0.7 and ends:  # for a while it cannot be seen
+        hidden = host.checkpoints.pop(chance.choice(ends))
+        world.do(SyncVm(report=host.report(), asked_version=world.vm.version))
+        host.checkpoints[hidden.checkpoint_id] = hidden
+    elif host.checkpoints:
+        host.remove(CheckpointId(chance.choice(sorted(host.checkpoints))))
+        host.merge()
+    world.do(SyncVm(report=host.report(), asked_version=world.vm.version))
 
 
 def with_hosts(world: RecordedWorld) -> None:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from projections.projection import Projection
 from projections.projections import Projections
 from projections.rebuild import rebuild
-from projections.runner import Runner
-from projections.store import Rows, open_views
-from snapshotd.domain.errors import ViewStopped
-from snapshotd.domain.events import Envelope
-from snapshotd.domain.lifecycle import StepState
-from snapshotd.domain.operation import Operation
+from snapshotd.domain.commands import RegisterVm, StartVm, StopVm, UnregisterVm
+from snapshotd.domain.events import Envelope, OperationRequested
+from snapshotd.domain.ids import HostId, SnapshotId
+from snapshotd.domain.lifecycle import Power, StepState
+from snapshotd.domain.operation import Operation, StopMode
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.ports.views import EventQuery, OperationRow, ProjectionState, Views
+from snapshotd.ports.views import EventQuery, OperationRow, Views
 from tests.fakes import VM_ID
 from tests.unit.projections.histories import MemoryLog, history, with_hosts
 
@@ -132,6 +131,28 @@ async def test_hosts_come_and_go_with_their_vms_counted(tmp_path: Path) -> None:
     projections.close()
 
 
+async def test_a_vm_that_is_registered_again_has_one_row_with_what_was_known(tmp_path: Path) -> None:
+    world = history(2, 10)
+    world.do(UnregisterVm())
+    gone = len(world.envelopes)
+    world.now += timedelta(days=1)
+    world.do(RegisterVm(host_id=HostId("hv02"), owner="dev", report=world.host.report()))
+    log = MemoryLog(world.envelopes[:gone])
+    projections = Projections(log, tmp_path / "views.db")
+    await projections.catch_up()
+    assert await projections.views.vms() == ()
+    log.envelopes = world.envelopes
+    await projections.catch_up()
+    await compare(projections.views, world.vm)
+    (row,) = await projections.views.vms()
+    assert (row.host_id, row.owner, row.registered_at) == ("hv02", "dev", world.now)
+    world.do(StartVm() if row.power is not Power.RUNNING else StopVm(mode=StopMode.TURN_OFF))
+    await projections.catch_up()
+    (operation,) = await projections.views.active_operations()
+    assert operation.host_id == "hv02"
+    projections.close()
+
+
 @pytest.mark.slow
 async def test_events_are_found_by_what_they_are_about(tmp_path: Path) -> None:
     world = history(3, 30)
@@ -158,78 +179,26 @@ async def test_events_are_found_by_what_they_are_about(tmp_path: Path) -> None:
     middle = world.envelopes[len(everything) // 2].time
     assert await found(since=middle) == [e.position for e in world.envelopes if e.time >= middle]
     assert await found(until=middle) == [e.position for e in world.envelopes if e.time < middle]
-    made = next(s for s in world.vm.snapshots.values() if s.was_ready)
-    about = await found(snapshot_id=made.snapshot_id)
-    types = {type(e.event).__name__ for e in world.envelopes if e.position in about}
-    assert {"SnapshotRequested", "SnapshotCreated", "StepIssued", "OperationSucceeded"} <= types
+    for snapshot_id in world.vm.snapshots:
+        about = about_snapshot(world.envelopes, snapshot_id)
+        assert await found(snapshot_id=snapshot_id) == about
+        assert await found(snapshot_id=snapshot_id, descending=True, limit=3, beyond=about[-1]) == about[-2:-5:-1]
+        assert await found(snapshot_id=snapshot_id, vm_id=VM_ID) == about
     projections.close()
 
 
-async def test_a_handler_that_fails_stops_its_projection_and_no_other(tmp_path: Path) -> None:
-    world = history(1, 4)
-    log = MemoryLog(world.envelopes)
-    bad = world.envelopes[5].position
-    taken: list[int] = []
-
-    def fail(_: Rows, envelope: Envelope) -> None:
-        if envelope.position == bad:
-            raise ValueError("a defect")
-
-    def count(_: Rows, envelope: Envelope) -> None:
-        taken.append(envelope.position)
-
-    connection = open_views(tmp_path / "views.db", log.head_position())
-    runner = Runner(log, connection, [Projection("failing", fail), Projection("counting", count)])
-    while await runner.catch_up():
-        pass
-    failing, counting = runner.progress()
-    assert (failing.state, failing.position) == (ProjectionState.STOPPED, world.envelopes[4].position)
-    assert failing.failure == "ValueError: a defect"
-    assert (counting.state, counting.position) == (ProjectionState.FOLLOWING, log.head_position())
-    assert taken == [e.position for e in world.envelopes]
-    with pytest.raises(ViewStopped):
-        await runner.reached(bad)
-    await runner.reached(world.envelopes[4].position)
-    runner.close()
-    again = Runner(log, connection, [Projection("failing", count)])
-    assert again.progress()[0].position == world.envelopes[4].position
-    again.close()
-    connection.close()
-
-
-async def test_a_read_waits_until_the_views_are_there(tmp_path: Path) -> None:
-    world, log = history(1, 3), MemoryLog()
-    projections = Projections(log, tmp_path / "views.db")
-    reading = asyncio.create_task(projections.views.reached(world.envelopes[-1].position))
-    log.envelopes = world.envelopes[:4]
-    await projections.catch_up()
-    assert not reading.done()
-    log.envelopes = world.envelopes
-    await projections.catch_up()
-    await asyncio.wait_for(reading, 5)
-    projections.close()
-
-
-@pytest.mark.parametrize("spoil", ["corrupt", "schema", "ahead"])
-async def test_a_file_that_is_not_usable_is_made_again(
-    tmp_path: Path, spoil: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    world, path = history(1, 5), tmp_path / "views.db"
-    log = MemoryLog(world.envelopes)
-    await rebuild(log, path)
-    right = dump(path)
-    if spoil == "corrupt":
-        path.write_bytes(b"not a database" * 1000)
-    else:
-        connection = sqlite3.connect(path)
-        connection.execute("PRAGMA user_version = 99" if spoil == "schema" else "UPDATE positions SET position = 99999")
-        connection.commit()
-        connection.close()
-    projections = Projections(log, path)
-    await projections.catch_up()
-    projections.close()
-    assert dump(path) == right
-    assert "is made again from the log" in caplog.text
+def about_snapshot(envelopes: Sequence[Envelope], snapshot_id: SnapshotId) -> list[int]:
+    """Return the positions of a snapshot's own events, and of those of the operations on it."""
+    operations = {
+        envelope.operation
+        for envelope in envelopes
+        if isinstance(envelope.event, OperationRequested) and envelope.event.snapshot_id == snapshot_id
+    }
+    return [
+        envelope.position
+        for envelope in envelopes
+        if envelope.operation in operations or getattr(envelope.event, "snapshot_id", None) == snapshot_id
+    ]
 
 
 async def test_newest_operations_come_first_and_in_pages(tmp_path: Path) -> None:

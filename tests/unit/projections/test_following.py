@@ -1,0 +1,150 @@
+"""The runner and its file: what stops a projection and what does not, and from where it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from projections.projection import Projection
+from projections.projections import ALL, Projections
+from projections.rebuild import rebuild
+from projections.runner import Runner
+from projections.store import Rows, open_views
+from snapshotd.domain.errors import ViewBehind, ViewStopped
+from snapshotd.domain.events import Envelope
+from snapshotd.ports.views import ProjectionState
+from tests.integration.polling import until
+from tests.unit.projections.histories import MemoryLog, history
+from tests.unit.projections.test_views import dump
+
+
+async def test_a_handler_that_fails_stops_its_projection_and_no_other(tmp_path: Path) -> None:
+    world = history(1, 4)
+    log = MemoryLog(world.envelopes)
+    bad = world.envelopes[5].position
+    taken: list[int] = []
+
+    def fail(_: Rows, envelope: Envelope) -> None:
+        if envelope.position == bad:
+            raise ValueError("a defect")
+
+    def count(_: Rows, envelope: Envelope) -> None:
+        taken.append(envelope.position)
+
+    connection = open_views(tmp_path / "views.db", log.head_position())
+    runner = Runner(log, connection, [Projection("failing", fail), Projection("counting", count)])
+    while await runner.catch_up():
+        pass
+    failing, counting = runner.progress()
+    assert (failing.state, failing.position) == (ProjectionState.STOPPED, world.envelopes[4].position)
+    assert failing.failure == "ValueError: a defect"
+    assert (counting.state, counting.position) == (ProjectionState.FOLLOWING, log.head_position())
+    assert taken == [e.position for e in world.envelopes]
+    with pytest.raises(ViewStopped):
+        await runner.reached(bad)
+    await runner.reached(world.envelopes[4].position)
+    runner.close()
+    taken.clear()
+    again = Runner(log, connection, [Projection("failing", count)])
+    while await again.catch_up():
+        pass
+    assert taken == [e.position for e in world.envelopes[5:]]
+    again.close()
+    connection.close()
+
+
+async def test_who_waits_for_a_view_that_stops_is_told_at_once(tmp_path: Path) -> None:
+    world, log = history(1, 4), MemoryLog()
+
+    def fail(_: Rows, envelope: Envelope) -> None:
+        raise ValueError(f"a defect at {envelope.position}")
+
+    connection = open_views(tmp_path / "views.db", 0)
+    runner = Runner(log, connection, [Projection("failing", fail)])
+    reading = asyncio.create_task(runner.reached(world.envelopes[2].position))
+    assert await runner.catch_up() is False
+    assert not reading.done()
+    log.envelopes = world.envelopes
+    await runner.catch_up()
+    with pytest.raises(ViewStopped, match=r"failing view has stopped after position 0 .* a defect at 2"):
+        await asyncio.wait_for(reading, 5)
+    runner.close()
+    connection.close()
+
+
+async def test_who_waits_too_long_is_told_which_view_is_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("projections.runner._REACHED_S", 0.01)
+    log = MemoryLog(history(1, 2).envelopes)
+    projections = Projections(log, tmp_path / "views.db")
+    await projections.catch_up()
+    await projections.views.reached(log.head_position())
+    with pytest.raises(ViewBehind, match=f"the tree view holds the log up to {log.head_position()}, and 9999"):
+        await projections.views.reached(9999)
+    projections.close()
+
+
+@pytest.mark.slow
+async def test_a_full_disk_stops_no_projection_and_the_views_follow_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = history(1, 30)
+    log = MemoryLog(world.envelopes)
+    await rebuild(log, tmp_path / "right.db")
+    path = tmp_path / "views.db"
+    connection = open_views(path, log.head_position())
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    runner = Runner(log, connection, ALL)
+    following = asyncio.create_task(runner.run())
+    await until(lambda: "the views stay behind: views.db cannot be written: database or disk is full" in caplog.text)
+    assert {(p.position, p.state) for p in runner.progress()} == {(0, ProjectionState.CATCHING_UP)}
+    connection.execute("PRAGMA max_page_count = 1000000")
+    await asyncio.wait_for(runner.reached(log.head_position()), 10)
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+    runner.close()
+    connection.close()
+    assert dump(path) == dump(tmp_path / "right.db")
+
+
+async def test_a_read_waits_until_the_views_are_there(tmp_path: Path) -> None:
+    world, log = history(1, 3), MemoryLog()
+    projections = Projections(log, tmp_path / "views.db")
+    reading = asyncio.create_task(projections.views.reached(world.envelopes[-1].position))
+    log.envelopes = world.envelopes[:4]
+    await projections.catch_up()
+    assert not reading.done()
+    log.envelopes = world.envelopes
+    await projections.catch_up()
+    await asyncio.wait_for(reading, 5)
+    projections.close()
+
+
+@pytest.mark.parametrize("spoil", ["corrupt", "corrupt inside", "schema", "ahead"])
+async def test_a_file_that_is_not_usable_is_made_again(
+    tmp_path: Path, spoil: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, path = history(1, 5), tmp_path / "views.db"
+    log = MemoryLog(world.envelopes)
+    await rebuild(log, path)
+    right = dump(path)
+    assert not caplog.text
+    if spoil == "corrupt":
+        path.write_bytes(b"not a database" * 1000)
+    elif spoil == "corrupt inside":
+        whole = path.read_bytes()
+        path.write_bytes(whole[:16384] + b"\xff" * 4096 + whole[20480:])
+    else:
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA user_version = 99" if spoil == "schema" else "UPDATE positions SET position = 99999")
+        connection.commit()
+        connection.close()
+    projections = Projections(log, path)
+    await projections.catch_up()
+    projections.close()
+    assert dump(path) == right
+    assert "is made again from the log" in caplog.text
