@@ -29,6 +29,8 @@ from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceStub
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceStub
 
 PATIENCE_S: Final = 90.0
+LONG_MS: Final = 600_000
+"""How long something takes on the host that is still to go on when the outage comes; then it is told to end."""
 DISK: Final = snapshot_pb2.Snapshot.DISK
 MEMORY: Final = snapshot_pb2.Snapshot.DISK_AND_MEMORY
 
@@ -209,12 +211,14 @@ def chain_and_branch(stage: Stage) -> None:
 def kill_the_daemon(stage: Stage) -> None:
     """Kill the daemon while a create is on its way."""
     say("kill the daemon (SIGKILL) while a create of web01 is on its way, and start it again")
+    stage.host.control("durations", checkpoint=LONG_MS)
     operation = stage.create("web01", "survivor", MEMORY)
     until = time.monotonic() + PATIENCE_S
     while stage.truth("web01")["job"] != "CreatingSnapshot" and time.monotonic() < until:
         time.sleep(0.02)
     stage.daemon.restart()
     stage.connect()
+    stage.host.control("durations", checkpoint=0)
     stage.ended(stage.operations.GetOperation(GetOperationRequest(name=operation.name)))
     made = [e for e in stage.host.decisive() if e["operation"] == operation.name and e["effect"] == "checkpoint_made"]
     stage.checks.check("exactly one checkpoint was made", len(made), 1)
@@ -224,7 +228,7 @@ def kill_the_daemon(stage: Stage) -> None:
 def cut_the_network(stage: Stage) -> None:
     """Cut the host's network during a delete, and bring it back."""
     say("cut the host's network during the delete of 'branch', and bring it back")
-    stage.host.control("durations", remove=600)
+    stage.host.control("durations", remove=LONG_MS)
     operation = stage.snapshots.DeleteSnapshot(snapshot_pb2.DeleteSnapshotRequest(name=stage.named("branch")))
     until = time.monotonic() + PATIENCE_S
     while stage.truth("db01")["job"] != "DeletingSnapshot" and time.monotonic() < until:
@@ -238,6 +242,7 @@ def cut_the_network(stage: Stage) -> None:
         time.sleep(0.1)
     sys.stdout.write(stage.ctl("operation", "list", "--active"))
     stage.checks.check("the operation says that it waits", bool(waits), True)
+    stage.host.control("durations", remove=0)
     stage.host.control("network", up=True)
     stage.ended(operation)
     gone = [e for e in stage.host.decisive() if e["operation"] == operation.name]

@@ -182,11 +182,17 @@ def _cancel(draft: Draft, command: c.CancelOperation) -> None:
     if not operation.active:
         raise CancelTooLate(operation.name, operation.state.name, "it has ended")
     if operation.undoing:
-        raise CancelTooLate(operation.name, operation.state.name, "what it did is being undone already")
+        raise CancelTooLate(
+            operation.name, operation.state.name, "what it did is being undone already; wait for it to end"
+        )
     pivots = [s for s in operation.steps if s.plan.nature is StepNature.PIVOT]
     past = any(s.state not in (StepState.DUE, StepState.SKIPPED) for s in pivots)
     if past or operation.only_waits:
-        raise CancelTooLate(operation.name, operation.state.name, "the host may have gone past the point of no return")
+        raise CancelTooLate(
+            operation.name,
+            operation.state.name,
+            "the host may have gone past the point of no return; wait for it to end",
+        )
     if operation.cancel_requested:
         return
     draft.add([e.CancelRequested(number=operation.number)], operation.number)

@@ -268,7 +268,7 @@ class CancelTooLate(SnapshotError):
     why: str
 
     def message(self) -> str:  # noqa: D102
-        return f"{self.operation} is {self.state} and cannot be cancelled: {self.why}. Wait for it to end."
+        return f"{self.operation} is {self.state} and cannot be cancelled: {self.why}."
 
 
 @dataclass(eq=False)

@@ -251,7 +251,7 @@ def test_disabled_checkpoints_are_respected(system: System) -> None:
 @pytest.mark.slow
 def test_a_busy_vm_and_an_unready_snapshot_are_refused_and_name_what_is_under_way(system: System) -> None:
     vm_id = system.ids["web01"]
-    system.host.control("durations", checkpoint=2000)
+    system.host.control("durations", checkpoint=600_000)
     busy = system.client.create(vm_id, "slow")
     until(lambda: system.client.list_snapshots(vm_id)[-1].state == Snapshot.CREATING)
     (creating,) = [s for s in system.client.list_snapshots(vm_id) if s.display_name == "slow"]

@@ -80,7 +80,7 @@ def test_exit_codes_tell_refusals_apart(ctl: Ctl) -> None:
 
 @pytest.mark.slow
 def test_waiting_ends_with_the_operation_or_with_the_time(ctl: Ctl) -> None:
-    ctl.system.host.control("durations", checkpoint=3000)
+    ctl.system.host.control("durations", checkpoint=600_000)
     started = json.loads(ctl("snapshot", "create", "slow01", "--name", "slow", "-o", "json").out)
     busy = ctl("snapshot", "create", "slow01", "--name", "other")
     assert (busy.code, started["name"] in busy.err) == (5, True)
@@ -98,13 +98,13 @@ def test_waiting_ends_with_the_operation_or_with_the_time(ctl: Ctl) -> None:
 def test_a_cancelled_create_leaves_nothing_on_the_host(ctl: Ctl) -> None:
     vm_id = ctl.system.ids["slow01"]
     before = ctl.system.truth_of(vm_id)["checkpoints"]
-    ctl.system.host.control("durations", checkpoint=2000)
+    ctl.system.host.control("durations", checkpoint=600_000)
     started = json.loads(ctl("snapshot", "create", "slow01", "--name", "unwanted", "-o", "json").out)
     until(lambda: ctl.system.truth_of(vm_id)["job"] == "CreatingSnapshot")
     assert ctl("operation", "cancel", started["name"]).code == 0
+    ctl.system.host.control("durations", checkpoint=0)
     waited = ctl("operation", "wait", started["name"])
     assert (waited.code, "cancelled" in waited.out) == (1, True)
-    ctl.system.host.control("durations", checkpoint=0)
     assert ctl.system.truth_of(vm_id)["checkpoints"] == before
     assert ctl("operation", "cancel", started["name"]).code == 3
 

@@ -16,18 +16,18 @@ from tests.e2e.system import QUICK, Client, System, metadata_of, until
 
 @pytest.mark.slow
 def test_a_frozen_executor_is_replaced_and_what_it_does_when_it_thaws_counts_once(tmp_path: Path) -> None:
-    with System(tmp_path, ("web01",), ["--duration", "checkpoint=1000"]) as system:
+    with System(tmp_path, ("web01",), ["--duration", "checkpoint=600000"]) as system:
         vm_id = system.ids["web01"]
         with Executor(tmp_path / "second", system.daemon.address, ["hv01"]):
             operation = system.client.create(vm_id, "one")
             until(lambda: system.truth_of(vm_id)["job"] == "CreatingSnapshot")
             os.kill(system.executor.pid, signal.SIGSTOP)
+            system.host.control("durations", checkpoint=0)
             try:
                 ended = system.client.wait(operation)
             finally:
                 os.kill(system.executor.pid, signal.SIGCONT)
             assert not ended.HasField("error")
-            assert metadata_of(ended).end_time.seconds - metadata_of(ended).start_time.seconds < 20
             again = system.client.wait(system.client.create(vm_id, "two"))
             assert not again.HasField("error")
         effects = [(e["operation"], e["effect"]) for e in system.host.decisive()]
@@ -36,12 +36,12 @@ def test_a_frozen_executor_is_replaced_and_what_it_does_when_it_thaws_counts_onc
 
 @pytest.mark.slow
 def test_a_host_that_restarts_in_the_middle_of_a_create_has_one_checkpoint_in_the_end(tmp_path: Path) -> None:
-    with System(tmp_path, ("web01",), ["--duration", "checkpoint=1500"]) as system:
+    with System(tmp_path, ("web01",), ["--duration", "checkpoint=600000"]) as system:
         vm_id = system.ids["web01"]
         operation = system.client.create(vm_id, "one")
         until(lambda: system.truth_of(vm_id)["job"] == "CreatingSnapshot")
-        system.host.control("durations", checkpoint=0)
         system.host.control("restart_host")
+        system.host.control("durations", checkpoint=0)
         ended = system.client.wait(operation)
         truth = system.truth_of(vm_id)
         made = [e for e in system.host.decisive() if e["effect"] == "checkpoint_made"]

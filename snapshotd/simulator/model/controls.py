@@ -89,7 +89,7 @@ class Controls:
             self._host.record(machine, ADMINISTRATOR, "journal_lost")
 
     def durations(self, **durations: int) -> None:
-        """Change how long things take, in milliseconds; jobs under way keep theirs, merges do not."""
+        """Change how long things take, in milliseconds, jobs and merges under way included."""
         with self._host.changed:
             self._host.set_durations(durations)
             self._host.changed.notify_all()

@@ -144,7 +144,7 @@ class HostState:
         """
         if self.jobs.of(machine.vm_id) is not None:
             raise invalid_state(cmdlet)
-        job = Job(status=status, transition=transition, duration_s=self.duration_s(duration), finish=finish)
+        job = Job(status=status, transition=transition, lasts_s=lambda: self.duration_s(duration), finish=finish)
         self.jobs.begin(machine.vm_id, job)
         self.pass_by(caller, cmdlet, "started")
         return self.jobs.wait(job, caller)

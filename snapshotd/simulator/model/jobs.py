@@ -25,7 +25,8 @@ class Job:
     """SecondaryOperationalStatus; empty: none."""
     transition: str
     """What the VM's state reads meanwhile; empty: as before."""
-    duration_s: float
+    lasts_s: Callable[[], float]
+    """How long it takes as of now: durations can change while it runs."""
     finish: Callable[[], str]
     """Does it, under the host's lock; returns what the cmdlet returns. Raises HyperVError."""
     began_s: float = field(default_factory=time.monotonic)
@@ -35,9 +36,12 @@ class Job:
 
     def percent(self) -> int:
         """Return how far it has come."""
-        if not self.duration_s:
-            return 99
-        return min(99, int(100 * (time.monotonic() - self.began_s) / self.duration_s))
+        lasts_s = self.lasts_s()
+        return min(99, int(100 * (time.monotonic() - self.began_s) / lasts_s)) if lasts_s else 99
+
+    def remaining_s(self) -> float:
+        """Return how long it still takes."""
+        return max(0.0, self.began_s + self.lasts_s() - time.monotonic())
 
 
 class Jobs:
@@ -51,7 +55,7 @@ class Jobs:
         self._changed = changed
         self._running: dict[str, Job] = {}
         self._threads: set[threading.Thread] = set()
-        self._closed = threading.Event()
+        self._closed = False
 
     def of(self, vm_id: str) -> Job | None:
         """Return the job that works on a VM."""
@@ -61,10 +65,10 @@ class Jobs:
         """Begin a job. The lock is held; a job without duration is over when this returns."""
         assert vm_id not in self._running, vm_id
         self._running[vm_id] = job
-        if self._closed.is_set():
+        if self._closed:
             self._end(vm_id, job)
             return
-        if not job.duration_s:
+        if not job.lasts_s():
             self._finish(vm_id, job)
             return
         thread = threading.Thread(target=self._run, args=(vm_id, job), name=f"job {job.status}", daemon=True)
@@ -93,15 +97,15 @@ class Jobs:
     def close(self) -> None:
         """End all jobs, and wait for their threads. The lock is not held."""
         with self._changed:
-            # Under one lock: what waits for its time wakes now, and must find its job ended already.
-            self._closed.set()
+            self._closed = True
             self.end_all()
         for thread in tuple(self._threads):
             thread.join()
 
     def _run(self, vm_id: str, job: Job) -> None:
-        self._closed.wait(job.duration_s)
         with self._changed:
+            while not job.over and (remaining_s := job.remaining_s()):
+                self._changed.wait(remaining_s)
             if not job.over:
                 self._finish(vm_id, job)
             self._threads.discard(threading.current_thread())

@@ -167,6 +167,14 @@ def test_a_job_that_had_not_ended_with_the_host_has_not_happened(tmp_path: Path,
         again.remove_snapshot(Script(), made)
 
 
+def test_a_job_under_way_ends_sooner_when_told(tmp_path: Path) -> None:
+    with host_at(tmp_path, checkpoint=600_000) as host:
+        begun(host, "Checkpoint-VM", lambda: host.checkpoint_vm(Script(), WEB, "c"))
+        host.durations(checkpoint=0)
+        settled(host, WEB)
+        assert decisive(tmp_path) == ["checkpoint_made"]
+
+
 def test_a_caller_that_waits_is_told_when_the_host_restarts(tmp_path: Path) -> None:
     told: list[HyperVError] = []
     with host_at(tmp_path, checkpoint=60_000) as host:
