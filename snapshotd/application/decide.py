@@ -13,18 +13,18 @@ from snapshotd.application.progress import advance, lose_outcome, stall_wait, ta
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
+from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.errors import (
     AlreadyExists,
     CancelTooLate,
     MergePending,
     NotFound,
     OperationActive,
-    RequestIdReused,
     VmChanging,
 )
 from snapshotd.domain.lifecycle import OPERATION, VM, OperationState, StepState
 from snapshotd.domain.operation import Operation, StepNature
-from snapshotd.domain.virtual_machine import AnsweredRequest, VirtualMachine
+from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import Beside, beside, kind_of
 
 
@@ -58,19 +58,6 @@ def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
         case _:
             assert_never(command)
     return draft
-
-
-def answered_before(vm: VirtualMachine, context: Context) -> AnsweredRequest | None:
-    """Return what this request id was answered with, if it was seen before.
-
-    Raises RequestIdReused if it was seen with another payload.
-    """
-    if not context.request_id:
-        return None
-    seen = vm.requests.get((context.actor, context.request_id))
-    if seen is not None and seen.digest != context.digest:
-        raise RequestIdReused(context.request_id)
-    return seen
 
 
 def operation_for(draft: Draft, request: c.OperationRequest) -> Operation | None:
@@ -116,7 +103,7 @@ def _busy(vm: VirtualMachine, active: Operation, context: Context) -> OperationA
 
 def _request(draft: Draft, request: c.OperationRequest) -> None:
     vm, context = draft.vm, draft.context
-    if answered_before(vm, context) is not None:
+    if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
     joined = check_request(vm, request, context)
     if joined is not None:
@@ -143,7 +130,7 @@ def _request(draft: Draft, request: c.OperationRequest) -> None:
 
 def _register(draft: Draft, command: c.RegisterVm) -> None:
     vm, context = draft.vm, draft.context
-    if answered_before(vm, context) is not None:
+    if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
     if not VM.allows("registered", vm.activity):
         raise AlreadyExists("virtual machine", vm.vm_id, f"It is {vm.name}, on host {vm.host_id}.")
@@ -165,7 +152,7 @@ def _register(draft: Draft, command: c.RegisterVm) -> None:
 
 def _unregister(draft: Draft) -> None:
     vm, context = draft.vm, draft.context
-    if answered_before(vm, context) is not None:
+    if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
     if not vm.registered:
         raise NotFound("virtual machine", vm.vm_id)

@@ -9,7 +9,8 @@ import ipaddress
 import re
 from dataclasses import replace
 
-from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotFound, RequestIdReused
+from snapshotd.domain.answered_requests import answered_before
+from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotFound
 from snapshotd.domain.events import (
     Envelope,
     HostEvent,
@@ -67,7 +68,7 @@ class Hosts:
     ) -> tuple[Host, tuple[Envelope, ...]]:
         """Make a host known. Raises InvalidArgument, AlreadyExists, RequestIdReused, LogUnavailable."""
         host = self._hosts.get(wanted.host_id) or Host(host_id=wanted.host_id)
-        if host.registered and _answered(host, actor, request_id, digest):
+        if answered_before(host.requests, actor, request_id, digest):
             return host, ()
         wanted = checked(wanted)
         if host.registered:
@@ -86,9 +87,12 @@ class Hosts:
     async def remove(
         self, host_id: HostId, vms: int, *, actor: str, request_id: str, digest: str
     ) -> tuple[Envelope, ...]:
-        """Forget a host that has no registered VMs (`vms`: how many it has). Raises NotFound, HostInUse."""
-        host = self._hosts.get(host_id)
-        if host is not None and not host.registered and _answered(host, actor, request_id, digest):
+        """Forget a host that has no registered VMs (`vms`: how many it has).
+
+        Raises NotFound, HostInUse, RequestIdReused, LogUnavailable.
+        """
+        known = self._hosts.get(host_id)
+        if known is not None and answered_before(known.requests, actor, request_id, digest):
             return ()
         host = self.get(host_id)
         if vms:
@@ -119,15 +123,6 @@ class Hosts:
         at = Occasion(version=host.version + 1, time=new.time, actor=actor, request_id=request_id)
         self._hosts[host.host_id] = evolve_host(host, event, at)
         return self._hosts[host.host_id], envelopes
-
-
-def _answered(host: Host, actor: str, request_id: str, digest: str) -> bool:
-    """Say whether this very request brought the host to its state. Raises RequestIdReused."""
-    if not request_id or host.last_request[:2] != (actor, request_id):
-        return False
-    if host.last_request[2] != digest:
-        raise RequestIdReused(request_id)
-    return True
 
 
 def _is_ip(text: str) -> bool:

@@ -59,9 +59,6 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         help="who you are, for the audit trail (default: $SNAPSHOTD_ACTOR, or your account)",
     )
     common.add_argument("--timeout", type=float, default=90.0, metavar="S", help="of each call (default: %(default)s)")
-    common.add_argument(
-        "--request-id", default="", metavar="UUID", help="to repeat a request safely; default: a new one"
-    )
     common.add_argument("-o", "--output", choices=["table", "json"], default="table", help="what is printed")
     parser = argparse.ArgumentParser(
         prog="snapshotctl",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -111,11 +110,6 @@ class Server:
             self.pause(pause_s)
             pause_s *= 2
         raise AssertionError("the last attempt raises")
-
-
-def fresh_request_id() -> str:
-    """Return a new request id."""
-    return str(uuid.uuid4())
 
 
 def _failed(error: grpc.RpcError, address: str) -> Failed:

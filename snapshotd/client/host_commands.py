@@ -6,8 +6,8 @@ import argparse
 
 from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
-from snapshotd.client.calls import ExitCode, Server, fresh_request_id
-from snapshotd.client.options import Subcommands, output
+from snapshotd.client.calls import ExitCode, Server
+from snapshotd.client.options import Subcommands, add_request_id, output
 from snapshotd.client.render import facts, last, table, when
 from snapshotd.client.resolve import host_name
 
@@ -23,6 +23,7 @@ def add_to(commands: Subcommands) -> None:
     add.add_argument(
         "--journal-directory", default="", metavar="DIR", help="on the host; default %%ProgramData%%\\snapshotd"
     )
+    add_request_id(add)
     group.command("list", "show all hosts", _list)
     for name, text, run in (
         ("show", "show a host", _show),
@@ -30,7 +31,10 @@ def add_to(commands: Subcommands) -> None:
         ("discover", "ask a host which VMs it has", _discover),
         ("sync", "ask a host what is there, and record what differs", _sync),
     ):
-        group.command(name, text, run).add_argument("host", metavar="HOST")
+        parser = group.command(name, text, run)
+        parser.add_argument("host", metavar="HOST")
+        if run in (_remove, _sync):
+            add_request_id(parser)
 
 
 def _add(server: Server, arguments: argparse.Namespace) -> ExitCode:
@@ -40,8 +44,7 @@ def _add(server: Server, arguments: argparse.Namespace) -> ExitCode:
         credential=arguments.credential,
         journal_directory=arguments.journal_directory,
     )
-    request_id = arguments.request_id or fresh_request_id()
-    request = pb.RegisterHostRequest(host_id=arguments.host, host=host, request_id=request_id)
+    request = pb.RegisterHostRequest(host_id=arguments.host, host=host, request_id=arguments.request_id)
     return output(arguments, server.call(server.hosts.RegisterHost, request), _facts)
 
 
@@ -98,8 +101,7 @@ def _facts(host: pb.Host) -> str:
 
 
 def _remove(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    request_id = arguments.request_id or fresh_request_id()
-    request = pb.RemoveHostRequest(name=host_name(arguments.host), request_id=request_id)
+    request = pb.RemoveHostRequest(name=host_name(arguments.host), request_id=arguments.request_id)
     server.call(server.hosts.RemoveHost, request)
     return output(arguments, request, lambda _: f"{request.name} is forgotten. Nothing on it was touched.")
 
@@ -127,8 +129,7 @@ def _found(found: pb.DiscoverVirtualMachinesResponse) -> str:
 
 
 def _sync(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    request_id = arguments.request_id or fresh_request_id()
-    request = pb.SyncHostRequest(name=host_name(arguments.host), request_id=request_id)
+    request = pb.SyncHostRequest(name=host_name(arguments.host), request_id=arguments.request_id)
     return output(arguments, server.call(server.hosts.SyncHost, request), _synced)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -39,6 +40,16 @@ class Subcommands:
         )
         parser.set_defaults(run=run)
         return parser
+
+
+def add_request_id(parser: argparse.ArgumentParser) -> None:
+    """Declare --request-id, of a command that changes something."""
+    parser.add_argument(
+        "--request-id",
+        default=str(uuid.uuid4()),
+        metavar="UUID",
+        help="repeats a request safely: the same id gets the first answer again (default: a new one)",
+    )
 
 
 def add_wait(parser: argparse.ArgumentParser) -> None:

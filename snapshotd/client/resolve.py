@@ -19,6 +19,11 @@ _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNOR
 _PAGE: Final = 1000
 
 
+def is_id(text: str) -> bool:
+    """Say whether a text has the form of a VM's or a snapshot's id, a GUID."""
+    return _GUID.fullmatch(text) is not None
+
+
 def host_name(text: str) -> str:
     """Return a host's resource name."""
     return text if text.startswith("hosts/") else f"hosts/{text}"
@@ -57,7 +62,7 @@ def vm_name(server: Server, text: str) -> str:
     """Return the resource name of a VM that was named by id or by name. Raises Failed."""
     if text.startswith("virtualMachines/"):
         return text
-    if _GUID.fullmatch(text):
+    if is_id(text):
         return f"virtualMachines/{text.lower()}"
     named = [vm for vm in all_vms(server) if vm.display_name == text]
     if not named:
@@ -72,7 +77,7 @@ def snapshot_name(server: Server, vm: str, text: str) -> str:
     """Return the resource name of a VM's snapshot that was named by id or by name. Raises Failed."""
     if text.startswith("virtualMachines/"):
         return text
-    if _GUID.fullmatch(text):
+    if is_id(text):
         return f"{vm}/snapshots/{text.lower()}"
     named = [s for s in all_snapshots(server, vm) if s.display_name == text]
     if not named:

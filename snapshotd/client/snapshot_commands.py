@@ -9,8 +9,8 @@ from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.operation_pb2 import Plan
-from snapshotd.client.calls import ExitCode, Server, fresh_request_id
-from snapshotd.client.options import Subcommands, add_wait, output, started
+from snapshotd.client.calls import ExitCode, Server
+from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, started
 from snapshotd.client.plan import describe
 from snapshotd.client.render import age, facts, last, size, table, when
 from snapshotd.client.resolve import all_snapshots, snapshot_name, vm_name
@@ -39,6 +39,7 @@ def add_to(commands: Subcommands) -> None:
     revert.add_argument("--refuse-power-change", action="store_true", help="refuse if the VM would end otherwise")
     for parser in (create, revert, delete):
         parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+        add_request_id(parser)
         add_wait(parser)
 
 
@@ -52,7 +53,7 @@ def _create(server: Server, arguments: argparse.Namespace) -> ExitCode:
             kind=pb.Snapshot.DISK_AND_MEMORY if arguments.memory else pb.Snapshot.DISK,
         ),
         allow_fallback=arguments.allow_fallback,
-        request_id=arguments.request_id or fresh_request_id(),
+        request_id=arguments.request_id,
         validate_only=arguments.dry_run,
     )
     return _answered(server, arguments, vm, server.call(server.snapshots.CreateSnapshot, request))
@@ -64,7 +65,7 @@ def _revert(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.RevertToSnapshotRequest(
         name=snapshot_name(server, vm, arguments.snapshot),
         power_state_change=changes.REFUSE if arguments.refuse_power_change else changes.ALLOW,
-        request_id=arguments.request_id or fresh_request_id(),
+        request_id=arguments.request_id,
         validate_only=arguments.dry_run,
     )
     return _answered(server, arguments, vm, server.call(server.snapshots.RevertToSnapshot, request))
@@ -74,7 +75,7 @@ def _delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
     vm = vm_name(server, arguments.vm)
     request = pb.DeleteSnapshotRequest(
         name=snapshot_name(server, vm, arguments.snapshot),
-        request_id=arguments.request_id or fresh_request_id(),
+        request_id=arguments.request_id,
         validate_only=arguments.dry_run,
     )
     return _answered(server, arguments, vm, server.call(server.snapshots.DeleteSnapshot, request))

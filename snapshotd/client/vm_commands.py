@@ -6,10 +6,10 @@ import argparse
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
-from snapshotd.client.calls import ExitCode, Server, fresh_request_id
-from snapshotd.client.options import Subcommands, add_wait, output, started
+from snapshotd.client.calls import ExitCode, Server
+from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, started
 from snapshotd.client.render import facts, last, size, table, when, word
-from snapshotd.client.resolve import all_vms, host_name, vm_name
+from snapshotd.client.resolve import all_vms, host_name, is_id, vm_name
 
 
 def add_to(commands: Subcommands) -> None:
@@ -27,15 +27,17 @@ def add_to(commands: Subcommands) -> None:
     stop.add_argument("--turn-off", action="store_true", help="as by pulling the plug: guest memory is lost")
     for parser in (unregister, show, start, stop):
         parser.add_argument("vm", metavar="VM", help="name or id")
+    for parser in (register, unregister, start, stop):
+        add_request_id(parser)
     for parser in (start, stop):
         add_wait(parser)
 
 
 def _register(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.RegisterVirtualMachineRequest(
-        host=host_name(arguments.host), owner=arguments.owner, request_id=arguments.request_id or fresh_request_id()
+        host=host_name(arguments.host), owner=arguments.owner, request_id=arguments.request_id
     )
-    if len(arguments.vm) == 36 and arguments.vm.count("-") == 4:
+    if is_id(arguments.vm):
         request.vm_id = arguments.vm
     else:
         request.vm_name = arguments.vm
@@ -44,8 +46,7 @@ def _register(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 def _unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:
     name = vm_name(server, arguments.vm)
-    request_id = arguments.request_id or fresh_request_id()
-    request = pb.UnregisterVirtualMachineRequest(name=name, request_id=request_id)
+    request = pb.UnregisterVirtualMachineRequest(name=name, request_id=arguments.request_id)
     server.call(server.vms.UnregisterVirtualMachine, request)
     return output(arguments, request, lambda _: f"{name} is forgotten. Nothing on its host was touched.")
 
@@ -102,8 +103,7 @@ def _facts(vm: pb.VirtualMachine) -> str:
 
 
 def _start(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    name, request_id = vm_name(server, arguments.vm), arguments.request_id or fresh_request_id()
-    request = pb.StartVirtualMachineRequest(name=name, request_id=request_id)
+    request = pb.StartVirtualMachineRequest(name=vm_name(server, arguments.vm), request_id=arguments.request_id)
     return started(server, arguments, server.call(server.vms.StartVirtualMachine, request))
 
 
@@ -112,6 +112,6 @@ def _stop(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.StopVirtualMachineRequest(
         name=vm_name(server, arguments.vm),
         mode=kinds.TURN_OFF if arguments.turn_off else kinds.SHUTDOWN,
-        request_id=arguments.request_id or fresh_request_id(),
+        request_id=arguments.request_id,
     )
     return started(server, arguments, server.call(server.vms.StopVirtualMachine, request))

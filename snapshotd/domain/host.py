@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
 from snapshotd.domain import events as e
+from snapshotd.domain.answered_requests import Requests, no_requests, remember
 from snapshotd.domain.events import Occasion
 from snapshotd.domain.ids import HostId
 
@@ -25,8 +26,7 @@ class Host:
     ca_file: str = ""
     journal_directory: str = ""
     registered_at: datetime | None = None
-    last_request: tuple[str, str, str] = ("", "", "")
-    """(actor, request id, digest) of the request that registered or removed it."""
+    requests: Requests = field(default_factory=no_requests)
 
 
 def evolve_host(host: Host, event: e.HostEvent, at: Occasion) -> Host:
@@ -44,10 +44,10 @@ def evolve_host(host: Host, event: e.HostEvent, at: Occasion) -> Host:
                 ca_file=event.ca_file,
                 journal_directory=event.journal_directory,
                 registered_at=at.time,
-                last_request=(at.actor, at.request_id, event.request_digest),
+                requests=remember(host.requests, event.request_digest, None, at),
             )
         case e.HostRemoved():
-            return replace(host, registered=False, last_request=(at.actor, at.request_id, event.request_digest))
+            return replace(host, registered=False, requests=remember(host.requests, event.request_digest, None, at))
         case e.HostSynced():
             return host
         case _:

@@ -41,8 +41,36 @@ class HostUnreachable(SnapshotError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"host {self.host} did not answer: {self.detail}. Check its address, port, and WinRM (winrm quickconfig)."
+            f"host {self.host} did not answer: {self.detail.rstrip('.')}. Check its address, port, and WinRM (winrm "
+            "quickconfig)."
         )
+
+
+@dataclass(eq=False)
+class HostRefused(SnapshotError):
+    """The host, or its executor, refused before the script was asked."""
+
+    reason: ClassVar[str] = "HOST_REFUSED"
+    host: str
+    detail: str
+
+    def message(self) -> str:  # noqa: D102
+        detail = self.detail.rstrip(".")
+        return f"host {self.host} did not take the command: {detail}. Look at its WinRM quotas and settings."
+
+
+@dataclass(eq=False)
+class HostAnswerLost(SnapshotError):
+    """The host was asked, and its answer did not come, not in time, or not as the protocol allows."""
+
+    reason: ClassVar[str] = "HOST_ANSWER_LOST"
+    host: str
+    cause: str
+    """CONNECTION_LOST, DEADLINE_EXCEEDED or MALFORMED_ANSWER."""
+    detail: str
+
+    def message(self) -> str:  # noqa: D102
+        return f"host {self.host} was asked, and gave no answer: {self.detail.rstrip('.')} ({self.cause}). Try again."
 
 
 @dataclass(eq=False)
@@ -71,7 +99,7 @@ class HostCredentialMissing(SnapshotError):
     detail: str
 
     def message(self) -> str:  # noqa: D102
-        return f"host {self.host}: {self.detail} Put it there, then try again."
+        return f"host {self.host}: {self.detail}"
 
 
 @dataclass(eq=False)

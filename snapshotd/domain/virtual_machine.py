@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import assert_never
 
 from snapshotd.domain import events as e
+from snapshotd.domain.answered_requests import Requests, no_requests, remember
 from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
@@ -21,22 +21,8 @@ from snapshotd.domain.snapshot import Snapshot, evolve_snapshot
 
 _NOWHERE = HostId("")
 
-REMEMBERED_REQUESTS = 1000
-"""Request ids that are remembered per VM (design.md, section 3)."""
-REMEMBERED_FOR = timedelta(days=7)
-"""How long a request id is remembered."""
 REMEMBERED_OPERATIONS = 20
 """Ended operations that the aggregate keeps; all of them are in the log and in the views."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnsweredRequest:
-    """A request id that was seen, and what it was answered with."""
-
-    digest: str
-    at: datetime
-    operation: int | None
-    """None: the request needed no operation."""
 
 
 def _no_snapshots() -> Mapping[SnapshotId, Snapshot]:
@@ -44,10 +30,6 @@ def _no_snapshots() -> Mapping[SnapshotId, Snapshot]:
 
 
 def _no_operations() -> Mapping[int, Operation]:
-    return MappingProxyType({})
-
-
-def _no_requests() -> Mapping[tuple[str, str], AnsweredRequest]:
     return MappingProxyType({})
 
 
@@ -70,7 +52,7 @@ class VirtualMachine:
     operations: Mapping[int, Operation] = field(default_factory=_no_operations)
     """The active ones, and the last that ended."""
     last_number: int = 0
-    requests: Mapping[tuple[str, str], AnsweredRequest] = field(default_factory=_no_requests)
+    requests: Requests = field(default_factory=no_requests)
     last_step_version: int = 0
     """Version of the last event of a step: a report asked for before it must not be compared with the record."""
 
@@ -180,10 +162,4 @@ def _with_operation(vm: VirtualMachine, operation: Operation) -> VirtualMachine:
 
 
 def _answered(vm: VirtualMachine, digest: str, operation: int | None, at: e.Occasion) -> VirtualMachine:
-    if not at.request_id:
-        return vm
-    kept = {k: r for k, r in vm.requests.items() if at.time - r.at < REMEMBERED_FOR}
-    for key in list(kept)[: max(0, len(kept) - REMEMBERED_REQUESTS + 1)]:
-        del kept[key]
-    kept[at.actor, at.request_id] = AnsweredRequest(digest=digest, at=at.time, operation=operation)
-    return replace(vm, requests=MappingProxyType(kept))
+    return replace(vm, requests=remember(vm.requests, digest, operation, at))

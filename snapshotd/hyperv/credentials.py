@@ -87,7 +87,8 @@ class Credentials:
         if (value := self._environ.get(variable)) is not None:
             return _parse(value, f"${variable}")
         places = ["$CREDENTIALS_DIRECTORY", str(self._directory) if self._directory else "", f"${variable}"]
-        raise CredentialMissing(f"no credential {name!r} in {', '.join(p for p in places if p)} of this executor.")
+        looked = ", ".join(p for p in places if p)
+        raise CredentialMissing(f"no credential {name!r} in {looked} of this executor. Put it into one of them.")
 
 
 def _read(path: Path) -> str | None:

@@ -89,12 +89,7 @@ class HostService(HostServiceServicer):
     async def SyncHost(self, request: pb.SyncHostRequest, context: Context) -> pb.SyncHostResponse:
         """Ask a host what is there, and record what differs."""
         actor, host_id = actor_of(context), host_id_of(request.name)
-        request_id = request_id_of(request.request_id)
-        synced = await self._parts.reports.sync(host_id, actor=actor, request_id=request_id)
-        envelopes = await self._parts.hosts.synced(
-            host_id, synced.compared, len(synced.drifts), synced.skipped, actor=actor, request_id=request_id
-        )
-        self._parts.drive.acknowledge(envelopes)
+        synced = await self._parts.reports.sync(host_id, actor=actor, request_id=request_id_of(request.request_id))
         return pb.SyncHostResponse(
             host=self._message(await self._parts.host(host_id)),
             virtual_machines_compared=synced.compared,

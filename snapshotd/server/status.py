@@ -39,6 +39,8 @@ _CODES: Final[dict[type[d.SnapshotError], grpc.StatusCode]] = {
     h.HostInUse: grpc.StatusCode.FAILED_PRECONDITION,
     h.NoExecutor: grpc.StatusCode.UNAVAILABLE,
     h.HostUnreachable: grpc.StatusCode.UNAVAILABLE,
+    h.HostRefused: grpc.StatusCode.UNAVAILABLE,
+    h.HostAnswerLost: grpc.StatusCode.UNAVAILABLE,
     h.HostAuthenticationFailed: grpc.StatusCode.UNAVAILABLE,
     h.HostCredentialMissing: grpc.StatusCode.UNAVAILABLE,
     h.HostCommandFailed: grpc.StatusCode.UNAVAILABLE,

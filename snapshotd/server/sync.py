@@ -10,9 +10,11 @@ from snapshotd.domain.commands import SyncVm
 from snapshotd.domain.errors import VmChanging
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host_errors import (
+    HostAnswerLost,
     HostAuthenticationFailed,
     HostCommandFailed,
     HostCredentialMissing,
+    HostRefused,
     HostUnreachable,
     NoExecutor,
 )
@@ -52,8 +54,8 @@ class HostReports:
     async def report(self, host_id: HostId, vm_id: VmId | None = None) -> HostAnswer:
         """Ask a host for one VM, or for all.
 
-        Raises NotFound, NoExecutor, HostUnreachable, HostAuthenticationFailed, HostCredentialMissing,
-        HostCommandFailed.
+        Raises NotFound, NoExecutor, HostUnreachable, HostAuthenticationFailed, HostCredentialMissing, HostRefused,
+        HostAnswerLost, HostCommandFailed.
         """
         host = self._hosts.get(host_id)
         answer = await self._drive.ask(host_id, vm_id)
@@ -65,8 +67,12 @@ class HostReports:
                     raise HostAuthenticationFailed(host_id, host.credential, answer.error_message)
                 case "CREDENTIAL_MISSING":
                     raise HostCredentialMissing(host_id, host.credential, answer.error_message)
+                case "HOST_UNREACHABLE":
+                    raise HostUnreachable(host_id, answer.error_message)
+                case "HOST_REFUSED":
+                    raise HostRefused(host_id, answer.error_message)
                 case _:
-                    raise HostUnreachable(host_id, f"{answer.error_message} ({answer.error_id})")
+                    raise HostAnswerLost(host_id, answer.error_id, answer.error_message)
         if answer.verdict is not Verdict.REPORTED:
             detail = answer.error_message or f"the answer was {answer.verdict.name}"
             raise HostCommandFailed(host_id, answer.error_id, detail)
@@ -79,7 +85,7 @@ class HostReports:
         self._drive.dispatcher.contact.pop(host_id, None)
 
     async def sync(self, host_id: HostId, *, actor: str, request_id: str = "") -> Synced:
-        """Compare a host's VMs with the record. Raises as `report` does.
+        """Compare a host's VMs with the record, and record that it was done. Raises as `report` does.
 
         A VM that an operation is at work on is left out: the operation itself asks the host.
         """
@@ -97,4 +103,9 @@ class HostReports:
                 skipped.append(vm_id)
             else:
                 drifts += [e for e in decided.envelopes if isinstance(e.event, DriftDetected)]
-        return Synced(len(asked) - len(skipped), tuple(drifts), tuple(skipped))
+        synced = Synced(len(asked) - len(skipped), tuple(drifts), tuple(skipped))
+        envelopes = await self._hosts.synced(
+            host_id, synced.compared, len(drifts), synced.skipped, actor=actor, request_id=request_id
+        )
+        self._drive.acknowledge(envelopes)
+        return synced

@@ -8,8 +8,7 @@ from google.protobuf.empty_pb2 import Empty
 from snapshotd.api.v1 import executor_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServicer
-from snapshotd.application.decide import answered_before
-from snapshotd.application.draft import Context as DecisionContext
+from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import RegisterVm, StartVm, StopVm, UnregisterVm
 from snapshotd.domain.errors import InvalidArgument, NotBuilt, NotFound, VmNameAmbiguous
 from snapshotd.domain.host_report import VmReport
@@ -138,10 +137,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     async def _registered_before(self, vm_id: VmId, actor: str, request_id: str, digest: str) -> bool:
         """Say whether this very request was answered: then its host need not be asked. Raises RequestIdReused."""
         vm = await self._parts.drive.load(vm_id)
-        context = DecisionContext(
-            now=self._parts.clock.now(), actor=actor, policy=self._parts.policy, request_id=request_id, digest=digest
-        )
-        return vm.registered and answered_before(vm, context) is not None
+        return answered_before(vm.requests, actor, request_id, digest) is not None
 
     async def _register(
         self, host_id: HostId, report: VmReport, owner: str, actor: str, request_id: str, digest: str

@@ -353,7 +353,7 @@ class SyncHostRequest(_message.Message):
     name: _builtins.str
     """hosts/{host}."""
     request_id: _builtins.str
-    """UUID; see operation.proto."""
+    """UUID, kept with what is recorded. A repetition compares again, which harms nothing, and answers what it finds."""
     def __init__(
         self,
         *,

@@ -108,7 +108,7 @@ class HostServiceServicer:
 
     def SyncHost(self, request, context):
         """Asks the host what is there, and records what differs from the record. UNAVAILABLE when nobody reaches it
-        (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING).
+        (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING, HOST_REFUSED, HOST_ANSWER_LOST).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,7 @@ class HostServiceStub:
     """
     SyncHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.SyncHostRequest, _host_pb2.SyncHostResponse]
     """Asks the host what is there, and records what differs from the record. UNAVAILABLE when nobody reaches it
-    (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING).
+    (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING, HOST_REFUSED, HOST_ANSWER_LOST).
     """
     DiscoverVirtualMachines: _grpc.UnaryUnaryMultiCallable[_host_pb2.DiscoverVirtualMachinesRequest, _host_pb2.DiscoverVirtualMachinesResponse]
     """Asks the host which VMs it has. Records nothing. UNAVAILABLE as SyncHost."""
@@ -70,7 +70,7 @@ class HostServiceAsyncStub(HostServiceStub):
     """
     SyncHost: _aio.UnaryUnaryMultiCallable[_host_pb2.SyncHostRequest, _host_pb2.SyncHostResponse]  # type: ignore[assignment]
     """Asks the host what is there, and records what differs from the record. UNAVAILABLE when nobody reaches it
-    (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING).
+    (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING, HOST_REFUSED, HOST_ANSWER_LOST).
     """
     DiscoverVirtualMachines: _aio.UnaryUnaryMultiCallable[_host_pb2.DiscoverVirtualMachinesRequest, _host_pb2.DiscoverVirtualMachinesResponse]  # type: ignore[assignment]
     """Asks the host which VMs it has. Records nothing. UNAVAILABLE as SyncHost."""
@@ -121,7 +121,7 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_host_pb2.SyncHostResponse, _abc.Awaitable[_host_pb2.SyncHostResponse]]:
         """Asks the host what is there, and records what differs from the record. UNAVAILABLE when nobody reaches it
-        (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING).
+        (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING, HOST_REFUSED, HOST_ANSWER_LOST).
         """
 
     @_abc_1.abstractmethod

@@ -30,7 +30,7 @@ class HostRemoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSynced:
-    """Somebody asked for the host's VMs to be compared with the record, and they were."""
+    """The host's VMs were compared with the record."""
 
     vms: int
     drifts: int

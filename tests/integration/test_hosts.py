@@ -1,0 +1,63 @@
+"""Hosts on the real log: a repeated request is answered as the first time, whatever has happened to the host since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from snapshotd.application.hosts import Hosts
+from snapshotd.domain.errors import AlreadyExists, NotFound, RequestIdReused
+from snapshotd.domain.host import Host
+from snapshotd.domain.ids import HostId
+from snapshotd.store.sqlite_log import SqliteEventLog
+from tests.integration.test_virtual_machines import Clock, Ids
+
+HV01 = HostId("hv01")
+WANTED = Host(host_id=HV01, address="10.0.0.1", transport="NTLM_HTTP", credential="hv")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[SqliteEventLog]:
+    with SqliteEventLog(tmp_path / "events.db") as opened:
+        yield opened
+
+
+async def register(hosts: Hosts, request_id: str, digest: str = "d") -> int:
+    """Register the host; return how many events that took."""
+    _, envelopes = await hosts.register(WANTED, actor="ann", request_id=request_id, digest=digest)
+    return len(envelopes)
+
+
+async def remove(hosts: Hosts, request_id: str, digest: str = "r") -> int:
+    """Remove the host; return how many events that took."""
+    return len(await hosts.remove(HV01, 0, actor="ann", request_id=request_id, digest=digest))
+
+
+async def test_repeated_requests_change_nothing_also_when_others_came_between(log: SqliteEventLog) -> None:
+    hosts = Hosts(log, Clock(), Ids())
+    assert (await register(hosts, "A"), await remove(hosts, "B"), await register(hosts, "A")) == (1, 1, 0)
+    assert hosts.registered() == ()
+    assert (await register(hosts, "C"), await remove(hosts, "B"), await register(hosts, "A")) == (1, 0, 0)
+    again = Hosts(log, Clock(), Ids())
+    for envelope in await log.read_all(0, 10):
+        again.take(envelope)
+    assert again.get(HV01) == hosts.get(HV01)
+    assert await remove(again, "B") == 0
+
+
+async def test_a_request_id_with_another_payload_is_refused(log: SqliteEventLog) -> None:
+    hosts = Hosts(log, Clock(), Ids())
+    await register(hosts, "A")
+    await remove(hosts, "B")
+    for call in (register, remove):
+        with pytest.raises(RequestIdReused):
+            await call(hosts, "A", "other")
+    await register(hosts, "")
+    with pytest.raises(AlreadyExists):
+        await register(hosts, "")
+    await remove(hosts, "")
+    with pytest.raises(NotFound):
+        await remove(hosts, "")
+    assert log.head_position() == 4
