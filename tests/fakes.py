@@ -50,6 +50,7 @@ class FakeHost:
     error_id: str = ""
     """The next effects fail with it, without effect."""
     checkpoint_type: str = "Production"
+    snapshot_blockers: tuple[str, ...] = ()
     made: int = 0
     clock: datetime = START
 
@@ -72,7 +73,7 @@ class FakeHost:
             current_checkpoint_id=self.current,
             checkpoints=checkpoints,
             disks=(Disk(location="SCSI:0:0", chain=self.chain(self.leaf)),),
-            snapshot_blockers=(),
+            snapshot_blockers=self.snapshot_blockers,
             cpu_count=2,
             memory_bytes=4 << 30,
             is_replica=False,

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TypedDict
 
 from snapshotd.application.draft import Draft
+from snapshotd.application.host_failures import failure_of
 from snapshotd.application.next_action import (
     Finish,
     Issue,
@@ -216,8 +217,8 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
         case Done():
             _settle(draft, operation, step, judged, report, observed=True)
         case Absent():
-            failure = step.failure or Failure(reason="NO_EFFECT", message="The host was observed: no effect.")
-            _without_effect(draft, operation, step, failure, passing=True)
+            assert step.failure is not None, step
+            _without_effect(draft, operation, step, step.failure, passing=True)
             _absorb(draft, report, operation.number)
         case Undetermined():
             failure = Failure(reason=UNDETERMINED, message=f"What became of it is not known: {judged.detail}.")
@@ -232,11 +233,7 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
 
 def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: HostAnswer) -> None:
     """Conclude from an effect's own answer, other than Done."""
-    failure = Failure(
-        reason=answer.verdict.value,
-        message=answer.error_message or f"The host answered {answer.verdict.value}.",
-        error_id=answer.error_id,
-    )
+    failure = failure_of(answer)
     if answer.verdict is Verdict.NO_EFFECT:
         passing = answer.error_id.partition(",")[0] in PASSING
         _without_effect(draft, operation, step, failure, passing=passing)

@@ -14,11 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from snapshotd.application.host_failures import failure_of
 from snapshotd.application.next_action import AwaitAnswer, Later, Poll, next_action
 from snapshotd.dispatch.feeding import Feeding
 from snapshotd.dispatch.orders import Order, OrderKind, effect_order, observe_order, poll_order
 from snapshotd.domain.commands import LoseOutcome, Proceed, StallWait, TakeAnswer, TakePoll, VmCommand
 from snapshotd.domain.events import Envelope, StepIssued
+from snapshotd.domain.host_errors import NoExecutor
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.lifecycle import StepState
@@ -62,14 +64,9 @@ class Reply:
 
 Output = Record | Send | Reply
 
-_HOLDS_UP = {
-    Verdict.FOREIGN_INSTALLATION: Failure(
-        reason="FOREIGN_INSTALLATION",
-        message="The journals on the host belong to another snapshotd installation, which has to be retired first.",
-    ),
-    Verdict.BUSY: Failure(reason="HOST_BUSY", message="Another script is at work on the VM on its host."),
-    Verdict.IN_PROGRESS: Failure(reason="HOST_WORKING", message="The hypervisor is at work on the VM."),
-}
+_HOLDS_UP = frozenset(
+    {Verdict.NO_ANSWER, Verdict.FAILED, Verdict.FOREIGN_INSTALLATION, Verdict.BUSY, Verdict.IN_PROGRESS}
+)
 """Answers that come again until something on the host has ended."""
 
 
@@ -190,8 +187,7 @@ class Dispatcher:
             return [self._record(vm, answered)]
         if order.kind is OrderKind.OBSERVE:
             return []  # sent again with the same token, without an event
-        failure = Failure(reason=answer.error_id, message=answer.error_message)
-        lost = LoseOutcome(number=flight.number, step=order.step, token=order.token, failure=failure)
+        lost = LoseOutcome(number=flight.number, step=order.step, token=order.token, failure=failure_of(answer))
         return [self._record(vm, lost)]
 
     def tick(self, moment: Moment) -> list[Output]:
@@ -231,12 +227,15 @@ class Dispatcher:
         """Have what comes next recorded, and only if it could then be sent."""
         if not self._room(vm.host_id):
             return []
-        if self.feeding.fed(vm.host_id) is None:
-            text = f"No executor serves host {vm.host_id}. Start one: snapshotd executor --host {vm.host_id}."
-            failure = Failure(reason="NO_EXECUTOR", message=text)
-            self.waiting[vm.vm_id] = _still(self.waiting.get(vm.vm_id), failure, moment)
-            return []
-        return [self._record(vm, Proceed())]
+        return [self._record(vm, Proceed())] if self._is_fed(vm, moment) else []
+
+    def _is_fed(self, vm: VirtualMachine, moment: Moment) -> bool:
+        """Say whether an executor serves a VM's host; keep that the VM waits for one, if none does."""
+        if self.feeding.fed(vm.host_id) is not None:
+            return True
+        failure = Failure.of(NoExecutor(vm.host_id))
+        self.waiting[vm.vm_id] = _still(self.waiting.get(vm.vm_id), failure, moment)
+        return False
 
     def _await(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> list[Output]:
         if step.observing:
@@ -269,7 +268,7 @@ class Dispatcher:
         busy = any(f.order.vm_id == vm.vm_id and f.number == operation.number for f in self._flights.values())
         if busy or moment.monotonic_s < looks.next_s or not self._room(vm.host_id):
             return False
-        if self.feeding.fed(vm.host_id) is None:
+        if not self._is_fed(vm, moment):
             return False
         looks.count += 1
         interval = self._policy.poll_interval_s if step.state is StepState.WAITING else self._policy.backoff_s
@@ -324,9 +323,8 @@ class Dispatcher:
 
     def _note_waiting(self, vm: VirtualMachine, answer: HostAnswer, moment: Moment) -> None:
         """Keep why a host could not be asked, until it answers."""
-        failure = _holds_up(answer)
-        if failure is not None:
-            self.waiting[vm.vm_id] = _still(self.waiting.get(vm.vm_id), failure, moment)
+        if answer.verdict in _HOLDS_UP:
+            self.waiting[vm.vm_id] = _still(self.waiting.get(vm.vm_id), failure_of(answer), moment)
         else:
             self.waiting.pop(vm.vm_id, None)
             self.percent[vm.vm_id] = answer.vm.percent if answer.vm else 0
@@ -334,19 +332,9 @@ class Dispatcher:
     def _note_contact(self, host_id: HostId, answer: HostAnswer, moment: Moment) -> None:
         """Keep whether a host answers."""
         if answer.verdict is Verdict.NO_ANSWER:
-            failure = Failure(reason=answer.error_id, message=answer.error_message)
-            self.contact[host_id] = _still(self.contact.get(host_id), failure, moment)
+            self.contact[host_id] = _still(self.contact.get(host_id), failure_of(answer), moment)
         else:
             self.contact[host_id] = None
-
-
-def _holds_up(answer: HostAnswer) -> Failure | None:
-    """Say why an answer, or its absence, keeps an operation waiting; None if it does not."""
-    if answer.verdict is Verdict.NO_ANSWER:
-        return Failure(reason=answer.error_id, message=answer.error_message)
-    if answer.verdict is Verdict.FAILED:
-        return Failure(reason="HOST_SCRIPT_FAILED", message=answer.error_message, error_id=answer.error_id)
-    return _HOLDS_UP.get(answer.verdict)
 
 
 def _still(known: Wait | None, failure: Failure, moment: Moment) -> Wait:

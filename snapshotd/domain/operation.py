@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from snapshotd.domain.errors import SnapshotError
 from snapshotd.domain.host_report import Before
 from snapshotd.domain.ids import CheckpointId, OperationName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, StepState
@@ -80,6 +81,11 @@ class Failure:
     reason: str
     message: str
     error_id: str = ""
+
+    @classmethod
+    def of(cls, error: SnapshotError) -> Failure:
+        """Return an error that a caller could be told, as what has stopped an operation."""
+        return cls(reason=error.reason, message=error.message())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

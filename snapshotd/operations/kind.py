@@ -8,6 +8,7 @@ from typing import Protocol
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import OperationRequest
+from snapshotd.domain.errors import WrongPower
 from snapshotd.domain.host_report import Before, VmReport
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, VM, OperationState, Power
@@ -176,9 +177,7 @@ def power_refusal(vm: VirtualMachine, trigger: str, action: str) -> Failure | No
     """Say why the VM's power does not allow an activity to begin; None if it does."""
     if vm.power in NEEDS_POWER[trigger]:
         return None
-    return Failure(
-        reason="WRONG_POWER_STATE", message=f"VM is {vm.power.name}; {action} needs it to be {needed(trigger)}."
-    )
+    return Failure.of(WrongPower(vm.name, vm.power.name, needed(trigger), action))
 
 
 def needed(trigger: str) -> str:

@@ -7,6 +7,7 @@ warning and no effect (hyperv.md, section 1, source read), so doing either again
 
 from __future__ import annotations
 
+from snapshotd.domain.errors import WrongPower
 from snapshotd.domain.host_report import Before, VmReport
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import (
@@ -58,8 +59,7 @@ def mode_refusal(vm: VirtualMachine, mode: StopMode) -> Failure | None:
     """Say why a VM cannot be stopped in this way in its power; None if it can."""
     if vm.power in _MODES[mode]:
         return None
-    needed = " or ".join(p.name for p in Power if p in _MODES[mode])
-    return Failure(reason="WRONG_POWER_STATE", message=f"VM is {vm.power.name}; {mode.name} needs it to be {needed}.")
+    return Failure.of(WrongPower(vm.name, vm.power.name, mode_needs(mode), mode.name))
 
 
 def mode_needs(mode: StopMode) -> str:

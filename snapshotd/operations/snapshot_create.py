@@ -21,6 +21,7 @@ from snapshotd.domain.errors import (
     InvalidArgument,
     MemoryNeedsRunningVm,
     SnapshotBlocked,
+    SnapshotError,
     SnapshotLimitReached,
     WrongPower,
 )
@@ -121,21 +122,29 @@ class MakeCheckpoint:
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:  # noqa: ARG002
         """Refuse by the rules of acceptance, as things are now."""
-        refused = power_refusal(vm, "snapshot_begins", "CreateSnapshot")
-        if refused is not None:
-            return refused
-        if snapshot_of(vm, operation).with_memory and vm.power is not Power.RUNNING:
-            return Failure(reason="MEMORY_NEEDS_RUNNING_VM", message=f"VM is {vm.power.name}; memory needs it RUNNING.")
-        assert vm.description is not None
-        if vm.description.checkpoint_type == "Disabled":
-            return Failure(reason="CHECKPOINTS_DISABLED", message="Checkpoints are disabled for the VM on its host.")
-        if len(vm.description.checkpoints) >= HYPERV_CHECKPOINT_LIMIT:
-            return Failure(reason="CHECKPOINT_LIMIT_REACHED", message=f"Hyper-V allows {HYPERV_CHECKPOINT_LIMIT} a VM.")
-        return None
+        forbidden = _forbidden(vm, with_memory=snapshot_of(vm, operation).with_memory)
+        return Failure.of(forbidden) if forbidden else None
 
     def wait_s(self, policy: Policy) -> float:
         """Allow `snapshots.create_wait`."""
         return policy.create_wait_s
+
+
+def _forbidden(vm: VirtualMachine, *, with_memory: bool) -> SnapshotError | None:
+    """Say why the VM, as it was last reported, cannot be checkpointed; None if it can."""
+    assert vm.description is not None
+    checkpoints = len(vm.description.checkpoints)
+    if vm.power not in NEEDS_POWER["snapshot_begins"]:
+        return WrongPower(vm.name, vm.power.name, needed("snapshot_begins"), "CreateSnapshot")
+    if with_memory and vm.power is not Power.RUNNING:
+        return MemoryNeedsRunningVm(vm.name, vm.power.name)
+    if vm.description.checkpoint_type == "Disabled":
+        return CheckpointsDisabled(vm.name)
+    if vm.description.snapshot_blockers:
+        return SnapshotBlocked(vm.name, ", ".join(vm.description.snapshot_blockers))
+    if checkpoints >= HYPERV_CHECKPOINT_LIMIT:
+        return CheckpointLimitReached(vm.name, checkpoints, HYPERV_CHECKPOINT_LIMIT)
+    return None
 
 
 def _can_only_be_ours(vm: VirtualMachine, before: Before, new: Checkpoint, begun_at: datetime | None) -> bool:
@@ -192,26 +201,17 @@ class CreateSnapshotKind:
                 )
             if any(not c.isprintable() for c in value if c not in "\n\t" or field.endswith("name")):
                 raise InvalidArgument(field, value[:40], "holds a character that cannot be printed. Leave it out.")
-        if vm.power not in NEEDS_POWER["snapshot_begins"]:
-            raise WrongPower(vm.name, vm.power.name, needed("snapshot_begins"), "CreateSnapshot")
-        if request.with_memory and vm.power is not Power.RUNNING:
-            raise MemoryNeedsRunningVm(vm.name, vm.power.name)
+        if forbidden := _forbidden(vm, with_memory=request.with_memory):
+            raise forbidden
         name = request.name or default_name(vm, now)
         taken = [s for s in vm.snapshots.values() if s.name == name and s.state is not SnapshotState.REMOVED]
         if taken:
             raise AlreadyExists(
                 "snapshot", name, f"It is {taken[0].snapshot_id}. Choose another name, or delete that one."
             )
-        assert vm.description is not None
-        if vm.description.checkpoint_type == "Disabled":
-            raise CheckpointsDisabled(vm.name)
-        if vm.description.snapshot_blockers:
-            raise SnapshotBlocked(vm.name, ", ".join(vm.description.snapshot_blockers))
         counted = [s for s in vm.snapshots.values() if _counts(s)]
         if len(counted) >= policy.max_per_vm:
             raise SnapshotLimitReached(vm.name, len(counted), policy.max_per_vm)
-        if len(vm.description.checkpoints) >= HYPERV_CHECKPOINT_LIMIT:
-            raise CheckpointLimitReached(vm.name, len(vm.description.checkpoints), HYPERV_CHECKPOINT_LIMIT)
 
     def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:  # noqa: ARG002
         """Plan the checkpoint, and its marking should it be adopted."""

@@ -12,7 +12,7 @@ from snapshotd.domain.commands import LoseOutcome
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, StreamId
-from snapshotd.domain.lifecycle import OperationState
+from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.policy import Policy
 from tests.fakes import START, VM_ID, World
 from tests.unit.application.test_operations import CASES, Case, check_end, check_invariants, ready
@@ -327,3 +327,23 @@ def test_an_executor_that_is_gone_loses_an_effect_once() -> None:
     outputs = room.dispatcher.detached("ex", room.moment)
     assert [type(o.command) for o in outputs if isinstance(o, Record)] == [LoseOutcome]
     assert room.dispatcher.tick(room.moment) == []
+
+
+@pytest.mark.parametrize("open_as", [StepState.WAITING, StepState.OUTCOME_UNKNOWN])
+def test_what_is_looked_at_again_and_again_says_when_no_executor_is_there_to_look(open_as: StepState) -> None:
+    room = asked(next(c for c in CASES if c.name == "delete in the middle"))
+    room.attach()
+    while not any(s.state is open_as for o in room.world.vm.active_operations for s in o.steps):
+        if room.sent:
+            lost = open_as is StepState.OUTCOME_UNKNOWN and room.sent[0].order.kind is OrderKind.EFFECT
+            room.deliver(lose=lost)
+        else:
+            room.tick()
+    room.sent.clear()
+    room.take(room.dispatcher.detached("ex", room.moment))
+    for _ in range(5):
+        room.tick(60)
+    assert room.dispatcher.waiting[VM_ID].failure.reason == "NO_EXECUTOR"
+    room.attach()
+    room.run()
+    assert VM_ID not in room.dispatcher.waiting

@@ -1,0 +1,48 @@
+"""What a create is refused for when it is asked for also ends one that was accepted before things were so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from snapshotd.domain.commands import CreateSnapshot
+from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.ids import SnapshotId
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
+from tests.fakes import FakeHost, World
+
+SNAPSHOT = SnapshotId("00000000-0000-4000-8000-000000000009")
+
+
+def _set(**facts: object) -> Callable[[FakeHost], None]:
+    def change(host: FakeHost) -> None:
+        for name, value in facts.items():
+            setattr(host, name, value)
+
+    return change
+
+
+CHANGES = {
+    "WRONG_POWER_STATE": _set(power=Power.PAUSED),
+    "MEMORY_NEEDS_RUNNING_VM": _set(power=Power.STOPPED),
+    "CHECKPOINTS_DISABLED": _set(checkpoint_type="Disabled"),
+    "SNAPSHOT_BLOCKED": _set(snapshot_blockers=("SHARED_DISK",)),
+}
+
+
+@pytest.mark.parametrize("reason", list(CHANGES))
+def test_what_refuses_a_create_also_ends_one_that_has_not_begun(reason: str) -> None:
+    request = CreateSnapshot(snapshot_id=SNAPSHOT, name="new", description="", with_memory=True, allow_fallback=False)
+    accepted = World()
+    accepted.do(request)
+    CHANGES[reason](accepted.host)
+    ended = accepted.run()
+    assert ended.state is OperationState.FAILED
+    assert ended.failure is not None
+    assert accepted.vm.snapshots[SNAPSHOT].state is SnapshotState.ERROR
+    assert accepted.host.effects == []
+    with pytest.raises(SnapshotError) as refused:
+        accepted.do(request)
+    assert (ended.failure.reason, ended.failure.message) == (reason, refused.value.message())
+    assert refused.value.reason == reason
