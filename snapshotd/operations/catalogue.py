@@ -16,7 +16,7 @@ from snapshotd.domain.commands import (
     StopVm,
 )
 from snapshotd.domain.operation import Operation, OperationKind, StepAction
-from snapshotd.operations.kind import Action, Kind
+from snapshotd.operations.kind import Kind, StepBehaviour
 from snapshotd.operations.power import ChangePower
 from snapshotd.operations.snapshot_create import CreateSnapshotKind, MakeCheckpoint, MarkCheckpoint
 from snapshotd.operations.snapshot_delete import AwaitMerge, DeleteSnapshotKind, RemoveCheckpoint
@@ -34,7 +34,7 @@ _ALL_KINDS: tuple[Kind, ...] = (
 KINDS: dict[OperationKind, Kind] = {kind.kind: kind for kind in _ALL_KINDS}
 """By operation kind."""
 
-_ALL_ACTIONS: tuple[Action, ...] = (
+_ALL_ACTIONS: tuple[StepBehaviour, ...] = (
     ChangePower(StepAction.START),
     ChangePower(StepAction.STOP),
     MakeCheckpoint(),
@@ -43,7 +43,7 @@ _ALL_ACTIONS: tuple[Action, ...] = (
     RemoveCheckpoint(),
     AwaitMerge(),
 )
-ACTIONS: dict[StepAction, Action] = {action.action: action for action in _ALL_ACTIONS}
+ACTIONS: dict[StepAction, StepBehaviour] = {action.action: action for action in _ALL_ACTIONS}
 """By step action."""
 
 _REQUESTS: dict[type[OperationRequest], OperationKind] = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import OperationRequest
@@ -19,6 +19,7 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 
 UNDETERMINED = "OUTCOME_UNDETERMINED"
 """Reason of an operation that ended without its outcome being known."""
+CANCELLED = Failure(reason="CANCELLED", message="The operation was cancelled.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,30 +52,30 @@ class Undetermined:
 Judgement = Done | Absent | InProgress | Undetermined
 
 
-class Action(Protocol):
+class StepBehaviour(ABC):
     """What a step asks of the host, and how what is seen there is judged."""
 
     action: StepAction
 
+    @abstractmethod
     def before(self, vm: VirtualMachine, step: Step) -> Before:
         """Return the facts that the step depends on, as they are on record."""
-        ...
 
+    @abstractmethod
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Conclude from the logged `before` and a report what became of the step. Pure."""
-        ...
 
     def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
-        """Say whether the host is already as the step wants it, so that it is skipped."""
-        ...
+        """Say whether the host is already as the step wants it, so that it is skipped. Never, unless said."""
+        return False
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Say why the step may not be issued as things are now; None if it may."""
-        ...
+        """Say why the step may not be issued as things are now; None, unless said: it may."""
+        return None
 
+    @abstractmethod
     def wait_s(self, policy: Policy) -> float:
         """Return how long after its first StepIssued the step may go on."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,48 +86,51 @@ class Undo:
     steps: tuple[PlannedStep, ...] = ()
 
 
-class Kind(Protocol):
-    """One kind of operation: when it is accepted, its plan, and what its progress means for VM and snapshots."""
+class Kind(ABC):
+    """One kind of operation: when it is accepted, its plan, and what its progress means for VM and snapshots.
+
+    Where a method has a body, that is what holds for a kind that says nothing else.
+    """
 
     kind: OperationKind
 
+    @abstractmethod
     def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
         """Check state, then limits. Raises a SnapshotError."""
-        ...
 
+    @abstractmethod
     def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
         """Return the steps, as they will be recorded."""
-        ...
 
     def accepted(self, vm: VirtualMachine, request: OperationRequest, now: datetime) -> tuple[e.VmEvent, ...]:
         """Return what is recorded besides OperationRequested."""
-        ...
+        return ()
 
+    @abstractmethod
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return what happens to VM and snapshot with the first step."""
-        ...
 
     def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Return what happens to them with a later step."""
-        ...
+        """Return what happens to them with a later step. Those of an undo begin with its decision."""
+        return ()
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return what happens to them when a step is done."""
-        ...
+        return ()
 
     def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
         """Say why the result is not what was asked for, though every step is done; None if it is."""
-        ...
+        return None
 
     def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
         """Say how what was done is undone. `failure` is None for a cancellation."""
-        ...
+        return Undo()
 
     def ends(
         self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
     ) -> tuple[e.VmEvent, ...]:
         """Return what happens to the snapshot when the operation ends."""
-        ...
+        return ()
 
 
 def move_vm(vm: VirtualMachine, trigger: str) -> e.VmActivityChanged:

@@ -7,6 +7,7 @@ warning and no effect (hyperv.md, section 1, source read), so doing either again
 
 from __future__ import annotations
 
+from snapshotd.domain import events as e
 from snapshotd.domain.errors import WrongPower
 from snapshotd.domain.host_report import Before, VmReport
 from snapshotd.domain.lifecycle import Power
@@ -22,7 +23,17 @@ from snapshotd.domain.operation import (
 )
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.kind import Absent, Done, InProgress, Judgement, power_refusal
+from snapshotd.operations.kind import (
+    Absent,
+    Done,
+    InProgress,
+    Judgement,
+    Kind,
+    StepBehaviour,
+    Undo,
+    move_vm,
+    power_refusal,
+)
 
 GOAL = {
     StopMode.SHUTDOWN: Power.STOPPED,
@@ -67,18 +78,18 @@ def mode_needs(mode: StopMode) -> str:
     return " or ".join(p.name for p in Power if p in _MODES[mode])
 
 
-class ChangePower:
+class ChangePower(StepBehaviour):
     """START or STOP."""
 
     def __init__(self, action: StepAction) -> None:
         """Serve one of the two actions."""
         self.action = action
 
-    def before(self, vm: VirtualMachine, step: Step) -> Before:  # noqa: ARG002  (the Protocol's signature; so below)
+    def before(self, vm: VirtualMachine, step: Step) -> Before:
         """Depend on the power."""
         return Before(power=vm.power)
 
-    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:  # noqa: ARG002
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Compare the power with the goal. Merging alone does not count as work under way."""
         if report.power is goal(step):
             return Done()
@@ -89,7 +100,7 @@ class ChangePower:
         asked_for = operation.kind in (OperationKind.START_VM, OperationKind.STOP_VM) and step.plan.undoes is None
         return vm.power is goal(step) and not asked_for
 
-    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:  # noqa: ARG002
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Refuse in a power from which Hyper-V does not allow it."""
         if self.action is StepAction.START:
             return power_refusal(vm, "start_begins", "START")
@@ -115,3 +126,17 @@ def bring_power_back(vm: VirtualMachine, operation: Operation) -> tuple[PlannedS
         mode = _WAY_BACK[then]
         return (PlannedStep(number=number, action=StepAction.STOP, nature=nature, stop_mode=mode, undoes=0),)
     return ()
+
+
+class PowerOnly(Kind):
+    """What starting and stopping have in common: no snapshot takes part, and a cancelled one brings the power back."""
+
+    begins_trigger: str
+
+    def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+        """Take the VM to STARTING or STOPPING."""
+        return (move_vm(vm, self.begins_trigger),)
+
+    def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
+        """Bring the power back."""
+        return Undo(steps=bring_power_back(vm, operation))

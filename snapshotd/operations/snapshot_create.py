@@ -32,11 +32,14 @@ from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT, Policy
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import (
+    CANCELLED,
     UNDETERMINED,
     Absent,
     Done,
     InProgress,
     Judgement,
+    Kind,
+    StepBehaviour,
     Undetermined,
     Undo,
     expunge_failed,
@@ -74,12 +77,12 @@ def default_name(vm: VirtualMachine, now: datetime) -> str:
     return f"{vm.name}_VS_{now:%Y%m%d%H%M%S}"
 
 
-class MakeCheckpoint:
+class MakeCheckpoint(StepBehaviour):
     """CREATE: ask the host for the checkpoint."""
 
     action = StepAction.CREATE
 
-    def before(self, vm: VirtualMachine, step: Step) -> Before:  # noqa: ARG002  (the Protocol's signature; so below)
+    def before(self, vm: VirtualMachine, step: Step) -> Before:
         """Depend on the checkpoints, the current one and the power."""
         assert vm.description is not None
         return Before(
@@ -116,11 +119,7 @@ class MakeCheckpoint:
             return Done(checkpoint_id=new[0].checkpoint_id, has_memory=new[0].has_memory, marked=False)
         return Undetermined(f"{len(new)} checkpoints have appeared, and none bears our marker")
 
-    def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:  # noqa: ARG002
-        """Never: it is what was asked for."""
-        return False
-
-    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:  # noqa: ARG002
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Refuse by the rules of acceptance, as things are now."""
         forbidden = _forbidden(vm, with_memory=snapshot_of(vm, operation).with_memory)
         return Failure.of(forbidden) if forbidden else None
@@ -155,17 +154,17 @@ def _can_only_be_ours(vm: VirtualMachine, before: Before, new: Checkpoint, begun
     return plain and new.parent_id == before.current_checkpoint_id and in_time and by_default_name
 
 
-class MarkCheckpoint:
+class MarkCheckpoint(StepBehaviour):
     """RENAME: give an adopted checkpoint the name that it should have had."""
 
     action = StepAction.RENAME
 
-    def before(self, vm: VirtualMachine, step: Step) -> Before:  # noqa: ARG002
+    def before(self, vm: VirtualMachine, step: Step) -> Before:
         """Depend on the checkpoints."""
         assert vm.description is not None
         return Before(checkpoint_ids=vm.description.checkpoint_ids())
 
-    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:  # noqa: ARG002
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Look for the marker."""
         if report.activities:
             return InProgress()
@@ -173,11 +172,11 @@ class MarkCheckpoint:
         checkpoints = report.description.checkpoints if report.description else ()
         return Done() if any(c.name.endswith(tail) for c in checkpoints) else Absent()
 
-    def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:  # noqa: ARG002
+    def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
         """Skip if the checkpoint was made under its own name."""
         return operation.step(1).marked
 
-    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:  # noqa: ARG002
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Refuse where the host does not have the VM."""
         return power_refusal(vm, "reconfiguration_begins", "renaming a checkpoint")
 
@@ -186,7 +185,7 @@ class MarkCheckpoint:
         return policy.remove_wait_s
 
 
-class CreateSnapshotKind:
+class CreateSnapshotKind(Kind):
     """Take a snapshot."""
 
     kind = OperationKind.CREATE_SNAPSHOT
@@ -213,7 +212,7 @@ class CreateSnapshotKind:
         if len(counted) >= policy.max_per_vm:
             raise SnapshotLimitReached(vm.name, len(counted), policy.max_per_vm)
 
-    def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:  # noqa: ARG002
+    def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
         """Plan the checkpoint, and its marking should it be adopted."""
         assert isinstance(request, CreateSnapshot)
         target = request.snapshot_id
@@ -236,7 +235,7 @@ class CreateSnapshotKind:
             ),
         )
 
-    def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:  # noqa: ARG002
+    def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Take the VM to SNAPSHOTTING, the snapshot to CREATING below the current one."""
         snapshot = snapshot_of(vm, operation)
         started = e.SnapshotCreationStarted(
@@ -246,10 +245,6 @@ class CreateSnapshotKind:
             parent_id=vm.current_id,
         )
         return move_vm(vm, "snapshot_begins"), started
-
-    def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:  # noqa: ARG002
-        """Record nothing besides: an undo began with its decision."""
-        return ()
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Release the VM when an unwanted checkpoint is gone and only its merge is left."""
@@ -278,7 +273,7 @@ class CreateSnapshotKind:
             from_state=snapshot.state,
             to_state=SNAPSHOT.dest("unwanted", snapshot.state),
             checkpoint_id=made,
-            failure=failure or Failure(reason="CANCELLED", message="The operation was cancelled."),
+            failure=failure or CANCELLED,
         )
         number = len(operation.steps) + 1
         target = snapshot.snapshot_id
@@ -297,7 +292,7 @@ class CreateSnapshotKind:
     ) -> tuple[e.VmEvent, ...]:
         """Bring the snapshot to rest."""
         snapshot = snapshot_of(vm, operation)
-        why = failure or Failure(reason="CANCELLED", message="The operation was cancelled.")
+        why = failure or CANCELLED
         undone = failure is None or all(s.failure is None for s in operation.steps if s.plan.undoes is not None)
         match snapshot.state:
             case SnapshotState.ALLOCATED if outcome is OperationState.CANCELLED:

@@ -23,13 +23,15 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import (
+    CANCELLED,
     UNDETERMINED,
     Absent,
     Done,
     InProgress,
     Judgement,
+    Kind,
+    StepBehaviour,
     Undetermined,
-    Undo,
     expunge_failed,
     given_up,
     move_current,
@@ -41,17 +43,17 @@ from snapshotd.operations.kind import (
 )
 
 
-class RemoveCheckpoint:
+class RemoveCheckpoint(StepBehaviour):
     """REMOVE: ask the host to remove one checkpoint, never its children."""
 
     action = StepAction.REMOVE
 
-    def before(self, vm: VirtualMachine, step: Step) -> Before:  # noqa: ARG002  (the Protocol's signature; so below)
+    def before(self, vm: VirtualMachine, step: Step) -> Before:
         """Depend on the checkpoints and on every file of the VM's chains."""
         assert vm.description is not None
         return Before(checkpoint_ids=vm.description.checkpoint_ids(), chain_files=vm.description.chain_files())
 
-    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:  # noqa: ARG002
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """See whether the id is gone. A merge that goes on does not matter here."""
         if report.works_besides_merging():
             return InProgress()
@@ -66,7 +68,7 @@ class RemoveCheckpoint:
             return False
         return vm.description.checkpoint(snapshot_of(vm, operation).checkpoint_id) is None
 
-    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:  # noqa: ARG002
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Refuse where the VM's power is not known, or the host does not have it."""
         return power_refusal(vm, "delete_begins", "DeleteSnapshot")
 
@@ -75,7 +77,7 @@ class RemoveCheckpoint:
         return policy.remove_wait_s
 
 
-class AwaitMerge:
+class AwaitMerge(StepBehaviour):
     """MERGE: poll until the host has merged the disks."""
 
     action = StepAction.MERGE
@@ -84,20 +86,12 @@ class AwaitMerge:
         """Depend on nothing: it is never issued."""
         raise AssertionError((vm.vm_id, step))
 
-    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:  # noqa: ARG002
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Compare the chains with what they must be when nothing is left to merge (design.md, section 4)."""
         if report.description is None or {"DELETE", "MERGE"} & set(report.activities):
             return InProgress()
         gone = snapshot_of(vm, operation).checkpoint_id
         return Done() if merged(report.description, gone, report.existing_files) else InProgress()
-
-    def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:  # noqa: ARG002
-        """Never: only the host can tell."""
-        return False
-
-    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:  # noqa: ARG002
-        """Never: it asks for nothing."""
-        return None
 
     def wait_s(self, policy: Policy) -> float:
         """Allow `snapshots.merge_stall` without progress; with progress, for ever."""
@@ -144,12 +138,12 @@ def after_remove(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...
     return tuple(moves)
 
 
-class DeleteSnapshotKind:
+class DeleteSnapshotKind(Kind):
     """Delete one snapshot."""
 
     kind = OperationKind.DELETE_SNAPSHOT
 
-    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:  # noqa: ARG002
+    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
         """Need a READY or ERROR snapshot, and a VM whose power is known."""
         assert isinstance(request, DeleteSnapshot)
         snapshot = vm.snapshots[request.snapshot_id]
@@ -170,10 +164,6 @@ class DeleteSnapshotKind:
             for number, (action, nature) in enumerate(actions, 1)
         )
 
-    def accepted(self, vm: VirtualMachine, request: OperationRequest, now: datetime) -> tuple[e.VmEvent, ...]:  # noqa: ARG002
-        """Record nothing besides."""
-        return ()
-
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Take the snapshot to EXPUNGING, and the VM too unless there is nothing but a wait."""
         snapshot = snapshot_of(vm, operation)
@@ -186,21 +176,9 @@ class DeleteSnapshotKind:
             return (started, *after_remove(vm, snapshot))
         return move_vm(vm, "delete_begins"), started
 
-    def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:  # noqa: ARG002
-        """Record nothing besides."""
-        return ()
-
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Hand on what the removed checkpoint stood for."""
         return after_remove(vm, snapshot_of(vm, operation)) if step.plan.action is StepAction.REMOVE else ()
-
-    def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:  # noqa: ARG002
-        """Be content: the wait's own judgement said it."""
-        return None
-
-    def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:  # noqa: ARG002
-        """Undo nothing: before the pivot nothing was done."""
-        return Undo()
 
     def ends(
         self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
@@ -211,7 +189,7 @@ class DeleteSnapshotKind:
             return ()
         if outcome is OperationState.SUCCEEDED:
             return (removed(snapshot),)
-        why = failure or Failure(reason="CANCELLED", message="The operation was cancelled.")
+        why = failure or CANCELLED
         if why.reason == UNDETERMINED:
             return (given_up(snapshot, why),)
         return (expunge_failed(vm, snapshot, why),)

@@ -35,6 +35,8 @@ from snapshotd.operations.kind import (
     Done,
     InProgress,
     Judgement,
+    Kind,
+    StepBehaviour,
     Undetermined,
     Undo,
     given_up,
@@ -58,12 +60,15 @@ def power_after(snapshot: Snapshot) -> Power:
     return Power.RUNNING if snapshot.with_memory else Power.STOPPED
 
 
-class RestoreCheckpoint:
-    """RESTORE: apply a checkpoint."""
+class RestoreCheckpoint(StepBehaviour):
+    """RESTORE: apply a checkpoint.
+
+    Never needless: reverting to the current snapshot throws away what was written since.
+    """
 
     action = StepAction.RESTORE
 
-    def before(self, vm: VirtualMachine, step: Step) -> Before:  # noqa: ARG002  (the Protocol's signature; so below)
+    def before(self, vm: VirtualMachine, step: Step) -> Before:
         """Depend on the checkpoints, the current one, the power and the files that are written to."""
         assert vm.description is not None
         return Before(
@@ -94,11 +99,7 @@ class RestoreCheckpoint:
             return Done()
         return Undetermined("the disks are neither as they were nor as the snapshot has them")
 
-    def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:  # noqa: ARG002
-        """Never: reverting to the current snapshot throws away what was written since."""
-        return False
-
-    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:  # noqa: ARG002
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Refuse by the rules of acceptance, as things are now."""
         refused = power_refusal(vm, "revert_begins", "RevertToSnapshot")
         if refused is not None:
@@ -114,12 +115,12 @@ class RestoreCheckpoint:
         return policy.revert_wait_s
 
 
-class RevertToSnapshotKind:
+class RevertToSnapshotKind(Kind):
     """Bring a VM back to a snapshot."""
 
     kind = OperationKind.REVERT_TO_SNAPSHOT
 
-    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:  # noqa: ARG002
+    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
         """Need a READY snapshot and a VM whose power is known; refuse a power change if asked to."""
         assert isinstance(request, RevertToSnapshot)
         snapshot = vm.snapshots[request.snapshot_id]
@@ -145,10 +146,6 @@ class RevertToSnapshotKind:
             for number, (action, nature, mode) in enumerate(steps, 1)
         )
 
-    def accepted(self, vm: VirtualMachine, request: OperationRequest, now: datetime) -> tuple[e.VmEvent, ...]:  # noqa: ARG002
-        """Record nothing besides."""
-        return ()
-
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Take the VM to STARTING, STOPPING or REVERTING, and the snapshot to REVERTING."""
         snapshot = snapshot_of(vm, operation)
@@ -159,7 +156,7 @@ class RevertToSnapshotKind:
         )
         return move_vm(vm, _BEGINS[step.plan.action]), started
 
-    def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:  # noqa: ARG002
+    def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Take the VM from its preparation to REVERTING."""
         prepared = step.plan.action is StepAction.RESTORE and VM.allows("preparation_ended", vm.activity)
         return (move_vm(vm, "preparation_ended"),) if prepared else ()
@@ -168,11 +165,7 @@ class RevertToSnapshotKind:
         """Make the target current."""
         return move_current(vm, operation.snapshot_id) if step.plan.action is StepAction.RESTORE else ()
 
-    def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:  # noqa: ARG002
-        """Be content: the steps' own judgements said it."""
-        return None
-
-    def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:  # noqa: ARG002
+    def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
         """Bring the power back."""
         return Undo(steps=bring_power_back(vm, operation))
 
@@ -180,7 +173,7 @@ class RevertToSnapshotKind:
         self,
         vm: VirtualMachine,
         operation: Operation,
-        outcome: OperationState,  # noqa: ARG002
+        outcome: OperationState,
         failure: Failure | None,
     ) -> tuple[e.VmEvent, ...]:
         """Bring the snapshot to rest, if the revert had begun."""

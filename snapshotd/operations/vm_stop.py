@@ -13,8 +13,7 @@ from snapshotd.domain.errors import WrongPower
 from snapshotd.domain.operation import OperationKind, PlannedStep, StepAction, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.power import mode_needs, mode_refusal
-from snapshotd.operations.vm_start import PowerOnly
+from snapshotd.operations.power import PowerOnly, mode_needs, mode_refusal
 
 
 class StopVmKind(PowerOnly):
@@ -23,7 +22,7 @@ class StopVmKind(PowerOnly):
     kind = OperationKind.STOP_VM
     begins_trigger = "stop_begins"
 
-    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:  # noqa: ARG002
+    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
         """Need a power from which the asked way is possible. Raises WrongPower."""
         assert isinstance(request, StopVm)
         if mode_refusal(vm, request.mode) is not None:
@@ -34,7 +33,7 @@ class StopVmKind(PowerOnly):
                 action=f"StopVirtualMachine ({request.mode.name})",
             )
 
-    def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:  # noqa: ARG002
+    def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
         """Plan one step."""
         assert isinstance(request, StopVm)
         return (PlannedStep(number=1, action=StepAction.STOP, nature=StepNature.UNDOABLE, stop_mode=request.mode),)
