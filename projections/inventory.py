@@ -16,8 +16,6 @@ from snapshotd.ports.views import HostRow, VmRow
 HOSTS: Final = Table("hosts", HostRow, ["host_id"])
 VMS: Final = Table("vms", VmRow, ["vm_id"], ["host_id", "name", "registered"])
 
-_ENDS = e.OperationSucceeded | e.OperationFailed | e.OperationCancelled
-
 
 def _handle(rows: Rows, envelope: Envelope) -> None:
     event = envelope.event
@@ -112,7 +110,7 @@ def _changed(row: VmRow, event: e.Event, operation: OperationName | None) -> VmR
         case e.StepWaitStarted():
             assert operation is not None, event
             return replace(row, active_operations=(*_without(row, operation), operation))
-        case _ if isinstance(event, _ENDS):
+        case _ if isinstance(event, e.OperationEnd):
             return replace(row, active_operations=_without(row, operation))
         case _:
             return row

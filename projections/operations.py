@@ -16,9 +16,7 @@ from snapshotd.ports.views import OperationRow, StepRow
 
 OPERATIONS: Final = Table("operations", OperationRow, ["vm_id", "number"], ["name", "requested_at", "active"])
 
-_ENDS = e.OperationSucceeded | e.OperationFailed | e.OperationCancelled
 _FAILURES = e.StepFailed | e.StepDueAgain | e.StepOutcomeUnknown | e.StepUndetermined
-_RESTING = frozenset({StepState.DONE, StepState.FAILED, StepState.SKIPPED, StepState.UNDETERMINED})
 
 
 def _handle(rows: Rows, envelope: Envelope) -> None:
@@ -93,7 +91,7 @@ def _changed(row: OperationRow, envelope: Envelope) -> OperationRow:
 
 def _step(step: StepRow, event: e.StepTransition, envelope: Envelope) -> StepRow:
     """Return a step's row after an event."""
-    ended = envelope.time if event.to_state in _RESTING else None
+    ended = envelope.time if event.to_state.at_rest else None
     step = replace(step, state=event.to_state, ended_at=ended)
     if isinstance(event, _FAILURES):
         return replace(step, failure=event.failure)

@@ -13,7 +13,6 @@ from snapshotd.ports.views import SnapshotRow
 
 SNAPSHOTS: Final = Table("snapshots", SnapshotRow, ["vm_id", "snapshot_id"], ["requested_at", "active_operation"])
 
-_ENDS = e.OperationSucceeded | e.OperationFailed | e.OperationCancelled
 _FAILURES = (
     e.SnapshotCreationFailed
     | e.SnapshotUnwanted
@@ -36,7 +35,7 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
         row = rows.get(SNAPSHOTS, vm_id, event.snapshot_id)
         assert row is not None, envelope
         rows.put(SNAPSHOTS, replace(row, active_operation=envelope.operation))
-    elif isinstance(event, _ENDS):
+    elif isinstance(event, e.OperationEnd):
         for row in rows.find(SNAPSHOTS, "active_operation = ?", (envelope.operation,)):
             rows.put(SNAPSHOTS, replace(row, active_operation=None))
 

@@ -1,8 +1,9 @@
 """The one place that says what happens next with an operation. A pure function of the VM and the time.
 
-Issue, Observe, StartWait      are recorded first, then sent (write-ahead)
+Issue, Observe                 are recorded first, then sent (write-ahead)
 AwaitAnswer, Poll, Later       need the host, or the clock, before anything can be recorded
-Skip, PlanUndo, Finish         need nobody: they are recorded together with what led to them
+Skip, StartWait,               need nobody: they are recorded together with what led to them
+PlanUndo, Finish
 """
 
 from __future__ import annotations

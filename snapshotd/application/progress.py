@@ -23,11 +23,11 @@ from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import LoseOutcome, StallWait, TakeAnswer, TakePoll
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
-from snapshotd.domain.lifecycle import OPERATION, STEP, VM, OperationState, StepState, VmActivity
+from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, Step, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import ACTIONS, KINDS
-from snapshotd.operations.kind import UNDETERMINED, Absent, Done, InProgress, Undetermined
+from snapshotd.operations.kind import UNDETERMINED, Absent, Done, InProgress, Undetermined, move_vm
 
 
 class _Moved(TypedDict):
@@ -44,7 +44,7 @@ PASSING = frozenset({"OperationTimeout", "ObjectInUse", "InvalidState"})
 
 
 def advance(draft: Draft, *, issue: bool = False) -> None:
-    """Record what comes next and needs nobody; with `issue` also steps, observations and waits, which are then sent."""
+    """Record what comes next and needs nobody; with `issue` also steps and observations, which are then sent."""
     for number in [o.number for o in draft.vm.active_operations]:
         while (operation := draft.vm.operations[number]).active:
             action = next_action(draft.vm, operation, draft.context.now, draft.context.policy)
@@ -278,30 +278,31 @@ def _absorb(draft: Draft, report: VmReport, number: int) -> None:
 def _plan_undo(draft: Draft, operation: Operation, failure: Failure | None) -> None:
     """Skip what was still due, and plan what brings things back."""
     number = operation.number
-    for step in operation.steps:
-        if step.state is StepState.DUE:
-            draft.add([e.StepSkipped(**_moved(operation, step, "skipped"))], number)
-    operation = draft.vm.operations[number]
+    operation = _skip_the_rest(draft, operation)
     undo = KINDS[operation.kind].undo(draft.vm, operation, failure)
     draft.add([e.UndoPlanned(number=number, steps=undo.steps, failure=failure)], number)
     draft.add(undo.events, number)
 
 
+def _skip_the_rest(draft: Draft, operation: Operation) -> Operation:
+    """Skip what was still due; return the operation as it is then."""
+    for step in operation.steps:
+        if step.state is StepState.DUE:
+            draft.add([e.StepSkipped(**_moved(operation, step, "skipped"))], operation.number)
+    return draft.vm.operations[operation.number]
+
+
 def _finish(draft: Draft, operation: Operation, outcome: OperationState, failure: Failure | None) -> None:
     """End the operation: the rest of the plan, the snapshot, the VM, and the operation itself, in one append."""
     number = operation.number
-    for step in operation.steps:
-        if step.state is StepState.DUE:
-            draft.add([e.StepSkipped(**_moved(operation, step, "skipped"))], number)
-    operation = draft.vm.operations[number]
+    operation = _skip_the_rest(draft, operation)
     draft.add(KINDS[operation.kind].ends(draft.vm, operation, outcome, failure), number)
     released = any(
         s.plan.nature is StepNature.WAIT and s.state in (StepState.DONE, StepState.FAILED) for s in operation.steps
     )
     activity = draft.vm.activity
     if operation.state is OperationState.RUNNING and not released and activity is not VmActivity.IDLE:
-        to_state = VM.dest("operation_released", activity)
-        draft.add([e.VmActivityChanged(trigger="operation_released", from_state=activity, to_state=to_state)], number)
+        draft.add([move_vm(draft.vm, "operation_released")], number)
     match outcome:
         case OperationState.SUCCEEDED:
             to_state_ = OPERATION.dest("succeeded", operation.state)

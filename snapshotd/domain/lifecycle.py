@@ -85,6 +85,11 @@ class OperationState(Enum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
 
+    @property
+    def active(self) -> bool:
+        """Whether it has begun to be, and has not ended."""
+        return self in (OperationState.PENDING, OperationState.RUNNING)
+
 
 class StepState(Enum):
     """Where a step of an operation stands."""
@@ -103,6 +108,11 @@ class StepState(Enum):
     SKIPPED = "SKIPPED"
     UNDETERMINED = "UNDETERMINED"
     """Observed, and still not known. Never run again."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing more will become of the step."""
+        return self in (StepState.DONE, StepState.FAILED, StepState.SKIPPED, StepState.UNDETERMINED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ class Operation:
     @property
     def active(self) -> bool:
         """Whether it has not ended."""
-        return self.state in (OperationState.PENDING, OperationState.RUNNING)
+        return self.state.active
 
     def step(self, number: int) -> Step:
         """Return the step of that number. Raises IndexError if the plan has none."""

@@ -32,6 +32,13 @@ class Snapshot:
     """Why it is in ERROR, or what went wrong last."""
 
 
+def counts_towards_limit(state: SnapshotState, checkpoint_id: CheckpointId | None) -> bool:
+    """Say whether a snapshot has a checkpoint or may get one, and so counts towards `snapshots.max_per_vm`."""
+    if state is SnapshotState.REMOVED:
+        return False
+    return state is not SnapshotState.ERROR or checkpoint_id is not None
+
+
 def evolve_snapshot(snapshot: Snapshot | None, event: e.SnapshotEvent, at: e.Occasion) -> Snapshot:
     """Apply one event. Never refuses; None: there is no such snapshot yet."""
     if isinstance(event, e.SnapshotRequested):

@@ -14,7 +14,7 @@ from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import Requests, no_requests, remember
 from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId, VmId
-from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
+from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.operation_fold import evolve_operation, evolve_step, new_operation
 from snapshotd.domain.snapshot import Snapshot, evolve_snapshot
@@ -155,7 +155,7 @@ def _with_snapshot(vm: VirtualMachine, snapshot: Snapshot) -> VirtualMachine:
 
 def _with_operation(vm: VirtualMachine, operation: Operation) -> VirtualMachine:
     operations = {**vm.operations, operation.number: operation}
-    ended = [n for n, o in operations.items() if o.state not in (OperationState.PENDING, OperationState.RUNNING)]
+    ended = [n for n, o in operations.items() if not o.active]
     for number in ended[: max(0, len(ended) - REMEMBERED_OPERATIONS)]:
         del operations[number]
     return replace(vm, operations=MappingProxyType(operations))

@@ -29,7 +29,7 @@ from snapshotd.domain.host_report import Before, Checkpoint, JournalState, VmRep
 from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, OperationState, Power, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, Step, StepAction, StepNature
 from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT, Policy
-from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import (
     CANCELLED,
@@ -208,7 +208,7 @@ class CreateSnapshotKind(Kind):
             raise AlreadyExists(
                 "snapshot", name, f"It is {taken[0].snapshot_id}. Choose another name, or delete that one."
             )
-        counted = [s for s in vm.snapshots.values() if _counts(s)]
+        counted = [s for s in vm.snapshots.values() if counts_towards_limit(s.state, s.checkpoint_id)]
         if len(counted) >= policy.max_per_vm:
             raise SnapshotLimitReached(vm.name, len(counted), policy.max_per_vm)
 
@@ -318,13 +318,6 @@ class CreateSnapshotKind(Kind):
                 return (expunge_failed(vm, snapshot, why),)
             case _:
                 raise AssertionError(snapshot)
-
-
-def _counts(snapshot: Snapshot) -> bool:
-    """Say whether a snapshot has a checkpoint or may get one."""
-    if snapshot.state is SnapshotState.REMOVED:
-        return False
-    return snapshot.state is not SnapshotState.ERROR or snapshot.checkpoint_id is not None
 
 
 def _creation_failed(snapshot: Snapshot, trigger: str, failure: Failure) -> e.SnapshotCreationFailed:

@@ -17,7 +17,7 @@ from snapshotd.domain.commands import DeleteSnapshot, OperationRequest
 from snapshotd.domain.errors import SnapshotNotUsable, WrongPower
 from snapshotd.domain.host_report import Before, VmDescription, VmReport
 from snapshotd.domain.ids import CheckpointId
-from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, VM, OperationState, SnapshotState, VmActivity
+from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, OperationState, SnapshotState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, Step, StepAction, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
@@ -133,8 +133,7 @@ def after_remove(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...
     if vm.current_id == snapshot.snapshot_id:
         moves += move_current(vm, snapshot.parent_id)
     if vm.activity is VmActivity.EXPUNGING:
-        to_state = VM.dest("only_merge_left", vm.activity)
-        moves.append(e.VmActivityChanged(trigger="only_merge_left", from_state=vm.activity, to_state=to_state))
+        moves.append(move_vm(vm, "only_merge_left"))
     return tuple(moves)
 
 

@@ -120,7 +120,7 @@ class OperationRow:
     @property
     def active(self) -> bool:
         """Whether it has not ended."""
-        return self.state in (OperationState.PENDING, OperationState.RUNNING)
+        return self.state.active
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,6 @@ _MODES: Final = {
     StopMode.SAVE: "Save the VM's memory and stop it.",
     StopMode.PAUSE: "Pause the VM.",
 }
-_RESTING: Final = (StepState.DONE, StepState.SKIPPED, StepState.FAILED, StepState.UNDETERMINED)
 
 
 def vm_name(vm_id: VmId) -> str:
@@ -120,7 +119,7 @@ def operation_message(row: OperationRow, wait: Wait | None, job_percent: int = 0
 
 def metadata_message(row: OperationRow, wait: Wait | None, job_percent: int) -> pb.OperationMetadata:
     """Return what is told of an operation while it runs and afterwards."""
-    current = next((s for s in row.steps if s.state not in _RESTING), None) if row.active else None
+    current = next((s for s in row.steps if not s.state.at_rest), None) if row.active else None
     return pb.OperationMetadata(
         kind=_KINDS[row.kind],
         state=pb.OperationMetadata.State.Value(row.state.name),
@@ -149,7 +148,7 @@ def _percent(row: OperationRow, job_percent: int) -> int:
     if row.state is OperationState.SUCCEEDED:
         return 100
     planned = [s for s in row.steps if s.plan.undoes is None]
-    ended = sum(100 for s in planned if s.state in _RESTING)
+    ended = sum(100 for s in planned if s.state.at_rest)
     ended += sum(job_percent for s in planned if s.state is StepState.WAITING)
     return min(99, ended // max(1, len(planned)))
 
@@ -208,7 +207,7 @@ def row_of(vm: VirtualMachine, operation: Operation, position: int) -> Operation
                 state=s.state,
                 attempts=s.attempts,
                 started_at=s.first_issued_at,
-                ended_at=s.changed_at if s.state in _RESTING else None,
+                ended_at=s.changed_at if s.state.at_rest else None,
                 failure=s.failure,
             )
             for s in operation.steps

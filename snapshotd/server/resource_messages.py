@@ -11,6 +11,7 @@ from snapshotd.dispatch.dispatcher import Wait
 from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmReport
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState, VmActivity
+from snapshotd.domain.snapshot import counts_towards_limit
 from snapshotd.ports.views import HostRow, SnapshotRow, VmRow
 from snapshotd.server.host_wire import timestamp, wire_power
 from snapshotd.server.operation_messages import failure_message, host_name, snapshot_name, vm_name, wait_message
@@ -82,7 +83,7 @@ def vm_message(
         activity=activity,
         current_snapshot=snapshot_name(row.vm_id, row.current_id),
         active_operations=row.active_operations,
-        snapshot_count=sum(_counts(s) for s in snapshots),
+        snapshot_count=sum(counts_towards_limit(s.state, s.checkpoint_id) for s in snapshots),
         snapshot_limit=limit,
         create_time=timestamp(row.registered_at),
         update_time=timestamp(row.updated_at),
@@ -224,10 +225,3 @@ def _disk(disk: Disk) -> virtual_machine_pb2.Disk:
 
 def _kind(*, with_memory: bool) -> snapshot_pb2.Snapshot.Kind.ValueType:
     return snapshot_pb2.Snapshot.DISK_AND_MEMORY if with_memory else snapshot_pb2.Snapshot.DISK
-
-
-def _counts(snapshot: SnapshotRow) -> bool:
-    """Say whether a snapshot has a checkpoint or may get one."""
-    if snapshot.state is SnapshotState.REMOVED:
-        return False
-    return snapshot.state is not SnapshotState.ERROR or snapshot.checkpoint_id is not None

@@ -70,7 +70,7 @@ class UndoPlanned:
     """None: cancelled."""
 
 
-OperationProgress = (
-    OperationStarted | OperationSucceeded | OperationFailed | OperationCancelled | CancelRequested | UndoPlanned
-)
+OperationEnd = OperationSucceeded | OperationFailed | OperationCancelled
+"""How an operation ends."""
+OperationProgress = OperationStarted | OperationEnd | CancelRequested | UndoPlanned
 """Everything that may happen to an operation that was requested."""
