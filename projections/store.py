@@ -9,7 +9,6 @@ import json
 import logging
 import sqlite3
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -76,7 +75,7 @@ class Table(Generic[RowT]):
 
     def put(self, connection: sqlite3.Connection, row: RowT) -> None:
         """Write a row, over one with its key."""
-        values = _encoder(self._row)(row)
+        values = encoder(self._row)(row)
         marks = ", ".join("?" * (len(self._columns) + 1))
         searched = [values[c] if c in values else getattr(row, c) for c in self._columns]
         connection.execute(
@@ -102,7 +101,7 @@ class Table(Generic[RowT]):
     def find(self, connection: sqlite3.Connection, where: str, values: Sequence[object], rest: str = "") -> list[RowT]:
         """Return rows of constants' making."""
         cursor = connection.execute(f"SELECT row FROM {self._name} WHERE {where} {rest}", values)  # noqa: S608
-        read = _decoder(self._row)
+        read = decoder(self._row)
         return [read(json.loads(row)) for (row,) in cursor]
 
 
@@ -158,16 +157,6 @@ class Rows:
         """Forget everything: what was changed is rolled back."""
         self._known.clear()
         self._changed.clear()
-
-
-@cache
-def _encoder(row: Any) -> Any:  # noqa: ANN401  (a dataclass)
-    return encoder(row)
-
-
-@cache
-def _decoder(row: Any) -> Any:  # noqa: ANN401
-    return decoder(row)
 
 
 def open_views(path: Path, head: int) -> sqlite3.Connection:
