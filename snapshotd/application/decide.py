@@ -1,7 +1,7 @@
 """`decide(vm, command, context) -> events`: pure, and may refuse.
 
-The checks of a request come in the order of rules.md, section 3:
-request id seen before, existence, concurrency, state, limits. (Authority is the server's, before this.)
+The checks of a request come in this order: request id seen before, existence, concurrency, state, limits. (Authority
+is the server's, before this.)
 """
 
 from __future__ import annotations

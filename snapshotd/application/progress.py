@@ -1,6 +1,6 @@
 """How operations come forward: steps issued, answers judged, undo planned, the end recorded.
 
-Pure. Every rule of the fence that is the core's stands here (docs/adr/0002; design.md, section 3).
+Pure. Every rule of the fence that is the core's stands here (docs/adr/0002); the host's half: docs/host-protocol.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Moved(TypedDict):
 
 
 PASSING = frozenset({"OperationTimeout", "ObjectInUse", "InvalidState"})
-"""Error ids (the part before the comma) that may be gone next time; all others are final (hyperv.md, section 1)."""
+"""Error ids (the part before the comma) that may be gone next time (docs/hyperv.md, section 1). Others are final."""
 
 
 def advance(draft: Draft, *, issue: bool = False) -> None:

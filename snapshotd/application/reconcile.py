@@ -2,7 +2,7 @@
 
 Called only between steps: while a command may be at work, a difference says nothing. Checkpoints made by others are
 shown, never
-touched, and never become snapshots by themselves (rules.md, section 5).
+touched, and never become snapshots by themselves.
 """
 
 from __future__ import annotations

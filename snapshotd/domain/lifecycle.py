@@ -1,6 +1,6 @@
 """The four lifecycles: VM activity, snapshot, operation and step. If an arrow is not in these tables, it cannot happen.
 
-The tables are data (rules.md, section 1), checked into one `transitions` machine each. The machines have no model:
+The tables are data, checked into one `transitions` machine each. The machines have no model:
 they are looked
 up, never run, since a machine per aggregate costs 100 us and injects attributes into its model. `decide` finds the
 destination here and records it; `evolve` applies what was recorded (docs/adr/0007).
@@ -222,7 +222,7 @@ NEEDS_POWER: dict[str, frozenset[Power]] = {
     "export_begins": frozenset({_P.RUNNING, _P.STOPPED}),
     "destroy_begins": frozenset(Power) - {_P.UNKNOWN},
 }
-"""The power in which an activity may begin (rules.md, section 1, last column)."""
+"""The power in which an activity may begin (docs/lifecycles.md, last table)."""
 
 _S = SnapshotState
 SNAPSHOT = Lifecycle(

@@ -36,7 +36,7 @@ class StepAction(Enum):
 
 
 class StepNature(Enum):
-    """What becomes of the operation when a step fails (design.md, section 3)."""
+    """What becomes of the operation when a step fails."""
 
     UNDOABLE = "UNDOABLE"
     """Fails: what was done before is undone. Done, and a later one fails before the pivot: is undone."""

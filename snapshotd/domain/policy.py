@@ -1,6 +1,6 @@
 """The numbers that decisions depend on: limits, deadlines, back-off.
 
-All come from settings; the defaults are rules.md's.
+All come from settings.
 """
 
 from __future__ import annotations

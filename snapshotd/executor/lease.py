@@ -1,7 +1,7 @@
 """Whether this executor may still start work: it fences itself before the server takes it for dead.
 
-Serves liveness only; that two executors do no harm is the tokens' business (design.md §3). Renewed by heartbeats, never
-by what comes in: after a pause (SIGSTOP, a suspended machine) old dispatches are still in the buffers.
+Serves liveness only; that two executors do no harm is the tokens' business (docs/adr/0002). Renewed by heartbeats,
+never by what comes in: after a pause (SIGSTOP, a suspended machine) old dispatches are still in the buffers.
 """
 
 from __future__ import annotations

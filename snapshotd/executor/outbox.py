@@ -1,7 +1,7 @@
 """Outcomes on their way to the server, kept until they are written, and again for a while after that.
 
 The stream has no acknowledgement: what was written shortly before it broke may not have arrived, so it is sent again
-after reconnecting. An outcome that comes twice is ignored (design.md §3, Answers).
+after reconnecting. An outcome that comes twice is ignored.
 
     put ──► waiting ──written──► recent ──(the stream broke within resend_s)──► waiting
 """

@@ -3,10 +3,10 @@
 Never sends or believes anything unsealed, never uses basic over http, never skips a certificate check (https is not
 built yet, so it is refused), and never opens a second connection for one sign-in (one_connection.py).
 
-Facts (hyperv.md): a Protocol belongs to one thread at a time, and after any exception it is thrown away [run];
-read time-out over operation time-out [documented]; fault 2150858793 is an empty Receive, 2150858843 an unknown shell
-or command [documented]; `powershell.exe` by way of cmd, as pywinrm and Ansible start it [observed]; that a shell's
-IdleTimeOut ends the process of a client that disappeared is documented and not verified by us.
+Facts (docs/hyperv.md, section 3): a Protocol belongs to one thread at a time, and after any exception it is thrown
+away [run]; read time-out over operation time-out [documented]; fault 2150858793 is an empty Receive, 2150858843 an
+unknown shell or command [documented]; `powershell.exe` by way of cmd, as pywinrm and Ansible start it [observed]; that
+a shell's IdleTimeOut ends the process of a client that disappeared is documented and not verified by us.
 """
 
 from __future__ import annotations

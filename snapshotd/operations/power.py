@@ -2,7 +2,7 @@
 
 Both are judged by the power that is seen and by nothing else: START on a running VM, or STOP on a stopped one, is
 Hyper-V's
-warning and no effect (hyperv.md, section 1, source read), so doing either again harms nobody.
+warning and no effect (docs/hyperv.md, section 1, source read), so doing either again harms nobody.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MODES = {
     StopMode.SAVE: frozenset({Power.RUNNING, Power.PAUSED}),
     StopMode.PAUSE: frozenset({Power.RUNNING}),
 }
-"""The power from which Hyper-V allows each (hyperv.md, section 1, source read)."""
+"""The power from which Hyper-V allows each (docs/hyperv.md, section 1, source read)."""
 
 
 def stop_mode(step: Step) -> StopMode:

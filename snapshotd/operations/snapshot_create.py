@@ -4,7 +4,7 @@ The checkpoint bears a marker in its name, `<display name> #<snapshot id>`. Hype
 names it in a
 second call (source read), so a script that dies in between leaves one under its default name. Such a newcomer is
 adopted
-only if all evidence fits (design.md, section 4); else the outcome is undetermined, and nothing is run again.
+only if all evidence fits (`_can_only_be_ours`); else the outcome is undetermined, and nothing is run again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from snapshotd.operations.kind import (
 from snapshotd.operations.snapshot_delete import after_remove
 
 NAME_LIMIT = 255
-"""Of a snapshot's name and description, in characters (rules.md, section 3)."""
+"""Of a snapshot's name and description, in characters."""
 _CHECKPOINT_NAME_LIMIT = 99
 """Hyper-V: under 100 characters (documented)."""
 _CLOCK_GRAIN = timedelta(seconds=1)
@@ -253,7 +253,7 @@ class CreateSnapshotKind(Kind):
         return ()
 
     def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
-        """Refuse a silent fallback to memory, unless the caller allowed it (rules.md, section 3)."""
+        """Refuse a silent fallback to memory, unless the caller allowed it."""
         fallback = operation.step(1).has_memory and not snapshot_of(vm, operation).with_memory
         if fallback and not operation.allow_fallback:
             return Failure(

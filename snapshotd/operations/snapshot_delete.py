@@ -1,10 +1,8 @@
 """DeleteSnapshot: remove the checkpoint (the pivot), then wait until the host has merged the disks.
 
 Removed is when the checkpoint's id is gone; the same append re-parents its children, in whatever state, and releases
-the VM.
-Done is when the disks are merged: a host accepts a removal long before that (hyperv.md, section 2, observed). Which
-file is merged
-into which is never built on: the chains are read again.
+the VM. Done is when the disks are merged: a host accepts a removal long before that (docs/hyperv.md, section 2,
+observed). Which file is merged into which is never built on: the chains are read again.
 """
 
 from __future__ import annotations
@@ -87,7 +85,7 @@ class AwaitMerge(StepBehaviour):
         raise AssertionError((vm.vm_id, step))
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Compare the chains with what they must be when nothing is left to merge (design.md, section 4)."""
+        """Compare the chains with what they must be when nothing is left to merge (`merged`)."""
         if report.description is None or {"DELETE", "MERGE"} & set(report.activities):
             return InProgress()
         gone = snapshot_of(vm, operation).checkpoint_id

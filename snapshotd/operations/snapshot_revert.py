@@ -4,7 +4,7 @@ A revert deserves care: run again after the guest has been working, it destroys 
 disks show that
 it was not applied. A preparatory start may fail, and the revert goes on (a guest that cannot boot is why people
 revert);
-a preparatory stop is a turn-off, since what it loses is being thrown away (rules.md, section 3).
+a preparatory stop is a turn-off, since what it loses is being thrown away.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """StopVirtualMachine: one undoable step, by shutdown, turn-off or save.
 
 A shutdown asks the guest, and is an error where the guest cannot: it never turns into a power cut by itself
-(hyperv.md, section 1).
+(docs/hyperv.md, section 1).
 """
 
 from __future__ import annotations

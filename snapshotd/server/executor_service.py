@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[pb.AttachRequest, pb.AttachResponse]
 
 LEASE_TTL_S: Final = 8.0
-"""A dead executor is replaced within 10 s (design.md, section 6)."""
+"""So that a dead executor is replaced within 10 s."""
 _HEARTBEAT_MS: Final = 2000
 
 

@@ -24,7 +24,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _Call = Callable[[Any, Context], Any]
 
 ACTOR_METADATA: Final = "x-snapshotd-actor"
-"""Who calls; taken on trust, on loopback only, until there is authentication (design.md, section 5)."""
+"""Who calls; taken on trust, on loopback only, until there is authentication."""
 _NOBODY: Final = "anonymous"
 _ACTOR_LIMIT: Final = 100
 _OURS: Final = ("/snapshotd.", "/google.longrunning.")

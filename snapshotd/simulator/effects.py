@@ -79,7 +79,7 @@ def checkpoint_type_to_set(command: HostCommand, vm: VmView, own: str) -> str:
 def may_change_checkpoint_type(command: HostCommand, vm: VmView, own: str) -> bool:
     """Say whether the VM's own CheckpointType has to be journalled first.
 
-    A restore counts: a checkpoint may bring the type of its moment back (inferred, hyperv.md section 2).
+    A restore counts: a checkpoint may bring the type of its moment back (inferred, docs/hyperv.md, section 2).
     """
     return command.kind == HostCommand.RESTORE or checkpoint_type_to_set(command, vm, own) != ""
 

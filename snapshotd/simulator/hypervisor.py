@@ -1,7 +1,7 @@
 """What the engines need of the model: a Hyper-V host's cmdlets and objects, by ids. Implements nothing.
 
 Both engines act on the model through this alone: the builtin one from Python, the PowerShell one through its bridge.
-Names, states and error ids are Hyper-V's own (hyperv-cmdlets.json, hyperv.md).
+Names, states and error ids are Hyper-V's own (pwsh/hyperv-cmdlets.json, docs/hyperv.md).
 """
 
 from __future__ import annotations

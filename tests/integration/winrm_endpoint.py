@@ -1,8 +1,7 @@
 """A WS-Management endpoint whose every request can be made to fail, for tests of the sessions.
 
-Signs in by NTLM and seals as Windows does (hyperv.md §4), keeps shells with one process each, and runs a Python
-function
-in the place of the host script. Knows nothing of Hyper-V: that is what the simulated host is for.
+Signs in by NTLM and seals as Windows does (docs/hyperv.md, section 4), keeps shells with one process each, and runs a
+Python function in the place of the host script. Knows nothing of Hyper-V: that is what the simulated host is for.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class CurrentMoved:
 
 
 class DriftKind(Enum):
-    """How a host and the record differ (rules.md, section 5)."""
+    """How a host and the record differ."""
 
     POWER_STATE_CHANGED = "POWER_STATE_CHANGED"
     VM_MISSING = "VM_MISSING"

@@ -1,4 +1,4 @@
-"""What the cmdlets around checkpoints do, by the facts of hyperv.md: take, name, restore, remove. By ids only."""
+"""What the cmdlets around checkpoints do, by the facts of docs/hyperv.md: take, name, restore, remove. By ids only."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ class HostState:
 
 
 def invalid_state(cmdlet: str) -> HyperVError:
-    """Return what a cmdlet fails with that the VM's state does not allow (hyperv.md, section 1, observed)."""
+    """Return what a cmdlet fails with that the VM's state does not allow (docs/hyperv.md, section 1, observed)."""
     return HyperVError(
         "InvalidState", cmdlet, "The operation cannot be performed while the object is in its current state."
     )

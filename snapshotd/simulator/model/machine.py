@@ -22,7 +22,7 @@ class Snapshot:
     memory: str
     """What the guest held in memory; empty: none."""
     checkpoint_type: str
-    """The VM's CheckpointType at that moment: a restore brings it back (inference, hyperv.md section 2)."""
+    """The VM's CheckpointType at that moment: a restore brings it back (inferred; docs/hyperv.md, section 2)."""
     automatic: bool
     disks: dict[str, str]
     """The frozen files, by location."""

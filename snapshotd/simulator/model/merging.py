@@ -1,9 +1,9 @@
 """Merging: files that no checkpoint and no VM uses any more go, one after another, in the background.
 
 A file that was frozen in a removed checkpoint stays as a branch point while two files or more stand on it. With one,
-that one is merged into it and takes its path (documented for the offline merge, inferred here; hyperv.md, section 2).
-With none, it is deleted. What is to be merged follows from the files alone, so a merge goes on after any restart.
-VMs do not wait for one another's merges.
+that one is merged into it and takes its path (documented for the offline merge, inferred here; docs/hyperv.md,
+section 2). With none, it is deleted. What is to be merged follows from the files alone, so a merge goes on
+after any restart. VMs do not wait for one another's merges.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the cmdlets around power do: start, resume, stop, save, suspend, as the state machine in hyperv.md says."""
+"""What the cmdlets around power do: start, resume, stop, save, suspend, by the arrows of docs/hyperv.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snapshotd.simulator.model.machine import Machine
 
 @dataclass(frozen=True, slots=True)
 class _Arrow:
-    """A row of the power's state machine (hyperv.md, section 1, source read)."""
+    """A row of the power's state machine (docs/hyperv.md, section 1, source read)."""
 
     cmdlet: str
     sources: tuple[str, ...]

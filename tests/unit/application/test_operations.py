@@ -94,7 +94,7 @@ CASES = (
 
 
 def check_invariants(vm: VirtualMachine) -> None:
-    """Hold a VM, at whatever version, against the invariants of rules.md, section 2."""
+    """Hold a VM, at whatever version, against what must always hold of its tree and its operations."""
     for snapshot in vm.snapshots.values():
         seen = set()
         at = snapshot

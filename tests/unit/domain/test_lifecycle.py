@@ -7,7 +7,7 @@ import pytest
 from snapshotd.domain.errors import IllegalTransition
 from snapshotd.domain.lifecycle import LIFECYCLES, NEEDS_POWER, SNAPSHOT, VM, Lifecycle, Power, SnapshotState
 
-# The tables of rules.md, section 1, written out once more by hand: trigger, from, to.
+# The tables, written out once more by hand: trigger, from, to.
 SNAPSHOT_RULES = {
     ("requested", "NEW", "ALLOCATED"),
     ("creation_starts", "ALLOCATED", "CREATING"),

@@ -33,7 +33,7 @@ ENDS: dict[tuple[str, str], str] = {
     ("Paused", "save"): "Saved",
     ("Running", "suspend"): "Paused",
 }
-"""hyperv.md, section 1: the arrows."""
+"""docs/hyperv.md, section 1: the arrows."""
 GOALS = {act: end for (_, act), end in ENDS.items()}
 
 
