@@ -100,7 +100,11 @@ class _Looks:
 
 
 class Dispatcher:
-    """Holds nothing that the log does not hold, but for what is in flight."""
+    """Holds nothing that must outlive it.
+
+    Beside the VMs of the log: who is fed, what is in flight, when a step was looked at and will be again; and for
+    people, why an operation or a host waits, and how far a job is.
+    """
 
     def __init__(self, policy: Policy, lease_ttl_s: float, orders_per_host: int, incarnation: str) -> None:
         """Start with nothing in flight. `incarnation` makes dispatch ids unique over restarts."""
