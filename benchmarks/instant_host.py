@@ -6,8 +6,6 @@ import uuid
 
 from snapshotd.api.v1 import executor_pb2 as pb
 
-_VERDICTS = pb.HostAnswer
-
 
 class InstantHost:
     """A pool (executor/work.py) without sessions: it keeps fence, journal and checkpoints of each VM in memory."""
@@ -22,12 +20,12 @@ class InstantHost:
         del timeout_s
         vm = self._vms.get(command.vm_id) or self._new(command.vm_id)
         if command.kind in (pb.HostCommand.REPORT, pb.HostCommand.POLL):
-            return self._answer(_VERDICTS.REPORTED, vm)
+            return self._answer(pb.HostAnswer.REPORTED, vm)
         if command.token <= vm.journal.highest_token:
-            return pb.HostAnswer(protocol=1, verdict=_VERDICTS.STALE, highest_token=vm.journal.highest_token)
+            return pb.HostAnswer(protocol=1, verdict=pb.HostAnswer.STALE, highest_token=vm.journal.highest_token)
         vm.journal.highest_token = command.token
         if command.kind == pb.HostCommand.OBSERVE:
-            return self._answer(_VERDICTS.OBSERVED, vm)
+            return self._answer(pb.HostAnswer.OBSERVED, vm)
         assert command.kind == pb.HostCommand.CREATE, command
         vm.journal.operation, vm.journal.step = command.operation, command.step
         vm.journal.phase = pb.JournalReport.DONE
@@ -40,7 +38,7 @@ class InstantHost:
         made.disks.add(location="SCSI:0:0", chain=list(vm.disks[0].chain))
         vm.disks[0].chain.insert(0, f"{vm.vm_id}_{len(vm.checkpoints)}.avhdx")
         vm.current_checkpoint_id = made.checkpoint_id
-        answer = self._answer(_VERDICTS.DONE, vm)
+        answer = self._answer(pb.HostAnswer.DONE, vm)
         answer.checkpoint_id = made.checkpoint_id
         return answer
 

@@ -107,7 +107,7 @@ class Runner:
                 raise ViewBehind(behind.name, behind.position, position) from None
 
     def close(self) -> None:
-        """Wait for a transaction under way. The connection is whoever's who made it."""
+        """Wait for a transaction under way. The caller closes the connection."""
         self._thread.shutdown()
 
     def _slowest(self) -> int:

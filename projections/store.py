@@ -99,7 +99,7 @@ class Table(Generic[RowT]):
         connection.execute(f"DELETE FROM {self._name} WHERE {where}", key)  # noqa: S608  (constants)
 
     def find(self, connection: sqlite3.Connection, where: str, values: Sequence[object], rest: str = "") -> list[RowT]:
-        """Return rows of constants' making."""
+        """Return the rows that match; `where` is built from constants only."""
         cursor = connection.execute(f"SELECT row FROM {self._name} WHERE {where} {rest}", values)  # noqa: S608
         read = decoder(self._row)
         return [read(json.loads(row)) for (row,) in cursor]
@@ -141,7 +141,7 @@ class Rows:
         table.drop(self.connection, *key)
 
     def find(self, table: Table[RowT], where: str, values: Sequence[object]) -> list[RowT]:
-        """Return rows of constants' making."""
+        """Return the rows that match; `where` is built from constants only."""
         self.flush()
         return table.find(self.connection, where, values)
 

@@ -52,7 +52,7 @@ class Key:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError("must be a text that is not empty")
+        raise ValueError("must be text, and not empty")
     return value
 
 

@@ -1,8 +1,7 @@
 """What a host reports, compared with the record: absorbed where it is our doing, recorded as drift where it is not.
 
 Called only between steps: while a command may be at work, a difference says nothing. Checkpoints made by others are
-shown, never
-touched, and never become snapshots by themselves.
+shown, never touched, and never become snapshots by themselves.
 """
 
 from __future__ import annotations

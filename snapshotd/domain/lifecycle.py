@@ -1,9 +1,8 @@
 """The four lifecycles: VM activity, snapshot, operation and step. If an arrow is not in these tables, it cannot happen.
 
 The tables are data, checked into one `transitions` machine each. The machines have no model:
-they are looked
-up, never run, since a machine per aggregate costs 100 us and injects attributes into its model. `decide` finds the
-destination here and records it; `evolve` applies what was recorded (docs/adr/0007).
+they are looked up, never run, since a machine per aggregate costs 100 us and injects attributes into its model.
+`decide` finds the destination here and records it; `evolve` applies what was recorded (docs/adr/0007).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The steps START and STOP, and how the power that a VM had is brought back. Used by several operations.
 
-Both are judged by the power that is seen and by nothing else: START on a running VM, or STOP on a stopped one, is
-Hyper-V's
-warning and no effect (docs/hyperv.md, section 1, source read), so doing either again harms nobody.
+Both are judged by the power that is seen and by nothing else. START on a running VM, or STOP on a stopped one, gets a
+warning from Hyper-V and has no effect (docs/hyperv.md, section 1, source read), so doing either again harms nobody.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """CreateSnapshot: one undoable step that makes the checkpoint, and a best-effort one that marks an adopted one.
 
 The checkpoint bears a marker in its name, `<display name> #<snapshot id>`. Hyper-V makes a checkpoint first and
-names it in a
-second call (source read), so a script that dies in between leaves one under its default name. Such a newcomer is
-adopted
-only if all evidence fits (`_can_only_be_ours`); else the outcome is undetermined, and nothing is run again.
+names it in a second call (source read), so a script that dies in between leaves one under its default name. Such a
+newcomer is adopted only if all evidence fits (`_can_only_be_ours`); else the outcome is undetermined, and nothing is
+run again.
 """
 
 from __future__ import annotations

@@ -100,9 +100,8 @@ def merged(description: VmDescription, gone: CheckpointId | None, existing_files
     """Say whether a checkpoint is removed and its disks are merged.
 
     Every file in the chains of the leaves and of the remaining checkpoints is itself such a leaf, a checkpoint's
-    disk or a base,
-    or a branch point with two children or more; and none of the files watched is left on the disk outside of the
-    chains.
+    disk or a base, or a branch point with two children or more; and none of the files watched is left on the disk
+    outside of the chains.
     """
     if description.checkpoint(gone) is not None:
         return False

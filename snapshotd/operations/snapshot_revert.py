@@ -1,10 +1,8 @@
 """RevertToSnapshot: [bring the power to what it will be] → restore (the pivot) → final power.
 
 A revert deserves care: run again after the guest has been working, it destroys data. So it is run again only if the
-disks show that
-it was not applied. A preparatory start may fail, and the revert goes on (a guest that cannot boot is why people
-revert);
-a preparatory stop is a turn-off, since what it loses is being thrown away.
+disks show that it was not applied. A preparatory start may fail, and the revert goes on (a guest that cannot boot is
+why people revert); a preparatory stop is a turn-off, since what it loses is being thrown away.
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ class EventLog(Protocol):
         """Append all events or none, as versions `expected_version + 1` and following. Returns when they are durable.
 
         Raises StreamChanged if the stream is past `expected_version`, and LogUnavailable if nothing can be written.
-        After an ambiguous
-        commit the implementation reads the stream back before it answers: an append that went through is never
-        reported as failed.
+        After an ambiguous commit the implementation reads the stream back before it answers: an append that went
+        through is never reported as failed.
         """
         ...
 

@@ -92,7 +92,7 @@ class RunningHost:
         self._control.start()
 
     def close(self) -> None:
-        """Stop answering, and end every shell. The model is whoever's who made it."""
+        """Stop answering, and end every shell. The caller closes the model."""
         self._control.close()
         self._endpoint.close()
         self._accounts.close()

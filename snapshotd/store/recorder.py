@@ -123,7 +123,7 @@ class EnvelopeRecorder(SQLiteApplicationRecorder):
         return int(row[0] or 0)
 
     def one(self, connection: SQLiteConnection, what: str, where: str, values: Sequence[object]) -> sqlite3.Row:
-        """Return one row of constants' making."""
+        """Return the first row that matches; `what` and `where` are built from constants only."""
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT {what} FROM {self.events_table_name} WHERE {where}", values)  # noqa: S608
             row: sqlite3.Row = cursor.fetchone()
