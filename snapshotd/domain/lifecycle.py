@@ -36,7 +36,7 @@ class VmActivity(Enum):
     """What a VM's active operation is doing to it."""
 
     NEW = "NEW"
-    """Not on record yet; never stored."""
+    """Not on record yet. Stands only as the `from` of the first event."""
     UNREGISTERED = "UNREGISTERED"
     """Forgotten by us, untouched on its host."""
     IDLE = "IDLE"
@@ -58,7 +58,7 @@ class SnapshotState(Enum):
     """Where a snapshot stands. Resting: READY, ERROR, REMOVED."""
 
     NEW = "NEW"
-    """Not on record yet; never stored."""
+    """Not on record yet. Stands only as the `from` of the first event."""
     ALLOCATED = "ALLOCATED"
     """Requested; nothing has been asked of the host."""
     CREATING = "CREATING"
@@ -76,7 +76,7 @@ class OperationState(Enum):
     """Where an operation stands. It holds or reserves its VM while PENDING or RUNNING."""
 
     NEW = "NEW"
-    """Not on record yet; never stored."""
+    """Not on record yet. Stands only as the `from` of the first event."""
     PENDING = "PENDING"
     """Accepted; its first step has not been issued."""
     RUNNING = "RUNNING"
@@ -94,7 +94,7 @@ class StepState(Enum):
     """Where a step of an operation stands."""
 
     NEW = "NEW"
-    """Not in the plan yet; never stored."""
+    """Not in the plan yet. No event has it: a planned step begins as DUE."""
     DUE = "DUE"
     ISSUED = "ISSUED"
     """Its command may be on its way or at work."""

@@ -58,9 +58,9 @@ class Event(_message.Message):
     "/steps/{number}").
     """
     type: _builtins.str
-    """What happened, in the past tense: "SnapshotReady"."""
+    """What happened, in the past tense: "SnapshotCreated"."""
     from_state: _builtins.str
-    """State of the subject before; empty: it is new, or the event is a fact."""
+    """State of the subject before; NEW: it was not on record yet; empty: the event is a fact."""
     to_state: _builtins.str
     """State of the subject afterwards; empty: the event is a fact."""
     @_builtins.property

@@ -544,7 +544,7 @@ class HostCommand(_message.Message):
 
     @_builtins.property
     def watched_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Files whose presence on the disk the report must tell; POLL and OBSERVE."""
+        """Files whose presence on the disk each report tells, whatever the kind. The server names some for POLL and OBSERVE."""
 
     @_builtins.property
     def stop(self) -> Global___StopAction: ...
@@ -827,7 +827,9 @@ class HostAnswer(_message.Message):
     """STALE: the highest token in the journal."""
     @_builtins.property
     def vms(self) -> _containers.RepeatedCompositeFieldContainer[Global___VmReport]:
-        """What is there now. DONE, NO_EFFECT, CHANGED, IN_PROGRESS (of OBSERVE), OBSERVED: the VM. REPORTED: all that was asked for."""
+        """What is there now: the VM, or for a REPORT without `vm_id` all VMs of the host. STALE, BUSY, FOREIGN_INSTALLATION and
+        FAILED have none.
+        """
 
     @_builtins.property
     def error(self) -> Global___HostError:
@@ -1089,14 +1091,14 @@ class JournalReport(_message.Message):
         PRESENT: JournalReport._State.ValueType  # 1
         MISSING: JournalReport._State.ValueType  # 2
         UNREADABLE: JournalReport._State.ValueType  # 3
-        """There, and neither slot is valid. OBSERVE makes a new one over it."""
+        """There, and not to be relied on (docs/host-protocol.md). OBSERVE makes a new one over it."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
     STATE_UNSPECIFIED: JournalReport.State.ValueType  # 0
     PRESENT: JournalReport.State.ValueType  # 1
     MISSING: JournalReport.State.ValueType  # 2
     UNREADABLE: JournalReport.State.ValueType  # 3
-    """There, and neither slot is valid. OBSERVE makes a new one over it."""
+    """There, and not to be relied on (docs/host-protocol.md). OBSERVE makes a new one over it."""
 
     class _Phase:
         ValueType = _typing.NewType("ValueType", _builtins.int)

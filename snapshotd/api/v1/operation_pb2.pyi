@@ -255,7 +255,7 @@ class Step(_message.Message):
         PIVOT: Step._Class.ValueType  # 2
         """From here on the operation only goes forward."""
         FORWARD_ONLY: Step._Class.ValueType  # 3
-        """After the pivot: repeated until it is done."""
+        """After the pivot, or an undo: tried again while that may help; else the operation FAILS with what is done on record."""
         BEST_EFFORT: Step._Class.ValueType  # 4
         """Its failure is recorded, and the plan goes on."""
         WAIT: Step._Class.ValueType  # 5
@@ -270,7 +270,7 @@ class Step(_message.Message):
     PIVOT: Step.Class.ValueType  # 2
     """From here on the operation only goes forward."""
     FORWARD_ONLY: Step.Class.ValueType  # 3
-    """After the pivot: repeated until it is done."""
+    """After the pivot, or an undo: tried again while that may help; else the operation FAILS with what is done on record."""
     BEST_EFFORT: Step.Class.ValueType  # 4
     """Its failure is recorded, and the plan goes on."""
     WAIT: Step.Class.ValueType  # 5
@@ -333,7 +333,7 @@ class Step(_message.Message):
     number: _builtins.int
     """From 1."""
     name: _builtins.str
-    """Short and stable: "checkpoint", "restore", "remove", "merge", "start", "stop"."""
+    """Short and stable: "checkpoint", "rename", "restore", "remove", "merge", "start", "stop"."""
     step_class: Global___Step.Class.ValueType
     """What happens when it fails."""
     description: _builtins.str

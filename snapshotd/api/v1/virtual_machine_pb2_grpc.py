@@ -133,7 +133,8 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnregisterVirtualMachine(self, request, context):
-        """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it.
+        """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
+        FAILED_PRECONDITION (MERGE_PENDING) if that one only waits for a merge.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

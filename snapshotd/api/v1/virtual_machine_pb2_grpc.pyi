@@ -41,7 +41,9 @@ class VirtualMachineServiceStub:
     ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
     """
     UnregisterVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.UnregisterVirtualMachineRequest, _empty_pb2.Empty]
-    """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it."""
+    """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
+    FAILED_PRECONDITION (MERGE_PENDING) if that one only waits for a merge.
+    """
     GetVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
     """NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
     ListVirtualMachines: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]
@@ -82,7 +84,9 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
     """
     UnregisterVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.UnregisterVirtualMachineRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it."""
+    """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
+    FAILED_PRECONDITION (MERGE_PENDING) if that one only waits for a merge.
+    """
     GetVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
     """NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
     ListVirtualMachines: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]  # type: ignore[assignment]
@@ -132,7 +136,9 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.UnregisterVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it."""
+        """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
+        FAILED_PRECONDITION (MERGE_PENDING) if that one only waits for a merge.
+        """
 
     @_abc_1.abstractmethod
     def GetVirtualMachine(
