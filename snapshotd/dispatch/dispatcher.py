@@ -89,14 +89,17 @@ class _Flight:
 
 
 @dataclass(slots=True)
-class _Looks:
-    """How often a step was observed or polled, and when next; what was last said of it."""
+class _Course:
+    """What is known of an active operation beside the log: how often it was looked at, and why it waits."""
 
-    at: tuple[int, int]
+    looked_at: tuple[int, int] = (0, 0)
     """The step's number and token: a new step, or a new token, begins to count anew."""
-    count: int = 0
+    looks: int = 0
     next_s: float = 0.0
     idle_since_s: float | None = None
+    wait: Wait | None = None
+    percent: int = 0
+    """How far the hypervisor's job has come, as last reported."""
 
 
 class Dispatcher:
@@ -116,15 +119,21 @@ class Dispatcher:
         self._vms: dict[VmId, VirtualMachine] = {}
         self._flights: dict[str, _Flight] = {}
         self._fresh: set[tuple[VmId, int]] = set()
-        self._looks: dict[VmId, dict[int, _Looks]] = {}
-        """By VM and operation: at most one step of each is looked at."""
+        self._courses: dict[VmId, dict[int, _Course]] = {}
+        """By VM and number of the operation."""
         self._recording: set[VmId] = set()
-        self.waiting: dict[VmId, Wait] = {}
-        """Why a VM's operation waits, for people."""
         self.contact: dict[HostId, Wait | None] = {}
         """Why a host does not answer; None: it does. A host that nobody has tried to reach is not in here."""
-        self.percent: dict[VmId, int] = {}
-        """How far the hypervisor's job on a VM has come, as last reported."""
+
+    def wait(self, vm_id: VmId, number: int) -> Wait | None:
+        """Return why an active operation waits, for people; None: nothing holds it up."""
+        course = self._courses.get(vm_id, {}).get(number)
+        return course.wait if course else None
+
+    def percent(self, vm_id: VmId, number: int) -> int:
+        """Return how far the hypervisor's job for an active operation has come, as last reported."""
+        course = self._courses.get(vm_id, {}).get(number)
+        return course.percent if course else 0
 
     def attached(self, executor: str, hosts: frozenset[str], moment: Moment) -> list[Output]:
         """An executor has signed in."""
@@ -183,7 +192,7 @@ class Dispatcher:
         order = flight.order
         assert order.vm_id is not None, order
         vm = self._vms[order.vm_id]
-        self._note_waiting(vm, answer, moment)
+        self._note_waiting(vm, flight.number, answer, moment)
         if order.kind is OrderKind.POLL:
             return self._polled(vm, flight, answer, moment)
         if answer.verdict is not Verdict.NO_ANSWER:
@@ -206,10 +215,9 @@ class Dispatcher:
     def _look(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
         """Say what is due on a VM; nothing while a Record of it is on its way, which comes back here."""
         out: list[Output] = []
-        if not vm.active_operations:
-            self.waiting.pop(vm.vm_id, None)
-            self.percent.pop(vm.vm_id, None)
-            self._looks.pop(vm.vm_id, None)
+        known = self._courses.pop(vm.vm_id, {})
+        if vm.active_operations:
+            self._courses[vm.vm_id] = {o.number: known.get(o.number, _Course()) for o in vm.active_operations}
         if vm.vm_id in self._recording:
             return out
         for operation in vm.active_operations:
@@ -224,22 +232,24 @@ class Dispatcher:
                 case Later():
                     pass
                 case _:
-                    out += self._proceed(vm, moment)
+                    out += self._proceed(vm, operation, moment)
         return out
 
-    def _proceed(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
+    def _proceed(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> list[Output]:
         """Have what comes next recorded, and only if it could then be sent."""
         if not self._room(vm.host_id):
             return []
-        return [self._record(vm, Proceed())] if self._is_fed(vm, moment) else []
+        return [self._record(vm, Proceed())] if self._is_fed(vm, operation, moment) else []
 
-    def _is_fed(self, vm: VirtualMachine, moment: Moment) -> bool:
-        """Say whether an executor serves a VM's host; keep that the VM waits for one, if none does."""
-        if self.feeding.fed(vm.host_id) is not None:
-            return True
-        failure = Failure.of(NoExecutor(vm.host_id))
-        self.waiting[vm.vm_id] = _still(self.waiting.get(vm.vm_id), failure, moment)
-        return False
+    def _is_fed(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> bool:
+        """Say whether an executor serves an operation's host; keep that it waits for one, if none does."""
+        course = self._courses[vm.vm_id][operation.number]
+        if self.feeding.fed(vm.host_id) is None:
+            course.wait = _still(course.wait, Failure.of(NoExecutor(vm.host_id)), moment)
+            return False
+        if course.wait is not None and course.wait.failure.reason == NoExecutor.reason:
+            course.wait = None
+        return True
 
     def _await(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> list[Output]:
         if step.observing:
@@ -264,19 +274,18 @@ class Dispatcher:
 
     def _due(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> bool:
         """Say whether a step is to be looked at now, and note that it is: each look comes later than the last."""
-        of_vm = self._looks.setdefault(vm.vm_id, {})
-        looks = of_vm.get(operation.number)
+        course = self._courses[vm.vm_id][operation.number]
         at = (step.plan.number, step.token)
-        if looks is None or looks.at != at:
-            looks = of_vm[operation.number] = _Looks(at=at)
+        if course.looked_at != at:
+            course.looked_at, course.looks, course.next_s, course.idle_since_s = at, 0, 0.0, None
         busy = any(f.order.vm_id == vm.vm_id and f.number == operation.number for f in self._flights.values())
-        if busy or moment.monotonic_s < looks.next_s or not self._room(vm.host_id):
+        if busy or moment.monotonic_s < course.next_s or not self._room(vm.host_id):
             return False
-        if not self._is_fed(vm, moment):
+        if not self._is_fed(vm, operation, moment):
             return False
-        looks.count += 1
+        course.looks += 1
         interval = self._policy.poll_interval_s if step.state is StepState.WAITING else self._policy.backoff_s
-        looks.next_s = moment.monotonic_s + interval(looks.count)
+        course.next_s = moment.monotonic_s + interval(course.looks)
         return True
 
     def _polled(self, vm: VirtualMachine, flight: _Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
@@ -286,16 +295,16 @@ class Dispatcher:
         if operation is None or step is None or step.state is not StepState.WAITING:
             return []
         number, at = operation.number, step.plan.number
-        looks = self._looks[vm.vm_id][number]
+        course = self._courses[vm.vm_id][number]
         report = answer.vm
         if report is None:
             return []
         poll = TakePoll(number=number, step=at, report=report)
         if report.activities:
-            looks.idle_since_s = None
-        elif looks.idle_since_s is None:
-            looks.idle_since_s = moment.monotonic_s
-        elif moment.monotonic_s - looks.idle_since_s > self._policy.merge_stall_s:
+            course.idle_since_s = None
+        elif course.idle_since_s is None:
+            course.idle_since_s = moment.monotonic_s
+        elif moment.monotonic_s - course.idle_since_s > self._policy.merge_stall_s:
             text = f"Files are left to merge, and the host has done nothing for {self._policy.merge_stall_s:.0f} s."
             failure = Failure(reason="MERGE_STALLED", message=text)
             stall = StallWait(number=number, step=at, failure=failure)
@@ -325,13 +334,15 @@ class Dispatcher:
         self._flights[dispatch_id] = flight
         return Send(flight.executor, dispatch_id, flight.order)
 
-    def _note_waiting(self, vm: VirtualMachine, answer: HostAnswer, moment: Moment) -> None:
+    def _note_waiting(self, vm: VirtualMachine, number: int, answer: HostAnswer, moment: Moment) -> None:
         """Keep why a host could not be asked, until it answers."""
+        course = self._courses.get(vm.vm_id, {}).get(number)
+        if course is None:
+            return
         if answer.verdict in _HOLDS_UP:
-            self.waiting[vm.vm_id] = _still(self.waiting.get(vm.vm_id), failure_of(answer), moment)
+            course.wait = _still(course.wait, failure_of(answer), moment)
         else:
-            self.waiting.pop(vm.vm_id, None)
-            self.percent[vm.vm_id] = answer.vm.percent if answer.vm else 0
+            course.wait, course.percent = None, answer.vm.percent if answer.vm else 0
 
     def _note_contact(self, host_id: HostId, answer: HostAnswer, moment: Moment) -> None:
         """Keep whether a host answers."""

@@ -56,7 +56,7 @@ class AdminService(AdminServiceServicer):
     async def _operations(self) -> pb.OperationCounts:
         dispatcher = self._parts.drive.dispatcher
         rows = await self._parts.views.active_operations()
-        told = [(row, metadata_message(row, dispatcher.waiting.get(row.vm_id), 0)) for row in rows]
+        told = [(row, metadata_message(row, dispatcher.wait(row.vm_id, row.number), 0)) for row in rows]
         waiting: list[tuple[str, OperationMetadata]] = [(r.name, m) for r, m in told if m.HasField("wait")]
         waiting.sort(key=lambda entry: entry[1].wait.since.ToNanoseconds())
         return pb.OperationCounts(

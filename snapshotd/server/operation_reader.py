@@ -47,7 +47,9 @@ class OperationReader:
     async def message(self, row: OperationRow) -> OperationMessage:
         """Return an operation; one that succeeded with its response, as the resources are now."""
         dispatcher = self._parts.drive.dispatcher
-        message = operation_message(row, dispatcher.waiting.get(row.vm_id), dispatcher.percent.get(row.vm_id, 0))
+        message = operation_message(
+            row, dispatcher.wait(row.vm_id, row.number), dispatcher.percent(row.vm_id, row.number)
+        )
         if row.state is OperationState.SUCCEEDED:
             response = await self._response(row)
             if response is not None:

@@ -8,11 +8,12 @@ import pytest
 
 from snapshotd.dispatch.dispatcher import Dispatcher, Moment, Output, Record, Reply, Send
 from snapshotd.dispatch.orders import Order, OrderKind
-from snapshotd.domain.commands import LoseOutcome
+from snapshotd.domain.commands import LoseOutcome, StopVm
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, StreamId
 from snapshotd.domain.lifecycle import OperationState, StepState
+from snapshotd.domain.operation import StopMode
 from snapshotd.domain.policy import Policy
 from tests.fakes import START, VM_ID, World
 from tests.unit.application.test_operations import CASES, Case, check_end, check_invariants, ready
@@ -102,6 +103,11 @@ class Room:
         self.dispatcher.heard("ex", self.moment)
         self.take(self.dispatcher.tick(self.moment))
 
+    def waits(self) -> str:
+        """Return why the newest operation waits."""
+        wait = self.dispatcher.wait(VM_ID, self.world.vm.last_number)
+        return wait.failure.reason if wait else ""
+
     def deliver(self, *, lose: bool = False) -> None:
         """Carry the oldest order to the host, and its answer back, or lose the answer."""
         send = self.sent.pop(0)
@@ -145,7 +151,7 @@ def test_without_an_executor_an_operation_stays_pending_and_says_why() -> None:
         room.tick(60)
     assert room.world.vm.version == version
     assert room.world.vm.active_operations[0].state is OperationState.PENDING
-    assert room.dispatcher.waiting[VM_ID].failure.reason == "NO_EXECUTOR"
+    assert room.waits() == "NO_EXECUTOR"
     room.attach()
     room.run()
     check_end(room.world, CASES[0])
@@ -226,7 +232,7 @@ def test_an_observation_without_answer_is_sent_again_with_its_token_and_without_
         room.tick()
     assert room.world.vm.version == version
     assert 8 <= looked <= 20
-    assert room.dispatcher.waiting[VM_ID].failure.reason == "CONNECTION_LOST"
+    assert room.waits() == "CONNECTION_LOST"
 
 
 def test_a_silent_executor_is_taken_for_dead_and_another_one_is_fed() -> None:
@@ -343,7 +349,34 @@ def test_what_is_looked_at_again_and_again_says_when_no_executor_is_there_to_loo
     room.take(room.dispatcher.detached("ex", room.moment))
     for _ in range(5):
         room.tick(60)
-    assert room.dispatcher.waiting[VM_ID].failure.reason == "NO_EXECUTOR"
+    assert room.waits() == "NO_EXECUTOR"
     room.attach()
     room.run()
-    assert VM_ID not in room.dispatcher.waiting
+    assert room.waits() == ""
+
+
+def test_an_operation_that_an_executor_has_been_found_for_waits_for_none() -> None:
+    room = asked(CASES[0])
+    room.tick(60)
+    assert room.waits() == "NO_EXECUTOR"
+    room.attach()
+    while not any(s.order.kind is OrderKind.EFFECT for s in room.sent):
+        room.deliver() if room.sent else room.tick()
+    assert room.waits() == ""
+
+
+def test_each_operation_of_a_vm_has_a_wait_of_its_own() -> None:
+    room = asked(next(c for c in CASES if c.name == "delete in the middle"))
+    room.attach()
+    while not any(s.state is StepState.WAITING for o in room.world.vm.active_operations for s in o.steps):
+        room.deliver() if room.sent else room.tick()
+    merging = room.world.vm.last_number
+    draft = room.world.do(StopVm(mode=StopMode.TURN_OFF))
+    room.take(room.dispatcher.changed(draft.vm, (), room.moment))
+    while not any(s.order.kind is OrderKind.POLL for s in room.sent):
+        room.deliver() if room.sent else room.tick()
+    room.deliver(lose=True)
+    waits = room.dispatcher.wait(VM_ID, merging)
+    assert waits is not None
+    assert (waits.failure.reason, room.waits()) == ("CONNECTION_LOST", "")
+    room.run()
