@@ -268,7 +268,7 @@ class World:
         number, at = operation.number, step.plan.number
         if step.state is StepState.WAITING:
             self.host.merge()
-            self.do(TakePoll(number=number, step=at, report=self.host.report()))
+            self.do(TakePoll(number=number, step=at, report=self.host.report(), asked_version=self.vm.version))
             return
         if step.observing:
             answer = self.host.observe(step.token)

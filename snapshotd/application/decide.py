@@ -122,6 +122,7 @@ def _request(draft: Draft, request: c.OperationRequest) -> None:
         steps=kind.plan(vm, request),
         power_at_request=vm.power,
         allow_fallback=isinstance(request, c.CreateSnapshot) and request.allow_fallback,
+        refuse_power_change=isinstance(request, c.RevertToSnapshot) and request.refuse_power_change,
         stop_mode=request.mode if isinstance(request, c.StopVm) else None,
         request_digest=context.digest,
     )
@@ -168,20 +169,21 @@ def _cancel(draft: Draft, command: c.CancelOperation) -> None:
         raise NotFound("operation", f"{draft.vm.vm_id}.{command.number}")
     if not operation.active:
         raise CancelTooLate(operation.name, operation.state.name, "it has ended")
+    if operation.cancel_requested:
+        return
     if operation.undoing:
         raise CancelTooLate(
             operation.name, operation.state.name, "what it did is being undone already; wait for it to end"
         )
     pivots = [s for s in operation.steps if s.plan.nature is StepNature.PIVOT]
     past = any(s.state not in (StepState.DUE, StepState.SKIPPED) for s in pivots)
-    if past or operation.only_waits:
+    begun = operation.state is OperationState.RUNNING
+    if past or (begun and operation.only_waits):
         raise CancelTooLate(
             operation.name,
             operation.state.name,
             "the host may have gone past the point of no return; wait for it to end",
         )
-    if operation.cancel_requested:
-        return
     draft.add([e.CancelRequested(number=operation.number)], operation.number)
     advance(draft)
 

@@ -138,6 +138,8 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
     if due.plan.nature is StepNature.WAIT:
         return StartWait(due)
     refusal = action.refusal(vm, operation, due)
+    if operation.state is OperationState.PENDING and (refused := KINDS[operation.kind].refusal(vm, operation)):
+        return PlanUndo(refused)
     if refusal is not None:
         if due.plan.nature is StepNature.BEST_EFFORT:
             return Skip(due)
@@ -151,6 +153,7 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
         return Observe(due)
     if due.attempts and due.changed_at is not None:
         ready = due.changed_at + timedelta(seconds=policy.backoff_s(due.attempts))
-        if ready > now:
+        # A clock that was set back must not prolong it.
+        if due.changed_at <= now < ready:
             return Later(ready)
     return Issue(due)

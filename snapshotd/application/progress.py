@@ -24,7 +24,7 @@ from snapshotd.domain import events as e
 from snapshotd.domain.commands import LoseOutcome, StallWait, TakeAnswer, TakePoll
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, StepState, VmActivity
-from snapshotd.domain.operation import Failure, Operation, Step, StepNature
+from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import ACTIONS, KINDS
 from snapshotd.operations.kind import UNDETERMINED, Absent, Done, InProgress, Undetermined, move_vm
@@ -51,6 +51,8 @@ def advance(draft: Draft, *, issue: bool = False) -> None:
             match action:
                 case Skip():
                     draft.add([e.StepSkipped(**_moved(operation, action.step, "skipped"))], number)
+                    if operation.state is OperationState.RUNNING:
+                        draft.add(KINDS[operation.kind].step_done(draft.vm, operation, action.step), number)
                 case PlanUndo():
                     _plan_undo(draft, operation, action.failure)
                 case Finish():
@@ -107,7 +109,8 @@ def take_poll(draft: Draft, command: TakePoll) -> None:
         return
     judged = ACTIONS[step.plan.action].judge(draft.vm, operation, step, command.report)
     if isinstance(judged, Done):
-        _settle(draft, operation, step, judged, command.report, observed=True)
+        current = draft.vm.last_step_version <= command.asked_version
+        _settle(draft, operation, step, judged, command.report, observed=True, current=current)
         advance(draft)
 
 
@@ -186,8 +189,20 @@ def _told(answer: HostAnswer) -> Done:
     return Done(checkpoint_id=answer.checkpoint_id, has_memory=made is not None and made.has_memory)
 
 
-def _settle(draft: Draft, operation: Operation, step: Step, done: Done, report: VmReport, *, observed: bool) -> None:
-    """Record that a step is done, what that means for VM and snapshots, and what else the report shows."""
+def _settle(
+    draft: Draft,
+    operation: Operation,
+    step: Step,
+    done: Done,
+    report: VmReport,
+    *,
+    observed: bool,
+    current: bool = True,
+) -> None:
+    """Record that a step is done, what that means for VM and snapshots, and what else the report shows.
+
+    Not `current`: another step has been at work since the report was asked for, so it tells of this step only.
+    """
     number = operation.number
     event = e.StepDone(
         **_moved(operation, step, "done"),
@@ -197,7 +212,7 @@ def _settle(draft: Draft, operation: Operation, step: Step, done: Done, report: 
         marked=done.marked,
     )
     draft.add([event], number)
-    quiet = not draft.vm.step_is_open()
+    quiet = current and not draft.vm.step_is_open()
     before = describe(draft, report, "step", number) if quiet else None
     operation = draft.vm.operations[number]
     draft.add(KINDS[operation.kind].step_done(draft.vm, operation, operation.step(step.plan.number)), number)
@@ -257,7 +272,8 @@ def _without_effect(draft: Draft, operation: Operation, step: Step, failure: Fai
     context = draft.context
     assert step.deadline is not None
     in_time = context.now < step.deadline
-    again = passing and in_time and step.attempts < context.policy.max_attempts and not operation.cancel_requested
+    wanted = operation.undoing or not operation.cancel_requested
+    again = passing and in_time and step.attempts < context.policy.max_attempts and wanted
     if again:
         draft.add([e.StepDueAgain(**_moved(operation, step, "due_again"), failure=failure)], operation.number)
         return
@@ -297,11 +313,8 @@ def _finish(draft: Draft, operation: Operation, outcome: OperationState, failure
     number = operation.number
     operation = _skip_the_rest(draft, operation)
     draft.add(KINDS[operation.kind].ends(draft.vm, operation, outcome, failure), number)
-    released = any(
-        s.plan.nature is StepNature.WAIT and s.state in (StepState.DONE, StepState.FAILED) for s in operation.steps
-    )
-    activity = draft.vm.activity
-    if operation.state is OperationState.RUNNING and not released and activity is not VmActivity.IDLE:
+    holders = [o for o in draft.vm.active_operations if o.number != number and o.holds_vm]
+    if operation.state is OperationState.RUNNING and not holders and draft.vm.activity is not VmActivity.IDLE:
         draft.add([move_vm(draft.vm, "operation_released")], number)
     match outcome:
         case OperationState.SUCCEEDED:

@@ -86,6 +86,8 @@ class _Flight:
     order: Order
     number: int = 0
     key: str = ""
+    asked_version: int = 0
+    """The VM's version when it was sent."""
 
 
 @dataclass(slots=True)
@@ -299,7 +301,7 @@ class Dispatcher:
         report = answer.vm
         if report is None:
             return []
-        poll = TakePoll(number=number, step=at, report=report)
+        poll = TakePoll(number=number, step=at, report=report, asked_version=flight.asked_version)
         if report.activities:
             course.idle_since_s = None
         elif course.idle_since_s is None:
@@ -326,7 +328,7 @@ class Dispatcher:
         executor = self.feeding.fed(vm.host_id)
         if executor is None:
             return []
-        return [self._send(_Flight(executor, order, number=operation.number))]
+        return [self._send(_Flight(executor, order, number=operation.number, asked_version=vm.version))]
 
     def _send(self, flight: _Flight) -> Send:
         self._sent += 1

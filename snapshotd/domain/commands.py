@@ -111,6 +111,8 @@ class TakePoll:
     number: int
     step: int
     report: VmReport
+    asked_version: int
+    """The stream's version when the poll was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from enum import Enum
 from snapshotd.domain.errors import SnapshotError
 from snapshotd.domain.host_report import Before
 from snapshotd.domain.ids import CheckpointId, OperationName, SnapshotId
-from snapshotd.domain.lifecycle import OperationState, Power, StepState
+from snapshotd.domain.lifecycle import OperationState, StepState
 
 
 class OperationKind(Enum):
@@ -133,8 +133,8 @@ class Operation:
     actor: str
     request_id: str
     requested_at: datetime
-    power_at_request: Power
     allow_fallback: bool = False
+    refuse_power_change: bool = False
     stop_mode: StopMode | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -162,6 +162,11 @@ class Operation:
     def next_due(self) -> Step | None:
         """The first step that has not begun."""
         return next((s for s in self.steps if s.state is StepState.DUE), None)
+
+    @property
+    def holds_vm(self) -> bool:
+        """Whether it has begun, and still has to do more than wait."""
+        return self.state is OperationState.RUNNING and not self.only_waits
 
     @property
     def only_waits(self) -> bool:

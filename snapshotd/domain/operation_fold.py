@@ -23,8 +23,8 @@ def new_operation(vm_id: VmId, event: e.OperationRequested, at: e.Occasion) -> O
         actor=at.actor,
         request_id=at.request_id,
         requested_at=at.time,
-        power_at_request=event.power_at_request,
         allow_fallback=event.allow_fallback,
+        refuse_power_change=event.refuse_power_change,
         stop_mode=event.stop_mode,
     )
 

@@ -154,7 +154,8 @@ def _with_snapshot(vm: VirtualMachine, snapshot: Snapshot) -> VirtualMachine:
 
 
 def _with_operation(vm: VirtualMachine, operation: Operation) -> VirtualMachine:
-    operations = {**vm.operations, operation.number: operation}
+    # In the order in which they ended: the one that has just ended is the last to be forgotten.
+    operations = {n: o for n, o in vm.operations.items() if n != operation.number} | {operation.number: operation}
     ended = [n for n, o in operations.items() if not o.active]
     for number in ended[: max(0, len(ended) - REMEMBERED_OPERATIONS)]:
         del operations[number]

@@ -82,7 +82,9 @@ def beside(active: Operation, request: OperationRequest) -> Beside:
     kind = kind_of(request).kind
     snapshot_id = request.snapshot_id if isinstance(request, RevertToSnapshot | DeleteSnapshot) else None
     mode = request.mode if isinstance(request, StopVm) else None
-    same = active.kind is kind and active.snapshot_id == snapshot_id and active.stop_mode is mode
+    refuse = isinstance(request, RevertToSnapshot) and request.refuse_power_change
+    asked = (kind, snapshot_id, mode, refuse)
+    same = asked == (active.kind, active.snapshot_id, active.stop_mode, active.refuse_power_change)
     if same and kind in _JOINS and not active.cancel_requested and not active.undoing:
         return Beside.JOIN
     if active.only_waits and kind in _PASSES_A_MERGE:

@@ -98,6 +98,10 @@ class Kind(ABC):
     def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
         """Check state, then limits. Raises a SnapshotError."""
 
+    def refusal(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
+        """Say why one that was accepted must not begin as things are now; None: its first step says that."""
+        return None
+
     @abstractmethod
     def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
         """Return the steps, as they will be recorded."""
@@ -115,7 +119,7 @@ class Kind(ABC):
         return ()
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Return what happens to them when a step is done."""
+        """Return what happens to them when a step is done, or turns out to be needless."""
         return ()
 
     def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from snapshotd.domain import events as e
 from snapshotd.domain.errors import WrongPower
 from snapshotd.domain.host_report import Before, VmReport
-from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.lifecycle import Power, StepState
 from snapshotd.domain.operation import (
     Failure,
     Operation,
@@ -111,20 +111,30 @@ class ChangePower(StepBehaviour):
 
 
 def bring_power_back(vm: VirtualMachine, operation: Operation) -> tuple[PlannedStep, ...]:
-    """Plan what brings the power back to what it was when the operation was accepted; nothing where it cannot be.
+    """Plan what brings the power back to what it was before the operation changed it; nothing where it cannot be.
 
-    A PAUSED or SAVED VM that was turned off has lost its memory: nothing brings that back, and the plan said so
-    beforehand.
+    What the operation has not touched is somebody else's doing, and stays. A PAUSED or SAVED VM that was turned off
+    has lost its memory: nothing brings that back, and the plan said so beforehand.
     """
+    touched = next((s for s in operation.steps if _may_have_changed_power(s)), None)
+    if touched is None or touched.before is None or touched.before.power is None:
+        return ()
     number = len(operation.steps) + 1
     nature = StepNature.FORWARD_ONLY
-    then, now = operation.power_at_request, vm.power
+    then, now = touched.before.power, vm.power
     if then is Power.RUNNING and now in (Power.STOPPED, Power.SAVED, Power.PAUSED):
         return (PlannedStep(number=number, action=StepAction.START, nature=nature, undoes=0),)
     if now is Power.RUNNING and then in _WAY_BACK:
         mode = _WAY_BACK[then]
         return (PlannedStep(number=number, action=StepAction.STOP, nature=nature, stop_mode=mode, undoes=0),)
     return ()
+
+
+def _may_have_changed_power(step: Step) -> bool:
+    """Say whether a step has changed the VM's power, or a restore may have, which saves a running VM first."""
+    if step.plan.action is StepAction.RESTORE:
+        return step.attempts > 0
+    return step.plan.action in (StepAction.START, StepAction.STOP) and step.state is StepState.DONE
 
 
 class PowerOnly(Kind):

@@ -102,10 +102,13 @@ class RestoreCheckpoint(StepBehaviour):
         refused = power_refusal(vm, "revert_begins", "RevertToSnapshot")
         if refused is not None:
             return refused
-        if vm.description is None or vm.description.checkpoint(snapshot_of(vm, operation).checkpoint_id) is None:
+        snapshot = snapshot_of(vm, operation)
+        if vm.description is None or vm.description.checkpoint(snapshot.checkpoint_id) is None:
             return Failure(
                 reason="CHECKPOINT_MISSING", message="The snapshot's checkpoint is not on the host any more."
             )
+        if operation.refuse_power_change and vm.power is not power_after(snapshot):
+            return Failure.of(PowerChangeRefused(vm.name, vm.power.name, power_after(snapshot).name))
         return None
 
     def wait_s(self, policy: Policy) -> float:
@@ -129,6 +132,10 @@ class RevertToSnapshotKind(Kind):
             raise WrongPower(vm.name, vm.power.name, needed("revert_begins"), "RevertToSnapshot")
         if request.refuse_power_change and vm.power is not power_after(snapshot):
             raise PowerChangeRefused(vm.name, vm.power.name, power_after(snapshot).name)
+
+    def refusal(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
+        """Refuse before the power is changed for nothing: the restore could not follow."""
+        return RestoreCheckpoint().refusal(vm, operation, operation.steps[-2])
 
     def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
         """Plan the power first where it changes, the restore, and the power that it must end in."""

@@ -27,6 +27,7 @@ class OperationRequested(OperationTransition):
     steps: tuple[PlannedStep, ...]
     power_at_request: Power
     allow_fallback: bool
+    refuse_power_change: bool
     stop_mode: StopMode | None
     request_digest: str
 
