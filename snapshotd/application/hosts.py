@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from snapshotd.domain.answered_requests import answered_before
-from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotFound
+from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotFound, StreamChanged
 from snapshotd.domain.events import (
     Envelope,
     HostEvent,
@@ -18,7 +19,6 @@ from snapshotd.domain.events import (
     HostRemoved,
     HostSynced,
     NewEvent,
-    Occasion,
     occasion_of,
 )
 from snapshotd.domain.host import Host, evolve_host
@@ -32,6 +32,8 @@ TRANSPORTS = {"NTLM_HTTP": 5985}
 _ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PORTS = 65535
+_ATTEMPTS = 5
+"""Appends of one decision, each after a StreamChanged."""
 
 
 class Hosts:
@@ -46,11 +48,8 @@ class Hosts:
 
     def take(self, envelope: Envelope) -> None:
         """Fold an envelope of a host's stream, while the log is replayed."""
-        assert isinstance(envelope.event, HostEvent), envelope
         host_id = HostId(envelope.stream.partition("/")[2])
-        host = self._hosts.get(host_id) or Host(host_id=host_id)
-        if envelope.version > host.version:
-            self._hosts[host_id] = evolve_host(host, envelope.event, occasion_of(envelope))
+        self._keep(_fold(self._known(host_id), [envelope]))
 
     def registered(self) -> tuple[Host, ...]:
         """Return the registered hosts."""
@@ -58,31 +57,30 @@ class Hosts:
 
     def get(self, host_id: HostId) -> Host:
         """Return a registered host. Raises NotFound."""
-        host = self._hosts.get(host_id)
-        if host is None or not host.registered:
-            raise NotFound("host", host_id, "Register it first, or list the hosts.")
-        return host
+        return _registered(self._known(host_id))
 
     async def register(
         self, wanted: Host, *, actor: str, request_id: str, digest: str
     ) -> tuple[Host, tuple[Envelope, ...]]:
         """Make a host known. Raises InvalidArgument, AlreadyExists, RequestIdReused, LogUnavailable."""
-        host = self._hosts.get(wanted.host_id) or Host(host_id=wanted.host_id)
-        if answered_before(host.requests, actor, request_id, digest):
-            return host, ()
-        wanted = checked(wanted)
-        if host.registered:
-            raise AlreadyExists("host", wanted.host_id, f"It is at {host.address}. Remove it first, to change it.")
-        event = HostRegistered(
-            address=wanted.address,
-            port=wanted.port,
-            transport=wanted.transport,
-            credential=wanted.credential,
-            ca_file=wanted.ca_file,
-            journal_directory=wanted.journal_directory,
-            request_digest=digest,
-        )
-        return await self._append(host, event, actor, request_id)
+
+        def decide(host: Host) -> HostEvent | None:
+            if answered_before(host.requests, actor, request_id, digest):
+                return None
+            new = checked(wanted)
+            if host.registered:
+                raise AlreadyExists("host", host.host_id, f"It is at {host.address}. Remove it first, to change it.")
+            return HostRegistered(
+                address=new.address,
+                port=new.port,
+                transport=new.transport,
+                credential=new.credential,
+                ca_file=new.ca_file,
+                journal_directory=new.journal_directory,
+                request_digest=digest,
+            )
+
+        return await self._execute(wanted.host_id, decide, actor, request_id)
 
     async def remove(
         self, host_id: HostId, vms: int, *, actor: str, request_id: str, digest: str
@@ -91,38 +89,79 @@ class Hosts:
 
         Raises NotFound, HostInUse, RequestIdReused, LogUnavailable.
         """
-        known = self._hosts.get(host_id)
-        if known is not None and answered_before(known.requests, actor, request_id, digest):
-            return ()
-        host = self.get(host_id)
-        if vms:
-            raise HostInUse(host_id, vms)
-        _, envelopes = await self._append(host, HostRemoved(request_digest=digest), actor, request_id)
-        return envelopes
+
+        def decide(host: Host) -> HostEvent | None:
+            if answered_before(host.requests, actor, request_id, digest):
+                return None
+            _registered(host)
+            if vms:
+                raise HostInUse(host_id, vms)
+            return HostRemoved(request_digest=digest)
+
+        return (await self._execute(host_id, decide, actor, request_id))[1]
 
     async def synced(
         self, host_id: HostId, vms: int, drifts: int, skipped: tuple[VmId, ...], *, actor: str, request_id: str
     ) -> tuple[Envelope, ...]:
         """Note that a host's VMs were compared with the record. Raises NotFound."""
-        event = HostSynced(vms=vms, drifts=drifts, skipped=skipped)
-        _, envelopes = await self._append(self.get(host_id), event, actor, request_id)
-        return envelopes
 
-    async def _append(
-        self, host: Host, event: HostEvent, actor: str, request_id: str
+        def decide(host: Host) -> HostEvent | None:
+            _registered(host)
+            return HostSynced(vms=vms, drifts=drifts, skipped=skipped)
+
+        return (await self._execute(host_id, decide, actor, request_id))[1]
+
+    async def _execute(
+        self, host_id: HostId, decide: Callable[[Host], HostEvent | None], actor: str, request_id: str
     ) -> tuple[Host, tuple[Envelope, ...]]:
-        new = NewEvent(
-            event_id=self._ids.fresh(),
-            time=self._clock.now(),
-            actor=actor,
-            request_id=request_id,
-            operation=None,
-            event=event,
-        )
-        envelopes = await self._log.append(host_stream(host.host_id), host.version, [new])
-        at = Occasion(version=host.version + 1, time=new.time, actor=actor, request_id=request_id)
-        self._hosts[host.host_id] = evolve_host(host, event, at)
-        return self._hosts[host.host_id], envelopes
+        """Decide, and append what follows; where others were faster, read what they appended and decide again."""
+        host = self._known(host_id)
+        for attempt in range(1, _ATTEMPTS + 1):
+            event = decide(host)
+            if event is None:
+                return host, ()
+            new = NewEvent(
+                event_id=self._ids.fresh(),
+                time=self._clock.now(),
+                actor=actor,
+                request_id=request_id,
+                operation=None,
+                event=event,
+            )
+            try:
+                envelopes = await self._log.append(host_stream(host_id), host.version, [new])
+            except StreamChanged:
+                if attempt == _ATTEMPTS:
+                    raise
+                host = self._keep(_fold(host, await self._log.read_stream(host_stream(host_id), host.version)))
+            else:
+                return self._keep(_fold(host, envelopes)), envelopes
+        raise AssertionError(host_id)
+
+    def _known(self, host_id: HostId) -> Host:
+        return self._hosts.get(host_id) or Host(host_id=host_id)
+
+    def _keep(self, host: Host) -> Host:
+        """Keep the newer of two folds: tasks come back in any order."""
+        if host.version > self._known(host.host_id).version:
+            self._hosts[host.host_id] = host
+        return self._known(host.host_id)
+
+
+def _fold(host: Host, envelopes: Iterable[Envelope]) -> Host:
+    """Apply the envelopes that a host has not seen. Calls no port."""
+    for envelope in envelopes:
+        assert isinstance(envelope.event, HostEvent), envelope
+        if envelope.version > host.version:
+            host = evolve_host(host, envelope.event, occasion_of(envelope))
+    return host
+
+
+def _registered(host: Host) -> Host:
+    """Return a host that is registered. Raises NotFound."""
+    if not host.registered:
+        raise NotFound("host", host.host_id, "Register it first, or list the hosts.")
+    return host
 
 
 def _is_ip(text: str) -> bool:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from snapshotd.application.virtual_machines import Decided, VirtualMachines
 from snapshotd.dispatch.dispatcher import Dispatcher, Moment, Output, Record, Reply, Send
@@ -30,6 +30,7 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.ids import Clock, Ids
 from snapshotd.server.host_wire import no_answer
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 ITSELF: Final = "snapshotd"
@@ -63,7 +64,7 @@ class Drive:
         self._ids = ids
         self._streams: dict[str, Stream] = {}
         self._questions: dict[str, asyncio.Future[HostAnswer | None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.dispatcher = dispatcher
         self.acknowledged = 0
         """Position of the newest event that this server has told anybody of: reads wait until the views have it."""
@@ -97,11 +98,27 @@ class Drive:
         self, vm_id: VmId, command: VmCommand, *, actor: str, request_id: str = "", digest: str = ""
     ) -> Decided:
         """Have a command decided; returns when what follows is durable. Raises the SnapshotError that refused it."""
-        decided = await self._vms.execute(vm_id, command, actor=actor, request_id=request_id, digest=digest)
-        self.acknowledge(decided.envelopes)
-        if decided.envelopes:
-            self._carry_out(self.dispatcher.changed(decided.vm, decided.envelopes, self.moment()))
-        return decided
+
+        async def decide() -> Decided:
+            decided = await self._vms.execute(vm_id, command, actor=actor, request_id=request_id, digest=digest)
+            self.acknowledge(decided.envelopes)
+            if decided.envelopes:
+                self._carry_out(self.dispatcher.changed(decided.vm, decided.envelopes, self.moment()))
+            return decided
+
+        return await self.to_the_end(decide())
+
+    async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await work that appends. A caller that goes away does not end it: what is durable must become known."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked has been told, or has gone
 
     async def ask(self, host_id: HostId, vm_id: VmId | None = None) -> HostAnswer | None:
         """Ask a host for a report of a VM, or of all; None if no executor serves it."""
@@ -156,7 +173,7 @@ class Drive:
                 case Record():
                     task = asyncio.create_task(self._record(output), name=f"record {output.vm_id}")
                     self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    task.add_done_callback(self._forget)
                 case Send():
                     self._send(output)
                 case Reply():

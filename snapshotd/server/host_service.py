@@ -53,9 +53,10 @@ class HostService(HostServiceServicer):
             ca_file=request.host.ca_file,
             journal_directory=request.host.journal_directory,
         )
-        host, envelopes = await self._parts.hosts.register(
+        registered = self._parts.hosts.register(
             wanted, actor=actor, request_id=request_id_of(request.request_id), digest=digest_of(request)
         )
+        host, envelopes = await self._parts.drive.to_the_end(registered)
         self._parts.drive.acknowledge(envelopes)
         return self._message(await self._parts.host(host.host_id))
 
@@ -78,10 +79,10 @@ class HostService(HostServiceServicer):
         """Forget a host."""
         actor, host_id = actor_of(context), host_id_of(request.name)
         vms = sum(vm.host_id == host_id for vm in self._parts.vms.registered())
-        envelopes = await self._parts.hosts.remove(
+        removed = self._parts.hosts.remove(
             host_id, vms, actor=actor, request_id=request_id_of(request.request_id), digest=digest_of(request)
         )
-        self._parts.drive.acknowledge(envelopes)
+        self._parts.drive.acknowledge(await self._parts.drive.to_the_end(removed))
         self._executors.release(host_id)
         self._parts.reports.forget(host_id)
         return Empty()

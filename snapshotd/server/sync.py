@@ -104,8 +104,8 @@ class HostReports:
             else:
                 drifts += [e for e in decided.envelopes if isinstance(e.event, DriftDetected)]
         synced = Synced(len(asked) - len(skipped), tuple(drifts), tuple(skipped))
-        envelopes = await self._hosts.synced(
+        recorded = self._hosts.synced(
             host_id, synced.compared, len(drifts), synced.skipped, actor=actor, request_id=request_id
         )
-        self._drive.acknowledge(envelopes)
+        self._drive.acknowledge(await self._drive.to_the_end(recorded))
         return synced

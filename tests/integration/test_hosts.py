@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,3 +62,14 @@ async def test_a_request_id_with_another_payload_is_refused(log: SqliteEventLog)
     with pytest.raises(NotFound):
         await remove(hosts, "")
     assert log.head_position() == 4
+
+
+async def test_of_two_decisions_at_a_time_the_second_is_made_on_what_the_first_has_left(log: SqliteEventLog) -> None:
+    hosts = Hosts(log, Clock(), Ids())
+    await register(hosts, "A")
+    both = [hosts.synced(HV01, 1, 0, (), actor="ann", request_id="") for _ in range(2)]
+    assert [len(envelopes) for envelopes in await asyncio.gather(*both)] == [1, 1]
+    assert hosts.get(HV01).version == log.head_position() == 3
+    removed = await asyncio.gather(*(remove(hosts, id_) for id_ in "BC"), return_exceptions=True)
+    assert [r for r in removed if isinstance(r, int)] == [1]
+    assert [type(r) for r in removed if isinstance(r, Exception)] == [NotFound]
