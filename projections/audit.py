@@ -52,7 +52,7 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
 
 def _snapshot_of(event: e.Event) -> str | None:
     """Return the snapshot that an event itself is about."""
-    if isinstance(event, e.SnapshotTransition | e.SnapshotReparented | e.DriftDetected):
+    if isinstance(event, e.SnapshotTransition | e.SnapshotFact | e.DriftDetected):
         return event.snapshot_id
     return None
 

@@ -25,7 +25,7 @@ _FAILURES = (
 
 def _handle(rows: Rows, envelope: Envelope) -> None:
     event, vm_id = envelope.event, vm_of(envelope)
-    if isinstance(event, e.SnapshotTransition | e.SnapshotReparented):
+    if isinstance(event, e.SnapshotTransition | e.SnapshotFact):
         row = rows.get(SNAPSHOTS, vm_id, event.snapshot_id)
         if isinstance(event, e.SnapshotRequested):
             row = _requested(envelope, event)
@@ -64,10 +64,12 @@ def _requested(envelope: Envelope, event: e.SnapshotRequested) -> SnapshotRow:
     )
 
 
-def _changed(row: SnapshotRow, event: e.SnapshotTransition | e.SnapshotReparented) -> SnapshotRow:
+def _changed(row: SnapshotRow, event: e.SnapshotTransition | e.SnapshotFact) -> SnapshotRow:
     """Return a snapshot's row after an event."""
     if isinstance(event, e.SnapshotReparented):
         return replace(row, parent_id=event.to_parent_id)
+    if isinstance(event, e.SnapshotCheckpointIdentified):
+        return replace(row, checkpoint_id=event.checkpoint_id)
     row = replace(row, state=event.to_state)
     if isinstance(event, _FAILURES):
         row = replace(row, failure=event.failure)

@@ -88,6 +88,12 @@ def _news(vm: VirtualMachine, checkpoint: Checkpoint, known: Checkpoint | None) 
 def _missing_or_found(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
     """Follow a checkpoint that was taken away, or that is there again."""
     assert vm.description is not None
+    if snapshot.state is SnapshotState.ERROR and snapshot.checkpoint_id is None:
+        marked = [c for c in vm.description.checkpoints if c.name.endswith(marker(snapshot.snapshot_id))]
+        return tuple(
+            e.SnapshotCheckpointIdentified(snapshot_id=snapshot.snapshot_id, checkpoint_id=c.checkpoint_id)
+            for c in marked[:1]
+        )
     there = vm.description.checkpoint(snapshot.checkpoint_id) is not None
     if snapshot.state is SnapshotState.ERROR and there and snapshot.was_ready:
         to_state = SNAPSHOT.dest("checkpoint_found", snapshot.state)

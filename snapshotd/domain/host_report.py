@@ -5,6 +5,7 @@ Parses nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -21,6 +22,16 @@ class Disk:
     chain: tuple[str, ...]
     file_bytes: int = field(default=0, compare=False)
     """Grows by itself: no change worth an event."""
+
+
+def file_key(path: str) -> str:
+    """Return what two names of one file have in common: Windows' file systems ignore case."""
+    return path.lower()
+
+
+def file_keys(paths: Iterable[str]) -> set[str]:
+    """Return the keys of files."""
+    return {file_key(path) for path in paths}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import assert_never
 
 from snapshotd.domain import events as e
+from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState
 from snapshotd.domain.operation import Failure
@@ -32,11 +33,19 @@ class Snapshot:
     """Why it is in ERROR, or what went wrong last."""
 
 
-def counts_towards_limit(state: SnapshotState, checkpoint_id: CheckpointId | None) -> bool:
-    """Say whether a snapshot has a checkpoint or may get one, and so counts towards `snapshots.max_per_vm`."""
-    if state is SnapshotState.REMOVED:
-        return False
-    return state is not SnapshotState.ERROR or checkpoint_id is not None
+def counts_towards_limit(
+    state: SnapshotState, checkpoint_id: CheckpointId | None, description: VmDescription | None
+) -> bool:
+    """Say whether a snapshot has a checkpoint or may get one, and so counts towards `snapshots.max_per_vm`.
+
+    Args:
+        state: of the snapshot.
+        checkpoint_id: of the snapshot, if it has ever had one.
+        description: of the VM, as its host last reported it.
+    """
+    if state is SnapshotState.ERROR and description is not None:
+        return checkpoint_id is not None and description.checkpoint(checkpoint_id) is not None
+    return state is not SnapshotState.REMOVED
 
 
 def evolve_snapshot(snapshot: Snapshot | None, event: e.SnapshotEvent, at: e.Occasion) -> Snapshot:
@@ -53,6 +62,8 @@ def evolve_snapshot(snapshot: Snapshot | None, event: e.SnapshotEvent, at: e.Occ
     assert snapshot is not None, event
     if isinstance(event, e.SnapshotReparented):
         return replace(snapshot, parent_id=event.to_parent_id)
+    if isinstance(event, e.SnapshotCheckpointIdentified):
+        return replace(snapshot, checkpoint_id=event.checkpoint_id)
     snapshot = replace(snapshot, state=event.to_state)
     match event:
         case e.SnapshotCreationStarted():

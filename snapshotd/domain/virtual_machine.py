@@ -133,7 +133,7 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             return vm
         case e.RequestJoined():
             return _answered(vm, event.request_digest, event.number, at)
-        case e.SnapshotTransition() | e.SnapshotReparented():
+        case e.SnapshotTransition() | e.SnapshotReparented() | e.SnapshotCheckpointIdentified():
             return _with_snapshot(vm, evolve_snapshot(vm.snapshots.get(event.snapshot_id), event, at))
         case e.OperationRequested():
             vm = _with_operation(replace(vm, last_number=event.number), new_operation(vm.vm_id, event, at))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import OperationRequest
 from snapshotd.domain.errors import WrongPower
-from snapshotd.domain.host_report import Before, VmReport
+from snapshotd.domain.host_report import Before, Journal, JournalState, VmReport
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, VM, OperationState, Power
 from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, Step, StepAction
@@ -50,6 +51,26 @@ class Undetermined:
 
 
 Judgement = Done | Absent | InProgress | Undetermined
+
+
+class Trace(Enum):
+    """What the VM's journal on the host proves of a step."""
+
+    UNTOUCHED = "UNTOUCHED"
+    """No script has ever begun it."""
+    BEGUN = "BEGUN"
+    DONE = "DONE"
+    NO_EVIDENCE = "NO_EVIDENCE"
+    """The journal is gone, unreadable, or not the one on record."""
+
+
+def trace(vm: VirtualMachine, operation: Operation, step: Step, journal: Journal) -> Trace:
+    """Read what a journal proves of a step. An observed journal stays as it is: the fence keeps later scripts out."""
+    if journal.state is not JournalState.PRESENT or journal.journal_id != vm.journal_id:
+        return Trace.NO_EVIDENCE
+    if (journal.operation, journal.step) != (operation.name, step.plan.number):
+        return Trace.UNTOUCHED
+    return Trace.DONE if journal.done else Trace.BEGUN if journal.begun else Trace.UNTOUCHED
 
 
 class StepBehaviour(ABC):

@@ -24,7 +24,7 @@ from snapshotd.domain.errors import (
     SnapshotLimitReached,
     WrongPower,
 )
-from snapshotd.domain.host_report import Before, Checkpoint, JournalState, VmReport
+from snapshotd.domain.host_report import Before, Checkpoint, VmReport
 from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, OperationState, Power, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, Step, StepAction, StepNature
 from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT, Policy
@@ -39,6 +39,7 @@ from snapshotd.operations.kind import (
     Judgement,
     Kind,
     StepBehaviour,
+    Trace,
     Undetermined,
     Undo,
     expunge_failed,
@@ -49,6 +50,7 @@ from snapshotd.operations.kind import (
     power_refusal,
     removed,
     snapshot_of,
+    trace,
 )
 from snapshotd.operations.snapshot_delete import after_remove
 
@@ -95,12 +97,9 @@ class MakeCheckpoint(StepBehaviour):
         if report.activities:
             return InProgress()
         journal = report.journal
-        same_journal = journal.state is JournalState.PRESENT and journal.journal_id == vm.journal_id
-        began = (
-            journal.operation == operation.name and journal.step == step.plan.number and (journal.begun or journal.done)
-        )
+        found = trace(vm, operation, step, journal)
         if report.description is None:
-            return Absent() if same_journal and not began else Undetermined("the host does not have the VM any more")
+            return Absent() if found is Trace.UNTOUCHED else Undetermined("the host does not have the VM any more")
         assert step.before is not None
         assert step.before.checkpoint_ids is not None
         tail = marker(snapshot_of(vm, operation).snapshot_id)
@@ -110,9 +109,9 @@ class MakeCheckpoint(StepBehaviour):
         new = [c for c in report.description.checkpoints if c.checkpoint_id not in step.before.checkpoint_ids]
         if not new:
             return Absent()
-        if not same_journal:
+        if found is Trace.NO_EVIDENCE:
             return Undetermined("the journal is another one, and a checkpoint has appeared")
-        if not began:
+        if found is Trace.UNTOUCHED:
             return Absent()
         if len(new) == 1 and _can_only_be_ours(vm, step.before, new[0], journal.begun_at):
             return Done(checkpoint_id=new[0].checkpoint_id, has_memory=new[0].has_memory, marked=False)
@@ -207,7 +206,7 @@ class CreateSnapshotKind(Kind):
             raise AlreadyExists(
                 "snapshot", name, f"It is {taken[0].snapshot_id}. Choose another name, or delete that one."
             )
-        counted = [s for s in vm.snapshots.values() if counts_towards_limit(s.state, s.checkpoint_id)]
+        counted = [s for s in vm.snapshots.values() if counts_towards_limit(s.state, s.checkpoint_id, vm.description)]
         if len(counted) >= policy.max_per_vm:
             raise SnapshotLimitReached(vm.name, len(counted), policy.max_per_vm)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import pairwise
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import DeleteSnapshot, OperationRequest
 from snapshotd.domain.errors import SnapshotNotUsable, WrongPower
-from snapshotd.domain.host_report import Before, VmDescription, VmReport
+from snapshotd.domain.host_report import Before, VmDescription, VmReport, file_key, file_keys
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, OperationState, SnapshotState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, Step, StepAction, StepNature
@@ -105,15 +106,16 @@ def merged(description: VmDescription, gone: CheckpointId | None, existing_files
     """
     if description.checkpoint(gone) is not None:
         return False
-    disks = [d for d in description.disks if d.chain] + [d for c in description.checkpoints for d in c.disks if d.chain]
+    disks = [*description.disks, *(d for c in description.checkpoints for d in c.disks)]
+    chains = [[file_key(path) for path in d.chain] for d in disks if d.chain]
     children: dict[str, set[str]] = {}
-    for disk in disks:
-        for child, parent in zip(disk.chain, disk.chain[1:], strict=False):
+    for chain in chains:
+        for child, parent in pairwise(chain):
             children.setdefault(parent, set()).add(child)
-    kept = {d.chain[0] for d in disks} | {d.chain[-1] for d in disks}
-    files = {path for d in disks for path in d.chain}
+    kept = {chain[0] for chain in chains} | {chain[-1] for chain in chains}
+    files = {path for chain in chains for path in chain}
     leftover = {path for path in files - kept if len(children.get(path, ())) < 2}
-    return not leftover and not set(existing_files) - files
+    return not leftover and not file_keys(existing_files) - files
 
 
 def after_remove(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:

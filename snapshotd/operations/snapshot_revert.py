@@ -12,7 +12,7 @@ from datetime import datetime
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import OperationRequest, RevertToSnapshot
 from snapshotd.domain.errors import PowerChangeRefused, SnapshotNotUsable, WrongPower
-from snapshotd.domain.host_report import Before, VmReport
+from snapshotd.domain.host_report import Before, VmReport, file_keys
 from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, VM, OperationState, Power, SnapshotState
 from snapshotd.domain.operation import (
     Failure,
@@ -35,6 +35,7 @@ from snapshotd.operations.kind import (
     Judgement,
     Kind,
     StepBehaviour,
+    Trace,
     Undetermined,
     Undo,
     given_up,
@@ -43,6 +44,7 @@ from snapshotd.operations.kind import (
     needed,
     power_refusal,
     snapshot_of,
+    trace,
 )
 from snapshotd.operations.power import bring_power_back
 
@@ -77,21 +79,27 @@ class RestoreCheckpoint(StepBehaviour):
         )
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Compare the leaves: the old ones still in use, or new ones right above the target's disks."""
+        """Believe the journal where it is sure; else compare the leaves.
+
+        The old ones still in use: not applied. New ones right above the target's disks: applied.
+        """
         if report.activities:
             return InProgress()
+        found = trace(vm, operation, step, report.journal)
+        if found in (Trace.UNTOUCHED, Trace.DONE):
+            return Absent() if found is Trace.UNTOUCHED else Done()
         if report.description is None:
             return Undetermined("the host does not have the VM any more")
         assert step.before is not None
         assert step.before.leaf_paths is not None
-        old, new = set(step.before.leaf_paths), set(report.description.leaf_paths())
+        old, new = file_keys(step.before.leaf_paths), file_keys(report.description.leaf_paths())
         if old and old == new:
             return Absent()
         target = report.description.checkpoint(snapshot_of(vm, operation).checkpoint_id)
         if target is None:
             return Undetermined("the disks have changed, and the snapshot's checkpoint is gone")
-        below = {d.chain[1] if len(d.chain) > 1 else "" for d in report.description.disks if d.chain}
-        targets = {d.chain[0] for d in target.disks if d.chain}
+        below = file_keys(d.chain[1] if len(d.chain) > 1 else "" for d in report.description.disks if d.chain)
+        targets = file_keys(d.chain[0] for d in target.disks if d.chain)
         applied = new and not old & new and below <= targets
         if applied and report.description.current_checkpoint_id == target.checkpoint_id:
             return Done()

@@ -83,7 +83,7 @@ def vm_message(
         activity=activity,
         current_snapshot=snapshot_name(row.vm_id, row.current_id),
         active_operations=row.active_operations,
-        snapshot_count=sum(counts_towards_limit(s.state, s.checkpoint_id) for s in snapshots),
+        snapshot_count=sum(counts_towards_limit(s.state, s.checkpoint_id, described) for s in snapshots),
         snapshot_limit=limit,
         create_time=timestamp(row.registered_at),
         update_time=timestamp(row.updated_at),

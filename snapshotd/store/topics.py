@@ -34,6 +34,7 @@ TOPICS: dict[type[e.Event], str] = {
     e.SnapshotGivenUp: "snapshotd.snapshot.given_up:1",
     e.SnapshotCheckpointMissing: "snapshotd.snapshot.checkpoint_missing:1",
     e.SnapshotCheckpointFound: "snapshotd.snapshot.checkpoint_found:1",
+    e.SnapshotCheckpointIdentified: "snapshotd.snapshot.checkpoint_identified:1",
     e.SnapshotReparented: "snapshotd.snapshot.reparented:1",
     e.OperationRequested: "snapshotd.operation.requested:1",
     e.OperationStarted: "snapshotd.operation.started:1",

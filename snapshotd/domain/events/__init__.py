@@ -29,6 +29,7 @@ from snapshotd.domain.events.operation import (
 )
 from snapshotd.domain.events.snapshot import (
     SnapshotCheckpointFound,
+    SnapshotCheckpointIdentified,
     SnapshotCheckpointMissing,
     SnapshotCreated,
     SnapshotCreationFailed,
@@ -36,6 +37,7 @@ from snapshotd.domain.events.snapshot import (
     SnapshotEvent,
     SnapshotExpungeFailed,
     SnapshotExpungeStarted,
+    SnapshotFact,
     SnapshotGivenUp,
     SnapshotRemoved,
     SnapshotReparented,
@@ -100,6 +102,7 @@ __all__ = [
     "OperationTransition",
     "RequestJoined",
     "SnapshotCheckpointFound",
+    "SnapshotCheckpointIdentified",
     "SnapshotCheckpointMissing",
     "SnapshotCreated",
     "SnapshotCreationFailed",
@@ -107,6 +110,7 @@ __all__ = [
     "SnapshotEvent",
     "SnapshotExpungeFailed",
     "SnapshotExpungeStarted",
+    "SnapshotFact",
     "SnapshotGivenUp",
     "SnapshotRemoved",
     "SnapshotReparented",

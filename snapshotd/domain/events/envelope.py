@@ -13,7 +13,7 @@ from snapshotd.domain.events.operation import (
     OperationTransition,
     UndoPlanned,
 )
-from snapshotd.domain.events.snapshot import SnapshotEvent, SnapshotReparented, SnapshotTransition
+from snapshotd.domain.events.snapshot import SnapshotEvent, SnapshotFact, SnapshotTransition
 from snapshotd.domain.events.step import ObservationAnswered, ObservationIssued, StepEvent, StepTransition
 from snapshotd.domain.events.virtual_machine import (
     CurrentMoved,
@@ -99,7 +99,7 @@ def subject_of(envelope: Envelope) -> str:
     event = envelope.event
     if isinstance(event, HostEvent):
         return "host"
-    if isinstance(event, SnapshotTransition | SnapshotReparented):
+    if isinstance(event, SnapshotTransition | SnapshotFact):
         return f"snapshot/{event.snapshot_id}"
     if isinstance(event, StepTransition | ObservationIssued | ObservationAnswered):
         return f"step/{event.number}.{event.step}"

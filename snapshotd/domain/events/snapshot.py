@@ -117,6 +117,14 @@ class SnapshotCheckpointFound(SnapshotTransition):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotCheckpointIdentified:
+    """A checkpoint that bears its marker was observed; none was known of. It stays in its state, and can be deleted."""
+
+    snapshot_id: SnapshotId
+    checkpoint_id: CheckpointId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotReparented:
     """Its parent in the tree is another one."""
 
@@ -127,6 +135,8 @@ class SnapshotReparented:
     """`step` or `drift`."""
 
 
+SnapshotFact = SnapshotReparented | SnapshotCheckpointIdentified
+"""What is recorded of a snapshot that stays in its state."""
 SnapshotEvent = (
     SnapshotRequested
     | SnapshotCreationStarted
@@ -142,6 +152,7 @@ SnapshotEvent = (
     | SnapshotGivenUp
     | SnapshotCheckpointMissing
     | SnapshotCheckpointFound
+    | SnapshotCheckpointIdentified
     | SnapshotReparented
 )
 """Everything that may happen to a snapshot."""
