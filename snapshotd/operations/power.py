@@ -116,7 +116,7 @@ def bring_power_back(vm: VirtualMachine, operation: Operation) -> tuple[PlannedS
     What the operation has not touched is somebody else's doing, and stays. A PAUSED or SAVED VM that was turned off
     has lost its memory: nothing brings that back, and the plan said so beforehand.
     """
-    touched = next((s for s in operation.steps if _may_have_changed_power(s)), None)
+    touched = next((s for s in operation.steps if _has_changed_power(s, vm.power)), None)
     if touched is None or touched.before is None or touched.before.power is None:
         return ()
     number = len(operation.steps) + 1
@@ -130,10 +130,10 @@ def bring_power_back(vm: VirtualMachine, operation: Operation) -> tuple[PlannedS
     return ()
 
 
-def _may_have_changed_power(step: Step) -> bool:
-    """Say whether a step has changed the VM's power, or a restore may have, which saves a running VM first."""
+def _has_changed_power(step: Step, now: Power) -> bool:
+    """Say whether a step has changed the VM's power. One killed in a restore can leave it saved (inferred)."""
     if step.plan.action is StepAction.RESTORE:
-        return step.attempts > 0
+        return step.attempts > 0 and now is Power.SAVED
     return step.plan.action in (StepAction.START, StepAction.STOP) and step.state is StepState.DONE
 
 

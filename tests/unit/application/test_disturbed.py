@@ -1,0 +1,330 @@
+"""Operations while others change the VM by hand, and while answers are lost: nobody's work is undone but our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from snapshotd.domain import events as e
+from snapshotd.domain.commands import (
+    CancelOperation,
+    DeleteSnapshot,
+    LoseOutcome,
+    OperationRequest,
+    Proceed,
+    RevertToSnapshot,
+    StartVm,
+    StopVm,
+    SyncVm,
+    TakeAnswer,
+    TakePoll,
+)
+from snapshotd.domain.errors import OperationActive
+from snapshotd.domain.host_report import Disk, VmReport
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
+from snapshotd.domain.operation import Failure, Operation, StepAction, StopMode
+from tests.fakes import World
+from tests.unit.application.test_operations import chain, create, raise_fence, sid
+
+LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
+
+
+def newest(world: World) -> Operation:
+    """Return the operation that was requested last."""
+    return world.vm.operations[world.vm.last_number]
+
+
+def sync(world: World) -> None:
+    """Compare the host with the record."""
+    world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+
+
+def until_issued(world: World, action: StepAction) -> None:
+    """Go on until a command is on its way to the host."""
+    for _ in range(60):
+        found = world.open_step()
+        if found and found[1].plan.action is action and found[1].state is StepState.ISSUED:
+            return
+        world.turn()
+    raise AssertionError(world.vm)
+
+
+def act_and_lose_the_answer(world: World) -> None:
+    """Have the host do what it is asked for, and nobody hear of it."""
+    found = world.open_step()
+    assert found is not None
+    operation, step = found
+    world.host.effect(world.vm, operation, step, world.vm.journal_id)
+    world.do(LoseOutcome(number=operation.number, step=step.plan.number, token=step.token, failure=LOST))
+
+
+@pytest.mark.parametrize(
+    ("power", "request_", "by_hand"),
+    [
+        (Power.STOPPED, StartVm(), Power.RUNNING),
+        (Power.RUNNING, StopVm(mode=StopMode.SHUTDOWN), Power.STOPPED),
+        (Power.RUNNING, StopVm(mode=StopMode.TURN_OFF), Power.STOPPED),
+    ],
+)
+@pytest.mark.parametrize("how", ["seen at the first observation", "seen by a comparison", "cancelled"])
+def test_what_somebody_else_did_to_the_power_is_left_as_it_is(
+    power: Power, request_: OperationRequest, by_hand: Power, how: str
+) -> None:
+    world = World(power=power)
+    world.do(request_)
+    world.host.power = by_hand
+    if how != "seen at the first observation":
+        sync(world)
+    if how == "cancelled" and newest(world).active:
+        world.do(CancelOperation(number=newest(world).number))
+    ended = world.run()
+    assert ended.state in (OperationState.FAILED, OperationState.CANCELLED)
+    assert (world.host.power, world.host.effects) == (by_hand, [])
+
+
+def test_a_delete_whose_merge_outlasts_twenty_other_operations_ends() -> None:
+    world = World()
+    chain(world)
+    world.do(DeleteSnapshot(snapshot_id=sid(2)))
+    delete = newest(world)
+    while newest(world).steps[1].state is not StepState.WAITING:
+        world.turn()
+    for _ in range(22):
+        world.do(StopVm(mode=StopMode.TURN_OFF) if world.vm.power is Power.RUNNING else StartVm())
+        carry_out_beside_a_merge(world)
+    world.host.merge()
+    report = world.host.report()
+    world.do(TakePoll(number=delete.number, step=2, report=report, asked_version=world.vm.version))
+    assert world.vm.operations[delete.number].state is OperationState.SUCCEEDED
+    assert world.vm.snapshots[sid(2)].state is SnapshotState.REMOVED
+
+
+def carry_out_beside_a_merge(world: World) -> None:
+    """Carry the newest operation out, while an older one waits for its merge."""
+    number = world.vm.last_number
+    while newest(world).active:
+        step = newest(world).open_step or newest(world).next_due
+        assert step is not None
+        if step.observing:
+            answer = world.host.observe(step.token)
+        elif step.state is StepState.ISSUED:
+            answer = world.host.effect(world.vm, newest(world), step, world.vm.journal_id)
+        else:
+            world.do(Proceed())
+            continue
+        world.do(TakeAnswer(number=number, step=step.plan.number, token=step.token, answer=answer))
+
+
+@pytest.mark.parametrize(
+    ("request_", "action"), [(create(9), StepAction.CREATE), (StopVm(mode=StopMode.TURN_OFF), StepAction.STOP)]
+)
+def test_an_undo_whose_command_is_lost_is_tried_again(request_: OperationRequest, action: StepAction) -> None:
+    world = World()
+    chain(world)
+    there = set(world.host.checkpoints)
+    world.do(request_)
+    until_issued(world, action)
+    world.do(CancelOperation(number=newest(world).number))
+    world.turn()
+    until_issued(world, StepAction.REMOVE if action is StepAction.CREATE else StepAction.START)
+    raise_fence(world)
+    assert world.run().state is OperationState.CANCELLED
+    assert (set(world.host.checkpoints), world.host.power) == (there, Power.RUNNING)
+
+
+@pytest.mark.parametrize("seen", ["by a comparison", "by the removal's own observation"])
+def test_an_unwanted_checkpoint_that_somebody_else_removes_releases_the_vm(seen: str) -> None:
+    world = World()
+    world.do(create(1))
+    until_issued(world, StepAction.CREATE)
+    world.do(CancelOperation(number=1))
+    world.turn()
+    (made,) = (c.checkpoint_id for c in world.host.checkpoints.values())
+    if seen != "by a comparison":
+        until_issued(world, StepAction.REMOVE)
+        raise_fence(world)
+    world.host.remove(made)
+    world.host.merge()
+    if seen == "by a comparison":
+        sync(world)
+    assert world.run().state is OperationState.CANCELLED
+    assert world.vm.activity is VmActivity.IDLE
+    world.do(StopVm(mode=StopMode.TURN_OFF))
+    assert world.run().state is OperationState.SUCCEEDED
+
+
+def test_a_revert_whose_checkpoint_goes_before_its_first_step_fails_and_changes_no_power() -> None:
+    world = World()
+    chain(world)
+    world.host.effects.clear()
+    world.do(RevertToSnapshot(snapshot_id=sid(1), refuse_power_change=False))
+    target = world.vm.snapshots[sid(1)].checkpoint_id
+    assert target is not None
+    world.host.remove(target)
+    world.host.merge()
+    sync(world)
+    ended = world.run()
+    assert ended.state is OperationState.FAILED
+    assert ended.failure is not None
+    assert (ended.failure.reason, world.host.effects, world.host.power) == ("CHECKPOINT_MISSING", [], Power.RUNNING)
+
+
+def test_a_revert_that_must_not_change_the_power_does_not_either_when_the_power_has_changed() -> None:
+    world = World()
+    chain(world)
+    world.do(StopVm(mode=StopMode.TURN_OFF))
+    world.run()
+    world.host.effects.clear()
+    world.do(RevertToSnapshot(snapshot_id=sid(1), refuse_power_change=True))
+    world.host.power = Power.RUNNING
+    ended = world.run()
+    assert ended.failure is not None
+    assert ended.failure.reason == "POWER_STATE_CHANGE_REFUSED"
+    assert (world.host.power, world.host.effects) == (Power.RUNNING, [])
+
+
+def test_a_revert_that_must_not_change_the_power_joins_none_that_may() -> None:
+    world = World()
+    chain(world)
+    world.do(RevertToSnapshot(snapshot_id=sid(1), refuse_power_change=False))
+    with pytest.raises(OperationActive):
+        world.do(RevertToSnapshot(snapshot_id=sid(1), refuse_power_change=True))
+
+
+def test_a_revert_that_finds_the_vm_changed_has_not_begun_and_is_tried_again() -> None:
+    world = World()
+    chain(world)
+    world.do(RevertToSnapshot(snapshot_id=sid(1), refuse_power_change=False))
+    until_issued(world, StepAction.RESTORE)
+    world.host.take("a backup's", has_memory=False)
+    assert world.run().state is OperationState.SUCCEEDED
+    assert world.vm.current_id == sid(1)
+
+
+def test_a_revert_that_the_journal_knows_as_done_is_done_whatever_came_after_it() -> None:
+    world = World()
+    chain(world)
+    world.do(RevertToSnapshot(snapshot_id=sid(2), refuse_power_change=False))
+    until_issued(world, StepAction.RESTORE)
+    act_and_lose_the_answer(world)
+    world.host.take("a backup's", has_memory=False)
+    assert world.run().state is OperationState.SUCCEEDED
+    restores = [effect for effect in world.host.effects if effect[0] is StepAction.RESTORE]
+    assert len(restores) == 1
+
+
+def test_a_slow_poll_overwrites_nothing_that_was_learned_since() -> None:
+    world = World()
+    chain(world)
+    world.do(StopVm(mode=StopMode.TURN_OFF))
+    world.run()
+    world.do(DeleteSnapshot(snapshot_id=sid(2)))
+    delete = newest(world)
+    while newest(world).steps[1].state is not StepState.WAITING:
+        world.turn()
+    world.host.merge()
+    slow = TakePoll(number=delete.number, step=2, report=world.host.report(), asked_version=world.vm.version)
+    world.do(StartVm())
+    carry_out_beside_a_merge(world)
+    world.do(slow)
+    assert world.vm.operations[delete.number].state is OperationState.SUCCEEDED
+    assert world.vm.power is world.host.power is Power.RUNNING
+
+
+def test_a_checkpoint_that_turns_up_after_its_create_has_failed_belongs_to_its_snapshot() -> None:
+    world = World()
+    world.do(create(1))
+    until_issued(world, StepAction.CREATE)
+    act_and_lose_the_answer(world)
+    world.do(Proceed())
+    found = world.open_step()
+    assert found is not None
+    answer = world.host.observe(found[1].token)
+    (report,) = answer.vms
+    away = replace(report, power=Power.ABSENT, description=None)
+    world.do(TakeAnswer(number=1, step=1, token=found[1].token, answer=replace(answer, vms=(away,))))
+    assert world.vm.snapshots[sid(1)].state is SnapshotState.ERROR
+    sync(world)
+    (made,) = world.host.checkpoints
+    assert world.vm.snapshots[sid(1)].checkpoint_id == made
+    assert any(isinstance(event, e.SnapshotCheckpointIdentified) for event in world.log)
+    world.do(DeleteSnapshot(snapshot_id=sid(1)))
+    assert world.run().state is OperationState.SUCCEEDED
+    assert not world.host.checkpoints
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_a_back_off() -> None:
+    world = World()
+    chain(world)
+    world.host.error_id = "ObjectInUse,x"
+    world.do(create(7))
+    while not newest(world).steps[0].attempts or newest(world).steps[0].state is not StepState.DUE:
+        world.turn()
+    world.host.error_id = ""
+    world.now -= timedelta(days=1)
+    world.do(Proceed())
+    assert newest(world).steps[0].state is StepState.ISSUED
+
+
+def test_a_delete_that_has_only_to_wait_can_be_cancelled_until_it_begins() -> None:
+    world = World()
+    world.host.error_id = "OperationFailed,x"
+    world.do(create(1))
+    world.run()
+    world.host.error_id = ""
+    world.do(DeleteSnapshot(snapshot_id=sid(1)))
+    assert newest(world).state is OperationState.PENDING
+    world.do(CancelOperation(number=newest(world).number))
+    assert newest(world).state is OperationState.CANCELLED
+
+
+def test_a_cancel_that_comes_again_is_answered_as_the_first_time() -> None:
+    world = World()
+    world.do(create(1))
+    until_issued(world, StepAction.CREATE)
+    world.do(CancelOperation(number=1))
+    world.turn()
+    assert newest(world).undoing
+    assert world.do(CancelOperation(number=1)).events == []
+
+
+def test_snapshots_whose_checkpoints_are_gone_do_not_count_towards_the_limit() -> None:
+    world = World()
+    for n in range(1, 11):
+        world.do(create(n))
+        world.run()
+    for checkpoint in tuple(world.host.checkpoints.values()):
+        world.host.remove(checkpoint.checkpoint_id)
+    world.host.merge()
+    sync(world)
+    world.do(create(11))
+    assert world.run().state is OperationState.SUCCEEDED
+
+
+@pytest.mark.parametrize("spelt", [str.upper, str.title])
+def test_a_merge_is_seen_whatever_the_case_that_a_path_is_spelt_in(spelt: Callable[[str], str]) -> None:
+    world = World()
+    chain(world)
+    world.do(DeleteSnapshot(snapshot_id=sid(2)))
+    number = newest(world).number
+    while newest(world).steps[1].state is not StepState.WAITING:
+        world.turn()
+    world.host.merge()
+    report = spelt_otherwise(world.host.report(), spelt)
+    world.do(TakePoll(number=number, step=2, report=report, asked_version=world.vm.version))
+    assert world.vm.operations[number].state is OperationState.SUCCEEDED
+
+
+def spelt_otherwise(report: VmReport, spelt: Callable[[str], str]) -> VmReport:
+    """Return a report in which parents' paths are spelt otherwise than the files themselves."""
+    assert report.description is not None
+
+    def disk(of: Disk) -> Disk:
+        return replace(of, chain=(of.chain[0], *map(spelt, of.chain[1:])))
+
+    checkpoints = tuple(replace(c, disks=tuple(map(disk, c.disks))) for c in report.description.checkpoints)
+    disks = tuple(map(disk, report.description.disks))
+    return replace(report, description=replace(report.description, disks=disks, checkpoints=checkpoints))
