@@ -10,13 +10,6 @@ ENGINE ?= builtin
 # Processes that the tests run in. The tests of one file stay together, so what they share is started once.
 JOBS ?= 2
 
-# A real PowerShell engine for tests, if one stands beside the checkout and none is named.
-ifndef SNAPSHOTD_PWSH
-ifneq ($(wildcard ../shared/pwsh/pwsh),)
-export SNAPSHOTD_PWSH := $(abspath ../shared/pwsh/pwsh)
-endif
-endif
-
 .PHONY: help demo bench test check fmt lint types imports purity protos verify-protos diagrams verify-diagrams lock clean
 
 help: ## Say what there is to do

@@ -20,7 +20,7 @@ import grpc
 from google.longrunning.operations_pb2 import GetOperationRequest, Operation, WaitOperationRequest
 from google.longrunning.operations_pb2_grpc import OperationsStub
 
-from demo.programs import CREDENTIAL, Daemon, Executor, SimulatedHost
+from demo.programs import CREDENTIAL, Daemon, Executor, SimulatedHost, find_pwsh
 from snapshotd.api.v1 import admin_pb2, host_pb2, operation_pb2, snapshot_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
@@ -74,6 +74,8 @@ class Stage:
             {"id": self.ids["old01"], "name": "old01", "state": "Off", "disks": [disk]},
         ]
         options = ["--engine", engine, "--duration", "checkpoint=300", "merge=400", "start=100", "restore=100"]
+        if engine == "pwsh" and (pwsh := find_pwsh()) is not None:
+            options += ["--pwsh", str(pwsh)]
         self.host = SimulatedHost(directory / "hv01", {"host": {"name": "hv01"}, "vms": vms}, options)
         quick = ["--retries-longest", "2 s", "--snapshots-merge-poll", "500 ms"]
         self.daemon = Daemon(directory / "daemon", executor=False, options=quick)

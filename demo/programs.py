@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,15 @@ CREDENTIAL: Final = "hyperv"
 """Name of the credential file that the simulated host's password stands in."""
 READY_S: Final = 30.0
 """How long a program may take until it says that it is ready, and until it has ended when it is told to."""
+_BESIDE: Final = Path(__file__).parents[2] / "shared" / "pwsh" / "pwsh"
+
+
+def find_pwsh() -> Path | None:
+    """Return a PowerShell: $SNAPSHOTD_PWSH, `pwsh` on the PATH, or beside the checkout; None if there is none."""
+    named = os.environ.get("SNAPSHOTD_PWSH") or shutil.which("pwsh")
+    if named:
+        return Path(named)
+    return _BESIDE if _BESIDE.is_file() else None
 
 
 class ControlRefused(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.powershell_engine import find_pwsh
+from demo.programs import find_pwsh
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

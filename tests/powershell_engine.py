@@ -1,22 +1,12 @@
-"""Where the real PowerShell for tests is: $SNAPSHOTD_PWSH, `pwsh` on the PATH, or beside the checkout."""
+"""The real PowerShell that tests run scripts in, or a skip that says that there is none."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 
-_BESIDE = Path(__file__).parents[2] / "shared" / "pwsh" / "pwsh"
-
-
-def find_pwsh() -> Path | None:
-    """Return the program; None if there is none."""
-    named = os.environ.get("SNAPSHOTD_PWSH") or shutil.which("pwsh")
-    if named:
-        return Path(named)
-    return _BESIDE if _BESIDE.is_file() else None
+from demo.programs import find_pwsh
 
 
 def pwsh() -> Path:
