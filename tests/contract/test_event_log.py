@@ -11,19 +11,10 @@ from pathlib import Path
 import pytest
 
 from snapshotd.domain.errors import LogUnavailable, StreamChanged
-from snapshotd.domain.events import JournalIdentified, NewEvent
 from snapshotd.domain.ids import StreamId
 from snapshotd.store.errors import LogForeign, LogInUse
 from snapshotd.store.sqlite_log import SqliteEventLog
-from tests.fakes import START
-
-STREAM = StreamId("vm/1")
-
-
-def new(name: str) -> NewEvent:
-    """Return an event of that id."""
-    event = JournalIdentified(journal_id=name)
-    return NewEvent(event_id=name, time=START, actor="ann", request_id="", operation=None, event=event)
+from tests.contract.logs import STREAM, limit, log_pages, new
 
 
 @pytest.fixture
@@ -106,7 +97,7 @@ def test_what_was_acknowledged_is_there_after_sigkill(path: Path) -> None:
         "import asyncio, os, signal\n"
         "from pathlib import Path\n"
         "from snapshotd.store.sqlite_log import SqliteEventLog\n"
-        "from tests.contract.test_event_log import STREAM, new\n"
+        "from tests.contract.logs import STREAM, new\n"
         f"log = SqliteEventLog(Path({str(path)!r}))\n"
         "asyncio.run(log.append(STREAM, 0, [new('a'), new('b')]))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -152,18 +143,6 @@ async def test_a_full_disk_refuses_the_append_and_the_log_goes_on_when_there_is_
     limit(log, pages=1_000_000)
     await log.append(STREAM, 1, [new("b")])
     assert [e.event_id for e in await log.read_stream(STREAM)] == ["a", "b"]
-
-
-def limit(log: SqliteEventLog, pages: int) -> None:
-    """Let the database grow to so many pages, as a disk of that size would."""
-    log._execute(f"PRAGMA max_page_count = {pages}")
-
-
-def log_pages(log: SqliteEventLog) -> int:
-    """Return how many pages the database has."""
-    with log._connection.cursor() as cursor:
-        cursor.execute("PRAGMA page_count")
-        return int(cursor.fetchone()[0])
 
 
 async def test_the_table_can_be_read_by_a_person(log: SqliteEventLog, path: Path) -> None:

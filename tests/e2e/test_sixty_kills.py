@@ -19,7 +19,7 @@ from snapshotd.api.v1.executor_pb2 import RUNNING
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Step
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.e2e.system import Client, System, metadata_of, until
-from tests.unit.projections.test_views import dump
+from tests.unit.projections.comparing import dump
 
 KILLS_EACH = 20
 MOST_SNAPSHOTS = 7

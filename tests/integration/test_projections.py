@@ -20,8 +20,8 @@ from snapshotd.ports.views import ProjectionState
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.fakes import VM_ID
 from tests.integration.polling import until
+from tests.unit.projections.comparing import compare, dump
 from tests.unit.projections.histories import history
-from tests.unit.projections.test_views import compare, dump
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLLOWER = """

@@ -22,7 +22,7 @@ from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.server.serving import GrpcServer
 from snapshotd.settings import load
 from snapshotd.store.sqlite_log import SqliteEventLog
-from tests.contract.test_event_log import limit, log_pages
+from tests.contract.logs import limit, log_pages
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from snapshotd.domain.operation import StopMode
 from snapshotd.domain.policy import Policy
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.fakes import START, VM_ID, FakeHost
-from tests.unit.application.test_operations import create
+from tests.unit.application.cases import create
 
 
 class Clock:

@@ -10,7 +10,7 @@ from snapshotd.domain.host_report import HostAnswer, Journal, JournalState, Verd
 from snapshotd.domain.lifecycle import OperationState, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, Step
 from tests.fakes import START, World
-from tests.unit.application.test_operations import create, sid
+from tests.unit.application.cases import create, sid
 
 LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
 

@@ -4,7 +4,7 @@ import pytest
 
 from snapshotd.domain.events import OperationTransition, SnapshotTransition, StepTransition, VmTransition
 from snapshotd.domain.lifecycle import OPERATION, SNAPSHOT, STEP, VM
-from tests.unit.application.test_operations import CASES, Case, ready
+from tests.unit.application.cases import CASES, Case, ready
 
 ARROWS = {lifecycle.name: {(s, d) for _, s, d in lifecycle.pairs()} for lifecycle in (VM, SNAPSHOT, OPERATION, STEP)}
 

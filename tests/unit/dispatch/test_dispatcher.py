@@ -16,7 +16,7 @@ from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import StopMode
 from snapshotd.domain.policy import Policy
 from tests.fakes import START, VM_ID, World
-from tests.unit.application.test_operations import CASES, Case, check_end, check_invariants, ready
+from tests.unit.application.cases import CASES, Case, check_end, check_invariants, ready
 
 HOST = HostId("hv01")
 LOST = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message="The connection was lost.")

@@ -28,7 +28,7 @@ from snapshotd.domain.lifecycle import SnapshotState, StepState
 from snapshotd.domain.operation import Failure, StopMode
 from snapshotd.domain.virtual_machine import VirtualMachine
 from tests.fakes import START, VM_ID, FakeHost, World
-from tests.unit.application.test_operations import create, sid
+from tests.unit.application.cases import create, sid
 
 _MOST_TURNS = 1000
 """An operation that has not ended after so many never will."""

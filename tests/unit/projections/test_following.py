@@ -17,8 +17,8 @@ from snapshotd.domain.errors import ViewBehind, ViewStopped
 from snapshotd.domain.events import Envelope
 from snapshotd.ports.views import ProjectionState
 from tests.integration.polling import until
+from tests.unit.projections.comparing import dump
 from tests.unit.projections.histories import MemoryLog, history
-from tests.unit.projections.test_views import dump
 
 
 async def test_a_handler_that_fails_stops_its_projection_and_no_other(tmp_path: Path) -> None:

@@ -37,6 +37,17 @@ class Script:
         self.killed = True
 
 
+Act = Callable[[SimulatedHyperV], bool]
+ACTS: dict[str, Act] = {
+    "start": lambda host: host.start_vm(Script(), WEB),
+    "resume": lambda host: host.resume_vm(Script(), WEB),
+    "shut down": lambda host: host.stop_vm(Script(), WEB, turn_off=False),
+    "turn off": lambda host: host.stop_vm(Script(), WEB, turn_off=True),
+    "save": lambda host: host.save_vm(Script(), WEB),
+    "suspend": lambda host: host.suspend_vm(Script(), WEB),
+}
+
+
 def settings(at: Path, **durations: int) -> SimulateHostSettings:
     """Return the settings of a host in a directory."""
     return SimulateHostSettings(
@@ -110,3 +121,10 @@ def begun(host: SimulatedHyperV, cmdlet: str, call: Callable[[], object]) -> Non
     host.kill_script(f"{cmdlet}:started")
     with pytest.raises(ScriptKilled):
         call()
+
+
+def bring(host: SimulatedHyperV, state: str) -> None:
+    """Bring the VM, which runs, to a state."""
+    way = {"Running": None, "Off": "turn off", "Saved": "save", "Paused": "suspend"}[state]
+    if way is not None:
+        ACTS[way](host)

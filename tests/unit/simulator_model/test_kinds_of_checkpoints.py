@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from snapshotd.simulator.hypervisor import HyperVError
-from tests.unit.simulator_model.hosts import DB, INVENTORY, WEB, Script, decisive, host_at, of
-from tests.unit.simulator_model.test_power import bring
+from tests.unit.simulator_model.hosts import DB, INVENTORY, WEB, Script, bring, decisive, host_at, of
 
 
 @pytest.mark.parametrize(

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from snapshotd.simulator.hypervisor import HyperVError
-from snapshotd.simulator.model import SimulatedHyperV
-from tests.unit.simulator_model.hosts import WEB, Script, begun, decisive, host_at, of, truth
+from tests.unit.simulator_model.hosts import ACTS, WEB, Script, begun, bring, decisive, host_at, of, truth
 
-Act = Callable[[SimulatedHyperV], bool]
-ACTS: dict[str, Act] = {
-    "start": lambda host: host.start_vm(Script(), WEB),
-    "resume": lambda host: host.resume_vm(Script(), WEB),
-    "shut down": lambda host: host.stop_vm(Script(), WEB, turn_off=False),
-    "turn off": lambda host: host.stop_vm(Script(), WEB, turn_off=True),
-    "save": lambda host: host.save_vm(Script(), WEB),
-    "suspend": lambda host: host.suspend_vm(Script(), WEB),
-}
 ENDS: dict[tuple[str, str], str] = {
     ("Off", "start"): "Running",
     ("Saved", "start"): "Running",
@@ -35,13 +24,6 @@ ENDS: dict[tuple[str, str], str] = {
 }
 """docs/hyperv.md, section 1: the arrows."""
 GOALS = {act: end for (_, act), end in ENDS.items()}
-
-
-def bring(host: SimulatedHyperV, state: str) -> None:
-    """Bring the VM, which runs, to a state."""
-    way = {"Running": None, "Off": "turn off", "Saved": "save", "Paused": "suspend"}[state]
-    if way is not None:
-        ACTS[way](host)
 
 
 @pytest.mark.parametrize("state", ["Running", "Off", "Saved", "Paused"])

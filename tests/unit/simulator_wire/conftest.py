@@ -54,6 +54,16 @@ class Wire:
         return protocol, shell, protocol.run_command(shell, "serve", console_mode_stdin=False)
 
 
+def read_line(protocol: Protocol, shell: str, command: str) -> bytes:
+    """Receive until there is a whole line."""
+    text = b""
+    while not text.endswith(b"\n"):
+        stdout, _, _, done = protocol.get_command_output_raw(shell, command)
+        text += stdout
+        assert not done or text.endswith(b"\n")
+    return text
+
+
 def open_wire(quotas: Quotas) -> Wire:
     """Start an endpoint on a free port of loopback."""
     engine, network = EchoEngine(), Network()

@@ -14,9 +14,8 @@ from snapshotd.simulator.network import Network
 from snapshotd.simulator.ntlm import Accounts
 from snapshotd.simulator.shells import Quotas, Shells
 from snapshotd.simulator.wsman import WsmanEndpoint
-from tests.unit.simulator_wire.conftest import CUT, Wire
+from tests.unit.simulator_wire.conftest import CUT, Wire, read_line
 from tests.unit.simulator_wire.echo_engine import EchoEngine, host_command
-from tests.unit.simulator_wire.test_wsman_shells import read_line
 
 
 def test_a_command_dropped_before_never_reaches_the_script(wire: Wire) -> None:

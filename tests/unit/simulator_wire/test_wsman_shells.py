@@ -12,20 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import winrm
 from winrm.exceptions import WinRMOperationTimeoutError, WSManFaultError
-from winrm.protocol import Protocol
 
 from snapshotd.simulator.shells import Quotas
-from tests.unit.simulator_wire.conftest import PASSWORD, USER, Wire
-
-
-def read_line(protocol: Protocol, shell: str, command: str) -> bytes:
-    """Receive until there is a whole line."""
-    text = b""
-    while not text.endswith(b"\n"):
-        stdout, _, _, done = protocol.get_command_output_raw(shell, command)
-        text += stdout
-        assert not done or text.endswith(b"\n")
-    return text
+from tests.unit.simulator_wire.conftest import PASSWORD, USER, Wire, read_line
 
 
 def test_an_ordinary_session_runs_a_command_and_leaves_nothing(wire: Wire) -> None:

@@ -11,7 +11,7 @@ from snapshotd.store import topics
 from snapshotd.store.codec import decode, encode
 from snapshotd.store.errors import UnreadableEvent
 from tests.fakes import World
-from tests.unit.application.test_operations import CASES, Case, ready
+from tests.unit.application.cases import CASES, Case, ready
 
 
 def log_of(case: Case) -> list[Event]:
