@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from benchmarks.instant_host import InstantHost
-from benchmarks.memory_log import MemoryLog
 from projections.projections import Projections
 from snapshotd import bootstrap, daemon
 from snapshotd.settings import load
 from snapshotd.store.sqlite_log import SqliteEventLog
+from tests.memory_log import MemoryLog
 
 _INSTALLATION = "00000000-0000-4000-8000-000000000000"
 

@@ -1,4 +1,4 @@
-"""The programs of snapshotd as processes: a simulated host, the daemon, an executor. For demos, tests and benchmarks.
+"""The programs of snapshotd as processes: a simulated host, the daemon, an executor. For demos and tests.
 
 Each is a context manager. Each can be killed and started again, and then listens where it did before.
 """

@@ -12,9 +12,11 @@ import pytest
 
 from snapshotd.domain.errors import LogUnavailable, StreamChanged
 from snapshotd.domain.ids import StreamId
+from snapshotd.ports.event_log import EventLog
 from snapshotd.store.errors import LogForeign, LogInUse
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.contract.logs import STREAM, limit, log_pages, new
+from tests.memory_log import MemoryLog
 
 
 @pytest.fixture
@@ -23,12 +25,20 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def log(path: Path) -> Iterator[SqliteEventLog]:
+def stored(path: Path) -> Iterator[SqliteEventLog]:
     with SqliteEventLog(path) as opened:
         yield opened
 
 
-async def test_what_was_appended_is_read_back_in_order(log: SqliteEventLog) -> None:
+@pytest.fixture(params=["in memory", "on SQLite"])
+def log(request: pytest.FixtureRequest) -> EventLog:
+    if request.param == "in memory":
+        return MemoryLog()
+    opened: SqliteEventLog = request.getfixturevalue("stored")
+    return opened
+
+
+async def test_what_was_appended_is_read_back_in_order(log: EventLog) -> None:
     first = await log.append(STREAM, 0, [new("a"), new("b")])
     await log.append(StreamId("vm/2"), 0, [new("c")])
     second = await log.append(STREAM, 2, [new("d")])
@@ -42,7 +52,7 @@ async def test_what_was_appended_is_read_back_in_order(log: SqliteEventLog) -> N
     assert await log.read_stream(STREAM, after_version=2) == second
 
 
-async def test_an_append_past_the_expected_version_is_refused_whole(log: SqliteEventLog) -> None:
+async def test_an_append_past_the_expected_version_is_refused_whole(log: EventLog) -> None:
     await log.append(STREAM, 0, [new("a")])
     for expected in (0, 2):
         with pytest.raises(StreamChanged):
@@ -50,13 +60,13 @@ async def test_an_append_past_the_expected_version_is_refused_whole(log: SqliteE
     assert len(await log.read_stream(STREAM)) == 1
 
 
-async def test_the_same_append_again_is_answered_as_the_first_time(log: SqliteEventLog) -> None:
+async def test_the_same_append_again_is_answered_as_the_first_time(log: EventLog) -> None:
     first = await log.append(STREAM, 0, [new("a"), new("b")])
     assert await log.append(STREAM, 0, [new("a"), new("b")]) == first
     assert len(await log.read_all(0, 10)) == 2
 
 
-async def test_of_many_writers_to_one_stream_one_wins_each_version(log: SqliteEventLog) -> None:
+async def test_of_many_writers_to_one_stream_one_wins_each_version(log: EventLog) -> None:
     async def write(n: int) -> bool:
         try:
             await log.append(STREAM, 0, [new(f"w{n}")])
@@ -68,14 +78,14 @@ async def test_of_many_writers_to_one_stream_one_wins_each_version(log: SqliteEv
     assert len(await log.read_stream(STREAM)) == 1
 
 
-async def test_one_conflict_does_not_take_the_others_of_its_batch_down(log: SqliteEventLog) -> None:
+async def test_one_conflict_does_not_take_the_others_of_its_batch_down(log: EventLog) -> None:
     appends = [log.append(StreamId(f"vm/{n}"), n % 2, [new(f"e{n}")]) for n in range(40)]
     outcomes = await asyncio.gather(*appends, return_exceptions=True)
     assert [isinstance(o, StreamChanged) for o in outcomes] == [n % 2 == 1 for n in range(40)]
     assert len(await log.read_all(0, 100)) == 20
 
 
-async def test_a_waiter_is_woken_by_an_append(log: SqliteEventLog) -> None:
+async def test_a_waiter_is_woken_by_an_append(log: EventLog) -> None:
     waiting = asyncio.create_task(log.wait_past(log.head_position(), timeout_s=60))
     await asyncio.sleep(0)
     await log.append(STREAM, 0, [new("a")])
@@ -108,7 +118,7 @@ def test_what_was_acknowledged_is_there_after_sigkill(path: Path) -> None:
         assert [e.event_id for e in asyncio.run(log.read_stream(STREAM))] == ["a", "b"]
 
 
-def test_a_second_owner_is_told_who_the_first_one_is(log: SqliteEventLog, path: Path) -> None:
+def test_a_second_owner_is_told_who_the_first_one_is(stored: SqliteEventLog, path: Path) -> None:
     with pytest.raises(LogInUse, match=str(os.getpid())):
         SqliteEventLog(path)
 
@@ -135,18 +145,18 @@ def test_a_database_that_is_not_ours_or_of_another_version_is_refused(path: Path
         SqliteEventLog(path)
 
 
-async def test_a_full_disk_refuses_the_append_and_the_log_goes_on_when_there_is_room(log: SqliteEventLog) -> None:
-    await log.append(STREAM, 0, [new("a")])
-    limit(log, pages=log_pages(log))
+async def test_a_full_disk_refuses_the_append_and_the_log_goes_on_when_there_is_room(stored: SqliteEventLog) -> None:
+    await stored.append(STREAM, 0, [new("a")])
+    limit(stored, pages=log_pages(stored))
     with pytest.raises(LogUnavailable, match="full"):
-        await log.append(STREAM, 1, [new("x" * 100_000)])
-    limit(log, pages=1_000_000)
-    await log.append(STREAM, 1, [new("b")])
-    assert [e.event_id for e in await log.read_stream(STREAM)] == ["a", "b"]
+        await stored.append(STREAM, 1, [new("x" * 100_000)])
+    limit(stored, pages=1_000_000)
+    await stored.append(STREAM, 1, [new("b")])
+    assert [e.event_id for e in await stored.read_stream(STREAM)] == ["a", "b"]
 
 
-async def test_the_table_can_be_read_by_a_person(log: SqliteEventLog, path: Path) -> None:
-    await log.append(STREAM, 0, [new("a")])
+async def test_the_table_can_be_read_by_a_person(stored: SqliteEventLog, path: Path) -> None:
+    await stored.append(STREAM, 0, [new("a")])
     connection = sqlite3.connect(path)
     row = connection.execute("SELECT originator_id, topic, state, actor, subject FROM stored_events").fetchone()
     connection.close()

@@ -1,8 +1,7 @@
-"""Histories of the real core on a fake host, as a log in memory, long and by chance."""
+"""Histories of the real core on a fake host, as envelopes of a log, long and by chance."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from snapshotd.domain.commands import (
     VmCommand,
 )
 from snapshotd.domain.errors import SnapshotError
-from snapshotd.domain.events import Envelope, Event, HostEvent, HostRegistered, HostRemoved, HostSynced, NewEvent
+from snapshotd.domain.events import Envelope, Event, HostEvent, HostRegistered, HostRemoved, HostSynced
 from snapshotd.domain.ids import CheckpointId, StreamId, operation_name, vm_stream
 from snapshotd.domain.lifecycle import SnapshotState, StepState
 from snapshotd.domain.operation import Failure, StopMode
@@ -32,34 +31,6 @@ from tests.unit.application.cases import create, sid
 
 _MOST_TURNS = 1000
 """An operation that has not ended after so many never will."""
-
-
-class MemoryLog:
-    """An event log in a list (ports/event_log.py), to read."""
-
-    def __init__(self, envelopes: Sequence[Envelope] = ()) -> None:
-        self.envelopes = list(envelopes)
-
-    async def append(self, stream: StreamId, expected_version: int, events: Sequence[NewEvent]) -> tuple[Envelope, ...]:
-        """Never asked for."""
-        raise AssertionError((stream, expected_version, events))
-
-    async def read_stream(self, stream: StreamId, after_version: int = 0) -> tuple[Envelope, ...]:
-        """Return a stream."""
-        return tuple(e for e in self.envelopes if e.stream == stream and e.version > after_version)
-
-    async def read_all(self, after_position: int, limit: int) -> tuple[Envelope, ...]:
-        """Return the log."""
-        return tuple(e for e in self.envelopes if e.position > after_position)[:limit]
-
-    def head_position(self) -> int:
-        """Return the newest position."""
-        return self.envelopes[-1].position if self.envelopes else 0
-
-    async def wait_past(self, position: int, timeout_s: float) -> None:
-        """Return after a moment, so that others have their turn: nothing here says when the list has grown."""
-        if self.head_position() <= position:
-            await asyncio.sleep(min(timeout_s, 0.005))
 
 
 class TidyHost(FakeHost):
@@ -219,4 +190,4 @@ def with_hosts(world: RecordedWorld) -> None:
     world.do(UnregisterVm())
 
 
-__all__ = ["START", "VM_ID", "MemoryLog", "RecordedWorld", "history", "with_hosts"]
+__all__ = ["START", "VM_ID", "RecordedWorld", "history", "with_hosts"]

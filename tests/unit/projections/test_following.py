@@ -17,8 +17,9 @@ from snapshotd.domain.errors import ViewBehind, ViewStopped
 from snapshotd.domain.events import Envelope
 from snapshotd.ports.views import ProjectionState
 from tests.integration.polling import until
+from tests.memory_log import MemoryLog
 from tests.unit.projections.comparing import dump
-from tests.unit.projections.histories import MemoryLog, history
+from tests.unit.projections.histories import history
 
 
 async def test_a_handler_that_fails_stops_its_projection_and_no_other(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ async def test_who_waits_for_a_view_that_stops_is_told_at_once(tmp_path: Path) -
     reading = asyncio.create_task(runner.reached(world.envelopes[2].position))
     assert await runner.catch_up() is False
     assert not reading.done()
-    log.envelopes = world.envelopes
+    log.take(world.envelopes)
     await runner.catch_up()
     with pytest.raises(ViewStopped, match=r"failing view has stopped after position 0 .* a defect at 2"):
         await asyncio.wait_for(reading, 5)
@@ -115,10 +116,10 @@ async def test_a_read_waits_until_the_views_are_there(tmp_path: Path) -> None:
     world, log = history(1, 3), MemoryLog()
     projections = Projections(log, tmp_path / "views.db")
     reading = asyncio.create_task(projections.views.reached(world.envelopes[-1].position))
-    log.envelopes = world.envelopes[:4]
+    log.take(world.envelopes[:4])
     await projections.catch_up()
     assert not reading.done()
-    log.envelopes = world.envelopes
+    log.take(world.envelopes)
     await projections.catch_up()
     await asyncio.wait_for(reading, 5)
     projections.close()

@@ -18,8 +18,9 @@ from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import StopMode
 from snapshotd.ports.views import EventQuery
 from tests.fakes import VM_ID
+from tests.memory_log import MemoryLog
 from tests.unit.projections.comparing import compare, dump
-from tests.unit.projections.histories import MemoryLog, history, with_hosts
+from tests.unit.projections.histories import history, with_hosts
 
 
 @pytest.mark.slow
@@ -28,7 +29,7 @@ async def test_the_views_equal_the_fold_after_every_decision(tmp_path: Path, see
     world, log = history(seed, 60), MemoryLog()
     projections = Projections(log, tmp_path / "views.db")
     for envelope in world.envelopes:
-        log.envelopes.append(envelope)
+        log.take([envelope])
         if envelope.position in world.folds:
             await projections.catch_up()
             await compare(projections.views, world.folds[envelope.position])
@@ -43,7 +44,7 @@ async def test_a_rebuild_gives_what_following_gave(tmp_path: Path) -> None:
     log = MemoryLog()
     projections = Projections(log, tmp_path / "followed.db")
     for start in range(0, len(world.envelopes), 7):
-        log.envelopes += world.envelopes[start : start + 7]
+        log.take(world.envelopes[start : start + 7])
         await projections.catch_up()
     projections.close()
     assert await rebuild(log, tmp_path / "rebuilt.db") == log.head_position()
@@ -61,7 +62,7 @@ async def test_hosts_come_and_go_with_their_vms_counted(tmp_path: Path) -> None:
         ("hv01", 1, None),
         ("hv02", 0, None),
     ]
-    log.envelopes = world.envelopes
+    log.take(world.envelopes)
     await projections.catch_up()
     (host,) = await projections.views.hosts()
     assert (host.host_id, host.vm_count, host.last_sync_at) == ("hv01", 0, world.now)
@@ -82,12 +83,13 @@ async def test_a_vm_that_is_registered_again_has_one_row_with_what_was_known(tmp
     projections = Projections(log, tmp_path / "views.db")
     await projections.catch_up()
     assert await projections.views.vms() == ()
-    log.envelopes = world.envelopes
+    log.take(world.envelopes)
     await projections.catch_up()
     await compare(projections.views, world.vm)
     (row,) = await projections.views.vms()
     assert (row.host_id, row.owner, row.registered_at) == ("hv02", "dev", world.now)
     world.do(StartVm() if row.power is not Power.RUNNING else StopVm(mode=StopMode.TURN_OFF))
+    log.take(world.envelopes)
     await projections.catch_up()
     (operation,) = await projections.views.active_operations()
     assert operation.host_id == "hv02"
