@@ -47,8 +47,10 @@ class FakeHost:
     merging: bool = False
     journal: Journal = field(default_factory=lambda: Journal(state=JournalState.MISSING))
     effects: list[tuple[StepAction, str, int]] = field(default_factory=list)
-    error_id: str = ""
-    """The next effects fail with it, without effect."""
+    error_ids: dict[int, str] = field(default_factory=dict)
+    """By step number: what each attempt of that step fails with, without effect."""
+    dies_unnamed: bool = False
+    """The next script that makes a checkpoint dies before it has given it its name."""
     checkpoint_type: str = "Production"
     snapshot_blockers: tuple[str, ...] = ()
     made: int = 0
@@ -120,10 +122,14 @@ class FakeHost:
             done=False,
             begun_at=self.clock,
         )
-        if self.error_id:
-            return HostAnswer(verdict=Verdict.NO_EFFECT, vms=(self.report(),), error_id=self.error_id)
+        if error_id := self.error_ids.get(step.plan.number):
+            return HostAnswer(verdict=Verdict.NO_EFFECT, vms=(self.report(),), error_id=error_id)
         made = self.act(vm, operation, step)
         self.effects.append((step.plan.action, operation.name, step.plan.number))
+        if made is not None and self.dies_unnamed:
+            self.dies_unnamed = False
+            self.checkpoints[made] = replace(self.checkpoints[made], name="web01 - (11/25/2026 - 9:00:00 AM)")
+            return HostAnswer(verdict=Verdict.NO_ANSWER)
         self.journal = replace(self.journal, begun=False, done=True)
         return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), checkpoint_id=made)
 
@@ -158,7 +164,12 @@ class FakeHost:
                 assert target is not None
                 assert target.checkpoint_id is not None
                 self.remove(target.checkpoint_id)
-            case StepAction.RENAME | StepAction.MERGE:
+            case StepAction.RENAME:
+                assert target is not None
+                made = operation.step(1).checkpoint_id
+                assert made is not None
+                self.checkpoints[made] = replace(self.checkpoints[made], name=checkpoint_name(target))
+            case StepAction.MERGE:
                 raise AssertionError(operation)
         return None
 

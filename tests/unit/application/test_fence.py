@@ -187,10 +187,10 @@ def test_an_answer_that_settles_nothing_makes_the_outcome_unknown_and_never_fail
 
 def test_an_effect_is_tried_at_most_five_times() -> None:
     world = World()
-    world.host.error_id = "ObjectInUse,Microsoft.HyperV.PowerShell.Commands.CheckpointVM"
+    world.host.error_ids = {1: "ObjectInUse,Microsoft.HyperV.PowerShell.Commands.CheckpointVM"}
     world.do(create(1))
     ended = world.run(limit=200)
     assert ended.state is OperationState.FAILED
     assert ended.step(1).attempts == world.policy.max_attempts
     assert ended.failure is not None
-    assert ended.failure.error_id == world.host.error_id
+    assert ended.failure.error_id == world.host.error_ids[1]

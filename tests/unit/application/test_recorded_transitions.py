@@ -4,7 +4,7 @@ import pytest
 
 from snapshotd.domain.events import OperationTransition, SnapshotTransition, StepTransition, VmTransition
 from snapshotd.domain.lifecycle import OPERATION, SNAPSHOT, STEP, VM
-from tests.unit.application.cases import CASES, Case, ready
+from tests.unit.application.cases import CASES, REFUSED, Case, Refused, ready
 
 ARROWS = {lifecycle.name: {(s, d) for _, s, d in lifecycle.pairs()} for lifecycle in (VM, SNAPSHOT, OPERATION, STEP)}
 
@@ -25,14 +25,14 @@ def named(event: object) -> tuple[str, str] | None:
 
 
 @pytest.mark.parametrize("lose", [False, True], ids=["answered", "answers lost"])
-@pytest.mark.parametrize("fails", [False, True], ids=["carried out", "refused by the host"])
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("run", [*CASES, *REFUSED], ids=lambda run: run.name)
 def test_every_recorded_transition_is_an_arrow_and_starts_where_the_last_one_ended(
-    case: Case, *, fails: bool, lose: bool
+    run: Case | Refused, *, lose: bool
 ) -> None:
+    case = run.case if isinstance(run, Refused) else run
     world = ready(case)
-    if fails:
-        world.host.error_id = "OperationFailed,Microsoft.HyperV.PowerShell.Commands.X"
+    if isinstance(run, Refused):
+        world.host.error_ids = dict.fromkeys(run.steps, "OperationFailed,Microsoft.HyperV.PowerShell.Commands.X")
     world.do(case.request)
     world.run(lose=lose, limit=200)
     at: dict[tuple[str, str], object] = {}
