@@ -6,7 +6,7 @@ from snapshotd.domain.commands import CancelOperation, LoseOutcome
 from snapshotd.domain.errors import CancelTooLate
 from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.host_report import VmReport
-from snapshotd.domain.lifecycle import OperationState, SnapshotState, StepState, VmActivity
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, OperationKind, StepAction, StepNature
 from snapshotd.operations.snapshot_create import checkpoint_name
 from tests.fakes import World
@@ -230,6 +230,26 @@ def test_a_cancellation_during_the_first_step_brings_everything_back(case: Case)
         s.checkpoint_id for s in world.vm.snapshots.values() if s.state is SnapshotState.READY
     }
     assert not world.host.merging
+
+
+@pytest.mark.xfail(reason="a cancelled operation's undo is tried once")
+@pytest.mark.parametrize("refusal", [PASSING, None], ids=["refused for now", "lost on its way"])
+def test_the_undo_of_a_cancelled_operation_is_issued_again_until_it_is_done(refusal: str | None) -> None:
+    world = ready(CASES[0])
+    world.do(CASES[0].request)
+    while not (found := world.open_step()) or not found[1].open:
+        world.turn()
+    world.do(CancelOperation(number=world.vm.last_number))
+    while not (found := world.open_step()) or found[1].plan.undoes is None:
+        world.turn()
+    if refusal is None:
+        raise_fence(world)
+    else:
+        world.host.error_ids = {2: refusal}
+        world.turn()
+        world.host.error_ids = {}
+    operation = world.run()
+    assert (operation.state, world.host.power) == (OperationState.CANCELLED, Power.STOPPED)
 
 
 def test_every_kind_of_operation_stands_in_a_case() -> None:
