@@ -112,7 +112,7 @@ class Network:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def plan_drop(self, when: str, kinds: Iterable[str], count: int) -> None:
+    def plan_drop(self, when: str, kinds: Iterable[str], count: int) -> int:
         """Let the next commands of some kinds lose their connection.
 
         Args:
@@ -120,7 +120,7 @@ class Network:
             kinds: names of HostCommand.Kind; empty: any.
             count: how many commands; 0 takes back all that was planned for this moment and these kinds.
 
-        Raises ValueError for what is none of these.
+        Returns how many were planned for them before, and had not come. Raises ValueError for what is none of these.
         """
         wanted = frozenset(kinds)
         unknown = wanted - set(HostCommand.Kind.keys())
@@ -130,10 +130,12 @@ class Network:
             raise ValueError(f"count must not be negative: {count}")
         drop = Drop(when)
         with self._lock:
+            planned = [rule for rule in self._rules if (rule.when, rule.kinds) == (drop, wanted)]
             if count == 0:
-                self._rules = deque(rule for rule in self._rules if (rule.when, rule.kinds) != (drop, wanted))
+                self._rules = deque(rule for rule in self._rules if rule not in planned)
             else:
                 self._rules.append(_DropRule(drop, wanted, count))
+            return sum(rule.left for rule in planned)
 
     def judge(self, lines: Iterable[bytes]) -> Drop | None:
         """Say what happens to the connection that brings these lines of stdin; uses up one of what was planned."""

@@ -117,8 +117,8 @@ class RunningHost:
             raise ValueError(f"up must be true or false: {up!r}")  # noqa: TRY004  (the control port's word for nonsense)
         self._network.set_up(up=up)
 
-    def _drop(self, when: str, kinds: Sequence[str] = (), count: int = 1) -> None:
-        self._network.plan_drop(when, kinds, count)
+    def _drop(self, when: str, kinds: Sequence[str] = (), count: int = 1) -> dict[str, object]:
+        return {"left": self._network.plan_drop(when, kinds, count)}
 
     def _kill_scripts(self) -> dict[str, object]:
         return {"killed": self._shells.kill_processes()}

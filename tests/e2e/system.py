@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,11 +36,11 @@ QUICK = (
 """Options of a daemon that tries again soon."""
 
 
-def inventory(*names: str, **fields: object) -> tuple[dict[str, Any], dict[str, str]]:
-    """Describe running VMs with two disks each; return the inventory, and their ids by name."""
+def inventory(names: Sequence[str], states: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Describe VMs with two disks each, that run unless it is said; return the inventory, and their ids by name."""
     ids = {name: str(uuid.uuid4()) for name in names}
     disks = [{"location": "SCSI:0:0"}, {"location": "SCSI:0:1"}]
-    vms = [{"id": i, "name": n, "state": "Running", "disks": disks, **fields} for n, i in ids.items()]
+    vms = [{"id": i, "name": n, "state": states.get(n, "Running"), "disks": disks} for n, i in ids.items()]
     return {"host": {"name": "hv01"}, "vms": vms}, ids
 
 
@@ -115,10 +115,17 @@ class System:
         directory: for everything.
         names: of the VMs.
         host_options: of the simulated host.
+        states: of those VMs that do not run.
     """
 
-    def __init__(self, directory: Path, names: Sequence[str] = ("web01",), host_options: Sequence[str] = ()) -> None:
-        described, self.ids = inventory(*names)
+    def __init__(
+        self,
+        directory: Path,
+        names: Sequence[str] = ("web01",),
+        host_options: Sequence[str] = (),
+        states: Mapping[str, str] | None = None,
+    ) -> None:
+        described, self.ids = inventory(names, states or {})
         self.host = SimulatedHost(directory / "hv01", described, host_options)
         self.daemon = Daemon(directory / "daemon", executor=False, options=QUICK)
         self._directory = directory

@@ -1,29 +1,37 @@
-"""The host's script is killed, or its connection lost, at every named action: all ends well, each effect once."""
+"""The host's script is killed, or its connection lost, at an action: all ends well, each effect once.
+
+At every named action of every cmdlet, and around every effect but a rename: what is planned must have happened.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import grpc
 import pytest
-from google.longrunning.operations_pb2 import Operation
+from google.longrunning.operations_pb2 import CancelOperationRequest, Operation
 
 from snapshotd.api.v1 import snapshot_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
-from tests.e2e.system import System, metadata_of
+from tests.e2e.system import System, metadata_of, until
 
 OFF = vm_pb2.StopVirtualMachineRequest.TURN_OFF
+PLACES = ("before", "started", "after")
+RESTING = {"Resume-VM": "Paused", "Suspend-VM": "Paused", "Save-VM": "Saved"}
+"""By cmdlet: what a VM's state is before it; each place has a VM of its own, named as the action."""
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     durations = ["--duration", "checkpoint=80", "restore=80", "remove=80", "merge=40", "start=40", "turn_off=40"]
-    with System(tmp_path_factory.mktemp("system"), ("web01",), durations) as running:
+    states = {f"{cmdlet}:{place}": state for cmdlet, state in RESTING.items() for place in PLACES}
+    with System(tmp_path_factory.mktemp("system"), ("web01", *states), durations, states) as running:
         yield running
 
 
-def name_of(system: System) -> str:
-    """Return the VM's resource name."""
-    return f"virtualMachines/{system.ids['web01']}"
+def name_of(system: System, vm: str = "web01") -> str:
+    """Return a VM's resource name."""
+    return f"virtualMachines/{system.ids[vm]}"
 
 
 def newest(system: System) -> str:
@@ -63,9 +71,9 @@ def delete(system: System) -> Operation:
     return system.client.snapshots.DeleteSnapshot(snapshot_pb2.DeleteSnapshotRequest(name=newest(system)))
 
 
-def start(system: System) -> Operation:
+def start(system: System, vm: str = "web01") -> Operation:
     """Ask for a start."""
-    return system.client.vms.StartVirtualMachine(vm_pb2.StartVirtualMachineRequest(name=name_of(system)))
+    return system.client.vms.StartVirtualMachine(vm_pb2.StartVirtualMachineRequest(name=name_of(system, vm)))
 
 
 def stop(system: System) -> Operation:
@@ -86,12 +94,23 @@ ACTIONS: dict[str, tuple[Ask, bool]] = {
 """By cmdlet: what leads to it, and whether the VM runs before."""
 
 
-def check_once(system: System, operation: Operation) -> None:
+def killed(system: System, at: str, ended: Operation) -> Operation:
+    """Check that a script was killed at an action on the way to an operation's end."""
+    assert system.host.control("kill_script", at=at, count=0) == {"left": 0}, metadata_of(ended)
+    return ended
+
+
+def effects_of(system: System, operation: Operation) -> list[str]:
+    """Return the decisive effects of an operation, each of which is of a step of its own."""
+    lines = [e for e in system.host.decisive() if e["operation"] == operation.name]
+    assert len({e["step"] for e in lines}) == len(lines)
+    return [e["effect"] for e in lines]
+
+
+def check_once(system: System, ended: Operation) -> None:
     """Check that an operation has succeeded, with each effect once."""
-    ended = system.client.wait(operation)
     assert not ended.HasField("error"), (ended.error.message, metadata_of(ended))
-    steps = [e["step"] for e in system.host.decisive() if e["operation"] == operation.name]
-    assert len(steps) == len(set(steps)) >= 1
+    assert effects_of(system, ended)
     truth = system.truth_of(system.ids["web01"])
     told = system.client.list_snapshots(system.ids["web01"])
     assert {s.checkpoint_id for s in told} == {c["id"] for c in truth["checkpoints"]}
@@ -101,15 +120,63 @@ def check_once(system: System, operation: Operation) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["before", "started", "after"])
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("cmdlet", ACTIONS)
 def test_a_script_killed_at_a_named_action_leaves_one_effect(system: System, cmdlet: str, place: str) -> None:
     ask, running = ACTIONS[cmdlet]
     newest(system)
     power(system, on=running)
-    system.host.control("kill_script", at=f"{cmdlet}:{place}", count=1)
-    check_once(system, ask(system))
-    system.host.control("kill_script", at=f"{cmdlet}:{place}", count=0)
+    at = f"{cmdlet}:{place}"
+    system.host.control("kill_script", at=at, count=1)
+    check_once(system, killed(system, at, system.client.wait(ask(system))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_a_script_killed_while_it_names_an_adopted_checkpoint_leaves_one_of_that_name(
+    system: System, place: str
+) -> None:
+    power(system, on=True)
+    at = ("Checkpoint-VM:started", f"Rename-VMSnapshot:{place}")
+    for action in at:
+        system.host.control("kill_script", at=action, count=1)
+    ended = system.client.wait(create(system))
+    for action in at:
+        killed(system, action, ended)
+    check_once(system, ended)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_a_script_killed_while_it_resumes_a_paused_vm_leaves_one_effect(system: System, place: str) -> None:
+    at = f"Resume-VM:{place}"
+    system.host.control("kill_script", at=at, count=1)
+    ended = killed(system, at, system.client.wait(start(system, at)))
+    assert not ended.HasField("error"), (ended.error.message, metadata_of(ended))
+    assert effects_of(system, ended) == ["power_changed"]
+    assert system.truth_of(system.ids[at])["state"] == "Running"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param("before", marks=pytest.mark.xfail(reason="a cancelled operation's undo is tried once")), *PLACES[1:]],
+)
+@pytest.mark.parametrize("cmdlet", ["Suspend-VM", "Save-VM"])
+def test_a_script_killed_while_it_undoes_a_cancelled_start_leaves_one_effect(
+    system: System, cmdlet: str, place: str
+) -> None:
+    at = f"{cmdlet}:{place}"
+    system.host.control("durations", start=600_000)
+    operation = start(system, at)
+    until(lambda: bool(system.truth_of(system.ids[at])["job"]))
+    system.client.operations.CancelOperation(CancelOperationRequest(name=operation.name))
+    system.host.control("kill_script", at=at, count=1)
+    system.host.control("durations", start=40)
+    ended = killed(system, at, system.client.wait(operation))
+    assert ended.error.code == grpc.StatusCode.CANCELLED.value[0], (ended.error.message, metadata_of(ended))
+    assert effects_of(system, ended) == ["power_changed", "power_changed"]
+    assert system.truth_of(system.ids[at])["state"] == RESTING[cmdlet]
 
 
 @pytest.mark.slow
@@ -121,5 +188,6 @@ def test_a_connection_lost_around_an_effect_leaves_one_effect(system: System, ki
     newest(system)
     power(system, on=running)
     system.host.control("drop", when=when, kinds=[kind], count=1)
-    check_once(system, ask(system))
-    system.host.control("drop", when=when, kinds=[kind], count=0)
+    ended = system.client.wait(ask(system))
+    assert system.host.control("drop", when=when, kinds=[kind], count=0) == {"left": 0}
+    check_once(system, ended)

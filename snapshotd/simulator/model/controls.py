@@ -62,10 +62,10 @@ class Controls:
             blocks = self._host.disks.content(_disk(self._machine(vm), location))
             return {"blocks": blocks, "sha256": digest(blocks)}
 
-    def kill_script(self, at: str, count: int = 1) -> None:
-        """Kill the next scripts that come to an action."""
+    def kill_script(self, at: str, count: int = 1) -> dict[str, Any]:
+        """Kill the next scripts that come to an action; say how many of the former plan had not come."""
         with self._host.changed:
-            self._host.faults.plan_kill(at, count)
+            return {"left": self._host.faults.plan_kill(at, count)}
 
     def fail(
         self,

@@ -38,12 +38,17 @@ class Faults:
         self._kills: dict[str, int] = {}
         self._failures: dict[tuple[str, bool], _Failure] = {}
 
-    def plan_kill(self, at: str, count: int) -> None:
-        """Plan that the next scripts that come to a place are killed. Raises ValueError."""
+    def plan_kill(self, at: str, count: int) -> int:
+        """Plan that the next scripts that come to a place are killed, instead of what was planned for it.
+
+        Returns how many of those had not come yet. Raises ValueError.
+        """
         cmdlet, _, place = str(at).partition(":")
         if cmdlet not in CMDLETS or place not in PLACES:
             raise ValueError(f"no action {at!r}: use <cmdlet>:{'|'.join(PLACES)}, of {', '.join(CMDLETS)}")
+        left = self._kills.get(at, 0)
         self._kills[at] = _count(count)
+        return left
 
     def plan_failure(self, cmdlet: str, error_id: object, message: object, count: int, *, after_effect: bool) -> None:
         """Plan that the next calls of a cmdlet fail. Raises ValueError."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from snapshotd.simulator.hypervisor import HyperVError
+from snapshotd.simulator.hypervisor import HyperVError, ScriptKilled
 from snapshotd.simulator.journal import JournalEntry, journal_path, write_journal
 from snapshotd.simulator.model import SimulatedHyperV
 from tests.unit.simulator_model.hosts import DB, WEB, Script, host_at, of, settled, truth, until
@@ -59,6 +59,16 @@ def test_a_plan_is_taken_back_with_count_0(tmp_path: Path) -> None:
         host.kill_script("Start-VM:before", 3)
         host.kill_script("Start-VM:before", 0)
         assert host.start_vm(Script(), DB)
+
+
+def test_a_plan_to_kill_says_how_many_have_not_come(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        assert host.kill_script("Start-VM:before", 2) == {"left": 0}
+        with pytest.raises(ScriptKilled):
+            host.start_vm(Script(), DB)
+        assert host.kill_script("Start-VM:after", 0) == {"left": 0}
+        assert host.kill_script("Start-VM:before", 0) == {"left": 1}
+        assert host.kill_script("Start-VM:before", 0) == {"left": 0}
 
 
 def test_a_lost_journal_is_gone_and_on_record(tmp_path: Path) -> None:

@@ -100,6 +100,11 @@ def test_a_restart_cuts_connections_ends_shells_and_then_restarts_the_model(cont
         client.transport.close_session()
 
 
+def test_a_plan_to_drop_says_how_many_have_not_come(controlled: Controlled) -> None:
+    assert controlled.post("drop", when="after", kinds=["CREATE"], count=2) == (200, {"left": 0})
+    assert controlled.post("drop", when="after", kinds=["CREATE"], count=0) == (200, {"left": 2})
+
+
 def test_killed_scripts_are_counted(controlled: Controlled) -> None:
     wire = controlled.wire()
     wire.serve()

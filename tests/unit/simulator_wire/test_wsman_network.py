@@ -10,7 +10,7 @@ import pytest
 from winrm.exceptions import WinRMOperationTimeoutError
 
 from snapshotd.simulator.listener import PortInUse
-from snapshotd.simulator.network import Network
+from snapshotd.simulator.network import Drop, Network
 from snapshotd.simulator.ntlm import Accounts
 from snapshotd.simulator.shells import Quotas, Shells
 from snapshotd.simulator.wsman import WsmanEndpoint
@@ -78,8 +78,10 @@ def test_a_drop_counts_and_any_kind_is_meant_when_none_is_named(wire: Wire) -> N
 
 
 def test_what_is_planned_can_be_taken_back_and_nonsense_is_refused(wire: Wire) -> None:
-    wire.network.plan_drop("before", ["CREATE"], 5)
-    wire.network.plan_drop("before", ["CREATE"], 0)
+    assert wire.network.plan_drop("before", ["CREATE"], 5) == 0
+    assert wire.network.judge([host_command("CREATE")]) is Drop.BEFORE
+    assert wire.network.plan_drop("after", ["CREATE"], 0) == 0
+    assert wire.network.plan_drop("before", ["CREATE"], 0) == 4
     assert wire.network.judge([host_command("CREATE")]) is None
     for when, kinds, count in (("during", [], 1), ("after", ["SHUTDOWN"], 1), ("after", [], -1)):
         with pytest.raises(ValueError, match=r"during|SHUTDOWN|-1"):
