@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -102,6 +103,13 @@ class Stage:
         self.host.control("write_disk", vm="db01", location=location, block=block, data=data)
         self.written[location][block] = data
 
+    def until(self, what: str, holds: Callable[[], bool]) -> None:
+        """Wait until something holds; that it does not in time is a check that has failed."""
+        end = time.monotonic() + PATIENCE_S
+        while not (held := holds()) and time.monotonic() < end:
+            time.sleep(0.02)
+        self.checks.check(what, held, True)
+
     def ended(self, operation: Operation) -> Operation:
         """Wait for an operation's end; it must have succeeded."""
         until = time.monotonic() + PATIENCE_S
@@ -112,6 +120,12 @@ class Stage:
         text = operation.error.message if operation.HasField("error") else "" if operation.done else "has not ended"
         self.checks.check(f"{kind_of(operation)} succeeded", text, "")
         return operation
+
+    def waits(self, operation: Operation) -> bool:
+        """Say whether an operation tells what it waits for."""
+        metadata = operation_pb2.OperationMetadata()
+        self.operations.GetOperation(GetOperationRequest(name=operation.name)).metadata.Unpack(metadata)
+        return bool(metadata.wait.reason)
 
     def create(self, vm: str, name: str, kind: snapshot_pb2.Snapshot.Kind.ValueType) -> Operation:
         """Ask for a snapshot."""
@@ -172,9 +186,7 @@ def register(stage: Stage) -> None:
     say("register the host, and its three VMs")
     host = host_pb2.Host(address="127.0.0.1", port=stage.host.port, credential=CREDENTIAL)
     stage.hosts.RegisterHost(host_pb2.RegisterHostRequest(host_id="hv01", host=host))
-    until = time.monotonic() + PATIENCE_S
-    while not stage.admin.GetStatus(admin_pb2.GetStatusRequest()).executors and time.monotonic() < until:
-        time.sleep(0.1)
+    stage.until("an executor is there", lambda: bool(stage.admin.GetStatus(admin_pb2.GetStatusRequest()).executors))
     found = stage.hosts.DiscoverVirtualMachines(host_pb2.DiscoverVirtualMachinesRequest(name="hosts/hv01"))
     for vm in found.virtual_machines:
         stage.vms.RegisterVirtualMachine(vm_pb2.RegisterVirtualMachineRequest(host="hosts/hv01", vm_id=vm.vm_id))
@@ -215,9 +227,7 @@ def kill_the_daemon(stage: Stage) -> None:
     say("kill the daemon (SIGKILL) while a create of web01 is on its way, and start it again")
     stage.host.control("durations", checkpoint=LONG_MS)
     operation = stage.create("web01", "survivor", MEMORY)
-    until = time.monotonic() + PATIENCE_S
-    while stage.truth("web01")["job"] != "CreatingSnapshot" and time.monotonic() < until:
-        time.sleep(0.02)
+    stage.until("the create is under way", lambda: stage.truth("web01")["job"] == "CreatingSnapshot")
     stage.daemon.restart()
     stage.connect()
     stage.host.control("durations", checkpoint=0)
@@ -232,18 +242,10 @@ def cut_the_network(stage: Stage) -> None:
     say("cut the host's network during the delete of 'branch', and bring it back")
     stage.host.control("durations", remove=LONG_MS)
     operation = stage.snapshots.DeleteSnapshot(snapshot_pb2.DeleteSnapshotRequest(name=stage.named("branch")))
-    until = time.monotonic() + PATIENCE_S
-    while stage.truth("db01")["job"] != "DeletingSnapshot" and time.monotonic() < until:
-        time.sleep(0.02)
+    stage.until("the delete is under way", lambda: stage.truth("db01")["job"] == "DeletingSnapshot")
     stage.host.control("network", up=False)
-    waits = ""
-    while not waits and time.monotonic() < until:
-        metadata = operation_pb2.OperationMetadata()
-        stage.operations.GetOperation(GetOperationRequest(name=operation.name)).metadata.Unpack(metadata)
-        waits = metadata.wait.reason
-        time.sleep(0.1)
+    stage.until("the operation says that it waits", lambda: stage.waits(operation))
     sys.stdout.write(stage.ctl("operation", "list", "--active"))
-    stage.checks.check("the operation says that it waits", bool(waits), True)
     stage.host.control("durations", remove=0)
     stage.host.control("network", up=True)
     stage.ended(operation)
