@@ -67,7 +67,8 @@ def _news(vm: VirtualMachine, checkpoint: Checkpoint, known: Checkpoint | None) 
     """Tell of a checkpoint that somebody made or renamed."""
     own = next((s for s in vm.snapshots.values() if s.checkpoint_id == checkpoint.checkpoint_id), None)
     if known is None:
-        if own is not None:
+        adopted = any(s.checkpoint_id == checkpoint.checkpoint_id for o in vm.active_operations for s in o.steps)
+        if own is not None or adopted:
             return ()
         kind = DriftKind.AUTOMATIC_CHECKPOINT if checkpoint.automatic else DriftKind.FOREIGN_CHECKPOINT
         if _MARKED.search(checkpoint.name):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from snapshotd.domain.commands import (
     CreateSnapshot,
     DeleteSnapshot,
+    LoseOutcome,
     OperationRequest,
     RevertToSnapshot,
     StartVm,
@@ -14,7 +15,7 @@ from snapshotd.domain.commands import (
 from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
-from snapshotd.domain.operation import PlannedStep, StepAction, StepNature, StopMode
+from snapshotd.domain.operation import Failure, PlannedStep, StepAction, StepNature, StopMode
 from snapshotd.domain.virtual_machine import VirtualMachine
 from tests.fakes import World
 
@@ -170,3 +171,12 @@ def check_success(world: World, case: Case) -> None:
         assert parent == vm.nearest_own(checkpoint.parent_id)
     drift = [event for event in world.log if isinstance(event, DriftDetected)]
     assert drift == [], "what an operation does itself is never drift"
+
+
+def lose_command(world: World) -> None:
+    """Lose the open step's command on its way, so that only an observation can tell what became of it."""
+    found = world.open_step()
+    assert found is not None
+    operation, step = found
+    lost = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
+    world.do(LoseOutcome(number=operation.number, step=step.plan.number, token=step.token, failure=lost))

@@ -27,7 +27,7 @@ from snapshotd.domain.host_report import Disk, VmReport
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, StepAction, StopMode
 from tests.fakes import World
-from tests.unit.application.test_operations import chain, create, raise_fence, sid
+from tests.unit.application.cases import chain, create, lose_command, sid
 
 LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
 
@@ -130,7 +130,7 @@ def test_an_undo_whose_command_is_lost_is_tried_again(request_: OperationRequest
     world.do(CancelOperation(number=newest(world).number))
     world.turn()
     until_issued(world, StepAction.REMOVE if action is StepAction.CREATE else StepAction.START)
-    raise_fence(world)
+    lose_command(world)
     assert world.run().state is OperationState.CANCELLED
     assert (set(world.host.checkpoints), world.host.power) == (there, Power.RUNNING)
 
@@ -145,7 +145,7 @@ def test_an_unwanted_checkpoint_that_somebody_else_removes_releases_the_vm(seen:
     (made,) = (c.checkpoint_id for c in world.host.checkpoints.values())
     if seen != "by a comparison":
         until_issued(world, StepAction.REMOVE)
-        raise_fence(world)
+        lose_command(world)
     world.host.remove(made)
     world.host.merge()
     if seen == "by a comparison":
@@ -259,11 +259,11 @@ def test_a_checkpoint_that_turns_up_after_its_create_has_failed_belongs_to_its_s
 def test_a_clock_that_is_set_back_does_not_prolong_a_back_off() -> None:
     world = World()
     chain(world)
-    world.host.error_id = "ObjectInUse,x"
+    world.host.error_ids = {1: "ObjectInUse,x"}
     world.do(create(7))
     while not newest(world).steps[0].attempts or newest(world).steps[0].state is not StepState.DUE:
         world.turn()
-    world.host.error_id = ""
+    world.host.error_ids = {}
     world.now -= timedelta(days=1)
     world.do(Proceed())
     assert newest(world).steps[0].state is StepState.ISSUED
@@ -271,10 +271,10 @@ def test_a_clock_that_is_set_back_does_not_prolong_a_back_off() -> None:
 
 def test_a_delete_that_has_only_to_wait_can_be_cancelled_until_it_begins() -> None:
     world = World()
-    world.host.error_id = "OperationFailed,x"
+    world.host.error_ids = {1: "OperationFailed,x"}
     world.do(create(1))
     world.run()
-    world.host.error_id = ""
+    world.host.error_ids = {}
     world.do(DeleteSnapshot(snapshot_id=sid(1)))
     assert newest(world).state is OperationState.PENDING
     world.do(CancelOperation(number=newest(world).number))
