@@ -121,8 +121,10 @@ class FakeHost:
             begun=True,
             done=False,
             begun_at=self.clock,
+            begun_token=step.token,
         )
         if error_id := self.error_ids.get(step.plan.number):
+            self.journal = replace(self.journal, begun=False)
             return HostAnswer(verdict=Verdict.NO_EFFECT, vms=(self.report(),), error_id=error_id)
         made = self.act(vm, operation, step)
         self.effects.append((step.plan.action, operation.name, step.plan.number))

@@ -105,6 +105,8 @@ class Journal:
     begun: bool = False
     done: bool = False
     begun_at: datetime | None = None
+    begun_token: int = 0
+    """The token of the command that began the step; 0: the host does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

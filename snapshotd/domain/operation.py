@@ -97,6 +97,8 @@ class Step:
     attempts: int = 0
     token: int = 0
     """The newest token issued for it, by StepIssued or ObservationIssued; 0: none."""
+    issued_token: int = 0
+    """The newest token of an effect, by StepIssued; 0: none."""
     before: Before | None = None
     """What was there when it was first issued, or issued again after it was seen absent."""
     first_issued_at: datetime | None = None

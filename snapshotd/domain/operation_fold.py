@@ -59,6 +59,7 @@ def evolve_step(step: Step, event: e.StepEvent, at: e.Occasion) -> Step:
             return replace(
                 step,
                 token=at.version,
+                issued_token=at.version,
                 attempts=event.attempt,
                 before=event.before,
                 deadline=event.deadline,

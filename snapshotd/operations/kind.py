@@ -58,7 +58,10 @@ class Trace(Enum):
 
     UNTOUCHED = "UNTOUCHED"
     """No script has ever begun it."""
+    BEGUN_BEFORE = "BEGUN_BEFORE"
+    """An earlier attempt was begun. It was observed to have had no effect before the newest one was issued."""
     BEGUN = "BEGUN"
+    """The newest attempt was begun."""
     DONE = "DONE"
     NO_EVIDENCE = "NO_EVIDENCE"
     """The journal is gone, unreadable, or not the one on record."""
@@ -70,7 +73,9 @@ def trace(vm: VirtualMachine, operation: Operation, step: Step, journal: Journal
         return Trace.NO_EVIDENCE
     if (journal.operation, journal.step) != (operation.name, step.plan.number):
         return Trace.UNTOUCHED
-    return Trace.DONE if journal.done else Trace.BEGUN if journal.begun else Trace.UNTOUCHED
+    if journal.done or not journal.begun:
+        return Trace.DONE if journal.done else Trace.UNTOUCHED
+    return Trace.BEGUN if journal.begun_token in (0, step.issued_token) else Trace.BEGUN_BEFORE
 
 
 class StepBehaviour(ABC):

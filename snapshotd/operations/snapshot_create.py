@@ -113,7 +113,10 @@ class MakeCheckpoint(StepBehaviour):
             return Undetermined("the journal is another one, and a checkpoint has appeared")
         if found is Trace.UNTOUCHED:
             return Absent()
-        if len(new) == 1 and _can_only_be_ours(vm, step.before, new[0], journal.begun_at):
+        alike = [c for c in new if _is_like_ours(vm, step.before, c, journal.begun_at)]
+        if found is Trace.BEGUN_BEFORE and not alike:
+            return Absent()
+        if found is not Trace.BEGUN_BEFORE and len(new) == len(alike) == 1:
             return Done(checkpoint_id=new[0].checkpoint_id, has_memory=new[0].has_memory, marked=False)
         return Undetermined(f"{len(new)} checkpoints have appeared, and none bears our marker")
 
@@ -144,8 +147,8 @@ def _forbidden(vm: VirtualMachine, *, with_memory: bool) -> SnapshotError | None
     return None
 
 
-def _can_only_be_ours(vm: VirtualMachine, before: Before, new: Checkpoint, begun_at: datetime | None) -> bool:
-    """Say whether an unmarked newcomer must have been made by our script, between its two calls."""
+def _is_like_ours(vm: VirtualMachine, before: Before, new: Checkpoint, begun_at: datetime | None) -> bool:
+    """Say whether an unmarked newcomer is as our script leaves one that dies between its two calls."""
     by_default_name = re.fullmatch(re.escape(vm.name) + r" (- )?\(.+\)", new.name) is not None
     in_time = begun_at is not None and new.created_at is not None and new.created_at + _CLOCK_GRAIN >= begun_at
     plain = new.checkpoint_type == "Standard" and not new.automatic
