@@ -220,14 +220,17 @@ class FakeHost:
         self.merging = True
 
     def merge(self) -> None:
-        """Merge every file that nothing needs any more with its one child."""
+        """Drop every file that nothing stands on any more, and merge each that has one child with that."""
         self.merging = False
-        kept = {c.disks[0].chain[0] for c in self.checkpoints.values()} | {self.leaf}
-        for path in [*self.parents, *self.parents.values()]:
-            children = [f for f, p in self.parents.items() if p == path]
-            if path in kept or len(children) != 1 or path not in {*self.parents, *self.parents.values()}:
-                continue
-            (child,) = children
+        while True:
+            kept = {c.disks[0].chain[0] for c in self.checkpoints.values()} | {self.leaf}
+            used = {f for path in kept for f in self.chain(path)}
+            self.parents = {f: p for f, p in self.parents.items() if f in used}
+            only_child = {p: f for f, p in self.parents.items() if list(self.parents.values()).count(p) == 1}
+            path = next((p for p in only_child if p not in kept), None)
+            if path is None:
+                return
+            child = only_child[path]
             self.parents.pop(child)
             self.parents = {f: path if p == child else p for f, p in self.parents.items()}
             self.leaf = path if self.leaf == child else self.leaf
@@ -235,7 +238,6 @@ class FakeHost:
                 if c.disks[0].chain[0] == child:
                     disk = Disk(location="SCSI:0:0", chain=(path,))
                     self.checkpoints[c.checkpoint_id] = replace(c, disks=(disk,))
-            kept = {c.disks[0].chain[0] for c in self.checkpoints.values()} | {self.leaf}
 
 
 class World:

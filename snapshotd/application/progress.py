@@ -27,7 +27,7 @@ from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, StepStat
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import ACTIONS, KINDS
-from snapshotd.operations.kind import UNDETERMINED, Absent, Done, InProgress, Undetermined, move_vm
+from snapshotd.operations.kind import UNDETERMINED, Absent, Done, InProgress, Undetermined, move_vm, snapshot_of
 
 
 class _Moved(TypedDict):
@@ -79,7 +79,7 @@ def take_answer(draft: Draft, command: TakeAnswer) -> None:
     answer = command.answer
     newest = command.token == step.token
     if step.open and answer.verdict is Verdict.DONE and answer.vm is not None:
-        _settle(draft, operation, step, _told(answer), answer.vm, observed=False)
+        _settle(draft, operation, step, _told(draft.vm, operation, answer), answer.vm, observed=False)
     elif not newest:
         return
     elif answer.verdict is Verdict.OBSERVED and step.observing and answer.vm is not None:
@@ -182,11 +182,16 @@ def _start_wait(draft: Draft, operation: Operation, step: Step) -> None:
     draft.add([started], operation.number)
 
 
-def _told(answer: HostAnswer) -> Done:
-    """Read what a Done says of the checkpoint that was made."""
-    vm = answer.vm
-    made = vm.description.checkpoint(answer.checkpoint_id) if vm and vm.description and answer.checkpoint_id else None
-    return Done(checkpoint_id=answer.checkpoint_id, has_memory=made is not None and made.has_memory)
+def _told(vm: VirtualMachine, operation: Operation, answer: HostAnswer) -> Done:
+    """Read what a Done says of the checkpoint that was made; one that is gone again was as it was asked for."""
+    if answer.checkpoint_id is None:
+        return Done()
+    there = answer.vm.description if answer.vm else None
+    made = there.checkpoint(answer.checkpoint_id) if there else None
+    return Done(
+        checkpoint_id=answer.checkpoint_id,
+        has_memory=made.has_memory if made else snapshot_of(vm, operation).with_memory,
+    )
 
 
 def _settle(

@@ -111,12 +111,12 @@ class MakeCheckpoint(StepBehaviour):
             return Absent()
         if found is Trace.NO_EVIDENCE:
             return Undetermined("the journal is another one, and a checkpoint has appeared")
-        if found is Trace.UNTOUCHED:
-            return Absent()
+        if found in (Trace.UNTOUCHED, Trace.DONE):
+            return Absent()  # DONE: ours bore its marker, and is gone again; the script will say so when asked again
         alike = [c for c in new if _is_like_ours(vm, step.before, c, journal.begun_at)]
         if found is Trace.BEGUN_BEFORE and not alike:
             return Absent()
-        if found is not Trace.BEGUN_BEFORE and len(new) == len(alike) == 1:
+        if found is Trace.BEGUN and len(new) == len(alike) == 1:
             return Done(checkpoint_id=new[0].checkpoint_id, has_memory=new[0].has_memory, marked=False)
         return Undetermined(f"{len(new)} checkpoints have appeared, and none bears our marker")
 
