@@ -54,6 +54,13 @@ _CODES: Final[dict[type[d.SnapshotError], grpc.StatusCode]] = {
     d.NotBuilt: grpc.StatusCode.UNIMPLEMENTED,
 }
 
+_OF_STORE: Final = {
+    "LOG_UNREADABLE": grpc.StatusCode.DATA_LOSS,
+    "LOG_IN_USE": grpc.StatusCode.FAILED_PRECONDITION,
+    "LOG_FOREIGN": grpc.StatusCode.FAILED_PRECONDITION,
+}
+"""Codes of the store's errors, by reason: rooms that stand beside each other do not import each other."""
+
 _OF_FAILURE: Final = {
     "CANCELLED": grpc.StatusCode.CANCELLED,
     "OUTCOME_UNDETERMINED": grpc.StatusCode.UNKNOWN,
@@ -72,7 +79,7 @@ _OF_FAILURE: Final = {
 
 def to_status(error: d.SnapshotError) -> Status:
     """Return what a refused call is answered with."""
-    code = _CODES.get(type(error), grpc.StatusCode.INTERNAL)
+    code = _CODES.get(type(error)) or _OF_STORE.get(error.reason, grpc.StatusCode.INTERNAL)
     status = _status(code, error.message(), error.reason, error.metadata())
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         field = error.field if isinstance(error, d.InvalidArgument) else next(iter(error.metadata()))
