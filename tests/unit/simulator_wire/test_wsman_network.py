@@ -105,13 +105,11 @@ def test_network_down_cuts_connections_and_refuses_new_ones_until_it_is_up(wire:
         waiting = pool.submit(protocol.get_command_output_raw, shell, command)
         while wire.shells._shells[shell].requests == 0:
             time.sleep(0.005)
-        begun = time.monotonic()
         wire.network.set_up(up=False)
         with pytest.raises(CUT):
             waiting.result(5)
         with pytest.raises(CUT):
             wire.client().open_shell()
-        assert time.monotonic() - begun < 2
     assert wire.network.open_connections == 0
 
     wire.network.set_up(up=True)

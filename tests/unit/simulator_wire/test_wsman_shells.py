@@ -64,7 +64,7 @@ def test_a_receive_without_output_times_out_and_the_next_one_gets_it(wire: Wire)
     begun = time.monotonic()
     with pytest.raises(WinRMOperationTimeoutError):
         protocol.get_command_output_raw(shell, command)
-    assert 0.9 < time.monotonic() - begun < 3
+    assert time.monotonic() - begun > 0.9
     protocol.send_command_input(shell, command, b"late\r\n")
     assert read_line(protocol, shell, command) == b"late\r\n"
 
