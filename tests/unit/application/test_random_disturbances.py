@@ -1,0 +1,205 @@
+"""Random lives of a VM: users, an administrator, lost answers and a host that refuses, all at once.
+
+However it went: every operation ends, the VM is free, and when the host is looked at again, the record is what is
+there. What others made is still there and is no snapshot of ours; what we made belongs to a snapshot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from snapshotd.domain.commands import (
+    CancelOperation,
+    DeleteSnapshot,
+    LoseOutcome,
+    OperationRequest,
+    Proceed,
+    RevertToSnapshot,
+    StartVm,
+    StopVm,
+    SyncVm,
+    TakeAnswer,
+    TakePoll,
+)
+from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.host_report import HostAnswer, Journal, JournalState
+from snapshotd.domain.ids import CheckpointId
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
+from snapshotd.domain.operation import Failure, Operation, Step, StepAction, StopMode
+from tests.fakes import World
+from tests.unit.application.cases import check_invariants, create
+
+SEEDS = range(int(os.environ.get("SNAPSHOTD_TEST_SEED", "0")), int(os.environ.get("SNAPSHOTD_TEST_SEED", "0")) + 300)
+LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
+RESTING = {SnapshotState.READY, SnapshotState.ERROR, SnapshotState.REMOVED}
+
+
+class Life:
+    """A VM, and all that happens to it.
+
+    Args:
+        seed: of all chance.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.world = World(power=self.chance.choice([Power.RUNNING, Power.STOPPED]))
+        self.world.watch = check_invariants
+        self.foreign: set[CheckpointId] = set()
+        self.journal_lost = False
+        self.late: list[TakeAnswer] = []
+        self.asked = 0
+
+    def live(self, happenings: int) -> None:
+        """Let things happen."""
+        for _ in range(happenings):
+            share = self.chance.random()
+            if share < 0.2:
+                self.tried(self.request())
+            elif share < 0.32:
+                self.administrator()
+            elif share < 0.36:
+                self.tried(CancelOperation(number=self.world.vm.last_number))
+            elif share < 0.42:
+                self.tried(SyncVm(report=self.world.host.report(), asked_version=self.world.vm.version))
+            elif share < 0.46 and self.late:
+                self.world.do(self.late.pop(self.chance.randrange(len(self.late))))
+            else:
+                self.carry_out(lossy=True)
+
+    def tried(self, command: OperationRequest | CancelOperation | SyncVm) -> None:
+        """Ask for something, which may be refused."""
+        with contextlib.suppress(SnapshotError):
+            self.world.do(command)
+
+    def request(self) -> OperationRequest:
+        """Return what a user asks for."""
+        chance, snapshots = self.chance, list(self.world.vm.snapshots)
+        kind = chance.randrange(6)
+        if kind == 0:
+            return StartVm()
+        if kind == 1:
+            return StopVm(mode=chance.choice([StopMode.SHUTDOWN, StopMode.TURN_OFF, StopMode.SAVE]))
+        if kind == 2 and snapshots:
+            return RevertToSnapshot(snapshot_id=chance.choice(snapshots), refuse_power_change=chance.random() < 0.3)
+        if kind == 3 and snapshots:
+            return DeleteSnapshot(snapshot_id=chance.choice(snapshots))
+        self.asked += 1
+        return create(self.asked, memory=chance.random() < 0.4, fallback=chance.random() < 0.3)
+
+    def administrator(self) -> None:
+        """Have somebody act by hand on the host."""
+        host, chance = self.world.host, self.chance
+        host.clock += timedelta(seconds=5)
+        checkpoints = [c.checkpoint_id for c in host.checkpoints.values()]
+        match chance.randrange(7):
+            case 0:
+                memory = host.power is Power.RUNNING and chance.random() < 0.5
+                self.foreign.add(host.take(f"by hand {len(self.foreign)}", has_memory=memory))
+            case 1 if checkpoints and not host.merging:
+                gone = chance.choice(checkpoints)
+                host.remove(gone)
+                self.foreign.discard(gone)
+            case 2:
+                host.power = chance.choice([Power.RUNNING, Power.STOPPED, Power.SAVED, Power.PAUSED])
+            case 3 if checkpoints and not host.merging:
+                host.apply(chance.choice(checkpoints))
+            case 4:
+                host.journal = Journal(state=chance.choice([JournalState.MISSING, JournalState.UNREADABLE]))
+                self.journal_lost = True
+            case 5:
+                refused = chance.choice(["", "ObjectInUse,x", "OperationFailed,x"])
+                host.error_ids = dict.fromkeys(range(1, 9), refused) if refused else {}
+            case _:
+                host.vss = not host.vss
+
+    def carry_out(self, *, lossy: bool) -> None:
+        """Let every active operation come one step forward; `lossy`: or lose what was sent, or its answer."""
+        world, chance = self.world, self.chance
+        world.now += timedelta(seconds=chance.choice([0, 1, 61]))
+        world.host.clock += timedelta(seconds=1)
+        for operation, step in self.open():
+            number, at = operation.number, step.plan.number
+            if step.state is StepState.WAITING:
+                if chance.random() < 0.6:
+                    world.host.merge()
+                report = world.host.report()
+                world.do(TakePoll(number=number, step=at, report=report, asked_version=world.vm.version))
+                continue
+            issued = step.state is StepState.ISSUED
+            lost = LoseOutcome(number=number, step=at, token=step.token, failure=LOST)
+            if issued and lossy and chance.random() < 0.2:
+                world.do(lost)
+                continue
+            taken = TakeAnswer(number=number, step=at, token=step.token, answer=self.answer(operation, step))
+            if lossy and chance.random() < 0.2:
+                self.late.append(taken)
+                if issued:
+                    world.do(lost)
+                continue
+            world.do(taken)
+            if lossy and chance.random() < 0.1:
+                world.do(taken)
+
+    def open(self) -> Iterator[tuple[Operation, Step]]:
+        """Return the steps that need the host; record what comes next for those that need nobody."""
+        for active in self.chance.sample(self.world.vm.active_operations, len(self.world.vm.active_operations)):
+            operation = self.world.vm.operations.get(active.number)
+            if operation is None or not operation.active:
+                continue
+            steps = [s for s in operation.steps if s.observing or s.state in (StepState.ISSUED, StepState.WAITING)]
+            if steps:
+                yield operation, steps[0]
+            else:
+                self.world.do(Proceed())
+
+    def answer(self, operation: Operation, step: Step) -> HostAnswer:
+        """Have the host do what it is asked for."""
+        if step.observing:
+            return self.world.host.observe(step.token)
+        return self.world.host.effect(self.world.vm, operation, step, self.world.vm.journal_id)
+
+    def come_to_rest(self) -> None:
+        """Let the host refuse nothing and nothing be lost, until all has ended; then look at the host."""
+        self.world.host.error_ids = {}
+        for _ in range(400):
+            if not self.world.vm.active_operations:
+                break
+            self.world.host.merge()
+            self.carry_out(lossy=False)
+        self.world.host.merge()
+        self.world.do(SyncVm(report=self.world.host.report(), asked_version=self.world.vm.version))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_happens_all_ends_and_the_record_is_what_is_there(seed: int) -> None:
+    life = Life(seed)
+    life.live(120)
+    life.come_to_rest()
+    vm, host = life.world.vm, life.world.host
+    assert not vm.active_operations
+    assert vm.activity is VmActivity.IDLE
+    assert {s.state for s in vm.snapshots.values()} <= RESTING
+    assert (vm.power, vm.current_id) == (host.power, vm.nearest_own(host.current))
+    there = set(host.checkpoints)
+    assert {s.checkpoint_id for s in vm.snapshots.values() if s.state is SnapshotState.READY} <= there
+    assert life.foreign <= there
+    assert not [c for c in life.foreign if vm.by_checkpoint(c)]
+    ours = {c.checkpoint_id for c in host.checkpoints.values() if c.checkpoint_id not in life.foreign}
+    assert not [c for c in ours if vm.by_checkpoint(c) is None]
+    # A start or stop is judged by the power that is seen, so with its journal lost it can come a second time.
+    power = {StepAction.START, StepAction.STOP}
+    effects = Counter(effect for effect in host.effects if not (life.journal_lost and effect[0] in power))
+    assert [effect for effect, times in effects.items() if times > 1] == []
+    assert {o.state for o in vm.operations.values()} <= {
+        OperationState.SUCCEEDED,
+        OperationState.FAILED,
+        OperationState.CANCELLED,
+    }
