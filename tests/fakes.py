@@ -53,6 +53,8 @@ class FakeHost:
     """The next script that makes a checkpoint dies before it has given it its name."""
     checkpoint_type: str = "Production"
     snapshot_blockers: tuple[str, ...] = ()
+    stored: CheckpointId | None = None
+    """What the journal holds of the step that is done."""
     made: int = 0
     clock: datetime = START
 
@@ -104,7 +106,7 @@ class FakeHost:
         """Carry an effect out, in the order of checks of docs/host-protocol.md."""
         journal = self.journal
         if journal.done and (journal.operation, journal.step) == (operation.name, step.plan.number):
-            return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), checkpoint_id=self.current)
+            return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), checkpoint_id=self.stored)
         if step.token <= journal.highest_token:
             return HostAnswer(verdict=Verdict.STALE, highest_token=journal.highest_token)
         if journal.state is not JournalState.PRESENT or journal.journal_id != journal_id:
@@ -132,7 +134,7 @@ class FakeHost:
             self.dies_unnamed = False
             self.checkpoints[made] = replace(self.checkpoints[made], name="web01 - (11/25/2026 - 9:00:00 AM)")
             return HostAnswer(verdict=Verdict.NO_ANSWER)
-        self.journal = replace(self.journal, begun=False, done=True)
+        self.journal, self.stored = replace(self.journal, begun=False, done=True), made
         return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), checkpoint_id=made)
 
     def differs(self, before: Before) -> bool:

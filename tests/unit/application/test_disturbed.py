@@ -69,12 +69,18 @@ def act_and_lose_the_answer(world: World) -> None:
         (Power.RUNNING, StopVm(mode=StopMode.TURN_OFF), Power.STOPPED),
     ],
 )
-@pytest.mark.parametrize("how", ["seen at the first observation", "seen by a comparison", "cancelled"])
+@pytest.mark.parametrize(
+    "how", ["seen at the first observation", "seen by a comparison", "between two attempts", "cancelled"]
+)
 def test_what_somebody_else_did_to_the_power_is_left_as_it_is(
     power: Power, request_: OperationRequest, by_hand: Power, how: str
 ) -> None:
     world = World(power=power)
     world.do(request_)
+    if how == "between two attempts":
+        world.host.error_ids = {1: "ObjectInUse,x"}
+        until_issued(world, StepAction.START if by_hand is Power.RUNNING else StepAction.STOP)
+        world.turn()
     world.host.power = by_hand
     if how != "seen at the first observation":
         sync(world)
@@ -147,13 +153,94 @@ def test_an_unwanted_checkpoint_that_somebody_else_removes_releases_the_vm(seen:
         until_issued(world, StepAction.REMOVE)
         lose_command(world)
     world.host.remove(made)
-    world.host.merge()
     if seen == "by a comparison":
         sync(world)
-    assert world.run().state is OperationState.CANCELLED
+    while newest(world).active and not any(s.state is StepState.WAITING for s in newest(world).steps):
+        world.turn()
     assert world.vm.activity is VmActivity.IDLE
     world.do(StopVm(mode=StopMode.TURN_OFF))
+    carry_out_beside_a_merge(world)
+    assert newest(world).state is OperationState.SUCCEEDED
+    world.run()
+    assert world.vm.operations[1].state is OperationState.CANCELLED
+    assert world.vm.activity is VmActivity.IDLE
+
+
+def test_a_delete_that_ends_leaves_the_vm_to_the_operation_that_holds_it() -> None:
+    world = World()
+    chain(world)
+    world.do(DeleteSnapshot(snapshot_id=sid(2)))
+    delete = newest(world)
+    while newest(world).steps[1].state is not StepState.WAITING:
+        world.turn()
+    world.do(StopVm(mode=StopMode.TURN_OFF))
+    world.do(Proceed())
+    assert world.vm.activity is VmActivity.STOPPING
+    world.host.merge()
+    report = world.host.report()
+    world.do(TakePoll(number=delete.number, step=2, report=report, asked_version=world.vm.version))
+    assert not world.vm.operations[delete.number].active
+    assert world.vm.activity is VmActivity.STOPPING
     assert world.run().state is OperationState.SUCCEEDED
+
+
+BY_DEFAULT = "web01 - (11/25/2026 - 9:00:30 AM)"
+
+
+def begin_and_die(world: World) -> None:
+    """Have a script write that it begins, and die before it has done anything."""
+    found = world.open_step()
+    assert found is not None
+    operation, step = found
+    world.host.journal = replace(
+        world.host.journal,
+        highest_token=step.token,
+        operation=operation.name,
+        step=step.plan.number,
+        begun=True,
+        done=False,
+        begun_at=world.host.clock,
+        begun_token=step.token,
+    )
+    lose_command(world)
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"), [(BY_DEFAULT, OperationState.FAILED), ("a backup's", OperationState.SUCCEEDED)]
+)
+def test_what_appears_after_an_attempt_that_died_is_not_taken_for_its_checkpoint(
+    name: str, ends: OperationState
+) -> None:
+    world = World()
+    chain(world)
+    world.do(create(9))
+    until_issued(world, StepAction.CREATE)
+    begin_and_die(world)
+    while newest(world).steps[0].attempts < 2:
+        world.turn()
+    lose_command(world)
+    by_hand = world.host.take(name, has_memory=False)
+    ended = world.run()
+    assert ended.state is ends
+    assert world.vm.by_checkpoint(by_hand) is None
+    assert world.host.checkpoints[by_hand].name == name
+
+
+def test_what_appears_after_a_create_that_is_done_is_not_taken_for_its_checkpoint() -> None:
+    world = World()
+    world.do(create(1, memory=True))
+    until_issued(world, StepAction.CREATE)
+    act_and_lose_the_answer(world)
+    for checkpoint in tuple(world.host.checkpoints.values()):
+        world.host.remove(checkpoint.checkpoint_id)
+    world.host.merge()
+    by_hand = world.host.take(BY_DEFAULT, has_memory=True)
+    assert world.run().state is OperationState.SUCCEEDED
+    snapshot = world.vm.snapshots[sid(1)]
+    assert (snapshot.state, snapshot.with_memory) == (SnapshotState.ERROR, True)
+    assert world.vm.by_checkpoint(by_hand) is None
+    assert world.host.checkpoints[by_hand].name == BY_DEFAULT
+    assert len([effect for effect in world.host.effects if effect[0] is StepAction.CREATE]) == 1
 
 
 def test_a_revert_whose_checkpoint_goes_before_its_first_step_fails_and_changes_no_power() -> None:
