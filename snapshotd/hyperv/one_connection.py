@@ -64,6 +64,11 @@ class OneConnectionAdapter(HTTPAdapter):
             raise NothingSent("the connection was closed by the host or on the way")
         self._connection = connection
 
+    def check(self) -> None:
+        """Raise NothingSent if the connection was cut while it was being opened."""
+        if self._aborted:
+            raise NothingSent("the connection was cut by this executor")
+
     def abort(self) -> None:
         """Cut the connection, whoever waits on it, and let none be opened."""
         self._aborted = True
@@ -83,5 +88,7 @@ def _connection_class(adapter: OneConnectionAdapter) -> type[HTTPConnection]:
         def connect(self) -> None:
             adapter.admit(self)
             super().connect()
+            # After the socket is there: an abort that came earlier had none to cut.
+            adapter.check()
 
     return AdmittedConnection

@@ -3,7 +3,8 @@
     run() ─► a place (FIFO) ─► a thread ─► the session used last, or a new one ─► HostAnswer | NoAnswer
 
 A session that fails is closed and replaced when the next command needs one; one that nobody needs is closed after a
-while. Never repeats a command that may have been sent: only one that a stale session provably did not take.
+while. Never repeats a command that may have been sent: only one that a stale session provably did not take. Once it
+is being closed, it starts nothing more: what waits for a session then is told that nothing was sent.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostConnection, NoAnswer
 from snapshotd.hyperv.credentials import Credentials
-from snapshotd.hyperv.no_answer import DeadlineExceeded, NoHostAnswer, StaleSession
+from snapshotd.hyperv.no_answer import ConnectionLost, DeadlineExceeded, NoHostAnswer, StaleSession
 from snapshotd.hyperv.session import HostSession, KeptScript
 from snapshotd.hyperv.winrs import WinRsLimits, open_winrs
 
@@ -91,9 +92,12 @@ class HostPool:
     async def close(self, timeout_s: float) -> None:
         """Give every session back. What still runs is waited for, up to `timeout_s`, and then cut off.
 
+        A command that has no session yet gets none any more.
+
         May be called again, with less time, while an earlier call waits.
         """
-        self._closed = True
+        with self._lock:
+            self._closed = True
         if self._reaper is not None:
             self._reaper.cancel()
             await asyncio.wait([self._reaper])
@@ -146,12 +150,15 @@ class HostPool:
     def _take(self, deadline: float) -> HostSession:
         """Take the session that was used last, or start a new one. Raises NoHostAnswer."""
         with self._lock:
+            self._check_open()
             if self._free:
                 session, _ = self._free.pop()
                 self._busy.add(session)
                 return session
         session = self._new_session()
         with self._lock:
+            # Again: what `close` cuts off are the busy ones, and this one was none yet.
+            self._check_open()
             self._busy.add(session)
         started = time.monotonic()
         try:
@@ -161,6 +168,10 @@ class HostPool:
             raise
         _log.info("%s: session started in %.0f ms", self._host, (time.monotonic() - started) * 1000)
         return session
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConnectionLost("the sessions of the host are being closed by this executor; nothing was sent.")
 
     def _put(self, session: HostSession) -> None:
         """Keep a session that is still good; close any other one."""

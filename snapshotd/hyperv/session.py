@@ -43,6 +43,8 @@ _STDERR_KEPT = 2000
 _LONGEST_WAIT_S = 20.0
 """Seconds of one wait; the deadline is looked at in between."""
 
+_ABORTED = "the session was cut off by this executor before a command was sent."
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -76,6 +78,7 @@ class HostSession:
         self._pending = b""
         self._stderr = b""
         self._ended = False
+        self._aborted = False
         self.usable = False
         """It is started, and nothing has gone wrong."""
 
@@ -85,7 +88,8 @@ class HostSession:
         Args:
             deadline: by the monotonic clock, seconds.
 
-        Raises HostUnreachable, AuthenticationFailed, HostRefused; each means that no command was sent.
+        Raises HostUnreachable, AuthenticationFailed, HostRefused; ConnectionLost if it was aborted meanwhile. Each
+        means that no command was sent.
         """
         try:
             self._transport.start(self._script.executable, self._script.arguments)
@@ -98,6 +102,8 @@ class HostSession:
         except (_ProcessEnded, MalformedAnswer) as error:
             raise HostRefused(f"PowerShell did not start the host script: {error}") from error
         except TransportError as error:
+            if self._aborted:
+                raise ConnectionLost(_ABORTED) from error
             raise HostUnreachable(str(error)) from error
         except DeadlineExceeded as error:
             raise HostUnreachable("the host script was not ready in time; no command was sent.") from error
@@ -113,8 +119,8 @@ class HostSession:
             command: what to do.
             deadline: by the monotonic clock, seconds; the script is ended then.
 
-        Raises StaleSession when the session was gone before anything was sent; ConnectionLost, DeadlineExceeded,
-        MalformedAnswer when the outcome is unknown. After any of them the session is to be closed.
+        Raises StaleSession when the session was gone before anything was sent, and not by `abort`; ConnectionLost,
+        DeadlineExceeded, MalformedAnswer when the outcome is unknown. After any of them the session is to be closed.
         """
         assert self.usable, "a session that failed is never used again"
         assert not self._pending, "an answer's surplus ends the session"
@@ -123,6 +129,9 @@ class HostSession:
         try:
             self._transport.write(line)
         except NothingSent as error:
+            if self._aborted:
+                # Whoever aborts wants nothing more to be done: no other session may carry the command instead.
+                raise ConnectionLost(_ABORTED) from error
             raise StaleSession(str(error)) from error
         except TransportError as error:
             raise ConnectionLost(f"while the command was sent: {error}") from error
@@ -147,7 +156,8 @@ class HostSession:
         self._transport.close()
 
     def abort(self) -> None:
-        """Cut the connection; a `run` in another thread ends with ConnectionLost."""
+        """Cut the connection; a `start` or `run` in another thread ends with ConnectionLost."""
+        self._aborted = True
         self._transport.abort()
 
     def _read_line(self, deadline: float) -> bytes:

@@ -1,0 +1,87 @@
+"""The one connection of a session over real sockets: what was cut sends nothing, and what was sent is not denied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+import requests
+from urllib3.connection import HTTPConnection
+
+from snapshotd.hyperv.one_connection import OneConnectionAdapter
+from snapshotd.hyperv.transport import NothingSent
+
+
+class Server(ThreadingHTTPServer):
+    """Takes POSTs, and keeps what came."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.bodies: list[bytes] = []
+        self.connections = 0
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections += 1
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class's name)
+        """Stay quiet."""
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def adapter() -> Iterator[OneConnectionAdapter]:
+    adapter = OneConnectionAdapter(2)
+    yield adapter
+    adapter.close()
+
+
+Post = Callable[[bytes], requests.Response]
+
+
+@pytest.fixture
+def post(server: Server, adapter: OneConnectionAdapter) -> Iterator[Post]:
+    with requests.Session() as session:
+        session.mount("http://", adapter)
+        yield lambda body: session.post(f"http://127.0.0.1:{server.server_port}/wsman", data=body)
+
+
+def test_a_connection_that_is_cut_while_it_is_opened_carries_nothing(
+    server: Server, adapter: OneConnectionAdapter, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = HTTPConnection.connect
+
+    def connect_and_be_cut(connection: HTTPConnection) -> None:
+        adapter.abort()  # from the other thread, at the moment when there is no socket yet
+        connect(connection)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(HTTPConnection, "connect", connect_and_be_cut)
+        with pytest.raises(NothingSent, match="cut by this executor"):
+            post(b"first")
+    with pytest.raises(NothingSent):
+        post(b"second")
+    assert not server.bodies
