@@ -1,8 +1,12 @@
-"""One TCP connection for one sign-in: a second one is refused before a byte is sent.
+"""One TCP connection for one sign-in: a second one is refused before a byte is sent on it.
 
 NTLM signs in a connection, not a request. When the connection is gone, requests and urllib3 would open a new one in
-silence and send on it what is sealed with the key of the old one. Here this is an error instead, and one that proves
-that nothing of the request has left: so a session that was cut while it was idle costs no unknown outcome.
+silence and send on it what is sealed with the key of the old one. Here this is an error instead. It is NothingSent if
+nothing of the request has been written to the first connection either: so a session that was cut while it was idle
+costs no unknown outcome. One request may be written several times (requests signs in and writes it again, or would
+follow a redirect), so what counts is what was written since `begin`.
+
+Never follows a redirect: no WinRM service sends one, and it may lead anywhere, a sealed command and all.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 
-from snapshotd.hyperv.transport import NothingSent
+from snapshotd.hyperv.transport import Broken, NothingSent
 
 _KEEPALIVE = [
     *HTTPConnection.default_socket_options,
@@ -25,6 +29,9 @@ _KEEPALIVE = [
 ]
 """So that a kept connection whose host vanished is known to be gone after a minute, before it is used."""
 
+_LONGEST_LOCATION = 200
+"""Characters of a redirect's target that an error shows."""
+
 
 class OneConnectionAdapter(HTTPAdapter):
     """Carries every request of a session over the one connection that the first request opened.
@@ -34,8 +41,8 @@ class OneConnectionAdapter(HTTPAdapter):
     """
 
     def __init__(self, connect_timeout_s: float) -> None:
-        self.read_timeout_s = connect_timeout_s
-        """How long the next request may wait for its response; set before each."""
+        self._read_timeout_s = connect_timeout_s
+        self._written = False
         self._connect_timeout_s = connect_timeout_s
         self._connection: HTTPConnection | None = None
         self._aborted = False
@@ -53,21 +60,40 @@ class OneConnectionAdapter(HTTPAdapter):
         pool.ConnectionCls = self._connection_class
         return pool
 
+    def begin(self, read_timeout_s: float) -> None:
+        """Begin a request: nothing of it is written yet, and its response may take so long."""
+        self._read_timeout_s = read_timeout_s
+        self._written = False
+
     def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
-        """Send a request with the time limits set here instead of the session's."""
-        kwargs["timeout"] = (self._connect_timeout_s, self.read_timeout_s)
-        return super().send(request, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
+        """Send a request with the time limits set here instead of the session's. Raises Broken for a redirect."""
+        kwargs["timeout"] = (self._connect_timeout_s, self._read_timeout_s)
+        response = super().send(request, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
+        if 300 <= response.status_code < 400:
+            response.close()
+            location = ascii(response.headers.get("Location", ""))[:_LONGEST_LOCATION]
+            raise Broken(f"the host answered with a redirect (HTTP {response.status_code} to {location}): not followed")
+        return response
 
     def admit(self, connection: HTTPConnection) -> None:
-        """Let the first connection be opened. Raises NothingSent for any other."""
-        if self._connection is not None or self._aborted:
-            raise NothingSent("the connection was closed by the host or on the way")
+        """Let the first connection be opened. Raises NothingSent or Broken for any other."""
+        self.check()
+        if self._connection is not None:
+            raise self._failure("the connection was closed by the host or on the way")
         self._connection = connection
 
     def check(self) -> None:
-        """Raise NothingSent if the connection was cut while it was being opened."""
+        """Raise NothingSent or Broken if the connection was cut from this side."""
         if self._aborted:
-            raise NothingSent("the connection was cut by this executor")
+            raise self._failure("the connection was cut by this executor")
+
+    def writes(self) -> None:
+        """Note that the connection is about to write a part of the request."""
+        self.check()
+        self._written = True
+
+    def _failure(self, text: str) -> NothingSent | Broken:
+        return Broken(f"{text} after the request was written") if self._written else NothingSent(text)
 
     def abort(self) -> None:
         """Cut the connection, whoever waits on it, and let none be opened."""
@@ -90,5 +116,11 @@ def _connection_class(adapter: OneConnectionAdapter) -> type[HTTPConnection]:
             super().connect()
             # After the socket is there: an abort that came earlier had none to cut.
             adapter.check()
+
+        def send(self, data: object) -> None:
+            if self.sock is None:
+                self.connect()
+            adapter.writes()
+            super().send(data)  # type: ignore[arg-type]  # passed on as it is
 
     return AdmittedConnection

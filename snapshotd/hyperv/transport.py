@@ -30,7 +30,7 @@ class SignInRefused(TransportError):
 
 
 class NothingSent(TransportError):
-    """The request was not carried out, for certain: no connection was left, or the host knew no such shell."""
+    """The request was not carried out, for certain: not a byte of it left, or the host knew no such shell."""
 
 
 class RequestRefused(TransportError):
@@ -38,7 +38,10 @@ class RequestRefused(TransportError):
 
 
 class Broken(TransportError):
-    """No connection, or it failed while a request was under way, which may have arrived or not."""
+    """No connection, or it failed while a request was under way, which may have arrived or not.
+
+    So is an answer that no WinRM service gives, e.g. a redirect: something else may have passed the request on.
+    """
 
 
 class HostTransport(Protocol):

@@ -99,6 +99,8 @@ class _SealedTransport(Transport):
         self._adapter = adapter
 
     def setup_encryption(self, session: requests.Session) -> None:
+        # No other way than the one connection: not https, not by a redirect.
+        session.adapters.clear()
         session.mount("http://", self._adapter)
         super().setup_encryption(session)
 
@@ -179,7 +181,7 @@ class WinRsTransport:
         """Carry out one request with its time limits, and say precisely what its failure means."""
         operation = max(1, math.ceil(operation_s if operation_s is not None else self._limits.operation_s))
         self._protocol.operation_timeout_sec = operation
-        self._adapter.read_timeout_s = operation + self._limits.margin_s
+        self._adapter.begin(operation + self._limits.margin_s)
         try:
             return request(self._protocol)
         except WinRMOperationTimeoutError as error:

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostConnection, NoAnswer
-from snapshotd.hyperv.credentials import Credentials
+from snapshotd.hyperv.credentials import Credential, Credentials, Secret
+from snapshotd.hyperv.one_connection import OneConnectionAdapter
 from snapshotd.hyperv.pool import HostPool, HostPools, PoolSettings
-from snapshotd.hyperv.winrs import WinRsLimits
+from snapshotd.hyperv.winrs import WinRsLimits, _SealedTransport
 from tests.integration.polling import until
 from tests.integration.winrm_endpoint import NO_SUCH_SHELL, SCRIPT, Endpoint, answer_line, reports, serve
 
@@ -162,11 +164,14 @@ async def test_a_connection_lost_before_the_command_leaves_says_nothing_was_sent
         ("Send", 995, 0),
         ("Send", 2150858793, 0),
         ("Send", "unsealed", 1),
+        ("Send", "redirect", 1),
+        ("Send", "unauthorized", 1),
         ("Receive", "cut_before", 1),
         ("Receive", "cut_after", 1),
         ("Receive", 995, 1),
         ("Receive", NO_SUCH_SHELL, 1),
         ("Receive", "unsealed", 1),
+        ("Receive", "redirect", 1),
     ],
 )
 async def test_once_the_line_may_have_left_the_outcome_is_unknown_and_nothing_is_repeated(
@@ -177,6 +182,24 @@ async def test_once_the_line_may_have_left_the_outcome_is_unknown_and_nothing_is
     endpoint.faults = {action: [fault]}
     assert await reason_of(pool) == "CONNECTION_LOST"
     assert [c.vm_id for c in endpoint.commands] == ["first"] + ["vm1"] * arrived
+
+
+async def test_who_looks_for_the_reason_is_told_of_a_redirect(endpoint: Endpoint, open_pool: Open) -> None:
+    endpoint.faults = {"Create": ["redirect"]}
+    pool = open_pool()
+    result = await pool.run(report(), 10)
+    await pool.close(5)
+    assert isinstance(result, NoAnswer)
+    assert NoAnswer.Reason.Name(result.reason) == "HOST_UNREACHABLE", "no command was sent"
+    assert "redirect (HTTP 307 to 'https://127.0.0.1:1/wsman')" in result.detail
+
+
+def test_a_session_has_no_way_to_https_since_only_its_one_connection_is_held_to_the_rules(endpoint: Endpoint) -> None:
+    adapter = OneConnectionAdapter(2)
+    credential = Credential("WORKGROUP\\snap", Secret(CANARY))
+    transport = _SealedTransport(f"http://127.0.0.1:{endpoint.port}/wsman", credential, adapter)
+    with transport.build_session() as session, pytest.raises(requests.exceptions.InvalidSchema):
+        session.post("https://127.0.0.1:1/wsman")
 
 
 async def test_after_a_failure_the_next_command_gets_a_new_session(endpoint: Endpoint, open_pool: Open) -> None:

@@ -66,7 +66,11 @@ class Endpoint:
     piece_bytes: int = 50
     """How much one Receive gives: a real host, too, may tear a line anywhere."""
     faults: dict[str, list[int | str]] = field(default_factory=dict)
-    """By action (Create, Command, Send, Receive, Signal, Delete): a fault's code or cut_before, cut_after, unsealed."""
+    """By action (Create, Command, Send, Receive, Signal, Delete): a fault's code, or one of these words.
+
+    cut_before, cut_after: the connection is cut. unsealed: the reply. redirect: to https. unauthorized: 401, and
+    the connection is closed.
+    """
     commands: list[HostCommand] = field(default_factory=list)
     """What the script was given."""
     requests: list[str] = field(default_factory=list)
@@ -175,6 +179,12 @@ class _Handler(BaseHTTPRequestHandler):
         reply = _fault(planned) if isinstance(planned, int) else self._carry_out(action, envelope)
         if planned == "cut_after":
             self.cut()
+            return
+        if planned == "redirect":
+            self._reply(307, b"", "text/plain", {"Location": "https://127.0.0.1:1/wsman"})
+            return
+        if planned == "unauthorized":
+            self._reply(401, b"", "text/plain", {"WWW-Authenticate": "Negotiate", "Connection": "close"})
             return
         code = 500 if b":Fault>" in reply else 200
         if planned == "unsealed":
