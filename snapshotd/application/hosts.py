@@ -5,8 +5,6 @@ A host has few events, so all hosts are kept folded in memory from the replay on
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -22,16 +20,14 @@ from snapshotd.domain.events import (
     occasion_of,
 )
 from snapshotd.domain.host import Host, evolve_host
+from snapshotd.domain.host_address import LARGEST_PORT, WINRM_HTTP_PORT, is_address, is_credential_name
 from snapshotd.domain.host_errors import HostInUse
 from snapshotd.domain.ids import HostId, VmId, host_stream, is_host_id
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Clock, Ids
 
-TRANSPORTS = {"NTLM_HTTP": 5985}
+TRANSPORTS = {"NTLM_HTTP": WINRM_HTTP_PORT}
 """What an executor can speak by now, with the port that Windows listens on."""
-_ADDRESS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
-_CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_PORTS = 65535
 _ATTEMPTS = 5
 """Appends of one decision, each after a StreamChanged."""
 
@@ -164,29 +160,23 @@ def _registered(host: Host) -> Host:
     return host
 
 
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def checked(wanted: Host) -> Host:
     """Check what a host is to be registered with, and fill in what follows. Raises InvalidArgument."""
     if not is_host_id(wanted.host_id):
         raise InvalidArgument(
             "host_id", wanted.host_id, "use 1 to 63 of a-z, 0-9 and -, a letter first, not ending with -."
         )
-    if not _ADDRESS.fullmatch(wanted.address) and not _is_ip(wanted.address):
-        raise InvalidArgument("host.address", wanted.address, "must be a DNS name or an IP address.")
-    if not 0 <= wanted.port <= _PORTS:
-        raise InvalidArgument("host.port", str(wanted.port), "must be 1 to 65535, or 0 for the transport's own.")
+    if not is_address(wanted.address):
+        raise InvalidArgument("host.address", wanted.address, "must be a DNS name, or an IP address without a zone.")
+    if not 0 <= wanted.port <= LARGEST_PORT:
+        raise InvalidArgument(
+            "host.port", str(wanted.port), f"must be 1 to {LARGEST_PORT}, or 0 for the transport's own."
+        )
     if wanted.transport not in TRANSPORTS:
         raise InvalidArgument(
             "host.transport", wanted.transport, f"this release speaks {', '.join(TRANSPORTS)} only; use that."
         )
-    if not _CREDENTIAL.fullmatch(wanted.credential):
+    if not is_credential_name(wanted.credential):
         raise InvalidArgument(
             "host.credential",
             wanted.credential,

@@ -9,9 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import Final
 
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
+
+PROTOCOL: Final = 1
+"""Version of the host protocol (docs/host-protocol.md) that this release speaks, server and executor alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,8 @@ import json
 from google.protobuf import json_format
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand
+from snapshotd.domain.host_report import PROTOCOL
 from snapshotd.hyperv.no_answer import MalformedAnswer
-
-PROTOCOL = 1
-"""Version of the host protocol that this release speaks."""
 
 _EXCERPT = 200
 """Characters of a malformed answer that an error shows."""

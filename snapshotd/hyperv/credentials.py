@@ -20,10 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from snapshotd.domain.host_address import is_credential_name
 from snapshotd.hyperv.no_answer import CredentialMissing
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""No slash and no leading dot, so that a name cannot leave its directory."""
 
 _LARGEST_FILE = 4096
 """Bytes; a credential is one line."""
@@ -74,7 +72,7 @@ class Credentials:
 
         Raises CredentialMissing when there is none of that name, or when it must not or cannot be used.
         """
-        if not _NAME.fullmatch(name):
+        if not is_credential_name(name):
             raise CredentialMissing(
                 f"credential name {name[:80]!r}: use 1 to 63 of letters, digits and . _ -, a letter or digit first."
             )

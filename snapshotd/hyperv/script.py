@@ -15,7 +15,7 @@ from snapshotd.hyperv.session import KeptScript
 
 _EXECUTABLE: Final = "powershell.exe"
 _LONGEST_COMMAND_LINE: Final = 8191
-"""Characters, of Windows (documented)."""
+"""Characters that cmd takes, by which WinRS starts a command (documented)."""
 
 
 @cache
@@ -44,7 +44,7 @@ def kept(script: bytes) -> KeptScript:
         first_line=base64.b64encode(script),
         ready=f"READY {digest}".encode(),
     )
-    assert len(command_line(result)) <= _LONGEST_COMMAND_LINE
+    assert len(command_line(result)) <= _LONGEST_COMMAND_LINE, "the bootstrap outgrew the command line"
     return result
 
 

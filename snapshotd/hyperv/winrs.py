@@ -11,10 +11,8 @@ a shell's IdleTimeOut ends the process of a client that disappeared is documente
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +24,7 @@ from winrm.protocol import Protocol
 from winrm.transport import Transport
 
 from snapshotd.api.v1.executor_pb2 import HostConnection
+from snapshotd.domain.host_address import WINRM_HTTP_PORT, is_address
 from snapshotd.hyperv.credentials import Credential
 from snapshotd.hyperv.no_answer import HostRefused
 from snapshotd.hyperv.one_connection import OneConnectionAdapter
@@ -35,13 +34,10 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_HTTP_PORT = 5985
 _UTF8 = 65001
 _NO_SUCH_SHELL = 2150858843
 _CHUNK = 48 * 1024
 """Bytes of stdin a request: as base64 well under the 150 KB that the oldest hosts take [documented]."""
-_COMMAND_LINE_LIMIT = 8191
-_DNS_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 
 
 class _OperationTimedOut(TransportError):
@@ -73,13 +69,10 @@ def open_winrs(connection: HostConnection, credential: Credential, limits: WinRs
         name = HostConnection.Transport.Name(connection.transport)
         raise HostRefused(f"transport {name} of {connection.host} is not built yet; use NTLM_HTTP.")
     address = connection.address
-    try:
-        if ipaddress.ip_address(address).version == 6:
-            address = f"[{address}]"
-    except ValueError:
-        if not _DNS_NAME.fullmatch(address):
-            raise HostRefused(f"address {address[:80]!r} of {connection.host} is no DNS name or IP address.") from None
-    return WinRsTransport(f"http://{address}:{connection.port or _HTTP_PORT}/wsman", credential, limits)
+    if not is_address(address):
+        raise HostRefused(f"address {address[:80]!r} of {connection.host} is no DNS name or IP address.")
+    host = f"[{address}]" if ":" in address else address
+    return WinRsTransport(f"http://{host}:{connection.port or WINRM_HTTP_PORT}/wsman", credential, limits)
 
 
 class _SealedTransport(Transport):
@@ -129,7 +122,6 @@ class WinRsTransport:
 
     def start(self, executable: str, arguments: tuple[str, ...]) -> None:
         """Connect, sign in, open a shell and start the process in it."""
-        assert len(" ".join([executable, *arguments])) < _COMMAND_LINE_LIMIT, "the bootstrap outgrew the command line"
         idle = f"PT{self._limits.shell_idle_s}S"
         self._shell = self._ask(lambda p: p.open_shell(codepage=_UTF8, idle_timeout=idle))
         self._command = self._ask(lambda p: p.run_command(self._shell, executable, arguments, console_mode_stdin=False))

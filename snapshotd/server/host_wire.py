@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from snapshotd.api.v1 import executor_pb2 as pb
 from snapshotd.dispatch.orders import Order, OrderKind
 from snapshotd.domain.host_report import (
+    PROTOCOL,
     Before,
     Checkpoint,
     Disk,
@@ -24,9 +25,6 @@ from snapshotd.domain.host_report import (
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import StepAction, StopMode
-
-PROTOCOL: Final = 1
-"""Version of the host protocol."""
 
 _READS: Final = {OrderKind.REPORT: pb.HostCommand.REPORT, OrderKind.POLL: pb.HostCommand.POLL}
 _ACTIONS: Final = {

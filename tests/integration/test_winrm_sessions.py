@@ -128,7 +128,7 @@ async def test_a_transport_that_is_not_built_yet_is_refused(
     assert not endpoint.connections
 
 
-@pytest.mark.parametrize("address", ["", "a/b", "user@host", "host:1/x?", "-a", "a b"])
+@pytest.mark.parametrize("address", ["", "a/b", "user@host", "host:1/x?", "-a", "a b", "fe80::1%]:1@evil"])
 async def test_an_address_that_would_change_the_url_is_refused(open_pool: Open, address: str) -> None:
     assert await reason_of(open_pool(address=address)) == "HOST_REFUSED"
 

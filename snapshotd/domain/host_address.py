@@ -1,0 +1,37 @@
+"""How a host may be reached: the rules for its address, its port and the name of its credential.
+
+Held to when a host is registered, and once more by the executor before it connects: what it is told goes into a URL and
+a path. Connects to nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Final
+
+WINRM_HTTP_PORT: Final = 5985
+"""Where Windows listens for WinRM over http [documented]."""
+
+LARGEST_PORT: Final = 65535
+
+_DNS_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+"""253 characters, as DNS has it. With `_`, which names of Windows computers may have [documented]."""
+
+_CREDENTIAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+"""No slash and no leading dot, so that a name cannot leave its directory."""
+
+
+def is_address(text: str) -> bool:
+    """Say whether `text` is a DNS name or an IP address that means the same on every machine."""
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return _DNS_NAME.fullmatch(text) is not None
+    # A zone (fe80::1%eth0) names an interface of one machine, and Python takes any text for one: also `]/x`.
+    return ip.version == 4 or "%" not in text
+
+
+def is_credential_name(text: str) -> bool:
+    """Say whether `text` may name a credential."""
+    return _CREDENTIAL.fullmatch(text) is not None

@@ -1,0 +1,42 @@
+"""What is registered of a host can be connected to, and cannot change the URL or path that it goes into."""
+
+import pytest
+
+from snapshotd.application.hosts import checked
+from snapshotd.domain.errors import InvalidArgument
+from snapshotd.domain.host import Host
+from snapshotd.domain.host_address import WINRM_HTTP_PORT
+from snapshotd.domain.ids import HostId
+
+
+def host(address: str = "hv01.example.org", port: int = 0, credential: str = "hv") -> Host:
+    return Host(host_id=HostId("hv01"), address=address, port=port, transport="NTLM_HTTP", credential=credential)
+
+
+@pytest.mark.parametrize("address", ["h", "HV_01", "hv01.example.org", "10.0.0.1", "fe80::1", "a" * 253])
+def test_a_name_as_windows_gives_it_and_an_ip_address_are_taken(address: str) -> None:
+    assert checked(host(address)).address == address
+
+
+@pytest.mark.parametrize(
+    "address", ["", "-a", "a-", "a/b", "user@host", "host:1", "[::1]", "fe80::1%eth0", "fe80::1%]:1@evil", "a" * 254]
+)
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        checked(host(address))
+    assert refused.value.field == "host.address"
+
+
+def test_the_port_is_that_of_the_transport_unless_one_is_named() -> None:
+    assert checked(host()).port == WINRM_HTTP_PORT
+    assert checked(host(port=65535)).port == 65535
+    for port in (-1, 65536):
+        with pytest.raises(InvalidArgument):
+            checked(host(port=port))
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "../hv", "a/b", "a:b", "a" * 64])
+def test_what_names_no_credential_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        checked(host(credential=name))
+    assert refused.value.field == "host.credential"
