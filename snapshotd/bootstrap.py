@@ -93,8 +93,6 @@ def executor_settings(settings: Settings, server: str) -> ExecutorSettings:
         server=server,
         hosts=settings.names("executor.hosts"),
         version=version("snapshotd"),
-        credentials_dir=settings.path("executor.credentials"),
-        sessions_per_host=settings.count("executor.sessions_per_host"),
     )
 
 

@@ -45,13 +45,11 @@ class Feeding:
         """Return the hosts that an executor is fed for, by id."""
         return tuple(sorted(host for host, fed in self._fed.items() if fed == executor))
 
-    def detach(self, executor: str) -> tuple[HostId, ...]:
-        """Forget an executor; return the hosts that nobody is fed for now."""
+    def detach(self, executor: str) -> None:
+        """Forget an executor; nobody is fed for its hosts now."""
         self._attached.pop(executor, None)
-        freed = tuple(host for host, fed in self._fed.items() if fed == executor)
-        for host in freed:
+        for host in self.serving(executor):
             del self._fed[host]
-        return freed
 
     def silent(self, now_s: float) -> tuple[str, ...]:
         """Return the executors that have not been heard of for too long."""

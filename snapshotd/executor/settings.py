@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -16,10 +15,6 @@ class ExecutorSettings:
     """Ids of the hosts that it reaches; "*" stands for all."""
     version: str = ""
     """snapshotd's version, told to the server for operators."""
-    credentials_dir: Path | None = None
-    """Directory of credential files; besides systemd's and the environment."""
-    sessions_per_host: int = 4
-    """WinRM sessions kept per host, at most."""
     reconnect_first_s: float = 0.2
     """Back-off before the first reconnect; doubled each time, with jitter."""
     reconnect_longest_s: float = 10.0

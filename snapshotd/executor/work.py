@@ -61,10 +61,6 @@ class Work:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._draining = False
 
-    def __len__(self) -> int:
-        """How many commands run or wait for a session."""
-        return len(self._running)
-
     def reach(self, connection: HostConnection) -> None:
         """Take note of how a host is reached; its sessions are kept if nothing has changed."""
         known = self._hosts.get(connection.host)
