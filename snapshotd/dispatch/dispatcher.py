@@ -1,11 +1,13 @@
 """The dispatcher, without I/O: told what has happened and what time it is, it says what to record and what to send.
 
-    in:  attached, heard, detached, changed, recorded, refused, answered, asked, tick
-    out: Record (a command to decide), Send (an order to an executor), Reply (to whoever asked)
+    in:  attached, heard, detached, changed, recorded, refused, answered, asked, unasked, tick
+    out: Record (a command to decide), Send (an order to an executor), Abandon (one that nobody waits for any more),
+         Reply (to whoever asked)
 
 An order is sent only for what is durable: `changed` and `recorded` are called after the commit, with the events. A step
 that is ISSUED and was not issued under our eyes (a restart) has an unknown outcome, and is observed. One slow host
-holds up nobody: each has its own share.
+holds up nobody: each has its own share. Nothing is waited for longer than it may take: an order that was not answered
+in time is given up.
 """
 
 from __future__ import annotations
@@ -55,6 +57,14 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Abandon:
+    """Tell this executor that nobody waits for what comes of this order."""
+
+    executor: str
+    dispatch_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Answer who asked with this key. No answer: no executor serves the host."""
 
@@ -62,7 +72,9 @@ class Reply:
     answer: HostAnswer | None
 
 
-Output = Record | Send | Reply
+Output = Record | Send | Abandon | Reply
+
+_LATE = "No answer came in time."
 
 _HOLDS_UP = frozenset(
     {Verdict.NO_ANSWER, Verdict.FAILED, Verdict.FOREIGN_INSTALLATION, Verdict.BUSY, Verdict.IN_PROGRESS}
@@ -183,6 +195,11 @@ class Dispatcher:
             return [Reply(key, None)]
         return [self._send(_Flight(executor, order, key=key))]
 
+    def unasked(self, key: str) -> list[Output]:
+        """Whoever asked with this key does not wait any more; harmless when it was answered."""
+        asked = [dispatch_id for dispatch_id, flight in self._flights.items() if flight.key == key]
+        return [Abandon(self._flights.pop(dispatch_id).executor, dispatch_id) for dispatch_id in asked]
+
     def answered(self, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:
         """An order was answered, or has no answer to come."""
         flight = self._flights.pop(dispatch_id, None)
@@ -210,8 +227,19 @@ class Dispatcher:
         out: list[Output] = []
         for executor in self.feeding.silent(moment.monotonic_s):
             out += self._lose(executor, moment)
+        out += self._give_up(moment)
         for vm in tuple(self._vms.values()):
             out += self._look(vm, moment)
+        return out
+
+    def _give_up(self, moment: Moment) -> list[Output]:
+        """Wait no longer for what should have been answered: else it would hold up its VM and its host for ever."""
+        latest = moment.utc - timedelta(seconds=self._policy.answer_grace_s)
+        late = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="DEADLINE_EXCEEDED", error_message=_LATE)
+        out: list[Output] = []
+        for dispatch_id in [d for d, f in self._flights.items() if f.order.deadline < latest]:
+            executor = self._flights[dispatch_id].executor
+            out += [Abandon(executor, dispatch_id), *self.answered(dispatch_id, late, moment)]
         return out
 
     def _look(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
@@ -266,10 +294,10 @@ class Dispatcher:
             if sent := self._try_to_send(vm, operation, effect_order(vm, operation, step)):
                 return sent
         assert step.deadline is not None
+        if self._in_flight(vm, step):
+            return []  # until it is answered or given up
         late = moment.utc > step.deadline + timedelta(seconds=self._policy.answer_grace_s)
-        if self._in_flight(vm, step) and not late:
-            return []
-        text = "No answer came in time." if late else "The daemon was not there when the answer was due."
+        text = _LATE if late else "The daemon was not there when the answer was due."
         failure = Failure(reason="DEADLINE_EXCEEDED" if late else "CONNECTION_LOST", message=text)
         lost = LoseOutcome(number=operation.number, step=step.plan.number, token=step.token, failure=failure)
         return [self._record(vm, lost)]

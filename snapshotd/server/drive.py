@@ -4,8 +4,8 @@
     Attach ──► attached, heard, outcome, detached ─────────────────────────────────────┼──► Record, Send, Reply
     the clock ──► tick ────────────────────────────────────────────────────────────────┘
 
-A Record is decided in a task of its own, so that a slow log holds up nobody; a Send goes to the executor's stream; a
-Reply to who asked. Holds no rule: when and what is due, the dispatcher says.
+A Record is decided in a task of its own, so that a slow log holds up nobody; a Send or Abandon goes to the executor's
+stream; a Reply to who asked. Holds no rule: when and what is due, the dispatcher says.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 from snapshotd.application.virtual_machines import Decided, VirtualMachines
-from snapshotd.dispatch.dispatcher import Dispatcher, Moment, Output, Record, Reply, Send
+from snapshotd.dispatch.dispatcher import Abandon, Dispatcher, Moment, Output, Record, Reply, Send
 from snapshotd.dispatch.orders import Order, OrderKind
 from snapshotd.domain.commands import VmCommand
 from snapshotd.domain.errors import SnapshotError
@@ -44,6 +44,9 @@ class Stream(Protocol):
 
     def deliver(self, dispatch_id: str, order: Order) -> None:
         """Put an order on it."""
+
+    def abandon(self, dispatch_id: str) -> None:
+        """Say on it that nobody waits for what comes of an order."""
 
 
 class Drive:
@@ -135,6 +138,8 @@ class Drive:
             return no_answer("DEADLINE_EXCEEDED", "The executor has not said in time what came of it.")
         finally:
             self._questions.pop(key, None)
+            # Not in time, or the caller has gone: the order must not take its host's room until an answer comes.
+            self._carry_out(self.dispatcher.unasked(key))
 
     def acknowledge(self, envelopes: Iterable[Envelope]) -> None:
         """Note that somebody is told of these events."""
@@ -176,6 +181,9 @@ class Drive:
                     task.add_done_callback(self._forget)
                 case Send():
                     self._send(output)
+                case Abandon():
+                    if (stream := self._streams.get(output.executor)) is not None:
+                        stream.abandon(output.dispatch_id)
                 case Reply():
                     question = self._questions.get(output.key)
                     if question is not None and not question.done():

@@ -77,6 +77,10 @@ class Attached:
         )
         self.to_send.put_nowait(pb.AttachResponse(dispatch=dispatch))
 
+    def abandon(self, dispatch_id: str) -> None:
+        """Say that nobody waits for what comes of an order."""
+        self.to_send.put_nowait(pb.AttachResponse(abandon=pb.Abandon(dispatch_id=dispatch_id)))
+
     def release(self, host_id: HostId) -> None:
         """Tell the executor that a host is forgotten."""
         if self._told.pop(host_id, None) is not None:

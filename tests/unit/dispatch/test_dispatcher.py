@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from snapshotd.dispatch.dispatcher import Dispatcher, Moment, Output, Record, Reply, Send
+from snapshotd.dispatch.dispatcher import Abandon, Dispatcher, Moment, Output, Record, Reply, Send
 from snapshotd.dispatch.orders import Order, OrderKind
 from snapshotd.domain.commands import LoseOutcome, StopVm
 from snapshotd.domain.events import Envelope
@@ -31,6 +31,7 @@ class Room:
         self.seconds = 0.0
         self.sent: list[Send] = []
         self.seen: list[Send] = []
+        self.abandoned: list[str] = []
         self.replies: list[Reply] = []
         self.start("first")
 
@@ -60,6 +61,8 @@ class Room:
                 case Send():
                     self.sent.append(output)
                     self.seen.append(output)
+                case Abandon():
+                    self.abandoned.append(output.dispatch_id)
                 case Reply():
                     self.replies.append(output)
 
@@ -282,7 +285,7 @@ def test_a_merge_that_does_not_come_forward_ends_the_operation() -> None:
 def test_a_host_has_no_more_orders_under_way_than_its_share() -> None:
     room = asked(CASES[0])
     room.dispatcher.feeding.attach("ex", frozenset({"*"}), room.seconds)
-    report = Order(kind=OrderKind.REPORT, host_id=HOST, deadline=START)
+    report = Order(kind=OrderKind.REPORT, host_id=HOST, deadline=room.world.now + timedelta(minutes=1))
     for n in range(4):
         room.take(room.dispatcher.asked(f"k{n}", report))
     room.tick()
@@ -380,3 +383,70 @@ def test_each_operation_of_a_vm_has_a_wait_of_its_own() -> None:
     assert waits is not None
     assert (waits.failure.reason, room.waits()) == ("CONNECTION_LOST", "")
     room.run()
+
+
+def test_an_order_that_nobody_waits_for_any_more_takes_no_room_and_its_executor_is_told() -> None:
+    room = asked(CASES[0])
+    room.dispatcher.feeding.attach("ex", frozenset({"*"}), room.seconds)
+    report = Order(kind=OrderKind.REPORT, host_id=HOST, deadline=room.world.now + timedelta(minutes=1))
+    for n in range(4):
+        room.take(room.dispatcher.asked(f"k{n}", report))
+    room.tick()
+    first, *_ = room.sent
+    assert [s.order.kind for s in room.sent] == [OrderKind.REPORT] * 4, "the host's share is taken"
+    assert room.dispatcher.unasked("k0") == [Abandon("ex", first.dispatch_id)]
+    assert room.dispatcher.unasked("k0") == []
+    assert room.dispatcher.answered(first.dispatch_id, LOST, room.moment) == [], "the answer may still come"
+    room.tick()
+    assert room.sent[-1].order.kind is OrderKind.EFFECT
+
+
+def test_what_was_answered_is_not_abandoned() -> None:
+    room = asked(CASES[0])
+    room.dispatcher.feeding.attach("ex", frozenset({"*"}), room.seconds)
+    report = Order(kind=OrderKind.REPORT, host_id=HOST, deadline=room.world.now + timedelta(minutes=1))
+    room.take(room.dispatcher.asked("k", report))
+    room.deliver()
+    assert room.replies[-1].key == "k"
+    assert room.dispatcher.unasked("k") == []
+    assert room.dispatcher.unasked("never asked") == []
+
+
+@pytest.mark.parametrize("never_answered", [OrderKind.EFFECT, OrderKind.OBSERVE, OrderKind.POLL])
+@every_case
+def test_an_order_that_a_living_executor_never_answers_is_given_up_and_its_operation_ends(
+    case: Case, never_answered: OrderKind
+) -> None:
+    room = asked(case)
+    room.attach()
+    lost: list[str] = []
+    for _ in range(2000):
+        if not room.world.vm.active_operations:
+            break
+        if not room.sent:
+            room.tick(5)
+        elif room.sent[0].order.kind is never_answered and not lost:
+            lost.append(room.sent.pop(0).dispatch_id)
+        else:
+            effects = [s for s in room.seen if s.order.kind is OrderKind.EFFECT]
+            room.deliver(lose=never_answered is OrderKind.OBSERVE and room.sent[0] is effects[0])
+    assert room.abandoned == lost
+    assert not room.world.vm.active_operations
+    if never_answered is not OrderKind.EFFECT:  # else the time for the effect has passed, and it may have failed
+        check_end(room.world, case)
+
+
+def test_who_asks_of_a_host_is_told_when_no_answer_comes_in_time() -> None:
+    room = asked(CASES[0])
+    room.dispatcher.feeding.attach("ex", frozenset({"*"}), room.seconds)
+    deadline = room.world.now + timedelta(minutes=1)
+    room.take(room.dispatcher.asked("k", Order(kind=OrderKind.REPORT, host_id=HOST, deadline=deadline)))
+    (send,) = room.sent
+    for _ in range(60 + int(room.policy.answer_grace_s)):
+        room.tick()
+        assert not room.replies
+    room.tick()
+    assert room.abandoned == [send.dispatch_id]
+    (reply,) = room.replies
+    assert reply.answer is not None
+    assert (reply.key, reply.answer.error_id) == ("k", "DEADLINE_EXCEEDED")
