@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from snapshotd import bootstrap
 from snapshotd.domain.errors import SnapshotError
@@ -22,12 +23,19 @@ exit codes:
   1  check: a view cannot take an event in
   2  could not be started: settings, address, event log; the text says which and what to do
 """
-_SECTIONS = {
-    "serve": ("server", "storage", "executor", "snapshots", "retries"),
-    "executor": ("executor",),
-    "check": ("storage",),
+READ: Final = {
+    "serve": tuple(key.name for key in KEYS if key.name != "executor.server"),  # its own executor knows its address
+    "executor": (
+        "executor.server",
+        "executor.hosts",
+        "executor.credentials",
+        "executor.sessions_per_host",
+        "executor.shell_idle",
+    ),
+    "check": ("storage.directory",),
     "config": (),
 }
+"""The settings that a command reads: those, and no others, are its flags. A file may hold all for all."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("what", choices=["check"])
         command.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
         for key in KEYS:
-            if key.name.partition(".")[0] in _SECTIONS[name]:
+            if key.name in READ[name]:
                 shown = "" if key.default is None else f" (default: {key.default})"
                 command.add_argument(
                     key.flag,

@@ -1,0 +1,81 @@
+"""The flags of each command are the settings that it reads: none is without effect, and none is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from snapshotd import bootstrap
+from snapshotd.__main__ import READ, main
+from snapshotd.settings import KEYS, Settings, Value, load
+
+
+class Noted(Mapping[str, Value]):
+    """The defaults, but for where things are; notes what is read."""
+
+    def __init__(self, storage: Path) -> None:
+        flags = {"storage.directory": str(storage), "server.listen": "127.0.0.1:0"}
+        self.settings = load(None, {}, flags)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Value:
+        self.read.add(name)
+        return self.settings.values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.settings.values)
+
+    def __len__(self) -> int:
+        return len(self.settings.values)
+
+
+@pytest.fixture
+def noted(tmp_path: Path) -> Noted:
+    return Noted(tmp_path)
+
+
+@pytest.fixture
+def settings(noted: Noted) -> Settings:
+    return Settings(noted, {})
+
+
+async def test_the_flags_of_serve_are_what_it_reads(noted: Noted, settings: Settings) -> None:
+    with bootstrap.open_service(settings) as service:
+        await service.make_server().stop(0)
+    bootstrap.executor_settings(settings, "127.0.0.1:1")
+    assert noted.read == set(READ["serve"])
+
+
+def test_the_flags_of_executor_are_what_it_reads(noted: Noted, settings: Settings) -> None:
+    bootstrap.executor_settings(settings, settings.text("executor.server"))
+    bootstrap.open_pool(settings)
+    assert noted.read == set(READ["executor"])
+
+
+def test_the_flags_of_check_are_what_it_reads(
+    noted: Noted, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bootstrap.check(settings) == 0
+    assert "0 events" in capsys.readouterr().out
+    assert noted.read == set(READ["check"])
+
+
+@pytest.mark.parametrize("command", READ)
+def test_help_shows_the_flags_that_have_an_effect_and_no_others(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    shown = {word.strip("[],") for word in capsys.readouterr().out.split()}
+    assert {key.name for key in KEYS if key.flag in shown} == set(READ[command])
+
+
+@pytest.mark.parametrize("flags", ["executor --executor-in-process true", "serve --executor-server 127.0.0.1:1"])
+def test_a_flag_without_effect_is_refused(flags: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(flags.split())
+    assert ended.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
