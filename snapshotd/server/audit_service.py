@@ -16,7 +16,7 @@ from snapshotd.domain.ids import OperationName, operation_name
 from snapshotd.ports.views import EventQuery
 from snapshotd.server.host_wire import timestamp
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import read_token, write_token
+from snapshotd.server.listing import number, read_token, write_token
 from snapshotd.server.parts import Parts
 from snapshotd.server.request_errors import OrderByInvalid
 from snapshotd.server.requests import (
@@ -46,7 +46,7 @@ class AuditService(AuditServiceServicer):
         descending = request.order_by.endswith(" desc")
         size, query = page_size_of(request.page_size), _query(request)
         arguments = ("events", _conditions(request))
-        beyond = int(read_token(request.page_token, *arguments) or 0)
+        beyond = read_token(request.page_token, number, *arguments) or 0
         views = await self._parts.seen()
         positions = await views.event_positions(query, beyond, size + 1, descending=descending)
         page = positions[:size]

@@ -1,13 +1,13 @@
 """Filter, order and pages of lists, the same for all (AIP-132, AIP-158, AIP-160): on what is told of each entry.
 
 A filter is `field = "value"` (also != < <= > >=) joined by AND; an order is field names joined by commas, each with
-" desc" behind it if it falls. A page token says how far the list was read; it is bound to the other arguments.
+" desc" behind it if it falls. A page token says how far the list was read; it is bound to the other arguments. Anybody
+can write one, so the place in it is checked as any other input.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import operator
@@ -22,9 +22,12 @@ from snapshotd.ports.plain import decode_time
 from snapshotd.server.request_errors import FilterInvalid, OrderByInvalid
 
 E = TypeVar("E")
+P = TypeVar("P")
 Value: TypeAlias = str | int | datetime
 
 _TERM: Final = re.compile(r'\s*([a-z_]+)\s*(!=|<=|>=|=|<|>)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)\s*')
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
+"""Also what SQLite takes as an integer."""
 _AND: Final = re.compile(r"AND\s", re.IGNORECASE)
 _COMPARE: Final[dict[str, Callable[[Value, Value], bool]]] = {
     "=": operator.eq,
@@ -86,7 +89,7 @@ def ordered(entries: Sequence[E], text: str, fields: Fields[E], default: str) ->
 
 def page_of(entries: Sequence[E], size: int, token: str, *arguments: str) -> Page[E]:
     """Cut a page out of a whole list. Raises InvalidArgument for a token that is not of this list."""
-    start = int(read_token(token, *arguments) or 0)
+    start = read_token(token, number, *arguments) or 0
     rest = entries[start : start + size]
     more = start + size < len(entries)
     return Page(rest, write_token(str(start + size), *arguments) if more else "")
@@ -98,19 +101,35 @@ def write_token(place: str, *arguments: str) -> str:
     return base64.urlsafe_b64encode(content).decode()
 
 
-def read_token(token: str, *arguments: str) -> str:
-    """Return the place that a token was written for; empty for an empty one. Raises InvalidArgument."""
+def read_token(token: str, read: Callable[[str], P], *arguments: str) -> P | None:
+    """Return the place that a token was written for; None for an empty token.
+
+    Args:
+        token: as it came.
+        read: reads the place; raises ValueError or OverflowError for what is none.
+        arguments: what the token is bound to.
+
+    Raises InvalidArgument.
+    """
     if not token:
-        return ""
+        return None
     try:
         place, digest = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (binascii.Error, ValueError, TypeError):
-        place, digest = None, ""
-    if not isinstance(place, str) or digest != _digest(arguments):
-        raise InvalidArgument(
-            "page_token", token[:40], "is not one that this list, with these other arguments, was answered with."
-        )
-    return place
+        if isinstance(place, str) and digest == _digest(arguments):
+            return read(place)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        # What cannot be read is refused like what was written for another list.
+        pass
+    raise InvalidArgument(
+        "page_token", token[:40], "is not one that this list, with these other arguments, was answered with."
+    )
+
+
+def number(place: str) -> int:
+    """Read a place that is a number, 1 or more. Raises ValueError."""
+    if not _NUMBER.fullmatch(place):
+        raise ValueError(f"{place[:40]!r} is no place")
+    return int(place)
 
 
 def _digest(arguments: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Final
 
 from google.longrunning import operations_pb2 as pb
@@ -12,7 +13,8 @@ from google.protobuf.empty_pb2 import Empty
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.domain.commands import CancelOperation
 from snapshotd.domain.errors import InvalidArgument
-from snapshotd.ports.plain import decode_time
+from snapshotd.domain.ids import parse_operation_name
+from snapshotd.ports.plain import decode_time, encode_time
 from snapshotd.ports.views import OperationRow
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, Value, matcher, read_token, write_token
@@ -42,6 +44,19 @@ _FILTERS: Fields[OperationRow] = {
 }
 
 
+def _written(row: OperationRow) -> str:
+    """Write the place behind an operation."""
+    return f"{encode_time(row.requested_at)} {row.name}"
+
+
+def _place(text: str) -> tuple[datetime, str]:
+    """Read what `_written` wrote. Raises ValueError, OverflowError."""
+    time, _, name = text.partition(" ")
+    if encode_time(decode_time(time)) != time or parse_operation_name(name) is None:
+        raise ValueError(f"{text[:100]!r} is no place")
+    return decode_time(time), name
+
+
 class OperationsService(OperationsServicer):
     """The servicer.
 
@@ -66,11 +81,7 @@ class OperationsService(OperationsServicer):
             raise InvalidArgument("name", request.name[:100], "must be 'operations', or empty.")
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
         views = await self._parts.seen()
-        place = read_token(request.page_token, "operations", request.filter)
-        before = None
-        if place:
-            time, _, name = place.partition(" ")
-            before = (decode_time(time), name)
+        before = read_token(request.page_token, _place, "operations", request.filter)
         found: list[OperationRow] = []
         while len(found) <= size:
             rows = await views.operations(before, _BATCH)
@@ -81,7 +92,7 @@ class OperationsService(OperationsServicer):
         page = found[:size]
         token = ""
         if len(found) > size:
-            token = write_token(f"{page[-1].requested_at.isoformat()} {page[-1].name}", "operations", request.filter)
+            token = write_token(_written(page[-1]), "operations", request.filter)
         messages = [await self._operations.message(row) for row in page]
         return pb.ListOperationsResponse(operations=messages, next_page_token=token)
 

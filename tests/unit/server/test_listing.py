@@ -1,11 +1,14 @@
 """Filters, orders and page tokens mean what the conventions say, and nonsense is refused with its value."""
 
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 
 import pytest
 
 from snapshotd.domain.errors import InvalidArgument
-from snapshotd.server.listing import Fields, matcher, ordered, page_of
+from snapshotd.ports.plain import encode_time
+from snapshotd.server.listing import Fields, matcher, ordered, page_of, read_token, write_token
+from snapshotd.server.operations_service import _place
 from snapshotd.server.request_errors import FilterInvalid, OrderByInvalid
 
 Entry = tuple[str, int, datetime]
@@ -93,6 +96,47 @@ def test_pages_put_together_are_the_whole_list() -> None:
 def test_a_token_that_was_never_given_is_refused(token: str) -> None:
     with pytest.raises(InvalidArgument):
         page_of([1, 2, 3], 1, token, "things")
+
+
+@pytest.mark.parametrize("place", ["x", "-1", "0", "+1", "1.0", "1_0", " 1", "٣", "9" * 19, ""])
+def test_a_token_for_no_place_of_a_list_is_refused_though_it_is_of_this_list(place: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        page_of([1, 2, 3], 1, write_token(place, "things"), "things")
+    assert refused.value.field == "page_token"
+
+
+@pytest.mark.parametrize("content", [b'["1"]', b"[1, 2]", b'{"a": 1, "b": 2}', b"1", b"[" * 100_000, b"\xff"])
+def test_a_token_of_another_shape_is_refused(content: bytes) -> None:
+    with pytest.raises(InvalidArgument):
+        page_of([1, 2, 3], 1, urlsafe_b64encode(content).decode(), "things")
+
+
+NAME = "operations/11111111-2222-3333-4444-555555555555.3"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "",
+        NAME,
+        f"yesterday {NAME}",
+        f"2026-01-03T00:00:00.000000 {NAME}",
+        f"2026-01-03 {NAME}",
+        f"0001-01-01T00:00:00.000000+23:59 {NAME}",
+        "2026-01-03T00:00:00.000000Z ",
+        "2026-01-03T00:00:00.000000Z operations/x",
+    ],
+)
+def test_a_token_for_no_place_among_operations_is_refused(place: str) -> None:
+    with pytest.raises(InvalidArgument):
+        read_token(write_token(place, "operations"), _place, "operations")
+
+
+def test_a_token_for_a_place_among_operations_is_read_as_it_was_written() -> None:
+    time = datetime(2026, 1, 3, tzinfo=UTC)
+    token = write_token(f"{encode_time(time)} {NAME}", "operations")
+    assert read_token(token, _place, "operations") == (time, NAME)
+    assert read_token("", _place, "operations") is None
 
 
 def test_a_token_of_another_filter_is_refused() -> None:
