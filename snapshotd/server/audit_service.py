@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from snapshotd.api.v1 import audit_pb2 as pb
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceServicer
+from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.events import Envelope, subject_of, transition_of
 from snapshotd.domain.ids import OperationName, operation_name
 from snapshotd.ports.views import EventQuery
@@ -101,7 +102,12 @@ def _utc(request: pb.ListEventsRequest, field: str) -> datetime | None:
     if not request.HasField(field):  # type: ignore[arg-type]  # the stubs know literal names only
         return None
     time: Timestamp = getattr(request, field)
-    return time.ToDatetime(tzinfo=UTC)
+    try:
+        return time.ToDatetime(tzinfo=UTC)
+    except ValueError:
+        raise InvalidArgument(
+            field, f"{time.seconds} s, {time.nanos} ns", "must be a time of the years 1 to 9999."
+        ) from None
 
 
 def _conditions(request: pb.ListEventsRequest) -> str:

@@ -57,6 +57,17 @@ def _place(text: str) -> tuple[datetime, str]:
     return decode_time(time), name
 
 
+def _wait_s(request: pb.WaitOperationRequest) -> float:
+    """Return how long to wait at most. Raises InvalidArgument."""
+    if not request.HasField("timeout"):
+        return _LONGEST_WAIT_S
+    # By hand, since a duration on the wire may be longer than a timedelta.
+    asked_s = request.timeout.seconds + request.timeout.nanos / 1e9
+    if asked_s < 0:
+        raise InvalidArgument("timeout", f"{asked_s} s", "must not be negative.")
+    return min(asked_s, _LONGEST_WAIT_S)
+
+
 class OperationsService(OperationsServicer):
     """The servicer.
 
@@ -100,11 +111,8 @@ class OperationsService(OperationsServicer):
         """Return an operation when it has ended, or when the time is up."""
         actor_of(context)
         vm_id, number = operation_of(request.name)
-        asked_s = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else _LONGEST_WAIT_S
-        if asked_s < 0:
-            raise InvalidArgument("timeout", f"{asked_s} s", "must not be negative.")
         loop = asyncio.get_running_loop()
-        until = loop.time() + min(asked_s, _LONGEST_WAIT_S)
+        until = loop.time() + _wait_s(request)
         while True:
             head = self._parts.log.head_position()
             await self._parts.views.reached(head)

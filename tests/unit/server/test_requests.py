@@ -1,9 +1,15 @@
 """Names and ids of requests are read strictly, and what is wrong is refused with its value."""
 
 import pytest
+from google.longrunning.operations_pb2 import WaitOperationRequest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from snapshotd.api.v1.audit_pb2 import ListEventsRequest
 from snapshotd.api.v1.snapshot_pb2 import CreateSnapshotRequest, DeleteSnapshotRequest, RevertToSnapshotRequest
 from snapshotd.domain.errors import InvalidArgument
+from snapshotd.server.audit_service import _query
+from snapshotd.server.operations_service import _wait_s
 from snapshotd.server.requests import digest_of, host_id_of, operation_of, request_id_of, snapshot_id_of, vm_id_of
 
 VM = "11111111-2222-3333-4444-555555555555"
@@ -59,3 +65,25 @@ def test_a_digest_leaves_the_request_id_out_and_nothing_else() -> None:
 
 def test_requests_of_two_methods_never_share_a_digest() -> None:
     assert digest_of(RevertToSnapshotRequest(name="x")) != digest_of(DeleteSnapshotRequest(name="x"))
+
+
+@pytest.mark.parametrize("time", [Timestamp(seconds=10**18), Timestamp(seconds=-(10**18)), Timestamp(nanos=-1)])
+def test_a_time_that_there_is_not_is_refused(time: Timestamp) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        _query(ListEventsRequest(end_time=time))
+    assert refused.value.field == "end_time"
+
+
+@pytest.mark.parametrize(("timeout", "wait_s"), [(None, 3600), (10**18, 3600), (2, 2), (0, 0)])
+def test_a_wait_has_a_longest_time_whatever_is_asked(timeout: int | None, wait_s: float) -> None:
+    request = WaitOperationRequest()
+    if timeout is not None:
+        request.timeout.CopyFrom(Duration(seconds=timeout))
+    assert _wait_s(request) == wait_s
+
+
+@pytest.mark.parametrize("timeout", [Duration(seconds=-1), Duration(nanos=-1), Duration(seconds=-(10**18))])
+def test_a_negative_wait_is_refused(timeout: Duration) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        _wait_s(WaitOperationRequest(timeout=timeout))
+    assert refused.value.field == "timeout"
