@@ -71,6 +71,11 @@ class MemoryLog:
         first = bisect_right(self._positions, after_position)
         return tuple(self._envelopes[first : first + limit])
 
+    async def read_at(self, positions: Sequence[int]) -> tuple[Envelope, ...]:
+        """Return the envelopes at these positions. Raises KeyError."""
+        there = dict(zip(self._positions, self._envelopes, strict=True))
+        return tuple(there[position] for position in positions)
+
     def head_position(self) -> int:
         """Return the newest position."""
         return self._positions[-1] if self._positions else 0

@@ -29,6 +29,10 @@ class EventLog(Protocol):
         """Return up to `limit` envelopes after a position of the log, in order."""
         ...
 
+    async def read_at(self, positions: Sequence[int]) -> tuple[Envelope, ...]:
+        """Return the envelopes at these positions, in the order asked. Raises KeyError where there is none."""
+        ...
+
     def head_position(self) -> int:
         """Return the position of the newest durable event; 0 for an empty log."""
         ...

@@ -51,16 +51,11 @@ class AuditService(AuditServiceServicer):
         views = await self._parts.seen()
         positions = await views.event_positions(query, beyond, size + 1, descending=descending)
         page = positions[:size]
-        events = [self._message(await self._envelope(position)) for position in page]
+        events = [self._message(envelope) for envelope in await self._parts.log.read_at(page)]
         more = len(positions) > size
         return pb.ListEventsResponse(
             events=events, next_page_token=write_token(str(page[-1]), *arguments) if more else ""
         )
-
-    async def _envelope(self, position: int) -> Envelope:
-        (envelope,) = await self._parts.log.read_all(position - 1, 1)
-        assert envelope.position == position, (envelope.position, position)
-        return envelope
 
     def _message(self, envelope: Envelope) -> pb.Event:
         from_state, to_state = transition_of(envelope.event)

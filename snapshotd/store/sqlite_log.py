@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import queue
 import sqlite3
@@ -122,6 +123,13 @@ class SqliteEventLog:
     async def read_all(self, after_position: int, limit: int) -> tuple[Envelope, ...]:
         """Return up to `limit` envelopes after a position, in order."""
         return await asyncio.to_thread(self._read, "position > ?", (after_position,), "position", limit)
+
+    async def read_at(self, positions: Sequence[int]) -> tuple[Envelope, ...]:
+        """Return the envelopes at these positions, in the order asked. Raises KeyError where there is none."""
+        # As one value, since a statement takes only so many.
+        where, wanted = "position IN (SELECT value FROM json_each(?))", json.dumps(list(positions))
+        found = {e.position: e for e in await asyncio.to_thread(self._read, where, (wanted,), "position", -1)}
+        return tuple(found[position] for position in positions)
 
     def head_position(self) -> int:
         """Return the position of the newest durable event."""

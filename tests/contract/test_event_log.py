@@ -52,6 +52,18 @@ async def test_what_was_appended_is_read_back_in_order(log: EventLog) -> None:
     assert await log.read_stream(STREAM, after_version=2) == second
 
 
+async def test_events_are_read_by_their_positions_in_the_order_asked(log: EventLog) -> None:
+    for n in range(40):
+        await log.append(StreamId(f"vm/{n}"), 0, [new(f"e{n}")])
+    everything = await log.read_all(0, 100)
+    chosen = [everything[n] for n in (39, 3, 17, 0)]
+    assert await log.read_at([e.position for e in chosen]) == tuple(chosen)
+    assert await log.read_at([]) == ()
+    assert await log.read_at([e.position for e in everything]) == everything
+    with pytest.raises(KeyError):
+        await log.read_at([everything[0].position, log.head_position() + 1])
+
+
 async def test_an_append_past_the_expected_version_is_refused_whole(log: EventLog) -> None:
     await log.append(STREAM, 0, [new("a")])
     for expected in (0, 2):
