@@ -32,7 +32,7 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
     if isinstance(event, concerned):
         row = rows.get(OPERATIONS, vm_id, event.number)
         assert row is not None, envelope
-        row = replace(row, updated_at=envelope.time, last_position=envelope.position)
+        row = replace(row, updated_at=envelope.time)
         rows.put(OPERATIONS, _changed(row, envelope))
 
 
@@ -59,7 +59,6 @@ def _requested(envelope: Envelope, event: e.OperationRequested, host_id: HostId)
         started_at=None,
         updated_at=envelope.time,
         ended_at=None,
-        last_position=envelope.position,
     )
 
 

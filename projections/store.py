@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 RowT = TypeVar("RowT")
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """SQLite's user_version of the file; another one is dropped and made again."""
 _KEPT: Final = 5_000
 """Rows kept in memory; more are forgotten, and read again."""

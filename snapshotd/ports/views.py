@@ -114,8 +114,6 @@ class OperationRow:
     started_at: datetime | None
     updated_at: datetime
     ended_at: datetime | None
-    last_position: int
-    """Of its last event in the log."""
 
     @property
     def active(self) -> bool:

@@ -190,7 +190,7 @@ def _step(step: StepRow, row: OperationRow) -> pb.Step:
     return message
 
 
-def row_of(vm: VirtualMachine, operation: Operation, position: int) -> OperationRow:
+def row_of(vm: VirtualMachine, operation: Operation) -> OperationRow:
     """Return an operation that has just been decided as the view will have it."""
     return OperationRow(
         name=operation.name,
@@ -221,5 +221,4 @@ def row_of(vm: VirtualMachine, operation: Operation, position: int) -> Operation
         started_at=operation.started_at,
         updated_at=operation.ended_at or operation.started_at or operation.requested_at,
         ended_at=operation.ended_at,
-        last_position=position,
     )

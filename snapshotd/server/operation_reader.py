@@ -67,7 +67,7 @@ class OperationReader:
             number = decided.vm.requests[actor, request_id].operation
             assert number is not None, request_id
             return await self.message(await self._parts.operation(vm_id, number))
-        return await self.message(row_of(decided.vm, operation, self._parts.drive.acknowledged))
+        return await self.message(row_of(decided.vm, operation))
 
     async def plan(self, vm_id: VmId, request: OperationRequest, actor: str) -> OperationMessage:
         """Make every check, record nothing, and return what the request would lead to. Raises what would refuse it."""
