@@ -82,6 +82,13 @@ class HostPool:
         except asyncio.CancelledError:
             self._finish()
             raise
+        try:
+            self._check_open()
+        except ConnectionLost as closed:
+            # While it waited; the threads may be gone already.
+            self._places.release()
+            self._finish()
+            return closed.message()
         loop = asyncio.get_running_loop()
         if self._reaper is None:
             self._reaper = loop.create_task(self._close_idle(), name=f"idle sessions of {self._host}")
@@ -188,11 +195,18 @@ class HostPool:
         while True:
             await asyncio.sleep(self._settings.idle_close_s / 4)
             oldest = time.monotonic() - self._settings.idle_close_s
-            with self._lock:
-                idle = [s for s, used_at in self._free if used_at < oldest]
-                self._free = [(s, used_at) for s, used_at in self._free if used_at >= oldest]
-            for session in idle:
+            # One at a time: those that are not being closed stay where `close` finds them.
+            while (session := self._take_idle(oldest)) is not None:
                 await loop.run_in_executor(self._threads, session.close)
+
+    def _take_idle(self, oldest: float) -> HostSession | None:
+        """Take a session that was last used before a time."""
+        with self._lock:
+            for n, (session, used_at) in enumerate(self._free):
+                if used_at < oldest:
+                    del self._free[n]
+                    return session
+        return None
 
 
 class HostPools:

@@ -14,7 +14,7 @@ from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, NoAnswer
 from snapshotd.hyperv.no_answer import ConnectionLost
 from snapshotd.hyperv.pool import HostPool, PoolSettings
 from snapshotd.hyperv.session import HostSession, KeptScript
-from snapshotd.hyperv.transport import NothingSent, Output
+from snapshotd.hyperv.transport import Broken, NothingSent, Output
 
 SCRIPT = KeptScript("powershell.exe", (), b"c2NyaXB0", b"READY 42")
 DONE = base64.b64encode(b'{"protocol": 1, "verdict": "DONE"}') + b"\r\n"
@@ -28,10 +28,14 @@ class Host:
         self.started: list[Process] = []
         self.reached = threading.Event()
         """A command's line is being written."""
+        self.closing = threading.Event()
+        """A session is being closed."""
+        self.may_close = threading.Event()
+        self.may_close.set()
 
-    def pool(self, sessions: int = 1) -> HostPool:
+    def pool(self, sessions: int = 1, idle_close_s: float = 60.0) -> HostPool:
         """Open a pool of sessions with this host."""
-        settings = PoolSettings(sessions_per_host=sessions)
+        settings = PoolSettings(sessions_per_host=sessions, idle_close_s=idle_close_s)
         return HostPool("hosts/hv01", lambda: HostSession(Process(self), SCRIPT), settings)
 
 
@@ -43,6 +47,7 @@ class Process:
         self.stdout = b""
         self.lines = 0
         self.cut = threading.Event()
+        self.closed = False
 
     def start(self, executable: str, arguments: tuple[str, ...]) -> None:
         if self.cut.is_set():
@@ -65,7 +70,9 @@ class Process:
         raise AssertionError("nothing takes so long here")
 
     def close(self) -> None:
-        """Nothing is held."""
+        self.host.closing.set()
+        assert self.host.may_close.wait(10)
+        self.closed = True
 
     def abort(self) -> None:
         self.cut.set()
@@ -135,6 +142,42 @@ async def test_a_command_that_waits_for_a_session_when_the_pool_is_closed_gets_n
     assert isinstance(await runs, HostAnswer), "what runs is waited for"
     assert await why_not(waits) == "CONNECTION_LOST"
     assert (len(host.started), host.started[0].lines) == (1, 2)
+
+
+async def test_a_command_that_waits_for_a_session_when_all_are_cut_off_is_answered_as_well() -> None:
+    def write_until_it_is_cut(process: Process) -> bytes:
+        assert process.cut.wait(10)
+        raise Broken("the connection was cut")
+
+    host = Host(write_until_it_is_cut)
+    pool = host.pool()
+    runs = asyncio.create_task(pool.run(HostCommand(), 60))
+    await reached(host)
+    waits = asyncio.create_task(pool.run(HostCommand(), 60))
+    await asyncio.sleep(0)
+    await pool.close(0)
+    assert (await why_not(runs), await why_not(waits)) == ("CONNECTION_LOST", "CONNECTION_LOST")
+    assert (len(host.started), host.started[0].lines) == (1, 2)
+
+
+async def test_sessions_that_are_being_closed_for_being_idle_are_all_closed_when_the_pool_is() -> None:
+    both = threading.Barrier(2)
+
+    def run_beside_another(process: Process) -> bytes:
+        both.wait(10)
+        return DONE
+
+    host = Host(run_beside_another)
+    pool = host.pool(sessions=2, idle_close_s=0.2)
+    await asyncio.gather(*(pool.run(HostCommand(), 60) for _ in range(2)))
+    pool._free = [(session, 0.0) for session, _ in pool._free]  # both for so long that they go in one round
+    host.may_close.clear()
+    assert await asyncio.to_thread(host.closing.wait, 10)
+    closing = asyncio.create_task(pool.close(60))
+    await asyncio.sleep(0)
+    host.may_close.set()
+    await closing
+    assert [process.closed for process in host.started] == [True, True]
 
 
 def write_on_a_cut_connection(process: Process) -> bytes:
