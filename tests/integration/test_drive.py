@@ -34,6 +34,9 @@ class Stream:
     def deliver(self, dispatch_id: str, order: Order) -> None:
         self.sent.put_nowait(order)
 
+    def abandon(self, dispatch_id: str) -> None:
+        raise AssertionError(dispatch_id)
+
 
 class Core:
     """A drive, its hosts and its log."""
