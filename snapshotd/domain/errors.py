@@ -322,6 +322,20 @@ class LogUnavailable(SnapshotError):
 
 
 @dataclass(eq=False)
+class AppendUncertain(SnapshotError):
+    """The event log could not be written, and does not say whether it was. It takes no more until a restart."""
+
+    reason: ClassVar[str] = "APPEND_UNCERTAIN"
+    detail: str
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"the event log failed while it was written, and this may have been recorded: {self.detail}. "
+            "Check the disk and start snapshotd again; then ask again with the same request_id, or look what is there."
+        )
+
+
+@dataclass(eq=False)
 class ViewStopped(SnapshotError):
     """A projection has stopped at an event that it could not take."""
 

@@ -15,9 +15,9 @@ class EventLog(Protocol):
     async def append(self, stream: StreamId, expected_version: int, events: Sequence[NewEvent]) -> tuple[Envelope, ...]:
         """Append all events or none, as versions `expected_version + 1` and following. Returns when they are durable.
 
-        Raises StreamChanged if the stream is past `expected_version`, and LogUnavailable if nothing can be written.
-        After an ambiguous commit the implementation reads the stream back before it answers: an append that went
-        through is never reported as failed.
+        Raises StreamChanged if the stream is past `expected_version`, LogUnavailable if nothing was written, and
+        AppendUncertain if not even the log can say whether it was. After an ambiguous commit the implementation reads
+        the stream back before it answers: an append that went through is never reported as failed.
         """
         ...
 

@@ -48,6 +48,7 @@ _CODES: Final[dict[type[d.SnapshotError], grpc.StatusCode]] = {
     d.VmChanging: grpc.StatusCode.ABORTED,
     d.StreamChanged: grpc.StatusCode.ABORTED,
     d.LogUnavailable: grpc.StatusCode.UNAVAILABLE,
+    d.AppendUncertain: grpc.StatusCode.UNKNOWN,
     d.ViewStopped: grpc.StatusCode.UNAVAILABLE,
     d.ViewBehind: grpc.StatusCode.UNAVAILABLE,
     r.ActorNotAllowed: grpc.StatusCode.PERMISSION_DENIED,

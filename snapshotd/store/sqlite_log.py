@@ -2,9 +2,10 @@
 
     append (many tasks) ──► queue ──► writer thread: BEGIN IMMEDIATE, a SAVEPOINT per append, COMMIT (fsync) ──► futures
 
-A conflict rolls its own savepoint back and no other's. Nothing is answered before the commit has returned. A full disk
-refuses the batch and the log goes on; after any other error of writing it stops, since what the disk holds is then not
-known (an fsync that failed is never tried again).
+A conflict rolls its own savepoint back and no other's. Nothing is answered before the commit has returned; one that
+failed is ambiguous, so what the log holds of it is read back first. A full disk refuses the batch and the log goes on;
+after any other error of writing it stops, since what the disk holds is then not known (an fsync that failed is never
+tried again).
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from typing import Self, TypeAlias
 from eventsourcing.persistence import PersistenceError
 from eventsourcing.sqlite import SQLiteConnection
 
-from snapshotd.domain.errors import LogUnavailable, SnapshotError, StreamChanged
+from snapshotd.domain.errors import AppendUncertain, LogUnavailable, SnapshotError, StreamChanged
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
-from snapshotd.store.errors import LogForeign, LogInUse
+from snapshotd.store.errors import LogForeign, LogInUse, UnreadableEvent
 from snapshotd.store.recorder import EventLogApplication, StoredEnvelope, envelopes
 
 APPLICATION_ID = 0x534E4150
@@ -105,7 +106,7 @@ class SqliteEventLog:
     async def append(self, stream: StreamId, expected_version: int, events: Sequence[NewEvent]) -> tuple[Envelope, ...]:
         """Append all events or none; returns when they are durable.
 
-        Raises StreamChanged, and LogUnavailable (see ports/event_log.py).
+        Raises StreamChanged, LogUnavailable and AppendUncertain (see ports/event_log.py).
         """
         loop = asyncio.get_running_loop()
         # Encoded here and not by the writer: what cannot be encoded is this caller's bug, and no other's outage.
@@ -197,15 +198,19 @@ class SqliteEventLog:
         if self._broken is not None:
             return [LogUnavailable(self._broken) for _ in batch]
         outcomes: list[_Outcome] = []
+        committing = False
         try:
             self._execute("BEGIN IMMEDIATE")
             outcomes.extend(self._append_one(asked) for asked in batch)
+            committing = True
             self._execute("COMMIT")
         except (sqlite3.Error, PersistenceError) as error:
-            if not _disk_full(error):
+            if not _is(error, sqlite3.SQLITE_FULL):
                 self._broken = f"{error} (the log takes no more until snapshotd is started again)"
             self._roll_back()
-            return [LogUnavailable(str(error)) for _ in batch]
+            if not committing:
+                return [LogUnavailable(str(error)) for _ in batch]
+            outcomes = [self._read_back(a, o, error) for a, o in zip(batch, outcomes, strict=True)]
         positions = [e.position for o in outcomes if isinstance(o, tuple) for e in o]
         self._head = max([self._head, *positions])
         return outcomes
@@ -236,6 +241,19 @@ class SqliteEventLog:
         ours = [row["event_id"] for row in rows] == [e.event_id for e in asked.envelopes]
         return tuple(self._application.mapper.to_envelope(row) for row in rows) if ours else None
 
+    def _read_back(self, asked: _Append, outcome: _Outcome, error: Exception) -> _Outcome:
+        """Return what came of an append whose commit failed: the log itself says whether its events are there."""
+        if isinstance(outcome, SnapshotError):
+            return outcome
+        try:
+            recorded = self._appended_before(asked)
+        except (sqlite3.Error, PersistenceError, UnreadableEvent) as unread:
+            return AppendUncertain(f"{error}; reading it back: {unread}")
+        if recorded is not None:
+            return recorded
+        # The frames of a commit may be in the file though its fsync failed: SQLite shows them after a restart only.
+        return AppendUncertain(str(error)) if _is(error, sqlite3.SQLITE_IOERR) else LogUnavailable(str(error))
+
     def _execute(self, statement: str) -> None:
         with self._connection.cursor() as cursor:
             cursor.execute(statement)
@@ -247,9 +265,10 @@ class SqliteEventLog:
             self._broken = f"{error} (while rolling back)"
 
 
-def _disk_full(error: Exception) -> bool:
+def _is(error: Exception, primary: int) -> bool:
+    """Say whether an error has this primary result code of SQLite's; extended ones are it, and bits above."""
     cause = error if isinstance(error, sqlite3.Error) else error.__cause__
-    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return int(getattr(cause, "sqlite_errorcode", 0)) & 0xFF == primary
 
 
 def _pragma(connection: SQLiteConnection, pragma: str) -> object:
