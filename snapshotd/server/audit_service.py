@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from snapshotd.api.v1 import audit_pb2 as pb
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceServicer
-from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.events import Envelope, subject_of, transition_of
 from snapshotd.domain.ids import OperationName, operation_name
 from snapshotd.ports.views import EventQuery
@@ -25,6 +23,7 @@ from snapshotd.server.requests import (
     operation_of,
     page_size_of,
     snapshot_id_of,
+    time_of,
     vm_id_of,
 )
 
@@ -96,13 +95,7 @@ def _query(request: pb.ListEventsRequest) -> EventQuery:
 def _utc(request: pb.ListEventsRequest, field: str) -> datetime | None:
     if not request.HasField(field):  # type: ignore[arg-type]  # the stubs know literal names only
         return None
-    time: Timestamp = getattr(request, field)
-    try:
-        return time.ToDatetime(tzinfo=UTC)
-    except ValueError:
-        raise InvalidArgument(
-            field, f"{time.seconds} s, {time.nanos} ns", "must be a time of the years 1 to 9999."
-        ) from None
+    return time_of(getattr(request, field), field)
 
 
 def _conditions(request: pb.ListEventsRequest) -> str:

@@ -21,7 +21,7 @@ from snapshotd.server.listing import Fields, Value, matcher, read_token, write_t
 from snapshotd.server.operation_messages import kind_message, snapshot_name, vm_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.parts import Parts
-from snapshotd.server.requests import operation_of, page_size_of
+from snapshotd.server.requests import operation_of, page_size_of, timeout_of
 
 _LONGEST_WAIT_S: Final = 3600.0
 _LOOK_AGAIN_S: Final = 5.0
@@ -55,17 +55,6 @@ def _place(text: str) -> tuple[datetime, str]:
     if encode_time(decode_time(time)) != time or parse_operation_name(name) is None:
         raise ValueError(f"{text[:100]!r} is no place")
     return decode_time(time), name
-
-
-def _wait_s(request: pb.WaitOperationRequest) -> float:
-    """Return how long to wait at most. Raises InvalidArgument."""
-    if not request.HasField("timeout"):
-        return _LONGEST_WAIT_S
-    # By hand, since a duration on the wire may be longer than a timedelta.
-    asked_s = request.timeout.seconds + request.timeout.nanos / 1e9
-    if asked_s < 0:
-        raise InvalidArgument("timeout", f"{asked_s} s", "must not be negative.")
-    return min(asked_s, _LONGEST_WAIT_S)
 
 
 class OperationsService(OperationsServicer):
@@ -111,8 +100,9 @@ class OperationsService(OperationsServicer):
         """Return an operation when it has ended, or when the time is up."""
         actor_of(context)
         vm_id, number = operation_of(request.name)
+        asked_s = timeout_of(request.timeout, "timeout") if request.HasField("timeout") else _LONGEST_WAIT_S
         loop = asyncio.get_running_loop()
-        until = loop.time() + _wait_s(request)
+        until = loop.time() + min(asked_s, _LONGEST_WAIT_S)
         while True:
             head = self._parts.log.head_position()
             await self._parts.views.reached(head)

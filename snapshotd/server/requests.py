@@ -1,12 +1,15 @@
-"""What requests name: resources, request ids, page sizes; a digest that tells two apart. Reads no state."""
+"""What requests name: resources, request ids, page sizes, times; a digest that tells two apart. Reads no state."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC, datetime
 from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from snapshotd.domain.errors import InvalidArgument, NotBuilt
 from snapshotd.domain.ids import HostId, SnapshotId, VmId, is_guid, is_host_id, parse_operation_name
@@ -15,6 +18,9 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NIL: Final = "00000000-0000-0000-0000-000000000000"
 _PAGE: Final = 50
 _LARGEST_PAGE: Final = 1000
+_LONGEST_DURATION_S: Final = 315_576_000_000
+"""What a Duration holds at most (its proto)."""
+_NANOS: Final = 1_000_000_000
 
 
 def host_id_of(name: str, field: str = "name") -> HostId:
@@ -72,6 +78,25 @@ def page_size_of(asked: int) -> int:
     if asked < 0:
         raise InvalidArgument("page_size", str(asked), "must not be negative; 0 takes the default.")
     return min(asked or _PAGE, _LARGEST_PAGE)
+
+
+def time_of(time: Timestamp, field: str) -> datetime:
+    """Read a time. Raises InvalidArgument for one that is none: seconds or nanos out of the range of a Timestamp."""
+    try:
+        return time.ToDatetime(tzinfo=UTC)
+    except ValueError:
+        value = f"{time.seconds} s, {time.nanos} ns"
+        raise InvalidArgument(
+            field, value, "must be a time of the years 1 to 9999, with 0 to 999999999 nanos."
+        ) from None
+
+
+def timeout_of(duration: Duration, field: str) -> float:
+    """Read how long a call may take, in seconds. Raises InvalidArgument for what is negative, or no Duration."""
+    if not 0 <= duration.seconds <= _LONGEST_DURATION_S or not 0 <= duration.nanos < _NANOS:
+        value = f"{duration.seconds} s, {duration.nanos} ns"
+        raise InvalidArgument(field, value, "must not be negative, nor longer than a Duration can be (10,000 years).")
+    return duration.seconds + duration.nanos / _NANOS
 
 
 def refuse_labels(labels: object, what: str) -> None:

@@ -13,7 +13,10 @@ from google.longrunning.operations_pb2 import (
     GetOperationRequest,
     ListOperationsRequest,
     Operation,
+    WaitOperationRequest,
 )
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from demo.programs import Executor, write_credential
 from snapshotd.api.v1 import audit_pb2, host_pb2, snapshot_pb2
@@ -138,6 +141,26 @@ CASES: dict[str, tuple[Refused, grpc.StatusCode, str, str]] = {
         C.INVALID_ARGUMENT,
         "INVALID_ARGUMENT",
         "operations/1",
+    ),
+    "a start time that is none": (
+        lambda s: s.client.audit.ListEvents(audit_pb2.ListEventsRequest(start_time=Timestamp(seconds=10**15))),
+        C.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "start_time",
+    ),
+    "an end time with too many nanos": (
+        lambda s: s.client.audit.ListEvents(audit_pb2.ListEventsRequest(end_time=Timestamp(nanos=2 * 10**9))),
+        C.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "end_time",
+    ),
+    "a time-out below zero": (
+        lambda s: s.client.operations.WaitOperation(
+            WaitOperationRequest(name=f"operations/{NOBODY}.1", timeout=Duration(nanos=-5))
+        ),
+        C.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "timeout",
     ),
     "a filter that cannot be read": (
         lambda s: s.client.operations.ListOperations(ListOperationsRequest(filter="colour = red")),

@@ -1,16 +1,23 @@
 """Names and ids of requests are read strictly, and what is wrong is refused with its value."""
 
+from datetime import UTC, datetime
+
 import pytest
-from google.longrunning.operations_pb2 import WaitOperationRequest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from snapshotd.api.v1.audit_pb2 import ListEventsRequest
 from snapshotd.api.v1.snapshot_pb2 import CreateSnapshotRequest, DeleteSnapshotRequest, RevertToSnapshotRequest
 from snapshotd.domain.errors import InvalidArgument
-from snapshotd.server.audit_service import _query
-from snapshotd.server.operations_service import _wait_s
-from snapshotd.server.requests import digest_of, host_id_of, operation_of, request_id_of, snapshot_id_of, vm_id_of
+from snapshotd.server.requests import (
+    digest_of,
+    host_id_of,
+    operation_of,
+    request_id_of,
+    snapshot_id_of,
+    time_of,
+    timeout_of,
+    vm_id_of,
+)
 
 VM = "11111111-2222-3333-4444-555555555555"
 
@@ -51,6 +58,25 @@ def test_a_request_id_that_is_no_uuid_is_refused(text: str) -> None:
         request_id_of(text)
 
 
+@pytest.mark.parametrize(("seconds", "nanos"), [(10**15, 0), (-(10**15), 0), (0, 2 * 10**9), (0, -1)])
+def test_a_time_that_is_none_is_refused_with_its_field(seconds: int, nanos: int) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        time_of(Timestamp(seconds=seconds, nanos=nanos), "start_time")
+    assert (refused.value.field, refused.value.value) == ("start_time", f"{seconds} s, {nanos} ns")
+
+
+def test_a_time_is_read_in_utc() -> None:
+    assert time_of(Timestamp(seconds=0, nanos=1_500_000), "start_time") == datetime(1970, 1, 1, 0, 0, 0, 1500, UTC)
+
+
+@pytest.mark.parametrize(("seconds", "nanos"), [(10**15, 0), (0, -5), (-1, 0), (1, -5), (0, 10**9)])
+def test_a_timeout_that_is_negative_or_none_is_refused_with_its_field(seconds: int, nanos: int) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        timeout_of(Duration(seconds=seconds, nanos=nanos), "timeout")
+    assert refused.value.field == "timeout"
+    assert timeout_of(Duration(seconds=2, nanos=500_000_000), "timeout") == 2.5
+
+
 def test_a_digest_leaves_the_request_id_out_and_nothing_else() -> None:
     one = CreateSnapshotRequest(parent="p", request_id="a")
     one.snapshot.display_name = "n"
@@ -65,25 +91,3 @@ def test_a_digest_leaves_the_request_id_out_and_nothing_else() -> None:
 
 def test_requests_of_two_methods_never_share_a_digest() -> None:
     assert digest_of(RevertToSnapshotRequest(name="x")) != digest_of(DeleteSnapshotRequest(name="x"))
-
-
-@pytest.mark.parametrize("time", [Timestamp(seconds=10**18), Timestamp(seconds=-(10**18)), Timestamp(nanos=-1)])
-def test_a_time_that_there_is_not_is_refused(time: Timestamp) -> None:
-    with pytest.raises(InvalidArgument) as refused:
-        _query(ListEventsRequest(end_time=time))
-    assert refused.value.field == "end_time"
-
-
-@pytest.mark.parametrize(("timeout", "wait_s"), [(None, 3600), (10**18, 3600), (2, 2), (0, 0)])
-def test_a_wait_has_a_longest_time_whatever_is_asked(timeout: int | None, wait_s: float) -> None:
-    request = WaitOperationRequest()
-    if timeout is not None:
-        request.timeout.CopyFrom(Duration(seconds=timeout))
-    assert _wait_s(request) == wait_s
-
-
-@pytest.mark.parametrize("timeout", [Duration(seconds=-1), Duration(nanos=-1), Duration(seconds=-(10**18))])
-def test_a_negative_wait_is_refused(timeout: Duration) -> None:
-    with pytest.raises(InvalidArgument) as refused:
-        _wait_s(WaitOperationRequest(timeout=timeout))
-    assert refused.value.field == "timeout"
