@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Final
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -16,6 +19,13 @@ from snapshotd.server import request_errors as r
 
 DOMAIN: Final = "snapshotd"
 """ErrorInfo's domain of all our errors."""
+
+_ROOM: Final = 7_000
+"""Bytes that a status may take: of one with more than 8 KiB of metadata, the caller sees RESOURCE_EXHAUSTED only."""
+_LIMITS: Final = (_ROOM, 1_000, 300, 100, 30, 10)
+"""Characters that a value may have, a tenth of what the message may: the first with which the status fits counts."""
+_UNQUOTED: Final = bytes(c for c in range(0x20, 0x7F) if c != ord("%"))
+"""What stands in grpc-message as it is."""
 
 _CODES: Final[dict[type[d.SnapshotError], grpc.StatusCode]] = {
     d.IllegalTransition: grpc.StatusCode.FAILED_PRECONDITION,
@@ -79,25 +89,15 @@ _OF_FAILURE: Final = {
 
 
 def to_status(error: d.SnapshotError) -> Status:
-    """Return what a refused call is answered with."""
-    code = _CODES.get(type(error)) or _OF_STORE.get(error.reason, grpc.StatusCode.INTERNAL)
-    status = _status(code, error.message(), error.reason, error.metadata())
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        field = error.field if isinstance(error, d.InvalidArgument) else next(iter(error.metadata()))
-        violation = BadRequest.FieldViolation(field=field, description=error.message(), reason=error.reason)
-        status.details.append(_packed(BadRequest(field_violations=[violation])))
-    if code is grpc.StatusCode.FAILED_PRECONDITION:
-        subject = next(iter(error.metadata().values()), "")
-        unmet = PreconditionFailure.Violation(type=error.reason, subject=subject, description=error.message())
-        status.details.append(_packed(PreconditionFailure(violations=[unmet])))
-    return status
+    """Return what a refused call is answered with; long values are cut, so that it fits (see _ROOM)."""
+    return _fitting(lambda limit: _error_status(error, limit))
 
 
 def failure_status(failure: Failure) -> Status:
-    """Return what an operation that ended otherwise than asked for carries."""
+    """Return what an operation that ended otherwise than asked for carries; cut as that of a refused call."""
     code = _OF_FAILURE.get(failure.reason, grpc.StatusCode.INTERNAL)
     values = {"error_id": failure.error_id} if failure.error_id else {}
-    return _status(code, failure.message, failure.reason, values)
+    return _fitting(lambda limit: _status(code, failure.message, failure.reason, values, limit))
 
 
 def internal_status(incident: str) -> Status:
@@ -106,10 +106,50 @@ def internal_status(incident: str) -> Status:
     return _status(grpc.StatusCode.INTERNAL, text, "INTERNAL", {"incident": incident})
 
 
-def _status(code: grpc.StatusCode, message: str, reason: str, values: dict[str, str]) -> Status:
-    info = ErrorInfo(reason=reason, domain=DOMAIN, metadata=values)
+def _error_status(error: d.SnapshotError, limit: int) -> Status:
+    """Return an error's status, with texts of so many characters at most."""
+    code = _CODES.get(type(error)) or _OF_STORE.get(error.reason, grpc.StatusCode.INTERNAL)
+    # The values are cut before the message is made of them: what to do stands at its end.
+    short = _with_short_values(error, limit)
+    message, values = _cut(short.message(), 10 * limit), short.metadata()
+    status = _status(code, message, error.reason, values, limit)
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        field = error.field if isinstance(error, d.InvalidArgument) else next(iter(values))
+        violation = BadRequest.FieldViolation(field=field, description=message, reason=error.reason)
+        status.details.append(_packed(BadRequest(field_violations=[violation])))
+    if code is grpc.StatusCode.FAILED_PRECONDITION:
+        subject = next(iter(values.values()), "")
+        unmet = PreconditionFailure.Violation(type=error.reason, subject=subject, description=message)
+        status.details.append(_packed(PreconditionFailure(violations=[unmet])))
+    return status
+
+
+def _with_short_values(error: d.SnapshotError, limit: int) -> d.SnapshotError:
+    """Return the error with its texts cut; what names the error itself stays."""
+    kept = {f.name: getattr(error, f.name) for f in fields(error)}  # type: ignore[arg-type]  # leaves are dataclasses
+    return type(error)(**{name: _cut(v, limit) if isinstance(v, str) else v for name, v in kept.items()})
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _fitting(make: Callable[[int], Status]) -> Status:
+    """Return the status with the longest texts that fits."""
+    return next((status for status in map(make, _LIMITS) if wire_size(status) <= _ROOM), make(_LIMITS[-1]))
+
+
+def wire_size(status: Status) -> int:
+    """Return how many bytes a status takes in the metadata: the message percent-encoded, the details in base64."""
+    return len(quote(status.message, safe=_UNQUOTED)) + 4 * (status.ByteSize() // 3 + 1)
+
+
+def _status(
+    code: grpc.StatusCode, message: str, reason: str, values: dict[str, str], limit: int = _LIMITS[0]
+) -> Status:
+    info = ErrorInfo(reason=reason, domain=DOMAIN, metadata={name: _cut(v, limit) for name, v in values.items()})
     number: int = code.value[0]
-    return Status(code=number, message=message, details=[_packed(info)])
+    return Status(code=number, message=_cut(message, 10 * limit), details=[_packed(info)])
 
 
 def _packed(message: ErrorInfo | BadRequest | PreconditionFailure) -> Any:

@@ -142,6 +142,18 @@ CASES: dict[str, tuple[Refused, grpc.StatusCode, str, str]] = {
         "INVALID_ARGUMENT",
         "operations/1",
     ),
+    "a host's id of 20 kB": (
+        lambda s: s.client.register_host(5985, host_id="H" * 20_000),
+        C.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "host_id",
+    ),
+    "a credential's name of 20 kB": (
+        lambda s: s.client.register_host(5985, host_id="hv02", credential="é" * 20_000),
+        C.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "Never the secret",
+    ),
     "a start time that is none": (
         lambda s: s.client.audit.ListEvents(audit_pb2.ListEventsRequest(start_time=Timestamp(seconds=10**15))),
         C.INVALID_ARGUMENT,

@@ -12,7 +12,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFail
 import snapshotd
 from snapshotd.domain.errors import InvalidArgument, NotFound, OperationActive, SnapshotError, WrongPower
 from snapshotd.domain.operation import Failure
-from snapshotd.server.status import failure_status, to_status
+from snapshotd.server.status import failure_status, to_status, wire_size
 
 
 def every_error() -> list[SnapshotError]:
@@ -75,3 +75,43 @@ def test_a_failed_operation_keeps_the_hosts_error_id() -> None:
     info = ErrorInfo()
     assert status.details[0].Unpack(info)
     assert info.metadata["error_id"] == "InvalidState,CheckpointVM"
+
+
+def ascii_name(text: str) -> str:
+    """Name a long value in a test's id."""
+    return ascii(text[:2])
+
+
+LONG = ("_" * 20_000, "é%" * 10_000, "\U0001f4a5" * 20_000, "\x1b" * 20_000)
+
+
+def with_values(error: SnapshotError, value: str) -> SnapshotError:
+    """Return an error of the same kind, with this in each of its texts that is not a word of our own."""
+    own = ("kind", "field")
+    values = {f.name: value if f.type == "str" and f.name not in own else 7 for f in fields(error)}  # type: ignore[arg-type]
+    values |= {name: "kind" for name in own if name in values}
+    return type(error)(**values)
+
+
+@pytest.mark.parametrize("value", LONG, ids=ascii_name)
+@pytest.mark.parametrize("error", every_error(), ids=lambda e: type(e).__name__)
+def test_no_value_is_too_long_for_grpcs_metadata(error: SnapshotError, value: str) -> None:
+    long, short = to_status(with_values(error, value)), to_status(error)
+    assert wire_size(long) < 7_500
+    assert long.code == short.code
+    assert len(long.details) == len(short.details)
+
+
+def test_a_long_value_is_cut_and_what_to_do_is_said_all_the_same() -> None:
+    status = to_status(InvalidArgument("host.address", "_" * 20_000, "must be a DNS name or an IP address."))
+    assert status.message.startswith("host.address: '____")
+    assert status.message.endswith("_…': must be a DNS name or an IP address.")
+    detail = BadRequest()
+    assert status.details[1].Unpack(detail)
+    assert detail.field_violations[0].field == "host.address"
+    assert NotFound("virtual machine", "x" * 20_000).reason in str(to_status(NotFound("virtual machine", "x" * 20_000)))
+
+
+@pytest.mark.parametrize("value", LONG, ids=ascii_name)
+def test_a_failure_of_a_host_that_says_much_is_cut(value: str) -> None:
+    assert wire_size(failure_status(Failure(reason="HOST_ERROR", message=value, error_id=value))) < 7_500
