@@ -28,7 +28,9 @@ Value: TypeAlias = str | int | datetime
 _TERM: Final = re.compile(r'\s*([a-z_]+)\s*(!=|<=|>=|=|<|>)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)\s*')
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 """Also what SQLite takes as an integer."""
-_AND: Final = re.compile(r"AND\s", re.IGNORECASE)
+_AND: Final = re.compile(r"AND\s+", re.IGNORECASE)
+_LONGEST: Final = 4096
+"""Characters of a filter or an order; nobody writes more, and each is read on the event loop."""
 _COMPARE: Final[dict[str, Callable[[Value, Value], bool]]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -52,20 +54,22 @@ class Page(Generic[E]):
 def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
     """Read a filter. Raises FilterInvalid."""
     terms: list[tuple[Callable[[E], Value], str, str]] = []
-    rest = text
-    while rest.strip():
-        found = _TERM.match(rest)
+    if len(text) > _LONGEST:
+        raise FilterInvalid(text[:200], f"has {len(text)} characters; {_LONGEST} is the limit.")
+    at = 0 if text.strip() else len(text)
+    while at < len(text):
+        found = _TERM.match(text, at)
         if found is None or found[1] not in fields:
             names = ", ".join(sorted(fields)) or "nothing"
             raise FilterInvalid(text[:200], f'write field = "value", joined by AND, on: {names}.')
         name, compare, value = found[1], found[2], found[3]
         terms.append((fields[name], compare, _unquoted(value)))
-        rest = rest[found.end() :]
-        if rest:
-            joined = _AND.match(rest)
-            if joined is None or not rest[joined.end() :].strip():
+        at = found.end()
+        if at < len(text):
+            joined = _AND.match(text, at)
+            if joined is None or joined.end() == len(text):
                 raise FilterInvalid(text[:200], "terms are joined by AND.")
-            rest = rest[joined.end() :]
+            at = joined.end()
 
     def matches(entry: E) -> bool:
         return all(_COMPARE[compare](of(entry), _like(of(entry), value, text)) for of, compare, value in terms)
@@ -75,6 +79,8 @@ def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
 
 def ordered(entries: Sequence[E], text: str, fields: Fields[E], default: str) -> Sequence[E]:
     """Sort entries as an order_by says. Raises OrderByInvalid."""
+    if len(text) > _LONGEST:
+        raise OrderByInvalid(text[:200], f"has {len(text)} characters; {_LONGEST} is the limit.")
     keys: list[tuple[Callable[[E], Value], bool]] = []
     for part in (text or default).split(","):
         name, _, direction = part.strip().partition(" ")

@@ -31,6 +31,7 @@ def kept(text: str) -> list[int]:
     ("text", "sizes"),
     [
         ("", [3, 1, 2, 9]),
+        (" \t", [3, 1, 2, 9]),
         ('name = "db"', [2, 9]),
         ("name=db", [2, 9]),
         ('name != "db"', [3, 1]),
@@ -51,6 +52,8 @@ def test_a_filter_keeps_what_it_says(text: str, sizes: list[int]) -> None:
         'colour = "red"',
         'name = "a" OR name = "b"',
         'name = "a" AND',
+        'name = "a" AND ',
+        'name = "a" ANDsize = 1',
         'name = "a" size = 1',
         'name = "a',
         "=",
@@ -60,6 +63,17 @@ def test_a_filter_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(FilterInvalid) as refused:
         matcher(text, FIELDS)
     assert refused.value.filter == text
+
+
+def test_a_filter_and_an_order_have_a_greatest_length() -> None:
+    term, field = 'name = "db"', "name"
+    fits = " AND ".join([term] * 256)
+    assert len(fits) <= 4096
+    assert kept(fits) == [2, 9]
+    with pytest.raises(FilterInvalid, match="4096"):
+        matcher(" AND ".join([term] * 257), FIELDS)
+    with pytest.raises(OrderByInvalid, match="4096"):
+        ordered(ENTRIES, ",".join([field] * 820), FIELDS, "name")
 
 
 @pytest.mark.parametrize("text", ["size > many", 'create_time > "yesterday"', 'create_time > "2026-01-02"'])
