@@ -158,8 +158,10 @@ def from_outcome(outcome: pb.CommandOutcome) -> HostAnswer:
             return _from_answer(outcome.answer)
         except (ProtocolViolation, KeyError, ValueError) as error:
             return no_answer("MALFORMED_ANSWER", f"The host's answer breaks the protocol: {error}")
-    reason = pb.NoAnswer.Reason.Name(outcome.no_answer.reason)
-    return no_answer("CONNECTION_LOST" if reason == "REASON_UNSPECIFIED" else reason, outcome.no_answer.detail)
+    reason = outcome.no_answer.reason
+    # A newer executor may give a reason that is not known here: then no more is known than that no answer came.
+    known = reason in pb.NoAnswer.Reason.values() and reason != pb.NoAnswer.REASON_UNSPECIFIED
+    return no_answer(pb.NoAnswer.Reason.Name(reason) if known else "CONNECTION_LOST", outcome.no_answer.detail)
 
 
 def no_answer(reason: str, detail: str) -> HostAnswer:

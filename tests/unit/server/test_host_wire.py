@@ -123,13 +123,14 @@ def test_a_vm_that_is_not_there_is_absent_and_not_described() -> None:
 
 def broken_answers() -> list[pb.CommandOutcome]:
     """Return answers that the protocol does not allow."""
-    other, silent, nameless, powerless, unmarked = (full_answer() for _ in range(5))
+    other, silent, nameless, powerless, unmarked, newer = (full_answer() for _ in range(6))
     other.answer.protocol = 2
     silent.answer.ClearField("verdict")
     nameless.answer.vms[0].ClearField("vm_id")
     powerless.answer.vms[0].ClearField("power")
     unmarked.answer.vms[0].checkpoints[0].ClearField("checkpoint_id")
-    return [other, silent, nameless, powerless, unmarked]
+    newer.answer.verdict = 99  # type: ignore[assignment]  # a number that this release does not know
+    return [other, silent, nameless, powerless, unmarked, newer]
 
 
 @pytest.mark.parametrize("outcome", broken_answers())
@@ -148,3 +149,12 @@ def test_why_there_is_no_answer_is_kept() -> None:
         "AUTHENTICATION_FAILED",
         "refused",
     )
+
+
+@pytest.mark.parametrize("reason", [0, 99])
+def test_a_reason_that_is_not_known_says_no_more_than_that_no_answer_came(reason: int) -> None:
+    outcome = pb.CommandOutcome(dispatch_id="d")
+    outcome.no_answer.reason = reason  # type: ignore[assignment]  # a number of the enum, or not
+    outcome.no_answer.detail = "newer"
+    answer = from_outcome(outcome)
+    assert (answer.verdict, answer.error_id, answer.error_message) == (Verdict.NO_ANSWER, "CONNECTION_LOST", "newer")
