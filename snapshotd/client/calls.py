@@ -48,6 +48,7 @@ _EXIT_CODES: Final = {
     grpc.StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
     grpc.StatusCode.ABORTED: ExitCode.BUSY,
     grpc.StatusCode.UNAVAILABLE: ExitCode.UNAVAILABLE,
+    grpc.StatusCode.UNKNOWN: ExitCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: ExitCode.TIMED_OUT,
 }
 
