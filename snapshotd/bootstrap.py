@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shutil
+import sqlite3
 import sys
 import uuid
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ from snapshotd.simulator.needs import Engine
 from snapshotd.simulator.pwsh.engine import PwshEngine
 from snapshotd.simulator.settings import SimulateHostSettings
 from snapshotd.store.codec import event_data
+from snapshotd.store.errors import StorageUnusable
 from snapshotd.store.sqlite_log import SqliteEventLog
 
 _log = logging.getLogger(__name__)
@@ -110,15 +112,25 @@ def open_pool(settings: Settings) -> OpenPool:
 
 @contextmanager
 def open_service(settings: Settings) -> Iterator[daemon.Service]:
-    """Open the storage, and compose a daemon on it. Raises LogInUse, LogForeign, OSError."""
+    """Open the storage, and compose a daemon on it. Raises LogInUse, LogForeign, StorageUnusable, OSError."""
     directory = _storage(settings)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with SqliteEventLog(directory / "events.db") as log:
-        projections = Projections(log, directory / "views.db")
+        with _opening(directory / "views.db") as views:
+            projections = Projections(log, views)
         try:
             yield compose(settings, log, projections, log.installation_id, open_pool(settings))
         finally:
             projections.close()
+
+
+@contextmanager
+def _opening(views: Path) -> Iterator[Path]:
+    """Name the file of the views where it cannot be opened. Raises StorageUnusable."""
+    try:
+        yield views
+    except sqlite3.Error as error:
+        raise StorageUnusable(str(views), str(error)) from error
 
 
 def compose(
@@ -201,7 +213,8 @@ def check(settings: Settings) -> int:
                 f"{position} events: {len(hosts.registered())} hosts, {len(vms.registered())} VMs, "
                 f"{operations} operations under way. The log folds.\n"
             )
-            reached = await rebuild(log, directory / "views.db")
+            with _opening(directory / "views.db") as views:
+                reached = await rebuild(log, views)
             whole = reached == position
             sys.stdout.write(
                 f"The views are made again, up to {reached}{'' if whole else ': one has stopped there'}.\n"

@@ -48,3 +48,18 @@ class LogForeign(SnapshotError):
         return (
             f"{self.path} is no event log that this release can use: {self.problem}. Name another file, or restore it."
         )
+
+
+@dataclass(eq=False)
+class StorageUnusable(SnapshotError):
+    """A file of ours that the system does not let us open: a full disk, missing rights, an error of the disk."""
+
+    reason: ClassVar[str] = "STORAGE_UNUSABLE"
+    path: str
+    problem: str
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"{self.path} cannot be opened: {self.problem}. See that its disk has room and works, and that the file "
+            "can be read and written; then start again."
+        )

@@ -30,7 +30,7 @@ from eventsourcing.sqlite import SQLiteConnection
 from snapshotd.domain.errors import AppendUncertain, LogUnavailable, SnapshotError, StreamChanged
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
-from snapshotd.store.errors import LogForeign, LogInUse, UnreadableEvent
+from snapshotd.store.errors import LogForeign, LogInUse, StorageUnusable, UnreadableEvent
 from snapshotd.store.recorder import EventLogApplication, StoredEnvelope, envelopes
 
 APPLICATION_ID = 0x534E4150
@@ -72,8 +72,8 @@ class SqliteEventLog:
     def __init__(self, path: Path) -> None:
         """Open or make the log.
 
-        Raises LogInUse if another process owns it, and LogForeign if the file is not ours, corrupt, or of another
-        version.
+        Raises LogInUse if another process owns it, LogForeign if the file is not ours, corrupt, or of another version,
+        and StorageUnusable if the system does not let it be opened.
         """
         self._path = path
         self._lock = _take_lock(path)
@@ -84,6 +84,9 @@ class SqliteEventLog:
             """Id of the installation, made with the log and kept with it: it owns the journals on the hosts."""
             self._connection = self._writer_connection()
             newest = self._application.recorder.one(self._connection, "MAX(position)", "1 = ?", (1,))
+        except (sqlite3.Error, PersistenceError) as error:
+            os.close(self._lock)
+            raise StorageUnusable(str(path), str(error)) from error
         except BaseException:
             os.close(self._lock)
             raise
@@ -168,8 +171,6 @@ class SqliteEventLog:
     def _writer_connection(self) -> SQLiteConnection:
         connection = self._application.recorder.datastore.pool.get_connection(is_writer=True)
         _pragma(connection, "synchronous = FULL")
-        _pragma(connection, f"application_id = {APPLICATION_ID}")
-        _pragma(connection, f"user_version = {SCHEMA}")
         found = _pragma(connection, "synchronous"), _pragma(connection, "journal_mode")
         assert found == (2, "wal"), found
         return connection
@@ -279,7 +280,7 @@ def _pragma(connection: SQLiteConnection, pragma: str) -> object:
 
 
 def _take_lock(path: Path) -> int:
-    """Lock the file beside the log for this process. Raises LogInUse."""
+    """Lock the file beside the log for this process. Raises LogInUse, StorageUnusable."""
     handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -287,14 +288,19 @@ def _take_lock(path: Path) -> int:
         owner = os.read(handle, 20).decode(errors="replace").strip()
         os.close(handle)
         raise LogInUse(str(path), owner) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+    except OSError as error:
+        os.close(handle)
+        raise StorageUnusable(f"{path}.lock", str(error.strerror)) from error
     return handle
 
 
 def _check_file(path: Path) -> None:
-    """Refuse a file that is not ours, corrupt, or of another version. Raises LogForeign."""
+    """Refuse a file that is not ours, corrupt, or of another version; mark a new one as ours. Raises LogForeign."""
     if not path.exists() or path.stat().st_size == 0:
+        _mark(path)
         return
     try:
         connection = sqlite3.connect(path)
@@ -304,6 +310,8 @@ def _check_file(path: Path) -> None:
             (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         finally:
             connection.close()
+    except sqlite3.OperationalError:
+        raise  # what the file holds is not known: it could not be read
     except sqlite3.DatabaseError as error:
         raise LogForeign(str(path), str(error)) from error
     if application_id != APPLICATION_ID:
@@ -312,3 +320,14 @@ def _check_file(path: Path) -> None:
         raise LogForeign(str(path), f"its schema is {version}, this release writes {SCHEMA}")
     if checked != "ok":
         raise LogForeign(str(path), f"it is corrupt: {checked}")
+
+
+def _mark(path: Path) -> None:
+    """Make an empty file ours, in one transaction: a start that ends here, or later, can be tried again."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.executescript(
+            f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}; COMMIT;"
+        )
+    finally:
+        connection.close()

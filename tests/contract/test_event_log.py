@@ -13,7 +13,7 @@ import pytest
 from snapshotd.domain.errors import LogUnavailable, StreamChanged
 from snapshotd.domain.ids import StreamId
 from snapshotd.ports.event_log import EventLog
-from snapshotd.store.errors import LogForeign, LogInUse
+from snapshotd.store.errors import LogForeign, LogInUse, StorageUnusable
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.contract.logs import STREAM, limit, log_pages, new
 from tests.memory_log import MemoryLog
@@ -144,6 +144,14 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, conten
         SqliteEventLog(path)
     assert path.read_bytes() == content
     path.unlink()
+    SqliteEventLog(path).close()
+
+
+def test_a_file_that_cannot_be_opened_is_not_taken_for_a_foreign_one(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(StorageUnusable, match="unable to open database file"):
+        SqliteEventLog(path)
+    path.rmdir()
     SqliteEventLog(path).close()
 
 

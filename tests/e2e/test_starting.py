@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from demo.programs import Daemon, NotStarted, Program
+
+NO_ROOM = """\
+import resource, runpy, sys
+size = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+runpy.run_module("snapshotd", run_name="__main__", alter_sys=True)
+"""
+"""`snapshotd`, after a number: no file may grow beyond so many bytes, as on a disk that is full."""
 
 
 def refused(tmp_path: Path, *arguments: str, environ: dict[str, str] | None = None) -> str:
@@ -87,6 +97,25 @@ def test_a_corrupt_or_foreign_log_is_refused_and_left_as_it_is(tmp_path: Path, w
     assert "is no event log that this release can use" in said
     assert says in said
     assert log.read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("room", "file"), [(0, "events.db.lock"), (4096, "events.db"), (40_960, "views.db")])
+def test_a_full_disk_is_said_whether_there_is_a_log_or_not(tmp_path: Path, room: int, file: str) -> None:
+    storage = tmp_path / "storage"
+    arguments = ("serve", "--storage-directory", str(storage), "--server-listen", "127.0.0.1:0")
+    for _ in ("there is no log", "there is one"):
+        # Its stderr goes to a pipe: a file would be full, too.
+        ended = subprocess.run(
+            [sys.executable, "-c", NO_ROOM, str(room), *arguments], capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 2
+        assert f"{storage / file} cannot be opened: " in ended.stderr
+        assert "See that its disk has room" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        with Daemon(tmp_path, executor=False):
+            pass
+        (storage / "views.db").unlink()
 
 
 @pytest.mark.slow
