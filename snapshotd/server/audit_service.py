@@ -48,7 +48,7 @@ class AuditService(AuditServiceServicer):
         arguments = ("events", _conditions(request))
         beyond = read_token(request.page_token, number, *arguments) or 0
         views = await self._parts.seen()
-        positions = await views.event_positions(query, beyond, size + 1, descending=descending)
+        positions = await views.event_positions(query, beyond, size + 1, descending=descending) if query else ()
         page = positions[:size]
         events = [self._message(envelope) for envelope in await self._parts.log.read_at(page)]
         more = len(positions) > size
@@ -75,13 +75,15 @@ class AuditService(AuditServiceServicer):
         )
 
 
-def _query(request: pb.ListEventsRequest) -> EventQuery:
-    snapshot_id = snapshot_id_of(request.snapshot, "snapshot")[1] if request.snapshot else None
+def _query(request: pb.ListEventsRequest) -> EventQuery | None:
+    """Read the conditions; None: no event meets them, the snapshot is of another VM. Raises InvalidArgument."""
+    vm_id = vm_id_of(request.virtual_machine, "virtual_machine") if request.virtual_machine else None
+    owner, snapshot_id = snapshot_id_of(request.snapshot, "snapshot") if request.snapshot else (vm_id, None)
     operation: OperationName | None = None
     if request.operation:
         operation = operation_name(*operation_of(request.operation, "operation"))
-    return EventQuery(
-        vm_id=vm_id_of(request.virtual_machine, "virtual_machine") if request.virtual_machine else None,
+    query = EventQuery(
+        vm_id=owner,
         host_id=host_id_of(request.host, "host") if request.host else None,
         snapshot_id=snapshot_id,
         operation=operation,
@@ -90,6 +92,7 @@ def _query(request: pb.ListEventsRequest) -> EventQuery:
         since=_utc(request, "start_time"),
         until=_utc(request, "end_time"),
     )
+    return query if vm_id in (None, owner) else None
 
 
 def _utc(request: pb.ListEventsRequest, field: str) -> datetime | None:

@@ -124,6 +124,10 @@ def test_the_audit_trail_is_found_by_vm_snapshot_operation_actor_type_and_time(s
     assert all(before[1] == after[0] for before, after in pairwise(lives))
     operation = next(e.operation for e in about if e.type == "OperationRequested")
     assert {e.operation for e in events(operation=operation)} == {operation}
+    assert about == events(snapshot=named(system, "one"), virtual_machine=web)
+    elsewhere = f"virtualMachines/{system.ids['db01']}"
+    assert not events(snapshot=named(system, "one"), virtual_machine=elsewhere)
+    assert not events(snapshot=named(system, "one").replace(web, elsewhere))
     assert {e.actor for e in events(actor="snapshotd")} == {"snapshotd"}
     assert {e.type for e in events(type="StepDone")} == {"StepDone"}
     middle = everything[len(everything) // 2].time.ToDatetime(UTC)
