@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from itertools import chain, count
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import CreateSnapshot, OperationRequest
@@ -74,8 +75,19 @@ def checkpoint_name(snapshot: Snapshot) -> str:
 
 
 def default_name(vm: VirtualMachine, now: datetime) -> str:
-    """Return the name that a snapshot gets when none is asked for: `<vm>_VS_<yyyyMMddHHmmss>`, UTC."""
-    return f"{vm.name}_VS_{now:%Y%m%d%H%M%S}"
+    """Return the name that a snapshot gets when none is asked for.
+
+    It is `<vm>_VS_<yyyyMMddHHmmss>`, UTC. Where that is taken, since two are asked for within a second, `_2` stands
+    behind it, or the first number that is free.
+    """
+    plain = f"{vm.name}_VS_{now:%Y%m%d%H%M%S}"
+    numbered = (f"{plain}_{number}" for number in count(2))
+    return next(name for name in chain([plain], numbered) if _bearer(vm, name) is None)
+
+
+def _bearer(vm: VirtualMachine, name: str) -> Snapshot | None:
+    """Return the snapshot that has a name; one that is REMOVED has given it up."""
+    return next((s for s in vm.snapshots.values() if s.name == name and s.state is not SnapshotState.REMOVED), None)
 
 
 class MakeCheckpoint(StepBehaviour):
@@ -204,10 +216,9 @@ class CreateSnapshotKind(Kind):
         if forbidden := _forbidden(vm, with_memory=request.with_memory):
             raise forbidden
         name = request.name or default_name(vm, now)
-        taken = [s for s in vm.snapshots.values() if s.name == name and s.state is not SnapshotState.REMOVED]
-        if taken:
+        if taken := _bearer(vm, name):
             raise AlreadyExists(
-                "snapshot", name, f"It is {taken[0].snapshot_id}. Choose another name, or delete that one."
+                "snapshot", name, f"It is {taken.snapshot_id}. Choose another name, or delete that one."
             )
         counted = [s for s in vm.snapshots.values() if counts_towards_limit(s.state, s.checkpoint_id, vm.description)]
         if len(counted) >= policy.max_per_vm:

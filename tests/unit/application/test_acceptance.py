@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from snapshotd.domain.commands import CreateSnapshot
-from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.errors import AlreadyExists, SnapshotError
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
 from tests.fakes import FakeHost, World
@@ -46,3 +46,24 @@ def test_what_refuses_a_create_also_ends_one_that_has_not_begun(reason: str) -> 
         accepted.do(request)
     assert (ended.failure.reason, ended.failure.message) == (reason, refused.value.message())
     assert refused.value.reason == reason
+
+
+def test_creates_without_a_name_within_one_second_get_names_of_their_own() -> None:
+    world = World()
+    at = world.now
+
+    def create(number: int, name: str = "") -> str:
+        world.now = at
+        snapshot_id = SnapshotId(f"00000000-0000-4000-8000-{number:012d}")
+        world.do(
+            CreateSnapshot(snapshot_id=snapshot_id, name=name, description="", with_memory=False, allow_fallback=False)
+        )
+        world.run()
+        return world.vm.snapshots[snapshot_id].name
+
+    plain = f"web01_VS_{at:%Y%m%d%H%M%S}"
+    assert [create(1), create(2)] == [plain, f"{plain}_2"]
+    assert create(3, f"{plain}_3") == f"{plain}_3"
+    assert create(4) == f"{plain}_4"
+    with pytest.raises(AlreadyExists):
+        create(5, f"{plain}_2")
