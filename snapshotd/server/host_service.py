@@ -78,13 +78,16 @@ class HostService(HostServiceServicer):
     async def RemoveHost(self, request: pb.RemoveHostRequest, context: Context) -> Empty:
         """Forget a host."""
         actor, host_id = actor_of(context), host_id_of(request.name)
-        vms = sum(vm.host_id == host_id for vm in self._parts.vms.registered())
-        removed = self._parts.hosts.remove(
-            host_id, vms, actor=actor, request_id=request_id_of(request.request_id), digest=digest_of(request)
-        )
-        self._parts.drive.acknowledge(await self._parts.drive.to_the_end(removed))
-        self._executors.release(host_id)
-        self._parts.reports.forget(host_id)
+        request_id, digest = request_id_of(request.request_id), digest_of(request)
+
+        async def remove() -> None:
+            vms = sum(vm.host_id == host_id for vm in self._parts.vms.registered())
+            envelopes = await self._parts.hosts.remove(host_id, vms, actor=actor, request_id=request_id, digest=digest)
+            self._parts.drive.acknowledge(envelopes)
+            self._executors.release(host_id)
+            self._parts.reports.forget(host_id)
+
+        await self._parts.host_locks.alone(host_id, remove)
         return Empty()
 
     async def SyncHost(self, request: pb.SyncHostRequest, context: Context) -> pb.SyncHostResponse:

@@ -143,7 +143,14 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         self, host_id: HostId, report: VmReport, owner: str, actor: str, request_id: str, digest: str
     ) -> None:
         command = RegisterVm(host_id=host_id, owner=owner, report=report)
-        await self._parts.drive.request(VmId(report.vm_id), command, actor=actor, request_id=request_id, digest=digest)
+
+        async def register() -> None:
+            self._parts.hosts.get(host_id)  # it may have been removed while it was asked
+            await self._parts.drive.request(
+                VmId(report.vm_id), command, actor=actor, request_id=request_id, digest=digest
+            )
+
+        await self._parts.host_locks.alone(host_id, register)
 
     async def _report(self, host_id: HostId, vm_id: VmId) -> VmReport:
         answer = await self._parts.reports.report(host_id, vm_id)
