@@ -99,12 +99,13 @@ class VirtualMachines:
         return self._vms.get(vm_id) or VirtualMachine(vm_id=vm_id)
 
     def _keep(self, vm: VirtualMachine) -> VirtualMachine:
-        """Keep the newer of two folds: tasks come back in any order."""
+        """Keep the newer of two folds: tasks come back in any order. Of a VM that is not on record, nothing is kept."""
         kept = self._vms.get(vm.vm_id)
-        if kept is None or kept.version < vm.version:
+        if kept is not None and kept.version >= vm.version:
+            return kept
+        if vm.version:
             self._vms[vm.vm_id] = vm
-            return vm
-        return kept
+        return vm
 
 
 def fold(vm: VirtualMachine, envelopes: Iterable[Envelope]) -> VirtualMachine:

@@ -12,8 +12,8 @@ from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain.commands import RegisterVm, StartVm, StopVm
-from snapshotd.domain.errors import OperationActive, RequestIdReused, SnapshotError
-from snapshotd.domain.ids import HostId
+from snapshotd.domain.errors import NotFound, OperationActive, RequestIdReused, SnapshotError
+from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.operation import StopMode
 from snapshotd.domain.policy import Policy
 from snapshotd.store.sqlite_log import SqliteEventLog
@@ -62,6 +62,16 @@ async def test_a_replay_gives_the_state_that_was_decided(log: SqliteEventLog) ->
     (replayed,) = again.registered()
     assert replayed == decided.vm == await over(log).load(VM_ID)
     assert log.head_position() == head
+
+
+async def test_nothing_is_kept_of_vms_that_are_not_on_record(log: SqliteEventLog) -> None:
+    vms = await registered(log)
+    for _ in range(3):
+        unknown = VmId(str(uuid4()))
+        assert (await vms.load(unknown)).version == 0
+        with pytest.raises(NotFound):
+            await vms.execute(unknown, StartVm(), actor="ann")
+    assert list(vms._vms) == [VM_ID]
 
 
 async def test_a_request_that_comes_again_is_answered_with_the_first_operation(log: SqliteEventLog) -> None:
