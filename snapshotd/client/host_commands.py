@@ -137,5 +137,8 @@ def _synced(synced: pb.SyncHostResponse) -> str:
     lines = [f"{synced.virtual_machines_compared} VMs compared, {len(synced.drifts)} differences."]
     if synced.drifts:
         lines.append(table(["WHAT", "OF", "DETAIL"], [[d.kind, d.subject, d.message] for d in synced.drifts]))
-    lines += [f"Left out, since an operation is at work on it: {vm}" for vm in synced.virtual_machines_skipped]
+    lines += [
+        f"Left out, since an operation is at work on it, or for what the daemon's log says: {vm}"
+        for vm in synced.virtual_machines_skipped
+    ]
     return "\n".join(lines)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain.commands import SyncVm
-from snapshotd.domain.errors import VmChanging
+from snapshotd.domain.errors import SnapshotError, VmChanging
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host_errors import (
     HostAnswerLost,
@@ -23,6 +24,8 @@ from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.server.drive import Drive
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Synced:
@@ -32,7 +35,7 @@ class Synced:
     drifts: tuple[Envelope, ...]
     """Their events are DriftDetected."""
     skipped: tuple[VmId, ...]
-    """VMs that an operation was at work on."""
+    """VMs that could not be compared: an operation was at work on them, or the log has why not."""
 
 
 class HostReports:
@@ -87,7 +90,8 @@ class HostReports:
     async def sync(self, host_id: HostId, *, actor: str, request_id: str = "") -> Synced:
         """Compare a host's VMs with the record, and record that it was done. Raises as `report` does.
 
-        A VM that an operation is at work on is left out: the operation itself asks the host.
+        A VM that an operation is at work on is left out: the operation itself asks the host. One that cannot be
+        compared for another reason does not hold up the others.
         """
         asked = {vm.vm_id: vm.version for vm in self._vms.registered() if vm.host_id == host_id}
         answer = await self.report(host_id)
@@ -100,6 +104,13 @@ class HostReports:
             try:
                 decided = await self._drive.request(vm_id, command, actor=actor, request_id=request_id)
             except VmChanging:
+                skipped.append(vm_id)
+            except SnapshotError as error:
+                _log.warning("vm %s: not compared with the record: %s", vm_id, error)
+                skipped.append(vm_id)
+            except Exception:  # noqa: BLE001
+                # A defect of ours on one VM must not keep the others from being compared.
+                _log.exception("vm %s: not compared with the record", vm_id)
                 skipped.append(vm_id)
             else:
                 drifts += [e for e in decided.envelopes if isinstance(e.event, DriftDetected)]

@@ -390,7 +390,7 @@ class SyncHostResponse(_message.Message):
 
     @_builtins.property
     def virtual_machines_skipped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """VMs that were left out, because an operation is at work on them."""
+        """VMs that were left out: an operation is at work on them, or the daemon's log has why they could not be compared."""
 
     def __init__(
         self,

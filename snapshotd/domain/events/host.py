@@ -35,7 +35,7 @@ class HostSynced:
     vms: int
     drifts: int
     skipped: tuple[VmId, ...]
-    """VMs that an operation was at work on."""
+    """VMs that could not be compared: most often since an operation was at work on them."""
 
 
 HostEvent = HostRegistered | HostRemoved | HostSynced

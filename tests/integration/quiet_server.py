@@ -1,0 +1,151 @@
+"""A server without a network: its services called directly, one host, an executor's stream in the test's hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from projections.projections import Projections
+from snapshotd import bootstrap
+from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
+from snapshotd.daemon import Service
+from snapshotd.dispatch.orders import Order
+from snapshotd.domain.errors import LogUnavailable
+from snapshotd.domain.events import Envelope, NewEvent
+from snapshotd.domain.host import Host
+from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
+from snapshotd.domain.ids import HostId, StreamId
+from snapshotd.server.executor_service import ExecutorService
+from snapshotd.server.host_service import HostService
+from snapshotd.server.operation_reader import OperationReader
+from snapshotd.server.parts import Parts
+from snapshotd.server.sync import HostReports
+from snapshotd.server.virtual_machine_service import VirtualMachineService
+from snapshotd.settings import load
+from snapshotd.store.codec import event_data
+from snapshotd.store.sqlite_log import SqliteEventLog
+
+HV01: Final = HostId("hv01")
+
+
+class HeldLog(SqliteEventLog):
+    """A log on which appends to one stream can be held up, as by a slow disk, or refused."""
+
+    held: StreamId | None = None
+    refused: StreamId | None = None
+    """Appends to it fail."""
+    refused_with: Exception = LogUnavailable("refused by the test")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.arrived, self.released = asyncio.Event(), asyncio.Event()
+
+    async def append(self, stream: StreamId, expected_version: int, events: Sequence[NewEvent]) -> tuple[Envelope, ...]:
+        """Append, when nothing holds it."""
+        if stream == self.refused:
+            raise self.refused_with
+        if stream == self.held:
+            self.arrived.set()
+            await self.released.wait()
+        return await super().append(stream, expected_version, events)
+
+
+class Caller:
+    """The context of a call on this machine."""
+
+    def peer(self) -> str:
+        """Return the caller's address."""
+        return "unix:"
+
+    def invocation_metadata(self) -> tuple[()]:
+        """Return nothing."""
+        return ()
+
+
+CALLER: Any = Caller()
+
+
+@dataclass
+class Asked:
+    """An executor's stream: what it was asked, for the test to answer."""
+
+    orders: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+
+    def deliver(self, dispatch_id: str, order: Order) -> None:
+        """Take an order."""
+        assert order.host_id == HV01
+        self.orders.put_nowait(dispatch_id)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server without a network, with one host."""
+
+    log: HeldLog
+    service: Service
+    hosts: HostService
+    vms: VirtualMachineService
+    asked: Asked
+
+    async def registering(self, vm_id: str) -> tuple[asyncio.Task[vm_pb2.VirtualMachine], str]:
+        """Begin to register a VM; return when its host is asked."""
+        request = vm_pb2.RegisterVirtualMachineRequest(host=f"hosts/{HV01}", vm_id=vm_id)
+        task = asyncio.create_task(self.vms.RegisterVirtualMachine(request, CALLER))
+        return task, await self.asked.orders.get()
+
+    async def register(self, report: VmReport) -> None:
+        """Register a VM that its host reports so."""
+        registering, dispatch = await self.registering(report.vm_id)
+        self.answer(dispatch, report)
+        await registering
+
+    def answer(self, dispatch_id: str, *vms: VmReport) -> None:
+        """Have the host report."""
+        self.service.drive.outcome(dispatch_id, HostAnswer(verdict=Verdict.REPORTED, vms=vms))
+
+
+@asynccontextmanager
+async def run(storage: Path) -> AsyncIterator[Running]:
+    """Run a server."""
+    settings = load(None, {}, {"storage.directory": str(storage)})
+    with HeldLog(storage / "events.db") as log:
+        projections = Projections(log, storage / "views.db")
+        following = asyncio.create_task(projections.run())
+        service = bootstrap.compose(settings, log, projections, "i", bootstrap.open_pool(settings))
+        clock, drive, hosts = bootstrap.SystemClock(), service.drive, service.hosts
+        reports = HostReports(drive, service.vms, hosts)
+        parts = Parts(
+            drive=drive,
+            vms=service.vms,
+            hosts=hosts,
+            reports=reports,
+            views=projections.views,
+            log=log,
+            event_data=event_data,
+            policy=bootstrap.policy_of(settings),
+            clock=clock,
+            ids=bootstrap.RandomIds(),
+            version="0",
+            installation_id="i",
+            started_at=clock.now(),
+        )
+        wanted = Host(host_id=HV01, address="10.0.0.1", transport="NTLM_HTTP", credential="hv")
+        await hosts.register(wanted, actor="ann", request_id="", digest="")
+        asked = Asked()
+        drive.attached("executor", frozenset(["*"]), asked)
+        executors = ExecutorService(drive, hosts, reports, "i", clock)
+        operations = OperationReader(parts)
+        yield Running(
+            log,
+            service,
+            HostService(parts, executors),  # type: ignore[abstract]  # what is not built
+            VirtualMachineService(parts, operations),  # type: ignore[abstract]  # as above
+            asked,
+        )
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        projections.close()
