@@ -33,6 +33,7 @@ from snapshotd.hyperv.pool import HostPools, PoolSettings
 from snapshotd.hyperv.script import command_line, kept_script, script_sha256
 from snapshotd.hyperv.winrs import WinRsLimits
 from snapshotd.ports.event_log import EventLog
+from snapshotd.server.comparisons import Comparisons
 from snapshotd.server.drive import Drive
 from snapshotd.server.executor_service import LEASE_TTL_S, ExecutorService
 from snapshotd.server.parts import Parts
@@ -150,7 +151,8 @@ def compose(
     dispatcher = Dispatcher(policy, LEASE_TTL_S, settings.count("executor.sessions_per_host"), ids.fresh()[:8])
     drive = Drive(vms, dispatcher, policy, clock, ids)
     reports = HostReports(drive, vms, hosts)
-    executors = ExecutorService(drive, hosts, reports, installation_id, clock)
+    comparisons = Comparisons(reports, hosts, drive, settings.seconds("hosts.sync_interval"))
+    executors = ExecutorService(drive, hosts, comparisons, installation_id, clock)
     parts = Parts(
         drive=drive,
         vms=vms,
@@ -175,6 +177,7 @@ def compose(
         vms=vms,
         hosts=hosts,
         drive=drive,
+        comparisons=comparisons,
         projections=projections,
         make_server=lambda: GrpcServer(parts, executors, settings.text("server.listen")),
         run_executor=run_executor_here if settings.switch("executor.in_process") else None,

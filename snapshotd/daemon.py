@@ -16,6 +16,7 @@ from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.views import Views
+from snapshotd.server.comparisons import Comparisons
 from snapshotd.server.drive import Drive
 from snapshotd.server.serving import GrpcServer
 
@@ -50,6 +51,7 @@ class Service:
     vms: VirtualMachines
     hosts: Hosts
     drive: Drive
+    comparisons: Comparisons
     projections: Projections
     make_server: Callable[[], GrpcServer]
     """Binds the address. Raises AddressInUse."""
@@ -74,6 +76,7 @@ async def serve(service: Service) -> int:
         parts.add("projections", service.projections.run())
         await server.start(service.projections.views.progress())
         parts.add("core", service.drive.run())
+        parts.add("comparisons", service.comparisons.run())
         parts.add("health", _keep_health(server, service.projections.views))
         executor_stop = asyncio.Event()
         if service.run_executor is not None:

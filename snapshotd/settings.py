@@ -90,6 +90,13 @@ def _seconds(value: object) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
+def _interval(value: object) -> float:
+    """Read a duration, or 0 for never."""
+    if value == "0" or (value == 0 and not isinstance(value, bool)):
+        return 0.0
+    return _seconds(value)
+
+
 def _listen(value: object) -> str:
     text = _text(value)
     found = _ENDPOINT.fullmatch(text)
@@ -113,6 +120,12 @@ KEYS: Final = (
         _seconds,
         "5 min",
         "a shell that was left behind on a host is ended after so long",
+    ),
+    Key(
+        "hosts.sync_interval",
+        _interval,
+        "5 min",
+        "how often a host is compared with the record; 0: only when an executor attaches, and when asked to",
     ),
     Key("snapshots.max_per_vm", _count, 10, "snapshots that a VM may have"),
     Key("snapshots.create_wait", _seconds, "30 min", "how long a checkpoint may take"),

@@ -45,7 +45,7 @@ class AdminService(AdminServiceServicer):
                     host=host_name(host.host_id),
                     executor=feeding.fed(host.host_id) or "",
                     reachable=host.host_id in dispatcher.contact and dispatcher.contact[host.host_id] is None,
-                    last_sync_time=timestamp(hosts[host.host_id].last_sync_at) if host.host_id in hosts else None,
+                    last_sync_time=timestamp(parts.reports.last_compared(hosts.get(host.host_id))),
                     wait=wait_message(dispatcher.contact.get(host.host_id)),
                 )
                 for host in sorted(parts.hosts.registered(), key=lambda h: h.host_id)

@@ -19,13 +19,13 @@ from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceServicer
 from snapshotd.application.hosts import Hosts
 from snapshotd.dispatch.feeding import EVERY_HOST
 from snapshotd.dispatch.orders import Order
-from snapshotd.domain.errors import InvalidArgument, NotFound, SnapshotError
+from snapshotd.domain.errors import InvalidArgument, NotFound
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId, is_guid, is_host_id
 from snapshotd.ports.ids import Clock
-from snapshotd.server.drive import ITSELF, Drive
+from snapshotd.server.comparisons import Comparisons
+from snapshotd.server.drive import Drive
 from snapshotd.server.host_wire import from_outcome, no_answer, timestamp, to_command
-from snapshotd.server.sync import HostReports
 
 _log = logging.getLogger(__name__)
 
@@ -93,18 +93,19 @@ class ExecutorService(ExecutorServiceServicer):
     Args:
         drive: the running core.
         hosts: the hosts of the log.
-        reports: syncs a host when an executor for it has attached.
+        comparisons: are told of the hosts that an executor is fed for.
         installation_id: who we are, to the journals on the hosts.
         clock: the time as people know it.
     """
 
-    def __init__(self, drive: Drive, hosts: Hosts, reports: HostReports, installation_id: str, clock: Clock) -> None:
+    def __init__(
+        self, drive: Drive, hosts: Hosts, comparisons: Comparisons, installation_id: str, clock: Clock
+    ) -> None:
         self._drive = drive
         self._hosts = hosts
-        self._reports = reports
+        self._comparisons = comparisons
         self._installation_id = installation_id
         self._clock = clock
-        self._syncing: set[asyncio.Task[None]] = set()
         self.attached: dict[str, Attached] = {}
         """By executor id."""
 
@@ -125,7 +126,7 @@ class ExecutorService(ExecutorServiceServicer):
             self.attached[stream.executor].to_send.put_nowait(None)
         self.attached[stream.executor] = stream
         self._drive.attached(stream.executor, stream.serves, stream)
-        self._sync_hosts_of(stream)
+        self._comparisons.attached(self._fed_by(stream))
         reading = asyncio.create_task(self._read(request_iterator, stream))
         try:
             while (message := await stream.to_send.get()) is not None:
@@ -155,21 +156,10 @@ class ExecutorService(ExecutorServiceServicer):
         finally:
             stream.to_send.put_nowait(None)
 
-    def _sync_hosts_of(self, stream: Attached) -> None:
-        """Ask the hosts that this executor is fed for what really happened while nobody looked."""
-        for host in self._hosts.registered():
-            if self._drive.dispatcher.feeding.fed(host.host_id) == stream.executor:
-                task = asyncio.create_task(self._sync(host.host_id), name=f"sync {host.host_id}")
-                self._syncing.add(task)
-                task.add_done_callback(self._syncing.discard)
-
-    async def _sync(self, host_id: HostId) -> None:
-        try:
-            synced = await self._reports.sync(host_id, actor=ITSELF)
-        except SnapshotError as error:
-            _log.warning("host %s could not be compared with the record: %s", host_id, error)
-        else:
-            _log.info("host %s: %d VMs compared, %d drifts", host_id, synced.compared, len(synced.drifts))
+    def _fed_by(self, stream: Attached) -> list[HostId]:
+        """Return the registered hosts that this executor is fed for."""
+        fed = self._drive.dispatcher.feeding.fed
+        return [h.host_id for h in self._hosts.registered() if fed(h.host_id) == stream.executor]
 
 
 def _connection(host: Host) -> pb.HostConnection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1 import host_pb2 as pb
@@ -87,7 +89,7 @@ class HostService(HostServiceServicer):
             self._executors.release(host_id)
             self._parts.reports.forget(host_id)
 
-        await self._parts.host_locks.alone(host_id, remove)
+        await self._parts.reports.locks.alone(host_id, remove)
         return Empty()
 
     async def SyncHost(self, request: pb.SyncHostRequest, context: Context) -> pb.SyncHostResponse:
@@ -116,6 +118,7 @@ class HostService(HostServiceServicer):
         dispatcher = self._parts.drive.dispatcher
         contact = (row.host_id in dispatcher.contact, dispatcher.contact.get(row.host_id))
         executor = dispatcher.feeding.fed(row.host_id) or ""
+        row = replace(row, last_sync_at=self._parts.reports.last_compared(row))
         return host_message(row, executor, contact, self._parts.reports.answers.get(row.host_id))
 
 

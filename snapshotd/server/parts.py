@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.application.hosts import Hosts
@@ -16,7 +16,6 @@ from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Clock, Ids
 from snapshotd.ports.views import HostRow, OperationRow, SnapshotRow, Views, VmRow
 from snapshotd.server.drive import Drive
-from snapshotd.server.host_locks import HostLocks
 from snapshotd.server.sync import HostReports
 
 
@@ -38,7 +37,6 @@ class Parts:
     version: str
     installation_id: str
     started_at: datetime
-    host_locks: HostLocks = field(default_factory=HostLocks)
 
     async def seen(self) -> Views:
         """Return the views once they hold all that this server has told anybody of. Raises ViewStopped, ViewBehind."""

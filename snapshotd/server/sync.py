@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
+from datetime import datetime
+from weakref import WeakValueDictionary
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
@@ -22,7 +25,9 @@ from snapshotd.domain.host_errors import (
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.lifecycle import Power
+from snapshotd.ports.views import HostRow
 from snapshotd.server.drive import Drive
+from snapshotd.server.host_locks import HostLocks
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +56,10 @@ class HostReports:
         self._drive = drive
         self._vms = vms
         self._hosts = hosts
+        self._syncing: WeakValueDictionary[HostId, asyncio.Lock] = WeakValueDictionary()
+        self._compared: dict[HostId, datetime] = {}
+        self.locks = HostLocks()
+        """For what decides on a host by its VMs, or the other way round."""
         self.answers: dict[HostId, HostAnswer] = {}
         """The last report of each host, for what it says of the host itself."""
 
@@ -85,14 +94,32 @@ class HostReports:
     def forget(self, host_id: HostId) -> None:
         """Forget what was known of the way to a host, and of itself."""
         self.answers.pop(host_id, None)
+        self._compared.pop(host_id, None)
         self._drive.dispatcher.contact.pop(host_id, None)
 
-    async def sync(self, host_id: HostId, *, actor: str, request_id: str = "") -> Synced:
+    def last_compared(self, row: HostRow | None) -> datetime | None:
+        """Return when a host was last compared: as recorded, or by a quiet comparison since."""
+        if row is None:
+            return None
+        times = (row.last_sync_at, self._compared.get(row.host_id))
+        return max((time for time in times if time is not None), default=None)
+
+    async def sync(self, host_id: HostId, *, actor: str, request_id: str = "", quiet: bool = False) -> Synced:
         """Compare a host's VMs with the record, and record that it was done. Raises as `report` does.
+
+        Args:
+            host_id: the host; one comparison of it at a time.
+            actor: who wants it.
+            request_id: the caller's.
+            quiet: record it only if something differed.
 
         A VM that an operation is at work on is left out: the operation itself asks the host. One that cannot be
         compared for another reason does not hold up the others.
         """
+        async with self._syncing.setdefault(host_id, asyncio.Lock()):
+            return await self._sync(host_id, actor, request_id, quiet=quiet)
+
+    async def _sync(self, host_id: HostId, actor: str, request_id: str, *, quiet: bool) -> Synced:
         asked = {vm.vm_id: vm.version for vm in self._vms.registered() if vm.host_id == host_id}
         answer = await self.report(host_id)
         reports = {VmId(r.vm_id): r for r in answer.vms}
@@ -115,8 +142,14 @@ class HostReports:
             else:
                 drifts += [e for e in decided.envelopes if isinstance(e.event, DriftDetected)]
         synced = Synced(len(asked) - len(skipped), tuple(drifts), tuple(skipped))
-        recorded = self._hosts.synced(
-            host_id, synced.compared, len(drifts), synced.skipped, actor=actor, request_id=request_id
-        )
-        self._drive.acknowledge(await self._drive.to_the_end(recorded))
+        if drifts or not quiet:
+            await self.locks.alone(host_id, lambda: self._record(host_id, synced, actor, request_id))
+        self._hosts.get(host_id)  # of one that was removed meanwhile, nothing is kept
+        self._compared[host_id] = self._drive.moment().utc
         return synced
+
+    async def _record(self, host_id: HostId, synced: Synced, actor: str, request_id: str) -> None:
+        envelopes = await self._hosts.synced(
+            host_id, synced.compared, len(synced.drifts), synced.skipped, actor=actor, request_id=request_id
+        )
+        self._drive.acknowledge(envelopes)

@@ -150,7 +150,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
                 VmId(report.vm_id), command, actor=actor, request_id=request_id, digest=digest
             )
 
-        await self._parts.host_locks.alone(host_id, register)
+        await self._parts.reports.locks.alone(host_id, register)
 
     async def _report(self, host_id: HostId, vm_id: VmId) -> VmReport:
         answer = await self._parts.reports.report(host_id, vm_id)

@@ -116,6 +116,7 @@ class System:
         names: of the VMs.
         host_options: of the simulated host.
         states: of those VMs that do not run.
+        daemon_options: of the daemon, beside QUICK.
     """
 
     def __init__(
@@ -124,10 +125,11 @@ class System:
         names: Sequence[str] = ("web01",),
         host_options: Sequence[str] = (),
         states: Mapping[str, str] | None = None,
+        daemon_options: Sequence[str] = (),
     ) -> None:
         described, self.ids = inventory(names, states or {})
         self.host = SimulatedHost(directory / "hv01", described, host_options)
-        self.daemon = Daemon(directory / "daemon", executor=False, options=QUICK)
+        self.daemon = Daemon(directory / "daemon", executor=False, options=(*QUICK, *daemon_options))
         self._directory = directory
         self._stack = ExitStack()
 

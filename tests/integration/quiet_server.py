@@ -19,6 +19,7 @@ from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.host import Host
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, StreamId
+from snapshotd.server.comparisons import Comparisons
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.host_service import HostService
 from snapshotd.server.operation_reader import OperationReader
@@ -30,6 +31,7 @@ from snapshotd.store.codec import event_data
 from snapshotd.store.sqlite_log import SqliteEventLog
 
 HV01: Final = HostId("hv01")
+INTERVAL_S: Final = 300.0
 
 
 class HeldLog(SqliteEventLog):
@@ -80,6 +82,16 @@ class Asked:
         assert order.host_id == HV01
         self.orders.put_nowait(dispatch_id)
 
+    def abandon(self, dispatch_id: str) -> None:
+        """Take no note: what was asked stays in `orders`."""
+
+
+@dataclass
+class Time:
+    """A monotonic clock that the test turns."""
+
+    s: float = 1000.0
+
 
 @dataclass(frozen=True)
 class Running:
@@ -87,6 +99,8 @@ class Running:
 
     log: HeldLog
     service: Service
+    comparisons: Comparisons
+    time: Time
     hosts: HostService
     vms: VirtualMachineService
     asked: Asked
@@ -118,6 +132,7 @@ async def run(storage: Path) -> AsyncIterator[Running]:
         service = bootstrap.compose(settings, log, projections, "i", bootstrap.open_pool(settings))
         clock, drive, hosts = bootstrap.SystemClock(), service.drive, service.hosts
         reports = HostReports(drive, service.vms, hosts)
+        comparisons = Comparisons(reports, hosts, drive, INTERVAL_S, now_s=lambda: time.s)
         parts = Parts(
             drive=drive,
             vms=service.vms,
@@ -135,13 +150,15 @@ async def run(storage: Path) -> AsyncIterator[Running]:
         )
         wanted = Host(host_id=HV01, address="10.0.0.1", transport="NTLM_HTTP", credential="hv")
         await hosts.register(wanted, actor="ann", request_id="", digest="")
-        asked = Asked()
+        asked, time = Asked(), Time()
         drive.attached("executor", frozenset(["*"]), asked)
-        executors = ExecutorService(drive, hosts, reports, "i", clock)
+        executors = ExecutorService(drive, hosts, comparisons, "i", clock)
         operations = OperationReader(parts)
         yield Running(
             log,
             service,
+            comparisons,
+            time,
             HostService(parts, executors),  # type: ignore[abstract]  # what is not built
             VirtualMachineService(parts, operations),  # type: ignore[abstract]  # as above
             asked,
@@ -149,3 +166,9 @@ async def run(storage: Path) -> AsyncIterator[Running]:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         projections.close()
+
+
+async def turns() -> None:
+    """Let everything that can go on do so."""
+    for _ in range(50):
+        await asyncio.sleep(0)

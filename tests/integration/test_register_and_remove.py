@@ -14,7 +14,7 @@ from snapshotd.domain.errors import NotFound
 from snapshotd.domain.host_errors import HostInUse
 from snapshotd.domain.ids import host_stream, vm_stream
 from tests.fakes import VM_ID, FakeHost
-from tests.integration.quiet_server import CALLER, HV01, Running, run
+from tests.integration.quiet_server import CALLER, HV01, Running, run, turns
 
 REMOVE = host_pb2.RemoveHostRequest(name="hosts/hv01")
 
@@ -23,12 +23,6 @@ REMOVE = host_pb2.RemoveHostRequest(name="hosts/hv01")
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
     async with run(tmp_path) as served:
         yield served
-
-
-async def turns() -> None:
-    """Let everything that can go on do so."""
-    for _ in range(50):
-        await asyncio.sleep(0)
 
 
 async def test_a_host_removed_while_it_is_asked_gets_no_vm(running: Running) -> None:

@@ -1,20 +1,25 @@
-"""Hosts are compared with the record: whatever goes wrong with one VM, the others are."""
+"""Hosts are compared with the record: at attach, again when that went wrong, at intervals; quietly if all is well."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from snapshotd.api.v1 import host_pb2
-from snapshotd.domain.ids import vm_stream
+from snapshotd.domain.errors import LogUnavailable
+from snapshotd.domain.host_report import VmReport
+from snapshotd.domain.ids import host_stream, vm_stream
 from snapshotd.domain.lifecycle import Power
+from snapshotd.server.host_wire import no_answer
 from tests.fakes import VM_ID, FakeHost
-from tests.integration.quiet_server import CALLER, Running, run
+from tests.integration.quiet_server import CALLER, HV01, INTERVAL_S, Running, run, turns
 
 OTHER = "22222222-2222-4222-8222-222222222222"
 
@@ -42,3 +47,102 @@ async def test_a_vm_that_cannot_be_compared_does_not_hold_up_the_others(
     assert [d.subject for d in synced.drifts] == [f"virtualMachines/{OTHER}"]
     assert f"vm {VM_ID}: not compared with the record" in caplog.text
     assert ("a defect" in caplog.text) == defect
+
+
+async def looked(running: Running, *vms: VmReport, elapsed_s: float) -> bool:
+    """Let time pass and the hosts that are due be compared; say whether the host was asked."""
+    running.time.s += elapsed_s
+    looking = asyncio.create_task(running.comparisons.look())
+    asking = asyncio.create_task(running.asked.orders.get())
+    await asyncio.wait([looking, asking], return_when=asyncio.FIRST_COMPLETED)
+    asked = asking.done()
+    if asked:
+        running.answer(asking.result(), *vms)
+    asking.cancel()
+    await looking
+    return asked
+
+
+async def last_sync(running: Running) -> datetime:
+    """Return what is told of the host."""
+    host = await running.hosts.GetHost(host_pb2.GetHostRequest(name="hosts/hv01"), CALLER)
+    return host.last_sync_time.ToDatetime(UTC)
+
+
+async def test_a_host_is_compared_at_intervals_and_the_log_of_an_idle_one_does_not_grow(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "snapshotd.server.comparisons")
+    report = FakeHost().report()
+    await running.register(report)
+    assert not await looked(running, elapsed_s=0)
+    before, told = running.log.head_position(), await last_sync(running)
+    for _ in range(3):
+        assert not await looked(running, elapsed_s=INTERVAL_S - 1)
+        assert await looked(running, report, elapsed_s=1)
+        told, earlier = await last_sync(running), told
+        assert told > earlier
+    assert running.log.head_position() == before
+    assert caplog.text == ""
+    off = FakeHost(power=Power.STOPPED).report()
+    assert await looked(running, off, elapsed_s=INTERVAL_S)
+    types = [type(e.event).__name__ for e in await running.log.read_all(before, 10)]
+    assert types == ["DriftDetected", "VmPowerChanged", "HostSynced"]
+    assert "host hv01: 1 VMs compared, 1 drifts" in caplog.text
+    assert await looked(running, off, elapsed_s=INTERVAL_S)
+    assert running.log.head_position() == before + 3
+
+
+async def test_a_comparison_at_attach_that_went_wrong_is_made_again_soon_and_then_is_on_record(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "snapshotd.server.comparisons")
+    report = FakeHost().report()
+    await running.register(report)
+    before = running.log.head_position()
+    running.comparisons.attached([HV01])
+    drive = running.service.drive
+    drive.outcome(await running.asked.orders.get(), no_answer("HOST_UNREACHABLE", "It is down."))
+    await turns()
+    assert "could not be compared" in caplog.text
+    assert not await looked(running, elapsed_s=4)
+    assert await looked(running, report, elapsed_s=1)
+    types = [type(e.event).__name__ for e in await running.log.read_all(before, 10)]
+    assert types == ["HostSynced"]
+    assert "host hv01: 1 VMs compared, 0 drifts" in caplog.text
+
+
+async def test_one_reason_is_logged_once_while_a_host_cannot_be_compared(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    running.service.drive.detached("executor", running.asked)
+    running.comparisons.attached([HV01])
+    await turns()
+    running.service.drive.attached("executor", frozenset(["*"]), running.asked)
+    running.log.refused = host_stream(HV01)
+    for refused_with in (LogUnavailable("full"), LogUnavailable("full"), KeyError("a defect"), KeyError("a defect")):
+        running.log.refused_with = refused_with
+        assert await looked(running, elapsed_s=INTERVAL_S)
+    told = [r.getMessage() + (r.exc_text or "") for r in caplog.records if "could not be compared" in r.getMessage()]
+    assert len(told) == 3
+    assert [why in text for why, text in zip(("no executor", "full", "a defect"), told, strict=True)] == [True] * 3
+
+
+async def test_two_comparisons_of_one_host_come_one_after_the_other(running: Running) -> None:
+    request = host_pb2.SyncHostRequest(name="hosts/hv01")
+    syncing = [asyncio.create_task(running.hosts.SyncHost(request, CALLER)) for _ in range(3)]
+    for _ in syncing:
+        dispatch = await running.asked.orders.get()
+        await turns()
+        assert running.asked.orders.empty()
+        running.answer(dispatch)
+    await asyncio.gather(*syncing)
+
+
+async def test_without_an_executor_or_a_registration_nothing_is_asked(running: Running) -> None:
+    assert not await looked(running, elapsed_s=0)
+    running.service.drive.detached("executor", running.asked)
+    assert not await looked(running, elapsed_s=INTERVAL_S)
+    running.service.drive.attached("executor", frozenset(["*"]), running.asked)
+    await running.hosts.RemoveHost(host_pb2.RemoveHostRequest(name="hosts/hv01"), CALLER)
+    assert not await looked(running, elapsed_s=INTERVAL_S)

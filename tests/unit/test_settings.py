@@ -40,6 +40,14 @@ def test_a_duration_is_a_number_with_its_unit(text: str, seconds: float) -> None
     assert load(None, {}, {"retries.first": text}).seconds("retries.first") == seconds
 
 
+def test_zero_turns_the_interval_of_comparisons_off(tmp_path: Path) -> None:
+    file = tmp_path / "snapshotd.toml"
+    file.write_text("[hosts]\nsync_interval = 0\n", encoding="utf-8")
+    assert load(file, {}, {}).seconds("hosts.sync_interval") == 0
+    assert load(None, {}, {"hosts.sync_interval": "0"}).seconds("hosts.sync_interval") == 0
+    assert load(None, {}, {}).seconds("hosts.sync_interval") == 300
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -47,6 +55,8 @@ def test_a_duration_is_a_number_with_its_unit(text: str, seconds: float) -> None
         ("retries.first", "0 s"),
         ("retries.first", "-1 s"),
         ("retries.first", "1 d"),
+        ("hosts.sync_interval", "-1 s"),
+        ("hosts.sync_interval", "never"),
         ("snapshots.max_per_vm", "1.5"),
         ("server.listen", "7443"),
         ("server.listen", "127.0.0.1:99999"),
