@@ -12,7 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.domain.commands import CancelOperation
-from snapshotd.domain.errors import InvalidArgument
+from snapshotd.domain.errors import CancelTooLate, InvalidArgument
 from snapshotd.domain.ids import parse_operation_name
 from snapshotd.ports.plain import decode_time, encode_time
 from snapshotd.ports.views import OperationRow
@@ -114,7 +114,9 @@ class OperationsService(OperationsServicer):
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> Empty:
         """End an operation as soon as that is safe."""
-        vm_id, number = operation_of(request.name)
-        await self._parts.operation(vm_id, number)
-        await self._parts.drive.request(vm_id, CancelOperation(number=number), actor=actor_of(context))
+        actor, (vm_id, number) = actor_of(context), operation_of(request.name)
+        row = await self._parts.operation(vm_id, number)
+        if not row.active:  # also one that the aggregate has forgotten since
+            raise CancelTooLate(row.name, row.state.name, "it has ended")
+        await self._parts.drive.request(vm_id, CancelOperation(number=number), actor=actor)
         return Empty()

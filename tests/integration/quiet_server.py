@@ -23,6 +23,7 @@ from snapshotd.server.comparisons import Comparisons
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.host_service import HostService
 from snapshotd.server.operation_reader import OperationReader
+from snapshotd.server.operations_service import OperationsService
 from snapshotd.server.parts import Parts
 from snapshotd.server.sync import HostReports
 from snapshotd.server.virtual_machine_service import VirtualMachineService
@@ -103,6 +104,7 @@ class Running:
     time: Time
     hosts: HostService
     vms: VirtualMachineService
+    operations: OperationsService
     asked: Asked
 
     async def registering(self, vm_id: str) -> tuple[asyncio.Task[vm_pb2.VirtualMachine], str]:
@@ -161,6 +163,7 @@ async def run(storage: Path) -> AsyncIterator[Running]:
             time,
             HostService(parts, executors),  # type: ignore[abstract]  # what is not built
             VirtualMachineService(parts, operations),  # type: ignore[abstract]  # as above
+            OperationsService(parts, operations),  # type: ignore[abstract]  # as above
             asked,
         )
         following.cancel()
