@@ -55,12 +55,14 @@ class HostService(HostServiceServicer):
             ca_file=request.host.ca_file,
             journal_directory=request.host.journal_directory,
         )
-        registered = self._parts.hosts.register(
-            wanted, actor=actor, request_id=request_id_of(request.request_id), digest=digest_of(request)
-        )
-        host, envelopes = await self._parts.drive.to_the_end(registered)
-        self._parts.drive.acknowledge(envelopes)
-        return self._message(await self._parts.host(host.host_id))
+        request_id, digest = request_id_of(request.request_id), digest_of(request)
+
+        async def register() -> None:
+            _, envelopes = await self._parts.hosts.register(wanted, actor=actor, request_id=request_id, digest=digest)
+            self._parts.drive.acknowledge(envelopes)
+
+        await self._parts.reports.locks.alone(wanted.host_id, register)
+        return self._message(await self._parts.host(wanted.host_id))
 
     async def GetHost(self, request: pb.GetHostRequest, context: Context) -> pb.Host:
         """Return a host."""

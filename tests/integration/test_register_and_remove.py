@@ -1,4 +1,7 @@
-"""A VM is never registered on a host that is not: however RegisterVirtualMachine and RemoveHost fall together."""
+"""Hosts come and go under calls that fall together, or that nobody waits for any more.
+
+A VM is never registered on a host that is not, and what is known of a host is what the log has.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import pytest
 import pytest_asyncio
 
 from snapshotd.api.v1 import host_pb2
-from snapshotd.domain.errors import NotFound
+from snapshotd.domain.errors import AlreadyExists, NotFound
 from snapshotd.domain.host_errors import HostInUse
-from snapshotd.domain.ids import host_stream, vm_stream
+from snapshotd.domain.ids import HostId, host_stream, vm_stream
 from tests.fakes import VM_ID, FakeHost
 from tests.integration.quiet_server import CALLER, HV01, Running, run, turns
 
@@ -64,3 +67,20 @@ async def test_a_host_that_a_vm_is_being_registered_on_is_in_use(running: Runnin
     await asyncio.gather(registering, return_exceptions=True)
     assert [vm.vm_id for vm in running.service.vms.registered()] == [VM_ID]
     assert running.service.hosts.registered()
+
+
+async def test_a_host_whose_registration_nobody_waits_for_any_more_is_there_and_can_be_removed(
+    running: Running,
+) -> None:
+    host = host_pb2.Host(address="10.0.0.2", credential="hv")
+    request = host_pb2.RegisterHostRequest(host_id="hv02", host=host)
+    running.log.held = host_stream(HostId("hv02"))
+    registering = asyncio.create_task(running.hosts.RegisterHost(request, CALLER))
+    await running.log.arrived.wait()
+    registering.cancel()
+    await asyncio.wait([registering])
+    running.log.released.set()
+    with pytest.raises(AlreadyExists):
+        await running.hosts.RegisterHost(request, CALLER)
+    await running.hosts.RemoveHost(host_pb2.RemoveHostRequest(name="hosts/hv02"), CALLER)
+    assert (await running.hosts.RegisterHost(request, CALLER)).name == "hosts/hv02"
