@@ -58,7 +58,10 @@ class Hosts:
     async def register(
         self, wanted: Host, *, actor: str, request_id: str, digest: str
     ) -> tuple[Host, tuple[Envelope, ...]]:
-        """Make a host known. Raises InvalidArgument, AlreadyExists, RequestIdReused, LogUnavailable."""
+        """Make a host known.
+
+        Raises InvalidArgument, AlreadyExists, RequestIdReused, LogUnavailable, AppendUncertain.
+        """
 
         def decide(host: Host) -> HostEvent | None:
             if answered_before(host.requests, actor, request_id, digest):
@@ -83,7 +86,7 @@ class Hosts:
     ) -> tuple[Envelope, ...]:
         """Forget a host that has no registered VMs (`vms`: how many it has).
 
-        Raises NotFound, HostInUse, RequestIdReused, LogUnavailable.
+        Raises NotFound, HostInUse, RequestIdReused, LogUnavailable, AppendUncertain.
         """
 
         def decide(host: Host) -> HostEvent | None:
