@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from snapshotd import bootstrap
 from snapshotd.api.v1 import admin_pb2, host_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
+from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.server.serving import GrpcServer
 from snapshotd.settings import load
 from snapshotd.store.sqlite_log import SqliteEventLog
+from tests.contract.failing_commits import failing_commit
 from tests.contract.logs import limit, log_pages
 
 
@@ -76,6 +79,18 @@ async def test_a_full_disk_refuses_the_call_and_the_service_goes_on_when_there_i
     assert served.log.head_position() == 0
     limit(served.log, pages=1_000_000)
     assert (await register(served, request)).name == "hosts/hv01"
+
+
+async def test_a_call_whose_outcome_the_log_does_not_tell_says_so_and_ends_the_client_with_unavailable(
+    served: Served,
+) -> None:
+    with (
+        failing_commit(served.log, goes_through=False, code=sqlite3.SQLITE_IOERR_FSYNC),
+        Server(served.server.address, "ann", timeout_s=10) as client,
+        pytest.raises(Failed, match="may have been recorded") as failed,
+    ):
+        await asyncio.to_thread(client.call, client.hosts.RegisterHost, host_request("hv01"))
+    assert (failed.value.reason, failed.value.exit_code) == ("APPEND_UNCERTAIN", ExitCode.UNAVAILABLE)
 
 
 async def test_a_projection_that_stops_shows_in_health_and_status_and_refuses_reads(served: Served) -> None:
