@@ -8,16 +8,21 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from snapshotd.domain.ids import HostId
+from snapshotd.server.drive import Drive
 
 T = TypeVar("T")
 
 
 class HostLocks:
-    """A lock for each host, kept while somebody holds or wants it."""
+    """A lock for each host, kept while somebody holds or wants it.
 
-    def __init__(self) -> None:
+    Args:
+        drive: has the work done to its end.
+    """
+
+    def __init__(self, drive: Drive) -> None:
+        self._drive = drive
         self._locks: WeakValueDictionary[HostId, asyncio.Lock] = WeakValueDictionary()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def alone(self, host_id: HostId, work: Callable[[], Awaitable[T]]) -> T:
         """Return what the work comes to, with nobody else at work on the host from its beginning to its end.
@@ -31,7 +36,4 @@ class HostLocks:
             async with lock:
                 return await work()
 
-        task = asyncio.create_task(run(), name=f"alone on {host_id}")
-        self._tasks.add(task)  # type: ignore[arg-type]  # whatever it returns: the set only keeps it alive
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        return await self._drive.to_the_end(run())

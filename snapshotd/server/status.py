@@ -69,6 +69,7 @@ _OF_STORE: Final = {
     "LOG_UNREADABLE": grpc.StatusCode.DATA_LOSS,
     "LOG_IN_USE": grpc.StatusCode.FAILED_PRECONDITION,
     "LOG_FOREIGN": grpc.StatusCode.FAILED_PRECONDITION,
+    "STORAGE_UNUSABLE": grpc.StatusCode.UNAVAILABLE,
 }
 """Codes of the store's errors, by reason: rooms that stand beside each other do not import each other."""
 

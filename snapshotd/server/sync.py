@@ -58,7 +58,7 @@ class HostReports:
         self._hosts = hosts
         self._syncing: WeakValueDictionary[HostId, asyncio.Lock] = WeakValueDictionary()
         self._compared: dict[HostId, datetime] = {}
-        self.locks = HostLocks()
+        self.locks = HostLocks(drive)
         """For what decides on a host by its VMs, or the other way round."""
         self.answers: dict[HostId, HostAnswer] = {}
         """The last report of each host, for what it says of the host itself."""
