@@ -76,6 +76,8 @@ Output = Record | Send | Abandon | Reply
 
 _LATE = "No answer came in time."
 
+_REMEMBERED = 1000
+"""Effects given up whose late answer is still taken."""
 _HOLDS_UP = frozenset(
     {Verdict.NO_ANSWER, Verdict.FAILED, Verdict.FOREIGN_INSTALLATION, Verdict.BUSY, Verdict.IN_PROGRESS}
 )
@@ -132,6 +134,8 @@ class Dispatcher:
         self.feeding = Feeding(lease_ttl_s)
         self._vms: dict[VmId, VirtualMachine] = {}
         self._flights: dict[str, _Flight] = {}
+        self._given_up: dict[str, _Flight] = {}
+        """Effects whose answer is not waited for any more, the latest of them: a late Done settles its step still."""
         self._fresh: set[tuple[VmId, int]] = set()
         self._courses: dict[VmId, dict[int, _Course]] = {}
         """By VM and number of the operation."""
@@ -204,7 +208,7 @@ class Dispatcher:
         """An order was answered, or has no answer to come."""
         flight = self._flights.pop(dispatch_id, None)
         if flight is None:
-            return []
+            return self._answered_late(dispatch_id, answer)
         self._note_contact(flight.order.host_id, answer, moment)
         if flight.key:
             return [Reply(flight.key, answer)]
@@ -219,8 +223,20 @@ class Dispatcher:
             return [self._record(vm, answered)]
         if order.kind is OrderKind.OBSERVE:
             return []  # sent again with the same token, without an event
+        self._given_up[dispatch_id] = flight
+        for oldest in list(self._given_up)[:-_REMEMBERED]:
+            del self._given_up[oldest]
         lost = LoseOutcome(number=flight.number, step=order.step, token=order.token, failure=failure_of(answer))
         return [self._record(vm, lost)]
+
+    def _answered_late(self, dispatch_id: str, answer: HostAnswer) -> list[Output]:
+        """An executor delivers what it held while it was away. Done counts, whatever has been thought since."""
+        flight = self._given_up.pop(dispatch_id, None)
+        if flight is None or flight.order.vm_id is None or answer.verdict is not Verdict.DONE:
+            return []
+        order = flight.order
+        answered = TakeAnswer(number=flight.number, step=order.step, token=order.token, answer=answer)
+        return [self._record(self._vms[flight.order.vm_id], answered)]
 
     def tick(self, moment: Moment) -> list[Output]:
         """Time has passed: look at everything that may be due."""

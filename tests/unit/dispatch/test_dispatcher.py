@@ -450,3 +450,21 @@ def test_who_asks_of_a_host_is_told_when_no_answer_comes_in_time() -> None:
     (reply,) = room.replies
     assert reply.answer is not None
     assert (reply.key, reply.answer.error_id) == ("k", "DEADLINE_EXCEEDED")
+
+
+def test_an_answer_that_an_executor_held_while_it_was_away_settles_its_step() -> None:
+    room = asked(next(c for c in CASES if c.name == "create disk"))
+    room.attach()
+    while not any(s.order.kind is OrderKind.EFFECT for s in room.sent):
+        room.deliver() if room.sent else room.tick()
+    (effect,) = room.sent
+    done = room.answer(effect.order)
+    room.sent.clear()
+    room.take(room.dispatcher.detached("ex", room.moment))
+    assert room.world.vm.active_operations[0].steps[0].state is StepState.OUTCOME_UNKNOWN
+    room.attach()
+    room.take(room.dispatcher.answered(effect.dispatch_id, done, room.moment))
+    assert not room.world.vm.active_operations
+    for _ in range(2):
+        assert room.dispatcher.answered(effect.dispatch_id, done, room.moment) == []
+    check_end(room.world, next(c for c in CASES if c.name == "create disk"))
