@@ -23,8 +23,9 @@ from snapshotd.domain.host import Host, evolve_host
 from snapshotd.domain.host_address import LARGEST_PORT, WINRM_HTTP_PORT, is_address, is_credential_name
 from snapshotd.domain.host_errors import HostInUse
 from snapshotd.domain.ids import HostId, VmId, host_stream, is_host_id
+from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog
-from snapshotd.ports.ids import Clock, Ids
+from snapshotd.ports.ids import Ids
 
 TRANSPORTS = {"NTLM_HTTP": WINRM_HTTP_PORT}
 """What an executor can speak by now, with the port that Windows listens on."""

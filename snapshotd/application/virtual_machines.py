@@ -17,8 +17,9 @@ from snapshotd.domain.events import Envelope, NewEvent, VmEvent, occasion_of
 from snapshotd.domain.ids import VmId, vm_stream
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine, evolve
+from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog
-from snapshotd.ports.ids import Clock, Ids
+from snapshotd.ports.ids import Ids
 
 _ATTEMPTS = 16
 """Decisions on a stream that others append to at the same time. One daemon owns a log, so more is a bug."""

@@ -1,1 +1,4 @@
-"""Protocols of what the core needs of the world: the event log, the views, hosts, the clock, ids. No implementation."""
+"""What the core and the server need of the world, as protocols: the event log, the views, the clock, ids.
+
+`plain.py` is no port: dataclasses as JSON values, which the log and the views both keep.
+"""

@@ -1,8 +1,7 @@
-"""Fresh ids, and the time: what the core must not make by itself."""
+"""Fresh ids: what the core must not make by itself."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Protocol
 
 
@@ -11,12 +10,4 @@ class Ids(Protocol):
 
     def fresh(self) -> str:
         """Return a random UUID in lower case."""
-        ...
-
-
-class Clock(Protocol):
-    """Tells the time."""
-
-    def now(self) -> datetime:
-        """Return the time, in UTC."""
         ...

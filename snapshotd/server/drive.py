@@ -27,7 +27,8 @@ from snapshotd.domain.host_report import HostAnswer
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.ports.ids import Clock, Ids
+from snapshotd.ports.clock import Clock
+from snapshotd.ports.ids import Ids
 from snapshotd.server.host_wire import no_answer
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from snapshotd.dispatch.orders import Order
 from snapshotd.domain.errors import InvalidArgument, NotFound
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId, is_guid, is_host_id
-from snapshotd.ports.ids import Clock
+from snapshotd.ports.clock import Clock
 from snapshotd.server.comparisons import Comparisons
 from snapshotd.server.drive import Drive
 from snapshotd.server.host_wire import from_outcome, no_answer, timestamp, to_command

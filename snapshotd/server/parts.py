@@ -12,8 +12,9 @@ from snapshotd.domain.errors import NotFound
 from snapshotd.domain.events import Event
 from snapshotd.domain.ids import HostId, SnapshotId, VmId
 from snapshotd.domain.policy import Policy
+from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog
-from snapshotd.ports.ids import Clock, Ids
+from snapshotd.ports.ids import Ids
 from snapshotd.ports.views import HostRow, OperationRow, SnapshotRow, Views, VmRow
 from snapshotd.server.drive import Drive
 from snapshotd.server.sync import HostReports

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,7 +13,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from snapshotd.domain.errors import InvalidArgument, NotBuilt
 from snapshotd.domain.ids import HostId, SnapshotId, VmId, is_guid, is_host_id, parse_operation_name
 
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NIL: Final = "00000000-0000-0000-0000-000000000000"
 _PAGE: Final = 50
 _LARGEST_PAGE: Final = 1000
@@ -59,7 +57,7 @@ def operation_of(name: str, field: str = "name") -> tuple[VmId, int]:
 def request_id_of(text: str) -> str:
     """Check a request id: a UUID in any case, or nothing. Raises InvalidArgument."""
     lowered = text.lower()
-    if text and (not _UUID.fullmatch(lowered) or lowered == _NIL):
+    if text and (not is_guid(lowered) or lowered == _NIL):
         raise InvalidArgument("request_id", text[:80], "must be a UUID, chosen anew for each new request.")
     return lowered
 
