@@ -5,6 +5,7 @@
 #   line -> command -> mutex -> checks 0 to 5 -> BEGUN -> act -> DONE -> answer
 #
 # Addresses by id or by object, never by name: names need not be unique, and accept wildcards (documented).
+# Gives .NET its enums by type, never as a word: .NET Framework has overloads that a word fits both of (documented).
 
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
@@ -20,7 +21,8 @@ $GuidPattern = '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$'
 
 function New-Failure([string]$id, [string]$message) {
     $exception = New-Object System.InvalidOperationException $message
-    New-Object System.Management.Automation.ErrorRecord $exception, $id, 'InvalidOperation', $null
+    $category = [System.Management.Automation.ErrorCategory]::InvalidOperation
+    New-Object System.Management.Automation.ErrorRecord $exception, $id, $category, $null
 }
 
 function Get-Text($value) { if ($null -eq $value) { '' } else { [string]$value } }
@@ -87,11 +89,14 @@ function New-JournalDirectory([string]$directory) {
     $list.SetAccessRuleProtection($true, $false)
     $inherit = [Security.AccessControl.InheritanceFlags]'ContainerInherit, ObjectInherit'
     $none = [Security.AccessControl.PropagationFlags]::None
+    $all = [Security.AccessControl.FileSystemRights]::FullControl
     foreach ($account in Get-Trusted) {
-        $list.AddAccessRule((New-Object Security.AccessControl.FileSystemAccessRule $account, 'FullControl', $inherit, $none, 'Allow'))
+        $list.AddAccessRule((New-Object Security.AccessControl.FileSystemAccessRule $account, $all, $inherit, $none, $Allow))
     }
     [IO.Directory]::SetAccessControl($directory, $list)
 }
+
+$Allow = [Security.AccessControl.AccessControlType]::Allow
 
 function Get-Trusted {
     New-Object Security.Principal.SecurityIdentifier 'S-1-5-18'
@@ -101,7 +106,7 @@ function Get-Trusted {
 
 function Read-Bytes([string]$path) {
     $share = [IO.FileShare]'ReadWrite, Delete'
-    $stream = New-Object IO.FileStream $path, 'Open', 'Read', $share
+    $stream = New-Object IO.FileStream $path, ([IO.FileMode]::Open), ([IO.FileAccess]::Read), $share
     try {
         $bytes = New-Object byte[] $stream.Length
         $at = 0
@@ -116,10 +121,10 @@ function Read-Bytes([string]$path) {
 }
 
 function Write-Bytes([string]$path, [long]$offset, [byte[]]$bytes) {
-    $through = [IO.FileOptions]::WriteThrough
-    $stream = New-Object IO.FileStream $path, 'OpenOrCreate', 'Write', 'Read', 4096, $through
+    $mode, $access, $share = [IO.FileMode]::OpenOrCreate, [IO.FileAccess]::Write, [IO.FileShare]::Read
+    $stream = New-Object IO.FileStream $path, $mode, $access, $share, 4096, ([IO.FileOptions]::WriteThrough)
     try {
-        [void]$stream.Seek($offset, 'Begin')
+        [void]$stream.Seek($offset, [IO.SeekOrigin]::Begin)
         $stream.Write($bytes, 0, $bytes.Length)
         $stream.Flush($true)
     }
@@ -230,8 +235,9 @@ function Open-VmMutex([string]$vmId) {
     $onWindows = $PSVersionTable.PSEdition -eq 'Desktop' -or [Environment]::OSVersion.Platform -eq 'Win32NT'
     if (-not $onWindows) { return New-Object Threading.Mutex $false, $name }
     $security = New-Object Security.AccessControl.MutexSecurity
+    $all = [Security.AccessControl.MutexRights]::FullControl
     foreach ($account in Get-Trusted) {
-        $security.AddAccessRule((New-Object Security.AccessControl.MutexAccessRule $account, 'FullControl', 'Allow'))
+        $security.AddAccessRule((New-Object Security.AccessControl.MutexAccessRule $account, $all, $Allow))
     }
     $made = $false
     # The constructor that takes a list is .NET Framework's only (documented).
