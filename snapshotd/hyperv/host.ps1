@@ -13,6 +13,7 @@ $WarningPreference = 'SilentlyContinue'
 
 $MutexWaitMs = 5000
 $ResultWaitMs = 30000
+$SecondLookMs = 2000
 $SlotBytes = 4096
 $LongestOperation = 500
 $GuidPattern = '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$'
@@ -278,6 +279,10 @@ $Works = @{
     # The host's 32769 is not in PowerShell's enum, which has 23769 for it, so it prints as a number (source read).
     '32769' = 'APPLY'; '23769' = 'APPLY'
 }
+# By Msvm_ConcreteJob.JobType (source read).
+$JobWorks = @{ 50 = 'MERGE'; 62 = 'EXPORT'; 70 = 'CREATE'; 71 = 'APPLY'; 72 = 'DELETE' }
+# Running (source read); new and starting, which are CIM's (documented) and have not been seen here (not verified).
+$JobsUnderWay = 4, 2, 3
 # How the VM is, and not that the hypervisor works on it.
 $Conditions = '', 'Ok', 'Degraded', 'PredictiveFailure', 'Dormant', 'SupportingEntityInError', 'ApplicationCriticalState',
     'CommunicationTimedOut', 'CommunicationFailed', 'NoIommu', 'NoIovSupportInNic', 'SwitchNotInIovMode',
@@ -294,7 +299,19 @@ function Get-HyperVVm([string]$vmId) {
     $null
 }
 
-function Get-Activity($vm) {
+# The jobs under way on a VM. One that cannot be told of is an error: it is never taken for none.
+function Get-Job($vm) {
+    $space = 'root\virtualization\v2'
+    $filter = "Name='{0}'" -f ([string]$vm.Id).ToUpperInvariant()
+    $system = Get-CimInstance -Namespace $space -ClassName Msvm_ComputerSystem -Filter $filter
+    if ($null -eq $system) { throw (New-Failure 'JobsUnknown,snapshotd' "$($vm.Name): WMI does not have it.") }
+    # That each job under way on a VM affects its computer system, and not only a part of it, is not verified.
+    @(Get-CimAssociatedInstance -InputObject $system -Association Msvm_AffectedJobElement |
+            Where-Object { $JobsUnderWay -contains $_.JobState })
+}
+
+# By the status words and by the jobs: the words may be empty before a merge begins (inferred).
+function Get-Activity($vm, $jobs) {
     $words = @()
     $status = Get-Text $vm.SecondaryOperationalStatus
     if ($Conditions -notcontains $status) {
@@ -306,23 +323,12 @@ function Get-Activity($vm) {
         if ($text -eq 'InService' -or $Conditions -contains $text) { continue }
         $words += if ($Works.ContainsKey($text)) { $Works[$text] } else { 'OTHER' }
     }
+    foreach ($job in $jobs) {
+        $type = [int]$job.JobType
+        $words += if ($JobWorks.ContainsKey($type)) { $JobWorks[$type] } else { "JOB_$type" }
+    }
     if ($Transitional -contains [string]$vm.State) { $words += 'STATE_CHANGE' }
     @($words | Select-Object -Unique)
-}
-
-# Of the running job with the least progress. For people only: a host that does not tell is no failure.
-function Get-JobPercent($vm) {
-    if ($null -eq (Get-Command Get-CimInstance -ErrorAction SilentlyContinue)) { return 0 }
-    try {
-        $space = 'root\virtualization\v2'
-        $filter = "Name='{0}'" -f ([string]$vm.Id).ToUpperInvariant()
-        $system = Get-CimInstance -Namespace $space -ClassName Msvm_ComputerSystem -Filter $filter
-        $jobs = @(Get-CimAssociatedInstance -InputObject $system -Association Msvm_AffectedJobElement |
-                Where-Object { $_.JobState -eq 4 })
-        if ($jobs.Count -eq 0) { return 0 }
-        [int]($jobs | ForEach-Object { $_.PercentComplete } | Sort-Object | Select-Object -First 1)
-    }
-    catch { 0 }
 }
 
 function Get-DiskFile([string]$path, $cache) {
@@ -406,7 +412,7 @@ function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
     $drives = @($vm.HardDrives | Where-Object { $null -ne $_ })
     $snapshots = @(Get-VMSnapshot -VM $vm | Sort-Object CreationTime)
     $state = [string]$vm.State
-    $doing = @(Get-Activity $vm)
+    $jobs = @(Get-Job $vm)
     $owed = if ($journal.state -eq 'PRESENT') { $journal.entry.owed_checkpoint_type } else { '' }
     [pscustomobject]@{
         vm_id = Format-Id $vm.Id
@@ -418,8 +424,8 @@ function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
         current_checkpoint_id = Format-Id $vm.ParentSnapshotId
         checkpoints = @($snapshots | ForEach-Object { Get-CheckpointReport $_ $cache })
         disks = @($drives | ForEach-Object { Get-DiskReport $_ $cache })
-        activities = @($doing)
-        percent = if ($doing.Count -gt 0) { Get-JobPercent $vm } else { 0 }
+        activities = @(Get-Activity $vm $jobs)
+        percent = [int]($jobs | ForEach-Object { $_.PercentComplete } | Sort-Object | Select-Object -First 1)
         snapshot_blockers = @(Get-Blocker $vm $drives)
         cpu_count = [int]$vm.ProcessorCount
         memory_bytes = [long]$vm.MemoryStartup
@@ -606,6 +612,12 @@ function Invoke-Checked($command, [string]$directory) {
         }
     }
     $report = Get-Report $command $directory
+    if (-not $effect -and $null -ne $entry -and $entry.phase -eq 'BEGUN' -and -not (Test-AtWork $command $report)) {
+        # What a script that died had begun may show late: Checkpoint-VM has been seen to return before the checkpoint
+        # is listed (observed).
+        Start-Sleep -Milliseconds $SecondLookMs
+        $report = Get-Report $command $directory
+    }
     if (Test-AtWork $command $report) { return New-Answer 'IN_PROGRESS' @($report) }
     if (-not $effect) { return Invoke-Observe $command $directory $entry $token }
     if ($null -eq $entry -or $entry.id -cne (Get-Text $command.journal_id)) { return New-Answer 'WRONG_JOURNAL' @($report) }

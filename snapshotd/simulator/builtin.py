@@ -49,6 +49,7 @@ class BuiltinEngine:
             the machine it runs on; so this is off unless asked for.
         mutex_wait_s: how long a script waits for a VM's mutex.
         result_wait_s: how long the result of a cmdlet may take to show after the cmdlet has returned.
+        second_look_s: how long an observation waits before it looks again for what was begun.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class BuiltinEngine:
         durable: bool = False,
         mutex_wait_s: float = 5.0,
         result_wait_s: float = 30.0,
+        second_look_s: float = 2.0,
     ) -> None:
         self._accepted = accepted
         self._mutexes = NamedMutexes()
@@ -69,6 +71,7 @@ class BuiltinEngine:
             durable=durable,
             mutex_wait_s=mutex_wait_s,
             result_wait_s=result_wait_s,
+            second_look_s=second_look_s,
         )
         self._lock = threading.Lock()
         self._running: dict[int, BuiltinProcess] = {}

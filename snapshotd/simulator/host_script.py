@@ -80,6 +80,8 @@ class Surroundings:
     mutex_wait_s: float = 5.0
     result_wait_s: float = 30.0
     """How long what a cmdlet brought about may take to show after it returned."""
+    second_look_s: float = 2.0
+    """How long an observation that finds an effect begun and nothing under way waits before it looks again."""
 
 
 class _InvalidCommand(Exception):
@@ -101,6 +103,8 @@ class HostScript:
             if command.journal_directory:
                 directory = Path(command.journal_directory)
             answer = _Run(self._around, self._process, command, directory).answer()
+        except HyperVError as error:
+            answer = _failed(error.fully_qualified, str(error))
         except _InvalidCommand as error:
             answer = _failed("InvalidCommand,snapshotd", str(error))
         except OSError as error:
@@ -170,6 +174,11 @@ class _Run:
             if command.token < entry.token or (effect and command.token == entry.token):
                 return HostAnswer(verdict=HostAnswer.STALE, highest_token=entry.token)
         report = self._report()
+        if not effect and entry is not None and entry.phase == "BEGUN" and not self._at_work(report):
+            # What a script that died had begun may show late: Checkpoint-VM has been seen to return before the
+            # checkpoint is listed (observed).
+            self._process.pause(self._around.second_look_s)
+            report = self._report()
         if self._at_work(report):
             return HostAnswer(verdict=HostAnswer.IN_PROGRESS, vms=[report])
         if not effect:

@@ -94,13 +94,22 @@ class VmView:
     drives: tuple[DriveView, ...]
     secondary_status: tuple[str, ...]
     """SecondaryOperationalStatus: CreatingSnapshot, ApplyingSnapshot, DeletingSnapshot, MergingDisks, ..."""
-    percent: int
-    """PercentComplete of the running job with the least; 0: none."""
     cpu_count: int
     memory_bytes: int
     replica: bool
     blockers: tuple[str, ...]
     """As the inventory names them: PASS_THROUGH_DISK, SHARED_DISK, REPLICA, FIBRE_CHANNEL, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """An Msvm_ConcreteJob that affects a VM."""
+
+    job_type: int
+    """50 merge, 62 export, 70 create, 71 apply, 72 delete."""
+    percent: int
+    state: int = 4
+    """JobState: 4 running, 7 completed, 8 terminated, 9 killed, 10 exception."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +145,9 @@ class Hypervisor(Protocol):
 
     def vm(self, vm_id: str) -> VmView | None:
         """Return a VM; ids are compared without regard to case."""
+
+    def jobs(self, vm_id: str) -> Sequence[JobView]:
+        """Return the jobs of a VM, by Msvm_AffectedJobElement. Raises HyperVError."""
 
     def vhd(self, path: str) -> VhdView | None:
         """Return a virtual hard disk file that is on the disk; paths are compared without regard to case."""

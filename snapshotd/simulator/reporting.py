@@ -26,7 +26,7 @@ from snapshotd.api.v1.executor_pb2 import (
     Power,
     VmReport,
 )
-from snapshotd.simulator.hypervisor import CheckpointView, DriveView, Hypervisor, VhdView, VmView
+from snapshotd.simulator.hypervisor import CheckpointView, DriveView, Hypervisor, JobView, VhdView, VmView
 from snapshotd.simulator.journal import JournalEntry, JournalUnreadable, Phase, read_host, read_journal
 
 POWER: Final[dict[str, Power.ValueType]] = {
@@ -67,6 +67,12 @@ ACTIVITY: Final = {
     "BackingUpVirtualMachine": "BACKUP",
 }
 """SecondaryOperationalStatus → activity; one that is neither here nor a condition is OTHER: better waited for."""
+
+JOB_ACTIVITY: Final = {50: "MERGE", 62: "EXPORT", 70: "CREATE", 71: "APPLY", 72: "DELETE"}
+"""Msvm_ConcreteJob.JobType → activity; another type is named by its number."""
+
+JOBS_UNDER_WAY: Final = frozenset({2, 3, 4})
+"""Values of JobState: new, starting, running."""
 
 CONDITIONS: Final = frozenset(
     {
@@ -133,9 +139,10 @@ def own_checkpoint_type(view: VmView, entry: JournalEntry | None) -> str:
     return (entry.owed_checkpoint_type if entry else "") or view.checkpoint_type
 
 
-def activities(view: VmView) -> list[str]:
-    """Return what the hypervisor is doing to a VM, each once."""
+def activities(view: VmView, jobs: Sequence[JobView]) -> list[str]:
+    """Return what the hypervisor is doing to a VM, by its status words and the jobs under way, each once."""
     found = [ACTIVITY.get(word, "OTHER") for word in map(_by_name, view.secondary_status) if word not in CONDITIONS]
+    found += [JOB_ACTIVITY.get(job.job_type, f"JOB_{job.job_type}") for job in jobs]
     if view.state in TRANSITIONAL:
         found.append("STATE_CHANGE")
     return list(dict.fromkeys(found))
@@ -159,6 +166,7 @@ def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, 
     if view is None:
         return VmReport(vm_id=vm_id, present=False, power=ABSENT, journal=journal, existing_files=existing)
     disks = _Disks(host)
+    jobs = [job for job in host.jobs(view.vm_id) if job.state in JOBS_UNDER_WAY]
     return VmReport(
         vm_id=view.vm_id,
         present=True,
@@ -169,8 +177,8 @@ def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, 
         current_checkpoint_id=view.parent_snapshot_id,
         checkpoints=[_checkpoint(checkpoint, disks) for checkpoint in view.checkpoints],
         disks=[disks.report(drive) for drive in view.drives],
-        activities=activities(view),
-        percent=view.percent,
+        activities=activities(view, jobs),
+        percent=min((job.percent for job in jobs), default=0),
         snapshot_blockers=_blockers(view),
         cpu_count=view.cpu_count,
         memory_bytes=view.memory_bytes,

@@ -21,7 +21,7 @@ BOTH = ["builtin", pytest.param("pwsh", marks=pytest.mark.powershell)]
 def engine_on(name: str, host: Hypervisor, directory: Path) -> Iterator[Engine]:
     """Make an engine, and close it afterwards; the test is skipped if there is no PowerShell for it."""
     if name == "builtin":
-        yield BuiltinEngine(host, ACCEPTED, mutex_wait_s=0.4, result_wait_s=0.4)
+        yield BuiltinEngine(host, ACCEPTED, mutex_wait_s=0.4, result_wait_s=0.4, second_look_s=0.1)
         return
     directory.mkdir(exist_ok=True)
     engine = PwshEngine(host, pwsh(), directory)

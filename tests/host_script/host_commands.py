@@ -65,7 +65,7 @@ def entry(host: Hypervisor, vm: str = WEB) -> JournalEntry:
 def known_journal(script: Conversation, token: int = 1, vm: str = WEB) -> str:
     """Make the VM's journal known, as a first observation does."""
     answer = script.ask(observe(token, vm=vm))
-    assert answer.verdict == HostAnswer.OBSERVED
+    assert answer.verdict == HostAnswer.OBSERVED, answer
     return answer.vms[0].journal.journal_id
 
 

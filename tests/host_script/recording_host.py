@@ -14,6 +14,7 @@ from snapshotd.simulator.hypervisor import (
     CheckpointView,
     DriveView,
     HyperVError,
+    JobView,
     ScriptKilled,
     VhdView,
     VmView,
@@ -37,7 +38,6 @@ def machine(disks: Path, vm_id: str = WEB, name: str = "web01", state: str = "Ru
         checkpoints=(),
         drives=(DriveView(location="SCSI:0:0", path=f"{disks}/{name}.vhdx"),),
         secondary_status=(),
-        percent=0,
         cpu_count=2,
         memory_bytes=1 << 30,
         replica=False,
@@ -54,6 +54,8 @@ class RecordingHost:
     machines: dict[str, VmView] = field(default_factory=dict)
     files: dict[str, VhdView] = field(default_factory=dict)
     calls: list[tuple[str, ...]] = field(default_factory=list)
+    under_way: list[JobView] = field(default_factory=list)
+    """Of each VM."""
     first: dict[str, Hook] = field(default_factory=dict)
     """By cmdlet: runs before it does anything."""
     then: dict[str, Hook] = field(default_factory=dict)
@@ -69,6 +71,10 @@ class RecordingHost:
 
     def vm(self, vm_id: str) -> VmView | None:
         return self.machines.get(vm_id.lower())
+
+    def jobs(self, vm_id: str) -> Sequence[JobView]:
+        assert vm_id.lower() in self.machines
+        return self.under_way
 
     def vhd(self, path: str) -> VhdView | None:
         return self.files.get(path.lower())

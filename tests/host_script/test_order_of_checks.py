@@ -6,6 +6,7 @@ act-on-before. newest-only is the daemon's.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from snapshotd.api.v1.executor_pb2 import (
     HostCommand,
     JournalReport,
 )
+from snapshotd.simulator.hypervisor import HyperVError, JobView, VmView
 from snapshotd.simulator.journal import JournalEntry, journal_path, read_host, read_journal, write_host, write_journal
 from tests.host_script.conversation import INSTALLATION, Conversation
 from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, look, observe
@@ -156,12 +158,95 @@ def test_nothing_is_concluded_while_the_hypervisor_works_on_the_vm(
 ) -> None:
     host.take(WEB, "foreign")
     journal = known_journal(script)
-    host.set(secondary_status=("CreatingSnapshot",), percent=40)
+    host.set(secondary_status=("CreatingSnapshot",))
+    host.under_way = [JobView(70, 60), JobView(70, 40), JobView(70, 5, state=7)]
     answer = script.ask(any_effect(kind, host, journal, 2))
     assert answer.verdict == HostAnswer.IN_PROGRESS
     assert (list(answer.vms[0].activities), answer.vms[0].percent) == (["CREATE"], 40)
     assert (entry(host).token, entry(host).phase) == (1, "")
     assert host.calls == []
+
+
+@pytest.mark.parametrize(
+    ("job", "activity"),
+    [
+        (JobView(70, 1), "CREATE"),
+        (JobView(71, 1), "APPLY"),
+        (JobView(72, 1, state=2), "DELETE"),
+        (JobView(50, 1, state=3), "MERGE"),
+        (JobView(62, 1), "EXPORT"),
+        (JobView(95, 1), "JOB_95"),
+    ],
+)
+def test_a_job_that_the_vms_status_does_not_show_is_work_under_way(
+    job: JobView, activity: str, script: Conversation, host: RecordingHost
+) -> None:
+    journal = known_journal(script)
+    host.under_way = [job, JobView(62, 100, state=7)]
+    for command in (observe(2), create(host, journal, 3)):
+        answer = script.ask(command)
+        assert (answer.verdict, list(answer.vms[0].activities)) == (HostAnswer.IN_PROGRESS, [activity])
+    assert host.calls == []
+
+
+def test_a_merge_that_only_its_job_shows_holds_up_no_start(script: Conversation, host: RecordingHost) -> None:
+    journal = known_journal(script)
+    host.set(state="Off")
+    host.under_way = [JobView(50, 1)]
+    assert script.ask(effect(HostCommand.START, host, journal, 2)).verdict == HostAnswer.DONE
+
+
+@pytest.mark.parametrize("kind", [HostCommand.REPORT, HostCommand.POLL, HostCommand.OBSERVE, HostCommand.START])
+def test_jobs_that_cannot_be_told_of_are_not_taken_for_none(
+    kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost
+) -> None:
+    host.set(state="Off")
+    command = effect(kind, host, known_journal(script), 2)
+
+    def jobs(_vm_id: str) -> list[JobView]:
+        raise HyperVError("HRESULT 0x80041003", "Get-CimAssociatedInstance", "Access denied")
+
+    host.jobs = jobs  # type: ignore[method-assign]  # the fake's own clockwork
+    answer = script.ask(command)
+    assert (answer.verdict, answer.error.message) == (HostAnswer.FAILED, "Access denied")
+    assert host.calls == []
+    assert entry(host).token == 1
+
+
+def test_an_observation_of_what_was_begun_looks_a_second_time(script: Conversation, host: RecordingHost) -> None:
+    """Checkpoint-VM has been seen to return before the checkpoint is listed."""
+    known_journal(script)
+    write_journal(host.journal_directory, replace(entry(host), operation="operations/web.1", step=1, phase="BEGUN"))
+    before = host.machines[WEB]
+    host.take(WEB, "nightly #1")
+    after, looked_at = host.machines[WEB], 0.0
+    look_up = host.vm
+
+    def vm(vm_id: str) -> VmView | None:
+        nonlocal looked_at
+        looked_at = looked_at or time.monotonic()
+        host.machines[WEB] = before if time.monotonic() < looked_at + 0.08 else after
+        return look_up(vm_id)
+
+    host.vm = vm  # type: ignore[method-assign]  # the fake's own clockwork
+    answer = script.ask(observe(2))
+    assert answer.verdict == HostAnswer.OBSERVED
+    assert [checkpoint.name for checkpoint in answer.vms[0].checkpoints] == ["nightly #1"]
+
+
+def test_a_second_look_that_finds_work_under_way_concludes_nothing(script: Conversation, host: RecordingHost) -> None:
+    known_journal(script)
+    write_journal(host.journal_directory, replace(entry(host), operation="operations/web.1", step=1, phase="BEGUN"))
+    looked_at = 0.0
+
+    def jobs(_vm_id: str) -> list[JobView]:
+        nonlocal looked_at
+        looked_at = looked_at or time.monotonic()
+        return [JobView(70, 1)] if time.monotonic() >= looked_at + 0.08 else []
+
+    host.jobs = jobs  # type: ignore[method-assign]  # the fake's own clockwork
+    assert script.ask(observe(2)).verdict == HostAnswer.IN_PROGRESS
+    assert entry(host).token == 1
 
 
 def test_an_observation_of_a_vm_at_work_makes_no_journal(script: Conversation, host: RecordingHost) -> None:

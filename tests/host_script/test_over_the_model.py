@@ -135,6 +135,28 @@ def test_a_create_killed_anywhere_is_found_by_the_next_observation_and_made_once
     assert len(again.vms[0].checkpoints) == 1
 
 
+@pytest.mark.parametrize(("cmdlet", "doing"), [("Checkpoint-VM", "CREATE"), ("Remove-VMSnapshot", "DELETE")])
+def test_a_job_is_seen_although_the_vms_status_lags_behind(
+    cmdlet: str, doing: str, scripts: tuple[Conversation, Conversation], hyperv: SimulatedHyperV
+) -> None:
+    killed, other = scripts
+    journal = known_journal(killed)
+    command = create(hyperv, journal, 2)
+    if doing == "DELETE":
+        killed.ask(command)
+        command = any_effect(HostCommand.REMOVE, hyperv, journal, 3)
+        command.step = 2
+    hyperv.durations(status_delay=60_000, checkpoint=60_000, remove=60_000)
+    hyperv.kill_script(f"{cmdlet}:started", 1)
+    killed.send(command)
+    assert killed.wait_for_end() == 1
+    vm = hyperv.vm(WEB)
+    assert vm is not None
+    assert vm.secondary_status == ()
+    answer = other.ask(observe(9))
+    assert (answer.verdict, list(answer.vms[0].activities)) == (HostAnswer.IN_PROGRESS, [doing])
+
+
 @pytest.mark.parametrize("after_effect", [True, False])
 def test_a_planned_failure_is_without_effect_only_before_it(
     scripts: tuple[Conversation, Conversation], hyperv: SimulatedHyperV, *, after_effect: bool

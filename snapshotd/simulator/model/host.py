@@ -27,8 +27,12 @@ from snapshotd.simulator.model.jobs import Job, Jobs
 from snapshotd.simulator.model.machine import Machine, rfc3339
 from snapshotd.simulator.model.truth import DECISIVE, Truth
 
-DURATIONS: Final = ("checkpoint", "restore", "remove", "merge", "start", "shutdown", "turn_off", "save", "pause")
-"""What takes its time, in milliseconds; 0 unless it is set."""
+DURATIONS: Final = (
+    *("checkpoint", "restore", "remove", "merge", "start", "shutdown", "turn_off", "save", "pause"),
+    *("status_delay", "listing_delay"),
+)
+"""What takes its time, in milliseconds; 0 unless it is set. The last two: until a job shows in the VM's status, and
+until a new checkpoint is listed."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
 """What of a VM's name does not stand in a file's."""
 

@@ -41,7 +41,11 @@ class Job:
 
     def remaining_s(self) -> float:
         """Return how long it still takes."""
-        return max(0.0, self.began_s + self.lasts_s() - time.monotonic())
+        return max(0.0, self.lasts_s() - self.age_s())
+
+    def age_s(self) -> float:
+        """Return how long it has run."""
+        return time.monotonic() - self.began_s
 
 
 class Jobs:

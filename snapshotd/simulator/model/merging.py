@@ -51,6 +51,11 @@ class Merging:
         _, began_s = self._under_way[vm_id]
         return min(99, int(100 * (time.monotonic() - began_s) / lasts_s))
 
+    def age_s(self, vm_id: str) -> float:
+        """Return how long the merge under way of a VM has run. The lock is held."""
+        _, began_s = self._under_way.get(vm_id, ("", time.monotonic()))
+        return time.monotonic() - began_s
+
     def close(self) -> None:
         """End the work. The lock is not held."""
         with self._host.changed:

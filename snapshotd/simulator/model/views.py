@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
-from snapshotd.simulator.hypervisor import CheckpointView, DriveView, VhdView, VmView
+from snapshotd.simulator.hypervisor import CheckpointView, DriveView, JobView, VhdView, VmView
 from snapshotd.simulator.model.host import HostState
 from snapshotd.simulator.model.machine import Machine, Snapshot
 from snapshotd.simulator.model.merging import Merging
 
 _CONFIGURATION_BYTES = 4096
 """What a checkpoint's configuration takes on the disk."""
+_JOB_TYPES: Final = {"CreatingSnapshot": 70, "ApplyingSnapshot": 71, "DeletingSnapshot": 72}
+"""Status word → JobType. What jobs change the power has no source, so none is shown."""
+_MERGE: Final = 50
+"""JobType of a merge."""
 
 
 class HostViews:
@@ -39,6 +43,16 @@ class HostViews:
             machine = self._host.machines.get(vm_id.lower())
             return self._vm(machine) if machine else None
 
+    def jobs(self, vm_id: str) -> Sequence[JobView]:
+        """Return the jobs that WMI shows."""
+        with self._host.changed:
+            machine = self._host.machine(vm_id, "Get-CimAssociatedInstance")
+            job = self._host.jobs.of(machine.vm_id)
+            shown = [JobView(_JOB_TYPES[job.status], job.percent())] if job and job.status in _JOB_TYPES else []
+            if self._merging.pending(machine):
+                shown.append(JobView(_MERGE, self._merging.percent(machine.vm_id)))
+            return shown
+
     def vhd(self, path: str) -> VhdView | None:
         """Return a virtual hard disk file."""
         with self._host.changed:
@@ -57,17 +71,22 @@ class HostViews:
     def _vm(self, machine: Machine) -> VmView:
         job = self._host.jobs.of(machine.vm_id)
         merging = self._merging.pending(machine)
-        status = [job.status] if job and job.status else []
+        # The words lag behind the job, and checkpoints are listed late, if a test says so (inferred; observed).
+        delay_s = self._host.duration_s("status_delay")
+        status = [job.status] if job and job.status and job.age_s() >= delay_s else []
+        if merging and self._merging.age_s(machine.vm_id) >= delay_s:
+            status.append("MergingDisks")
+        since = datetime.now(UTC) - timedelta(seconds=self._host.duration_s("listing_delay"))
+        hidden = [s for s in machine.checkpoints.values() if datetime.fromisoformat(s.created_at) > since]
         return VmView(
             vm_id=machine.vm_id,
             name=machine.name,
             state=job.transition if job and job.transition else machine.state,
             checkpoint_type=machine.checkpoint_type,
-            parent_snapshot_id=machine.current_id,
-            checkpoints=tuple(self._checkpoint(machine, s) for s in machine.checkpoints.values()),
+            parent_snapshot_id=hidden[0].parent_id if hidden else machine.current_id,
+            checkpoints=tuple(self._checkpoint(machine, s) for s in machine.checkpoints.values() if s not in hidden),
             drives=self._drives(machine, machine.disks),
-            secondary_status=tuple(status + (["MergingDisks"] if merging else [])),
-            percent=job.percent() if job else self._merging.percent(machine.vm_id) if merging else 0,
+            secondary_status=tuple(status),
             cpu_count=machine.cpu_count,
             memory_bytes=machine.memory_bytes,
             replica="REPLICA" in machine.blockers,

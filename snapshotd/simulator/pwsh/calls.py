@@ -18,6 +18,9 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
             return [] if view is None else [_vm(view)]
         return [_vm(view) for view in host.vms()]
 
+    def jobs(_: Caller, arguments: Mapping[str, Any]) -> object:
+        return [{"type": j.job_type, "state": j.state, "percent": j.percent} for j in host.jobs(arguments["id"])]
+
     def vhd(_: Caller, arguments: Mapping[str, Any]) -> object:
         view = host.vhd(arguments["path"])
         if view is None:
@@ -35,6 +38,7 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
     return {
         "host": lambda _, __: {"name": host.name},
         "vms": vms,
+        "jobs": jobs,
         "vhd": vhd,
         "set_checkpoint_type": lambda c, a: host.set_checkpoint_type(c, a["vm"], a["type"]),
         "checkpoint": lambda c, a: host.checkpoint_vm(c, a["vm"], a["name"]),
@@ -59,7 +63,6 @@ def _vm(view: VmView) -> dict[str, object]:
         "checkpoints": [_checkpoint(c) for c in view.checkpoints],
         "drives": [_drive(d) for d in view.drives],
         "secondary_status": list(view.secondary_status),
-        "percent": view.percent,
         "cpu_count": view.cpu_count,
         "memory_bytes": view.memory_bytes,
         "replica": view.replica,

@@ -1,4 +1,4 @@
-# Of WMI only what tells how far a VM's job has come: its computer system, and the job under way on it.
+# Of WMI only a VM's computer system, and the jobs that affect it.
 
 function Get-CimInstance {
     [CmdletBinding()]
@@ -6,14 +6,18 @@ function Get-CimInstance {
     if ($ClassName -ne 'Msvm_ComputerSystem') { throw "The simulated host has no class $ClassName." }
     $id = [regex]::Match($Filter, "Name\s*=\s*'([^']+)'").Groups[1].Value
     $vm = Get-VM -Id $id
-    [pscustomobject]@{ PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; Name = $id; ElementName = $vm.Name; Vm = $vm }
+    [pscustomobject]@{ PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; Name = $id; ElementName = $vm.Name }
 }
 
 function Get-CimAssociatedInstance {
     [CmdletBinding()]
     param([Parameter(Position = 0)]$InputObject, [string]$Association)
     if ($Association -ne 'Msvm_AffectedJobElement') { throw "The simulated host has no association $Association." }
-    $vm = Get-VM -Id $InputObject.Name
-    if ($null -eq $vm.SecondaryOperationalStatus -and $vm.JobPercent -eq 0) { return }
-    [pscustomobject]@{ PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; JobState = [uint16]4; PercentComplete = [uint16]$vm.JobPercent }
+    # The bridge to the simulated host is the stub of Hyper-V's.
+    foreach ($job in & (Get-Module Hyper-V) { param($id) Invoke-Host 'jobs' @{ id = $id } } $InputObject.Name) {
+        [pscustomobject]@{
+            PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; JobState = [uint16]$job.state
+            JobType = [uint16]$job.type; PercentComplete = [uint16]$job.percent
+        }
+    }
 }

@@ -81,7 +81,6 @@ function ConvertTo-VM($vm) {
         ReplicationMode = if ($vm.replica) { [VMReplicationMode]::Replica } else { [VMReplicationMode]::None }
         FibreChannelHostBusAdapters = @(if ($vm.fibre_channel) { [pscustomobject]@{ Name = 'Fibre Channel Adapter' } })
         HardDrives = @($vm.drives | ForEach-Object { ConvertTo-Drive $_ $owner })
-        JobPercent = [int]$vm.percent  # of no real object: the stub of WMI reads it
         AutomaticCheckpointsEnabled = $false; ComputerName = (Get-StubHost).name
     } @('VirtualMachineBase')
 }

@@ -92,6 +92,24 @@ def test_a_write_is_what_the_guest_sees_and_on_record_with_its_digest(tmp_path: 
             host.write_disk(WEB, "SCSI:0:0", "1", "nobody writes")
 
 
+def test_status_and_list_lag_behind_if_told_to(tmp_path: Path) -> None:
+    with host_at(tmp_path, merge=60_000, status_delay=60_000, listing_delay=60_000) as host:
+        first = host.checkpoint_vm(Script(), WEB, "first")
+        view = host.vm(WEB)
+        assert view is not None
+        assert (view.checkpoints, view.parent_snapshot_id) == ((), "")
+        host.durations(listing_delay=0)
+        host.remove_snapshot(Script(), first)
+        view = host.vm(WEB)
+        assert view is not None
+        assert view.secondary_status == ()
+        assert [job.job_type for job in host.jobs(WEB)] == [50]
+        host.durations(status_delay=0)
+        view = host.vm(WEB)
+        assert view is not None
+        assert view.secondary_status == ("MergingDisks",)
+
+
 def test_merges_of_one_vm_wait_for_no_other_and_end_sooner_when_told(tmp_path: Path) -> None:
     with host_at(tmp_path, merge=15_000) as host:
         for vm in (DB, WEB):
@@ -102,7 +120,7 @@ def test_merges_of_one_vm_wait_for_no_other_and_end_sooner_when_told(tmp_path: P
             assert view is not None
             assert view.secondary_status == ("MergingDisks",)
         assert host.start_vm(Script(), DB)
-        until(lambda: all(vm.percent > 0 for vm in host.vms()))
+        until(lambda: all(host.jobs(vm)[0].percent > 0 for vm in (DB, WEB)))
         host.durations(merge=0)
         settled(host, WEB)
         settled(host, DB)
