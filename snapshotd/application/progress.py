@@ -39,8 +39,11 @@ class _Moved(TypedDict):
     to_state: StepState
 
 
-PASSING = frozenset({"OperationTimeout", "ObjectInUse", "InvalidState"})
-"""Error ids (the part before the comma) that may be gone next time (docs/hyperv.md, section 1). Others are final."""
+PASSING = frozenset({"ObjectInUse", "InvalidState"})
+"""Error ids (the part before the comma) of a refusal that may be gone next time (docs/hyperv.md, section 1). Others are final."""
+FINAL_IF_ABSENT = frozenset({"OperationFailed"})
+"""Error ids of an unknown outcome that is not tried again once nothing has come of it: the host has said that it cannot
+(a full disk, no VSS). The script takes these for no refusal, since what was begun may still come about."""
 
 
 def advance(draft: Draft, *, issue: bool = False) -> None:
@@ -238,7 +241,8 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             _settle(draft, operation, step, judged, report, observed=True)
         case Absent():
             assert step.failure is not None, step
-            _without_effect(draft, operation, step, step.failure, passing=True)
+            passing = step.failure.error_id.partition(",")[0] not in FINAL_IF_ABSENT
+            _without_effect(draft, operation, step, step.failure, passing=passing)
             _absorb(draft, report, operation.number)
         case Undetermined():
             failure = Failure(reason=UNDETERMINED, message=f"What became of it is not known: {judged.detail}.")

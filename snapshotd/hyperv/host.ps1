@@ -479,6 +479,11 @@ function Test-AtWork($command, $report) {
 $TypeFor = @{ OFFLINE = ''; PRODUCTION_ONLY = 'ProductionOnly'; PRODUCTION_OR_STANDARD = 'Production'; WITH_MEMORY = 'Standard' }
 $Stops = @{ SHUTDOWN = 'STOPPED'; TURN_OFF = 'STOPPED'; SAVE = 'SAVED'; PAUSE = 'PAUSED' }
 
+# Errors that say that nothing was begun, ours first. OperationFailed and OperationTimeout are none: what was begun may
+# still come about. (Which errors come before anything is begun is inferred from their names.)
+$Refusals = 'CheckpointsDisabled', 'CheckpointNotFound',
+    'InvalidState', 'InvalidParameter', 'ObjectNotFound', 'AccessDenied', 'NotSupported', 'OutOfMemory'
+
 # What the cmdlet brought about may show only after it has returned (observed).
 function Wait-Until([scriptblock]$reached, [string]$otherwise) {
     $clock = [Diagnostics.Stopwatch]::StartNew()
@@ -686,13 +691,14 @@ function Save-OwedType([string]$directory, $entry) {
     if ($entry.owed_checkpoint_type -ne $owed) { Write-Journal $directory $entry }
 }
 
-# Only what was compared once more, is as it was and has nothing under way has had no effect.
+# Only what the host refused to begin, was compared once more, is as it was and has nothing under way has had no effect.
 function Get-Refused($command, [string]$directory, $entry, $record) {
     $id = [string]$record.FullyQualifiedErrorId
     $message = [string]$record.Exception.Message
     Save-OwedType $directory $entry
     $report = Get-Report $command $directory
-    if (-not (Test-Before $command $report) -or (Test-AtWork $command $report)) { return New-FailedAnswer $id $message }
+    $untouched = $Refusals -contains ($id -split ',')[0] -and (Test-Before $command $report) -and -not (Test-AtWork $command $report)
+    if (-not $untouched) { return New-FailedAnswer $id $message }
     $answer = New-Answer 'NO_EFFECT' @($report)
     $answer.error = [pscustomobject]@{ id = $id; message = $message }
     $answer

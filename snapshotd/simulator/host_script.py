@@ -48,6 +48,14 @@ PROTOCOL: Final = 1
 _LONGEST_OPERATION: Final = 500
 """Characters; a slot of the journal has to hold them, escaped."""
 _GUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_REFUSALS: Final = frozenset(
+    {
+        *("CheckpointsDisabled", "CheckpointNotFound"),
+        *("InvalidState", "InvalidParameter", "ObjectNotFound", "AccessDenied", "NotSupported", "OutOfMemory"),
+    }
+)
+"""Errors that say that nothing was begun, ours first. OperationFailed and OperationTimeout are none: what was begun may
+still come about. (Which errors come before anything is begun is inferred from their names.)"""
 _POWER_KINDS: Final = frozenset({HostCommand.START, HostCommand.STOP})
 _READS: Final = frozenset({HostCommand.REPORT, HostCommand.POLL})
 
@@ -236,10 +244,14 @@ class _Run:
         return HostAnswer(verdict=HostAnswer.DONE, vms=[self._report()], checkpoint_id=made)
 
     def _refused(self, entry: JournalEntry, error: HyperVError) -> HostAnswer:
-        """Compare once more: only what is as it was, with nothing under way, has had no effect."""
+        """Compare once more: only what was refused and is as it was, with nothing under way, has had no effect."""
         self._settle_type(entry)
         report = self._report()
-        untouched = equals_before(self._command.kind, self._command.before, report) and not self._at_work(report)
+        untouched = (
+            error.fully_qualified.partition(",")[0] in _REFUSALS
+            and equals_before(self._command.kind, self._command.before, report)
+            and not self._at_work(report)
+        )
         if not untouched:
             return _failed(error.fully_qualified, str(error))
         told = HostError(id=error.fully_qualified, message=str(error))

@@ -21,7 +21,7 @@ from snapshotd.api.v1.executor_pb2 import (
     HostCommand,
     JournalReport,
 )
-from snapshotd.simulator.hypervisor import HyperVError, JobView, VmView
+from snapshotd.simulator.hypervisor import Caller, HyperVError, JobView, VmView
 from snapshotd.simulator.journal import JournalEntry, journal_path, read_host, read_journal, write_host, write_journal
 from tests.host_script.conversation import INSTALLATION, Conversation
 from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, look, observe
@@ -438,6 +438,25 @@ def test_no_effect_is_said_when_everything_is_as_before(script: Conversation, ho
     assert answer.error.message == "Checkpoint-VM was told to fail"
     assert answer.vms[0].power == RUNNING
     assert (entry(host).token, entry(host).phase) == (2, "BEGUN")
+
+
+@pytest.mark.parametrize("error_id", ["OperationFailed", "OperationTimeout", "ObjectInUse", "SomethingNew"])
+def test_an_error_that_does_not_say_that_nothing_was_begun_is_not_without_effect(
+    error_id: str, script: Conversation, host: RecordingHost
+) -> None:
+    host.first["Checkpoint-VM"] = refuses(error_id, "Checkpoint-VM")
+    answer = script.ask(create(host, known_journal(script), 2))
+    assert (answer.verdict, answer.error.message) == (HostAnswer.FAILED, "Checkpoint-VM was told to fail")
+    assert answer.error.id == f"{error_id},Microsoft.HyperV.PowerShell.Commands.CheckpointVM"
+
+
+def test_a_refusal_while_a_job_runs_is_not_without_effect(script: Conversation, host: RecordingHost) -> None:
+    def refuse(caller: Caller) -> None:
+        host.under_way = [JobView(70, 1)]
+        refuses("InvalidState", "Checkpoint-VM")(caller)
+
+    host.first["Checkpoint-VM"] = refuse
+    assert script.ask(create(host, known_journal(script), 2)).verdict == HostAnswer.FAILED
 
 
 def test_a_cmdlet_that_failed_after_its_effect_is_not_without_effect(script: Conversation, host: RecordingHost) -> None:
