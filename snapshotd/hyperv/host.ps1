@@ -488,10 +488,12 @@ $Refusals = 'CheckpointsDisabled', 'CheckpointNotFound',
 function Wait-Until([scriptblock]$reached, [string]$otherwise) {
     $clock = [Diagnostics.Stopwatch]::StartNew()
     while ($true) {
-        $result = & $reached
+        # The cmdlet has returned, so a look that fails is no refusal: it is taken again until the time is over.
+        $failed = ''
+        try { $result = & $reached } catch { $result, $failed = $null, " The last look failed: $($_.Exception.Message)" }
         if ($result) { return $result }
         if ($clock.ElapsedMilliseconds -ge $ResultWaitMs) {
-            throw (New-Object TimeoutException "$otherwise $($ResultWaitMs / 1000) s after the cmdlet returned.")
+            throw (New-Object TimeoutException "$otherwise $($ResultWaitMs / 1000) s after the cmdlet returned.$failed")
         }
         Start-Sleep -Milliseconds 50
     }

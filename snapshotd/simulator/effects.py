@@ -194,9 +194,16 @@ def _until_power(scene: Scene, power: Power.ValueType) -> None:
 
 def _until(scene: Scene, reached: Callable[[], bool], otherwise: str) -> None:
     deadline = time.monotonic() + scene.wait_s
-    while not reached():
+    while True:
+        # The cmdlet has returned, so a look that fails is no refusal: it is taken again until the time is over.
+        failed = ""
+        try:
+            if reached():
+                return
+        except HyperVError as error:
+            failed = f" The last look failed: {error}"
         if time.monotonic() >= deadline:
-            raise NotReached(f"{otherwise} {scene.wait_s:g} s after the cmdlet returned.")
+            raise NotReached(f"{otherwise} {scene.wait_s:g} s after the cmdlet returned.{failed}")
         scene.script.pause(_POLL_S)
 
 

@@ -16,7 +16,7 @@ from snapshotd.api.v1.executor_pb2 import (
     HostCommand,
     StopAction,
 )
-from snapshotd.simulator.hypervisor import Caller, CheckpointView
+from snapshotd.simulator.hypervisor import Caller, CheckpointView, HyperVError, VmView
 from snapshotd.simulator.journal import read_journal, write_journal
 from tests.host_script.conversation import Conversation
 from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, look, observe
@@ -61,6 +61,38 @@ def test_a_state_that_is_not_reached_in_time_is_no_success_and_no_refusal(
     host.set(state="Off")
     answer = script.ask(effect(HostCommand.START, host, known_journal(script), 2))
     assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "NotReached,snapshotd")
+
+
+@pytest.mark.parametrize("looks", [1, 1_000_000])
+def test_a_look_that_fails_after_the_cmdlet_has_returned_is_no_refusal(
+    looks: int, script: Conversation, host: RecordingHost
+) -> None:
+    journal = known_journal(script)
+    command = create(host, journal, 2)
+    command.create.kind = OFFLINE
+    look_up, left = host.vm, 0
+
+    def vm(vm_id: str) -> VmView | None:
+        nonlocal left
+        if left:
+            left -= 1
+            raise HyperVError("ObjectNotFound", "Get-VMSnapshot", "The object was not found.")
+        return look_up(vm_id)
+
+    def returned(_caller: Caller) -> None:
+        nonlocal left
+        left = looks
+
+    host.then["Checkpoint-VM"] = returned
+    host.vm = vm  # type: ignore[method-assign]  # the fake's own clockwork
+    answer = script.ask(command)
+    left = 0
+    assert len(host.machines[WEB].checkpoints) == 1
+    if looks == 1:
+        assert answer.verdict == HostAnswer.DONE
+    else:
+        assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "NotReached,snapshotd")
+        assert "The last look failed: The object was not found." in answer.error.message
 
 
 @pytest.mark.parametrize(
