@@ -575,12 +575,15 @@ function Invoke-Action($command, $vm, [string]$own) {
 # Puts an owed CheckpointType back. One that the host refuses to take, or whose VM is not there, stays owed.
 function Restore-OwedType($entry) {
     if ($entry.owed_checkpoint_type -eq '') { return }
-    $vm = Get-HyperVVm $entry.vm
-    if ($null -eq $vm) { return }
-    if ([string]$vm.CheckpointType -ne $entry.owed_checkpoint_type) {
-        try { Set-VM -VM $vm -CheckpointType $entry.owed_checkpoint_type -Confirm:$false } catch { return }
+    try {
+        $vm = Get-HyperVVm $entry.vm
+        if ($null -eq $vm) { return }
+        if ([string]$vm.CheckpointType -ne $entry.owed_checkpoint_type) {
+            Set-VM -VM $vm -CheckpointType $entry.owed_checkpoint_type -Confirm:$false
+        }
+        $entry.owed_checkpoint_type = ''
     }
-    $entry.owed_checkpoint_type = ''
+    catch { return }
 }
 
 # --- the order of checks ---------------------------------------------------------------------------------------------------
@@ -672,7 +675,7 @@ function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $repo
     Write-Journal $directory $entry
     try { $made = Invoke-Action $command $vm $own }
     catch [TimeoutException] {
-        Save-OwedType $directory $entry
+        Exit-Effect $directory $entry
         return New-FailedAnswer 'NotReached,snapshotd' $_.Exception.Message
     }
     catch {
@@ -687,17 +690,19 @@ function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $repo
     $answer
 }
 
-function Save-OwedType([string]$directory, $entry) {
-    $owed = $entry.owed_checkpoint_type
+# Leaves an effect that is not done. This process goes on, perhaps to another VM: nobody may end it for this one any more.
+function Exit-Effect([string]$directory, $entry) {
     Restore-OwedType $entry
-    if ($entry.owed_checkpoint_type -ne $owed) { Write-Journal $directory $entry }
+    $entry.pid = 0
+    $entry.pid_started = ''
+    Write-Journal $directory $entry
 }
 
 # Only what the host refused to begin, was compared once more, is as it was and has nothing under way has had no effect.
 function Get-Refused($command, [string]$directory, $entry, $record) {
     $id = [string]$record.FullyQualifiedErrorId
     $message = [string]$record.Exception.Message
-    Save-OwedType $directory $entry
+    Exit-Effect $directory $entry
     $report = Get-Report $command $directory
     $untouched = $Refusals -contains ($id -split ',')[0] -and (Test-Before $command $report) -and -not (Test-AtWork $command $report)
     if (-not $untouched) { return New-FailedAnswer $id $message }

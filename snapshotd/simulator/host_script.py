@@ -237,7 +237,7 @@ class _Run:
         except HyperVError as error:
             return self._refused(entry, error)
         except NotReached as error:
-            self._settle_type(entry)
+            self._leave(entry)
             return _failed("NotReached,snapshotd", str(error))
         entry = self._with_type_put_back(entry)
         self._write(replace(entry, phase="DONE", checkpoint_id=made))
@@ -245,7 +245,7 @@ class _Run:
 
     def _refused(self, entry: JournalEntry, error: HyperVError) -> HostAnswer:
         """Compare once more: only what was refused and is as it was, with nothing under way, has had no effect."""
-        self._settle_type(entry)
+        self._leave(entry)
         report = self._report()
         untouched = (
             error.fully_qualified.partition(",")[0] in _REFUSALS
@@ -282,21 +282,22 @@ class _Run:
         One that the host refuses to take back, or whose VM is not there, stays owed; the command goes on.
         """
         owed = entry.owed_checkpoint_type
-        vm = self._host.vm(entry.vm) if owed else None
-        if vm is None:
-            return entry
-        if vm.checkpoint_type != owed:
-            try:
-                self._host.set_checkpoint_type(self._process, vm.vm_id, owed)
-            except HyperVError:
+        try:
+            vm = self._host.vm(entry.vm) if owed else None
+            if vm is None:
                 return entry
+            if vm.checkpoint_type != owed:
+                self._host.set_checkpoint_type(self._process, vm.vm_id, owed)
+        except HyperVError:
+            return entry
         return replace(entry, owed_checkpoint_type="")
 
-    def _settle_type(self, entry: JournalEntry) -> None:
-        """Put an owed CheckpointType back and write that down; the phase stays."""
-        settled = self._with_type_put_back(entry)
-        if settled != entry:
-            self._write(settled)
+    def _leave(self, entry: JournalEntry) -> None:
+        """Leave an effect that is not done: its phase stays, and an owed CheckpointType is put back.
+
+        This process goes on, perhaps to another VM: nobody may end it for this one any more.
+        """
+        self._write(replace(self._with_type_put_back(entry), pid=0, pid_started=""))
 
     def _journal(self) -> JournalEntry | None:
         """Return the entry; None when there is none that can be relied on."""

@@ -11,15 +11,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from snapshotd.api.v1.executor_pb2 import OFFLINE, HostAnswer
+from snapshotd.api.v1.executor_pb2 import OFFLINE, HostAnswer, HostCommand
 from snapshotd.simulator.builtin import BuiltinEngine, BuiltinProcess
 from snapshotd.simulator.hypervisor import ScriptKilled, VmView
 from snapshotd.simulator.journal import write_journal
 from snapshotd.simulator.mutexes import NamedMutexes
 from snapshotd.simulator.needs import Engine
-from tests.host_script.conversation import ACCEPTED, SCRIPT, SHA, Conversation, NoLine, read_to_the_end
-from tests.host_script.host_commands import create, entry, known_journal, look, observe
-from tests.host_script.recording_host import OTHER, WEB, Gate, RecordingHost
+from tests.host_script.conversation import ACCEPTED, PATIENCE_S, SCRIPT, SHA, Conversation, NoLine, read_to_the_end
+from tests.host_script.host_commands import create, effect, entry, known_journal, look, observe
+from tests.host_script.recording_host import OTHER, WEB, Gate, RecordingHost, refuses
 
 Talk = Callable[[], Conversation]
 
@@ -316,6 +316,54 @@ def test_a_step_that_is_done_names_nobody_to_end(talk: Talk, host: RecordingHost
     write_journal(host.journal_directory, replace(entry(host), phase="DONE"))
     assert second.ask(observe(3)).verdict == HostAnswer.BUSY
     assert not first.process.killed
+
+
+def left(first: Conversation, host: RecordingHost, end: str) -> HostAnswer:
+    """Let a script end a start that is overdue, and not done, in some way."""
+    journal = known_journal(first)
+    host.set(state="Off")
+    if end == "NotReached":
+        host.then["Start-VM"] = lambda _caller: host.set(state="Off")
+    else:
+        host.first["Start-VM"] = refuses("InvalidState" if end == "NO_EFFECT" else "OperationFailed", "Start-VM")
+    command = effect(HostCommand.START, host, journal, 2)
+    command.deadline.FromDatetime(LONG_AGO)
+    return first.ask(command)
+
+
+@pytest.mark.parametrize("end", ["NO_EFFECT", "FAILED", "NotReached"])
+def test_an_effect_that_ends_undone_names_no_process_any_more(
+    end: str, script: Conversation, host: RecordingHost
+) -> None:
+    answer = left(script, host, end)
+    assert end in {HostAnswer.Verdict.Name(answer.verdict), answer.error.id.partition(",")[0]}
+    assert (entry(host).phase, entry(host).pid, entry(host).pid_started) == ("BEGUN", 0, "")
+
+
+def test_a_script_that_has_gone_on_to_another_vm_is_not_ended_for_the_step_that_it_left(
+    talk: Talk, host: RecordingHost
+) -> None:
+    first, second, third = talk(), talk(), talk()
+    other_journal = known_journal(first, vm=OTHER)
+    assert left(first, host, "NO_EFFECT").verdict == HostAnswer.NO_EFFECT
+    at_work = host.first["Start-VM"] = Gate()
+    first.send(effect(HostCommand.START, host, other_journal, 2, vm=OTHER))
+    assert at_work.reached.wait(PATIENCE_S)
+    looking, look_up = Gate(), host.vm
+
+    def slow(vm_id: str) -> VmView | None:
+        if vm_id == WEB and not looking.opened.is_set():
+            looking(second.process)
+        return look_up(vm_id)
+
+    host.vm = slow  # type: ignore[method-assign]  # the fake's own clockwork
+    second.send(observe(3))
+    assert looking.reached.wait(PATIENCE_S)
+    assert third.ask(observe(4)).verdict == HostAnswer.BUSY
+    looking.opened.set()
+    at_work.opened.set()
+    assert first.answer().verdict == HostAnswer.DONE
+    assert second.answer().verdict == HostAnswer.OBSERVED
 
 
 @builtin_only

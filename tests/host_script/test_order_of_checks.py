@@ -206,7 +206,7 @@ def test_jobs_that_cannot_be_told_of_are_not_taken_for_none(
     def jobs(_vm_id: str) -> list[JobView]:
         raise HyperVError("HRESULT 0x80041003", "Get-CimAssociatedInstance", "Access denied")
 
-    host.jobs = jobs  # type: ignore[method-assign]  # the fake's own clockwork
+    host.jobs = jobs  # type: ignore[method-assign, assignment]  # the fake's own clockwork
     answer = script.ask(command)
     assert (answer.verdict, answer.error.message) == (HostAnswer.FAILED, "Access denied")
     assert host.calls == []
@@ -244,7 +244,7 @@ def test_a_second_look_that_finds_work_under_way_concludes_nothing(script: Conve
         looked_at = looked_at or time.monotonic()
         return [JobView(70, 1)] if time.monotonic() >= looked_at + 0.08 else []
 
-    host.jobs = jobs  # type: ignore[method-assign]  # the fake's own clockwork
+    host.jobs = jobs  # type: ignore[method-assign, assignment]  # the fake's own clockwork
     assert script.ask(observe(2)).verdict == HostAnswer.IN_PROGRESS
     assert entry(host).token == 1
 
