@@ -331,9 +331,21 @@ function Get-Activity($vm, $jobs) {
     @($words | Select-Object -Unique)
 }
 
+# Whether a file is on the disk. Test-Path says no of a file whose storage is away, too (source read), so one is missing
+# only if its directory can be listed, and does not list it.
+function Test-File([string]$path) {
+    if (Test-Path -LiteralPath $path -PathType Leaf) { return $true }
+    $unknown = "Whether $path is there is not known: its directory cannot be listed, or lists it and does not give it."
+    try { $listed = @([IO.Directory]::GetFileSystemEntries([IO.Path]::GetDirectoryName($path))) }
+    catch { throw (New-Failure 'StorageUnreachable,snapshotd' $unknown) }
+    $names = @($listed | ForEach-Object { [IO.Path]::GetFileName($_) })
+    if ($names -contains [IO.Path]::GetFileName($path)) { throw (New-Failure 'StorageUnreachable,snapshotd' $unknown) }
+    $false
+}
+
 function Get-DiskFile([string]$path, $cache) {
     if (-not $cache.ContainsKey($path)) {
-        $cache[$path] = if (Test-Path -LiteralPath $path -PathType Leaf) { Get-VHD -Path $path } else { $null }
+        $cache[$path] = if (Test-File $path) { Get-VHD -Path $path } else { $null }
     }
     $cache[$path]
 }
@@ -397,7 +409,7 @@ function Get-JournalReport($journal) {
 }
 
 function Get-ExistingFile($command) {
-    @($command.watched_files | Where-Object { $null -ne $_ -and (Test-Path -LiteralPath $_ -PathType Leaf) })
+    @($command.watched_files | Where-Object { $null -ne $_ -and (Test-File $_) })
 }
 
 function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {

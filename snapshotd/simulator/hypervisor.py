@@ -150,7 +150,10 @@ class Hypervisor(Protocol):
         """Return the jobs of a VM, by Msvm_AffectedJobElement. Raises HyperVError."""
 
     def vhd(self, path: str) -> VhdView | None:
-        """Return a virtual hard disk file that is on the disk; paths are compared without regard to case."""
+        """Return a virtual hard disk file that is on the disk; paths are compared without regard to case.
+
+        None if it is not there, or its storage is away: then its directory is not there either.
+        """
 
     def set_checkpoint_type(self, caller: Caller, vm_id: str, checkpoint_type: str) -> None:
         """Set-VM -CheckpointType."""

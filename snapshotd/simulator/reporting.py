@@ -26,7 +26,7 @@ from snapshotd.api.v1.executor_pb2 import (
     Power,
     VmReport,
 )
-from snapshotd.simulator.hypervisor import CheckpointView, DriveView, Hypervisor, JobView, VhdView, VmView
+from snapshotd.simulator.hypervisor import CheckpointView, DriveView, HyperVError, Hypervisor, JobView, VhdView, VmView
 from snapshotd.simulator.journal import JournalEntry, JournalUnreadable, Phase, read_host, read_journal
 
 POWER: Final[dict[str, Power.ValueType]] = {
@@ -162,7 +162,7 @@ def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, 
             journal = journal_report(entry)
     except JournalUnreadable:
         journal = JournalReport(state=JournalReport.UNREADABLE)
-    existing = [path for path in watched if host.vhd(path) is not None]
+    existing = [path for path in watched if _file(host, path) is not None]
     if view is None:
         return VmReport(vm_id=vm_id, present=False, power=ABSENT, journal=journal, existing_files=existing)
     disks = _Disks(host)
@@ -234,6 +234,20 @@ def _blockers(view: VmView) -> list[str]:
     return sorted(found)
 
 
+def _file(host: Hypervisor, path: str) -> VhdView | None:
+    """Return a file; None if it is missing, which can be said only where its directory can be listed.
+
+    Raises HyperVError where it cannot: its storage is away.
+    """
+    found = host.vhd(path)
+    if found is None and not Path(path).parent.is_dir():
+        text = (
+            f"Whether {path} is there is not known: its directory cannot be listed, or lists it and does not give it."
+        )
+        raise HyperVError("StorageUnreachable,snapshotd", "Get-VHD", text)
+    return found
+
+
 class _Disks:
     """Drives and their chains, each file asked for once a report."""
 
@@ -254,5 +268,5 @@ class _Disks:
 
     def _vhd(self, path: str) -> VhdView | None:
         if path not in self._known:
-            self._known[path] = self._host.vhd(path)
+            self._known[path] = _file(self._host, path)
         return self._known[path]

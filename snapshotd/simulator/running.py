@@ -28,6 +28,7 @@ MODEL_ACTIONS: Final = (
     "admin",
     "fail",
     "durations",
+    "storage",
     "set_guest",
 )
 """What the control port asks of the model: each is a method of that name."""

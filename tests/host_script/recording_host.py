@@ -77,7 +77,7 @@ class RecordingHost:
         return self.under_way
 
     def vhd(self, path: str) -> VhdView | None:
-        return self.files.get(path.lower())
+        return self.files.get(path.lower()) if self.disks.is_dir() else None
 
     def set(self, vm_id: str = WEB, **changes: object) -> None:
         """Change a VM as somebody else would."""

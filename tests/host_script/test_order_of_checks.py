@@ -67,6 +67,23 @@ def test_a_vm_that_the_host_does_not_have_is_reported_absent(script: Conversatio
     assert [(vm.vm_id, vm.present, vm.power) for vm in answer.vms] == [(ABSENT_VM, False, ABSENT)]
 
 
+@pytest.mark.parametrize("kind", [HostCommand.REPORT, HostCommand.POLL, HostCommand.OBSERVE, HostCommand.START])
+@pytest.mark.parametrize("in_use", [True, False])
+def test_a_file_whose_storage_is_away_is_not_taken_for_missing(
+    kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost, *, in_use: bool
+) -> None:
+    if not in_use:
+        host.set(drives=())
+    command = effect(kind, host, known_journal(script), 2)
+    command.watched_files.append(f"{host.disks}/web01.vhdx")
+    away = host.disks.rename(host.disks.with_name("away"))
+    answer = script.ask(command)
+    assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "StorageUnreachable,snapshotd")
+    assert (host.calls, entry(host).token) == ([], 1)
+    away.rename(host.disks)
+    assert script.ask(command).verdict in {HostAnswer.REPORTED, HostAnswer.OBSERVED, HostAnswer.DONE}
+
+
 # --- 0: installation --------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from snapshotd.simulator.needs import Engine
 from snapshotd.simulator.settings import SimulateHostSettings
 from tests.host_script.conversation import Conversation
 from tests.host_script.engines import BOTH, engine_on
-from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, observe
+from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, look, observe
 from tests.host_script.recording_host import WEB
 
 INVENTORY = {
@@ -133,6 +133,35 @@ def test_a_create_killed_anywhere_is_found_by_the_next_observation_and_made_once
     again = other.ask(command)
     assert again.verdict == (HostAnswer.CHANGED if there else HostAnswer.DONE)
     assert len(again.vms[0].checkpoints) == 1
+
+
+def test_a_merge_is_not_taken_for_done_while_the_storage_is_away(
+    scripts: tuple[Conversation, Conversation], hyperv: SimulatedHyperV
+) -> None:
+    script, _ = scripts
+    journal = known_journal(script)
+    script.ask(create(hyperv, journal, 2))
+    remove = any_effect(HostCommand.REMOVE, hyperv, journal, 3)
+    remove.step = 2
+    hyperv.durations(merge=1)
+    hyperv.storage(WEB, up=False)
+    assert script.ask(remove).error.id == "StorageUnreachable,snapshotd"
+    hyperv.storage(WEB, up=True)
+    hyperv.durations(merge=60_000)
+    assert script.ask(remove).verdict == HostAnswer.DONE
+    hyperv.storage(WEB, up=False)
+    hyperv.durations(merge=0)
+    poll = look(HostCommand.POLL)
+    poll.watched_files.extend(set(remove.before.chain_files))
+    for command in (poll, observe(4)):
+        assert script.ask(command).error.id == "StorageUnreachable,snapshotd"
+    hyperv.storage(WEB, up=True)
+    deadline = time.monotonic() + 5
+    while (told := script.ask(poll).vms[0]).activities and time.monotonic() < deadline:
+        pass
+    (disk,) = told.disks
+    assert list(disk.chain) == list(told.existing_files)
+    assert len(disk.chain) == 1
 
 
 @pytest.mark.parametrize(("cmdlet", "doing"), [("Checkpoint-VM", "CREATE"), ("Remove-VMSnapshot", "DELETE")])

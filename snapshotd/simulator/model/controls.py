@@ -53,6 +53,8 @@ class Controls:
             machine = self._machine(vm)
             if machine.state not in ("Running", "Off"):
                 raise ValueError(f"VM {machine.name} is {machine.state}: nothing writes to its disks")
+            if self._host.disks.is_away(machine.vm_id):
+                raise ValueError(f"{machine.name}'s storage is away")
             self._host.disks.write(_disk(machine, location), block, data)
             self._host.record(machine, ADMINISTRATOR, "disk_written", location=location, block=block)
 
@@ -92,6 +94,15 @@ class Controls:
         """Change how long things take, in milliseconds, jobs and merges under way included."""
         with self._host.changed:
             self._host.set_durations(durations)
+            self._host.changed.notify_all()
+
+    def storage(self, vm: str, up: object) -> None:
+        """Take a VM's storage away, or bring it back."""
+        if not isinstance(up, bool):
+            raise ValueError(f"up must be true or false: {up!r}")  # noqa: TRY004  (the port's word)
+        with self._host.changed:
+            machine = self._machine(vm)
+            (self._host.disks.bring_back if up else self._host.disks.take_away)(machine.vm_id)
             self._host.changed.notify_all()
 
     def set_guest(self, vm: str, **abilities: bool) -> None:

@@ -2,7 +2,7 @@
 
 `state.json` names the host and its VMs; it is written last when the host is made, so that one half made is made again.
 `machines/` has a file for each VM, written with each effect on it: a whole host would be too slow to write. `disks/`
-has the virtual hard disks (disks.py), `snapshotd/` the journals.
+has the virtual hard disks (disks.py), a folder for each VM, `snapshotd/` the journals.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class StateDirectory:
         for directory in (self.journals, self.disks, self.machines):
             directory.mkdir(parents=True, exist_ok=True)
         for directory in (self.disks, self.machines):
-            for unfinished in directory.glob("*.new"):
+            for unfinished in directory.rglob("*.new"):
                 unfinished.unlink()
 
     def read(self) -> tuple[str, list[Machine]] | None:

@@ -12,6 +12,10 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
+
+_AWAY: Final = ".away"
+"""Ends the name of a folder whose storage is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class DiskFile:
 class DiskFiles:
     """All virtual hard disk files of a host, read once and written through.
 
+    Each VM's are in a folder of their own, which can be taken away as storage is.
+
     Args:
         directory: where they are.
 
@@ -41,7 +47,9 @@ class DiskFiles:
         directory.mkdir(parents=True, exist_ok=True)
         self._files: dict[str, DiskFile] = {}
         self._children: dict[str, set[str]] = {}
-        for path in directory.glob("*vhdx"):
+        for folder in directory.glob(f"*{_AWAY}"):
+            folder.rename(folder.with_suffix(""))
+        for path in directory.glob("*/*vhdx"):
             self._keep(str(path), _read(path))
         for name, file in self._files.items():
             if file.parent and file.parent not in self._files:
@@ -50,14 +58,15 @@ class DiskFiles:
     def __contains__(self, path: str) -> bool:
         return path in self._files
 
-    def make_base(self, name: str, size_bytes: int) -> str:
+    def make_base(self, folder: str, name: str, size_bytes: int) -> str:
         """Make an empty base disk; return its path."""
-        return self._write(str(self._directory / f"{name}.vhdx"), DiskFile("", size_bytes, {}))
+        (self._directory / folder).mkdir(exist_ok=True)
+        return self._write(str(self._directory / folder / f"{name}.vhdx"), DiskFile("", size_bytes, {}))
 
     def make_child(self, parent: str) -> str:
         """Make an empty differencing disk over a file; return its path."""
         stem = Path(self.chain(parent)[-1]).stem
-        path = str(self._directory / f"{stem}_{str(uuid.uuid4()).upper()}.avhdx")
+        path = str(Path(parent).with_name(f"{stem}_{str(uuid.uuid4()).upper()}.avhdx"))
         return self._write(path, DiskFile(parent, self._files[parent].size_bytes, {}))
 
     def write(self, path: str, block: str, data: str) -> None:
@@ -70,6 +79,20 @@ class DiskFiles:
         if path in self._files:
             return path, self._files[path]
         return next(((p, f) for p, f in self._files.items() if p.lower() == path.lower()), None)
+
+    def is_away(self, folder: str) -> bool:
+        """Say whether a folder has been taken away."""
+        return (self._directory / f"{folder}{_AWAY}").exists()
+
+    def take_away(self, folder: str) -> None:
+        """Have a folder be gone, with all that is in it."""
+        if not self.is_away(folder):
+            (self._directory / folder).rename(self._directory / f"{folder}{_AWAY}")
+
+    def bring_back(self, folder: str) -> None:
+        """Have a folder that was taken away be there again."""
+        if self.is_away(folder):
+            (self._directory / f"{folder}{_AWAY}").rename(self._directory / folder)
 
     def file_bytes(self, path: str) -> int:
         """Return how large a file is."""

@@ -209,7 +209,7 @@ class HostState:
             checkpoint_type=vm.checkpoint_type,
             blockers=list(vm.blockers),
             disks={
-                location: self.disks.make_base(f"{_UNSAFE.sub('_', vm.name)}-{vm.vm_id[:8]}-{n}", size)
+                location: self.disks.make_base(vm.vm_id, f"{_UNSAFE.sub('_', vm.name)}-{vm.vm_id[:8]}-{n}", size)
                 for n, (location, size) in enumerate(vm.disks.items())
             },
             memory="" if vm.state == "Off" else f"booted {vm.vm_id}",

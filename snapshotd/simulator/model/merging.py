@@ -91,7 +91,7 @@ class Merging:
                 self._host.changed.wait(self._next_is_due_in_s())
 
     def _end_those_due(self, vm_id: str) -> None:
-        while vm_id in self._under_way:
+        while vm_id in self._under_way and not self._host.disks.is_away(vm_id):
             path, began_s = self._under_way[vm_id]
             if time.monotonic() < began_s + self._host.duration_s("merge"):
                 return
@@ -100,10 +100,10 @@ class Merging:
 
     def _next_is_due_in_s(self) -> float | None:
         """Return how long nothing has to be done; None: until something changes."""
-        if not self._under_way:
+        began_s = [began_s for vm_id, (_, began_s) in self._under_way.items() if not self._host.disks.is_away(vm_id)]
+        if not began_s:
             return None
-        first_s = min(began_s for _, began_s in self._under_way.values())
-        return max(0.0, first_s + self._host.duration_s("merge") - time.monotonic())
+        return max(0.0, min(began_s) + self._host.duration_s("merge") - time.monotonic())
 
     def _merge_away(self, machine: Machine, path: str) -> None:
         """Merge the one file that stands on `path` into it, or delete `path` if none does."""

@@ -40,7 +40,7 @@ class SimulatedHyperV:
         self.write_disk, self.read_disk = controls.write_disk, controls.read_disk
         self.kill_script, self.fail, self.lose_journal = controls.kill_script, controls.fail, controls.lose_journal
         self.durations, self.set_guest, self.admin = controls.durations, controls.set_guest, controls.admin
-        self.restart_host = controls.restart_host
+        self.restart_host, self.storage = controls.restart_host, controls.storage
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from snapshotd.simulator.hypervisor import CheckpointView, DriveView, JobView, VhdView, VmView
@@ -57,7 +58,7 @@ class HostViews:
         """Return a virtual hard disk file."""
         with self._host.changed:
             found = self._host.disks.find(path)
-            if found is None:
+            if found is None or not Path(found[0]).exists():
                 return None
             real, file = found
             size = self._host.disks.file_bytes(real)

@@ -139,7 +139,7 @@ def test_a_host_that_was_killed_while_it_was_made_is_made_again(tmp_path: Path) 
     state = tmp_path / "state"
     (state / "state.json").unlink()
     (state / "machines" / f"{DB}.json").unlink()
-    (state / "disks" / "half.avhdx.new").write_text("{")
+    (state / "disks" / WEB / "half.avhdx.new").write_text("{")
     with host_at(tmp_path) as host:
         assert [vm.name for vm in host.vms()] == ["db01", "web01"]
     assert list(state.rglob("*.new")) == []
@@ -153,7 +153,7 @@ def test_a_missing_state_file_never_costs_vms_with_a_history(tmp_path: Path) -> 
         pass
 
 
-@pytest.mark.parametrize("what", ["state.json", f"machines/{WEB}.json", "disks/web01-11111111-0.vhdx"])
+@pytest.mark.parametrize("what", ["state.json", f"machines/{WEB}.json", f"disks/{WEB}/web01-11111111-0.vhdx"])
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"checkpoints": []}'])
 def test_a_file_of_the_state_that_is_missing_or_broken_is_named(tmp_path: Path, what: str, content: str | None) -> None:
     with host_at(tmp_path) as host:
