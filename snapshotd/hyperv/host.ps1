@@ -81,11 +81,12 @@ function Get-JournalPath([string]$directory, [string]$vmId) {
     Join-Path $directory ($vmId.ToLowerInvariant() + '.journal')
 }
 
-# Only SYSTEM, the administrators and this account may write there. Elsewhere than on Windows there are no such lists.
+# Only SYSTEM, the administrators and this account may write there, from the moment that it is made: whoever could would
+# have us believe that nothing was begun. Made with its list in one call, which only .NET Framework has (documented);
+# elsewhere there are no such lists. Not tried on Windows.
 function New-JournalDirectory([string]$directory) {
+    if ($PSVersionTable.PSEdition -ne 'Desktop') { [void][IO.Directory]::CreateDirectory($directory); return }
     if (Test-Path -LiteralPath $directory -PathType Container) { return }
-    [void][IO.Directory]::CreateDirectory($directory)
-    if ($PSVersionTable.PSEdition -ne 'Desktop') { return }
     $list = New-Object Security.AccessControl.DirectorySecurity
     $list.SetAccessRuleProtection($true, $false)
     $inherit = [Security.AccessControl.InheritanceFlags]'ContainerInherit, ObjectInherit'
@@ -94,7 +95,20 @@ function New-JournalDirectory([string]$directory) {
     foreach ($account in Get-Trusted) {
         $list.AddAccessRule((New-Object Security.AccessControl.FileSystemAccessRule $account, $all, $inherit, $none, $Allow))
     }
-    [IO.Directory]::SetAccessControl($directory, $list)
+    [void][IO.Directory]::CreateDirectory($directory, $list)
+}
+
+# One that somebody else has made is not written to, and not believed. Not tried on Windows.
+function Assert-JournalDirectory([string]$directory) {
+    if ($PSVersionTable.PSEdition -ne 'Desktop' -or -not (Test-Path -LiteralPath $directory -PathType Container)) { return }
+    $list = [IO.Directory]::GetAccessControl($directory)
+    $owner = $list.GetOwner([Security.Principal.SecurityIdentifier]).Value
+    $trusted = @(Get-Trusted | ForEach-Object { $_.Value })
+    if ($trusted -contains $owner -and $list.AreAccessRulesProtected) { return }
+    $grants = @($trusted | ForEach-Object { "*${_}:(OI)(CI)F" }) -join ' '
+    throw (New-Object UnauthorizedAccessException ("$directory belongs to $owner, or inherits who may write there. Remove it " +
+            "if it is not snapshotd's; else, as an administrator: icacls `"$directory`" /setowner *S-1-5-32-544 and " +
+            "icacls `"$directory`" /inheritance:r /grant:r $grants"))
 }
 
 $Allow = [Security.AccessControl.AccessControlType]::Allow
@@ -779,6 +793,7 @@ function Read-Command([string]$line) {
 }
 
 function Invoke-HostCommand($command, [string]$directory) {
+    Assert-JournalDirectory $directory
     if ('REPORT', 'POLL' -notcontains $command.kind) { return Invoke-UnderMutex $command $directory }
     if ((Get-Text $command.vm_id) -ne '') { return New-Answer 'REPORTED' @(Get-Report $command $directory) }
     $reports = @(Get-VM | Sort-Object Name, Id | ForEach-Object { Get-VmReport (Format-Id $_.Id) $_ $directory $command })
