@@ -16,6 +16,7 @@ $ResultWaitMs = 30000
 $SecondLookMs = 2000
 $SlotBytes = 4096
 $LongestOperation = 500
+$TimePattern = '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)\z'
 $GuidPattern = '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$'
 
 # --- small things ----------------------------------------------------------------------------------------------------
@@ -156,32 +157,49 @@ function Get-Payload([byte[]]$content, [int]$slot) {
     $payload
 }
 
-# 'MISSING', 'UNREADABLE' or 'PRESENT', and what stands in it. A payload whose digest is right and whose layout is not
-# understood makes the file unreadable: the older slot would forget the highest token.
+function Get-Whole($value, [long]$most) {
+    if (($value -isnot [int] -and $value -isnot [long]) -or $value -lt 0 -or $value -gt $most) { throw "no whole number: $value" }
+    [long]$value
+}
+
+function Get-String($value) { if ($value -is [string]) { $value } else { throw "no text: $value" } }
+
+function Get-Time($value) {
+    if ($value -is [string] -and $value -ne '' -and $value -notmatch $TimePattern) { throw "no time: $value" }
+    ConvertTo-Utc $value
+}
+
+# A payload as it was written. Throws for one that this script does not understand.
+function ConvertFrom-Payload([string]$payload) {
+    $parsed = ConvertFrom-Json $payload
+    if ((Get-Whole $parsed.v 1) -ne 1) { throw 'another layout' }
+    $phase = Get-String $parsed.phase
+    if ('', 'BEGUN', 'DONE' -cnotcontains $phase) { throw "no phase: $phase" }
+    @{
+        vm = Get-String $parsed.vm; id = Get-String $parsed.id
+        seq = Get-Whole $parsed.seq ([long]::MaxValue); token = Get-Whole $parsed.token ([long]::MaxValue)
+        operation = Get-String $parsed.operation; step = Get-Whole $parsed.step ([int]::MaxValue); phase = $phase
+        deadline = Get-Time $parsed.deadline; begun_at = Get-Time $parsed.begun_at
+        pid = Get-Whole $parsed.pid ([int]::MaxValue)
+        # Compared letter by letter, so it must not have become a DateTime.
+        pid_started = [regex]::Match($payload, '"pid_started":"([^"]*)"').Groups[1].Value
+        owed_checkpoint_type = Get-String $parsed.owed_checkpoint_type; checkpoint_id = Get-String $parsed.checkpoint_id
+    }
+}
+
+# 'MISSING', 'UNREADABLE' or 'PRESENT', and what stands in it. A payload whose digest is right and that is not understood
+# makes the file unreadable: the older slot would forget the highest token.
 function Read-Journal([string]$directory, [string]$vmId) {
     $path = Get-JournalPath $directory $vmId
     $found = @{ state = 'MISSING'; slot = 0; entry = $null }
-    if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { return $found }
+    if (-not (Test-Path -LiteralPath $path)) { return $found }
     $found.state = 'UNREADABLE'
     $content = Read-Bytes $path
     $entries = @()
     foreach ($slot in 0, 1) {
         $payload = Get-Payload $content $slot
         if ($null -eq $payload) { continue }
-        try { $parsed = ConvertFrom-Json $payload } catch { return $found }
-        $known = @('', 'BEGUN', 'DONE') -ccontains (Get-Text $parsed.phase)
-        if ($parsed.v -ne 1 -or -not $known -or $null -eq $parsed.seq -or $null -eq $parsed.token) { return $found }
-        # The time a process started is compared letter by letter, so it must not have become a DateTime.
-        $started = [regex]::Match($payload, '"pid_started":"([^"]*)"').Groups[1].Value
-        $entries += @{ slot = $slot; entry = @{
-                vm = Get-Text $parsed.vm; id = Get-Text $parsed.id; seq = [long]$parsed.seq; token = [long]$parsed.token
-                operation = Get-Text $parsed.operation; step = [int]$parsed.step; phase = Get-Text $parsed.phase
-                deadline = ConvertTo-Utc $parsed.deadline; begun_at = ConvertTo-Utc $parsed.begun_at
-                pid = [int]$parsed.pid; pid_started = $started
-                owed_checkpoint_type = Get-Text $parsed.owed_checkpoint_type
-                checkpoint_id = Get-Text $parsed.checkpoint_id
-            }
-        }
+        try { $entries += @{ slot = $slot; entry = ConvertFrom-Payload $payload } } catch { return $found }
     }
     $newest = $entries | Sort-Object { $_.entry.seq } | Select-Object -Last 1
     if ($null -eq $newest -or $newest.entry.vm -ne $vmId) { return $found }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +23,10 @@ SLOT_BYTES = 4096
 
 _DIGEST_CHARS = 64
 _PAYLOAD_BYTES = SLOT_BYTES - _DIGEST_CHARS - len(" \n")
+
+_INT32 = (1 << 31) - 1
+_INT64 = (1 << 63) - 1
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 Phase = Literal["", "BEGUN", "DONE"]
 
@@ -179,25 +184,25 @@ def _parsed(payload: bytes, path: Path) -> JournalEntry:
     """
     try:
         fields = json.loads(payload)
-        if fields["v"] != 1:
+        if _whole(fields["v"], 1) != 1:
             raise JournalUnreadable(f"{path}: layout {fields['v']}")
-        phase: str = fields["phase"]
+        phase = _string(fields["phase"])
         if phase not in ("", "BEGUN", "DONE"):
             raise JournalUnreadable(f"{path}: phase {phase!r}")
         return JournalEntry(
-            seq=int(fields["seq"]),
-            vm=str(fields["vm"]),
-            id=str(fields["id"]),
-            token=int(fields["token"]),
-            operation=str(fields["operation"]),
-            step=int(fields["step"]),
+            seq=_whole(fields["seq"], _INT64),
+            vm=_string(fields["vm"]),
+            id=_string(fields["id"]),
+            token=_whole(fields["token"], _INT64),
+            operation=_string(fields["operation"]),
+            step=_whole(fields["step"], _INT32),
             phase=phase,  # type: ignore[arg-type]  # checked above
             deadline=_time(fields["deadline"]),
             begun_at=_time(fields["begun_at"]),
-            pid=int(fields["pid"]),
-            pid_started=str(fields["pid_started"]),
-            owed_checkpoint_type=str(fields["owed_checkpoint_type"]),
-            checkpoint_id=str(fields["checkpoint_id"]),
+            pid=_whole(fields["pid"], _INT32),
+            pid_started=_string(fields["pid_started"]),
+            owed_checkpoint_type=_string(fields["owed_checkpoint_type"]),
+            checkpoint_id=_string(fields["checkpoint_id"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise JournalUnreadable(f"{path}: {error!r}") from error
@@ -225,7 +230,22 @@ def _slot_of(entry: JournalEntry) -> bytes:
     return hashlib.sha256(payload).hexdigest().encode() + b" " + payload.ljust(_PAYLOAD_BYTES) + b"\n"
 
 
-def _time(text: str) -> datetime | None:
+def _whole(value: object, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"no whole number: {value!r}")
+    return value
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"no text: {value!r}")  # noqa: TRY004  (the file's fault, not ours)
+    return value
+
+
+def _time(value: object) -> datetime | None:
+    text = _string(value)
+    if text and not _TIME.fullmatch(text):
+        raise ValueError(f"no time: {text!r}")
     return datetime.fromisoformat(text).astimezone(UTC) if text else None
 
 

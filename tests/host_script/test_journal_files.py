@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from snapshotd.api.v1.executor_pb2 import JournalReport
 from snapshotd.simulator.journal import (
     SLOT_BYTES,
     JournalEntry,
@@ -20,7 +21,9 @@ from snapshotd.simulator.journal import (
     write_host,
     write_journal,
 )
-from tests.host_script.recording_host import OTHER, WEB
+from tests.host_script.conversation import Conversation
+from tests.host_script.host_commands import look, observe
+from tests.host_script.recording_host import OTHER, WEB, RecordingHost
 
 FULL = JournalEntry(
     vm=WEB,
@@ -148,11 +151,41 @@ def test_the_other_engines_file_is_read(tmp_path: Path) -> None:
     assert entry.deadline == datetime(2026, 11, 25, 12, 30, 0, 123456, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("newest", [{"v": 2}, {"phase": "PAUSED"}, {"token": None}, {"deadline": "tomorrow"}])
+NOT_UNDERSTOOD: list[dict[str, object]] = [
+    {"v": 2},
+    {"phase": "PAUSED"},
+    {"token": None},
+    {"token": "abc"},
+    {"token": "7"},
+    {"token": 5.5},
+    {"token": -1},
+    {"seq": 1 << 63},
+    {"step": "x"},
+    {"pid": 1 << 32},
+    {"id": None},
+    {"checkpoint_id": 1},
+    {"deadline": "tomorrow"},
+    {"deadline": "11/25/2026"},
+    {"begun_at": "2026-13-01T00:00:00Z"},
+]
+
+
+@pytest.mark.parametrize("newest", NOT_UNDERSTOOD)
+def test_what_is_not_understood_is_unreadable_to_both_engines(
+    newest: dict[str, object], script: Conversation, host: RecordingHost
+) -> None:
+    journal_path(host.journal_directory, WEB).parent.mkdir()
+    content = slot(fields(seq=1, vm=WEB)) + slot(fields(**{"seq": 2, "vm": WEB, **newest}))
+    journal_path(host.journal_directory, WEB).write_bytes(content)
+    assert script.ask(look()).vms[0].journal.state == JournalReport.UNREADABLE
+    assert script.ask(observe(6)).vms[0].journal.state == JournalReport.PRESENT
+
+
+@pytest.mark.parametrize("newest", NOT_UNDERSTOOD)
 def test_an_entry_that_is_not_understood_does_not_bring_the_older_one_back(
     tmp_path: Path, newest: dict[str, object]
 ) -> None:
-    journal_path(tmp_path, WEB).write_bytes(slot(fields(seq=1)) + slot(fields(seq=2, **newest)))
+    journal_path(tmp_path, WEB).write_bytes(slot(fields(seq=1)) + slot(fields(**{"seq": 2, **newest})))
     with pytest.raises(JournalUnreadable):
         read_journal(tmp_path, WEB)
 
