@@ -40,7 +40,7 @@ class _Moved(TypedDict):
 
 
 PASSING = frozenset({"ObjectInUse", "InvalidState"})
-"""Error ids (the part before the comma) of a refusal that may be gone next time (docs/hyperv.md, section 1). Others are final."""
+"""Error ids (before the comma) of refusals that may be gone next time (docs/hyperv.md, section 1); others are final."""
 FINAL_IF_ABSENT = frozenset({"OperationFailed"})
 """Error ids of an unknown outcome that is not tried again once nothing has come of it: the host has said that it cannot
 (a full disk, no VSS). The script takes these for no refusal, since what was begun may still come about."""

@@ -138,7 +138,7 @@ def _synced(synced: pb.SyncHostResponse) -> str:
     if synced.drifts:
         lines.append(table(["WHAT", "OF", "DETAIL"], [[d.kind, d.subject, d.message] for d in synced.drifts]))
     lines += [
-        f"Left out, since an operation is at work on it, or for what the daemon's log says: {vm}"
+        f"Left out (an operation is at work on it, the host could not read it, or the daemon's log has why): {vm}"
         for vm in synced.virtual_machines_skipped
     ]
     return "\n".join(lines)

@@ -113,6 +113,15 @@ class Journal:
     """The token of the command that began the step; 0: the host does not tell."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A VM that its host could not read: all that is known of it."""
+
+    name: str
+    error_id: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmReport:
     """One VM as its host reports it."""
@@ -123,7 +132,9 @@ class VmReport:
     host_state: str
     """Hyper-V's own word."""
     description: VmDescription | None
-    """None if the host does not have it."""
+    """None if the host does not have it, or could not read it."""
+    unread: Unread | None = None
+    """Only in a report of all VMs. Nothing can be concluded from one that is not read."""
     activities: tuple[str, ...] = ()
     """The hypervisor's doing: CREATE, APPLY, DELETE, MERGE, EXPORT, MIGRATE, BACKUP, STATE_CHANGE, OTHER."""
     percent: int = 0

@@ -479,6 +479,21 @@ function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
     }
 }
 
+# One VM that cannot be read does not keep the others from being told of.
+function Get-VmReportOrError($vm, [string]$directory, $command) {
+    try { Get-VmReport (Format-Id $vm.Id) $vm $directory $command }
+    catch { [pscustomobject]@{ vm_id = Format-Id $vm.Id; present = $true; name = [string]$vm.Name; error = Get-HostError $_ } }
+}
+
+function Get-HostError($record) {
+    $cause = $record.Exception.GetBaseException()
+    $file = $cause -is [IO.IOException] -or $cause -is [UnauthorizedAccessException]
+    [pscustomobject]@{
+        id = if ($file) { 'JournalFailed,snapshotd' } else { [string]$record.FullyQualifiedErrorId }
+        message = [string]$record.Exception.Message
+    }
+}
+
 function Get-Report($command, [string]$directory) {
     Get-VmReport $command.vm_id (Get-HyperVVm $command.vm_id) $directory $command
 }
@@ -814,7 +829,7 @@ function Invoke-HostCommand($command, [string]$directory) {
     Assert-JournalDirectory $directory
     if ('REPORT', 'POLL' -notcontains $command.kind) { return Invoke-UnderMutex $command $directory }
     if ((Get-Text $command.vm_id) -ne '') { return New-Answer 'REPORTED' @(Get-Report $command $directory) }
-    $reports = @(Get-VM | Sort-Object Name, Id | ForEach-Object { Get-VmReport (Format-Id $_.Id) $_ $directory $command })
+    $reports = @(Get-VM | Sort-Object Name, Id | ForEach-Object { Get-VmReportOrError $_ $directory $command })
     New-Answer 'REPORTED' $reports
 }
 
@@ -843,9 +858,7 @@ function Invoke-SnapshotdLine([string]$line) {
             $answer = Invoke-HostCommand $command $directory
         }
     }
-    catch [IO.IOException] { $answer = New-FailedAnswer 'JournalFailed,snapshotd' $_.Exception.Message }
-    catch [UnauthorizedAccessException] { $answer = New-FailedAnswer 'JournalFailed,snapshotd' $_.Exception.Message }
-    catch { $answer = New-FailedAnswer ([string]$_.FullyQualifiedErrorId) ([string]$_.Exception.Message) }
+    catch { $answer = @{ verdict = 'FAILED'; vms = @(); error = Get-HostError $_ } }
     $answer.protocol = 1
     $answer.host_time = Format-Utc ([DateTime]::UtcNow)
     $answer.host = Get-HostFact $directory

@@ -162,7 +162,7 @@ class Drive:
 
     def outcome(self, dispatch_id: str, answer: HostAnswer) -> None:
         """An executor has said what came of an order; of one that nobody waits for any more, nothing follows."""
-        self.observed |= dict.fromkeys((VmId(vm.vm_id) for vm in answer.vms), self._clock.now())
+        self.observed |= dict.fromkeys((VmId(vm.vm_id) for vm in answer.vms if not vm.unread), self._clock.now())
         self._carry_out(self.dispatcher.answered(dispatch_id, answer, self.moment()))
 
     def detached(self, executor: str, stream: Stream) -> None:

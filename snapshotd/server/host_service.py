@@ -112,7 +112,9 @@ class HostService(HostServiceServicer):
         actor_of(context)
         answer = await self._parts.reports.report(host_id_of(request.name))
         known = {vm.vm_id for vm in self._parts.vms.registered()}
-        found = [discovered_message(vm, registered=vm.vm_id in known) for vm in answer.vms if vm.description]
+        found = [
+            discovered_message(vm, registered=vm.vm_id in known) for vm in answer.vms if vm.description or vm.unread
+        ]
         found.sort(key=lambda vm: (vm.display_name, vm.vm_id))
         return pb.DiscoverVirtualMachinesResponse(virtual_machines=found, host_time=timestamp(answer.host_time))
 

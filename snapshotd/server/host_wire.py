@@ -18,6 +18,7 @@ from snapshotd.domain.host_report import (
     HostAnswer,
     Journal,
     JournalState,
+    Unread,
     Verdict,
     VmDescription,
     VmReport,
@@ -175,6 +176,8 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
     verdict = pb.HostAnswer.Verdict.Name(answer.verdict)
     if answer.verdict == pb.HostAnswer.VERDICT_UNSPECIFIED:
         raise ProtocolViolation("no verdict")
+    if answer.verdict != pb.HostAnswer.REPORTED and any(vm.HasField("error") for vm in answer.vms):
+        raise ProtocolViolation("a VM that could not be read, and yet a verdict on it")
     return HostAnswer(
         verdict=Verdict[verdict],
         vms=tuple(_from_vm(vm) for vm in answer.vms),
@@ -193,6 +196,9 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
 def _from_vm(vm: pb.VmReport) -> VmReport:
     if not vm.vm_id:
         raise ProtocolViolation("a VM without an id")
+    if vm.HasField("error"):
+        unread = Unread(vm.name, vm.error.id, vm.error.message)
+        return VmReport(vm_id=vm.vm_id.lower(), power=Power.UNKNOWN, host_state="", description=None, unread=unread)
     return VmReport(
         vm_id=vm.vm_id.lower(),
         power=_POWERS[vm.power] if vm.present else Power.ABSENT,

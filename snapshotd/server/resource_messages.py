@@ -169,13 +169,22 @@ def tree_message(vm: VmRow, snapshots: Iterable[SnapshotRow], observed: datetime
 
 def discovered_message(report: VmReport, *, registered: bool) -> host_pb2.DiscoveredVirtualMachine:
     """Return a VM as its host reports it."""
+    link = f"virtualMachines/{report.vm_id}" if registered else ""
+    if report.unread:
+        return host_pb2.DiscoveredVirtualMachine(
+            vm_id=report.vm_id,
+            display_name=report.unread.name,
+            power=wire_power(report.power),
+            virtual_machine=link,
+            snapshot_blockers=["UNREADABLE"],
+        )
     assert report.description is not None, report
     return host_pb2.DiscoveredVirtualMachine(
         vm_id=report.vm_id,
         display_name=report.description.name,
         power=wire_power(report.power),
         host_state=report.host_state,
-        virtual_machine=f"virtualMachines/{report.vm_id}" if registered else "",
+        virtual_machine=link,
         cpu_count=report.description.cpu_count,
         memory_bytes=report.description.memory_bytes,
         disk_count=len(report.description.disks),

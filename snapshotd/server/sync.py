@@ -40,7 +40,7 @@ class Synced:
     drifts: tuple[Envelope, ...]
     """Their events are DriftDetected."""
     skipped: tuple[VmId, ...]
-    """VMs that could not be compared: an operation was at work on them, or the log has why not."""
+    """VMs left out: an operation was at work on them, the host could not read them, or the log has why."""
 
 
 class HostReports:
@@ -127,7 +127,11 @@ class HostReports:
         skipped: list[VmId] = []
         for vm_id, version in asked.items():
             missing = VmReport(vm_id=vm_id, power=Power.ABSENT, host_state="", description=None)
-            command = SyncVm(report=reports.get(vm_id, missing), asked_version=version)
+            report = reports.get(vm_id, missing)
+            if report.unread:
+                skipped.append(vm_id)
+                continue
+            command = SyncVm(report=report, asked_version=version)
             try:
                 decided = await self._drive.request(vm_id, command, actor=actor, request_id=request_id)
             except VmChanging:

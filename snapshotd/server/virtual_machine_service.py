@@ -164,6 +164,8 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         answer = await self._parts.reports.report(host_id)
         found = [vm for vm in answer.vms if vm.description is not None and vm.description.name == name]
         if not found:
+            if unread := [vm for vm in answer.vms if vm.unread and vm.unread.name == name]:
+                return await self._report(host_id, VmId(unread[0].vm_id))
             raise NotFound("virtual machine", name[:100], f"Host {host_id} has none of that name. Discover its VMs.")
         if len(found) > 1:
             raise VmNameAmbiguous(name, host_id, ", ".join(sorted(vm.vm_id for vm in found)))

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+_CLASSES: Final = {
+    "Get-VHD": "Microsoft.Vhd.PowerShell.Cmdlets.GetVHD",
+    "Get-CimAssociatedInstance": "Microsoft.Management.Infrastructure.CimCmdlets.GetCimAssociatedInstanceCommand",
+}
+"""Cmdlets of other modules than Hyper-V's."""
 
 
 class HyperVError(Exception):
@@ -27,7 +33,8 @@ class HyperVError(Exception):
         """FullyQualifiedErrorId: "InvalidState,Microsoft.HyperV.PowerShell.Commands.CheckpointVM"."""
         if "," in self.error_id:
             return self.error_id
-        return f"{self.error_id},Microsoft.HyperV.PowerShell.Commands.{self.cmdlet.replace('-', '')}"
+        where = _CLASSES.get(self.cmdlet) or f"Microsoft.HyperV.PowerShell.Commands.{self.cmdlet.replace('-', '')}"
+        return f"{self.error_id},{where}"
 
 
 class ScriptKilled(BaseException):

@@ -21,6 +21,7 @@ from snapshotd.api.v1.executor_pb2 import (
     UNKNOWN,
     CheckpointReport,
     DiskReport,
+    HostError,
     HostFacts,
     JournalReport,
     Power,
@@ -116,8 +117,8 @@ def report_vm(host: Hypervisor, directory: Path, vm_id: str, watched: Sequence[s
 
 
 def report_all(host: Hypervisor, directory: Path, watched: Sequence[str]) -> list[VmReport]:
-    """Report every VM of the host."""
-    return [_report(host, directory, view.vm_id, view, watched) for view in host.vms()]
+    """Report every VM of the host. One that cannot be read does not keep the others from being told of."""
+    return [_report_or_error(host, directory, view, watched) for view in host.vms()]
 
 
 def host_facts(host: Hypervisor, directory: Path) -> HostFacts:
@@ -151,6 +152,16 @@ def activities(view: VmView, jobs: Sequence[JobView]) -> list[str]:
 def _by_name(status: str) -> str:
     # The host's 32769 is not in PowerShell's enum, which has 23769 for it, so it prints as a number (source read).
     return "ApplyingSnapshot" if status in {"32769", "23769"} else status
+
+
+def _report_or_error(host: Hypervisor, directory: Path, view: VmView, watched: Sequence[str]) -> VmReport:
+    try:
+        return _report(host, directory, view.vm_id, view, watched)
+    except HyperVError as error:
+        told = HostError(id=error.fully_qualified, message=str(error))
+    except OSError as error:
+        told = HostError(id="JournalFailed,snapshotd", message=str(error))
+    return VmReport(vm_id=view.vm_id, present=True, name=view.name, error=told)
 
 
 def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, watched: Sequence[str]) -> VmReport:

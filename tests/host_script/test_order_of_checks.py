@@ -20,8 +20,9 @@ from snapshotd.api.v1.executor_pb2 import (
     HostAnswer,
     HostCommand,
     JournalReport,
+    VmReport,
 )
-from snapshotd.simulator.hypervisor import Caller, HyperVError, JobView, VmView
+from snapshotd.simulator.hypervisor import Caller, HyperVError, JobView, VhdView, VmView
 from snapshotd.simulator.journal import JournalEntry, journal_path, read_host, read_journal, write_host, write_journal
 from tests.host_script.conversation import INSTALLATION, Conversation
 from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, look, observe
@@ -48,6 +49,48 @@ def test_a_report_without_a_vm_tells_all_and_leaves_no_trace(script: Conversatio
     assert (answer.host.name, answer.host.installation_id) == ("hv01", "")
     assert answer.HasField("host_time")
     assert not host.journal_directory.exists()
+
+
+def bad_disk(host: RecordingHost) -> str:
+    look_up = host.vhd
+
+    def vhd(path: str) -> VhdView | None:
+        if "db01" in path:
+            raise HyperVError("OperationFailed", "Get-VHD", "The file or directory is corrupted.")
+        return look_up(path)
+
+    host.vhd = vhd  # type: ignore[method-assign]  # the fake's own clockwork
+    return "OperationFailed,Microsoft.Vhd.PowerShell.Cmdlets.GetVHD"
+
+
+def bad_journal(host: RecordingHost) -> str:
+    journal_path(host.journal_directory, OTHER).mkdir(parents=True)
+    return "JournalFailed,snapshotd"
+
+
+def gone_meanwhile(host: RecordingHost) -> str:
+    def jobs(vm_id: str) -> list[JobView]:
+        if vm_id.lower() == OTHER:
+            raise HyperVError("ObjectNotFound", "Get-VM", "Hyper-V was unable to find a virtual machine.")
+        return []
+
+    host.jobs = jobs  # type: ignore[method-assign]  # the fake's own clockwork
+    return "ObjectNotFound,Microsoft.HyperV.PowerShell.Commands.GetVM"
+
+
+@pytest.mark.parametrize("harm", [bad_disk, bad_journal, gone_meanwhile])
+def test_a_vm_that_cannot_be_read_does_not_hide_the_others(
+    harm: Callable[[RecordingHost], str], script: Conversation, host: RecordingHost
+) -> None:
+    error_id = harm(host)
+    answer = script.ask(look(vm=""))
+    assert answer.verdict == HostAnswer.REPORTED
+    bad, good = answer.vms
+    assert (good.name, good.power, good.HasField("error")) == ("web01", RUNNING, False)
+    assert bad.error.id == error_id
+    assert bad == VmReport(vm_id=OTHER, present=True, name="db01", error=bad.error)
+    alone = script.ask(look(vm=OTHER))
+    assert (alone.verdict, alone.error.id) == (HostAnswer.FAILED, error_id)
 
 
 @pytest.mark.parametrize("kind", [HostCommand.REPORT, HostCommand.POLL])

@@ -937,6 +937,7 @@ class VmReport(_message.Message):
     IS_REPLICA_FIELD_NUMBER: _builtins.int
     JOURNAL_FIELD_NUMBER: _builtins.int
     EXISTING_FILES_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     vm_id: _builtins.str
     present: _builtins.bool
     """False: the host does not have it; nothing else but `journal` and `existing_files` is filled."""
@@ -970,6 +971,10 @@ class VmReport(_message.Message):
     def existing_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Those of `watched_files` that are on the disk."""
 
+    @_builtins.property
+    def error(self) -> Global___HostError:
+        """REPORT of all VMs: why this one could not be read. Then nothing but `vm_id`, `present` and `name` is told."""
+
     def __init__(
         self,
         *,
@@ -990,10 +995,11 @@ class VmReport(_message.Message):
         is_replica: _builtins.bool = ...,
         journal: Global___JournalReport | None = ...,
         existing_files: _abc.Iterable[_builtins.str] | None = ...,
+        error: Global___HostError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["journal", b"journal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "journal", b"journal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activities", b"activities", "checkpoint_type", b"checkpoint_type", "checkpoints", b"checkpoints", "cpu_count", b"cpu_count", "current_checkpoint_id", b"current_checkpoint_id", "disks", b"disks", "existing_files", b"existing_files", "host_state", b"host_state", "is_replica", b"is_replica", "journal", b"journal", "memory_bytes", b"memory_bytes", "name", b"name", "percent", b"percent", "power", b"power", "present", b"present", "snapshot_blockers", b"snapshot_blockers", "vm_id", b"vm_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activities", b"activities", "checkpoint_type", b"checkpoint_type", "checkpoints", b"checkpoints", "cpu_count", b"cpu_count", "current_checkpoint_id", b"current_checkpoint_id", "disks", b"disks", "error", b"error", "existing_files", b"existing_files", "host_state", b"host_state", "is_replica", b"is_replica", "journal", b"journal", "memory_bytes", b"memory_bytes", "name", b"name", "percent", b"percent", "power", b"power", "present", b"present", "snapshot_blockers", b"snapshot_blockers", "vm_id", b"vm_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

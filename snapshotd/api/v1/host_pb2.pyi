@@ -390,7 +390,7 @@ class SyncHostResponse(_message.Message):
 
     @_builtins.property
     def virtual_machines_skipped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """VMs that were left out: an operation is at work on them, or the daemon's log has why they could not be compared."""
+        """VMs that were left out: an operation is at work on them, the host could not read them, or the daemon's log has why."""
 
     def __init__(
         self,
@@ -526,7 +526,9 @@ class DiscoveredVirtualMachine(_message.Message):
     """Checkpoints of any kind."""
     @_builtins.property
     def snapshot_blockers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Why no snapshot of it can be taken: PASS_THROUGH_DISK, SHARED_DISK, REPLICA, ..."""
+        """Why no snapshot of it can be taken: PASS_THROUGH_DISK, SHARED_DISK, REPLICA, ...
+        UNREADABLE: the host could not read it, and nothing but its id and name is known.
+        """
 
     def __init__(
         self,

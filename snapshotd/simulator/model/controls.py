@@ -76,12 +76,14 @@ class Controls:
         message: str = "",
         count: int = 1,
         after_effect: object = False,  # noqa: FBT002  (the name is the port's)
+        vm: str = "",
     ) -> None:
-        """Have the next calls of a cmdlet fail."""
+        """Have the next calls of a cmdlet fail; for one VM only where it reads."""
         if not isinstance(after_effect, bool):
             raise ValueError(f"after_effect must be true or false: {after_effect!r}")  # noqa: TRY004  (the port's word)
         with self._host.changed:
-            self._host.faults.plan_failure(cmdlet, error_id, message, count, after_effect=after_effect)
+            vm_id = self._machine(vm).vm_id if vm else ""
+            self._host.faults.plan_failure(cmdlet, error_id, message, count, after_effect=after_effect, vm_id=vm_id)
 
     def lose_journal(self, vm: str) -> None:
         """Delete a VM's journal."""

@@ -20,6 +20,8 @@ CMDLETS: Final = (
     "Suspend-VM",
 )
 """Cmdlets that change something."""
+READS: Final = ("Get-VHD", "Get-CimAssociatedInstance")
+"""Cmdlets that change nothing; they can fail for one VM."""
 PLACES: Final = ("before", "started", "after")
 """Places in a cmdlet where its script can be killed: nothing done, the job runs, the job is over."""
 
@@ -36,7 +38,8 @@ class Faults:
 
     def __init__(self) -> None:
         self._kills: dict[str, int] = {}
-        self._failures: dict[tuple[str, bool], _Failure] = {}
+        self._failures: dict[tuple[bool | str, ...], _Failure] = {}
+        """By cmdlet, and whether it has had its effect; for one that reads: and the VM, or "" for any."""
 
     def plan_kill(self, at: str, count: int) -> int:
         """Plan that the next scripts that come to a place are killed, instead of what was planned for it.
@@ -50,15 +53,20 @@ class Faults:
         self._kills[at] = _count(count)
         return left
 
-    def plan_failure(self, cmdlet: str, error_id: object, message: object, count: int, *, after_effect: bool) -> None:
-        """Plan that the next calls of a cmdlet fail. Raises ValueError."""
-        if cmdlet not in CMDLETS:
-            raise ValueError(f"no cmdlet {cmdlet!r}: use one of {', '.join(CMDLETS)}")
+    def plan_failure(
+        self, cmdlet: str, error_id: object, message: object, count: int, *, after_effect: bool, vm_id: str = ""
+    ) -> None:
+        """Plan that the next calls of a cmdlet fail; for one VM only where it reads. Raises ValueError."""
+        if cmdlet not in (*CMDLETS, *READS):
+            raise ValueError(f"no cmdlet {cmdlet!r}: use one of {', '.join((*CMDLETS, *READS))}")
+        if vm_id and cmdlet not in READS:
+            raise ValueError(f"{cmdlet} fails for any VM: only {', '.join(READS)} for one")
         if not isinstance(error_id, str) or not error_id:
             raise ValueError(f"error_id {error_id!r} is none: name one, e.g. OperationFailed")
         if not isinstance(message, str):
             raise ValueError(f"message is no text: {message!r}")  # noqa: TRY004  (the control port's word for nonsense)
-        self._failures[cmdlet, after_effect] = _Failure(error_id, message, _count(count))
+        which = vm_id if cmdlet in READS else after_effect
+        self._failures[cmdlet, which] = _Failure(error_id, message, _count(count))
 
     def kill_here(self, caller: Caller, cmdlet: str, place: str) -> None:
         """Kill the caller if that is planned for this place. Raises ScriptKilled if it is dead."""
@@ -71,10 +79,18 @@ class Faults:
 
     def fail_here(self, cmdlet: str, *, after_effect: bool) -> None:
         """Fail if that is planned. Raises HyperVError."""
-        failure = self._failures.get((cmdlet, after_effect))
+        self._fail(cmdlet, after_effect)
+
+    def fail_read(self, cmdlet: str, vm_id: str) -> None:
+        """Fail if that is planned for this VM or for any. Raises HyperVError."""
+        self._fail(cmdlet, vm_id)
+        self._fail(cmdlet, "")
+
+    def _fail(self, *at: bool | str) -> None:
+        failure = self._failures.get(at)
         if failure is not None and failure.count > 0:
             failure.count -= 1
-            raise HyperVError(failure.error_id, cmdlet, failure.message)
+            raise HyperVError(failure.error_id, str(at[0]), failure.message)
 
 
 def _count(count: object) -> int:

@@ -48,6 +48,7 @@ class HostViews:
         """Return the jobs that WMI shows."""
         with self._host.changed:
             machine = self._host.machine(vm_id, "Get-CimAssociatedInstance")
+            self._host.faults.fail_read("Get-CimAssociatedInstance", machine.vm_id)
             job = self._host.jobs.of(machine.vm_id)
             shown = [JobView(_JOB_TYPES[job.status], job.percent())] if job and job.status in _JOB_TYPES else []
             if self._merging.pending(machine):
@@ -61,6 +62,7 @@ class HostViews:
             if found is None or not Path(found[0]).exists():
                 return None
             real, file = found
+            self._host.faults.fail_read("Get-VHD", Path(real).parent.name)
             size = self._host.disks.file_bytes(real)
             return VhdView(path=real, parent_path=file.parent, file_bytes=size, size_bytes=file.size_bytes)
 

@@ -7,7 +7,7 @@ import pytest
 
 from snapshotd.api.v1 import executor_pb2 as pb
 from snapshotd.dispatch.orders import Order, OrderKind
-from snapshotd.domain.host_report import Before, JournalState, Verdict
+from snapshotd.domain.host_report import Before, JournalState, Unread, Verdict
 from snapshotd.domain.ids import CheckpointId, HostId, OperationName, VmId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import StepAction, StopMode
@@ -98,6 +98,17 @@ def full_answer() -> pb.CommandOutcome:
     checkpoint.created_at.FromDatetime(DEADLINE)
     checkpoint.disks.add(location="SCSI:0:0", chain=["a.avhdx", "base.vhdx"])
     return outcome
+
+
+def test_a_vm_that_its_host_could_not_read_is_neither_described_nor_absent() -> None:
+    outcome = pb.CommandOutcome(answer=pb.HostAnswer(protocol=1, verdict=pb.HostAnswer.REPORTED))
+    error = pb.HostError(id="OperationFailed,x", message="corrupted")
+    outcome.answer.vms.add(vm_id=VM, present=True, name="web01", error=error)
+    (vm,) = from_outcome(outcome).vms
+    assert vm.unread == Unread("web01", "OperationFailed,x", "corrupted")
+    assert (vm.description, vm.power) == (None, Power.UNKNOWN)
+    outcome.answer.verdict = pb.HostAnswer.OBSERVED
+    assert from_outcome(outcome).error_id == "MALFORMED_ANSWER"
 
 
 def test_an_answer_keeps_everything_with_ids_in_lower_case() -> None:
