@@ -607,6 +607,8 @@ function New-Checkpoint($command, $vm, [string]$own) {
     } "no new checkpoint named $name"
 }
 
+function Get-LeafPath($vm) { $vm.HardDrives | Where-Object { $null -ne $_ -and $null -eq $_.DiskNumber } | ForEach-Object { [string]$_.Path } }
+
 # The checkpoint that a CREATE made; '' for all others.
 function Invoke-Action($command, $vm, [string]$own) {
     switch ($command.kind) {
@@ -614,7 +616,13 @@ function Invoke-Action($command, $vm, [string]$own) {
         'STOP' { Stop-ByMode $vm $command.stop.mode; return '' }
         'CREATE' { return [string](New-Checkpoint $command $vm $own) }
         'RESTORE' {
-            Restore-VMSnapshot -VMSnapshot (Get-OwnCheckpoint $vm $command.restore.checkpoint_id) -Confirm:$false
+            $id = $command.restore.checkpoint_id.ToLowerInvariant()
+            $old = Get-Set @(Get-LeafPath $vm)
+            Restore-VMSnapshot -VMSnapshot (Get-OwnCheckpoint $vm $id) -Confirm:$false
+            [void](Wait-Until {
+                    $now = Get-HyperVVm $vm.Id
+                    $now -and (Format-Id $now.ParentSnapshotId) -eq $id -and -not $old.Overlaps([string[]]@(Get-LeafPath $now))
+                } "checkpoint $id is not applied")
             return ''
         }
         'REMOVE' {
@@ -625,7 +633,9 @@ function Invoke-Action($command, $vm, [string]$own) {
         }
         'RENAME' {
             $checkpoint = Get-OwnCheckpoint $vm $command.rename.checkpoint_id
-            Rename-VMSnapshot -VMSnapshot $checkpoint -NewName $command.rename.checkpoint_name -Confirm:$false
+            $name = [string]$command.rename.checkpoint_name
+            Rename-VMSnapshot -VMSnapshot $checkpoint -NewName $name -Confirm:$false
+            [void](Wait-Until { (Get-OwnCheckpoint $vm $checkpoint.Id.ToString()).Name -ceq $name } "the checkpoint is not named $name")
             return ''
         }
     }

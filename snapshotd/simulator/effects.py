@@ -146,7 +146,14 @@ def _create(scene: Scene, command: HostCommand) -> str:
 
 
 def _restore(scene: Scene, command: HostCommand) -> str:
-    scene.host.restore_snapshot(scene.script, _own(scene, command.restore.checkpoint_id, "Restore-VMSnapshot"))
+    checkpoint_id = _own(scene, command.restore.checkpoint_id, "Restore-VMSnapshot")
+    scene.host.restore_snapshot(scene.script, checkpoint_id)
+
+    def applied() -> bool:
+        vm = scene.host.vm(scene.vm.vm_id)
+        return vm is not None and vm.parent_snapshot_id == checkpoint_id and not _leaves(vm) & _leaves(scene.vm)
+
+    _until(scene, applied, f"checkpoint {checkpoint_id} is not applied")
     return ""
 
 
@@ -163,7 +170,13 @@ def _remove(scene: Scene, command: HostCommand) -> str:
 
 def _rename(scene: Scene, command: HostCommand) -> str:
     checkpoint_id = _own(scene, command.rename.checkpoint_id, "Rename-VMSnapshot")
-    scene.host.rename_snapshot(scene.script, checkpoint_id, command.rename.checkpoint_name)
+    name = command.rename.checkpoint_name
+    scene.host.rename_snapshot(scene.script, checkpoint_id, name)
+    _until(
+        scene,
+        lambda: any(c.checkpoint_id == checkpoint_id and c.name == name for c in _listed(scene)),
+        f"the checkpoint is not named {name}",
+    )
     return ""
 
 
@@ -177,6 +190,10 @@ def _own(scene: Scene, checkpoint_id: str, cmdlet: str) -> str:
 
 def _is_newcomer(checkpoint: CheckpointView, known: set[str], name: str) -> bool:
     return checkpoint.checkpoint_id.lower() not in known and checkpoint.name == name
+
+
+def _leaves(vm: VmView) -> set[str]:
+    return {drive.path.lower() for drive in vm.drives if not drive.pass_through}
 
 
 def _listed(scene: Scene) -> tuple[CheckpointView, ...]:

@@ -159,7 +159,7 @@ class RecordingHost:
         view, checkpoint = self._owner(checkpoint_id)
 
         def effect() -> None:
-            leaf = DriveView(location="SCSI:0:0", path=f"{self.disks}/{view.name}_restored.avhdx")
+            leaf = DriveView(location="SCSI:0:0", path=f"{self.disks}/{view.name}_restored_{len(self.files)}.avhdx")
             self._file(leaf.path, checkpoint.drives[0].path)
             self.set(view.vm_id, state="Off", parent_snapshot_id=checkpoint_id, drives=(leaf,))
 

@@ -228,6 +228,27 @@ def test_remove_waits_until_the_checkpoint_is_not_listed(script: Conversation, h
     assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "NotReached,snapshotd")
 
 
+@pytest.mark.parametrize("kept", ["drives", "parent_snapshot_id"])
+def test_a_restore_that_is_not_seen_to_be_applied_is_no_success(
+    kept: str, script: Conversation, host: RecordingHost
+) -> None:
+    host.take(WEB, "first")
+    host.take(WEB, "second")
+    before = {kept: getattr(host.machines[WEB], kept)}
+    host.then["Restore-VMSnapshot"] = lambda _caller: host.set(WEB, **before)
+    answer = script.ask(any_effect(HostCommand.RESTORE, host, known_journal(script), 2))
+    assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "NotReached,snapshotd")
+    assert entry(host).phase == "BEGUN"
+
+
+def test_a_rename_that_is_not_seen_is_no_success(script: Conversation, host: RecordingHost) -> None:
+    host.take(WEB, "first")
+    listed = host.machines[WEB].checkpoints
+    host.then["Rename-VMSnapshot"] = lambda _caller: host.set(checkpoints=listed)
+    answer = script.ask(any_effect(HostCommand.RENAME, host, known_journal(script), 2))
+    assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "NotReached,snapshotd")
+
+
 def test_remove_and_rename_act_on_one_checkpoint(script: Conversation, host: RecordingHost) -> None:
     first = host.take(WEB, "first")
     host.take(WEB, "second")
