@@ -183,7 +183,8 @@ function ConvertFrom-Payload([string]$payload) {
         pid = Get-Whole $parsed.pid ([int]::MaxValue)
         # Compared letter by letter, so it must not have become a DateTime.
         pid_started = [regex]::Match($payload, '"pid_started":"([^"]*)"').Groups[1].Value
-        owed_checkpoint_type = Get-String $parsed.owed_checkpoint_type; checkpoint_id = Get-String $parsed.checkpoint_id
+        owed_checkpoint_type = Get-String $parsed.owed_checkpoint_type
+        temporary_checkpoint_type = Get-String $parsed.temporary_checkpoint_type; checkpoint_id = Get-String $parsed.checkpoint_id
     }
 }
 
@@ -211,7 +212,8 @@ function Get-Slot($entry) {
         v = 1; seq = $entry.seq; vm = $entry.vm; id = $entry.id; token = $entry.token; operation = $entry.operation
         step = $entry.step; phase = $entry.phase; deadline = Get-Text (Format-Utc $entry.deadline)
         begun_at = Get-Text (Format-Utc $entry.begun_at); pid = $entry.pid; pid_started = $entry.pid_started
-        owed_checkpoint_type = $entry.owed_checkpoint_type; checkpoint_id = $entry.checkpoint_id
+        owed_checkpoint_type = $entry.owed_checkpoint_type
+        temporary_checkpoint_type = $entry.temporary_checkpoint_type; checkpoint_id = $entry.checkpoint_id
     }
     $payload = ConvertTo-Json $fields -Compress -Depth 2
     $payload = [regex]::Replace($payload, '[^\x00-\x7F]', { param($match) '\u{0:x4}' -f [int][char]$match.Value })
@@ -440,6 +442,17 @@ function Get-JournalReport($journal) {
     }
 }
 
+# Whether the VM still has the CheckpointType that a command set, and not one that somebody else has set since. Which one a
+# restore brings back is not known beforehand: any counts.
+function Test-Temporary($vm, $entry) {
+    $type = $entry.temporary_checkpoint_type
+    $entry.owed_checkpoint_type -ne '' -and ($type -eq '' -or $type -eq [string]$vm.CheckpointType)
+}
+
+function Get-OwnType($vm, $entry) {
+    if ($null -ne $entry -and (Test-Temporary $vm $entry)) { $entry.owed_checkpoint_type } else { [string]$vm.CheckpointType }
+}
+
 function Get-ExistingFile($command) {
     @($command.watched_files | Where-Object { $null -ne $_ -and (Test-File $_) })
 }
@@ -457,14 +470,13 @@ function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
     $snapshots = @(Get-VMSnapshot -VM $vm | Sort-Object CreationTime)
     $state = [string]$vm.State
     $jobs = @(Get-Job $vm)
-    $owed = if ($journal.state -eq 'PRESENT') { $journal.entry.owed_checkpoint_type } else { '' }
     [pscustomobject]@{
         vm_id = Format-Id $vm.Id
         present = $true
         name = [string]$vm.Name
         power = if ($Powers.ContainsKey($state)) { $Powers[$state] } else { 'UNKNOWN' }
         host_state = $state
-        checkpoint_type = if ($owed -ne '') { $owed } else { [string]$vm.CheckpointType }
+        checkpoint_type = Get-OwnType $vm $journal.entry
         current_checkpoint_id = Format-Id $vm.ParentSnapshotId
         checkpoints = @($snapshots | ForEach-Object { Get-CheckpointReport $_ $cache })
         disks = @($drives | ForEach-Object { Get-DiskReport $_ $cache })
@@ -641,16 +653,17 @@ function Invoke-Action($command, $vm, [string]$own) {
     }
 }
 
-# Puts an owed CheckpointType back. One that the host refuses to take, or whose VM is not there, stays owed.
+# Puts an owed CheckpointType back, unless somebody else has set one since. One that the host refuses to take, or whose VM is not there, stays owed.
 function Restore-OwedType($entry) {
     if ($entry.owed_checkpoint_type -eq '') { return }
     try {
         $vm = Get-HyperVVm $entry.vm
         if ($null -eq $vm) { return }
-        if ([string]$vm.CheckpointType -ne $entry.owed_checkpoint_type) {
+        if ((Test-Temporary $vm $entry) -and [string]$vm.CheckpointType -ne $entry.owed_checkpoint_type) {
             Set-VM -VM $vm -CheckpointType $entry.owed_checkpoint_type -Confirm:$false
         }
         $entry.owed_checkpoint_type = ''
+        $entry.temporary_checkpoint_type = ''
     }
     catch { return }
 }
@@ -708,7 +721,7 @@ function Invoke-Observe($command, [string]$directory, $entry, [long]$token) {
         $entry = @{
             vm = $command.vm_id; id = [Guid]::NewGuid().ToString(); seq = [long]0; token = [long]0; operation = ''; step = 0
             phase = ''; deadline = $null; begun_at = $null; pid = 0; pid_started = ''; owed_checkpoint_type = ''
-            checkpoint_id = ''
+            temporary_checkpoint_type = ''; checkpoint_id = ''
         }
     }
     Restore-OwedType $entry
@@ -729,7 +742,8 @@ function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $repo
         $report.journal = Get-JournalReport (Read-Journal $directory $command.vm_id)
         return New-Answer 'CHANGED' @($report)
     }
-    $own = if ($entry.owed_checkpoint_type -ne '') { $entry.owed_checkpoint_type } else { [string]$vm.CheckpointType }
+    $own = Get-OwnType $vm $entry
+    $toSet = Get-TypeToSet $command $vm $own
     $entry.token = $token
     $entry.operation = [string]$command.operation
     $entry.step = [int]$command.step
@@ -739,7 +753,10 @@ function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $repo
     $entry.pid = $PID
     $entry.pid_started = $OwnStart
     # A checkpoint may bring the type of its moment back with it (inferred), so a restore owes it too.
-    if ($command.kind -eq 'RESTORE' -or (Get-TypeToSet $command $vm $own) -ne '') { $entry.owed_checkpoint_type = $own }
+    if ($command.kind -eq 'RESTORE' -or $toSet -ne '') {
+        $entry.owed_checkpoint_type = $own
+        $entry.temporary_checkpoint_type = $toSet
+    }
     $entry.checkpoint_id = ''
     Write-Journal $directory $entry
     try { $made = Invoke-Action $command $vm $own }

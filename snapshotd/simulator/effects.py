@@ -76,14 +76,6 @@ def checkpoint_type_to_set(command: HostCommand, vm: VmView, own: str) -> str:
     return "" if needed == vm.checkpoint_type else needed
 
 
-def may_change_checkpoint_type(command: HostCommand, vm: VmView, own: str) -> bool:
-    """Say whether the VM's own CheckpointType has to be journalled first.
-
-    A restore counts: a checkpoint may bring the type of its moment back (inferred, docs/hyperv.md, section 2).
-    """
-    return command.kind == HostCommand.RESTORE or checkpoint_type_to_set(command, vm, own) != ""
-
-
 def is_complete(command: HostCommand) -> bool:
     """Say whether an effect names all that its action needs."""
     match command.kind:

@@ -24,7 +24,7 @@ from google.protobuf import json_format
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostError, VmReport
 from snapshotd.simulator.before import equals_before
-from snapshotd.simulator.effects import NotReached, Scene, Script, act, is_complete, may_change_checkpoint_type
+from snapshotd.simulator.effects import NotReached, Scene, Script, act, checkpoint_type_to_set, is_complete
 from snapshotd.simulator.hypervisor import HyperVError, Hypervisor
 from snapshotd.simulator.journal import (
     JournalEntry,
@@ -36,6 +36,7 @@ from snapshotd.simulator.journal import (
 )
 from snapshotd.simulator.mutexes import NamedMutexes
 from snapshotd.simulator.reporting import (
+    has_temporary_type,
     host_facts,
     journal_report,
     own_checkpoint_type,
@@ -215,6 +216,10 @@ class _Run:
             report.journal.CopyFrom(journal_report(entry))
             return HostAnswer(verdict=HostAnswer.CHANGED, vms=[report])
         own = own_checkpoint_type(vm, entry)
+        to_set = checkpoint_type_to_set(command, vm, own)
+        if command.kind == HostCommand.RESTORE or to_set:
+            # A checkpoint may bring the type of its moment back (inferred), so a restore owes it too.
+            entry = replace(entry, owed_checkpoint_type=own, temporary_checkpoint_type=to_set)
         entry = self._write(
             replace(
                 entry,
@@ -226,9 +231,6 @@ class _Run:
                 begun_at=datetime.now(UTC),
                 pid=self._process.pid,
                 pid_started=self._process.started,
-                owed_checkpoint_type=own
-                if may_change_checkpoint_type(command, vm, own)
-                else entry.owed_checkpoint_type,
                 checkpoint_id="",
             )
         )
@@ -277,20 +279,21 @@ class _Run:
         return owner == self._command.installation_id
 
     def _with_type_put_back(self, entry: JournalEntry) -> JournalEntry:
-        """Put an owed CheckpointType back and return the entry, not yet written, that owes it no more.
+        """Put an owed CheckpointType back, and return the entry, not yet written, that owes it no more.
 
-        One that the host refuses to take back, or whose VM is not there, stays owed; the command goes on.
+        One that somebody else has set since stays. One that the host refuses to take back, or whose VM is not there,
+        stays owed; the command goes on.
         """
         owed = entry.owed_checkpoint_type
         try:
             vm = self._host.vm(entry.vm) if owed else None
             if vm is None:
                 return entry
-            if vm.checkpoint_type != owed:
+            if has_temporary_type(vm, entry) and vm.checkpoint_type != owed:
                 self._host.set_checkpoint_type(self._process, vm.vm_id, owed)
         except HyperVError:
             return entry
-        return replace(entry, owed_checkpoint_type="")
+        return replace(entry, owed_checkpoint_type="", temporary_checkpoint_type="")
 
     def _leave(self, entry: JournalEntry) -> None:
         """Leave an effect that is not done: its phase stays, and an owed CheckpointType is put back.

@@ -60,6 +60,8 @@ class JournalEntry:
     """When that process started, as its engine writes it; compared letter by letter."""
     owed_checkpoint_type: str = ""
     """The VM's own CheckpointType while a command has set another; empty: none is owed."""
+    temporary_checkpoint_type: str = ""
+    """The one that the command has set; empty: not known, as with a restore."""
     checkpoint_id: str = ""
     """The result of a CREATE that is DONE."""
 
@@ -202,6 +204,7 @@ def _parsed(payload: bytes, path: Path) -> JournalEntry:
             pid=_whole(fields["pid"], _INT32),
             pid_started=_string(fields["pid_started"]),
             owed_checkpoint_type=_string(fields["owed_checkpoint_type"]),
+            temporary_checkpoint_type=_string(fields["temporary_checkpoint_type"]),
             checkpoint_id=_string(fields["checkpoint_id"]),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -223,6 +226,7 @@ def _slot_of(entry: JournalEntry) -> bytes:
         "pid": entry.pid,
         "pid_started": entry.pid_started,
         "owed_checkpoint_type": entry.owed_checkpoint_type,
+        "temporary_checkpoint_type": entry.temporary_checkpoint_type,
         "checkpoint_id": entry.checkpoint_id,
     }
     payload = json.dumps(fields, separators=(",", ":")).encode("ascii")

@@ -136,8 +136,17 @@ def host_facts(host: Hypervisor, directory: Path) -> HostFacts:
 
 
 def own_checkpoint_type(view: VmView, entry: JournalEntry | None) -> str:
-    """Return the VM's own CheckpointType: the owed original, if one is owed."""
-    return (entry.owed_checkpoint_type if entry else "") or view.checkpoint_type
+    """Return the VM's own CheckpointType: the owed original, if one is owed and nobody else has set one since."""
+    return entry.owed_checkpoint_type if entry and has_temporary_type(view, entry) else view.checkpoint_type
+
+
+def has_temporary_type(view: VmView, entry: JournalEntry) -> bool:
+    """Say whether the VM still has the CheckpointType that a command set, and not one that somebody else has set since.
+
+    Which one a restore brings back is not known beforehand: any counts.
+    """
+    temporary = entry.temporary_checkpoint_type
+    return entry.owed_checkpoint_type != "" and temporary in ("", view.checkpoint_type)
 
 
 def activities(view: VmView, jobs: Sequence[JobView]) -> list[str]:

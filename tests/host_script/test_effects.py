@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -189,6 +190,29 @@ def test_a_type_that_is_owed_is_reported_and_put_back_by_the_next_command(
     answer = script.ask(effect(HostCommand.START, host, journal, 3))
     assert answer.verdict == HostAnswer.DONE
     assert host.machines[WEB].checkpoint_type == "Disabled"
+
+
+def test_a_type_that_an_administrator_has_set_meanwhile_stays(script: Conversation, host: RecordingHost) -> None:
+    known_journal(script)
+    owed = replace(entry(host), owed_checkpoint_type="Production", temporary_checkpoint_type="ProductionOnly")
+    write_journal(host.journal_directory, owed)
+    host.set(checkpoint_type="Disabled")
+    assert script.ask(look()).vms[0].checkpoint_type == "Disabled"
+    assert script.ask(observe(2)).vms[0].checkpoint_type == "Disabled"
+    assert (host.calls, entry(host).owed_checkpoint_type) == ([], "")
+
+
+def test_a_create_that_is_killed_owes_the_type_that_it_found_and_says_which_it_has_set(
+    talk: Callable[[], Conversation], host: RecordingHost
+) -> None:
+    killed, other = talk(), talk()
+    host.first["Checkpoint-VM"] = lambda caller: caller.kill()
+    killed.send(create(host, known_journal(killed), 2))
+    killed.wait_for_end()
+    assert (entry(host).owed_checkpoint_type, entry(host).temporary_checkpoint_type) == ("Production", "ProductionOnly")
+    assert other.ask(observe(3)).vms[0].checkpoint_type == "Production"
+    assert host.machines[WEB].checkpoint_type == "Production"
+    assert (entry(host).owed_checkpoint_type, entry(host).temporary_checkpoint_type) == ("", "")
 
 
 def test_a_type_that_the_host_does_not_take_back_stays_owed(script: Conversation, host: RecordingHost) -> None:

@@ -37,6 +37,7 @@ FULL = JournalEntry(
     pid=4711,
     pid_started="2026-11-25T11:00:00.0000001Z",
     owed_checkpoint_type="Production",
+    temporary_checkpoint_type="ProductionOnly",
     checkpoint_id="C1",
 )
 
@@ -62,6 +63,7 @@ def fields(**changes: object) -> dict[str, object]:
         "pid": 0,
         "pid_started": "",
         "owed_checkpoint_type": "",
+        "temporary_checkpoint_type": "",
         "checkpoint_id": "",
         **changes,
     }

@@ -484,7 +484,8 @@ def test_an_effect_is_begun_in_the_journal_before_it_acts(script: Conversation, 
     assert begun.begun_at is not None
     done = entry(host)
     assert (done.phase, done.checkpoint_id) == ("DONE", answer.checkpoint_id)
-    assert done == replace(begun, seq=done.seq, phase="DONE", checkpoint_id=done.checkpoint_id, owed_checkpoint_type="")
+    ended = replace(begun, seq=done.seq, phase="DONE", checkpoint_id=done.checkpoint_id)
+    assert done == replace(ended, owed_checkpoint_type="", temporary_checkpoint_type="")
 
 
 # --- a cmdlet fails ---------------------------------------------------------------------------------------------------
