@@ -14,6 +14,7 @@ $WarningPreference = 'SilentlyContinue'
 $MutexWaitMs = 5000
 $ResultWaitMs = 30000
 $SecondLookMs = 2000
+$FileWaitMs = 1000
 $SlotBytes = 4096
 $LongestOperation = 500
 $TimePattern = '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)\z'
@@ -120,31 +121,39 @@ function Get-Trusted {
     [Security.Principal.WindowsIdentity]::GetCurrent().User
 }
 
-function Read-Bytes([string]$path) {
-    $share = [IO.FileShare]'ReadWrite, Delete'
-    $stream = New-Object IO.FileStream $path, ([IO.FileMode]::Open), ([IO.FileAccess]::Read), $share
-    try {
-        $bytes = New-Object byte[] $stream.Length
-        $at = 0
-        while ($at -lt $bytes.Length) {
-            $count = $stream.Read($bytes, $at, $bytes.Length - $at)
-            if ($count -eq 0) { break }
-            $at += $count
-        }
-        , $bytes
+# A file that another script has open is waited for: for a moment, who writes to it shares it with nobody.
+function Open-File([string]$path, [IO.FileMode]$mode, [IO.FileAccess]$access, [IO.FileShare]$share) {
+    $clock = [Diagnostics.Stopwatch]::StartNew()
+    while ($true) {
+        try { return [IO.FileStream]::new($path, $mode, $access, $share, 4096, [IO.FileOptions]::WriteThrough) }
+        catch [IO.FileNotFoundException] { throw }
+        catch [IO.DirectoryNotFoundException] { throw }
+        catch [IO.IOException] { if ($clock.ElapsedMilliseconds -ge $FileWaitMs) { throw } }
+        Start-Sleep -Milliseconds 20
     }
+}
+
+function Read-Stream($stream) {
+    $bytes = New-Object byte[] $stream.Length
+    $at = 0
+    while ($at -lt $bytes.Length) {
+        $count = $stream.Read($bytes, $at, $bytes.Length - $at)
+        if ($count -eq 0) { break }
+        $at += $count
+    }
+    , $bytes
+}
+
+function Read-Bytes([string]$path) {
+    $stream = Open-File $path ([IO.FileMode]::Open) ([IO.FileAccess]::Read) ([IO.FileShare]'ReadWrite, Delete')
+    try { , (Read-Stream $stream) }
     finally { $stream.Dispose() }
 }
 
-function Write-Bytes([string]$path, [long]$offset, [byte[]]$bytes) {
-    $mode, $access, $share = [IO.FileMode]::OpenOrCreate, [IO.FileAccess]::Write, [IO.FileShare]::Read
-    $stream = New-Object IO.FileStream $path, $mode, $access, $share, 4096, ([IO.FileOptions]::WriteThrough)
-    try {
-        [void]$stream.Seek($offset, [IO.SeekOrigin]::Begin)
-        $stream.Write($bytes, 0, $bytes.Length)
-        $stream.Flush($true)
-    }
-    finally { $stream.Dispose() }
+function Write-Stream($stream, [long]$offset, [byte[]]$bytes) {
+    [void]$stream.Seek($offset, [IO.SeekOrigin]::Begin)
+    $stream.Write($bytes, 0, $bytes.Length)
+    $stream.Flush($true)
 }
 
 # The payload of a slot whose digest is right; else nothing.
@@ -192,10 +201,12 @@ function ConvertFrom-Payload([string]$payload) {
 # makes the file unreadable: the older slot would forget the highest token.
 function Read-Journal([string]$directory, [string]$vmId) {
     $path = Get-JournalPath $directory $vmId
-    $found = @{ state = 'MISSING'; slot = 0; entry = $null }
-    if (-not (Test-Path -LiteralPath $path)) { return $found }
-    $found.state = 'UNREADABLE'
-    $content = Read-Bytes $path
+    if (-not (Test-Path -LiteralPath $path)) { return @{ state = 'MISSING'; slot = 0; entry = $null } }
+    ConvertFrom-Journal (Read-Bytes $path) $vmId
+}
+
+function ConvertFrom-Journal([byte[]]$content, [string]$vmId) {
+    $found = @{ state = 'UNREADABLE'; slot = 0; entry = $null }
     $entries = @()
     foreach ($slot in 0, 1) {
         $payload = Get-Payload $content $slot
@@ -223,20 +234,23 @@ function Get-Slot($entry) {
     , [Text.Encoding]::ASCII.GetBytes($line)
 }
 
-# Written to the slot that does not hold the newest entry, so that a write that is cut off leaves the newest.
+# Written to the slot that does not hold the newest entry, so that a write that is cut off leaves the newest; and only if
+# that one is still the one that was read: on a cluster's shared storage, another node's script has a mutex of its own.
 function Write-Journal([string]$directory, $entry) {
-    $path = Get-JournalPath $directory $entry.vm
-    $known = Read-Journal $directory $entry.vm
-    if ($known.state -eq 'PRESENT') {
-        $entry.seq = $known.entry.seq + 1
-        Write-Bytes $path ((1 - $known.slot) * $SlotBytes) (Get-Slot $entry)
-        return
-    }
     New-JournalDirectory $directory
-    $entry.seq = [long]1
-    # The other slot is blanked: it may hold a higher seq of something else.
-    $blank = [Text.Encoding]::ASCII.GetBytes(''.PadRight($SlotBytes - 1) + "`n")
-    Write-Bytes $path 0 ([byte[]]((Get-Slot $entry) + $blank))
+    $path = Get-JournalPath $directory $entry.vm
+    $stream = Open-File $path ([IO.FileMode]::OpenOrCreate) ([IO.FileAccess]::ReadWrite) ([IO.FileShare]::None)
+    try {
+        $known = ConvertFrom-Journal (Read-Stream $stream) $entry.vm
+        $seq = if ($known.state -eq 'PRESENT') { $known.entry.seq } else { 0 }
+        if ($seq -ne $entry.seq) { throw (New-Failure 'JournalChanged,snapshotd' "$path was written by another script meanwhile.") }
+        $entry.seq = [long]$seq + 1
+        if ($known.state -eq 'PRESENT') { Write-Stream $stream ((1 - $known.slot) * $SlotBytes) (Get-Slot $entry); return }
+        # The other slot is blanked: it may hold a higher seq of something else.
+        $blank = [Text.Encoding]::ASCII.GetBytes(''.PadRight($SlotBytes - 1) + "`n")
+        Write-Stream $stream 0 ([byte[]]((Get-Slot $entry) + $blank))
+    }
+    finally { $stream.Dispose() }
 }
 
 # The installation that owns the journals: '' for none yet, and '?' for a file that cannot be understood.
@@ -258,7 +272,8 @@ function Write-Owner([string]$directory, [string]$installation) {
     New-JournalDirectory $directory
     $draft = Join-Path $directory ('host.json.' + [Guid]::NewGuid().ToString('N'))
     $text = '{"v":1,"installation_id":' + (ConvertTo-Json $installation -Compress) + "}`n"
-    Write-Bytes $draft 0 ([Text.Encoding]::UTF8.GetBytes($text))
+    $stream = Open-File $draft ([IO.FileMode]::CreateNew) ([IO.FileAccess]::Write) ([IO.FileShare]::None)
+    try { Write-Stream $stream 0 ([Text.Encoding]::UTF8.GetBytes($text)) } finally { $stream.Dispose() }
     try { [IO.File]::Move($draft, (Join-Path $directory 'host.json')) }
     catch [IO.IOException] { [IO.File]::Delete($draft) }
 }

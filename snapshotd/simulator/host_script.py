@@ -27,6 +27,7 @@ from snapshotd.simulator.before import equals_before
 from snapshotd.simulator.effects import NotReached, Scene, Script, act, checkpoint_type_to_set, is_complete
 from snapshotd.simulator.hypervisor import HyperVError, Hypervisor
 from snapshotd.simulator.journal import (
+    JournalChanged,
     JournalEntry,
     JournalUnreadable,
     read_host,
@@ -116,6 +117,8 @@ class HostScript:
             answer = _failed(error.fully_qualified, str(error))
         except _InvalidCommand as error:
             answer = _failed("InvalidCommand,snapshotd", str(error))
+        except JournalChanged as error:
+            answer = _failed("JournalChanged,snapshotd", str(error))
         except OSError as error:
             answer = _failed("JournalFailed,snapshotd", str(error))
         answer.protocol = PROTOCOL

@@ -5,6 +5,7 @@ Reads and writes them, whichever engine wrote them before. Never decides what a 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -33,6 +34,10 @@ Phase = Literal["", "BEGUN", "DONE"]
 
 class JournalUnreadable(Exception):
     """The file is there and cannot be relied on. Never the same as 'not begun'."""
+
+
+class JournalChanged(Exception):
+    """Another script has written it since it was read: on another node of a cluster, say, which has its own mutex."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,27 +105,34 @@ def write_journal(directory: Path, entry: JournalEntry, *, durable: bool = True)
 
     Args:
         directory: Made if it is missing.
-        entry: Its seq is counted here.
+        entry: Its seq is that of the entry that was read, or 0; it is counted here.
         durable: Write through to the disk. Without, it outlives the process but not the machine.
 
     Returns:
         The entry as written.
 
+    Raises:
+        JournalChanged: the newest one is not the one that was read. Nothing is written.
+
     """
     path = journal_path(directory, entry.vm)
-    newest: tuple[JournalEntry, int] | None = None
-    if path.exists():
+    directory.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        # What FileShare.None of the other engine is here, too: nobody writes between the comparison and the write.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        newest: tuple[JournalEntry, int] | None = None
         with suppress(JournalUnreadable):
-            newest = _newest(path.read_bytes(), path)
-    if newest is None or newest[0].vm.lower() != entry.vm.lower():
-        directory.mkdir(parents=True, exist_ok=True)
-        written = replace(entry, seq=1)
-        # The other slot is blanked: it may hold a higher seq of the VM that the file belonged to.
-        _write(path, 0, _slot_of(written) + b" " * (SLOT_BYTES - 1) + b"\n", durable=durable)
-        return written
-    current, slot = newest
-    written = replace(entry, seq=current.seq + 1)
-    _write(path, (1 - slot) * SLOT_BYTES, _slot_of(written), durable=durable)
+            newest = _newest(file.read(), path)
+        if newest is not None and newest[0].vm.lower() != entry.vm.lower():
+            newest = None
+        known, slot = newest or (None, 1)
+        if entry.seq != (known.seq if known else 0):
+            raise JournalChanged(f"{path} was written by another script meanwhile.")
+        written = replace(entry, seq=entry.seq + 1)
+        # The other slot of a new journal is blanked: it may hold a higher seq of the VM that the file belonged to.
+        blank = b"" if known else b" " * (SLOT_BYTES - 1) + b"\n"
+        _write(path, (1 - slot) * SLOT_BYTES, _slot_of(written) + blank, durable=durable)
     return written
 
 

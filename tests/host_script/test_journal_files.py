@@ -13,6 +13,7 @@ import pytest
 from snapshotd.api.v1.executor_pb2 import JournalReport
 from snapshotd.simulator.journal import (
     SLOT_BYTES,
+    JournalChanged,
     JournalEntry,
     JournalUnreadable,
     journal_path,
@@ -90,7 +91,7 @@ def test_the_file_bears_the_vm_id_in_lower_case_and_has_two_slots_of_ascii(tmp_p
 def test_a_write_goes_to_the_other_slot_and_counts_on(tmp_path: Path) -> None:
     slots = []
     for token in (1, 2, 3):
-        assert write_journal(tmp_path, replace(FULL, token=token)).seq == token
+        assert write_journal(tmp_path, replace(FULL, token=token, seq=token - 1)).seq == token
         content = journal_path(tmp_path, WEB).read_bytes()
         slots.append((content[:SLOT_BYTES], content[SLOT_BYTES:]))
     assert slots[0][0] == slots[1][0]
@@ -98,14 +99,23 @@ def test_a_write_goes_to_the_other_slot_and_counts_on(tmp_path: Path) -> None:
     assert slots[1][0] != slots[2][0]
 
 
+@pytest.mark.parametrize("read", [0, 1, 3])
+def test_an_entry_that_was_not_the_newest_when_it_is_written_changes_nothing(tmp_path: Path, read: int) -> None:
+    for seq in range(2):
+        write_journal(tmp_path, replace(FULL, seq=seq))
+    with pytest.raises(JournalChanged):
+        write_journal(tmp_path, replace(FULL, token=99, seq=read))
+    assert read_journal(tmp_path, WEB) == replace(FULL, seq=2)
+
+
 @pytest.mark.parametrize("kept", [0, 1, 64, 65, 300, SLOT_BYTES - 1])
 @pytest.mark.parametrize("writes", [2, 3])
 def test_a_write_torn_at_any_place_leaves_the_entry_before_it(tmp_path: Path, writes: int, kept: int) -> None:
     for token in range(1, writes):
-        write_journal(tmp_path, replace(FULL, token=token))
+        write_journal(tmp_path, replace(FULL, token=token, seq=token - 1))
     path = journal_path(tmp_path, WEB)
     before = path.read_bytes()
-    write_journal(tmp_path, replace(FULL, token=writes, operation="operations/web.2"))
+    write_journal(tmp_path, replace(FULL, token=writes, seq=writes - 1, operation="operations/web.2"))
     after = path.read_bytes()
     start = 0 if before[:SLOT_BYTES] != after[:SLOT_BYTES] else SLOT_BYTES
     torn = before[:start] + after[start : start + kept] + before[start + kept :]
@@ -137,8 +147,8 @@ def test_a_file_that_names_another_vm_is_unreadable(tmp_path: Path) -> None:
 
 
 def test_a_new_journal_over_a_foreign_one_leaves_nothing_of_it(tmp_path: Path) -> None:
-    for _ in range(3):
-        write_journal(tmp_path, replace(FULL, vm=OTHER))
+    for seq in range(3):
+        write_journal(tmp_path, replace(FULL, vm=OTHER, seq=seq))
     journal_path(tmp_path, OTHER).rename(journal_path(tmp_path, WEB))
     write_journal(tmp_path, FULL)
     assert read_journal(tmp_path, WEB) == replace(FULL, seq=1)

@@ -7,7 +7,7 @@ act-on-before. newest-only is the daemon's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -24,9 +24,10 @@ from snapshotd.api.v1.executor_pb2 import (
 )
 from snapshotd.simulator.hypervisor import Caller, HyperVError, JobView, VhdView, VmView
 from snapshotd.simulator.journal import JournalEntry, journal_path, read_host, read_journal, write_host, write_journal
-from tests.host_script.conversation import INSTALLATION, Conversation
+from tests.host_script.conversation import INSTALLATION, PATIENCE_S, Conversation
+from tests.host_script.engines import engine_on
 from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, look, observe
-from tests.host_script.recording_host import ABSENT_VM, OTHER, WEB, RecordingHost, refuses
+from tests.host_script.recording_host import ABSENT_VM, OTHER, WEB, Gate, RecordingHost, refuses
 
 EFFECTS = (
     HostCommand.START,
@@ -384,7 +385,7 @@ def tear(host: RecordingHost) -> None:
 
 
 def replace_it(host: RecordingHost) -> None:
-    write_journal(host.journal_directory, JournalEntry(vm=WEB, id="another"))
+    write_journal(host.journal_directory, replace(entry(host), id="another"))
 
 
 @pytest.mark.parametrize("damage", [lose, tear, replace_it])
@@ -486,6 +487,51 @@ def test_an_effect_is_begun_in_the_journal_before_it_acts(script: Conversation, 
     assert (done.phase, done.checkpoint_id) == ("DONE", answer.checkpoint_id)
     ended = replace(begun, seq=done.seq, phase="DONE", checkpoint_id=done.checkpoint_id)
     assert done == replace(ended, owed_checkpoint_type="", temporary_checkpoint_type="")
+
+
+# --- two nodes of a cluster over one directory ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_node(host: RecordingHost) -> Iterator[Conversation]:
+    """A script with mutexes of its own."""
+    conversation = Conversation(next(engine_on("builtin", host, host.disks)))
+    yield conversation
+    conversation.process.kill()
+
+
+def test_a_token_does_not_go_down_where_two_nodes_share_the_journals(
+    script: Conversation, other_node: Conversation, host: RecordingHost
+) -> None:
+    command = create(host, known_journal(script), 2)
+    gate, look_up = Gate(), host.vm
+
+    def slow(vm_id: str) -> VmView | None:
+        if not gate.reached.is_set():
+            gate(script.process)
+        return look_up(vm_id)
+
+    host.vm = slow  # type: ignore[method-assign]  # the fake's own clockwork
+    script.send(command)
+    assert gate.reached.wait(PATIENCE_S)
+    assert other_node.ask(observe(3)).verdict == HostAnswer.OBSERVED
+    gate.opened.set()
+    answer = script.answer()
+    assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "JournalChanged,snapshotd")
+    assert (host.calls, entry(host).token, entry(host).phase) == ([], 3, "")
+
+
+def test_a_step_that_ends_after_another_node_has_raised_the_fence_does_not_lower_it(
+    script: Conversation, other_node: Conversation, host: RecordingHost
+) -> None:
+    gate = host.first["Checkpoint-VM"] = Gate()
+    script.send(create(host, known_journal(script), 2))
+    assert gate.reached.wait(PATIENCE_S)
+    assert other_node.ask(observe(3)).verdict == HostAnswer.OBSERVED
+    gate.opened.set()
+    answer = script.answer()
+    assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "JournalChanged,snapshotd")
+    assert (entry(host).token, entry(host).phase) == (3, "BEGUN")
 
 
 # --- a cmdlet fails ---------------------------------------------------------------------------------------------------
