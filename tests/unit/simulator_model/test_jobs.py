@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from snapshotd.simulator.hypervisor import HyperVError, ScriptKilled
-from snapshotd.simulator.journal import JournalEntry, Phase, write_journal
+from snapshotd.simulator.journal import JournalEntry, Phase, read_journal, write_journal
 from snapshotd.simulator.model import SimulatedHyperV
 from tests.unit.simulator_model.hosts import DB, WEB, Script, begun, decisive, host_at, of, settled, truth, until
 
@@ -225,8 +226,6 @@ def test_a_job_of_a_dead_script_bears_the_step_that_began_it(tmp_path: Path) -> 
 
 def journal(host: SimulatedHyperV, step: int, phase: Phase) -> None:
     """Have the VM's journal say something."""
-    write_journal(
-        host.journal_directory,
-        JournalEntry(vm=WEB, id="j", token=step, operation="operations/web.1", step=step, phase=phase),
-        durable=False,
-    )
+    known = read_journal(host.journal_directory, WEB)
+    entry = JournalEntry(vm=WEB, id="j", token=step, operation="operations/web.1", step=step, phase=phase)
+    write_journal(host.journal_directory, replace(entry, seq=known.seq if known else 0), durable=False)
