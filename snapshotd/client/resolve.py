@@ -74,8 +74,16 @@ def vm_name(server: Server, text: str) -> str:
 
 
 def snapshot_name(server: Server, vm: str, text: str) -> str:
-    """Return the resource name of a VM's snapshot that was named by id or by name. Raises Failed."""
+    """Return the resource name of a VM's snapshot that was named by id or by name. Raises Failed.
+
+    Args:
+        server: that knows them.
+        vm: resource name of the VM; empty: only a full name can be read.
+        text: as the user wrote it. A full name must be of this VM: else a slip would reach a VM that nobody has named.
+    """
     if text.startswith("virtualMachines/"):
+        if vm and not text.lower().startswith(f"{vm.lower()}/snapshots/"):
+            raise Failed(f"{shown(text)} is not a snapshot of {shown(vm)}, the VM that was named.", ExitCode.USAGE)
         return text
     if is_id(text):
         return f"{vm}/snapshots/{text.lower()}"

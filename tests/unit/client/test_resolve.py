@@ -1,0 +1,42 @@
+"""What a VM or a snapshot is named by leads to that one, or to an error; never to another one."""
+
+from __future__ import annotations
+
+import pytest
+from google.longrunning.operations_pb2 import Operation
+
+from snapshotd.api.v1 import snapshot_pb2 as pb
+from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesResponse, VirtualMachine
+from tests.unit.client.fake_service import Ctl, FakeService
+
+WEB01, DB01 = (f"virtualMachines/11111111-2222-3333-4444-55555555550{n}" for n in (1, 2))
+SNAPSHOT = "99999999-2222-3333-4444-555555555501"
+
+
+@pytest.fixture(autouse=True)
+def two_vms(service: FakeService) -> None:
+    vms = [VirtualMachine(name=n, uid=n[-36:], display_name=d) for n, d in ((WEB01, "web01"), (DB01, "db01"))]
+    accepted = Operation(name="operations/o.1")
+    service.answers |= {
+        "ListVirtualMachines": lambda _: ListVirtualMachinesResponse(virtual_machines=vms),
+        "DeleteSnapshot": lambda _: accepted,
+        "RevertToSnapshot": lambda _: accepted,
+        "GetSnapshot": lambda request: pb.Snapshot(name=request.name),
+    }
+
+
+@pytest.mark.parametrize("command", ["delete", "revert", "show"])
+@pytest.mark.parametrize("vm", ["web01", WEB01, WEB01[-36:]])
+def test_a_full_name_of_another_vms_snapshot_is_refused(ctl: Ctl, service: FakeService, command: str, vm: str) -> None:
+    said = ctl("snapshot", command, vm, f"{DB01}/snapshots/{SNAPSHOT}")
+    assert (said.code, said.out) == (2, "")
+    assert "is not a snapshot of" in said.err
+    assert not service.of(pb.DeleteSnapshotRequest) + service.of(pb.RevertToSnapshotRequest)
+    assert not service.of(pb.GetSnapshotRequest)
+
+
+@pytest.mark.parametrize("vm", ["web01", WEB01, WEB01.upper().replace("VIRTUALMACHINES", "virtualMachines")])
+def test_a_full_name_of_the_vms_own_snapshot_is_taken(ctl: Ctl, service: FakeService, vm: str) -> None:
+    assert ctl("snapshot", "delete", vm, f"{WEB01}/snapshots/{SNAPSHOT}").code == 0
+    (deleted,) = service.of(pb.DeleteSnapshotRequest)
+    assert deleted.name == f"{WEB01}/snapshots/{SNAPSHOT}"
