@@ -7,7 +7,7 @@ import argparse
 from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.client.calls import ExitCode, Server
-from snapshotd.client.options import Subcommands, add_request_id, output
+from snapshotd.client.options import Subcommands, add_request_id, output, request_id
 from snapshotd.client.render import facts, last, table, when
 from snapshotd.client.resolve import host_name
 
@@ -44,7 +44,7 @@ def _add(server: Server, arguments: argparse.Namespace) -> ExitCode:
         credential=arguments.credential,
         journal_directory=arguments.journal_directory,
     )
-    request = pb.RegisterHostRequest(host_id=arguments.host, host=host, request_id=arguments.request_id)
+    request = pb.RegisterHostRequest(host_id=arguments.host, host=host, request_id=request_id(arguments))
     return output(arguments, server.call(server.hosts.RegisterHost, request), _facts)
 
 
@@ -101,7 +101,7 @@ def _facts(host: pb.Host) -> str:
 
 
 def _remove(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    request = pb.RemoveHostRequest(name=host_name(arguments.host), request_id=arguments.request_id)
+    request = pb.RemoveHostRequest(name=host_name(arguments.host), request_id=request_id(arguments))
     server.call(server.hosts.RemoveHost, request)
     return output(arguments, request, lambda _: f"{request.name} is forgotten. Nothing on it was touched.")
 
@@ -129,7 +129,7 @@ def _found(found: pb.DiscoverVirtualMachinesResponse) -> str:
 
 
 def _sync(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    request = pb.SyncHostRequest(name=host_name(arguments.host), request_id=arguments.request_id)
+    request = pb.SyncHostRequest(name=host_name(arguments.host), request_id=request_id(arguments))
     return output(arguments, server.call(server.hosts.SyncHost, request), _synced)
 
 

@@ -43,13 +43,18 @@ class Subcommands:
 
 
 def add_request_id(parser: argparse.ArgumentParser) -> None:
-    """Declare --request-id, of a command that changes something."""
+    """Declare --request-id, of a command that changes something; empty: none was given."""
     parser.add_argument(
         "--request-id",
-        default=str(uuid.uuid4()),
+        default="",
         metavar="UUID",
         help="repeats a request safely: the same id gets the first answer again (default: a new one)",
     )
+
+
+def request_id(arguments: argparse.Namespace) -> str:
+    """Return the request id that was given, or a new one."""
+    return arguments.request_id or str(uuid.uuid4())
 
 
 def add_wait(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from snapshotd.api.v1.audit_pb2 import ListEventsRequest, ListEventsResponse
 from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsRequest, ListSnapshotsResponse, Snapshot
 from snapshotd.api.v1.virtual_machine_pb2 import (
     ListVirtualMachinesRequest,
@@ -58,13 +59,21 @@ def all_snapshots(server: Server, vm: str, *, deleted: bool = False) -> list[Sna
         request.page_token = page.next_page_token
 
 
-def vm_name(server: Server, text: str) -> str:
-    """Return the resource name of a VM that was named by id or by name. Raises Failed."""
+def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
+    """Return the resource name of a VM that was named by id or by name. Raises Failed.
+
+    Args:
+        server: that knows them.
+        text: as the user wrote it.
+        unregistered_by: a request id that may have unregistered it already: then the trail says which VM that was.
+    """
     if text.startswith("virtualMachines/"):
         return text
     if is_id(text):
         return f"virtualMachines/{text.lower()}"
     named = [vm for vm in all_vms(server) if vm.display_name == text]
+    if not named and unregistered_by and (name := _unregistered(server, unregistered_by)):
+        return name
     if not named:
         raise Failed(
             f"no registered VM is named {shown(text)!r}. `snapshotctl vm list` shows them.", ExitCode.NOT_FOUND
@@ -73,13 +82,22 @@ def vm_name(server: Server, text: str) -> str:
     return named[0].name
 
 
-def snapshot_name(server: Server, vm: str, text: str) -> str:
+def _unregistered(server: Server, request_id: str) -> str:
+    """Return the VM that a request of this caller's has unregistered; empty: none."""
+    request = ListEventsRequest(type="VmUnregistered", actor=server.actor, page_size=_PAGE, order_by="position desc")
+    page: ListEventsResponse = server.call(server.audit.ListEvents, request)
+    return next((e.subject for e in page.events if e.request_id == request_id.lower()), "")
+
+
+def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False) -> str:
     """Return the resource name of a VM's snapshot that was named by id or by name. Raises Failed.
 
     Args:
         server: that knows them.
         vm: resource name of the VM; empty: only a full name can be read.
         text: as the user wrote it. A full name must be of this VM: else a slip would reach a VM that nobody has named.
+        repeated: the request may have been carried out already. Then a name that none bears any more means the last
+            one that bore it; if that was another request's, the server refuses: what is gone is not changed.
     """
     if text.startswith("virtualMachines/"):
         if vm and not text.lower().startswith(f"{vm.lower()}/snapshots/"):
@@ -88,6 +106,9 @@ def snapshot_name(server: Server, vm: str, text: str) -> str:
     if is_id(text):
         return f"{vm}/snapshots/{text.lower()}"
     named = [s for s in all_snapshots(server, vm) if s.display_name == text]
+    if not named and repeated:
+        gone = [s for s in all_snapshots(server, vm, deleted=True) if s.display_name == text]
+        named = sorted(gone, key=lambda s: s.update_time.ToNanoseconds())[-1:]
     if not named:
         hint = "`snapshotctl snapshot list` shows them."
         raise Failed(f"the VM has no snapshot named {shown(text)!r}. {hint}", ExitCode.NOT_FOUND)

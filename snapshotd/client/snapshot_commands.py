@@ -10,7 +10,7 @@ from google.longrunning.operations_pb2 import Operation
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.operation_pb2 import Plan
 from snapshotd.client.calls import ExitCode, Server
-from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, started
+from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
 from snapshotd.client.plan import describe
 from snapshotd.client.render import age, facts, last, size, table, when
 from snapshotd.client.resolve import all_snapshots, snapshot_name, vm_name
@@ -53,7 +53,7 @@ def _create(server: Server, arguments: argparse.Namespace) -> ExitCode:
             kind=pb.Snapshot.DISK_AND_MEMORY if arguments.memory else pb.Snapshot.DISK,
         ),
         allow_fallback=arguments.allow_fallback,
-        request_id=arguments.request_id,
+        request_id=request_id(arguments),
         validate_only=arguments.dry_run,
     )
     return _answered(server, arguments, vm, server.call(server.snapshots.CreateSnapshot, request))
@@ -63,9 +63,9 @@ def _revert(server: Server, arguments: argparse.Namespace) -> ExitCode:
     vm = vm_name(server, arguments.vm)
     changes = pb.RevertToSnapshotRequest
     request = pb.RevertToSnapshotRequest(
-        name=snapshot_name(server, vm, arguments.snapshot),
+        name=snapshot_name(server, vm, arguments.snapshot, repeated=bool(arguments.request_id)),
         power_state_change=changes.REFUSE if arguments.refuse_power_change else changes.ALLOW,
-        request_id=arguments.request_id,
+        request_id=request_id(arguments),
         validate_only=arguments.dry_run,
     )
     return _answered(server, arguments, vm, server.call(server.snapshots.RevertToSnapshot, request))
@@ -74,8 +74,8 @@ def _revert(server: Server, arguments: argparse.Namespace) -> ExitCode:
 def _delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
     vm = vm_name(server, arguments.vm)
     request = pb.DeleteSnapshotRequest(
-        name=snapshot_name(server, vm, arguments.snapshot),
-        request_id=arguments.request_id,
+        name=snapshot_name(server, vm, arguments.snapshot, repeated=bool(arguments.request_id)),
+        request_id=request_id(arguments),
         validate_only=arguments.dry_run,
     )
     return _answered(server, arguments, vm, server.call(server.snapshots.DeleteSnapshot, request))

@@ -7,7 +7,7 @@ import argparse
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.client.calls import ExitCode, Server
-from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, started
+from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
 from snapshotd.client.render import facts, last, size, table, when, word
 from snapshotd.client.resolve import all_vms, host_name, is_id, vm_name
 
@@ -35,7 +35,7 @@ def add_to(commands: Subcommands) -> None:
 
 def _register(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.RegisterVirtualMachineRequest(
-        host=host_name(arguments.host), owner=arguments.owner, request_id=arguments.request_id
+        host=host_name(arguments.host), owner=arguments.owner, request_id=request_id(arguments)
     )
     if is_id(arguments.vm):
         request.vm_id = arguments.vm
@@ -45,8 +45,8 @@ def _register(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    name = vm_name(server, arguments.vm)
-    request = pb.UnregisterVirtualMachineRequest(name=name, request_id=arguments.request_id)
+    name = vm_name(server, arguments.vm, unregistered_by=arguments.request_id)
+    request = pb.UnregisterVirtualMachineRequest(name=name, request_id=request_id(arguments))
     server.call(server.vms.UnregisterVirtualMachine, request)
     return output(arguments, request, lambda _: f"{name} is forgotten. Nothing on its host was touched.")
 
@@ -103,7 +103,7 @@ def _facts(vm: pb.VirtualMachine) -> str:
 
 
 def _start(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    request = pb.StartVirtualMachineRequest(name=vm_name(server, arguments.vm), request_id=arguments.request_id)
+    request = pb.StartVirtualMachineRequest(name=vm_name(server, arguments.vm), request_id=request_id(arguments))
     return started(server, arguments, server.call(server.vms.StartVirtualMachine, request))
 
 
@@ -112,6 +112,6 @@ def _stop(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.StopVirtualMachineRequest(
         name=vm_name(server, arguments.vm),
         mode=kinds.TURN_OFF if arguments.turn_off else kinds.SHUTDOWN,
-        request_id=arguments.request_id,
+        request_id=request_id(arguments),
     )
     return started(server, arguments, server.call(server.vms.StopVirtualMachine, request))

@@ -119,6 +119,16 @@ def test_a_repeated_request_id_is_answered_with_the_first_operation(ctl: Ctl) ->
 
 
 @pytest.mark.slow
+def test_a_delete_can_be_repeated_by_name_when_the_snapshot_is_gone(ctl: Ctl) -> None:
+    assert ctl("snapshot", "create", "web01", "--name", "brief", "--wait").code == 0
+    command = ("snapshot", "delete", "web01", "brief", "--request-id", str(uuid.uuid4()), "-o", "json")
+    first = json.loads(ctl(*command).out)
+    assert ctl("operation", "wait", first["name"]).code == 0
+    assert json.loads(ctl(*command).out)["name"] == first["name"]
+    assert ctl("snapshot", "delete", "web01", "brief").code == 4
+
+
+@pytest.mark.slow
 def test_the_audit_trail_and_the_status_are_shown(ctl: Ctl) -> None:
     trail = json.loads(ctl("audit", "list", "--vm", "web01", "--caller", "ann", "-o", "json").out)
     assert {e["actor"] for e in trail["events"]} == {"ann"}
@@ -129,3 +139,11 @@ def test_the_audit_trail_and_the_status_are_shown(ctl: Ctl) -> None:
     until(lambda: "REACHABLE" in ctl("host", "list").out)
     assert "web01" in ctl("host", "discover", "hv01").out
     assert "3 VMs compared, 0 differences." in ctl("host", "sync", "hv01").out
+
+
+@pytest.mark.slow
+def test_an_unregistering_can_be_repeated_by_name(ctl: Ctl) -> None:
+    command = ("vm", "unregister", "db01", "--request-id", str(uuid.uuid4()))
+    first, second = ctl(*command), ctl(*command)
+    assert (first.code, second) == (0, first)
+    assert ctl("vm", "unregister", "db01").code == 4

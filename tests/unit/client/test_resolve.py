@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import pytest
 from google.longrunning.operations_pb2 import Operation
+from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
-from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesResponse, VirtualMachine
+from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsResponse
+from snapshotd.api.v1.virtual_machine_pb2 import (
+    ListVirtualMachinesResponse,
+    UnregisterVirtualMachineRequest,
+    VirtualMachine,
+)
 from tests.unit.client.fake_service import Ctl, FakeService
 
 WEB01, DB01 = (f"virtualMachines/11111111-2222-3333-4444-55555555550{n}" for n in (1, 2))
 SNAPSHOT = "99999999-2222-3333-4444-555555555501"
+REQUEST = "77777777-2222-3333-4444-555555555501"
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +47,34 @@ def test_a_full_name_of_the_vms_own_snapshot_is_taken(ctl: Ctl, service: FakeSer
     assert ctl("snapshot", "delete", vm, f"{WEB01}/snapshots/{SNAPSHOT}").code == 0
     (deleted,) = service.of(pb.DeleteSnapshotRequest)
     assert deleted.name == f"{WEB01}/snapshots/{SNAPSHOT}"
+
+
+def test_with_a_request_id_a_name_also_means_the_last_one_that_bore_it(ctl: Ctl, service: FakeService) -> None:
+    older, newer = (
+        pb.Snapshot(name=f"{WEB01}/snapshots/{n}", display_name="a", state=pb.Snapshot.REMOVED) for n in "xy"
+    )
+    older.update_time.seconds, newer.update_time.seconds = 5, 6
+
+    def listed(request: pb.ListSnapshotsRequest) -> pb.ListSnapshotsResponse:
+        return pb.ListSnapshotsResponse(snapshots=[newer, older] if request.show_deleted else [])
+
+    service.answers["ListSnapshots"] = listed
+    assert ctl("snapshot", "delete", "web01", "a").code == 4
+    assert ctl("snapshot", "delete", "web01", "a", "--request-id", REQUEST).code == 0
+    (deleted,) = service.of(pb.DeleteSnapshotRequest)
+    assert (deleted.name, deleted.request_id) == (newer.name, REQUEST)
+
+
+def test_with_a_request_id_an_unregistered_vm_is_found_in_the_trail(ctl: Ctl, service: FakeService) -> None:
+    event = Event(type="VmUnregistered", subject=WEB01, request_id=REQUEST)
+    service.answers |= {
+        "ListVirtualMachines": lambda _: ListVirtualMachinesResponse(),
+        "ListEvents": lambda _: ListEventsResponse(events=[Event(request_id=REQUEST[::-1], subject=DB01), event]),
+        "UnregisterVirtualMachine": lambda _: Empty(),
+    }
+    assert ctl("vm", "unregister", "web01").code == 4
+    assert ctl("vm", "unregister", "web01", "--request-id", REQUEST).code == 0
+    (repeated,) = service.of(UnregisterVirtualMachineRequest)
+    assert (repeated.name, repeated.request_id) == (WEB01, REQUEST)
+    (asked,) = service.of(ListEventsRequest)
+    assert (asked.type, asked.actor) == ("VmUnregistered", "ann")
