@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from snapshotd.api.v1 import admin_pb2, audit_pb2
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands, output
+from snapshotd.client.pages import output_pages, pages, positive
 from snapshotd.client.render import age, facts, last, table, when
 from snapshotd.client.resolve import host_name, operation_name, snapshot_name, vm_name
 
@@ -27,7 +28,7 @@ def add_to(commands: Subcommands) -> None:
     ):
         listing.add_argument(flag, default="", help=text)
     listing.add_argument("--reverse", action="store_true", help="the newest first")
-    listing.add_argument("--limit", type=int, default=1000, help="at most so many (default: %(default)s)")
+    listing.add_argument("--limit", type=positive, metavar="N", help="at most so many (default: all)")
     commands.command("status", "show how the service is", _status)
 
 
@@ -46,15 +47,8 @@ def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
         request.start_time.FromDatetime(_time("--since", arguments.since))
     if arguments.until:
         request.end_time.FromDatetime(_time("--until", arguments.until))
-    found = audit_pb2.ListEventsResponse()
-    while len(found.events) < arguments.limit:
-        request.page_size = min(1000, arguments.limit - len(found.events))
-        page: audit_pb2.ListEventsResponse = server.call(server.audit.ListEvents, request)
-        found.events.extend(page.events)
-        if not page.next_page_token:
-            break
-        request.page_token = page.next_page_token
-    return output(arguments, found, _table)
+    found = pages(server, server.audit.ListEvents, request, "events", arguments.limit)
+    return output_pages(arguments, found, "events", ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF"], _row)
 
 
 def _time(flag: str, text: str) -> datetime:
@@ -65,20 +59,9 @@ def _time(flag: str, text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _table(found: audit_pb2.ListEventsResponse) -> str:
-    heads = ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF"]
-    rows = [
-        [
-            str(e.position),
-            when(e.time),
-            e.actor,
-            e.type,
-            f"{e.from_state} -> {e.to_state}" if e.to_state else "",
-            _subject(e.subject),
-        ]
-        for e in found.events
-    ]
-    return table(heads, rows)
+def _row(event: audit_pb2.Event) -> list[str]:
+    states = f"{event.from_state} -> {event.to_state}" if event.to_state else ""
+    return [str(event.position), when(event.time), event.actor, event.type, states, _subject(event.subject)]
 
 
 def _subject(subject: str) -> str:

@@ -8,6 +8,7 @@ from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.client.calls import ExitCode, Server
 from snapshotd.client.options import Subcommands, add_request_id, output, request_id
+from snapshotd.client.pages import pages
 from snapshotd.client.render import facts, last, table, when
 from snapshotd.client.resolve import host_name
 
@@ -50,13 +51,8 @@ def _add(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
     found = pb.ListHostsResponse()
-    request = pb.ListHostsRequest(page_size=1000)
-    while True:
-        page: pb.ListHostsResponse = server.call(server.hosts.ListHosts, request)
+    for page in pages(server, server.hosts.ListHosts, pb.ListHostsRequest()):
         found.hosts.extend(page.hosts)
-        if not page.next_page_token:
-            break
-        request.page_token = page.next_page_token
     return output(arguments, found, _table)
 
 

@@ -8,13 +8,13 @@ from google.longrunning.operations_pb2 import (
     CancelOperationRequest,
     GetOperationRequest,
     ListOperationsRequest,
-    ListOperationsResponse,
     Operation,
 )
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Step
 from snapshotd.client.calls import ExitCode, Server
 from snapshotd.client.options import Subcommands, ended_text, output
+from snapshotd.client.pages import output_pages, pages, positive
 from snapshotd.client.progress import metadata_of, outcome, wait_for
 from snapshotd.client.render import age, facts, table, when, word
 from snapshotd.client.resolve import operation_name, vm_name
@@ -26,7 +26,9 @@ def add_to(commands: Subcommands) -> None:
     listing = group.command("list", "show operations, the newest first", _list)
     listing.add_argument("--vm", default="", help="of one VM only, by name or id")
     listing.add_argument("--active", action="store_true", help="those that have not ended")
-    listing.add_argument("--limit", type=int, default=50, help="at most so many (default: %(default)s)")
+    listing.add_argument(
+        "--limit", type=positive, default=50, metavar="N", help="at most so many (default: %(default)s)"
+    )
     show = group.command("show", "show an operation with its steps", _show)
     wait = group.command("wait", "wait until an operation has ended", _wait)
     wait.add_argument("--for", dest="seconds", type=float, help="at most so many seconds")
@@ -39,20 +41,18 @@ def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
     conditions = ['done = "false"'] if arguments.active else []
     if arguments.vm:
         conditions.append(f'virtual_machine = "{vm_name(server, arguments.vm)}"')
-    request = ListOperationsRequest(filter=" AND ".join(conditions), page_size=arguments.limit)
-    return output(arguments, server.call(server.operations.ListOperations, request), _table)
-
-
-def _table(found: ListOperationsResponse) -> str:
+    request = ListOperationsRequest(filter=" AND ".join(conditions))
+    found = pages(server, server.operations.ListOperations, request, "operations", arguments.limit)
     heads = ["OPERATION", "KIND", "STATE", "STEP", "%", "AGE", "WAITS FOR", "ACTOR"]
-    rows = []
-    for operation in found.operations:
-        m = metadata_of(operation)
-        step = f"{m.current_step_number}/{m.step_count} {m.current_step}" if m.current_step else ""
-        kind, state = OperationMetadata.Kind.Name(m.kind), OperationMetadata.State.Name(m.state)
-        waits = m.wait.reason if m.HasField("wait") else ""
-        rows.append([operation.name, word(kind), state, step, str(m.percent), age(m.create_time), waits, m.actor])
-    return table(heads, rows)
+    return output_pages(arguments, found, "operations", heads, _row)
+
+
+def _row(operation: Operation) -> list[str]:
+    m = metadata_of(operation)
+    step = f"{m.current_step_number}/{m.step_count} {m.current_step}" if m.current_step else ""
+    kind, state = OperationMetadata.Kind.Name(m.kind), OperationMetadata.State.Name(m.state)
+    waits = m.wait.reason if m.HasField("wait") else ""
+    return [operation.name, word(kind), state, step, str(m.percent), age(m.create_time), waits, m.actor]
 
 
 def _show(server: Server, arguments: argparse.Namespace) -> ExitCode:

@@ -23,15 +23,28 @@ def shown(text: str) -> str:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return aligned columns under their heads; a line for an empty table."""
-    if not rows:
-        return "(none)"
-    cells = [[shown(cell) for cell in row] for row in (heads, *rows)]
-    widths = [max(_width(row[n]) for row in cells) for n in range(len(heads))]
-    lines = []
-    for row in cells:
-        line = "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
-        lines.append(line.rstrip())
-    return "\n".join(lines)
+    return Table(heads).text(rows) if rows else "(none)"
+
+
+class Table:
+    """Aligned columns that come in several parts: a column never gets narrower than it was."""
+
+    def __init__(self, heads: Sequence[str]) -> None:
+        """Begin with the heads, which stand above the first part."""
+        self._waiting = [list(heads)]
+        self._widths = [0] * len(heads)
+
+    def text(self, rows: Sequence[Sequence[str]]) -> str:
+        """Return the next part."""
+        cells = [[shown(cell) for cell in row] for row in (*self._waiting, *rows)]
+        self._waiting = []
+        self._widths = [max(width, *(_width(row[n]) for row in cells)) for n, width in enumerate(self._widths)]
+        return "\n".join(
+            "  ".join(
+                cell + " " * (width - _width(cell)) for cell, width in zip(row, self._widths, strict=True)
+            ).rstrip()
+            for row in cells
+        )
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:

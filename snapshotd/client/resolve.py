@@ -6,18 +6,17 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from snapshotd.api.v1.audit_pb2 import ListEventsRequest, ListEventsResponse
-from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsRequest, ListSnapshotsResponse, Snapshot
+from snapshotd.api.v1.audit_pb2 import ListEventsRequest
+from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsRequest, Snapshot
 from snapshotd.api.v1.virtual_machine_pb2 import (
     ListVirtualMachinesRequest,
-    ListVirtualMachinesResponse,
     VirtualMachine,
 )
 from snapshotd.client.calls import ExitCode, Failed, Server
+from snapshotd.client.pages import pages
 from snapshotd.client.render import shown
 
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_PAGE: Final = 1000
 
 
 def is_id(text: str) -> bool:
@@ -37,26 +36,14 @@ def operation_name(text: str) -> str:
 
 def all_vms(server: Server, filter_text: str = "") -> list[VirtualMachine]:
     """Return the registered VMs, of all pages."""
-    request = ListVirtualMachinesRequest(page_size=_PAGE, filter=filter_text)
-    found: list[VirtualMachine] = []
-    while True:
-        page: ListVirtualMachinesResponse = server.call(server.vms.ListVirtualMachines, request)
-        found += page.virtual_machines
-        if not page.next_page_token:
-            return found
-        request.page_token = page.next_page_token
+    request = ListVirtualMachinesRequest(filter=filter_text)
+    return [vm for page in pages(server, server.vms.ListVirtualMachines, request) for vm in page.virtual_machines]
 
 
 def all_snapshots(server: Server, vm: str, *, deleted: bool = False) -> list[Snapshot]:
     """Return a VM's snapshots, of all pages."""
-    request = ListSnapshotsRequest(parent=vm, page_size=_PAGE, show_deleted=deleted)
-    found: list[Snapshot] = []
-    while True:
-        page: ListSnapshotsResponse = server.call(server.snapshots.ListSnapshots, request)
-        found += page.snapshots
-        if not page.next_page_token:
-            return found
-        request.page_token = page.next_page_token
+    request = ListSnapshotsRequest(parent=vm, show_deleted=deleted)
+    return [s for page in pages(server, server.snapshots.ListSnapshots, request) for s in page.snapshots]
 
 
 def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
@@ -84,9 +71,9 @@ def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
 
 def _unregistered(server: Server, request_id: str) -> str:
     """Return the VM that a request of this caller's has unregistered; empty: none."""
-    request = ListEventsRequest(type="VmUnregistered", actor=server.actor, page_size=_PAGE, order_by="position desc")
-    page: ListEventsResponse = server.call(server.audit.ListEvents, request)
-    return next((e.subject for e in page.events if e.request_id == request_id.lower()), "")
+    request = ListEventsRequest(type="VmUnregistered", actor=server.actor, order_by="position desc")
+    events = (e for page in pages(server, server.audit.ListEvents, request) for e in page.events)
+    return next((e.subject for e in events if e.request_id == request_id.lower()), "")
 
 
 def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False) -> str:

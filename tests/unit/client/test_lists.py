@@ -1,0 +1,73 @@
+"""Long lists: all pages are followed and printed as they come, and what a limit cuts off is said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from google.longrunning.operations_pb2 import ListOperationsRequest, ListOperationsResponse, Operation
+
+from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsResponse
+from tests.unit.client.fake_service import Ctl, FakeService
+
+
+def log_of(service: FakeService, count: int) -> None:
+    """Let the service have a log."""
+
+    def listed(request: ListEventsRequest) -> ListEventsResponse:
+        first = int(request.page_token or "1")
+        end = min(first + request.page_size, count + 1)
+        events = [Event(position=n, type="SnapshotCreated", actor="ann") for n in range(first, end)]
+        return ListEventsResponse(events=events, next_page_token=str(end) if end <= count else "")
+
+    service.answers["ListEvents"] = listed
+
+
+def test_without_a_limit_the_whole_trail_is_shown_in_one_table(ctl: Ctl, service: FakeService) -> None:
+    log_of(service, 2500)
+    said = ctl("audit", "list")
+    lines = said.out.splitlines()
+    assert lines[0].split() == ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF"]
+    assert [int(line.split()[0]) for line in lines[1:]] == list(range(1, 2501))
+    assert len({line.index("ann") for line in lines[1:]}) == 1
+    assert said.err == ""
+
+
+def test_json_of_many_pages_is_one_document_without_a_page_token(ctl: Ctl, service: FakeService) -> None:
+    log_of(service, 1001)
+    document = json.loads(ctl("audit", "list", "-o", "json").out)
+    assert list(document) == ["events"]
+    assert [int(e["position"]) for e in document["events"]] == list(range(1, 1002))
+    log_of(service, 0)
+    assert ctl("audit", "list", "-o", "json").out == "{}\n"
+    assert ctl("audit", "list").out == "(none)\n"
+
+
+def test_a_limit_that_cuts_the_trail_says_so(ctl: Ctl, service: FakeService) -> None:
+    log_of(service, 1500)
+    cut = ctl("audit", "list", "--limit", "1200")
+    assert len(cut.out.splitlines()) == 1201
+    assert cut.err == "There are more than these 1200: a higher --limit shows them.\n"
+    whole = ctl("audit", "list", "--limit", "1500")
+    assert (len(whole.out.splitlines()), whole.err) == (1501, "")
+    quiet = ctl("audit", "list", "--limit", "3", "-o", "json")
+    assert (len(json.loads(quiet.out)["events"]), quiet.err) == (3, "")
+
+
+def test_operations_beyond_the_limit_are_said(ctl: Ctl, service: FakeService) -> None:
+    def listed(request: ListOperationsRequest) -> ListOperationsResponse:
+        operations = [Operation(name=f"operations/o.{n}") for n in range(request.page_size)]
+        return ListOperationsResponse(operations=operations, next_page_token="more")
+
+    service.answers["ListOperations"] = listed
+    said = ctl("operation", "list", "--limit", "2")
+    assert len(said.out.splitlines()) == 3
+    assert "There are more than these 2" in said.err
+    assert "nextPageToken" not in ctl("operation", "list", "--limit", "2", "-o", "json").out
+
+
+@pytest.mark.parametrize("command", ["audit", "operation"])
+@pytest.mark.parametrize("limit", ["0", "-1", "many"])
+def test_a_limit_below_one_makes_no_sense(ctl: Ctl, service: FakeService, command: str, limit: str) -> None:
+    assert ctl(command, "list", "--limit", limit).code == 2
+    assert not service.asked
