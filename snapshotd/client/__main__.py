@@ -34,8 +34,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         with Server(parsed.server, parsed.actor, parsed.timeout) as server:
             return int(parsed.run(server, parsed))
     except Failed as failed:
-        reason = f" [{failed.reason}]" if failed.reason else ""
-        sys.stderr.write(f"snapshotctl: {failed}{reason}\n")
+        sys.stderr.write(f"snapshotctl: {failed.whole}\n")
         return int(failed.exit_code)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)

@@ -26,6 +26,13 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 
 _REPEATS: Final = 4
 _FIRST_PAUSE_S: Final = 0.25
+_CHANNEL: Final = (
+    ("grpc.enable_retries", 0),  # `call` repeats
+    # A server that is back is found soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
 
 
 class ExitCode(IntEnum):
@@ -62,6 +69,11 @@ class Failed(Exception):
         self.exit_code = exit_code
         self.reason = reason
 
+    @property
+    def whole(self) -> str:
+        """The text, with the reason in brackets if there is one."""
+        return f"{self} [{self.reason}]" if self.reason else str(self)
+
 
 @dataclass
 class Server:
@@ -75,7 +87,7 @@ class Server:
 
     def __post_init__(self) -> None:
         """Open the channel; nothing is sent yet."""
-        self.channel = grpc.insecure_channel(self.address, options=[("grpc.enable_retries", 0)])
+        self.channel = grpc.insecure_channel(self.address, options=_CHANNEL)
         self.hosts = HostServiceStub(self.channel)
         self.vms = VirtualMachineServiceStub(self.channel)
         self.snapshots = SnapshotServiceStub(self.channel)
@@ -124,8 +136,10 @@ def _failed(error: grpc.RpcError, address: str) -> Failed:
         info = ErrorInfo()
         if detail.Unpack(info):
             reason = info.reason
-    if not reason and code is grpc.StatusCode.UNAVAILABLE:
-        return Failed(f"no server at {address}: start it (snapshotd serve), or name it by --server.", exit_code)
+    # We cancel nothing: a call that is cancelled was so by a server that is being stopped.
+    if not reason and code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        text = f"no server at {address}: start it (snapshotd serve), or name it by --server."
+        return Failed(text, ExitCode.UNAVAILABLE)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Failed(f"the server at {address} did not answer in time (--timeout).", exit_code)
     return Failed(details or code.name, exit_code, reason)

@@ -1,10 +1,15 @@
-"""Waiting for an operation: a bar on a terminal, plain lines elsewhere, and why it waits when it does."""
+"""Waiting for an operation: a bar on a terminal, plain lines elsewhere, and why it waits when it does.
+
+Waiting outlasts the server: the operation is in its log, and goes on when it is back.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Final, TextIO
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Final, Self, TextIO
 
 from google.longrunning.operations_pb2 import Operation, WaitOperationRequest
 from rich.console import Console
@@ -15,6 +20,10 @@ from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.render import shown
 
 _LOOK_S: Final = 1.0
+AWAY_S: Final = 120.0
+"""How long a server may be away before waiting is given up: a restart, with the replay of a long log."""
+_PASSES: Final = frozenset({"", "VIEW_BEHIND"})
+"""Reasons of an UNAVAILABLE that mean: not there, or not yet as far as it was."""
 
 
 def metadata_of(operation: Operation) -> OperationMetadata:
@@ -24,42 +33,48 @@ def metadata_of(operation: Operation) -> OperationMetadata:
     return metadata
 
 
-def wait_for(server: Server, name: str, timeout_s: float | None, out: TextIO | None = None) -> Operation:
-    """Wait until an operation has ended, showing how far it is on `out` (stderr). Raises Failed when the time is up."""
+def wait_for(
+    server: Server, name: str, timeout_s: float | None, out: TextIO | None = None, away_s: float = AWAY_S
+) -> Operation:
+    """Wait until an operation has ended, showing how far it is. Raises Failed when the time is up, or the server gone.
+
+    Args:
+        server: that knows it.
+        name: of the operation; shown first.
+        timeout_s: how long to wait; None: as long as it takes.
+        out: where it is shown; None: stderr.
+        away_s: how long the server may be away meanwhile.
+    """
     out = out or sys.stderr
-    console = Console(file=out)
+    out.write(f"Waiting for {name}\n")
+    out.flush()
     until = None if timeout_s is None else time.monotonic() + timeout_s
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-    )
+    away_since: float | None = None
+    text = "waiting"
     try:
-        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-            bar = progress.add_task("waiting", total=100)
-            said = ""
+        with _Shown(out) as shown_on:
             while True:
-                left_s = _LOOK_S if until is None else min(_LOOK_S, until - time.monotonic())
-                request = WaitOperationRequest(name=name)
-                request.timeout.FromNanoseconds(int(max(0.0, left_s) * 1e9))
-                operation = server.call(server.operations.WaitOperation, request, timeout_s=server.timeout_s + _LOOK_S)
-                metadata = metadata_of(operation)
-                text = _where(metadata)
-                progress.update(bar, completed=metadata.percent, description=text)
-                if not console.is_terminal and text != said:
-                    out.write(f"{name}: {text}\n")
-                    out.flush()
-                    said = text
-                if operation.done:
-                    return operation
+                now = time.monotonic()
+                left_s = _LOOK_S if until is None else max(0.0, min(_LOOK_S, until - now))
+                try:
+                    operation = _look(server, name, left_s)
+                except Failed as failed:
+                    away_since = now if away_since is None else away_since
+                    if not _passes(failed) or now - away_since >= away_s:
+                        raise Failed(f"{failed.whole}\n{_goes_on(name)}", failed.exit_code) from None
+                    shown_on.say(f"no answer from {server.address}; trying for up to {away_s:.0f} s")
+                    server.pause(left_s)
+                else:
+                    away_since = None
+                    metadata = metadata_of(operation)
+                    text = _where(metadata)
+                    shown_on.say(text, metadata.percent)
+                    if operation.done:
+                        return operation
                 if until is not None and time.monotonic() >= until:
-                    raise Failed(
-                        f"{name} has not ended yet ({text}). It goes on; wait again:\n{_again(name)}",
-                        ExitCode.TIMED_OUT,
-                    )
+                    raise Failed(f"{name} has not ended yet ({text}).\n{_goes_on(name)}", ExitCode.TIMED_OUT)
     except KeyboardInterrupt:
-        raise Failed(f"{name} goes on without you. To wait again:\n{_again(name)}", ExitCode.INTERRUPTED) from None
+        raise Failed(_goes_on(name), ExitCode.INTERRUPTED) from None
 
 
 def outcome(operation: Operation) -> ExitCode:
@@ -67,8 +82,53 @@ def outcome(operation: Operation) -> ExitCode:
     return ExitCode.OPERATION_FAILED if operation.HasField("error") else ExitCode.OK
 
 
-def _again(name: str) -> str:
-    return f"  snapshotctl operation wait {name}"
+class _Shown(AbstractContextManager["_Shown"]):
+    """Where it is shown how far an operation is."""
+
+    def __init__(self, out: TextIO) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+        )
+        console = Console(file=out)
+        self._out = None if console.is_terminal else out
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._bar = self._progress.add_task("waiting", total=100)
+        self._said = ""
+
+    def say(self, text: str, percent: int | None = None) -> None:
+        """Show a text, and how far it is if that is known."""
+        self._progress.update(self._bar, completed=percent, description=text)
+        if self._out is not None and text != self._said:
+            self._out.write(f"{text}\n")
+            self._out.flush()
+            self._said = text
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+
+def _look(server: Server, name: str, wait_s: float) -> Operation:
+    request = WaitOperationRequest(name=name)
+    request.timeout.FromNanoseconds(int(wait_s * 1e9))
+    return server.call(server.operations.WaitOperation, request, timeout_s=server.timeout_s + _LOOK_S)
+
+
+def _passes(failed: Failed) -> bool:
+    """Say whether an error may be gone when the server has been started again."""
+    if failed.exit_code is ExitCode.TIMED_OUT:
+        return True
+    return failed.exit_code is ExitCode.UNAVAILABLE and failed.reason in _PASSES
+
+
+def _goes_on(name: str) -> str:
+    return f"{name} goes on without you. To wait again:\n  snapshotctl operation wait {name}"
 
 
 def _where(metadata: OperationMetadata) -> str:

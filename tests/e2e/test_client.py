@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -107,6 +108,22 @@ def test_a_cancelled_create_leaves_nothing_on_the_host(ctl: Ctl) -> None:
     assert (waited.code, "cancelled" in waited.out) == (1, True)
     assert ctl.system.truth_of(vm_id)["checkpoints"] == before
     assert ctl("operation", "cancel", started["name"]).code == 3
+
+
+@pytest.mark.slow
+def test_waiting_outlasts_a_restart_of_the_daemon(ctl: Ctl) -> None:
+    vm_id = ctl.system.ids["slow01"]
+    ctl.system.host.control("durations", checkpoint=600_000)
+    with ThreadPoolExecutor(1) as beside:
+        waiting = beside.submit(ctl, "snapshot", "create", "slow01", "--name", "long", "--wait")
+        for end in (ctl.system.daemon.stop, ctl.system.daemon.kill):
+            until(lambda: ctl.system.truth_of(vm_id)["job"] == "CreatingSnapshot")
+            end()
+            ctl.system.daemon.start()
+        ctl.system.host.control("durations", checkpoint=0)
+        said = waiting.result()
+    assert (said.code, "no answer from" in said.err, "succeeded" in said.out) == (0, True, True), said
+    assert said.err.startswith("Waiting for operations/")
 
 
 @pytest.mark.slow

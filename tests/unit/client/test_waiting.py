@@ -1,0 +1,107 @@
+"""Waiting for an operation: its name first, through an outage of the server, and what is said when it is given up."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import grpc
+import pytest
+from google.longrunning.operations_pb2 import Operation
+
+from snapshotd.api.v1.operation_pb2 import OperationMetadata
+from snapshotd.client.calls import ExitCode, Failed, Server
+from snapshotd.client.progress import wait_for
+from tests.unit.client.fake_service import Ctl, FakeService, Refuse
+
+NAME = "operations/11111111-2222-3333-4444-555555555501.7"
+
+
+def operation(*, done: bool = False) -> Operation:
+    """Return an operation at its first step, or one that has ended."""
+    state = OperationMetadata.SUCCEEDED if done else OperationMetadata.RUNNING
+    step = OperationMetadata(state=state, current_step="" if done else "merge", current_step_number=2, step_count=2)
+    made = Operation(name=NAME, done=done)
+    made.metadata.Pack(step)
+    return made
+
+
+def wait(service: FakeService, pause: Callable[[float], None], **limits: float) -> tuple[Operation | Failed, list[str]]:
+    """Wait; return what came of it, and the lines that were shown."""
+    out = io.StringIO()
+    with Server(service.address, "ann", 5.0, pause=pause) as server:
+        try:
+            result: Operation | Failed = wait_for(server, NAME, limits.get("timeout_s"), out, limits.get("away_s", 99))
+        except Failed as failed:
+            result = failed
+    return result, out.getvalue().splitlines()
+
+
+def test_waiting_goes_on_when_the_server_is_back(service: FakeService) -> None:
+    pauses = []
+
+    def begun(_: object) -> Operation:
+        service.answers["WaitOperation"] = lambda _: operation(done=True)
+        raise Refuse(grpc.StatusCode.UNAVAILABLE)
+
+    def come_back(pause_s: float) -> None:
+        pauses.append(pause_s)
+        if len(pauses) == 6:
+            service.start()
+        elif len(pauses) == 1:
+            service.stop()
+
+    service.answers["WaitOperation"] = begun
+    ended, lines = wait(service, come_back)
+    assert isinstance(ended, Operation)
+    assert ended.done
+    assert lines == [
+        f"Waiting for {NAME}",
+        f"no answer from {service.address}; trying for up to 99 s",
+        "SUCCEEDED",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "text"),
+    [
+        (Refuse(grpc.StatusCode.UNAVAILABLE), ExitCode.UNAVAILABLE, "no server at"),
+        (Refuse(grpc.StatusCode.CANCELLED), ExitCode.UNAVAILABLE, "no server at"),
+        (Refuse(grpc.StatusCode.UNAVAILABLE, "Behind.", "VIEW_BEHIND"), ExitCode.UNAVAILABLE, "Behind. [VIEW_BEHIND]"),
+        (Refuse(grpc.StatusCode.UNAVAILABLE, "Stopped.", "VIEW_STOPPED"), ExitCode.UNAVAILABLE, "[VIEW_STOPPED]"),
+        (Refuse(grpc.StatusCode.NOT_FOUND, "None.", "OPERATION_NOT_FOUND"), ExitCode.NOT_FOUND, "None."),
+    ],
+)
+def test_giving_up_says_that_the_operation_goes_on(
+    service: FakeService, refusal: Refuse, code: ExitCode, text: str
+) -> None:
+    def refuse(_: object) -> Operation:
+        raise refusal
+
+    service.answers["WaitOperation"] = refuse
+    failed, _ = wait(service, lambda _: None, away_s=0.0)
+    assert isinstance(failed, Failed)
+    assert failed.exit_code is code
+    assert text in str(failed)
+    assert str(failed).endswith(f"{NAME} goes on without you. To wait again:\n  snapshotctl operation wait {NAME}")
+
+
+def test_time_that_is_up_says_how_far_it_is(ctl: Ctl, service: FakeService) -> None:
+    service.answers["WaitOperation"] = lambda _: operation()
+    said = ctl("operation", "wait", NAME, "--for", "0")
+    assert (said.code, said.out) == (7, "")
+    assert said.err.splitlines()[:2] == [f"Waiting for {NAME}", "RUNNING step 2/2 merge"]
+    assert f"snapshotctl operation wait {NAME}" in said.err
+
+
+def test_ctrl_c_says_how_to_wait_again(service: FakeService) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    def refuse(_: object) -> Operation:
+        raise Refuse(grpc.StatusCode.UNAVAILABLE)
+
+    service.answers["WaitOperation"] = refuse
+    failed, _ = wait(service, interrupt)
+    assert isinstance(failed, Failed)
+    assert (failed.exit_code, "goes on without you" in str(failed)) == (ExitCode.INTERRUPTED, True)
