@@ -9,7 +9,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from snapshotd.client import audit_commands, host_commands, operation_commands, snapshot_commands, vm_commands
+from snapshotd.client import (
+    arguments as read,
+)
+from snapshotd.client import (
+    audit_commands,
+    host_commands,
+    operation_commands,
+    snapshot_commands,
+    streams,
+    vm_commands,
+)
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands
 
@@ -23,58 +33,98 @@ exit codes:
     5  another operation is active on the VM
     6  the server, an executor or a host is not there
     7  time ran out
+    8  what was to be printed could not be written
   130  interrupted; an operation that was waited for goes on
 """
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run a command; return the exit code."""
-    parsed = _parser(os.environ if environ is None else environ).parse_args(arguments)
     try:
-        with Server(parsed.server, parsed.actor, parsed.timeout) as server:
-            return int(parsed.run(server, parsed))
+        streams.prepare()
+        code = _run(sys.argv[1:] if arguments is None else arguments, os.environ if environ is None else environ)
+        sys.stdout.flush()
     except Failed as failed:
-        sys.stderr.write(f"snapshotctl: {failed.whole}\n")
+        streams.complain(failed.whole)
         return int(failed.exit_code)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         # Whoever reads has read enough.
-        sys.stderr.close()
+        streams.discard()
         return int(ExitCode.OK)
+    except OSError as error:
+        # The network's errors are gRPC's own; files there are none.
+        streams.discard()
+        streams.complain(f"the output could not be written: {error.strerror}.")
+        return int(ExitCode.OUTPUT_FAILED)
+    return code
+
+
+def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    for argument in arguments:
+        if not _is_utf8(argument):
+            raise Failed(f"argument {ascii(argument)[:80]} is not UTF-8.", ExitCode.USAGE)
+    try:
+        parsed = _parser(environ).parse_args(arguments)
+    except SystemExit as ended:  # argparse has said what there was to say
+        return int(ended.code or 0)
+    with Server(parsed.server, parsed.actor, parsed.timeout) as server:
+        return int(parsed.run(server, parsed))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--server",
-        default=environ.get("SNAPSHOTD_SERVER", "127.0.0.1:7443"),
-        metavar="HOST:PORT",
-        help="of the service (default: $SNAPSHOTD_SERVER, or 127.0.0.1:7443)",
-    )
-    common.add_argument(
-        "--actor",
-        default=environ.get("SNAPSHOTD_ACTOR") or _user(),
-        help="who you are, for the audit trail (default: $SNAPSHOTD_ACTOR, or your account)",
-    )
-    common.add_argument("--timeout", type=float, default=90.0, metavar="S", help="of each call (default: %(default)s)")
-    common.add_argument("-o", "--output", choices=["table", "json"], default="table", help="what is printed")
     parser = argparse.ArgumentParser(
         prog="snapshotctl",
         description="Takes, reverts and deletes snapshots of Hyper-V VMs, by way of snapshotd.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_common()],
+    )
+    parser.set_defaults(
+        server=environ.get("SNAPSHOTD_SERVER", "127.0.0.1:7443"),
+        actor=environ.get("SNAPSHOTD_ACTOR") or _user(),
+        timeout=90.0,
+        output="table",
     )
     parser.add_argument("--version", action="version", version=f"snapshotctl {version('snapshotd')}")
-    commands = Subcommands(parser, common, "COMMAND")
+    commands = Subcommands(parser, _common(), "COMMAND")
     for module in (host_commands, vm_commands, snapshot_commands, operation_commands, audit_commands):
         module.add_to(commands)
     return parser
 
 
+def _common() -> argparse.ArgumentParser:
+    """Declare what may stand before a command, or after it: what was not given there leaves the value as it is."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument(
+        "--server",
+        type=read.server,
+        metavar="HOST:PORT",
+        help="of the service (default: $SNAPSHOTD_SERVER, or 127.0.0.1:7443)",
+    )
+    common.add_argument(
+        "--actor",
+        type=read.actor,
+        metavar="NAME",
+        help="who you are, for the audit trail (default: $SNAPSHOTD_ACTOR, or your account)",
+    )
+    common.add_argument("--timeout", type=read.seconds_above_zero, metavar="S", help="of each call (default: 90)")
+    common.add_argument("-o", "--output", choices=["table", "json"], help="what is printed (default: table)")
+    return common
+
+
 def _user() -> str:
     try:
-        return getpass.getuser()
+        return read.ascii_only(getpass.getuser()) or "unknown"
     except (KeyError, OSError):
         return "unknown"
 

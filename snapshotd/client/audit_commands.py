@@ -6,9 +6,10 @@ import argparse
 from datetime import UTC, datetime
 
 from snapshotd.api.v1 import admin_pb2, audit_pb2
+from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands, output
-from snapshotd.client.pages import output_pages, pages, positive
+from snapshotd.client.pages import output_pages, pages
 from snapshotd.client.render import age, facts, last, table, when
 from snapshotd.client.resolve import host_name, operation_name, snapshot_name, vm_name
 
@@ -18,7 +19,7 @@ def add_to(commands: Subcommands) -> None:
     listing = commands.group("audit", "the event log, to read").command("list", "show events, the oldest first", _list)
     for flag, text in (
         ("--vm", "of a VM, by name or id"),
-        ("--snapshot", "about a snapshot, by name or id; needs --vm for a name"),
+        ("--snapshot", "about a snapshot, by name or id; needs --vm, but for a full resource name"),
         ("--operation", "of an operation"),
         ("--host", "of a host"),
         ("--caller", "caused by this actor"),
@@ -26,13 +27,18 @@ def add_to(commands: Subcommands) -> None:
         ("--since", "recorded at this time or later, RFC 3339"),
         ("--until", "recorded before this time, RFC 3339"),
     ):
-        listing.add_argument(flag, default="", help=text)
+        listing.add_argument(flag, type=read.named, help=text)
     listing.add_argument("--reverse", action="store_true", help="the newest first")
-    listing.add_argument("--limit", type=positive, metavar="N", help="at most so many (default: all)")
+    listing.add_argument("--limit", type=read.positive, metavar="N", help="at most so many (default: all)")
     commands.command("status", "show how the service is", _status)
 
 
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    if arguments.snapshot and not arguments.vm and not arguments.snapshot.startswith("virtualMachines/"):
+        text = (
+            f"--snapshot {read.quoted(arguments.snapshot)}: name its VM too, by --vm; or give its full resource name."
+        )
+        raise Failed(text, ExitCode.USAGE)
     vm = vm_name(server, arguments.vm) if arguments.vm else ""
     request = audit_pb2.ListEventsRequest(
         virtual_machine=vm,
@@ -54,9 +60,9 @@ def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
 def _time(flag: str, text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
-        raise Failed(f"{flag} {text!r}: write it as 2026-01-31T12:00:00Z.", ExitCode.USAGE) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise Failed(f"{flag} {read.quoted(text)}: write it as 2026-01-31T12:00:00Z.", ExitCode.USAGE) from None
 
 
 def _row(event: audit_pb2.Event) -> list[str]:

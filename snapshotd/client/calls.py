@@ -48,6 +48,8 @@ class ExitCode(IntEnum):
     """Another operation is active on the VM, or somebody else was faster."""
     UNAVAILABLE = 6
     TIMED_OUT = 7
+    OUTPUT_FAILED = 8
+    """What was to be printed could not be written. What was asked for may have been done."""
     INTERRUPTED = 130
 
 

@@ -6,6 +6,7 @@ import argparse
 
 from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
+from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Server
 from snapshotd.client.options import Subcommands, add_request_id, output, request_id
 from snapshotd.client.pages import pages
@@ -17,12 +18,19 @@ def add_to(commands: Subcommands) -> None:
     """Declare the commands."""
     group = commands.group("host", "Hyper-V hosts")
     add = group.command("add", "make a host known; it is not contacted", _add)
-    add.add_argument("host", metavar="ID", help="a-z, 0-9 and -; what it will be called")
-    add.add_argument("address", metavar="ADDRESS", help="DNS name or IP address that executors reach it by")
-    add.add_argument("--port", type=int, default=0, help="TCP port of WinRM (default: 5985)")
-    add.add_argument("--credential", required=True, metavar="NAME", help="name of a credential of the executor's")
+    add.add_argument("host", type=read.named, metavar="ID", help="a-z, 0-9 and -; what it will be called")
     add.add_argument(
-        "--journal-directory", default="", metavar="DIR", help="on the host; default %%ProgramData%%\\snapshotd"
+        "address", type=read.named, metavar="ADDRESS", help="DNS name or IP address that executors reach it by"
+    )
+    add.add_argument("--port", type=read.port, metavar="N", help="TCP port of WinRM (default: 5985)")
+    add.add_argument(
+        "--credential", type=read.named, required=True, metavar="NAME", help="name of a credential of the executor's"
+    )
+    add.add_argument(
+        "--journal-directory",
+        type=read.named,
+        metavar="DIR",
+        help="on the host (default: %%ProgramData%%\\snapshotd)",
     )
     add_request_id(add)
     group.command("list", "show all hosts", _list)
@@ -33,7 +41,7 @@ def add_to(commands: Subcommands) -> None:
         ("sync", "ask a host what is there, and record what differs", _sync),
     ):
         parser = group.command(name, text, run)
-        parser.add_argument("host", metavar="HOST")
+        parser.add_argument("host", type=read.named, metavar="HOST")
         if run in (_remove, _sync):
             add_request_id(parser)
 

@@ -12,9 +12,10 @@ from google.longrunning.operations_pb2 import (
 )
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Step
+from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Server
 from snapshotd.client.options import Subcommands, ended_text, output
-from snapshotd.client.pages import output_pages, pages, positive
+from snapshotd.client.pages import output_pages, pages
 from snapshotd.client.progress import metadata_of, outcome, wait_for
 from snapshotd.client.render import age, facts, table, when, word
 from snapshotd.client.resolve import operation_name, vm_name
@@ -24,17 +25,17 @@ def add_to(commands: Subcommands) -> None:
     """Declare the commands."""
     group = commands.group("operation", "long work: what it has come to, waiting for it, cancelling it")
     listing = group.command("list", "show operations, the newest first", _list)
-    listing.add_argument("--vm", default="", help="of one VM only, by name or id")
+    listing.add_argument("--vm", type=read.named, help="of one VM only, by name or id")
     listing.add_argument("--active", action="store_true", help="those that have not ended")
     listing.add_argument(
-        "--limit", type=positive, default=50, metavar="N", help="at most so many (default: %(default)s)"
+        "--limit", type=read.positive, default=50, metavar="N", help="at most so many (default: %(default)s)"
     )
     show = group.command("show", "show an operation with its steps", _show)
     wait = group.command("wait", "wait until an operation has ended", _wait)
-    wait.add_argument("--for", dest="seconds", type=float, help="at most so many seconds")
+    wait.add_argument("--for", dest="seconds", type=read.seconds, metavar="S", help="at most so many seconds")
     cancel = group.command("cancel", "end an operation as soon as that is safe", _cancel)
     for parser in (show, wait, cancel):
-        parser.add_argument("operation", metavar="OPERATION")
+        parser.add_argument("operation", type=read.named, metavar="OPERATION")
 
 
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:

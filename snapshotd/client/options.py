@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from google.longrunning.operations_pb2 import Operation
 from google.protobuf.message import Message
 
+from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Server
 from snapshotd.client.progress import outcome, wait_for
 from snapshotd.client.render import as_json, shown
@@ -30,7 +31,9 @@ class Subcommands:
 
     def group(self, name: str, text: str) -> Subcommands:
         """Add a group of commands."""
-        parser = self._subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        parser = self._subparsers.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", parents=[self._common]
+        )
         return Subcommands(parser, self._common, "COMMAND")
 
     def command(self, name: str, text: str, run: Run) -> argparse.ArgumentParser:
@@ -43,10 +46,10 @@ class Subcommands:
 
 
 def add_request_id(parser: argparse.ArgumentParser) -> None:
-    """Declare --request-id, of a command that changes something; empty: none was given."""
+    """Declare --request-id, of a command that changes something; None: none was given."""
     parser.add_argument(
         "--request-id",
-        default="",
+        type=read.uuid,
         metavar="UUID",
         help="repeats a request safely: the same id gets the first answer again (default: a new one)",
     )

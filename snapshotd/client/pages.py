@@ -86,11 +86,3 @@ def output_pages(
         sys.stdout.flush()
         sys.stderr.write(f"There are more than these {printed}: a higher --limit shows them.\n")
     return ExitCode.OK
-
-
-def positive(text: str) -> int:
-    """Read an argument that is a number from 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: it must be 1 or more")
-    return number

@@ -9,6 +9,7 @@ from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.operation_pb2 import Plan
+from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Server
 from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
 from snapshotd.client.plan import describe
@@ -27,11 +28,11 @@ def add_to(commands: Subcommands) -> None:
     revert = group.command("revert", "bring a VM back to a snapshot", _revert)
     delete = group.command("delete", "delete a snapshot; its children stay", _delete)
     for parser in (create, listing, tree, show, revert, delete):
-        parser.add_argument("vm", metavar="VM", help="name or id")
+        parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
     for parser in (show, revert, delete):
-        parser.add_argument("snapshot", metavar="SNAPSHOT", help="name or id")
-    create.add_argument("--name", default="", help="default: <vm>_VS_<time>")
-    create.add_argument("--description", default="")
+        parser.add_argument("snapshot", type=read.named, metavar="SNAPSHOT", help="name or id")
+    create.add_argument("--name", type=read.named, metavar="NAME", help="default: <vm>_VS_<time>")
+    create.add_argument("--description", metavar="TEXT")
     create.add_argument("--memory", action="store_true", help="with memory; the VM must be running")
     create.add_argument("--allow-fallback", action="store_true", help="keep one with memory if disks cannot be frozen")
     listing.add_argument("--deleted", action="store_true", help="also those that are gone")

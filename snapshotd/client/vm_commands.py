@@ -6,6 +6,7 @@ import argparse
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
+from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Server
 from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
 from snapshotd.client.render import facts, last, size, table, when, word
@@ -16,17 +17,21 @@ def add_to(commands: Subcommands) -> None:
     """Declare the commands."""
     group = commands.group("vm", "virtual machines")
     register = group.command("register", "take a VM that its host reports under our care", _register)
-    register.add_argument("host", metavar="HOST")
-    register.add_argument("vm", metavar="VM", help="its name on the host, or Hyper-V's id")
-    register.add_argument("--owner", default="", help="the account that is to own it (default: the caller)")
-    group.command("list", "show the registered VMs", _list).add_argument("--host", default="", help="of one host only")
+    register.add_argument("host", type=read.named, metavar="HOST")
+    register.add_argument("vm", type=read.named, metavar="VM", help="its name on the host, or Hyper-V's id")
+    register.add_argument(
+        "--owner", type=read.named, metavar="NAME", help="the account that is to own it (default: the caller)"
+    )
+    group.command("list", "show the registered VMs", _list).add_argument(
+        "--host", type=read.named, help="of one host only"
+    )
     unregister = group.command("unregister", "forget a VM; nothing on its host is touched", _unregister)
     show = group.command("show", "show a VM", _show)
     start = group.command("start", "start, or resume, a VM", _start)
     stop = group.command("stop", "stop a VM: its guest is asked to shut down", _stop)
     stop.add_argument("--turn-off", action="store_true", help="as by pulling the plug: guest memory is lost")
     for parser in (unregister, show, start, stop):
-        parser.add_argument("vm", metavar="VM", help="name or id")
+        parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
     for parser in (register, unregister, start, stop):
         add_request_id(parser)
     for parser in (start, stop):
@@ -45,7 +50,7 @@ def _register(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    name = vm_name(server, arguments.vm, unregistered_by=arguments.request_id)
+    name = vm_name(server, arguments.vm, unregistered_by=arguments.request_id or "")
     request = pb.UnregisterVirtualMachineRequest(name=name, request_id=request_id(arguments))
     server.call(server.vms.UnregisterVirtualMachine, request)
     return output(arguments, request, lambda _: f"{name} is forgotten. Nothing on its host was touched.")

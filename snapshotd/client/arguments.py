@@ -1,0 +1,99 @@
+"""What single arguments must look like. Each reads a text, as argparse's `type`, and raises ArgumentTypeError."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from argparse import ArgumentTypeError
+from typing import Final
+
+from snapshotd.client.render import shown
+
+_SERVER: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]):([0-9]{1,5})")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_NIL: Final = "00000000-0000-0000-0000-000000000000"
+_LONGEST_S: Final = 1_000_000
+_LAST_PORT: Final = 65535
+_ACTOR_LIMIT: Final = 100
+"""The server's, in characters."""
+
+
+def named(text: str) -> str:
+    """Read a name or id, which must not be empty: that would be taken as none at all."""
+    if not text.strip():
+        raise ArgumentTypeError("must not be empty")
+    return text
+
+
+def positive(text: str) -> int:
+    """Read a number from 1."""
+    if not re.fullmatch("[0-9]{1,18}", text) or not int(text):
+        raise ArgumentTypeError(f"{quoted(text)}: must be a number from 1")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Read a TCP port."""
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) <= _LAST_PORT:
+        raise ArgumentTypeError(f"{quoted(text)}: must be a number from 1 to {_LAST_PORT}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a time in seconds, 0 or more."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= _LONGEST_S:
+        raise ArgumentTypeError(f"{quoted(text)}: must be seconds, from 0 to {_LONGEST_S}")
+    return number
+
+
+def seconds_above_zero(text: str) -> float:
+    """Read a time in seconds, more than 0."""
+    number = seconds(text)
+    if not number:
+        raise ArgumentTypeError(f"{quoted(text)}: must be more than 0")
+    return number
+
+
+def uuid(text: str) -> str:
+    """Read a request id."""
+    if not _UUID.fullmatch(text) or text == _NIL:
+        raise ArgumentTypeError(f"{quoted(text)}: must be a UUID, chosen anew for each new request (uuidgen makes one)")
+    return text
+
+
+def server(text: str) -> str:
+    """Read the server's address."""
+    found = _SERVER.fullmatch(text)
+    if found is None or not 0 < int(found[3]) <= _LAST_PORT:
+        raise ArgumentTypeError(f"{quoted(text)}: write HOST:PORT, e.g. 127.0.0.1:7443")
+    return text
+
+
+def actor(text: str) -> str:
+    """Read who calls. It travels as gRPC metadata, which holds ASCII only."""
+    if not 0 < len(text) <= _ACTOR_LIMIT:
+        raise ArgumentTypeError(f"{quoted(text)} has {len(text)} characters: must have 1 to {_ACTOR_LIMIT}")
+    if not text.isascii() or not text.isprintable() or text != text.strip():
+        hint = ascii_only(text)
+        instead = f", e.g. {hint}" if hint else ""
+        raise ArgumentTypeError(
+            f"{quoted(text)}: must be printable ASCII without blanks around it. Name yourself otherwise by --actor or "
+            f"$SNAPSHOTD_ACTOR{instead}"
+        )
+    return text
+
+
+def ascii_only(text: str) -> str:
+    """Return what is left of a name in ASCII: letters without their accents; empty: nothing."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return "".join(c for c in plain if c.isprintable()).strip()[:_ACTOR_LIMIT]
+
+
+def quoted(text: str, limit: int = 40) -> str:
+    """Return a text as it is told in an error: in quotes, its control characters escaped once, and not too long."""
+    return f"'{shown(text[:limit])}{'…' if len(text) > limit else ''}'"

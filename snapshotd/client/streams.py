@@ -1,0 +1,35 @@
+"""Standard output and error: what they cannot encode is escaped, and what cannot be written is told."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from snapshotd.client.calls import ExitCode, Failed
+
+
+def prepare() -> None:
+    """Make both take any text. Raises Failed if there is no standard output."""
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (until the process ends)
+    if sys.stdout is None:
+        raise Failed("standard output is closed.", ExitCode.OUTPUT_FAILED)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def complain(text: str) -> None:
+    """Say on standard error what was wrong; if that cannot be written either, the exit code has to do."""
+    with suppress(OSError):
+        sys.stderr.write(f"snapshotctl: {text}\n")
+
+
+def discard() -> None:
+    """Forget what is still to be written to standard output: the interpreter would try it once more at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

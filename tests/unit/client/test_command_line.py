@@ -1,0 +1,90 @@
+"""What makes no sense is said before anything is sent; common options stand before or after a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from snapshotd.api.v1.host_pb2 import ListHostsResponse
+from snapshotd.client import arguments as read
+from tests.unit.client.fake_service import Ctl, FakeService
+
+UUID = "77777777-2222-3333-4444-555555555501"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["host", "list", "--server", ""], "write HOST:PORT"),
+        (["host", "list", "--server", "http://127.0.0.1:7443"], "write HOST:PORT"),
+        (["host", "list", "--server", "127.0.0.1"], "write HOST:PORT"),
+        (["host", "list", "--server", "127.0.0.1:99999"], "write HOST:PORT"),
+        (["host", "list", "--actor", "Jürgen"], "e.g. Jurgen"),
+        (["host", "list", "--actor", ""], "1 to 100"),
+        (["host", "list", "--actor", " ann"], "blanks"),
+        (["host", "list", "--timeout", "inf"], "seconds"),
+        (["host", "list", "--timeout", "nan"], "seconds"),
+        (["host", "list", "--timeout", "-1"], "seconds"),
+        (["host", "list", "--timeout", "0"], "more than 0"),
+        (["operation", "wait", "o", "--for", "inf"], "seconds"),
+        (["vm", "start", "web01", "--request-id", "7"], "must be a UUID"),
+        (["vm", "start", "web01", "--request-id", "00000000-0000-0000-0000-000000000000"], "must be a UUID"),
+        (["host", "add", "hv01", "hv01.example.com", "--credential", "c", "--port", "99999"], "1 to 65535"),
+        (["host", "add", "hv01", "", "--credential", "c"], "must not be empty"),
+        (["host", "show", ""], "must not be empty"),
+        (["vm", "show", " "], "must not be empty"),
+        (["vm", "list", "--host", ""], "must not be empty"),
+        (["snapshot", "delete", "web01", ""], "must not be empty"),
+        (["snapshot", "create", "web01", "--name", ""], "must not be empty"),
+        (["operation", "show", ""], "must not be empty"),
+        (["operation", "list", "--vm", ""], "must not be empty"),
+        (["audit", "list", "--caller", ""], "must not be empty"),
+        (["audit", "list", "--snapshot", "one"], "name its VM too"),
+        (["audit", "list", "--since", "yesterday"], "2026-01-31T12:00:00Z"),
+        (["audit", "list", "--since", "9999-12-31T23:59:59-12:00"], "2026-01-31T12:00:00Z"),
+        (["audit", "list", "--until", "0001-01-01T00:00:00+12:00"], "2026-01-31T12:00:00Z"),
+        (["vm", "show", "web\udcff"], "is not UTF-8"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_sent(
+    ctl: Ctl, service: FakeService, arguments: list[str], text: str
+) -> None:
+    said = ctl(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert text in said.err
+    assert not service.asked
+
+
+def test_the_environment_is_checked_where_nothing_else_is_given(ctl: Ctl, service: FakeService) -> None:
+    service.answers["ListHosts"] = lambda _: ListHostsResponse()
+    assert ctl("host", "list", SNAPSHOTD_ACTOR="Jürgen").code == 2
+    assert ctl("host", "list", SNAPSHOTD_SERVER="").code == 2
+    assert ctl("host", "list", "--actor", "ann", SNAPSHOTD_ACTOR="Jürgen").code == 0
+
+
+def test_a_long_name_is_not_echoed_whole(ctl: Ctl) -> None:
+    said = ctl("host", "list", "--actor", "x" * 5000)
+    assert (said.code, "5000 characters" in said.err, len(said.err) < 1500) == (2, True, True)
+
+
+def test_an_account_gets_an_ascii_name() -> None:
+    assert [read.ascii_only(name) for name in ("Jürgen", "ann", "玲", "Łukasz\n")] == ["Jurgen", "ann", "", "ukasz"]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_common_options_stand_before_a_command_between_or_after(ctl: Ctl, service: FakeService, place: int) -> None:
+    service.answers["ListHosts"] = lambda _: ListHostsResponse()
+    command = ["host", "list"]
+    command[place:place] = ["-o", "json", "--timeout", "5", "--server", service.address, "--actor", "bob"]
+    assert ctl(*command, SNAPSHOTD_SERVER="127.0.0.1:1").out == "{}\n"
+    # The later one counts.
+    assert ctl(*command, "-o", "table").out == "(none)\n"
+
+
+def test_the_exit_codes_of_the_help_are_those_of_the_document(ctl: Ctl) -> None:
+    said = ctl("--help").out
+    told = [line.split(maxsplit=1) for line in said.partition("exit codes:\n")[2].splitlines()]
+    document = Path("docs/cli.md").read_text(encoding="utf-8").partition("| code | meaning |\n|---|---|\n")[2]
+    listed = [[cell.strip() for cell in line.split("|")[1:3]] for line in document.split("\n\n")[0].splitlines()]
+    assert told == listed

@@ -1,0 +1,65 @@
+"""Standard output that cannot encode, is full, closed, or read by nobody: told, and never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsResponse, Snapshot
+from tests.unit.client.fake_service import FakeService
+
+VM = "11111111-2222-3333-4444-555555555501"
+COMMAND = [sys.executable, "-m", "snapshotd.client", "snapshot", "list", VM]
+
+
+def run(service: FakeService, shell: str = "", **environ: str) -> subprocess.CompletedProcess[bytes]:
+    """List snapshots as a process, as a part of a line of the shell."""
+    names = ListSnapshotsResponse(snapshots=[Snapshot(display_name="Jürgen → 漢")])
+    service.answers["ListSnapshots"] = lambda _: names
+    known = {**os.environ, "SNAPSHOTD_SERVER": service.address, "SNAPSHOTD_ACTOR": "ann", **environ}
+    command = ["bash", "-c", f'"$@" {shell}', "bash", *COMMAND]
+    ran = subprocess.run(command, capture_output=True, env=known, timeout=60, check=False)
+    assert b"Traceback" not in ran.stderr, ran.stderr
+    assert b"Exception" not in ran.stderr, ran.stderr
+    return ran
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("ascii", b"J\\xfcrgen \\u2192 \\u6f22"), ("latin-1", b"J\xfcrgen \\u2192 \\u6f22")]
+)
+def test_what_cannot_be_encoded_is_escaped(service: FakeService, encoding: str, text: bytes) -> None:
+    ran = run(service, PYTHONIOENCODING=encoding)
+    assert (ran.returncode, text in ran.stdout) == (0, True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_output_that_cannot_be_written_has_its_exit_code(service: FakeService) -> None:
+    ran = run(service, ">/dev/full")
+    assert (ran.returncode, b"could not be written: No space left" in ran.stderr) == (8, True)
+    assert run(service, ">/dev/full 2>/dev/full").returncode == 8
+
+
+@pytest.mark.slow
+def test_closed_output_is_told_before_anything_is_asked(service: FakeService) -> None:
+    ran = run(service, ">&-")
+    assert (ran.returncode, b"standard output is closed" in ran.stderr) == (8, True)
+    assert not service.asked
+    assert run(service, ">&- 2>&-").returncode == 8
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_read_enough_is_no_error(service: FakeService) -> None:
+    ran = run(service, "| true; exit ${PIPESTATUS[0]}")
+    assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+def test_no_server_is_told_once(service: FakeService) -> None:
+    ran = run(service, SNAPSHOTD_SERVER="127.0.0.1:1")
+    assert (ran.returncode, ran.stderr.count(b"\n")) == (6, 1), ran.stderr
