@@ -11,7 +11,15 @@ from snapshotd.api.v1 import operation_pb2 as pb
 from snapshotd.dispatch.dispatcher import Wait
 from snapshotd.domain.ids import HostId, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
-from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, StepAction, StopMode
+from snapshotd.domain.operation import (
+    Failure,
+    Operation,
+    OperationKind,
+    PlannedStep,
+    StepAction,
+    StepNature,
+    StopMode,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.views import OperationRow, StepRow
 from snapshotd.server.host_wire import timestamp
@@ -42,6 +50,11 @@ _DESCRIPTIONS: Final = {
     StepAction.REMOVE: "Remove the snapshot's checkpoint; its children stay.",
     StepAction.MERGE: "Wait until the host has merged the disks.",
 }
+_IF_NEEDED: Final = {
+    StepAction.START: "Start the VM, if it is not running by then.",
+    StepAction.STOP: "Turn the VM off, if it is on by then.",
+}
+"""Of the last step of a revert, which mostly finds the power right."""
 _MODES: Final = {
     StopMode.SHUTDOWN: "Ask the guest to shut down.",
     StopMode.TURN_OFF: "Turn the VM off, as by pulling the plug.",
@@ -91,12 +104,18 @@ def planned_step(plan: PlannedStep, vm_id: VmId, host_id: HostId, may_lose: str 
         number=plan.number,
         name=_NAMES[plan.action],
         step_class=pb.Step.Class.Value(plan.nature.name),
-        description=_MODES[plan.stop_mode] if plan.stop_mode else _DESCRIPTIONS[plan.action],
+        description=_description(plan),
         host=host_name(host_id),
         may_lose=may_lose,
         snapshot=snapshot_name(vm_id, plan.snapshot_id),
         undo=plan.undoes is not None,
     )
+
+
+def _description(plan: PlannedStep) -> str:
+    if plan.undoes is None and plan.nature is StepNature.FORWARD_ONLY and plan.action in _IF_NEEDED:
+        return _IF_NEEDED[plan.action]
+    return _MODES[plan.stop_mode] if plan.stop_mode else _DESCRIPTIONS[plan.action]
 
 
 def operation_message(row: OperationRow, wait: Wait | None, job_percent: int = 0) -> OperationMessage:
@@ -144,10 +163,16 @@ def metadata_message(row: OperationRow, wait: Wait | None, job_percent: int) -> 
 
 
 def _percent(row: OperationRow, job_percent: int) -> int:
-    """Count the steps of the plan that have ended; undo steps, which come on top, do not turn the hand back."""
+    """Count the steps of the plan that have ended; undo steps, which come on top, do not turn the hand back.
+
+    Of an operation that has ended otherwise than asked for: the steps that took effect, and were not undone.
+    """
     if row.state is OperationState.SUCCEEDED:
         return 100
     planned = [s for s in row.steps if s.plan.undoes is None]
+    if not row.active:
+        done = 0 if _undone(row) else sum(s.state is StepState.DONE for s in planned)
+        return min(99, 100 * done // max(1, len(planned)))
     ended = sum(100 for s in planned if s.state.at_rest)
     ended += sum(job_percent for s in planned if s.state is StepState.WAITING)
     return min(99, ended // max(1, len(planned)))
@@ -168,11 +193,20 @@ def _wait(row: OperationRow, current: StepRow | None, wait: Wait | None) -> Wait
     return None
 
 
+def _undoing(row: OperationRow) -> list[StepRow]:
+    return [s for s in row.steps if s.plan.undoes is not None]
+
+
+def _undone(row: OperationRow) -> bool:
+    """Say whether what an operation had done was taken back."""
+    undoing = _undoing(row)
+    return bool(undoing) and all(s.state in (StepState.DONE, StepState.SKIPPED) for s in undoing)
+
+
 def _outcome(row: OperationRow) -> str:
-    undone = [s for s in row.steps if s.plan.undoes is not None]
-    if row.active or not undone:
+    if row.active or not _undoing(row):
         return ""
-    if all(s.state in (StepState.DONE, StepState.SKIPPED) for s in undone):
+    if _undone(row):
         return "What it had done is undone."
     return "What it had done could not be undone in full; see the steps."
 

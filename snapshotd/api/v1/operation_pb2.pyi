@@ -176,7 +176,7 @@ class OperationMetadata(_message.Message):
     """How many steps the recorded plan has by now; undo steps are added when they become due."""
     percent: _builtins.int
     """0 to 100: ended steps, and of a merge what the host reports, which falls back when it begins with another disk. 100
-    only when it is done.
+    only when it is done. Of an operation that did not succeed: the steps that took effect, and were not undone.
     """
     cancel_requested: _builtins.bool
     """Somebody asked for its cancellation, and it is obeyed at the next boundary."""
