@@ -13,6 +13,7 @@ import grpc
 from google.longrunning.operations_pb2_grpc import OperationsStub
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
@@ -65,16 +66,18 @@ _EXIT_CODES: Final = {
 class Failed(Exception):
     """The command has failed; the text is for people."""
 
-    def __init__(self, message: str, exit_code: ExitCode, reason: str = "") -> None:
-        """Keep the exit code, and the server's reason if it gave one."""
+    def __init__(self, message: str, exit_code: ExitCode, reason: str = "", hint: str = "") -> None:
+        """Keep the exit code, the server's reason if it gave one, and what may help, for a line of its own."""
         super().__init__(message)
         self.exit_code = exit_code
         self.reason = reason
+        self.hint = hint
 
     @property
     def whole(self) -> str:
-        """The text, with the reason in brackets if there is one."""
-        return f"{self} [{self.reason}]" if self.reason else str(self)
+        """The text, with the reason in brackets if there is one, and the hint below."""
+        text = f"{self} [{self.reason}]" if self.reason else str(self)
+        return f"{text}\n{self.hint}" if self.hint else text
 
 
 @dataclass
@@ -127,17 +130,19 @@ class Server:
         raise AssertionError("the last attempt raises")
 
 
+def reason_of(status: Status) -> str:
+    """Return a status's reason; empty: it has none."""
+    info = ErrorInfo()
+    return next((info.reason for detail in status.details if detail.Unpack(info)), "")
+
+
 def _failed(error: grpc.RpcError, address: str) -> Failed:
     """Turn a gRPC error into what is told."""
     call: Any = error  # a unary call's error is the call too, which its type does not say
     code, details = call.code(), call.details() or ""
     exit_code = _EXIT_CODES.get(code, ExitCode.REFUSED)
-    reason = ""
     status = rpc_status.from_call(call)
-    for detail in status.details if status else ():
-        info = ErrorInfo()
-        if detail.Unpack(info):
-            reason = info.reason
+    reason = reason_of(status) if status else ""
     # We cancel nothing: a call that is cancelled was so by a server that is being stopped.
     if not reason and code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         text = f"no server at {address}: start it (snapshotd serve), or name it by --server."

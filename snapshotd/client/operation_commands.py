@@ -14,9 +14,9 @@ from google.longrunning.operations_pb2 import (
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Step
 from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Server
-from snapshotd.client.options import Subcommands, ended_text, output
+from snapshotd.client.options import Subcommands, ended, output
 from snapshotd.client.pages import output_pages, pages
-from snapshotd.client.progress import metadata_of, outcome, wait_for
+from snapshotd.client.progress import metadata_of, wait_for
 from snapshotd.client.render import age, facts, table, when, word
 from snapshotd.client.resolve import operation_name, vm_name
 
@@ -97,12 +97,17 @@ def _facts(operation: Operation) -> str:
 
 
 def _wait(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    operation = wait_for(server, operation_name(arguments.operation), arguments.seconds)
-    output(arguments, operation, ended_text)
-    return outcome(operation)
+    return ended(arguments, wait_for(server, operation_name(arguments.operation), arguments.seconds))
 
 
 def _cancel(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    request = CancelOperationRequest(name=operation_name(arguments.operation))
-    server.call(server.operations.CancelOperation, request)
-    return output(arguments, request, lambda r: f"{r.name} is cancelled at its next boundary.")
+    name = operation_name(arguments.operation)
+    server.call(server.operations.CancelOperation, CancelOperationRequest(name=name))
+    return output(arguments, server.call(server.operations.GetOperation, GetOperationRequest(name=name)), _cancelled)
+
+
+def _cancelled(operation: Operation) -> str:
+    """Say what a cancellation has come to so far: what had not begun has ended at once."""
+    if not operation.done:
+        return f"{operation.name} is cancelled at its next boundary."
+    return f"{operation.name} is {OperationMetadata.State.Name(metadata_of(operation).state)}."

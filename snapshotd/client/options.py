@@ -6,17 +6,22 @@ import argparse
 import sys
 import uuid
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.longrunning.operations_pb2 import Operation
 from google.protobuf.message import Message
 
 from snapshotd.client import arguments as read
-from snapshotd.client.calls import ExitCode, Server
-from snapshotd.client.progress import outcome, wait_for
+from snapshotd.client.calls import ExitCode, Failed, Server, reason_of
+from snapshotd.client.progress import wait_for
 from snapshotd.client.render import as_json, shown
 
 M = TypeVar("M", bound=Message)
+_FALLBACK_HINT: Final = (
+    "`snapshot create --allow-fallback` keeps a snapshot with memory where the guest cannot be frozen; "
+    "`--memory` asks for one."
+)
+
 Run = Callable[[Server, argparse.Namespace], ExitCode]
 
 
@@ -77,13 +82,21 @@ def started(server: Server, arguments: argparse.Namespace, operation: Operation)
         return output(
             arguments, operation, lambda o: f"{o.name} accepted. To wait: snapshotctl operation wait {o.name}"
         )
-    ended = wait_for(server, operation.name, None)
-    output(arguments, ended, ended_text)
-    return outcome(ended)
+    return ended(arguments, wait_for(server, operation.name, None))
 
 
-def ended_text(operation: Operation) -> str:
-    """Say what came of an operation."""
-    if operation.HasField("error"):
-        return f"{operation.name} did not succeed: {shown(operation.error.message)}"
-    return f"{operation.name} succeeded." if operation.done else f"{operation.name} goes on."
+def ended(arguments: argparse.Namespace, operation: Operation) -> ExitCode:
+    """Print what came of an operation. Raises Failed if it did not succeed, unless JSON tells that."""
+    if not operation.HasField("error"):
+        return output(arguments, operation, lambda o: f"{o.name} succeeded.")
+    if arguments.output == "json":
+        output(arguments, operation, str)
+        return ExitCode.OPERATION_FAILED
+    reason, text = reason_of(operation.error), shown(operation.error.message)
+    not_frozen = reason == "FALLBACK_REFUSED" or "production checkpoint" in text.lower()
+    raise Failed(
+        f"{operation.name} did not succeed: {text}",
+        ExitCode.OPERATION_FAILED,
+        reason,
+        hint=_FALLBACK_HINT if not_frozen else "",
+    )

@@ -9,14 +9,17 @@ from snapshotd.api.v1.operation_pb2 import OperationMetadata, Plan, Step
 from snapshotd.client.render import last, shown, word
 
 
-def describe(plan: Plan, named: Callable[[str], str] = last) -> str:
+def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = last) -> str:
     """Return a plan for people.
 
     Args:
         plan: what the server answered.
+        vm: as the user has called it.
+        snapshot: as the user has called it; empty: not at all.
         named: turns a snapshot's resource name into what people call it.
     """
-    lines = [f"Would {word(OperationMetadata.Kind.Name(plan.kind))} on {last(plan.virtual_machine)}:"]
+    what = f"{word(OperationMetadata.Kind.Name(plan.kind))} {shown(snapshot)}".rstrip()
+    lines = [f"Would {what} on {shown(vm)}:"]
     for step in plan.steps:
         loses = f" May lose: {step.may_lose}." if step.may_lose else ""
         nature = word(Step.Class.Name(step.step_class)).replace(" ", "-")

@@ -61,7 +61,8 @@ def wait_for(
                 except Failed as failed:
                     away_since = now if away_since is None else away_since
                     if not _passes(failed) or now - away_since >= away_s:
-                        raise Failed(f"{failed.whole}\n{_goes_on(name)}", failed.exit_code) from None
+                        failed.hint = _goes_on(name)
+                        raise
                     shown_on.say(f"no answer from {server.address}; trying for up to {away_s:.0f} s")
                     server.pause(left_s)
                 else:
@@ -72,14 +73,9 @@ def wait_for(
                     if operation.done:
                         return operation
                 if until is not None and time.monotonic() >= until:
-                    raise Failed(f"{name} has not ended yet ({text}).\n{_goes_on(name)}", ExitCode.TIMED_OUT)
+                    raise Failed(f"{name} has not ended yet ({text}).", ExitCode.TIMED_OUT, hint=_goes_on(name))
     except KeyboardInterrupt:
         raise Failed(_goes_on(name), ExitCode.INTERRUPTED) from None
-
-
-def outcome(operation: Operation) -> ExitCode:
-    """Return what a waited-for operation's end means for the exit code."""
-    return ExitCode.OPERATION_FAILED if operation.HasField("error") else ExitCode.OK
 
 
 class _Shown(AbstractContextManager["_Shown"]):

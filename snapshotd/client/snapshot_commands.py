@@ -89,8 +89,12 @@ def _answered(server: Server, arguments: argparse.Namespace, vm: str, operation:
     plan = Plan()
     operation.response.Unpack(plan)
     names = {s.name: s.display_name for s in all_snapshots(server, vm)}
-    new = "the new snapshot"
-    return output(arguments, plan, lambda p: describe(p, lambda s: new if s.endswith("/-") else names.get(s, last(s))))
+
+    def named(name: str) -> str:
+        return "the new snapshot" if name.endswith("/-") else names.get(name, last(name))
+
+    snapshot = (arguments.name or "") if arguments.run is _create else arguments.snapshot
+    return output(arguments, plan, lambda p: describe(p, arguments.vm, snapshot, named))
 
 
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:

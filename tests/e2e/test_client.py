@@ -57,6 +57,7 @@ def test_a_snapshot_is_taken_shown_reverted_to_and_deleted_by_name(ctl: Ctl) -> 
     }
     assert own[tree["currentNode"]] == truth["current"]
     plan = ctl("snapshot", "revert", "web01", "one", "--dry-run")
+    assert plan.out.startswith("Would revert to snapshot one on web01:\n")
     assert "Nothing was done." in plan.out
     assert ctl.system.truth_of(ctl.system.ids["web01"])["current"] == truth["current"]
     waited = ctl("snapshot", "revert", "web01", "one", "--wait")
@@ -91,7 +92,7 @@ def test_waiting_ends_with_the_operation_or_with_the_time(ctl: Ctl) -> None:
     assert ctl("operation", "wait", started["name"]).code == 0
     ctl.system.host.control("fail", cmdlet="Checkpoint-VM", error_id="OperationFailed", message="No room.", count=9)
     failed = ctl("snapshot", "create", "slow01", "--name", "broken", "--wait")
-    assert (failed.code, "No room." in failed.out) == (1, True)
+    assert (failed.code, "No room. [HOST_ERROR]" in failed.err) == (1, True)
     ctl.system.host.control("fail", cmdlet="Checkpoint-VM", error_id="OperationFailed", count=0)
 
 
@@ -105,7 +106,7 @@ def test_a_cancelled_create_leaves_nothing_on_the_host(ctl: Ctl) -> None:
     assert ctl("operation", "cancel", started["name"]).code == 0
     ctl.system.host.control("durations", checkpoint=0)
     waited = ctl("operation", "wait", started["name"])
-    assert (waited.code, "cancelled" in waited.out) == (1, True)
+    assert (waited.code, "[CANCELLED]" in waited.err) == (1, True)
     assert ctl.system.truth_of(vm_id)["checkpoints"] == before
     assert ctl("operation", "cancel", started["name"]).code == 3
 

@@ -71,8 +71,8 @@ def test_a_plan_says_what_moves_what_is_lost_and_that_nothing_was_done() -> None
         warnings=["Mind the gap."],
     )
     names = {"s/child": "Child", "s/gone": "Gone"}
-    assert describe(plan, lambda name: names[name]).splitlines() == [
-        "Would delete snapshot on v:",
+    assert describe(plan, "web01", "Gone", lambda name: names[name]).splitlines() == [
+        "Would delete snapshot Gone on web01:",
         "  1. remove     Remove it. [pivot, on hv01]",
         "Moves:   Child from below Gone to below none",
         "Current: Gone -> none",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 
 import grpc
 import pytest
 from google.longrunning.operations_pb2 import Operation
+from google.protobuf.empty_pb2 import Empty
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.client.calls import ExitCode, Failed, Server
@@ -82,8 +85,8 @@ def test_giving_up_says_that_the_operation_goes_on(
     failed, _ = wait(service, lambda _: None, away_s=0.0)
     assert isinstance(failed, Failed)
     assert failed.exit_code is code
-    assert text in str(failed)
-    assert str(failed).endswith(f"{NAME} goes on without you. To wait again:\n  snapshotctl operation wait {NAME}")
+    assert text in failed.whole
+    assert failed.whole.endswith(f"{NAME} goes on without you. To wait again:\n  snapshotctl operation wait {NAME}")
 
 
 def test_time_that_is_up_says_how_far_it_is(ctl: Ctl, service: FakeService) -> None:
@@ -105,3 +108,34 @@ def test_ctrl_c_says_how_to_wait_again(service: FakeService) -> None:
     failed, _ = wait(service, interrupt)
     assert isinstance(failed, Failed)
     assert (failed.exit_code, "goes on without you" in str(failed)) == (ExitCode.INTERRUPTED, True)
+
+
+@pytest.mark.parametrize(
+    ("reason", "text", "helped"),
+    [
+        ("FALLBACK_REFUSED", "Only with memory.", True),
+        ("HOST_ERROR", "A production checkpoint cannot be created for 'web01'.", True),
+        ("HOST_ERROR", "No room.", False),
+    ],
+)
+def test_an_operation_that_failed_is_an_error_with_its_reason_and_what_helps(
+    ctl: Ctl, service: FakeService, reason: str, text: str, *, helped: bool
+) -> None:
+    failed = operation(done=True)
+    failed.error.message = text
+    failed.error.details.add().Pack(ErrorInfo(reason=reason, domain="snapshotd"))
+    service.answers["WaitOperation"] = lambda _: failed
+    said = ctl("operation", "wait", NAME)
+    assert (said.code, said.out) == (1, "")
+    assert f"snapshotctl: {NAME} did not succeed: {text} [{reason}]\n" in said.err
+    assert ("--allow-fallback" in said.err) is helped
+    as_json = ctl("operation", "wait", NAME, "-o", "json")
+    assert (as_json.code, json.loads(as_json.out)["error"]["message"]) == (1, text)
+
+
+@pytest.mark.parametrize(("done", "text"), [(False, "is cancelled at its next boundary."), (True, "is CANCELLED.")])
+def test_cancelling_tells_what_it_has_come_to(ctl: Ctl, service: FakeService, *, done: bool, text: str) -> None:
+    made = Operation(name=NAME, done=done)
+    made.metadata.Pack(OperationMetadata(state=OperationMetadata.CANCELLED if done else OperationMetadata.RUNNING))
+    service.answers |= {"CancelOperation": lambda _: Empty(), "GetOperation": lambda _: made}
+    assert ctl("operation", "cancel", NAME).out == f"{NAME} {text}\n"
