@@ -106,10 +106,7 @@ def _facts(status: admin_pb2.GetStatusResponse) -> str:
         [e.executor_id, ", ".join(e.serves), ", ".join(last(h) for h in e.hosts), age(e.last_heard_time)]
         for e in status.executors
     ]
-    hosts = [
-        [last(h.host), "yes" if h.reachable else "no", when(h.last_sync_time), h.wait.reason, h.executor]
-        for h in status.hosts
-    ]
+    hosts = [[last(h.host), _reachable(h), when(h.last_sync_time), h.wait.reason, h.executor] for h in status.hosts]
     return "\n\n".join(
         [
             head,
@@ -118,3 +115,9 @@ def _facts(status: admin_pb2.GetStatusResponse) -> str:
             "Hosts\n" + table(["HOST", "REACHABLE", "LAST SYNC", "WHY", "EXECUTOR"], hosts),
         ]
     )
+
+
+def _reachable(host: admin_pb2.HostState) -> str:
+    if host.reachable:
+        return "yes"
+    return "no" if host.HasField("wait") else "not tried"

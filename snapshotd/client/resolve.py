@@ -58,7 +58,10 @@ def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
         return text
     if is_id(text):
         return f"virtualMachines/{text.lower()}"
-    named = [vm for vm in all_vms(server) if vm.display_name == text]
+    vms = all_vms(server)
+    named = [vm for vm in vms if vm.display_name == text]
+    # Hyper-V's names ignore case.
+    named = named or [vm for vm in vms if vm.display_name.casefold() == text.casefold()]
     if not named and unregistered_by and (name := _unregistered(server, unregistered_by)):
         return name
     if not named:

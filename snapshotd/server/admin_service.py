@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from snapshotd.api.v1 import admin_pb2 as pb
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceServicer
-from snapshotd.api.v1.operation_pb2 import Failure, OperationMetadata
+from snapshotd.api.v1.operation_pb2 import Failure, OperationMetadata, Wait
+from snapshotd.domain.host_errors import NoExecutor
+from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.ports.views import ProjectionProgress
 from snapshotd.server.executor_service import Attached, ExecutorService
@@ -30,8 +34,7 @@ class AdminService(AdminServiceServicer):
         """Return how everything is, from what the views hold by now: it is for those whose views have stopped, too."""
         del request
         actor_of(context)
-        parts, dispatcher = self._parts, self._parts.drive.dispatcher
-        feeding = dispatcher.feeding
+        parts = self._parts
         hosts = {h.host_id: h for h in await parts.views.hosts()}
         return pb.GetStatusResponse(
             version=parts.version,
@@ -41,16 +44,26 @@ class AdminService(AdminServiceServicer):
             projections=[_projection(p) for p in parts.views.progress()],
             executors=[self._executor(a) for a in self._executors.attached.values()],
             hosts=[
-                pb.HostState(
-                    host=host_name(host.host_id),
-                    executor=feeding.fed(host.host_id) or "",
-                    reachable=host.host_id in dispatcher.contact and dispatcher.contact[host.host_id] is None,
-                    last_sync_time=timestamp(parts.reports.last_compared(hosts.get(host.host_id))),
-                    wait=wait_message(dispatcher.contact.get(host.host_id)),
-                )
+                self._host(host.host_id, parts.reports.last_compared(hosts.get(host.host_id)))
                 for host in sorted(parts.hosts.registered(), key=lambda h: h.host_id)
             ],
             operations=await self._operations(),
+        )
+
+    def _host(self, host_id: HostId, last_sync_at: datetime | None) -> pb.HostState:
+        """Return a host's state. Without an executor it is not reached, whatever its last answer was."""
+        dispatcher = self._parts.drive.dispatcher
+        executor = dispatcher.feeding.fed(host_id) or ""
+        wait = wait_message(dispatcher.contact.get(host_id))
+        if not executor:
+            missing = NoExecutor(host_id)
+            wait = Wait(reason=missing.reason, message=missing.message())
+        return pb.HostState(
+            host=host_name(host_id),
+            executor=executor,
+            reachable=wait is None and host_id in dispatcher.contact,
+            last_sync_time=timestamp(last_sync_at),
+            wait=wait,
         )
 
     async def _operations(self) -> pb.OperationCounts:

@@ -25,7 +25,7 @@ def host_id_of(name: str, field: str = "name") -> HostId:
     """Read `hosts/{host}`. Raises InvalidArgument."""
     head, _, host = name.partition("/")
     if head != "hosts" or not is_host_id(host):
-        raise InvalidArgument(field, name[:200], "must be hosts/{host}, e.g. hosts/hv01.")
+        raise InvalidArgument(field, name[:200], "must be hosts/{host}, in lower case, e.g. hosts/hv01.")
     return HostId(host)
 
 

@@ -162,7 +162,10 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         if not name:
             raise InvalidArgument("identity", "", "give vm_id, or vm_name.")
         answer = await self._parts.reports.report(host_id)
-        found = [vm for vm in answer.vms if vm.description is not None and vm.description.name == name]
+        present = [(vm, vm.description.name) for vm in answer.vms if vm.description is not None]
+        found = [vm for vm, its_name in present if its_name == name]
+        # Hyper-V's names ignore case.
+        found = found or [vm for vm, its_name in present if its_name.casefold() == name.casefold()]
         if not found:
             if unread := [vm for vm in answer.vms if vm.unread and vm.unread.name == name]:
                 return await self._report(host_id, VmId(unread[0].vm_id))

@@ -165,3 +165,21 @@ def test_an_unregistering_can_be_repeated_by_name(ctl: Ctl) -> None:
     first, second = ctl(*command), ctl(*command)
     assert (first.code, second) == (0, first)
     assert ctl("vm", "unregister", "db01").code == 4
+
+
+@pytest.mark.slow
+def test_names_of_vms_ignore_case_as_hyper_v_does(ctl: Ctl) -> None:
+    ctl("vm", "unregister", "db01")
+    registered = json.loads(ctl("vm", "register", "hv01", "Db01", "-o", "json").out)
+    assert (registered["uid"], registered["displayName"]) == (ctl.system.ids["db01"], "db01")
+    assert json.loads(ctl("vm", "show", "DB01", "-o", "json").out)["uid"] == registered["uid"]
+    assert ctl("vm", "register", "hv01", "Db02").code == 4
+
+
+@pytest.mark.slow
+def test_a_host_without_an_executor_is_not_reached_and_says_why(ctl: Ctl) -> None:
+    assert ctl("host", "add", "hv02", "127.0.0.1", "--credential", "hyperv").code == 0
+    # The executor serves hv01 only.
+    (line,) = [line for line in ctl("status").out.splitlines() if line.startswith("hv02")]
+    assert line.split() == ["hv02", "no", "NO_EXECUTOR"]
+    assert "in lower case" in ctl("host", "show", "HV01").err

@@ -225,7 +225,7 @@ class HostState(_message.Message):
     executor: _builtins.str
     """Id of the executor that is fed for it; empty: none."""
     reachable: _builtins.bool
-    """Its last command was answered."""
+    """It has an executor, and its last command was answered."""
     @_builtins.property
     def last_sync_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last compared with the record; absent: never."""

@@ -78,3 +78,14 @@ def test_with_a_request_id_an_unregistered_vm_is_found_in_the_trail(ctl: Ctl, se
     assert (repeated.name, repeated.request_id) == (WEB01, REQUEST)
     (asked,) = service.of(ListEventsRequest)
     assert (asked.type, asked.actor) == ("VmUnregistered", "ann")
+
+
+def test_a_vms_name_ignores_case_where_that_is_not_ambiguous(ctl: Ctl, service: FakeService) -> None:
+    assert ctl("snapshot", "delete", "WEB01", SNAPSHOT).code == 0
+    vms = [VirtualMachine(name=n, uid=n[-36:], display_name=d) for n, d in ((WEB01, "a"), (DB01, "A"))]
+    service.answers["ListVirtualMachines"] = lambda _: ListVirtualMachinesResponse(virtual_machines=vms)
+    assert ctl("snapshot", "delete", "A", SNAPSHOT).code == 0
+    assert [d.name.split("/")[1] for d in service.of(pb.DeleteSnapshotRequest)] == [WEB01[-36:], DB01[-36:]]
+    vms[1].display_name = "a"
+    said = ctl("snapshot", "delete", "A", SNAPSHOT)
+    assert (said.code, WEB01[-36:] in said.err, DB01[-36:] in said.err) == (3, True, True)

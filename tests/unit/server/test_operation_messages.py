@@ -47,7 +47,6 @@ def row(state: OperationState, steps: Steps) -> OperationRow:
         started_at=NOW,
         updated_at=NOW,
         ended_at=None if state.active else NOW,
-        last_position=1,
     )
 
 

@@ -31,6 +31,11 @@ def test_ids_are_read_in_any_case() -> None:
     assert request_id_of("") == ""
 
 
+def test_a_host_in_upper_case_is_told_so() -> None:
+    with pytest.raises(InvalidArgument, match="in lower case"):
+        host_id_of("hosts/HV01")
+
+
 @pytest.mark.parametrize("name", ["", VM, "virtualMachines/web01", f"hosts/{VM}", f"virtualMachines/{VM}/snapshots"])
 def test_what_names_no_vm_is_refused(name: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
