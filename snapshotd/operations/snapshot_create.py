@@ -213,6 +213,9 @@ class CreateSnapshotKind(Kind):
                 )
             if any(not c.isprintable() for c in value if c not in "\n\t" or field.endswith("name")):
                 raise InvalidArgument(field, value[:40], "holds a character that cannot be printed. Leave it out.")
+        if request.name != request.name.strip():
+            text = "begins or ends with a blank. Leave it out; without a name the snapshot is given one."
+            raise InvalidArgument("snapshot.display_name", request.name[:40], text)
         if forbidden := _forbidden(vm, with_memory=request.with_memory):
             raise forbidden
         name = request.name or default_name(vm, now)

@@ -131,8 +131,8 @@ class Snapshot(_message.Message):
     uid: _builtins.str
     """{snapshot}."""
     display_name: _builtins.str
-    """At most 255 characters, unique among the VM's snapshots that are not REMOVED; empty in a create:
-    <vm>_VS_<yyyyMMddHHmmss>, UTC, with _2, _3, ... behind it where that is taken.
+    """At most 255 characters, no blank first or last, unique among the VM's snapshots that are not REMOVED; empty in a
+    create: <vm>_VS_<yyyyMMddHHmmss>, UTC, with _2, _3, ... behind it where that is taken.
     """
     description: _builtins.str
     """At most 255 characters."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from snapshotd.domain.commands import CreateSnapshot
-from snapshotd.domain.errors import AlreadyExists, SnapshotError
+from snapshotd.domain.errors import AlreadyExists, InvalidArgument, SnapshotError
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
 from tests.fakes import FakeHost, World
@@ -67,3 +67,11 @@ def test_creates_without_a_name_within_one_second_get_names_of_their_own() -> No
     assert create(4) == f"{plain}_4"
     with pytest.raises(AlreadyExists):
         create(5, f"{plain}_2")
+
+
+@pytest.mark.parametrize("name", [" ", " new", "new ", "new\u3000"])
+def test_a_name_with_blanks_around_it_is_refused(name: str) -> None:
+    request = CreateSnapshot(snapshot_id=SNAPSHOT, name=name, description="", with_memory=False, allow_fallback=False)
+    with pytest.raises(InvalidArgument) as refused:
+        World().do(request)
+    assert refused.value.field == "snapshot.display_name"
