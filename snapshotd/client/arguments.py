@@ -8,7 +8,7 @@ import unicodedata
 from argparse import ArgumentTypeError
 from typing import Final
 
-from snapshotd.client.render import shown
+from snapshotd.client.render import quoted
 
 _SERVER: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]):([0-9]{1,5})")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -92,8 +92,3 @@ def ascii_only(text: str) -> str:
     """Return what is left of a name in ASCII: letters without their accents; empty: nothing."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return "".join(c for c in plain if c.isprintable()).strip()[:_ACTOR_LIMIT]
-
-
-def quoted(text: str, limit: int = 40) -> str:
-    """Return a text as it is told in an error: in quotes, its control characters escaped once, and not too long."""
-    return f"'{shown(text[:limit])}{'…' if len(text) > limit else ''}'"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 
+from google.protobuf.json_format import MessageToDict
+
 from snapshotd.api.v1 import admin_pb2, audit_pb2
 from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands, output
 from snapshotd.client.pages import output_pages, pages
-from snapshotd.client.render import age, facts, last, table, when
+from snapshotd.client.render import age, facts, last, quoted, table, when
 from snapshotd.client.resolve import host_name, operation_name, snapshot_name, vm_name
 
 
@@ -35,9 +37,7 @@ def add_to(commands: Subcommands) -> None:
 
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
     if arguments.snapshot and not arguments.vm and not arguments.snapshot.startswith("virtualMachines/"):
-        text = (
-            f"--snapshot {read.quoted(arguments.snapshot)}: name its VM too, by --vm; or give its full resource name."
-        )
+        text = f"--snapshot {quoted(arguments.snapshot)}: name its VM too, by --vm; or give its full resource name."
         raise Failed(text, ExitCode.USAGE)
     vm = vm_name(server, arguments.vm) if arguments.vm else ""
     request = audit_pb2.ListEventsRequest(
@@ -54,7 +54,8 @@ def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
     if arguments.until:
         request.end_time.FromDatetime(_time("--until", arguments.until))
     found = pages(server, server.audit.ListEvents, request, "events", arguments.limit)
-    return output_pages(arguments, found, "events", ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF"], _row)
+    heads = ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF", "DETAIL"]
+    return output_pages(arguments, found, "events", heads, _row)
 
 
 def _time(flag: str, text: str) -> datetime:
@@ -62,12 +63,30 @@ def _time(flag: str, text: str) -> datetime:
         time = datetime.fromisoformat(text)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise Failed(f"{flag} {read.quoted(text)}: write it as 2026-01-31T12:00:00Z.", ExitCode.USAGE) from None
+        raise Failed(f"{flag} {quoted(text)}: write it as 2026-01-31T12:00:00Z.", ExitCode.USAGE) from None
 
 
 def _row(event: audit_pb2.Event) -> list[str]:
     states = f"{event.from_state} -> {event.to_state}" if event.to_state else ""
-    return [str(event.position), when(event.time), event.actor, event.type, states, _subject(event.subject)]
+    subject, detail = _subject(event.subject), _detail(event)
+    return [str(event.position), when(event.time), event.actor, event.type, states, subject, detail]
+
+
+def _detail(event: audit_pb2.Event) -> str:
+    """Return what an event says beside a change of state, of those that people look for."""
+    data = MessageToDict(event.data)
+    match event.type:
+        case "DriftDetected":
+            return f"{data.get('kind')}: {data.get('detail')}"
+        case "CurrentMoved":
+            ends = data.get("from_snapshot_id"), data.get("to_snapshot_id")
+        case "SnapshotReparented":
+            ends = data.get("from_parent_id"), data.get("to_parent_id")
+        case "VmPowerChanged":
+            ends = data.get("from_power"), data.get("to_power")
+        case _:
+            return ""
+    return f"{ends[0] or 'none'} -> {ends[1] or 'none'} ({data.get('cause')})"
 
 
 def _subject(subject: str) -> str:

@@ -21,6 +21,7 @@ from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceStub
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceStub
+from snapshotd.client.render import shown
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -149,4 +150,4 @@ def _failed(error: grpc.RpcError, address: str) -> Failed:
         return Failed(text, ExitCode.UNAVAILABLE)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Failed(f"the server at {address} did not answer in time (--timeout).", exit_code)
-    return Failed(details or code.name, exit_code, reason)
+    return Failed(shown(details) or code.name, exit_code, reason)

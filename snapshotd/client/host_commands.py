@@ -10,7 +10,7 @@ from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Server
 from snapshotd.client.options import Subcommands, add_request_id, output, request_id
 from snapshotd.client.pages import pages
-from snapshotd.client.render import facts, last, table, when
+from snapshotd.client.render import columns, counted, facts, last, table, when
 from snapshotd.client.resolve import host_name
 
 
@@ -129,7 +129,7 @@ def _found(found: pb.DiscoverVirtualMachinesResponse) -> str:
         ]
         for vm in found.virtual_machines
     ]
-    return table(heads, rows)
+    return table(heads, rows, yields=("VM",), width=columns())
 
 
 def _sync(server: Server, arguments: argparse.Namespace) -> ExitCode:
@@ -138,7 +138,8 @@ def _sync(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _synced(synced: pb.SyncHostResponse) -> str:
-    lines = [f"{synced.virtual_machines_compared} VMs compared, {len(synced.drifts)} differences."]
+    compared, drifts = counted(synced.virtual_machines_compared, "VM"), counted(len(synced.drifts), "difference")
+    lines = [f"{compared} compared, {drifts}."]
     if synced.drifts:
         lines.append(table(["WHAT", "OF", "DETAIL"], [[d.kind, d.subject, d.message] for d in synced.drifts]))
     lines += [

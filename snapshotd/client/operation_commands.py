@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from google.longrunning.operations_pb2 import (
     CancelOperationRequest,
@@ -18,7 +19,7 @@ from snapshotd.client.options import Subcommands, ended, output
 from snapshotd.client.pages import output_pages, pages
 from snapshotd.client.progress import metadata_of, wait_for
 from snapshotd.client.render import age, facts, table, when, word
-from snapshotd.client.resolve import operation_name, vm_name
+from snapshotd.client.resolve import all_vms, operation_name, vm_name
 
 
 def add_to(commands: Subcommands) -> None:
@@ -44,16 +45,18 @@ def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
         conditions.append(f'virtual_machine = "{vm_name(server, arguments.vm)}"')
     request = ListOperationsRequest(filter=" AND ".join(conditions))
     found = pages(server, server.operations.ListOperations, request, "operations", arguments.limit)
-    heads = ["OPERATION", "KIND", "STATE", "STEP", "%", "AGE", "WAITS FOR", "ACTOR"]
-    return output_pages(arguments, found, "operations", heads, _row)
+    heads = ["OPERATION", "VM", "KIND", "STATE", "STEP", "%", "AGE", "WAITS FOR", "ACTOR"]
+    names = {vm.name: vm.display_name for vm in all_vms(server)} if arguments.output == "table" else {}
+    return output_pages(arguments, found, "operations", heads, lambda o: _row(o, names), yields=("VM",))
 
 
-def _row(operation: Operation) -> list[str]:
+def _row(operation: Operation, names: Mapping[str, str]) -> list[str]:
     m = metadata_of(operation)
     step = f"{m.current_step_number}/{m.step_count} {m.current_step}" if m.current_step else ""
     kind, state = OperationMetadata.Kind.Name(m.kind), OperationMetadata.State.Name(m.state)
     waits = m.wait.reason if m.HasField("wait") else ""
-    return [operation.name, word(kind), state, step, str(m.percent), age(m.create_time), waits, m.actor]
+    vm = names.get(m.virtual_machine, "")
+    return [operation.name, vm, word(kind), state, step, str(m.percent), age(m.create_time), waits, m.actor]
 
 
 def _show(server: Server, arguments: argparse.Namespace) -> ExitCode:

@@ -76,8 +76,18 @@ def output(arguments: argparse.Namespace, message: M, text: Callable[[M], str]) 
     return ExitCode.OK
 
 
-def started(server: Server, arguments: argparse.Namespace, operation: Operation) -> ExitCode:
-    """Print an operation that has been accepted; with --wait, when it has ended."""
+def started(server: Server, arguments: argparse.Namespace, operation: Operation, made: str = "") -> ExitCode:
+    """Print an operation that has been accepted; with --wait, when it has ended.
+
+    Args:
+        server: that runs it.
+        arguments: of the command.
+        operation: as it was answered.
+        made: what it makes, for people; empty: nothing that was not named.
+    """
+    if arguments.output == "table" and made:
+        sys.stdout.write(f"{made}\n")
+        sys.stdout.flush()
     if not arguments.wait:
         return output(
             arguments, operation, lambda o: f"{o.name} accepted. To wait: snapshotctl operation wait {o.name}"

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from snapshotd.client.calls import ExitCode, Server
-from snapshotd.client.render import Table, as_json
+from snapshotd.client.render import Table, as_json, columns
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -56,6 +56,7 @@ def output_pages(
     field: str,
     heads: Sequence[str],
     row: Callable[[Any], Sequence[str]],
+    yields: Sequence[str] = (),
 ) -> ExitCode:
     """Print a list as it comes: as a table, or as one JSON document; on stderr, whether there is more.
 
@@ -65,9 +66,10 @@ def output_pages(
         field: of a page, that holds the entries.
         heads: of the table.
         row: makes an entry's row.
+        yields: heads of the columns that are cut where the terminal is too narrow.
     """
     printed, more = 0, False
-    lines = Table(heads)
+    lines = Table(heads, yields, columns())
     for page in found:
         entries = getattr(page, field)
         more = bool(page.next_page_token)

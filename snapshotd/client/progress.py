@@ -17,9 +17,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.client.calls import ExitCode, Failed, Server
-from snapshotd.client.render import shown
+from snapshotd.client.render import cut, shown
 
 _LOOK_S: Final = 1.0
+_BAR: Final = 20
+"""Columns of the bar; half of it where there are fewer than _NARROW in all."""
+_NARROW: Final = 60
+_PERCENT_AND_TIME: Final = len(" 100% 10:00:00 ")
 AWAY_S: Final = 120.0
 """How long a server may be away before waiting is given up: a restart, with the replay of a long log."""
 _PASSES: Final = frozenset({"", "VIEW_BEHIND"})
@@ -52,7 +56,7 @@ def wait_for(
     away_since: float | None = None
     text = "waiting"
     try:
-        with _Shown(out) as shown_on:
+        with Shown(out) as shown_on:
             while True:
                 now = time.monotonic()
                 left_s = _LOOK_S if until is None else max(0.0, min(_LOOK_S, until - now))
@@ -78,25 +82,29 @@ def wait_for(
         raise Failed(_goes_on(name), ExitCode.INTERRUPTED) from None
 
 
-class _Shown(AbstractContextManager["_Shown"]):
+class Shown(AbstractContextManager["Shown"]):
     """Where it is shown how far an operation is."""
 
     def __init__(self, out: TextIO) -> None:
+        console = Console(file=out)
+        live = console.is_terminal and not console.is_dumb_terminal
+        bar = _BAR if console.width >= _NARROW else _BAR // 2
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=bar),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
         )
-        console = Console(file=out)
-        self._out = None if console.is_terminal else out
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        # A longer one would push the bar out, or break into lines.
+        self._room = console.width - bar - _PERCENT_AND_TIME
+        self._out = None if live else out
+        self._progress = Progress(*columns, console=console, disable=not live, transient=True)
         self._bar = self._progress.add_task("waiting", total=100)
         self._said = ""
 
     def say(self, text: str, percent: int | None = None) -> None:
         """Show a text, and how far it is if that is known."""
-        self._progress.update(self._bar, completed=percent, description=text)
+        self._progress.update(self._bar, completed=percent, description=cut(text, self._room))
         if self._out is not None and text != self._said:
             self._out.write(f"{text}\n")
             self._out.flush()

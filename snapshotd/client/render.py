@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+
+NARROWEST: Final = 12
+"""A name is cut to no less."""
 
 
 def as_json(message: Message) -> str:
@@ -21,30 +27,62 @@ def shown(text: str) -> str:
     return "".join(c if unicodedata.category(c)[0] != "C" else repr(c)[1:-1] for c in text)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return aligned columns under their heads; a line for an empty table."""
-    return Table(heads).text(rows) if rows else "(none)"
+def cut(text: str, width: int) -> str:
+    """Return a text that takes at most so many columns; what is left out is marked."""
+    if width_of(text) <= width:
+        return text
+    kept = text[: max(0, width - 1)]
+    while kept and width_of(kept) > width - 1:
+        kept = kept[:-1]
+    return f"{kept}…"
+
+
+def quoted(text: str, limit: int = 40) -> str:
+    """Return a text as it is told in an error: in quotes, its control characters escaped once, and not too long."""
+    return f"'{shown(text[:limit])}{'…' if len(text) > limit else ''}'"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: "1 VM", "2 VMs"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def columns() -> int | None:
+    """Return how wide the terminal is that is printed on; None: it is none, and nothing needs to be cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], yields: Sequence[str] = (), width: int | None = None
+) -> str:
+    """Return aligned columns under their heads; a line for an empty table. Arguments: as Table's."""
+    return Table(heads, yields, width).text(rows) if rows else "(none)"
 
 
 class Table:
-    """Aligned columns that come in several parts: a column never gets narrower than it was."""
+    """Aligned columns that come in several parts: a column never gets narrower than it was.
 
-    def __init__(self, heads: Sequence[str]) -> None:
-        """Begin with the heads, which stand above the first part."""
+    Args:
+        heads: what stands above the first part.
+        yields: heads of the columns that are cut where the table is too wide, the first of them first.
+        width: how wide it may be; None: as wide as it gets.
+    """
+
+    def __init__(self, heads: Sequence[str], yields: Sequence[str] = (), width: int | None = None) -> None:
         self._waiting = [list(heads)]
         self._widths = [0] * len(heads)
+        self._yields = [list(heads).index(head) for head in yields]
+        self._width = width
 
     def text(self, rows: Sequence[Sequence[str]]) -> str:
         """Return the next part."""
         cells = [[shown(cell) for cell in row] for row in (*self._waiting, *rows)]
         self._waiting = []
-        self._widths = [max(width, *(_width(row[n]) for row in cells)) for n, width in enumerate(self._widths)]
-        return "\n".join(
-            "  ".join(
-                cell + " " * (width - _width(cell)) for cell, width in zip(row, self._widths, strict=True)
-            ).rstrip()
-            for row in cells
-        )
+        self._widths = [max(width, *(width_of(row[n]) for row in cells)) for n, width in enumerate(self._widths)]
+        for n in self._yields if self._width is not None else ():
+            too_wide = sum(self._widths) + 2 * (len(self._widths) - 1) - (self._width or 0)
+            self._widths[n] = min(self._widths[n], max(NARROWEST, self._widths[n] - too_wide))
+        return "\n".join("  ".join(map(_padded, row, self._widths)).rstrip() for row in cells)
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
@@ -90,7 +128,12 @@ def word(text: str) -> str:
     return text.lower().replace("_", " ")
 
 
-def _width(text: str) -> int:
+def _padded(text: str, width: int) -> str:
+    text = cut(text, width)
+    return text + " " * (width - width_of(text))
+
+
+def width_of(text: str) -> int:
     """Return how many columns a text takes."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)

@@ -14,7 +14,7 @@ from snapshotd.api.v1.virtual_machine_pb2 import (
 )
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.pages import pages
-from snapshotd.client.render import shown
+from snapshotd.client.render import quoted, shown
 
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -65,9 +65,7 @@ def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
     if not named and unregistered_by and (name := _unregistered(server, unregistered_by)):
         return name
     if not named:
-        raise Failed(
-            f"no registered VM is named {shown(text)!r}. `snapshotctl vm list` shows them.", ExitCode.NOT_FOUND
-        )
+        raise Failed(f"no registered VM is named {quoted(text)}. `snapshotctl vm list` shows them.", ExitCode.NOT_FOUND)
     _one_of("VMs", text, [f"{vm.uid} on {vm.host}" for vm in named])
     return named[0].name
 
@@ -101,7 +99,7 @@ def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False)
         named = sorted(gone, key=lambda s: s.update_time.ToNanoseconds())[-1:]
     if not named:
         hint = "`snapshotctl snapshot list` shows them."
-        raise Failed(f"the VM has no snapshot named {shown(text)!r}. {hint}", ExitCode.NOT_FOUND)
+        raise Failed(f"the VM has no snapshot named {quoted(text)}. {hint}", ExitCode.NOT_FOUND)
     _one_of("snapshots", text, [f"{s.uid} ({Snapshot.State.Name(s.state)})" for s in named])
     return named[0].name
 
@@ -109,4 +107,4 @@ def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False)
 def _one_of(what: str, text: str, ids: Sequence[str]) -> None:
     if len(ids) > 1:
         listed = "".join(f"\n  {i}" for i in ids)
-        raise Failed(f"{len(ids)} {what} are named {shown(text)!r}; name one by its id:{listed}", ExitCode.REFUSED)
+        raise Failed(f"{len(ids)} {what} are named {quoted(text)}; name one by its id:{listed}", ExitCode.REFUSED)

@@ -10,12 +10,13 @@ from google.longrunning.operations_pb2 import Operation
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.operation_pb2 import Plan
 from snapshotd.client import arguments as read
-from snapshotd.client.calls import ExitCode, Server
+from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
 from snapshotd.client.plan import describe
-from snapshotd.client.render import age, facts, last, size, table, when
+from snapshotd.client.progress import metadata_of
+from snapshotd.client.render import age, columns, facts, last, shown, size, table, when
 from snapshotd.client.resolve import all_snapshots, snapshot_name, vm_name
-from snapshotd.client.tree import ASCII, BOXES, draw
+from snapshotd.client.tree import ASCII, BOXES, draw, state_text
 
 
 def add_to(commands: Subcommands) -> None:
@@ -57,7 +58,20 @@ def _create(server: Server, arguments: argparse.Namespace) -> ExitCode:
         request_id=request_id(arguments),
         validate_only=arguments.dry_run,
     )
-    return _answered(server, arguments, vm, server.call(server.snapshots.CreateSnapshot, request))
+    operation = server.call(server.snapshots.CreateSnapshot, request)
+    made = "" if arguments.name or arguments.dry_run else _made(server, operation)
+    return _answered(server, arguments, vm, operation, made)
+
+
+def _made(server: Server, operation: Operation) -> str:
+    """Say which name a snapshot was given that was asked for without one."""
+    snapshot = metadata_of(operation).snapshot
+    try:
+        name = server.call(server.snapshots.GetSnapshot, pb.GetSnapshotRequest(name=snapshot)).display_name
+    except Failed:
+        # The create is accepted, whatever can be read just now; the id leads to the name later.
+        return f"The snapshot is {shown(snapshot)}."
+    return f"The snapshot is named {shown(name)}."
 
 
 def _revert(server: Server, arguments: argparse.Namespace) -> ExitCode:
@@ -82,10 +96,10 @@ def _delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
     return _answered(server, arguments, vm, server.call(server.snapshots.DeleteSnapshot, request))
 
 
-def _answered(server: Server, arguments: argparse.Namespace, vm: str, operation: Operation) -> ExitCode:
+def _answered(server: Server, arguments: argparse.Namespace, vm: str, operation: Operation, made: str = "") -> ExitCode:
     """Print a plan, or go on with the operation."""
     if not arguments.dry_run:
-        return started(server, arguments, operation)
+        return started(server, arguments, operation, made)
     plan = Plan()
     operation.response.Unpack(plan)
     names = {s.name: s.display_name for s in all_snapshots(server, vm)}
@@ -108,7 +122,7 @@ def _table(found: pb.ListSnapshotsResponse) -> str:
     rows = [
         [
             s.display_name,
-            pb.Snapshot.State.Name(s.state),
+            state_text(s),
             pb.Snapshot.Kind.Name(s.kind),
             "*" if s.current else "",
             names.get(s.parent, last(s.parent)),
@@ -118,13 +132,15 @@ def _table(found: pb.ListSnapshotsResponse) -> str:
         ]
         for s in found.snapshots
     ]
-    return table(heads, rows)
+    return table(heads, rows, yields=("PARENT", "SNAPSHOT"), width=columns())
 
 
 def _tree(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.GetSnapshotTreeRequest(name=vm_name(server, arguments.vm))
     strokes = ASCII if arguments.ascii or not _can_box() else BOXES
-    return output(arguments, server.call(server.snapshots.GetSnapshotTree, request), lambda t: draw(t, strokes))
+    return output(
+        arguments, server.call(server.snapshots.GetSnapshotTree, request), lambda t: draw(t, strokes, width=columns())
+    )
 
 
 def _can_box() -> bool:

@@ -9,7 +9,7 @@ from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Server
 from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
-from snapshotd.client.render import facts, last, size, table, when, word
+from snapshotd.client.render import columns, facts, last, size, table, when, word
 from snapshotd.client.resolve import all_vms, host_name, is_id, vm_name
 
 
@@ -76,7 +76,7 @@ def _table(found: pb.ListVirtualMachinesResponse) -> str:
         ]
         for vm in found.virtual_machines
     ]
-    return table(heads, rows)
+    return table(heads, rows, yields=("OWNER", "VM"), width=columns())
 
 
 def _show(server: Server, arguments: argparse.Namespace) -> ExitCode:

@@ -17,7 +17,8 @@ class HostInUse(SnapshotError):
     vms: int
 
     def message(self) -> str:  # noqa: D102
-        return f"host {self.host} has {self.vms} registered VMs. Unregister them first."
+        vms = "1 registered VM. Unregister it" if self.vms == 1 else f"{self.vms} registered VMs. Unregister them"
+        return f"host {self.host} has {vms} first."
 
 
 @dataclass(eq=False)

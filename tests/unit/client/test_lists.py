@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from google.longrunning.operations_pb2 import ListOperationsRequest, ListOperationsResponse, Operation
 
 from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsResponse
+from snapshotd.api.v1.operation_pb2 import OperationMetadata
+from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesResponse, VirtualMachine
 from tests.unit.client.fake_service import Ctl, FakeService
 
 
@@ -27,7 +30,7 @@ def test_without_a_limit_the_whole_trail_is_shown_in_one_table(ctl: Ctl, service
     log_of(service, 2500)
     said = ctl("audit", "list")
     lines = said.out.splitlines()
-    assert lines[0].split() == ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF"]
+    assert lines[0].split() == ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF", "DETAIL"]
     assert [int(line.split()[0]) for line in lines[1:]] == list(range(1, 2501))
     assert len({line.index("ann") for line in lines[1:]}) == 1
     assert said.err == ""
@@ -57,10 +60,17 @@ def test_a_limit_that_cuts_the_trail_says_so(ctl: Ctl, service: FakeService) -> 
 def test_operations_beyond_the_limit_are_said(ctl: Ctl, service: FakeService) -> None:
     def listed(request: ListOperationsRequest) -> ListOperationsResponse:
         operations = [Operation(name=f"operations/o.{n}") for n in range(request.page_size)]
+        operations[0].metadata.Pack(OperationMetadata(virtual_machine="virtualMachines/o"))
         return ListOperationsResponse(operations=operations, next_page_token="more")
 
+    vms = [VirtualMachine(name="virtualMachines/o", display_name="web01")]
     service.answers["ListOperations"] = listed
+    service.answers["ListVirtualMachines"] = lambda _: ListVirtualMachinesResponse(virtual_machines=vms)
     said = ctl("operation", "list", "--limit", "2")
+    assert [line.split()[:2] for line in said.out.splitlines()[:2]] == [
+        ["OPERATION", "VM"],
+        ["operations/o.0", "web01"],
+    ]
     assert len(said.out.splitlines()) == 3
     assert "There are more than these 2" in said.err
     assert "nextPageToken" not in ctl("operation", "list", "--limit", "2", "-o", "json").out
@@ -71,3 +81,27 @@ def test_operations_beyond_the_limit_are_said(ctl: Ctl, service: FakeService) ->
 def test_a_limit_below_one_makes_no_sense(ctl: Ctl, service: FakeService, command: str, limit: str) -> None:
     assert ctl(command, "list", "--limit", limit).code == 2
     assert not service.asked
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "detail"),
+    [
+        ("DriftDetected", {"kind": "VM_MISSING", "detail": "It is gone."}, "VM_MISSING: It is gone."),
+        ("CurrentMoved", {"from_snapshot_id": "a", "to_snapshot_id": None, "cause": "step"}, "a -> none (step)"),
+        ("SnapshotReparented", {"from_parent_id": None, "to_parent_id": "b", "cause": "drift"}, "none -> b (drift)"),
+        (
+            "VmPowerChanged",
+            {"from_power": "RUNNING", "to_power": "SAVED", "cause": "drift"},
+            "RUNNING -> SAVED (drift)",
+        ),
+        ("VmDescribed", {"description": {"name": "web01"}}, ""),
+    ],
+)
+def test_an_event_that_says_more_than_a_state_tells_it(
+    ctl: Ctl, service: FakeService, kind: str, data: dict[str, Any], detail: str
+) -> None:
+    event = Event(position=1, type=kind, actor="ann", subject="virtualMachines/v")
+    event.data.update(data)
+    service.answers["ListEvents"] = lambda _: ListEventsResponse(events=[event])
+    line = ctl("audit", "list").out.splitlines()[1]
+    assert line.partition("vm v")[2].strip() == detail

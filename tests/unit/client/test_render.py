@@ -10,7 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from snapshotd.api.v1.executor_pb2 import RUNNING, STOPPED
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Plan, Step
 from snapshotd.client.plan import describe
-from snapshotd.client.render import age, facts, shown, size, table
+from snapshotd.client.render import age, counted, cut, facts, quoted, shown, size, table
+from snapshotd.domain.host_errors import HostInUse
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -82,3 +83,28 @@ def test_a_plan_says_what_moves_what_is_lost_and_that_nothing_was_done() -> None
         "Note:    Mind the gap.",
         "Nothing was done.",
     ]
+
+
+def test_a_table_that_is_too_wide_cuts_the_columns_that_yield_one_after_the_other() -> None:
+    rows = [["n" * 40, "p" * 40, "1"]]
+    heads = ["NAME", "PARENT", "ID"]
+    assert table(heads, rows, ("PARENT", "NAME"), 70).splitlines()[1] == f"{'n' * 40}  {'p' * 23}…  1"
+    assert table(heads, rows, ("PARENT", "NAME"), 50).splitlines()[1] == f"{'n' * 31}…  {'p' * 11}…  1"
+    assert table(heads, rows, ("PARENT", "NAME"), 5).splitlines()[1] == f"{'n' * 11}…  {'p' * 11}…  1"
+    assert table(heads, rows, ("PARENT", "NAME")).splitlines()[1] == f"{'n' * 40}  {'p' * 40}  1"
+
+
+@pytest.mark.parametrize(("text", "cut_text"), [("abcdef", "abcdef"), ("abcdefg", "abcde…"), ("漢字漢字", "漢字…")])
+def test_what_is_cut_is_marked(text: str, cut_text: str) -> None:
+    assert cut(text, 6) == cut_text
+
+
+def test_what_is_quoted_is_escaped_once_and_not_too_long() -> None:
+    assert quoted("x\x1b[31m") == r"'x\x1b[31m'"
+    assert quoted("x" * 41) == f"'{'x' * 40}…'"
+
+
+def test_one_is_counted_in_the_singular() -> None:
+    assert [counted(n, "VM") for n in (0, 1, 2)] == ["0 VMs", "1 VM", "2 VMs"]
+    assert HostInUse("hv01", 1).message() == "host hv01 has 1 registered VM. Unregister it first."
+    assert HostInUse("hv01", 2).message() == "host hv01 has 2 registered VMs. Unregister them first."

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
+import grpc
 import pytest
 from google.longrunning.operations_pb2 import Operation
 from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsResponse
+from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.api.v1.virtual_machine_pb2 import (
     ListVirtualMachinesResponse,
     UnregisterVirtualMachineRequest,
     VirtualMachine,
 )
-from tests.unit.client.fake_service import Ctl, FakeService
+from tests.unit.client.fake_service import Ctl, FakeService, Refuse
 
 WEB01, DB01 = (f"virtualMachines/11111111-2222-3333-4444-55555555550{n}" for n in (1, 2))
 SNAPSHOT = "99999999-2222-3333-4444-555555555501"
@@ -89,3 +93,30 @@ def test_a_vms_name_ignores_case_where_that_is_not_ambiguous(ctl: Ctl, service: 
     vms[1].display_name = "a"
     said = ctl("snapshot", "delete", "A", SNAPSHOT)
     assert (said.code, WEB01[-36:] in said.err, DB01[-36:] in said.err) == (3, True, True)
+
+
+def test_a_snapshot_that_got_a_name_tells_it(ctl: Ctl, service: FakeService) -> None:
+    accepted = Operation(name="operations/o.1")
+    accepted.metadata.Pack(OperationMetadata(snapshot=f"{WEB01}/snapshots/{SNAPSHOT}"))
+    named = pb.Snapshot(display_name="web01_VS_20260101")
+    service.answers |= {"CreateSnapshot": lambda _: accepted, "GetSnapshot": lambda _: named}
+    assert ctl("snapshot", "create", "web01").out.splitlines()[0] == "The snapshot is named web01_VS_20260101."
+    assert "The snapshot" not in ctl("snapshot", "create", "web01", "--name", "a").out
+    assert json.loads(ctl("snapshot", "create", "web01", "-o", "json").out)["name"] == "operations/o.1"
+    # The create is accepted even if its snapshot cannot be read just now.
+    del service.answers["GetSnapshot"]
+    unread = ctl("snapshot", "create", "web01")
+    assert (unread.code, SNAPSHOT in unread.out) == (0, True)
+
+
+def test_a_name_with_the_form_of_an_id_is_an_id(ctl: Ctl, service: FakeService) -> None:
+    def refuse(_: object) -> Operation:
+        raise Refuse(grpc.StatusCode.NOT_FOUND, "snapshot is not on record.", "SNAPSHOT_NOT_FOUND")
+
+    service.answers["DeleteSnapshot"] = refuse
+    said = ctl("snapshot", "delete", "web01", SNAPSHOT)
+    assert (said.code, "[SNAPSHOT_NOT_FOUND]\nWhat has the form of an id is taken as an id" in said.err) == (4, True)
+
+
+def test_control_characters_in_a_name_are_escaped_once(ctl: Ctl, service: FakeService) -> None:
+    assert r"named 'x\x1b[31m'" in ctl("vm", "show", "x\x1b[31m").err

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,25 @@ def test_closed_output_is_told_before_anything_is_asked(service: FakeService) ->
 def test_a_reader_that_has_read_enough_is_no_error(service: FakeService) -> None:
     ran = run(service, "| true; exit ${PIPESTATUS[0]}")
     assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+def test_a_table_fits_the_terminal_and_is_whole_elsewhere(service: FakeService) -> None:
+    listed = ListSnapshotsResponse(snapshots=[Snapshot(display_name="n" * 200, uid=VM)])
+    service.answers["ListSnapshots"] = lambda _: listed
+    known = {**os.environ, "SNAPSHOTD_SERVER": service.address, "SNAPSHOTD_ACTOR": "ann"}
+    known.pop("COLUMNS", None)
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 130))
+    subprocess.run(COMMAND, stdout=its, env=known, timeout=60, check=True)
+    os.close(its)
+    lines = os.read(ours, 65536).decode().splitlines()
+    os.close(ours)
+    assert len(lines[1]) <= 130
+    assert lines[1].startswith("nnnnnnnnnnn")
+    assert "n…  " in lines[1]
+    whole = subprocess.run(COMMAND, capture_output=True, env=known, timeout=60, check=True)
+    assert b"n" * 200 in whole.stdout
 
 
 @pytest.mark.slow

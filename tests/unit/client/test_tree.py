@@ -70,3 +70,30 @@ def test_a_name_cannot_play_with_the_terminal() -> None:
     drawn = draw(tree(own("a\x1b[31m\nb")), BOXES, NOW)
     assert "\x1b" not in drawn
     assert "a\\x1b[31m\\nb" in drawn
+
+
+def test_one_that_is_only_asked_for_stands_below_the_current_one() -> None:
+    pending = own("new")
+    pending.snapshot.state = Snapshot.ALLOCATED
+    lines = draw(tree(own("a"), own("b", "a"), pending, current="b"), ASCII, NOW).splitlines()
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["a", "`- *b"]
+    assert lines[4].lstrip().split()[:3] == ["`-", "new", "ALLOCATED"]
+    assert draw(tree(pending), ASCII, NOW).splitlines()[2].startswith("new")
+
+
+def test_one_in_error_says_why() -> None:
+    broken = own("broken")
+    broken.snapshot.state = Snapshot.ERROR
+    broken.snapshot.failure.reason = "HOST_ERROR"
+    assert "ERROR (HOST_ERROR)" in draw(tree(broken), ASCII, NOW)
+
+
+def test_names_are_cut_to_the_terminal_and_branches_are_not() -> None:
+    names = [letter * 100 for letter in "abc"]
+    nodes = [own(name, parent) for name, parent in zip(names, ["", *names], strict=False)]
+    for node in nodes:
+        node.snapshot.uid = "the-id"
+    lines = draw(tree(*nodes), ASCII, NOW, width=60).splitlines()
+    assert {len(line) for line in lines[2:5]} == {60}
+    assert [line.split()[-8] for line in lines[2:5]] == ["a" * 22 + "…", "b" * 19 + "…", "c" * 16 + "…"]
+    assert "a" * 100 in draw(tree(*nodes), ASCII, NOW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 
 import grpc
@@ -14,7 +15,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.client.calls import ExitCode, Failed, Server
-from snapshotd.client.progress import wait_for
+from snapshotd.client.progress import Shown, wait_for
 from tests.unit.client.fake_service import Ctl, FakeService, Refuse
 
 NAME = "operations/11111111-2222-3333-4444-555555555501.7"
@@ -139,3 +140,41 @@ def test_cancelling_tells_what_it_has_come_to(ctl: Ctl, service: FakeService, *,
     made.metadata.Pack(OperationMetadata(state=OperationMetadata.CANCELLED if done else OperationMetadata.RUNNING))
     service.answers |= {"CancelOperation": lambda _: Empty(), "GetOperation": lambda _: made}
     assert ctl("operation", "cancel", NAME).out == f"{NAME} {text}\n"
+
+
+class Terminal(io.StringIO):
+    """Keeps what is shown on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("width", "bar", "end"), [(120, 20, "(waits: MERGE_IN_PROGRESS: x"), (80, 20, "PROG…"), (40, 10, "step 2…")]
+)
+def test_the_bar_stays_where_the_text_is_too_long(
+    monkeypatch: pytest.MonkeyPatch, width: int, bar: int, end: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    lines = shown_on_a_terminal()
+    (line,) = {line for line in lines if "62%" in line}
+    assert len(line) <= width
+    assert line.count("━") + line.count("╺") == bar
+    assert end in line
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert shown_on_a_terminal() == [LONG]
+
+
+LONG = "RUNNING step 2/2 merge (waits: MERGE_IN_PROGRESS: " + "x" * 200 + ")"
+
+
+def shown_on_a_terminal() -> list[str]:
+    """Show a long text; return the lines without what steers the terminal."""
+    out = Terminal()
+    with Shown(out) as shown:
+        shown.say(LONG, 62)
+    return [line for line in re.split(r"[\r\n]+", re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", out.getvalue())) if line]
