@@ -32,7 +32,7 @@ exit codes:
     3  refused: the text says why
     4  there is no such VM, snapshot, host or operation
     5  another operation is active on the VM
-    6  the server, an executor or a host is not there
+    6  the server, an executor, a host or a view is not there
     7  time ran out
     8  what was to be printed could not be written
   130  interrupted; an operation that was waited for goes on

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from snapshotd.api.v1.host_pb2 import ListHostsResponse
 from snapshotd.client import arguments as read
+from snapshotd.client.__main__ import _parser
 from tests.unit.client.fake_service import Ctl, FakeService
 
-UUID = "77777777-2222-3333-4444-555555555501"
+DOCUMENT = (Path(__file__).parents[3] / "docs/cli.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +89,21 @@ def test_common_options_stand_before_a_command_between_or_after(ctl: Ctl, servic
 def test_the_exit_codes_of_the_help_are_those_of_the_document(ctl: Ctl) -> None:
     said = ctl("--help").out
     told = [line.split(maxsplit=1) for line in said.partition("exit codes:\n")[2].splitlines()]
-    document = Path("docs/cli.md").read_text(encoding="utf-8").partition("| code | meaning |\n|---|---|\n")[2]
+    document = DOCUMENT.partition("| code | meaning |\n|---|---|\n")[2]
     listed = [[cell.strip() for cell in line.split("|")[1:3]] for line in document.split("\n\n")[0].splitlines()]
     assert told == listed
+
+
+def options_below(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Return the options of a parser and of all commands below it."""
+    for action in parser._actions:
+        yield from (option for option in action.option_strings if option.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from options_below(below)
+
+
+def test_every_option_is_in_the_document() -> None:
+    options = set(options_below(_parser({}))) - {"--help", "--version", "--output"}
+    assert {o for o in options if not re.search(rf"{o}\b", DOCUMENT)} == set()
+    assert "-o json" in DOCUMENT
