@@ -84,3 +84,16 @@ def test_a_table_fits_the_terminal_and_is_whole_elsewhere(service: FakeService) 
 def test_no_server_is_told_once(service: FakeService) -> None:
     ran = run(service, SNAPSHOTD_SERVER="127.0.0.1:1")
     assert (ran.returncode, ran.stderr.count(b"\n")) == (6, 1), ran.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("given", "used"), [(None, "NONE"), ("DEBUG", "DEBUG")])
+def test_grpc_itself_writes_nothing_unless_it_is_told_to(given: str | None, used: str) -> None:
+    known = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    known |= {"GRPC_VERBOSITY": given} if given else {}
+    # It reads this when it is imported, so it must be there by then.
+    code = "import sys, os, snapshotd.client; print(os.environ['GRPC_VERBOSITY'], 'grpc' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=known, timeout=60, check=True
+    )
+    assert ran.stdout.split() == [used, "False"]
