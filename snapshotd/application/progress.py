@@ -5,6 +5,7 @@ Pure. Every rule of the fence that is the core's stands here (docs/adr/0002); th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypedDict
 
@@ -241,8 +242,9 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             _settle(draft, operation, step, judged, report, observed=True)
         case Absent():
             assert step.failure is not None, step
-            passing = step.failure.error_id.partition(",")[0] not in FINAL_IF_ABSENT
-            _without_effect(draft, operation, step, step.failure, passing=passing)
+            final = step.failure.error_id.partition(",")[0] in FINAL_IF_ABSENT
+            failure = replace(step.failure, reason="HOST_ERROR") if final else step.failure
+            _without_effect(draft, operation, step, failure, passing=not final)
             _absorb(draft, report, operation.number)
         case Undetermined():
             failure = Failure(reason=UNDETERMINED, message=f"What became of it is not known: {judged.detail}.")
