@@ -41,11 +41,7 @@ READ: Final = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; return the exit code."""
     parsed = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if parsed.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    _start_logging(verbose=parsed.verbose)
     try:
         if parsed.command == "simulate-host":
             return bootstrap.simulate_host(simulate.from_arguments(parsed))
@@ -65,6 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SettingsInvalid, SnapshotError, AddressInUse, OSError) as error:
         sys.stderr.write(f"snapshotd {parsed.command}: {error}\n")
         return 2
+
+
+def _start_logging(*, verbose: bool) -> None:
+    """Log to stderr: what is ours, and of libraries warnings only. Their details hold secrets: signing in by NTLM."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for ours in ("snapshotd", "projections"):
+        logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 def _parser() -> argparse.ArgumentParser:
