@@ -6,6 +6,7 @@ A key `section.name` is `SNAPSHOTD_SECTION_NAME` in the environment and `--secti
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -16,7 +17,7 @@ from typing import Final, TypeAlias
 
 Value: TypeAlias = str | int | float | bool | tuple[str, ...] | Path | None
 
-_LOOPBACK: Final = ("127.", "localhost:", "[::1]:", "unix:")
+_UNIX: Final = "unix:"
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)")
 _ENDPOINT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
@@ -97,20 +98,35 @@ def _interval(value: object) -> float:
     return _seconds(value)
 
 
-def _listen(value: object) -> str:
+def _address(value: object) -> str:
     text = _text(value)
     found = _ENDPOINT.fullmatch(text)
-    if not text.startswith("unix:") and (found is None or int(found[2]) > _PORTS):
+    whole = is_local(text) if text.startswith(_UNIX) else found is not None and int(found[2]) <= _PORTS
+    if not whole:
         raise ValueError("must be host:port, e.g. 127.0.0.1:7443, or unix:/path")
-    if not text.startswith(_LOOPBACK):
-        raise ValueError("must be on loopback (127.0.0.1, [::1] or unix:): there is no authentication yet")
+    if not is_local(text):
+        raise ValueError(
+            "must be on loopback (127.0.0.1, [::1], localhost or unix:/path): there is no authentication yet"
+        )
     return text
 
 
+def is_local(address: str) -> bool:
+    """Say whether an address, host:port or unix:/path, can be reached from this machine only."""
+    if address.startswith(_UNIX):
+        path = address.removeprefix(_UNIX)
+        return path.startswith("/") and bool(path.strip("/"))
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 KEYS: Final = (
-    Key("server.listen", _listen, "127.0.0.1:7443", "where gRPC is served; port 0: any free one"),
+    Key("server.listen", _address, "127.0.0.1:7443", "where gRPC is served; port 0: any free one"),
     Key("storage.directory", _path, "/var/lib/snapshotd", "directory of events.db and views.db"),
-    Key("executor.server", _listen, "127.0.0.1:7443", "the server that an executor attaches to"),
+    Key("executor.server", _address, "127.0.0.1:7443", "the server that an executor attaches to"),
     Key("executor.in_process", _switch, True, "serve runs an executor in its own process"),
     Key("executor.hosts", _names, "*", "ids of the hosts that the executor reaches; * for all"),
     Key("executor.credentials", _path, None, "directory of credential files, one per name: username:password"),

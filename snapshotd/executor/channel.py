@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 import grpc
 
 from snapshotd.executor.settings import ExecutorSettings
+from snapshotd.settings import is_local
 
 
 class ServerAddressRefused(ValueError):
@@ -18,7 +17,7 @@ def open_channel(settings: ExecutorSettings) -> grpc.aio.Channel:
 
     Raises ServerAddressRefused for an address off this machine.
     """
-    if not _is_local(settings.server):
+    if not is_local(settings.server):
         raise ServerAddressRefused(
             f"server {settings.server!r} is not on this machine: TLS is not built yet, so executors attach on loopback."
         )
@@ -36,13 +35,3 @@ def open_channel(settings: ExecutorSettings) -> grpc.aio.Channel:
             ("grpc.max_receive_message_length", 16 * 1024 * 1024),
         ],
     )
-
-
-def _is_local(server: str) -> bool:
-    if server.startswith("unix:"):
-        return True
-    host = server.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
