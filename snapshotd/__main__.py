@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
 def _flags(parsed: argparse.Namespace) -> dict[str, str]:
     flags = {key.name: str(getattr(parsed, key.name)) for key in KEYS if hasattr(parsed, key.name)}
     if getattr(parsed, "host", None):
-        flags["executor.hosts"] = ",".join(parsed.host)
+        flags["executor.hosts"] = ",".join([*filter(None, [flags.get("executor.hosts")]), *parsed.host])
     return flags
 
 

@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from snapshotd.dispatch.feeding import EVERY_HOST
+from snapshotd.domain.ids import is_host_id
+from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT
+
 Value: TypeAlias = str | int | float | bool | tuple[str, ...] | Path | None
 
 _UNIX: Final = "unix:"
@@ -22,6 +26,10 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)")
 _ENDPOINT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 _PORTS: Final = 65535
+_LONGEST_S: Final = 30 * 24 * 3600.0
+_SHORTEST_IDLE_S: Final = 10.0
+_NOT_ABOVE: Final = (("retries.first", "retries.longest"),)
+"""Durations of which the first must not be above the second."""
 
 
 class SettingsInvalid(Exception):
@@ -58,7 +66,10 @@ def _text(value: object) -> str:
 
 
 def _path(value: object) -> Path:
-    return Path(_text(value))
+    try:
+        return Path(_text(value)).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"must be a path: {error}") from None
 
 
 def _names(value: object) -> tuple[str, ...]:
@@ -68,12 +79,29 @@ def _names(value: object) -> tuple[str, ...]:
     return tuple(n.strip() for n in names)
 
 
+def _hosts(value: object) -> tuple[str, ...]:
+    names = _names(value)
+    for name in names:
+        if name != EVERY_HOST and not is_host_id(name):
+            raise ValueError(f"{name!r} is no host's id: 1 to 63 of a-z, 0-9 and -, a letter first")
+    if EVERY_HOST in names and len(names) > 1:
+        raise ValueError(f"{EVERY_HOST!r} stands for all hosts: write it alone, or name the hosts")
+    return names
+
+
 def _count(value: object) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError("must be a whole number, 1 or more")
     return value
+
+
+def _per_vm(value: object) -> int:
+    count = _count(value)
+    if count > HYPERV_CHECKPOINT_LIMIT:
+        raise ValueError(f"must be at most {HYPERV_CHECKPOINT_LIMIT}: Hyper-V takes no more checkpoints of a VM")
+    return count
 
 
 def _switch(value: object) -> bool:
@@ -88,7 +116,17 @@ def _seconds(value: object) -> float:
     found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None or not float(found[1]):
         raise ValueError('must be a duration above 0 with its unit, e.g. "30 min", "90 s", "500 ms"')
-    return float(found[1]) * _UNITS[found[2]]
+    seconds = float(found[1]) * _UNITS[found[2]]
+    if seconds > _LONGEST_S:
+        raise ValueError("must be at most 30 days, 720 h: more cannot be meant")
+    return seconds
+
+
+def _shell_idle(value: object) -> float:
+    seconds = _seconds(value)
+    if seconds < _SHORTEST_IDLE_S:
+        raise ValueError(f"must be {_SHORTEST_IDLE_S:g} s or more: a host would end shells that are in use")
+    return seconds
 
 
 def _interval(value: object) -> float:
@@ -128,12 +166,12 @@ KEYS: Final = (
     Key("storage.directory", _path, "/var/lib/snapshotd", "directory of events.db and views.db"),
     Key("executor.server", _address, "127.0.0.1:7443", "the server that an executor attaches to"),
     Key("executor.in_process", _switch, True, "serve runs an executor in its own process"),
-    Key("executor.hosts", _names, "*", "ids of the hosts that the executor reaches; * for all"),
+    Key("executor.hosts", _hosts, "*", "ids of the hosts that the executor reaches; * for all"),
     Key("executor.credentials", _path, None, "directory of credential files, one per name: username:password"),
     Key("executor.sessions_per_host", _count, 4, "WinRM sessions kept per host, at most"),
     Key(
         "executor.shell_idle",
-        _seconds,
+        _shell_idle,
         "5 min",
         "a shell that was left behind on a host is ended after so long",
     ),
@@ -143,7 +181,7 @@ KEYS: Final = (
         "5 min",
         "how often a host is compared with the record; 0: only when an executor attaches, and when asked to",
     ),
-    Key("snapshots.max_per_vm", _count, 10, "snapshots that a VM may have"),
+    Key("snapshots.max_per_vm", _per_vm, 10, "snapshots that a VM may have"),
     Key("snapshots.create_wait", _seconds, "30 min", "how long a checkpoint may take"),
     Key("snapshots.revert_wait", _seconds, "30 min", "how long a restore may take"),
     Key("snapshots.remove_wait", _seconds, "10 min", "how long the removal of a checkpoint may take"),
@@ -232,7 +270,14 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
         except ValueError as error:
             raise SettingsInvalid(f"{source}: {name} = {value!r}: {error}.") from None
         sources[name] = source
-    return Settings(values, sources)
+    settings = Settings(values, sources)
+    for low, high in _NOT_ABOVE:
+        if settings.seconds(low) > settings.seconds(high):
+            raise SettingsInvalid(
+                f"{sources[low]}: {low} = {settings.seconds(low):g} s is above {high} = {settings.seconds(high):g} s "
+                f"({sources[high]}). Lower the one or raise the other."
+            )
+    return settings
 
 
 def _sections() -> str:

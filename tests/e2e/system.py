@@ -136,7 +136,7 @@ class System:
     def __enter__(self) -> Self:
         self._stack.enter_context(self.host)
         self._stack.enter_context(self.daemon)
-        quick = ["--executor-shell-idle", "3 s"]
+        quick = ["--executor-shell-idle", "10 s"]
         self.executor = Executor(self._directory / "executor", self.daemon.address, ["hv01"], quick)
         self._stack.enter_context(self.executor)
         self.client = Client(self.daemon.address)

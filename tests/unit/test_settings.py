@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from snapshotd.__main__ import main
 from snapshotd.bootstrap import policy_of
 from snapshotd.domain.policy import Policy
-from snapshotd.settings import KEYS, Key, SettingsInvalid, load
+from snapshotd.settings import KEYS, Key, Settings, SettingsInvalid, load
 
 
 def test_the_defaults_are_the_policys_own() -> None:
@@ -38,7 +39,7 @@ def test_each_default_is_written_as_the_file_would_have_it(key: Key) -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("90 s", 90.0), ("1.5h", 5400.0), ("500 ms", 0.5), (" 2 min ", 120.0)])
 def test_a_duration_is_a_number_with_its_unit(text: str, seconds: float) -> None:
-    assert load(None, {}, {"retries.first": text}).seconds("retries.first") == seconds
+    assert load(None, {}, {"snapshots.create_wait": text}).seconds("snapshots.create_wait") == seconds
 
 
 def test_zero_turns_the_interval_of_comparisons_off(tmp_path: Path) -> None:
@@ -81,9 +82,49 @@ def test_what_only_this_machine_reaches_may_be_served_on_and_attached_to(address
         ("executor.server", "[::2]:7443"),
         ("executor.in_process", "yes"),
         ("executor.hosts", ","),
+        ("executor.hosts", "HV 01"),
+        ("executor.hosts", "*,hv01"),
+        ("executor.shell_idle", "9 s"),
+        ("snapshots.max_per_vm", "51"),
+        ("snapshots.create_wait", "721 h"),
+        ("executor.credentials", "~nobody-of-that-name/credentials"),
         ("storage.directory", ""),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_with_its_name_and_itself(name: str, text: str) -> None:
     with pytest.raises(SettingsInvalid, match=re.escape(f"{name} = {text!r}")):
         load(None, {}, {name: text})
+
+
+def test_a_first_back_off_above_the_longest_is_refused_with_both() -> None:
+    with pytest.raises(
+        SettingsInvalid, match=re.escape("--retries-first: retries.first = 90 s is above retries.longest")
+    ):
+        load(None, {}, {"retries.first": "90 s"})
+    assert load(None, {}, {"retries.first": "90 s", "retries.longest": "90 s"}).seconds("retries.first") == 90.0
+
+
+def test_what_is_at_its_limit_is_taken() -> None:
+    settings = load(
+        None, {}, {"snapshots.max_per_vm": "50", "executor.shell_idle": "10 s", "snapshots.merge_stall": "720 h"}
+    )
+    assert (settings.count("snapshots.max_per_vm"), settings.seconds("executor.shell_idle")) == (50, 10.0)
+
+
+def test_a_tilde_in_a_path_is_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/operator")
+    settings = load(None, {}, {"storage.directory": "~/storage", "executor.credentials": "~/credentials"})
+    assert settings.path("storage.directory") == Path("/home/operator/storage")
+    assert settings.path("executor.credentials") == Path("/home/operator/credentials")
+
+
+def test_hosts_that_either_flag_names_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, ...]] = []
+
+    def note(settings: Settings) -> int:
+        told.append(settings.names("executor.hosts"))
+        return 0
+
+    monkeypatch.setattr("snapshotd.bootstrap.run_executor", note)
+    assert main(["executor", "--executor-hosts", "hv01", "--host", "hv02", "--host", "hv03"]) == 0
+    assert told == [("hv01", "hv02", "hv03")]
