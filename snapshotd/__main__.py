@@ -13,6 +13,7 @@ from typing import Final
 
 from snapshotd import bootstrap
 from snapshotd.domain.errors import SnapshotError
+from snapshotd.executor.attach import AttachRefused
 from snapshotd.server.serving import AddressInUse
 from snapshotd.settings import KEYS, Settings, SettingsInvalid, Value, default_file, load
 from snapshotd.simulator import settings as simulate
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever reads has read enough
         return 0
-    except (SettingsInvalid, SnapshotError, AddressInUse, OSError) as error:
+    except (SettingsInvalid, SnapshotError, AddressInUse, AttachRefused, OSError) as error:
         sys.stderr.write(f"snapshotd {parsed.command}: {error}\n")
         return 2
 

@@ -26,11 +26,20 @@ _log = logging.getLogger(__name__)
 _HEARTBEAT_S = 1.0
 """When the Welcome names no interval."""
 
+_FOR_GOOD = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED}
+)
+"""How a server refuses what no further attempt would change."""
+
 Call = grpc.aio.StreamStreamCall[AttachRequest, AttachResponse]
 
 
 class Detached(Exception):
     """The attachment ended; the text says why."""
+
+
+class AttachRefused(Exception):
+    """The server refused the Hello for good: another attempt with the same settings would end likewise."""
 
 
 class Attachment:
@@ -67,7 +76,7 @@ class Attachment:
         """The server has read all that was written, and ended the stream in good order."""
 
     async def sign_in(self, hello: Hello) -> Welcome:
-        """Say Hello, and wait for the Welcome. Raises Detached."""
+        """Say Hello, and wait for the Welcome. Raises Detached, and AttachRefused."""
         try:
             async with asyncio.timeout(self._settings.welcome_s):
                 await self._call.write(AttachRequest(hello=hello))
@@ -77,6 +86,8 @@ class Attachment:
         except TimeoutError:
             raise Detached(f"no Welcome within {self._settings.welcome_s} s") from None
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            if isinstance(error, asyncio.InvalidStateError) or error.code() in _FOR_GOOD:
+                await self._refused()
             raise Detached(_describe(error)) from error
         if not isinstance(response, AttachResponse) or response.WhichOneof("message") != "welcome":
             raise Detached("the server's first message is no Welcome")
@@ -104,6 +115,16 @@ class Attachment:
         """End the call, and wait for its end."""
         self._call.cancel()
         await self._call.code()
+
+    async def _refused(self) -> None:
+        """Return if the call has not ended for good. Raises AttachRefused."""
+        code = await self._call.code()
+        if code in _FOR_GOOD:
+            said = f"{code.name}: {await self._call.details()}"
+            raise AttachRefused(
+                f"the server at {self._settings.server} refused this executor: {said} "
+                "Look at executor.server and executor.hosts, and at the releases of both."
+            )
 
     async def _receive(self) -> None:
         while True:

@@ -56,7 +56,8 @@ class Executor:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; then finish the running commands, deliver, and close all sessions.
 
-        Raises ServerAddressRefused at once for a server that must not be talked to.
+        Raises ServerAddressRefused at once for a server that must not be talked to, and AttachRefused as soon as a
+        server has refused it for good.
         """
         attached = asyncio.create_task(self._stay_attached(), name="attached")
         stopping = asyncio.create_task(stop.wait(), name="stopping")
@@ -92,13 +93,13 @@ class Executor:
                 await asyncio.sleep(first_s if len(self._outbox) else 0)
                 continue
             delay_s = backoff.next_s()
-            _log.warning("detached from %s (%s); again in %.1f s", self._settings.server, reason, delay_s)
+            _log.warning("%s; again in %.1f s", reason, delay_s)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._finishing.wait(), delay_s)
 
     async def _attach_once(self, backoff: Backoff) -> str:
-        """Attach, and stay until the stream ends; return why it did."""
-        settings = self._settings
+        """Attach, and stay until the stream ends; return what happened, and why. Raises AttachRefused."""
+        settings, happened = self._settings, "not attached to"
         async with self._channel(settings) as channel:
             call = ExecutorServiceStub(channel).Attach()
             attachment = Attachment(call, self._work, self._outbox, settings, self._clock, self._finishing)
@@ -106,10 +107,11 @@ class Executor:
                 hello = Hello(executor_id=self.executor_id, hosts=settings.hosts, version=settings.version)
                 welcome = await attachment.sign_in(hello)
                 _log.info("executor %s attached to %s", self.executor_id, settings.server)
+                happened = "detached from"
                 backoff.reset()
                 await attachment.serve(welcome)
             except Detached as reason:
-                return str(reason)
+                return f"{happened} {settings.server} ({reason})"
             finally:
                 await attachment.end()
                 if not attachment.read_to_the_end:

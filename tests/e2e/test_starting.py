@@ -7,8 +7,10 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from demo.programs import Daemon, NotStarted, Program
@@ -135,3 +137,14 @@ def test_an_address_in_use_is_said(tmp_path: Path) -> None:
         said = refused(tmp_path, *settings(tmp_path, ""), "--server-listen", address)
         assert f"{address} cannot be served on" in said
         assert "server.listen" in said
+
+
+@pytest.mark.slow
+def test_an_executor_whose_server_is_another_program_ends(tmp_path: Path) -> None:
+    other = grpc.server(ThreadPoolExecutor(1))
+    port = other.add_insecure_port("127.0.0.1:0")
+    other.start()
+    said = refused(tmp_path, "executor", "--executor-server", f"127.0.0.1:{port}")
+    other.stop(None).wait()
+    assert f"snapshotd executor: the server at 127.0.0.1:{port} refused this executor: UNIMPLEMENTED" in said
+    assert "executor.server" in said

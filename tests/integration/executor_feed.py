@@ -90,6 +90,8 @@ class Feed(ExecutorServiceServicer):
         self.welcome: AttachResponse | None = AttachResponse(
             welcome=Welcome(heartbeat_interval_ms=50, lease_ttl_ms=10_000)
         )
+        self.refuses: grpc.StatusCode | None = None
+        """Ends each Attach with this code instead."""
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
@@ -102,6 +104,9 @@ class Feed(ExecutorServiceServicer):
             first = await stream.received.get()
             assert first is not None
             stream.hello = first.hello
+            if self.refuses is not None:
+                self.streams.put_nowait(stream)
+                await context.abort(self.refuses, "for a reason.")
             if self.welcome is not None:
                 yield self.welcome
             self.streams.put_nowait(stream)

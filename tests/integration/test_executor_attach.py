@@ -9,9 +9,11 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
+import grpc
 import pytest
 
 from snapshotd.api.v1.executor_pb2 import AttachResponse, HostAnswer, HostConnection, NoAnswer
+from snapshotd.executor.attach import AttachRefused
 from snapshotd.executor.channel import ServerAddressRefused
 from snapshotd.executor.clock import Clock
 from snapshotd.executor.service import Executor, run_executor
@@ -251,6 +253,33 @@ async def test_after_a_pause_longer_than_its_lease_it_starts_nothing_and_attache
     assert (outcome.dispatch_id, outcome.no_answer.reason) == ("vm1", NoAnswer.CONNECTION_LOST)
     again.dispatch("vm2")
     assert (await again.outcome()).dispatch_id == "vm2"
+
+
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED]
+)
+async def test_an_executor_that_is_refused_for_good_ends_with_what_the_server_said(
+    world: World, code: grpc.StatusCode
+) -> None:
+    world.feed.refuses = code
+    world.running = asyncio.create_task(Executor(world.settings(), world.open_pool).run(world.stop))
+    with pytest.raises(AttachRefused, match=f"refused this executor: {code.name}: for a reason."):
+        await asyncio.wait_for(world.running, 10)
+
+
+async def test_an_executor_that_is_refused_for_now_tries_again_and_says_that_it_was_not_attached(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.feed.refuses = grpc.StatusCode.UNAVAILABLE
+    world.running = asyncio.create_task(Executor(world.settings(), world.open_pool).run(world.stop))
+    await world.feed.attached()
+    await world.feed.attached()
+    assert f"not attached to 127.0.0.1:{world.feed.port} (UNAVAILABLE: for a reason.); again in" in caplog.text
+    assert "detached" not in caplog.text
+    world.feed.refuses = None
+    detached = f"detached from 127.0.0.1:{world.feed.port} (the server ended the stream)"
+    while detached not in caplog.text:
+        (await world.feed.attached()).end()
 
 
 @pytest.mark.parametrize("first", [None, AttachResponse(released_host="hosts/hv01")])
