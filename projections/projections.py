@@ -24,6 +24,8 @@ class Projections:
     Args:
         log: what they are made from.
         path: views.db; made if missing, and made again if it is not usable.
+
+    Raises LogLost if it holds more than the log.
     """
 
     def __init__(self, log: EventLog, path: Path) -> None:

@@ -9,9 +9,11 @@ import json
 import logging
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
+from snapshotd.domain.errors import SnapshotError
 from snapshotd.ports.plain import decoder, encoder
 
 _log = logging.getLogger(__name__)
@@ -55,6 +57,23 @@ CREATE INDEX event_subjects_snapshot ON event_subjects (snapshot_id);
 PRAGMA user_version = {SCHEMA};
 COMMIT;
 """
+
+
+@dataclass(eq=False)
+class LogLost(SnapshotError):
+    """The views hold more than the log. The log is durable before a view takes it in, so no crash leads here."""
+
+    reason: ClassVar[str] = "LOG_LOST"
+    views: str
+    held: int
+    log: int
+
+    def message(self) -> str:  # noqa: D102  (said once on the root)
+        return (
+            f"{self.views} knows {self.held} events, and events.db beside it holds {self.log}: it was lost, emptied or "
+            "replaced by an older one. Restore events.db, or delete views.db to begin anew: as another installation, "
+            "which knows of no VM and no snapshot."
+        )
 
 
 class Table(Generic[RowT]):
@@ -160,14 +179,15 @@ class Rows:
 
 
 def open_views(path: Path, head: int) -> sqlite3.Connection:
-    """Open views.db to write, made anew where it is not usable: corrupt, of another schema, or ahead of the log.
+    """Open views.db to write, made anew where it is not usable: corrupt, or of another schema.
 
     Args:
         path: of the file.
         head: the log's newest position.
+
+    Raises LogLost.
     """
-    new = not path.exists() or path.stat().st_size == 0
-    connection = None if new else _usable(path, head)
+    connection = _usable(path, head)
     if connection is not None:
         return connection
     drop_views(path)
@@ -176,38 +196,50 @@ def open_views(path: Path, head: int) -> sqlite3.Connection:
     return connection
 
 
+def refuse_lost_log(path: Path, head: int) -> None:
+    """Raise LogLost if views.db is usable and holds more than the log, which ends at `head`."""
+    connection = _usable(path, head)
+    if connection is not None:
+        connection.close()
+
+
 def _usable(path: Path, head: int) -> sqlite3.Connection | None:
-    """Open a file that is there; None, and said in the log: it is not usable."""
+    """Open a file that is there; None, and said in the log: it is not usable. Raises LogLost."""
+    if not path.exists() or path.stat().st_size == 0:
+        return None
     try:
         # Closed before another file takes its place: SQLite deletes the write-ahead log by name.
         connection = _connect(path)
         try:
-            reason = _fault(connection, head)
+            reason = _fault(connection)
+            held = 0 if reason else _furthest(connection)
         except sqlite3.DatabaseError:
             connection.close()
             raise
     except sqlite3.DatabaseError as error:
         reason = str(error)
     else:
-        if not reason:
+        if not reason and held <= head:
             return connection
         connection.close()
+        if not reason:
+            raise LogLost(str(path), held, head)
     _log.warning("%s is made again from the log: %s", path, reason)
     return None
 
 
-def _fault(connection: sqlite3.Connection, head: int) -> str:
+def _fault(connection: sqlite3.Connection) -> str:
     """Say what makes a file unusable; empty: nothing."""
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
     if schema != SCHEMA:
         return f"its schema is {schema}, and this release has {SCHEMA}"
     (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if checked != "ok":
-        return f"it is corrupt: {checked}"
-    (furthest,) = connection.execute("SELECT COALESCE(MAX(position), 0) FROM positions").fetchone()
-    if furthest > head:
-        return f"it is at position {furthest}, and the log ends at {head}"
-    return ""
+    return "" if checked == "ok" else f"it is corrupt: {checked}"
+
+
+def _furthest(connection: sqlite3.Connection) -> int:
+    (position,) = connection.execute("SELECT COALESCE(MAX(position), 0) FROM positions").fetchone()
+    return int(position)
 
 
 def drop_views(path: Path) -> None:

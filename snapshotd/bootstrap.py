@@ -18,6 +18,7 @@ from pathlib import Path
 
 from projections.projections import Projections
 from projections.rebuild import rebuild
+from projections.store import refuse_lost_log
 from snapshotd import daemon
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
@@ -113,10 +114,13 @@ def open_pool(settings: Settings) -> OpenPool:
 
 @contextmanager
 def open_service(settings: Settings) -> Iterator[daemon.Service]:
-    """Open the storage, and compose a daemon on it. Raises LogInUse, LogForeign, StorageUnusable, OSError."""
+    """Open the storage, and compose a daemon on it.
+
+    Raises LogLost, LogInUse, LogForeign, StorageUnusable, OSError.
+    """
     directory = _storage(settings)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with SqliteEventLog(directory / "events.db") as log:
+    with _open_log(directory) as log:
         with _opening(directory / "views.db") as views:
             projections = Projections(log, views)
         try:
@@ -132,6 +136,15 @@ def _opening(views: Path) -> Iterator[Path]:
         yield views
     except sqlite3.Error as error:
         raise StorageUnusable(str(views), str(error)) from error
+
+
+def _open_log(directory: Path) -> SqliteEventLog:
+    """Open the log, or make the first one. Raises LogLost if there was one, LogInUse, LogForeign."""
+    path = directory / "events.db"
+    if not path.exists() or path.stat().st_size == 0:
+        # Before it is made: the operator is to find the place as empty as it was.
+        refuse_lost_log(directory / "views.db", 0)
+    return SqliteEventLog(path)
 
 
 def compose(
@@ -208,7 +221,8 @@ def check(settings: Settings) -> int:
     async def run() -> int:
         directory = _storage(settings)
         clock, ids = SystemClock(), RandomIds()
-        with SqliteEventLog(directory / "events.db") as log:
+        with _open_log(directory) as log:
+            refuse_lost_log(directory / "views.db", log.head_position())
             vms, hosts = VirtualMachines(log, clock, ids, Policy()), Hosts(log, clock, ids)  # nothing is decided
             position = await replay(log, vms, hosts)
             operations = sum(len(vm.active_operations) for vm in vms.registered())

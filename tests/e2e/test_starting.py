@@ -14,6 +14,8 @@ import grpc
 import pytest
 
 from demo.programs import Daemon, NotStarted, Program
+from snapshotd.api.v1 import host_pb2
+from tests.e2e.system import Client
 
 NO_ROOM = """\
 import resource, runpy, sys
@@ -118,6 +120,34 @@ def test_a_full_disk_is_said_whether_there_is_a_log_or_not(tmp_path: Path, room:
         with Daemon(tmp_path, executor=False):
             pass
         (storage / "views.db").unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", ["nothing", "an empty file", "an older log"])
+def test_a_lost_log_begins_no_new_installation(tmp_path: Path, left: str) -> None:
+    storage = tmp_path / "storage"
+    log = storage / "events.db"
+    with Daemon(tmp_path, executor=False):
+        pass
+    older = log.read_bytes()
+    with Daemon(tmp_path, executor=False) as daemon:
+        client = Client(daemon.address)
+        client.register_host(5985)
+        client.hosts.GetHost(host_pb2.GetHostRequest(name="hosts/hv01"))
+        client.channel.close()
+    for file in storage.glob("events.db*"):
+        file.unlink()
+    if left != "nothing":
+        log.write_bytes(older if left == "an older log" else b"")
+    for command in (["check"], ["serve", "--server-listen", "127.0.0.1:0"]):
+        said = refused(tmp_path, *command, "--storage-directory", str(storage))
+        assert f"{storage / 'views.db'} knows 1 events, and events.db beside it holds 0" in said
+        assert "Restore events.db, or delete views.db to begin anew" in said
+    assert log.exists() == (left != "nothing")
+    assert left != "an empty file" or log.stat().st_size == 0
+    (storage / "views.db").unlink()
+    with Daemon(tmp_path, executor=False) as daemon:
+        assert daemon.running
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ _NTLM = b"NTLMSSP\0"
 
 @pytest.mark.slow
 def test_a_verbose_executor_that_signs_in_writes_no_message_of_ntlm(tmp_path: Path) -> None:
-    described, ids = inventory("web01")
+    described, ids = inventory(["web01"], {})
     with SimulatedHost(tmp_path / "hv01", described) as host, Daemon(tmp_path / "daemon", executor=False) as daemon:
         executor = Executor(tmp_path / "executor", daemon.address, ["hv01"])
         executor.arguments.insert(0, "--verbose")
