@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -94,15 +94,20 @@ class Runner:
         moved.set()
         return bool(batch)
 
-    async def reached(self, position: int) -> None:
-        """Return when every projection holds the log up to a position. Raises ViewStopped, ViewBehind."""
+    async def reached(self, position: int, names: Collection[str] | None = None) -> None:
+        """Return when projections hold the log up to a position. Raises ViewStopped, ViewBehind.
+
+        Args:
+            position: of the log.
+            names: of the projections; None: all. Nobody waits for one that is not read, or fails by its fault.
+        """
         try:
             async with asyncio.timeout(_REACHED_S):
-                while (behind := self._behind(position)) is not None:
+                while (behind := self._behind(position, names)) is not None:
                     moved = self._moved
                     await moved.wait()
         except TimeoutError:
-            behind = self._behind(position)
+            behind = self._behind(position, names)
             if behind is not None:
                 raise ViewBehind(behind.name, behind.position, position) from None
 
@@ -118,10 +123,10 @@ class Runner:
     def _following(self) -> list[ProjectionProgress]:
         return [p for p in self._progress.values() if p.state is not ProjectionState.STOPPED]
 
-    def _behind(self, position: int) -> ProjectionProgress | None:
+    def _behind(self, position: int, names: Collection[str] | None) -> ProjectionProgress | None:
         """Return a projection that is before a position. Raises ViewStopped for one that will not get there."""
         for progress in self._progress.values():
-            if progress.position < position:
+            if progress.position < position and (names is None or progress.name in names):
                 if progress.state is ProjectionState.STOPPED:
                     raise ViewStopped(progress.name, progress.position, progress.failure)
                 return progress

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,7 +18,16 @@ from projections.runner import Runner
 from projections.tree import SNAPSHOTS
 from snapshotd.domain.ids import HostId, SnapshotId, VmId
 from snapshotd.ports.plain import encode_time
-from snapshotd.ports.views import EventQuery, HostRow, OperationRow, ProjectionProgress, SnapshotRow, VmRow
+from snapshotd.ports.views import (
+    VIEWS,
+    EventQuery,
+    HostRow,
+    OperationRow,
+    ProjectionProgress,
+    SnapshotRow,
+    ViewName,
+    VmRow,
+)
 
 
 class SqliteViews:
@@ -32,9 +42,9 @@ class SqliteViews:
         self._connection = connection
         self._runner = runner
 
-    async def reached(self, position: int) -> None:
-        """Return when every view holds the log up to a position. Raises ViewStopped, ViewBehind."""
-        await self._runner.reached(position)
+    async def reached(self, position: int, views: Collection[ViewName] = VIEWS) -> None:
+        """Return when these views hold the log up to a position. Raises ViewStopped, ViewBehind."""
+        await self._runner.reached(position, views)
 
     def progress(self) -> tuple[ProjectionProgress, ...]:
         """Return how far each projection has come."""

@@ -347,7 +347,8 @@ class ViewStopped(SnapshotError):
     def message(self) -> str:  # noqa: D102
         return (
             f"the {self.view} view has stopped after position {self.position} of the log: {self.detail}. "
-            "Commands are carried out meanwhile; rebuild the views when the cause is gone."
+            "Commands are carried out meanwhile. When the cause is gone, stop the service and run `snapshotd check`: "
+            "it makes the views again."
         )
 
 

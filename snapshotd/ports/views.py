@@ -5,15 +5,20 @@ Every method reads what the view holds by now; `reached` first waits until it ho
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, OperationKind, PlannedStep, StopMode
+
+ViewName: TypeAlias = Literal["inventory", "tree", "operations", "audit"]
+VIEWS: Final[tuple[ViewName, ...]] = ("inventory", "tree", "operations", "audit")
+"""Hosts and VMs; snapshots; operations; where which event stands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,10 +169,10 @@ class ProjectionProgress:
 class Views(Protocol):
     """All views, read by the server."""
 
-    async def reached(self, position: int) -> None:
-        """Return when every view holds the log up to a position.
+    async def reached(self, position: int, views: Collection[ViewName] = VIEWS) -> None:
+        """Return when these views hold the log up to a position.
 
-        Raises ViewStopped if a projection has stopped before it, ViewBehind after 10 s.
+        Raises ViewStopped if one of them has stopped before it, ViewBehind after 10 s.
         """
         ...
 

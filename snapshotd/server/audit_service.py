@@ -47,7 +47,7 @@ class AuditService(AuditServiceServicer):
         size, query = page_size_of(request.page_size), _query(request)
         arguments = ("events", _conditions(request))
         beyond = read_token(request.page_token, number, *arguments) or 0
-        views = await self._parts.seen()
+        views = await self._parts.seen("audit")
         positions = await views.event_positions(query, beyond, size + 1, descending=descending) if query else ()
         page = positions[:size]
         events = [self._message(envelope) for envelope in await self._parts.log.read_at(page)]

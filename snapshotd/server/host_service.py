@@ -8,10 +8,12 @@ from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.host_pb2_grpc import HostServiceServicer
+from snapshotd.domain.errors import ViewBehind, ViewStopped
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.ports.views import HostRow
+from snapshotd.server.core_rows import host_row
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.host_wire import timestamp
 from snapshotd.server.interceptors import Context, actor_of
@@ -62,7 +64,7 @@ class HostService(HostServiceServicer):
             self._parts.drive.acknowledge(envelopes)
 
         await self._parts.reports.locks.alone(wanted.host_id, register)
-        return self._message(await self._parts.host(wanted.host_id))
+        return await self._changed(wanted.host_id)
 
     async def GetHost(self, request: pb.GetHostRequest, context: Context) -> pb.Host:
         """Return a host."""
@@ -73,7 +75,7 @@ class HostService(HostServiceServicer):
         """Return all hosts."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        rows = await (await self._parts.seen()).hosts()
+        rows = await (await self._parts.seen("inventory")).hosts()
         hosts = [h for h in map(self._message, rows) if matches(h)]
         hosts = list(ordered(hosts, request.order_by, _ORDERS, "name"))
         page = page_of(hosts, size, request.page_token, "hosts", request.filter, request.order_by)
@@ -99,7 +101,7 @@ class HostService(HostServiceServicer):
         actor, host_id = actor_of(context), host_id_of(request.name)
         synced = await self._parts.reports.sync(host_id, actor=actor, request_id=request_id_of(request.request_id))
         return pb.SyncHostResponse(
-            host=self._message(await self._parts.host(host_id)),
+            host=await self._changed(host_id),
             virtual_machines_compared=synced.compared,
             drifts=[_drift(d) for d in synced.drifts],
             virtual_machines_skipped=[vm_name(vm) for vm in synced.skipped],
@@ -117,6 +119,14 @@ class HostService(HostServiceServicer):
         ]
         found.sort(key=lambda vm: (vm.display_name, vm.vm_id))
         return pb.DiscoverVirtualMachinesResponse(virtual_machines=found, host_time=timestamp(answer.host_time))
+
+    async def _changed(self, host_id: HostId) -> pb.Host:
+        """Return a host to who has changed something: that is durable, whether a view takes it in or not."""
+        try:
+            return self._message(await self._parts.host(host_id))
+        except (ViewStopped, ViewBehind):
+            vms = sum(vm.host_id == host_id for vm in self._parts.vms.registered())
+            return self._message(host_row(self._parts.hosts.get(host_id), vms))
 
     def _message(self, row: HostRow) -> pb.Host:
         dispatcher = self._parts.drive.dispatcher

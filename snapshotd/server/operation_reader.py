@@ -12,6 +12,7 @@ from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine as VmMessage
 from snapshotd.application.decide import decide, operation_for
 from snapshotd.application.draft import Context
 from snapshotd.domain.commands import OperationRequest, StartVm, StopVm
+from snapshotd.domain.errors import ViewBehind, ViewStopped
 from snapshotd.domain.events import OperationRequested
 from snapshotd.domain.ids import SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, SnapshotState
@@ -46,15 +47,16 @@ class OperationReader:
 
     async def message(self, row: OperationRow) -> OperationMessage:
         """Return an operation; one that succeeded with its response, as the resources are now."""
-        dispatcher = self._parts.drive.dispatcher
-        message = operation_message(
-            row, dispatcher.wait(row.vm_id, row.number), dispatcher.percent(row.vm_id, row.number)
-        )
+        message = self._bare(row)
         if row.state is OperationState.SUCCEEDED:
             response = await self._response(row)
             if response is not None:
                 message.response.Pack(response)
         return message
+
+    def _bare(self, row: OperationRow) -> OperationMessage:
+        dispatcher = self._parts.drive.dispatcher
+        return operation_message(row, dispatcher.wait(row.vm_id, row.number), dispatcher.percent(row.vm_id, row.number))
 
     async def request(
         self, vm_id: VmId, request: OperationRequest, *, actor: str, request_id: str, digest: str
@@ -67,7 +69,12 @@ class OperationReader:
             number = decided.vm.requests[actor, request_id].operation
             assert number is not None, request_id
             return await self.message(await self._parts.operation(vm_id, number))
-        return await self.message(row_of(decided.vm, operation))
+        row = row_of(decided.vm, operation)
+        try:
+            return await self.message(row)
+        except (ViewStopped, ViewBehind):
+            # What was asked for is durable; only what became of the resources cannot be told just now.
+            return self._bare(row)
 
     async def plan(self, vm_id: VmId, request: OperationRequest, actor: str) -> OperationMessage:
         """Make every check, record nothing, and return what the request would lead to. Raises what would refuse it."""
@@ -119,7 +126,7 @@ class OperationReader:
         return message
 
     async def _response(self, row: OperationRow) -> Response | None:
-        views = await self._parts.seen()
+        views = await self._parts.seen("inventory", "tree")
         vm = await views.vm(row.vm_id)
         if vm is None:
             return None

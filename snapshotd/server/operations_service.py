@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -12,7 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.domain.commands import CancelOperation
-from snapshotd.domain.errors import CancelTooLate, InvalidArgument
+from snapshotd.domain.errors import CancelTooLate, InvalidArgument, ViewBehind, ViewStopped
 from snapshotd.domain.ids import parse_operation_name
 from snapshotd.ports.plain import decode_time, encode_time
 from snapshotd.ports.views import OperationRow
@@ -80,7 +81,7 @@ class OperationsService(OperationsServicer):
         if request.name not in ("", "operations"):
             raise InvalidArgument("name", request.name[:100], "must be 'operations', or empty.")
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        views = await self._parts.seen()
+        views = await self._parts.seen("operations")
         before = read_token(request.page_token, _place, "operations", request.filter)
         found: list[OperationRow] = []
         while len(found) <= size:
@@ -105,7 +106,7 @@ class OperationsService(OperationsServicer):
         until = loop.time() + min(asked_s, _LONGEST_WAIT_S)
         while True:
             head = self._parts.log.head_position()
-            await self._parts.views.reached(head)
+            await self._parts.views.reached(head, ["operations"])
             row = await self._parts.operation(vm_id, number)
             left_s = until - loop.time()
             if not row.active or left_s <= 0:
@@ -115,8 +116,9 @@ class OperationsService(OperationsServicer):
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> Empty:
         """End an operation as soon as that is safe."""
         actor, (vm_id, number) = actor_of(context), operation_of(request.name)
-        row = await self._parts.operation(vm_id, number)
-        if not row.active:  # also one that the aggregate has forgotten since
-            raise CancelTooLate(row.name, row.state.name, "it has ended")
+        with suppress(ViewStopped, ViewBehind):  # the core knows by itself what is active
+            row = await self._parts.operation(vm_id, number)
+            if not row.active:  # also one that the aggregate has forgotten since
+                raise CancelTooLate(row.name, row.state.name, "it has ended")
         await self._parts.drive.request(vm_id, CancelOperation(number=number), actor=actor)
         return Empty()

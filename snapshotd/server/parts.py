@@ -15,7 +15,7 @@ from snapshotd.domain.policy import Policy
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
-from snapshotd.ports.views import HostRow, OperationRow, SnapshotRow, Views, VmRow
+from snapshotd.ports.views import HostRow, OperationRow, SnapshotRow, ViewName, Views, VmRow
 from snapshotd.server.drive import Drive
 from snapshotd.server.sync import HostReports
 
@@ -39,35 +39,38 @@ class Parts:
     installation_id: str
     started_at: datetime
 
-    async def seen(self) -> Views:
-        """Return the views once they hold all that this server has told anybody of. Raises ViewStopped, ViewBehind."""
-        await self.views.reached(self.drive.acknowledged)
+    async def seen(self, *views: ViewName) -> Views:
+        """Return the views once those that are read hold all that this server has told anybody of.
+
+        Raises ViewStopped, ViewBehind.
+        """
+        await self.views.reached(self.drive.acknowledged, views)
         return self.views
 
     async def host(self, host_id: HostId) -> HostRow:
         """Return a registered host. Raises NotFound."""
-        row = await (await self.seen()).host(host_id)
+        row = await (await self.seen("inventory")).host(host_id)
         if row is None:
             raise NotFound("host", host_id, "List the hosts.")
         return row
 
     async def vm(self, vm_id: VmId) -> VmRow:
         """Return a registered VM. Raises NotFound."""
-        row = await (await self.seen()).vm(vm_id)
+        row = await (await self.seen("inventory")).vm(vm_id)
         if row is None or not row.registered:
             raise NotFound("virtual machine", vm_id, "List the registered VMs, or register it.")
         return row
 
     async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> SnapshotRow:
         """Return a snapshot, in whatever state. Raises NotFound."""
-        row = await (await self.seen()).snapshot(vm_id, snapshot_id)
+        row = await (await self.seen("tree")).snapshot(vm_id, snapshot_id)
         if row is None:
             raise NotFound("snapshot", snapshot_id, "List the VM's snapshots.")
         return row
 
     async def operation(self, vm_id: VmId, number: int) -> OperationRow:
         """Return an operation. Raises NotFound."""
-        row = await (await self.seen()).operation(vm_id, number)
+        row = await (await self.seen("operations")).operation(vm_id, number)
         if row is None:
             raise NotFound("operation", f"{vm_id}.{number}", "List the operations.")
         return row

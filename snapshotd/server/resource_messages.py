@@ -11,7 +11,7 @@ from snapshotd.dispatch.dispatcher import Wait
 from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmReport
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState, VmActivity
-from snapshotd.domain.snapshot import counts_towards_limit
+from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
 from snapshotd.ports.views import HostRow, SnapshotRow, VmRow
 from snapshotd.server.host_wire import timestamp, wire_power
 from snapshotd.server.operation_messages import failure_message, host_name, snapshot_name, vm_name, wait_message
@@ -57,7 +57,7 @@ def host_message(
 
 
 def vm_message(
-    row: VmRow, snapshots: Iterable[SnapshotRow], limit: int, observed: datetime | None
+    row: VmRow, snapshots: Iterable[SnapshotRow | Snapshot], limit: int, observed: datetime | None
 ) -> virtual_machine_pb2.VirtualMachine:
     """Return a VM.
 

@@ -91,7 +91,7 @@ class SnapshotService(SnapshotServiceServicer):
         actor_of(context)
         vm_id, snapshot_id = snapshot_id_of(request.name)
         row = await self._parts.snapshot(vm_id, snapshot_id)
-        return snapshot_message(row, await self._parts.views.vm(vm_id))
+        return snapshot_message(row, await (await self._parts.seen("inventory")).vm(vm_id))
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
         """Return a VM's snapshots, or all."""
@@ -99,12 +99,12 @@ class SnapshotService(SnapshotServiceServicer):
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
         vms: dict[VmId, VmRow] = {}
         if request.parent == _EVERY_VM:
-            vms = {vm.vm_id: vm for vm in await (await self._parts.seen()).vms()}
+            vms = {vm.vm_id: vm for vm in await (await self._parts.seen("inventory", "tree")).vms()}
             rows = await self._parts.views.snapshots(None)
         else:
             vm = await self._parts.vm(vm_id_of(request.parent, "parent"))
             vms = {vm.vm_id: vm}
-            rows = await self._parts.views.snapshots(vm.vm_id)
+            rows = await (await self._parts.seen("tree")).snapshots(vm.vm_id)
         kept = [r for r in rows if r.vm_id in vms and (request.show_deleted or r.state is not SnapshotState.REMOVED)]
         snapshots = [s for s in (snapshot_message(r, vms[r.vm_id]) for r in kept) if matches(s)]
         snapshots = list(ordered(snapshots, request.order_by, _ORDERS, "create_time"))
@@ -118,7 +118,7 @@ class SnapshotService(SnapshotServiceServicer):
         if request.WhichOneof("as_of"):
             raise NotBuilt("GetSnapshotTree with as_of")
         vm = await self._parts.vm(vm_id_of(request.name))
-        snapshots = await self._parts.views.snapshots(vm.vm_id)
+        snapshots = await (await self._parts.seen("tree")).snapshots(vm.vm_id)
         return tree_message(vm, snapshots, self._parts.drive.observed.get(vm.vm_id))
 
     async def _answer(self, vm_id: VmId, command: OperationRequest, request: _Mutation, context: Context) -> Operation:

@@ -8,13 +8,15 @@ from google.protobuf.empty_pb2 import Empty
 from snapshotd.api.v1 import executor_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServicer
+from snapshotd.application.virtual_machines import Decided
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import RegisterVm, StartVm, StopVm, UnregisterVm
-from snapshotd.domain.errors import InvalidArgument, NotBuilt, NotFound, VmNameAmbiguous
+from snapshotd.domain.errors import InvalidArgument, NotBuilt, NotFound, ViewBehind, ViewStopped, VmNameAmbiguous
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
 from snapshotd.domain.operation import StopMode
 from snapshotd.ports.views import VmRow
+from snapshotd.server.core_rows import vm_row
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_reader import OperationReader
@@ -69,14 +71,12 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             vm_id = request.vm_id.lower()
             if not is_guid(vm_id):
                 raise InvalidArgument("vm_id", request.vm_id[:80], "must be Hyper-V's id of the VM, a GUID.")
-            if not await self._registered_before(VmId(vm_id), actor, request_id, digest):
-                report = await self._report(host_id, VmId(vm_id))
-                await self._register(host_id, report, owner, actor, request_id, digest)
+            if await self._registered_before(VmId(vm_id), actor, request_id, digest):
+                return await self._message(await self._parts.vm(VmId(vm_id)))
+            report = await self._report(host_id, VmId(vm_id))
         else:
             report = await self._named(host_id, request.vm_name)
-            vm_id = report.vm_id
-            await self._register(host_id, report, owner, actor, request_id, digest)
-        return await self._message(await self._parts.vm(VmId(vm_id)))
+        return await self._registered(await self._register(host_id, report, owner, actor, request_id, digest))
 
     async def UnregisterVirtualMachine(self, request: pb.UnregisterVirtualMachineRequest, context: Context) -> Empty:
         """Forget a VM."""
@@ -102,7 +102,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         """Return the registered VMs."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        rows = await (await self._parts.seen()).vms()
+        rows = await (await self._parts.seen("inventory", "tree")).vms()
         vms = [vm for vm in [await self._message(row) for row in rows] if matches(vm)]
         vms = list(ordered(vms, request.order_by, _ORDERS, "display_name,name"))
         page = page_of(vms, size, request.page_token, "vms", request.filter, request.order_by)
@@ -141,16 +141,27 @@ class VirtualMachineService(VirtualMachineServiceServicer):
 
     async def _register(
         self, host_id: HostId, report: VmReport, owner: str, actor: str, request_id: str, digest: str
-    ) -> None:
+    ) -> Decided:
         command = RegisterVm(host_id=host_id, owner=owner, report=report)
 
-        async def register() -> None:
+        async def register() -> Decided:
             self._parts.hosts.get(host_id)  # it may have been removed while it was asked
-            await self._parts.drive.request(
+            return await self._parts.drive.request(
                 VmId(report.vm_id), command, actor=actor, request_id=request_id, digest=digest
             )
 
-        await self._parts.reports.locks.alone(host_id, register)
+        return await self._parts.reports.locks.alone(host_id, register)
+
+    async def _registered(self, decided: Decided) -> pb.VirtualMachine:
+        """Return a VM that has been registered: that is durable, whether a view takes it in or not."""
+        vm = decided.vm
+        try:
+            return await self._message(await self._parts.vm(vm.vm_id))
+        except (ViewStopped, ViewBehind):
+            if not decided.envelopes:
+                raise
+            row, observed = vm_row(vm, decided.envelopes[0].time), self._parts.drive.observed.get(vm.vm_id)
+            return vm_message(row, vm.snapshots.values(), self._parts.policy.max_per_vm, observed)
 
     async def _report(self, host_id: HostId, vm_id: VmId) -> VmReport:
         answer = await self._parts.reports.report(host_id, vm_id)
@@ -175,5 +186,5 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         return found[0]
 
     async def _message(self, row: VmRow) -> pb.VirtualMachine:
-        snapshots = await self._parts.views.snapshots(row.vm_id)
+        snapshots = await (await self._parts.seen("tree")).snapshots(row.vm_id)
         return vm_message(row, snapshots, self._parts.policy.max_per_vm, self._parts.drive.observed.get(row.vm_id))

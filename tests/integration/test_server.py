@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from google.longrunning.operations_pb2 import ListOperationsRequest
+from google.longrunning.operations_pb2_grpc import OperationsStub
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from projections.projections import Projections
 from snapshotd import bootstrap
-from snapshotd.api.v1 import admin_pb2, host_pb2
+from snapshotd.api.v1 import admin_pb2, audit_pb2, host_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
+from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.server.serving import GrpcServer
@@ -93,16 +97,24 @@ async def test_a_call_whose_outcome_the_log_does_not_tell_says_so_and_ends_the_c
     assert (failed.value.reason, failed.value.exit_code) == ("APPEND_UNCERTAIN", ExitCode.UNAVAILABLE)
 
 
-async def test_a_projection_that_stops_shows_in_health_and_status_and_refuses_reads(served: Served) -> None:
+def spoil(served: Served, table: str) -> None:
+    """Let the projection of a table stop at the next event."""
+    with closing(sqlite3.connect(served.storage / "views.db")) as spoiler:
+        spoiler.execute(f"DROP TABLE {table}")
+        spoiler.commit()
+
+
+async def test_a_projection_that_stops_shows_in_health_and_status_and_refuses_what_reads_it(served: Served) -> None:
     await register(served, host_request("hv01"))
-    spoiler = sqlite3.connect(served.storage / "views.db")
-    spoiler.execute("DROP TABLE events")
-    spoiler.commit()
-    spoiler.close()
+    spoil(served, "events")
+    assert (await register(served, host_request("hv02"))).name == "hosts/hv02"
+    hosts = await HostServiceStub(served.channel).ListHosts(host_pb2.ListHostsRequest())
+    assert [h.name for h in hosts.hosts] == ["hosts/hv01", "hosts/hv02"]
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await register(served, host_request("hv02"))
+        await AuditServiceStub(served.channel).ListEvents(audit_pb2.ListEventsRequest())
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "the audit view has stopped after position 1 of the log" in str(refused.value.details())
+    assert "stop the service and run `snapshotd check`" in str(refused.value.details())
     await served.server.show(served.projections.views.progress())
     health: Any = HealthStub(served.channel)  # its types do not know its methods
     for name, state in (("audit", "NOT_SERVING"), ("tree", "SERVING")):
@@ -114,3 +126,17 @@ async def test_a_projection_that_stops_shows_in_health_and_status_and_refuses_re
     (audit,) = [p for p in status.projections if p.name == "audit"]
     assert (audit.position, "no such table" in audit.failure.message) == (1, True)
     assert {p.position for p in status.projections if p.name != "audit"} == {2}
+
+
+async def test_a_command_that_is_durable_is_answered_though_the_view_of_it_has_stopped(served: Served) -> None:
+    await register(served, host_request("hv01"))
+    spoil(served, "hosts")
+    answered = await register(served, host_request("hv02"))
+    assert (answered.name, answered.port, answered.credential) == ("hosts/hv02", 5985, "hv")
+    assert answered.create_time.seconds > 0
+    with pytest.raises(grpc.aio.AioRpcError, match="the inventory view has stopped after position 1"):
+        await HostServiceStub(served.channel).ListHosts(host_pb2.ListHostsRequest())
+    operations = await OperationsStub(served.channel).ListOperations(ListOperationsRequest())
+    assert not operations.operations
+    events = await AuditServiceStub(served.channel).ListEvents(audit_pb2.ListEventsRequest())
+    assert len(events.events) == 2
