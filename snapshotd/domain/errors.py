@@ -336,6 +336,22 @@ class AppendUncertain(SnapshotError):
 
 
 @dataclass(eq=False)
+class LogIncomplete(SnapshotError):
+    """The event log lacks an event in the middle of a stream: a row was lost, and nothing of ours deletes one."""
+
+    reason: ClassVar[str] = "LOG_INCOMPLETE"
+    stream: str
+    version: int
+    position: int
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"the event log lacks version {self.version} of {self.stream}, which must stand before position "
+            f"{self.position}. Restore events.db from a backup: nothing that follows can be relied on."
+        )
+
+
+@dataclass(eq=False)
 class ViewStopped(SnapshotError):
     """A projection has stopped at an event that it could not take."""
 

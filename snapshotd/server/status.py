@@ -59,6 +59,7 @@ _CODES: Final[dict[type[d.SnapshotError], grpc.StatusCode]] = {
     d.StreamChanged: grpc.StatusCode.ABORTED,
     d.LogUnavailable: grpc.StatusCode.UNAVAILABLE,
     d.AppendUncertain: grpc.StatusCode.UNKNOWN,
+    d.LogIncomplete: grpc.StatusCode.DATA_LOSS,
     d.ViewStopped: grpc.StatusCode.UNAVAILABLE,
     d.ViewBehind: grpc.StatusCode.UNAVAILABLE,
     r.ActorNotAllowed: grpc.StatusCode.PERMISSION_DENIED,

@@ -8,14 +8,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import grpc
 import pytest
 
-from demo.programs import Daemon, NotStarted, Program
+from demo.programs import Daemon, NotStarted, Program, SimulatedHost
 from snapshotd.api.v1 import host_pb2
-from tests.e2e.system import Client
+from tests.e2e.system import Client, inventory
 
 NO_ROOM = """\
 import resource, runpy, sys
@@ -148,6 +149,29 @@ def test_a_lost_log_begins_no_new_installation(tmp_path: Path, left: str) -> Non
     (storage / "views.db").unlink()
     with Daemon(tmp_path, executor=False) as daemon:
         assert daemon.running
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["hosts", "VMs"])
+def test_a_log_that_lacks_an_event_in_the_middle_is_refused_with_the_stream_and_version(
+    tmp_path: Path, kind: str
+) -> None:
+    log = tmp_path / "storage" / "events.db"
+    described, ids = inventory("web01")
+    with SimulatedHost(tmp_path / "hv01", described) as host, Daemon(tmp_path) as daemon:
+        client = Client(daemon.address)
+        client.register_host(host.port)
+        client.register_vm(ids["web01"])
+        client.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"))
+        client.channel.close()
+    stream = "host/hv01" if kind == "hosts" else f"vm/{ids['web01']}"
+    with closing(sqlite3.connect(log)) as spoiler:
+        spoiler.execute("DELETE FROM stored_events WHERE originator_id = ? AND originator_version = 1", (stream,))
+        spoiler.commit()
+    for command in (["check"], ["serve", "--server-listen", "127.0.0.1:0"]):
+        said = refused(tmp_path, *command, "--storage-directory", str(log.parent))
+        assert f"the event log lacks version 1 of {stream}" in said
+        assert "Restore events.db" in said
 
 
 @pytest.mark.slow
