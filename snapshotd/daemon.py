@@ -62,12 +62,19 @@ class Service:
 async def serve(service: Service) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code.
 
+    Once told to stop, it takes nothing new and lets the executor in this process end what it runs; a second signal ends
+    that at once. Either way the hosts go on with what they have begun, and it is settled after the next start.
+
     Raises AddressInUse, and what a part ended with: the log is closed by who opened it.
     """
-    stop = asyncio.Event()
+    stop, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        (at_once if stop.is_set() else stop).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told)
     server = service.make_server()
     position = await replay(service.log, service.vms, service.hosts)
     active = sum(len(vm.active_operations) for vm in service.vms.registered())
@@ -84,10 +91,11 @@ async def serve(service: Service) -> int:
         sys.stdout.write(json.dumps({"serving": server.address, "installation_id": service.installation_id}) + "\n")
         sys.stdout.flush()
         await parts.until(stop)
-        _log.info("stopping")
+        _log.info("stopping: nothing new is begun; another signal ends at once")
+        server.refuse_changes()
         executor_stop.set()
-        await parts.ended("executor")
-        await server.stop(_GRACE_S)
+        await parts.ended("executor", at_once)
+        await server.stop(0 if at_once.is_set() else _GRACE_S)
     return 0
 
 
@@ -131,7 +139,12 @@ class _Parts:
         finally:
             stopping.cancel()
 
-    async def ended(self, name: str) -> None:
-        """Wait for the end of a part, if there is one of that name."""
-        if name in self._tasks:
-            await asyncio.wait([self._tasks[name]])
+    async def ended(self, name: str, at_once: asyncio.Event) -> None:
+        """Wait for the end of a part, if there is one of that name; cut it off when told to."""
+        if name not in self._tasks:
+            return
+        cut = asyncio.create_task(at_once.wait())
+        await asyncio.wait([self._tasks[name], cut], return_when=asyncio.FIRST_COMPLETED)
+        cut.cancel()
+        self._tasks[name].cancel()
+        await asyncio.wait([self._tasks[name]])

@@ -120,9 +120,18 @@ class Executor:
 
 
 async def run_executor(settings: ExecutorSettings, open_pool: OpenPool) -> None:
-    """Run an executor as a process: until SIGTERM or SIGINT."""
+    """Run an executor as a process: until SIGTERM or SIGINT. A second one cuts off what still runs."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    running = loop.create_task(Executor(settings, open_pool).run(stop), name="executor")
+
+    def told() -> None:
+        if stop.is_set():
+            running.cancel()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await Executor(settings, open_pool).run(stop)
+        loop.add_signal_handler(number, told)
+    await asyncio.wait([running])
+    if not running.cancelled():
+        running.result()

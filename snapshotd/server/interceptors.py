@@ -15,7 +15,7 @@ from google.rpc.status_pb2 import Status
 
 from snapshotd.domain.errors import InvalidArgument, NotBuilt, SnapshotError
 from snapshotd.server.drive import ITSELF
-from snapshotd.server.request_errors import ActorNotAllowed
+from snapshotd.server.request_errors import ActorNotAllowed, Stopping
 from snapshotd.server.status import internal_status, to_status
 
 _log = logging.getLogger(__name__)
@@ -28,12 +28,18 @@ ACTOR_METADATA: Final = "x-snapshotd-actor"
 _NOBODY: Final = "anonymous"
 _ACTOR_LIMIT: Final = 100
 _OURS: Final = ("/snapshotd.", "/google.longrunning.")
+_READS: Final = ("Get", "List", "Wait", "Discover", "Attach")
+"""How the methods begin that change nothing. An executor stays attached: it has outcomes to deliver."""
 _LOCAL: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
     """Answers each error of our services with a status and its ErrorInfo."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        """Calls that change something are refused."""
 
     async def intercept_service(
         self,
@@ -52,6 +58,8 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         behaviour: _Call = getattr(handler, kind)
         if behaviour.__module__.endswith("_pb2_grpc"):  # the generated one: nobody has written it
             behaviour = _not_built(method)
+        if self.stopping and not method.rpartition("/")[2].startswith(_READS):
+            behaviour = _stopping(method)
         wrapped = _stream(behaviour) if handler.response_streaming else _unary(behaviour)
         make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(  # type: ignore[no-any-return]
@@ -105,6 +113,13 @@ def _stream(behaviour: _Call) -> _Call:
 def _not_built(method: str) -> _Call:
     def refuse(_request: Any, _context: Context) -> NoReturn:  # noqa: ANN401
         raise NotBuilt(method.removeprefix("/"))
+
+    return refuse
+
+
+def _stopping(method: str) -> _Call:
+    def refuse(_request: Any, _context: Context) -> NoReturn:  # noqa: ANN401
+        raise Stopping(method.rpartition("/")[2])
 
     return refuse
 

@@ -33,6 +33,17 @@ class OrderByInvalid(SnapshotError):
 
 
 @dataclass(eq=False)
+class Stopping(SnapshotError):
+    """The service is being stopped, and begins nothing new."""
+
+    reason: ClassVar[str] = "STOPPING"
+    method: str
+
+    def message(self) -> str:  # noqa: D102
+        return f"{self.method}: the service is being stopped; nothing was recorded. Try again when it is back."
+
+
+@dataclass(eq=False)
 class ActorNotAllowed(SnapshotError):
     """A caller who may not be who it says."""
 

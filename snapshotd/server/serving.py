@@ -86,7 +86,8 @@ class GrpcServer:
     """
 
     def __init__(self, parts: Parts, executors: ExecutorService, listen: str) -> None:
-        self._server = grpc.aio.server(interceptors=[ErrorsAsStatuses()], options=_OPTIONS)
+        self._answering = ErrorsAsStatuses()
+        self._server = grpc.aio.server(interceptors=[self._answering], options=_OPTIONS)
         self._health = health.aio.HealthServicer()
         operations = OperationReader(parts)
         add = self._server
@@ -125,6 +126,10 @@ class GrpcServer:
             stopped = projection.state is ProjectionState.STOPPED
             state = _Health.NOT_SERVING if stopped else _Health.SERVING
             await self._health.set(_PROJECTION_HEALTH + projection.name, state)
+
+    def refuse_changes(self) -> None:
+        """Refuse calls that change something from now on; reads are answered until `stop`."""
+        self._answering.stopping = True
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, and end those that are still there after the grace."""

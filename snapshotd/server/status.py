@@ -62,6 +62,7 @@ _CODES: Final[dict[type[d.SnapshotError], grpc.StatusCode]] = {
     d.LogIncomplete: grpc.StatusCode.DATA_LOSS,
     d.ViewStopped: grpc.StatusCode.UNAVAILABLE,
     d.ViewBehind: grpc.StatusCode.UNAVAILABLE,
+    r.Stopping: grpc.StatusCode.UNAVAILABLE,
     r.ActorNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     d.NotBuilt: grpc.StatusCode.UNIMPLEMENTED,
 }
