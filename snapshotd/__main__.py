@@ -14,7 +14,7 @@ from typing import Final
 from snapshotd import bootstrap
 from snapshotd.domain.errors import SnapshotError
 from snapshotd.executor.attach import AttachRefused
-from snapshotd.server.serving import AddressInUse
+from snapshotd.server.address import AddressInUse
 from snapshotd.settings import KEYS, Settings, SettingsInvalid, Value, default_file, load
 from snapshotd.simulator import settings as simulate
 

@@ -27,6 +27,7 @@ from snapshotd.api.v1 import (
     virtual_machine_pb2_grpc,
 )
 from snapshotd.ports.views import ProjectionProgress, ProjectionState
+from snapshotd.server.address import AddressInUse, check_address
 from snapshotd.server.admin_service import AdminService
 from snapshotd.server.audit_service import AuditService
 from snapshotd.server.executor_service import ExecutorService
@@ -70,10 +71,6 @@ _PROJECTION_HEALTH: Final = "snapshotd.projection."
 _Health = health_pb2.HealthCheckResponse
 
 
-class AddressInUse(Exception):
-    """The address to serve on is taken, or cannot be used."""
-
-
 class GrpcServer:
     """The server.
 
@@ -104,12 +101,12 @@ class GrpcServer:
         add_OperationsServicer_to_server(OperationsService(parts, operations), add)  # type: ignore[abstract]
         add_HealthServicer_to_server(self._health, add)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), add)
+        check_address(listen)
         try:
             port = self._server.add_insecure_port(listen)
         except RuntimeError as error:
-            raise AddressInUse(
-                f"{listen} cannot be served on: {error}. Stop what uses it, or set server.listen."
-            ) from error
+            problem = "it was taken just now, or is more than gRPC takes: a socket's path may have 107 bytes. Try again"
+            raise AddressInUse(listen, problem) from error
         self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
         """Where it serves."""
 

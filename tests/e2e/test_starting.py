@@ -189,8 +189,30 @@ def test_an_address_in_use_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         said = refused(tmp_path, *settings(tmp_path, ""), "--server-listen", address)
-        assert f"{address} cannot be served on" in said
-        assert "server.listen" in said
+    line = f"{address} cannot be served on: address already in use. Stop what uses it, or set another server.listen."
+    assert said.endswith(f": snapshotd serve: {line}\n")
+
+
+@pytest.mark.slow
+def test_a_socket_file_that_cannot_be_served_on_is_said(tmp_path: Path) -> None:
+    missing, taken, file = tmp_path / "nosuch" / "s.sock", tmp_path / "taken.sock", tmp_path / "file"
+    file.touch()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.bind(str(taken))
+        other.listen(1)
+        for path, problem in (
+            (missing, f"{missing.parent} is no directory. Put that right"),
+            (taken, "another process serves there. Stop it"),
+            (file, "a file of that name is there. Move it away"),
+        ):
+            said = refused(tmp_path, *settings(tmp_path, ""), "--server-listen", f"unix:{path}")
+            assert said.count("\n") == 1
+            assert f"unix:{path} cannot be served on: {problem}, or set another server.listen." in said
+            (tmp_path / "log").unlink()
+    long = refused(tmp_path, *settings(tmp_path, ""), "--server-listen", f"unix:{tmp_path}/{'x' * 108}")
+    assert "a socket's path may have 107 bytes" in long
+    with Daemon(tmp_path / "d", executor=False, options=["--server-listen", f"unix:{taken}"]) as daemon:
+        assert daemon.address == f"unix:{taken}"
 
 
 @pytest.mark.slow

@@ -1,0 +1,61 @@
+"""Whether an address can be served on, and why not, in words: gRPC says neither, and takes a live socket file over.
+
+What comes between this look and gRPC's own is refused by gRPC, with fewer words.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Final
+
+_UNIX: Final = "unix:"
+_CONNECT_S: Final = 1.0
+
+
+class AddressInUse(Exception):
+    """The address to serve on is taken, or cannot be used."""
+
+    def __init__(self, listen: str, problem: str) -> None:
+        """Say what is wrong with it, and what to do."""
+        super().__init__(f"{listen} cannot be served on: {problem}, or set another server.listen.")
+
+
+def check_address(listen: str) -> None:
+    """Raise AddressInUse for an address, host:port or unix:/path, that cannot be served on."""
+    if listen.startswith(_UNIX):
+        _check_path(listen, Path(listen.removeprefix(_UNIX)))
+        return
+    host, _, port = listen.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.removeprefix("[").removesuffix("]"), int(port), type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+            tried.listen(1)
+    except OSError as error:
+        raise AddressInUse(listen, _problem(error)) from error
+
+
+def _check_path(listen: str, path: Path) -> None:
+    if not os.access(path.parent, os.W_OK):
+        what = "may not be written" if path.parent.is_dir() else "is no directory"
+        raise AddressInUse(listen, f"{path.parent} {what}. Put that right")
+    if not path.exists():
+        return
+    if not stat.S_ISSOCK(path.stat().st_mode):
+        raise AddressInUse(listen, "a file of that name is there. Move it away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as tried:
+        tried.settimeout(_CONNECT_S)
+        # One that nobody answers on was left behind by a process that was killed; gRPC takes its place.
+        if tried.connect_ex(str(path)) == 0:
+            raise AddressInUse(listen, "another process serves there. Stop it")
+
+
+def _problem(error: OSError) -> str:
+    text = (error.strerror or str(error)).lower()
+    return f"{text}. Stop what uses it" if error.errno == errno.EADDRINUSE else f"{text}. Put that right"
