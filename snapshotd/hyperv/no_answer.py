@@ -7,7 +7,13 @@ No error here ever holds a secret.
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from http.client import RemoteDisconnected
 from typing import ClassVar
+from urllib.parse import urlsplit
+
+import requests
 
 from snapshotd.api.v1.executor_pb2 import NoAnswer
 
@@ -73,3 +79,38 @@ class MalformedAnswer(NoHostAnswer):
 
 class StaleSession(Exception):
     """A kept session turned out to be gone before a byte of the command had left: another one may carry it."""
+
+
+def in_words(error: BaseException) -> str:
+    """Say what was wrong with a connection: its address, and the system's word instead of the libraries' own texts.
+
+    What is not one of the usual ways in which a connection fails keeps its text.
+    """
+    address, problem = "", ""
+    for link in _chain(error):
+        request = link.request if isinstance(link, requests.RequestException) else None
+        if request is not None and request.url:
+            address = urlsplit(request.url).netloc
+        problem = _problem(link) or problem
+    return f"{address}: {problem}" if address and problem else str(error)
+
+
+def _problem(error: BaseException) -> str:
+    match error:
+        case socket.gaierror():
+            return "name not found"
+        case RemoteDisconnected() | ConnectionResetError() | BrokenPipeError():
+            return "connection closed"
+        case TimeoutError() | requests.Timeout():
+            return "timed out"
+        case OSError(strerror=str() as text):
+            return text[:1].lower() + text[1:]
+        case _:
+            return ""
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Go from an error to what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

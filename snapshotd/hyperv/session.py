@@ -22,6 +22,7 @@ from snapshotd.hyperv.no_answer import (
     HostUnreachable,
     MalformedAnswer,
     StaleSession,
+    in_words,
 )
 from snapshotd.hyperv.transport import (
     HostTransport,
@@ -104,7 +105,7 @@ class HostSession:
         except TransportError as error:
             if self._aborted:
                 raise ConnectionLost(_ABORTED) from error
-            raise HostUnreachable(str(error)) from error
+            raise HostUnreachable(in_words(error)) from error
         except DeadlineExceeded as error:
             raise HostUnreachable("the host script was not ready in time; no command was sent.") from error
         # Whether a byte order mark comes first with codepage 65001 is not verified on Windows; it would be no fault.
@@ -134,13 +135,13 @@ class HostSession:
                 raise ConnectionLost(_ABORTED) from error
             raise StaleSession(str(error)) from error
         except TransportError as error:
-            raise ConnectionLost(f"while the command was sent: {error}") from error
+            raise ConnectionLost(f"while the command was sent: {in_words(error)}") from error
         try:
             answer = decode_answer(self._read_line(deadline))
         except _ProcessEnded as error:
             raise ConnectionLost(f"the script ended before it answered: {error}") from error
         except TransportError as error:
-            raise ConnectionLost(f"while the answer was awaited: {error}") from error
+            raise ConnectionLost(f"while the answer was awaited: {in_words(error)}") from error
         except DeadlineExceeded:
             self._terminate()
             raise

@@ -157,7 +157,7 @@ def test_a_log_that_lacks_an_event_in_the_middle_is_refused_with_the_stream_and_
     tmp_path: Path, kind: str
 ) -> None:
     log = tmp_path / "storage" / "events.db"
-    described, ids = inventory("web01")
+    described, ids = inventory(["web01"], {})
     with SimulatedHost(tmp_path / "hv01", described) as host, Daemon(tmp_path) as daemon:
         client = Client(daemon.address)
         client.register_host(host.port)
