@@ -40,7 +40,7 @@ from snapshotd.server.executor_service import LEASE_TTL_S, ExecutorService
 from snapshotd.server.parts import Parts
 from snapshotd.server.serving import GrpcServer
 from snapshotd.server.sync import HostReports
-from snapshotd.settings import Settings
+from snapshotd.settings import Settings, SettingsInvalid
 from snapshotd.simulator import main as simulator
 from snapshotd.simulator.builtin import AcceptedScript, BuiltinEngine
 from snapshotd.simulator.model import SimulatedHyperV, open_host
@@ -200,6 +200,7 @@ def compose(
 
 def serve(settings: Settings) -> int:
     """Run the service until a signal ends it; return the exit code."""
+    _check_credentials(settings)
 
     async def run() -> int:
         with open_service(settings) as service:
@@ -210,6 +211,7 @@ def serve(settings: Settings) -> int:
 
 def run_executor(settings: Settings) -> int:
     """Run an executor until a signal ends it; return the exit code."""
+    _check_credentials(settings)
     own = executor_settings(settings, settings.text("executor.server"))
     asyncio.run(run_executor_process(own, open_pool(settings)))
     return 0
@@ -255,6 +257,17 @@ def _engine(settings: SimulateHostSettings, host: SimulatedHyperV) -> Engine:
     if not named or not Path(named).is_file():
         raise ValueError(f"--engine pwsh: no PowerShell at {named!r}. Name one by --pwsh PATH or $SNAPSHOTD_PWSH.")
     return PwshEngine(host, Path(named), settings.state / "pwsh")
+
+
+def _check_credentials(settings: Settings) -> None:
+    """Refuse a place where no credentials can be: else each host would say so, later. Raises SettingsInvalid."""
+    directory = settings.path("executor.credentials")
+    if directory is not None and not (directory.is_dir() and os.access(directory, os.R_OK | os.X_OK)):
+        problem = "may not be read" if directory.is_dir() else "is no directory"
+        raise SettingsInvalid(
+            f"{settings.sources['executor.credentials']}: executor.credentials: {directory} {problem}. "
+            "It holds a file per credential: make it, or name another."
+        )
 
 
 def _storage(settings: Settings) -> Path:

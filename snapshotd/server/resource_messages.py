@@ -16,6 +16,8 @@ from snapshotd.ports.views import HostRow, SnapshotRow, VmRow
 from snapshotd.server.host_wire import timestamp, wire_power
 from snapshotd.server.operation_messages import failure_message, host_name, snapshot_name, vm_name, wait_message
 
+_NOT_TRIED: Final = "CREDENTIAL_MISSING"
+"""The executor did not even try to reach the host."""
 _NO_ACTIVITY: Final = frozenset({VmActivity.NEW, VmActivity.UNREGISTERED, VmActivity.IDLE})
 
 
@@ -34,7 +36,7 @@ def host_message(
     state = host_pb2.Host.UNTRIED
     if not executor:
         state = host_pb2.Host.NO_EXECUTOR
-    elif tried:
+    elif tried and not (wait and wait.failure.reason == _NOT_TRIED):
         state = host_pb2.Host.UNREACHABLE if wait else host_pb2.Host.REACHABLE
     return host_pb2.Host(
         name=host_name(row.host_id),

@@ -224,3 +224,12 @@ def test_an_executor_whose_server_is_another_program_ends(tmp_path: Path) -> Non
     other.stop(None).wait()
     assert f"snapshotd executor: the server at 127.0.0.1:{port} refused this executor: UNIMPLEMENTED" in said
     assert "executor.server" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["serve", "executor"])
+def test_a_place_for_credentials_that_is_no_directory_is_refused(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").touch()
+    for name in ("nosuch", "file"):
+        said = refused(tmp_path, command, "--executor-credentials", str(tmp_path / name))
+        assert f"--executor-credentials: executor.credentials: {tmp_path / name} is no directory" in said

@@ -67,7 +67,7 @@ class Host(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STATE_UNSPECIFIED: Host._State.ValueType  # 0
         UNTRIED: Host._State.ValueType  # 1
-        """No executor has tried since the server started."""
+        """No executor has tried since the server started; or one was to, and `wait` says why it could not."""
         REACHABLE: Host._State.ValueType  # 2
         """Its last command was answered."""
         UNREACHABLE: Host._State.ValueType  # 3
@@ -80,7 +80,7 @@ class Host(_message.Message):
 
     STATE_UNSPECIFIED: Host.State.ValueType  # 0
     UNTRIED: Host.State.ValueType  # 1
-    """No executor has tried since the server started."""
+    """No executor has tried since the server started; or one was to, and `wait` says why it could not."""
     REACHABLE: Host.State.ValueType  # 2
     """Its last command was answered."""
     UNREACHABLE: Host.State.ValueType  # 3
