@@ -255,7 +255,8 @@ def _engine(settings: SimulateHostSettings, host: SimulatedHyperV) -> Engine:
         return BuiltinEngine(host, AcceptedScript(command_line(kept), script_sha256()))
     named = settings.pwsh or os.environ.get("SNAPSHOTD_PWSH") or shutil.which("pwsh")
     if not named or not Path(named).is_file():
-        raise ValueError(f"--engine pwsh: no PowerShell at {named!r}. Name one by --pwsh PATH or $SNAPSHOTD_PWSH.")
+        where = f"there is no PowerShell at {named}" if named else "no pwsh is on the PATH"
+        raise ValueError(f"--engine pwsh: {where}. Name one by --pwsh PATH or $SNAPSHOTD_PWSH.")
     return PwshEngine(host, Path(named), settings.state / "pwsh")
 
 

@@ -5,12 +5,15 @@ Never chooses the model or the engine: bootstrap hands them in.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
@@ -38,7 +41,7 @@ def run(
     before = {number: signal.signal(number, _setting(ended)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         credential = settings.credential.read_text(encoding="utf-8")
-        with open_host(settings) as host:
+        with _owned(settings.state), open_host(settings) as host:
             running = RunningHost(
                 host,
                 make_engine(host),
@@ -54,12 +57,42 @@ def run(
             ended.wait()
             running.close()
     except (OSError, ValueError, LookupError, PortInUse) as error:
-        sys.stderr.write(f"simulate-host: {error}\n")
+        sys.stderr.write(f"snapshotd simulate-host: {_said(error, settings)}\n")
         return 2
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
+
+
+@contextmanager
+def _owned(state: Path) -> Iterator[None]:
+    """Keep a state directory for this process. Raises ValueError if another one has it."""
+    state.mkdir(parents=True, exist_ok=True)
+    lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise ValueError(f"--state {state} is in use by another simulated host. Stop it, or name another.") from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _said(error: Exception, settings: SimulateHostSettings) -> str:
+    """Say what went wrong; of a file, with the option that names it."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    named = {
+        "--state": settings.state,
+        "--inventory": settings.inventory,
+        "--truth": settings.truth,
+        "--credential": settings.credential,
+    }
+    option = next((f"{option} " for option, path in named.items() if str(path) == str(error.filename)), "")
+    return f"{option}{error.filename}: {(error.strerror or '').lower()}. Name another one, or put that right."
 
 
 def _ready_line(running: RunningHost, settings: SimulateHostSettings) -> str:

@@ -21,7 +21,7 @@ def working(host: SimulatedHost) -> bool:
 
 @pytest.mark.slow
 def test_a_stopping_service_refuses_changes_answers_reads_and_ends_at_once_at_a_second_signal(tmp_path: Path) -> None:
-    described, ids = inventory("web01", "web02")
+    described, ids = inventory(["web01", "web02"], {})
     slow = ["--duration", "checkpoint=60000"]
     with SimulatedHost(tmp_path / "hv01", described, slow) as host, Daemon(tmp_path / "d", options=QUICK) as daemon:
         client = Client(daemon.address)
@@ -50,7 +50,7 @@ def test_a_stopping_service_refuses_changes_answers_reads_and_ends_at_once_at_a_
 
 @pytest.mark.slow
 def test_an_executor_ends_at_once_at_a_second_signal(tmp_path: Path) -> None:
-    described, ids = inventory("web01")
+    described, ids = inventory(["web01"], {})
     slow = ["--duration", "checkpoint=60000"]
     with SimulatedHost(tmp_path / "hv01", described, slow) as host, Daemon(tmp_path / "d", executor=False) as daemon:
         executor = Executor(tmp_path / "x", daemon.address)

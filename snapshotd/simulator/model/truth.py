@@ -19,11 +19,10 @@ class Truth:
     """The truth file.
 
     Args:
-        path: where it is; made if missing.
+        path: where it is; made if missing, in a directory that is there.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._count = 0
         self._of_vm: dict[str, int] = {}
         if path.exists():

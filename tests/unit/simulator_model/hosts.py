@@ -108,7 +108,7 @@ def no_file_is_left_over(vm: dict[str, Any], host: SimulatedHyperV) -> None:
     for file in vm["files"]:
         assert file in used or parents.count(file) >= 2, file
     on_disk = {str(p) for p in Path(vm["files"][0]).parent.iterdir()}
-    assert {f for f in on_disk if vm["id"][:8] in f and vm["name"] in f} == set(vm["files"])
+    assert {f for f in on_disk if vm["id"] in f and vm["name"] in f} == set(vm["files"])
 
 
 def decisive(at: Path, by: str = "script") -> list[str]:

@@ -218,3 +218,12 @@ def test_a_duration_that_makes_no_sense_is_refused_by_name_and_value(tmp_path: P
         pass
     with host_at(tmp_path) as host, pytest.raises(ValueError, match=name):
         host.durations(**{name: value})
+
+
+def test_vms_whose_ids_begin_alike_have_disks_of_their_own(tmp_path: Path) -> None:
+    ids = [f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in (1, 2)]
+    vms = [{"id": i, "name": "twin", "state": "Off", "disks": [{"location": "SCSI:0:0"}]} for i in ids]
+    with host_at(tmp_path, {"host": {"name": "hv01"}, "vms": vms}) as host:
+        host.write_disk(ids[0], "SCSI:0:0", "0", "mine")
+        assert host.read_disk(ids[0], "SCSI:0:0")["blocks"] == {"0": "mine"}
+        assert host.read_disk(ids[1], "SCSI:0:0")["blocks"] == {}

@@ -65,7 +65,11 @@ def test_what_the_program_cannot_serve_is_said_with_exit_code_2(tmp_path: Path) 
                 ("--listen", address, f"cannot listen on {address}"),
                 ("--control", address, f"cannot listen on {address}"),
                 ("--control", "0.0.0.0:0", "loopback only"),
-                ("--credential", str(tmp_path / "missing"), "No such file"),
+                (
+                    "--credential",
+                    str(tmp_path / "missing"),
+                    "snapshotd simulate-host: --credential .*missing: no such file",
+                ),
             )
         ):
             host = SimulatedHostProcess(tmp_path / str(number), {}, (option, value), PROGRAM)
@@ -73,6 +77,30 @@ def test_what_the_program_cannot_serve_is_said_with_exit_code_2(tmp_path: Path) 
                 host.start()
             assert refused.value.code == 2
             assert "Traceback" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_a_state_directory_belongs_to_one_process_until_that_has_ended(tmp_path: Path) -> None:
+    state = tmp_path / "hv01" / "state"
+    with SimulatedHostProcess(tmp_path / "hv01", {}, program=PROGRAM) as host:
+        other = SimulatedHostProcess(tmp_path / "other", {}, ("--state", str(state)), PROGRAM)
+        with pytest.raises(NotStarted, match=f"--state {state} is in use by another simulated host") as refused:
+            other.start()
+        assert refused.value.code == 2
+        host.kill()
+        other.start()
+        other.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["--inventory", "--truth"])
+def test_a_file_that_is_in_no_directory_is_said_with_its_option(tmp_path: Path, option: str) -> None:
+    missing = tmp_path / "nosuch" / "file"
+    host = SimulatedHostProcess(tmp_path / "hv01", {"host": {"name": "hv01"}, "vms": []}, (option, str(missing)))
+    with pytest.raises(NotStarted, match=f"snapshotd simulate-host: {option} {missing}: no such file") as refused:
+        host.start()
+    assert refused.value.code == 2
+    assert not missing.parent.exists()
 
 
 def test_a_host_in_threads_is_driven_by_the_same_client(tmp_path: Path) -> None:
@@ -119,3 +147,14 @@ def test_a_wrong_option_is_refused(option: list[str], capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         parser.parse_args(["--state", "S", "--inventory", "I", "--truth", "T", "--credential", "C", *option])
     assert option[0] in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_powershell_that_is_not_there_is_said_with_its_path(tmp_path: Path) -> None:
+    inventory = {"host": {"name": "hv01"}, "vms": []}
+    host = SimulatedHostProcess(tmp_path / "hv01", inventory, ("--engine", "pwsh", "--pwsh", "/nosuch/pwsh"))
+    with pytest.raises(
+        NotStarted, match=r"--engine pwsh: there is no PowerShell at /nosuch/pwsh\. Name one"
+    ) as refused:
+        host.start()
+    assert refused.value.code == 2
