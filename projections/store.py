@@ -76,6 +76,21 @@ class LogLost(SnapshotError):
         )
 
 
+@dataclass(eq=False)
+class ViewsNotMade(SnapshotError):
+    """views.db cannot be made, or made again: something is in its place, or its directory takes no file."""
+
+    reason: ClassVar[str] = "VIEWS_NOT_MADE"
+    views: str
+    problem: str
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"{self.views} cannot be made: {self.problem}. Move away what is there, and let the service write to its "
+            "directory: the views are made again from the log."
+        )
+
+
 class Table(Generic[RowT]):
     """One table of rows.
 
@@ -185,14 +200,17 @@ def open_views(path: Path, head: int) -> sqlite3.Connection:
         path: of the file.
         head: the log's newest position.
 
-    Raises LogLost.
+    Raises LogLost, ViewsNotMade.
     """
     connection = _usable(path, head)
     if connection is not None:
         return connection
     drop_views(path)
-    connection = _connect(path)
-    connection.executescript(_SCRIPT)
+    try:
+        connection = _connect(path)
+        connection.executescript(_SCRIPT)
+    except sqlite3.Error as error:
+        raise ViewsNotMade(str(path), str(error)) from error
     return connection
 
 
@@ -243,9 +261,12 @@ def _furthest(connection: sqlite3.Connection) -> int:
 
 
 def drop_views(path: Path) -> None:
-    """Delete the file, and what SQLite keeps beside it."""
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    """Delete the file, and what SQLite keeps beside it. Raises ViewsNotMade."""
+    try:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    except OSError as error:
+        raise ViewsNotMade(str(path), (error.strerror or str(error)).lower()) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

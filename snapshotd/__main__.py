@@ -59,9 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever reads has read enough
         return 0
-    except (SettingsInvalid, SnapshotError, AddressInUse, AttachRefused, OSError) as error:
-        sys.stderr.write(f"snapshotd {parsed.command}: {error}\n")
-        return 2
+    except (SettingsInvalid, SnapshotError, AddressInUse, AttachRefused) as error:
+        said = str(error)
+    except OSError as error:
+        said = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error)
+    sys.stderr.write(f"snapshotd {parsed.command}: {said}\n")
+    return 2
 
 
 def _start_logging(*, verbose: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import math
 import os
@@ -119,8 +120,10 @@ def open_service(settings: Settings) -> Iterator[daemon.Service]:
     Raises LogLost, LogInUse, LogForeign, StorageUnusable, OSError.
     """
     directory = _storage(settings)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _open_log(directory) as log:
+    with _named(settings, "storage.directory"):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log = _open_log(directory)
+    with log:
         with _opening(directory / "views.db") as views:
             projections = Projections(log, views)
         try:
@@ -145,6 +148,29 @@ def _open_log(directory: Path) -> SqliteEventLog:
         # Before it is made: the operator is to find the place as empty as it was.
         refuse_lost_log(directory / "views.db", 0)
     return SqliteEventLog(path)
+
+
+def _open_present_log(settings: Settings, directory: Path) -> SqliteEventLog:
+    """Open the log that is there, and make none. Raises as `_open_log` does, and SettingsInvalid if there is none."""
+    with _named(settings, "storage.directory"):
+        if not directory.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "no such directory", str(directory))
+        if not (directory / "events.db").exists():
+            refuse_lost_log(directory / "views.db", 0)
+            raise FileNotFoundError(errno.ENOENT, "there is no event log to check", str(directory / "events.db"))
+        return _open_log(directory)
+
+
+@contextmanager
+def _named(settings: Settings, name: str) -> Iterator[None]:
+    """Say of what the system refuses which setting names it. Raises SettingsInvalid instead of OSError."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or settings.path(name)
+        said = (error.strerror or str(error)).lower()
+        text = f"{settings.sources[name]}: {name}: {where}: {said}. Put that right, or set another."
+        raise SettingsInvalid(text) from error
 
 
 def compose(
@@ -223,7 +249,7 @@ def check(settings: Settings) -> int:
     async def run() -> int:
         directory = _storage(settings)
         clock, ids = SystemClock(), RandomIds()
-        with _open_log(directory) as log:
+        with _open_present_log(settings, directory) as log:
             refuse_lost_log(directory / "views.db", log.head_position())
             vms, hosts = VirtualMachines(log, clock, ids, Policy()), Hosts(log, clock, ids)  # nothing is decided
             position = await replay(log, vms, hosts)

@@ -46,7 +46,8 @@ class LogForeign(SnapshotError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"{self.path} is no event log that this release can use: {self.problem}. Name another file, or restore it."
+            f"{self.path} is no event log that this release can use: {self.problem}. "
+            "Restore it, or name another directory: storage.directory."
         )
 
 

@@ -100,6 +100,7 @@ def test_a_corrupt_or_foreign_log_is_refused_and_left_as_it_is(tmp_path: Path, w
     before = log.read_bytes()
     said = refused(tmp_path, "serve", "--storage-directory", str(log.parent), "--server-listen", "127.0.0.1:0")
     assert "is no event log that this release can use" in said
+    assert "Restore it, or name another directory: storage.directory." in said
     assert says in said
     assert log.read_bytes() == before
 
@@ -224,6 +225,36 @@ def test_an_executor_whose_server_is_another_program_ends(tmp_path: Path) -> Non
     other.stop(None).wait()
     assert f"snapshotd executor: the server at 127.0.0.1:{port} refused this executor: UNIMPLEMENTED" in said
     assert "executor.server" in said
+
+
+@pytest.mark.slow
+def test_a_place_for_the_log_that_cannot_be_used_is_said_with_its_setting(tmp_path: Path) -> None:
+    missing, empty, file = tmp_path / "nosuch", tmp_path / "empty", tmp_path / "file"
+    empty.mkdir()
+    file.touch()
+    for arguments, problem in (
+        (["check", "--storage-directory", str(missing)], f"{missing}: no such directory"),
+        (["check", "--storage-directory", str(empty)], f"{empty}/events.db: there is no event log to check"),
+        (["serve", "--storage-directory", str(file)], f"{file}: file exists"),
+        (["serve", "--storage-directory", str(file / "below")], f"{file}/below: not a directory"),
+    ):
+        said = refused(tmp_path, *arguments)
+        assert f": --storage-directory: storage.directory: {problem}. Put that right, or set another." in said
+        assert "Errno" not in said
+        (tmp_path / "log").unlink()
+    assert not missing.exists()
+    assert list(empty.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_what_stands_in_the_place_of_the_views_is_said_and_left(tmp_path: Path) -> None:
+    with Daemon(tmp_path, executor=False):
+        pass
+    views = tmp_path / "storage" / "views.db"
+    views.unlink()
+    (views / "inside").mkdir(parents=True)
+    said = refused(tmp_path, "serve", "--server-listen", "127.0.0.1:0", "--storage-directory", str(views.parent))
+    assert f"{views} cannot be made: is a directory. Move away what is there" in said
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from projections.projection import Projection
 from projections.projections import ALL, Projections
 from projections.rebuild import rebuild
 from projections.runner import Runner
-from projections.store import LogLost, Rows, open_views
+from projections.store import LogLost, Rows, ViewsNotMade, open_views
 from snapshotd.domain.errors import ViewBehind, ViewStopped
 from snapshotd.domain.events import Envelope
 from snapshotd.ports.views import ProjectionState
@@ -159,3 +159,8 @@ async def test_a_file_that_holds_more_than_the_log_is_refused_and_left_as_it_is(
     with pytest.raises(LogLost, match=f"{known}.* Restore events.db"):
         Projections(shorter, path)
     assert dump(path) == before
+
+
+def test_a_place_where_no_file_can_be_made_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ViewsNotMade, match=r"nosuch/views\.db cannot be made: unable to open database file"):
+        open_views(tmp_path / "nosuch" / "views.db", 0)
