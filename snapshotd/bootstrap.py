@@ -58,6 +58,10 @@ _OWN_IDLE = 0.4
 """An executor closes a session of its own long before its host would: after this part of that time."""
 
 
+_OWNER_ONLY = 0o077
+"""The umask: log and views are their owner's only, whatever the mode of a directory that was there before."""
+
+
 class SystemClock:
     """The machine's clock."""
 
@@ -226,6 +230,7 @@ def compose(
 
 def serve(settings: Settings) -> int:
     """Run the service until a signal ends it; return the exit code."""
+    os.umask(_OWNER_ONLY)
     _check_credentials(settings)
 
     async def run() -> int:
@@ -245,6 +250,7 @@ def run_executor(settings: Settings) -> int:
 
 def check(settings: Settings) -> int:
     """Fold the whole log, make the views again, say what there is; return the exit code, 1 for a view that stopped."""
+    os.umask(_OWNER_ONLY)
 
     async def run() -> int:
         directory = _storage(settings)

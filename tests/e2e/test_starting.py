@@ -264,3 +264,17 @@ def test_a_place_for_credentials_that_is_no_directory_is_refused(tmp_path: Path,
     for name in ("nosuch", "file"):
         said = refused(tmp_path, command, "--executor-credentials", str(tmp_path / name))
         assert f"--executor-credentials: executor.credentials: {tmp_path / name} is no directory" in said
+
+
+@pytest.mark.slow
+def test_log_and_views_are_their_owners_only_also_in_a_directory_that_is_open_to_all(tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    storage.chmod(0o755)
+    with Daemon(tmp_path, executor=False) as daemon:
+        client = Client(daemon.address)
+        client.register_host(5985)
+        client.channel.close()
+        modes = {file.name: file.stat().st_mode & 0o777 for file in storage.iterdir()}
+    assert {"events.db", "events.db-wal", "views.db", "views.db-wal"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
