@@ -21,9 +21,11 @@ from snapshotd.simulator import settings as simulate
 _EXIT_CODES = """\
 exit codes:
   0  ended as told
-  1  check: a view cannot take an event in
+  1  check: a view cannot take an event in; any command: a defect, with its traceback
   2  could not be started: settings, address, event log; the text says which and what to do
 """
+_ORDER = "A flag wins over the environment, and that over the settings file."
+_DURATION = "A DURATION is a number with its unit: 500 ms, 30 s, 10 min, 2 h."
 READ: Final = {
     "serve": tuple(key.name for key in KEYS if key.name != "executor.server"),  # its own executor knows its address
     "executor": (
@@ -34,7 +36,7 @@ READ: Final = {
         "executor.shell_idle",
     ),
     "check": ("storage.directory",),
-    "config": (),
+    "config": tuple(key.name for key in KEYS),
 }
 """The settings that a command reads: those, and no others, are its flags. A file may hold all for all."""
 
@@ -93,21 +95,22 @@ def _parser() -> argparse.ArgumentParser:
         "config": "check the settings and show where each comes from",
     }
     for name, text in texts.items():
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_DURATION)
         if name == "config":
-            command.add_argument("what", choices=["check"])
+            checks = command.add_subparsers(dest="what", required=True, metavar="check", help=text)
+            command = checks.add_parser("check", description=f"{text[0].upper()}{text[1:]}. {_ORDER}", epilog=_DURATION)
         command.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
         for key in KEYS:
             if key.name in READ[name]:
-                shown = "" if key.default is None else f" (default: {key.default})"
+                shown = "" if key.default is None else f" (default: {_text(key.default)})"
                 command.add_argument(
                     key.flag,
                     dest=key.name,
                     default=argparse.SUPPRESS,
-                    metavar="VALUE",
+                    metavar=key.form,
                     help=key.meaning + shown,
                 )
-        if name == "serve":
+        if name in ("serve", "config"):
             command.add_argument(
                 "--no-executor",
                 dest="executor.in_process",
@@ -116,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
                 default=argparse.SUPPRESS,
                 help="run none in this process; start `snapshotd executor` by itself",
             )
-        if name == "executor":
+        if name in ("executor", "config"):
             command.add_argument(
                 "--host",
                 dest="host",
@@ -125,7 +128,9 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="ID",
                 help="a host that it reaches; may be repeated",
             )
-    host = commands.add_parser("simulate-host", help="run a simulated Hyper-V host, for trying out and for tests")
+    text = "run a simulated Hyper-V host, for trying out and for tests"
+    described = f"{text[0].upper()}{text[1:]}. It says in one line of JSON where it listens, and runs until SIGTERM."
+    host = commands.add_parser("simulate-host", help=text, description=described)
     simulate.add_arguments(host)
     return parser
 

@@ -54,6 +54,11 @@ class Key:
         return "--" + self.name.replace(".", "-").replace("_", "-")
 
     @property
+    def form(self) -> str:
+        """What is written for it, in a word."""
+        return _FORMS[self.read]
+
+    @property
     def variable(self) -> str:
         """The variable in the environment."""
         return "SNAPSHOTD_" + self.name.replace(".", "_").upper()
@@ -161,6 +166,17 @@ def is_local(address: str) -> bool:
         return host == "localhost"
 
 
+_FORMS: Final[Mapping[Callable[[object], Value], str]] = {
+    _address: "HOST:PORT",
+    _path: "PATH",
+    _switch: "true|false",
+    _hosts: "ID,ID",
+    _count: "N",
+    _per_vm: "N",
+    _seconds: "DURATION",
+    _shell_idle: "DURATION",
+    _interval: "DURATION|0",
+}
 KEYS: Final = (
     Key("server.listen", _address, "127.0.0.1:7443", "where gRPC is served; port 0: any free one"),
     Key("storage.directory", _path, "/var/lib/snapshotd", "directory of events.db and views.db"),

@@ -1,0 +1,53 @@
+"""The command line of `snapshotd`: what its help says, and what `config check` takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from snapshotd.__main__ import main
+from snapshotd.settings import KEYS
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Ask for help; return it without its line breaks."""
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--help"])
+    assert ended.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_each_settings_flag_says_what_is_written_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, "config", "check")
+    assert "VALUE" not in text
+    for key in KEYS:
+        assert f"{key.flag} {key.form} {key.meaning.split()[0]}" in text, key
+    assert "(default: true)" in text
+    assert "A DURATION is a number with its unit: 500 ms" in text
+    for flag in (
+        "--server-listen HOST:PORT",
+        "--storage-directory PATH",
+        "--retries-first DURATION",
+        "--snapshots-max-per-vm N",
+    ):
+        assert flag in text
+
+
+def test_config_check_and_simulate_host_say_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Check the settings and show where each comes from." in shown(capsys, "config", "check")
+    assert "check the settings" in shown(capsys, "config")
+    assert "Run a simulated Hyper-V host" in shown(capsys, "simulate-host")
+
+
+def test_the_exit_codes_are_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "1 check: a view cannot take an event in; any command: a defect" in shown(capsys)
+
+
+def test_config_check_shows_what_flags_would_do(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--server-listen", "127.0.0.1:1", "--retries-first", "2 s", "--no-executor", "--host", "hv01"]
+    assert main(["config", "check", *flags]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["server.listen"].split()[1:] == ["127.0.0.1:1", "--server-listen"]
+    assert lines["retries.first"].split()[1:] == ["2", "s", "--retries-first"]
+    assert lines["executor.in_process"].split()[1:] == ["false", "--executor-in-process"]
+    assert lines["executor.hosts"].split()[1:] == ["hv01", "--executor-hosts"]
+    assert lines["storage.directory"].split()[-1] == "default"
