@@ -129,7 +129,8 @@ def _found(found: pb.DiscoverVirtualMachinesResponse) -> str:
         ]
         for vm in found.virtual_machines
     ]
-    return table(heads, rows, yields=("VM",), width=columns())
+    why = [f"{found.wait.reason}: {found.wait.message}"] if found.HasField("wait") else []
+    return "\n\n".join([table(heads, rows, yields=("VM",), width=columns()), *why])
 
 
 def _sync(server: Server, arguments: argparse.Namespace) -> ExitCode:

@@ -61,6 +61,18 @@ class HostRefused(SnapshotError):
 
 
 @dataclass(eq=False)
+class HostForeign(SnapshotError):
+    """The journals on the host belong to another installation."""
+
+    reason: ClassVar[str] = "FOREIGN_INSTALLATION"
+    host: str
+    detail: str
+
+    def message(self) -> str:  # noqa: D102
+        return f"host {self.host}: {self.detail}"
+
+
+@dataclass(eq=False)
 class HostAnswerLost(SnapshotError):
     """The host was asked, and its answer did not come, not in time, or not as the protocol allows."""
 

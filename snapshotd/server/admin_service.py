@@ -54,14 +54,14 @@ class AdminService(AdminServiceServicer):
         """Return a host's state. Without an executor it is not reached, whatever its last answer was."""
         dispatcher = self._parts.drive.dispatcher
         executor = dispatcher.feeding.fed(host_id) or ""
-        wait = wait_message(dispatcher.contact.get(host_id))
+        wait = wait_message(self._parts.why(host_id))
         if not executor:
             missing = NoExecutor(host_id)
             wait = Wait(reason=missing.reason, message=missing.message())
         return pb.HostState(
             host=host_name(host_id),
             executor=executor,
-            reachable=wait is None and host_id in dispatcher.contact,
+            reachable=bool(executor) and host_id in dispatcher.contact and dispatcher.contact[host_id] is None,
             last_sync_time=timestamp(last_sync_at),
             wait=wait,
         )

@@ -26,6 +26,7 @@ from snapshotd.ports.clock import Clock
 from snapshotd.server.comparisons import Comparisons
 from snapshotd.server.drive import Drive
 from snapshotd.server.host_wire import from_outcome, no_answer, timestamp, to_command
+from snapshotd.server.ownership import explained
 
 _log = logging.getLogger(__name__)
 
@@ -149,7 +150,8 @@ class ExecutorService(ExecutorServiceServicer):
             async for request in requests:
                 stream.heard = self._clock.now()
                 if request.WhichOneof("message") == "outcome":
-                    self._drive.outcome(request.outcome.dispatch_id, from_outcome(request.outcome))
+                    answer = explained(from_outcome(request.outcome), self._installation_id)
+                    self._drive.outcome(request.outcome.dispatch_id, answer)
                 if not self._drive.heard(stream.executor, stream):
                     _log.warning("executor %s was silent for too long; it has to attach anew", stream.executor)
                     break

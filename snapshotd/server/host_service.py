@@ -18,7 +18,8 @@ from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.host_wire import timestamp
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
-from snapshotd.server.operation_messages import snapshot_name, vm_name
+from snapshotd.server.operation_messages import snapshot_name, vm_name, wait_message
+from snapshotd.server.ownership import owner_wait
 from snapshotd.server.parts import Parts
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of
 from snapshotd.server.resource_messages import discovered_message, host_message
@@ -118,7 +119,11 @@ class HostService(HostServiceServicer):
             discovered_message(vm, registered=vm.vm_id in known) for vm in answer.vms if vm.description or vm.unread
         ]
         found.sort(key=lambda vm: (vm.display_name, vm.vm_id))
-        return pb.DiscoverVirtualMachinesResponse(virtual_machines=found, host_time=timestamp(answer.host_time))
+        return pb.DiscoverVirtualMachinesResponse(
+            virtual_machines=found,
+            host_time=timestamp(answer.host_time),
+            wait=wait_message(owner_wait(answer, self._parts.installation_id, self._parts.clock.now())),
+        )
 
     async def _changed(self, host_id: HostId) -> pb.Host:
         """Return a host to who has changed something: that is durable, whether a view takes it in or not."""
@@ -133,7 +138,8 @@ class HostService(HostServiceServicer):
         contact = (row.host_id in dispatcher.contact, dispatcher.contact.get(row.host_id))
         executor = dispatcher.feeding.fed(row.host_id) or ""
         row = replace(row, last_sync_at=self._parts.reports.last_compared(row))
-        return host_message(row, executor, contact, self._parts.reports.answers.get(row.host_id))
+        last, why = self._parts.reports.answers.get(row.host_id), self._parts.why(row.host_id)
+        return host_message(row, executor, contact, last, why)
 
 
 def _transport(value: pb.Host.Transport.ValueType) -> str:

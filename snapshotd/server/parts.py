@@ -8,6 +8,7 @@ from datetime import datetime
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.dispatch.dispatcher import Wait
 from snapshotd.domain.errors import NotFound
 from snapshotd.domain.events import Event
 from snapshotd.domain.ids import HostId, SnapshotId, VmId
@@ -17,6 +18,7 @@ from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
 from snapshotd.ports.views import HostRow, OperationRow, SnapshotRow, ViewName, Views, VmRow
 from snapshotd.server.drive import Drive
+from snapshotd.server.ownership import owner_wait
 from snapshotd.server.sync import HostReports
 
 
@@ -46,6 +48,11 @@ class Parts:
         """
         await self.views.reached(self.drive.acknowledged, views)
         return self.views
+
+    def why(self, host_id: HostId) -> Wait | None:
+        """Say why nothing can be done on a host just now: it does not answer, or is another installation's."""
+        contact = self.drive.dispatcher.contact.get(host_id)
+        return contact or owner_wait(self.reports.answers.get(host_id), self.installation_id, self.clock.now())
 
     async def host(self, host_id: HostId) -> HostRow:
         """Return a registered host. Raises NotFound."""

@@ -22,7 +22,11 @@ _NO_ACTIVITY: Final = frozenset({VmActivity.NEW, VmActivity.UNREGISTERED, VmActi
 
 
 def host_message(
-    row: HostRow, executor: str, contact: tuple[bool, Wait | None], last: HostAnswer | None
+    row: HostRow,
+    executor: str,
+    contact: tuple[bool, Wait | None],
+    last: HostAnswer | None,
+    why: Wait | None,
 ) -> host_pb2.Host:
     """Return a host.
 
@@ -31,6 +35,7 @@ def host_message(
         executor: the executor that is fed for it; empty: none.
         contact: whether anybody has tried to reach it, and why it does not answer.
         last: its last report, for what it says of itself.
+        why: why nothing can be done on it, whether it answers or not.
     """
     tried, wait = contact
     state = host_pb2.Host.UNTRIED
@@ -47,7 +52,7 @@ def host_message(
         ca_file=row.ca_file,
         journal_directory=row.journal_directory,
         state=state,
-        wait=wait_message(wait),
+        wait=wait_message(why),
         executor=executor,
         last_sync_time=timestamp(row.last_sync_at),
         computer_name=last.host_name if last else "",

@@ -47,6 +47,7 @@ _CODES: Final[dict[type[d.SnapshotError], grpc.StatusCode]] = {
     d.SnapshotBlocked: grpc.StatusCode.FAILED_PRECONDITION,
     d.CancelTooLate: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostInUse: grpc.StatusCode.FAILED_PRECONDITION,
+    h.HostForeign: grpc.StatusCode.FAILED_PRECONDITION,
     h.NoExecutor: grpc.StatusCode.UNAVAILABLE,
     h.HostUnreachable: grpc.StatusCode.UNAVAILABLE,
     h.HostRefused: grpc.StatusCode.UNAVAILABLE,

@@ -20,6 +20,7 @@ from snapshotd.server.core_rows import vm_row
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_reader import OperationReader
+from snapshotd.server.ownership import refuse_foreign
 from snapshotd.server.parts import Parts
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of, vm_id_of
 from snapshotd.server.resource_messages import vm_message
@@ -165,6 +166,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
 
     async def _report(self, host_id: HostId, vm_id: VmId) -> VmReport:
         answer = await self._parts.reports.report(host_id, vm_id)
+        refuse_foreign(host_id, answer, self._parts.installation_id)
         if answer.vm is None or answer.vm.description is None or answer.vm.vm_id != vm_id:
             raise NotFound("virtual machine", vm_id, f"Host {host_id} does not have it. Discover its VMs.")
         return answer.vm
@@ -173,6 +175,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         if not name:
             raise InvalidArgument("identity", "", "give vm_id, or vm_name.")
         answer = await self._parts.reports.report(host_id)
+        refuse_foreign(host_id, answer, self._parts.installation_id)
         present = [(vm, vm.description.name) for vm in answer.vms if vm.description is not None]
         found = [vm for vm, its_name in present if its_name == name]
         # Hyper-V's names ignore case.

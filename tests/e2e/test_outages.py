@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from pathlib import Path
 
+import grpc
 import pytest
 
 from demo.programs import Daemon, Executor
-from snapshotd.api.v1 import host_pb2
+from snapshotd.api.v1 import admin_pb2, host_pb2
+from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.api.v1.snapshot_pb2 import Snapshot
-from tests.e2e.system import QUICK, Client, System, metadata_of, until
+from tests.e2e.system import QUICK, Client, System, metadata_of, refusal, until
 
 
 @pytest.mark.slow
@@ -64,16 +67,40 @@ def test_a_lost_journal_is_made_anew_and_nothing_is_done_twice(tmp_path: Path) -
         assert len(system.host.decisive()) == len(system.truth_of(vm_id)["checkpoints"]) == 2
 
 
+def installation_of(client: Client) -> str:
+    """Return the id of the installation that a client talks to."""
+    return client.admin.GetStatus(admin_pb2.GetStatusRequest()).installation_id
+
+
 @pytest.mark.slow
 def test_a_second_installation_is_kept_from_acting_and_says_why(tmp_path: Path) -> None:
     with System(tmp_path, ("web01",)) as system, Daemon(tmp_path / "other", options=QUICK) as other:
-        vm_id = system.ids["web01"]
-        system.client.wait(system.client.create(vm_id, "one"))
+        vm_id, ids = system.ids["web01"], [installation_of(system.client), ""]
         client = Client(other.address)
+        ids[1] = installation_of(client)
         client.register_host(system.host.port)
         client.register_vm(vm_id)
+        # As long as neither has done anything on the host, its journals are nobody's.
+        assert not client.hosts.GetHost(host_pb2.GetHostRequest(name="hosts/hv01")).HasField("wait")
+        system.client.wait(system.client.create(vm_id, "one"))
         client.create(vm_id, "two")
         until(lambda: metadata_of(next(client.all_operations())).wait.reason == "FOREIGN_INSTALLATION")
+        said = metadata_of(next(client.all_operations())).wait.message
+        assert all(text in said for text in (*ids, "host.json"))
+        discover = host_pb2.DiscoverVirtualMachinesRequest(name="hosts/hv01")
+        assert client.hosts.DiscoverVirtualMachines(discover).wait.reason == "FOREIGN_INSTALLATION"
+        assert not system.client.hosts.DiscoverVirtualMachines(discover).HasField("wait")
+        shown = client.hosts.GetHost(host_pb2.GetHostRequest(name="hosts/hv01"))
+        (told,) = client.admin.GetStatus(admin_pb2.GetStatusRequest()).hosts
+        assert (shown.state, told.reachable) == (host_pb2.Host.REACHABLE, True)
+        for wait in (shown.wait, told.wait):
+            assert wait.reason == "FOREIGN_INSTALLATION"
+            assert all(text in wait.message for text in (*ids, "host.json"))
+        for identity in ({"vm_id": str(uuid.uuid4())}, {"vm_name": "web01"}):
+            request = vm_pb2.RegisterVirtualMachineRequest(host="hosts/hv01", **identity)  # type: ignore[arg-type]
+            code, reason, message = refusal(lambda request=request: client.vms.RegisterVirtualMachine(request))  # type: ignore[misc]
+            assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "FOREIGN_INSTALLATION")
+            assert all(text in message for text in (*ids, "host.json"))
         system.client.wait(system.client.create(vm_id, "three"))
         names = [c["name"].partition(" #")[0] for c in system.truth_of(vm_id)["checkpoints"]]
         assert (names, len(system.host.decisive())) == (["one", "three"], 2)

@@ -232,7 +232,7 @@ class HostState(_message.Message):
 
     @_builtins.property
     def wait(self) -> _operation_pb2.Wait:
-        """Why it is not reached; absent: it is, or nobody has tried."""
+        """Why nothing can be done on it: not reached, or FOREIGN_INSTALLATION; absent: nothing is known to be in the way."""
 
     def __init__(
         self,

@@ -160,7 +160,9 @@ class Host(_message.Message):
 
     @_builtins.property
     def wait(self) -> _operation_pb2.Wait:
-        """Why it is not reached; absent: it is, or nobody has tried."""
+        """Why nothing can be done on it: it is not reached, or it is, and its journals belong to another installation
+        (FOREIGN_INSTALLATION); absent: nothing is known to be in the way.
+        """
 
     @_builtins.property
     def last_sync_time(self) -> _timestamp_pb2.Timestamp:
@@ -468,6 +470,7 @@ class DiscoverVirtualMachinesResponse(_message.Message):
 
     VIRTUAL_MACHINES_FIELD_NUMBER: _builtins.int
     HOST_TIME_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def virtual_machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiscoveredVirtualMachine]:
         """By display name, then id."""
@@ -476,15 +479,20 @@ class DiscoverVirtualMachinesResponse(_message.Message):
     def host_time(self) -> _timestamp_pb2.Timestamp:
         """The host's clock when it answered."""
 
+    @_builtins.property
+    def wait(self) -> _operation_pb2.Wait:
+        """Why none of them can be registered here: FOREIGN_INSTALLATION; absent: nothing is in the way."""
+
     def __init__(
         self,
         *,
         virtual_machines: _abc.Iterable[Global___DiscoveredVirtualMachine] | None = ...,
         host_time: _timestamp_pb2.Timestamp | None = ...,
+        wait: _operation_pb2.Wait | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["host_time", b"host_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host_time", b"host_time", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_time", b"host_time", "virtual_machines", b"virtual_machines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_time", b"host_time", "virtual_machines", b"virtual_machines", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -125,8 +125,8 @@ class VirtualMachineServiceServicer:
 
     def RegisterVirtualMachine(self, request, context):
         """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-        nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
-        ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
+        nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
+        FOREIGN_INSTALLATION), ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,8 +37,8 @@ class VirtualMachineServiceStub:
     def __new__(cls, channel: _aio.Channel) -> VirtualMachineServiceAsyncStub: ...
     RegisterVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.RegisterVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
     """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-    nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
-    ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
+    nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
+    FOREIGN_INSTALLATION), ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
     """
     UnregisterVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.UnregisterVirtualMachineRequest, _empty_pb2.Empty]
     """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
@@ -80,8 +80,8 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.RegisterVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
     """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-    nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
-    ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
+    nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
+    FOREIGN_INSTALLATION), ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
     """
     UnregisterVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.UnregisterVirtualMachineRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
@@ -126,8 +126,8 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.VirtualMachine, _abc.Awaitable[_virtual_machine_pb2.VirtualMachine]]:
         """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-        nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids),
-        ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
+        nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
+        FOREIGN_INSTALLATION), ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
         """
 
     @_abc_1.abstractmethod

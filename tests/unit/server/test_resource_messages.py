@@ -37,6 +37,6 @@ def wait(reason: str) -> Wait:
 def test_a_host_is_unreachable_only_if_somebody_tried_to_reach_it(
     executor: str, contact: tuple[bool, Wait | None], state: Message.State.ValueType
 ) -> None:
-    message = host_message(ROW, executor, contact, None)
+    message = host_message(ROW, executor, contact, None, contact[1])
     assert message.state == state
     assert message.HasField("wait") == (contact[1] is not None)

@@ -1,0 +1,45 @@
+"""Whose the journals on a host are: ours, nobody's yet, or another installation's. Two must not work on one host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from snapshotd.dispatch.dispatcher import Wait
+from snapshotd.domain.host_errors import HostForeign
+from snapshotd.domain.host_report import HostAnswer, Verdict
+from snapshotd.domain.ids import HostId
+from snapshotd.domain.operation import Failure
+
+
+def explained(answer: HostAnswer, ours: str) -> HostAnswer:
+    """Name both installations in an answer that a host gave for the sake of another one; return others as they are."""
+    if answer.verdict is not Verdict.FOREIGN_INSTALLATION or answer.error_message:
+        return answer
+    return replace(answer, error_message=_text(answer.installation_id, ours))
+
+
+def owner_wait(answer: HostAnswer | None, ours: str, now: datetime) -> Wait | None:
+    """Say why nothing can be done on a host that answers: its last report names another installation."""
+    if answer is None or not _foreign(answer, ours):
+        return None
+    failure = Failure(reason=HostForeign.reason, message=_text(answer.installation_id, ours))
+    return Wait(failure=failure, since=answer.host_time or now)
+
+
+def refuse_foreign(host_id: HostId, answer: HostAnswer, ours: str) -> None:
+    """Raise HostForeign for a host whose report names another installation."""
+    if _foreign(answer, ours):
+        raise HostForeign(host_id, _text(answer.installation_id, ours))
+
+
+def _foreign(answer: HostAnswer, ours: str) -> bool:
+    return answer.installation_id not in ("", ours)
+
+
+def _text(theirs: str, ours: str) -> str:
+    owner = f"installation {theirs}" if theirs else "an installation that cannot be told"
+    return (
+        f"The journals on the host belong to {owner} (host.json beside them says so), and this one is {ours}. "
+        "Two must not work on one host: retire one, and go on with the owner, from its storage directory."
+    )
