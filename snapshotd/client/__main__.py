@@ -52,11 +52,11 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         # Whoever reads has read enough.
-        streams.discard()
+        streams.discard(sys.stdout)
         return int(ExitCode.OK)
     except OSError as error:
         # The network's errors are gRPC's own; files there are none.
-        streams.discard()
+        streams.discard(sys.stdout)
         streams.complain(f"the output could not be written: {error.strerror}.")
         return int(ExitCode.OUTPUT_FAILED)
     return code

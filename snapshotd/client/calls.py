@@ -89,6 +89,7 @@ class Server:
     actor: str
     timeout_s: float
     pause: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
     channel: grpc.Channel = field(init=False)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,6 @@ Waiting outlasts the server: the operation is in its log, and goes on when it is
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final, Self, TextIO
@@ -52,13 +51,13 @@ def wait_for(
     out = out or sys.stderr
     out.write(f"Waiting for {name}\n")
     out.flush()
-    until = None if timeout_s is None else time.monotonic() + timeout_s
+    until = None if timeout_s is None else server.clock() + timeout_s
     away_since: float | None = None
     text = "waiting"
     try:
         with Shown(out) as shown_on:
             while True:
-                now = time.monotonic()
+                now = server.clock()
                 left_s = _LOOK_S if until is None else max(0.0, min(_LOOK_S, until - now))
                 try:
                     operation = _look(server, name, left_s)
@@ -76,7 +75,7 @@ def wait_for(
                     shown_on.say(text, metadata.percent)
                     if operation.done:
                         return operation
-                if until is not None and time.monotonic() >= until:
+                if until is not None and server.clock() >= until:
                     raise Failed(f"{name} has not ended yet ({text}).", ExitCode.TIMED_OUT, hint=_goes_on(name))
     except KeyboardInterrupt:
         raise Failed(_goes_on(name), ExitCode.INTERRUPTED) from None

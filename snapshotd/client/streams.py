@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from snapshotd.client.calls import ExitCode, Failed
 
@@ -24,12 +24,15 @@ def prepare() -> None:
 
 def complain(text: str) -> None:
     """Say on standard error what was wrong; if that cannot be written either, the exit code has to do."""
-    with suppress(OSError):
+    try:
         sys.stderr.write(f"snapshotctl: {text}\n")
+        sys.stderr.flush()
+    except OSError:
+        discard(sys.stderr)
 
 
-def discard() -> None:
-    """Forget what is still to be written to standard output: the interpreter would try it once more at its end."""
+def discard(stream: TextIO) -> None:
+    """Forget what is still to be written to a stream: the interpreter would try it once more at its end."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    os.dup2(null, stream.fileno())
     os.close(null)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import grpc
 import pytest
 from google.longrunning.operations_pb2 import ListOperationsRequest, ListOperationsResponse, Operation
 
+from snapshotd.api.v1.admin_pb2 import GetStatusResponse, HostState
 from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsResponse
+from snapshotd.api.v1.host_pb2 import Drift, SyncHostResponse
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
+from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsResponse, Snapshot
 from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesResponse, VirtualMachine
-from tests.unit.client.fake_service import Ctl, FakeService
+from tests.unit.client.fake_service import Ctl, FakeService, Refuse
 
 
 def log_of(service: FakeService, count: int) -> None:
@@ -105,3 +109,39 @@ def test_an_event_that_says_more_than_a_state_tells_it(
     service.answers["ListEvents"] = lambda _: ListEventsResponse(events=[event])
     line = ctl("audit", "list").out.splitlines()[1]
     assert line.partition("vm v")[2].strip() == detail
+
+
+def test_a_list_tells_why_a_snapshot_is_in_error(ctl: Ctl, service: FakeService) -> None:
+    broken = Snapshot(display_name="broken", state=Snapshot.ERROR)
+    broken.failure.reason = "HOST_ERROR"
+    service.answers["ListSnapshots"] = lambda _: ListSnapshotsResponse(snapshots=[broken])
+    assert "ERROR (HOST_ERROR)" in ctl("snapshot", "list", "11111111-2222-3333-4444-555555555501").out
+
+
+def test_the_status_tells_hosts_that_nobody_has_tried_from_those_that_are_not_reached(
+    ctl: Ctl, service: FakeService
+) -> None:
+    hosts = [HostState(host=f"hosts/hv0{n}") for n in (1, 2, 3)]
+    hosts[0].reachable = True
+    hosts[1].wait.reason = "HOST_UNREACHABLE"
+    service.answers["GetStatus"] = lambda _: GetStatusResponse(hosts=hosts)
+    lines = ctl("status").out.splitlines()[-3:]
+    assert [line.split() for line in lines] == [
+        ["hv01", "yes"],
+        ["hv02", "no", "HOST_UNREACHABLE"],
+        ["hv03", "not", "tried"],
+    ]
+
+
+def test_one_difference_is_counted_in_the_singular(ctl: Ctl, service: FakeService) -> None:
+    synced = SyncHostResponse(virtual_machines_compared=1, drifts=[Drift(kind="VM_MISSING")])
+    service.answers["SyncHost"] = lambda _: synced
+    assert ctl("host", "sync", "hv01").out.splitlines()[0] == "1 VM compared, 1 difference."
+
+
+def test_what_the_server_says_cannot_play_with_the_terminal(ctl: Ctl, service: FakeService) -> None:
+    def refuse(_: object) -> SyncHostResponse:
+        raise Refuse(grpc.StatusCode.FAILED_PRECONDITION, "VM x\x1b[31m is busy.", "WRONG_POWER_STATE")
+
+    service.answers["SyncHost"] = refuse
+    assert ctl("host", "sync", "hv01").err == r"snapshotctl: VM x\x1b[31m is busy. [WRONG_POWER_STATE]" + "\n"

@@ -23,6 +23,7 @@ def run(service: FakeService, shell: str = "", **environ: str) -> subprocess.Com
     names = ListSnapshotsResponse(snapshots=[Snapshot(display_name="Jürgen → 漢")])
     service.answers["ListSnapshots"] = lambda _: names
     known = {**os.environ, "SNAPSHOTD_SERVER": service.address, "SNAPSHOTD_ACTOR": "ann", **environ}
+    known.pop("PYTHONUNBUFFERED", None)  # what is buffered is written at the end only, where it is easily lost
     command = ["bash", "-c", f'"$@" {shell}', "bash", *COMMAND]
     ran = subprocess.run(command, capture_output=True, env=known, timeout=60, check=False)
     assert b"Traceback" not in ran.stderr, ran.stderr

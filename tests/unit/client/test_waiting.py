@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 import pytest
@@ -30,12 +32,30 @@ def operation(*, done: bool = False) -> Operation:
     return made
 
 
-def wait(service: FakeService, pause: Callable[[float], None], **limits: float) -> tuple[Operation | Failed, list[str]]:
+@dataclass
+class Clock:
+    """A clock that pauses move on."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def pause(self, pause_s: float) -> None:
+        self.now_s += pause_s
+
+
+def wait(
+    service: FakeService,
+    pause: Callable[[float], None],
+    clock: Callable[[], float] = time.monotonic,
+    away_s: float = 99.0,
+) -> tuple[Operation | Failed, list[str]]:
     """Wait; return what came of it, and the lines that were shown."""
     out = io.StringIO()
-    with Server(service.address, "ann", 5.0, pause=pause) as server:
+    with Server(service.address, "ann", 5.0, pause=pause, clock=clock) as server:
         try:
-            result: Operation | Failed = wait_for(server, NAME, limits.get("timeout_s"), out, limits.get("away_s", 99))
+            result: Operation | Failed = wait_for(server, NAME, None, out, away_s)
         except Failed as failed:
             result = failed
     return result, out.getvalue().splitlines()
@@ -64,6 +84,26 @@ def test_waiting_goes_on_when_the_server_is_back(service: FakeService) -> None:
         f"no answer from {service.address}; trying for up to 99 s",
         "SUCCEEDED",
     ]
+
+
+def test_each_outage_has_its_own_time(service: FakeService) -> None:
+    clock = Clock()
+
+    def answer(_: object) -> Operation:
+        # Away from 0 to 60 s, and from 61 to 120 s.
+        if clock.now_s < 60 or 61 <= clock.now_s < 120:
+            raise Refuse(grpc.StatusCode.UNAVAILABLE, "Behind.", "VIEW_BEHIND")
+        clock.now_s += 1
+        return operation(done=clock.now_s > 120)
+
+    service.answers["WaitOperation"] = answer
+    ended, lines = wait(service, clock.pause, clock=clock, away_s=99.0)
+    assert isinstance(ended, Operation), ended
+    assert len(lines) == 5
+    clock.now_s = 0
+    given_up, _ = wait(service, clock.pause, clock=clock, away_s=50.0)
+    assert isinstance(given_up, Failed)
+    assert 50 <= clock.now_s < 60
 
 
 @pytest.mark.parametrize(
