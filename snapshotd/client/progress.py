@@ -25,6 +25,9 @@ _NARROW: Final = 60
 _PERCENT_AND_TIME: Final = len(" 100% 10:00:00 ")
 AWAY_S: Final = 120.0
 """How long a server may be away before waiting is given up: a restart, with the replay of a long log."""
+_NOTHING_YET: Final = "nothing is known of it yet"
+_AWAY: Final = (ExitCode.UNAVAILABLE, ExitCode.TIMED_OUT)
+"""Errors that say nothing about the operation; after another one it may not even exist."""
 _PASSES: Final = frozenset({"", "VIEW_BEHIND"})
 """Reasons of an UNAVAILABLE that mean: not there, or not yet as far as it was."""
 
@@ -53,7 +56,7 @@ def wait_for(
     out.flush()
     until = None if timeout_s is None else server.clock() + timeout_s
     away_since: float | None = None
-    text = "waiting"
+    text = _NOTHING_YET
     try:
         with Shown(out) as shown_on:
             while True:
@@ -64,7 +67,8 @@ def wait_for(
                 except Failed as failed:
                     away_since = now if away_since is None else away_since
                     if not _passes(failed) or now - away_since >= away_s:
-                        failed.hint = _goes_on(name)
+                        if text != _NOTHING_YET or failed.exit_code in _AWAY:
+                            failed.hint = _goes_on(name)
                         raise
                     shown_on.say(f"no answer from {server.address}; trying for up to {away_s:.0f} s")
                     server.pause(left_s)

@@ -113,7 +113,6 @@ def test_each_outage_has_its_own_time(service: FakeService) -> None:
         (Refuse(grpc.StatusCode.CANCELLED), ExitCode.UNAVAILABLE, "no server at"),
         (Refuse(grpc.StatusCode.UNAVAILABLE, "Behind.", "VIEW_BEHIND"), ExitCode.UNAVAILABLE, "Behind. [VIEW_BEHIND]"),
         (Refuse(grpc.StatusCode.UNAVAILABLE, "Stopped.", "VIEW_STOPPED"), ExitCode.UNAVAILABLE, "[VIEW_STOPPED]"),
-        (Refuse(grpc.StatusCode.NOT_FOUND, "None.", "OPERATION_NOT_FOUND"), ExitCode.NOT_FOUND, "None."),
     ],
 )
 def test_giving_up_says_that_the_operation_goes_on(
@@ -128,6 +127,22 @@ def test_giving_up_says_that_the_operation_goes_on(
     assert failed.exit_code is code
     assert text in failed.whole
     assert failed.whole.endswith(f"{NAME} goes on without you. To wait again:\n  snapshotctl operation wait {NAME}")
+
+
+def test_an_operation_that_nobody_knows_is_not_said_to_go_on(ctl: Ctl, service: FakeService) -> None:
+    def refuse(_: object) -> Operation:
+        raise Refuse(grpc.StatusCode.NOT_FOUND, "None.", "OPERATION_NOT_FOUND")
+
+    def once(_: object) -> Operation:
+        service.answers["WaitOperation"] = refuse
+        return operation()
+
+    service.answers["WaitOperation"] = refuse
+    unknown = ctl("operation", "wait", NAME)
+    assert (unknown.code, "goes on" in unknown.err) == (4, False)
+    service.answers["WaitOperation"] = once
+    known = ctl("operation", "wait", NAME)
+    assert (known.code, "goes on without you" in known.err) == (4, True)
 
 
 def test_time_that_is_up_says_how_far_it_is(ctl: Ctl, service: FakeService) -> None:
