@@ -50,6 +50,8 @@ class Executor:
         self._outbox = Outbox(settings.outbox_capacity, settings.resend_s, self._clock.monotonic)
         self._work = Work(open_pool, self._outbox, settings, self._clock)
         self._finishing = asyncio.Event()
+        self._ended = False
+        """It attaches no more. A cancelled task alone does not tell: a stream's end at that moment hides it."""
         self.executor_id = str(uuid.uuid4())
         """Fresh for each incarnation."""
 
@@ -68,6 +70,7 @@ class Executor:
             await self._finish(attached)
         finally:
             stopping.cancel()
+            self._ended = True
             attached.cancel()
             await asyncio.wait([attached, stopping])
             await self._work.close(0)
@@ -89,6 +92,8 @@ class Executor:
         backoff = Backoff(first_s, longest_s, random.SystemRandom().random)
         while not (self._finishing.is_set() and not len(self._outbox)):
             reason = await self._attach_once(backoff)
+            if self._ended:
+                return
             if self._finishing.is_set():
                 await asyncio.sleep(first_s if len(self._outbox) else 0)
                 continue

@@ -255,6 +255,19 @@ async def test_after_a_pause_longer_than_its_lease_it_starts_nothing_and_attache
     assert (await again.outcome()).dispatch_id == "vm2"
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 5, 20])
+async def test_an_executor_that_is_cancelled_ends_at_whatever_moment(world: World, turns: int) -> None:
+    stream = await world.start()
+    assert world.running is not None
+    stream.end()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    world.running.cancel()
+    _, late = await asyncio.wait([world.running], timeout=5)
+    assert not late
+    assert world.running.cancelled()
+
+
 @pytest.mark.parametrize(
     "code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED]
 )
