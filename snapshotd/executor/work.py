@@ -25,6 +25,8 @@ from snapshotd.executor.outbox import Outbox
 from snapshotd.executor.settings import ExecutorSettings
 
 _log = logging.getLogger(__name__)
+_LONGEST_MS = (1 << 32) - 1
+"""What a command can say is left, milliseconds."""
 
 
 class HostPool(Protocol):
@@ -158,6 +160,7 @@ class Work:
         command = HostCommand()
         command.CopyFrom(dispatch.command)
         command.journal_directory = command.journal_directory or connection.journal_directory
+        command.time_left_ms = min(int(timeout_s * 1000), _LONGEST_MS)
         result = await pool.run(command, timeout_s)
         if isinstance(result, HostAnswer) and (size := result.ByteSize()) > self._settings.largest_outcome_bytes:
             detail = (

@@ -763,8 +763,9 @@ function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $repo
     $entry.operation = [string]$command.operation
     $entry.step = [int]$command.step
     $entry.phase = 'BEGUN'
-    $entry.deadline = ConvertTo-Utc $command.deadline
     $entry.begun_at = [DateTime]::UtcNow
+    $left = [uint32]$command.time_left_ms
+    $entry.deadline = if ($left -gt 0) { $entry.begun_at.AddMilliseconds($left) } else { ConvertTo-Utc $command.deadline }
     $entry.pid = $PID
     $entry.pid_started = $OwnStart
     # A checkpoint may bring the type of its moment back with it (inferred), so a restore owes it too.

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -230,7 +230,7 @@ class _Run:
                 operation=command.operation,
                 step=command.step,
                 phase="BEGUN",
-                deadline=command.deadline.ToDatetime(UTC) if command.HasField("deadline") else None,
+                deadline=_deadline(command),
                 begun_at=datetime.now(UTC),
                 pid=self._process.pid,
                 pid_started=self._process.started,
@@ -342,6 +342,13 @@ def _parse(line: bytes) -> HostCommand:
     if command.kind != HostCommand.OBSERVE and not is_complete(command):
         raise _InvalidCommand(f"{HostCommand.Kind.Name(command.kind)} without what it needs to act")
     return command
+
+
+def _deadline(command: HostCommand) -> datetime | None:
+    """Return a step's deadline by this host's clock; by the server's if the command does not say what time is left."""
+    if command.time_left_ms > 0:
+        return datetime.now(UTC) + timedelta(milliseconds=command.time_left_ms)
+    return command.deadline.ToDatetime(UTC) if command.HasField("deadline") else None
 
 
 def _failed(error_id: str, message: str) -> HostAnswer:

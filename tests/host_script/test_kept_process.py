@@ -301,6 +301,20 @@ def test_a_script_within_its_deadline_is_left_alone(talk: Talk, host: RecordingH
     assert not first.process.killed
 
 
+def test_a_deadline_is_by_the_hosts_own_clock(talk: Talk, host: RecordingHost) -> None:
+    first, second = talk(), talk()
+    gate = host.first["Checkpoint-VM"] = Gate()
+    command = create(host, known_journal(first), 2)
+    command.deadline.FromDatetime(LONG_AGO)
+    command.time_left_ms = 60_000
+    first.send(command)
+    assert gate.reached.wait(PATIENCE_S)
+    left = (entry(host).deadline or LONG_AGO) - datetime.now(UTC)
+    assert timedelta(seconds=30) < left <= timedelta(minutes=1)
+    assert second.ask(observe(3)).verdict == HostAnswer.BUSY
+    assert not first.process.killed
+
+
 def test_a_process_of_the_same_pid_and_another_start_is_left_alone(talk: Talk, host: RecordingHost) -> None:
     """The journal may be older than this host's processes."""
     first, second = talk(), talk()

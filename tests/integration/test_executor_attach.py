@@ -209,6 +209,14 @@ async def test_a_dispatch_after_its_deadline_is_not_started(world: World) -> Non
     assert (await world.host()).begun.empty()
 
 
+async def test_a_command_says_how_much_time_is_left(world: World) -> None:
+    stream = await world.start()
+    stream.dispatch("vm1", in_s=60)
+    command, timeout_s = await asyncio.wait_for((await world.host()).begun.get(), 10)
+    assert command.time_left_ms == int(timeout_s * 1000)
+    assert 0 < command.time_left_ms <= 60_000
+
+
 async def test_a_dispatch_without_a_deadline_gets_the_longest(world: World) -> None:
     stream = await world.start(unlimited_s=77)
     stream.dispatch("vm1", in_s=None)

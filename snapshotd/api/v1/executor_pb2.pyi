@@ -515,6 +515,7 @@ class HostCommand(_message.Message):
     REMOVE_FIELD_NUMBER: _builtins.int
     RENAME_FIELD_NUMBER: _builtins.int
     OBSERVED_KIND_FIELD_NUMBER: _builtins.int
+    TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of this protocol: 1."""
     kind: Global___HostCommand.Kind.ValueType
@@ -534,9 +535,13 @@ class HostCommand(_message.Message):
     """The journal that the effect must find; effects."""
     observed_kind: Global___HostCommand.Kind.ValueType
     """OBSERVE: the kind of the step observed. Merging alone does not count as work under way for START and STOP."""
+    time_left_ms: _builtins.int
+    """Set by the executor: the time until its deadline for this command. The script journals a deadline by the host's own
+    clock, which is the one that it is compared with.
+    """
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """The step's deadline, journalled beside `begun`; effects and OBSERVE."""
+        """The step's deadline by the server's clock, journalled beside `begun` where `time_left_ms` is 0; effects and OBSERVE."""
 
     @_builtins.property
     def before(self) -> Global___Before:
@@ -577,10 +582,11 @@ class HostCommand(_message.Message):
         remove: Global___RemoveAction | None = ...,
         rename: Global___RenameAction | None = ...,
         observed_kind: Global___HostCommand.Kind.ValueType = ...,
+        time_left_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "create", b"create", "deadline", b"deadline", "remove", b"remove", "rename", b"rename", "restore", b"restore", "stop", b"stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "create", b"create", "deadline", b"deadline", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "observed_kind", b"observed_kind", "operation", b"operation", "protocol", b"protocol", "remove", b"remove", "rename", b"rename", "restore", b"restore", "step", b"step", "stop", b"stop", "token", b"token", "vm_id", b"vm_id", "watched_files", b"watched_files"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "create", b"create", "deadline", b"deadline", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "observed_kind", b"observed_kind", "operation", b"operation", "protocol", b"protocol", "remove", b"remove", "rename", b"rename", "restore", b"restore", "step", b"step", "stop", b"stop", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "watched_files", b"watched_files"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["stop", "create", "restore", "remove", "rename"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
