@@ -58,9 +58,12 @@ class PwshEngine:
             "SNAPSHOTD_BRIDGE_TOKEN": token,
         }
         command = [str(self._pwsh), *(a.strip('"') for a in arguments)]
-        process = PwshProcess(command, environment, lambda: self._bridge.dismiss(token))
-        self._bridge.admit(token, process)
-        return process
+        return PwshProcess(
+            command,
+            environment,
+            begins=lambda process: self._bridge.admit(token, process),
+            ended=lambda: self._bridge.dismiss(token),
+        )
 
     def close(self) -> None:
         """Take no more calls; what runs is its client's to end."""
@@ -100,10 +103,19 @@ class PwshProcess:
     Args:
         command: the program and its arguments.
         environment: its environment.
+        begins: called once before it begins: it may call the model before whoever starts it comes to anything else.
         ended: called once when it has ended.
     """
 
-    def __init__(self, command: list[str], environment: dict[str, str], ended: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        begins: Callable[[PwshProcess], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self.killed = False
+        begins(self)
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -117,7 +129,6 @@ class PwshProcess:
         self._open = 2
         self._exit_code: int | None = None
         self._ended = ended
-        self.killed = False
         for name, into in (("stdout", self._stdout), ("stderr", self._stderr)):
             threading.Thread(target=self._collect, args=(name, into), name=f"pwsh {name}", daemon=True).start()
 
