@@ -18,7 +18,7 @@ $FileWaitMs = 1000
 $SlotBytes = 4096
 $LongestOperation = 500
 $TimePattern = '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)\z'
-$GuidPattern = '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$'
+$GuidPattern = '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\z'
 
 # --- small things ----------------------------------------------------------------------------------------------------
 
@@ -537,7 +537,7 @@ function Test-Before($command, $report) {
     $before = $command.before
     foreach ($fact in $Compared[$command.kind]) {
         $same = switch ($fact) {
-            'power' { (Get-Text $before.power) -eq $report.power }
+            'power' { (Get-Text $before.power) -ceq $report.power }
             'checkpoints' { Test-SameSet $before.checkpoint_ids @($report.checkpoints | ForEach-Object { $_.checkpoint_id }) }
             'current' { (Get-Text $before.current_checkpoint_id) -eq $report.current_checkpoint_id }
             'leaves' { Test-SameSet $before.leaf_paths @($report.disks | ForEach-Object { @($_.chain)[0] }) }
@@ -556,7 +556,7 @@ function Test-AtWork($command, $report) {
     if (-not $report.present) { return $false }
     $kind = if ($command.kind -eq 'OBSERVE') { Get-Text $command.observed_kind } else { $command.kind }
     $doing = @($report.activities)
-    if ('START', 'STOP' -contains $kind) { $doing = @($doing | Where-Object { $_ -ne 'MERGE' }) }
+    if ('START', 'STOP' -ccontains $kind) { $doing = @($doing | Where-Object { $_ -ne 'MERGE' }) }
     $doing.Count -gt 0
 }
 
@@ -830,10 +830,9 @@ function Invoke-UnderMutex($command, [string]$directory) {
 function Test-Complete($command) {
     switch ($command.kind) {
         'START' { return $true }
-        'STOP' { return $null -ne $command.stop.mode -and $Stops.ContainsKey([string]$command.stop.mode) }
+        'STOP' { return @($Stops.Keys) -ccontains (Get-Text $command.stop.mode) }
         'CREATE' {
-            $known = $null -ne $command.create.kind -and $TypeFor.ContainsKey([string]$command.create.kind)
-            return $known -and (Get-Text $command.create.checkpoint_name) -ne ''
+            return @($TypeFor.Keys) -ccontains (Get-Text $command.create.kind) -and (Get-Text $command.create.checkpoint_name) -ne ''
         }
         'RESTORE' { return (Get-Text $command.restore.checkpoint_id) -ne '' }
         'REMOVE' { return (Get-Text $command.remove.checkpoint_id) -ne '' }
@@ -850,7 +849,10 @@ function Get-Complaint($command) {
     if ($known -cnotcontains $kind) { return 'no kind that this script knows' }
     $vmId = Get-Text $command.vm_id
     if ($vmId -notmatch $GuidPattern -and ($vmId -ne '' -or $kind -ne 'REPORT')) { return "vm_id '$vmId' is no GUID" }
+    foreach ($file in $command.watched_files) { if ((Get-Text $file) -eq '') { return 'watched_files names no file' } }
     if ('REPORT', 'POLL' -contains $kind) { return '' }
+    try { [void]([long]$command.token + [int]$command.step + [uint32]$command.time_left_ms) }
+    catch { return 'token, step and time_left_ms are whole numbers' }
     $operation = Get-Text $command.operation
     if ((Get-Text $command.installation_id) -eq '' -or $operation -eq '' -or $operation.Length -gt $LongestOperation) {
         return 'installation_id and operation must be named, and fit the journal'

@@ -335,6 +335,8 @@ def _parse(line: bytes) -> HostCommand:
         raise _InvalidCommand("no kind that this script knows")
     if not _GUID.fullmatch(command.vm_id) and (command.vm_id or command.kind != HostCommand.REPORT):
         raise _InvalidCommand(f"vm_id {command.vm_id!r} is no GUID")
+    if "" in command.watched_files:
+        raise _InvalidCommand("watched_files names no file")
     if command.kind in _READS:
         return command
     if not command.installation_id or not 0 < len(command.operation) <= _LONGEST_OPERATION:

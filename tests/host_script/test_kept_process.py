@@ -14,7 +14,7 @@ import pytest
 from snapshotd.api.v1.executor_pb2 import OFFLINE, HostAnswer, HostCommand
 from snapshotd.simulator.builtin import BuiltinEngine, BuiltinProcess
 from snapshotd.simulator.hypervisor import ScriptKilled, VmView
-from snapshotd.simulator.journal import write_journal
+from snapshotd.simulator.journal import journal_path, write_journal
 from snapshotd.simulator.mutexes import NamedMutexes
 from snapshotd.simulator.needs import Engine
 from tests.host_script.conversation import ACCEPTED, PATIENCE_S, SCRIPT, SHA, Conversation, NoLine, read_to_the_end
@@ -110,6 +110,20 @@ def test_commands_sent_before_the_end_of_input_are_still_answered(script: Conver
         base64.b64encode(
             f'{{"protocol":1,"kind":"STOP","vm_id":"{WEB}","installation_id":"i","operation":"o"}}'.encode()
         ),
+        base64.b64encode(f'{{"protocol":1,"kind":"REPORT","vm_id":"{WEB}\\n"}}'.encode()),
+        base64.b64encode(f'{{"protocol":1,"kind":"POLL","vm_id":"{WEB}","watched_files":[""]}}'.encode()),
+        base64.b64encode(
+            f'{{"protocol":1,"kind":"OBSERVE","vm_id":"{WEB}","installation_id":"i","operation":"o","token":"x"}}'.encode()
+        ),
+        *(
+            base64.b64encode(
+                f'{{"protocol":1,"kind":"{kind}","vm_id":"{WEB}","installation_id":"i","operation":"o",{action}}}'.encode()
+            )
+            for kind, action in (
+                ("STOP", '"stop":{"mode":"turn_off"}'),
+                ("CREATE", '"create":{"checkpoint_name":"n","kind":"offline"}'),
+            )
+        ),
     ],
 )
 def test_a_line_that_is_no_command_is_answered_and_harmless(
@@ -134,6 +148,13 @@ def test_a_journal_that_cannot_be_written_is_answered(script: Conversation, host
     host.journal_directory.write_text("a file stands where the directory should be")
     answer = script.ask(observe(1))
     assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "JournalFailed,snapshotd")
+
+
+def test_a_directory_in_the_journals_place_is_answered(script: Conversation, host: RecordingHost) -> None:
+    journal_path(host.journal_directory, WEB).mkdir(parents=True)
+    for command in (look(), observe(1)):
+        answer = script.ask(command)
+        assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "JournalFailed,snapshotd")
 
 
 def test_the_command_may_name_the_journals_directory(script: Conversation, host: RecordingHost) -> None:
