@@ -28,6 +28,14 @@ function New-Failure([string]$id, [string]$message) {
     New-Object System.Management.Automation.ErrorRecord $exception, $id, $category, $null
 }
 
+# What something is decided by has to be there: a property that an object does not have reads as nothing.
+function Assert-Property($object, [string[]]$names) {
+    foreach ($name in $names) {
+        if ($null -ne $object.PSObject.Properties[$name]) { continue }
+        throw (New-Failure 'PropertyMissing,snapshotd' "$($object.PSObject.TypeNames[0]) has no property $name here.")
+    }
+}
+
 function Get-Text($value) { if ($null -eq $value) { '' } else { [string]$value } }
 
 # ConvertFrom-Json makes a DateTime of a time in PowerShell 7, and leaves it a string in Windows PowerShell (documented).
@@ -355,8 +363,9 @@ function Get-Job($vm) {
     $system = Get-CimInstance -Namespace $space -ClassName Msvm_ComputerSystem -Filter $filter
     if ($null -eq $system) { throw (New-Failure 'JobsUnknown,snapshotd' "$($vm.Name): WMI does not have it.") }
     # That each job under way on a VM affects its computer system, and not only a part of it, is not verified.
-    @(Get-CimAssociatedInstance -InputObject $system -Association Msvm_AffectedJobElement |
-            Where-Object { $JobsUnderWay -contains $_.JobState })
+    $jobs = @(Get-CimAssociatedInstance -InputObject $system -Association Msvm_AffectedJobElement)
+    foreach ($job in $jobs) { Assert-Property $job 'JobState' }
+    @($jobs | Where-Object { $JobsUnderWay -contains $_.JobState })
 }
 
 # By the status words and by the jobs: the words may be empty before a merge begins (inferred).
@@ -395,12 +404,14 @@ function Test-File([string]$path) {
 function Get-DiskFile([string]$path, $cache) {
     if (-not $cache.ContainsKey($path)) {
         $cache[$path] = if (Test-File $path) { Get-VHD -Path $path } else { $null }
+        if ($null -ne $cache[$path]) { Assert-Property $cache[$path] 'ParentPath' }
     }
     $cache[$path]
 }
 
 # A file that is missing still stands in the chain, and ends it. One that cannot be read is an error: no chain is half told.
 function Get-DiskReport($drive, $cache) {
+    Assert-Property $drive 'Path', 'DiskNumber'
     $chain = @()
     $next = if ($null -ne $drive.DiskNumber) { '' } else { Get-Text $drive.Path }
     while ($next -ne '' -and $chain -notcontains $next) {
@@ -417,6 +428,7 @@ function Get-DiskReport($drive, $cache) {
 }
 
 function Get-CheckpointReport($snapshot, $cache) {
+    Assert-Property $snapshot 'Id', 'Name', 'ParentSnapshotId', 'CreationTime', 'State', 'HardDrives'
     [pscustomobject]@{
         checkpoint_id = Format-Id $snapshot.Id
         name = [string]$snapshot.Name
@@ -480,6 +492,7 @@ function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
             existing_files = @(Get-ExistingFile $command)
         }
     }
+    Assert-Property $vm 'State', 'CheckpointType', 'ParentSnapshotId', 'SecondaryOperationalStatus', 'OperationalStatus', 'HardDrives'
     $cache = @{}
     $drives = @($vm.HardDrives | Where-Object { $null -ne $_ })
     $snapshots = @(Get-VMSnapshot -VM $vm | Sort-Object CreationTime)

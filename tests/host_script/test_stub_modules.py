@@ -1,0 +1,46 @@
+"""What only a PowerShell can show: objects without a property, and other modules on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from snapshotd.api.v1.executor_pb2 import HostAnswer
+from snapshotd.simulator.needs import Engine
+from tests.host_script.conversation import Conversation
+from tests.host_script.host_commands import look, observe
+from tests.host_script.recording_host import WEB, RecordingHost
+
+pytestmark = [
+    pytest.mark.powershell,
+    pytest.mark.parametrize("engine", ["pwsh"], indirect=True),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("VMSnapshot", "ParentSnapshotId"),
+        ("VirtualMachine", "CheckpointType"),
+        ("VirtualMachine", "OperationalStatus"),
+        ("HardDiskDrive", "DiskNumber"),
+    ],
+)
+def test_a_property_that_is_missing_is_not_read_as_nothing(
+    kind: str, name: str, engine: Engine, talk: Callable[[], Conversation], host: RecordingHost, tmp_path: Path
+) -> None:
+    assert engine is not None  # has written the modules
+    module = tmp_path / "modules" / "Hyper-V" / "Hyper-V.psm1"
+    text = module.read_text(encoding="utf-8")
+    makes = "    $object = [pscustomobject]$all\n"
+    assert makes in text
+    without = f"    if ($class -eq '{kind}') {{ $all.Remove('{name}') }}\n{makes}"
+    module.write_text(text.replace(makes, without), encoding="utf-8")
+    host.take(WEB, "first")
+    script = talk()
+    for command in (look(), observe(1)):
+        answer = script.ask(command)
+        assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "PropertyMissing,snapshotd")
+        assert name in answer.error.message
