@@ -901,6 +901,9 @@ function Get-HostFact([string]$directory) {
     }
 }
 
+# Before any cmdlet is named: other modules have a Get-VM and a Get-VMHost, too (documented).
+Import-Module Hyper-V
+
 $HostName = try { [string](Get-VMHost).Name } catch { [Environment]::MachineName }
 
 # The one way in: a line of base64 for a line of base64.

@@ -44,3 +44,17 @@ def test_a_property_that_is_missing_is_not_read_as_nothing(
         answer = script.ask(command)
         assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "PropertyMissing,snapshotd")
         assert name in answer.error.message
+
+
+def test_another_modules_cmdlets_of_the_same_name_are_not_called(
+    engine: Engine, talk: Callable[[], Conversation], tmp_path: Path
+) -> None:
+    assert engine is not None  # has written the modules
+    module = tmp_path / "modules" / "Another"
+    module.mkdir()
+    functions = "\n".join(f"function {name} {{ throw 'another module' }}" for name in ("Get-VM", "Get-VMHost"))
+    (module / "Another.psm1").write_text(functions)
+    exported = "FunctionsToExport = @('Get-VM', 'Get-VMHost')"
+    (module / "Another.psd1").write_text(f"@{{ RootModule = 'Another.psm1'; ModuleVersion = '1.0'; {exported} }}")
+    answer = talk().ask(look())
+    assert (answer.verdict, answer.host.name) == (HostAnswer.REPORTED, "hv01")
