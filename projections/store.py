@@ -86,8 +86,8 @@ class ViewsNotMade(SnapshotError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"{self.views} cannot be made: {self.problem}. Move away what is there, and let the service write to its "
-            "directory: the views are made again from the log."
+            f"{self.views} cannot be made: {self.problem}. See that its disk has room, that nothing else is in its "
+            "place, and that the service may write to its directory; the views are made again from the log."
         )
 
 

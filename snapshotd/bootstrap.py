@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import shutil
-import sqlite3
 import sys
 import uuid
 from collections.abc import Iterator
@@ -49,7 +48,6 @@ from snapshotd.simulator.needs import Engine
 from snapshotd.simulator.pwsh.engine import PwshEngine
 from snapshotd.simulator.settings import SimulateHostSettings
 from snapshotd.store.codec import event_data
-from snapshotd.store.errors import StorageUnusable
 from snapshotd.store.sqlite_log import SqliteEventLog
 
 _log = logging.getLogger(__name__)
@@ -121,28 +119,18 @@ def open_pool(settings: Settings) -> OpenPool:
 def open_service(settings: Settings) -> Iterator[daemon.Service]:
     """Open the storage, and compose a daemon on it.
 
-    Raises LogLost, LogInUse, LogForeign, StorageUnusable, OSError.
+    Raises LogLost, LogInUse, LogForeign, StorageUnusable, ViewsNotMade, OSError.
     """
     directory = _storage(settings)
     with _named(settings, "storage.directory"):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = _open_log(directory)
     with log:
-        with _opening(directory / "views.db") as views:
-            projections = Projections(log, views)
+        projections = Projections(log, directory / "views.db")
         try:
             yield compose(settings, log, projections, log.installation_id, open_pool(settings))
         finally:
             projections.close()
-
-
-@contextmanager
-def _opening(views: Path) -> Iterator[Path]:
-    """Name the file of the views where it cannot be opened. Raises StorageUnusable."""
-    try:
-        yield views
-    except sqlite3.Error as error:
-        raise StorageUnusable(str(views), str(error)) from error
 
 
 def _open_log(directory: Path) -> SqliteEventLog:
@@ -264,8 +252,7 @@ def check(settings: Settings) -> int:
                 f"{position} events: {len(hosts.registered())} hosts, {len(vms.registered())} VMs, "
                 f"{operations} operations under way. The log folds.\n"
             )
-            with _opening(directory / "views.db") as views:
-                reached = await rebuild(log, views)
+            reached = await rebuild(log, directory / "views.db")
             whole = reached == position
             sys.stdout.write(
                 f"The views are made again, up to {reached}{'' if whole else ': one has stopped there'}.\n"

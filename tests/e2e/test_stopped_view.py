@@ -12,6 +12,7 @@ from google.longrunning.operations_pb2 import CancelOperationRequest
 
 from demo.programs import Daemon, SimulatedHost
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
+from snapshotd.api.v1.audit_pb2 import ListEventsRequest
 from tests.e2e.system import QUICK, Client, inventory, metadata_of, refusal, until
 
 
@@ -33,7 +34,9 @@ def test_commands_are_carried_out_and_answered_whichever_view_has_stopped(
         assert client.register_vm(ids["web02"]).display_name == "web02"
         asked = client.create(ids["web01"], "second")
         assert metadata_of(asked).virtual_machine == f"virtualMachines/{ids['web01']}"
-        until(lambda: len(host.decisive()) == 2)
+        ended = ListEventsRequest(operation=asked.name, type="OperationSucceeded")
+        until(lambda: len(client.audit.ListEvents(ended).events) == 1)
+        assert len(host.decisive()) == 2
         late = CancelOperationRequest(name=asked.name)
         assert refusal(lambda: client.operations.CancelOperation(late))[1] == "CANCEL_TOO_LATE"
         reads = {
