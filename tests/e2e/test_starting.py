@@ -254,7 +254,7 @@ def test_what_stands_in_the_place_of_the_views_is_said_and_left(tmp_path: Path) 
     views.unlink()
     (views / "inside").mkdir(parents=True)
     said = refused(tmp_path, "serve", "--server-listen", "127.0.0.1:0", "--storage-directory", str(views.parent))
-    assert f"{views} cannot be made: is a directory. Move away what is there" in said
+    assert f"{views} cannot be made: is a directory. See that its disk has room" in said
 
 
 @pytest.mark.slow
