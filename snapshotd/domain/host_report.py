@@ -110,7 +110,7 @@ class Journal:
     done: bool = False
     begun_at: datetime | None = None
     begun_token: int = 0
-    """The token of the command that began the step; 0: the host does not tell."""
+    """The token of the command that began the step; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,7 @@ function ConvertFrom-Payload([string]$payload) {
         vm = Get-String $parsed.vm; id = Get-String $parsed.id
         seq = Get-Whole $parsed.seq ([long]::MaxValue); token = Get-Whole $parsed.token ([long]::MaxValue)
         operation = Get-String $parsed.operation; step = Get-Whole $parsed.step ([int]::MaxValue); phase = $phase
+        begun_token = Get-Whole $parsed.begun_token ([long]::MaxValue)
         deadline = Get-Time $parsed.deadline; begun_at = Get-Time $parsed.begun_at
         pid = Get-Whole $parsed.pid ([int]::MaxValue)
         # Compared letter by letter, so it must not have become a DateTime.
@@ -229,7 +230,7 @@ function ConvertFrom-Journal([byte[]]$content, [string]$vmId) {
 function Get-Slot($entry) {
     $fields = [pscustomobject]@{
         v = 1; seq = $entry.seq; vm = $entry.vm; id = $entry.id; token = $entry.token; operation = $entry.operation
-        step = $entry.step; phase = $entry.phase; deadline = Get-Text (Format-Utc $entry.deadline)
+        step = $entry.step; phase = $entry.phase; begun_token = $entry.begun_token; deadline = Get-Text (Format-Utc $entry.deadline)
         begun_at = Get-Text (Format-Utc $entry.begun_at); pid = $entry.pid; pid_started = $entry.pid_started
         owed_checkpoint_type = $entry.owed_checkpoint_type
         temporary_checkpoint_type = $entry.temporary_checkpoint_type; checkpoint_id = $entry.checkpoint_id
@@ -466,6 +467,7 @@ function Get-JournalReport($journal) {
         step = $entry.step
         phase = if ($entry.phase -eq '') { 'PHASE_UNSPECIFIED' } else { $entry.phase }
         begun_at = Format-Utc $entry.begun_at
+        begun_token = $entry.begun_token
     }
 }
 
@@ -748,7 +750,7 @@ function Invoke-Observe($command, [string]$directory, $entry, [long]$token) {
     if ($null -eq $entry) {
         $entry = @{
             vm = $command.vm_id; id = [Guid]::NewGuid().ToString(); seq = [long]0; token = [long]0; operation = ''; step = 0
-            phase = ''; deadline = $null; begun_at = $null; pid = 0; pid_started = ''; owed_checkpoint_type = ''
+            phase = ''; begun_token = [long]0; deadline = $null; begun_at = $null; pid = 0; pid_started = ''; owed_checkpoint_type = ''
             temporary_checkpoint_type = ''; checkpoint_id = ''
         }
     }
@@ -776,6 +778,7 @@ function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $repo
     $entry.operation = [string]$command.operation
     $entry.step = [int]$command.step
     $entry.phase = 'BEGUN'
+    $entry.begun_token = $token
     $entry.begun_at = [DateTime]::UtcNow
     $left = [uint32]$command.time_left_ms
     $entry.deadline = if ($left -gt 0) { $entry.begun_at.AddMilliseconds($left) } else { ConvertTo-Utc $command.deadline }
@@ -821,6 +824,9 @@ function Get-Refused($command, [string]$directory, $entry, $record) {
     $report = Get-Report $command $directory
     $untouched = $Refusals -contains ($id -split ',')[0] -and (Test-Before $command $report) -and -not (Test-AtWork $command $report)
     if (-not $untouched) { return New-FailedAnswer $id $message }
+    # Nothing that shows from now on is this command's doing.
+    $entry.phase = ''
+    Write-Journal $directory $entry
     $answer = New-Answer 'NO_EFFECT' @($report)
     $answer.error = [pscustomobject]@{ id = $id; message = $message }
     $answer

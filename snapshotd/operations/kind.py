@@ -75,7 +75,7 @@ def trace(vm: VirtualMachine, operation: Operation, step: Step, journal: Journal
         return Trace.UNTOUCHED
     if journal.done or not journal.begun:
         return Trace.DONE if journal.done else Trace.UNTOUCHED
-    return Trace.BEGUN if journal.begun_token in (0, step.issued_token) else Trace.BEGUN_BEFORE
+    return Trace.BEGUN if journal.begun_token == step.issued_token else Trace.BEGUN_BEFORE
 
 
 class StepBehaviour(ABC):

@@ -256,6 +256,7 @@ def _journal(journal: pb.JournalReport) -> Journal:
         begun=journal.phase == pb.JournalReport.BEGUN,
         done=journal.phase == pb.JournalReport.DONE,
         begun_at=_time(journal, "begun_at"),
+        begun_token=journal.begun_token,
     )
 
 

@@ -230,6 +230,7 @@ class _Run:
                 operation=command.operation,
                 step=command.step,
                 phase="BEGUN",
+                begun_token=command.token,
                 deadline=_deadline(command),
                 begun_at=datetime.now(UTC),
                 pid=self._process.pid,
@@ -250,7 +251,7 @@ class _Run:
 
     def _refused(self, entry: JournalEntry, error: HyperVError) -> HostAnswer:
         """Compare once more: only what was refused and is as it was, with nothing under way, has had no effect."""
-        self._leave(entry)
+        entry = self._leave(entry)
         report = self._report()
         untouched = (
             error.fully_qualified.partition(",")[0] in _REFUSALS
@@ -259,6 +260,7 @@ class _Run:
         )
         if not untouched:
             return _failed(error.fully_qualified, str(error))
+        self._write(replace(entry, phase=""))  # nothing that shows from now on is this command's doing
         told = HostError(id=error.fully_qualified, message=str(error))
         return HostAnswer(verdict=HostAnswer.NO_EFFECT, vms=[report], error=told)
 
@@ -298,12 +300,12 @@ class _Run:
             return entry
         return replace(entry, owed_checkpoint_type="", temporary_checkpoint_type="")
 
-    def _leave(self, entry: JournalEntry) -> None:
+    def _leave(self, entry: JournalEntry) -> JournalEntry:
         """Leave an effect that is not done: its phase stays, and an owed CheckpointType is put back.
 
         This process goes on, perhaps to another VM: nobody may end it for this one any more.
         """
-        self._write(replace(self._with_type_put_back(entry), pid=0, pid_started=""))
+        return self._write(replace(self._with_type_put_back(entry), pid=0, pid_started=""))
 
     def _journal(self) -> JournalEntry | None:
         """Return the entry; None when there is none that can be relied on."""

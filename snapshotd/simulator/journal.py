@@ -59,6 +59,8 @@ class JournalEntry:
     deadline: datetime | None = None
     """Of the last step begun."""
     begun_at: datetime | None = None
+    begun_token: int = 0
+    """Of the command that began the step."""
     pid: int = 0
     """The process that began it; 0: none."""
     pid_started: str = ""
@@ -211,6 +213,7 @@ def _parsed(payload: bytes, path: Path) -> JournalEntry:
             operation=_string(fields["operation"]),
             step=_whole(fields["step"], _INT32),
             phase=phase,  # type: ignore[arg-type]  # checked above
+            begun_token=_whole(fields["begun_token"], _INT64),
             deadline=_time(fields["deadline"]),
             begun_at=_time(fields["begun_at"]),
             pid=_whole(fields["pid"], _INT32),
@@ -233,6 +236,7 @@ def _slot_of(entry: JournalEntry) -> bytes:
         "operation": entry.operation,
         "step": entry.step,
         "phase": entry.phase,
+        "begun_token": entry.begun_token,
         "deadline": _text(entry.deadline),
         "begun_at": _text(entry.begun_at),
         "pid": entry.pid,

@@ -232,6 +232,7 @@ def journal_report(entry: JournalEntry) -> JournalReport:
         step=entry.step,
         phase=_PHASE[entry.phase],
         begun_at=_timestamp(entry.begun_at),
+        begun_token=entry.begun_token,
     )
 
 

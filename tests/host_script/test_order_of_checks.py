@@ -544,7 +544,16 @@ def test_no_effect_is_said_when_everything_is_as_before(script: Conversation, ho
     assert answer.error.id == "OutOfMemory,Microsoft.HyperV.PowerShell.Commands.CheckpointVM"
     assert answer.error.message == "Checkpoint-VM was told to fail"
     assert answer.vms[0].power == RUNNING
-    assert (entry(host).token, entry(host).phase) == (2, "BEGUN")
+    assert (entry(host).token, entry(host).phase) == (2, "")
+
+
+def test_a_report_tells_which_attempt_has_begun_a_step(script: Conversation, host: RecordingHost) -> None:
+    host.first["Checkpoint-VM"] = refuses("OperationFailed", "Checkpoint-VM")
+    assert script.ask(create(host, known_journal(script), 2)).verdict == HostAnswer.FAILED
+    for token in (3, 4):
+        (report,) = script.ask(observe(token)).vms
+        journal = report.journal
+        assert (journal.phase, journal.begun_token, journal.highest_token) == (JournalReport.BEGUN, 2, token)
 
 
 @pytest.mark.parametrize("error_id", ["OperationFailed", "OperationTimeout", "ObjectInUse", "SomethingNew"])

@@ -1134,6 +1134,7 @@ class JournalReport(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
     BEGUN_AT_FIELD_NUMBER: _builtins.int
+    BEGUN_TOKEN_FIELD_NUMBER: _builtins.int
     state: Global___JournalReport.State.ValueType
     journal_id: _builtins.str
     highest_token: _builtins.int
@@ -1141,6 +1142,8 @@ class JournalReport(_message.Message):
     """The last step that was begun."""
     step: _builtins.int
     phase: Global___JournalReport.Phase.ValueType
+    begun_token: _builtins.int
+    """The token of the command that began it: what an earlier attempt began says nothing of a later one."""
     @_builtins.property
     def begun_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -1153,10 +1156,11 @@ class JournalReport(_message.Message):
         step: _builtins.int = ...,
         phase: Global___JournalReport.Phase.ValueType = ...,
         begun_at: _timestamp_pb2.Timestamp | None = ...,
+        begun_token: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at", "highest_token", b"highest_token", "journal_id", b"journal_id", "operation", b"operation", "phase", b"phase", "state", b"state", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at", "begun_token", b"begun_token", "highest_token", b"highest_token", "journal_id", b"journal_id", "operation", b"operation", "phase", b"phase", "state", b"state", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
