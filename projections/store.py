@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.ports.plain import decoder, encoder
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ COMMIT;
 
 
 @dataclass(eq=False)
-class LogLost(SnapshotError):
+class LogLost(SnapshotdError):
     """The views hold more than the log. The log is durable before a view takes it in, so no crash leads here."""
 
     reason: ClassVar[str] = "LOG_LOST"
@@ -77,7 +77,7 @@ class LogLost(SnapshotError):
 
 
 @dataclass(eq=False)
-class ViewsNotMade(SnapshotError):
+class ViewsNotMade(SnapshotdError):
     """views.db cannot be made, or made again: something is in its place, or its directory takes no file."""
 
     reason: ClassVar[str] = "VIEWS_NOT_MADE"

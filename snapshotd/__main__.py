@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from snapshotd import bootstrap
-from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.executor.attach import AttachRefused
 from snapshotd.server.address import AddressInUse
 from snapshotd.settings import KEYS, Settings, SettingsInvalid, Value, default_file, load
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever reads has read enough
         return 0
-    except (SettingsInvalid, SnapshotError, AddressInUse, AttachRefused) as error:
+    except (SettingsInvalid, SnapshotdError, AddressInUse, AttachRefused) as error:
         said = str(error)
     except OSError as error:
         said = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error)

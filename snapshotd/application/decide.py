@@ -31,7 +31,7 @@ from snapshotd.operations.catalogue import Beside, beside, kind_of
 def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
     """Decide what a command leads to. Returns the events, and the VM as it is with them; no events: nothing changes.
 
-    Raises a SnapshotError if the command is refused; then nothing is recorded.
+    Raises a SnapshotdError if the command is refused; then nothing is recorded.
     """
     draft = Draft(vm, context)
     match command:
@@ -74,7 +74,7 @@ def operation_for(draft: Draft, request: c.OperationRequest) -> Operation | None
 def check_request(vm: VirtualMachine, request: c.OperationRequest, context: Context) -> Operation | None:
     """Check a request: existence, concurrency, state, limits. Returns the operation that it joins, or None.
 
-    Raises a SnapshotError if it is refused.
+    Raises a SnapshotdError if it is refused.
     """
     if not vm.registered:
         raise NotFound("virtual machine", vm.vm_id, "Register it first.")

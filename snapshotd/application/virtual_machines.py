@@ -64,7 +64,7 @@ class VirtualMachines:
     ) -> Decided:
         """Decide a command, and return when what follows is durable.
 
-        Raises the SnapshotError that refused it, StreamChanged if others are always faster, LogUnavailable,
+        Raises the SnapshotdError that refused it, StreamChanged if others are always faster, LogUnavailable,
         AppendUncertain.
         """
         vm = self._vms.get(vm_id) or await self.load(vm_id)

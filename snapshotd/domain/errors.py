@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 
-class SnapshotError(Exception):
+class SnapshotdError(Exception):
     """The root of all errors that a caller can be told."""
 
     @property
@@ -31,7 +31,7 @@ class SnapshotError(Exception):
 
 
 @dataclass(eq=False)
-class IllegalTransition(SnapshotError):
+class IllegalTransition(SnapshotdError):
     """An arrow that is not in a lifecycle's table."""
 
     reason: ClassVar[str] = "ILLEGAL_STATE"
@@ -44,7 +44,7 @@ class IllegalTransition(SnapshotError):
 
 
 @dataclass(eq=False)
-class InvalidArgument(SnapshotError):
+class InvalidArgument(SnapshotdError):
     """A field of the request that no state of the world would make right."""
 
     reason: ClassVar[str] = "INVALID_ARGUMENT"
@@ -57,7 +57,7 @@ class InvalidArgument(SnapshotError):
 
 
 @dataclass(eq=False)
-class NotFound(SnapshotError):
+class NotFound(SnapshotdError):
     """A resource that is not on record."""
 
     kind: str
@@ -74,7 +74,7 @@ class NotFound(SnapshotError):
 
 
 @dataclass(eq=False)
-class AlreadyExists(SnapshotError):
+class AlreadyExists(SnapshotdError):
     """A name or id that is taken."""
 
     kind: str
@@ -91,7 +91,7 @@ class AlreadyExists(SnapshotError):
 
 
 @dataclass(eq=False)
-class RequestIdReused(SnapshotError):
+class RequestIdReused(SnapshotdError):
     """A request id that was seen with another payload."""
 
     reason: ClassVar[str] = "REQUEST_ID_REUSED"
@@ -104,7 +104,7 @@ class RequestIdReused(SnapshotError):
 
 
 @dataclass(eq=False)
-class OperationActive(SnapshotError):
+class OperationActive(SnapshotdError):
     """Another operation is active on the VM."""
 
     reason: ClassVar[str] = "OPERATION_ACTIVE"
@@ -124,7 +124,7 @@ class OperationActive(SnapshotError):
 
 
 @dataclass(eq=False)
-class MergePending(SnapshotError):
+class MergePending(SnapshotdError):
     """An earlier delete is still being merged by the host."""
 
     reason: ClassVar[str] = "MERGE_PENDING"
@@ -140,7 +140,7 @@ class MergePending(SnapshotError):
 
 
 @dataclass(eq=False)
-class WrongPower(SnapshotError):
+class WrongPower(SnapshotdError):
     """The VM's power does not allow what was asked."""
 
     reason: ClassVar[str] = "WRONG_POWER_STATE"
@@ -154,7 +154,7 @@ class WrongPower(SnapshotError):
 
 
 @dataclass(eq=False)
-class MemoryNeedsRunningVm(SnapshotError):
+class MemoryNeedsRunningVm(SnapshotdError):
     """Memory was asked for and the VM is not running."""
 
     reason: ClassVar[str] = "MEMORY_NEEDS_RUNNING_VM"
@@ -169,7 +169,7 @@ class MemoryNeedsRunningVm(SnapshotError):
 
 
 @dataclass(eq=False)
-class PowerChangeRefused(SnapshotError):
+class PowerChangeRefused(SnapshotdError):
     """A revert would change the VM's power, and the caller asked for refusal."""
 
     reason: ClassVar[str] = "POWER_STATE_CHANGE_REFUSED"
@@ -185,7 +185,7 @@ class PowerChangeRefused(SnapshotError):
 
 
 @dataclass(eq=False)
-class SnapshotNotUsable(SnapshotError):
+class SnapshotNotUsable(SnapshotdError):
     """The snapshot's state does not allow what was asked."""
 
     reason: ClassVar[str] = "SNAPSHOT_NOT_READY"
@@ -201,7 +201,7 @@ class SnapshotNotUsable(SnapshotError):
 
 
 @dataclass(eq=False)
-class SnapshotLimitReached(SnapshotError):
+class SnapshotLimitReached(SnapshotdError):
     """The VM has as many snapshots as it may have."""
 
     reason: ClassVar[str] = "SNAPSHOT_LIMIT_REACHED"
@@ -217,7 +217,7 @@ class SnapshotLimitReached(SnapshotError):
 
 
 @dataclass(eq=False)
-class CheckpointLimitReached(SnapshotError):
+class CheckpointLimitReached(SnapshotdError):
     """One more checkpoint would pass Hyper-V's limit of 50 a VM (documented)."""
 
     reason: ClassVar[str] = "CHECKPOINT_LIMIT_REACHED"
@@ -233,7 +233,7 @@ class CheckpointLimitReached(SnapshotError):
 
 
 @dataclass(eq=False)
-class CheckpointsDisabled(SnapshotError):
+class CheckpointsDisabled(SnapshotdError):
     """Checkpoints are disabled for the VM on its host."""
 
     reason: ClassVar[str] = "CHECKPOINTS_DISABLED"
@@ -247,7 +247,7 @@ class CheckpointsDisabled(SnapshotError):
 
 
 @dataclass(eq=False)
-class SnapshotBlocked(SnapshotError):
+class SnapshotBlocked(SnapshotdError):
     """The VM has something that cannot be checkpointed."""
 
     reason: ClassVar[str] = "SNAPSHOT_BLOCKED"
@@ -259,7 +259,7 @@ class SnapshotBlocked(SnapshotError):
 
 
 @dataclass(eq=False)
-class CancelTooLate(SnapshotError):
+class CancelTooLate(SnapshotdError):
     """The operation cannot be cancelled any more."""
 
     reason: ClassVar[str] = "CANCEL_TOO_LATE"
@@ -272,7 +272,7 @@ class CancelTooLate(SnapshotError):
 
 
 @dataclass(eq=False)
-class VmNameAmbiguous(SnapshotError):
+class VmNameAmbiguous(SnapshotdError):
     """Several VMs of a host bear the name that was asked for."""
 
     reason: ClassVar[str] = "VM_NAME_AMBIGUOUS"
@@ -285,7 +285,7 @@ class VmNameAmbiguous(SnapshotError):
 
 
 @dataclass(eq=False)
-class VmChanging(SnapshotError):
+class VmChanging(SnapshotdError):
     """A report could not be compared with the record, since an operation was at work on the VM."""
 
     reason: ClassVar[str] = "VM_CHANGING"
@@ -296,7 +296,7 @@ class VmChanging(SnapshotError):
 
 
 @dataclass(eq=False)
-class StreamChanged(SnapshotError):
+class StreamChanged(SnapshotdError):
     """Somebody else appended to the stream first. Read again and decide again."""
 
     reason: ClassVar[str] = "CONFLICT"
@@ -308,7 +308,7 @@ class StreamChanged(SnapshotError):
 
 
 @dataclass(eq=False)
-class LogUnavailable(SnapshotError):
+class LogUnavailable(SnapshotdError):
     """The event log cannot be written. Nothing was recorded."""
 
     reason: ClassVar[str] = "LOG_UNAVAILABLE"
@@ -322,7 +322,7 @@ class LogUnavailable(SnapshotError):
 
 
 @dataclass(eq=False)
-class AppendUncertain(SnapshotError):
+class AppendUncertain(SnapshotdError):
     """The event log could not be written, and does not say whether it was. It takes no more until a restart."""
 
     reason: ClassVar[str] = "APPEND_UNCERTAIN"
@@ -336,7 +336,7 @@ class AppendUncertain(SnapshotError):
 
 
 @dataclass(eq=False)
-class LogIncomplete(SnapshotError):
+class LogIncomplete(SnapshotdError):
     """The event log lacks an event in the middle of a stream: a row was lost, and nothing of ours deletes one."""
 
     reason: ClassVar[str] = "LOG_INCOMPLETE"
@@ -352,7 +352,7 @@ class LogIncomplete(SnapshotError):
 
 
 @dataclass(eq=False)
-class ViewStopped(SnapshotError):
+class ViewStopped(SnapshotdError):
     """A projection has stopped at an event that it could not take."""
 
     reason: ClassVar[str] = "VIEW_STOPPED"
@@ -369,7 +369,7 @@ class ViewStopped(SnapshotError):
 
 
 @dataclass(eq=False)
-class ViewBehind(SnapshotError):
+class ViewBehind(SnapshotdError):
     """A view does not hold yet what was acknowledged."""
 
     reason: ClassVar[str] = "VIEW_BEHIND"
@@ -382,7 +382,7 @@ class ViewBehind(SnapshotError):
 
 
 @dataclass(eq=False)
-class NotBuilt(SnapshotError):
+class NotBuilt(SnapshotdError):
     """Declared in the API and not built yet."""
 
     reason: ClassVar[str] = "UNIMPLEMENTED"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.errors import SnapshotdError
 
 
 @dataclass(eq=False)
-class HostInUse(SnapshotError):
+class HostInUse(SnapshotdError):
     """A host that still has registered VMs."""
 
     reason: ClassVar[str] = "HOST_IN_USE"
@@ -22,7 +22,7 @@ class HostInUse(SnapshotError):
 
 
 @dataclass(eq=False)
-class NoExecutor(SnapshotError):
+class NoExecutor(SnapshotdError):
     """No executor serves a host that a synchronous call needs."""
 
     reason: ClassVar[str] = "NO_EXECUTOR"
@@ -33,7 +33,7 @@ class NoExecutor(SnapshotError):
 
 
 @dataclass(eq=False)
-class HostUnreachable(SnapshotError):
+class HostUnreachable(SnapshotdError):
     """The host did not answer."""
 
     reason: ClassVar[str] = "HOST_UNREACHABLE"
@@ -48,7 +48,7 @@ class HostUnreachable(SnapshotError):
 
 
 @dataclass(eq=False)
-class HostRefused(SnapshotError):
+class HostRefused(SnapshotdError):
     """The host, or its executor, refused before the script was asked."""
 
     reason: ClassVar[str] = "HOST_REFUSED"
@@ -61,7 +61,7 @@ class HostRefused(SnapshotError):
 
 
 @dataclass(eq=False)
-class HostForeign(SnapshotError):
+class HostForeign(SnapshotdError):
     """The journals on the host belong to another installation."""
 
     reason: ClassVar[str] = "FOREIGN_INSTALLATION"
@@ -73,7 +73,7 @@ class HostForeign(SnapshotError):
 
 
 @dataclass(eq=False)
-class HostAnswerLost(SnapshotError):
+class HostAnswerLost(SnapshotdError):
     """The host was asked, and its answer did not come, not in time, or not as the protocol allows."""
 
     reason: ClassVar[str] = "HOST_ANSWER_LOST"
@@ -87,7 +87,7 @@ class HostAnswerLost(SnapshotError):
 
 
 @dataclass(eq=False)
-class HostAuthenticationFailed(SnapshotError):
+class HostAuthenticationFailed(SnapshotdError):
     """The host refused the credential."""
 
     reason: ClassVar[str] = "AUTHENTICATION_FAILED"
@@ -103,7 +103,7 @@ class HostAuthenticationFailed(SnapshotError):
 
 
 @dataclass(eq=False)
-class HostCredentialMissing(SnapshotError):
+class HostCredentialMissing(SnapshotdError):
     """The executor has no credential of the name that the host was registered with."""
 
     reason: ClassVar[str] = "CREDENTIAL_MISSING"
@@ -116,7 +116,7 @@ class HostCredentialMissing(SnapshotError):
 
 
 @dataclass(eq=False)
-class HostCommandFailed(SnapshotError):
+class HostCommandFailed(SnapshotdError):
     """The host answered a synchronous call with an error, or not as the protocol allows."""
 
     reason: ClassVar[str] = "HOST_COMMAND_FAILED"

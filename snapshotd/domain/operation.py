@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.host_report import Before
 from snapshotd.domain.ids import CheckpointId, OperationName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, StepState
@@ -83,7 +83,7 @@ class Failure:
     error_id: str = ""
 
     @classmethod
-    def of(cls, error: SnapshotError) -> Failure:
+    def of(cls, error: SnapshotdError) -> Failure:
         """Return an error that a caller could be told, as what has stopped an operation."""
         return cls(reason=error.reason, message=error.message())
 

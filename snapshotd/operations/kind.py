@@ -122,7 +122,7 @@ class Kind(ABC):
 
     @abstractmethod
     def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
-        """Check state, then limits. Raises a SnapshotError."""
+        """Check state, then limits. Raises a SnapshotdError."""
 
     def refusal(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
         """Say why one that was accepted must not begin as things are now; None: its first step says that."""

@@ -21,7 +21,7 @@ from snapshotd.domain.errors import (
     InvalidArgument,
     MemoryNeedsRunningVm,
     SnapshotBlocked,
-    SnapshotError,
+    SnapshotdError,
     SnapshotLimitReached,
     WrongPower,
 )
@@ -142,7 +142,7 @@ class MakeCheckpoint(StepBehaviour):
         return policy.create_wait_s
 
 
-def _forbidden(vm: VirtualMachine, *, with_memory: bool) -> SnapshotError | None:
+def _forbidden(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | None:
     """Say why the VM, as it was last reported, cannot be checkpointed; None if it can."""
     assert vm.description is not None
     checkpoints = len(vm.description.checkpoints)

@@ -12,10 +12,10 @@ from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.ports.views import ProjectionProgress
 from snapshotd.server.executor_service import Attached, ExecutorService
-from snapshotd.server.host_wire import timestamp
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.operation_messages import host_name, metadata_message, wait_message
 from snapshotd.server.parts import Parts
+from snapshotd.server.wire_values import timestamp
 
 
 class AdminService(AdminServiceServicer):

@@ -13,7 +13,6 @@ from snapshotd.api.v1.audit_pb2_grpc import AuditServiceServicer
 from snapshotd.domain.events import Envelope, subject_of, transition_of
 from snapshotd.domain.ids import OperationName, operation_name
 from snapshotd.ports.views import EventQuery
-from snapshotd.server.host_wire import timestamp
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import number, read_token, write_token
 from snapshotd.server.parts import Parts
@@ -26,6 +25,7 @@ from snapshotd.server.requests import (
     time_of,
     vm_id_of,
 )
+from snapshotd.server.wire_values import timestamp
 
 
 class AuditService(AuditServiceServicer):

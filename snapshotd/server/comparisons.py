@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from snapshotd.application.hosts import Hosts
-from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.ids import HostId
 from snapshotd.server.drive import ITSELF, Drive
 from snapshotd.server.sync import HostReports
@@ -97,7 +97,7 @@ class Comparisons:
         self._due_s[host_id] = math.inf  # while it is under way
         try:
             synced = await self._reports.sync(host_id, actor=ITSELF, quiet=host_id not in self._owed)
-        except SnapshotError as error:
+        except SnapshotdError as error:
             if self._failed(host_id, error.reason):
                 _log.warning("host %s could not be compared with the record: %s", host_id, error)
         except Exception as defect:  # noqa: BLE001

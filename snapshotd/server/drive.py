@@ -21,7 +21,7 @@ from snapshotd.application.virtual_machines import Decided, VirtualMachines
 from snapshotd.dispatch.dispatcher import Abandon, Dispatcher, Moment, Output, Record, Reply, Send
 from snapshotd.dispatch.orders import Order, OrderKind
 from snapshotd.domain.commands import VmCommand
-from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer
 from snapshotd.domain.ids import HostId, VmId
@@ -101,7 +101,7 @@ class Drive:
     async def request(
         self, vm_id: VmId, command: VmCommand, *, actor: str, request_id: str = "", digest: str = ""
     ) -> Decided:
-        """Have a command decided; returns when what follows is durable. Raises the SnapshotError that refused it."""
+        """Have a command decided; returns when what follows is durable. Raises the SnapshotdError that refused it."""
 
         async def decide() -> Decided:
             decided = await self._vms.execute(vm_id, command, actor=actor, request_id=request_id, digest=digest)
@@ -199,7 +199,7 @@ class Drive:
         """Decide and append; a command that cannot be recorded is asked for again at a tick, if it is still due."""
         try:
             decided = await self._vms.execute(record.vm_id, record.command, actor=ITSELF)
-        except SnapshotError as error:
+        except SnapshotdError as error:
             _log.warning("vm %s: %s not recorded: %s", record.vm_id, type(record.command).__name__, error)
             self.dispatcher.refused(record.vm_id)
         except Exception:  # noqa: BLE001

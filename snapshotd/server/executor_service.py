@@ -25,8 +25,9 @@ from snapshotd.domain.ids import HostId, is_guid, is_host_id
 from snapshotd.ports.clock import Clock
 from snapshotd.server.comparisons import Comparisons
 from snapshotd.server.drive import Drive
-from snapshotd.server.host_wire import from_outcome, no_answer, timestamp, to_command
+from snapshotd.server.host_wire import from_outcome, no_answer, to_command
 from snapshotd.server.ownership import explained
+from snapshotd.server.wire_values import timestamp
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from snapshotd.domain.ids import HostId, VmId
 from snapshotd.ports.views import HostRow
 from snapshotd.server.core_rows import host_row
 from snapshotd.server.executor_service import ExecutorService
-from snapshotd.server.host_wire import timestamp
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_messages import snapshot_name, vm_name, wait_message
@@ -23,6 +22,7 @@ from snapshotd.server.ownership import owner_wait
 from snapshotd.server.parts import Parts
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of
 from snapshotd.server.resource_messages import discovered_message, host_message
+from snapshotd.server.wire_values import timestamp
 
 _FILTERS: Fields[pb.Host] = {
     "state": lambda h: pb.Host.State.Name(h.state),

@@ -26,6 +26,7 @@ from snapshotd.domain.host_report import (
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import StepAction, StopMode
+from snapshotd.server.wire_values import power_of, timestamp, wire_power
 
 _READS: Final = {OrderKind.REPORT: pb.HostCommand.REPORT, OrderKind.POLL: pb.HostCommand.POLL}
 _ACTIONS: Final = {
@@ -36,15 +37,6 @@ _ACTIONS: Final = {
     StepAction.REMOVE: pb.HostCommand.REMOVE,
     StepAction.RENAME: pb.HostCommand.RENAME,
 }
-_POWERS: Final = {
-    pb.RUNNING: Power.RUNNING,
-    pb.STOPPED: Power.STOPPED,
-    pb.PAUSED: Power.PAUSED,
-    pb.SAVED: Power.SAVED,
-    pb.UNKNOWN: Power.UNKNOWN,
-    pb.ABSENT: Power.ABSENT,
-}
-_WIRE_POWERS: Final = {power: wire for wire, power in _POWERS.items()}
 _MODES: Final = {
     StopMode.SHUTDOWN: pb.StopAction.SHUTDOWN,
     StopMode.TURN_OFF: pb.StopAction.TURN_OFF,
@@ -60,20 +52,6 @@ _JOURNALS: Final = {
 
 class ProtocolViolation(Exception):
     """An answer that the host protocol does not allow."""
-
-
-def wire_power(power: Power) -> pb.Power.ValueType:
-    """Return a power as the API and the host protocol name it."""
-    return _WIRE_POWERS[power]
-
-
-def timestamp(time: datetime | None) -> Timestamp | None:
-    """Return a time as protobuf has it; None stays absent."""
-    if time is None:
-        return None
-    result = Timestamp()
-    result.FromDatetime(time)
-    return result
 
 
 def to_command(order: Order, installation_id: str, journal_directory: str) -> pb.HostCommand:
@@ -115,7 +93,7 @@ def _kind(order: Order) -> pb.HostCommand.Kind.ValueType:
 
 def _before(before: Before) -> pb.Before:
     return pb.Before(
-        power=_WIRE_POWERS[before.power] if before.power else pb.POWER_UNSPECIFIED,
+        power=wire_power(before.power) if before.power else pb.POWER_UNSPECIFIED,
         checkpoint_ids=before.checkpoint_ids or (),
         current_checkpoint_id=before.current_checkpoint_id or "",
         leaf_paths=before.leaf_paths or (),
@@ -201,7 +179,7 @@ def _from_vm(vm: pb.VmReport) -> VmReport:
         return VmReport(vm_id=vm.vm_id.lower(), power=Power.UNKNOWN, host_state="", description=None, unread=unread)
     return VmReport(
         vm_id=vm.vm_id.lower(),
-        power=_POWERS[vm.power] if vm.present else Power.ABSENT,
+        power=power_of(vm.power) if vm.present else Power.ABSENT,
         host_state=vm.host_state,
         description=_description(vm) if vm.present else None,
         activities=tuple(vm.activities),

@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 import grpc
 from google.rpc.status_pb2 import Status
 
-from snapshotd.domain.errors import InvalidArgument, NotBuilt, SnapshotError
+from snapshotd.domain.errors import InvalidArgument, NotBuilt, SnapshotdError
 from snapshotd.server.drive import ITSELF
 from snapshotd.server.request_errors import ActorNotAllowed, Stopping
 from snapshotd.server.status import internal_status, to_status
@@ -89,7 +89,7 @@ def _unary(behaviour: _Call) -> _Call:
     async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  (any method's messages)
         try:
             return await behaviour(request, context)
-        except SnapshotError as error:
+        except SnapshotdError as error:
             await _abort(context, to_status(error))
         except Exception:  # noqa: BLE001  (the caller gets an incident's name; the log gets the cause)
             await _abort(context, _incident())
@@ -102,7 +102,7 @@ def _stream(behaviour: _Call) -> _Call:
         try:
             async for response in behaviour(request, context):
                 yield response
-        except SnapshotError as error:
+        except SnapshotdError as error:
             await _abort(context, to_status(error))
         except Exception:  # noqa: BLE001  (as above)
             await _abort(context, _incident())

@@ -22,8 +22,8 @@ from snapshotd.domain.operation import (
 )
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.views import OperationRow, StepRow
-from snapshotd.server.host_wire import timestamp
 from snapshotd.server.status import failure_status
+from snapshotd.server.wire_values import timestamp
 
 _KINDS: Final = {
     OperationKind.START_VM: pb.OperationMetadata.START_VIRTUAL_MACHINE,

@@ -20,7 +20,6 @@ from snapshotd.domain.operation import OperationKind
 from snapshotd.operations.catalogue import kind_of
 from snapshotd.operations.preview import may_lose, preview
 from snapshotd.ports.views import OperationRow
-from snapshotd.server.host_wire import wire_power
 from snapshotd.server.operation_messages import (
     kind_message,
     operation_message,
@@ -31,6 +30,7 @@ from snapshotd.server.operation_messages import (
 )
 from snapshotd.server.parts import Parts
 from snapshotd.server.resource_messages import snapshot_message, vm_message
+from snapshotd.server.wire_values import wire_power
 
 Response: TypeAlias = VmMessage | Snapshot | RevertToSnapshotResponse | DeleteSnapshotResponse
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.errors import SnapshotdError
 
 
 @dataclass(eq=False)
-class FilterInvalid(SnapshotError):
+class FilterInvalid(SnapshotdError):
     """A filter that cannot be read."""
 
     reason: ClassVar[str] = "FILTER_INVALID"
@@ -21,7 +21,7 @@ class FilterInvalid(SnapshotError):
 
 
 @dataclass(eq=False)
-class OrderByInvalid(SnapshotError):
+class OrderByInvalid(SnapshotdError):
     """An order that cannot be read."""
 
     reason: ClassVar[str] = "ORDER_BY_INVALID"
@@ -33,7 +33,7 @@ class OrderByInvalid(SnapshotError):
 
 
 @dataclass(eq=False)
-class Stopping(SnapshotError):
+class Stopping(SnapshotdError):
     """The service is being stopped, and begins nothing new."""
 
     reason: ClassVar[str] = "STOPPING"
@@ -44,7 +44,7 @@ class Stopping(SnapshotError):
 
 
 @dataclass(eq=False)
-class ActorNotAllowed(SnapshotError):
+class ActorNotAllowed(SnapshotdError):
     """A caller who may not be who it says."""
 
     reason: ClassVar[str] = "ACTOR_NOT_ALLOWED"

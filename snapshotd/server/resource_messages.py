@@ -13,8 +13,8 @@ from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState, VmActivity
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
 from snapshotd.ports.views import HostRow, SnapshotRow, VmRow
-from snapshotd.server.host_wire import timestamp, wire_power
 from snapshotd.server.operation_messages import failure_message, host_name, snapshot_name, vm_name, wait_message
+from snapshotd.server.wire_values import timestamp, wire_power
 
 _NOT_TRIED: Final = "CREDENTIAL_MISSING"
 """The executor did not even try to reach the host."""

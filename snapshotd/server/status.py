@@ -27,7 +27,7 @@ _LIMITS: Final = (_ROOM, 1_000, 300, 100, 30, 10)
 _UNQUOTED: Final = bytes(c for c in range(0x20, 0x7F) if c != ord("%"))
 """What stands in grpc-message as it is."""
 
-_CODES: Final[dict[type[d.SnapshotError], grpc.StatusCode]] = {
+_CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.IllegalTransition: grpc.StatusCode.FAILED_PRECONDITION,
     d.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     r.FilterInvalid: grpc.StatusCode.INVALID_ARGUMENT,
@@ -92,7 +92,7 @@ _OF_FAILURE: Final = {
 """Codes of operations that failed, by reason; INTERNAL for what the host refused for reasons of its own."""
 
 
-def to_status(error: d.SnapshotError) -> Status:
+def to_status(error: d.SnapshotdError) -> Status:
     """Return what a refused call is answered with; long values are cut, so that it fits (see _ROOM)."""
     return _fitting(lambda limit: _error_status(error, limit))
 
@@ -110,7 +110,7 @@ def internal_status(incident: str) -> Status:
     return _status(grpc.StatusCode.INTERNAL, text, "INTERNAL", {"incident": incident})
 
 
-def _error_status(error: d.SnapshotError, limit: int) -> Status:
+def _error_status(error: d.SnapshotdError, limit: int) -> Status:
     """Return an error's status, with texts of so many characters at most."""
     code = _CODES.get(type(error)) or _OF_STORE.get(error.reason, grpc.StatusCode.INTERNAL)
     # The values are cut before the message is made of them: what to do stands at its end.
@@ -128,7 +128,7 @@ def _error_status(error: d.SnapshotError, limit: int) -> Status:
     return status
 
 
-def _with_short_values(error: d.SnapshotError, limit: int) -> d.SnapshotError:
+def _with_short_values(error: d.SnapshotdError, limit: int) -> d.SnapshotdError:
     """Return the error with its texts cut; what names the error itself stays."""
     kept = {f.name: getattr(error, f.name) for f in fields(error)}  # type: ignore[arg-type]  # leaves are dataclasses
     return type(error)(**{name: _cut(v, limit) if isinstance(v, str) else v for name, v in kept.items()})

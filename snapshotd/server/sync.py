@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain.commands import SyncVm
-from snapshotd.domain.errors import SnapshotError, VmChanging
+from snapshotd.domain.errors import SnapshotdError, VmChanging
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host_errors import (
     HostAnswerLost,
@@ -136,7 +136,7 @@ class HostReports:
                 decided = await self._drive.request(vm_id, command, actor=actor, request_id=request_id)
             except VmChanging:
                 skipped.append(vm_id)
-            except SnapshotError as error:
+            except SnapshotdError as error:
                 _log.warning("vm %s: not compared with the record: %s", vm_id, error)
                 skipped.append(vm_id)
             except Exception:  # noqa: BLE001

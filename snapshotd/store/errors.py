@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.errors import SnapshotdError
 
 
 @dataclass(eq=False)
-class UnreadableEvent(SnapshotError):
+class UnreadableEvent(SnapshotdError):
     """An event in the log that this release cannot read."""
 
     reason: ClassVar[str] = "LOG_UNREADABLE"
@@ -23,7 +23,7 @@ class UnreadableEvent(SnapshotError):
 
 
 @dataclass(eq=False)
-class LogInUse(SnapshotError):
+class LogInUse(SnapshotdError):
     """Another process owns the log."""
 
     reason: ClassVar[str] = "LOG_IN_USE"
@@ -37,7 +37,7 @@ class LogInUse(SnapshotError):
 
 
 @dataclass(eq=False)
-class LogForeign(SnapshotError):
+class LogForeign(SnapshotdError):
     """A file that is not an event log of snapshotd, or one of another version."""
 
     reason: ClassVar[str] = "LOG_FOREIGN"
@@ -52,7 +52,7 @@ class LogForeign(SnapshotError):
 
 
 @dataclass(eq=False)
-class StorageUnusable(SnapshotError):
+class StorageUnusable(SnapshotdError):
     """A file of ours that the system does not let us open: a full disk, missing rights, an error of the disk."""
 
     reason: ClassVar[str] = "STORAGE_UNUSABLE"

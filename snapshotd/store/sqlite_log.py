@@ -27,7 +27,7 @@ from typing import Self, TypeAlias
 from eventsourcing.persistence import PersistenceError
 from eventsourcing.sqlite import SQLiteConnection
 
-from snapshotd.domain.errors import AppendUncertain, LogUnavailable, SnapshotError, StreamChanged
+from snapshotd.domain.errors import AppendUncertain, LogUnavailable, SnapshotdError, StreamChanged
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
 from snapshotd.store.errors import LogForeign, LogInUse, StorageUnusable, UnreadableEvent
@@ -40,7 +40,7 @@ SCHEMA = 1
 _BATCH = 256
 """Appends committed together at most."""
 
-_Outcome: TypeAlias = tuple[Envelope, ...] | SnapshotError
+_Outcome: TypeAlias = tuple[Envelope, ...] | SnapshotdError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +58,7 @@ class _Append:
         def settle() -> None:
             if self.future.done():
                 return  # the caller was cancelled; what was committed stays
-            if isinstance(outcome, SnapshotError):
+            if isinstance(outcome, SnapshotdError):
                 self.future.set_exception(outcome)
             else:
                 self.future.set_result(outcome)
@@ -244,7 +244,7 @@ class SqliteEventLog:
 
     def _read_back(self, asked: _Append, outcome: _Outcome, error: Exception) -> _Outcome:
         """Return what came of an append whose commit failed: the log itself says whether its events are there."""
-        if isinstance(outcome, SnapshotError):
+        if isinstance(outcome, SnapshotdError):
             return outcome
         try:
             recorded = self._appended_before(asked)

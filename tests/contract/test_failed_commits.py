@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd.domain.errors import AppendUncertain, LogUnavailable, SnapshotError, StreamChanged
+from snapshotd.domain.errors import AppendUncertain, LogUnavailable, SnapshotdError, StreamChanged
 from snapshotd.domain.ids import StreamId
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.contract.failing_commits import failing_commit
@@ -41,7 +41,7 @@ async def test_a_commit_that_failed_and_yet_went_through_is_answered_as_recorded
     ("code", "kind"), [(sqlite3.SQLITE_FULL, LogUnavailable), (sqlite3.SQLITE_IOERR_FSYNC, AppendUncertain)]
 )
 async def test_a_commit_that_failed_and_is_not_seen_is_a_refusal_only_if_that_is_certain(
-    log: SqliteEventLog, code: int, kind: type[SnapshotError]
+    log: SqliteEventLog, code: int, kind: type[SnapshotdError]
 ) -> None:
     with failing_commit(log, goes_through=False, code=code), pytest.raises(kind, match="injected"):
         await log.append(STREAM, 0, [new("a")])

@@ -12,7 +12,7 @@ from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain.commands import RegisterVm, StartVm, StopVm
-from snapshotd.domain.errors import NotFound, OperationActive, RequestIdReused, SnapshotError
+from snapshotd.domain.errors import NotFound, OperationActive, RequestIdReused, SnapshotdError
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.operation import StopMode
 from snapshotd.domain.policy import Policy
@@ -89,10 +89,10 @@ async def test_a_request_that_comes_again_is_answered_with_the_first_operation(l
 async def test_of_many_callers_at_once_one_gets_the_vm_and_the_others_are_told_who(log: SqliteEventLog) -> None:
     vms = await registered(log)
 
-    async def ask(n: int) -> SnapshotError | None:
+    async def ask(n: int) -> SnapshotdError | None:
         try:
             await vms.execute(VM_ID, create(n), actor=f"caller {n}")
-        except SnapshotError as refused:
+        except SnapshotdError as refused:
             return refused
         return None
 
@@ -104,7 +104,7 @@ async def test_of_many_callers_at_once_one_gets_the_vm_and_the_others_are_told_w
 async def test_what_is_refused_records_nothing(log: SqliteEventLog) -> None:
     vms = await registered(log)
     head = log.head_position()
-    with pytest.raises(SnapshotError, match="RUNNING"):
+    with pytest.raises(SnapshotdError, match="RUNNING"):
         await vms.execute(VM_ID, StartVm(), actor="ann")
     assert log.head_position() == head
 

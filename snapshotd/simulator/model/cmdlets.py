@@ -9,7 +9,7 @@ from typing import Final
 from snapshotd.simulator.hypervisor import Caller, HyperVError
 from snapshotd.simulator.model.host import Cause, HostState, invalid_state
 from snapshotd.simulator.model.inventory import CHECKPOINT_TYPES
-from snapshotd.simulator.model.machine import Machine, Snapshot, rfc3339
+from snapshotd.simulator.model.machine import Checkpoint, Machine, rfc3339
 from snapshotd.simulator.model.merging import Merging
 from snapshotd.simulator.model.power import Power
 
@@ -90,7 +90,7 @@ class Cmdlets:
         """Freeze the disks, and the memory where the kind of checkpoint has it."""
         memory = self._memory_of(machine)
         now = datetime.now(UTC)
-        snapshot = Snapshot(
+        checkpoint = Checkpoint(
             checkpoint_id=str(uuid.uuid4()),
             name=f"{machine.name} - ({now:%m/%d/%Y - %I:%M:%S %p})",
             parent_id=machine.current_id,
@@ -102,10 +102,10 @@ class Cmdlets:
         )
         for location, path in machine.disks.items():
             machine.disks[location] = self._host.disks.make_child(path)
-        machine.checkpoints[snapshot.checkpoint_id] = snapshot
-        machine.current_id = snapshot.checkpoint_id
-        self._host.record(machine, cause, "checkpoint_made", snapshot.checkpoint_id, memory=memory)
-        return snapshot.checkpoint_id
+        machine.checkpoints[checkpoint.checkpoint_id] = checkpoint
+        machine.current_id = checkpoint.checkpoint_id
+        self._host.record(machine, cause, "checkpoint_made", checkpoint.checkpoint_id, memory=memory)
+        return checkpoint.checkpoint_id
 
     def _memory_of(self, machine: Machine) -> str:
         """Return what memory a checkpoint of a VM holds; empty for none."""
@@ -135,10 +135,10 @@ class Cmdlets:
             self._host.pass_by(caller, cmdlet, "after")
 
     def _name(self, machine: Machine, cause: Cause, checkpoint_id: str, name: str) -> str:
-        snapshot = machine.checkpoints.get(checkpoint_id)
-        if snapshot is None:
+        checkpoint = machine.checkpoints.get(checkpoint_id)
+        if checkpoint is None:
             raise HyperVError("ObjectNotFound", "Checkpoint-VM", "The checkpoint was removed before it was named.")
-        snapshot.name = name
+        checkpoint.name = name
         self._host.record(machine, cause, "checkpoint_renamed", checkpoint_id, name=name)
         return checkpoint_id
 
@@ -172,17 +172,17 @@ class Cmdlets:
 
     def _apply(self, machine: Machine, cause: Cause, target: str) -> str:
         """Put the VM on new files over a checkpoint's; what was written since is gone."""
-        snapshot = machine.checkpoints.get(target)
-        if snapshot is None:
+        checkpoint = machine.checkpoints.get(target)
+        if checkpoint is None:
             raise HyperVError("ObjectNotFound", "Restore-VMSnapshot", "The checkpoint is not there any more.")
         old = dict(machine.disks)
-        for location, path in snapshot.disks.items():
+        for location, path in checkpoint.disks.items():
             machine.disks[location] = self._host.disks.make_child(path)
         machine.current_id = target
-        machine.checkpoint_type = snapshot.checkpoint_type
-        machine.memory = snapshot.memory
-        machine.state = "Saved" if snapshot.has_memory else "Off"
-        self._host.record(machine, cause, "checkpoint_applied", target, memory=snapshot.memory)
+        machine.checkpoint_type = checkpoint.checkpoint_type
+        machine.memory = checkpoint.memory
+        machine.state = "Saved" if checkpoint.has_memory else "Off"
+        self._host.record(machine, cause, "checkpoint_applied", target, memory=checkpoint.memory)
         for path in old.values():
             self._host.disks.delete(path)
         # A branch point may have one file above it now instead of two.
@@ -208,12 +208,12 @@ class Cmdlets:
             self._host.pass_by(caller, cmdlet, "after")
 
     def _remove(self, machine: Machine, cause: Cause, target: str) -> str:
-        snapshot = machine.checkpoints.pop(target)
+        checkpoint = machine.checkpoints.pop(target)
         for other in machine.checkpoints.values():
             if other.parent_id == target:
-                other.parent_id = snapshot.parent_id
+                other.parent_id = checkpoint.parent_id
         if machine.current_id == target:
-            machine.current_id = snapshot.parent_id
+            machine.current_id = checkpoint.parent_id
         self._host.record(machine, cause, "checkpoint_removed", target)
         self._merging.look_at(machine.vm_id)
         return target

@@ -10,8 +10,8 @@ from typing import Any
 
 
 @dataclass(slots=True, kw_only=True)
-class Snapshot:
-    """A checkpoint."""
+class Checkpoint:
+    """A checkpoint of a VM, as the model keeps it."""
 
     checkpoint_id: str
     name: str
@@ -51,7 +51,7 @@ class Machine:
     """What the guest holds in memory; empty: it is off."""
     current_id: str = ""
     """The checkpoint that its disks descend from."""
-    checkpoints: dict[str, Snapshot] = field(default_factory=dict)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     vss: bool = True
     """The guest can be frozen for a production checkpoint."""
     shutdown_service: bool = True
@@ -79,7 +79,7 @@ def read_machine(path: Path) -> Machine:
     """Read a VM from its file. Raises ValueError naming the file."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        document["checkpoints"] = {c: Snapshot(**s) for c, s in document["checkpoints"].items()}
+        document["checkpoints"] = {c: Checkpoint(**s) for c, s in document["checkpoints"].items()}
         return Machine(**document)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is no state of a VM: {error}") from error

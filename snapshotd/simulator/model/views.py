@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from snapshotd.simulator.hypervisor import CheckpointView, DriveView, JobView, VhdView, VmView
 from snapshotd.simulator.model.host import HostState
-from snapshotd.simulator.model.machine import Machine, Snapshot
+from snapshotd.simulator.model.machine import Checkpoint, Machine
 from snapshotd.simulator.model.merging import Merging
 
 _CONFIGURATION_BYTES = 4096
@@ -96,19 +96,19 @@ class HostViews:
             blockers=tuple(machine.blockers),
         )
 
-    def _checkpoint(self, machine: Machine, snapshot: Snapshot) -> CheckpointView:
+    def _checkpoint(self, machine: Machine, checkpoint: Checkpoint) -> CheckpointView:
         return CheckpointView(
-            checkpoint_id=snapshot.checkpoint_id,
+            checkpoint_id=checkpoint.checkpoint_id,
             vm_id=machine.vm_id,
             vm_name=machine.name,
-            name=snapshot.name,
-            parent_id=snapshot.parent_id,
-            created_at=datetime.fromisoformat(snapshot.created_at),
+            name=checkpoint.name,
+            parent_id=checkpoint.parent_id,
+            created_at=datetime.fromisoformat(checkpoint.created_at),
             snapshot_type="Standard",
-            has_memory=snapshot.has_memory,
-            automatic=snapshot.automatic,
-            system_files_bytes=_CONFIGURATION_BYTES + (machine.memory_bytes if snapshot.has_memory else 0),
-            drives=self._drives(machine, snapshot.disks),
+            has_memory=checkpoint.has_memory,
+            automatic=checkpoint.automatic,
+            system_files_bytes=_CONFIGURATION_BYTES + (machine.memory_bytes if checkpoint.has_memory else 0),
+            drives=self._drives(machine, checkpoint.disks),
         )
 
     def _drives(self, machine: Machine, disks: Mapping[str, str]) -> tuple[DriveView, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from snapshotd.domain.commands import CreateSnapshot
-from snapshotd.domain.errors import AlreadyExists, InvalidArgument, SnapshotError
+from snapshotd.domain.errors import AlreadyExists, InvalidArgument, SnapshotdError
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
 from tests.fakes import FakeHost, World
@@ -42,7 +42,7 @@ def test_what_refuses_a_create_also_ends_one_that_has_not_begun(reason: str) -> 
     assert ended.failure is not None
     assert accepted.vm.snapshots[SNAPSHOT].state is SnapshotState.ERROR
     assert accepted.host.effects == []
-    with pytest.raises(SnapshotError) as refused:
+    with pytest.raises(SnapshotdError) as refused:
         accepted.do(request)
     assert (ended.failure.reason, ended.failure.message) == (reason, refused.value.message())
     assert refused.value.reason == reason

@@ -28,7 +28,7 @@ from snapshotd.domain.commands import (
     TakeAnswer,
     TakePoll,
 )
-from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.host_report import HostAnswer, Journal, JournalState
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
@@ -76,7 +76,7 @@ class Life:
 
     def tried(self, command: OperationRequest | CancelOperation | SyncVm) -> None:
         """Ask for something, which may be refused."""
-        with contextlib.suppress(SnapshotError):
+        with contextlib.suppress(SnapshotdError):
             self.world.do(command)
 
     def request(self) -> OperationRequest:

@@ -20,7 +20,7 @@ from snapshotd.domain.commands import (
     UnregisterVm,
     VmCommand,
 )
-from snapshotd.domain.errors import SnapshotError
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, Event, HostEvent, HostRegistered, HostRemoved, HostSynced
 from snapshotd.domain.ids import CheckpointId, StreamId, operation_name, vm_stream
 from snapshotd.domain.lifecycle import SnapshotState, StepState
@@ -117,7 +117,7 @@ def _ask(world: RecordedWorld, chance: random.Random) -> None:
         StartVm(),
         StopVm(mode=StopMode.TURN_OFF),
     )
-    with suppress(SnapshotError):
+    with suppress(SnapshotdError):
         world.do(chance.choice(wanted), request_id=f"r{n}", actor=chance.choice(["ann", "bob"]))
 
 
@@ -128,7 +128,7 @@ def _run(world: RecordedWorld, chance: random.Random) -> None:
             return
         dice = chance.random()
         if dice < 0.1:
-            with suppress(SnapshotError):
+            with suppress(SnapshotdError):
                 world.do(CancelOperation(number=world.vm.active_operations[-1].number))
         elif dice < 0.2:
             _lose_command(world)

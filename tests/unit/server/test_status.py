@@ -10,20 +10,20 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
 
 import snapshotd
-from snapshotd.domain.errors import InvalidArgument, NotFound, OperationActive, SnapshotError, WrongPower
+from snapshotd.domain.errors import InvalidArgument, NotFound, OperationActive, SnapshotdError, WrongPower
 from snapshotd.domain.operation import Failure
 from snapshotd.server.status import failure_status, to_status, wire_size
 
 
-def every_error() -> list[SnapshotError]:
+def every_error() -> list[SnapshotdError]:
     """Make one of each error of snapshotd, wherever it stands."""
     for module in walk_packages(snapshotd.__path__, "snapshotd."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
-    return [cls(*("7" if f.type == "str" else 7 for f in fields(cls))) for cls in descendants(SnapshotError)]  # type: ignore[arg-type]  # leaves are dataclasses
+    return [cls(*("7" if f.type == "str" else 7 for f in fields(cls))) for cls in descendants(SnapshotdError)]  # type: ignore[arg-type]  # leaves are dataclasses
 
 
-def descendants(cls: type[SnapshotError]) -> Iterator[type[SnapshotError]]:
+def descendants(cls: type[SnapshotdError]) -> Iterator[type[SnapshotdError]]:
     """Find the subclasses of a class in snapshotd, and theirs."""
     for below in cls.__subclasses__():
         if below.__module__.startswith("snapshotd."):
@@ -32,7 +32,7 @@ def descendants(cls: type[SnapshotError]) -> Iterator[type[SnapshotError]]:
 
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda e: type(e).__name__)
-def test_each_error_has_a_code_and_one_error_info(error: SnapshotError) -> None:
+def test_each_error_has_a_code_and_one_error_info(error: SnapshotdError) -> None:
     status = to_status(error)
     assert status.code not in (grpc.StatusCode.OK.value[0], grpc.StatusCode.INTERNAL.value[0])
     infos = [d for d in status.details if d.TypeName() == ErrorInfo.DESCRIPTOR.full_name]
@@ -85,7 +85,7 @@ def ascii_name(text: str) -> str:
 LONG = ("_" * 20_000, "é%" * 10_000, "\U0001f4a5" * 20_000, "\x1b" * 20_000)
 
 
-def with_values(error: SnapshotError, value: str) -> SnapshotError:
+def with_values(error: SnapshotdError, value: str) -> SnapshotdError:
     """Return an error of the same kind, with this in each of its texts that is not a word of our own."""
     own = ("kind", "field")
     values = {f.name: value if f.type == "str" and f.name not in own else 7 for f in fields(error)}  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ def with_values(error: SnapshotError, value: str) -> SnapshotError:
 
 @pytest.mark.parametrize("value", LONG, ids=ascii_name)
 @pytest.mark.parametrize("error", every_error(), ids=lambda e: type(e).__name__)
-def test_no_value_is_too_long_for_grpcs_metadata(error: SnapshotError, value: str) -> None:
+def test_no_value_is_too_long_for_grpcs_metadata(error: SnapshotdError, value: str) -> None:
     long, short = to_status(with_values(error, value)), to_status(error)
     assert wire_size(long) < 7_500
     assert long.code == short.code
