@@ -34,7 +34,8 @@ class Bridge:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
         self._listener.listen(64)
-        threading.Thread(target=self._accept, name="bridge", daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, name="bridge", daemon=True)
+        self._accepting.start()
 
     def admit(self, token: str, caller: Caller) -> None:
         """Let a process call."""
@@ -46,6 +47,10 @@ class Bridge:
 
     def close(self) -> None:
         """Take no more connections."""
+        # Shut down first, which ends the thread's accept: else that may go on with whatever gets the descriptor next,
+        # and take the connections of another bridge.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._listener.close()
 
     def _accept(self) -> None:
@@ -53,7 +58,7 @@ class Bridge:
             try:
                 connection, _ = self._listener.accept()
             except OSError:
-                return  # closed
+                return  # shut down
             threading.Thread(target=self._serve, args=(connection,), name="bridge call", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
