@@ -136,7 +136,7 @@ class VmReport:
     unread: Unread | None = None
     """Only in a report of all VMs. Nothing can be concluded from one that is not read."""
     activities: tuple[str, ...] = ()
-    """The hypervisor's doing: CREATE, APPLY, DELETE, MERGE, EXPORT, MIGRATE, BACKUP, STATE_CHANGE, OTHER."""
+    """The hypervisor does: CREATE, APPLY, DELETE, MERGE, EXPORT, MIGRATE, BACKUP, STATE_CHANGE, JOB_<type>, OTHER."""
     percent: int = 0
     journal: Journal = field(default_factory=lambda: Journal(state=JournalState.MISSING))
     existing_files: tuple[str, ...] = ()

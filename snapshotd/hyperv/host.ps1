@@ -529,9 +529,11 @@ function Get-VmReportOrError($vm, [string]$directory, $command) {
 
 function Get-HostError($record) {
     $cause = $record.Exception.GetBaseException()
-    $file = $cause -is [IO.IOException] -or $cause -is [UnauthorizedAccessException]
+    $id = [string]$record.FullyQualifiedErrorId
+    # Files are the script's own affair, but for a cmdlet's, whose error has the cmdlet in its id.
+    $file = $id -notlike '*,Microsoft.*' -and ($cause -is [IO.IOException] -or $cause -is [UnauthorizedAccessException])
     [pscustomobject]@{
-        id = if ($file) { 'JournalFailed,snapshotd' } else { [string]$record.FullyQualifiedErrorId }
+        id = if ($file) { 'JournalFailed,snapshotd' } else { $id }
         message = [string]$record.Exception.Message
     }
 }

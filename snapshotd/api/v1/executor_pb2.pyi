@@ -965,7 +965,9 @@ class VmReport(_message.Message):
     def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiskReport]: ...
     @_builtins.property
     def activities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the hypervisor is doing to it: CREATE, APPLY, DELETE, MERGE, EXPORT, MIGRATE, BACKUP, STATE_CHANGE, OTHER."""
+        """What the hypervisor is doing to it: CREATE, APPLY, DELETE, MERGE, EXPORT, MIGRATE, BACKUP, STATE_CHANGE, OTHER,
+        or JOB_<type> for a job of a type that has no word.
+        """
 
     @_builtins.property
     def snapshot_blockers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
