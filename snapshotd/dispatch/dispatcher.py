@@ -344,6 +344,7 @@ class Dispatcher:
         course = self._courses[vm.vm_id][number]
         report = answer.vm
         if report is None:
+            course.idle_since_s = None  # nobody has seen that the host does nothing
             return []
         poll = TakePoll(number=number, step=at, report=report, asked_version=flight.asked_version)
         if report.activities:

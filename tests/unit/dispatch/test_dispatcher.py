@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -468,3 +469,24 @@ def test_an_answer_that_an_executor_held_while_it_was_away_settles_its_step() ->
     for _ in range(2):
         assert room.dispatcher.answered(effect.dispatch_id, done, room.moment) == []
     check_end(room.world, next(c for c in CASES if c.name == "create disk"))
+
+
+def test_a_merge_that_nobody_could_look_at_for_long_has_not_stalled() -> None:
+    room = asked(next(c for c in CASES if c.name == "delete in the middle"))
+    room.attach()
+
+    def polled(answer: HostAnswer) -> None:
+        while not room.sent or room.sent[0].order.kind is not OrderKind.POLL:
+            room.deliver() if room.sent else room.tick(30)
+        room.take(room.dispatcher.answered(room.sent.pop(0).dispatch_id, answer, room.moment))
+
+    quiet = HostAnswer(verdict=Verdict.REPORTED, vms=(replace(room.world.host.report(), activities=()),))
+    failed = HostAnswer(verdict=Verdict.FAILED, error_id="StorageUnreachable,snapshotd")
+    polled(quiet)
+    away_since = room.seconds
+    while room.seconds - away_since < 2 * room.policy.merge_stall_s:
+        polled(failed)
+    polled(quiet)
+    assert room.world.vm.active_operations
+    room.run()
+    assert room.world.vm.operations[room.world.vm.last_number].state is OperationState.SUCCEEDED
