@@ -36,4 +36,4 @@ class ExecutorSettings:
     largest_outcome_bytes: int = 4_000_000
     """What the server takes in one message, with room for its frame (gRPC's default is 4 MiB)."""
     unlimited_s: float = 3600.0
-    """The time limit of a dispatch that names no deadline."""
+    """The time limit of a dispatch that names none."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import UTC
 from typing import Protocol
 
 from snapshotd.api.v1.executor_pb2 import (
@@ -50,7 +49,7 @@ class Work:
         open_pool: makes the pool of a host.
         outbox: where outcomes go.
         settings: the executor's.
-        clock: for deadlines.
+        clock: for how long things take.
     """
 
     def __init__(self, open_pool: OpenPool, outbox: Outbox, settings: ExecutorSettings, clock: Clock) -> None:
@@ -153,8 +152,8 @@ class Work:
 
     async def _answer(self, dispatch: Dispatch, connection: HostConnection, pool: HostPool) -> HostAnswer | NoAnswer:
         timeout_s = self._settings.unlimited_s
-        if dispatch.HasField("deadline"):
-            timeout_s = (dispatch.deadline.ToDatetime(tzinfo=UTC) - self._clock.utc_now()).total_seconds()
+        if dispatch.HasField("time_limit"):
+            timeout_s = dispatch.time_limit.ToTimedelta().total_seconds()
         if timeout_s <= 0:
             return NoAnswer(reason=NoAnswer.DEADLINE_EXCEEDED, detail="not started: it came after its deadline.")
         command = HostCommand()

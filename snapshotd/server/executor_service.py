@@ -27,7 +27,6 @@ from snapshotd.server.comparisons import Comparisons
 from snapshotd.server.drive import Drive
 from snapshotd.server.host_wire import from_outcome, no_answer, to_command
 from snapshotd.server.ownership import explained
-from snapshotd.server.wire_values import timestamp
 
 _log = logging.getLogger(__name__)
 
@@ -74,9 +73,8 @@ class Attached:
             self._told[host.host_id] = host
             self.to_send.put_nowait(pb.AttachResponse(host=_connection(host)))
         command = to_command(order, self._installation_id, host.journal_directory)
-        dispatch = pb.Dispatch(
-            dispatch_id=dispatch_id, host=f"hosts/{host.host_id}", command=command, deadline=timestamp(order.deadline)
-        )
+        dispatch = pb.Dispatch(dispatch_id=dispatch_id, host=f"hosts/{host.host_id}", command=command)
+        dispatch.time_limit.FromTimedelta(order.deadline - self._drive.moment().utc)
         self.to_send.put_nowait(pb.AttachResponse(dispatch=dispatch))
 
     def abandon(self, dispatch_id: str) -> None:

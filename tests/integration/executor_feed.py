@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import grpc
 
@@ -70,7 +70,7 @@ class Stream:
         dispatch = Dispatch(dispatch_id=dispatch_id, host=host)
         dispatch.command.CopyFrom(HostCommand(protocol=1, kind=HostCommand.REPORT, vm_id=dispatch_id))
         if in_s is not None:
-            dispatch.deadline.FromDatetime(datetime.now(UTC) + timedelta(seconds=in_s))
+            dispatch.time_limit.FromTimedelta(timedelta(seconds=in_s))
         self.send(AttachResponse(dispatch=dispatch))
 
     def abandon(self, dispatch_id: str) -> None:

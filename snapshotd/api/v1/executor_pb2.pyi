@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -309,7 +310,7 @@ class Dispatch(_message.Message):
     DISPATCH_ID_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
-    DEADLINE_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
     dispatch_id: _builtins.str
     """Unique per send; the outcome names it."""
     host: _builtins.str
@@ -317,8 +318,8 @@ class Dispatch(_message.Message):
     @_builtins.property
     def command(self) -> Global___HostCommand: ...
     @_builtins.property
-    def deadline(self) -> _timestamp_pb2.Timestamp:
-        """End the script when it has not answered by then."""
+    def time_limit(self) -> _duration_pb2.Duration:
+        """How long from its arrival: end the script when it has not answered by then. A span, since clocks differ."""
 
     def __init__(
         self,
@@ -326,11 +327,11 @@ class Dispatch(_message.Message):
         dispatch_id: _builtins.str = ...,
         host: _builtins.str = ...,
         command: Global___HostCommand | None = ...,
-        deadline: _timestamp_pb2.Timestamp | None = ...,
+        time_limit: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "deadline", b"deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "deadline", b"deadline", "dispatch_id", b"dispatch_id", "host", b"host"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "dispatch_id", b"dispatch_id", "host", b"host", "time_limit", b"time_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
