@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 
 from snapshotd.application.host_failures import failure_of
 from snapshotd.application.next_action import AwaitAnswer, Later, Poll, next_action
+from snapshotd.dispatch.courses import Course, Wait, still
 from snapshotd.dispatch.feeding import Feeding
 from snapshotd.dispatch.orders import Order, OrderKind, effect_order, observe_order, poll_order
 from snapshotd.domain.commands import LoseOutcome, Proceed, StallWait, TakeAnswer, TakePoll, VmCommand
@@ -84,14 +85,6 @@ _HOLDS_UP = frozenset(
 """Answers that come again until something on the host has ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Why something does not go on, and since when."""
-
-    failure: Failure
-    since: datetime
-
-
 @dataclass(slots=True)
 class _Flight:
     """One order under way."""
@@ -102,20 +95,6 @@ class _Flight:
     key: str = ""
     asked_version: int = 0
     """The VM's version when it was sent."""
-
-
-@dataclass(slots=True)
-class _Course:
-    """What is known of an active operation beside the log: how often it was looked at, and why it waits."""
-
-    looked_at: tuple[int, int] = (0, 0)
-    """The step's number and token: a new step, or a new token, begins to count anew."""
-    looks: int = 0
-    next_s: float = 0.0
-    idle_since_s: float | None = None
-    wait: Wait | None = None
-    percent: int = 0
-    """How far the hypervisor's job has come, as last reported."""
 
 
 class Dispatcher:
@@ -137,7 +116,7 @@ class Dispatcher:
         self._given_up: dict[str, _Flight] = {}
         """Effects whose answer is not waited for any more, the latest of them: a late Done settles its step still."""
         self._fresh: set[tuple[VmId, int]] = set()
-        self._courses: dict[VmId, dict[int, _Course]] = {}
+        self._courses: dict[VmId, dict[int, Course]] = {}
         """By VM and number of the operation."""
         self._recording: set[VmId] = set()
         self.contact: dict[HostId, Wait | None] = {}
@@ -219,8 +198,7 @@ class Dispatcher:
         if order.kind is OrderKind.POLL:
             return self._polled(vm, flight, answer, moment)
         if answer.verdict is not Verdict.NO_ANSWER:
-            answered = TakeAnswer(number=flight.number, step=order.step, token=order.token, answer=answer)
-            return [self._record(vm, answered)]
+            return [self._record(vm, _told(flight, answer))]
         if order.kind is OrderKind.OBSERVE:
             return []  # sent again with the same token, without an event
         self._given_up[dispatch_id] = flight
@@ -234,9 +212,7 @@ class Dispatcher:
         flight = self._given_up.pop(dispatch_id, None)
         if flight is None or flight.order.vm_id is None or answer.verdict is not Verdict.DONE:
             return []
-        order = flight.order
-        answered = TakeAnswer(number=flight.number, step=order.step, token=order.token, answer=answer)
-        return [self._record(self._vms[flight.order.vm_id], answered)]
+        return [self._record(self._vms[flight.order.vm_id], _told(flight, answer))]
 
     def tick(self, moment: Moment) -> list[Output]:
         """Time has passed: look at everything that may be due."""
@@ -263,7 +239,7 @@ class Dispatcher:
         out: list[Output] = []
         known = self._courses.pop(vm.vm_id, {})
         if vm.active_operations:
-            self._courses[vm.vm_id] = {o.number: known.get(o.number, _Course()) for o in vm.active_operations}
+            self._courses[vm.vm_id] = {o.number: known.get(o.number, Course()) for o in vm.active_operations}
         if vm.vm_id in self._recording:
             return out
         for operation in vm.active_operations:
@@ -291,7 +267,7 @@ class Dispatcher:
         """Say whether an executor serves an operation's host; keep that it waits for one, if none does."""
         course = self._courses[vm.vm_id][operation.number]
         if self.feeding.fed(vm.host_id) is None:
-            course.wait = _still(course.wait, Failure.of(NoExecutor(vm.host_id)), moment)
+            course.wait = still(course.wait, Failure.of(NoExecutor(vm.host_id)), moment.utc)
             return False
         if course.wait is not None and course.wait.failure.reason == NoExecutor.reason:
             course.wait = None
@@ -387,19 +363,18 @@ class Dispatcher:
         if course is None:
             return
         if answer.verdict in _HOLDS_UP:
-            course.wait = _still(course.wait, failure_of(answer), moment)
+            course.wait = still(course.wait, failure_of(answer), moment.utc)
         else:
             course.wait, course.percent = None, answer.vm.percent if answer.vm else 0
 
     def _note_contact(self, host_id: HostId, answer: HostAnswer, moment: Moment) -> None:
         """Keep whether a host answers."""
         if answer.verdict is Verdict.NO_ANSWER:
-            self.contact[host_id] = _still(self.contact.get(host_id), failure_of(answer), moment)
+            self.contact[host_id] = still(self.contact.get(host_id), failure_of(answer), moment.utc)
         else:
             self.contact[host_id] = None
 
 
-def _still(known: Wait | None, failure: Failure, moment: Moment) -> Wait:
-    """Return a wait that began when its reason did."""
-    began = known is not None and known.failure.reason == failure.reason
-    return Wait(failure, known.since if began and known else moment.utc)
+def _told(flight: _Flight, answer: HostAnswer) -> TakeAnswer:
+    """Return the command that has an order's answer judged."""
+    return TakeAnswer(number=flight.number, step=flight.order.step, token=flight.order.token, answer=answer)

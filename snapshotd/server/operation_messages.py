@@ -8,7 +8,7 @@ from typing import Final
 from google.longrunning.operations_pb2 import Operation as OperationMessage
 
 from snapshotd.api.v1 import operation_pb2 as pb
-from snapshotd.dispatch.dispatcher import Wait
+from snapshotd.dispatch.courses import Wait
 from snapshotd.domain.ids import HostId, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import (

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
-from snapshotd.dispatch.dispatcher import Wait
+from snapshotd.dispatch.courses import Wait
 from snapshotd.domain.errors import NotFound
 from snapshotd.domain.events import Event
 from snapshotd.domain.ids import HostId, SnapshotId, VmId
