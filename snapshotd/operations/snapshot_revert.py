@@ -60,6 +60,19 @@ def power_after(snapshot: Snapshot) -> Power:
     return Power.RUNNING if snapshot.with_memory else Power.STOPPED
 
 
+def _forbids(vm: VirtualMachine, operation: Operation) -> Failure | None:
+    """Say why the snapshot cannot be reverted to as things are now; None if it can."""
+    refused = power_refusal(vm, "revert_begins", "RevertToSnapshot")
+    if refused is not None:
+        return refused
+    snapshot = snapshot_of(vm, operation)
+    if vm.description is None or vm.description.checkpoint(snapshot.checkpoint_id) is None:
+        return Failure(reason="CHECKPOINT_MISSING", message="The snapshot's checkpoint is not on the host any more.")
+    if operation.refuse_power_change and vm.power is not power_after(snapshot):
+        return Failure.of(PowerChangeRefused(vm.name, vm.power.name, power_after(snapshot).name))
+    return None
+
+
 class RestoreCheckpoint(StepBehaviour):
     """RESTORE: apply a checkpoint.
 
@@ -107,17 +120,7 @@ class RestoreCheckpoint(StepBehaviour):
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Refuse by the rules of acceptance, as things are now."""
-        refused = power_refusal(vm, "revert_begins", "RevertToSnapshot")
-        if refused is not None:
-            return refused
-        snapshot = snapshot_of(vm, operation)
-        if vm.description is None or vm.description.checkpoint(snapshot.checkpoint_id) is None:
-            return Failure(
-                reason="CHECKPOINT_MISSING", message="The snapshot's checkpoint is not on the host any more."
-            )
-        if operation.refuse_power_change and vm.power is not power_after(snapshot):
-            return Failure.of(PowerChangeRefused(vm.name, vm.power.name, power_after(snapshot).name))
-        return None
+        return _forbids(vm, operation)
 
     def wait_s(self, policy: Policy) -> float:
         """Allow what the policy says for reverts."""
@@ -143,7 +146,7 @@ class RevertToSnapshotKind(Kind):
 
     def refusal(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
         """Refuse before the power is changed for nothing: the restore could not follow."""
-        return RestoreCheckpoint().refusal(vm, operation, operation.steps[-2])
+        return _forbids(vm, operation)
 
     def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
         """Plan the power first where it changes, the restore, and the power that it must end in."""
