@@ -12,7 +12,7 @@ JOBS ?= 2
 
 .PHONY: help demo bench test check fmt lint types imports purity protos verify-protos diagrams verify-diagrams lock clean
 
-help: ## Say what there is to do
+help: ## Show what there is to do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 $(STAMP): requirements/dev.txt pyproject.toml

@@ -122,7 +122,7 @@ class Stage:
         return operation
 
     def waits(self, operation: Operation) -> bool:
-        """Say whether an operation tells what it waits for."""
+        """Return whether an operation tells what it waits for."""
         metadata = operation_pb2.OperationMetadata()
         self.operations.GetOperation(GetOperationRequest(name=operation.name)).metadata.Unpack(metadata)
         return bool(metadata.wait.reason)

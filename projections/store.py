@@ -247,7 +247,7 @@ def _usable(path: Path, head: int) -> sqlite3.Connection | None:
 
 
 def _fault(connection: sqlite3.Connection) -> str:
-    """Say what makes a file unusable; empty: nothing."""
+    """Return what makes a file unusable; empty: nothing."""
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
     if schema != SCHEMA:
         return f"its schema is {schema}, and this release has {SCHEMA}"

@@ -155,7 +155,7 @@ def _address(value: object) -> str:
 
 
 def is_local(address: str) -> bool:
-    """Say whether an address, host:port or unix:/path, can be reached from this machine only."""
+    """Return whether an address, host:port or unix:/path, can be reached from this machine only."""
     if address.startswith(_UNIX):
         path = address.removeprefix(_UNIX)
         return path.startswith("/") and bool(path.strip("/"))

@@ -86,7 +86,7 @@ Action = Issue | Observe | StartWait | AwaitAnswer | Poll | Later | Skip | PlanU
 
 
 def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy: Policy) -> Action:
-    """Say what happens next with an active operation."""
+    """Return what happens next with an active operation."""
     assert operation.active, operation
     step = operation.open_step
     if step is not None:
@@ -107,7 +107,7 @@ def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy:
 
 
 def _stopped(operation: Operation) -> Action | None:
-    """Say whether a failed step, or a cancellation, keeps the operation from its next step."""
+    """Return whether a failed step, or a cancellation, keeps the operation from its next step."""
     for step in operation.steps:
         if step.state is StepState.UNDETERMINED and step.plan.nature is not StepNature.BEST_EFFORT:
             return Finish(OperationState.FAILED, step.failure)
@@ -129,7 +129,7 @@ def _over(failure: Failure | None) -> Finish:
 
 
 def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, policy: Policy) -> Action:
-    """Say how the next step that is due begins."""
+    """Return how the next step that is due begins."""
     action = ACTIONS[due.plan.action]
     if due.observing:
         return AwaitAnswer(due)

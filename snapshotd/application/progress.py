@@ -137,7 +137,7 @@ def _find(vm: VirtualMachine, number: int, step: int) -> tuple[Operation, Step] 
 
 
 def _taken(vm: VirtualMachine, operation: Operation) -> bool:
-    """Say whether another operation's step is open: at most one step per VM has an open token."""
+    """Return whether another operation's step is open: at most one step per VM has an open token."""
     return any(s.open or s.observing for o in vm.active_operations if o.number != operation.number for s in o.steps)
 
 

@@ -128,7 +128,7 @@ def _look(server: Server, name: str, wait_s: float) -> Operation:
 
 
 def _passes(failed: Failed) -> bool:
-    """Say whether an error may be gone when the server has been started again."""
+    """Return whether an error may be gone when the server has been started again."""
     if failed.exit_code is ExitCode.TIMED_OUT:
         return True
     return failed.exit_code is ExitCode.UNAVAILABLE and failed.reason in _PASSES
@@ -139,7 +139,7 @@ def _goes_on(name: str) -> str:
 
 
 def _where(metadata: OperationMetadata) -> str:
-    """Say in a line how far an operation is."""
+    """Return in a line how far an operation is."""
     state = OperationMetadata.State.Name(metadata.state)
     text = state
     if metadata.current_step:

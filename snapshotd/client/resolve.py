@@ -20,7 +20,7 @@ _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNOR
 
 
 def is_id(text: str) -> bool:
-    """Say whether a text has the form of a VM's or a snapshot's id, a GUID."""
+    """Return whether a text has the form of a VM's or a snapshot's id, a GUID."""
     return _GUID.fullmatch(text) is not None
 
 

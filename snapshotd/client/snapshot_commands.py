@@ -64,7 +64,7 @@ def _create(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _made(server: Server, operation: Operation) -> str:
-    """Say which name a snapshot was given that was asked for without one."""
+    """Return which name a snapshot was given that was asked for without one."""
     snapshot = metadata_of(operation).snapshot
     try:
         name = server.call(server.snapshots.GetSnapshot, pb.GetSnapshotRequest(name=snapshot)).display_name
@@ -144,7 +144,7 @@ def _tree(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _can_box() -> bool:
-    """Say whether standard output can take box characters."""
+    """Return whether standard output can take box characters."""
     try:
         BOXES.last.encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

@@ -264,7 +264,7 @@ class Dispatcher:
         return [self._record(vm, Proceed())] if self._is_fed(vm, operation, moment) else []
 
     def _is_fed(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> bool:
-        """Say whether an executor serves an operation's host; keep that it waits for one, if none does."""
+        """Return whether an executor serves an operation's host; keep that it waits for one, if none does."""
         course = self._courses[vm.vm_id][operation.number]
         if self.feeding.fed(vm.host_id) is None:
             course.wait = still(course.wait, Failure.of(NoExecutor(vm.host_id)), moment.utc)
@@ -295,7 +295,7 @@ class Dispatcher:
         return [self._record(vm, lost)]
 
     def _due(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> bool:
-        """Say whether a step is to be looked at now, and note that it is: each look comes later than the last."""
+        """Return whether a step is to be looked at now, and note that it is: each look comes later than the last."""
         course = self._courses[vm.vm_id][operation.number]
         at = (step.plan.number, step.token)
         if course.looked_at != at:

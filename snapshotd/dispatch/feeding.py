@@ -38,7 +38,7 @@ class Feeding:
             self._attached[executor].heard_s = now_s
 
     def knows(self, executor: str) -> bool:
-        """Say whether an executor counts as attached."""
+        """Return whether an executor counts as attached."""
         return executor in self._attached
 
     def serving(self, executor: str) -> tuple[HostId, ...]:

@@ -23,7 +23,7 @@ _CREDENTIAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def is_address(text: str) -> bool:
-    """Say whether `text` is a DNS name or an IP address that means the same on every machine."""
+    """Return whether `text` is a DNS name or an IP address that means the same on every machine."""
     try:
         ip = ipaddress.ip_address(text)
     except ValueError:
@@ -33,5 +33,5 @@ def is_address(text: str) -> bool:
 
 
 def is_credential_name(text: str) -> bool:
-    """Say whether `text` may name a credential."""
+    """Return whether `text` may name a credential."""
     return _CREDENTIAL.fullmatch(text) is not None

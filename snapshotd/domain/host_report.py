@@ -142,7 +142,7 @@ class VmReport:
     existing_files: tuple[str, ...] = ()
 
     def works_besides_merging(self) -> bool:
-        """Say whether the hypervisor works on the VM, merging left aside."""
+        """Return whether the hypervisor works on the VM, merging left aside."""
         return any(a != "MERGE" for a in self.activities)
 
 

@@ -28,12 +28,12 @@ _HOST_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def is_guid(text: str) -> bool:
-    """Say whether `text` is a GUID in lower case, without braces."""
+    """Return whether `text` is a GUID in lower case, without braces."""
     return _GUID.fullmatch(text) is not None
 
 
 def is_host_id(text: str) -> bool:
-    """Say whether `text` may name a host."""
+    """Return whether `text` may name a host."""
     return _HOST_ID.fullmatch(text) is not None
 
 

@@ -150,7 +150,7 @@ class Lifecycle(Generic[StateT]):
         return self.states[dest]
 
     def allows(self, trigger: str, source: StateT) -> bool:
-        """Say whether `trigger` may happen in `source`."""
+        """Return whether `trigger` may happen in `source`."""
         return bool(self._machine.get_transitions(trigger, source))
 
     def pairs(self) -> Iterator[tuple[str, StateT, StateT]]:

@@ -36,7 +36,7 @@ class Snapshot:
 def counts_towards_limit(
     state: SnapshotState, checkpoint_id: CheckpointId | None, description: VmDescription | None
 ) -> bool:
-    """Say whether a snapshot has a checkpoint or may get one, and so counts towards `snapshots.max_per_vm`.
+    """Return whether a snapshot has a checkpoint or may get one, and so counts towards `snapshots.max_per_vm`.
 
     Args:
         state: of the snapshot.

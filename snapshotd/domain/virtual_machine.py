@@ -77,7 +77,7 @@ class VirtualMachine:
         return next((o for o in self.active_operations if o.only_waits), None)
 
     def step_is_open(self) -> bool:
-        """Say whether a command of any operation may be at work on the host."""
+        """Return whether a command of any operation may be at work on the host."""
         return any(s.open for o in self.active_operations for s in o.steps)
 
     def by_checkpoint(self, checkpoint_id: CheckpointId | None) -> Snapshot | None:

@@ -181,7 +181,7 @@ class Attachment:
 
 
 def _describe(error: BaseException) -> str:
-    """Say why a stream ended; of several reasons the first."""
+    """Return why a stream ended; of several reasons the first."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, grpc.aio.AioRpcError):

@@ -23,7 +23,7 @@ class Lease:
         self._renewed_at = now
 
     def holds(self, now: float) -> bool:
-        """Say whether work may be started."""
+        """Return whether work may be started."""
         return now - self._renewed_at < self._valid_s
 
     def renew(self, sent_at: float) -> None:

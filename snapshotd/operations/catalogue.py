@@ -78,7 +78,7 @@ _PASSES_A_MERGE = frozenset({_K.START_VM, _K.STOP_VM})
 
 
 def beside(active: Operation, request: OperationRequest) -> Beside:
-    """Say what becomes of a request while an operation is active."""
+    """Return what becomes of a request while an operation is active."""
     kind = kind_of(request).kind
     snapshot_id = request.snapshot_id if isinstance(request, RevertToSnapshot | DeleteSnapshot) else None
     mode = request.mode if isinstance(request, StopVm) else None

@@ -92,11 +92,11 @@ class StepBehaviour(ABC):
         """Conclude from the logged `before` and a report what became of the step. Pure."""
 
     def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
-        """Say whether the host is already as the step wants it, so that it is skipped. Never, unless said."""
+        """Return whether the host is already as the step wants it, so that it is skipped. Never, unless said."""
         return False
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Say why the step may not be issued as things are now; None, unless said: it may."""
+        """Return why the step may not be issued as things are now; None, unless said: it may."""
         return None
 
     @abstractmethod
@@ -125,7 +125,7 @@ class Kind(ABC):
         """Check state, then limits. Raises a SnapshotdError."""
 
     def refusal(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
-        """Say why one that was accepted must not begin as things are now; None: its first step says that."""
+        """Return why one that was accepted must not begin as things are now; None: its first step says that."""
         return None
 
     @abstractmethod
@@ -149,11 +149,11 @@ class Kind(ABC):
         return ()
 
     def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
-        """Say why the result is not what was asked for, though every step is done; None if it is."""
+        """Return why the result is not what was asked for, though every step is done; None if it is."""
         return None
 
     def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
-        """Say how what was done is undone. `failure` is None for a cancellation."""
+        """Return how what was done is undone. `failure` is None for a cancellation."""
         return Undo()
 
     def ends(
@@ -208,7 +208,7 @@ def move_current(vm: VirtualMachine, to: SnapshotId | None, cause: str = "step")
 
 
 def power_refusal(vm: VirtualMachine, trigger: str, action: str) -> Failure | None:
-    """Say why the VM's power does not allow an activity to begin; None if it does."""
+    """Return why the VM's power does not allow an activity to begin; None if it does."""
     if vm.power in NEEDS_POWER[trigger]:
         return None
     return Failure.of(WrongPower(vm.name, vm.power.name, needed(trigger), action))

@@ -66,7 +66,7 @@ def goal(step: Step) -> Power:
 
 
 def mode_refusal(vm: VirtualMachine, mode: StopMode) -> Failure | None:
-    """Say why a VM cannot be stopped in this way in its power; None if it can."""
+    """Return why a VM cannot be stopped in this way in its power; None if it can."""
     if vm.power in _MODES[mode]:
         return None
     return Failure.of(WrongPower(vm.name, vm.power.name, mode_needs(mode), mode.name))
@@ -131,7 +131,7 @@ def bring_power_back(vm: VirtualMachine, operation: Operation) -> tuple[PlannedS
 
 
 def _has_changed_power(step: Step, now: Power) -> bool:
-    """Say whether a step has changed the VM's power. One killed in a restore can leave it saved (inferred)."""
+    """Return whether a step has changed the VM's power. One killed in a restore can leave it saved (inferred)."""
     if step.plan.action is StepAction.RESTORE:
         return step.attempts > 0 and now is Power.SAVED
     return step.plan.action in (StepAction.START, StepAction.STOP) and step.state is StepState.DONE

@@ -31,7 +31,7 @@ class Preview:
 
 
 def preview(vm: VirtualMachine, request: OperationRequest) -> Preview:
-    """Say what an acceptable request would lead to."""
+    """Return what an acceptable request would lead to."""
     match request:
         case CreateSnapshot():
             warnings = []
@@ -62,7 +62,7 @@ def preview(vm: VirtualMachine, request: OperationRequest) -> Preview:
 
 
 def may_lose(vm: VirtualMachine, step: PlannedStep) -> str:
-    """Say what a step may lose, for people; empty: nothing."""
+    """Return what a step may lose, for people; empty: nothing."""
     if step.action is StepAction.RESTORE:
         return "what was written to the disks since the current snapshot"
     if step.action is StepAction.STOP and step.nature is not StepNature.FORWARD_ONLY and vm.power in _IN_MEMORY:

@@ -143,7 +143,7 @@ class MakeCheckpoint(StepBehaviour):
 
 
 def _forbidden(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | None:
-    """Say why the VM, as it was last reported, cannot be checkpointed; None if it can."""
+    """Return why the VM, as it was last reported, cannot be checkpointed; None if it can."""
     assert vm.description is not None
     checkpoints = len(vm.description.checkpoints)
     if vm.power not in NEEDS_POWER["snapshot_begins"]:
@@ -160,7 +160,7 @@ def _forbidden(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | Non
 
 
 def _is_like_ours(vm: VirtualMachine, before: Before, new: Checkpoint, begun_at: datetime | None) -> bool:
-    """Say whether an unmarked newcomer is as our script leaves one that dies between its two calls."""
+    """Return whether an unmarked newcomer is as our script leaves one that dies between its two calls."""
     by_default_name = re.fullmatch(re.escape(vm.name) + r" (- )?\(.+\)", new.name) is not None
     in_time = begun_at is not None and new.created_at is not None and new.created_at + _CLOCK_GRAIN >= begun_at
     plain = new.checkpoint_type == "Standard" and not new.automatic

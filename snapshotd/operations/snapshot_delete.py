@@ -98,7 +98,7 @@ class AwaitMerge(StepBehaviour):
 
 
 def merged(description: VmDescription, gone: CheckpointId | None, existing_files: Iterable[str]) -> bool:
-    """Say whether a checkpoint is removed and its disks are merged.
+    """Return whether a checkpoint is removed and its disks are merged.
 
     Every file in the chains of the leaves and of the remaining checkpoints is itself such a leaf, a checkpoint's
     disk or a base, or a branch point with two children or more; and none of the files watched is left on the disk

@@ -61,7 +61,7 @@ def power_after(snapshot: Snapshot) -> Power:
 
 
 def _forbids(vm: VirtualMachine, operation: Operation) -> Failure | None:
-    """Say why the snapshot cannot be reverted to as things are now; None if it can."""
+    """Return why the snapshot cannot be reverted to as things are now; None if it can."""
     refused = power_refusal(vm, "revert_begins", "RevertToSnapshot")
     if refused is not None:
         return refused

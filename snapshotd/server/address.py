@@ -20,7 +20,7 @@ class AddressInUse(Exception):
     """The address to serve on is taken, or cannot be used."""
 
     def __init__(self, listen: str, problem: str) -> None:
-        """Say what is wrong with it, and what to do."""
+        """Return what is wrong with it, and what to do."""
         super().__init__(f"{listen} cannot be served on: {problem}, or set another server.listen.")
 
 

@@ -179,7 +179,7 @@ def _percent(row: OperationRow, job_percent: int) -> int:
 
 
 def _wait(row: OperationRow, current: StepRow | None, wait: Wait | None) -> Wait | None:
-    """Say why an active operation does not go on: its host cannot be asked, or works, or is given time."""
+    """Return why an active operation does not go on: its host cannot be asked, or works, or is given time."""
     if not row.active or wait is not None or current is None:
         return wait if row.active else None
     since = current.started_at or row.updated_at
@@ -198,7 +198,7 @@ def _undoing(row: OperationRow) -> list[StepRow]:
 
 
 def _undone(row: OperationRow) -> bool:
-    """Say whether what an operation had done was taken back."""
+    """Return whether what an operation had done was taken back."""
     undoing = _undoing(row)
     return bool(undoing) and all(s.state in (StepState.DONE, StepState.SKIPPED) for s in undoing)
 

@@ -20,7 +20,7 @@ def explained(answer: HostAnswer, ours: str) -> HostAnswer:
 
 
 def owner_wait(answer: HostAnswer | None, ours: str, now: datetime) -> Wait | None:
-    """Say why nothing can be done on a host that answers: its last report names another installation."""
+    """Return why nothing can be done on a host that answers: its last report names another installation."""
     if answer is None or not _foreign(answer, ours):
         return None
     failure = Failure(reason=HostForeign.reason, message=_text(answer.installation_id, ours))

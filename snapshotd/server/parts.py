@@ -50,7 +50,7 @@ class Parts:
         return self.views
 
     def why(self, host_id: HostId) -> Wait | None:
-        """Say why nothing can be done on a host just now: it does not answer, or is another installation's."""
+        """Return why nothing can be done on a host just now: it does not answer, or is another installation's."""
         contact = self.drive.dispatcher.contact.get(host_id)
         return contact or owner_wait(self.reports.answers.get(host_id), self.installation_id, self.clock.now())
 

@@ -136,7 +136,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         )
 
     async def _registered_before(self, vm_id: VmId, actor: str, request_id: str, digest: str) -> bool:
-        """Say whether this very request was answered: then its host need not be asked. Raises RequestIdReused."""
+        """Return whether this very request was answered: then its host need not be asked. Raises RequestIdReused."""
         vm = await self._parts.drive.load(vm_id)
         return answered_before(vm.requests, actor, request_id, digest) is not None
 

@@ -11,7 +11,7 @@ _Fact = Callable[[Before, VmReport], bool]
 
 
 def equals_before(kind: HostCommand.Kind.ValueType, before: Before, report: VmReport) -> bool:
-    """Say whether every fact that this kind of effect depends on is as it was; never for a VM that is not there."""
+    """Return whether every fact that this kind of effect depends on is as it was; never for a VM that is not there."""
     return report.present and all(same(before, report) for same in _COMPARED[kind])
 
 

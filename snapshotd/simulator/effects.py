@@ -77,7 +77,7 @@ def checkpoint_type_to_set(command: HostCommand, vm: VmView, own: str) -> str:
 
 
 def is_complete(command: HostCommand) -> bool:
-    """Say whether an effect names all that its action needs."""
+    """Return whether an effect names all that its action needs."""
     match command.kind:
         case HostCommand.START:
             return True

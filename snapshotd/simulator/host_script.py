@@ -265,7 +265,7 @@ class _Run:
         return HostAnswer(verdict=HostAnswer.NO_EFFECT, vms=[report], error=told)
 
     def _at_work(self, report: VmReport) -> bool:
-        """Say whether the hypervisor works on the VM; merging alone does not keep it from starting and stopping."""
+        """Return whether the hypervisor works on the VM; merging alone does not keep it from starting and stopping."""
         command = self._command
         kind = command.observed_kind if command.kind == HostCommand.OBSERVE else command.kind
         harmless = {"MERGE"} if kind in _POWER_KINDS else set()

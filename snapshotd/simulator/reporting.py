@@ -141,7 +141,7 @@ def own_checkpoint_type(view: VmView, entry: JournalEntry | None) -> str:
 
 
 def has_temporary_type(view: VmView, entry: JournalEntry) -> bool:
-    """Say whether the VM still has the CheckpointType that a command set, and not one that somebody else has set since.
+    """Return whether the VM still has the CheckpointType that a command set, and no other one set since.
 
     Which one a restore brings back is not known beforehand: any counts.
     """

@@ -267,7 +267,7 @@ class SqliteEventLog:
 
 
 def _is(error: Exception, primary: int) -> bool:
-    """Say whether an error has this primary result code of SQLite's; extended ones are it, and bits above."""
+    """Return whether an error has this primary result code of SQLite's; extended ones are it, and bits above."""
     cause = error if isinstance(error, sqlite3.Error) else error.__cause__
     return int(getattr(cause, "sqlite_errorcode", 0)) & 0xFF == primary
 

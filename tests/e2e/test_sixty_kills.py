@@ -63,7 +63,7 @@ def kill(system: System, victim: str) -> None:
 
 
 def all_ended(system: System) -> bool:
-    """Say whether no operation is active."""
+    """Return whether no operation is active."""
     return all(operation.done for operation in system.client.all_operations())
 
 

@@ -15,7 +15,7 @@ from tests.e2e.system import QUICK, Client, inventory, refusal, until
 
 
 def working(host: SimulatedHost) -> bool:
-    """Say whether the hypervisor is at work on a VM."""
+    """Return whether the hypervisor is at work on a VM."""
     return any(vm["job"] for vm in host.control("state")["vms"])
 
 

@@ -81,7 +81,7 @@ class DiskFiles:
         return next(((p, f) for p, f in self._files.items() if p.lower() == path.lower()), None)
 
     def is_away(self, folder: str) -> bool:
-        """Say whether a folder has been taken away."""
+        """Return whether a folder has been taken away."""
         return (self._directory / f"{folder}{_AWAY}").exists()
 
     def take_away(self, folder: str) -> None:

@@ -19,7 +19,7 @@ ROW = host_row(Host(host_id=HostId("hv01"), transport="NTLM_HTTP", registered_at
 
 
 def wait(reason: str) -> Wait:
-    """Say why a host does not answer."""
+    """Return why a host does not answer."""
     return Wait(failure=Failure(reason=reason, message="m"), since=NOW)
 
 
