@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from snapshotd.domain.errors import SnapshotdError
-from snapshotd.ports.plain import decoder, encoder
+from snapshotd.ports import plain
 
 _log = logging.getLogger(__name__)
 
@@ -103,13 +103,13 @@ class Table(Generic[RowT]):
 
     def __init__(self, name: str, row: type[RowT], key: Sequence[str], columns: Sequence[str] = ()) -> None:
         self._name = name
-        self._row: Any = row
+        self._row = row
         self._key = tuple(key)
         self._columns = (*self._key, *columns)
 
     def put(self, connection: sqlite3.Connection, row: RowT) -> None:
         """Write a row, over one with its key."""
-        values = encoder(self._row)(row)
+        values = plain.encode(row)
         marks = ", ".join("?" * (len(self._columns) + 1))
         searched = [values[c] if c in values else getattr(row, c) for c in self._columns]
         connection.execute(
@@ -135,8 +135,7 @@ class Table(Generic[RowT]):
     def find(self, connection: sqlite3.Connection, where: str, values: Sequence[object], rest: str = "") -> list[RowT]:
         """Return the rows that match; `where` is built from constants only."""
         cursor = connection.execute(f"SELECT row FROM {self._name} WHERE {where} {rest}", values)  # noqa: S608
-        read = decoder(self._row)
-        return [read(json.loads(row)) for (row,) in cursor]
+        return [plain.decode_own(self._row, row) for (row,) in cursor]
 
 
 class Rows:

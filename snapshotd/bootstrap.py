@@ -47,7 +47,6 @@ from snapshotd.simulator.model import SimulatedHyperV, open_host
 from snapshotd.simulator.needs import Engine
 from snapshotd.simulator.pwsh.engine import PwshEngine
 from snapshotd.simulator.settings import SimulateHostSettings
-from snapshotd.store.codec import event_data
 from snapshotd.store.sqlite_log import SqliteEventLog
 
 _log = logging.getLogger(__name__)
@@ -191,7 +190,6 @@ def compose(
         reports=reports,
         views=projections.views,
         log=log,
-        event_data=event_data,
         policy=policy,
         clock=clock,
         ids=ids,

@@ -13,6 +13,7 @@ from typing import Final
 
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.time import Time
 
 PROTOCOL: Final = 1
 """Version of the host protocol (docs/host-protocol.md) that this release speaks, server and executor alike."""
@@ -45,7 +46,7 @@ class Checkpoint:
     checkpoint_id: CheckpointId
     name: str
     parent_id: CheckpointId | None
-    created_at: datetime | None
+    created_at: Time | None
     checkpoint_type: str
     """Hyper-V's SnapshotType: Standard, Recovery, Replica, ..."""
     has_memory: bool

@@ -1,25 +1,21 @@
-"""Turns frozen dataclasses into readable JSON values, and back, strictly.
+"""Values as readable JSON, and back, strictly: nothing is ever read by halves.
 
-Enums go by name, times as RFC 3339 in UTC with microseconds, tuples as lists. What a class looks like is read
-once, from its type hints. Strict: a missing or an unknown field, or a value of another type, is an error; nothing is
-ever read by halves.
+Dataclasses are objects, enums go by value, times as RFC 3339, tuples as lists. msgspec does the work; it takes unknown
+and missing fields of a dataclass in silence, so what was read is compared with what would be written of it.
 """
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
-from enum import Enum
-from functools import cache
-from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
+from typing import TypeVar
 
-_Convert = Callable[[Any], Any]
+import msgspec
+
+T = TypeVar("T")
 
 
 def encode_time(time: datetime) -> str:
-    """Write a time: RFC 3339, UTC, microseconds."""
+    """Write a time: RFC 3339, UTC, microseconds. The texts sort as the times do."""
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -31,74 +27,60 @@ def decode_time(text: str) -> datetime:
     return time
 
 
-@cache
-def encoder(hint: Any) -> _Convert:  # noqa: ANN401  (a type hint is any object)
-    """Return what turns values of a type into plain JSON values."""
-    hint = _plain(hint)
-    if is_dataclass(hint):
-        parts = [(f.name, encoder(h)) for f, h in _fields(hint)]
-        return lambda value: {name: convert(getattr(value, name)) for name, convert in parts}
-    if get_origin(hint) is tuple:
-        item = encoder(get_args(hint)[0])
-        return lambda values: [item(v) for v in values]
-    if get_origin(hint) in (Union, types.UnionType):
-        inner = encoder(_optional(hint))
-        return lambda value: None if value is None else inner(value)
-    if hint is datetime:
-        return encode_time
-    if issubclass(hint, Enum):
-        return lambda value: value.name
-    return lambda value: value
+def encode(value: object) -> dict[str, object]:
+    """Return a dataclass as plain JSON values."""
+    data: dict[str, object] = msgspec.json.decode(msgspec.json.encode(value))
+    return data
 
 
-@cache
-def decoder(hint: Any) -> _Convert:  # noqa: ANN401
-    """Return what turns plain JSON values into values of a type; it raises KeyError, TypeError or ValueError."""
-    hint = _plain(hint)
-    if is_dataclass(hint):
-        return _dataclass_decoder(hint)
-    if get_origin(hint) is tuple:
-        item = decoder(get_args(hint)[0])
-        return lambda values: tuple(item(v) for v in _of(list, values))
-    if get_origin(hint) in (Union, types.UnionType):
-        inner = decoder(_optional(hint))
-        return lambda value: None if value is None else inner(value)
-    if hint is datetime:
-        return lambda value: decode_time(_of(str, value))
-    if issubclass(hint, Enum):
-        return lambda value: hint[_of(str, value)]
-    return lambda value: _of(hint, value)
+def encode_text(value: object) -> str:
+    """Return a dataclass as one line of JSON."""
+    return msgspec.json.encode(value).decode()
 
 
-def _dataclass_decoder(cls: Any) -> _Convert:  # noqa: ANN401
-    parts = {f.name: decoder(h) for f, h in _fields(cls)}
+def decode(cls: type[T], data: object) -> T:
+    """Return the dataclass that plain JSON values stand for.
 
-    def convert(data: Any) -> Any:  # noqa: ANN401
-        if _of(dict, data).keys() != parts.keys():
-            raise ValueError(f"{cls.__name__} has {sorted(parts)}, the data {sorted(data)}")
-        return cls(**{name: part(data[name]) for name, part in parts.items()})
-
-    return convert
-
-
-def _fields(cls: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401
-    hints = get_type_hints(cls)
-    return [(f, hints[f.name]) for f in fields(cls)]
-
-
-def _plain(hint: Any) -> Any:  # noqa: ANN401
-    while isinstance(hint, NewType):
-        hint = hint.__supertype__
-    return hint
-
-
-def _optional(hint: Any) -> Any:  # noqa: ANN401
-    inner = [h for h in get_args(hint) if h is not types.NoneType]
-    assert len(inner) == 1, hint
-    return inner[0]
-
-
-def _of(cls: type, value: Any) -> Any:  # noqa: ANN401
-    if type(value) is not cls:
-        raise TypeError(f"{value!r} is no {cls.__name__}")
+    Raises ValueError for a value of another type, an unknown field and a missing one, even if it has a default.
+    """
+    try:
+        value = msgspec.convert(data, cls)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+    if (difference := _difference(data, msgspec.json.decode(msgspec.json.encode(value)), "$")) is not None:
+        raise ValueError(difference)
     return value
+
+
+def decode_own(cls: type[T], text: str) -> T:
+    """Return the dataclass in a line of JSON that this very release wrote, so that its fields are known to fit."""
+    return msgspec.json.decode(text, type=cls)
+
+
+def shape(types: tuple[type, ...]) -> str:
+    """Return a text that differs if what is written of any of these types does."""
+    _, components = msgspec.json.schema_components(types, schema_hook=lambda _: {})
+    return msgspec.json.encode(_without_words(components), order="sorted").decode()
+
+
+def _without_words(schema: object) -> object:
+    """Leave out docstrings, which change nothing; a field of that name is an object here."""
+    if isinstance(schema, dict):
+        return {k: _without_words(part) for k, part in schema.items() if k != "description" or isinstance(part, dict)}
+    return schema
+
+
+def _difference(data: object, written: object, path: str) -> str | None:
+    """Return where data are not as they would be written; None if they are."""
+    if data == written:
+        return None
+    if isinstance(data, dict) and isinstance(written, dict):
+        for key in sorted(data.keys() | written.keys()):
+            if key not in written or key not in data:
+                return f"{'Unknown' if key in data else 'Missing'} field `{key}` - at `{path}`"
+            if (found := _difference(data[key], written[key], f"{path}.{key}")) is not None:
+                return found
+    if isinstance(data, list) and isinstance(written, list):
+        pairs = zip(data, written, strict=True)
+        return next(f for n, (d, w) in enumerate(pairs) if (f := _difference(d, w, f"{path}[{n}]")))
+    return f"Not as it would be written: {data!r} - at `{path}`"

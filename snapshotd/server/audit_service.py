@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from google.protobuf.json_format import ParseDict
@@ -12,6 +11,7 @@ from snapshotd.api.v1 import audit_pb2 as pb
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceServicer
 from snapshotd.domain.events import Envelope, subject_of, transition_of
 from snapshotd.domain.ids import OperationName, operation_name
+from snapshotd.ports import plain
 from snapshotd.ports.views import EventQuery
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import number, read_token, write_token
@@ -71,7 +71,7 @@ class AuditService(AuditServiceServicer):
             type=type(envelope.event).__name__,
             from_state=from_state,
             to_state=to_state,
-            data=_struct(self._parts.event_data(envelope.event)),
+            data=ParseDict(plain.encode(envelope.event), Struct()),
         )
 
 
@@ -126,9 +126,3 @@ def _subject(envelope: Envelope) -> str:
             return f"operations/{owner}.{number}/steps/{step}"
         case _:
             return f"virtualMachines/{owner}"
-
-
-def _struct(data: Mapping[str, object]) -> Struct:
-    struct = Struct()
-    ParseDict(dict(data), struct)
-    return struct

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +9,6 @@ from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.dispatch.courses import Wait
 from snapshotd.domain.errors import NotFound
-from snapshotd.domain.events import Event
 from snapshotd.domain.ids import HostId, SnapshotId, VmId
 from snapshotd.domain.policy import Policy
 from snapshotd.ports.clock import Clock
@@ -32,8 +30,6 @@ class Parts:
     reports: HostReports
     views: Views
     log: EventLog
-    event_data: Callable[[Event], Mapping[str, object]]
-    """An event's data as plain JSON values, as the log has them."""
     policy: Policy
     clock: Clock
     ids: Ids

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from snapshotd.domain.events import Event
-from snapshotd.ports.plain import decoder, encoder
+from snapshotd.ports import plain
 from snapshotd.store.errors import UnreadableEvent
 from snapshotd.store.topics import CLASSES, TOPICS, UPCASTS
 
 
 def encode(event: Event) -> tuple[str, str]:
     """Return an event's topic, and its data as one line of JSON."""
-    cls: Any = type(event)
-    data = encoder(cls)(event)
-    return TOPICS[cls], json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-
-
-def event_data(event: Event) -> dict[str, object]:
-    """Return an event's data as plain JSON values, as the log has them."""
-    cls: Any = type(event)
-    data: dict[str, object] = encoder(cls)(event)
-    return data
+    return TOPICS[type(event)], plain.encode_text(event)
 
 
 def decode(topic: str, text: str) -> Event:
@@ -37,11 +27,10 @@ def decode(topic: str, text: str) -> Event:
     while topic in UPCASTS:
         topic, upcast = UPCASTS[topic]
         data = upcast(data)
-    cls: Any = CLASSES.get(topic)
+    cls = CLASSES.get(topic)
     if cls is None:
         raise UnreadableEvent(topic, "no event of this name is known; the log may be of a newer release")
     try:
-        event: Event = decoder(cls)(data)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableEvent(topic, f"{type(error).__name__}: {error}") from error
-    return event
+        return plain.decode(cls, data)
+    except ValueError as error:
+        raise UnreadableEvent(topic, str(error)) from error

@@ -28,7 +28,6 @@ from snapshotd.server.parts import Parts
 from snapshotd.server.sync import HostReports
 from snapshotd.server.virtual_machine_service import VirtualMachineService
 from snapshotd.settings import load
-from snapshotd.store.codec import event_data
 from snapshotd.store.sqlite_log import SqliteEventLog
 
 HV01: Final = HostId("hv01")
@@ -142,7 +141,6 @@ async def run(storage: Path) -> AsyncIterator[Running]:
             reports=reports,
             views=projections.views,
             log=log,
-            event_data=event_data,
             policy=bootstrap.policy_of(settings),
             clock=clock,
             ids=bootstrap.RandomIds(),

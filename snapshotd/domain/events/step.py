@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from snapshotd.domain.host_report import Before
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.time import Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class StepIssued(StepTransition):
 
     attempt: int
     before: Before
-    deadline: datetime
+    deadline: Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,12 @@
 import json
 from typing import get_args
 
+import msgspec
 import pytest
 
-from snapshotd.domain.events import Event, HostEvent, StepIssued, VmEvent
-from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.events import Event, HostEvent, StepFailed, StepIssued, VmEvent
+from snapshotd.domain.lifecycle import Power, StepState
+from snapshotd.domain.operation import Failure
 from snapshotd.store import topics
 from snapshotd.store.codec import decode, encode
 from snapshotd.store.errors import UnreadableEvent
@@ -46,11 +48,11 @@ def test_data_is_readable_json() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"attempt": "1"}, "is no int"),
-        ({"deadline": "yesterday"}, "Invalid isoformat"),
-        ({"deadline": "2026-11-25T09:00:00"}, "names no offset"),
+        ({"attempt": "1"}, r"Expected `int`, got `str` - at `\$.attempt`"),
+        ({"deadline": "yesterday"}, "Invalid RFC3339"),
+        ({"deadline": "2026-11-25T09:00:00"}, "timezone"),
         ({"to_state": "LOST"}, "LOST"),
-        ({"surprise": 1}, "surprise"),
+        ({"surprise": 1}, "Unknown field `surprise`"),
     ],
 )
 def test_data_that_does_not_fit_is_an_error(change: dict[str, object], said: str) -> None:
@@ -58,6 +60,30 @@ def test_data_that_does_not_fit_is_an_error(change: dict[str, object], said: str
     topic, text = encode(event)
     with pytest.raises(UnreadableEvent, match=said):
         decode(topic, json.dumps(json.loads(text) | change))
+
+
+@pytest.mark.parametrize("field", ["attempt", "before"])
+def test_data_that_lacks_a_field_is_an_error(field: str) -> None:
+    event = next(e for e in log_of(CASES[0]) if isinstance(e, StepIssued))
+    topic, text = encode(event)
+    data = {k: v for k, v in json.loads(text).items() if k != field}
+    with pytest.raises(UnreadableEvent, match=field):
+        decode(topic, json.dumps(data))
+
+
+def test_a_field_is_asked_for_also_where_it_has_a_default() -> None:
+    failure = Failure(reason="HOST_ERROR", message="It refused.")
+    event = StepFailed(number=1, step=1, from_state=StepState.ISSUED, to_state=StepState.FAILED, failure=failure)
+    topic, text = encode(event)
+    data = json.loads(text)
+    del data["failure"]["error_id"]
+    with pytest.raises(UnreadableEvent, match=r"Missing field `error_id` - at `\$.failure`"):
+        decode(topic, json.dumps(data))
+
+
+@pytest.mark.parametrize("event", get_args(VmEvent) + get_args(HostEvent), ids=lambda cls: cls.__name__)
+def test_no_event_takes_a_time_without_an_offset(event: type) -> None:
+    assert "DateTimeType(tz=None)" not in repr(msgspec.inspect.type_info(event))
 
 
 def test_an_unknown_topic_and_broken_json_are_errors() -> None:
