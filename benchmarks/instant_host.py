@@ -26,12 +26,12 @@ class InstantHost:
         vm.journal.highest_token = command.token
         if command.kind == pb.HostCommand.OBSERVE:
             return self._answer(pb.HostAnswer.OBSERVED, vm)
-        assert command.kind == pb.HostCommand.CREATE, command
+        assert command.WhichOneof("action") == "checkpoint_create", command
         vm.journal.operation, vm.journal.step = command.operation, command.step
         vm.journal.phase = pb.JournalReport.DONE
         made = vm.checkpoints.add(
             checkpoint_id=str(uuid.uuid4()),
-            name=command.create.checkpoint_name,
+            name=command.checkpoint_create.checkpoint_name,
             parent_id=vm.current_checkpoint_id,
             checkpoint_type="Standard",
         )
@@ -39,7 +39,7 @@ class InstantHost:
         vm.disks[0].chain.insert(0, f"{vm.vm_id}_{len(vm.checkpoints)}.avhdx")
         vm.current_checkpoint_id = made.checkpoint_id
         answer = self._answer(pb.HostAnswer.DONE, vm)
-        answer.checkpoint_id = made.checkpoint_id
+        answer.checkpoint_create.checkpoint_id = made.checkpoint_id
         return answer
 
     async def close(self, timeout_s: float) -> None:

@@ -137,7 +137,8 @@ class Work:
         finally:
             if self._running.get(dispatch.dispatch_id) is asyncio.current_task():
                 del self._running[dispatch.dispatch_id]
-        kind = HostCommand.Kind.Name(dispatch.command.kind)
+        action = dispatch.command.WhichOneof("action")
+        kind = HostCommand.Kind.Name(dispatch.command.kind) + (f" {action}" if action else "")
         took_ms = (self._clock.monotonic() - started) * 1000
         if isinstance(result, HostAnswer):
             outcome.answer.CopyFrom(result)

@@ -181,6 +181,9 @@ function Get-Whole($value, [long]$most) {
 
 function Get-String($value) { if ($value -is [string]) { $value } else { throw "no text: $value" } }
 
+# An empty object must stay one: it is read, kept and written as it is.
+function Get-Object($value) { if ($value -is [Management.Automation.PSCustomObject]) { $value } else { throw "no object: $value" } }
+
 function Get-Time($value) {
     if ($value -is [string] -and $value -ne '' -and $value -notmatch $TimePattern) { throw "no time: $value" }
     ConvertTo-Utc $value
@@ -202,7 +205,7 @@ function ConvertFrom-Payload([string]$payload) {
         # Compared letter by letter, so it must not have become a DateTime.
         pid_started = [regex]::Match($payload, '"pid_started":"([^"]*)"').Groups[1].Value
         owed_checkpoint_type = Get-String $parsed.owed_checkpoint_type
-        temporary_checkpoint_type = Get-String $parsed.temporary_checkpoint_type; checkpoint_id = Get-String $parsed.checkpoint_id
+        temporary_checkpoint_type = Get-String $parsed.temporary_checkpoint_type; output = Get-Object $parsed.output
     }
 }
 
@@ -233,9 +236,9 @@ function Get-Slot($entry) {
         step = $entry.step; phase = $entry.phase; begun_token = $entry.begun_token; deadline = Get-Text (Format-Utc $entry.deadline)
         begun_at = Get-Text (Format-Utc $entry.begun_at); pid = $entry.pid; pid_started = $entry.pid_started
         owed_checkpoint_type = $entry.owed_checkpoint_type
-        temporary_checkpoint_type = $entry.temporary_checkpoint_type; checkpoint_id = $entry.checkpoint_id
+        temporary_checkpoint_type = $entry.temporary_checkpoint_type; output = $entry.output
     }
-    $payload = ConvertTo-Json $fields -Compress -Depth 2
+    $payload = ConvertTo-Json $fields -Compress -Depth 12
     $payload = [regex]::Replace($payload, '[^\x00-\x7F]', { param($match) '\u{0:x4}' -f [int][char]$match.Value })
     $bytes = [Text.Encoding]::ASCII.GetBytes($payload)
     if ($bytes.Length -gt $SlotBytes - 66) { throw (New-Object IO.IOException 'the journal entry is too long for its slot') }
@@ -544,15 +547,26 @@ function Get-Report($command, [string]$directory) {
 
 # --- before --------------------------------------------------------------------------------------------------------------
 
+# The facts that each action depends on.
 $Compared = @{
-    START = @('power'); STOP = @('power'); CREATE = @('power', 'checkpoints', 'current')
-    RESTORE = @('power', 'checkpoints', 'current', 'leaves'); REMOVE = @('checkpoints', 'chains'); RENAME = @('checkpoints')
+    vm_start = @('power')
+    vm_stop = @('power')
+    checkpoint_create = @('power', 'checkpoints', 'current')
+    checkpoint_rename = @('checkpoints')
+    checkpoint_restore = @('power', 'checkpoints', 'current', 'leaves')
+    checkpoint_remove = @('checkpoints', 'chains')
 }
+
+# Actions that merging alone does not hold up.
+$BesideMerge = 'vm_start', 'vm_stop'
+
+# The name of the command's action, which is that of its field; nothing where it has none that this script knows.
+function Get-ActionName($command) { @($Compared.Keys) | Where-Object { $command.$_ -is [Management.Automation.PSCustomObject] } }
 
 function Test-Before($command, $report) {
     if (-not $report.present) { return $false }
     $before = $command.before
-    foreach ($fact in $Compared[$command.kind]) {
+    foreach ($fact in $Compared[(Get-ActionName $command)]) {
         $same = switch ($fact) {
             'power' { (Get-Text $before.power) -ceq $report.power }
             'checkpoints' { Test-SameSet $before.checkpoint_ids @($report.checkpoints | ForEach-Object { $_.checkpoint_id }) }
@@ -568,18 +582,16 @@ function Test-Before($command, $report) {
     $true
 }
 
-# Merging alone does not keep a VM from being started or stopped.
+# Whether the hypervisor works on the VM, in a way that the command's action has to wait for.
 function Test-AtWork($command, $report) {
     if (-not $report.present) { return $false }
-    $kind = if ($command.kind -eq 'OBSERVE') { Get-Text $command.observed_kind } else { $command.kind }
     $doing = @($report.activities)
-    if ('START', 'STOP' -ccontains $kind) { $doing = @($doing | Where-Object { $_ -ne 'MERGE' }) }
+    if ($BesideMerge -contains (Get-ActionName $command)) { $doing = @($doing | Where-Object { $_ -ne 'MERGE' }) }
     $doing.Count -gt 0
 }
 
 # --- actions -------------------------------------------------------------------------------------------------------------
 
-$TypeFor = @{ OFFLINE = ''; PRODUCTION_ONLY = 'ProductionOnly'; PRODUCTION_OR_STANDARD = 'Production'; WITH_MEMORY = 'Standard' }
 $Stops = @{ SHUTDOWN = 'STOPPED'; TURN_OFF = 'STOPPED'; SAVE = 'SAVED'; PAUSE = 'PAUSED' }
 
 # Errors that say that nothing was begun, ours first. OperationFailed and OperationTimeout are none: what was begun may
@@ -615,74 +627,104 @@ function Wait-Power($vm, [string]$power) {
     [void](Wait-Until { $now = Get-HyperVVm $vm.Id; $now -and $Powers[[string]$now.State] -eq $power } "the VM is not $power")
 }
 
-function Start-Or-Resume($vm) {
-    if ([string]$vm.State -eq 'Paused') { Resume-VM -VM $vm -Confirm:$false } else { Start-VM -VM $vm -Confirm:$false }
-    Wait-Power $vm 'RUNNING'
-}
+function Get-LeafPath($vm) { $vm.HardDrives | Where-Object { $null -ne $_ -and $null -eq $_.DiskNumber } | ForEach-Object { [string]$_.Path } }
 
-# Never with -Force: a guest that cannot shut down is an error, not a power cut.
-function Stop-ByMode($vm, [string]$mode) {
-    switch ($mode) {
-        'SHUTDOWN' { Stop-VM -VM $vm -Confirm:$false }
-        'TURN_OFF' { Stop-VM -VM $vm -TurnOff -Confirm:$false }
-        'SAVE' { Save-VM -VM $vm -Confirm:$false }
-        'PAUSE' { Suspend-VM -VM $vm -Confirm:$false }
-    }
-    Wait-Power $vm $Stops[$mode]
-}
-
+# The CheckpointType that a command sets before it acts; '': none. Where nothing runs, a checkpoint needs no certain type.
 function Get-TypeToSet($command, $vm, [string]$own) {
-    if ($command.kind -ne 'CREATE' -or $own -eq 'Disabled') { return '' }
-    $needed = $TypeFor[$command.create.kind]
+    if ((Get-ActionName $command) -ne 'checkpoint_create' -or $own -eq 'Disabled') { return '' }
+    $create = $command.checkpoint_create
+    $needed = if ($create.with_memory) { 'Standard' }
+    elseif ($command.before.power -ne 'RUNNING') { '' }
+    elseif ($create.allow_fallback) { 'Production' }
+    else { 'ProductionOnly' }
     if ($needed -eq [string]$vm.CheckpointType) { '' } else { $needed }
 }
 
-function New-Checkpoint($command, $vm, [string]$own) {
-    if ($own -eq 'Disabled') { throw (New-Failure 'CheckpointsDisabled,snapshotd' "$($vm.Name): checkpoints disabled.") }
-    $type = Get-TypeToSet $command $vm $own
-    if ($type -ne '') { Set-VM -VM $vm -CheckpointType $type -Confirm:$false }
-    $known = Get-Set @(Get-VMSnapshot -VM $vm | ForEach-Object { Format-Id $_.Id })
-    $name = [string]$command.create.checkpoint_name
-    Checkpoint-VM -VM $vm -SnapshotName $name -Confirm:$false
-    # It has been seen to return before the checkpoint is listed, and under its default name (observed).
-    Wait-Until {
-        Get-VMSnapshot -VM $vm | Where-Object { -not $known.Contains((Format-Id $_.Id)) -and $_.Name -ceq $name } |
-            ForEach-Object { Format-Id $_.Id } | Select-Object -First 1
-    } "no new checkpoint named $name"
-}
+function Test-Given($text) { (Get-Text $text) -ne '' }
 
-function Get-LeafPath($vm) { $vm.HardDrives | Where-Object { $null -ne $_ -and $null -eq $_.DiskNumber } | ForEach-Object { [string]$_.Path } }
+function Test-Flag($value) { $null -eq $value -or $value -is [bool] }
 
-# The checkpoint that a CREATE made; '' for all others.
-function Invoke-Action($command, $vm, [string]$own) {
-    switch ($command.kind) {
-        'START' { Start-Or-Resume $vm; return '' }
-        'STOP' { Stop-ByMode $vm $command.stop.mode; return '' }
-        'CREATE' { return [string](New-Checkpoint $command $vm $own) }
-        'RESTORE' {
-            $id = $command.restore.checkpoint_id.ToLowerInvariant()
+# What each action needs to be told, and what it does; its output, if it has any, is a hashtable.
+$Actions = @{
+    vm_start = @{
+        complete = { $true }
+        act = {
+            param($vm)
+            if ([string]$vm.State -eq 'Paused') { Resume-VM -VM $vm -Confirm:$false } else { Start-VM -VM $vm -Confirm:$false }
+            Wait-Power $vm 'RUNNING'
+        }
+    }
+    vm_stop = @{
+        complete = { param($told) @($Stops.Keys) -ccontains (Get-Text $told.mode) }
+        act = {
+            param($vm, $told)
+            # Never with -Force: a guest that cannot shut down is an error, not a power cut.
+            switch ($told.mode) {
+                'SHUTDOWN' { Stop-VM -VM $vm -Confirm:$false }
+                'TURN_OFF' { Stop-VM -VM $vm -TurnOff -Confirm:$false }
+                'SAVE' { Save-VM -VM $vm -Confirm:$false }
+                'PAUSE' { Suspend-VM -VM $vm -Confirm:$false }
+            }
+            Wait-Power $vm $Stops[$told.mode]
+        }
+    }
+    checkpoint_create = @{
+        complete = { param($told) (Test-Given $told.checkpoint_name) -and (Test-Flag $told.with_memory) -and (Test-Flag $told.allow_fallback) }
+        act = {
+            param($vm, $told, [string]$own, [string]$toSet)
+            if ($own -eq 'Disabled') { throw (New-Failure 'CheckpointsDisabled,snapshotd' "$($vm.Name): checkpoints disabled.") }
+            if ($toSet -ne '') { Set-VM -VM $vm -CheckpointType $toSet -Confirm:$false }
+            $known = Get-Set @(Get-VMSnapshot -VM $vm | ForEach-Object { Format-Id $_.Id })
+            $name = [string]$told.checkpoint_name
+            Checkpoint-VM -VM $vm -SnapshotName $name -Confirm:$false
+            # It has been seen to return before the checkpoint is listed, and under its default name (observed).
+            $made = Wait-Until {
+                Get-VMSnapshot -VM $vm | Where-Object { -not $known.Contains((Format-Id $_.Id)) -and $_.Name -ceq $name } |
+                    ForEach-Object { Format-Id $_.Id } | Select-Object -First 1
+            } "no new checkpoint named $name"
+            @{ checkpoint_id = [string]$made }
+        }
+    }
+    checkpoint_rename = @{
+        complete = { param($told) (Test-Given $told.checkpoint_id) -and (Test-Given $told.checkpoint_name) }
+        act = {
+            param($vm, $told)
+            $checkpoint = Get-OwnCheckpoint $vm $told.checkpoint_id
+            $name = [string]$told.checkpoint_name
+            Rename-VMSnapshot -VMSnapshot $checkpoint -NewName $name -Confirm:$false
+            [void](Wait-Until { (Get-OwnCheckpoint $vm $checkpoint.Id.ToString()).Name -ceq $name } "the checkpoint is not named $name")
+        }
+    }
+    checkpoint_restore = @{
+        complete = { param($told) Test-Given $told.checkpoint_id }
+        act = {
+            param($vm, $told)
+            $id = $told.checkpoint_id.ToLowerInvariant()
             $old = Get-Set @(Get-LeafPath $vm)
             Restore-VMSnapshot -VMSnapshot (Get-OwnCheckpoint $vm $id) -Confirm:$false
             [void](Wait-Until {
                     $now = Get-HyperVVm $vm.Id
                     $now -and (Format-Id $now.ParentSnapshotId) -eq $id -and -not $old.Overlaps([string[]]@(Get-LeafPath $now))
                 } "checkpoint $id is not applied")
-            return ''
-        }
-        'REMOVE' {
-            $id = $command.remove.checkpoint_id.ToLowerInvariant()
-            Remove-VMSnapshot -VMSnapshot (Get-OwnCheckpoint $vm $id) -Confirm:$false
-            [void](Wait-Until { @(Get-VMSnapshot -VM $vm | Where-Object { (Format-Id $_.Id) -eq $id }).Count -eq 0 } "checkpoint $id is still listed")
-            return ''
-        }
-        'RENAME' {
-            $checkpoint = Get-OwnCheckpoint $vm $command.rename.checkpoint_id
-            $name = [string]$command.rename.checkpoint_name
-            Rename-VMSnapshot -VMSnapshot $checkpoint -NewName $name -Confirm:$false
-            [void](Wait-Until { (Get-OwnCheckpoint $vm $checkpoint.Id.ToString()).Name -ceq $name } "the checkpoint is not named $name")
-            return ''
         }
     }
+    checkpoint_remove = @{
+        complete = { param($told) Test-Given $told.checkpoint_id }
+        act = {
+            param($vm, $told)
+            $id = $told.checkpoint_id.ToLowerInvariant()
+            Remove-VMSnapshot -VMSnapshot (Get-OwnCheckpoint $vm $id) -Confirm:$false
+            [void](Wait-Until { @(Get-VMSnapshot -VM $vm | Where-Object { (Format-Id $_.Id) -eq $id }).Count -eq 0 } "checkpoint $id is still listed")
+        }
+    }
+}
+
+# Carries an effect out; returns the output as an object, an empty one where there is none. Nothing else that a cmdlet may
+# return gets into it.
+function Invoke-Action($command, $vm, [string]$own, [string]$toSet) {
+    $name = Get-ActionName $command
+    $output = & $Actions[$name].act $vm $command.$name $own $toSet | Where-Object { $_ -is [hashtable] }
+    if ($null -eq $output) { [pscustomobject]@{} } else { [pscustomobject]$output }
 }
 
 # Puts an owed CheckpointType back, unless somebody else has set one since. One that the host refuses to take, or whose VM is not there, stays owed.
@@ -708,6 +750,13 @@ function New-FailedAnswer([string]$id, [string]$message) {
     @{ verdict = 'FAILED'; vms = @(); error = [pscustomobject]@{ id = $id; message = $message } }
 }
 
+# DONE, with the journalled output in the field named like the action; an empty one is left out.
+function New-DoneAnswer($command, [string]$directory, $entry) {
+    $answer = New-Answer 'DONE' @(Get-Report $command $directory)
+    if (@($entry.output.PSObject.Properties).Count -gt 0) { $answer[(Get-ActionName $command)] = $entry.output }
+    $answer
+}
+
 # A host.json that cannot be understood belongs to somebody, and not to us.
 function Test-Owned($command, [string]$directory) {
     $owner = Read-Owner $directory
@@ -720,17 +769,13 @@ function Test-Owned($command, [string]$directory) {
 
 function Invoke-Checked($command, [string]$directory) {
     if (-not (Test-Owned $command $directory)) { return New-Answer 'FOREIGN_INSTALLATION' @() }
-    $effect = $command.kind -ne 'OBSERVE'
+    $effect = $command.kind -eq 'EFFECT'
     $token = [long]$command.token
     $journal = Read-Journal $directory $command.vm_id
     $entry = $journal.entry
     if ($null -ne $entry) {
         $thisStep = $entry.operation -ceq $command.operation -and $entry.step -eq [int]$command.step
-        if ($effect -and $thisStep -and $entry.phase -eq 'DONE') {
-            $answer = New-Answer 'DONE' @(Get-Report $command $directory)
-            $answer.checkpoint_id = $entry.checkpoint_id
-            return $answer
-        }
+        if ($effect -and $thisStep -and $entry.phase -eq 'DONE') { return New-DoneAnswer $command $directory $entry }
         if ($token -lt $entry.token -or ($effect -and $token -eq $entry.token)) {
             return @{ verdict = 'STALE'; vms = @(); highest_token = $entry.token }
         }
@@ -753,7 +798,7 @@ function Invoke-Observe($command, [string]$directory, $entry, [long]$token) {
         $entry = @{
             vm = $command.vm_id; id = [Guid]::NewGuid().ToString(); seq = [long]0; token = [long]0; operation = ''; step = 0
             phase = ''; begun_token = [long]0; deadline = $null; begun_at = $null; pid = 0; pid_started = ''; owed_checkpoint_type = ''
-            temporary_checkpoint_type = ''; checkpoint_id = ''
+            temporary_checkpoint_type = ''; output = [pscustomobject]@{}
         }
     }
     Restore-OwedType $entry
@@ -787,13 +832,13 @@ function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $repo
     $entry.pid = $PID
     $entry.pid_started = $OwnStart
     # A checkpoint may bring the type of its moment back with it (inferred), so a restore owes it too.
-    if ($command.kind -eq 'RESTORE' -or $toSet -ne '') {
+    if ((Get-ActionName $command) -eq 'checkpoint_restore' -or $toSet -ne '') {
         $entry.owed_checkpoint_type = $own
         $entry.temporary_checkpoint_type = $toSet
     }
-    $entry.checkpoint_id = ''
+    $entry.output = [pscustomobject]@{}
     Write-Journal $directory $entry
-    try { $made = Invoke-Action $command $vm $own }
+    try { $output = Invoke-Action $command $vm $own $toSet }
     catch [TimeoutException] {
         Exit-Effect $directory $entry
         return New-FailedAnswer 'NotReached,snapshotd' $_.Exception.Message
@@ -803,11 +848,9 @@ function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $repo
     }
     Restore-OwedType $entry
     $entry.phase = 'DONE'
-    $entry.checkpoint_id = Get-Text $made
+    $entry.output = $output
     Write-Journal $directory $entry
-    $answer = New-Answer 'DONE' @(Get-Report $command $directory)
-    $answer.checkpoint_id = $entry.checkpoint_id
-    $answer
+    New-DoneAnswer $command $directory $entry
 }
 
 # Leaves an effect that is not done. This process goes on, perhaps to another VM: nobody may end it for this one any more.
@@ -848,26 +891,13 @@ function Invoke-UnderMutex($command, [string]$directory) {
 
 # --- a line ----------------------------------------------------------------------------------------------------------------
 
-function Test-Complete($command) {
-    switch ($command.kind) {
-        'START' { return $true }
-        'STOP' { return @($Stops.Keys) -ccontains (Get-Text $command.stop.mode) }
-        'CREATE' {
-            return @($TypeFor.Keys) -ccontains (Get-Text $command.create.kind) -and (Get-Text $command.create.checkpoint_name) -ne ''
-        }
-        'RESTORE' { return (Get-Text $command.restore.checkpoint_id) -ne '' }
-        'REMOVE' { return (Get-Text $command.remove.checkpoint_id) -ne '' }
-        'RENAME' { return (Get-Text $command.rename.checkpoint_id) -ne '' -and (Get-Text $command.rename.checkpoint_name) -ne '' }
-    }
-    $false
-}
-
 # Why a command cannot be carried out; '' if it can.
 function Get-Complaint($command) {
     if ($command.protocol -ne 1) { return "protocol $($command.protocol); this script speaks 1" }
     $kind = Get-Text $command.kind
-    $known = 'REPORT', 'POLL', 'OBSERVE', 'START', 'STOP', 'CREATE', 'RESTORE', 'REMOVE', 'RENAME'
-    if ($known -cnotcontains $kind) { return 'no kind that this script knows' }
+    if ('REPORT', 'POLL', 'OBSERVE', 'EFFECT' -cnotcontains $kind) { return 'no kind that this script knows' }
+    $action = @(Get-ActionName $command)
+    if ($action.Count -gt 1) { return "more than one action: $action" }
     $vmId = Get-Text $command.vm_id
     if ($vmId -notmatch $GuidPattern -and ($vmId -ne '' -or $kind -ne 'REPORT')) { return "vm_id '$vmId' is no GUID" }
     foreach ($file in $command.watched_files) { if ((Get-Text $file) -eq '') { return 'watched_files names no file' } }
@@ -878,7 +908,9 @@ function Get-Complaint($command) {
     if ((Get-Text $command.installation_id) -eq '' -or $operation -eq '' -or $operation.Length -gt $LongestOperation) {
         return 'installation_id and operation must be named, and fit the journal'
     }
-    if ($kind -ne 'OBSERVE' -and -not (Test-Complete $command)) { return "$kind without what it needs to act" }
+    if ($kind -eq 'OBSERVE') { return '' }
+    if ($action.Count -eq 0) { return 'EFFECT without an action that this script knows' }
+    if (-not (& $Actions[$action[0]].complete $command.($action[0]))) { return "$action without what it needs to act" }
     ''
 }
 

@@ -28,20 +28,26 @@ from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import StepAction, StopMode
 from snapshotd.server.wire_values import power_of, timestamp, wire_power
 
-_READS: Final = {OrderKind.REPORT: pb.HostCommand.REPORT, OrderKind.POLL: pb.HostCommand.POLL}
-_ACTIONS: Final = {
-    StepAction.START: pb.HostCommand.START,
-    StepAction.STOP: pb.HostCommand.STOP,
-    StepAction.CREATE: pb.HostCommand.CREATE,
-    StepAction.RESTORE: pb.HostCommand.RESTORE,
-    StepAction.REMOVE: pb.HostCommand.REMOVE,
-    StepAction.RENAME: pb.HostCommand.RENAME,
+_KINDS: Final = {
+    OrderKind.REPORT: pb.HostCommand.REPORT,
+    OrderKind.POLL: pb.HostCommand.POLL,
+    OrderKind.OBSERVE: pb.HostCommand.OBSERVE,
+    OrderKind.EFFECT: pb.HostCommand.EFFECT,
 }
+_ACTIONS: Final = {
+    StepAction.START: "vm_start",
+    StepAction.STOP: "vm_stop",
+    StepAction.CREATE: "checkpoint_create",
+    StepAction.RENAME: "checkpoint_rename",
+    StepAction.RESTORE: "checkpoint_restore",
+    StepAction.REMOVE: "checkpoint_remove",
+}
+"""The field of each action that a host carries out."""
 _MODES: Final = {
-    StopMode.SHUTDOWN: pb.StopAction.SHUTDOWN,
-    StopMode.TURN_OFF: pb.StopAction.TURN_OFF,
-    StopMode.SAVE: pb.StopAction.SAVE,
-    StopMode.PAUSE: pb.StopAction.PAUSE,
+    StopMode.SHUTDOWN: pb.VmStop.SHUTDOWN,
+    StopMode.TURN_OFF: pb.VmStop.TURN_OFF,
+    StopMode.SAVE: pb.VmStop.SAVE,
+    StopMode.PAUSE: pb.VmStop.PAUSE,
 }
 _JOURNALS: Final = {
     pb.JournalReport.PRESENT: JournalState.PRESENT,
@@ -64,7 +70,7 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
     """
     command = pb.HostCommand(
         protocol=PROTOCOL,
-        kind=_kind(order),
+        kind=_KINDS[order.kind],
         installation_id=installation_id,
         journal_directory=journal_directory,
         vm_id=order.vm_id or "",
@@ -75,20 +81,15 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
         watched_files=order.watched_files,
     )
     if order.kind is OrderKind.OBSERVE and order.action in _ACTIONS:
-        command.observed_kind = _ACTIONS[order.action]
+        getattr(command, _ACTIONS[order.action]).SetInParent()
     if order.kind is OrderKind.EFFECT:
+        assert order.action is not None, order
         assert order.before is not None, order
         command.journal_id = order.journal_id
         command.before.CopyFrom(_before(order.before))
-        _set_action(command, order)
+        getattr(command, _ACTIONS[order.action]).SetInParent()
+        _fill_action(command, order)
     return command
-
-
-def _kind(order: Order) -> pb.HostCommand.Kind.ValueType:
-    if order.kind is OrderKind.EFFECT:
-        assert order.action is not None, order
-        return _ACTIONS[order.action]
-    return pb.HostCommand.OBSERVE if order.kind is OrderKind.OBSERVE else _READS[order.kind]
 
 
 def _before(before: Before) -> pb.Before:
@@ -101,33 +102,24 @@ def _before(before: Before) -> pb.Before:
     )
 
 
-def _set_action(command: pb.HostCommand, order: Order) -> None:
+def _fill_action(command: pb.HostCommand, order: Order) -> None:
     match order.action:
         case StepAction.STOP:
             assert order.stop_mode is not None, order
-            command.stop.mode = _MODES[order.stop_mode]
+            command.vm_stop.mode = _MODES[order.stop_mode]
         case StepAction.CREATE:
-            command.create.checkpoint_name = order.checkpoint_name
-            command.create.kind = _checkpoint_kind(order)
-        case StepAction.RESTORE:
-            command.restore.checkpoint_id = order.checkpoint_id or ""
-        case StepAction.REMOVE:
-            command.remove.checkpoint_id = order.checkpoint_id or ""
+            command.checkpoint_create.checkpoint_name = order.checkpoint_name
+            command.checkpoint_create.with_memory = order.with_memory
+            command.checkpoint_create.allow_fallback = order.allow_fallback
         case StepAction.RENAME:
-            command.rename.checkpoint_id = order.checkpoint_id or ""
-            command.rename.checkpoint_name = order.checkpoint_name
+            command.checkpoint_rename.checkpoint_id = order.checkpoint_id or ""
+            command.checkpoint_rename.checkpoint_name = order.checkpoint_name
+        case StepAction.RESTORE:
+            command.checkpoint_restore.checkpoint_id = order.checkpoint_id or ""
+        case StepAction.REMOVE:
+            command.checkpoint_remove.checkpoint_id = order.checkpoint_id or ""
         case StepAction.START | StepAction.MERGE | None:
             pass
-
-
-def _checkpoint_kind(order: Order) -> pb.CheckpointKind.ValueType:
-    """Choose how the checkpoint is taken: with memory, application-consistent, or plain since nothing runs."""
-    assert order.before is not None, order
-    if order.with_memory:
-        return pb.WITH_MEMORY
-    if order.before.power is not Power.RUNNING:
-        return pb.OFFLINE
-    return pb.PRODUCTION_OR_STANDARD if order.allow_fallback else pb.PRODUCTION_ONLY
 
 
 def from_outcome(outcome: pb.CommandOutcome) -> HostAnswer:
@@ -144,7 +136,7 @@ def from_outcome(outcome: pb.CommandOutcome) -> HostAnswer:
 
 
 def no_answer(reason: str, detail: str) -> HostAnswer:
-    """Return what stands for an answer that did not come."""
+    """Build a NO_ANSWER result: no answer came, for that reason."""
     return HostAnswer(verdict=Verdict.NO_ANSWER, error_id=reason, error_message=detail)
 
 
@@ -161,7 +153,7 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
         vms=tuple(_from_vm(vm) for vm in answer.vms),
         error_id=answer.error.id,
         error_message=answer.error.message,
-        checkpoint_id=_checkpoint_id(answer.checkpoint_id),
+        checkpoint_id=_checkpoint_id(answer.checkpoint_create.checkpoint_id),
         highest_token=answer.highest_token,
         host_time=_time(answer, "host_time"),
         host_name=answer.host.name,

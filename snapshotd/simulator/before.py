@@ -1,18 +1,18 @@
-"""Whether a VM is as an effect must find it (docs/host-protocol.md, 'Compared by kind'). Reads no host."""
+"""Whether a VM is as an effect must find it (docs/host-protocol.md, 'What each action depends on'). Reads no host."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from snapshotd.api.v1.executor_pb2 import Before, HostCommand, VmReport
+from snapshotd.api.v1.executor_pb2 import Before, VmReport
 
 _Fact = Callable[[Before, VmReport], bool]
 
 
-def equals_before(kind: HostCommand.Kind.ValueType, before: Before, report: VmReport) -> bool:
-    """Return whether every fact that this kind of effect depends on is as it was; never for a VM that is not there."""
-    return report.present and all(same(before, report) for same in _COMPARED[kind])
+def equals_before(action: str, before: Before, report: VmReport) -> bool:
+    """Return whether every fact that an action depends on is as it was; never for a VM that is not there."""
+    return report.present and all(same(before, report) for same in _COMPARED[action])
 
 
 def _power(before: Before, report: VmReport) -> bool:
@@ -40,11 +40,12 @@ def _set(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(text.lower() for text in texts)
 
 
-_COMPARED: Final[dict[HostCommand.Kind.ValueType, tuple[_Fact, ...]]] = {
-    HostCommand.START: (_power,),
-    HostCommand.STOP: (_power,),
-    HostCommand.CREATE: (_power, _checkpoint_ids, _current),
-    HostCommand.RESTORE: (_power, _checkpoint_ids, _current, _leaf_paths),
-    HostCommand.REMOVE: (_checkpoint_ids, _chain_files),
-    HostCommand.RENAME: (_checkpoint_ids,),
+_COMPARED: Final[dict[str, tuple[_Fact, ...]]] = {
+    "vm_start": (_power,),
+    "vm_stop": (_power,),
+    "checkpoint_create": (_power, _checkpoint_ids, _current),
+    "checkpoint_rename": (_checkpoint_ids,),
+    "checkpoint_restore": (_power, _checkpoint_ids, _current, _leaf_paths),
+    "checkpoint_remove": (_checkpoint_ids, _chain_files),
 }
+"""The facts that each action depends on, by its name."""

@@ -10,21 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from snapshotd.api.v1.executor_pb2 import (
-    OFFLINE,
-    PAUSED,
-    PRODUCTION_ONLY,
-    PRODUCTION_OR_STANDARD,
-    RUNNING,
-    SAVED,
-    STOPPED,
-    WITH_MEMORY,
-    CheckpointKind,
-    HostCommand,
-    Power,
-    StopAction,
-)
+from snapshotd.api.v1.executor_pb2 import PAUSED, RUNNING, SAVED, STOPPED, HostCommand, Power, VmStop
 from snapshotd.simulator.hypervisor import Caller, CheckpointView, HyperVError, Hypervisor, VmView
+from snapshotd.simulator.journal import Output
 from snapshotd.simulator.reporting import POWER
 
 _POLL_S: Final = 0.02
@@ -50,16 +38,23 @@ class Scene:
     vm: VmView
     """As it was when it was compared with `before`."""
     own_checkpoint_type: str
+    type_to_set: str
+    """CheckpointType that is set before the action; empty: none."""
     wait_s: float
     """How long the result may take to show after the cmdlet has returned, seconds."""
 
 
-def act(scene: Scene, command: HostCommand) -> str:
-    """Carry out an effect; return the id of the checkpoint that a CREATE made, else "".
+def action_of(command: HostCommand) -> str:
+    """Return the name of a command's action; empty: it has none that is known here."""
+    return command.WhichOneof("action") or ""
+
+
+def act(scene: Scene, command: HostCommand) -> Output:
+    """Carry out an effect; return the output of its action.
 
     Raises HyperVError when the host refuses it, NotReached, ScriptKilled.
     """
-    return _ACTIONS[command.kind](scene, command)
+    return _ACTIONS[action_of(command)](scene, command) or {}
 
 
 def checkpoint_type_to_set(command: HostCommand, vm: VmView, own: str) -> str:
@@ -70,59 +65,48 @@ def checkpoint_type_to_set(command: HostCommand, vm: VmView, own: str) -> str:
         vm: the VM as it is.
         own: the VM's own CheckpointType.
     """
-    if command.kind != HostCommand.CREATE or own == "Disabled":
+    if action_of(command) != "checkpoint_create" or own == "Disabled":
         return ""
-    needed = _TYPE_FOR[command.create.kind]
+    if command.checkpoint_create.with_memory:
+        needed = "Standard"
+    elif command.before.power != RUNNING:
+        return ""  # where nothing runs, a checkpoint needs no certain type
+    else:
+        needed = "Production" if command.checkpoint_create.allow_fallback else "ProductionOnly"
     return "" if needed == vm.checkpoint_type else needed
 
 
 def is_complete(command: HostCommand) -> bool:
     """Return whether an effect names all that its action needs."""
-    match command.kind:
-        case HostCommand.START:
-            return True
-        case HostCommand.STOP:
-            return command.stop.mode in _STOPS
-        case HostCommand.CREATE:
-            return command.create.kind in _TYPE_FOR and command.create.checkpoint_name != ""
-        case HostCommand.RESTORE:
-            return command.restore.checkpoint_id != ""
-        case HostCommand.REMOVE:
-            return command.remove.checkpoint_id != ""
-        case HostCommand.RENAME:
-            return command.rename.checkpoint_id != "" and command.rename.checkpoint_name != ""
-        case _:
-            return False
+    complete = _COMPLETE.get(action_of(command))
+    return complete is not None and complete(command)
 
 
-def _start(scene: Scene, _command: HostCommand) -> str:
+def _start(scene: Scene, _command: HostCommand) -> None:
     start = scene.host.resume_vm if scene.vm.state == "Paused" else scene.host.start_vm
     start(scene.script, scene.vm.vm_id)
     _until_power(scene, RUNNING)
-    return ""
 
 
-def _stop(scene: Scene, command: HostCommand) -> str:
+def _stop(scene: Scene, command: HostCommand) -> None:
     host, script, vm_id = scene.host, scene.script, scene.vm.vm_id
-    match command.stop.mode:
-        case StopAction.SAVE:
+    match command.vm_stop.mode:
+        case VmStop.SAVE:
             host.save_vm(script, vm_id)
-        case StopAction.PAUSE:
+        case VmStop.PAUSE:
             host.suspend_vm(script, vm_id)
         case mode:
             # Never with -Force: a guest that cannot shut down is an error, not a power cut.
-            host.stop_vm(script, vm_id, turn_off=mode == StopAction.TURN_OFF)
-    _until_power(scene, _STOPS[command.stop.mode])
-    return ""
+            host.stop_vm(script, vm_id, turn_off=mode == VmStop.TURN_OFF)
+    _until_power(scene, _STOPS[command.vm_stop.mode])
 
 
-def _create(scene: Scene, command: HostCommand) -> str:
+def _create(scene: Scene, command: HostCommand) -> Output:
     if scene.own_checkpoint_type == "Disabled":
         raise HyperVError("CheckpointsDisabled,snapshotd", "Checkpoint-VM", f"{scene.vm.name}: checkpoints disabled.")
-    to_set = checkpoint_type_to_set(command, scene.vm, scene.own_checkpoint_type)
-    if to_set:
-        scene.host.set_checkpoint_type(scene.script, scene.vm.vm_id, to_set)
-    name = command.create.checkpoint_name
+    if scene.type_to_set:
+        scene.host.set_checkpoint_type(scene.script, scene.vm.vm_id, scene.type_to_set)
+    name = command.checkpoint_create.checkpoint_name
     known = {checkpoint.checkpoint_id.lower() for checkpoint in scene.vm.checkpoints}
     scene.host.checkpoint_vm(scene.script, scene.vm.vm_id, name)
     # The cmdlet has been seen to return before the checkpoint is listed, and under its default name (observed).
@@ -134,11 +118,11 @@ def _create(scene: Scene, command: HostCommand) -> str:
         return made != ""
 
     _until(scene, listed_and_named, f"no new checkpoint named {name}")
-    return made
+    return {"checkpoint_id": made}
 
 
-def _restore(scene: Scene, command: HostCommand) -> str:
-    checkpoint_id = _own(scene, command.restore.checkpoint_id, "Restore-VMSnapshot")
+def _restore(scene: Scene, command: HostCommand) -> None:
+    checkpoint_id = _own(scene, command.checkpoint_restore.checkpoint_id, "Restore-VMSnapshot")
     scene.host.restore_snapshot(scene.script, checkpoint_id)
 
     def applied() -> bool:
@@ -146,30 +130,27 @@ def _restore(scene: Scene, command: HostCommand) -> str:
         return vm is not None and vm.parent_snapshot_id == checkpoint_id and not _leaves(vm) & _leaves(scene.vm)
 
     _until(scene, applied, f"checkpoint {checkpoint_id} is not applied")
-    return ""
 
 
-def _remove(scene: Scene, command: HostCommand) -> str:
-    checkpoint_id = _own(scene, command.remove.checkpoint_id, "Remove-VMSnapshot")
+def _remove(scene: Scene, command: HostCommand) -> None:
+    checkpoint_id = _own(scene, command.checkpoint_remove.checkpoint_id, "Remove-VMSnapshot")
     scene.host.remove_snapshot(scene.script, checkpoint_id)
     _until(
         scene,
         lambda: all(checkpoint.checkpoint_id != checkpoint_id for checkpoint in _listed(scene)),
         f"checkpoint {checkpoint_id} is still listed",
     )
-    return ""
 
 
-def _rename(scene: Scene, command: HostCommand) -> str:
-    checkpoint_id = _own(scene, command.rename.checkpoint_id, "Rename-VMSnapshot")
-    name = command.rename.checkpoint_name
+def _rename(scene: Scene, command: HostCommand) -> None:
+    checkpoint_id = _own(scene, command.checkpoint_rename.checkpoint_id, "Rename-VMSnapshot")
+    name = command.checkpoint_rename.checkpoint_name
     scene.host.rename_snapshot(scene.script, checkpoint_id, name)
     _until(
         scene,
         lambda: any(c.checkpoint_id == checkpoint_id and c.name == name for c in _listed(scene)),
         f"the checkpoint is not named {name}",
     )
-    return ""
 
 
 def _own(scene: Scene, checkpoint_id: str, cmdlet: str) -> str:
@@ -216,27 +197,32 @@ def _until(scene: Scene, reached: Callable[[], bool], otherwise: str) -> None:
         scene.script.pause(_POLL_S)
 
 
-_TYPE_FOR: Final[dict[CheckpointKind.ValueType, str]] = {
-    OFFLINE: "",
-    PRODUCTION_ONLY: "ProductionOnly",
-    PRODUCTION_OR_STANDARD: "Production",
-    WITH_MEMORY: "Standard",
-}
-"""CheckpointType that a kind of checkpoint needs; empty: whatever it is."""
-
-_STOPS: Final[dict[StopAction.Mode.ValueType, Power.ValueType]] = {
-    StopAction.SHUTDOWN: STOPPED,
-    StopAction.TURN_OFF: STOPPED,
-    StopAction.SAVE: SAVED,
-    StopAction.PAUSE: PAUSED,
+_STOPS: Final[dict[VmStop.Mode.ValueType, Power.ValueType]] = {
+    VmStop.SHUTDOWN: STOPPED,
+    VmStop.TURN_OFF: STOPPED,
+    VmStop.SAVE: SAVED,
+    VmStop.PAUSE: PAUSED,
 }
 """What each way to stop ends in."""
 
-_ACTIONS: Final[dict[HostCommand.Kind.ValueType, Callable[[Scene, HostCommand], str]]] = {
-    HostCommand.START: _start,
-    HostCommand.STOP: _stop,
-    HostCommand.CREATE: _create,
-    HostCommand.RESTORE: _restore,
-    HostCommand.REMOVE: _remove,
-    HostCommand.RENAME: _rename,
+_COMPLETE: Final[dict[str, Callable[[HostCommand], bool]]] = {
+    "vm_start": lambda _: True,
+    "vm_stop": lambda command: command.vm_stop.mode in _STOPS,
+    "checkpoint_create": lambda command: command.checkpoint_create.checkpoint_name != "",
+    "checkpoint_rename": lambda command: (
+        command.checkpoint_rename.checkpoint_id != "" and command.checkpoint_rename.checkpoint_name != ""
+    ),
+    "checkpoint_restore": lambda command: command.checkpoint_restore.checkpoint_id != "",
+    "checkpoint_remove": lambda command: command.checkpoint_remove.checkpoint_id != "",
 }
+"""Whether a command names all that its action needs, by the action's name."""
+
+_ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {
+    "vm_start": _start,
+    "vm_stop": _stop,
+    "checkpoint_create": _create,
+    "checkpoint_rename": _rename,
+    "checkpoint_restore": _restore,
+    "checkpoint_remove": _remove,
+}
+"""Carries an action out, by its name; returns its output, None: it has none."""

@@ -24,12 +24,21 @@ from google.protobuf import json_format
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostError, VmReport
 from snapshotd.simulator.before import equals_before
-from snapshotd.simulator.effects import NotReached, Scene, Script, act, checkpoint_type_to_set, is_complete
+from snapshotd.simulator.effects import (
+    NotReached,
+    Scene,
+    Script,
+    act,
+    action_of,
+    checkpoint_type_to_set,
+    is_complete,
+)
 from snapshotd.simulator.hypervisor import HyperVError, Hypervisor
 from snapshotd.simulator.journal import (
     JournalChanged,
     JournalEntry,
     JournalUnreadable,
+    Output,
     read_host,
     read_journal,
     write_host,
@@ -58,7 +67,8 @@ _REFUSALS: Final = frozenset(
 )
 """Errors that say that nothing was begun, ours first. OperationFailed and OperationTimeout are none: what was begun may
 still come about. (Which errors come before anything is begun is inferred from their names.)"""
-_POWER_KINDS: Final = frozenset({HostCommand.START, HostCommand.STOP})
+_BESIDE_MERGE: Final = frozenset({"vm_start", "vm_stop"})
+"""Actions that merging alone does not hold up."""
 _READS: Final = frozenset({HostCommand.REPORT, HostCommand.POLL})
 
 
@@ -136,6 +146,7 @@ class _Run:
         self._host = around.host
         self._process = process
         self._command = command
+        self._action = action_of(command)
         self._directory = directory
 
     def answer(self) -> HostAnswer:
@@ -177,12 +188,12 @@ class _Run:
         command = self._command
         if not self._owned():
             return HostAnswer(verdict=HostAnswer.FOREIGN_INSTALLATION)
-        effect = command.kind != HostCommand.OBSERVE
+        effect = command.kind == HostCommand.EFFECT
         entry = self._journal()
         if entry is not None:
             this_step = (entry.operation, entry.step) == (command.operation, command.step)
             if effect and this_step and entry.phase == "DONE":
-                return HostAnswer(verdict=HostAnswer.DONE, vms=[self._report()], checkpoint_id=entry.checkpoint_id)
+                return self._done(entry.output)
             if command.token < entry.token or (effect and command.token == entry.token):
                 return HostAnswer(verdict=HostAnswer.STALE, highest_token=entry.token)
         report = self._report()
@@ -214,13 +225,13 @@ class _Run:
             entry = self._with_type_put_back(entry)
             report = self._report()
         vm = self._host.vm(command.vm_id)
-        if vm is None or not equals_before(command.kind, command.before, report):
+        if vm is None or not equals_before(self._action, command.before, report):
             entry = self._write(replace(entry, token=command.token))
             report.journal.CopyFrom(journal_report(entry))
             return HostAnswer(verdict=HostAnswer.CHANGED, vms=[report])
         own = own_checkpoint_type(vm, entry)
         to_set = checkpoint_type_to_set(command, vm, own)
-        if command.kind == HostCommand.RESTORE or to_set:
+        if self._action == "checkpoint_restore" or to_set:
             # A checkpoint may bring the type of its moment back (inferred), so a restore owes it too.
             entry = replace(entry, owed_checkpoint_type=own, temporary_checkpoint_type=to_set)
         entry = self._write(
@@ -235,19 +246,26 @@ class _Run:
                 begun_at=datetime.now(UTC),
                 pid=self._process.pid,
                 pid_started=self._process.started,
-                checkpoint_id="",
+                output={},
             )
         )
         try:
-            made = act(Scene(self._host, self._process, vm, own, self._around.result_wait_s), command)
+            output = act(Scene(self._host, self._process, vm, own, to_set, self._around.result_wait_s), command)
         except HyperVError as error:
             return self._refused(entry, error)
         except NotReached as error:
             self._leave(entry)
             return _failed("NotReached,snapshotd", str(error))
         entry = self._with_type_put_back(entry)
-        self._write(replace(entry, phase="DONE", checkpoint_id=made))
-        return HostAnswer(verdict=HostAnswer.DONE, vms=[self._report()], checkpoint_id=made)
+        self._write(replace(entry, phase="DONE", output=output))
+        return self._done(output)
+
+    def _done(self, output: Output) -> HostAnswer:
+        """Answer DONE with the output, in the field named like the action."""
+        answer = HostAnswer(verdict=HostAnswer.DONE, vms=[self._report()])
+        if output:
+            json_format.ParseDict({self._action: output}, answer, ignore_unknown_fields=True)
+        return answer
 
     def _refused(self, entry: JournalEntry, error: HyperVError) -> HostAnswer:
         """Compare once more: only what was refused and is as it was, with nothing under way, has had no effect."""
@@ -255,7 +273,7 @@ class _Run:
         report = self._report()
         untouched = (
             error.fully_qualified.partition(",")[0] in _REFUSALS
-            and equals_before(self._command.kind, self._command.before, report)
+            and equals_before(self._action, self._command.before, report)
             and not self._at_work(report)
         )
         if not untouched:
@@ -266,9 +284,7 @@ class _Run:
 
     def _at_work(self, report: VmReport) -> bool:
         """Return whether the hypervisor works on the VM; merging alone does not keep it from starting and stopping."""
-        command = self._command
-        kind = command.observed_kind if command.kind == HostCommand.OBSERVE else command.kind
-        harmless = {"MERGE"} if kind in _POWER_KINDS else set()
+        harmless = {"MERGE"} if self._action in _BESIDE_MERGE else set()
         return bool(set(report.activities) - harmless)
 
     def _owned(self) -> bool:
@@ -343,8 +359,8 @@ def _parse(line: bytes) -> HostCommand:
         return command
     if not command.installation_id or not 0 < len(command.operation) <= _LONGEST_OPERATION:
         raise _InvalidCommand("installation_id and operation must be named, and fit the journal")
-    if command.kind != HostCommand.OBSERVE and not is_complete(command):
-        raise _InvalidCommand(f"{HostCommand.Kind.Name(command.kind)} without what it needs to act")
+    if command.kind == HostCommand.EFFECT and not is_complete(command):
+        raise _InvalidCommand(f"EFFECT {action_of(command)!r} without what it needs to act")
     return command
 
 

@@ -11,8 +11,9 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -30,6 +31,8 @@ _INT64 = (1 << 63) - 1
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 Phase = Literal["", "BEGUN", "DONE"]
+Output = Mapping[str, object]
+"""What an action has made, as a JSON object; empty: nothing."""
 
 
 class JournalUnreadable(Exception):
@@ -69,8 +72,8 @@ class JournalEntry:
     """The VM's own CheckpointType while a command has set another; empty: none is owed."""
     temporary_checkpoint_type: str = ""
     """The one that the command has set; empty: not known, as with a restore."""
-    checkpoint_id: str = ""
-    """The result of a CREATE that is DONE."""
+    output: Output = field(default_factory=dict)
+    """Of the action of a step that is DONE."""
 
 
 def journal_path(directory: Path, vm_id: str) -> Path:
@@ -220,7 +223,7 @@ def _parsed(payload: bytes, path: Path) -> JournalEntry:
             pid_started=_string(fields["pid_started"]),
             owed_checkpoint_type=_string(fields["owed_checkpoint_type"]),
             temporary_checkpoint_type=_string(fields["temporary_checkpoint_type"]),
-            checkpoint_id=_string(fields["checkpoint_id"]),
+            output=_object(fields["output"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise JournalUnreadable(f"{path}: {error!r}") from error
@@ -243,7 +246,7 @@ def _slot_of(entry: JournalEntry) -> bytes:
         "pid_started": entry.pid_started,
         "owed_checkpoint_type": entry.owed_checkpoint_type,
         "temporary_checkpoint_type": entry.temporary_checkpoint_type,
-        "checkpoint_id": entry.checkpoint_id,
+        "output": entry.output,
     }
     payload = json.dumps(fields, separators=(",", ":")).encode("ascii")
     assert len(payload) <= _PAYLOAD_BYTES, f"a journal entry of {len(payload)} bytes does not fit a slot"
@@ -259,6 +262,12 @@ def _whole(value: object, most: int) -> int:
 def _string(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"no text: {value!r}")  # noqa: TRY004  (the file's fault, not ours)
+    return value
+
+
+def _object(value: object) -> Output:
+    if not isinstance(value, dict):
+        raise ValueError(f"no object: {value!r}")  # noqa: TRY004  (the file's fault, not ours)
     return value
 
 

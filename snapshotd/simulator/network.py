@@ -1,6 +1,6 @@
 """The network between a client and the simulated host: connections that can be cut, answers that can be lost.
 
-Never looks at what is right or wrong for Hyper-V: it reads of a HostCommand only its kind.
+Never looks at what is right or wrong for Hyper-V: it reads of a HostCommand only its kind and action.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from snapshotd.api.v1.executor_pb2 import HostCommand
+
+_ACTIONS: Final = frozenset(field.name for field in HostCommand.DESCRIPTOR.oneofs_by_name["action"].fields)
 
 
 class Drop(Enum):
@@ -68,7 +71,7 @@ class Network:
             self._connections.discard(connection)
 
     def is_open(self, connection: socket.socket) -> bool:
-        """Tell whether a connection was neither cut nor closed, by us or by its client."""
+        """Return whether a connection was neither cut nor closed, by us or by its client."""
         with self._lock:
             if connection not in self._connections:
                 return False
@@ -117,15 +120,15 @@ class Network:
 
         Args:
             when: "before" or "after".
-            kinds: names of HostCommand.Kind; empty: any.
+            kinds: names of HostCommand.Kind, or of actions: then effects only; empty: any.
             count: how many commands; 0 takes back all that was planned for this moment and these kinds.
 
         Returns how many were planned for them before, and had not come. Raises ValueError for what is none of these.
         """
         wanted = frozenset(kinds)
-        unknown = wanted - set(HostCommand.Kind.keys())
+        unknown = wanted - set(HostCommand.Kind.keys()) - _ACTIONS
         if unknown:
-            raise ValueError(f"no kind of HostCommand: {', '.join(sorted(unknown))}")
+            raise ValueError(f"no kind and no action of HostCommand: {', '.join(sorted(unknown))}")
         if count < 0:
             raise ValueError(f"count must not be negative: {count}")
         drop = Drop(when)
@@ -138,13 +141,13 @@ class Network:
             return sum(rule.left for rule in planned)
 
     def judge(self, lines: Iterable[bytes]) -> Drop | None:
-        """Say what happens to the connection that brings these lines of stdin; uses up one of what was planned."""
+        """Return what happens to the connection that brings these lines of stdin; use up one of what was planned."""
         with self._lock:
             if not self._rules:
                 return None
-            for kind in filter(None, map(_kind_of, lines)):
+            for kinds in filter(None, map(_kinds_of, lines)):
                 for rule in self._rules:
-                    if not rule.kinds or kind in rule.kinds:
+                    if not rule.kinds or kinds & rule.kinds:
                         rule.left -= 1
                         if rule.left == 0:
                             self._rules.remove(rule)
@@ -152,14 +155,16 @@ class Network:
         return None
 
 
-def _kind_of(line: bytes) -> str:
-    """Read the kind of a HostCommand from its line; empty for a line that carries none."""
+def _kinds_of(line: bytes) -> frozenset[str]:
+    """Return the kind of the HostCommand in a line, and an effect's action; empty for a line that carries none."""
     try:
         document = json.loads(base64.b64decode(line.strip(), validate=True))
     except (binascii.Error, ValueError):
-        return ""
+        return frozenset()
     kind = document.get("kind") if isinstance(document, dict) else None
-    return kind if isinstance(kind, str) else ""
+    if not isinstance(kind, str):
+        return frozenset()
+    return frozenset({kind, *(_ACTIONS & document.keys() if kind == "EFFECT" else ())})
 
 
 class LineSplitter:

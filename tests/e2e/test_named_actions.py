@@ -178,13 +178,23 @@ def test_a_script_killed_while_it_undoes_a_cancelled_start_leaves_one_effect(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("kind", ["CREATE", "RESTORE", "REMOVE", "START", "STOP"])
-def test_a_connection_lost_around_an_effect_leaves_one_effect(system: System, kind: str, when: str) -> None:
-    cmdlet = {"CREATE": "Checkpoint-VM", "RESTORE": "Restore-VMSnapshot", "REMOVE": "Remove-VMSnapshot"}
-    ask, running = ACTIONS[cmdlet.get(kind, f"{kind.title()}-VM")]
+@pytest.mark.parametrize(
+    ("action", "cmdlet"),
+    [
+        ("checkpoint_create", "Checkpoint-VM"),
+        ("checkpoint_restore", "Restore-VMSnapshot"),
+        ("checkpoint_remove", "Remove-VMSnapshot"),
+        ("vm_start", "Start-VM"),
+        ("vm_stop", "Stop-VM"),
+    ],
+)
+def test_a_connection_lost_around_an_effect_leaves_one_effect(
+    system: System, action: str, cmdlet: str, when: str
+) -> None:
+    ask, running = ACTIONS[cmdlet]
     newest(system)
     power(system, on=running)
-    system.host.control("drop", when=when, kinds=[kind], count=1)
+    system.host.control("drop", when=when, kinds=[action], count=1)
     ended = system.client.wait(ask(system))
-    assert system.host.control("drop", when=when, kinds=[kind], count=0) == {"left": 0}
+    assert system.host.control("drop", when=when, kinds=[action], count=0) == {"left": 0}
     check_once(system, ended)

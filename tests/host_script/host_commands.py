@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from snapshotd.api.v1.executor_pb2 import PRODUCTION_ONLY, Before, HostAnswer, HostCommand, StopAction
+from snapshotd.api.v1.executor_pb2 import Before, HostAnswer, HostCommand, VmStop
 from snapshotd.simulator.hypervisor import Hypervisor
 from snapshotd.simulator.journal import JournalEntry, read_journal
 from snapshotd.simulator.reporting import report_vm
@@ -12,13 +12,11 @@ from tests.host_script.conversation import INSTALLATION, Conversation
 from tests.host_script.recording_host import WEB
 
 
-def effect(
-    kind: HostCommand.Kind.ValueType, host: Hypervisor, journal_id: str, token: int, step: int = 1, vm: str = WEB
-) -> HostCommand:
-    """Write an effect that depends on what is there now. The action has to be filled in, but for START."""
+def effect(action: str, host: Hypervisor, journal_id: str, token: int, step: int = 1, vm: str = WEB) -> HostCommand:
+    """Write an effect that depends on what is there now. The action has to be filled in, but for vm_start."""
     report = report_vm(host, host.journal_directory, vm, ())
-    command = observe(token, step=step, vm=vm)
-    command.kind = kind
+    command = observe(token, action, step=step, vm=vm)
+    command.kind = HostCommand.EFFECT
     command.journal_id = journal_id
     command.before.CopyFrom(
         Before(
@@ -36,8 +34,8 @@ def effect(
     return command
 
 
-def observe(token: int, *, step: int = 1, vm: str = WEB) -> HostCommand:
-    """Write an observation."""
+def observe(token: int, action: str = "", *, step: int = 1, vm: str = WEB) -> HostCommand:
+    """Write an observation, of a step whose action is named or not."""
     command = HostCommand(
         protocol=1,
         kind=HostCommand.OBSERVE,
@@ -48,6 +46,8 @@ def observe(token: int, *, step: int = 1, vm: str = WEB) -> HostCommand:
         token=token,
     )
     command.deadline.FromDatetime(datetime.now(UTC) + timedelta(minutes=30))
+    if action:
+        getattr(command, action).SetInParent()
     return command
 
 
@@ -70,27 +70,28 @@ def known_journal(script: Conversation, token: int = 1, vm: str = WEB) -> str:
 
 
 def create(host: Hypervisor, journal_id: str, token: int, *, step: int = 1, name: str = "nightly #1") -> HostCommand:
-    command = effect(HostCommand.CREATE, host, journal_id, token, step)
-    command.create.checkpoint_name, command.create.kind = name, PRODUCTION_ONLY
+    command = effect("checkpoint_create", host, journal_id, token, step)
+    command.checkpoint_create.checkpoint_name = name
     return command
 
 
-def any_effect(kind: HostCommand.Kind.ValueType, host: Hypervisor, journal_id: str, token: int) -> HostCommand:
-    """Write an effect of any kind; the VM has a checkpoint for those that need one."""
-    command = effect(kind, host, journal_id, token)
+def any_effect(action: str, host: Hypervisor, journal_id: str, token: int) -> HostCommand:
+    """Write any effect; the VM has a checkpoint for those that need one."""
+    command = effect(action, host, journal_id, token)
     vm = host.vm(WEB)
     checkpoints = vm.checkpoints if vm else ()
-    match kind:
-        case HostCommand.STOP:
-            command.stop.mode = StopAction.TURN_OFF
-        case HostCommand.CREATE:
-            command.create.checkpoint_name, command.create.kind = "nightly #1", PRODUCTION_ONLY
-        case HostCommand.RESTORE:
-            command.restore.checkpoint_id = checkpoints[0].checkpoint_id
-        case HostCommand.REMOVE:
-            command.remove.checkpoint_id = checkpoints[0].checkpoint_id
-        case HostCommand.RENAME:
-            command.rename.checkpoint_id, command.rename.checkpoint_name = checkpoints[0].checkpoint_id, "new name"
+    match action:
+        case "vm_stop":
+            command.vm_stop.mode = VmStop.TURN_OFF
+        case "checkpoint_create":
+            command.checkpoint_create.checkpoint_name = "nightly #1"
+        case "checkpoint_rename":
+            command.checkpoint_rename.checkpoint_id = checkpoints[0].checkpoint_id
+            command.checkpoint_rename.checkpoint_name = "new name"
+        case "checkpoint_restore":
+            command.checkpoint_restore.checkpoint_id = checkpoints[0].checkpoint_id
+        case "checkpoint_remove":
+            command.checkpoint_remove.checkpoint_id = checkpoints[0].checkpoint_id
         case _:
             pass
     return command

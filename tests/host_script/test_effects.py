@@ -1,4 +1,4 @@
-"""What each kind of effect does by cmdlets, and the CheckpointType that is owed meanwhile."""
+"""What each action does by cmdlets, and the CheckpointType that is owed meanwhile."""
 
 from __future__ import annotations
 
@@ -7,16 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from snapshotd.api.v1.executor_pb2 import (
-    OFFLINE,
-    PRODUCTION_ONLY,
-    PRODUCTION_OR_STANDARD,
-    WITH_MEMORY,
-    CheckpointKind,
-    HostAnswer,
-    HostCommand,
-    StopAction,
-)
+from snapshotd.api.v1.executor_pb2 import HostAnswer, VmStop
 from snapshotd.simulator.hypervisor import Caller, CheckpointView, HyperVError, VmView
 from snapshotd.simulator.journal import read_journal, write_journal
 from tests.host_script.conversation import Conversation
@@ -31,7 +22,7 @@ def test_start_resumes_a_paused_vm_and_starts_any_other(
     state: str, cmdlet: str, script: Conversation, host: RecordingHost
 ) -> None:
     host.set(state=state)
-    answer = script.ask(effect(HostCommand.START, host, known_journal(script), 2))
+    answer = script.ask(effect("vm_start", host, known_journal(script), 2))
     assert (answer.verdict, answer.vms[0].host_state) == (HostAnswer.DONE, "Running")
     assert host.calls == [(cmdlet,)]
 
@@ -39,17 +30,17 @@ def test_start_resumes_a_paused_vm_and_starts_any_other(
 @pytest.mark.parametrize(
     ("mode", "call", "state"),
     [
-        (StopAction.SHUTDOWN, ("Stop-VM",), "Off"),
-        (StopAction.TURN_OFF, ("Stop-VM", "-TurnOff"), "Off"),
-        (StopAction.SAVE, ("Save-VM",), "Saved"),
-        (StopAction.PAUSE, ("Suspend-VM",), "Paused"),
+        (VmStop.SHUTDOWN, ("Stop-VM",), "Off"),
+        (VmStop.TURN_OFF, ("Stop-VM", "-TurnOff"), "Off"),
+        (VmStop.SAVE, ("Save-VM",), "Saved"),
+        (VmStop.PAUSE, ("Suspend-VM",), "Paused"),
     ],
 )
 def test_each_way_to_stop_is_a_cmdlet_of_its_own_and_never_forced(
-    mode: StopAction.Mode.ValueType, call: tuple[str, ...], state: str, script: Conversation, host: RecordingHost
+    mode: VmStop.Mode.ValueType, call: tuple[str, ...], state: str, script: Conversation, host: RecordingHost
 ) -> None:
-    command = effect(HostCommand.STOP, host, known_journal(script), 2)
-    command.stop.mode = mode
+    command = effect("vm_stop", host, known_journal(script), 2)
+    command.vm_stop.mode = mode
     answer = script.ask(command)
     assert (answer.verdict, answer.vms[0].host_state) == (HostAnswer.DONE, state)
     assert host.calls == [call]
@@ -60,7 +51,7 @@ def test_a_state_that_is_not_reached_in_time_is_no_success_and_no_refusal(
 ) -> None:
     host.then["Start-VM"] = lambda _caller: host.set(state="Off")
     host.set(state="Off")
-    answer = script.ask(effect(HostCommand.START, host, known_journal(script), 2))
+    answer = script.ask(effect("vm_start", host, known_journal(script), 2))
     assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "NotReached,snapshotd")
 
 
@@ -70,7 +61,7 @@ def test_a_look_that_fails_after_the_cmdlet_has_returned_is_no_refusal(
 ) -> None:
     journal = known_journal(script)
     command = create(host, journal, 2)
-    command.create.kind = OFFLINE
+    command.checkpoint_create.allow_fallback = True  # the VM's own type: no Set-VM
     look_up, left = host.vm, 0
 
     def vm(vm_id: str) -> VmView | None:
@@ -97,24 +88,58 @@ def test_a_look_that_fails_after_the_cmdlet_has_returned_is_no_refusal(
 
 
 @pytest.mark.parametrize(
-    ("kind", "sets"),
+    ("state", "with_memory", "fallback", "own", "taken_as"),
     [
-        (PRODUCTION_ONLY, ["ProductionOnly", "Production"]),
-        (PRODUCTION_OR_STANDARD, []),
-        (WITH_MEMORY, ["Standard", "Production"]),
-        (OFFLINE, []),
+        ("Running", False, False, "Standard", "ProductionOnly"),
+        ("Running", False, True, "Standard", "Production"),
+        ("Running", True, False, "Production", "Standard"),
+        ("Off", False, True, "Standard", "Standard"),
+        ("Off", False, False, "Production", "Production"),
+        ("Off", True, False, "Production", "Standard"),
+    ],
+)
+def test_how_a_checkpoint_is_taken_follows_from_power_memory_and_fallback(
+    state: str,
+    own: str,
+    taken_as: str,
+    script: Conversation,
+    host: RecordingHost,
+    *,
+    with_memory: bool,
+    fallback: bool,
+) -> None:
+    host.set(state=state, checkpoint_type=own)
+    types: list[str] = []
+    host.first["Checkpoint-VM"] = lambda _caller: types.append(host.machines[WEB].checkpoint_type)
+    command = create(host, known_journal(script), 2)
+    command.checkpoint_create.with_memory, command.checkpoint_create.allow_fallback = with_memory, fallback
+    assert script.ask(command).verdict == HostAnswer.DONE
+    assert types == [taken_as]
+    assert host.machines[WEB].checkpoint_type == own
+
+
+@pytest.mark.parametrize(
+    ("state", "with_memory", "fallback", "sets"),
+    [
+        ("Running", False, False, ["ProductionOnly", "Production"]),
+        ("Running", False, True, []),
+        ("Running", True, False, ["Standard", "Production"]),
+        ("Off", False, False, []),
     ],
 )
 def test_create_sets_the_type_that_it_needs_and_puts_it_back(
-    kind: CheckpointKind.ValueType, sets: list[str], script: Conversation, host: RecordingHost
+    state: str, sets: list[str], script: Conversation, host: RecordingHost, *, with_memory: bool, fallback: bool
 ) -> None:
+    host.set(state=state)
     command = create(host, known_journal(script), 2)
-    command.create.kind = kind
+    command.checkpoint_create.with_memory, command.checkpoint_create.allow_fallback = with_memory, fallback
     answer = script.ask(command)
     assert answer.verdict == HostAnswer.DONE
     assert [call[1] for call in host.calls if call[0] == "Set-VM"] == sets
     assert answer.vms[0].checkpoint_type == "Production"
-    assert [checkpoint.checkpoint_id for checkpoint in answer.vms[0].checkpoints] == [answer.checkpoint_id]
+    assert [checkpoint.checkpoint_id for checkpoint in answer.vms[0].checkpoints] == [
+        answer.checkpoint_create.checkpoint_id
+    ]
 
 
 def test_create_respects_that_checkpoints_are_disabled(script: Conversation, host: RecordingHost) -> None:
@@ -146,7 +171,7 @@ def test_create_waits_until_the_newcomer_is_listed_under_its_name(script: Conver
     host.vm = vm  # type: ignore[method-assign, assignment]  # the fake's own clockwork
     answer = script.ask(command)
     assert answer.verdict == HostAnswer.DONE
-    assert answer.checkpoint_id.lower() == host.machines[WEB].checkpoints[1].checkpoint_id.lower()
+    assert answer.checkpoint_create.checkpoint_id.lower() == host.machines[WEB].checkpoints[1].checkpoint_id.lower()
 
 
 def test_a_newcomer_that_does_not_get_its_name_is_no_success(script: Conversation, host: RecordingHost) -> None:
@@ -187,7 +212,7 @@ def test_a_type_that_is_owed_is_reported_and_put_back_by_the_next_command(
     assert entry(host).owed_checkpoint_type == ""
 
     write_journal(host.journal_directory, replace(entry(host), owed_checkpoint_type="Disabled"))
-    answer = script.ask(effect(HostCommand.START, host, journal, 3))
+    answer = script.ask(effect("vm_start", host, journal, 3))
     assert answer.verdict == HostAnswer.DONE
     assert host.machines[WEB].checkpoint_type == "Disabled"
 
@@ -235,7 +260,7 @@ def test_a_restore_that_brings_another_type_back_is_followed_by_the_vms_own(
         host.set(checkpoint_type="ProductionOnly")
 
     host.then["Restore-VMSnapshot"] = restored
-    answer = script.ask(any_effect(HostCommand.RESTORE, host, known_journal(script), 2))
+    answer = script.ask(any_effect("checkpoint_restore", host, known_journal(script), 2))
     assert (answer.verdict, answer.vms[0].host_state) == (HostAnswer.DONE, "Off")
     assert owed == ["Production"]
     assert host.machines[WEB].checkpoint_type == "Production"
@@ -246,7 +271,7 @@ def test_a_restore_that_brings_another_type_back_is_followed_by_the_vms_own(
 def test_remove_waits_until_the_checkpoint_is_not_listed(script: Conversation, host: RecordingHost) -> None:
     host.take(WEB, "first")
     listed = host.machines[WEB].checkpoints
-    command = any_effect(HostCommand.REMOVE, host, known_journal(script), 2)
+    command = any_effect("checkpoint_remove", host, known_journal(script), 2)
     host.then["Remove-VMSnapshot"] = lambda _caller: host.set(checkpoints=listed)
     answer = script.ask(command)
     assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "NotReached,snapshotd")
@@ -260,7 +285,7 @@ def test_a_restore_that_is_not_seen_to_be_applied_is_no_success(
     host.take(WEB, "second")
     before = {kept: getattr(host.machines[WEB], kept)}
     host.then["Restore-VMSnapshot"] = lambda _caller: host.set(WEB, **before)
-    answer = script.ask(any_effect(HostCommand.RESTORE, host, known_journal(script), 2))
+    answer = script.ask(any_effect("checkpoint_restore", host, known_journal(script), 2))
     assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "NotReached,snapshotd")
     assert entry(host).phase == "BEGUN"
 
@@ -269,7 +294,7 @@ def test_a_rename_that_is_not_seen_is_no_success(script: Conversation, host: Rec
     host.take(WEB, "first")
     listed = host.machines[WEB].checkpoints
     host.then["Rename-VMSnapshot"] = lambda _caller: host.set(checkpoints=listed)
-    answer = script.ask(any_effect(HostCommand.RENAME, host, known_journal(script), 2))
+    answer = script.ask(any_effect("checkpoint_rename", host, known_journal(script), 2))
     assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "NotReached,snapshotd")
 
 
@@ -277,25 +302,21 @@ def test_remove_and_rename_act_on_one_checkpoint(script: Conversation, host: Rec
     first = host.take(WEB, "first")
     host.take(WEB, "second")
     journal = known_journal(script)
-    renamed = script.ask(any_effect(HostCommand.RENAME, host, journal, 2))
+    renamed = script.ask(any_effect("checkpoint_rename", host, journal, 2))
     assert [checkpoint.name for checkpoint in renamed.vms[0].checkpoints] == ["new name", "second"]
-    command = any_effect(HostCommand.REMOVE, host, journal, 3)
+    command = any_effect("checkpoint_remove", host, journal, 3)
     command.step = 2
     removed = script.ask(command)
     assert [checkpoint.name for checkpoint in removed.vms[0].checkpoints] == ["second"]
     assert host.calls == [("Rename-VMSnapshot", first), ("Remove-VMSnapshot", first)]
 
 
-@pytest.mark.parametrize("kind", [HostCommand.RESTORE, HostCommand.REMOVE, HostCommand.RENAME])
-def test_a_checkpoint_of_another_vm_is_not_acted_on(
-    kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost
-) -> None:
+@pytest.mark.parametrize("action", ["checkpoint_restore", "checkpoint_remove", "checkpoint_rename"])
+def test_a_checkpoint_of_another_vm_is_not_acted_on(action: str, script: Conversation, host: RecordingHost) -> None:
     host.take(WEB, "ours")
     theirs = host.take(OTHER, "theirs")
-    command = any_effect(kind, host, known_journal(script), 2)
-    for action in (command.restore, command.remove, command.rename):
-        if action.checkpoint_id:  # the one that this kind has
-            action.checkpoint_id = theirs
+    command = any_effect(action, host, known_journal(script), 2)
+    getattr(command, action).checkpoint_id = theirs
     answer = script.ask(command)
     assert (answer.verdict, answer.error.id) == (HostAnswer.NO_EFFECT, "CheckpointNotFound,snapshotd")
     assert host.calls == []

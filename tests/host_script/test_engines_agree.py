@@ -15,19 +15,12 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from snapshotd.api.v1.executor_pb2 import (
-    OFFLINE,
-    PRODUCTION_ONLY,
-    SAVED,
-    WITH_MEMORY,
-    HostAnswer,
-    HostCommand,
-    StopAction,
-)
+from snapshotd.api.v1.executor_pb2 import SAVED, HostAnswer, HostCommand, VmStop
+from snapshotd.simulator.journal import journal_path
 from snapshotd.simulator.model import SimulatedHyperV
 from tests.host_script.conversation import Conversation
 from tests.host_script.engines import engine_on
-from tests.host_script.host_commands import effect, known_journal, look
+from tests.host_script.host_commands import effect, known_journal, look, observe
 from tests.unit.simulator_model.hosts import host_at
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -82,14 +75,17 @@ class Run:
         self.answers.append(self._named.plain(json_format.MessageToDict(answer, preserving_proto_field_name=True)))
         return answer
 
-    def act(self, kind: HostCommand.Kind.ValueType, journal: str, **fields: Any) -> HostAnswer:  # noqa: ANN401
+    def act(self, action: str, journal: str, **fields: Any) -> HostAnswer:  # noqa: ANN401
         """Ask for an effect on what is there now."""
+        return self.ask(self.effect(action, journal, **fields))
+
+    def effect(self, action: str, journal: str, **fields: Any) -> HostCommand:  # noqa: ANN401
+        """Write the next effect, with these fields of its action."""
         self._token += 1
-        command = effect(kind, self.host, journal, 100 + self._token, step=self._token, vm=self.vm)
+        command = effect(action, self.host, journal, 100 + self._token, step=self._token, vm=self.vm)
         for name, value in fields.items():
-            action, _, field = name.partition("__")
-            setattr(getattr(command, action), field, value)
-        return self.ask(command)
+            setattr(getattr(command, action), name, value)
+        return command
 
 
 @contextmanager
@@ -115,27 +111,28 @@ def everything(run: Run) -> None:
     run.ask(look(vm=""))
     run.ask(look(HostCommand.POLL, vm=str(uuid.UUID(int=1))))
     journal = known_journal(run.script, vm=run.vm)
-    create = {"create__checkpoint_name": "'quoted\" $name` ü", "create__kind": PRODUCTION_ONLY}
-    first = run.act(HostCommand.CREATE, journal, **create).checkpoint_id
+    name = "'quoted\" $name` ü"
+    first = run.act("checkpoint_create", journal, checkpoint_name=name).checkpoint_create.checkpoint_id
     run.host.write_disk(run.vm, "SCSI:0:0", "1", "after the first")
-    memory = {"create__checkpoint_name": "with memory", "create__kind": WITH_MEMORY}
-    second = run.act(HostCommand.CREATE, journal, **memory).checkpoint_id
-    run.act(HostCommand.RENAME, journal, rename__checkpoint_id=second, rename__checkpoint_name="renamed")
-    run.act(HostCommand.STOP, journal, stop__mode=StopAction.TURN_OFF)
-    run.act(HostCommand.STOP, journal, stop__mode=StopAction.PAUSE)
-    run.act(HostCommand.RESTORE, journal, restore__checkpoint_id=second)
-    run.act(HostCommand.START, journal)
-    run.act(HostCommand.RESTORE, journal, restore__checkpoint_id=first)
-    offline = {"create__checkpoint_name": "branch", "create__kind": OFFLINE}
-    run.act(HostCommand.CREATE, journal, **offline)
-    run.act(HostCommand.REMOVE, journal, remove__checkpoint_id=first)
-    run.act(HostCommand.REMOVE, journal, remove__checkpoint_id=str(uuid.UUID(int=2)))
-    run.act(HostCommand.START, "another journal")
-    run.act(HostCommand.START, journal, before__power=SAVED)
+    made = run.act("checkpoint_create", journal, checkpoint_name="with memory", with_memory=True)
+    second = made.checkpoint_create.checkpoint_id
+    run.act("checkpoint_rename", journal, checkpoint_id=second, checkpoint_name="renamed")
+    run.act("vm_stop", journal, mode=VmStop.TURN_OFF)
+    run.act("vm_stop", journal, mode=VmStop.PAUSE)
+    run.act("checkpoint_restore", journal, checkpoint_id=second)
+    run.act("vm_start", journal)
+    run.act("checkpoint_restore", journal, checkpoint_id=first)
+    run.act("checkpoint_create", journal, checkpoint_name="branch")
+    run.act("checkpoint_remove", journal, checkpoint_id=first)
+    run.act("checkpoint_remove", journal, checkpoint_id=str(uuid.UUID(int=2)))
+    run.act("vm_start", "another journal")
+    saved = run.effect("vm_start", journal)
+    saved.before.power = SAVED
+    run.ask(saved)
     run.host.fail("Checkpoint-VM", "OperationFailed", "No room.", 1)
-    run.act(HostCommand.CREATE, journal, **{**offline, "create__checkpoint_name": "refused"})
+    run.act("checkpoint_create", journal, checkpoint_name="refused")
     run.host.fail("Checkpoint-VM", "OperationFailed", "Too late.", 1, after_effect=True)
-    run.act(HostCommand.CREATE, journal, **{**offline, "create__checkpoint_name": "made all the same"})
+    run.act("checkpoint_create", journal, checkpoint_name="made all the same")
     run.ask(look(vm=run.vm))
 
 
@@ -165,3 +162,29 @@ def test_both_engines_give_the_same_answers_and_leave_the_same_effects(tmp_path:
     assert {"DONE", "NO_EFFECT", "CHANGED", "WRONG_JOURNAL", "REPORTED", "FAILED"} <= {
         a["verdict"] for a in runs[0].answers
     }
+
+
+@pytest.mark.powershell
+@pytest.mark.slow
+@pytest.mark.parametrize(("writer", "reader"), [("builtin", "pwsh"), ("pwsh", "builtin")])
+def test_what_one_engine_has_done_the_other_answers_from_its_journal(writer: str, reader: str, tmp_path: Path) -> None:
+    vm = f"{os.getpid():08x}-2222-4222-8333-555555555555"
+    with running(writer, tmp_path / "host", vm) as run, ExitStack() as stack:
+        engines = engine_on(reader, run.host, tmp_path / "reader")
+        other = Conversation(next(engines))
+        stack.callback(next, engines, None)
+        stack.callback(other.process.kill)
+        journal = known_journal(run.script, vm=vm)
+        for action, fields in (("checkpoint_create", {"checkpoint_name": "n"}), ("vm_stop", {"mode": VmStop.SAVE})):
+            command = run.effect(action, journal, **fields)
+            done = run.ask(command)
+            assert done.verdict == HostAnswer.DONE
+            output = b'"output":{}' if action == "vm_stop" else b'"output":{"checkpoint_id":"'
+            assert output in journal_path(run.host.journal_directory, vm).read_bytes()
+            again = other.ask(command)
+            assert (again.verdict, again.WhichOneof("output")) == (HostAnswer.DONE, done.WhichOneof("output"))
+            assert again.checkpoint_create.checkpoint_id.lower() == done.checkpoint_create.checkpoint_id.lower()
+            # The other one writes what it has read, and the first one reads that.
+            assert other.ask(observe(command.token, vm=vm)).verdict == HostAnswer.OBSERVED
+            assert output in journal_path(run.host.journal_directory, vm).read_bytes()
+            assert run.ask(command).checkpoint_create == done.checkpoint_create

@@ -40,7 +40,7 @@ FULL = JournalEntry(
     pid_started="2026-11-25T11:00:00.0000001Z",
     owed_checkpoint_type="Production",
     temporary_checkpoint_type="ProductionOnly",
-    checkpoint_id="C1",
+    output={"checkpoint_id": "C1"},
 )
 
 
@@ -67,7 +67,7 @@ def fields(**changes: object) -> dict[str, object]:
         "pid_started": "",
         "owed_checkpoint_type": "",
         "temporary_checkpoint_type": "",
-        "checkpoint_id": "",
+        "output": {},
         **changes,
     }
 
@@ -178,7 +178,11 @@ NOT_UNDERSTOOD: list[dict[str, object]] = [
     {"step": "x"},
     {"pid": 1 << 32},
     {"id": None},
-    {"checkpoint_id": 1},
+    {"output": 1},
+    {"output": None},
+    {"output": "C1"},
+    {"output": []},
+    {"output": ["C1"]},
     {"deadline": "tomorrow"},
     {"deadline": "11/25/2026"},
     {"begun_at": "2026-13-01T00:00:00Z"},

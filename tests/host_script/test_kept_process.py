@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from snapshotd.api.v1.executor_pb2 import OFFLINE, HostAnswer, HostCommand
+from snapshotd.api.v1.executor_pb2 import HostAnswer
 from snapshotd.simulator.builtin import BuiltinEngine, BuiltinProcess
 from snapshotd.simulator.hypervisor import ScriptKilled, VmView
 from snapshotd.simulator.journal import journal_path, write_journal
@@ -107,9 +107,6 @@ def test_commands_sent_before_the_end_of_input_are_still_answered(script: Conver
         base64.b64encode(b'{"protocol":1,"kind":"POLL"}'),
         base64.b64encode(b'{"protocol":1,"kind":"REPORT","vm_id":"../../etc/passwd"}'),
         base64.b64encode(f'{{"protocol":1,"kind":"OBSERVE","vm_id":"{WEB}"}}'.encode()),
-        base64.b64encode(
-            f'{{"protocol":1,"kind":"STOP","vm_id":"{WEB}","installation_id":"i","operation":"o"}}'.encode()
-        ),
         base64.b64encode(f'{{"protocol":1,"kind":"REPORT","vm_id":"{WEB}\\n"}}'.encode()),
         base64.b64encode(f'{{"protocol":1,"kind":"POLL","vm_id":"{WEB}","watched_files":[""]}}'.encode()),
         base64.b64encode(
@@ -117,11 +114,23 @@ def test_commands_sent_before_the_end_of_input_are_still_answered(script: Conver
         ),
         *(
             base64.b64encode(
-                f'{{"protocol":1,"kind":"{kind}","vm_id":"{WEB}","installation_id":"i","operation":"o",{action}}}'.encode()
+                f'{{"protocol":1,"kind":"EFFECT","vm_id":"{WEB}","installation_id":"i","operation":"o"{action}}}'.encode()
             )
-            for kind, action in (
-                ("STOP", '"stop":{"mode":"turn_off"}'),
-                ("CREATE", '"create":{"checkpoint_name":"n","kind":"offline"}'),
+            for action in (
+                "",
+                ',"vm_start":null',
+                ',"vm_start":1',
+                ',"vm_fly":{}',
+                ',"vm_start":{},"vm_stop":{"mode":"SAVE"}',
+                ',"vm_stop":{}',
+                ',"vm_stop":{"mode":"turn_off"}',
+                ',"checkpoint_create":{}',
+                ',"checkpoint_create":{"checkpoint_name":"n","with_memory":"false"}',
+                ',"checkpoint_create":{"checkpoint_name":"n","allow_fallback":1}',
+                ',"checkpoint_rename":{"checkpoint_id":"c"}',
+                ',"checkpoint_rename":{"checkpoint_name":"n"}',
+                ',"checkpoint_restore":{}',
+                ',"checkpoint_remove":{}',
             )
         ),
     ],
@@ -220,7 +229,8 @@ def test_a_script_may_be_killed_from_within_its_own_call(script: Conversation, h
 @builtin_only
 def test_a_script_that_dies_between_two_calls_writes_nothing_more(script: Conversation, host: RecordingHost) -> None:
     command = create(host, known_journal(script), 2)
-    command.create.kind = OFFLINE  # no Set-VM, which would notice, stands between the checkpoint and the journal
+    # The VM's own type: no Set-VM, which would notice, stands between the checkpoint and the journal.
+    command.checkpoint_create.allow_fallback = True
     look_up = host.vm
 
     def dies_looking(vm_id: str) -> VmView | None:
@@ -361,7 +371,7 @@ def left(first: Conversation, host: RecordingHost, end: str) -> HostAnswer:
         host.then["Start-VM"] = lambda _caller: host.set(state="Off")
     else:
         host.first["Start-VM"] = refuses("InvalidState" if end == "NO_EFFECT" else "OperationFailed", "Start-VM")
-    command = effect(HostCommand.START, host, journal, 2)
+    command = effect("vm_start", host, journal, 2)
     command.deadline.FromDatetime(LONG_AGO)
     return first.ask(command)
 
@@ -383,7 +393,7 @@ def test_a_script_that_has_gone_on_to_another_vm_is_not_ended_for_the_step_that_
     other_journal = known_journal(first, vm=OTHER)
     assert left(first, host, "NO_EFFECT").verdict == HostAnswer.NO_EFFECT
     at_work = host.first["Start-VM"] = Gate()
-    first.send(effect(HostCommand.START, host, other_journal, 2, vm=OTHER))
+    first.send(effect("vm_start", host, other_journal, 2, vm=OTHER))
     assert at_work.reached.wait(PATIENCE_S)
     looking, look_up = Gate(), host.vm
 

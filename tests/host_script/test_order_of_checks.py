@@ -29,13 +29,13 @@ from tests.host_script.engines import engine_on
 from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, look, observe
 from tests.host_script.recording_host import ABSENT_VM, OTHER, WEB, Gate, RecordingHost, refuses
 
-EFFECTS = (
-    HostCommand.START,
-    HostCommand.STOP,
-    HostCommand.CREATE,
-    HostCommand.RESTORE,
-    HostCommand.REMOVE,
-    HostCommand.RENAME,
+ACTIONS = (
+    "vm_start",
+    "vm_stop",
+    "checkpoint_create",
+    "checkpoint_restore",
+    "checkpoint_remove",
+    "checkpoint_rename",
 )
 
 
@@ -111,14 +111,15 @@ def test_a_vm_that_the_host_does_not_have_is_reported_absent(script: Conversatio
     assert [(vm.vm_id, vm.present, vm.power) for vm in answer.vms] == [(ABSENT_VM, False, ABSENT)]
 
 
-@pytest.mark.parametrize("kind", [HostCommand.REPORT, HostCommand.POLL, HostCommand.OBSERVE, HostCommand.START])
+@pytest.mark.parametrize("kind", [HostCommand.REPORT, HostCommand.POLL, HostCommand.OBSERVE, HostCommand.EFFECT])
 @pytest.mark.parametrize("in_use", [True, False])
 def test_a_file_whose_storage_is_away_is_not_taken_for_missing(
     kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost, *, in_use: bool
 ) -> None:
     if not in_use:
         host.set(drives=())
-    command = effect(kind, host, known_journal(script), 2)
+    command = effect("vm_start", host, known_journal(script), 2)
+    command.kind = kind
     command.watched_files.append(f"{host.disks}/web01.vhdx")
     away = host.disks.rename(host.disks.with_name("away"))
     answer = script.ask(command)
@@ -138,12 +139,12 @@ def test_an_observation_and_an_effect_make_host_json(script: Conversation, host:
     assert script.ask(observe(1)).host.installation_id == INSTALLATION
 
 
-@pytest.mark.parametrize("kind", [HostCommand.OBSERVE, HostCommand.START])
+@pytest.mark.parametrize("kind", [HostCommand.OBSERVE, HostCommand.EFFECT])
 def test_another_installations_host_is_left_alone(
     kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost
 ) -> None:
     write_host(host.journal_directory, "installation-2")
-    command = observe(1)
+    command = observe(1, "vm_start")
     command.kind = kind
     answer = script.ask(command)
     assert (answer.verdict, answer.host.installation_id) == (HostAnswer.FOREIGN_INSTALLATION, "installation-2")
@@ -167,9 +168,23 @@ def test_a_step_that_is_done_answers_its_stored_result_whatever_the_token(
     for token in (2, 1, 9):
         command.token = token
         again = script.ask(command)
-        assert (again.verdict, again.checkpoint_id) == (HostAnswer.DONE, first.checkpoint_id)
+        assert (again.verdict, again.checkpoint_create) == (HostAnswer.DONE, first.checkpoint_create)
         assert len(again.vms[0].checkpoints) == 1
     assert [call for call in host.calls if call[0] == "Checkpoint-VM"] == [("Checkpoint-VM", "nightly #1")]
+
+
+def test_only_an_action_that_has_an_output_answers_one(script: Conversation, host: RecordingHost) -> None:
+    host.set(state="Off")
+    command = effect("vm_start", host, known_journal(script), 2)
+    for _ in range(2):
+        answer = script.ask(command)
+        assert (answer.verdict, answer.WhichOneof("output")) == (HostAnswer.DONE, None)
+    assert entry(host).output == {}
+    answer = script.ask(create(host, entry(host).id, 3, step=2))
+    assert answer.WhichOneof("output") == "checkpoint_create"
+    host.first["Stop-VM"] = refuses("InvalidState", "Stop-VM")
+    answer = script.ask(any_effect("vm_stop", host, entry(host).id, 4))
+    assert (answer.verdict, answer.WhichOneof("output"), entry(host).output) == (HostAnswer.NO_EFFECT, None, {})
 
 
 def test_a_done_step_is_still_observed(script: Conversation, host: RecordingHost) -> None:
@@ -187,9 +202,10 @@ def test_another_step_of_the_same_operation_is_not_done_already(script: Conversa
 # --- 2: token, acts-once ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [HostCommand.OBSERVE, HostCommand.START])
+@pytest.mark.parametrize("kind", [HostCommand.OBSERVE, HostCommand.EFFECT])
 def test_a_lower_token_is_refused(kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost) -> None:
-    command = effect(kind, host, known_journal(script, token=5), 4)
+    command = effect("vm_start", host, known_journal(script, token=5), 4)
+    command.kind = kind
     answer = script.ask(command)
     assert (answer.verdict, answer.highest_token) == (HostAnswer.STALE, 5)
     assert host.calls == []
@@ -213,15 +229,18 @@ def test_an_observation_may_be_sent_again_with_its_token(script: Conversation) -
 # --- 3: job-wait ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [HostCommand.OBSERVE, *EFFECTS])
+@pytest.mark.parametrize("kind", [HostCommand.OBSERVE, HostCommand.EFFECT])
+@pytest.mark.parametrize("action", ACTIONS)
 def test_nothing_is_concluded_while_the_hypervisor_works_on_the_vm(
-    kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost
+    kind: HostCommand.Kind.ValueType, action: str, script: Conversation, host: RecordingHost
 ) -> None:
     host.take(WEB, "foreign")
     journal = known_journal(script)
     host.set(secondary_status=("CreatingSnapshot",))
     host.under_way = [JobView(70, 60), JobView(70, 40), JobView(70, 5, state=7)]
-    answer = script.ask(any_effect(kind, host, journal, 2))
+    command = any_effect(action, host, journal, 2)
+    command.kind = kind
+    answer = script.ask(command)
     assert answer.verdict == HostAnswer.IN_PROGRESS
     assert (list(answer.vms[0].activities), answer.vms[0].percent) == (["CREATE"], 40)
     assert (entry(host).token, entry(host).phase) == (1, "")
@@ -254,15 +273,16 @@ def test_a_merge_that_only_its_job_shows_holds_up_no_start(script: Conversation,
     journal = known_journal(script)
     host.set(state="Off")
     host.under_way = [JobView(50, 1)]
-    assert script.ask(effect(HostCommand.START, host, journal, 2)).verdict == HostAnswer.DONE
+    assert script.ask(effect("vm_start", host, journal, 2)).verdict == HostAnswer.DONE
 
 
-@pytest.mark.parametrize("kind", [HostCommand.REPORT, HostCommand.POLL, HostCommand.OBSERVE, HostCommand.START])
+@pytest.mark.parametrize("kind", [HostCommand.REPORT, HostCommand.POLL, HostCommand.OBSERVE, HostCommand.EFFECT])
 def test_jobs_that_cannot_be_told_of_are_not_taken_for_none(
     kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost
 ) -> None:
     host.set(state="Off")
-    command = effect(kind, host, known_journal(script), 2)
+    command = effect("vm_start", host, known_journal(script), 2)
+    command.kind = kind
 
     def jobs(_vm_id: str) -> list[JobView]:
         raise HyperVError("HRESULT 0x80041003", "Get-CimAssociatedInstance", "Access denied")
@@ -317,18 +337,16 @@ def test_an_observation_of_a_vm_at_work_makes_no_journal(script: Conversation, h
     assert read_journal(host.journal_directory, WEB) is None
 
 
-@pytest.mark.parametrize("kind", EFFECTS)
+@pytest.mark.parametrize("action", ACTIONS)
 def test_merging_alone_holds_up_everything_but_start_and_stop(
-    kind: HostCommand.Kind.ValueType, script: Conversation, host: RecordingHost
+    action: str, script: Conversation, host: RecordingHost
 ) -> None:
     host.take(WEB, "foreign")
     journal = known_journal(script)
     host.set(secondary_status=("MergingDisks",))
-    passes = kind in {HostCommand.START, HostCommand.STOP}
-    command = observe(2)
-    command.observed_kind = kind
-    assert script.ask(command).verdict == (HostAnswer.OBSERVED if passes else HostAnswer.IN_PROGRESS)
-    answer = script.ask(any_effect(kind, host, journal, 3))
+    passes = action in {"vm_start", "vm_stop"}
+    assert script.ask(observe(2, action)).verdict == (HostAnswer.OBSERVED if passes else HostAnswer.IN_PROGRESS)
+    answer = script.ask(any_effect(action, host, journal, 3))
     assert answer.verdict == (HostAnswer.DONE if passes else HostAnswer.IN_PROGRESS)
 
 
@@ -423,29 +441,26 @@ def other_chain(before: Before) -> None:
 
 
 DEPENDS = {
-    HostCommand.START: {other_power},
-    HostCommand.STOP: {other_power},
-    HostCommand.CREATE: {other_power, other_checkpoints, other_current},
-    HostCommand.RESTORE: {other_power, other_checkpoints, other_current, other_leaves},
-    HostCommand.REMOVE: {other_checkpoints, other_chain},
-    HostCommand.RENAME: {other_checkpoints},
+    "vm_start": {other_power},
+    "vm_stop": {other_power},
+    "checkpoint_create": {other_power, other_checkpoints, other_current},
+    "checkpoint_restore": {other_power, other_checkpoints, other_current, other_leaves},
+    "checkpoint_remove": {other_checkpoints, other_chain},
+    "checkpoint_rename": {other_checkpoints},
 }
-"""The table 'Compared by kind'."""
+"""The table 'What each action depends on'."""
 
 
 @pytest.mark.parametrize("change", [other_power, other_checkpoints, other_current, other_leaves, other_chain])
-@pytest.mark.parametrize("kind", EFFECTS)
+@pytest.mark.parametrize("action", ACTIONS)
 def test_an_effect_acts_only_on_the_state_that_it_was_told(
-    kind: HostCommand.Kind.ValueType,
-    change: Callable[[Before], None],
-    script: Conversation,
-    host: RecordingHost,
+    action: str, change: Callable[[Before], None], script: Conversation, host: RecordingHost
 ) -> None:
     host.take(WEB, "foreign")
-    command = any_effect(kind, host, known_journal(script), 2)
+    command = any_effect(action, host, known_journal(script), 2)
     change(command.before)
     answer = script.ask(command)
-    if change in DEPENDS[kind]:
+    if change in DEPENDS[action]:
         assert answer.verdict == HostAnswer.CHANGED
         assert host.calls == []
         assert (entry(host).token, entry(host).phase) == (2, "")
@@ -458,7 +473,7 @@ def test_an_effect_acts_only_on_the_state_that_it_was_told(
 def test_ids_and_paths_are_compared_without_regard_to_case_and_order(script: Conversation, host: RecordingHost) -> None:
     host.take(WEB, "first")
     host.take(WEB, "second")
-    command = any_effect(HostCommand.RESTORE, host, known_journal(script), 2)
+    command = any_effect("checkpoint_restore", host, known_journal(script), 2)
     command.before.checkpoint_ids[:] = [each.lower() for each in reversed(command.before.checkpoint_ids)]
     command.before.current_checkpoint_id = command.before.current_checkpoint_id.lower()
     command.before.leaf_paths[:] = [each.upper() for each in command.before.leaf_paths]
@@ -484,8 +499,9 @@ def test_an_effect_is_begun_in_the_journal_before_it_acts(script: Conversation, 
     assert begun.deadline == command.deadline.ToDatetime(begun.deadline.tzinfo if begun.deadline else None)
     assert begun.begun_at is not None
     done = entry(host)
-    assert (done.phase, done.checkpoint_id) == ("DONE", answer.checkpoint_id)
-    ended = replace(begun, seq=done.seq, phase="DONE", checkpoint_id=done.checkpoint_id)
+    assert begun.output == {}
+    assert (done.phase, done.output) == ("DONE", {"checkpoint_id": answer.checkpoint_create.checkpoint_id})
+    ended = replace(begun, seq=done.seq, phase="DONE", output=done.output)
     assert done == replace(ended, owed_checkpoint_type="", temporary_checkpoint_type="")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd.api.v1.executor_pb2 import WITH_MEMORY, HostAnswer, HostCommand, StopAction
+from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, VmStop
 from snapshotd.simulator.model import SimulatedHyperV, open_host
 from snapshotd.simulator.needs import Engine
 from snapshotd.simulator.settings import SimulateHostSettings
@@ -74,18 +74,18 @@ def test_each_kind_of_effect_comes_true(
     script, _ = scripts
     journal = known_journal(script)
     with_memory = create(hyperv, journal, 2)
-    with_memory.create.kind = WITH_MEMORY
+    with_memory.checkpoint_create.with_memory = True
     made = script.ask(with_memory)
     assert made.verdict == HostAnswer.DONE
     assert (made.host.name, made.vms[0].checkpoints[0].has_memory) == ("hv07", True)
-    assert made.vms[0].current_checkpoint_id == made.checkpoint_id
+    assert made.vms[0].current_checkpoint_id == made.checkpoint_create.checkpoint_id
 
-    stop = effect(HostCommand.STOP, hyperv, journal, 3, step=2)
-    stop.stop.mode = StopAction.TURN_OFF
+    stop = effect("vm_stop", hyperv, journal, 3, step=2)
+    stop.vm_stop.mode = VmStop.TURN_OFF
     assert script.ask(stop).vms[0].host_state == "Off"
-    assert script.ask(effect(HostCommand.START, hyperv, journal, 4, step=3)).vms[0].host_state == "Running"
-    for step, kind in enumerate((HostCommand.RENAME, HostCommand.RESTORE, HostCommand.REMOVE), 4):
-        command = any_effect(kind, hyperv, journal, step + 1)
+    assert script.ask(effect("vm_start", hyperv, journal, 4, step=3)).vms[0].host_state == "Running"
+    for step, action in enumerate(("checkpoint_rename", "checkpoint_restore", "checkpoint_remove"), 4):
+        command = any_effect(action, hyperv, journal, step + 1)
         command.step = step
         answer = script.ask(command)
         assert answer.verdict == HostAnswer.DONE, answer
@@ -141,7 +141,7 @@ def test_a_merge_is_not_taken_for_done_while_the_storage_is_away(
     script, _ = scripts
     journal = known_journal(script)
     script.ask(create(hyperv, journal, 2))
-    remove = any_effect(HostCommand.REMOVE, hyperv, journal, 3)
+    remove = any_effect("checkpoint_remove", hyperv, journal, 3)
     remove.step = 2
     hyperv.durations(merge=1)
     hyperv.storage(WEB, up=False)
@@ -173,7 +173,7 @@ def test_a_job_is_seen_although_the_vms_status_lags_behind(
     command = create(hyperv, journal, 2)
     if doing == "DELETE":
         killed.ask(command)
-        command = any_effect(HostCommand.REMOVE, hyperv, journal, 3)
+        command = any_effect("checkpoint_remove", hyperv, journal, 3)
         command.step = 2
     hyperv.durations(status_delay=60_000, checkpoint=60_000, remove=60_000)
     hyperv.kill_script(f"{cmdlet}:started", 1)

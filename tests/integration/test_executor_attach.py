@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import grpc
 import pytest
 
-from snapshotd.api.v1.executor_pb2 import AttachResponse, HostAnswer, HostConnection, NoAnswer
+from snapshotd.api.v1.executor_pb2 import AttachResponse, CheckpointCreated, HostAnswer, HostConnection, NoAnswer
 from snapshotd.executor.attach import AttachRefused
 from snapshotd.executor.channel import ServerAddressRefused
 from snapshotd.executor.clock import Clock
@@ -245,7 +245,8 @@ async def test_a_defect_in_one_command_is_an_unknown_outcome_and_the_next_one_ru
 
 async def test_an_answer_that_the_server_would_not_take_does_not_break_the_stream_for_ever(world: World) -> None:
     stream = await world.start(largest_outcome_bytes=100)
-    (await world.host()).result = HostAnswer(protocol=1, verdict=HostAnswer.DONE, checkpoint_id="x" * 200)
+    made = CheckpointCreated(checkpoint_id="x" * 200)
+    (await world.host()).result = HostAnswer(protocol=1, verdict=HostAnswer.DONE, checkpoint_create=made)
     stream.dispatch("vm1")
     assert (await stream.outcome()).no_answer.reason == NoAnswer.MALFORMED_ANSWER
 

@@ -21,35 +21,6 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _CheckpointKind:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _CheckpointKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CheckpointKind.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    CHECKPOINT_KIND_UNSPECIFIED: _CheckpointKind.ValueType  # 0
-    OFFLINE: _CheckpointKind.ValueType  # 1
-    """As the VM is off: plain disks."""
-    PRODUCTION_ONLY: _CheckpointKind.ValueType  # 2
-    """Application-consistent, without memory: ProductionOnly."""
-    PRODUCTION_OR_STANDARD: _CheckpointKind.ValueType  # 3
-    """Production, which Hyper-V may silently turn into a standard one."""
-    WITH_MEMORY: _CheckpointKind.ValueType  # 4
-    """With memory: Standard."""
-
-class CheckpointKind(_CheckpointKind, metaclass=_CheckpointKindEnumTypeWrapper): ...
-
-CHECKPOINT_KIND_UNSPECIFIED: CheckpointKind.ValueType  # 0
-OFFLINE: CheckpointKind.ValueType  # 1
-"""As the VM is off: plain disks."""
-PRODUCTION_ONLY: CheckpointKind.ValueType  # 2
-"""Application-consistent, without memory: ProductionOnly."""
-PRODUCTION_OR_STANDARD: CheckpointKind.ValueType  # 3
-"""Production, which Hyper-V may silently turn into a standard one."""
-WITH_MEMORY: CheckpointKind.ValueType  # 4
-"""With memory: Standard."""
-Global___CheckpointKind: _TypeAlias = CheckpointKind  # noqa: Y015
-
 class _Power:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -474,13 +445,8 @@ class HostCommand(_message.Message):
         """Reads one VM only, while a merge is waited for."""
         OBSERVE: HostCommand._Kind.ValueType  # 3
         """Raises the fence, makes a missing journal, and reports one VM."""
-        START: HostCommand._Kind.ValueType  # 4
-        """Effects."""
-        STOP: HostCommand._Kind.ValueType  # 5
-        CREATE: HostCommand._Kind.ValueType  # 6
-        RESTORE: HostCommand._Kind.ValueType  # 7
-        REMOVE: HostCommand._Kind.ValueType  # 8
-        RENAME: HostCommand._Kind.ValueType  # 9
+        EFFECT: HostCommand._Kind.ValueType  # 4
+        """Does what its action says, once."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: HostCommand.Kind.ValueType  # 0
@@ -490,13 +456,8 @@ class HostCommand(_message.Message):
     """Reads one VM only, while a merge is waited for."""
     OBSERVE: HostCommand.Kind.ValueType  # 3
     """Raises the fence, makes a missing journal, and reports one VM."""
-    START: HostCommand.Kind.ValueType  # 4
-    """Effects."""
-    STOP: HostCommand.Kind.ValueType  # 5
-    CREATE: HostCommand.Kind.ValueType  # 6
-    RESTORE: HostCommand.Kind.ValueType  # 7
-    REMOVE: HostCommand.Kind.ValueType  # 8
-    RENAME: HostCommand.Kind.ValueType  # 9
+    EFFECT: HostCommand.Kind.ValueType  # 4
+    """Does what its action says, once."""
 
     PROTOCOL_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
@@ -510,12 +471,12 @@ class HostCommand(_message.Message):
     JOURNAL_ID_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     WATCHED_FILES_FIELD_NUMBER: _builtins.int
-    STOP_FIELD_NUMBER: _builtins.int
-    CREATE_FIELD_NUMBER: _builtins.int
-    RESTORE_FIELD_NUMBER: _builtins.int
-    REMOVE_FIELD_NUMBER: _builtins.int
-    RENAME_FIELD_NUMBER: _builtins.int
-    OBSERVED_KIND_FIELD_NUMBER: _builtins.int
+    VM_START_FIELD_NUMBER: _builtins.int
+    VM_STOP_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_CREATE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_RENAME_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_RESTORE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_REMOVE_FIELD_NUMBER: _builtins.int
     TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of this protocol: 1."""
@@ -534,8 +495,6 @@ class HostCommand(_message.Message):
     """The fence: version of StepIssued or ObservationIssued in the VM's stream; effects and OBSERVE."""
     journal_id: _builtins.str
     """The journal that the effect must find; effects."""
-    observed_kind: Global___HostCommand.Kind.ValueType
-    """OBSERVE: the kind of the step observed. Merging alone does not count as work under way for START and STOP."""
     time_left_ms: _builtins.int
     """Set by the executor: the time until its deadline for this command. The script journals a deadline by the host's own
     clock, which is the one that it is compared with.
@@ -553,15 +512,17 @@ class HostCommand(_message.Message):
         """Files whose presence on the disk each report tells, whatever the kind. The server names some for POLL and OBSERVE."""
 
     @_builtins.property
-    def stop(self) -> Global___StopAction: ...
+    def vm_start(self) -> Global___VmStart: ...
     @_builtins.property
-    def create(self) -> Global___CreateAction: ...
+    def vm_stop(self) -> Global___VmStop: ...
     @_builtins.property
-    def restore(self) -> Global___RestoreAction: ...
+    def checkpoint_create(self) -> Global___CheckpointCreate: ...
     @_builtins.property
-    def remove(self) -> Global___RemoveAction: ...
+    def checkpoint_rename(self) -> Global___CheckpointRename: ...
     @_builtins.property
-    def rename(self) -> Global___RenameAction: ...
+    def checkpoint_restore(self) -> Global___CheckpointRestore: ...
+    @_builtins.property
+    def checkpoint_remove(self) -> Global___CheckpointRemove: ...
     def __init__(
         self,
         *,
@@ -577,19 +538,19 @@ class HostCommand(_message.Message):
         journal_id: _builtins.str = ...,
         before: Global___Before | None = ...,
         watched_files: _abc.Iterable[_builtins.str] | None = ...,
-        stop: Global___StopAction | None = ...,
-        create: Global___CreateAction | None = ...,
-        restore: Global___RestoreAction | None = ...,
-        remove: Global___RemoveAction | None = ...,
-        rename: Global___RenameAction | None = ...,
-        observed_kind: Global___HostCommand.Kind.ValueType = ...,
+        vm_start: Global___VmStart | None = ...,
+        vm_stop: Global___VmStop | None = ...,
+        checkpoint_create: Global___CheckpointCreate | None = ...,
+        checkpoint_rename: Global___CheckpointRename | None = ...,
+        checkpoint_restore: Global___CheckpointRestore | None = ...,
+        checkpoint_remove: Global___CheckpointRemove | None = ...,
         time_left_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "create", b"create", "deadline", b"deadline", "remove", b"remove", "rename", b"rename", "restore", b"restore", "stop", b"stop"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "vm_start", b"vm_start", "vm_stop", b"vm_stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "create", b"create", "deadline", b"deadline", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "observed_kind", b"observed_kind", "operation", b"operation", "protocol", b"protocol", "remove", b"remove", "rename", b"rename", "restore", b"restore", "step", b"step", "stop", b"stop", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "watched_files", b"watched_files"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "watched_files", b"watched_files"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["stop", "create", "restore", "remove", "rename"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -597,7 +558,7 @@ Global___HostCommand: _TypeAlias = HostCommand  # noqa: Y015
 
 @_typing.final
 class Before(_message.Message):
-    """The facts that an effect depends on. Each kind compares only its own (docs/host-protocol.md)."""
+    """The facts that an effect depends on. Each action compares only its own (docs/host-protocol.md)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -637,34 +598,53 @@ class Before(_message.Message):
 Global___Before: _TypeAlias = Before  # noqa: Y015
 
 @_typing.final
-class StopAction(_message.Message):
+class VmStart(_message.Message):
+    """Starts the VM, or resumes it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VmStart: _TypeAlias = VmStart  # noqa: Y015
+
+@_typing.final
+class VmStop(_message.Message):
+    """Stops the VM in one of four ways."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     class _Mode:
         ValueType = _typing.NewType("ValueType", _builtins.int)
         V: _TypeAlias = ValueType  # noqa: Y015
 
-    class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[StopAction._Mode.ValueType], _builtins.type):
+    class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[VmStop._Mode.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
-        MODE_UNSPECIFIED: StopAction._Mode.ValueType  # 0
-        SHUTDOWN: StopAction._Mode.ValueType  # 1
-        TURN_OFF: StopAction._Mode.ValueType  # 2
-        SAVE: StopAction._Mode.ValueType  # 3
-        PAUSE: StopAction._Mode.ValueType  # 4
+        MODE_UNSPECIFIED: VmStop._Mode.ValueType  # 0
+        SHUTDOWN: VmStop._Mode.ValueType  # 1
+        TURN_OFF: VmStop._Mode.ValueType  # 2
+        SAVE: VmStop._Mode.ValueType  # 3
+        PAUSE: VmStop._Mode.ValueType  # 4
 
     class Mode(_Mode, metaclass=_ModeEnumTypeWrapper): ...
-    MODE_UNSPECIFIED: StopAction.Mode.ValueType  # 0
-    SHUTDOWN: StopAction.Mode.ValueType  # 1
-    TURN_OFF: StopAction.Mode.ValueType  # 2
-    SAVE: StopAction.Mode.ValueType  # 3
-    PAUSE: StopAction.Mode.ValueType  # 4
+    MODE_UNSPECIFIED: VmStop.Mode.ValueType  # 0
+    SHUTDOWN: VmStop.Mode.ValueType  # 1
+    TURN_OFF: VmStop.Mode.ValueType  # 2
+    SAVE: VmStop.Mode.ValueType  # 3
+    PAUSE: VmStop.Mode.ValueType  # 4
 
     MODE_FIELD_NUMBER: _builtins.int
-    mode: Global___StopAction.Mode.ValueType
+    mode: Global___VmStop.Mode.ValueType
     def __init__(
         self,
         *,
-        mode: Global___StopAction.Mode.ValueType = ...,
+        mode: Global___VmStop.Mode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -672,71 +652,42 @@ class StopAction(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___StopAction: _TypeAlias = StopAction  # noqa: Y015
+Global___VmStop: _TypeAlias = VmStop  # noqa: Y015
 
 @_typing.final
-class CreateAction(_message.Message):
+class CheckpointCreate(_message.Message):
+    """Takes a checkpoint. The host's side works out the CheckpointType that this needs, from these fields and
+    `before.power` (docs/host-protocol.md).
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CHECKPOINT_NAME_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
+    WITH_MEMORY_FIELD_NUMBER: _builtins.int
+    ALLOW_FALLBACK_FIELD_NUMBER: _builtins.int
     checkpoint_name: _builtins.str
     """Full checkpoint name with its marker: "<display name, cut> #<snapshot id>"."""
-    kind: Global___CheckpointKind.ValueType
+    with_memory: _builtins.bool
+    """A running VM's memory is part of the checkpoint."""
+    allow_fallback: _builtins.bool
+    """Where a running VM's checkpoint cannot be application-consistent, Hyper-V may silently take a standard one."""
     def __init__(
         self,
         *,
         checkpoint_name: _builtins.str = ...,
-        kind: Global___CheckpointKind.ValueType = ...,
+        with_memory: _builtins.bool = ...,
+        allow_fallback: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_name", b"checkpoint_name", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "checkpoint_name", b"checkpoint_name", "with_memory", b"with_memory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CreateAction: _TypeAlias = CreateAction  # noqa: Y015
+Global___CheckpointCreate: _TypeAlias = CheckpointCreate  # noqa: Y015
 
 @_typing.final
-class RestoreAction(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
-    checkpoint_id: _builtins.str
-    def __init__(
-        self,
-        *,
-        checkpoint_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RestoreAction: _TypeAlias = RestoreAction  # noqa: Y015
-
-@_typing.final
-class RemoveAction(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
-    checkpoint_id: _builtins.str
-    def __init__(
-        self,
-        *,
-        checkpoint_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RemoveAction: _TypeAlias = RemoveAction  # noqa: Y015
-
-@_typing.final
-class RenameAction(_message.Message):
+class CheckpointRename(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
@@ -755,7 +706,47 @@ class RenameAction(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RenameAction: _TypeAlias = RenameAction  # noqa: Y015
+Global___CheckpointRename: _TypeAlias = CheckpointRename  # noqa: Y015
+
+@_typing.final
+class CheckpointRestore(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+    checkpoint_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        checkpoint_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointRestore: _TypeAlias = CheckpointRestore  # noqa: Y015
+
+@_typing.final
+class CheckpointRemove(_message.Message):
+    """Removes one checkpoint, never its children."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+    checkpoint_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        checkpoint_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointRemove: _TypeAlias = CheckpointRemove  # noqa: Y015
 
 @_typing.final
 class HostAnswer(_message.Message):
@@ -824,12 +815,10 @@ class HostAnswer(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     HOST_TIME_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
-    CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_CREATE_FIELD_NUMBER: _builtins.int
     HIGHEST_TOKEN_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     verdict: Global___HostAnswer.Verdict.ValueType
-    checkpoint_id: _builtins.str
-    """CREATE, DONE: the checkpoint made. It is in the report too."""
     highest_token: _builtins.int
     """STALE: the highest token in the journal."""
     @_builtins.property
@@ -848,6 +837,8 @@ class HostAnswer(_message.Message):
 
     @_builtins.property
     def host(self) -> Global___HostFacts: ...
+    @_builtins.property
+    def checkpoint_create(self) -> Global___CheckpointCreated: ...
     def __init__(
         self,
         *,
@@ -857,16 +848,39 @@ class HostAnswer(_message.Message):
         error: Global___HostError | None = ...,
         host_time: _timestamp_pb2.Timestamp | None = ...,
         host: Global___HostFacts | None = ...,
-        checkpoint_id: _builtins.str = ...,
+        checkpoint_create: Global___CheckpointCreated | None = ...,
         highest_token: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "host", b"host", "host_time", b"host_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "error", b"error", "host", b"host", "host_time", b"host_time", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "error", b"error", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "protocol", b"protocol", "verdict", b"verdict", "vms", b"vms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "error", b"error", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "output", b"output", "protocol", b"protocol", "verdict", b"verdict", "vms", b"vms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["checkpoint_create"]  # noqa: Y015
+    _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_output) -> _WhichOneofReturnType_output | None: ...
+
+Global___HostAnswer: _TypeAlias = HostAnswer  # noqa: Y015
+
+@_typing.final
+class CheckpointCreated(_message.Message):
+    """The checkpoint made. It is in the report too."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+    checkpoint_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        checkpoint_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___HostAnswer: _TypeAlias = HostAnswer  # noqa: Y015
+Global___CheckpointCreated: _TypeAlias = CheckpointCreated  # noqa: Y015
 
 @_typing.final
 class HostError(_message.Message):

@@ -17,14 +17,14 @@ def line(document: object) -> bytes:
 
 
 def test_a_command_is_one_line_of_base64_with_the_protos_own_field_names() -> None:
-    command = HostCommand(protocol=1, kind=HostCommand.CREATE, vm_id="vm", token=2**40)
-    command.create.checkpoint_name = 'it\'s "quoted" `$(x)` \u2018so\u2019\n\0 #1'
+    command = HostCommand(protocol=1, kind=HostCommand.EFFECT, vm_id="vm", token=2**40)
+    command.checkpoint_create.checkpoint_name = 'it\'s "quoted" `$(x)` \u2018so\u2019\n\0 #1'
     encoded = encode_command(command)
     assert encoded.endswith(b"\r\n")
     assert encoded.count(b"\n") == 1
     document = json.loads(base64.b64decode(encoded))
-    assert document["kind"] == "CREATE"
-    assert document["create"]["checkpoint_name"] == command.create.checkpoint_name
+    assert document["kind"] == "EFFECT"
+    assert document["checkpoint_create"]["checkpoint_name"] == command.checkpoint_create.checkpoint_name
 
 
 def test_unknown_fields_are_ignored_and_numbers_may_be_strings_or_numbers() -> None:

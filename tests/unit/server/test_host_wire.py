@@ -33,7 +33,7 @@ EFFECT = Order(
 
 def test_an_effect_carries_fence_journal_and_before() -> None:
     command = to_command(EFFECT, "installation", "C:\\j")
-    assert (command.protocol, command.kind) == (1, pb.HostCommand.CREATE)
+    assert (command.protocol, command.kind) == (1, pb.HostCommand.EFFECT)
     assert (command.installation_id, command.journal_directory) == ("installation", "C:\\j")
     assert (command.vm_id, command.operation, command.step) == (VM, f"operations/{VM}.1", 1)
     assert (command.token, command.journal_id) == (17, "j")
@@ -41,54 +41,60 @@ def test_an_effect_carries_fence_journal_and_before() -> None:
     assert command.before.power == pb.RUNNING
     assert list(command.before.checkpoint_ids) == [CHECKPOINT]
     assert command.before.current_checkpoint_id == CHECKPOINT
-    assert command.create.checkpoint_name == "n #1"
+    assert command.WhichOneof("action") == "checkpoint_create"
+    assert command.checkpoint_create.checkpoint_name == "n #1"
 
 
 @pytest.mark.parametrize(
-    ("power", "with_memory", "fallback", "kind"),
+    ("power", "with_memory", "fallback"),
     [
-        (Power.RUNNING, False, False, pb.PRODUCTION_ONLY),
-        (Power.RUNNING, False, True, pb.PRODUCTION_OR_STANDARD),
-        (Power.RUNNING, True, False, pb.WITH_MEMORY),
-        (Power.STOPPED, False, True, pb.OFFLINE),
+        (Power.RUNNING, False, False),
+        (Power.RUNNING, False, True),
+        (Power.RUNNING, True, False),
+        (Power.STOPPED, False, True),
     ],
 )
-def test_how_a_checkpoint_is_taken_follows_from_power_memory_and_fallback(
-    power: Power, *, with_memory: bool, fallback: bool, kind: pb.CheckpointKind.ValueType
+def test_what_a_host_needs_to_choose_how_a_checkpoint_is_taken_is_sent(
+    power: Power, *, with_memory: bool, fallback: bool
 ) -> None:
     order = replace(
         EFFECT, before=Before(power=power, checkpoint_ids=()), with_memory=with_memory, allow_fallback=fallback
     )
-    assert to_command(order, "i", "").create.kind == kind
+    command = to_command(order, "i", "")
+    assert command.before.power == pb.Power.Value(power.name)
+    create = command.checkpoint_create
+    assert (create.with_memory, create.allow_fallback) == (with_memory, fallback)
 
 
 @pytest.mark.parametrize("mode", StopMode)
 def test_a_stop_says_how(mode: StopMode) -> None:
     order = replace(EFFECT, action=StepAction.STOP, stop_mode=mode)
-    assert pb.StopAction.Mode.Name(to_command(order, "i", "").stop.mode) == mode.name
+    assert pb.VmStop.Mode.Name(to_command(order, "i", "").vm_stop.mode) == mode.name
 
 
 @pytest.mark.parametrize("action", [StepAction.RESTORE, StepAction.REMOVE, StepAction.RENAME])
 def test_what_acts_on_a_checkpoint_names_it(action: StepAction) -> None:
     command = to_command(replace(EFFECT, action=action, checkpoint_id=CHECKPOINT), "i", "")
-    assert getattr(command, action.name.lower()).checkpoint_id == CHECKPOINT
-    assert pb.HostCommand.Kind.Name(command.kind) == action.name
+    field = f"checkpoint_{action.name.lower()}"
+    assert getattr(command, field).checkpoint_id == CHECKPOINT
+    assert (command.kind, command.WhichOneof("action")) == (pb.HostCommand.EFFECT, field)
 
 
-def test_an_observation_names_the_kind_of_the_observed_step_and_no_effect() -> None:
+def test_an_observation_names_the_action_of_the_observed_step_and_nothing_to_do() -> None:
     order = replace(EFFECT, kind=OrderKind.OBSERVE, before=None, watched_files=("a.vhdx",))
     command = to_command(order, "i", "")
-    assert (command.kind, command.observed_kind) == (pb.HostCommand.OBSERVE, pb.HostCommand.CREATE)
+    assert (command.kind, command.WhichOneof("action")) == (pb.HostCommand.OBSERVE, "checkpoint_create")
     assert list(command.watched_files) == ["a.vhdx"]
     assert not command.HasField("before")
-    assert command.WhichOneof("action") is None
+    assert command.checkpoint_create == pb.CheckpointCreate()
 
 
 def full_answer() -> pb.CommandOutcome:
     """Return an answer with everything in it."""
     outcome = pb.CommandOutcome(dispatch_id="d")
     answer = outcome.answer
-    answer.protocol, answer.verdict, answer.checkpoint_id = 1, pb.HostAnswer.DONE, CHECKPOINT.upper()
+    answer.protocol, answer.verdict = 1, pb.HostAnswer.DONE
+    answer.checkpoint_create.checkpoint_id = CHECKPOINT.upper()
     answer.host.installation_id = "i"
     answer.host.name = "HV01"
     vm = answer.vms.add(vm_id=VM.upper(), present=True, name="web01", power=pb.SAVED, host_state="Saved", percent=5)

@@ -89,13 +89,21 @@ class EchoEngine:
         return process
 
 
-def host_command(kind: str) -> bytes:
+def host_command(kind: str, action: str = "") -> bytes:
     """Write the line of stdin that carries a HostCommand."""
-    return base64.b64encode(json.dumps({"protocol": 1, "kind": kind}).encode()) + b"\r\n"
+    named: dict[str, object] = {action: {}} if action else {}
+    return base64.b64encode(json.dumps({"protocol": 1, "kind": kind, **named}).encode()) + b"\r\n"
+
+
+def effect(action: str) -> bytes:
+    """Write the line of stdin that carries an effect."""
+    return host_command("EFFECT", action)
 
 
 def _kind(line: bytes) -> str:
+    """Return the kind of a command, and of an effect the action; empty for a line that carries none."""
     try:
-        return str(json.loads(base64.b64decode(line, validate=True))["kind"])
+        document = json.loads(base64.b64decode(line, validate=True))
+        return str(next(reversed(document)) if document["kind"] == "EFFECT" else document["kind"])
     except (ValueError, LookupError, TypeError):
         return ""

@@ -101,8 +101,8 @@ def test_a_restart_cuts_connections_ends_shells_and_then_restarts_the_model(cont
 
 
 def test_a_plan_to_drop_says_how_many_have_not_come(controlled: Controlled) -> None:
-    assert controlled.post("drop", when="after", kinds=["CREATE"], count=2) == (200, {"left": 0})
-    assert controlled.post("drop", when="after", kinds=["CREATE"], count=0) == (200, {"left": 2})
+    assert controlled.post("drop", when="after", kinds=["checkpoint_create"], count=2) == (200, {"left": 0})
+    assert controlled.post("drop", when="after", kinds=["checkpoint_create"], count=0) == (200, {"left": 2})
 
 
 def test_killed_scripts_are_counted(controlled: Controlled) -> None:

@@ -15,31 +15,31 @@ from snapshotd.simulator.ntlm import Accounts
 from snapshotd.simulator.shells import Quotas, Shells
 from snapshotd.simulator.wsman import WsmanEndpoint
 from tests.unit.simulator_wire.conftest import CUT, Wire, read_line
-from tests.unit.simulator_wire.echo_engine import EchoEngine, host_command
+from tests.unit.simulator_wire.echo_engine import EchoEngine, effect, host_command
 
 
 def test_a_command_dropped_before_never_reaches_the_script(wire: Wire) -> None:
     protocol, shell, command = wire.serve()
-    wire.network.plan_drop("before", ["CREATE"], 1)
+    wire.network.plan_drop("before", ["checkpoint_create"], 1)
     protocol.send_command_input(shell, command, host_command("OBSERVE"))
     assert read_line(protocol, shell, command) == b"did OBSERVE\r\n"
     with pytest.raises(CUT):
-        protocol.send_command_input(shell, command, host_command("CREATE"))
+        protocol.send_command_input(shell, command, effect("checkpoint_create"))
     assert wire.engine.effects == ["OBSERVE"]
     assert wire.shells.open_shells == 1
 
     protocol, shell, command = wire.serve()
-    protocol.send_command_input(shell, command, host_command("CREATE"))
-    assert read_line(protocol, shell, command) == b"did CREATE\r\n"
+    protocol.send_command_input(shell, command, effect("checkpoint_create"))
+    assert read_line(protocol, shell, command) == b"did checkpoint_create\r\n"
 
 
 def test_a_command_dropped_after_takes_effect_and_loses_only_its_answer(wire: Wire) -> None:
     protocol, shell, command = wire.serve()
-    wire.network.plan_drop("after", ["REMOVE"], 1)
-    protocol.send_command_input(shell, command, host_command("REMOVE"))
+    wire.network.plan_drop("after", ["checkpoint_remove"], 1)
+    protocol.send_command_input(shell, command, effect("checkpoint_remove"))
     with pytest.raises(CUT):
         protocol.get_command_output_raw(shell, command)
-    assert wire.engine.effects == ["REMOVE"]
+    assert wire.engine.effects == ["checkpoint_remove"]
 
     again = wire.client()
     again.send_command_input(shell, command, host_command("REPORT"))
@@ -55,11 +55,11 @@ def test_a_lost_answer_that_is_late_lets_receives_time_out_until_it_is_there(wir
         # The script is at work: what it writes is held back.
         answer = process._answer
         process._answer = lambda line: None  # type: ignore[method-assign]
-    protocol.send_command_input(shell, command, host_command("START"))
+    protocol.send_command_input(shell, command, effect("vm_start"))
     with pytest.raises(WinRMOperationTimeoutError):
         protocol.get_command_output_raw(shell, command)
     with process.changed:
-        answer(host_command("START").strip())
+        answer(effect("vm_start").strip())
         process.changed.notify_all()
     with pytest.raises(CUT):
         protocol.get_command_output_raw(shell, command)
@@ -77,12 +77,21 @@ def test_a_drop_counts_and_any_kind_is_meant_when_none_is_named(wire: Wire) -> N
     assert wire.engine.effects == ["REPORT"]
 
 
+def test_an_action_means_its_effects_and_not_their_observations(wire: Wire) -> None:
+    wire.network.plan_drop("before", ["checkpoint_create"], 1)
+    assert wire.network.judge([host_command("OBSERVE", "checkpoint_create"), effect("vm_start")]) is None
+    assert wire.network.judge([effect("checkpoint_create")]) is Drop.BEFORE
+    wire.network.plan_drop("after", ["EFFECT"], 1)
+    assert wire.network.judge([host_command("OBSERVE", "vm_start")]) is None
+    assert wire.network.judge([effect("vm_start")]) is Drop.AFTER
+
+
 def test_what_is_planned_can_be_taken_back_and_nonsense_is_refused(wire: Wire) -> None:
-    assert wire.network.plan_drop("before", ["CREATE"], 5) == 0
-    assert wire.network.judge([host_command("CREATE")]) is Drop.BEFORE
-    assert wire.network.plan_drop("after", ["CREATE"], 0) == 0
-    assert wire.network.plan_drop("before", ["CREATE"], 0) == 4
-    assert wire.network.judge([host_command("CREATE")]) is None
+    assert wire.network.plan_drop("before", ["checkpoint_create"], 5) == 0
+    assert wire.network.judge([effect("checkpoint_create")]) is Drop.BEFORE
+    assert wire.network.plan_drop("after", ["checkpoint_create"], 0) == 0
+    assert wire.network.plan_drop("before", ["checkpoint_create"], 0) == 4
+    assert wire.network.judge([effect("checkpoint_create")]) is None
     for when, kinds, count in (("during", [], 1), ("after", ["SHUTDOWN"], 1), ("after", [], -1)):
         with pytest.raises(ValueError, match=r"during|SHUTDOWN|-1"):
             wire.network.plan_drop(when, kinds, count)
@@ -90,8 +99,8 @@ def test_what_is_planned_can_be_taken_back_and_nonsense_is_refused(wire: Wire) -
 
 def test_a_command_in_two_requests_is_one_command(wire: Wire) -> None:
     protocol, shell, command = wire.serve()
-    wire.network.plan_drop("before", ["CREATE"], 1)
-    line = host_command("CREATE")
+    wire.network.plan_drop("before", ["checkpoint_create"], 1)
+    line = effect("checkpoint_create")
     protocol.send_command_input(shell, command, line[:10])
     with pytest.raises(CUT):
         protocol.send_command_input(shell, command, line[10:])
