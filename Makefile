@@ -24,8 +24,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP) ## Run the main job on a simulated host (ENGINE=builtin, or pwsh)
 	$(BIN)/python -m demo.main_job --engine $(ENGINE)
 
-bench: $(STAMP) ## Measure creates over gRPC and appends, beside peers in the same run
-	$(BIN)/python -m benchmarks
+bench: $(STAMP) ## Measure creates and appends, beside peers in the same run (BESIDE=commit: beside that commit)
+	$(BIN)/python -m $(if $(BESIDE),benchmarks.beside $(BESIDE),benchmarks)
 
 test: $(STAMP) ## Run all tests, in JOBS processes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
@@ -54,7 +54,7 @@ imports: $(STAMP) ## Check that imports point one way
 
 purity: ## Check that the core imports no clock, randomness or I/O
 	@! grep -rnE "^\s*(import|from) (grpc|winrm|sqlite3|time|random|uuid|asyncio)" \
-	  snapshotd/domain snapshotd/operations snapshotd/application snapshotd/dispatch
+	  snapshotd/domain snapshotd/steps snapshotd/operations snapshotd/application snapshotd/dispatch
 
 protos: $(STAMP) ## Generate snapshotd/api/v1 from protos/
 	$(BIN)/python -m tools.protos write

@@ -6,7 +6,7 @@ import sqlite3
 from typing import Final
 
 from projections.projection import Projection, host_of, vm_of
-from projections.store import Rows
+from projections.store import Rows, Schema
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
 from snapshotd.ports.plain import encode_time
@@ -81,4 +81,13 @@ def find(
     return tuple(position for (position,) in cursor)
 
 
-AUDIT: Final = Projection("audit", _handle)
+_SCHEMA: Final = Schema(
+    "CREATE TABLE events (position INTEGER PRIMARY KEY, vm_id, host_id, snapshot_id, operation, actor, type, time)",
+    "CREATE INDEX events_vm ON events (vm_id, position)",
+    "CREATE INDEX events_snapshot ON events (snapshot_id, position) WHERE snapshot_id IS NOT NULL",
+    "CREATE INDEX events_operation ON events (operation, position) WHERE operation IS NOT NULL",
+    "CREATE INDEX events_actor ON events (actor, position)",
+    "CREATE TABLE event_subjects (operation PRIMARY KEY, snapshot_id NOT NULL)",
+    "CREATE INDEX event_subjects_snapshot ON event_subjects (snapshot_id)",
+)
+AUDIT: Final = Projection("audit", _handle, (_SCHEMA,))

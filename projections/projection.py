@@ -1,11 +1,11 @@
-"""What a projection is: a name, and a handler that changes its own tables for one event. Never acts on the world."""
+"""What a projection is: a name, a handler for one event, and the tables that it changes. Never acts on the world."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from projections.store import Rows
+from projections.store import Rows, Schema
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import HostId, VmId
 
@@ -18,15 +18,16 @@ class Projection:
 
     name: str
     handle: Handler
+    tables: tuple[Schema, ...] = ()
 
 
-def vm_of(envelope: Envelope) -> VmId | None:
-    """Return the VM whose stream an event is in."""
+def vm_of(envelope: Envelope) -> VmId:
+    """Return the VM whose stream an event is in; empty for an event of a host."""
     kind, _, name = envelope.stream.partition("/")
-    return VmId(name) if kind == "vm" else None
+    return VmId(name if kind == "vm" else "")
 
 
-def host_of(envelope: Envelope) -> HostId | None:
-    """Return the host whose stream an event is in."""
+def host_of(envelope: Envelope) -> HostId:
+    """Return the host whose stream an event is in; empty for an event of a VM."""
     kind, _, name = envelope.stream.partition("/")
-    return HostId(name) if kind == "host" else None
+    return HostId(name if kind == "host" else "")

@@ -9,13 +9,15 @@ from projections.audit import AUDIT
 from projections.inventory import INVENTORY
 from projections.operations import OPERATIONS_PROJECTION
 from projections.runner import Runner
-from projections.store import open_reader, open_views
+from projections.store import open_reader, open_views, script_of
 from projections.tree import TREE
 from projections.views import SqliteViews
 from snapshotd.ports.event_log import EventLog
 
 ALL: Final = (TREE, OPERATIONS_PROJECTION, INVENTORY, AUDIT)
 """Every projection."""
+SCRIPT: Final = script_of(table for projection in ALL for table in projection.tables)
+"""What makes their file."""
 
 
 class Projections:
@@ -29,7 +31,7 @@ class Projections:
     """
 
     def __init__(self, log: EventLog, path: Path) -> None:
-        self._writer = open_views(path, log.head_position())
+        self._writer = open_views(path, log.head_position(), SCRIPT)
         self._reader = open_reader(path)
         self._runner = Runner(log, self._writer, ALL)
         self.views = SqliteViews(self._reader, self._runner)

@@ -1,14 +1,14 @@
 """views.db: rows by projection, each with its position in the log. Can be deleted at any time: it is made again.
 
-A row is its key, the columns that are searched by, and one JSON column with the row of ports/views.py.
+A row is its key, the columns that are searched by, and one JSON column with a value of the domain.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -20,43 +20,8 @@ _log = logging.getLogger(__name__)
 
 RowT = TypeVar("RowT")
 
-SCHEMA: Final = 3
-"""SQLite's user_version of the file; another one is dropped and made again."""
 _KEPT: Final = 5_000
 """Rows kept in memory; more are forgotten, and read again."""
-
-_SCRIPT: Final = f"""
-BEGIN;
-CREATE TABLE positions (projection TEXT PRIMARY KEY, position INTEGER NOT NULL);
-CREATE TABLE hosts (host_id TEXT PRIMARY KEY, row TEXT NOT NULL);
-CREATE TABLE vms (
-    vm_id TEXT PRIMARY KEY, host_id TEXT NOT NULL, name TEXT NOT NULL, registered INTEGER NOT NULL, row TEXT NOT NULL
-);
-CREATE TABLE snapshots (
-    vm_id TEXT NOT NULL, snapshot_id TEXT NOT NULL, requested_at TEXT NOT NULL, active_operation TEXT,
-    row TEXT NOT NULL, PRIMARY KEY (vm_id, snapshot_id)
-);
-CREATE INDEX snapshots_active ON snapshots (active_operation) WHERE active_operation IS NOT NULL;
-CREATE TABLE operations (
-    vm_id TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, requested_at TEXT NOT NULL,
-    active INTEGER NOT NULL, row TEXT NOT NULL, PRIMARY KEY (vm_id, number)
-);
-CREATE INDEX operations_newest ON operations (requested_at DESC, name DESC);
-CREATE INDEX operations_active ON operations (requested_at, name) WHERE active;
-CREATE TABLE operation_hosts (vm_id TEXT PRIMARY KEY, host_id TEXT NOT NULL);
-CREATE TABLE events (
-    position INTEGER PRIMARY KEY, vm_id TEXT, host_id TEXT, snapshot_id TEXT, operation TEXT, actor TEXT NOT NULL,
-    type TEXT NOT NULL, time TEXT NOT NULL
-);
-CREATE INDEX events_vm ON events (vm_id, position);
-CREATE INDEX events_snapshot ON events (snapshot_id, position) WHERE snapshot_id IS NOT NULL;
-CREATE INDEX events_operation ON events (operation, position) WHERE operation IS NOT NULL;
-CREATE INDEX events_actor ON events (actor, position);
-CREATE TABLE event_subjects (operation TEXT PRIMARY KEY, snapshot_id TEXT NOT NULL);
-CREATE INDEX event_subjects_snapshot ON event_subjects (snapshot_id);
-PRAGMA user_version = {SCHEMA};
-COMMIT;
-"""
 
 
 @dataclass(eq=False)
@@ -91,51 +56,81 @@ class ViewsNotMade(SnapshotdError):
         )
 
 
-class Table(Generic[RowT]):
+class Schema:
+    """The tables of a projection: the statements that make them, and the types of what is written into them."""
+
+    def __init__(self, *statements: str, rows: tuple[type, ...] = ()) -> None:
+        self.statements = statements
+        self.rows = rows
+
+
+class Table(Schema, Generic[RowT]):
     """One table of rows.
 
     Args:
         name: of the table.
         row: the dataclass that its JSON column holds.
-        key: its key columns; attributes of the row.
-        columns: columns that are searched by, with what they hold.
+        key: what a row is found by, column by column.
+        columns: what is searched by besides.
+        indexes: statements that make its indexes.
     """
 
-    def __init__(self, name: str, row: type[RowT], key: Sequence[str], columns: Sequence[str] = ()) -> None:
-        self._name = name
+    def __init__(
+        self,
+        name: str,
+        row: type[RowT],
+        *,
+        key: Mapping[str, Callable[[RowT], object]],
+        columns: Mapping[str, Callable[[RowT], object]],
+        indexes: Sequence[str] = (),
+    ) -> None:
         self._row = row
-        self._key = tuple(key)
-        self._columns = (*self._key, *columns)
+        self._key = tuple(key.values())
+        self._columns = (*key.values(), *columns.values())
+        names = (*key, *columns, "row")
+        create = f"CREATE TABLE {name} ({', '.join(names)}, PRIMARY KEY ({', '.join(key)})) WITHOUT ROWID"
+        super().__init__(create, *indexes, rows=(row,))
+        self._select = f"SELECT row FROM {name} WHERE "  # noqa: S608  (constants, here and below)
+        self._get = self._select + " AND ".join(f"{column} = ?" for column in key)
+        self._put = f"INSERT OR REPLACE INTO {name} VALUES ({', '.join('?' * len(names))})"  # noqa: S608
 
     def put(self, connection: sqlite3.Connection, row: RowT) -> None:
         """Write a row, over one with its key."""
-        values = plain.encode(row)
-        marks = ", ".join("?" * (len(self._columns) + 1))
-        searched = [values[c] if c in values else getattr(row, c) for c in self._columns]
-        connection.execute(
-            f"INSERT OR REPLACE INTO {self._name} ({', '.join(self._columns)}, row) VALUES ({marks})",  # noqa: S608
-            (*searched, json.dumps(values, separators=(",", ":"))),
-        )
+        connection.execute(self._put, (*(column(row) for column in self._columns), plain.encode_text(row)))
 
     def get(self, connection: sqlite3.Connection, *key: object) -> RowT | None:
         """Return the row of a key."""
-        where = " AND ".join(f"{c} = ?" for c in self._key)
-        found = self.find(connection, where, key)
-        return found[0] if found else None
+        return next(iter(self._read(connection, self._get, key)), None)
 
     def key_of(self, row: RowT) -> tuple[object, ...]:
         """Return a row's key."""
-        return tuple(getattr(row, column) for column in self._key)
+        return tuple(column(row) for column in self._key)
 
-    def drop(self, connection: sqlite3.Connection, *key: object) -> None:
-        """Delete the row of a key."""
-        where = " AND ".join(f"{c} = ?" for c in self._key)
-        connection.execute(f"DELETE FROM {self._name} WHERE {where}", key)  # noqa: S608  (constants)
+    def find(
+        self, connection: sqlite3.Connection, where: str, values: Sequence[object] = (), rest: str = ""
+    ) -> tuple[RowT, ...]:
+        """Return the rows that match; `where` and `rest` are built from constants only."""
+        return self._read(connection, f"{self._select}{where} {rest}", values)
 
-    def find(self, connection: sqlite3.Connection, where: str, values: Sequence[object], rest: str = "") -> list[RowT]:
-        """Return the rows that match; `where` is built from constants only."""
-        cursor = connection.execute(f"SELECT row FROM {self._name} WHERE {where} {rest}", values)  # noqa: S608
-        return [plain.decode_own(self._row, row) for (row,) in cursor]
+    def _read(self, connection: sqlite3.Connection, statement: str, values: Sequence[object]) -> tuple[RowT, ...]:
+        return tuple(plain.decode_own(self._row, row) for (row,) in connection.execute(statement, values))
+
+
+def script_of(schemas: Iterable[Schema]) -> str:
+    """Return the script that makes views.db. Another text means another file: it is dropped, and made again.
+
+    The text holds the shape of what is written into the rows, so nobody has to raise a number.
+    """
+    schemas = tuple(schemas)
+    shape = plain.shape(tuple(row for schema in schemas for row in schema.rows))
+    positions = "CREATE TABLE positions (projection PRIMARY KEY, position NOT NULL)"
+    statements = (positions, *(statement for schema in schemas for statement in schema.statements))
+    return f"BEGIN;\n-- {shape}\n" + "".join(f"{statement};\n" for statement in statements)
+
+
+def _version(script: str) -> int:
+    """Return the user_version of a file that a script has made: 31 bits of its digest."""
+    return int.from_bytes(hashlib.sha256(script.encode()).digest()[:4]) >> 1
 
 
 class Rows:
@@ -167,17 +162,6 @@ class Rows:
         self._known[at] = row
         self._changed[at] = (table, row)
 
-    def drop(self, table: Table[RowT], *key: object) -> None:
-        """Delete a row."""
-        self.flush()
-        self._known[table, *key] = None
-        table.drop(self.connection, *key)
-
-    def find(self, table: Table[RowT], where: str, values: Sequence[object]) -> list[RowT]:
-        """Return the rows that match; `where` is built from constants only."""
-        self.flush()
-        return table.find(self.connection, where, values)
-
     def flush(self) -> None:
         """Write what has changed."""
         for table, row in self._changed.values():
@@ -192,35 +176,36 @@ class Rows:
         self._changed.clear()
 
 
-def open_views(path: Path, head: int) -> sqlite3.Connection:
+def open_views(path: Path, head: int, script: str) -> sqlite3.Connection:
     """Open views.db to write, made anew where it is not usable: corrupt, or of another schema.
 
     Args:
         path: of the file.
         head: the log's newest position.
+        script: what makes it (`script_of`).
 
     Raises LogLost, ViewsNotMade.
     """
-    connection = _usable(path, head)
+    connection = _usable(path, head, script)
     if connection is not None:
         return connection
     drop_views(path)
     try:
         connection = _connect(path)
-        connection.executescript(_SCRIPT)
+        connection.executescript(f"{script}PRAGMA user_version = {_version(script)};\nCOMMIT;")
     except sqlite3.Error as error:
         raise ViewsNotMade(str(path), str(error)) from error
     return connection
 
 
-def refuse_lost_log(path: Path, head: int) -> None:
+def refuse_lost_log(path: Path, head: int, script: str) -> None:
     """Raise LogLost if views.db is usable and holds more than the log, which ends at `head`."""
-    connection = _usable(path, head)
+    connection = _usable(path, head, script)
     if connection is not None:
         connection.close()
 
 
-def _usable(path: Path, head: int) -> sqlite3.Connection | None:
+def _usable(path: Path, head: int, script: str) -> sqlite3.Connection | None:
     """Open a file that is there; None, and said in the log: it is not usable. Raises LogLost."""
     if not path.exists() or path.stat().st_size == 0:
         return None
@@ -228,7 +213,7 @@ def _usable(path: Path, head: int) -> sqlite3.Connection | None:
         # Closed before another file takes its place: SQLite deletes the write-ahead log by name.
         connection = _connect(path)
         try:
-            reason = _fault(connection)
+            reason = _fault(connection, script)
             held = 0 if reason else _furthest(connection)
         except sqlite3.DatabaseError:
             connection.close()
@@ -245,11 +230,11 @@ def _usable(path: Path, head: int) -> sqlite3.Connection | None:
     return None
 
 
-def _fault(connection: sqlite3.Connection) -> str:
+def _fault(connection: sqlite3.Connection, script: str) -> str:
     """Return what makes a file unusable; empty: nothing."""
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
-    if schema != SCHEMA:
-        return f"its schema is {schema}, and this release has {SCHEMA}"
+    if schema != _version(script):
+        return "it was made by another release"
     (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     return "" if checked == "ok" else f"it is corrupt: {checked}"
 

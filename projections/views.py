@@ -6,9 +6,7 @@ Reads are short and indexed, well under a millisecond, so they run where they ar
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from projections import audit
@@ -16,17 +14,17 @@ from projections.inventory import HOSTS, VMS
 from projections.operations import OPERATIONS
 from projections.runner import Runner
 from projections.tree import SNAPSHOTS
+from snapshotd.domain.host import HostRecord
 from snapshotd.domain.ids import HostId, SnapshotId, VmId
+from snapshotd.domain.operation import Operation
+from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.views import (
     VIEWS,
     EventQuery,
-    HostRow,
-    OperationRow,
     ProjectionProgress,
-    SnapshotRow,
     ViewName,
-    VmRow,
 )
 
 
@@ -50,53 +48,53 @@ class SqliteViews:
         """Return how far each projection has come."""
         return self._runner.progress()
 
-    async def hosts(self) -> tuple[HostRow, ...]:
+    async def hosts(self) -> tuple[HostRecord, ...]:
         """Return the registered hosts."""
-        counts: Counter[str] = Counter()
-        for host_id, count in self._connection.execute(
-            "SELECT host_id, COUNT(*) FROM vms WHERE registered GROUP BY host_id"
-        ):
-            counts[host_id] = count
-        rows = HOSTS.find(self._connection, "1", (), "ORDER BY host_id")
-        return tuple(replace(row, vm_count=counts[row.host_id]) for row in rows)
+        return HOSTS.find(self._connection, "registered", (), "ORDER BY host_id")
 
-    async def host(self, host_id: HostId) -> HostRow | None:
+    async def host(self, host_id: HostId) -> HostRecord | None:
         """Return a registered host."""
-        return next((row for row in await self.hosts() if row.host_id == host_id), None)
+        host = HOSTS.get(self._connection, host_id)
+        return host if host is not None and host.registered else None
 
-    async def vms(self) -> tuple[VmRow, ...]:
+    async def vm_counts(self) -> Mapping[HostId, int]:
+        """Return how many registered VMs each host has."""
+        statement = "SELECT host_id, COUNT(*) FROM vms WHERE registered GROUP BY host_id"
+        return dict(self._connection.execute(statement).fetchall())
+
+    async def vms(self) -> tuple[VmRecord, ...]:
         """Return the registered VMs."""
-        return tuple(VMS.find(self._connection, "registered", (), "ORDER BY name, vm_id"))
+        return VMS.find(self._connection, "registered", (), "ORDER BY name, vm_id")
 
-    async def vm(self, vm_id: VmId) -> VmRow | None:
+    async def vm(self, vm_id: VmId) -> VmRecord | None:
         """Return a VM."""
         return VMS.get(self._connection, vm_id)
 
-    async def snapshots(self, vm_id: VmId | None) -> tuple[SnapshotRow, ...]:
+    async def snapshots(self, vm_id: VmId | None) -> tuple[Snapshot, ...]:
         """Return a VM's snapshots, or all."""
         where, values = ("1", ()) if vm_id is None else ("vm_id = ?", (vm_id,))
-        return tuple(SNAPSHOTS.find(self._connection, where, values, "ORDER BY requested_at, snapshot_id"))
+        return SNAPSHOTS.find(self._connection, where, values, "ORDER BY requested_at, snapshot_id")
 
-    async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> SnapshotRow | None:
+    async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> Snapshot | None:
         """Return one snapshot."""
         return SNAPSHOTS.get(self._connection, vm_id, snapshot_id)
 
-    async def operation(self, vm_id: VmId, number: int) -> OperationRow | None:
+    async def operation(self, vm_id: VmId, number: int) -> Operation | None:
         """Return one operation."""
         return OPERATIONS.get(self._connection, vm_id, number)
 
-    async def operations(self, before: tuple[datetime, str] | None, limit: int) -> tuple[OperationRow, ...]:
+    async def operations(self, before: tuple[datetime, str] | None, limit: int) -> tuple[Operation, ...]:
         """Return operations, the last requested first."""
         where, values = "1", ()
         if before is not None:
             where, values = "(requested_at, name) < (?, ?)", (encode_time(before[0]), before[1])  # type: ignore[assignment]
-        return tuple(
-            OPERATIONS.find(self._connection, where, (*values, limit), "ORDER BY requested_at DESC, name DESC LIMIT ?")
+        return OPERATIONS.find(
+            self._connection, where, (*values, limit), "ORDER BY requested_at DESC, name DESC LIMIT ?"
         )
 
-    async def active_operations(self) -> tuple[OperationRow, ...]:
+    async def active_operations(self) -> tuple[Operation, ...]:
         """Return the operations that have not ended."""
-        return tuple(OPERATIONS.find(self._connection, "active", (), "ORDER BY requested_at, name"))
+        return OPERATIONS.find(self._connection, "active", (), "ORDER BY requested_at, name")
 
     async def event_positions(self, query: EventQuery, beyond: int, limit: int, *, descending: bool) -> tuple[int, ...]:
         """Return positions of matching events in the log."""

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from projections.projections import Projections
+from projections.projections import SCRIPT, Projections
 from projections.rebuild import rebuild
 from projections.store import refuse_lost_log
 from snapshotd import daemon
@@ -137,7 +137,7 @@ def _open_log(directory: Path) -> SqliteEventLog:
     path = directory / "events.db"
     if not path.exists() or path.stat().st_size == 0:
         # Before it is made: the operator is to find the place as empty as it was.
-        refuse_lost_log(directory / "views.db", 0)
+        refuse_lost_log(directory / "views.db", 0, SCRIPT)
     return SqliteEventLog(path)
 
 
@@ -147,7 +147,7 @@ def _open_present_log(settings: Settings, directory: Path) -> SqliteEventLog:
         if not directory.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "no such directory", str(directory))
         if not (directory / "events.db").exists():
-            refuse_lost_log(directory / "views.db", 0)
+            refuse_lost_log(directory / "views.db", 0, SCRIPT)
             raise FileNotFoundError(errno.ENOENT, "there is no event log to check", str(directory / "events.db"))
         return _open_log(directory)
 
@@ -242,7 +242,7 @@ def check(settings: Settings) -> int:
         directory = _storage(settings)
         clock, ids = SystemClock(), RandomIds()
         with _open_present_log(settings, directory) as log:
-            refuse_lost_log(directory / "views.db", log.head_position())
+            refuse_lost_log(directory / "views.db", log.head_position(), SCRIPT)
             vms, hosts = VirtualMachines(log, clock, ids, Policy()), Hosts(log, clock, ids)  # nothing is decided
             position = await replay(log, vms, hosts)
             operations = sum(len(vm.active_operations) for vm in vms.registered())

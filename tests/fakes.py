@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context, Draft
+from snapshotd.dispatch.orders import Order, effect_order
 from snapshotd.domain.commands import LoseOutcome, Proceed, RegisterVm, TakeAnswer, TakePoll, VmCommand
 from snapshotd.domain.host_report import (
-    Before,
     Checkpoint,
     Disk,
     HostAnswer,
@@ -22,13 +22,14 @@ from snapshotd.domain.host_report import (
     VmDescription,
     VmReport,
 )
-from snapshotd.domain.ids import CheckpointId, HostId, VmId
+from snapshotd.domain.ids import ActionName, CheckpointId, HostId, VmId
 from snapshotd.domain.lifecycle import Power, StepState
-from snapshotd.domain.operation import Failure, Operation, Step, StepAction
+from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.recorded import JsonObject
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.power import GOAL, stop_mode
-from snapshotd.operations.snapshot_create import checkpoint_name
+from snapshotd.steps.vm_stop import GOAL, StopMode
+from tests import asking as actions
 
 VM_ID = VmId("11111111-1111-4111-8111-111111111111")
 START = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
@@ -46,7 +47,7 @@ class FakeHost:
     current: CheckpointId | None = None
     merging: bool = False
     journal: Journal = field(default_factory=lambda: Journal(state=JournalState.MISSING))
-    effects: list[tuple[StepAction, str, int]] = field(default_factory=list)
+    effects: list[tuple[ActionName, str, int]] = field(default_factory=list)
     error_ids: dict[int, str] = field(default_factory=dict)
     """By step number: what each attempt of that step fails with, without effect."""
     dies_unnamed: bool = False
@@ -102,79 +103,74 @@ class FakeHost:
         self.journal = replace(self.journal, highest_token=token)
         return HostAnswer(verdict=Verdict.OBSERVED, vms=(self.report(),))
 
-    def effect(self, vm: VirtualMachine, operation: Operation, step: Step, journal_id: str) -> HostAnswer:
+    def effect(self, order: Order) -> HostAnswer:
         """Carry an effect out, in the order of checks of docs/host-protocol.md."""
         journal = self.journal
-        if journal.done and (journal.operation, journal.step) == (operation.name, step.plan.number):
-            return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), checkpoint_id=self.stored)
-        if step.token <= journal.highest_token:
+        assert order.operation is not None, order
+        if journal.done and (journal.operation, journal.step) == (order.operation, order.step):
+            return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=_output(self.stored))
+        if order.token <= journal.highest_token:
             return HostAnswer(verdict=Verdict.STALE, highest_token=journal.highest_token)
-        if journal.state is not JournalState.PRESENT or journal.journal_id != journal_id:
+        if journal.state is not JournalState.PRESENT or journal.journal_id != order.journal_id:
             return HostAnswer(verdict=Verdict.WRONG_JOURNAL, vms=(self.report(),))
-        assert step.before is not None
-        if self.differs(step.before):
-            self.journal = replace(journal, highest_token=step.token)
+        if self.differs(order.before):
+            self.journal = replace(journal, highest_token=order.token)
             return HostAnswer(verdict=Verdict.CHANGED, vms=(self.report(),))
         self.journal = replace(
             journal,
-            highest_token=step.token,
-            operation=operation.name,
-            step=step.plan.number,
+            highest_token=order.token,
+            operation=order.operation,
+            step=order.step,
             begun=True,
             done=False,
             begun_at=self.clock,
-            begun_token=step.token,
+            begun_token=order.token,
         )
-        if error_id := self.error_ids.get(step.plan.number):
+        if error_id := self.error_ids.get(order.step):
             self.journal = replace(self.journal, begun=False)
             return HostAnswer(verdict=Verdict.NO_EFFECT, vms=(self.report(),), error_id=error_id)
-        made = self.act(vm, operation, step)
-        self.effects.append((step.plan.action, operation.name, step.plan.number))
+        made = self.act(order)
+        assert order.action is not None, order
+        self.effects.append((order.action, order.operation, order.step))
         if made is not None and self.dies_unnamed:
             self.dies_unnamed = False
             self.checkpoints[made] = replace(self.checkpoints[made], name="web01 - (11/25/2026 - 9:00:00 AM)")
             return HostAnswer(verdict=Verdict.NO_ANSWER)
         self.journal, self.stored = replace(self.journal, begun=False, done=True), made
-        return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), checkpoint_id=made)
+        return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=_output(made))
 
-    def differs(self, before: Before) -> bool:
-        """Compare what is there with what the command was told."""
+    def differs(self, before: JsonObject) -> bool:
+        """Compare what is there with the facts that the command was told, and no others."""
         there = self.report().description
         assert there is not None
-        return (
-            (before.power is not None and before.power is not self.power)
-            or (before.checkpoint_ids is not None and before.checkpoint_ids != there.checkpoint_ids())
-            or (before.leaf_paths is not None and before.leaf_paths != there.leaf_paths())
-            or (before.chain_files is not None and before.chain_files != there.chain_files())
-        )
+        facts: JsonObject = {
+            "power": self.power.name,
+            "checkpoint_ids": list(there.checkpoint_ids()),
+            "current_checkpoint_id": self.current,
+            "leaf_paths": list(there.leaf_paths()),
+            "chain_files": list(there.chain_files()),
+        }
+        return any(facts[name] != value for name, value in before.items())
 
-    def act(self, vm: VirtualMachine, operation: Operation, step: Step) -> CheckpointId | None:
-        """Do what the step asks for."""
-        target = vm.snapshots[step.plan.snapshot_id] if step.plan.snapshot_id else None
-        match step.plan.action:
-            case StepAction.START:
-                self.power = Power.RUNNING
-            case StepAction.STOP:
-                self.power = GOAL[stop_mode(step)]
-            case StepAction.CREATE:
-                assert target is not None
-                memory = self.power is Power.RUNNING and (target.with_memory or not self.vss)
-                return self.take(checkpoint_name(target), has_memory=memory)
-            case StepAction.RESTORE:
-                assert target is not None
-                assert target.checkpoint_id is not None
-                self.apply(target.checkpoint_id)
-            case StepAction.REMOVE:
-                assert target is not None
-                assert target.checkpoint_id is not None
-                self.remove(target.checkpoint_id)
-            case StepAction.RENAME:
-                assert target is not None
-                made = operation.step(1).checkpoint_id
-                assert made is not None
-                self.checkpoints[made] = replace(self.checkpoints[made], name=checkpoint_name(target))
-            case StepAction.MERGE:
-                raise AssertionError(operation)
+    def act(self, order: Order) -> CheckpointId | None:
+        """Do what the order asks for, by what is sent with it; return the checkpoint that it makes."""
+        what = order.input
+        checkpoint_id = CheckpointId(str(what.get("checkpoint_id")))
+        if order.action == actions.START:
+            self.power = Power.RUNNING
+        elif order.action == actions.STOP:
+            self.power = GOAL[StopMode[str(what["mode"])]]
+        elif order.action == actions.CREATE:
+            memory = self.power is Power.RUNNING and (what["with_memory"] is True or not self.vss)
+            return self.take(str(what["checkpoint_name"]), has_memory=memory)
+        elif order.action == actions.RESTORE:
+            self.apply(checkpoint_id)
+        elif order.action == actions.REMOVE:
+            self.remove(checkpoint_id)
+        else:
+            assert order.action == actions.RENAME, order
+            renamed = replace(self.checkpoints[checkpoint_id], name=str(what["checkpoint_name"]))
+            self.checkpoints[checkpoint_id] = renamed
         return None
 
     def take(self, name: str, *, has_memory: bool = False, automatic: bool = False) -> CheckpointId:
@@ -242,6 +238,10 @@ class FakeHost:
                     self.checkpoints[c.checkpoint_id] = replace(c, disks=(disk,))
 
 
+def _output(made: CheckpointId | None) -> JsonObject:
+    return {"checkpoint_id": made} if made is not None else {}
+
+
 class World:
     """The core and one fake host, driven by hand: the log in a list, the clock in a variable, the network by choice."""
 
@@ -271,6 +271,10 @@ class World:
                     return operation, step
         return None
 
+    def act(self, operation: Operation, step: Step) -> HostAnswer:
+        """Have the host do what a step asks for."""
+        return self.host.effect(effect_order(self.vm, operation, step))
+
     def turn(self, *, lose: bool = False, twice: bool = False) -> None:
         """Let one thing happen: record the next step, or carry one command to the host and its answer back.
 
@@ -290,9 +294,9 @@ class World:
         if step.observing:
             answer = self.host.observe(step.token)
         elif step.state is StepState.ISSUED:
-            answer = self.host.effect(self.vm, operation, step, self.vm.journal_id)
+            answer = self.act(operation, step)
             if twice:
-                again = self.host.effect(self.vm, operation, step, self.vm.journal_id)
+                again = self.act(operation, step)
                 self.do(TakeAnswer(number=number, step=at, token=step.token, answer=again))
         else:
             self.do(Proceed())

@@ -25,7 +25,8 @@ from snapshotd.domain.errors import (
 from snapshotd.domain.lifecycle import OPERATION, VM, OperationState, StepState
 from snapshotd.domain.operation import Operation, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.catalogue import Beside, beside, kind_of
+from snapshotd.operations.catalogue import KINDS, Beside, beside
+from snapshotd.steps.catalogue import ACTIONS
 
 
 def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
@@ -39,7 +40,7 @@ def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
             _register(draft, command)
         case c.UnregisterVm():
             _unregister(draft)
-        case c.StartVm() | c.StopVm() | c.CreateSnapshot() | c.RevertToSnapshot() | c.DeleteSnapshot():
+        case c.RequestOperation():
             _request(draft, command)
         case c.CancelOperation():
             _cancel(draft, command)
@@ -60,7 +61,7 @@ def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
     return draft
 
 
-def operation_for(draft: Draft, request: c.OperationRequest) -> Operation | None:
+def operation_for(draft: Draft, request: c.RequestOperation) -> Operation | None:
     """Return the operation that answers a decided request: the new one, the joined one or the first answer's."""
     for event, _ in draft.events:
         if isinstance(event, e.OperationRequested | e.RequestJoined):
@@ -71,15 +72,15 @@ def operation_for(draft: Draft, request: c.OperationRequest) -> Operation | None
     return next((o for o in draft.vm.active_operations if beside(o, request) is Beside.JOIN), None)
 
 
-def check_request(vm: VirtualMachine, request: c.OperationRequest, context: Context) -> Operation | None:
+def check_request(vm: VirtualMachine, request: c.RequestOperation, context: Context) -> Operation | None:
     """Check a request: existence, concurrency, state, limits. Returns the operation that it joins, or None.
 
     Raises a SnapshotdError if it is refused.
     """
     if not vm.registered:
         raise NotFound("virtual machine", vm.vm_id, "Register it first.")
-    if isinstance(request, c.RevertToSnapshot | c.DeleteSnapshot) and request.snapshot_id not in vm.snapshots:
-        raise NotFound("snapshot", request.snapshot_id, "List the VM's snapshots.")
+    kind = KINDS[request.kind]
+    kind.check_existence(vm, request)
     for active in vm.active_operations:
         match beside(active, request):
             case Beside.JOIN:
@@ -88,7 +89,7 @@ def check_request(vm: VirtualMachine, request: c.OperationRequest, context: Cont
                 raise _busy(vm, active, context)
             case Beside.PASS:
                 pass
-    kind_of(request).check(vm, request, context.policy, context.now)
+    kind.check(vm, request, context.policy, context.now)
     return None
 
 
@@ -97,11 +98,11 @@ def _busy(vm: VirtualMachine, active: Operation, context: Context) -> OperationA
     if active.only_waits:
         return MergePending(vm.name, active.name, age)
     at = active.open_step or active.next_due
-    step = f"{at.plan.number} {at.plan.action.name} {at.state.name}" if at else "none"
-    return OperationActive(vm.name, active.name, active.kind.name, step, age, active.actor)
+    step = f"{at.plan.number} {ACTIONS[at.plan.action].label} {at.state.name}" if at else "none"
+    return OperationActive(vm.name, active.name, active.kind, step, age, active.actor)
 
 
-def _request(draft: Draft, request: c.OperationRequest) -> None:
+def _request(draft: Draft, request: c.RequestOperation) -> None:
     vm, context = draft.vm, draft.context
     if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
@@ -110,20 +111,18 @@ def _request(draft: Draft, request: c.OperationRequest) -> None:
         if context.request_id:
             draft.add([e.RequestJoined(number=joined.number, request_digest=context.digest)], joined.number)
         return
-    kind = kind_of(request)
+    kind = KINDS[request.kind]
     number = vm.last_number + 1
     draft.add(kind.accepted(vm, request, context.now), number)
     requested = e.OperationRequested(
         number=number,
         from_state=OperationState.NEW,
         to_state=OPERATION.dest("requested", OperationState.NEW),
-        kind=kind.kind,
-        snapshot_id=None if isinstance(request, c.StartVm | c.StopVm) else request.snapshot_id,
-        steps=kind.plan(vm, request),
-        power_at_request=vm.power,
-        allow_fallback=isinstance(request, c.CreateSnapshot) and request.allow_fallback,
-        refuse_power_change=isinstance(request, c.RevertToSnapshot) and request.refuse_power_change,
-        stop_mode=request.mode if isinstance(request, c.StopVm) else None,
+        kind=request.kind,
+        params=request.params,
+        host_id=vm.host_id,
+        snapshot_id=kind.subject(request),
+        steps=kind.plan(draft.vm, request),
         request_digest=context.digest,
     )
     draft.add([requested], number)

@@ -12,6 +12,7 @@ _MEANING: Final[Mapping[Verdict, tuple[str, str]]] = {
     Verdict.NO_EFFECT: ("HOST_ERROR", "The host refused, and gave no reason."),
     Verdict.FAILED: ("HOST_SCRIPT_FAILED", "The script failed on the host, and gave no reason."),
     Verdict.CHANGED: ("VM_CHANGED", "The VM was not as it was when the command was given, so nothing was done."),
+    Verdict.DONE: ("MALFORMED_ANSWER", "The host says that it is done, and not what came of it."),
     Verdict.STALE: ("COMMAND_LATE", "The host had been given a later command, so nothing was done."),
     Verdict.WRONG_JOURNAL: ("JOURNAL_CHANGED", "The VM's journal on the host is not the one that was there before."),
     Verdict.BUSY: ("HOST_BUSY", "Another script is at work on the VM on its host."),

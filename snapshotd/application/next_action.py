@@ -15,7 +15,8 @@ from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import Failure, Operation, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.catalogue import ACTIONS, KINDS
+from snapshotd.operations.catalogue import KINDS
+from snapshotd.steps.catalogue import ACTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +134,14 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
     action = ACTIONS[due.plan.action]
     if due.observing:
         return AwaitAnswer(due)
-    if action.needless(vm, operation, due):
+    kind = KINDS[operation.kind]
+    if kind.skips(due) and action.satisfied(vm, operation, due):
         return Skip(due)
-    if due.plan.nature is StepNature.WAIT:
+    if due.plan.polls:
         return StartWait(due)
-    refusal = action.refusal(vm, operation, due)
-    if operation.state is OperationState.PENDING and (refused := KINDS[operation.kind].refusal(vm, operation)):
+    if refused := kind.refusal(vm, operation, due):
         return PlanUndo(refused)
+    refusal = action.refusal(vm, operation, due)
     if refusal is not None:
         if due.plan.nature is StepNature.BEST_EFFORT:
             return Skip(due)

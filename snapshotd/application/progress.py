@@ -23,12 +23,15 @@ from snapshotd.application.next_action import (
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import LoseOutcome, StallWait, TakeAnswer, TakePoll
+from snapshotd.domain.errors import RecordNotReadable
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.catalogue import ACTIONS, KINDS
-from snapshotd.operations.kind import UNDETERMINED, Absent, Done, InProgress, Undetermined, move_vm, snapshot_of
+from snapshotd.operations.catalogue import KINDS
+from snapshotd.operations.kind import UNDETERMINED, move_vm
+from snapshotd.steps.action import Absent, Done, InProgress, Undetermined
+from snapshotd.steps.catalogue import ACTIONS
 
 
 class _Moved(TypedDict):
@@ -82,8 +85,9 @@ def take_answer(draft: Draft, command: TakeAnswer) -> None:
     operation, step = found
     answer = command.answer
     newest = command.token == step.token
-    if step.open and answer.verdict is Verdict.DONE and answer.vm is not None:
-        _settle(draft, operation, step, _told(draft.vm, operation, answer), answer.vm, observed=False)
+    told = _told(step, answer) if step.open else None
+    if told is not None and answer.vm is not None:
+        _settle(draft, operation, step, told, answer.vm, observed=False)
     elif not newest:
         return
     elif answer.verdict is Verdict.OBSERVED and step.observing and answer.vm is not None:
@@ -157,12 +161,12 @@ def _issue(draft: Draft, operation: Operation, step: Step) -> None:
     _begin(draft, operation, step)
     if operation.state is OperationState.RUNNING:
         draft.add(kind.follows(draft.vm, operation, step), operation.number)
-    wait = timedelta(seconds=action.wait_s(context.policy))
+    wait = timedelta(seconds=action.time_limit_s(context.policy))
     issued = e.StepIssued(
         **_moved(operation, step, "issued"),
         attempt=step.attempts + 1,
-        before=action.before(draft.vm, step),
-        deadline=(step.first_issued_at or context.now) + wait,
+        before=action.facts.write(action.before(draft.vm, operation, step)),
+        deadline=(step.started_at or context.now) + wait,
     )
     draft.add([issued], operation.number)
 
@@ -176,26 +180,21 @@ def _begin(draft: Draft, operation: Operation, step: Step) -> None:
 
 
 def _start_wait(draft: Draft, operation: Operation, step: Step) -> None:
-    """Record that the host is polled from now on, for files that were in the chains before the removal."""
+    """Record that the host is polled from now on."""
+    action = ACTIONS[step.plan.action]
     _begin(draft, operation, step)
-    files = [s.before.chain_files for s in operation.steps if s.before is not None and s.before.chain_files is not None]
-    on_record = draft.vm.description.chain_files() if draft.vm.description else ()
-    started = e.StepWaitStarted(
-        **_moved(operation, step, "wait_starts"), watched_files=files[-1] if files else on_record
-    )
-    draft.add([started], operation.number)
+    before = action.facts.write(action.before(draft.vm, operation, step))
+    draft.add([e.StepWaitStarted(**_moved(operation, step, "wait_starts"), before=before)], operation.number)
 
 
-def _told(vm: VirtualMachine, operation: Operation, answer: HostAnswer) -> Done:
-    """Read what a Done says of the checkpoint that was made; one that is gone again was as it was asked for."""
-    if answer.checkpoint_id is None:
-        return Done()
-    there = answer.vm.description if answer.vm else None
-    made = there.checkpoint(answer.checkpoint_id) if there else None
-    return Done(
-        checkpoint_id=answer.checkpoint_id,
-        has_memory=made.has_memory if made else snapshot_of(vm, operation).with_memory,
-    )
+def _told(step: Step, answer: HostAnswer) -> Done | None:
+    """Read what a DONE tells of the step; None for another verdict, and for what the step cannot have brought about."""
+    if answer.verdict is not Verdict.DONE:
+        return None
+    try:
+        return ACTIONS[step.plan.action].told(answer.output)
+    except RecordNotReadable:
+        return None
 
 
 def _settle(
@@ -213,13 +212,7 @@ def _settle(
     Not `current`: another step has been at work since the report was asked for, so it tells of this step only.
     """
     number = operation.number
-    event = e.StepDone(
-        **_moved(operation, step, "done"),
-        observed=observed,
-        checkpoint_id=done.checkpoint_id,
-        has_memory=done.has_memory,
-        marked=done.marked,
-    )
+    event = e.StepDone(**_moved(operation, step, "done"), observed=observed, output=done.output)
     draft.add([event], number)
     quiet = current and not draft.vm.step_is_open()
     before = describe(draft, report, "step", number) if quiet else None

@@ -17,7 +17,8 @@ from snapshotd.domain.operation import Failure
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import move_current
-from snapshotd.operations.snapshot_create import marker
+from snapshotd.steps.catalogue import ACTIONS
+from snapshotd.steps.checkpoint_name import marker
 
 _MARKED = re.compile(r"#[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
@@ -67,8 +68,8 @@ def _news(vm: VirtualMachine, checkpoint: Checkpoint, known: Checkpoint | None) 
     """Tell of a checkpoint that somebody made or renamed."""
     own = next((s for s in vm.snapshots.values() if s.checkpoint_id == checkpoint.checkpoint_id), None)
     if known is None:
-        adopted = any(s.checkpoint_id == checkpoint.checkpoint_id for o in vm.active_operations for s in o.steps)
-        if own is not None or adopted:
+        steps = [s for o in vm.active_operations for s in o.steps]
+        if own is not None or any(checkpoint.checkpoint_id in ACTIONS[s.plan.action].made(s) for s in steps):
             return ()
         kind = DriftKind.AUTOMATIC_CHECKPOINT if checkpoint.automatic else DriftKind.FOREIGN_CHECKPOINT
         if _MARKED.search(checkpoint.name):

@@ -30,6 +30,7 @@ from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.steps.catalogue import ACTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,12 +312,12 @@ class Dispatcher:
         return True
 
     def _polled(self, vm: VirtualMachine, flight: _Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
-        """Hand a poll's report on, and watch for a merge that does not come forward."""
+        """Hand a poll's report on, and watch for a wait that does not come forward."""
         operation = vm.operations.get(flight.number)
         step = operation.open_step if operation is not None else None
         if operation is None or step is None or step.state is not StepState.WAITING:
             return []
-        number, at = operation.number, step.plan.number
+        number, at, action = operation.number, step.plan.number, ACTIONS[step.plan.action]
         course = self._courses[vm.vm_id][number]
         report = answer.vm
         if report is None:
@@ -327,10 +328,8 @@ class Dispatcher:
             course.idle_since_s = None
         elif course.idle_since_s is None:
             course.idle_since_s = moment.monotonic_s
-        elif moment.monotonic_s - course.idle_since_s > self._policy.merge_stall_s:
-            text = f"Files are left to merge, and the host has done nothing for {self._policy.merge_stall_s:.0f} s."
-            failure = Failure(reason="MERGE_STALLED", message=text)
-            stall = StallWait(number=number, step=at, failure=failure)
+        elif moment.monotonic_s - course.idle_since_s > action.time_limit_s(self._policy):
+            stall = StallWait(number=number, step=at, failure=action.stalled(self._policy))
             return [self._record(vm, poll), self._record(vm, stall)]
         return [self._record(vm, poll)]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from snapshotd.domain.host_report import Before
-from snapshotd.domain.ids import CheckpointId, HostId, OperationName, VmId
-from snapshotd.domain.operation import Operation, Step, StepAction, StopMode
+from snapshotd.domain.ids import ActionName, HostId, OperationName, VmId
+from snapshotd.domain.operation import Operation, Step
+from snapshotd.domain.recorded import JsonObject
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.snapshot_create import checkpoint_name
+from snapshotd.ports import plain
+from snapshotd.steps.catalogue import ACTIONS
 
 
 class OrderKind(Enum):
@@ -33,28 +34,22 @@ class Order:
     """None: all VMs of the host; REPORT only."""
     operation: OperationName | None = None
     step: int = 0
-    action: StepAction | None = None
+    action: ActionName | None = None
     """EFFECT: what to do. OBSERVE: what the observed step does."""
     token: int = 0
     journal_id: str = ""
-    before: Before | None = None
+    before: JsonObject = field(default_factory=dict)
+    """EFFECT: the facts that the action depends on, by the field of the wire's Before."""
+    input: JsonObject = field(default_factory=dict)
+    """EFFECT: what exactly to do, by the field of the action's own message."""
     watched_files: tuple[str, ...] = ()
-    stop_mode: StopMode | None = None
-    checkpoint_name: str = ""
-    """CREATE and RENAME."""
-    checkpoint_id: CheckpointId | None = None
-    """RESTORE, REMOVE and RENAME."""
-    with_memory: bool = False
-    """CREATE."""
-    allow_fallback: bool = False
-    """CREATE."""
 
 
 def effect_order(vm: VirtualMachine, operation: Operation, step: Step) -> Order:
     """Return the command of a step that is ISSUED."""
     assert step.deadline is not None, step
-    snapshot = vm.snapshots.get(step.plan.snapshot_id) if step.plan.snapshot_id else None
-    made = operation.step(1).checkpoint_id if step.plan.action is StepAction.RENAME else None
+    assert step.before is not None, step
+    action = ACTIONS[step.plan.action]
     return Order(
         kind=OrderKind.EFFECT,
         host_id=vm.host_id,
@@ -62,15 +57,11 @@ def effect_order(vm: VirtualMachine, operation: Operation, step: Step) -> Order:
         vm_id=vm.vm_id,
         operation=operation.name,
         step=step.plan.number,
-        action=step.plan.action,
+        action=action.name,
         token=step.token,
         journal_id=vm.journal_id,
-        before=step.before,
-        stop_mode=step.plan.stop_mode,
-        checkpoint_name=checkpoint_name(snapshot) if snapshot else "",
-        checkpoint_id=made or (snapshot.checkpoint_id if snapshot else None),
-        with_memory=snapshot is not None and snapshot.with_memory,
-        allow_fallback=operation.allow_fallback,
+        before=plain.encode(action.facts.read(step.before)),
+        input=action.sent(operation, step),
     )
 
 
@@ -96,5 +87,5 @@ def poll_order(vm: VirtualMachine, step: Step, deadline: datetime) -> Order:
         host_id=vm.host_id,
         deadline=deadline,
         vm_id=vm.vm_id,
-        watched_files=step.watched_files,
+        watched_files=ACTIONS[step.plan.action].watched_files(step),
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snapshotd.domain.host_report import HostAnswer, VmReport
-from snapshotd.domain.ids import HostId, SnapshotId
-from snapshotd.domain.operation import Failure, StopMode
+from snapshotd.domain.ids import HostId, KindName
+from snapshotd.domain.operation import Failure
+from snapshotd.domain.recorded import Recorded
 
 # --- by callers -----------------------------------------------------------------------------------------------------
 
@@ -26,47 +27,11 @@ class UnregisterVm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartVm:
-    """Start, or resume, a VM."""
+class RequestOperation:
+    """Do something to a VM that takes its time: answered with an operation. A kind's `request` makes it."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopVm:
-    """Shut a VM down, turn it off, or save it."""
-
-    mode: StopMode
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateSnapshot:
-    """Take a snapshot."""
-
-    snapshot_id: SnapshotId
-    """Made by the caller's edge: the core makes no ids."""
-    name: str
-    """Empty: `<vm>_VS_<yyyyMMddHHmmss>`, UTC."""
-    description: str
-    with_memory: bool
-    allow_fallback: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevertToSnapshot:
-    """Bring the VM's disks, and its memory if the snapshot holds it, back to a snapshot."""
-
-    snapshot_id: SnapshotId
-    refuse_power_change: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteSnapshot:
-    """Delete one snapshot; its children become its parent's."""
-
-    snapshot_id: SnapshotId
-
-
-OperationRequest = StartVm | StopVm | CreateSnapshot | RevertToSnapshot | DeleteSnapshot
-"""What is answered with an operation."""
+    kind: KindName
+    params: Recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +101,7 @@ class SyncVm:
 VmCommand = (
     RegisterVm
     | UnregisterVm
-    | OperationRequest
+    | RequestOperation
     | CancelOperation
     | Proceed
     | TakeAnswer

@@ -352,6 +352,18 @@ class LogIncomplete(SnapshotdError):
 
 
 @dataclass(eq=False)
+class RecordNotReadable(SnapshotdError):
+    """What a kind of operation or an action of a step has put on record, and this release cannot read."""
+
+    reason: ClassVar[str] = "RECORD_NOT_READABLE"
+    record: str
+    problem: str
+
+    def message(self) -> str:  # noqa: D102
+        return f"Cannot read {self.record}: {self.problem}. Run the release that wrote it."
+
+
+@dataclass(eq=False)
 class ViewStopped(SnapshotdError):
     """A projection has stopped at an event that it could not take."""
 

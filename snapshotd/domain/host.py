@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import Requests, no_requests, remember
 from snapshotd.domain.events import Occasion
 from snapshotd.domain.ids import HostId
+from snapshotd.domain.time import Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """One host, at one version of its stream."""
+class HostRecord:
+    """What is on record of a host."""
 
     host_id: HostId
     version: int = 0
@@ -25,12 +25,23 @@ class Host:
     credential: str = ""
     ca_file: str = ""
     journal_directory: str = ""
-    registered_at: datetime | None = None
+    registered_at: Time | None = None
+    synced_at: Time | None = None
+    """When its VMs were last compared with the record, as far as that was recorded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host(HostRecord):
+    """The aggregate: a host with the requests it has answered, at one version of its stream."""
+
     requests: Requests = field(default_factory=no_requests)
 
 
-def evolve_host(host: Host, event: e.HostEvent, at: Occasion) -> Host:
-    """Apply one event. Never refuses, calls no port."""
+HostT = TypeVar("HostT", bound=HostRecord)
+
+
+def evolve_record(host: HostT, event: e.HostEvent, at: Occasion) -> HostT:
+    """Apply one event to what is on record. Never refuses, calls no port."""
     host = replace(host, version=at.version)
     match event:
         case e.HostRegistered():
@@ -44,11 +55,19 @@ def evolve_host(host: Host, event: e.HostEvent, at: Occasion) -> Host:
                 ca_file=event.ca_file,
                 journal_directory=event.journal_directory,
                 registered_at=at.time,
-                requests=remember(host.requests, event.request_digest, None, at),
+                synced_at=None,
             )
         case e.HostRemoved():
-            return replace(host, registered=False, requests=remember(host.requests, event.request_digest, None, at))
+            return replace(host, registered=False)
         case e.HostSynced():
-            return host
+            return replace(host, synced_at=at.time)
         case _:
             assert_never(event)
+
+
+def evolve_host(host: Host, event: e.HostEvent, at: Occasion) -> Host:
+    """Apply one event to the aggregate. Never refuses, calls no port."""
+    host = evolve_record(host, event, at)
+    if isinstance(event, e.HostRegistered | e.HostRemoved):
+        return replace(host, requests=remember(host.requests, event.request_digest, None, at))
+    return host

@@ -13,6 +13,7 @@ from typing import Final
 
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.recorded import JsonObject
 from snapshotd.domain.time import Time
 
 PROTOCOL: Final = 1
@@ -174,7 +175,8 @@ class HostAnswer:
     error_id: str = ""
     """FullyQualifiedErrorId; for NO_ANSWER the reason, e.g. HOST_UNREACHABLE."""
     error_message: str = ""
-    checkpoint_id: CheckpointId | None = None
+    output: JsonObject = field(default_factory=dict)
+    """DONE: what came of the action, as its file reads it."""
     highest_token: int = 0
     host_time: datetime | None = None
     host_name: str = ""
@@ -186,15 +188,3 @@ class HostAnswer:
     def vm(self) -> VmReport | None:
         """The report of the one VM that the command was for."""
         return self.vms[0] if self.vms else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
-    """The facts that a step depends on, as they were when it was issued. None: this kind does not depend on it."""
-
-    power: Power | None = None
-    checkpoint_ids: tuple[CheckpointId, ...] | None = None
-    current_checkpoint_id: CheckpointId | None = None
-    """Compared where `checkpoint_ids` and `power` are; None: the VM has no current checkpoint."""
-    leaf_paths: tuple[str, ...] | None = None
-    chain_files: tuple[str, ...] | None = None

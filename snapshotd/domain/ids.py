@@ -23,6 +23,12 @@ StreamId = NewType("StreamId", str)
 OperationName = NewType("OperationName", str)
 """`operations/<VM id>.<n>`, n counted per VM from 1."""
 
+KindName = NewType("KindName", str)
+"""A kind of operation, by its name in the API: `CREATE_SNAPSHOT`. What it means, its file in `operations/` says."""
+
+ActionName = NewType("ActionName", str)
+"""What a step asks of a host, by its file in `steps/`: `checkpoint_create`. The host protocol uses the same name."""
+
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HOST_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 

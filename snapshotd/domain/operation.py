@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 
 from snapshotd.domain.errors import SnapshotdError
-from snapshotd.domain.host_report import Before
-from snapshotd.domain.ids import CheckpointId, OperationName, SnapshotId
+from snapshotd.domain.ids import ActionName, HostId, KindName, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
-
-
-class OperationKind(Enum):
-    """What an operation is for."""
-
-    START_VM = "START_VM"
-    STOP_VM = "STOP_VM"
-    CREATE_SNAPSHOT = "CREATE_SNAPSHOT"
-    REVERT_TO_SNAPSHOT = "REVERT_TO_SNAPSHOT"
-    DELETE_SNAPSHOT = "DELETE_SNAPSHOT"
-
-
-class StepAction(Enum):
-    """What a step asks of the host."""
-
-    START = "START"
-    STOP = "STOP"
-    CREATE = "CREATE"
-    RESTORE = "RESTORE"
-    REMOVE = "REMOVE"
-    RENAME = "RENAME"
-    MERGE = "MERGE"
-    """Asks for nothing: waits until the host has merged the disks."""
+from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.time import Time
 
 
 class StepNature(Enum):
@@ -46,17 +23,6 @@ class StepNature(Enum):
     """After the pivot: repeated until done, or the operation stops with the finished effects on record."""
     BEST_EFFORT = "BEST_EFFORT"
     """Its failure is recorded, and the plan goes on."""
-    WAIT = "WAIT"
-    """Polls for what the host does by itself."""
-
-
-class StopMode(Enum):
-    """How a VM is stopped."""
-
-    SHUTDOWN = "SHUTDOWN"
-    TURN_OFF = "TURN_OFF"
-    SAVE = "SAVE"
-    PAUSE = "PAUSE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +31,18 @@ class PlannedStep:
 
     number: int
     """From 1; undo steps get the next numbers."""
-    action: StepAction
+    action: ActionName
+    input: Recorded
+    """What it is to do; the action's file reads it."""
     nature: StepNature
+    polls: bool = False
+    """It asks for nothing: the host is polled for what it does by itself."""
+    holds_vm: bool = True
+    """Nothing else may be done to the VM meanwhile."""
     snapshot_id: SnapshotId | None = None
-    stop_mode: StopMode | None = None
-    """STOP only."""
+    """The snapshot that it is about, if there is one."""
     undoes: int | None = None
-    """The number of the step that this one undoes; 0: it brings the power back."""
+    """The number of the step that this one undoes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,20 +70,17 @@ class Step:
     """The newest token issued for it, by StepIssued or ObservationIssued; 0: none."""
     issued_token: int = 0
     """The newest token of an effect, by StepIssued; 0: none."""
-    before: Before | None = None
-    """What was there when it was first issued, or issued again after it was seen absent."""
-    first_issued_at: datetime | None = None
-    changed_at: datetime | None = None
+    before: Recorded | None = None
+    """What was there when it was issued, or issued again after it was seen absent. Kept until the operation ends."""
+    output: Recorded | None = None
+    """What came of it; None: it is not done."""
+    started_at: Time | None = None
+    """When it was first issued, or the host first polled."""
+    changed_at: Time | None = None
     """When it came to its state, for back-off and display."""
-    deadline: datetime | None = None
+    deadline: Time | None = None
     observing: bool = False
     """An observation with `token` is on record, and has not been answered."""
-    watched_files: tuple[str, ...] = ()
-    """MERGE: files none of which may be left outside of the chains."""
-    checkpoint_id: CheckpointId | None = None
-    has_memory: bool = False
-    marked: bool = True
-    """CREATE, DONE: the checkpoint bears our marker."""
     failure: Failure | None = None
     """Why it failed, or why its outcome is unknown, or why it is due again."""
 
@@ -127,19 +95,24 @@ class Operation:
     """One accepted request for long work on a VM."""
 
     name: OperationName
+    vm_id: VmId
+    host_id: HostId
+    """The VM's host when it was requested."""
     number: int
-    kind: OperationKind
+    kind: KindName
+    params: Recorded
+    """What was asked; the kind's file reads it."""
     state: OperationState
     snapshot_id: SnapshotId | None
+    """The snapshot that it is about, if there is one."""
     steps: tuple[Step, ...]
     actor: str
     request_id: str
-    requested_at: datetime
-    allow_fallback: bool = False
-    refuse_power_change: bool = False
-    stop_mode: StopMode | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
+    requested_at: Time
+    updated_at: Time
+    """When its last event was recorded."""
+    started_at: Time | None = None
+    ended_at: Time | None = None
     cancel_requested: bool = False
     undoing: bool = False
     """Its undo steps have been planned (there may be none)."""
@@ -155,9 +128,17 @@ class Operation:
         """Return the step of that number. Raises IndexError if the plan has none."""
         return self.steps[number - 1]
 
+    def last(self, action: ActionName) -> Step | None:
+        """Return the last step of an action that was issued; None if there is none."""
+        return next((s for s in reversed(self.steps) if s.plan.action == action and s.before is not None), None)
+
+    def output_of(self, action: ActionName) -> Recorded | None:
+        """Return what came of an action's last step that is done; None if there is none."""
+        return next((s.output for s in reversed(self.steps) if s.plan.action == action and s.output is not None), None)
+
     @property
     def open_step(self) -> Step | None:
-        """The step whose command may be at work, or that waits; None between two steps."""
+        """The step whose command may be at work, or that polls; None between two steps."""
         return next((s for s in self.steps if s.open or s.state is StepState.WAITING), None)
 
     @property
@@ -172,6 +153,6 @@ class Operation:
 
     @property
     def only_waits(self) -> bool:
-        """Whether all it still has to do is to wait for the host."""
-        rest = [s for s in self.steps if s.open or s.state in (StepState.DUE, StepState.WAITING)]
-        return bool(rest) and all(s.plan.nature is StepNature.WAIT for s in rest)
+        """Whether none of what it still has to do needs the VM: a merge, which the host does by itself."""
+        rest = [s for s in self.steps if not s.state.at_rest]
+        return bool(rest) and not any(s.plan.holds_vm for s in rest)

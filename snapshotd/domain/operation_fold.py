@@ -8,47 +8,61 @@ from typing import assert_never
 from snapshotd.domain import events as e
 from snapshotd.domain.ids import VmId, operation_name
 from snapshotd.domain.lifecycle import StepState
-from snapshotd.domain.operation import Operation, Step
+from snapshotd.domain.operation import Operation, PlannedStep, Step
 
 
 def new_operation(vm_id: VmId, event: e.OperationRequested, at: e.Occasion) -> Operation:
     """Return the operation that was requested."""
     return Operation(
         name=operation_name(vm_id, event.number),
+        vm_id=vm_id,
+        host_id=event.host_id,
         number=event.number,
         kind=event.kind,
+        params=event.params,
         state=event.to_state,
         snapshot_id=event.snapshot_id,
-        steps=tuple(Step(plan=plan, state=StepState.DUE) for plan in event.steps),
+        steps=_due(event.steps),
         actor=at.actor,
         request_id=at.request_id,
         requested_at=at.time,
-        allow_fallback=event.allow_fallback,
-        refuse_power_change=event.refuse_power_change,
-        stop_mode=event.stop_mode,
+        updated_at=at.time,
     )
 
 
-def evolve_operation(operation: Operation, event: e.OperationProgress, at: e.Occasion) -> Operation:
+def _due(plans: tuple[PlannedStep, ...]) -> tuple[Step, ...]:
+    return tuple(Step(plan=plan, state=StepState.DUE) for plan in plans)
+
+
+def evolve_operation(operation: Operation, event: e.OperationProgress | e.StepEvent, at: e.Occasion) -> Operation:
     """Apply one event. Never refuses."""
+    operation = replace(operation, updated_at=at.time)
     match event:
         case e.OperationStarted():
             return replace(operation, state=event.to_state, started_at=at.time)
         case e.OperationSucceeded() | e.OperationCancelled():
-            return replace(operation, state=event.to_state, ended_at=at.time)
+            return _ended(operation, event, at)
         case e.OperationFailed():
-            return replace(operation, state=event.to_state, ended_at=at.time, failure=event.failure)
+            return replace(_ended(operation, event, at), failure=event.failure)
         case e.CancelRequested():
             return replace(operation, cancel_requested=True)
         case e.UndoPlanned():
-            steps = operation.steps + tuple(Step(plan=plan, state=StepState.DUE) for plan in event.steps)
+            steps = operation.steps + _due(event.steps)
             return replace(operation, steps=steps, undoing=True, failure=event.failure)
+        case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
+            step = _evolve_step(operation.step(event.step), event, at)
+            return replace(operation, steps=tuple(step if s.plan.number == event.step else s for s in operation.steps))
         case _:
             assert_never(event)
 
 
-def evolve_step(step: Step, event: e.StepEvent, at: e.Occasion) -> Step:
-    """Apply one event. Never refuses."""
+def _ended(operation: Operation, event: e.OperationEnd, at: e.Occasion) -> Operation:
+    """End it, and forget what was there before its steps: nothing is decided by that any more."""
+    steps = tuple(replace(step, before=None) for step in operation.steps)
+    return replace(operation, state=event.to_state, steps=steps, ended_at=at.time)
+
+
+def _evolve_step(step: Step, event: e.StepEvent, at: e.Occasion) -> Step:
     if isinstance(event, e.ObservationIssued):
         return replace(step, token=at.version, observing=True)
     if isinstance(event, e.ObservationAnswered):
@@ -63,16 +77,14 @@ def evolve_step(step: Step, event: e.StepEvent, at: e.Occasion) -> Step:
                 attempts=event.attempt,
                 before=event.before,
                 deadline=event.deadline,
-                first_issued_at=step.first_issued_at or at.time,
+                started_at=step.started_at or at.time,
             )
+        case e.StepWaitStarted():
+            return replace(step, before=event.before, started_at=at.time)
         case e.StepDone():
-            return replace(
-                step, checkpoint_id=event.checkpoint_id, has_memory=event.has_memory, marked=event.marked, failure=None
-            )
+            return replace(step, output=event.output, failure=None)
         case e.StepFailed() | e.StepDueAgain() | e.StepOutcomeUnknown() | e.StepUndetermined():
             return replace(step, failure=event.failure)
-        case e.StepWaitStarted():
-            return replace(step, watched_files=event.watched_files)
         case e.StepSkipped():
             return step
         case _:

@@ -3,63 +3,71 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import assert_never
 
 from snapshotd.domain import events as e
 from snapshotd.domain.host_report import VmDescription
-from snapshotd.domain.ids import CheckpointId, SnapshotId
+from snapshotd.domain.ids import CheckpointId, SnapshotId, VmId
 from snapshotd.domain.lifecycle import SnapshotState
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.time import Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One snapshot of the VM, in whatever state."""
 
+    vm_id: VmId
     snapshot_id: SnapshotId
     name: str
     description: str
     with_memory: bool
+    requested_with_memory: bool
     state: SnapshotState
-    requested_at: datetime
+    actor: str
+    """Who asked for it."""
+    requested_at: Time
+    updated_at: Time
     parent_id: SnapshotId | None = None
     checkpoint_id: CheckpointId | None = None
     was_ready: bool = False
     size_bytes: int = 0
     cpu_count: int = 0
     memory_bytes: int = 0
+    """The VM's when it was taken; 0: not taken yet."""
     failure: Failure | None = None
     """Why it is in ERROR, or what went wrong last."""
 
 
-def counts_towards_limit(
-    state: SnapshotState, checkpoint_id: CheckpointId | None, description: VmDescription | None
-) -> bool:
+def counts_towards_limit(snapshot: Snapshot, description: VmDescription | None) -> bool:
     """Return whether a snapshot has a checkpoint or may get one, and so counts towards `snapshots.max_per_vm`.
 
     Args:
-        state: of the snapshot.
-        checkpoint_id: of the snapshot, if it has ever had one.
-        description: of the VM, as its host last reported it.
+        snapshot: the snapshot.
+        description: its VM, as its host last reported it.
     """
-    if state is SnapshotState.ERROR and description is not None:
-        return checkpoint_id is not None and description.checkpoint(checkpoint_id) is not None
-    return state is not SnapshotState.REMOVED
+    if snapshot.state is SnapshotState.ERROR and description is not None:
+        return snapshot.checkpoint_id is not None and description.checkpoint(snapshot.checkpoint_id) is not None
+    return snapshot.state is not SnapshotState.REMOVED
 
 
-def evolve_snapshot(snapshot: Snapshot | None, event: e.SnapshotEvent, at: e.Occasion) -> Snapshot:
+def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEvent, at: e.Occasion) -> Snapshot:
     """Apply one event. Never refuses; None: there is no such snapshot yet."""
     if isinstance(event, e.SnapshotRequested):
         return Snapshot(
+            vm_id=vm_id,
             snapshot_id=event.snapshot_id,
             name=event.name,
             description=event.description,
             with_memory=event.with_memory,
+            requested_with_memory=event.with_memory,
             state=event.to_state,
+            actor=at.actor,
             requested_at=at.time,
+            updated_at=at.time,
         )
     assert snapshot is not None, event
+    snapshot = replace(snapshot, updated_at=at.time)
     if isinstance(event, e.SnapshotReparented):
         return replace(snapshot, parent_id=event.to_parent_id)
     if isinstance(event, e.SnapshotCheckpointIdentified):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import Requests, no_requests, remember
@@ -16,8 +16,9 @@ from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId, VmId
 from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity
 from snapshotd.domain.operation import Operation
-from snapshotd.domain.operation_fold import evolve_operation, evolve_step, new_operation
+from snapshotd.domain.operation_fold import evolve_operation, new_operation
 from snapshotd.domain.snapshot import Snapshot, evolve_snapshot
+from snapshotd.domain.time import Time
 
 _NOWHERE = HostId("")
 
@@ -33,9 +34,17 @@ def _no_operations() -> Mapping[int, Operation]:
     return MappingProxyType({})
 
 
+@dataclass(frozen=True, slots=True)
+class Active:
+    """An operation that has not ended, and the snapshot that it is about."""
+
+    number: int
+    snapshot_id: SnapshotId | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualMachine:
-    """The state of one VM, at one version of its stream."""
+class VmRecord:
+    """What is on record of a VM itself; its snapshots and operations stand beside it."""
 
     vm_id: VmId
     version: int = 0
@@ -45,9 +54,25 @@ class VirtualMachine:
     owner: str = ""
     power: Power = Power.UNKNOWN
     description: VmDescription | None = None
+    """As last reported; None: never."""
     journal_id: str = ""
     """The VM's journal on its host, as last reported; empty: not known yet."""
     current_id: SnapshotId | None = None
+    active: tuple[Active, ...] = ()
+    """The newest first: it holds the VM, and older ones merely wait."""
+    registered_at: Time | None = None
+    updated_at: Time | None = None
+
+    @property
+    def registered(self) -> bool:
+        """Whether the VM is under our care."""
+        return self.activity not in (VmActivity.NEW, VmActivity.UNREGISTERED, VmActivity.DESTROYED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualMachine(VmRecord):
+    """The aggregate: the state of one VM, at one version of its stream."""
+
     snapshots: Mapping[SnapshotId, Snapshot] = field(default_factory=_no_snapshots)
     operations: Mapping[int, Operation] = field(default_factory=_no_operations)
     """The active ones, and the last that ended."""
@@ -57,14 +82,9 @@ class VirtualMachine:
     """Version of the last event of a step: a report asked for before it must not be compared with the record."""
 
     @property
-    def registered(self) -> bool:
-        """Whether the VM is under our care."""
-        return self.activity not in (VmActivity.NEW, VmActivity.UNREGISTERED, VmActivity.DESTROYED)
-
-    @property
     def active_operations(self) -> tuple[Operation, ...]:
         """The operations that have not ended, oldest first."""
-        return tuple(o for o in self.operations.values() if o.active)
+        return tuple(self.operations[active.number] for active in reversed(self.active))
 
     @property
     def holder(self) -> Operation | None:
@@ -110,16 +130,17 @@ class VirtualMachine:
         )
 
 
-def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachine:  # noqa: C901  (one match, by intent)
-    """Apply one event. Never refuses, calls no port."""
-    vm = replace(vm, version=at.version)
+VmT = TypeVar("VmT", bound=VmRecord)
+
+
+def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
+    """Apply one event to what is on record of the VM itself. Never refuses, calls no port."""
+    vm = replace(vm, version=at.version, updated_at=at.time)
     match event:
         case e.VmRegistered():
             vm = replace(vm, activity=event.to_state, host_id=event.host_id, name=event.name, owner=event.owner)
-            return _answered(vm, event.request_digest, None, at)
-        case e.VmUnregistered():
-            return _answered(replace(vm, activity=event.to_state), event.request_digest, None, at)
-        case e.VmActivityChanged():
+            return replace(vm, registered_at=at.time)
+        case e.VmUnregistered() | e.VmActivityChanged():
             return replace(vm, activity=event.to_state)
         case e.VmPowerChanged():
             return replace(vm, power=event.to_power)
@@ -129,28 +150,44 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             return replace(vm, journal_id=event.journal_id)
         case e.CurrentMoved():
             return replace(vm, current_id=event.to_snapshot_id)
-        case e.DriftDetected():
+        case e.OperationRequested():
+            return replace(vm, active=(Active(event.number, event.snapshot_id), *vm.active))
+        case e.OperationSucceeded() | e.OperationFailed() | e.OperationCancelled():
+            return replace(vm, active=tuple(active for active in vm.active if active.number != event.number))
+        case _:
             return vm
+
+
+def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachine:
+    """Apply one event to the aggregate. Never refuses, calls no port."""
+    vm = evolve_record(vm, event, at)
+    match event:
+        case e.VmRegistered() | e.VmUnregistered():
+            return _answered(vm, event.request_digest, None, at)
         case e.RequestJoined():
             return _answered(vm, event.request_digest, event.number, at)
         case e.SnapshotTransition() | e.SnapshotReparented() | e.SnapshotCheckpointIdentified():
-            return _with_snapshot(vm, evolve_snapshot(vm.snapshots.get(event.snapshot_id), event, at))
+            snapshot = evolve_snapshot(vm.vm_id, vm.snapshots.get(event.snapshot_id), event, at)
+            return replace(vm, snapshots=MappingProxyType({**vm.snapshots, snapshot.snapshot_id: snapshot}))
         case e.OperationRequested():
             vm = _with_operation(replace(vm, last_number=event.number), new_operation(vm.vm_id, event, at))
             return _answered(vm, event.request_digest, event.number, at)
         case e.OperationTransition() | e.CancelRequested() | e.UndoPlanned():
             return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at))
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
-            operation = vm.operations[event.number]
-            step = evolve_step(operation.step(event.step), event, at)
-            steps = tuple(step if s.plan.number == event.step else s for s in operation.steps)
-            return _with_operation(replace(vm, last_step_version=at.version), replace(operation, steps=steps))
+            vm = replace(vm, last_step_version=at.version)
+            return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at))
+        case (
+            e.VmActivityChanged()
+            | e.VmPowerChanged()
+            | e.VmDescribed()
+            | e.JournalIdentified()
+            | e.CurrentMoved()
+            | e.DriftDetected()
+        ):
+            return vm
         case _:
             assert_never(event)
-
-
-def _with_snapshot(vm: VirtualMachine, snapshot: Snapshot) -> VirtualMachine:
-    return replace(vm, snapshots=MappingProxyType({**vm.snapshots, snapshot.snapshot_id: snapshot}))
 
 
 def _with_operation(vm: VirtualMachine, operation: Operation) -> VirtualMachine:

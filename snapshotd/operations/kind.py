@@ -1,107 +1,27 @@
-"""The two shapes that every file here fills in: an operation's kind, and a step's action. Holds no rule of its own."""
+"""The shape that every file here fills in, and what a kind tells a caller. Holds no rule of its own."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import Enum
+from typing import ClassVar
 
 from snapshotd.domain import events as e
-from snapshotd.domain.commands import OperationRequest
-from snapshotd.domain.errors import WrongPower
-from snapshotd.domain.host_report import Before, Journal, JournalState, VmReport
-from snapshotd.domain.ids import CheckpointId, SnapshotId
-from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, VM, OperationState, Power
-from snapshotd.domain.operation import Failure, Operation, OperationKind, PlannedStep, Step, StepAction
+from snapshotd.domain.commands import RequestOperation
+from snapshotd.domain.errors import NotFound
+from snapshotd.domain.ids import KindName, SnapshotId
+from snapshotd.domain.lifecycle import VM, OperationState, Power
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
-from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports.versioned import Nothing, Versioned
+from snapshotd.steps.action import numbered
+from snapshotd.steps.catalogue import ACTIONS
 
 UNDETERMINED = "OUTCOME_UNDETERMINED"
 """Reason of an operation that ended without its outcome being known."""
 CANCELLED = Failure(reason="CANCELLED", message="The operation was cancelled.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """The host is as the step wanted it."""
-
-    checkpoint_id: CheckpointId | None = None
-    has_memory: bool = False
-    marked: bool = True
-    """CREATE: the checkpoint bears our marker; else it was adopted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """The step had no effect, and cannot have one any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class InProgress:
-    """The hypervisor is at work: nothing can be concluded yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Undetermined:
-    """The evidence does not tell, and will not."""
-
-    detail: str
-
-
-Judgement = Done | Absent | InProgress | Undetermined
-
-
-class Trace(Enum):
-    """What the VM's journal on the host proves of a step."""
-
-    UNTOUCHED = "UNTOUCHED"
-    """No script has ever begun it."""
-    BEGUN_BEFORE = "BEGUN_BEFORE"
-    """An earlier attempt was begun. It was observed to have had no effect before the newest one was issued."""
-    BEGUN = "BEGUN"
-    """The newest attempt was begun."""
-    DONE = "DONE"
-    NO_EVIDENCE = "NO_EVIDENCE"
-    """The journal is gone, unreadable, or not the one on record."""
-
-
-def trace(vm: VirtualMachine, operation: Operation, step: Step, journal: Journal) -> Trace:
-    """Read what a journal proves of a step. An observed journal stays as it is: the fence keeps later scripts out."""
-    if journal.state is not JournalState.PRESENT or journal.journal_id != vm.journal_id:
-        return Trace.NO_EVIDENCE
-    if (journal.operation, journal.step) != (operation.name, step.plan.number):
-        return Trace.UNTOUCHED
-    if journal.done or not journal.begun:
-        return Trace.DONE if journal.done else Trace.UNTOUCHED
-    return Trace.BEGUN if journal.begun_token == step.issued_token else Trace.BEGUN_BEFORE
-
-
-class StepBehaviour(ABC):
-    """What a step asks of the host, and how what is seen there is judged."""
-
-    action: StepAction
-
-    @abstractmethod
-    def before(self, vm: VirtualMachine, step: Step) -> Before:
-        """Return the facts that the step depends on, as they are on record."""
-
-    @abstractmethod
-    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Conclude from the logged `before` and a report what became of the step. Pure."""
-
-    def needless(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
-        """Return whether the host is already as the step wants it, so that it is skipped. Never, unless said."""
-        return False
-
-    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Return why the step may not be issued as things are now; None, unless said: it may."""
-        return None
-
-    @abstractmethod
-    def wait_s(self, policy: Policy) -> float:
-        """Return how long after its first StepIssued the step may go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,29 +32,97 @@ class Undo:
     steps: tuple[PlannedStep, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a request would lead to, beside its steps: for people to judge beforehand."""
+
+    moved: tuple[tuple[SnapshotId, SnapshotId | None], ...] = ()
+    """Snapshots that get another parent, with the new one."""
+    current: SnapshotId | None
+    power: Power
+    discarded: tuple[SnapshotId, ...] = ()
+    """Snapshots that would be gone."""
+    memory_lost: bool = False
+    """What the guest holds in memory would be lost."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TheVm:
+    """The response of an operation is the VM."""
+
+
+@dataclass(frozen=True, slots=True)
+class TheSnapshot:
+    """The response of an operation is a snapshot."""
+
+    snapshot_id: SnapshotId
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    """The response of an operation is the VM, and the snapshot that it was brought back to."""
+
+    snapshot_id: SnapshotId
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The response of an operation is the snapshots that are gone, and the current one."""
+
+    snapshot_ids: tuple[SnapshotId, ...]
+
+
+Result = TheVm | TheSnapshot | Reverted | Removed
+
+
 class Kind(ABC):
     """One kind of operation: when it is accepted, its plan, and what its progress means for VM and snapshots.
 
     Where a method has a body, that is what holds for a kind that says nothing else.
     """
 
-    kind: OperationKind
+    name: ClassVar[KindName]
+    params: Versioned[object] = Versioned(Nothing)
+    """What is asked: recorded with the operation."""
+    joins: ClassVar[bool] = False
+    """A second request for the same thing is answered with the operation that is active."""
+    passes: ClassVar[bool] = False
+    """It may begin while an operation that does not hold the VM merely waits."""
 
-    @abstractmethod
-    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
-        """Check state, then limits. Raises a SnapshotdError."""
+    def request(self, params: object = Nothing()) -> RequestOperation:
+        """Return the command that asks for an operation of this kind, with its Params."""
+        return RequestOperation(kind=self.name, params=self.params.write(params))
 
-    def refusal(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
-        """Return why one that was accepted must not begin as things are now; None: its first step says that."""
+    def subject(self, request: RequestOperation) -> SnapshotId | None:
+        """Return the snapshot that a request is about, if it is about one."""
         return None
 
-    @abstractmethod
-    def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
-        """Return the steps, as they will be recorded."""
+    def check_existence(self, vm: VirtualMachine, request: RequestOperation) -> None:
+        """Raise NotFound if what a request is about is not there."""
+        subject = self.subject(request)
+        if subject is not None and subject not in vm.snapshots:
+            raise NotFound("snapshot", subject, "List the VM's snapshots.")
 
-    def accepted(self, vm: VirtualMachine, request: OperationRequest, now: datetime) -> tuple[e.VmEvent, ...]:
-        """Return what is recorded besides OperationRequested."""
+    @abstractmethod
+    def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
+        """Check state, then limits. Raises a SnapshotdError."""
+
+    def accepted(self, vm: VirtualMachine, request: RequestOperation, now: datetime) -> tuple[e.VmEvent, ...]:
+        """Return what is recorded before OperationRequested."""
         return ()
+
+    @abstractmethod
+    def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
+        """Return the steps, as they will be recorded. The VM is as `accepted` has left it."""
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Return why the operation must not go on with a step as things are now; None: the step says that itself."""
+        return None
+
+    def skips(self, step: Step) -> bool:
+        """Return whether a step is left out where the host is already as it wants it."""
+        return True
 
     @abstractmethod
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
@@ -145,7 +133,7 @@ class Kind(ABC):
         return ()
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Return what happens to them when a step is done, or turns out to be needless."""
+        """Return what happens to them when a step is done, or left out."""
         return ()
 
     def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
@@ -153,8 +141,9 @@ class Kind(ABC):
         return None
 
     def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
-        """Return how what was done is undone. `failure` is None for a cancellation."""
-        return Undo()
+        """Return how what was done is undone: step by step, the last first. `failure` is None for a cancellation."""
+        touched = [s for s in reversed(operation.steps) if ACTIONS[s.plan.action].touched(vm, s)]
+        return Undo(steps=undo_steps(vm, operation, touched))
 
     def ends(
         self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
@@ -162,42 +151,26 @@ class Kind(ABC):
         """Return what happens to the snapshot when the operation ends."""
         return ()
 
+    def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
+        """Return what an acceptable request would lead to."""
+        return Preview(current=vm.current_id, power=vm.power)
+
+    def result(self, operation: Operation) -> Result:
+        """Return what the response of an operation that succeeded holds."""
+        return TheVm()
+
+
+def undo_steps(vm: VirtualMachine, operation: Operation, touched: list[Step]) -> tuple[PlannedStep, ...]:
+    """Return the steps that undo others, in the order of those, numbered behind the plan."""
+    undone = (
+        replace(undo, undoes=step.plan.number) for step in touched for undo in ACTIONS[step.plan.action].undo(vm, step)
+    )
+    return numbered(undone, len(operation.steps) + 1)
+
 
 def move_vm(vm: VirtualMachine, trigger: str) -> e.VmActivityChanged:
     """Take the VM along an arrow of its table. Raises IllegalTransition."""
     return e.VmActivityChanged(trigger=trigger, from_state=vm.activity, to_state=VM.dest(trigger, vm.activity))
-
-
-def snapshot_of(vm: VirtualMachine, operation: Operation) -> Snapshot:
-    """Return the snapshot that an operation is about."""
-    assert operation.snapshot_id is not None, operation
-    return vm.snapshots[operation.snapshot_id]
-
-
-def expunge_failed(vm: VirtualMachine, snapshot: Snapshot, failure: Failure) -> e.SnapshotExpungeFailed:
-    """End an expunge that failed: READY if the checkpoint is intact and the snapshot was READY before, else ERROR."""
-    there = vm.description is not None and vm.description.checkpoint(snapshot.checkpoint_id) is not None
-    trigger = "expunge_failed_intact" if there and snapshot.was_ready else "expunge_failed"
-    return e.SnapshotExpungeFailed(
-        snapshot_id=snapshot.snapshot_id,
-        from_state=snapshot.state,
-        to_state=SNAPSHOT.dest(trigger, snapshot.state),
-        failure=failure,
-    )
-
-
-def given_up(snapshot: Snapshot, failure: Failure) -> e.SnapshotGivenUp:
-    """End a transient state whose outcome is not known."""
-    to_state = SNAPSHOT.dest("given_up", snapshot.state)
-    return e.SnapshotGivenUp(
-        snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state, failure=failure
-    )
-
-
-def removed(snapshot: Snapshot) -> e.SnapshotRemoved:
-    """End an expunge that succeeded."""
-    to_state = SNAPSHOT.dest("removed", snapshot.state)
-    return e.SnapshotRemoved(snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state)
 
 
 def move_current(vm: VirtualMachine, to: SnapshotId | None, cause: str = "step") -> tuple[e.VmEvent, ...]:
@@ -205,15 +178,3 @@ def move_current(vm: VirtualMachine, to: SnapshotId | None, cause: str = "step")
     if vm.current_id == to:
         return ()
     return (e.CurrentMoved(from_snapshot_id=vm.current_id, to_snapshot_id=to, cause=cause),)
-
-
-def power_refusal(vm: VirtualMachine, trigger: str, action: str) -> Failure | None:
-    """Return why the VM's power does not allow an activity to begin; None if it does."""
-    if vm.power in NEEDS_POWER[trigger]:
-        return None
-    return Failure.of(WrongPower(vm.name, vm.power.name, needed(trigger), action))
-
-
-def needed(trigger: str) -> str:
-    """Name the power in which an activity may begin, for people."""
-    return " or ".join(p.name for p in Power if p in NEEDS_POWER[trigger])

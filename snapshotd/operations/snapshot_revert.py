@@ -7,52 +7,53 @@ why people revert); a preparatory stop is a turn-off, since what it loses is bei
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain import events as e
-from snapshotd.domain.commands import OperationRequest, RevertToSnapshot
+from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import PowerChangeRefused, SnapshotNotUsable, WrongPower
-from snapshotd.domain.host_report import Before, VmReport, file_keys
+from snapshotd.domain.ids import KindName, SnapshotId
 from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, VM, OperationState, Power, SnapshotState
-from snapshotd.domain.operation import (
-    Failure,
-    Operation,
-    OperationKind,
-    PlannedStep,
-    Step,
-    StepAction,
-    StepNature,
-    StopMode,
-)
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import (
     UNDETERMINED,
-    Absent,
-    Done,
-    InProgress,
-    Judgement,
     Kind,
-    StepBehaviour,
-    Trace,
-    Undetermined,
+    Preview,
+    Result,
+    Reverted,
     Undo,
-    given_up,
     move_current,
     move_vm,
-    needed,
-    power_refusal,
-    snapshot_of,
-    trace,
+    undo_steps,
 )
-from snapshotd.operations.power import bring_power_back
+from snapshotd.operations.snapshots import given_up, snapshot_of
+from snapshotd.ports.versioned import Versioned
+from snapshotd.steps import checkpoint_restore, vm_stop
+from snapshotd.steps.action import needed, numbered
+from snapshotd.steps.catalogue import ACTIONS
+from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
+from snapshotd.steps.power import IN_MEMORY
+from snapshotd.steps.vm_start import VM_START
+from snapshotd.steps.vm_stop import VM_STOP, StopMode
 
 _BEGINS = {
-    StepAction.START: "revert_begins_with_start",
-    StepAction.STOP: "revert_begins_with_stop",
-    StepAction.RESTORE: "revert_begins",
+    VM_START.name: "revert_begins_with_start",
+    VM_STOP.name: "revert_begins_with_stop",
+    CHECKPOINT_RESTORE.name: "revert_begins",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """What to revert to."""
+
+    snapshot_id: SnapshotId
+    refuse_power_change: bool
+    """Refuse where the VM would end in another power than it is in."""
 
 
 def power_after(snapshot: Snapshot) -> Power:
@@ -60,107 +61,64 @@ def power_after(snapshot: Snapshot) -> Power:
     return Power.RUNNING if snapshot.with_memory else Power.STOPPED
 
 
-def _forbids(vm: VirtualMachine, operation: Operation) -> Failure | None:
-    """Return why the snapshot cannot be reverted to as things are now; None if it can."""
-    refused = power_refusal(vm, "revert_begins", "RevertToSnapshot")
-    if refused is not None:
-        return refused
-    snapshot = snapshot_of(vm, operation)
-    if vm.description is None or vm.description.checkpoint(snapshot.checkpoint_id) is None:
-        return Failure(reason="CHECKPOINT_MISSING", message="The snapshot's checkpoint is not on the host any more.")
-    if operation.refuse_power_change and vm.power is not power_after(snapshot):
-        return Failure.of(PowerChangeRefused(vm.name, vm.power.name, power_after(snapshot).name))
-    return None
+def _refused_change(vm: VirtualMachine, snapshot: Snapshot, params: Params) -> PowerChangeRefused | None:
+    """Return that the power would change, where the caller does not want that."""
+    if not params.refuse_power_change or vm.power is power_after(snapshot):
+        return None
+    return PowerChangeRefused(vm.name, vm.power.name, power_after(snapshot).name)
 
 
-class RestoreCheckpoint(StepBehaviour):
-    """RESTORE: apply a checkpoint.
+class SnapshotRevert(Kind):
+    """Bring a VM's disks, and its memory if the snapshot holds it, back to a snapshot."""
 
-    Never needless: reverting to the current snapshot throws away what was written since.
-    """
+    name = KindName("REVERT_TO_SNAPSHOT")
+    params: Versioned[Params] = Versioned(Params)
+    joins = True
 
-    action = StepAction.RESTORE
+    def subject(self, request: RequestOperation) -> SnapshotId:
+        """Return the target."""
+        return self.params.read(request.params).snapshot_id
 
-    def before(self, vm: VirtualMachine, step: Step) -> Before:
-        """Depend on the checkpoints, the current one, the power and the files that are written to."""
-        assert vm.description is not None
-        return Before(
-            power=vm.power,
-            checkpoint_ids=vm.description.checkpoint_ids(),
-            current_checkpoint_id=vm.description.current_checkpoint_id,
-            leaf_paths=vm.description.leaf_paths(),
-        )
-
-    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Believe the journal where it is sure; else compare the leaves.
-
-        The old ones still in use: not applied. New ones right above the target's disks: applied.
-        """
-        if report.activities:
-            return InProgress()
-        found = trace(vm, operation, step, report.journal)
-        if found in (Trace.UNTOUCHED, Trace.DONE):
-            return Absent() if found is Trace.UNTOUCHED else Done()
-        if report.description is None:
-            return Undetermined("the host does not have the VM any more")
-        assert step.before is not None
-        assert step.before.leaf_paths is not None
-        old, new = file_keys(step.before.leaf_paths), file_keys(report.description.leaf_paths())
-        if old and old == new:
-            return Absent()
-        target = report.description.checkpoint(snapshot_of(vm, operation).checkpoint_id)
-        if target is None:
-            return Undetermined("the disks have changed, and the snapshot's checkpoint is gone")
-        below = file_keys(d.chain[1] if len(d.chain) > 1 else "" for d in report.description.disks if d.chain)
-        targets = file_keys(d.chain[0] for d in target.disks if d.chain)
-        applied = new and not old & new and below <= targets
-        if applied and report.description.current_checkpoint_id == target.checkpoint_id:
-            return Done()
-        return Undetermined("the disks are neither as they were nor as the snapshot has them")
-
-    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Refuse by the rules of acceptance, as things are now."""
-        return _forbids(vm, operation)
-
-    def wait_s(self, policy: Policy) -> float:
-        """Allow what the policy says for reverts."""
-        return policy.revert_wait_s
-
-
-class RevertToSnapshotKind(Kind):
-    """Bring a VM back to a snapshot."""
-
-    kind = OperationKind.REVERT_TO_SNAPSHOT
-
-    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
+    def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
         """Need a READY snapshot and a VM whose power is known; refuse a power change if asked to."""
-        assert isinstance(request, RevertToSnapshot)
-        snapshot = vm.snapshots[request.snapshot_id]
+        params = self.params.read(request.params)
+        snapshot = vm.snapshots[params.snapshot_id]
         if snapshot.state is not SnapshotState.READY:
             why = snapshot.failure.message if snapshot.failure else ""
-            raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "RevertToSnapshot", "READY", why)
+            raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "revert to", "READY", why)
         if vm.power not in NEEDS_POWER["revert_begins"]:
-            raise WrongPower(vm.name, vm.power.name, needed("revert_begins"), "RevertToSnapshot")
-        if request.refuse_power_change and vm.power is not power_after(snapshot):
-            raise PowerChangeRefused(vm.name, vm.power.name, power_after(snapshot).name)
+            raise WrongPower(vm.name, vm.power.name, needed("revert_begins"), "revert")
+        if refused := _refused_change(vm, snapshot, params):
+            raise refused
 
-    def refusal(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
-        """Refuse before the power is changed for nothing: the restore could not follow."""
-        return _forbids(vm, operation)
-
-    def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
+    def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Plan the power first where it changes, the restore, and the power that it must end in."""
-        assert isinstance(request, RevertToSnapshot)
-        snapshot = vm.snapshots[request.snapshot_id]
-        start = power_after(snapshot) is Power.RUNNING
-        power = (StepAction.START, None) if start else (StepAction.STOP, StopMode.TURN_OFF)
-        steps = [(StepAction.RESTORE, StepNature.PIVOT, None), (power[0], StepNature.FORWARD_ONLY, power[1])]
-        if vm.power is not power_after(snapshot):
-            steps.insert(0, (power[0], StepNature.BEST_EFFORT if start else StepNature.UNDOABLE, power[1]))
-        return tuple(
-            PlannedStep(number=number, action=action, nature=nature, snapshot_id=snapshot.snapshot_id, stop_mode=mode)
-            for number, (action, nature, mode) in enumerate(steps, 1)
-        )
+        target = vm.snapshots[self.subject(request)]
+        assert target.checkpoint_id is not None, target
+        start = power_after(target) is Power.RUNNING
+
+        def power(nature: StepNature) -> PlannedStep:
+            if start:
+                return VM_START.planned(nature=nature, snapshot_id=target.snapshot_id)
+            return VM_STOP.planned(vm_stop.Input(StopMode.TURN_OFF), nature=nature, snapshot_id=target.snapshot_id)
+
+        which = checkpoint_restore.Input(target.checkpoint_id)
+        restore = CHECKPOINT_RESTORE.planned(which, nature=StepNature.PIVOT, snapshot_id=target.snapshot_id)
+        steps = [restore, power(StepNature.FORWARD_ONLY)]
+        if vm.power is not power_after(target):
+            steps.insert(0, power(StepNature.BEST_EFFORT if start else StepNature.UNDOABLE))
+        return numbered(steps)
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Refuse before the power is changed for nothing, and before the restore."""
+        if operation.state is not OperationState.PENDING and step.plan.action != CHECKPOINT_RESTORE.name:
+            return None
+        snapshot = snapshot_of(vm, operation)
+        assert snapshot.checkpoint_id is not None, snapshot
+        if refused := checkpoint_restore.refusal(vm, snapshot.checkpoint_id):
+            return refused
+        change = _refused_change(vm, snapshot, self.params.read(operation.params))
+        return Failure.of(change) if change else None
 
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Take the VM to STARTING, STOPPING or REVERTING, and the snapshot to REVERTING."""
@@ -174,16 +132,17 @@ class RevertToSnapshotKind(Kind):
 
     def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Take the VM from its preparation to REVERTING."""
-        prepared = step.plan.action is StepAction.RESTORE and VM.allows("preparation_ended", vm.activity)
+        prepared = step.plan.action == CHECKPOINT_RESTORE.name and VM.allows("preparation_ended", vm.activity)
         return (move_vm(vm, "preparation_ended"),) if prepared else ()
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Make the target current."""
-        return move_current(vm, operation.snapshot_id) if step.plan.action is StepAction.RESTORE else ()
+        return move_current(vm, operation.snapshot_id) if step.plan.action == CHECKPOINT_RESTORE.name else ()
 
     def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
-        """Bring the power back."""
-        return Undo(steps=bring_power_back(vm, operation))
+        """Bring the power back: the first step that changed it knows what it was before them all."""
+        touched = [s for s in operation.steps if ACTIONS[s.plan.action].touched(vm, s)]
+        return Undo(steps=undo_steps(vm, operation, touched[:1]))
 
     def ends(
         self,
@@ -204,3 +163,21 @@ class RevertToSnapshotKind(Kind):
                 snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state, failure=failure
             ),
         )
+
+    def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
+        """Return where the VM ends, and what is thrown away."""
+        target = vm.snapshots[self.subject(request)]
+        return Preview(
+            current=target.snapshot_id,
+            power=power_after(target),
+            memory_lost=vm.power in IN_MEMORY,
+            warnings=("What was written to the disks since the current snapshot is lost.",),
+        )
+
+    def result(self, operation: Operation) -> Result:
+        """Return what the VM was brought back to."""
+        assert operation.snapshot_id is not None, operation
+        return Reverted(operation.snapshot_id)
+
+
+SNAPSHOT_REVERT = SnapshotRevert()

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from snapshotd.domain.commands import OperationRequest, StartVm
+from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import WrongPower
+from snapshotd.domain.ids import KindName
 from snapshotd.domain.lifecycle import NEEDS_POWER
-from snapshotd.domain.operation import OperationKind, PlannedStep, StepAction, StepNature
+from snapshotd.domain.operation import PlannedStep, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.kind import needed
-from snapshotd.operations.power import PowerOnly
+from snapshotd.operations.power_change import PowerChange
+from snapshotd.steps.action import needed, numbered
+from snapshotd.steps.vm_start import VM_START as START
 
 
-class StartVmKind(PowerOnly):
+class VmStart(PowerChange):
     """Start, or resume, a VM."""
 
-    kind = OperationKind.START_VM
-    begins_trigger = "start_begins"
+    name = KindName("START_VIRTUAL_MACHINE")
+    trigger = "start_begins"
 
-    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
+    def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
         """Need a VM that is off, saved or paused. Raises WrongPower."""
-        if vm.power not in NEEDS_POWER["start_begins"]:
-            raise WrongPower(
-                vm=vm.name, power=vm.power.name, needed=needed("start_begins"), action="StartVirtualMachine"
-            )
+        if vm.power not in NEEDS_POWER[self.trigger]:
+            raise WrongPower(vm.name, vm.power.name, needed(self.trigger), "start")
 
-    def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
+    def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Plan one step."""
-        assert isinstance(request, StartVm)
-        return (PlannedStep(number=1, action=StepAction.START, nature=StepNature.UNDOABLE),)
+        return numbered([START.planned(nature=StepNature.UNDOABLE)])
+
+
+VM_START = VmStart()

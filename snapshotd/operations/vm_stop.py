@@ -1,39 +1,45 @@
-"""StopVirtualMachine: one undoable step, by shutdown, turn-off or save.
-
-A shutdown asks the guest, and is an error where the guest cannot: it never turns into a power cut by itself
-(docs/hyperv.md, section 1).
-"""
+"""StopVirtualMachine: one undoable step, by shutdown, turn-off, save or pause."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
-from snapshotd.domain.commands import OperationRequest, StopVm
-from snapshotd.domain.errors import WrongPower
-from snapshotd.domain.operation import OperationKind, PlannedStep, StepAction, StepNature
+from snapshotd.domain.commands import RequestOperation
+from snapshotd.domain.ids import KindName
+from snapshotd.domain.operation import PlannedStep, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.power import PowerOnly, mode_needs, mode_refusal
+from snapshotd.operations.power_change import PowerChange
+from snapshotd.ports.versioned import Versioned
+from snapshotd.steps import vm_stop as step
+from snapshotd.steps.action import numbered
+from snapshotd.steps.vm_stop import StopMode
 
 
-class StopVmKind(PowerOnly):
-    """Shut a VM down, turn it off, or save it."""
+@dataclass(frozen=True, slots=True)
+class Params:
+    """How to stop."""
 
-    kind = OperationKind.STOP_VM
-    begins_trigger = "stop_begins"
+    mode: StopMode
 
-    def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
+
+class VmStop(PowerChange):
+    """Shut a VM down, turn it off, save or pause it."""
+
+    name = KindName("STOP_VIRTUAL_MACHINE")
+    params: Versioned[Params] = Versioned(Params)
+    trigger = "stop_begins"
+
+    def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
         """Need a power from which the asked way is possible. Raises WrongPower."""
-        assert isinstance(request, StopVm)
-        if mode_refusal(vm, request.mode) is not None:
-            raise WrongPower(
-                vm=vm.name,
-                power=vm.power.name,
-                needed=mode_needs(request.mode),
-                action=f"StopVirtualMachine ({request.mode.name})",
-            )
+        if forbidden := step.forbids(vm, self.params.read(request.params).mode):
+            raise forbidden
 
-    def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
+    def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Plan one step."""
-        assert isinstance(request, StopVm)
-        return (PlannedStep(number=1, action=StepAction.STOP, nature=StepNature.UNDOABLE, stop_mode=request.mode),)
+        how = step.Input(self.params.read(request.params).mode)
+        return numbered([step.VM_STOP.planned(how, nature=StepNature.UNDOABLE)])
+
+
+VM_STOP = VmStop()

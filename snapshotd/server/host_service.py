@@ -10,10 +10,8 @@ from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.host_pb2_grpc import HostServiceServicer
 from snapshotd.domain.errors import ViewBehind, ViewStopped
 from snapshotd.domain.events import DriftDetected, Envelope
-from snapshotd.domain.host import Host
+from snapshotd.domain.host import Host, HostRecord
 from snapshotd.domain.ids import HostId, VmId
-from snapshotd.ports.views import HostRow
-from snapshotd.server.core_rows import host_row
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
@@ -70,14 +68,16 @@ class HostService(HostServiceServicer):
     async def GetHost(self, request: pb.GetHostRequest, context: Context) -> pb.Host:
         """Return a host."""
         actor_of(context)
-        return self._message(await self._parts.host(host_id_of(request.name)))
+        return await self._on_record(host_id_of(request.name))
 
     async def ListHosts(self, request: pb.ListHostsRequest, context: Context) -> pb.ListHostsResponse:
         """Return all hosts."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        rows = await (await self._parts.seen("inventory")).hosts()
-        hosts = [h for h in map(self._message, rows) if matches(h)]
+        views = await self._parts.seen("inventory")
+        counts = await views.vm_counts()
+        messages = [self._message(host, counts.get(host.host_id, 0)) for host in await views.hosts()]
+        hosts = [h for h in messages if matches(h)]
         hosts = list(ordered(hosts, request.order_by, _ORDERS, "name"))
         page = page_of(hosts, size, request.page_token, "hosts", request.filter, request.order_by)
         return pb.ListHostsResponse(hosts=page.entries, next_page_token=page.next_token)
@@ -128,18 +128,22 @@ class HostService(HostServiceServicer):
     async def _changed(self, host_id: HostId) -> pb.Host:
         """Return a host to who has changed something: that is durable, whether a view takes it in or not."""
         try:
-            return self._message(await self._parts.host(host_id))
+            return await self._on_record(host_id)
         except (ViewStopped, ViewBehind):
             vms = sum(vm.host_id == host_id for vm in self._parts.vms.registered())
-            return self._message(host_row(self._parts.hosts.get(host_id), vms))
+            return self._message(self._parts.hosts.get(host_id), vms)
 
-    def _message(self, row: HostRow) -> pb.Host:
+    async def _on_record(self, host_id: HostId) -> pb.Host:
+        host = await self._parts.host(host_id)
+        return self._message(host, (await self._parts.views.vm_counts()).get(host_id, 0))
+
+    def _message(self, host: HostRecord, vm_count: int) -> pb.Host:
         dispatcher = self._parts.drive.dispatcher
-        contact = (row.host_id in dispatcher.contact, dispatcher.contact.get(row.host_id))
-        executor = dispatcher.feeding.fed(row.host_id) or ""
-        row = replace(row, last_sync_at=self._parts.reports.last_compared(row))
-        last, why = self._parts.reports.answers.get(row.host_id), self._parts.why(row.host_id)
-        return host_message(row, executor, contact, last, why)
+        contact = (host.host_id in dispatcher.contact, dispatcher.contact.get(host.host_id))
+        executor = dispatcher.feeding.fed(host.host_id) or ""
+        host = replace(host, synced_at=self._parts.reports.last_compared(host))
+        last, why = self._parts.reports.answers.get(host.host_id), self._parts.why(host.host_id)
+        return host_message(host, vm_count, executor, contact, last, why)
 
 
 def _transport(value: pb.Host.Transport.ValueType) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
+from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from snapshotd.api.v1 import executor_pb2 as pb
 from snapshotd.dispatch.orders import Order, OrderKind
 from snapshotd.domain.host_report import (
     PROTOCOL,
-    Before,
     Checkpoint,
     Disk,
     HostAnswer,
@@ -25,30 +25,9 @@ from snapshotd.domain.host_report import (
 )
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
-from snapshotd.domain.operation import StepAction, StopMode
-from snapshotd.server.wire_values import power_of, timestamp, wire_power
+from snapshotd.domain.recorded import JsonObject
+from snapshotd.server.wire_values import power_of, timestamp
 
-_KINDS: Final = {
-    OrderKind.REPORT: pb.HostCommand.REPORT,
-    OrderKind.POLL: pb.HostCommand.POLL,
-    OrderKind.OBSERVE: pb.HostCommand.OBSERVE,
-    OrderKind.EFFECT: pb.HostCommand.EFFECT,
-}
-_ACTIONS: Final = {
-    StepAction.START: "vm_start",
-    StepAction.STOP: "vm_stop",
-    StepAction.CREATE: "checkpoint_create",
-    StepAction.RENAME: "checkpoint_rename",
-    StepAction.RESTORE: "checkpoint_restore",
-    StepAction.REMOVE: "checkpoint_remove",
-}
-"""The field of each action that a host carries out."""
-_MODES: Final = {
-    StopMode.SHUTDOWN: pb.VmStop.SHUTDOWN,
-    StopMode.TURN_OFF: pb.VmStop.TURN_OFF,
-    StopMode.SAVE: pb.VmStop.SAVE,
-    StopMode.PAUSE: pb.VmStop.PAUSE,
-}
 _JOURNALS: Final = {
     pb.JournalReport.PRESENT: JournalState.PRESENT,
     pb.JournalReport.MISSING: JournalState.MISSING,
@@ -61,7 +40,7 @@ class ProtocolViolation(Exception):
 
 
 def to_command(order: Order, installation_id: str, journal_directory: str) -> pb.HostCommand:
-    """Return the command that carries out an order.
+    """Return the command that carries out an order. What is on record of a step has the wire's own field names.
 
     Args:
         order: what the core means.
@@ -70,7 +49,7 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
     """
     command = pb.HostCommand(
         protocol=PROTOCOL,
-        kind=_KINDS[order.kind],
+        kind=pb.HostCommand.Kind.Value(order.kind.name),
         installation_id=installation_id,
         journal_directory=journal_directory,
         vm_id=order.vm_id or "",
@@ -78,48 +57,17 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
         step=order.step,
         token=order.token,
         deadline=timestamp(order.deadline),
+        journal_id=order.journal_id,
         watched_files=order.watched_files,
     )
-    if order.kind is OrderKind.OBSERVE and order.action in _ACTIONS:
-        getattr(command, _ACTIONS[order.action]).SetInParent()
+    if order.action is not None:
+        action = getattr(command, order.action)
+        action.SetInParent()
+        ParseDict(dict(order.input), action)
     if order.kind is OrderKind.EFFECT:
-        assert order.action is not None, order
-        assert order.before is not None, order
-        command.journal_id = order.journal_id
-        command.before.CopyFrom(_before(order.before))
-        getattr(command, _ACTIONS[order.action]).SetInParent()
-        _fill_action(command, order)
+        command.before.SetInParent()
+        ParseDict(dict(order.before), command.before)
     return command
-
-
-def _before(before: Before) -> pb.Before:
-    return pb.Before(
-        power=wire_power(before.power) if before.power else pb.POWER_UNSPECIFIED,
-        checkpoint_ids=before.checkpoint_ids or (),
-        current_checkpoint_id=before.current_checkpoint_id or "",
-        leaf_paths=before.leaf_paths or (),
-        chain_files=before.chain_files or (),
-    )
-
-
-def _fill_action(command: pb.HostCommand, order: Order) -> None:
-    match order.action:
-        case StepAction.STOP:
-            assert order.stop_mode is not None, order
-            command.vm_stop.mode = _MODES[order.stop_mode]
-        case StepAction.CREATE:
-            command.checkpoint_create.checkpoint_name = order.checkpoint_name
-            command.checkpoint_create.with_memory = order.with_memory
-            command.checkpoint_create.allow_fallback = order.allow_fallback
-        case StepAction.RENAME:
-            command.checkpoint_rename.checkpoint_id = order.checkpoint_id or ""
-            command.checkpoint_rename.checkpoint_name = order.checkpoint_name
-        case StepAction.RESTORE:
-            command.checkpoint_restore.checkpoint_id = order.checkpoint_id or ""
-        case StepAction.REMOVE:
-            command.checkpoint_remove.checkpoint_id = order.checkpoint_id or ""
-        case StepAction.START | StepAction.MERGE | None:
-            pass
 
 
 def from_outcome(outcome: pb.CommandOutcome) -> HostAnswer:
@@ -136,7 +84,7 @@ def from_outcome(outcome: pb.CommandOutcome) -> HostAnswer:
 
 
 def no_answer(reason: str, detail: str) -> HostAnswer:
-    """Build a NO_ANSWER result: no answer came, for that reason."""
+    """Return what stands for an answer that did not come."""
     return HostAnswer(verdict=Verdict.NO_ANSWER, error_id=reason, error_message=detail)
 
 
@@ -153,7 +101,7 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
         vms=tuple(_from_vm(vm) for vm in answer.vms),
         error_id=answer.error.id,
         error_message=answer.error.message,
-        checkpoint_id=_checkpoint_id(answer.checkpoint_create.checkpoint_id),
+        output=_output(answer),
         highest_token=answer.highest_token,
         host_time=_time(answer, "host_time"),
         host_name=answer.host.name,
@@ -161,6 +109,17 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
         powershell=answer.host.powershell,
         installation_id=answer.host.installation_id,
     )
+
+
+def _output(answer: pb.HostAnswer) -> JsonObject:
+    """Return what came of the action, by field, with ids in lower case; empty: the action has no output."""
+    action = answer.WhichOneof("output")
+    if action is None:
+        return {}
+    fields = MessageToDict(
+        getattr(answer, action), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return {name: value.lower() if name.endswith("_id") else value for name, value in fields.items()}
 
 
 def _from_vm(vm: pb.VmReport) -> VmReport:

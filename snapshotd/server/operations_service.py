@@ -15,8 +15,8 @@ from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.domain.commands import CancelOperation
 from snapshotd.domain.errors import CancelTooLate, InvalidArgument, ViewBehind, ViewStopped
 from snapshotd.domain.ids import parse_operation_name
+from snapshotd.domain.operation import Operation
 from snapshotd.ports.plain import decode_time, encode_time
-from snapshotd.ports.views import OperationRow
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, Value, matcher, read_token, write_token
 from snapshotd.server.operation_messages import kind_message, snapshot_name, vm_name
@@ -30,24 +30,24 @@ _LOOK_AGAIN_S: Final = 5.0
 _BATCH: Final = 200
 
 
-def _state(row: OperationRow) -> Value:
-    return row.state.name
+def _state(operation: Operation) -> Value:
+    return operation.state.name
 
 
-_FILTERS: Fields[OperationRow] = {
+_FILTERS: Fields[Operation] = {
     "state": _state,
-    "done": lambda row: "false" if row.active else "true",
-    "kind": lambda row: OperationMetadata.Kind.Name(kind_message(row.kind)),
-    "virtual_machine": lambda row: vm_name(row.vm_id),
-    "snapshot": lambda row: snapshot_name(row.vm_id, row.snapshot_id),
-    "actor": lambda row: row.actor,
-    "create_time": lambda row: row.requested_at,
+    "done": lambda operation: "false" if operation.active else "true",
+    "kind": lambda operation: OperationMetadata.Kind.Name(kind_message(operation.kind)),
+    "virtual_machine": lambda operation: vm_name(operation.vm_id),
+    "snapshot": lambda operation: snapshot_name(operation.vm_id, operation.snapshot_id),
+    "actor": lambda operation: operation.actor,
+    "create_time": lambda operation: operation.requested_at,
 }
 
 
-def _written(row: OperationRow) -> str:
+def _written(operation: Operation) -> str:
     """Write the place behind an operation."""
-    return f"{encode_time(row.requested_at)} {row.name}"
+    return f"{encode_time(operation.requested_at)} {operation.name}"
 
 
 def _place(text: str) -> tuple[datetime, str]:
@@ -83,18 +83,18 @@ class OperationsService(OperationsServicer):
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
         views = await self._parts.seen("operations")
         before = read_token(request.page_token, _place, "operations", request.filter)
-        found: list[OperationRow] = []
+        found: list[Operation] = []
         while len(found) <= size:
-            rows = await views.operations(before, _BATCH)
-            found += [row for row in rows if matches(row)]
-            if len(rows) < _BATCH:
+            batch = await views.operations(before, _BATCH)
+            found += [operation for operation in batch if matches(operation)]
+            if len(batch) < _BATCH:
                 break
-            before = (rows[-1].requested_at, rows[-1].name)
+            before = (batch[-1].requested_at, batch[-1].name)
         page = found[:size]
         token = ""
         if len(found) > size:
             token = write_token(_written(page[-1]), "operations", request.filter)
-        messages = [await self._operations.message(row) for row in page]
+        messages = [await self._operations.message(operation) for operation in page]
         return pb.ListOperationsResponse(operations=messages, next_page_token=token)
 
     async def WaitOperation(self, request: pb.WaitOperationRequest, context: Context) -> pb.Operation:
@@ -107,18 +107,18 @@ class OperationsService(OperationsServicer):
         while True:
             head = self._parts.log.head_position()
             await self._parts.views.reached(head, ["operations"])
-            row = await self._parts.operation(vm_id, number)
+            operation = await self._parts.operation(vm_id, number)
             left_s = until - loop.time()
-            if not row.active or left_s <= 0:
-                return await self._operations.message(row)
+            if not operation.active or left_s <= 0:
+                return await self._operations.message(operation)
             await self._parts.log.wait_past(head, min(left_s, _LOOK_AGAIN_S))
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> Empty:
         """End an operation as soon as that is safe."""
         actor, (vm_id, number) = actor_of(context), operation_of(request.name)
         with suppress(ViewStopped, ViewBehind):  # the core knows by itself what is active
-            row = await self._parts.operation(vm_id, number)
-            if not row.active:  # also one that the aggregate has forgotten since
-                raise CancelTooLate(row.name, row.state.name, "it has ended")
+            operation = await self._parts.operation(vm_id, number)
+            if not operation.active:  # also one that the aggregate has forgotten since
+                raise CancelTooLate(operation.name, operation.state.name, "it has ended")
         await self._parts.drive.request(vm_id, CancelOperation(number=number), actor=actor)
         return Empty()

@@ -9,12 +9,16 @@ from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.dispatch.courses import Wait
 from snapshotd.domain.errors import NotFound
+from snapshotd.domain.host import HostRecord
 from snapshotd.domain.ids import HostId, SnapshotId, VmId
+from snapshotd.domain.operation import Operation
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
-from snapshotd.ports.views import HostRow, OperationRow, SnapshotRow, ViewName, Views, VmRow
+from snapshotd.ports.views import ViewName, Views
 from snapshotd.server.drive import Drive
 from snapshotd.server.ownership import owner_wait
 from snapshotd.server.sync import HostReports
@@ -50,28 +54,28 @@ class Parts:
         contact = self.drive.dispatcher.contact.get(host_id)
         return contact or owner_wait(self.reports.answers.get(host_id), self.installation_id, self.clock.now())
 
-    async def host(self, host_id: HostId) -> HostRow:
+    async def host(self, host_id: HostId) -> HostRecord:
         """Return a registered host. Raises NotFound."""
         row = await (await self.seen("inventory")).host(host_id)
         if row is None:
             raise NotFound("host", host_id, "List the hosts.")
         return row
 
-    async def vm(self, vm_id: VmId) -> VmRow:
+    async def vm(self, vm_id: VmId) -> VmRecord:
         """Return a registered VM. Raises NotFound."""
         row = await (await self.seen("inventory")).vm(vm_id)
         if row is None or not row.registered:
             raise NotFound("virtual machine", vm_id, "List the registered VMs, or register it.")
         return row
 
-    async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> SnapshotRow:
+    async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> Snapshot:
         """Return a snapshot, in whatever state. Raises NotFound."""
         row = await (await self.seen("tree")).snapshot(vm_id, snapshot_id)
         if row is None:
             raise NotFound("snapshot", snapshot_id, "List the VM's snapshots.")
         return row
 
-    async def operation(self, vm_id: VmId, number: int) -> OperationRow:
+    async def operation(self, vm_id: VmId, number: int) -> Operation:
         """Return an operation. Raises NotFound."""
         row = await (await self.seen("operations")).operation(vm_id, number)
         if row is None:

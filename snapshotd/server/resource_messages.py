@@ -1,4 +1,4 @@
-"""Hosts, VMs, snapshots and trees as the API tells them. Reads rows, writes messages."""
+"""Hosts, VMs, snapshots and trees as the API tells them. Reads the domain's values, writes messages."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Final
 
 from snapshotd.api.v1 import host_pb2, snapshot_pb2, virtual_machine_pb2
 from snapshotd.dispatch.courses import Wait
+from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmReport
-from snapshotd.domain.ids import CheckpointId, SnapshotId
+from snapshotd.domain.ids import CheckpointId, SnapshotId, operation_name
 from snapshotd.domain.lifecycle import SnapshotState, VmActivity
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
-from snapshotd.ports.views import HostRow, SnapshotRow, VmRow
+from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.server.operation_messages import failure_message, host_name, snapshot_name, vm_name, wait_message
 from snapshotd.server.wire_values import timestamp, wire_power
 
@@ -22,7 +23,8 @@ _NO_ACTIVITY: Final = frozenset({VmActivity.NEW, VmActivity.UNREGISTERED, VmActi
 
 
 def host_message(
-    row: HostRow,
+    host: HostRecord,
+    vm_count: int,
     executor: str,
     contact: tuple[bool, Wait | None],
     last: HostAnswer | None,
@@ -31,7 +33,8 @@ def host_message(
     """Return a host.
 
     Args:
-        row: what is on record.
+        host: what is on record.
+        vm_count: how many registered VMs it has.
         executor: the executor that is fed for it; empty: none.
         contact: whether anybody has tried to reach it, and why it does not answer.
         last: its last report, for what it says of itself.
@@ -44,58 +47,58 @@ def host_message(
     elif tried and not (wait and wait.failure.reason == _NOT_TRIED):
         state = host_pb2.Host.UNREACHABLE if wait else host_pb2.Host.REACHABLE
     return host_pb2.Host(
-        name=host_name(row.host_id),
-        address=row.address,
-        port=row.port,
-        transport=host_pb2.Host.Transport.Value(row.transport),
-        credential=row.credential,
-        ca_file=row.ca_file,
-        journal_directory=row.journal_directory,
+        name=host_name(host.host_id),
+        address=host.address,
+        port=host.port,
+        transport=host_pb2.Host.Transport.Value(host.transport),
+        credential=host.credential,
+        ca_file=host.ca_file,
+        journal_directory=host.journal_directory,
         state=state,
         wait=wait_message(why),
         executor=executor,
-        last_sync_time=timestamp(row.last_sync_at),
+        last_sync_time=timestamp(host.synced_at),
         computer_name=last.host_name if last else "",
         os_version=last.os_version if last else "",
         powershell=last.powershell if last else "",
-        virtual_machine_count=row.vm_count,
-        create_time=timestamp(row.registered_at),
+        virtual_machine_count=vm_count,
+        create_time=timestamp(host.registered_at),
     )
 
 
 def vm_message(
-    row: VmRow, snapshots: Iterable[SnapshotRow | Snapshot], limit: int, observed: datetime | None
+    vm: VmRecord, snapshots: Iterable[Snapshot], limit: int, observed: datetime | None
 ) -> virtual_machine_pb2.VirtualMachine:
     """Return a VM.
 
     Args:
-        row: what is on record.
+        vm: what is on record.
         snapshots: all of its snapshots.
         limit: how many it may have.
         observed: when its host last reported it.
     """
     vm_state = virtual_machine_pb2.VirtualMachine.State
-    activity = vm_state.STATE_UNSPECIFIED if row.activity in _NO_ACTIVITY else vm_state.Value(row.activity.name)
+    activity = vm_state.STATE_UNSPECIFIED if vm.activity in _NO_ACTIVITY else vm_state.Value(vm.activity.name)
     snapshots = tuple(snapshots)
     own = {s.checkpoint_id for s in snapshots if s.checkpoint_id is not None}
-    described = row.description
+    described = vm.description
     message = virtual_machine_pb2.VirtualMachine(
-        name=vm_name(row.vm_id),
-        uid=row.vm_id,
-        display_name=row.name,
-        host=host_name(row.host_id),
-        owner=row.owner,
-        state=activity or vm_state.Value(row.power.name),
-        power=wire_power(row.power),
+        name=vm_name(vm.vm_id),
+        uid=vm.vm_id,
+        display_name=vm.name,
+        host=host_name(vm.host_id),
+        owner=vm.owner,
+        state=activity or vm_state.Value(vm.power.name),
+        power=wire_power(vm.power),
         activity=activity,
-        current_snapshot=snapshot_name(row.vm_id, row.current_id),
-        active_operations=row.active_operations,
-        snapshot_count=sum(counts_towards_limit(s.state, s.checkpoint_id, described) for s in snapshots),
+        current_snapshot=snapshot_name(vm.vm_id, vm.current_id),
+        active_operations=[operation_name(vm.vm_id, active.number) for active in vm.active],
+        snapshot_count=sum(counts_towards_limit(s, described) for s in snapshots),
         snapshot_limit=limit,
-        create_time=timestamp(row.registered_at),
-        update_time=timestamp(row.updated_at),
+        create_time=timestamp(vm.registered_at),
+        update_time=timestamp(vm.updated_at),
         observe_time=timestamp(observed),
-        version=row.version,
+        version=vm.version,
     )
     if described is not None:
         message.service_offering.cpu_count = described.cpu_count
@@ -108,36 +111,37 @@ def vm_message(
     return message
 
 
-def snapshot_message(row: SnapshotRow, vm: VmRow | None) -> snapshot_pb2.Snapshot:
+def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:
     """Return a snapshot of a VM."""
-    checkpoint = vm.description.checkpoint(row.checkpoint_id) if vm and vm.description else None
+    checkpoint = vm.description.checkpoint(snapshot.checkpoint_id) if vm.description else None
+    at_work = [operation_name(vm.vm_id, a.number) for a in vm.active if a.snapshot_id == snapshot.snapshot_id]
     message = snapshot_pb2.Snapshot(
-        name=snapshot_name(row.vm_id, row.snapshot_id),
-        uid=row.snapshot_id,
-        display_name=row.name,
-        description=row.description,
-        kind=_kind(with_memory=row.with_memory),
-        requested_kind=_kind(with_memory=row.requested_with_memory),
-        state=snapshot_pb2.Snapshot.State.Value(row.state.name),
-        parent=snapshot_name(row.vm_id, row.parent_id),
-        current=vm is not None and vm.current_id == row.snapshot_id,
-        checkpoint_id=row.checkpoint_id or "",
-        size_bytes=row.size_bytes,
-        create_time=timestamp(row.requested_at),
-        update_time=timestamp(row.updated_at),
-        failure=failure_message(row.failure, row.updated_at),
-        actor=row.actor,
-        active_operation=row.active_operation or "",
+        name=snapshot_name(snapshot.vm_id, snapshot.snapshot_id),
+        uid=snapshot.snapshot_id,
+        display_name=snapshot.name,
+        description=snapshot.description,
+        kind=_kind(with_memory=snapshot.with_memory),
+        requested_kind=_kind(with_memory=snapshot.requested_with_memory),
+        state=snapshot_pb2.Snapshot.State.Value(snapshot.state.name),
+        parent=snapshot_name(snapshot.vm_id, snapshot.parent_id),
+        current=vm.current_id == snapshot.snapshot_id,
+        checkpoint_id=snapshot.checkpoint_id or "",
+        size_bytes=snapshot.size_bytes,
+        create_time=timestamp(snapshot.requested_at),
+        update_time=timestamp(snapshot.updated_at),
+        failure=failure_message(snapshot.failure, snapshot.updated_at),
+        actor=snapshot.actor,
+        active_operation=at_work[0] if at_work else "",
     )
     if checkpoint is not None:
         message.disks.extend(_disk(d) for d in checkpoint.disks)
-    if row.cpu_count or row.memory_bytes:
-        message.service_offering.cpu_count = row.cpu_count
-        message.service_offering.memory_bytes = row.memory_bytes
+    if snapshot.cpu_count or snapshot.memory_bytes:
+        message.service_offering.cpu_count = snapshot.cpu_count
+        message.service_offering.memory_bytes = snapshot.memory_bytes
     return message
 
 
-def tree_message(vm: VmRow, snapshots: Iterable[SnapshotRow], observed: datetime | None) -> snapshot_pb2.SnapshotTree:
+def tree_message(vm: VmRecord, snapshots: Iterable[Snapshot], observed: datetime | None) -> snapshot_pb2.SnapshotTree:
     """Return the tree of a VM's snapshots, with the checkpoints of others where they stand among them."""
     snapshots = [s for s in snapshots if s.state is not SnapshotState.REMOVED]
     checkpoints = {c.checkpoint_id: c for c in vm.description.checkpoints} if vm.description else {}

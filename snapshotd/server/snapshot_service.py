@@ -6,11 +6,12 @@ from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceServicer
-from snapshotd.domain.commands import CreateSnapshot, DeleteSnapshot, OperationRequest, RevertToSnapshot
+from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import InvalidArgument, NotBuilt
 from snapshotd.domain.ids import SnapshotId, VmId
 from snapshotd.domain.lifecycle import SnapshotState
-from snapshotd.ports.views import VmRow
+from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.operations import snapshot_create, snapshot_delete, snapshot_revert
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_reader import OperationReader
@@ -57,14 +58,14 @@ class SnapshotService(SnapshotServiceServicer):
         if asked.kind not in (pb.Snapshot.DISK, pb.Snapshot.DISK_AND_MEMORY):
             raise InvalidArgument("snapshot.kind", str(asked.kind), "must be DISK or DISK_AND_MEMORY.")
         refuse_labels(asked.labels, "snapshots")
-        command = CreateSnapshot(
+        params = snapshot_create.Params(
             snapshot_id=SnapshotId(self._parts.ids.fresh()),
             name=asked.display_name,
             description=asked.description,
             with_memory=asked.kind == pb.Snapshot.DISK_AND_MEMORY,
             allow_fallback=request.allow_fallback,
         )
-        return await self._answer(vm_id, command, request, context)
+        return await self._answer(vm_id, snapshot_create.SNAPSHOT_CREATE.request(params), request, context)
 
     async def RevertToSnapshot(self, request: pb.RevertToSnapshotRequest, context: Context) -> Operation:
         """Bring a VM back to a snapshot."""
@@ -74,39 +75,41 @@ class SnapshotService(SnapshotServiceServicer):
         change = request.power_state_change
         if change not in pb.RevertToSnapshotRequest.PowerStateChange.values():
             raise InvalidArgument("power_state_change", str(change), "must be ALLOW or REFUSE.")
-        command = RevertToSnapshot(
-            snapshot_id=snapshot_id, refuse_power_change=change == pb.RevertToSnapshotRequest.REFUSE
-        )
-        return await self._answer(vm_id, command, request, context)
+        refuse = change == pb.RevertToSnapshotRequest.REFUSE
+        params = snapshot_revert.Params(snapshot_id, refuse_power_change=refuse)
+        return await self._answer(vm_id, snapshot_revert.SNAPSHOT_REVERT.request(params), request, context)
 
     async def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: Context) -> Operation:
         """Delete a snapshot."""
         vm_id, snapshot_id = snapshot_id_of(request.name)
         if request.scope not in (pb.DeleteSnapshotRequest.SCOPE_UNSPECIFIED, pb.DeleteSnapshotRequest.ONE):
             raise NotBuilt("DeleteSnapshot with a scope other than ONE")
-        return await self._answer(vm_id, DeleteSnapshot(snapshot_id=snapshot_id), request, context)
+        params = snapshot_delete.Params(snapshot_id)
+        return await self._answer(vm_id, snapshot_delete.SNAPSHOT_DELETE.request(params), request, context)
 
     async def GetSnapshot(self, request: pb.GetSnapshotRequest, context: Context) -> pb.Snapshot:
         """Return a snapshot, also one that is REMOVED."""
         actor_of(context)
         vm_id, snapshot_id = snapshot_id_of(request.name)
-        row = await self._parts.snapshot(vm_id, snapshot_id)
-        return snapshot_message(row, await (await self._parts.seen("inventory")).vm(vm_id))
+        snapshot = await self._parts.snapshot(vm_id, snapshot_id)
+        vm = await (await self._parts.seen("inventory")).vm(vm_id)
+        assert vm is not None, snapshot
+        return snapshot_message(snapshot, vm)
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
         """Return a VM's snapshots, or all."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        vms: dict[VmId, VmRow] = {}
+        vms: dict[VmId, VmRecord] = {}
         if request.parent == _EVERY_VM:
             vms = {vm.vm_id: vm for vm in await (await self._parts.seen("inventory", "tree")).vms()}
-            rows = await self._parts.views.snapshots(None)
+            found = await self._parts.views.snapshots(None)
         else:
             vm = await self._parts.vm(vm_id_of(request.parent, "parent"))
             vms = {vm.vm_id: vm}
-            rows = await (await self._parts.seen("tree")).snapshots(vm.vm_id)
-        kept = [r for r in rows if r.vm_id in vms and (request.show_deleted or r.state is not SnapshotState.REMOVED)]
-        snapshots = [s for s in (snapshot_message(r, vms[r.vm_id]) for r in kept) if matches(s)]
+            found = await (await self._parts.seen("tree")).snapshots(vm.vm_id)
+        kept = [s for s in found if s.vm_id in vms and (request.show_deleted or s.state is not SnapshotState.REMOVED)]
+        snapshots = [m for m in (snapshot_message(s, vms[s.vm_id]) for s in kept) if matches(m)]
         snapshots = list(ordered(snapshots, request.order_by, _ORDERS, "create_time"))
         arguments = (request.parent, request.filter, request.order_by, str(request.show_deleted))
         page = page_of(snapshots, size, request.page_token, *arguments)
@@ -121,7 +124,7 @@ class SnapshotService(SnapshotServiceServicer):
         snapshots = await (await self._parts.seen("tree")).snapshots(vm.vm_id)
         return tree_message(vm, snapshots, self._parts.drive.observed.get(vm.vm_id))
 
-    async def _answer(self, vm_id: VmId, command: OperationRequest, request: _Mutation, context: Context) -> Operation:
+    async def _answer(self, vm_id: VmId, command: RequestOperation, request: _Mutation, context: Context) -> Operation:
         actor, request_id = actor_of(context), request_id_of(request.request_id)
         if request.validate_only:
             return await self._operations.plan(vm_id, command, actor)

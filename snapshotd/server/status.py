@@ -61,6 +61,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.LogUnavailable: grpc.StatusCode.UNAVAILABLE,
     d.AppendUncertain: grpc.StatusCode.UNKNOWN,
     d.LogIncomplete: grpc.StatusCode.DATA_LOSS,
+    d.RecordNotReadable: grpc.StatusCode.DATA_LOSS,
     d.ViewStopped: grpc.StatusCode.UNAVAILABLE,
     d.ViewBehind: grpc.StatusCode.UNAVAILABLE,
     r.Stopping: grpc.StatusCode.UNAVAILABLE,

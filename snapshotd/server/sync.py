@@ -13,6 +13,7 @@ from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain.commands import SyncVm
 from snapshotd.domain.errors import SnapshotdError, VmChanging
 from snapshotd.domain.events import DriftDetected, Envelope
+from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_errors import (
     HostAnswerLost,
     HostAuthenticationFailed,
@@ -25,7 +26,6 @@ from snapshotd.domain.host_errors import (
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.lifecycle import Power
-from snapshotd.ports.views import HostRow
 from snapshotd.server.drive import Drive
 from snapshotd.server.host_locks import HostLocks
 
@@ -97,11 +97,11 @@ class HostReports:
         self._compared.pop(host_id, None)
         self._drive.dispatcher.contact.pop(host_id, None)
 
-    def last_compared(self, row: HostRow | None) -> datetime | None:
+    def last_compared(self, host: HostRecord | None) -> datetime | None:
         """Return when a host was last compared: as recorded, or by a quiet comparison since."""
-        if row is None:
+        if host is None:
             return None
-        times = (row.last_sync_at, self._compared.get(row.host_id))
+        times = (host.synced_at, self._compared.get(host.host_id))
         return max((time for time in times if time is not None), default=None)
 
     async def sync(self, host_id: HostId, *, actor: str, request_id: str = "", quiet: bool = False) -> Synced:

@@ -10,13 +10,12 @@ from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServicer
 from snapshotd.application.virtual_machines import Decided
 from snapshotd.domain.answered_requests import answered_before
-from snapshotd.domain.commands import RegisterVm, StartVm, StopVm, UnregisterVm
+from snapshotd.domain.commands import RegisterVm, UnregisterVm
 from snapshotd.domain.errors import InvalidArgument, NotBuilt, NotFound, ViewBehind, ViewStopped, VmNameAmbiguous
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
-from snapshotd.domain.operation import StopMode
-from snapshotd.ports.views import VmRow
-from snapshotd.server.core_rows import vm_row
+from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.operations import vm_start, vm_stop
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_reader import OperationReader
@@ -24,6 +23,7 @@ from snapshotd.server.ownership import refuse_foreign
 from snapshotd.server.parts import Parts
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of, vm_id_of
 from snapshotd.server.resource_messages import vm_message
+from snapshotd.steps.vm_stop import StopMode
 
 _FILTERS: Fields[pb.VirtualMachine] = {
     "display_name": lambda vm: vm.display_name,
@@ -103,8 +103,8 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         """Return the registered VMs."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        rows = await (await self._parts.seen("inventory", "tree")).vms()
-        vms = [vm for vm in [await self._message(row) for row in rows] if matches(vm)]
+        found = await (await self._parts.seen("inventory", "tree")).vms()
+        vms = [message for message in [await self._message(vm) for vm in found] if matches(message)]
         vms = list(ordered(vms, request.order_by, _ORDERS, "display_name,name"))
         page = page_of(vms, size, request.page_token, "vms", request.filter, request.order_by)
         return pb.ListVirtualMachinesResponse(virtual_machines=page.entries, next_page_token=page.next_token)
@@ -115,7 +115,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             raise NotBuilt("StartVirtualMachine on another host")
         return await self._operations.request(
             vm_id_of(request.name),
-            StartVm(),
+            vm_start.VM_START.request(),
             actor=actor_of(context),
             request_id=request_id_of(request.request_id),
             digest=digest_of(request),
@@ -129,7 +129,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             raise InvalidArgument("mode", str(request.mode), "must be SHUTDOWN or TURN_OFF.")
         return await self._operations.request(
             vm_id_of(request.name),
-            StopVm(mode=_MODES[request.mode]),
+            vm_stop.VM_STOP.request(vm_stop.Params(_MODES[request.mode])),
             actor=actor_of(context),
             request_id=request_id_of(request.request_id),
             digest=digest_of(request),
@@ -161,8 +161,8 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         except (ViewStopped, ViewBehind):
             if not decided.envelopes:
                 raise
-            row, observed = vm_row(vm, decided.envelopes[0].time), self._parts.drive.observed.get(vm.vm_id)
-            return vm_message(row, vm.snapshots.values(), self._parts.policy.max_per_vm, observed)
+            observed = self._parts.drive.observed.get(vm.vm_id)
+            return vm_message(vm, vm.snapshots.values(), self._parts.policy.max_per_vm, observed)
 
     async def _report(self, host_id: HostId, vm_id: VmId) -> VmReport:
         answer = await self._parts.reports.report(host_id, vm_id)
@@ -188,6 +188,6 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             raise VmNameAmbiguous(name, host_id, ", ".join(sorted(vm.vm_id for vm in found)))
         return found[0]
 
-    async def _message(self, row: VmRow) -> pb.VirtualMachine:
-        snapshots = await (await self._parts.seen("tree")).snapshots(row.vm_id)
-        return vm_message(row, snapshots, self._parts.policy.max_per_vm, self._parts.drive.observed.get(row.vm_id))
+    async def _message(self, vm: VmRecord) -> pb.VirtualMachine:
+        snapshots = await (await self._parts.seen("tree")).snapshots(vm.vm_id)
+        return vm_message(vm, snapshots, self._parts.policy.max_per_vm, self._parts.drive.observed.get(vm.vm_id))

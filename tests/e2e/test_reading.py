@@ -140,7 +140,7 @@ def test_the_audit_trail_is_found_by_vm_snapshot_operation_actor_type_and_time(s
     parts = pages(system.client.audit.ListEvents, audit_pb2.ListEventsRequest(order_by="position desc"), "events", 17)
     assert [e.position for part in parts for e in part] == [e.position for e in everything][::-1]
     issued = next(e for e in everything if e.type == "StepIssued")
-    assert json_format.MessageToDict(issued.data)["before"]["power"] == "RUNNING"
+    assert json_format.MessageToDict(issued.data)["before"]["values"]["power"] == "RUNNING"
 
 
 @pytest.mark.slow

@@ -13,13 +13,14 @@ from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.bootstrap import RandomIds, SystemClock
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order
-from snapshotd.domain.commands import RegisterVm, StopVm
+from snapshotd.domain.commands import RegisterVm
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId
-from snapshotd.domain.operation import StopMode
 from snapshotd.domain.policy import Policy
 from snapshotd.server.drive import Drive
+from snapshotd.steps.vm_stop import StopMode
 from snapshotd.store.sqlite_log import SqliteEventLog
+from tests.asking import stop_vm
 from tests.fakes import VM_ID, FakeHost
 
 HV01 = HostId("hv01")
@@ -70,7 +71,7 @@ async def test_an_operation_whose_caller_went_away_is_carried_out(core: Core) ->
     stream = Stream()
     await core.drive.request(VM_ID, RegisterVm(host_id=HV01, owner="ann", report=FakeHost().report()), actor="ann")
     core.drive.attached("ex", frozenset({"*"}), stream)
-    await abandoned(asyncio.create_task(core.drive.request(VM_ID, StopVm(mode=StopMode.TURN_OFF), actor="ann")))
+    await abandoned(asyncio.create_task(core.drive.request(VM_ID, stop_vm(StopMode.TURN_OFF), actor="ann")))
     order = await asyncio.wait_for(stream.sent.get(), 30)
     assert order.vm_id == VM_ID
 

@@ -20,8 +20,9 @@ from snapshotd.ports.views import ProjectionState
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.fakes import VM_ID
 from tests.integration.polling import until
-from tests.unit.projections.comparing import compare, dump
+from tests.unit.projections.comparing import dump
 from tests.unit.projections.histories import history
+from tests.unit.projections.oracle import compare
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLLOWER = """
@@ -86,7 +87,7 @@ async def test_what_has_been_appended_is_in_the_views_as_soon_as_they_have_reach
         await write(log, world.envelopes[written:number])
         written = number
         await projections.views.reached(log.head_position())
-        await compare(projections.views, world.folds[envelope.position])
+        await compare(projections.views, world.envelopes[:number])
     await until(lambda: {p.state for p in projections.views.progress()} == {ProjectionState.FOLLOWING})
     following.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -118,7 +119,7 @@ async def test_views_whose_follower_was_killed_again_and_again_equal_rebuilt_one
         projections = Projections(log, views)
         assert {p.position for p in projections.views.progress()} == {stops[2]}
         await projections.catch_up()
-        await compare(projections.views, world.vm)
+        await compare(projections.views, world.envelopes)
         assert len(await projections.views.snapshots(VM_ID)) == len(world.vm.snapshots)
         projections.close()
         assert await rebuild(log, tmp_path / "rebuilt.db") == head

@@ -11,12 +11,13 @@ import pytest
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
-from snapshotd.domain.commands import RegisterVm, StartVm, StopVm
+from snapshotd.domain.commands import RegisterVm
 from snapshotd.domain.errors import NotFound, OperationActive, RequestIdReused, SnapshotdError
 from snapshotd.domain.ids import HostId, VmId
-from snapshotd.domain.operation import StopMode
 from snapshotd.domain.policy import Policy
+from snapshotd.steps.vm_stop import StopMode
 from snapshotd.store.sqlite_log import SqliteEventLog
+from tests.asking import start_vm, stop_vm
 from tests.fakes import START, VM_ID, FakeHost
 from tests.unit.application.cases import create
 
@@ -70,7 +71,7 @@ async def test_nothing_is_kept_of_vms_that_are_not_on_record(log: SqliteEventLog
         unknown = VmId(str(uuid4()))
         assert (await vms.load(unknown)).version == 0
         with pytest.raises(NotFound):
-            await vms.execute(unknown, StartVm(), actor="ann")
+            await vms.execute(unknown, start_vm(), actor="ann")
     assert list(vms._vms) == [VM_ID]
 
 
@@ -105,7 +106,7 @@ async def test_what_is_refused_records_nothing(log: SqliteEventLog) -> None:
     vms = await registered(log)
     head = log.head_position()
     with pytest.raises(SnapshotdError, match="RUNNING"):
-        await vms.execute(VM_ID, StartVm(), actor="ann")
+        await vms.execute(VM_ID, start_vm(), actor="ann")
     assert log.head_position() == head
 
 
@@ -115,4 +116,4 @@ async def test_two_owners_of_a_fold_do_not_overwrite_each_other(log: SqliteEvent
     await stale.load(VM_ID)
     await vms.execute(VM_ID, create(1), actor="ann")
     with pytest.raises(OperationActive):
-        await stale.execute(VM_ID, StopVm(mode=StopMode.TURN_OFF), actor="bob")
+        await stale.execute(VM_ID, stop_vm(StopMode.TURN_OFF), actor="bob")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snapshotd.domain.ids import SnapshotId
-from snapshotd.domain.lifecycle import OperationState, Power
-from snapshotd.domain.operation import Failure, OperationKind, PlannedStep, StopMode
+from snapshotd.domain.ids import HostId, KindName, SnapshotId
+from snapshotd.domain.lifecycle import OperationState
+from snapshotd.domain.operation import Failure, PlannedStep
+from snapshotd.domain.recorded import Recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,13 +23,11 @@ class OperationTransition:
 class OperationRequested(OperationTransition):
     """An operation was accepted, with its plan."""
 
-    kind: OperationKind
+    kind: KindName
+    params: Recorded
+    host_id: HostId
     snapshot_id: SnapshotId | None
     steps: tuple[PlannedStep, ...]
-    power_at_request: Power
-    allow_fallback: bool
-    refuse_power_change: bool
-    stop_mode: StopMode | None
     request_digest: str
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snapshotd.domain.host_report import Before
-from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.recorded import Recorded
 from snapshotd.domain.time import Time
 
 
@@ -27,7 +26,7 @@ class StepIssued(StepTransition):
     """An effect is about to be sent. Its token is this event's version in the stream."""
 
     attempt: int
-    before: Before
+    before: Recorded
     deadline: Time
 
 
@@ -35,8 +34,7 @@ class StepIssued(StepTransition):
 class StepWaitStarted(StepTransition):
     """The host is polled from now on."""
 
-    watched_files: tuple[str, ...]
-    """Chain files before the removal: none of them may be left outside of the chains."""
+    before: Recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +43,7 @@ class StepDone(StepTransition):
 
     observed: bool
     """True: found so by an observation, not told by the command's own answer."""
-    checkpoint_id: CheckpointId | None
-    has_memory: bool
-    marked: bool
+    output: Recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

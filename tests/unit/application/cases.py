@@ -3,20 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from snapshotd.domain.commands import (
-    CreateSnapshot,
-    DeleteSnapshot,
-    LoseOutcome,
-    OperationRequest,
-    RevertToSnapshot,
-    StartVm,
-    StopVm,
-)
+from snapshotd.domain.commands import LoseOutcome, RequestOperation
 from snapshotd.domain.events import DriftDetected
-from snapshotd.domain.ids import SnapshotId
+from snapshotd.domain.ids import ActionName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
-from snapshotd.domain.operation import Failure, PlannedStep, StepAction, StepNature, StopMode
+from snapshotd.domain.operation import Failure, PlannedStep, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.steps.vm_stop import StopMode
+from tests.asking import CREATE, REMOVE, RESTORE, START, STOP, create_snapshot, delete, revert_to, start_vm, stop_vm
 from tests.fakes import World
 
 
@@ -25,9 +19,9 @@ def sid(n: int) -> SnapshotId:
     return SnapshotId(f"aaaaaaaa-0000-4000-8000-{n:012d}")
 
 
-def create(n: int, *, memory: bool = False, fallback: bool = False) -> CreateSnapshot:
+def create(n: int, *, memory: bool = False, fallback: bool = False) -> RequestOperation:
     """Ask for the n-th snapshot."""
-    return CreateSnapshot(snapshot_id=sid(n), name=f"s{n}", description="", with_memory=memory, allow_fallback=fallback)
+    return create_snapshot(sid(n), f"s{n}", with_memory=memory, allow_fallback=fallback)
 
 
 def chain(world: World) -> None:
@@ -43,50 +37,50 @@ class Case:
     """An operation, how the world is before it, and what must be true after it."""
 
     name: str
-    request: OperationRequest
+    request: RequestOperation
     power: Power = Power.RUNNING
     after: Power = Power.RUNNING
     current: int | None = 3
-    effects: tuple[StepAction, ...] = ()
+    effects: tuple[ActionName, ...] = ()
 
 
 CASES = (
-    Case("start", StartVm(), power=Power.STOPPED, effects=(StepAction.START,)),
-    Case("stop", StopVm(mode=StopMode.SHUTDOWN), after=Power.STOPPED, effects=(StepAction.STOP,)),
-    Case("save", StopVm(mode=StopMode.SAVE), after=Power.SAVED, effects=(StepAction.STOP,)),
-    Case("create disk", create(9), current=9, effects=(StepAction.CREATE,)),
-    Case("create with memory", create(9, memory=True), current=9, effects=(StepAction.CREATE,)),
+    Case("start", start_vm(), power=Power.STOPPED, effects=(START,)),
+    Case("stop", stop_vm(StopMode.SHUTDOWN), after=Power.STOPPED, effects=(STOP,)),
+    Case("save", stop_vm(StopMode.SAVE), after=Power.SAVED, effects=(STOP,)),
+    Case("create disk", create(9), current=9, effects=(CREATE,)),
+    Case("create with memory", create(9, memory=True), current=9, effects=(CREATE,)),
     Case(
         "create of a stopped VM",
         create(9),
         power=Power.STOPPED,
         after=Power.STOPPED,
         current=9,
-        effects=(StepAction.CREATE,),
+        effects=(CREATE,),
     ),
     Case(
         "revert of a running VM to a disk snapshot",
-        RevertToSnapshot(snapshot_id=sid(1), refuse_power_change=False),
+        revert_to(sid(1)),
         after=Power.STOPPED,
         current=1,
-        effects=(StepAction.STOP, StepAction.RESTORE),
+        effects=(STOP, RESTORE),
     ),
     Case(
         "revert of a stopped VM to a memory snapshot",
-        RevertToSnapshot(snapshot_id=sid(2), refuse_power_change=False),
+        revert_to(sid(2)),
         power=Power.STOPPED,
         current=2,
-        effects=(StepAction.START, StepAction.RESTORE),
+        effects=(START, RESTORE),
     ),
     Case(
         "revert of a running VM to a memory snapshot",
-        RevertToSnapshot(snapshot_id=sid(2), refuse_power_change=False),
+        revert_to(sid(2)),
         current=2,
-        effects=(StepAction.RESTORE,),
+        effects=(RESTORE,),
     ),
-    Case("delete in the middle", DeleteSnapshot(snapshot_id=sid(2)), effects=(StepAction.REMOVE,)),
-    Case("delete the current one", DeleteSnapshot(snapshot_id=sid(3)), current=2, effects=(StepAction.REMOVE,)),
-    Case("delete the first one", DeleteSnapshot(snapshot_id=sid(1)), effects=(StepAction.REMOVE,)),
+    Case("delete in the middle", delete(sid(2)), effects=(REMOVE,)),
+    Case("delete the current one", delete(sid(3)), current=2, effects=(REMOVE,)),
+    Case("delete the first one", delete(sid(1)), effects=(REMOVE,)),
 )
 
 
@@ -114,7 +108,7 @@ def ready(case: Case) -> World:
     chain(world)
     world.watch = check_invariants
     if case.power is Power.STOPPED:
-        world.do(StopVm(mode=StopMode.TURN_OFF))
+        world.do(stop_vm(StopMode.TURN_OFF))
         world.run()
         world.host.effects.clear()
     return world
@@ -131,7 +125,7 @@ class Refused:
     @property
     def name(self) -> str:
         """Name the case and the step."""
-        return f"{self.case.name}, {self.plan.number} {self.plan.action.name} {self.plan.nature.name}"
+        return f"{self.case.name}, {self.plan.number} {self.plan.action} {self.plan.nature.name}"
 
 
 def _refused(case: Case) -> Iterator[Refused]:
@@ -140,7 +134,7 @@ def _refused(case: Case) -> Iterator[Refused]:
     world.do(case.request)
     plans = [step.plan for step in world.vm.operations[world.vm.last_number].steps]
     for plan in plans:
-        alike = [p for p in plans if p.number < plan.number and p.action is plan.action]
+        alike = [p for p in plans if p.number < plan.number and p.action == plan.action]
         if plan.action in case.effects and all(p.nature is StepNature.BEST_EFFORT for p in alike):
             yield Refused(case, plan, frozenset({plan.number, *(p.number for p in alike)}))
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from snapshotd.domain.commands import CreateSnapshot
 from snapshotd.domain.errors import AlreadyExists, InvalidArgument, SnapshotdError
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
+from tests.asking import create_snapshot
 from tests.fakes import FakeHost, World
 
 SNAPSHOT = SnapshotId("00000000-0000-4000-8000-000000000009")
@@ -33,7 +33,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("reason", list(CHANGES))
 def test_what_refuses_a_create_also_ends_one_that_has_not_begun(reason: str) -> None:
-    request = CreateSnapshot(snapshot_id=SNAPSHOT, name="new", description="", with_memory=True, allow_fallback=False)
+    request = create_snapshot(SNAPSHOT, "new", with_memory=True)
     accepted = World()
     accepted.do(request)
     CHANGES[reason](accepted.host)
@@ -55,9 +55,7 @@ def test_creates_without_a_name_within_one_second_get_names_of_their_own() -> No
     def create(number: int, name: str = "") -> str:
         world.now = at
         snapshot_id = SnapshotId(f"00000000-0000-4000-8000-{number:012d}")
-        world.do(
-            CreateSnapshot(snapshot_id=snapshot_id, name=name, description="", with_memory=False, allow_fallback=False)
-        )
+        world.do(create_snapshot(snapshot_id, name))
         world.run()
         return world.vm.snapshots[snapshot_id].name
 
@@ -71,7 +69,7 @@ def test_creates_without_a_name_within_one_second_get_names_of_their_own() -> No
 
 @pytest.mark.parametrize("name", [" ", " new", "new ", "new\u3000"])
 def test_a_name_with_blanks_around_it_is_refused(name: str) -> None:
-    request = CreateSnapshot(snapshot_id=SNAPSHOT, name=name, description="", with_memory=False, allow_fallback=False)
+    request = create_snapshot(SNAPSHOT, name)
     with pytest.raises(InvalidArgument) as refused:
         World().do(request)
     assert refused.value.field == "snapshot.display_name"

@@ -11,21 +11,20 @@ import pytest
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import (
     CancelOperation,
-    DeleteSnapshot,
     LoseOutcome,
-    OperationRequest,
     Proceed,
-    RevertToSnapshot,
-    StartVm,
-    StopVm,
+    RequestOperation,
     SyncVm,
     TakeAnswer,
     TakePoll,
 )
 from snapshotd.domain.errors import OperationActive
 from snapshotd.domain.host_report import Disk, VmReport
+from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
-from snapshotd.domain.operation import Failure, Operation, StepAction, StopMode
+from snapshotd.domain.operation import Failure, Operation
+from snapshotd.steps.vm_stop import StopMode
+from tests.asking import CREATE, REMOVE, RESTORE, START, STOP, delete, revert_to, start_vm, stop_vm
 from tests.fakes import World
 from tests.unit.application.cases import chain, create, lose_command, sid
 
@@ -42,7 +41,7 @@ def sync(world: World) -> None:
     world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
 
 
-def until_issued(world: World, action: StepAction) -> None:
+def until_issued(world: World, action: ActionName) -> None:
     """Go on until a command is on its way to the host."""
     for _ in range(60):
         found = world.open_step()
@@ -57,29 +56,29 @@ def act_and_lose_the_answer(world: World) -> None:
     found = world.open_step()
     assert found is not None
     operation, step = found
-    world.host.effect(world.vm, operation, step, world.vm.journal_id)
+    world.act(operation, step)
     world.do(LoseOutcome(number=operation.number, step=step.plan.number, token=step.token, failure=LOST))
 
 
 @pytest.mark.parametrize(
     ("power", "request_", "by_hand"),
     [
-        (Power.STOPPED, StartVm(), Power.RUNNING),
-        (Power.RUNNING, StopVm(mode=StopMode.SHUTDOWN), Power.STOPPED),
-        (Power.RUNNING, StopVm(mode=StopMode.TURN_OFF), Power.STOPPED),
+        (Power.STOPPED, start_vm(), Power.RUNNING),
+        (Power.RUNNING, stop_vm(StopMode.SHUTDOWN), Power.STOPPED),
+        (Power.RUNNING, stop_vm(StopMode.TURN_OFF), Power.STOPPED),
     ],
 )
 @pytest.mark.parametrize(
     "how", ["seen at the first observation", "seen by a comparison", "between two attempts", "cancelled"]
 )
 def test_what_somebody_else_did_to_the_power_is_left_as_it_is(
-    power: Power, request_: OperationRequest, by_hand: Power, how: str
+    power: Power, request_: RequestOperation, by_hand: Power, how: str
 ) -> None:
     world = World(power=power)
     world.do(request_)
     if how == "between two attempts":
         world.host.error_ids = {1: "ObjectInUse,x"}
-        until_issued(world, StepAction.START if by_hand is Power.RUNNING else StepAction.STOP)
+        until_issued(world, START if by_hand is Power.RUNNING else STOP)
         world.turn()
     world.host.power = by_hand
     if how != "seen at the first observation":
@@ -94,17 +93,17 @@ def test_what_somebody_else_did_to_the_power_is_left_as_it_is(
 def test_a_delete_whose_merge_outlasts_twenty_other_operations_ends() -> None:
     world = World()
     chain(world)
-    world.do(DeleteSnapshot(snapshot_id=sid(2)))
-    delete = newest(world)
+    world.do(delete(sid(2)))
+    deleting = newest(world)
     while newest(world).steps[1].state is not StepState.WAITING:
         world.turn()
     for _ in range(22):
-        world.do(StopVm(mode=StopMode.TURN_OFF) if world.vm.power is Power.RUNNING else StartVm())
+        world.do(stop_vm(StopMode.TURN_OFF) if world.vm.power is Power.RUNNING else start_vm())
         carry_out_beside_a_merge(world)
     world.host.merge()
     report = world.host.report()
-    world.do(TakePoll(number=delete.number, step=2, report=report, asked_version=world.vm.version))
-    assert world.vm.operations[delete.number].state is OperationState.SUCCEEDED
+    world.do(TakePoll(number=deleting.number, step=2, report=report, asked_version=world.vm.version))
+    assert world.vm.operations[deleting.number].state is OperationState.SUCCEEDED
     assert world.vm.snapshots[sid(2)].state is SnapshotState.REMOVED
 
 
@@ -117,17 +116,15 @@ def carry_out_beside_a_merge(world: World) -> None:
         if step.observing:
             answer = world.host.observe(step.token)
         elif step.state is StepState.ISSUED:
-            answer = world.host.effect(world.vm, newest(world), step, world.vm.journal_id)
+            answer = world.act(newest(world), step)
         else:
             world.do(Proceed())
             continue
         world.do(TakeAnswer(number=number, step=step.plan.number, token=step.token, answer=answer))
 
 
-@pytest.mark.parametrize(
-    ("request_", "action"), [(create(9), StepAction.CREATE), (StopVm(mode=StopMode.TURN_OFF), StepAction.STOP)]
-)
-def test_an_undo_whose_command_is_lost_is_tried_again(request_: OperationRequest, action: StepAction) -> None:
+@pytest.mark.parametrize(("request_", "action"), [(create(9), CREATE), (stop_vm(StopMode.TURN_OFF), STOP)])
+def test_an_undo_whose_command_is_lost_is_tried_again(request_: RequestOperation, action: ActionName) -> None:
     world = World()
     chain(world)
     there = set(world.host.checkpoints)
@@ -135,7 +132,7 @@ def test_an_undo_whose_command_is_lost_is_tried_again(request_: OperationRequest
     until_issued(world, action)
     world.do(CancelOperation(number=newest(world).number))
     world.turn()
-    until_issued(world, StepAction.REMOVE if action is StepAction.CREATE else StepAction.START)
+    until_issued(world, REMOVE if action == CREATE else START)
     lose_command(world)
     assert world.run().state is OperationState.CANCELLED
     assert (set(world.host.checkpoints), world.host.power) == (there, Power.RUNNING)
@@ -145,12 +142,12 @@ def test_an_undo_whose_command_is_lost_is_tried_again(request_: OperationRequest
 def test_an_unwanted_checkpoint_that_somebody_else_removes_releases_the_vm(seen: str) -> None:
     world = World()
     world.do(create(1))
-    until_issued(world, StepAction.CREATE)
+    until_issued(world, CREATE)
     world.do(CancelOperation(number=1))
     world.turn()
     (made,) = (c.checkpoint_id for c in world.host.checkpoints.values())
     if seen != "by a comparison":
-        until_issued(world, StepAction.REMOVE)
+        until_issued(world, REMOVE)
         lose_command(world)
     world.host.remove(made)
     if seen == "by a comparison":
@@ -158,7 +155,7 @@ def test_an_unwanted_checkpoint_that_somebody_else_removes_releases_the_vm(seen:
     while newest(world).active and not any(s.state is StepState.WAITING for s in newest(world).steps):
         world.turn()
     assert world.vm.activity is VmActivity.IDLE
-    world.do(StopVm(mode=StopMode.TURN_OFF))
+    world.do(stop_vm(StopMode.TURN_OFF))
     carry_out_beside_a_merge(world)
     assert newest(world).state is OperationState.SUCCEEDED
     world.run()
@@ -169,17 +166,17 @@ def test_an_unwanted_checkpoint_that_somebody_else_removes_releases_the_vm(seen:
 def test_a_delete_that_ends_leaves_the_vm_to_the_operation_that_holds_it() -> None:
     world = World()
     chain(world)
-    world.do(DeleteSnapshot(snapshot_id=sid(2)))
-    delete = newest(world)
+    world.do(delete(sid(2)))
+    deleting = newest(world)
     while newest(world).steps[1].state is not StepState.WAITING:
         world.turn()
-    world.do(StopVm(mode=StopMode.TURN_OFF))
+    world.do(stop_vm(StopMode.TURN_OFF))
     world.do(Proceed())
     assert world.vm.activity is VmActivity.STOPPING
     world.host.merge()
     report = world.host.report()
-    world.do(TakePoll(number=delete.number, step=2, report=report, asked_version=world.vm.version))
-    assert not world.vm.operations[delete.number].active
+    world.do(TakePoll(number=deleting.number, step=2, report=report, asked_version=world.vm.version))
+    assert not world.vm.operations[deleting.number].active
     assert world.vm.activity is VmActivity.STOPPING
     assert world.run().state is OperationState.SUCCEEDED
 
@@ -214,7 +211,7 @@ def test_what_appears_after_an_attempt_that_died_is_not_taken_for_its_checkpoint
     world = World()
     chain(world)
     world.do(create(9))
-    until_issued(world, StepAction.CREATE)
+    until_issued(world, CREATE)
     begin_and_die(world)
     while newest(world).steps[0].attempts < 2:
         world.turn()
@@ -229,7 +226,7 @@ def test_what_appears_after_an_attempt_that_died_is_not_taken_for_its_checkpoint
 def test_what_appears_after_a_create_that_is_done_is_not_taken_for_its_checkpoint() -> None:
     world = World()
     world.do(create(1, memory=True))
-    until_issued(world, StepAction.CREATE)
+    until_issued(world, CREATE)
     act_and_lose_the_answer(world)
     for checkpoint in tuple(world.host.checkpoints.values()):
         world.host.remove(checkpoint.checkpoint_id)
@@ -240,14 +237,14 @@ def test_what_appears_after_a_create_that_is_done_is_not_taken_for_its_checkpoin
     assert (snapshot.state, snapshot.with_memory) == (SnapshotState.ERROR, True)
     assert world.vm.by_checkpoint(by_hand) is None
     assert world.host.checkpoints[by_hand].name == BY_DEFAULT
-    assert len([effect for effect in world.host.effects if effect[0] is StepAction.CREATE]) == 1
+    assert len([effect for effect in world.host.effects if effect[0] == CREATE]) == 1
 
 
 def test_a_revert_whose_checkpoint_goes_before_its_first_step_fails_and_changes_no_power() -> None:
     world = World()
     chain(world)
     world.host.effects.clear()
-    world.do(RevertToSnapshot(snapshot_id=sid(1), refuse_power_change=False))
+    world.do(revert_to(sid(1)))
     target = world.vm.snapshots[sid(1)].checkpoint_id
     assert target is not None
     world.host.remove(target)
@@ -262,10 +259,10 @@ def test_a_revert_whose_checkpoint_goes_before_its_first_step_fails_and_changes_
 def test_a_revert_that_must_not_change_the_power_does_not_either_when_the_power_has_changed() -> None:
     world = World()
     chain(world)
-    world.do(StopVm(mode=StopMode.TURN_OFF))
+    world.do(stop_vm(StopMode.TURN_OFF))
     world.run()
     world.host.effects.clear()
-    world.do(RevertToSnapshot(snapshot_id=sid(1), refuse_power_change=True))
+    world.do(revert_to(sid(1), refuse_power_change=True))
     world.host.power = Power.RUNNING
     ended = world.run()
     assert ended.failure is not None
@@ -276,16 +273,16 @@ def test_a_revert_that_must_not_change_the_power_does_not_either_when_the_power_
 def test_a_revert_that_must_not_change_the_power_joins_none_that_may() -> None:
     world = World()
     chain(world)
-    world.do(RevertToSnapshot(snapshot_id=sid(1), refuse_power_change=False))
+    world.do(revert_to(sid(1)))
     with pytest.raises(OperationActive):
-        world.do(RevertToSnapshot(snapshot_id=sid(1), refuse_power_change=True))
+        world.do(revert_to(sid(1), refuse_power_change=True))
 
 
 def test_a_revert_that_finds_the_vm_changed_has_not_begun_and_is_tried_again() -> None:
     world = World()
     chain(world)
-    world.do(RevertToSnapshot(snapshot_id=sid(1), refuse_power_change=False))
-    until_issued(world, StepAction.RESTORE)
+    world.do(revert_to(sid(1)))
+    until_issued(world, RESTORE)
     world.host.take("a backup's", has_memory=False)
     assert world.run().state is OperationState.SUCCEEDED
     assert world.vm.current_id == sid(1)
@@ -294,37 +291,37 @@ def test_a_revert_that_finds_the_vm_changed_has_not_begun_and_is_tried_again() -
 def test_a_revert_that_the_journal_knows_as_done_is_done_whatever_came_after_it() -> None:
     world = World()
     chain(world)
-    world.do(RevertToSnapshot(snapshot_id=sid(2), refuse_power_change=False))
-    until_issued(world, StepAction.RESTORE)
+    world.do(revert_to(sid(2)))
+    until_issued(world, RESTORE)
     act_and_lose_the_answer(world)
     world.host.take("a backup's", has_memory=False)
     assert world.run().state is OperationState.SUCCEEDED
-    restores = [effect for effect in world.host.effects if effect[0] is StepAction.RESTORE]
+    restores = [effect for effect in world.host.effects if effect[0] == RESTORE]
     assert len(restores) == 1
 
 
 def test_a_slow_poll_overwrites_nothing_that_was_learned_since() -> None:
     world = World()
     chain(world)
-    world.do(StopVm(mode=StopMode.TURN_OFF))
+    world.do(stop_vm(StopMode.TURN_OFF))
     world.run()
-    world.do(DeleteSnapshot(snapshot_id=sid(2)))
-    delete = newest(world)
+    world.do(delete(sid(2)))
+    deleting = newest(world)
     while newest(world).steps[1].state is not StepState.WAITING:
         world.turn()
     world.host.merge()
-    slow = TakePoll(number=delete.number, step=2, report=world.host.report(), asked_version=world.vm.version)
-    world.do(StartVm())
+    slow = TakePoll(number=deleting.number, step=2, report=world.host.report(), asked_version=world.vm.version)
+    world.do(start_vm())
     carry_out_beside_a_merge(world)
     world.do(slow)
-    assert world.vm.operations[delete.number].state is OperationState.SUCCEEDED
+    assert world.vm.operations[deleting.number].state is OperationState.SUCCEEDED
     assert world.vm.power is world.host.power is Power.RUNNING
 
 
 def test_a_checkpoint_that_turns_up_after_its_create_has_failed_belongs_to_its_snapshot() -> None:
     world = World()
     world.do(create(1))
-    until_issued(world, StepAction.CREATE)
+    until_issued(world, CREATE)
     act_and_lose_the_answer(world)
     world.do(Proceed())
     found = world.open_step()
@@ -338,7 +335,7 @@ def test_a_checkpoint_that_turns_up_after_its_create_has_failed_belongs_to_its_s
     (made,) = world.host.checkpoints
     assert world.vm.snapshots[sid(1)].checkpoint_id == made
     assert any(isinstance(event, e.SnapshotCheckpointIdentified) for event in world.log)
-    world.do(DeleteSnapshot(snapshot_id=sid(1)))
+    world.do(delete(sid(1)))
     assert world.run().state is OperationState.SUCCEEDED
     assert not world.host.checkpoints
 
@@ -362,7 +359,7 @@ def test_a_delete_that_has_only_to_wait_can_be_cancelled_until_it_begins() -> No
     world.do(create(1))
     world.run()
     world.host.error_ids = {}
-    world.do(DeleteSnapshot(snapshot_id=sid(1)))
+    world.do(delete(sid(1)))
     assert newest(world).state is OperationState.PENDING
     world.do(CancelOperation(number=newest(world).number))
     assert newest(world).state is OperationState.CANCELLED
@@ -371,7 +368,7 @@ def test_a_delete_that_has_only_to_wait_can_be_cancelled_until_it_begins() -> No
 def test_a_cancel_that_comes_again_is_answered_as_the_first_time() -> None:
     world = World()
     world.do(create(1))
-    until_issued(world, StepAction.CREATE)
+    until_issued(world, CREATE)
     world.do(CancelOperation(number=1))
     world.turn()
     assert newest(world).undoing
@@ -395,7 +392,7 @@ def test_snapshots_whose_checkpoints_are_gone_do_not_count_towards_the_limit() -
 def test_a_merge_is_seen_whatever_the_case_that_a_path_is_spelt_in(spelt: Callable[[str], str]) -> None:
     world = World()
     chain(world)
-    world.do(DeleteSnapshot(snapshot_id=sid(2)))
+    world.do(delete(sid(2)))
     number = newest(world).number
     while newest(world).steps[1].state is not StepState.WAITING:
         world.turn()

@@ -70,7 +70,7 @@ def test_newest_only_an_old_observation_is_ignored() -> None:
 
 def test_done_settles_the_open_step_whatever_token_it_carries() -> None:
     world, operation, step = issued()
-    done = world.host.effect(world.vm, operation, step, world.vm.journal_id)
+    done = world.act(operation, step)
     world.do(LoseOutcome(number=operation.number, step=1, token=step.token, failure=LOST))
     world.do(Proceed())
     world.do(TakeAnswer(number=operation.number, step=1, token=step.token, answer=done))
@@ -99,7 +99,7 @@ def test_journal_id_an_effect_is_not_issued_before_the_journal_is_known() -> Non
 
 def test_journal_id_a_newcomer_beside_a_lost_journal_is_never_adopted() -> None:
     world, operation, step = issued()
-    world.host.effect(world.vm, operation, step, world.vm.journal_id)
+    world.act(operation, step)
     (made,) = world.host.checkpoints.values()
     world.host.checkpoints[made.checkpoint_id] = replace(made, name="web01 - (11/25/2026 - 9:00:00 AM)")
     world.host.journal = Journal(state=JournalState.MISSING)
@@ -115,7 +115,7 @@ def test_journal_id_a_newcomer_beside_a_lost_journal_is_never_adopted() -> None:
 @pytest.mark.parametrize("fits", ["all", "name", "parent", "time", "automatic"])
 def test_an_unmarked_newcomer_is_adopted_only_if_all_evidence_fits(fits: str) -> None:
     world, operation, step = issued()
-    world.host.effect(world.vm, operation, step, world.vm.journal_id)
+    world.act(operation, step)
     (made,) = world.host.checkpoints.values()
     made = replace(made, name="web01 - (11/25/2026 - 9:00:00 AM)")
     match fits:
@@ -156,14 +156,14 @@ def test_a_newcomer_is_somebody_elses_if_the_journal_says_that_ours_never_began(
 def test_act_on_before_a_changed_host_is_judged_and_asked_again_with_what_is_there() -> None:
     world, operation, step = issued()
     foreign = world.host.take("by hand")
-    answer = world.host.effect(world.vm, operation, step, world.vm.journal_id)
+    answer = world.act(operation, step)
     assert answer.verdict is Verdict.CHANGED
     world.do(TakeAnswer(number=operation.number, step=1, token=step.token, answer=answer))
     assert world.vm.operations[1].step(1).state is StepState.DUE
     assert world.run().state is OperationState.SUCCEEDED
     again = [e for e in world.log if isinstance(e, StepIssued)][-1]
     assert again.attempt == 2
-    assert again.before.checkpoint_ids == (foreign,)
+    assert again.before.values["checkpoint_ids"] == [foreign]
 
 
 def test_an_unreachable_host_does_not_grow_the_stream() -> None:

@@ -7,8 +7,10 @@ from snapshotd.domain.errors import CancelTooLate
 from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
-from snapshotd.domain.operation import Operation, OperationKind, StepAction, StepNature
-from snapshotd.operations.snapshot_create import checkpoint_name
+from snapshotd.domain.operation import Operation, StepNature
+from snapshotd.operations.catalogue import KINDS
+from snapshotd.steps.checkpoint_name import checkpoint_name
+from tests.asking import CREATE, REMOVE, RENAME, RESTORE, START, STOP
 from tests.fakes import World
 from tests.unit.application.cases import (
     CASES,
@@ -71,20 +73,20 @@ def test_an_operation_whose_every_command_is_lost_before_the_host_saw_it_ends_th
 
 
 every_refused = pytest.mark.parametrize("refused", REFUSED, ids=lambda r: r.name)
-CREATE = next(c for c in CASES if c.name == "create disk")
+CREATE_CASE = next(c for c in CASES if c.name == "create disk")
 FINAL = "OperationFailed,Microsoft.HyperV.PowerShell.Commands.X"
 PASSING = "ObjectInUse,Microsoft.HyperV.PowerShell.Commands.X"
 
 
 def test_a_step_of_every_nature_that_the_host_can_refuse_is_refused_somewhere() -> None:
     assert {(r.plan.nature, r.plan.action) for r in REFUSED} == {
-        (StepNature.UNDOABLE, StepAction.START),
-        (StepNature.UNDOABLE, StepAction.STOP),
-        (StepNature.UNDOABLE, StepAction.CREATE),
-        (StepNature.PIVOT, StepAction.RESTORE),
-        (StepNature.PIVOT, StepAction.REMOVE),
-        (StepNature.FORWARD_ONLY, StepAction.START),
-        (StepNature.BEST_EFFORT, StepAction.START),
+        (StepNature.UNDOABLE, START),
+        (StepNature.UNDOABLE, STOP),
+        (StepNature.UNDOABLE, CREATE),
+        (StepNature.PIVOT, RESTORE),
+        (StepNature.PIVOT, REMOVE),
+        (StepNature.FORWARD_ONLY, START),
+        (StepNature.BEST_EFFORT, START),
     }
 
 
@@ -158,10 +160,10 @@ def test_a_step_that_the_host_refuses_for_now_is_issued_again_until_it_is_done(r
 
 def adopted(*, refused: bool) -> tuple[World, Operation]:
     """Let a create's script die before it has named its checkpoint; the host may refuse to name it later, too."""
-    world = ready(CREATE)
+    world = ready(CREATE_CASE)
     world.host.dies_unnamed = True
     world.host.error_ids = {2: FINAL} if refused else {}
-    world.do(CREATE.request)
+    world.do(CREATE_CASE.request)
     return world, world.run()
 
 
@@ -174,7 +176,7 @@ def test_an_adopted_checkpoint_is_kept_and_named_if_the_host_lets_it(*, refused:
     assert (own.state, own.checkpoint_id, world.vm.current_id) == (SnapshotState.READY, world.host.current, sid(9))
     assert own.checkpoint_id is not None
     assert (world.host.checkpoints[own.checkpoint_id].name == checkpoint_name(own)) is not refused
-    assert [action for action, _, _ in world.host.effects] == [StepAction.CREATE, StepAction.RENAME][: 2 - refused]
+    assert [action for action, _, _ in world.host.effects] == [CREATE, RENAME][: 2 - refused]
 
 
 def test_an_adopted_checkpoint_is_no_drift() -> None:
@@ -189,7 +191,7 @@ def test_an_undo_that_fails_too_leaves_on_record_what_is_there(refused: Refused)
     world.host.error_ids = {refused.plan.number: FINAL, undo: "InvalidParameter,X"}
     world.do(refused.case.request)
     operation = world.run()
-    assert (operation.step(undo).plan.undoes, operation.step(undo).state) == (0, StepState.FAILED)
+    assert (operation.step(undo).plan.undoes, operation.step(undo).state) == (1, StepState.FAILED)
     check_failed(world, operation)
     assert [number for _, _, number in world.host.effects] == [1]
     assert world.vm.activity is VmActivity.IDLE
@@ -206,9 +208,7 @@ def test_an_operation_that_is_cancelled_before_its_first_step_ends_at_once(case:
     assert world.vm.activity is VmActivity.IDLE
 
 
-undoable = pytest.mark.parametrize(
-    "case", [c for c in CASES if c.effects[0] is not StepAction.REMOVE], ids=lambda c: c.name
-)
+undoable = pytest.mark.parametrize("case", [c for c in CASES if c.effects[0] != REMOVE], ids=lambda c: c.name)
 
 
 @undoable
@@ -218,7 +218,7 @@ def test_a_cancellation_during_the_first_step_brings_everything_back(case: Case)
     world.do(case.request)
     while not (found := world.open_step()) or not found[1].open:
         world.turn()
-    if found[1].plan.action is StepAction.RESTORE:
+    if found[1].plan.action == RESTORE:
         with pytest.raises(CancelTooLate):
             world.do(CancelOperation(number=world.vm.last_number))
         return
@@ -257,4 +257,4 @@ def test_every_kind_of_operation_stands_in_a_case() -> None:
         world = ready(case)
         world.do(case.request)
         kinds.add(world.vm.operations[world.vm.last_number].kind)
-    assert kinds == set(OperationKind)
+    assert kinds == set(KINDS)

@@ -17,13 +17,9 @@ import pytest
 
 from snapshotd.domain.commands import (
     CancelOperation,
-    DeleteSnapshot,
     LoseOutcome,
-    OperationRequest,
     Proceed,
-    RevertToSnapshot,
-    StartVm,
-    StopVm,
+    RequestOperation,
     SyncVm,
     TakeAnswer,
     TakePoll,
@@ -32,7 +28,9 @@ from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.host_report import HostAnswer, Journal, JournalState
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
-from snapshotd.domain.operation import Failure, Operation, Step, StepAction, StopMode
+from snapshotd.domain.operation import Failure, Operation, Step
+from snapshotd.steps.vm_stop import StopMode
+from tests.asking import START, STOP, delete, revert_to, start_vm, stop_vm
 from tests.fakes import World
 from tests.unit.application.cases import check_invariants, create
 
@@ -74,23 +72,23 @@ class Life:
             else:
                 self.carry_out(lossy=True)
 
-    def tried(self, command: OperationRequest | CancelOperation | SyncVm) -> None:
+    def tried(self, command: RequestOperation | CancelOperation | SyncVm) -> None:
         """Ask for something, which may be refused."""
         with contextlib.suppress(SnapshotdError):
             self.world.do(command)
 
-    def request(self) -> OperationRequest:
+    def request(self) -> RequestOperation:
         """Return what a user asks for."""
         chance, snapshots = self.chance, list(self.world.vm.snapshots)
         kind = chance.randrange(6)
         if kind == 0:
-            return StartVm()
+            return start_vm()
         if kind == 1:
-            return StopVm(mode=chance.choice([StopMode.SHUTDOWN, StopMode.TURN_OFF, StopMode.SAVE]))
+            return stop_vm(chance.choice([StopMode.SHUTDOWN, StopMode.TURN_OFF, StopMode.SAVE]))
         if kind == 2 and snapshots:
-            return RevertToSnapshot(snapshot_id=chance.choice(snapshots), refuse_power_change=chance.random() < 0.3)
+            return revert_to(chance.choice(snapshots), refuse_power_change=chance.random() < 0.3)
         if kind == 3 and snapshots:
-            return DeleteSnapshot(snapshot_id=chance.choice(snapshots))
+            return delete(chance.choice(snapshots))
         self.asked += 1
         return create(self.asked, memory=chance.random() < 0.4, fallback=chance.random() < 0.3)
 
@@ -164,7 +162,7 @@ class Life:
         """Have the host do what it is asked for."""
         if step.observing:
             return self.world.host.observe(step.token)
-        return self.world.host.effect(self.world.vm, operation, step, self.world.vm.journal_id)
+        return self.world.act(operation, step)
 
     def come_to_rest(self) -> None:
         """Let the host refuse nothing and nothing be lost, until all has ended; then look at the host."""
@@ -195,7 +193,7 @@ def test_whatever_happens_all_ends_and_the_record_is_what_is_there(seed: int) ->
     ours = {c.checkpoint_id for c in host.checkpoints.values() if c.checkpoint_id not in life.foreign}
     assert not [c for c in ours if vm.by_checkpoint(c) is None]
     # A start or stop is judged by the power that is seen, so with its journal lost it can come a second time.
-    power = {StepAction.START, StepAction.STOP}
+    power = {START, STOP}
     effects = Counter(effect for effect in host.effects if not (life.journal_lost and effect[0] in power))
     assert [effect for effect, times in effects.items() if times > 1] == []
     assert {o.state for o in vm.operations.values()} <= {

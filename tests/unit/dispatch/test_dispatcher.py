@@ -9,13 +9,14 @@ import pytest
 
 from snapshotd.dispatch.dispatcher import Abandon, Dispatcher, Moment, Output, Record, Reply, Send
 from snapshotd.dispatch.orders import Order, OrderKind
-from snapshotd.domain.commands import LoseOutcome, StopVm
+from snapshotd.domain.commands import LoseOutcome
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, StreamId
 from snapshotd.domain.lifecycle import OperationState, StepState
-from snapshotd.domain.operation import StopMode
 from snapshotd.domain.policy import Policy
+from snapshotd.steps.vm_stop import StopMode
+from tests.asking import stop_vm
 from tests.fakes import START, VM_ID, World
 from tests.unit.application.cases import CASES, Case, check_end, check_invariants, ready
 
@@ -98,7 +99,7 @@ class Room:
         operation = self.world.vm.operations.get(number)
         if operation is None or not operation.active or operation.step(order.step).token != order.token:
             return HostAnswer(verdict=Verdict.STALE)
-        return self.world.host.effect(self.world.vm, operation, operation.step(order.step), order.journal_id)
+        return self.world.host.effect(order)
 
     def tick(self, seconds: float = 1.0) -> None:
         """Let time pass, with signs of life of the executor."""
@@ -375,7 +376,7 @@ def test_each_operation_of_a_vm_has_a_wait_of_its_own() -> None:
     while not any(s.state is StepState.WAITING for o in room.world.vm.active_operations for s in o.steps):
         room.deliver() if room.sent else room.tick()
     merging = room.world.vm.last_number
-    draft = room.world.do(StopVm(mode=StopMode.TURN_OFF))
+    draft = room.world.do(stop_vm(StopMode.TURN_OFF))
     room.take(room.dispatcher.changed(draft.vm, (), room.moment))
     while not any(s.order.kind is OrderKind.POLL for s in room.sent):
         room.deliver() if room.sent else room.tick()

@@ -8,24 +8,15 @@ from contextlib import suppress
 from datetime import timedelta
 
 from snapshotd.application.draft import Draft
-from snapshotd.domain.commands import (
-    CancelOperation,
-    DeleteSnapshot,
-    LoseOutcome,
-    OperationRequest,
-    RevertToSnapshot,
-    StartVm,
-    StopVm,
-    SyncVm,
-    UnregisterVm,
-    VmCommand,
-)
+from snapshotd.domain.commands import CancelOperation, LoseOutcome, RequestOperation, SyncVm, UnregisterVm, VmCommand
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, Event, HostEvent, HostRegistered, HostRemoved, HostSynced
 from snapshotd.domain.ids import CheckpointId, StreamId, operation_name, vm_stream
 from snapshotd.domain.lifecycle import SnapshotState, StepState
-from snapshotd.domain.operation import Failure, StopMode
+from snapshotd.domain.operation import Failure
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.steps.vm_stop import StopMode
+from tests.asking import delete, revert_to, start_vm, stop_vm
 from tests.fakes import START, VM_ID, FakeHost, World
 from tests.unit.application.cases import create, sid
 
@@ -108,14 +99,14 @@ def _ask(world: RecordedWorld, chance: random.Random) -> None:
     n = len(world.envelopes)
     there = [s.snapshot_id for s in world.vm.snapshots.values() if s.state is SnapshotState.READY]
     some = chance.choice(there or [sid(n)])
-    wanted: Sequence[OperationRequest] = (
+    wanted: Sequence[RequestOperation] = (
         create(n, memory=chance.random() < 0.4),
         create(n),
-        RevertToSnapshot(snapshot_id=some, refuse_power_change=False),
-        DeleteSnapshot(snapshot_id=some),
-        DeleteSnapshot(snapshot_id=some),
-        StartVm(),
-        StopVm(mode=StopMode.TURN_OFF),
+        revert_to(some),
+        delete(some),
+        delete(some),
+        start_vm(),
+        stop_vm(StopMode.TURN_OFF),
     )
     with suppress(SnapshotdError):
         world.do(chance.choice(wanted), request_id=f"r{n}", actor=chance.choice(["ann", "bob"]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from projections.projection import Projection
-from projections.projections import ALL, Projections
+from projections.projections import ALL, SCRIPT, Projections
 from projections.rebuild import rebuild
 from projections.runner import Runner
 from projections.store import LogLost, Rows, ViewsNotMade, open_views
@@ -35,7 +35,7 @@ async def test_a_handler_that_fails_stops_its_projection_and_no_other(tmp_path: 
     def count(_: Rows, envelope: Envelope) -> None:
         taken.append(envelope.position)
 
-    connection = open_views(tmp_path / "views.db", log.head_position())
+    connection = open_views(tmp_path / "views.db", log.head_position(), SCRIPT)
     runner = Runner(log, connection, [Projection("failing", fail), Projection("counting", count)])
     while await runner.catch_up():
         pass
@@ -63,7 +63,7 @@ async def test_who_waits_for_a_view_that_stops_is_told_at_once(tmp_path: Path) -
     def fail(_: Rows, envelope: Envelope) -> None:
         raise ValueError(f"a defect at {envelope.position}")
 
-    connection = open_views(tmp_path / "views.db", 0)
+    connection = open_views(tmp_path / "views.db", 0, SCRIPT)
     runner = Runner(log, connection, [Projection("failing", fail)])
     reading = asyncio.create_task(runner.reached(world.envelopes[2].position))
     assert await runner.catch_up() is False
@@ -95,7 +95,7 @@ async def test_a_full_disk_stops_no_projection_and_the_views_follow_when_there_i
     log = MemoryLog(world.envelopes)
     await rebuild(log, tmp_path / "right.db")
     path = tmp_path / "views.db"
-    connection = open_views(path, log.head_position())
+    connection = open_views(path, log.head_position(), SCRIPT)
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}")
     runner = Runner(log, connection, ALL)
@@ -163,4 +163,4 @@ async def test_a_file_that_holds_more_than_the_log_is_refused_and_left_as_it_is(
 
 def test_a_place_where_no_file_can_be_made_is_said(tmp_path: Path) -> None:
     with pytest.raises(ViewsNotMade, match=r"nosuch/views\.db cannot be made: unable to open database file"):
-        open_views(tmp_path / "nosuch" / "views.db", 0)
+        open_views(tmp_path / "nosuch" / "views.db", 0, SCRIPT)

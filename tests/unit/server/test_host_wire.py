@@ -1,17 +1,22 @@
 """Orders become commands and answers become the core's words without anything lost or made up."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 import pytest
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
 
 from snapshotd.api.v1 import executor_pb2 as pb
 from snapshotd.dispatch.orders import Order, OrderKind
-from snapshotd.domain.host_report import Before, JournalState, Unread, Verdict
-from snapshotd.domain.ids import CheckpointId, HostId, OperationName, VmId
+from snapshotd.domain.host_report import JournalState, Unread, Verdict
+from snapshotd.domain.ids import ActionName, CheckpointId, HostId, OperationName, VmId
 from snapshotd.domain.lifecycle import Power
-from snapshotd.domain.operation import StepAction, StopMode
 from snapshotd.server.host_wire import from_outcome, to_command
+from snapshotd.steps.action import Action
+from snapshotd.steps.catalogue import ACTIONS
+from snapshotd.steps.vm_stop import StopMode
+from tests.asking import CREATE, REMOVE, RENAME, RESTORE, STOP
 
 VM = "11111111-2222-3333-4444-555555555555"
 CHECKPOINT = CheckpointId("aaaaaaaa-2222-3333-4444-555555555555")
@@ -23,12 +28,14 @@ EFFECT = Order(
     vm_id=VmId(VM),
     operation=OperationName(f"operations/{VM}.1"),
     step=1,
-    action=StepAction.CREATE,
+    action=CREATE,
     token=17,
     journal_id="j",
-    before=Before(power=Power.RUNNING, checkpoint_ids=(CHECKPOINT,), current_checkpoint_id=CHECKPOINT),
-    checkpoint_name="n #1",
+    before={"power": "RUNNING", "checkpoint_ids": [CHECKPOINT], "current_checkpoint_id": CHECKPOINT},
+    input={"checkpoint_name": "n #1", "with_memory": False, "allow_fallback": True},
 )
+SENT = [action for action in ACTIONS.values() if not action.polls]
+every_sent = pytest.mark.parametrize("action", SENT, ids=lambda action: action.name)
 
 
 def test_an_effect_carries_fence_journal_and_before() -> None:
@@ -41,60 +48,83 @@ def test_an_effect_carries_fence_journal_and_before() -> None:
     assert command.before.power == pb.RUNNING
     assert list(command.before.checkpoint_ids) == [CHECKPOINT]
     assert command.before.current_checkpoint_id == CHECKPOINT
-    assert command.WhichOneof("action") == "checkpoint_create"
-    assert command.checkpoint_create.checkpoint_name == "n #1"
-
-
-@pytest.mark.parametrize(
-    ("power", "with_memory", "fallback"),
-    [
-        (Power.RUNNING, False, False),
-        (Power.RUNNING, False, True),
-        (Power.RUNNING, True, False),
-        (Power.STOPPED, False, True),
-    ],
-)
-def test_what_a_host_needs_to_choose_how_a_checkpoint_is_taken_is_sent(
-    power: Power, *, with_memory: bool, fallback: bool
-) -> None:
-    order = replace(
-        EFFECT, before=Before(power=power, checkpoint_ids=()), with_memory=with_memory, allow_fallback=fallback
-    )
-    command = to_command(order, "i", "")
-    assert command.before.power == pb.Power.Value(power.name)
     create = command.checkpoint_create
-    assert (create.with_memory, create.allow_fallback) == (with_memory, fallback)
+    assert (create.checkpoint_name, create.with_memory, create.allow_fallback) == ("n #1", False, True)
+
+
+def names(message: type[Message] | Descriptor | None) -> set[str]:
+    """Return the names of a message's fields; none for none."""
+    if message is None:
+        return set()
+    return set((message if isinstance(message, Descriptor) else message.DESCRIPTOR).fields_by_name)
+
+
+@every_sent
+def test_every_action_has_a_message_with_the_fields_of_its_input(action: Action) -> None:
+    field = pb.HostCommand.DESCRIPTOR.oneofs_by_name["action"].fields
+    (message,) = [f.message_type for f in field if f.name == action.name]
+    assert names(message) == {f.name for f in fields(action.input.cls)}  # type: ignore[arg-type]  # a dataclass
+
+
+@every_sent
+def test_every_action_depends_on_facts_that_the_wire_has(action: Action) -> None:
+    facts = {f.name for f in fields(action.facts.cls)}  # type: ignore[arg-type]
+    assert facts
+    assert facts <= names(pb.Before)
+
+
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=lambda action: action.name)
+def test_every_action_with_an_output_has_a_message_with_its_fields(action: Action) -> None:
+    outputs = {f.name: f.message_type for f in pb.HostAnswer.DESCRIPTOR.oneofs_by_name["output"].fields}
+    wanted = {f.name for f in fields(action.output.cls)}  # type: ignore[arg-type]
+    assert (names(outputs[action.name]) if action.name in outputs else set()) == wanted
+
+
+def test_the_wire_has_no_action_but_ours() -> None:
+    sent = {f.name for f in pb.HostCommand.DESCRIPTOR.oneofs_by_name["action"].fields}
+    assert sent == {action.name for action in SENT}
+
+
+@every_sent
+def test_an_observation_names_the_observed_action_and_no_effect(action: Action) -> None:
+    order = replace(
+        EFFECT,
+        kind=OrderKind.OBSERVE,
+        action=action.name,
+        before={},
+        input={},
+        journal_id="",
+        watched_files=("a.vhdx",),
+    )
+    command = to_command(order, "installation", "")
+    assert (command.kind, command.WhichOneof("action")) == (pb.HostCommand.OBSERVE, action.name)
+    assert list(command.watched_files) == ["a.vhdx"]
+    assert not command.HasField("before")
+    assert getattr(command, action.name) == type(getattr(command, action.name))()
 
 
 @pytest.mark.parametrize("mode", StopMode)
 def test_a_stop_says_how(mode: StopMode) -> None:
-    order = replace(EFFECT, action=StepAction.STOP, stop_mode=mode)
+    order = replace(EFFECT, action=STOP, before={"power": "RUNNING"}, input={"mode": mode.name})
     assert pb.VmStop.Mode.Name(to_command(order, "i", "").vm_stop.mode) == mode.name
 
 
-@pytest.mark.parametrize("action", [StepAction.RESTORE, StepAction.REMOVE, StepAction.RENAME])
-def test_what_acts_on_a_checkpoint_names_it(action: StepAction) -> None:
-    command = to_command(replace(EFFECT, action=action, checkpoint_id=CHECKPOINT), "i", "")
-    field = f"checkpoint_{action.name.lower()}"
-    assert getattr(command, field).checkpoint_id == CHECKPOINT
-    assert (command.kind, command.WhichOneof("action")) == (pb.HostCommand.EFFECT, field)
+@pytest.mark.parametrize("action", [RESTORE, REMOVE, RENAME])
+def test_what_acts_on_a_checkpoint_names_it(action: ActionName) -> None:
+    command = to_command(replace(EFFECT, action=action, input={"checkpoint_id": CHECKPOINT}), "i", "")
+    assert getattr(command, action).checkpoint_id == CHECKPOINT
 
 
-def test_an_observation_names_the_action_of_the_observed_step_and_nothing_to_do() -> None:
-    order = replace(EFFECT, kind=OrderKind.OBSERVE, before=None, watched_files=("a.vhdx",))
-    command = to_command(order, "i", "")
-    assert (command.kind, command.WhichOneof("action")) == (pb.HostCommand.OBSERVE, "checkpoint_create")
-    assert list(command.watched_files) == ["a.vhdx"]
-    assert not command.HasField("before")
-    assert command.checkpoint_create == pb.CheckpointCreate()
+def test_a_fact_that_is_nothing_is_left_out() -> None:
+    command = to_command(replace(EFFECT, before={"power": "STOPPED", "current_checkpoint_id": None}), "i", "")
+    assert (command.before.power, command.before.current_checkpoint_id) == (pb.STOPPED, "")
 
 
 def full_answer() -> pb.CommandOutcome:
     """Return an answer with everything in it."""
     outcome = pb.CommandOutcome(dispatch_id="d")
     answer = outcome.answer
-    answer.protocol, answer.verdict = 1, pb.HostAnswer.DONE
-    answer.checkpoint_create.checkpoint_id = CHECKPOINT.upper()
+    answer.protocol, answer.verdict, answer.checkpoint_create.checkpoint_id = 1, pb.HostAnswer.DONE, CHECKPOINT.upper()
     answer.host.installation_id = "i"
     answer.host.name = "HV01"
     vm = answer.vms.add(vm_id=VM.upper(), present=True, name="web01", power=pb.SAVED, host_state="Saved", percent=5)
@@ -119,7 +149,7 @@ def test_a_vm_that_its_host_could_not_read_is_neither_described_nor_absent() -> 
 
 def test_an_answer_keeps_everything_with_ids_in_lower_case() -> None:
     answer = from_outcome(full_answer())
-    assert (answer.verdict, answer.checkpoint_id, answer.installation_id) == (Verdict.DONE, CHECKPOINT, "i")
+    assert (answer.verdict, answer.output, answer.installation_id) == (Verdict.DONE, {"checkpoint_id": CHECKPOINT}, "i")
     vm = answer.vm
     assert vm is not None
     assert vm.description is not None

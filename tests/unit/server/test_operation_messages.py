@@ -1,48 +1,65 @@
 """How far an operation is, or was when it ended; and steps in words."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
+from snapshotd.api.v1 import operation_pb2 as pb
+from snapshotd.domain.ids import ActionName, CheckpointId, HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
-from snapshotd.domain.operation import OperationKind, PlannedStep, StepAction, StepNature, StopMode
-from snapshotd.ports.views import OperationRow, StepRow
-from snapshotd.server.operation_messages import metadata_message, planned_step
+from snapshotd.domain.operation import Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.recorded import Recorded
+from snapshotd.operations.catalogue import KINDS
+from snapshotd.operations.snapshot_revert import SNAPSHOT_REVERT
+from snapshotd.ports.versioned import Nothing
+from snapshotd.server.operation_messages import kind_message, metadata_message, planned_step
+from snapshotd.steps import checkpoint_create, checkpoint_remove, checkpoint_rename, checkpoint_restore, vm_stop
+from snapshotd.steps.catalogue import ACTIONS
+from snapshotd.steps.vm_stop import StopMode
+from tests.asking import CREATE, MERGE, REMOVE, RENAME, RESTORE, START, STOP
 
 VM = VmId("11111111-2222-3333-4444-555555555501")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-A, R = StepAction, StepState
-Steps = tuple[tuple[StepAction, StepState, int | None], ...]
+R = StepState
+INPUTS: dict[ActionName, object] = {
+    STOP: vm_stop.Input(StopMode.TURN_OFF),
+    CREATE: checkpoint_create.Input(checkpoint_name="n #1", with_memory=False, allow_fallback=False),
+    RENAME: checkpoint_rename.Input(checkpoint_name="n #1"),
+    RESTORE: checkpoint_restore.Input(CheckpointId(VM)),
+    REMOVE: checkpoint_remove.Input(CheckpointId(VM)),
+}
+Steps = tuple[tuple[ActionName, StepState, int | None], ...]
 
 
-def row(state: OperationState, steps: Steps) -> OperationRow:
+def planned(action: ActionName, nature: StepNature, number: int = 1, undoes: int | None = None) -> PlannedStep:
+    """Return a step of a plan."""
+    plan = ACTIONS[action].planned(INPUTS.get(action, Nothing()), nature=nature)
+    return replace(plan, number=number, undoes=undoes)
+
+
+def operation(state: OperationState, steps: Steps) -> Operation:
     """Return an operation with steps: action, state, and what it undoes."""
-    return OperationRow(
+    return Operation(
         name=OperationName(f"operations/{VM}.1"),
         vm_id=VM,
         host_id=HostId("hv01"),
         number=1,
-        kind=OperationKind.REVERT_TO_SNAPSHOT,
+        kind=SNAPSHOT_REVERT.name,
+        params=Recorded(1, {}),
         state=state,
         snapshot_id=SnapshotId(VM),
-        stop_mode=None,
         steps=tuple(
-            StepRow(
-                plan=PlannedStep(number=n, action=action, nature=StepNature.FORWARD_ONLY, undoes=undoes),
+            Step(
+                plan=planned(action, StepNature.FORWARD_ONLY, number, undoes),
                 state=step_state,
                 attempts=1,
                 started_at=NOW,
-                ended_at=None,
-                failure=None,
             )
-            for n, (action, step_state, undoes) in enumerate(steps, 1)
+            for number, (action, step_state, undoes) in enumerate(steps, 1)
         ),
         actor="ann",
         request_id="",
-        cancel_requested=False,
-        undoing=False,
-        failure=None,
         requested_at=NOW,
         started_at=NOW,
         updated_at=NOW,
@@ -53,26 +70,36 @@ def row(state: OperationState, steps: Steps) -> OperationRow:
 @pytest.mark.parametrize(
     ("state", "steps", "percent"),
     [
-        (OperationState.RUNNING, ((A.STOP, R.DONE, None), (A.RESTORE, R.ISSUED, None)), 50),
-        (OperationState.RUNNING, ((A.REMOVE, R.DONE, None), (A.MERGE, R.WAITING, None)), 65),
-        (OperationState.SUCCEEDED, ((A.CREATE, R.DONE, None), (A.RENAME, R.SKIPPED, None)), 100),
-        (OperationState.CANCELLED, ((A.CREATE, R.SKIPPED, None), (A.RENAME, R.SKIPPED, None)), 0),
-        (OperationState.FAILED, ((A.CREATE, R.FAILED, None), (A.RENAME, R.SKIPPED, None)), 0),
-        (OperationState.FAILED, ((A.REMOVE, R.DONE, None), (A.MERGE, R.FAILED, None)), 50),
-        (OperationState.FAILED, ((A.STOP, R.DONE, None), (A.RESTORE, R.DONE, None)), 99),
-        (OperationState.CANCELLED, ((A.CREATE, R.DONE, None), (A.RENAME, R.DONE, None), (A.REMOVE, R.DONE, 1)), 0),
-        (OperationState.FAILED, ((A.STOP, R.DONE, None), (A.RESTORE, R.FAILED, None), (A.START, R.DONE, 0)), 0),
-        (OperationState.FAILED, ((A.STOP, R.DONE, None), (A.RESTORE, R.FAILED, None), (A.START, R.FAILED, 0)), 50),
+        (OperationState.RUNNING, ((STOP, R.DONE, None), (RESTORE, R.ISSUED, None)), 50),
+        (OperationState.RUNNING, ((REMOVE, R.DONE, None), (MERGE, R.WAITING, None)), 65),
+        (OperationState.SUCCEEDED, ((CREATE, R.DONE, None), (RENAME, R.SKIPPED, None)), 100),
+        (OperationState.CANCELLED, ((CREATE, R.SKIPPED, None), (RENAME, R.SKIPPED, None)), 0),
+        (OperationState.FAILED, ((CREATE, R.FAILED, None), (RENAME, R.SKIPPED, None)), 0),
+        (OperationState.FAILED, ((REMOVE, R.DONE, None), (MERGE, R.FAILED, None)), 50),
+        (OperationState.FAILED, ((STOP, R.DONE, None), (RESTORE, R.DONE, None)), 99),
+        (OperationState.CANCELLED, ((CREATE, R.DONE, None), (RENAME, R.DONE, None), (REMOVE, R.DONE, 1)), 0),
+        (OperationState.FAILED, ((STOP, R.DONE, None), (RESTORE, R.FAILED, None), (START, R.DONE, 0)), 0),
+        (OperationState.FAILED, ((STOP, R.DONE, None), (RESTORE, R.FAILED, None), (START, R.FAILED, 0)), 50),
     ],
 )
 def test_what_was_done_is_told_and_no_more(state: OperationState, steps: Steps, percent: int) -> None:
-    assert metadata_message(row(state, steps), None, 30).percent == percent
+    assert metadata_message(operation(state, steps), None, 30).percent == percent
 
 
 def test_the_last_step_of_a_revert_says_that_it_acts_only_where_it_must() -> None:
     def described(nature: StepNature) -> str:
-        step = PlannedStep(number=1, action=A.STOP, nature=nature, stop_mode=StopMode.TURN_OFF)
-        return planned_step(step, VM, HostId("hv01")).description
+        return planned_step(planned(STOP, nature), VM, HostId("hv01")).description
 
     assert described(StepNature.FORWARD_ONLY) == "Turn the VM off, if it is on by then."
     assert described(StepNature.UNDOABLE) == "Turn the VM off, as by pulling the plug."
+
+
+def test_the_api_has_a_word_for_every_kind() -> None:
+    words = {kind_message(kind) for kind in KINDS}
+    assert len(words) == len(KINDS)
+    assert pb.OperationMetadata.KIND_UNSPECIFIED not in words
+
+
+def test_a_step_that_polls_is_a_wait_whatever_comes_of_its_failure() -> None:
+    step = planned_step(planned(MERGE, StepNature.FORWARD_ONLY), VM, HostId("hv01"))
+    assert step.step_class == pb.Step.WAIT

@@ -8,14 +8,13 @@ import pytest
 
 from snapshotd.api.v1.host_pb2 import Host as Message
 from snapshotd.dispatch.courses import Wait
-from snapshotd.domain.host import Host
+from snapshotd.domain.host import HostRecord
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.operation import Failure
-from snapshotd.server.core_rows import host_row
 from snapshotd.server.resource_messages import host_message
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-ROW = host_row(Host(host_id=HostId("hv01"), transport="NTLM_HTTP", registered_at=NOW), 0)
+HOST = HostRecord(host_id=HostId("hv01"), transport="NTLM_HTTP", registered_at=NOW)
 
 
 def wait(reason: str) -> Wait:
@@ -37,6 +36,6 @@ def wait(reason: str) -> Wait:
 def test_a_host_is_unreachable_only_if_somebody_tried_to_reach_it(
     executor: str, contact: tuple[bool, Wait | None], state: Message.State.ValueType
 ) -> None:
-    message = host_message(ROW, executor, contact, None, contact[1])
+    message = host_message(HOST, 0, executor, contact, None, contact[1])
     assert message.state == state
     assert message.HasField("wait") == (contact[1] is not None)

@@ -41,7 +41,7 @@ def test_data_is_readable_json() -> None:
     event = next(e for e in log_of(CASES[0]) if isinstance(e, StepIssued))
     data = json.loads(encode(event)[1])
     assert data["to_state"] == "ISSUED"
-    assert data["before"]["power"] in Power.__members__
+    assert data["before"]["values"]["power"] in Power.__members__
     assert data["deadline"].endswith("Z")
 
 

@@ -1,0 +1,27 @@
+"""What starting and stopping have in common: no snapshot takes part, and the power is what was asked for."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from snapshotd.domain import events as e
+from snapshotd.domain.operation import Operation, Step
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.kind import Kind, move_vm
+
+
+class PowerChange(Kind):
+    """An operation of one step that changes the power."""
+
+    joins = True
+    passes = True
+    trigger: ClassVar[str]
+    """The arrow that the VM takes."""
+
+    def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+        """Take the VM to STARTING or STOPPING."""
+        return (move_vm(vm, self.trigger),)
+
+    def skips(self, step: Step) -> bool:
+        """Leave out no more than an undo: what was asked for is refused where it is so already."""
+        return step.plan.undoes is not None

@@ -1,0 +1,194 @@
+"""The shape that every file here fills in, and what a step's outcome can be judged to be. Holds no rule of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import ClassVar
+
+from snapshotd.domain.errors import WrongPower
+from snapshotd.domain.host_report import Journal, JournalState, VmReport
+from snapshotd.domain.ids import ActionName, CheckpointId, SnapshotId
+from snapshotd.domain.lifecycle import NEEDS_POWER, Power, StepState
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.recorded import JsonObject, Recorded
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports import plain
+from snapshotd.ports.versioned import Nothing, Versioned
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The host is as the step wanted it."""
+
+    output: Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The step had no effect, and cannot have one any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class InProgress:
+    """The hypervisor is at work: nothing can be concluded yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undetermined:
+    """The evidence does not tell, and will not."""
+
+    detail: str
+
+
+Judgement = Done | Absent | InProgress | Undetermined
+
+
+class Trace(Enum):
+    """What the VM's journal on the host proves of a step."""
+
+    UNTOUCHED = "UNTOUCHED"
+    """No script has ever begun it."""
+    BEGUN_BEFORE = "BEGUN_BEFORE"
+    """An earlier attempt was begun. It was observed to have had no effect before the newest one was issued."""
+    BEGUN = "BEGUN"
+    """The newest attempt was begun."""
+    DONE = "DONE"
+    NO_EVIDENCE = "NO_EVIDENCE"
+    """The journal is gone, unreadable, or not the one on record."""
+
+
+def trace(vm: VirtualMachine, operation: Operation, step: Step, journal: Journal) -> Trace:
+    """Read what a journal proves of a step. An observed journal stays as it is: the fence keeps later scripts out."""
+    if journal.state is not JournalState.PRESENT or journal.journal_id != vm.journal_id:
+        return Trace.NO_EVIDENCE
+    if (journal.operation, journal.step) != (operation.name, step.plan.number):
+        return Trace.UNTOUCHED
+    if journal.done or not journal.begun:
+        return Trace.DONE if journal.done else Trace.UNTOUCHED
+    return Trace.BEGUN if journal.begun_token == step.issued_token else Trace.BEGUN_BEFORE
+
+
+class Action(ABC):
+    """What a step asks of the host, and how what is seen there is judged.
+
+    Where a method has a body, that is what holds for an action that says nothing else.
+    """
+
+    name: ClassVar[ActionName]
+    label: ClassVar[str]
+    """The step's name in the API: short and stable."""
+    polls: ClassVar[bool] = False
+    """It asks for nothing: the host is polled for what it does by itself. Never issued, `judge` reads the polls."""
+    holds_vm: ClassVar[bool] = True
+    """Nothing else may be done to the VM meanwhile."""
+    input: Versioned[object] = Versioned(Nothing)
+    """What it is to do: recorded with the plan, and sent to the host field by field."""
+    facts: Versioned[object] = Versioned(Nothing)
+    """What `before` returns: recorded when the step is issued, and sent likewise."""
+    output: Versioned[object] = Versioned(Nothing)
+    """What comes of it: told by the host field by field, or concluded by `judge`."""
+
+    def planned(
+        self, values: object = Nothing(), *, nature: StepNature, snapshot_id: SnapshotId | None = None
+    ) -> PlannedStep:
+        """Return a step for a plan; `numbered` gives it its number.
+
+        Args:
+            values: its Input.
+            nature: what becomes of the operation when it fails.
+            snapshot_id: the snapshot that it is about.
+        """
+        return PlannedStep(
+            number=0,
+            action=self.name,
+            input=self.input.write(values),
+            nature=nature,
+            polls=self.polls,
+            holds_vm=self.holds_vm,
+            snapshot_id=snapshot_id,
+        )
+
+    @abstractmethod
+    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> object:
+        """Return the facts that the step depends on, as they are on record."""
+
+    @abstractmethod
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+        """Conclude from the logged `before` and a report what became of the step. Pure."""
+
+    @abstractmethod
+    def time_limit_s(self, policy: Policy) -> float:
+        """Return how long it may take from when it was first issued; for one that polls, without any progress."""
+
+    def done(self, output: object = Nothing()) -> Done:
+        """Return that the step is done, with its Output."""
+        return Done(self.output.write(output))
+
+    def told(self, values: JsonObject) -> Done:
+        """Return that the step is done, as the host told. Raises RecordNotReadable if its output does not fit."""
+        return self.done(self.output.now(values))
+
+    def sent(self, operation: Operation, step: Step) -> JsonObject:
+        """Return its Input for the host: as planned, unless an earlier step's output has to be filled in."""
+        return plain.encode(self.input.read(step.plan.input))
+
+    def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
+        """Return whether the host is already as the step wants it. Never, unless said."""
+        return False
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Return why the step may not be issued as things are now; None: it may."""
+        return None
+
+    def touched(self, vm: VirtualMachine, step: Step) -> bool:
+        """Return whether there is something to undo."""
+        return step.state is StepState.DONE
+
+    def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
+        """Return the steps that take back what it has done; none if nothing can, or need be."""
+        return ()
+
+    def made(self, step: Step) -> frozenset[CheckpointId]:
+        """Return the checkpoints that a step has made, which are no drift."""
+        return frozenset()
+
+    def watched_files(self, step: Step) -> tuple[str, ...]:
+        """Return the files of which a poll is to tell whether they are there."""
+        return ()
+
+    def waits_for(self) -> Failure:
+        """Return, for one that polls, what the operation waits for, in words."""
+        raise NotImplementedError(self.name)
+
+    def stalled(self, policy: Policy) -> Failure:
+        """Return, for one that polls, that there has been no progress for `time_limit_s`."""
+        raise NotImplementedError(self.name)
+
+    @abstractmethod
+    def description(self, plan: PlannedStep) -> str:
+        """Return what the step does, in a sentence for people."""
+
+    def may_lose(self, vm: VirtualMachine, plan: PlannedStep) -> str:
+        """Return what the step may lose, for people; empty: nothing."""
+        return ""
+
+
+def numbered(steps: Iterable[PlannedStep], first: int = 1) -> tuple[PlannedStep, ...]:
+    """Return steps with their numbers in the plan."""
+    return tuple(replace(step, number=number) for number, step in enumerate(steps, first))
+
+
+def power_refusal(vm: VirtualMachine, trigger: str, action: str) -> Failure | None:
+    """Return why the VM's power does not allow an activity to begin; None if it does."""
+    if vm.power in NEEDS_POWER[trigger]:
+        return None
+    return Failure.of(WrongPower(vm.name, vm.power.name, needed(trigger), action))
+
+
+def needed(trigger: str) -> str:
+    """Name the power in which an activity may begin, for people."""
+    return " or ".join(p.name for p in Power if p in NEEDS_POWER[trigger])

@@ -1,0 +1,177 @@
+"""Make a checkpoint. Undone by its removal, and the wait for its merge.
+
+The checkpoint bears a marker in its name (`checkpoint_name`). Hyper-V makes a checkpoint first and names it in a
+second call (source read), so a script that dies in between leaves one under its default name. Such a newcomer is
+adopted only if all evidence fits (`_is_like_ours`); else the outcome is undetermined, and nothing is run again.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from snapshotd.domain.errors import (
+    CheckpointLimitReached,
+    CheckpointsDisabled,
+    MemoryNeedsRunningVm,
+    SnapshotBlocked,
+    SnapshotdError,
+    WrongPower,
+)
+from snapshotd.domain.host_report import Checkpoint, VmReport
+from snapshotd.domain.ids import ActionName, CheckpointId
+from snapshotd.domain.lifecycle import NEEDS_POWER, Power
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT, Policy
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports.versioned import Versioned
+from snapshotd.steps import checkpoint_remove
+from snapshotd.steps.action import (
+    Absent,
+    Action,
+    InProgress,
+    Judgement,
+    Trace,
+    Undetermined,
+    needed,
+    trace,
+)
+from snapshotd.steps.checkpoint_name import marker_in
+from snapshotd.steps.disks_merge import DISKS_MERGE
+
+_CLOCK_GRAIN = timedelta(seconds=1)
+"""A checkpoint's creation time may be cut to the second (not verified)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """What checkpoint to make."""
+
+    checkpoint_name: str
+    """With its marker."""
+    with_memory: bool
+    allow_fallback: bool
+    """Make one with memory where the guest cannot be frozen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What the host must find."""
+
+    power: Power
+    checkpoint_ids: tuple[CheckpointId, ...]
+    current_checkpoint_id: CheckpointId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What was made."""
+
+    checkpoint_id: CheckpointId
+
+
+class CheckpointCreate(Action):
+    """Ask the host for the checkpoint."""
+
+    name = ActionName("checkpoint_create")
+    label = "checkpoint"
+    input: Versioned[Input] = Versioned(Input)
+    facts: Versioned[Before] = Versioned(Before)
+    output: Versioned[Output] = Versioned(Output)
+
+    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
+        """Depend on the checkpoints, the current one and the power."""
+        assert vm.description is not None
+        return Before(
+            power=vm.power,
+            checkpoint_ids=vm.description.checkpoint_ids(),
+            current_checkpoint_id=vm.description.current_checkpoint_id,
+        )
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+        """Look for the marker; then for one newcomer that can only be ours."""
+        if report.activities:
+            return InProgress()
+        found = trace(vm, operation, step, report.journal)
+        if report.description is None:
+            return Absent() if found is Trace.UNTOUCHED else Undetermined("the host does not have the VM any more")
+        tail = marker_in(self.input.read(step.plan.input).checkpoint_name)
+        marked = [c for c in report.description.checkpoints if c.name.endswith(tail)]
+        if marked:
+            return self.done(Output(marked[0].checkpoint_id))
+        assert step.before is not None
+        before = self.facts.read(step.before)
+        new = [c for c in report.description.checkpoints if c.checkpoint_id not in before.checkpoint_ids]
+        if not new:
+            return Absent()
+        if found is Trace.NO_EVIDENCE:
+            return Undetermined("the journal is another one, and a checkpoint has appeared")
+        if found in (Trace.UNTOUCHED, Trace.DONE):
+            return Absent()  # DONE: ours bore its marker, and is gone again; the script will say so when asked again
+        alike = [c for c in new if _is_like_ours(vm, before, c, report.journal.begun_at)]
+        if found is Trace.BEGUN_BEFORE and not alike:
+            return Absent()
+        if found is Trace.BEGUN and len(new) == len(alike) == 1:
+            return self.done(Output(new[0].checkpoint_id))
+        return Undetermined(f"{len(new)} checkpoints have appeared, and none bears our marker")
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Refuse by the rules of acceptance, as things are now."""
+        forbidden = forbids(vm, with_memory=self.input.read(step.plan.input).with_memory)
+        return Failure.of(forbidden) if forbidden else None
+
+    def made_by(self, operation: Operation) -> CheckpointId | None:
+        """Return the checkpoint that an operation has made; None if it has made none."""
+        recorded = operation.output_of(self.name)
+        return self.output.read(recorded).checkpoint_id if recorded else None
+
+    def made(self, step: Step) -> frozenset[CheckpointId]:
+        """Return the checkpoint, once it is there."""
+        return frozenset({self.output.read(step.output).checkpoint_id} if step.output else ())
+
+    def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
+        """Remove the checkpoint again, and wait until it is merged."""
+        assert step.output is not None, step
+        remove = checkpoint_remove.Input(self.output.read(step.output).checkpoint_id)
+        snapshot_id, nature = step.plan.snapshot_id, StepNature.FORWARD_ONLY
+        return (
+            checkpoint_remove.CHECKPOINT_REMOVE.planned(remove, nature=nature, snapshot_id=snapshot_id),
+            DISKS_MERGE.planned(nature=nature, snapshot_id=snapshot_id),
+        )
+
+    def time_limit_s(self, policy: Policy) -> float:
+        """Allow `snapshots.create_wait`."""
+        return policy.create_wait_s
+
+    def description(self, plan: PlannedStep) -> str:
+        """Return what it does."""
+        return "Take a checkpoint of the VM."
+
+
+def forbids(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | None:
+    """Return why the VM, as it was last reported, cannot be checkpointed; None if it can."""
+    assert vm.description is not None
+    checkpoints = len(vm.description.checkpoints)
+    if vm.power not in NEEDS_POWER["snapshot_begins"]:
+        return WrongPower(vm.name, vm.power.name, needed("snapshot_begins"), "take a snapshot of")
+    if with_memory and vm.power is not Power.RUNNING:
+        return MemoryNeedsRunningVm(vm.name, vm.power.name)
+    if vm.description.checkpoint_type == "Disabled":
+        return CheckpointsDisabled(vm.name)
+    if vm.description.snapshot_blockers:
+        return SnapshotBlocked(vm.name, ", ".join(vm.description.snapshot_blockers))
+    if checkpoints >= HYPERV_CHECKPOINT_LIMIT:
+        return CheckpointLimitReached(vm.name, checkpoints, HYPERV_CHECKPOINT_LIMIT)
+    return None
+
+
+def _is_like_ours(vm: VirtualMachine, before: Before, new: Checkpoint, begun_at: datetime | None) -> bool:
+    """Return whether an unmarked newcomer is as our script leaves one that dies between its two calls."""
+    by_default_name = re.fullmatch(re.escape(vm.name) + r" (- )?\(.+\)", new.name) is not None
+    in_time = begun_at is not None and new.created_at is not None and new.created_at + _CLOCK_GRAIN >= begun_at
+    plain = new.checkpoint_type == "Standard" and not new.automatic
+    return plain and new.parent_id == before.current_checkpoint_id and in_time and by_default_name
+
+
+CHECKPOINT_CREATE = CheckpointCreate()

@@ -1,0 +1,72 @@
+"""Remove one checkpoint, never its children. Its disks are merged afterwards, by the host alone (`disks_merge`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snapshotd.domain.host_report import VmReport
+from snapshotd.domain.ids import ActionName, CheckpointId
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports.versioned import Versioned
+from snapshotd.steps.action import Absent, Action, InProgress, Judgement, Undetermined, power_refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What to remove."""
+
+    checkpoint_id: CheckpointId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What the host must find."""
+
+    checkpoint_ids: tuple[CheckpointId, ...]
+    chain_files: tuple[str, ...]
+
+
+class CheckpointRemove(Action):
+    """Ask the host to remove one checkpoint."""
+
+    name = ActionName("checkpoint_remove")
+    label = "remove"
+    input: Versioned[Input] = Versioned(Input)
+    facts: Versioned[Before] = Versioned(Before)
+
+    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
+        """Depend on the checkpoints and on every file of the VM's chains."""
+        assert vm.description is not None
+        return Before(checkpoint_ids=vm.description.checkpoint_ids(), chain_files=vm.description.chain_files())
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+        """See whether the id is gone. A merge that goes on does not matter here."""
+        if report.works_besides_merging():
+            return InProgress()
+        if report.description is None:
+            return Undetermined("the host does not have the VM any more")
+        there = report.description.checkpoint(self.input.read(step.plan.input).checkpoint_id) is not None
+        return Absent() if there else self.done()
+
+    def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
+        """Skip if the host does not list the checkpoint, but for one that was issued: that one is observed."""
+        if vm.description is None or step.attempts:
+            return False
+        return vm.description.checkpoint(self.input.read(step.plan.input).checkpoint_id) is None
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Refuse where the VM's power is not known, or the host does not have it."""
+        return power_refusal(vm, "delete_begins", "delete a snapshot of")
+
+    def time_limit_s(self, policy: Policy) -> float:
+        """Allow what the policy says for removals."""
+        return policy.remove_wait_s
+
+    def description(self, plan: PlannedStep) -> str:
+        """Return what it does."""
+        return "Remove the snapshot's checkpoint; its children stay."
+
+
+CHECKPOINT_REMOVE = CheckpointRemove()

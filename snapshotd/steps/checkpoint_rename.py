@@ -1,0 +1,84 @@
+"""Give a checkpoint that was adopted under Hyper-V's default name the one that it should have had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from snapshotd.domain.host_report import VmReport
+from snapshotd.domain.ids import ActionName, CheckpointId
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports import plain
+from snapshotd.ports.versioned import Versioned
+from snapshotd.steps.action import Absent, Action, InProgress, Judgement, power_refusal
+from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
+from snapshotd.steps.checkpoint_name import marker_in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """What to rename, and how."""
+
+    checkpoint_id: CheckpointId | None = None
+    """None in the plan: the one that the operation has made."""
+    checkpoint_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the host must find."""
+
+    checkpoint_ids: tuple[CheckpointId, ...]
+
+
+class CheckpointRename(Action):
+    """Mark an adopted checkpoint."""
+
+    name = ActionName("checkpoint_rename")
+    label = "rename"
+    input: Versioned[Input] = Versioned(Input)
+    facts: Versioned[Before] = Versioned(Before)
+
+    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
+        """Depend on the checkpoints."""
+        assert vm.description is not None
+        return Before(vm.description.checkpoint_ids())
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+        """Look for the marker."""
+        if report.activities:
+            return InProgress()
+        tail = marker_in(self.input.read(step.plan.input).checkpoint_name)
+        checkpoints = report.description.checkpoints if report.description else ()
+        return self.done() if any(c.name.endswith(tail) for c in checkpoints) else Absent()
+
+    def sent(self, operation: Operation, step: Step) -> JsonObject:
+        """Name the checkpoint that the operation has made."""
+        planned = self.input.read(step.plan.input)
+        return plain.encode(replace(planned, checkpoint_id=self._target(operation, planned)))
+
+    def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
+        """Skip if the checkpoint was made under its own name, or is gone."""
+        planned = self.input.read(step.plan.input)
+        there = vm.description.checkpoint(self._target(operation, planned)) if vm.description else None
+        return there is None or there.name.endswith(marker_in(planned.checkpoint_name))
+
+    def _target(self, operation: Operation, planned: Input) -> CheckpointId | None:
+        return planned.checkpoint_id or CHECKPOINT_CREATE.made_by(operation)
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Refuse where the host does not have the VM."""
+        return power_refusal(vm, "reconfiguration_begins", "rename a checkpoint of")
+
+    def time_limit_s(self, policy: Policy) -> float:
+        """Allow what the policy says for small changes."""
+        return policy.remove_wait_s
+
+    def description(self, plan: PlannedStep) -> str:
+        """Return what it does."""
+        return "Mark the checkpoint as ours, if it was found under the host's own name."
+
+
+CHECKPOINT_RENAME = CheckpointRename()

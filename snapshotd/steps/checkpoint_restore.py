@@ -1,0 +1,119 @@
+"""Apply a checkpoint to its VM. Run again only if the disks show that it was not applied: it would destroy data.
+
+Never satisfied beforehand: reverting to the current snapshot throws away what was written since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snapshotd.domain.host_report import VmReport, file_keys
+from snapshotd.domain.ids import ActionName, CheckpointId
+from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports.versioned import Versioned
+from snapshotd.steps.action import Absent, Action, InProgress, Judgement, Trace, Undetermined, power_refusal, trace
+from snapshotd.steps.vm_start import VM_START
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What to apply."""
+
+    checkpoint_id: CheckpointId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What the host must find."""
+
+    power: Power
+    checkpoint_ids: tuple[CheckpointId, ...]
+    current_checkpoint_id: CheckpointId | None
+    leaf_paths: tuple[str, ...]
+
+
+class CheckpointRestore(Action):
+    """Apply a checkpoint."""
+
+    name = ActionName("checkpoint_restore")
+    label = "restore"
+    input: Versioned[Input] = Versioned(Input)
+    facts: Versioned[Before] = Versioned(Before)
+
+    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
+        """Depend on the checkpoints, the current one, the power and the files that are written to."""
+        assert vm.description is not None
+        return Before(
+            power=vm.power,
+            checkpoint_ids=vm.description.checkpoint_ids(),
+            current_checkpoint_id=vm.description.current_checkpoint_id,
+            leaf_paths=vm.description.leaf_paths(),
+        )
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+        """Believe the journal where it is sure; else compare the leaves.
+
+        The old ones still in use: not applied. New ones right above the target's disks: applied.
+        """
+        if report.activities:
+            return InProgress()
+        found = trace(vm, operation, step, report.journal)
+        if found in (Trace.UNTOUCHED, Trace.DONE):
+            return Absent() if found is Trace.UNTOUCHED else self.done()
+        if report.description is None:
+            return Undetermined("the host does not have the VM any more")
+        assert step.before is not None
+        old, new = file_keys(self.facts.read(step.before).leaf_paths), file_keys(report.description.leaf_paths())
+        if old and old == new:
+            return Absent()
+        target = report.description.checkpoint(self.input.read(step.plan.input).checkpoint_id)
+        if target is None:
+            return Undetermined("the disks have changed, and the snapshot's checkpoint is gone")
+        below = file_keys(d.chain[1] if len(d.chain) > 1 else "" for d in report.description.disks if d.chain)
+        targets = file_keys(d.chain[0] for d in target.disks if d.chain)
+        applied = new and not old & new and below <= targets
+        if applied and report.description.current_checkpoint_id == target.checkpoint_id:
+            return self.done()
+        return Undetermined("the disks are neither as they were nor as the snapshot has them")
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Refuse where the VM's power does not allow it, or the checkpoint is gone."""
+        return refusal(vm, self.input.read(step.plan.input).checkpoint_id)
+
+    def touched(self, vm: VirtualMachine, step: Step) -> bool:
+        """Return whether it was tried and has left the VM saved: one that is killed can (inferred)."""
+        return step.attempts > 0 and vm.power is Power.SAVED
+
+    def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
+        """Start a VM that was running, and was saved by a restore that did not come about."""
+        assert step.before is not None, step
+        if self.facts.read(step.before).power is not Power.RUNNING:
+            return ()
+        return (VM_START.planned(nature=StepNature.FORWARD_ONLY),)
+
+    def time_limit_s(self, policy: Policy) -> float:
+        """Allow what the policy says for reverts."""
+        return policy.revert_wait_s
+
+    def description(self, plan: PlannedStep) -> str:
+        """Return what it does."""
+        return "Apply the snapshot's checkpoint to the VM."
+
+    def may_lose(self, vm: VirtualMachine, plan: PlannedStep) -> str:
+        """Return what is thrown away."""
+        return "what was written to the disks since the current snapshot"
+
+
+def refusal(vm: VirtualMachine, checkpoint_id: CheckpointId) -> Failure | None:
+    """Return why a checkpoint cannot be applied as things are now; None if it can."""
+    if refused := power_refusal(vm, "revert_begins", "revert"):
+        return refused
+    if vm.description is None or vm.description.checkpoint(checkpoint_id) is None:
+        return Failure(reason="CHECKPOINT_MISSING", message="The snapshot's checkpoint is not on the host any more.")
+    return None
+
+
+CHECKPOINT_RESTORE = CheckpointRestore()

@@ -1,0 +1,115 @@
+"""Stop a VM: by shutdown, turn-off, save or pause. Undone by `vm_start`.
+
+A shutdown asks the guest, and is an error where the guest cannot: it never turns into a power cut by itself
+(docs/hyperv.md, section 1). A VM that was paused or saved and is turned off has lost its memory: nothing brings that
+back, and the plan said so beforehand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from snapshotd.domain.errors import WrongPower
+from snapshotd.domain.ids import ActionName
+from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports.versioned import Versioned
+from snapshotd.steps import vm_start  # each is undone by the other
+from snapshotd.steps.power import IN_MEMORY, PowerAction
+
+
+class StopMode(Enum):
+    """How a VM is stopped."""
+
+    SHUTDOWN = "SHUTDOWN"
+    TURN_OFF = "TURN_OFF"
+    SAVE = "SAVE"
+    PAUSE = "PAUSE"
+
+
+GOAL = {
+    StopMode.SHUTDOWN: Power.STOPPED,
+    StopMode.TURN_OFF: Power.STOPPED,
+    StopMode.SAVE: Power.SAVED,
+    StopMode.PAUSE: Power.PAUSED,
+}
+"""The power that a stop ends in."""
+
+MODE_TO = {Power.STOPPED: StopMode.TURN_OFF, Power.SAVED: StopMode.SAVE, Power.PAUSED: StopMode.PAUSE}
+"""How a VM that we started is brought back to the power that it had."""
+
+_FROM = {
+    StopMode.SHUTDOWN: frozenset({Power.RUNNING}),
+    StopMode.TURN_OFF: frozenset({Power.RUNNING, Power.PAUSED, Power.SAVED}),
+    StopMode.SAVE: frozenset({Power.RUNNING, Power.PAUSED}),
+    StopMode.PAUSE: frozenset({Power.RUNNING}),
+}
+"""The power from which Hyper-V allows each (docs/hyperv.md, section 1, source read)."""
+
+_VERBS = {
+    StopMode.SHUTDOWN: "shut down",
+    StopMode.TURN_OFF: "turn off",
+    StopMode.SAVE: "save",
+    StopMode.PAUSE: "pause",
+}
+_DESCRIPTIONS = {
+    StopMode.SHUTDOWN: "Ask the guest to shut down.",
+    StopMode.TURN_OFF: "Turn the VM off, as by pulling the plug.",
+    StopMode.SAVE: "Save the VM's memory and stop it.",
+    StopMode.PAUSE: "Pause the VM.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """How to stop."""
+
+    mode: StopMode
+
+
+def forbids(vm: VirtualMachine, mode: StopMode) -> WrongPower | None:
+    """Return why a VM cannot be stopped in this way in its power; None if it can."""
+    if vm.power in _FROM[mode]:
+        return None
+    needed = " or ".join(p.name for p in Power if p in _FROM[mode])
+    return WrongPower(vm.name, vm.power.name, needed, _VERBS[mode])
+
+
+class VmStop(PowerAction):
+    """Shut a VM down, turn it off, save or pause it."""
+
+    name = ActionName("vm_stop")
+    label = "stop"
+    input: Versioned[Input] = Versioned(Input)
+
+    def goal(self, plan: PlannedStep) -> Power:
+        """Return what the way of stopping ends in."""
+        return GOAL[self.input.read(plan.input).mode]
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Refuse in a power from which Hyper-V does not allow it."""
+        forbidden = forbids(vm, self.input.read(step.plan.input).mode)
+        return Failure.of(forbidden) if forbidden else None
+
+    def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
+        """Start a VM that was running."""
+        assert step.before is not None, step
+        stopped = vm.power in (Power.STOPPED, Power.SAVED, Power.PAUSED)
+        if not stopped or self.facts.read(step.before).power is not Power.RUNNING:
+            return ()
+        return (vm_start.VM_START.planned(nature=StepNature.FORWARD_ONLY),)
+
+    def description(self, plan: PlannedStep) -> str:
+        """Return how it stops; the last step of a revert mostly finds the power right."""
+        if plan.undoes is None and plan.nature is StepNature.FORWARD_ONLY:
+            return "Turn the VM off, if it is on by then."
+        return _DESCRIPTIONS[self.input.read(plan.input).mode]
+
+    def may_lose(self, vm: VirtualMachine, plan: PlannedStep) -> str:
+        """Return the guest's memory; by the last step of a revert, what is there by then is the snapshot's."""
+        return "guest memory" if plan.nature is not StepNature.FORWARD_ONLY and vm.power in IN_MEMORY else ""
+
+
+VM_STOP = VmStop()

@@ -1,0 +1,58 @@
+"""Requests and actions, as tests write them."""
+
+from __future__ import annotations
+
+from snapshotd.domain.commands import RequestOperation
+from snapshotd.domain.ids import SnapshotId
+from snapshotd.operations import snapshot_create, snapshot_delete, snapshot_revert, vm_start, vm_stop
+from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
+from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
+from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
+from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
+from snapshotd.steps.disks_merge import DISKS_MERGE
+from snapshotd.steps.vm_start import VM_START
+from snapshotd.steps.vm_stop import VM_STOP, StopMode
+
+START, STOP, MERGE = VM_START.name, VM_STOP.name, DISKS_MERGE.name
+CREATE, RENAME = CHECKPOINT_CREATE.name, CHECKPOINT_RENAME.name
+RESTORE, REMOVE = CHECKPOINT_RESTORE.name, CHECKPOINT_REMOVE.name
+
+
+def start_vm() -> RequestOperation:
+    """Ask for the VM's start."""
+    return vm_start.VM_START.request()
+
+
+def stop_vm(mode: StopMode) -> RequestOperation:
+    """Ask for the VM's stop."""
+    return vm_stop.VM_STOP.request(vm_stop.Params(mode))
+
+
+def create_snapshot(
+    snapshot_id: SnapshotId,
+    name: str,
+    *,
+    description: str = "",
+    with_memory: bool = False,
+    allow_fallback: bool = False,
+) -> RequestOperation:
+    """Ask for a snapshot."""
+    return snapshot_create.SNAPSHOT_CREATE.request(
+        snapshot_create.Params(
+            snapshot_id=snapshot_id,
+            name=name,
+            description=description,
+            with_memory=with_memory,
+            allow_fallback=allow_fallback,
+        )
+    )
+
+
+def revert_to(snapshot_id: SnapshotId, *, refuse_power_change: bool = False) -> RequestOperation:
+    """Ask for a revert."""
+    return snapshot_revert.SNAPSHOT_REVERT.request(snapshot_revert.Params(snapshot_id, refuse_power_change))
+
+
+def delete(snapshot_id: SnapshotId) -> RequestOperation:
+    """Ask for a snapshot's deletion."""
+    return snapshot_delete.SNAPSHOT_DELETE.request(snapshot_delete.Params(snapshot_id))

@@ -1,0 +1,233 @@
+"""What a log says of snapshots, operations, VMs and hosts, found in the most naive way: the last event that tells.
+
+Shares no code with the folds of the product, and reads the whole log for each answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from snapshotd.domain import events as e
+from snapshotd.domain.events import Envelope
+from snapshotd.domain.ids import SnapshotId, VmId
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
+from snapshotd.domain.operation import PlannedStep
+from snapshotd.ports.views import Views
+
+Facts: TypeAlias = dict[str, object]
+"""By the name of the attribute that has to be so."""
+_MISSING = object()
+
+
+def last(envelopes: Iterable[Envelope], *names: str, default: object = None) -> object:
+    """Return the value of the last event that has one of these attributes."""
+    found = default
+    for envelope in envelopes:
+        for name in names:
+            found = value if (value := getattr(envelope.event, name, _MISSING)) is not _MISSING else found
+    return found
+
+
+def of_type(envelopes: Iterable[Envelope], *types: type) -> list[Envelope]:
+    """Return those whose event is of one of these types."""
+    return [envelope for envelope in envelopes if isinstance(envelope.event, types)]
+
+
+def snapshot(own: Sequence[Envelope]) -> Facts:
+    """Return what the events of one snapshot say."""
+    requested, created = own[0], of_type(own, e.SnapshotCreated)
+    assert isinstance(requested.event, e.SnapshotRequested), requested
+    told_failure = [x for x in own if hasattr(x.event, "failure") or isinstance(x.event, e.SnapshotCheckpointFound)]
+    return {
+        "name": requested.event.name,
+        "description": requested.event.description,
+        "requested_with_memory": requested.event.with_memory,
+        "with_memory": last(own, "with_memory"),
+        "state": last(own, "to_state"),
+        "parent_id": last(of_type(own, e.SnapshotCreationStarted, e.SnapshotCreated, e.SnapshotReparented), *_PARENTS),
+        "checkpoint_id": last(of_type(own, *_IDENTIFYING), "checkpoint_id"),
+        "was_ready": bool(created),
+        "size_bytes": last(created, "size_bytes", default=0),
+        "cpu_count": last(created, "cpu_count", default=0),
+        "memory_bytes": last(created, "memory_bytes", default=0),
+        "failure": getattr(told_failure[-1].event, "failure", None) if told_failure else None,
+        "actor": requested.actor,
+        "requested_at": requested.time,
+        "updated_at": own[-1].time,
+    }
+
+
+_PARENTS = ("parent_id", "to_parent_id")
+_IDENTIFYING = (e.SnapshotCreated, e.SnapshotUnwanted, e.SnapshotCheckpointIdentified)
+
+
+def operation(own: Sequence[Envelope], host_id: object) -> Facts:
+    """Return what the events of one operation and of its steps say; `host_id`: where the VM was then."""
+    requested = own[0]
+    assert isinstance(requested.event, e.OperationRequested), requested
+    of_itself = of_type(own, e.OperationTransition)
+    undo = of_type(own, e.UndoPlanned)
+    state = last(of_itself, "to_state")
+    ended = state in (OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED)
+    plans = [*requested.event.steps, *(p for x in own if isinstance(x.event, e.UndoPlanned) for p in x.event.steps)]
+    started = of_type(own, e.OperationStarted)
+    return {
+        "name": requested.operation,
+        "number": requested.event.number,
+        "host_id": host_id,
+        "kind": requested.event.kind,
+        "params": requested.event.params,
+        "snapshot_id": requested.event.snapshot_id,
+        "state": state,
+        "actor": requested.actor,
+        "request_id": requested.request_id,
+        "cancel_requested": bool(of_type(own, e.CancelRequested)),
+        "undoing": bool(undo),
+        "failure": last(of_type(own, e.UndoPlanned, e.OperationFailed), "failure"),
+        "requested_at": requested.time,
+        "updated_at": own[-1].time,
+        "started_at": started[0].time if started else None,
+        "ended_at": of_itself[-1].time if ended else None,
+        "active": not ended,
+        "steps": [step(plan, [x for x in own if getattr(x.event, "step", 0) == plan.number]) for plan in plans],
+    }
+
+
+def step(plan: PlannedStep, own: Sequence[Envelope]) -> Facts:
+    """Return what the events of one step say."""
+    moved, issued = of_type(own, e.StepTransition), of_type(own, e.StepIssued)
+    begun = of_type(own, e.StepIssued, e.StepWaitStarted)
+    told_failure = [x for x in moved if hasattr(x.event, "failure") or isinstance(x.event, e.StepDone)]
+    fenced = of_type(own, e.StepIssued, e.ObservationIssued)
+    return {
+        "plan": plan,
+        "state": last(moved, "to_state", default=StepState.DUE),
+        "attempts": len(issued),
+        "token": fenced[-1].version if fenced else 0,
+        "issued_token": issued[-1].version if issued else 0,
+        "output": last(moved, "output"),
+        "deadline": last(issued, "deadline"),
+        "started_at": begun[0].time if begun else None,
+        "changed_at": moved[-1].time if moved else None,
+        "observing": bool(own) and isinstance(own[-1].event, e.ObservationIssued),
+        "failure": getattr(told_failure[-1].event, "failure", None) if told_failure else None,
+    }
+
+
+def vm(own: Sequence[Envelope]) -> Facts:
+    """Return what the events of one VM's stream say of the VM itself."""
+    registered = of_type(own, e.VmRegistered)
+    described = of_type(own, e.VmDescribed)
+    named = of_type(own, e.VmRegistered, e.VmDescribed)[-1].event
+    comings = of_type(own, e.VmRegistered, e.VmUnregistered)
+    ended = {getattr(x.event, "number", 0) for x in own if isinstance(x.event, e.OperationEnd)}
+    requested = [x.event for x in own if isinstance(x.event, e.OperationRequested)]
+    return {
+        "version": len(own),
+        "host_id": last(registered, "host_id"),
+        "owner": last(registered, "owner"),
+        "name": named.description.name if isinstance(named, e.VmDescribed) else last(registered, "name"),
+        "registered": isinstance(comings[-1].event, e.VmRegistered),
+        "registered_at": registered[-1].time,
+        "updated_at": own[-1].time,
+        "activity": last(of_type(own, e.VmTransition), "to_state"),
+        "power": last(own, "to_power", default=Power.UNKNOWN),
+        "description": last(described, "description"),
+        "current_id": last(own, "to_snapshot_id"),
+        "journal_id": last(own, "journal_id", default=""),
+        "active": [(o.number, o.snapshot_id) for o in reversed(requested) if o.number not in ended],
+    }
+
+
+def host(own: Sequence[Envelope]) -> Facts:
+    """Return what the events of one host's stream say."""
+    registered, synced = of_type(own, e.HostRegistered)[-1], of_type(own, e.HostSynced)
+    names = ("address", "port", "transport", "credential", "ca_file", "journal_directory")
+    comings = of_type(own, e.HostRegistered, e.HostRemoved)
+    return {name: getattr(registered.event, name) for name in names} | {
+        "registered": isinstance(comings[-1].event, e.HostRegistered),
+        "registered_at": registered.time,
+        "synced_at": synced[-1].time if synced and synced[-1].version > registered.version else None,
+        "version": len(own),
+    }
+
+
+async def compare(views: Views, envelopes: Sequence[Envelope]) -> None:
+    """Check the views of a log against what it says."""
+    streams: dict[str, list[Envelope]] = {}
+    for envelope in envelopes:
+        streams.setdefault(envelope.stream, []).append(envelope)
+    hosts = {name: own for name, own in streams.items() if name.startswith("host/")}
+    there = {name: own for name, own in hosts.items() if not isinstance(own[-1].event, e.HostRemoved)}
+    assert [f"host/{h.host_id}" for h in await views.hosts()] == sorted(there)
+    for seen_host in await views.hosts():
+        _agree(seen_host, host(there[f"host/{seen_host.host_id}"]))
+    for name, own in streams.items():
+        if name.startswith("vm/"):
+            await _compare_vm(views, VmId(name.removeprefix("vm/")), own)
+
+
+async def _compare_vm(views: Views, vm_id: VmId, own: Sequence[Envelope]) -> None:
+    seen = await views.vm(vm_id)
+    assert seen is not None, vm_id
+    facts = vm(own)
+    active = [(a.number, a.snapshot_id) for a in seen.active]
+    assert active == facts.pop("active")
+    _agree(seen, facts)
+    assert (seen in await views.vms()) == facts["registered"]
+    await _compare_snapshots(views, own)
+    await _compare_operations(views, vm_id, own)
+
+
+async def _compare_snapshots(views: Views, own: Sequence[Envelope]) -> None:
+    by_id: dict[SnapshotId, list[Envelope]] = {}
+    for envelope in own:
+        if isinstance(envelope.event, e.SnapshotTransition | e.SnapshotFact):
+            by_id.setdefault(envelope.event.snapshot_id, []).append(envelope)
+    seen = {s.snapshot_id: s for s in await views.snapshots(None)}
+    assert set(seen) == set(by_id)
+    for snapshot_id, events in by_id.items():
+        _agree(seen[snapshot_id], snapshot(events))
+    current = last(own, "to_snapshot_id")
+    assert current is None or current in seen
+    for there in seen.values():
+        if there.state not in (SnapshotState.REMOVED, SnapshotState.EXPUNGING) and there.parent_id is not None:
+            assert seen[there.parent_id].state is not SnapshotState.REMOVED, "what is there hangs on what is there"
+
+
+async def _compare_operations(views: Views, vm_id: VmId, own: Sequence[Envelope]) -> None:
+    by_number: dict[int, list[Envelope]] = {}
+    hosts: dict[int, object] = {}
+    host_id: object = None
+    for envelope in own:
+        event = envelope.event
+        if isinstance(event, e.VmRegistered):
+            host_id = event.host_id
+        if isinstance(event, e.RequestJoined) or not hasattr(event, "number"):
+            continue
+        hosts.setdefault(event.number, host_id)
+        by_number.setdefault(event.number, []).append(envelope)
+    active = []
+    for number, events in by_number.items():
+        facts = operation(events, hosts[number])
+        seen = await views.operation(vm_id, number)
+        assert seen is not None, number
+        steps = facts.pop("steps")
+        assert isinstance(steps, list)
+        _agree(seen, facts)
+        assert len(seen.steps) == len(steps)
+        for seen_step, step_facts in zip(seen.steps, steps, strict=True):
+            _agree(seen_step, step_facts)
+            assert seen.active or seen_step.before is None
+        if facts["active"]:
+            active.append(facts["name"])
+    assert [o.name for o in await views.active_operations()] == active
+
+
+def _agree(seen: object, facts: Facts) -> None:
+    """Check the attributes of what is seen, and that none but those named here is left out."""
+    found = {name: getattr(seen, name) for name in facts}
+    assert found == facts
+    left_out = {name for cls in type(seen).__mro__ for name in getattr(cls, "__slots__", ())} - set(facts)
+    assert left_out <= {"vm_id", "snapshot_id", "host_id", "before", "active", "steps"}, left_out

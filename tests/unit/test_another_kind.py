@@ -1,0 +1,210 @@
+"""A kind of operation and an action that only this file knows go all the way: request, core, log, views, messages.
+
+Three small classes are all that it takes; no other file is touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from projections.projections import Projections
+from snapshotd.api.v1 import operation_pb2 as pb
+from snapshotd.application.decide import decide
+from snapshotd.application.draft import Context
+from snapshotd.dispatch.orders import Order
+from snapshotd.domain import events as e
+from snapshotd.domain.commands import CancelOperation, RequestOperation
+from snapshotd.domain.errors import InvalidArgument, OperationActive, RecordNotReadable
+from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
+from snapshotd.domain.ids import ActionName, CheckpointId, KindName
+from snapshotd.domain.lifecycle import OperationState, Power, StepState, VmActivity
+from snapshotd.domain.operation import Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.policy import Policy
+from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.catalogue import KINDS
+from snapshotd.operations.kind import Kind, TheVm, move_vm
+from snapshotd.ports.versioned import Versioned
+from snapshotd.server.operation_messages import operation_message, plan_message
+from snapshotd.steps.action import Absent, Action, Judgement, numbered
+from snapshotd.steps.catalogue import ACTIONS
+from snapshotd.store.codec import decode, encode
+from tests.asking import start_vm
+from tests.fakes import FakeHost, World
+from tests.memory_log import MemoryLog
+from tests.unit.projections.histories import RecordedWorld
+from tests.unit.projections.oracle import compare
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is to be written into the VM's notes: the Params of the kind; Input, Before and Output of the action."""
+
+    text: str
+
+
+class VmNote(Action):
+    """Write something into a VM's notes."""
+
+    name = ActionName("vm_note")
+    label = "note"
+    input: Versioned[Note] = Versioned(Note, 2, {1: lambda values: {"text": values["words"]}})
+    facts: Versioned[Note] = Versioned(Note)
+    output: Versioned[Note] = Versioned(Note)
+
+    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Note:
+        """Depend on what is there."""
+        return Note(vm.name)
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+        """Look at what a host of this test says for itself."""
+        wanted = self.input.read(step.plan.input)
+        return self.done(wanted) if report.host_state == wanted.text else Absent()
+
+    def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
+        """Write what was there."""
+        assert step.before is not None, step
+        return (self.planned(self.facts.read(step.before), nature=StepNature.FORWARD_ONLY),)
+
+    def time_limit_s(self, policy: Policy) -> float:
+        """Allow a minute."""
+        return 60.0
+
+    def description(self, plan: PlannedStep) -> str:
+        """Return what is written."""
+        return f"Write '{self.input.read(plan.input).text}' into the notes."
+
+
+class TakeNote(Kind):
+    """Write something into a VM's notes."""
+
+    name = KindName("TAKE_NOTE")
+    params: Versioned[Note] = Versioned(Note)
+    joins = True
+
+    def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
+        """Need something to write."""
+        if not self.params.read(request.params).text:
+            raise InvalidArgument("text", "", "write something.")
+
+    def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
+        """Plan one step."""
+        return numbered([VmNote().planned(self.params.read(request.params), nature=StepNature.UNDOABLE)])
+
+    def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+        """Take the VM to RECONFIGURING."""
+        return (move_vm(vm, "reconfiguration_begins"),)
+
+
+class NotingHost(FakeHost):
+    """A host that keeps notes, and tells what it has written."""
+
+    notes = ""
+
+    def act(self, order: Order) -> CheckpointId | None:
+        """Write."""
+        if order.action != VmNote.name:
+            return super().act(order)
+        self.notes = str(order.input["text"])
+        return None
+
+    def differs(self, before: object) -> bool:
+        """Find nothing that has changed."""
+        return False
+
+    def effect(self, order: Order) -> HostAnswer:
+        """Tell what was written, too."""
+        answer = super().effect(order)
+        return replace(answer, output={"text": self.notes}) if answer.verdict is Verdict.DONE else answer
+
+    def report(self) -> VmReport:
+        """Report the notes where a real host has its own word for its state."""
+        return replace(super().report(), host_state=self.notes)
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, TakeNote.name, TakeNote())
+    monkeypatch.setitem(ACTIONS, VmNote.name, VmNote())
+
+
+def noting(world: World) -> NotingHost:
+    """Give a world a host that keeps notes."""
+    world.host = host = NotingHost(power=world.host.power)
+    return host
+
+
+@pytest.mark.parametrize("how", ["undisturbed", "every message twice", "every answer lost"])
+def test_it_goes_from_request_to_end(how: str) -> None:
+    world = World()
+    host = noting(world)
+    world.do(TakeNote().request(Note("hello")), request_id="r", digest="d")
+    operation = world.run(twice=how == "every message twice", lose=how == "every answer lost")
+    assert (operation.state, host.notes) == (OperationState.SUCCEEDED, "hello")
+    assert [action for action, _, _ in host.effects] == [VmNote.name]
+    assert operation.output_of(VmNote.name) == Recorded(1, {"text": "hello"})
+    assert world.vm.activity is VmActivity.IDLE
+
+
+def test_it_is_checked_joined_and_undone_by_what_its_own_classes_say() -> None:
+    world = World()
+    host = noting(world)
+    with pytest.raises(InvalidArgument):
+        world.do(TakeNote().request(Note("")))
+    world.do(TakeNote().request(Note("hello")))
+    assert world.do(TakeNote().request(Note("hello"))).events == []
+    with pytest.raises(OperationActive, match="TAKE_NOTE"):
+        world.do(TakeNote().request(Note("another")))
+    with pytest.raises(OperationActive, match="TAKE_NOTE"):
+        world.do(start_vm())
+    while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
+        world.turn()
+    world.do(CancelOperation(number=1))
+    operation = world.run()
+    assert (operation.state, host.notes) == (OperationState.CANCELLED, "web01")
+    assert [s.plan.undoes for s in operation.steps] == [None, 1]
+
+
+async def test_log_views_and_messages_take_it_as_it_is(tmp_path: Path) -> None:
+    world = RecordedWorld()
+    noting(world)
+    world.do(TakeNote().request(Note("hello")))
+    world.run()
+    read_back = [replace(x, event=decode(*encode(x.event))) for x in world.envelopes]
+    assert read_back == world.envelopes
+    projections = Projections(MemoryLog(read_back), tmp_path / "views.db")
+    await projections.catch_up()
+    await compare(projections.views, world.envelopes)
+    operation = await projections.views.operation(world.vm.vm_id, 1)
+    projections.close()
+    assert operation == world.vm.operations[1]
+    message = operation_message(operation, None)
+    metadata = pb.OperationMetadata()
+    message.metadata.Unpack(metadata)
+    assert (message.done, metadata.state, metadata.percent) == (True, pb.OperationMetadata.SUCCEEDED, 100)
+    (step,) = metadata.steps
+    assert (step.name, step.description) == ("note", "Write 'hello' into the notes.")
+    assert KINDS[operation.kind].result(operation) == TheVm()
+
+
+def test_a_plan_tells_what_it_would_do() -> None:
+    world = World()
+    request = TakeNote().request(Note("hello"))
+    draft = decide(world.vm, request, Context(now=world.now, actor="ann", policy=world.policy))
+    requested = next(event for event, _ in draft.events if isinstance(event, e.OperationRequested))
+    plan = plan_message(world.vm, request, requested)
+    assert [step.description for step in plan.steps] == ["Write 'hello' into the notes."]
+    assert world.vm.power is Power.RUNNING
+    assert plan.power_before == plan.power_after
+
+
+def test_what_an_older_release_has_planned_is_carried_out_and_what_a_newer_one_has_is_refused() -> None:
+    assert VmNote.input.read(Recorded(1, {"words": "hello"})) == Note("hello")
+    with pytest.raises(RecordNotReadable, match="version 3"):
+        VmNote.input.read(Recorded(3, {"text": "hello"}))
+    with pytest.raises(RecordNotReadable, match="missing required field `text`"):
+        VmNote.input.read(Recorded(2, {}))

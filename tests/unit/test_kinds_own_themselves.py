@@ -1,0 +1,61 @@
+"""A kind of operation and an action of a step are named where they are, and where they meet a wire; nowhere else."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from snapshotd.operations.catalogue import KINDS
+from snapshotd.steps.catalogue import ACTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICERS = {"snapshot_service.py", "virtual_machine_service.py"}
+"""They translate a request into a kind's Params."""
+OLD_NAMES = re.compile(
+    "StepAction|OperationKind|StopMode|StartVm|StopVm|CreateSnapshot|RevertToSnapshot|DeleteSnapshot"
+    "|allow_fallback|refuse_power_change|stop_mode"
+)
+"""What named kinds and actions, and their options, in the core before they owned themselves."""
+
+
+def files(*rooms: str) -> list[Path]:
+    """Return the Python files of rooms."""
+    return [path for room in rooms for path in sorted((ROOT / room).rglob("*.py")) if "api" not in path.parts]
+
+
+def lines_with(pattern: re.Pattern[str], paths: list[Path]) -> list[str]:
+    """Return where a pattern is found, docstrings left aside that show a name in backticks."""
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {line}"
+        for path in paths
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if pattern.search(re.sub(r"`[^`]*`", "", line))
+    ]
+
+
+def test_the_core_and_the_views_name_no_kind_no_action_and_no_option_of_theirs() -> None:
+    core = files("snapshotd/domain", "snapshotd/application", "snapshotd/dispatch", "projections")
+    assert len(core) > 30
+    assert lines_with(OLD_NAMES, core) == []
+
+
+@pytest.mark.parametrize("name", [*KINDS, *ACTIONS])
+def test_nothing_names_a_kind_or_an_action_but_its_own_room_and_who_speaks_for_it(name: str) -> None:
+    own = type((KINDS | ACTIONS)[name])  # type: ignore[index]  # one or the other
+    module = own.__module__.rpartition(".")[2]
+    pattern = re.compile(rf"\b({name}|{own.__name__}|{module}|{module.upper()})\b")
+    rooms = ("domain", "ports", "application", "dispatch", "store", "server", "executor", "hyperv", "client")
+    elsewhere = [p for p in files(*(f"snapshotd/{room}" for room in rooms), "projections") if p.name not in SERVICERS]
+    assert lines_with(pattern, elsewhere) == []
+    assert lines_with(pattern, files("snapshotd/steps", "snapshotd/operations"))
+
+
+@pytest.mark.parametrize(("room", "catalogue"), [("operations", KINDS), ("steps", ACTIONS)])
+def test_each_has_a_file_that_bears_its_name(room: str, catalogue: dict[str, object]) -> None:
+    modules = [type(entry).__module__ for entry in catalogue.values()]
+    assert len(set(modules)) == len(modules)
+    assert all(module.startswith(f"snapshotd.{room}.") for module in modules)
+
+
+def test_an_action_is_known_by_the_name_of_its_file() -> None:
+    assert [type(action).__module__.rpartition(".")[2] for action in ACTIONS.values()] == list(ACTIONS)
