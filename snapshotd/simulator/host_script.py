@@ -360,7 +360,7 @@ def _parse(line: bytes) -> HostCommand:
     if not command.installation_id or not 0 < len(command.operation) <= _LONGEST_OPERATION:
         raise _InvalidCommand("installation_id and operation must be named, and fit the journal")
     if command.kind == HostCommand.EFFECT and not is_complete(command):
-        raise _InvalidCommand(f"EFFECT {action_of(command)!r} without what it needs to act")
+        raise _InvalidCommand(f"{action_of(command) or 'EFFECT'} without what it needs to act")
     return command
 
 

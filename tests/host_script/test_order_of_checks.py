@@ -187,6 +187,22 @@ def test_only_an_action_that_has_an_output_answers_one(script: Conversation, hos
     assert (answer.verdict, answer.WhichOneof("output"), entry(host).output) == (HostAnswer.NO_EFFECT, None, {})
 
 
+def test_a_stored_output_that_is_empty_is_left_out(script: Conversation, host: RecordingHost) -> None:
+    command = create(host, known_journal(script), 2)
+    script.ask(command)
+    write_journal(host.journal_directory, replace(entry(host), output={}))
+    answer = script.ask(command)
+    assert (answer.verdict, answer.WhichOneof("output")) == (HostAnswer.DONE, None)
+
+
+def test_an_observation_keeps_the_output_as_it_stands(script: Conversation, host: RecordingHost) -> None:
+    known_journal(script)
+    output = {"files": [{"path": "a"}, {"path": "b", "parts": ["c"]}], "none": {}, "empty": []}
+    write_journal(host.journal_directory, replace(entry(host), phase="DONE", output=output))
+    assert script.ask(observe(2)).verdict == HostAnswer.OBSERVED
+    assert entry(host).output == output
+
+
 def test_a_done_step_is_still_observed(script: Conversation, host: RecordingHost) -> None:
     script.ask(create(host, known_journal(script), 2))
     assert script.ask(observe(3)).verdict == HostAnswer.OBSERVED
