@@ -69,12 +69,17 @@ def mode_refusal(vm: VirtualMachine, mode: StopMode) -> Failure | None:
     """Return why a VM cannot be stopped in this way in its power; None if it can."""
     if vm.power in _MODES[mode]:
         return None
-    return Failure.of(WrongPower(vm.name, vm.power.name, mode_needs(mode), mode.name))
+    return Failure.of(WrongPower(vm.name, vm.power.name, mode_needs(mode), mode_verb(mode)))
 
 
 def mode_needs(mode: StopMode) -> str:
     """Name the power from which a way of stopping is possible, for people."""
     return " or ".join(p.name for p in Power if p in _MODES[mode])
+
+
+def mode_verb(mode: StopMode) -> str:
+    """Return a way of stopping as a verb: "shut down", "turn off", "save", "pause"."""
+    return "shut down" if mode is StopMode.SHUTDOWN else mode.name.lower().replace("_", " ")
 
 
 class ChangePower(StepBehaviour):
@@ -102,7 +107,7 @@ class ChangePower(StepBehaviour):
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Refuse in a power from which Hyper-V does not allow it."""
         if self.action is StepAction.START:
-            return power_refusal(vm, "start_begins", "START")
+            return power_refusal(vm, "start_begins", "start")
         return mode_refusal(vm, stop_mode(step))
 
     def wait_s(self, policy: Policy) -> float:

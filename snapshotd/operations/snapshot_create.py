@@ -147,7 +147,7 @@ def _forbidden(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | Non
     assert vm.description is not None
     checkpoints = len(vm.description.checkpoints)
     if vm.power not in NEEDS_POWER["snapshot_begins"]:
-        return WrongPower(vm.name, vm.power.name, needed("snapshot_begins"), "CreateSnapshot")
+        return WrongPower(vm.name, vm.power.name, needed("snapshot_begins"), "take a snapshot of")
     if with_memory and vm.power is not Power.RUNNING:
         return MemoryNeedsRunningVm(vm.name, vm.power.name)
     if vm.description.checkpoint_type == "Disabled":
@@ -191,7 +191,7 @@ class MarkCheckpoint(StepBehaviour):
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Refuse where the host does not have the VM."""
-        return power_refusal(vm, "reconfiguration_begins", "renaming a checkpoint")
+        return power_refusal(vm, "reconfiguration_begins", "rename a checkpoint of")
 
     def wait_s(self, policy: Policy) -> float:
         """Allow what the policy says for small changes."""

@@ -69,7 +69,7 @@ class RemoveCheckpoint(StepBehaviour):
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Refuse where the VM's power is not known, or the host does not have it."""
-        return power_refusal(vm, "delete_begins", "DeleteSnapshot")
+        return power_refusal(vm, "delete_begins", "delete a snapshot of")
 
     def wait_s(self, policy: Policy) -> float:
         """Allow what the policy says for removals."""
@@ -146,9 +146,9 @@ class DeleteSnapshotKind(Kind):
         assert isinstance(request, DeleteSnapshot)
         snapshot = vm.snapshots[request.snapshot_id]
         if not SNAPSHOT.allows("expunge_starts", snapshot.state):
-            raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "DeleteSnapshot", "READY or ERROR")
+            raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "delete", "READY or ERROR")
         if vm.power not in NEEDS_POWER["delete_begins"]:
-            raise WrongPower(vm.name, vm.power.name, needed("delete_begins"), "DeleteSnapshot")
+            raise WrongPower(vm.name, vm.power.name, needed("delete_begins"), "delete a snapshot of")
 
     def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
         """Plan the removal and the wait; only the wait for a snapshot that never had a checkpoint."""

@@ -62,7 +62,7 @@ def power_after(snapshot: Snapshot) -> Power:
 
 def _forbids(vm: VirtualMachine, operation: Operation) -> Failure | None:
     """Return why the snapshot cannot be reverted to as things are now; None if it can."""
-    refused = power_refusal(vm, "revert_begins", "RevertToSnapshot")
+    refused = power_refusal(vm, "revert_begins", "revert")
     if refused is not None:
         return refused
     snapshot = snapshot_of(vm, operation)
@@ -138,9 +138,9 @@ class RevertToSnapshotKind(Kind):
         snapshot = vm.snapshots[request.snapshot_id]
         if snapshot.state is not SnapshotState.READY:
             why = snapshot.failure.message if snapshot.failure else ""
-            raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "RevertToSnapshot", "READY", why)
+            raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "revert to", "READY", why)
         if vm.power not in NEEDS_POWER["revert_begins"]:
-            raise WrongPower(vm.name, vm.power.name, needed("revert_begins"), "RevertToSnapshot")
+            raise WrongPower(vm.name, vm.power.name, needed("revert_begins"), "revert")
         if request.refuse_power_change and vm.power is not power_after(snapshot):
             raise PowerChangeRefused(vm.name, vm.power.name, power_after(snapshot).name)
 

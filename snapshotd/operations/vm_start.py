@@ -23,9 +23,7 @@ class StartVmKind(PowerOnly):
     def check(self, vm: VirtualMachine, request: OperationRequest, policy: Policy, now: datetime) -> None:
         """Need a VM that is off, saved or paused. Raises WrongPower."""
         if vm.power not in NEEDS_POWER["start_begins"]:
-            raise WrongPower(
-                vm=vm.name, power=vm.power.name, needed=needed("start_begins"), action="StartVirtualMachine"
-            )
+            raise WrongPower(vm=vm.name, power=vm.power.name, needed=needed("start_begins"), action="start")
 
     def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:
         """Plan one step."""

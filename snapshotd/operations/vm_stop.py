@@ -13,7 +13,7 @@ from snapshotd.domain.errors import WrongPower
 from snapshotd.domain.operation import OperationKind, PlannedStep, StepAction, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.power import PowerOnly, mode_needs, mode_refusal
+from snapshotd.operations.power import PowerOnly, mode_needs, mode_refusal, mode_verb
 
 
 class StopVmKind(PowerOnly):
@@ -30,7 +30,7 @@ class StopVmKind(PowerOnly):
                 vm=vm.name,
                 power=vm.power.name,
                 needed=mode_needs(request.mode),
-                action=f"StopVirtualMachine ({request.mode.name})",
+                action=mode_verb(request.mode),
             )
 
     def plan(self, vm: VirtualMachine, request: OperationRequest) -> tuple[PlannedStep, ...]:

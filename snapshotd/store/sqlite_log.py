@@ -207,7 +207,7 @@ class SqliteEventLog:
             self._execute("COMMIT")
         except (sqlite3.Error, PersistenceError) as error:
             if not _is(error, sqlite3.SQLITE_FULL):
-                self._broken = f"{error} (the log takes no more until snapshotd is started again)"
+                self._broken = f"{error}. Restart snapshotd to resume writing"
             self._roll_back()
             if not committing:
                 return [LogUnavailable(str(error)) for _ in batch]

@@ -72,7 +72,7 @@ def test_where_a_bad_setting_came_from_is_said(tmp_path: Path) -> None:
 
 
 def broken_logs() -> Sequence[tuple[str, str]]:
-    """Name what may stand where the event log should be, and what is said of it."""
+    """Return what may stand where the event log should be, and the words that tell what is wrong with it."""
     return [("text", "not a database"), ("sqlite", "application id"), ("newer", "schema"), ("cut", "")]
 
 
@@ -99,8 +99,8 @@ def test_a_corrupt_or_foreign_log_is_refused_and_left_as_it_is(tmp_path: Path, w
             log.write_bytes(content[: len(content) // 2])
     before = log.read_bytes()
     said = refused(tmp_path, "serve", "--storage-directory", str(log.parent), "--server-listen", "127.0.0.1:0")
-    assert "is no event log that this release can use" in said
-    assert "Restore it, or name another directory: storage.directory." in said
+    assert f"Cannot use {log} as the event log: " in said
+    assert "Restore it from a backup, or set storage.directory to another directory." in said
     assert says in said
     assert log.read_bytes() == before
 
@@ -116,8 +116,10 @@ def test_a_full_disk_is_said_whether_there_is_a_log_or_not(tmp_path: Path, room:
             [sys.executable, "-c", NO_ROOM, str(room), *arguments], capture_output=True, text=True, check=False
         )
         assert ended.returncode == 2
-        assert f"{storage / file} cannot be {'made' if file == 'views.db' else 'opened'}: " in ended.stderr
-        assert "See that its disk has room" in ended.stderr
+        made = (f"{storage / file} cannot be made: ", "See that its disk has room")
+        opened = (f"Cannot open {storage / file}: ", "Check the disk, its free space")
+        for part in made if file == "views.db" else opened:
+            assert part in ended.stderr
         assert "Traceback" not in ended.stderr
         with Daemon(tmp_path, executor=False):
             pass
@@ -171,7 +173,7 @@ def test_a_log_that_lacks_an_event_in_the_middle_is_refused_with_the_stream_and_
         spoiler.commit()
     for command in (["check"], ["serve", "--server-listen", "127.0.0.1:0"]):
         said = refused(tmp_path, *command, "--storage-directory", str(log.parent))
-        assert f"the event log lacks version 1 of {stream}" in said
+        assert f"Cannot rely on the event log: it lacks version 1 of {stream}" in said
         assert "Restore events.db" in said
 
 
