@@ -225,7 +225,10 @@ def test_an_executor_whose_server_is_another_program_ends(tmp_path: Path) -> Non
     other.start()
     said = refused(tmp_path, "executor", "--executor-server", f"127.0.0.1:{port}")
     other.stop(None).wait()
-    assert f"snapshotd executor: the server at 127.0.0.1:{port} refused this executor: UNIMPLEMENTED" in said
+    assert (
+        f"snapshotd executor: Cannot attach to 127.0.0.1:{port}: the server refused this executor: UNIMPLEMENTED"
+        in said
+    )
     assert "executor.server" in said
 
 
