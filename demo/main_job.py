@@ -1,7 +1,7 @@
 """The main job of snapshotd, end to end, on a simulated host, with two outages: `make demo`.
 
-Starts a simulated Hyper-V host, the daemon and an executor as processes, and works with them as a gRPC client. Shows the
-tree after each act, and compares the answers with the host's ground truth. Any difference ends it with exit code 1.
+Starts a simulated Hyper-V host, the daemon and an executor as processes, and works with them as a gRPC client. Shows
+the tree after each act, and compares the answers with the host's ground truth. Any difference ends it with exit code 1.
 """
 
 from __future__ import annotations
