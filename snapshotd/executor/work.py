@@ -97,7 +97,7 @@ class Work:
         self._running[dispatch.dispatch_id] = task
 
     def refuse(self, dispatch: Dispatch, reason: NoAnswer.Reason.ValueType, detail: str) -> None:
-        """Tell the server that a dispatch was not started."""
+        """Report to the server that a dispatch was not started."""
         _log.warning("%s: dispatch %s %s", dispatch.host, dispatch.dispatch_id, detail)
         no_answer = NoAnswer(reason=reason, detail=detail)
         self._outbox.put(CommandOutcome(dispatch_id=dispatch.dispatch_id, no_answer=no_answer))

@@ -78,11 +78,11 @@ class Attached:
         self.to_send.put_nowait(pb.AttachResponse(dispatch=dispatch))
 
     def abandon(self, dispatch_id: str) -> None:
-        """Tell the executor that nobody waits for the outcome of an order."""
+        """Notify the executor that nobody waits for the outcome of an order."""
         self.to_send.put_nowait(pb.AttachResponse(abandon=pb.Abandon(dispatch_id=dispatch_id)))
 
     def release(self, host_id: HostId) -> None:
-        """Tell the executor that a host is no longer registered."""
+        """Notify the executor that a host is no longer registered."""
         if self._told.pop(host_id, None) is not None:
             self.to_send.put_nowait(pb.AttachResponse(released_host=f"hosts/{host_id}"))
 
@@ -139,7 +139,7 @@ class ExecutorService(ExecutorServiceServicer):
             _log.info("executor %s detached", stream.executor)
 
     def release(self, host_id: HostId) -> None:
-        """Tell the executors that a host is no longer registered."""
+        """Notify the executors that a host is no longer registered."""
         for stream in self.attached.values():
             stream.release(host_id)
 
