@@ -1,4 +1,4 @@
-"""`make bench`: all that is measured, in one run. Numbers of one run compare with each other, and with no others."""
+"""`make bench`: all measurements in one run. Compare numbers only with others of the same run."""
 
 from __future__ import annotations
 

@@ -18,16 +18,16 @@ from snapshotd.store.sqlite_log import SqliteEventLog
 
 
 class Counter(Aggregate):
-    """What the stock library saves."""
+    """The aggregate that the stock library saves."""
 
     @event("Counted")
     def count(self, journal_id: str) -> None:
-        """Have something happen."""
+        """Trigger an event."""
         self.journal_id = journal_id
 
 
 def ours(directory: Path, writers: int, appends: int) -> float:
-    """Return appends per second, with so many callers at the same time, each on a stream of its own."""
+    """Return appends per second of our log, with `writers` concurrent callers, each on its own stream."""
 
     async def write(log: SqliteEventLog, count: int) -> None:
         stream = vm_stream(VmId(str(uuid.uuid4())))
@@ -52,7 +52,7 @@ def ours(directory: Path, writers: int, appends: int) -> float:
 
 
 def stock(directory: Path, writers: int, appends: int) -> float:
-    """Return the same of the stock library's application, whose `save` blocks: in so many threads."""
+    """Return appends per second of the stock library, whose `save` blocks, in `writers` threads."""
     environment = {
         "PERSISTENCE_MODULE": "eventsourcing.sqlite",
         "SQLITE_DBNAME": str(directory / "stock.db"),

@@ -1,4 +1,4 @@
-"""`make bench BESIDE=<commit>`: this checkout and another commit in turns, each with the packages it was locked with."""
+"""`make bench BESIDE=<commit>`: this checkout and another commit in turns, each with its own locked packages."""
 
 from __future__ import annotations
 

@@ -26,13 +26,13 @@ _PER_VM = 8
 
 
 def creates_per_second(directory: Path, callers: int, creates: int, *, stored: bool) -> float:
-    """Measure.
+    """Return whole creates per second.
 
     Args:
-        directory: for the daemon's storage.
-        callers: how many call at the same time, each on VMs of its own.
+        directory: holds the daemon's storage.
+        callers: how many call at the same time, each on its own VMs.
         creates: how many snapshots are taken in all.
-        stored: with the event log on the disk; else with one in memory.
+        stored: whether the event log is on disk; else it is in memory.
     """
     command = [sys.executable, "-m", "benchmarks.instant_daemon", str(directory)]
     command += [] if stored else ["--without-store"]
@@ -56,7 +56,7 @@ async def _measure(address: str, callers: int, creates: int) -> float:
 
 
 async def _register(channel: grpc.aio.Channel, vms: list[str]) -> None:
-    # Another process attaches: there is no event to wait for.
+    # Another process attaches, so there is no event to wait for.
     while not (await AdminServiceStub(channel).GetStatus(admin_pb2.GetStatusRequest())).executors:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     host = host_pb2.Host(address="127.0.0.1", credential="none")

@@ -1,4 +1,4 @@
-"""The daemon over an instant host, with its event log or with one in memory: what the benchmark of creates calls."""
+"""The daemon over an instant host, with a real event log or one in memory, for the benchmark of creates."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The main job of snapshotd, end to end, on a simulated host, with two outages: `make demo`.
 
-Starts a simulated Hyper-V host, the daemon and an executor as processes, works with them as a gRPC client, shows the
-tree after each act, and compares what it is told with the host's ground truth. Ends with exit code 1 on any difference.
+Starts a simulated Hyper-V host, the daemon and an executor as processes, and works with them as a gRPC client. Shows
+the tree after each act, and compares the answers with the host's ground truth. Any difference ends it with exit code 1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceStub
 
 PATIENCE_S: Final = 90.0
 LONG_MS: Final = 600_000
-"""How long something takes on the host that is still to go on when the outage comes; then it is told to end."""
+"""How long the host works on something that an outage must interrupt; later it is told to finish."""
 DISK: Final = snapshot_pb2.Snapshot.DISK
 MEMORY: Final = snapshot_pb2.Snapshot.DISK_AND_MEMORY
 
@@ -43,14 +43,14 @@ def say(text: str) -> None:
 
 
 class Checks:
-    """What was compared, and whether it was as it should be."""
+    """Counts the comparisons, and those that failed."""
 
     def __init__(self) -> None:
         self.failed = 0
         self.count = 0
 
     def check(self, what: str, found: object, wanted: object) -> None:
-        """Compare, and say so."""
+        """Compare two values, and print the result."""
         self.count += 1
         same = found == wanted
         self.failed += not same
@@ -62,8 +62,8 @@ class Stage:
     """The programs, and a gRPC client of the daemon.
 
     Args:
-        directory: for all state and logs.
-        engine: of the simulated host.
+        directory: holds all state and logs.
+        engine: the engine of the simulated host.
     """
 
     def __init__(self, directory: Path, engine: str) -> None:
@@ -84,7 +84,7 @@ class Stage:
         self.checks = Checks()
         self.written: dict[str, dict[str, str]] = {"SCSI:0:0": {}, "SCSI:0:1": {}}
         self.as_taken: dict[str, dict[str, dict[str, str]]] = {}
-        """By snapshot name: what db01's disks held."""
+        """The contents of db01's disks, by snapshot name."""
 
     def connect(self) -> None:
         """Open a channel to the daemon."""
@@ -99,19 +99,19 @@ class Stage:
         return f"virtualMachines/{self.ids[name]}"
 
     def write(self, location: str, block: str, data: str) -> None:
-        """Have db01's guest write."""
+        """Write to a disk as db01's guest."""
         self.host.control("write_disk", vm="db01", location=location, block=block, data=data)
         self.written[location][block] = data
 
     def until(self, what: str, holds: Callable[[], bool]) -> None:
-        """Wait until something holds; that it does not in time is a check that has failed."""
+        """Wait until something holds. If it does not in time, the check has failed."""
         end = time.monotonic() + PATIENCE_S
         while not (held := holds()) and time.monotonic() < end:
             time.sleep(0.02)
         self.checks.check(what, held, True)
 
     def ended(self, operation: Operation) -> Operation:
-        """Wait for an operation's end; it must have succeeded."""
+        """Wait until an operation has ended, check that it succeeded, and return it."""
         until = time.monotonic() + PATIENCE_S
         while not operation.done and time.monotonic() < until:
             request = WaitOperationRequest(name=operation.name)
@@ -122,13 +122,13 @@ class Stage:
         return operation
 
     def waits(self, operation: Operation) -> bool:
-        """Return whether an operation tells what it waits for."""
+        """Return whether an operation waits for something."""
         metadata = operation_pb2.OperationMetadata()
         self.operations.GetOperation(GetOperationRequest(name=operation.name)).metadata.Unpack(metadata)
         return bool(metadata.wait.reason)
 
     def create(self, vm: str, name: str, kind: snapshot_pb2.Snapshot.Kind.ValueType) -> Operation:
-        """Ask for a snapshot."""
+        """Request a snapshot, and return the operation."""
         snapshot = snapshot_pb2.Snapshot(display_name=name, kind=kind)
         request = snapshot_pb2.CreateSnapshotRequest(
             parent=self.vm(vm), snapshot=snapshot, request_id=str(uuid.uuid4())
@@ -147,12 +147,12 @@ class Stage:
         return self.snapshots.ListSnapshots(request).snapshots[0].name
 
     def truth(self, vm: str) -> dict[str, Any]:
-        """Return a VM as the host has it."""
+        """Return a VM as the host sees it."""
         (found,) = [v for v in self.host.control("state")["vms"] if v["id"] == self.ids[vm]]
         return dict(found)
 
     def show_tree(self) -> None:
-        """Show the tree as people see it, and compare it with the host."""
+        """Print the tree for people, and compare it with the host."""
         sys.stdout.write(self.ctl("snapshot", "tree", "db01"))
         told = json.loads(self.ctl("snapshot", "tree", "db01", "-o", "json"))
         own = {n["id"]: n["snapshot"]["checkpointId"] for n in told.get("nodes", [])}
@@ -162,27 +162,27 @@ class Stage:
         self.checks.check("current is the host's", own.get(told.get("currentNode", ""), ""), truth["current"])
 
     def compare_disks(self, name: str) -> None:
-        """Compare what db01's guest sees with what was on the disks when a snapshot was taken."""
+        """Compare what db01's guest sees with the disks at the time of a snapshot."""
         for location, blocks in self.as_taken[name].items():
             seen = self.host.control("read_disk", vm="db01", location=location)["blocks"]
             self.checks.check(f"{location} is as in {name!r}", seen, blocks)
         self.written = {location: dict(blocks) for location, blocks in self.as_taken[name].items()}
 
     def ctl(self, *arguments: str) -> str:
-        """Run snapshotctl."""
+        """Run snapshotctl, and return its output."""
         command = [sys.executable, "-m", "snapshotd.client", *arguments, "--server", self.daemon.address]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def kind_of(operation: Operation) -> str:
-    """Name what an operation does."""
+    """Return what an operation does, for people."""
     metadata = operation_pb2.OperationMetadata()
     operation.metadata.Unpack(metadata)
     return operation_pb2.OperationMetadata.Kind.Name(metadata.kind).lower().replace("_", " ")
 
 
 def register(stage: Stage) -> None:
-    """Make the host and its VMs known."""
+    """Register the host and its VMs."""
     say("register the host, and its three VMs")
     host = host_pb2.Host(address="127.0.0.1", port=stage.host.port, credential=CREDENTIAL)
     stage.hosts.RegisterHost(host_pb2.RegisterHostRequest(host_id="hv01", host=host))
@@ -223,7 +223,7 @@ def chain_and_branch(stage: Stage) -> None:
 
 
 def kill_the_daemon(stage: Stage) -> None:
-    """Kill the daemon while a create is on its way."""
+    """Kill the daemon during a create."""
     say("kill the daemon (SIGKILL) while a create of web01 is on its way, and start it again")
     stage.host.control("durations", checkpoint=LONG_MS)
     operation = stage.create("web01", "survivor", MEMORY)
@@ -238,7 +238,7 @@ def kill_the_daemon(stage: Stage) -> None:
 
 
 def cut_the_network(stage: Stage) -> None:
-    """Cut the host's network during a delete, and bring it back."""
+    """Cut the host's network during a delete, and restore it."""
     say("cut the host's network during the delete of 'branch', and bring it back")
     stage.host.control("durations", remove=LONG_MS)
     operation = stage.snapshots.DeleteSnapshot(snapshot_pb2.DeleteSnapshotRequest(name=stage.named("branch")))
@@ -266,9 +266,9 @@ def at_the_end(stage: Stage) -> None:
 
 
 def main() -> int:
-    """Run the demo; return the exit code."""
+    """Run the demo. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", choices=["builtin", "pwsh"], default="builtin", help="of the simulated host")
+    parser.add_argument("--engine", choices=["builtin", "pwsh"], default="builtin", help="engine of the simulated host")
     engine = parser.parse_args().engine
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="snapshotd-demo-") as directory:

@@ -1,6 +1,6 @@
 """The programs of snapshotd as processes: a simulated host, the daemon, an executor. For demos and tests.
 
-Each is a context manager. Each can be killed and started again, and then listens where it did before.
+Each is a context manager. Each can be killed and restarted, and then listens on the same address.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Any, Final, Self
 USERNAME: Final = "svc-snapshotd"
 PASSWORD: Final = "Str0ng-enough!"  # noqa: S105  (of a simulated host)
 CREDENTIAL: Final = "hyperv"
-"""Name of the credential file that the simulated host's password stands in."""
+"""The name of the credential file with the simulated host's password."""
 READY_S: Final = 30.0
-"""How long a program may take until it says that it is ready, and until it has ended when it is told to."""
+"""How long a program may take to get ready, and to end when told to."""
 _BESIDE: Final = Path(__file__).parents[2] / "shared" / "pwsh" / "pwsh"
 
 
 def find_pwsh() -> Path | None:
-    """Return a PowerShell: $SNAPSHOTD_PWSH, `pwsh` on the PATH, or beside the checkout; None if there is none."""
+    """Return a PowerShell: $SNAPSHOTD_PWSH, `pwsh` on the PATH, or one beside the checkout. None if there is none."""
     named = os.environ.get("SNAPSHOTD_PWSH") or shutil.which("pwsh")
     if named:
         return Path(named)
@@ -37,11 +37,11 @@ def find_pwsh() -> Path | None:
 
 
 class ControlRefused(Exception):
-    """The control port found an action senseless; the text says why."""
+    """The control port refused an action; the text says why."""
 
 
 class NotStarted(Exception):
-    """A program ended, or said nothing, instead of being ready; the text has the end of its log."""
+    """A program did not get ready; the text has the end of its log."""
 
     def __init__(self, name: str, code: int, log: str) -> None:
         """Keep the exit code beside the text."""
@@ -53,11 +53,11 @@ class Program:
     """`snapshotd` with a subcommand, as a process.
 
     Args:
-        arguments: of the command line.
-        log: where its stderr goes.
-        speaks: it says in a line of JSON that it is ready.
-        environ: what is added to the environment.
-        program: what is started.
+        arguments: the arguments of the command line.
+        log: the file for its stderr.
+        speaks: whether it prints a line of JSON when it is ready.
+        environ: additions to the environment.
+        program: the program to start.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Program:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> dict[str, Any]:
-        """Start it, and wait until it is ready; return what it said. Raises NotStarted."""
+        """Start it, wait until it is ready, and return what it printed. Raises NotStarted."""
         assert self._process is None, "it runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -118,7 +118,7 @@ class Program:
         self.start()
 
     def wait(self, timeout_s: float = READY_S) -> int:
-        """Wait until it has ended by itself; return its exit code."""
+        """Wait until it has ended by itself, and return its exit code."""
         process = self._process
         assert process is not None, "it does not run"
         code = process.wait(timeout_s)
@@ -161,7 +161,7 @@ class Program:
 
 
 class HostControl:
-    """What is done to a simulated host from outside, and what is known of it.
+    """Controls a simulated host from outside, and reads its truth.
 
     Args:
         control: "host:port" of the control port.
@@ -178,11 +178,11 @@ class HostControl:
 
     @property
     def port(self) -> int:
-        """Where WS-Management is served, on 127.0.0.1."""
+        """The port of WS-Management on 127.0.0.1."""
         return int(self.listening.rpartition(":")[2])
 
     def control(self, action: str, **arguments: object) -> dict[str, Any]:
-        """Ask the control port for an action. Raises ControlRefused."""
+        """Run an action through the control port, and return the answer. Raises ControlRefused."""
         request = urllib.request.Request(
             f"http://{self.control_address}/{action}", json.dumps(arguments).encode(), method="POST"
         )
@@ -196,15 +196,15 @@ class HostControl:
         return document
 
     def truth(self) -> list[dict[str, Any]]:
-        """Read every effect there was, in order."""
+        """Return every effect so far, in order."""
         if not self._truth.exists():
             return []
-        # The last line may be half written at this moment.
+        # The last line may be incomplete at this moment.
         whole = self._truth.read_text(encoding="utf-8").rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines()]
 
     def decisive(self) -> list[dict[str, Any]]:
-        """Read the decisive effects only."""
+        """Return the decisive effects only."""
         return [line for line in self.truth() if line["decisive"]]
 
 
@@ -212,10 +212,10 @@ class SimulatedHost(HostControl, Program):
     """`snapshotd simulate-host`.
 
     Args:
-        directory: an empty or former directory for its state, truth and log.
-        inventory: as the inventory file; written when there is none yet.
-        options: further options of the command line.
-        program: what is started.
+        directory: a new or used directory for its state, truth and log.
+        inventory: the content of the inventory file; written if there is none yet.
+        options: more options of the command line.
+        program: the program to start.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class SimulatedHost(HostControl, Program):
             (directory / "inventory.json").write_text(json.dumps(inventory), encoding="utf-8")
 
     def start(self) -> dict[str, Any]:
-        """Start it; where it listened before, if it did."""
+        """Start it, on the same address as before if there was one."""
         at = self._directory
         self.arguments = [
             "simulate-host",
@@ -253,9 +253,9 @@ class Daemon(Program):
     """`snapshotd serve`.
 
     Args:
-        directory: an empty or former directory for its log, views, credentials and settings.
-        executor: it runs one in its own process.
-        options: further options of the command line.
+        directory: a new or used directory for its log, views, credentials and settings.
+        executor: whether it runs one in its own process.
+        options: more options of the command line.
     """
 
     def __init__(self, directory: Path, *, executor: bool = True, options: Sequence[str] = ()) -> None:
@@ -264,10 +264,10 @@ class Daemon(Program):
         self._directory = directory
         self._options = [*options, *([] if executor else ["--no-executor"])]
         self.address = "127.0.0.1:0"
-        """Where it serves, once it has started."""
+        """The address that it serves on, once it has started."""
 
     def start(self) -> dict[str, Any]:
-        """Start it; where it served before, if it did."""
+        """Start it, on the same address as before if there was one."""
         self.arguments = [
             "serve",
             *("--server-listen", self.address, "--storage-directory", str(self._directory / "storage")),
@@ -283,10 +283,10 @@ class Executor(Program):
     """`snapshotd executor`.
 
     Args:
-        directory: for its credentials and log.
+        directory: holds its credentials and log.
         server: "host:port" of the daemon.
-        hosts: ids of the hosts that it reaches; empty: all.
-        options: further options of the command line.
+        hosts: ids of the hosts that it reaches; empty for all.
+        options: more options of the command line.
     """
 
     def __init__(self, directory: Path, server: str, hosts: Sequence[str] = (), options: Sequence[str] = ()) -> None:
@@ -299,7 +299,7 @@ class Executor(Program):
 
 
 def write_credential(directory: Path, password: str = PASSWORD) -> Path:
-    """Write the simulated host's credential; return the directory of credentials."""
+    """Write the simulated host's credential, and return the directory of credentials."""
     credentials = directory / "credentials"
     credentials.mkdir(exist_ok=True)
     (credentials / CREDENTIAL).touch(mode=0o600)

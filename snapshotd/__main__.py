@@ -20,14 +20,14 @@ from snapshotd.simulator import settings as simulate
 
 _EXIT_CODES = """\
 exit codes:
-  0  ended as told
-  1  check: a view cannot take an event in; any command: a defect, with its traceback
-  2  could not be started: settings, address, event log; the text says which and what to do
+  0  ended normally
+  1  check: a view cannot take in an event; any command: a defect, with its traceback
+  2  did not start: settings, address, event log; the text says which and what to do
 """
-_ORDER = "A flag wins over the environment, and that over the settings file."
+_ORDER = "A flag overrides the environment, and the environment overrides the settings file."
 _DURATION = "A DURATION is a number with its unit: 500 ms, 30 s, 10 min, 2 h."
 READ: Final = {
-    "serve": tuple(key.name for key in KEYS if key.name != "executor.server"),  # its own executor knows its address
+    "serve": tuple(key.name for key in KEYS if key.name != "executor.server"),  # its own executor knows the address
     "executor": (
         "executor.server",
         "executor.hosts",
@@ -38,11 +38,11 @@ READ: Final = {
     "check": ("storage.directory",),
     "config": tuple(key.name for key in KEYS),
 }
-"""The settings that a command reads: those, and no others, are its flags. A file may hold all for all."""
+"""The settings that each command reads. Only these are its flags; a file may hold the settings of all commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand; return the exit code."""
+    """Run a subcommand. Return the exit code."""
     parsed = _parser().parse_args(arguments)
     _start_logging(verbose=parsed.verbose)
     try:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case _:
                 return _show(settings)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever reads has read enough
+        sys.stderr.close()  # the reader has read enough
         return 0
     except (SettingsInvalid, SnapshotdError, AddressInUse, AttachRefused) as error:
         said = str(error)
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _start_logging(*, verbose: bool) -> None:
-    """Log to stderr: what is ours, and of libraries warnings only. Their details hold secrets: signing in by NTLM."""
+    """Log to stderr: of libraries only warnings, because their details hold secrets of the NTLM sign-in."""
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
@@ -89,10 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", "-v", action="store_true", help="log details")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     texts = {
-        "serve": "run the service (and, unless told not to, an executor in its process)",
-        "executor": "run an executor: it attaches to a server and reaches hosts by WinRM",
-        "check": "read the whole event log, fold it, and make the views again; the service must be stopped",
-        "config": "check the settings and show where each comes from",
+        "serve": "run the service, by default with an executor in its process",
+        "executor": "run an executor, which attaches to a server and reaches hosts by WinRM",
+        "check": "read and fold the whole event log, and rebuild the views; the service must be stopped",
+        "config": "check the settings, and show the source of each",
     }
     for name, text in texts.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_DURATION)
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
                 action="store_const",
                 const="false",
                 default=argparse.SUPPRESS,
-                help="run none in this process; start `snapshotd executor` by itself",
+                help="run no executor in this process; start `snapshotd executor` instead",
             )
         if name in ("executor", "config"):
             command.add_argument(
@@ -126,10 +126,10 @@ def _parser() -> argparse.ArgumentParser:
                 action="append",
                 default=[],
                 metavar="ID",
-                help="a host that it reaches; may be repeated",
+                help="id of a host that it reaches; may be repeated",
             )
-    text = "run a simulated Hyper-V host, for trying out and for tests"
-    described = f"{text[0].upper()}{text[1:]}. It says in one line of JSON where it listens, and runs until SIGTERM."
+    text = "run a simulated Hyper-V host, for trials and tests"
+    described = f"{text[0].upper()}{text[1:]}. It prints its addresses in one line of JSON, and runs until SIGTERM."
     host = commands.add_parser("simulate-host", help=text, description=described)
     simulate.add_arguments(host)
     return parser
@@ -150,7 +150,7 @@ def _show(settings: Settings) -> int:
 
 
 def _text(value: Value) -> str:
-    """Return a setting's value as people write it."""
+    """Return the value of a setting as people write it."""
     match value:
         case None:
             return "(not set)"

@@ -52,15 +52,15 @@ from snapshotd.store.sqlite_log import SqliteEventLog
 _log = logging.getLogger(__name__)
 
 _OWN_IDLE = 0.4
-"""An executor closes a session of its own long before its host would: after this part of that time."""
+"""The part of the host's time limit after which an executor closes an idle session."""
 
 
 _OWNER_ONLY = 0o077
-"""The umask: log and views are their owner's only, whatever the mode of a directory that was there before."""
+"""The umask: only their owner may read log and views, even in a directory that is open to others."""
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The clock of the machine."""
 
     def now(self) -> datetime:
         """Return the time, in UTC."""
@@ -76,7 +76,7 @@ class RandomIds:
 
 
 def policy_of(settings: Settings) -> Policy:
-    """Return the numbers that decisions depend on."""
+    """Return the policy: the numbers that decisions depend on."""
     return Policy(
         max_per_vm=settings.count("snapshots.max_per_vm"),
         create_wait_s=settings.seconds("snapshots.create_wait"),
@@ -94,7 +94,7 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def executor_settings(settings: Settings, server: str) -> ExecutorSettings:
-    """Return an executor's settings, for a server's address."""
+    """Return the settings of an executor that attaches to `server`."""
     return ExecutorSettings(
         server=server,
         hosts=settings.names("executor.hosts"),
@@ -103,7 +103,7 @@ def executor_settings(settings: Settings, server: str) -> ExecutorSettings:
 
 
 def open_pool(settings: Settings) -> OpenPool:
-    """Return what opens the WinRM sessions of a host."""
+    """Return the function that opens the WinRM sessions of a host."""
     credentials = Credentials(settings.path("executor.credentials"), os.environ)
     idle_s = settings.seconds("executor.shell_idle")
     pool = PoolSettings(
@@ -116,7 +116,7 @@ def open_pool(settings: Settings) -> OpenPool:
 
 @contextmanager
 def open_service(settings: Settings) -> Iterator[daemon.Service]:
-    """Open the storage, and compose a daemon on it.
+    """Open the storage, and yield a daemon composed on it.
 
     Raises LogLost, LogInUse, LogForeign, StorageUnusable, ViewsNotMade, OSError.
     """
@@ -133,16 +133,16 @@ def open_service(settings: Settings) -> Iterator[daemon.Service]:
 
 
 def _open_log(directory: Path) -> SqliteEventLog:
-    """Open the log, or make the first one. Raises LogLost if there was one, LogInUse, LogForeign."""
+    """Open the log, or make a new one. Raises LogLost if there was one before, LogInUse and LogForeign."""
     path = directory / "events.db"
     if not path.exists() or path.stat().st_size == 0:
-        # Before it is made: the operator is to find the place as empty as it was.
+        # Before the log is made, so that the operator finds the directory as it was.
         refuse_lost_log(directory / "views.db", 0, SCRIPT)
     return SqliteEventLog(path)
 
 
 def _open_present_log(settings: Settings, directory: Path) -> SqliteEventLog:
-    """Open the log that is there, and make none. Raises as `_open_log` does, and SettingsInvalid if there is none."""
+    """Open an existing log. Raises as `_open_log` does, and SettingsInvalid if there is none."""
     with _named(settings, "storage.directory"):
         if not directory.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "no such directory", str(directory))
@@ -154,26 +154,26 @@ def _open_present_log(settings: Settings, directory: Path) -> SqliteEventLog:
 
 @contextmanager
 def _named(settings: Settings, name: str) -> Iterator[None]:
-    """Say of what the system refuses which setting names it. Raises SettingsInvalid instead of OSError."""
+    """Raise SettingsInvalid, with the name of the setting, instead of an OSError."""
     try:
         yield
     except OSError as error:
         where = error.filename or settings.path(name)
         said = (error.strerror or str(error)).lower()
-        text = f"{settings.sources[name]}: {name}: {where}: {said}. Put that right, or set another."
+        text = f"Cannot use {name} from {settings.sources[name]}: {where}: {said}. Correct that, or set another."
         raise SettingsInvalid(text) from error
 
 
 def compose(
     settings: Settings, log: EventLog, projections: Projections, installation_id: str, pool: OpenPool
 ) -> daemon.Service:
-    """Compose a daemon.
+    """Return a composed daemon.
 
     Args:
-        settings: everybody's.
-        log: what is recorded.
-        projections: of that log.
-        installation_id: who we are, to the journals on the hosts.
+        settings: all settings.
+        log: the event log.
+        projections: the projections of that log.
+        installation_id: our name in the journals on the hosts.
         pool: opens the sessions of a host, for the executor in this process.
     """
     clock, ids, policy = SystemClock(), RandomIds(), policy_of(settings)
@@ -215,7 +215,7 @@ def compose(
 
 
 def serve(settings: Settings) -> int:
-    """Run the service until a signal ends it; return the exit code."""
+    """Run the service until a signal ends it. Return the exit code."""
     os.umask(_OWNER_ONLY)
     _check_credentials(settings)
 
@@ -227,7 +227,7 @@ def serve(settings: Settings) -> int:
 
 
 def run_executor(settings: Settings) -> int:
-    """Run an executor until a signal ends it; return the exit code."""
+    """Run an executor until a signal ends it. Return the exit code."""
     _check_credentials(settings)
     own = executor_settings(settings, settings.text("executor.server"))
     asyncio.run(run_executor_process(own, open_pool(settings)))
@@ -235,7 +235,7 @@ def run_executor(settings: Settings) -> int:
 
 
 def check(settings: Settings) -> int:
-    """Fold the whole log, make the views again, say what there is; return the exit code, 1 for a view that stopped."""
+    """Fold the whole log, rebuild the views, and report. Return the exit code: 1 if a view stopped."""
     os.umask(_OWNER_ONLY)
 
     async def run() -> int:
@@ -243,48 +243,46 @@ def check(settings: Settings) -> int:
         clock, ids = SystemClock(), RandomIds()
         with _open_present_log(settings, directory) as log:
             refuse_lost_log(directory / "views.db", log.head_position(), SCRIPT)
-            vms, hosts = VirtualMachines(log, clock, ids, Policy()), Hosts(log, clock, ids)  # nothing is decided
+            vms, hosts = VirtualMachines(log, clock, ids, Policy()), Hosts(log, clock, ids)  # no decision is made here
             position = await replay(log, vms, hosts)
             operations = sum(len(vm.active_operations) for vm in vms.registered())
             sys.stdout.write(
                 f"{position} events: {len(hosts.registered())} hosts, {len(vms.registered())} VMs, "
-                f"{operations} operations under way. The log folds.\n"
+                f"{operations} active operations. The log folds.\n"
             )
             reached = await rebuild(log, directory / "views.db")
             whole = reached == position
-            sys.stdout.write(
-                f"The views are made again, up to {reached}{'' if whole else ': one has stopped there'}.\n"
-            )
+            sys.stdout.write(f"The views are rebuilt up to {reached}{'' if whole else ', where one has stopped'}.\n")
             return 0 if whole else 1
 
     return asyncio.run(run())
 
 
 def simulate_host(settings: SimulateHostSettings) -> int:
-    """Run a simulated host until a signal ends it; return the exit code."""
+    """Run a simulated host until a signal ends it. Return the exit code."""
     return simulator.run(settings, open_host, lambda host: _engine(settings, host))
 
 
 def _engine(settings: SimulateHostSettings, host: SimulatedHyperV) -> Engine:
-    """Return what runs scripts on a simulated host. Raises ValueError if there is no PowerShell to run them with."""
+    """Return the engine that runs scripts on a simulated host. Raises ValueError if there is no PowerShell for it."""
     if settings.engine == "builtin":
         kept = kept_script()
         return BuiltinEngine(host, AcceptedScript(command_line(kept), script_sha256()))
     named = settings.pwsh or os.environ.get("SNAPSHOTD_PWSH") or shutil.which("pwsh")
     if not named or not Path(named).is_file():
         where = f"there is no PowerShell at {named}" if named else "no pwsh is on the PATH"
-        raise ValueError(f"--engine pwsh: {where}. Name one by --pwsh PATH or $SNAPSHOTD_PWSH.")
+        raise ValueError(f"Cannot use --engine pwsh: {where}. Name one with --pwsh PATH or $SNAPSHOTD_PWSH.")
     return PwshEngine(host, Path(named), settings.state / "pwsh")
 
 
 def _check_credentials(settings: Settings) -> None:
-    """Refuse a place where no credentials can be: else each host would say so, later. Raises SettingsInvalid."""
+    """Raise SettingsInvalid if the directory of credentials cannot be used: otherwise each host would fail later."""
     directory = settings.path("executor.credentials")
     if directory is not None and not (directory.is_dir() and os.access(directory, os.R_OK | os.X_OK)):
-        problem = "may not be read" if directory.is_dir() else "is no directory"
+        problem = "cannot be read" if directory.is_dir() else "is not a directory"
         raise SettingsInvalid(
-            f"{settings.sources['executor.credentials']}: executor.credentials: {directory} {problem}. "
-            "It holds a file per credential: make it, or name another."
+            f"Cannot use executor.credentials from {settings.sources['executor.credentials']}: {directory} {problem}. "
+            "Make it a directory with one file per credential, or set another."
         )
 
 

@@ -1,4 +1,4 @@
-"""`snapshotd serve`: start → recover → serve → drain → stop. Names no concrete class: bootstrap hands them in."""
+"""`snapshotd serve`: start → recover → serve → drain → stop. Names no concrete class: bootstrap passes them in."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from snapshotd.server.serving import GrpcServer
 _log = logging.getLogger(__name__)
 
 _GRACE_S: Final = 3.0
-"""What calls under way get to end, when the server stops."""
+"""How long running calls may take to end when the server stops."""
 _HEALTH_S: Final = 1.0
-"""How often health is brought up to date."""
+"""How often health is updated."""
 
 
 class Projections(Protocol):
-    """What makes the views of the log."""
+    """The projections, which make the views of the log."""
 
     @property
     def views(self) -> Views:
-        """The views, to read."""
+        """The views, for reading."""
 
     async def run(self) -> None:
-        """Follow the log until cancelled."""
+        """Follow the log until this task is cancelled."""
 
 
 RunExecutor = Callable[[str, asyncio.Event], Awaitable[None]]
-"""Runs an executor against a server's address until the event is set."""
+"""Runs an executor that attaches to an address, until the event is set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """The parts of one daemon, composed and not started."""
+    """The parts of one daemon, composed but not started."""
 
     log: EventLog
     vms: VirtualMachines
@@ -60,12 +60,12 @@ class Service:
 
 
 async def serve(service: Service) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code.
+    """Serve until SIGTERM or SIGINT. Return the exit code.
 
-    Once told to stop, it takes nothing new and lets the executor in this process end what it runs; a second signal ends
-    that at once. Either way the hosts go on with what they have begun, and it is settled after the next start.
+    After the first signal, the daemon begins nothing new and lets the executor in this process finish what it runs. A
+    second signal ends that at once. The hosts go on with what they have begun; the next start finds out the result.
 
-    Raises AddressInUse, and what a part ended with: the log is closed by who opened it.
+    Raises AddressInUse, and any error that ended a part. The caller closes the log.
     """
     stop, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -78,7 +78,7 @@ async def serve(service: Service) -> int:
     server = service.make_server()
     position = await replay(service.log, service.vms, service.hosts)
     active = sum(len(vm.active_operations) for vm in service.vms.registered())
-    _log.info("replayed the log up to %d: %d operations to go on with", position, active)
+    _log.info("replayed the log up to %d: %d active operations", position, active)
     async with _Parts() as parts:
         parts.add("projections", service.projections.run())
         await server.start(service.projections.views.progress())
@@ -91,7 +91,7 @@ async def serve(service: Service) -> int:
         sys.stdout.write(json.dumps({"serving": server.address, "installation_id": service.installation_id}) + "\n")
         sys.stdout.flush()
         await parts.until(stop)
-        _log.info("stopping: nothing new is begun; another signal ends at once")
+        _log.info("stopping: nothing new begins; a second signal ends everything at once")
         server.refuse_changes()
         executor_stop.set()
         await parts.ended("executor", at_once)
@@ -110,7 +110,7 @@ async def _keep_health(server: GrpcServer, views: Views) -> None:
 
 
 class _Parts:
-    """The tasks of a daemon; one that ends before it is told to ends all, with its error."""
+    """The tasks of a daemon. One that ends by itself ends them all, with its error."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -128,7 +128,7 @@ class _Parts:
         self._tasks[name] = asyncio.create_task(work, name=name)
 
     async def until(self, stop: asyncio.Event) -> None:
-        """Return when told to stop. Raises what a part ended with."""
+        """Wait until told to stop. Raises the error that ended a part."""
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([stopping, *self._tasks.values()], return_when=asyncio.FIRST_COMPLETED)
@@ -140,7 +140,7 @@ class _Parts:
             stopping.cancel()
 
     async def ended(self, name: str, at_once: asyncio.Event) -> None:
-        """Wait for the end of a part, if there is one of that name; cut it off when told to."""
+        """Wait until a part has ended, if there is one of that name. Cut it off when `at_once` is set."""
         if name not in self._tasks:
             return
         cut = asyncio.create_task(at_once.wait())

@@ -1,6 +1,6 @@
-"""Settings of `serve` and `executor`: a TOML file, then the environment, then flags; the later wins. Parsed once.
+"""Settings of `serve` and `executor`, from a TOML file, the environment and flags; the later source wins.
 
-Every key is in KEYS, once: its place in the file, its type, its default and its meaning. An unknown key is an error.
+KEYS holds every key once: its place in the file, its type, its default and its meaning. An unknown key is an error.
 A key `section.name` is `SNAPSHOTD_SECTION_NAME` in the environment and `--section-name` as a flag.
 """
 
@@ -29,11 +29,11 @@ _PORTS: Final = 65535
 _LONGEST_S: Final = 30 * 24 * 3600.0
 _SHORTEST_IDLE_S: Final = 10.0
 _NOT_ABOVE: Final = (("retries.first", "retries.longest"),)
-"""Durations of which the first must not be above the second."""
+"""Pairs of durations; the first must not be above the second."""
 
 
 class SettingsInvalid(Exception):
-    """A setting that cannot be used. The text says which, from where, what is wrong, and what to write."""
+    """A setting that cannot be used. The text has its name, its source, what is wrong, and what to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Key:
     name: str
     """`section.name`."""
     read: Callable[[object], Value]
-    """Reads a value of the file, or the text of a flag or variable. Raises ValueError saying what to write."""
+    """Reads a value of the file, or the text of a flag or variable. Raises ValueError with what to write."""
     default: str | int | bool | None
-    """As it would be written in the file; None: not set."""
+    """The default as written in the file; None if there is none."""
     meaning: str
 
     @property
@@ -55,7 +55,7 @@ class Key:
 
     @property
     def form(self) -> str:
-        """What is written for it, in a word."""
+        """The form of its value, in a word."""
         return _FORMS[self.read]
 
     @property
@@ -66,7 +66,7 @@ class Key:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError("must be text, and not empty")
+        raise ValueError("must be text that is not empty")
     return value
 
 
@@ -88,9 +88,9 @@ def _hosts(value: object) -> tuple[str, ...]:
     names = _names(value)
     for name in names:
         if name != EVERY_HOST and not is_host_id(name):
-            raise ValueError(f"{name!r} is no host's id: 1 to 63 of a-z, 0-9 and -, a letter first")
+            raise ValueError(f"{name!r} must be a host's id: 1 to 63 of a-z, 0-9 and -, a letter first")
     if EVERY_HOST in names and len(names) > 1:
-        raise ValueError(f"{EVERY_HOST!r} stands for all hosts: write it alone, or name the hosts")
+        raise ValueError(f"{EVERY_HOST!r} means all hosts: write it alone, or list the hosts")
     return names
 
 
@@ -105,7 +105,7 @@ def _count(value: object) -> int:
 def _per_vm(value: object) -> int:
     count = _count(value)
     if count > HYPERV_CHECKPOINT_LIMIT:
-        raise ValueError(f"must be at most {HYPERV_CHECKPOINT_LIMIT}: Hyper-V takes no more checkpoints of a VM")
+        raise ValueError(f"must be at most {HYPERV_CHECKPOINT_LIMIT}: Hyper-V allows no more checkpoints of a VM")
     return count
 
 
@@ -123,19 +123,19 @@ def _seconds(value: object) -> float:
         raise ValueError('must be a duration above 0 with its unit, e.g. "30 min", "90 s", "500 ms"')
     seconds = float(found[1]) * _UNITS[found[2]]
     if seconds > _LONGEST_S:
-        raise ValueError("must be at most 30 days, 720 h: more cannot be meant")
+        raise ValueError("must be at most 30 days (720 h)")
     return seconds
 
 
 def _shell_idle(value: object) -> float:
     seconds = _seconds(value)
     if seconds < _SHORTEST_IDLE_S:
-        raise ValueError(f"must be {_SHORTEST_IDLE_S:g} s or more: a host would end shells that are in use")
+        raise ValueError(f"must be {_SHORTEST_IDLE_S:g} s or more: otherwise a host would end shells that are in use")
     return seconds
 
 
 def _interval(value: object) -> float:
-    """Read a duration, or 0 for never."""
+    """Return a duration, or 0 for never."""
     if value == "0" or (value == 0 and not isinstance(value, bool)):
         return 0.0
     return _seconds(value)
@@ -155,7 +155,7 @@ def _address(value: object) -> str:
 
 
 def is_local(address: str) -> bool:
-    """Return whether an address, host:port or unix:/path, can be reached from this machine only."""
+    """Return whether an address (host:port or unix:/path) can be reached from this machine only."""
     if address.startswith(_UNIX):
         path = address.removeprefix(_UNIX)
         return path.startswith("/") and bool(path.strip("/"))
@@ -178,37 +178,37 @@ _FORMS: Final[Mapping[Callable[[object], Value], str]] = {
     _interval: "DURATION|0",
 }
 KEYS: Final = (
-    Key("server.listen", _address, "127.0.0.1:7443", "where gRPC is served; port 0: any free one"),
+    Key("server.listen", _address, "127.0.0.1:7443", "address of the gRPC server; port 0: any free one"),
     Key("storage.directory", _path, "/var/lib/snapshotd", "directory of events.db and views.db"),
-    Key("executor.server", _address, "127.0.0.1:7443", "the server that an executor attaches to"),
+    Key("executor.server", _address, "127.0.0.1:7443", "address of the server that an executor attaches to"),
     Key("executor.in_process", _switch, True, "serve runs an executor in its own process"),
     Key("executor.hosts", _hosts, "*", "ids of the hosts that the executor reaches; * for all"),
     Key("executor.credentials", _path, None, "directory of credential files, one per name: username:password"),
-    Key("executor.sessions_per_host", _count, 4, "WinRM sessions kept per host, at most"),
+    Key("executor.sessions_per_host", _count, 4, "the most WinRM sessions kept per host"),
     Key(
         "executor.shell_idle",
         _shell_idle,
         "5 min",
-        "a shell that was left behind on a host is ended after so long",
+        "how long a host keeps a shell that was left behind",
     ),
     Key(
         "hosts.sync_interval",
         _interval,
         "5 min",
-        "how often a host is compared with the record; 0: only when an executor attaches, and when asked to",
+        "how often a host is compared with the record; 0: only when an executor attaches, and on request",
     ),
-    Key("snapshots.max_per_vm", _per_vm, 10, "snapshots that a VM may have"),
+    Key("snapshots.max_per_vm", _per_vm, 10, "the most snapshots that a VM may have"),
     Key("snapshots.create_wait", _seconds, "30 min", "how long a checkpoint may take"),
     Key("snapshots.revert_wait", _seconds, "30 min", "how long a restore may take"),
     Key("snapshots.remove_wait", _seconds, "10 min", "how long the removal of a checkpoint may take"),
     Key("snapshots.power_wait", _seconds, "10 min", "how long a start or stop may take"),
-    Key("snapshots.merge_poll", _seconds, "2 s", "first interval between two looks at a merge"),
-    Key("snapshots.merge_stall", _seconds, "30 min", "a merge in which nothing moves for so long is given up"),
+    Key("snapshots.merge_poll", _seconds, "2 s", "the first interval between two looks at a merge"),
+    Key("snapshots.merge_stall", _seconds, "30 min", "how long a merge may stand still before it counts as stalled"),
     Key("retries.max_attempts", _count, 5, "how often an effect is tried; a look at the host has no limit"),
-    Key("retries.first", _seconds, "1 s", "back-off after the first attempt; doubled each time"),
-    Key("retries.longest", _seconds, "1 min", "back-off at most"),
+    Key("retries.first", _seconds, "1 s", "back-off after the first attempt; it doubles each time"),
+    Key("retries.longest", _seconds, "1 min", "the longest back-off"),
     Key("retries.observe_wait", _seconds, "1 min", "how long a report of a host may take"),
-    Key("retries.answer_grace", _seconds, "10 s", "after a deadline, for the executor to say that it ended the script"),
+    Key("retries.answer_grace", _seconds, "10 s", "how long after a deadline an executor may take to report"),
 )
 """All settings."""
 
@@ -217,57 +217,57 @@ _BY_NAME: Final = {key.name: key for key in KEYS}
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings, by key, and where each came from."""
+    """The settings by key, with the source of each."""
 
     values: Mapping[str, Value]
     sources: Mapping[str, str]
 
     def text(self, name: str) -> str:
-        """Return a text."""
+        """Return a setting that is a text."""
         value = self.values[name]
         assert isinstance(value, str), name
         return value
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Return a list of names."""
+        """Return a setting that is a list of names."""
         value = self.values[name]
         assert isinstance(value, tuple), name
         return value
 
     def count(self, name: str) -> int:
-        """Return a whole number."""
+        """Return a setting that is a whole number."""
         value = self.values[name]
         assert isinstance(value, int), name
         return value
 
     def seconds(self, name: str) -> float:
-        """Return a duration in seconds."""
+        """Return a setting that is a duration, in seconds."""
         value = self.values[name]
         assert isinstance(value, float), name
         return value
 
     def switch(self, name: str) -> bool:
-        """Return a switch."""
+        """Return a setting that is a switch."""
         value = self.values[name]
         assert isinstance(value, bool), name
         return value
 
     def path(self, name: str) -> Path | None:
-        """Return a path."""
+        """Return a setting that is a path."""
         value = self.values[name]
         assert value is None or isinstance(value, Path), name
         return value
 
 
 def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]) -> Settings:
-    """Read the settings.
+    """Return the settings.
 
     Args:
-        file: the TOML file; None: no file.
+        file: the TOML file, or None.
         environ: the environment; only SNAPSHOTD_<SECTION>_<NAME> counts.
-        flags: what the command line said, by key name, as text.
+        flags: the flags of the command line, as text by key name.
 
-    Raises SettingsInvalid, for the first setting that cannot be used.
+    Raises SettingsInvalid for the first setting that cannot be used.
     """
     values: dict[str, Value] = {k.name: None if k.default is None else k.read(k.default) for k in KEYS}
     sources = dict.fromkeys(values, "default")
@@ -280,18 +280,19 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
         key = _BY_NAME.get(name)
         if key is None:
             near = ", ".join(sorted(k for k in _BY_NAME if k.partition(".")[0] == name.partition(".")[0]))
-            raise SettingsInvalid(f"{source}: {name} is no setting. {f'There are: {near}.' if near else _sections()}")
+            known = f"There are: {near}." if near else _sections()
+            raise SettingsInvalid(f"Cannot read {source}: there is no setting {name}. {known}")
         try:
             values[name] = key.read(value)
         except ValueError as error:
-            raise SettingsInvalid(f"{source}: {name} = {value!r}: {error}.") from None
+            raise SettingsInvalid(f"Cannot use {name} = {value!r} from {source}: {error}.") from None
         sources[name] = source
     settings = Settings(values, sources)
     for low, high in _NOT_ABOVE:
         if settings.seconds(low) > settings.seconds(high):
             raise SettingsInvalid(
-                f"{sources[low]}: {low} = {settings.seconds(low):g} s is above {high} = {settings.seconds(high):g} s "
-                f"({sources[high]}). Lower the one or raise the other."
+                f"Cannot use {low} = {settings.seconds(low):g} s from {sources[low]}: it is above "
+                f"{high} = {settings.seconds(high):g} s ({sources[high]}). Lower the one or raise the other."
             )
     return settings
 
@@ -305,18 +306,18 @@ def _read_file(file: Path) -> dict[str, object]:
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsInvalid(f"{file} cannot be read: {error.strerror}.") from None
+        raise SettingsInvalid(f"Cannot read {file}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsInvalid(f"{file} is no TOML: {error}.") from None
+        raise SettingsInvalid(f"Cannot read {file}: it is not TOML: {error}.") from None
     found: dict[str, object] = {}
     for section, content in document.items():
         if not isinstance(content, dict):
-            raise SettingsInvalid(f"{file}: {section} stands outside of a section. {_sections()}")
+            raise SettingsInvalid(f"Cannot read {file}: {section} is outside of a section. {_sections()}")
         found |= {f"{section}.{name}": value for name, value in content.items()}
     return found
 
 
 def default_file() -> Path | None:
-    """Return the settings file that is read when none is named: /etc/snapshotd/snapshotd.toml, if it is there."""
+    """Return the default settings file, /etc/snapshotd/snapshotd.toml, or None if it does not exist."""
     file = Path(os.sep, "etc", "snapshotd", "snapshotd.toml")
     return file if file.exists() else None

@@ -1,4 +1,4 @@
-"""Draws the lifecycles' tables as Mermaid into docs/lifecycles.md, and says when the drawing is stale.
+"""Draws the lifecycles' tables as Mermaid into docs/lifecycles.md, and reports a stale drawing.
 
 python -m tools.diagrams write | verify
 """
@@ -41,7 +41,7 @@ def main() -> int:
         case ["verify"]:
             if DOCUMENT.exists() and DOCUMENT.read_text(encoding="utf-8") == draw():
                 return 0
-            print(f"{DOCUMENT} is not what the tables give: run 'make diagrams' and commit it.", file=sys.stderr)
+            print(f"{DOCUMENT} does not match the tables. Run 'make diagrams' and commit it.", file=sys.stderr)
             return 1
         case _:
             print(__doc__, file=sys.stderr)

@@ -1,10 +1,10 @@
-"""Generates the API's Python code from `protos/`, and says when the committed code is stale.
+"""Generates the API's Python code from `protos/`, and reports stale committed code.
 
     protos/**/*.proto ──► snapshotd/api/v1/*_pb2.py, *_pb2_grpc.py and their typed stubs (.pyi)
     google/longrunning ─► typings/google/longrunning/*.pyi (its package ships code without types)
 
-A proto's package is its path, so generated imports stand as protoc writes them. This module never edits what protoc
-has written, and never writes outside of the two folders named above.
+A proto's package is its path, so the generated imports are right as protoc writes them. This module never edits the
+generated code, and never writes outside of the two folders above.
 
     python -m tools.protos write | verify | describe FILE
 """
@@ -43,12 +43,12 @@ class GenerationError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command of this tool.
 
-    Returns 0, or 1 when the protos are refused or the committed code is stale.
+    Returns 0, or 1 if the protos are refused or the committed code is stale.
     """
     parser = argparse.ArgumentParser(prog="python -m tools.protos", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("write", help="generate the code into the checkout")
-    commands.add_parser("verify", help="fail when the committed code is not what the protos give")
+    commands.add_parser("verify", help="fail if the committed code does not match the protos")
     describe_parser = commands.add_parser("describe", help="write a descriptor set, which buf reads offline")
     describe_parser.add_argument("file", type=Path)
     options = parser.parse_args(arguments)
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write() -> int:
-    """Replace the committed code by what the protos give; files that are equal stay untouched."""
+    """Replace the committed code by freshly generated code. Equal files stay untouched."""
     with _generated() as fresh:
         for name in _differences(fresh):
             target = ROOT / name
@@ -81,7 +81,7 @@ def _write() -> int:
 
 
 def _verify() -> int:
-    """Name every committed file that differs from what the protos give."""
+    """Print every committed file that differs from the generated one. Return 1 if there is any."""
     with _generated() as fresh:
         stale = _differences(fresh)
     for name in stale:
@@ -117,7 +117,7 @@ def _include_paths() -> Iterator[list[Path]]:
     """Yield protoc's include path: our protos, Google's operations under its import name, Google's other protos."""
     shipped = SITE_PACKAGES / OPERATIONS.with_name("operations_proto.proto")
     if not shipped.exists():
-        message = f"{shipped} is missing; googleapis-common-protos is to be installed beside this tool"
+        message = f"Cannot find {shipped}: googleapis-common-protos must be installed beside this tool"
         raise GenerationError(message)
     with tempfile.TemporaryDirectory(prefix="snapshotd-include-") as folder:
         renamed = Path(folder) / OPERATIONS
@@ -140,13 +140,13 @@ def _sources() -> list[Path]:
     sources = sorted(path.relative_to(PROTOS) for path in PROTOS.rglob("*.proto"))
     astray = [str(path) for path in sources if path.parent != API]
     if astray or not sources:
-        message = f"protos belong into protos/{API}; astray: {', '.join(astray) or 'none, and there are no protos'}"
+        message = f"protos belong in protos/{API}; misplaced: {', '.join(astray) or 'none, and there are no protos'}"
         raise GenerationError(message)
     return sources
 
 
 def _protoc(includes: Sequence[Path], options: Sequence[str], sources: Sequence[Path]) -> None:
-    """Run the pinned protoc in a process of its own; it keeps state between calls in one process."""
+    """Run the pinned protoc in its own process, because it keeps state between calls in one process."""
     command = [sys.executable, "-m", "grpc_tools.protoc", *(f"--proto_path={path}" for path in includes)]
     command += [*options, *(str(source) for source in sources)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -155,7 +155,7 @@ def _protoc(includes: Sequence[Path], options: Sequence[str], sources: Sequence[
 
 
 def _differences(fresh: Path) -> list[str]:
-    """Return the names, relative to the checkout, of all generated files that are not the same in both places."""
+    """Return the names, relative to the checkout, of all generated files that differ."""
     committed = _bytes_by_name(ROOT, lambda path: path.suffix in {".py", ".pyi"})
     generated = _bytes_by_name(fresh, lambda path: path.is_file())
     return sorted(name for name in committed | generated if committed.get(name) != generated.get(name))

@@ -1,6 +1,6 @@
-"""snapshotctl, the command line client. Knows the API only."""
+"""snapshotctl, the command line client. It uses the API and nothing else of snapshotd."""
 
 import os
 
-# gRPC reads it when it is imported. What it would write to stderr is told by our own errors.
+# gRPC reads this when it is imported. Our own errors tell what it would write to stderr.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -28,14 +28,14 @@ _EPILOG = """\
 exit codes:
     0  done
     1  the operation that was waited for failed, or was cancelled
-    2  the command line makes no sense
+    2  the command line is wrong
     3  refused: the text says why
     4  there is no such VM, snapshot, host or operation
     5  another operation is active on the VM
-    6  the server, an executor, a host or a view is not there
+    6  the server, an executor, a host or a view is not available
     7  time ran out
-    8  what was to be printed could not be written
-  130  interrupted; an operation that was waited for goes on
+    8  the output could not be written
+  130  interrupted; the operation that was waited for goes on
 """
 
 
@@ -51,13 +51,13 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # Whoever reads has read enough.
+        # The reader has closed the pipe: it has read enough.
         streams.discard(sys.stdout)
         return int(ExitCode.OK)
     except OSError as error:
-        # The network's errors are gRPC's own; files there are none.
+        # The network's errors come as gRPC's own, and the client opens no files: this is the output.
         streams.discard(sys.stdout)
-        streams.complain(f"the output could not be written: {error.strerror}.")
+        streams.complain(f"Cannot write the output: {error.strerror}. Check where it goes.")
         return int(ExitCode.OUTPUT_FAILED)
     return code
 
@@ -65,10 +65,10 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
 def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     for argument in arguments:
         if not _is_utf8(argument):
-            raise Failed(f"argument {ascii(argument)[:80]} is not UTF-8.", ExitCode.USAGE)
+            raise Failed(f"Cannot read argument {ascii(argument)[:80]}: it is not UTF-8.", ExitCode.USAGE)
     try:
         parsed = _parser(environ).parse_args(arguments)
-    except SystemExit as ended:  # argparse has said what there was to say
+    except SystemExit as ended:  # argparse has told the user
         return int(ended.code or 0)
     with Server(parsed.server, parsed.actor, parsed.timeout) as server:
         try:
@@ -76,7 +76,7 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         except Failed as failed:
             named = [getattr(parsed, name, None) or "" for name in ("vm", "snapshot")]
             if failed.exit_code is ExitCode.NOT_FOUND and any(map(is_id, named)):
-                failed.hint = failed.hint or "What has the form of an id is taken as an id, never as a name."
+                failed.hint = failed.hint or "A text in the form of an id is taken as an id, never as a name."
             raise
 
 
@@ -91,7 +91,7 @@ def _is_utf8(text: str) -> bool:
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="snapshotctl",
-        description="Takes, reverts and deletes snapshots of Hyper-V VMs, by way of snapshotd.",
+        description="Takes, reverts and deletes snapshots of Hyper-V VMs through snapshotd.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[_common()],
@@ -110,13 +110,13 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
 
 
 def _common() -> argparse.ArgumentParser:
-    """Declare what may stand before a command, or after it: what was not given there leaves the value as it is."""
+    """Declare the options that may stand before or after a command. One that is not given leaves the value as it is."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument(
         "--server",
         type=read.server,
         metavar="HOST:PORT",
-        help="of the service (default: $SNAPSHOTD_SERVER, or 127.0.0.1:7443)",
+        help="address of the service (default: $SNAPSHOTD_SERVER, or 127.0.0.1:7443)",
     )
     common.add_argument(
         "--actor",
@@ -124,8 +124,8 @@ def _common() -> argparse.ArgumentParser:
         metavar="NAME",
         help="who you are, for the audit trail (default: $SNAPSHOTD_ACTOR, or your account)",
     )
-    common.add_argument("--timeout", type=read.seconds_above_zero, metavar="S", help="of each call (default: 90)")
-    common.add_argument("-o", "--output", choices=["table", "json"], help="what is printed (default: table)")
+    common.add_argument("--timeout", type=read.seconds_above_zero, metavar="S", help="of each call (default: 90 s)")
+    common.add_argument("-o", "--output", choices=["table", "json"], help="output format (default: table)")
     return common
 
 

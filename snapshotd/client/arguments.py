@@ -1,4 +1,4 @@
-"""What single arguments must look like. Each reads a text, as argparse's `type`, and raises ArgumentTypeError."""
+"""Readers of single arguments, for argparse's `type`. Each reads a text, or raises ArgumentTypeError."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _NIL: Final = "00000000-0000-0000-0000-000000000000"
 _LONGEST_S: Final = 1_000_000
 _LAST_PORT: Final = 65535
 _ACTOR_LIMIT: Final = 100
-"""The server's, in characters."""
+"""The server's limit, in characters."""
 
 
 def named(text: str) -> str:
-    """Read a name or id, which must not be empty: that would be taken as none at all."""
+    """Read a name or id. It must not be empty: the API would take that as none given."""
     if not text.strip():
         raise ArgumentTypeError("must not be empty")
     return text
 
 
 def positive(text: str) -> int:
-    """Read a number from 1."""
+    """Read a whole number, 1 or more."""
     if not re.fullmatch("[0-9]{1,18}", text) or not int(text):
-        raise ArgumentTypeError(f"{quoted(text)}: must be a number from 1")
+        raise ArgumentTypeError(f"{quoted(text)}: must be a whole number, 1 or more")
     return int(text)
 
 
@@ -47,22 +47,22 @@ def seconds(text: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number <= _LONGEST_S:
-        raise ArgumentTypeError(f"{quoted(text)}: must be seconds, from 0 to {_LONGEST_S}")
+        raise ArgumentTypeError(f"{quoted(text)}: must be a number of seconds from 0 to {_LONGEST_S}")
     return number
 
 
 def seconds_above_zero(text: str) -> float:
-    """Read a time in seconds, more than 0."""
+    """Read a time in seconds, above 0."""
     number = seconds(text)
     if not number:
-        raise ArgumentTypeError(f"{quoted(text)}: must be more than 0")
+        raise ArgumentTypeError(f"{quoted(text)}: must be above 0")
     return number
 
 
 def uuid(text: str) -> str:
     """Read a request id."""
     if not _UUID.fullmatch(text) or text == _NIL:
-        raise ArgumentTypeError(f"{quoted(text)}: must be a UUID, chosen anew for each new request (uuidgen makes one)")
+        raise ArgumentTypeError(f"{quoted(text)}: must be a UUID, a new one for each new request (uuidgen makes one)")
     return text
 
 
@@ -70,25 +70,25 @@ def server(text: str) -> str:
     """Read the server's address."""
     found = _SERVER.fullmatch(text)
     if found is None or not 0 < int(found[3]) <= _LAST_PORT:
-        raise ArgumentTypeError(f"{quoted(text)}: write HOST:PORT, e.g. 127.0.0.1:7443")
+        raise ArgumentTypeError(f"{quoted(text)}: must be HOST:PORT, e.g. 127.0.0.1:7443")
     return text
 
 
 def actor(text: str) -> str:
-    """Read who calls. It travels as gRPC metadata, which holds ASCII only."""
+    """Read the name of the caller. It travels as gRPC metadata, which holds ASCII only."""
     if not 0 < len(text) <= _ACTOR_LIMIT:
-        raise ArgumentTypeError(f"{quoted(text)} has {len(text)} characters: must have 1 to {_ACTOR_LIMIT}")
+        raise ArgumentTypeError(f"{quoted(text)} has {len(text)} characters: it must have 1 to {_ACTOR_LIMIT}")
     if not text.isascii() or not text.isprintable() or text != text.strip():
         hint = ascii_only(text)
         instead = f", e.g. {hint}" if hint else ""
         raise ArgumentTypeError(
-            f"{quoted(text)}: must be printable ASCII without blanks around it. Name yourself otherwise by --actor or "
+            f"{quoted(text)}: must be printable ASCII without blanks around it. Set another name with --actor or "
             f"$SNAPSHOTD_ACTOR{instead}"
         )
     return text
 
 
 def ascii_only(text: str) -> str:
-    """Return what is left of a name in ASCII: letters without their accents; empty: nothing."""
+    """Return a name in ASCII: accents and all other characters are dropped. Empty if nothing is left."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return "".join(c for c in plain if c.isprintable()).strip()[:_ACTOR_LIMIT]

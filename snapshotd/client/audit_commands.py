@@ -21,7 +21,7 @@ def add_to(commands: Subcommands) -> None:
     listing = commands.group("audit", "the event log, to read").command("list", "show events, the oldest first", _list)
     for flag, text in (
         ("--vm", "of a VM, by name or id"),
-        ("--snapshot", "about a snapshot, by name or id; needs --vm, but for a full resource name"),
+        ("--snapshot", "about a snapshot, by name or id; needs --vm, unless it is a full resource name"),
         ("--operation", "of an operation"),
         ("--host", "of a host"),
         ("--caller", "caused by this actor"),
@@ -31,13 +31,13 @@ def add_to(commands: Subcommands) -> None:
     ):
         listing.add_argument(flag, type=read.named, help=text)
     listing.add_argument("--reverse", action="store_true", help="the newest first")
-    listing.add_argument("--limit", type=read.positive, metavar="N", help="at most so many (default: all)")
-    commands.command("status", "show how the service is", _status)
+    listing.add_argument("--limit", type=read.positive, metavar="N", help="at most N (default: all)")
+    commands.command("status", "show the state of the service", _status)
 
 
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
     if arguments.snapshot and not arguments.vm and not arguments.snapshot.startswith("virtualMachines/"):
-        text = f"--snapshot {quoted(arguments.snapshot)}: name its VM too, by --vm; or give its full resource name."
+        text = f"Cannot find snapshot {quoted(arguments.snapshot)} without its VM. Add --vm, or give its full name."
         raise Failed(text, ExitCode.USAGE)
     vm = vm_name(server, arguments.vm) if arguments.vm else ""
     request = audit_pb2.ListEventsRequest(
@@ -63,7 +63,7 @@ def _time(flag: str, text: str) -> datetime:
         time = datetime.fromisoformat(text)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise Failed(f"{flag} {quoted(text)}: write it as 2026-01-31T12:00:00Z.", ExitCode.USAGE) from None
+        raise Failed(f"Cannot read {flag} {quoted(text)}. Write it as 2026-01-31T12:00:00Z.", ExitCode.USAGE) from None
 
 
 def _row(event: audit_pb2.Event) -> list[str]:
@@ -73,7 +73,7 @@ def _row(event: audit_pb2.Event) -> list[str]:
 
 
 def _detail(event: audit_pb2.Event) -> str:
-    """Return what an event says beside a change of state, of those that people look for."""
+    """Return the details of an event that people look for, besides its change of state."""
     data = MessageToDict(event.data)
     match event.type:
         case "DriftDetected":

@@ -1,4 +1,4 @@
-"""Calls to the server: the channel, who calls, repetition of what may be repeated, and errors with their exit codes."""
+"""Calls to the server: the channel, the caller's name, safe repetition, and errors with their exit codes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 _REPEATS: Final = 4
 _FIRST_PAUSE_S: Final = 0.25
 _CHANNEL: Final = (
-    ("grpc.enable_retries", 0),  # `call` repeats
-    # A server that is back is found soon.
+    ("grpc.enable_retries", 0),  # `call` does that
+    # So that a server that is back is found soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -38,20 +38,20 @@ _CHANNEL: Final = (
 
 
 class ExitCode(IntEnum):
-    """What the program ends with."""
+    """The exit code of the program."""
 
     OK = 0
     OPERATION_FAILED = 1
-    """The operation that was waited for FAILED, or was CANCELLED."""
+    """The operation that was waited for FAILED or was CANCELLED."""
     USAGE = 2
     REFUSED = 3
     NOT_FOUND = 4
     BUSY = 5
-    """Another operation is active on the VM, or somebody else was faster."""
+    """Another operation is active on the VM, or another caller was faster."""
     UNAVAILABLE = 6
     TIMED_OUT = 7
     OUTPUT_FAILED = 8
-    """What was to be printed could not be written. What was asked for may have been done."""
+    """The output could not be written. The request may have been carried out."""
     INTERRUPTED = 130
 
 
@@ -68,7 +68,7 @@ class Failed(Exception):
     """The command has failed; the text is for people."""
 
     def __init__(self, message: str, exit_code: ExitCode, reason: str = "", hint: str = "") -> None:
-        """Keep the exit code, the server's reason if it gave one, and what may help, for a line of its own."""
+        """Keep the exit code, the server's reason if it gave one, and a hint that goes on its own line."""
         super().__init__(message)
         self.exit_code = exit_code
         self.reason = reason
@@ -116,7 +116,7 @@ class Server:
         request: RequestT,
         timeout_s: float | None = None,
     ) -> ResponseT:
-        """Call a method; again when the server was not there: a request id makes that harmless. Raises Failed."""
+        """Call a method. Repeat it when the server was not there: a request id makes that safe. Raises Failed."""
         metadata = (("x-snapshotd-actor", self.actor),)
         pause_s = _FIRST_PAUSE_S
         for attempt in range(1, _REPEATS + 1):
@@ -124,7 +124,7 @@ class Server:
                 return method(request, timeout=timeout_s or self.timeout_s, metadata=metadata)
             except grpc.RpcError as error:
                 failed = _failed(error, self.address)
-                # A reason means that the server was there and has answered.
+                # An error with a reason is an answer: the server was there.
                 if failed.exit_code is not ExitCode.UNAVAILABLE or failed.reason or attempt == _REPEATS:
                     raise failed from None
             self.pause(pause_s)
@@ -133,22 +133,22 @@ class Server:
 
 
 def reason_of(status: Status) -> str:
-    """Return a status's reason; empty: it has none."""
+    """Return the reason of a status, or an empty text if it has none."""
     info = ErrorInfo()
     return next((info.reason for detail in status.details if detail.Unpack(info)), "")
 
 
 def _failed(error: grpc.RpcError, address: str) -> Failed:
-    """Turn a gRPC error into what is told."""
-    call: Any = error  # a unary call's error is the call too, which its type does not say
+    """Turn a gRPC error into one for people."""
+    call: Any = error  # the error of a unary call is also the call, which its type does not tell
     code, details = call.code(), call.details() or ""
     exit_code = _EXIT_CODES.get(code, ExitCode.REFUSED)
     status = rpc_status.from_call(call)
     reason = reason_of(status) if status else ""
-    # We cancel nothing: a call that is cancelled was so by a server that is being stopped.
+    # This client cancels nothing, so a server that is stopping has cancelled the call.
     if not reason and code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        text = f"no server at {address}: start it (snapshotd serve), or name it by --server."
+        text = f"Cannot reach a server at {address}. Start one (snapshotd serve), or give its address with --server."
         return Failed(text, ExitCode.UNAVAILABLE)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return Failed(f"the server at {address} did not answer in time (--timeout).", exit_code)
+        return Failed(f"Cannot wait longer for the server at {address}. Raise --timeout.", exit_code)
     return Failed(shown(details) or code.name, exit_code, reason)

@@ -17,26 +17,26 @@ from snapshotd.client.resolve import host_name
 def add_to(commands: Subcommands) -> None:
     """Declare the commands."""
     group = commands.group("host", "Hyper-V hosts")
-    add = group.command("add", "make a host known; it is not contacted", _add)
-    add.add_argument("host", type=read.named, metavar="ID", help="a-z, 0-9 and -; what it will be called")
+    add = group.command("add", "register a host; it is not contacted", _add)
+    add.add_argument("host", type=read.named, metavar="ID", help="the name it gets: a-z, 0-9 and -")
     add.add_argument(
-        "address", type=read.named, metavar="ADDRESS", help="DNS name or IP address that executors reach it by"
+        "address", type=read.named, metavar="ADDRESS", help="DNS name or IP address, as executors reach it"
     )
     add.add_argument("--port", type=read.port, metavar="N", help="TCP port of WinRM (default: 5985)")
     add.add_argument(
-        "--credential", type=read.named, required=True, metavar="NAME", help="name of a credential of the executor's"
+        "--credential", type=read.named, required=True, metavar="NAME", help="name of a credential of the executor"
     )
     add.add_argument(
         "--journal-directory",
         type=read.named,
         metavar="DIR",
-        help="on the host (default: %%ProgramData%%\\snapshotd)",
+        help="directory on the host (default: %%ProgramData%%\\snapshotd)",
     )
     add_request_id(add)
     group.command("list", "show all hosts", _list)
     for name, text, run in (
         ("show", "show a host", _show),
-        ("remove", "forget a host; nothing on it is touched", _remove),
+        ("remove", "unregister a host; nothing on it is touched", _remove),
         ("discover", "ask a host which VMs it has", _discover),
         ("sync", "ask a host what is there, and record what differs", _sync),
     ):
@@ -107,7 +107,7 @@ def _facts(host: pb.Host) -> str:
 def _remove(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.RemoveHostRequest(name=host_name(arguments.host), request_id=request_id(arguments))
     server.call(server.hosts.RemoveHost, request)
-    return output(arguments, request, lambda _: f"{request.name} is forgotten. Nothing on it was touched.")
+    return output(arguments, request, lambda _: f"{request.name} is no longer registered. Nothing on it was touched.")
 
 
 def _discover(server: Server, arguments: argparse.Namespace) -> ExitCode:
@@ -144,7 +144,7 @@ def _synced(synced: pb.SyncHostResponse) -> str:
     if synced.drifts:
         lines.append(table(["WHAT", "OF", "DETAIL"], [[d.kind, d.subject, d.message] for d in synced.drifts]))
     lines += [
-        f"Left out (an operation is at work on it, the host could not read it, or the daemon's log has why): {vm}"
+        f"Left out (an operation is at work on it, the host could not read it, or see the daemon's log): {vm}"
         for vm in synced.virtual_machines_skipped
     ]
     return "\n".join(lines)

@@ -24,16 +24,16 @@ from snapshotd.client.resolve import all_vms, operation_name, vm_name
 
 def add_to(commands: Subcommands) -> None:
     """Declare the commands."""
-    group = commands.group("operation", "long work: what it has come to, waiting for it, cancelling it")
+    group = commands.group("operation", "long work: show it, wait for it, cancel it")
     listing = group.command("list", "show operations, the newest first", _list)
-    listing.add_argument("--vm", type=read.named, help="of one VM only, by name or id")
-    listing.add_argument("--active", action="store_true", help="those that have not ended")
+    listing.add_argument("--vm", type=read.named, help="only those of a VM, by name or id")
+    listing.add_argument("--active", action="store_true", help="only those that have not ended")
     listing.add_argument(
-        "--limit", type=read.positive, default=50, metavar="N", help="at most so many (default: %(default)s)"
+        "--limit", type=read.positive, default=50, metavar="N", help="at most N (default: %(default)s)"
     )
     show = group.command("show", "show an operation with its steps", _show)
     wait = group.command("wait", "wait until an operation has ended", _wait)
-    wait.add_argument("--for", dest="seconds", type=read.seconds, metavar="S", help="at most so many seconds")
+    wait.add_argument("--for", dest="seconds", type=read.seconds, metavar="S", help="wait at most S seconds")
     cancel = group.command("cancel", "end an operation as soon as that is safe", _cancel)
     for parser in (show, wait, cancel):
         parser.add_argument("operation", type=read.named, metavar="OPERATION")
@@ -110,7 +110,7 @@ def _cancel(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _cancelled(operation: Operation) -> str:
-    """Say what a cancellation has come to so far: what had not begun has ended at once."""
+    """Return the state of a cancelled operation, for people. One that had not begun has ended already."""
     if not operation.done:
-        return f"{operation.name} is cancelled at its next boundary."
+        return f"{operation.name} will end at its next safe point."
     return f"{operation.name} is {OperationMetadata.State.Name(metadata_of(operation).state)}."

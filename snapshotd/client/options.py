@@ -1,4 +1,4 @@
-"""What the commands share: how they are declared, what they print, and waiting for long work."""
+"""What the commands share: their declaration, their output, and waiting for long work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from snapshotd.client.render import as_json, shown
 
 M = TypeVar("M", bound=Message)
 _FALLBACK_HINT: Final = (
-    "`snapshot create --allow-fallback` keeps a snapshot with memory where the guest cannot be frozen; "
+    "`snapshot create --allow-fallback` keeps a snapshot with memory if the guest cannot be frozen; "
     "`--memory` asks for one."
 )
 
@@ -26,12 +26,12 @@ Run = Callable[[Server, argparse.Namespace], ExitCode]
 
 
 class Subcommands:
-    """The commands below a parser; `run` of the parsed arguments is what a command does."""
+    """The commands below a parser. The parsed arguments hold the command's function as `run`."""
 
     def __init__(self, parser: argparse.ArgumentParser, common: argparse.ArgumentParser, metavar: str) -> None:
         """Add to a parser; each command takes the common options too."""
         self._common = common
-        # argparse's own name for this is private.
+        # The type of argparse for this is private.
         self._subparsers: Any = parser.add_subparsers(required=True, metavar=metavar)
 
     def group(self, name: str, text: str) -> Subcommands:
@@ -51,12 +51,12 @@ class Subcommands:
 
 
 def add_request_id(parser: argparse.ArgumentParser) -> None:
-    """Declare --request-id, of a command that changes something; None: none was given."""
+    """Declare --request-id, for a command that changes something. It is None if it was not given."""
     parser.add_argument(
         "--request-id",
         type=read.uuid,
         metavar="UUID",
-        help="repeats a request safely: the same id gets the first answer again (default: a new one)",
+        help="repeat a request safely: the same id gets the first answer again (default: a new one)",
     )
 
 
@@ -67,7 +67,7 @@ def request_id(arguments: argparse.Namespace) -> str:
 
 def add_wait(parser: argparse.ArgumentParser) -> None:
     """Declare --wait."""
-    parser.add_argument("--wait", action="store_true", help="wait until it has ended, and show how far it is")
+    parser.add_argument("--wait", action="store_true", help="wait until it has ended, and show the progress")
 
 
 def output(arguments: argparse.Namespace, message: M, text: Callable[[M], str]) -> ExitCode:
@@ -77,13 +77,13 @@ def output(arguments: argparse.Namespace, message: M, text: Callable[[M], str]) 
 
 
 def started(server: Server, arguments: argparse.Namespace, operation: Operation, made: str = "") -> ExitCode:
-    """Print an operation that has been accepted; with --wait, when it has ended.
+    """Print an accepted operation; with --wait, only after it has ended.
 
     Args:
-        server: that runs it.
-        arguments: of the command.
-        operation: as it was answered.
-        made: what it makes, for people; empty: nothing that was not named.
+        server: the server that runs it.
+        arguments: those of the command.
+        operation: the server's answer.
+        made: the name of what it makes, for people; empty if the user named it.
     """
     if arguments.output == "table" and made:
         sys.stdout.write(f"{made}\n")
@@ -96,7 +96,7 @@ def started(server: Server, arguments: argparse.Namespace, operation: Operation,
 
 
 def ended(arguments: argparse.Namespace, operation: Operation) -> ExitCode:
-    """Print what came of an operation. Raises Failed if it did not succeed, unless JSON tells that."""
+    """Print the result of an operation. Raises Failed if it did not succeed, unless the output is JSON."""
     if not operation.HasField("error"):
         return output(arguments, operation, lambda o: f"{o.name} succeeded.")
     if arguments.output == "json":

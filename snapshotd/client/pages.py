@@ -1,4 +1,4 @@
-"""Lists that come in pages: one page is held and printed at a time, and what a limit cuts off is said."""
+"""Lists that come in pages. One page is held and printed at a time; a limit that cuts the list is reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
 
 _PAGE: Final = 1000
-"""Entries that are asked for at once: the most that the API answers."""
+"""Entries per request: the most that the API answers with."""
 
 
 def pages(
@@ -28,16 +28,16 @@ def pages(
     field: str = "",
     limit: int | None = None,
 ) -> Iterator[ResponseT]:
-    """Ask for one page after the other; the last one has a page token only if the limit cuts the list there.
+    """Yield one page after another. The last one has a page token only if the limit cuts the list there.
 
     Args:
-        server: that is asked.
-        method: of the list.
-        request: what is asked for.
-        field: of an answer, that holds the entries; needed with a limit.
-        limit: how many entries at most, on all pages.
+        server: the server to ask.
+        method: the method that lists.
+        request: the request for the first page.
+        field: the field of an answer that holds the entries; needed with a limit.
+        limit: the most entries to return, over all pages.
     """
-    asked: Any = request  # every list has page_size and page_token, which no type says
+    asked: Any = request  # every list request has page_size and page_token, but they share no type
     left = limit
     while True:
         asked.page_size = _PAGE if left is None else min(_PAGE, left)
@@ -58,15 +58,15 @@ def output_pages(
     row: Callable[[Any], Sequence[str]],
     yields: Sequence[str] = (),
 ) -> ExitCode:
-    """Print a list as it comes: as a table, or as one JSON document; on stderr, whether there is more.
+    """Print a list as it comes: as a table, or as one JSON document. Tell on stderr if there is more.
 
     Args:
-        arguments: with `output` and `limit`.
+        arguments: those of the command, with `output` and `limit`.
         found: the pages.
-        field: of a page, that holds the entries.
-        heads: of the table.
-        row: makes an entry's row.
-        yields: heads of the columns that are cut where the terminal is too narrow.
+        field: the field of a page that holds the entries.
+        heads: the heads of the table.
+        row: makes the row of an entry.
+        yields: heads of the columns to cut if the terminal is too narrow.
     """
     printed, more = 0, False
     lines = Table(heads, yields, columns())
@@ -86,5 +86,5 @@ def output_pages(
         sys.stdout.write("(none)\n")
     elif more:
         sys.stdout.flush()
-        sys.stderr.write(f"There are more than these {printed}: a higher --limit shows them.\n")
+        sys.stderr.write(f"Only the first {printed} are shown. Set a higher --limit to see more.\n")
     return ExitCode.OK

@@ -1,4 +1,4 @@
-"""A plan as text: what a call would do, before it does it."""
+"""The plan of a call as text: what it would do."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = l
     """Return a plan for people.
 
     Args:
-        plan: what the server answered.
-        vm: as the user has called it.
-        snapshot: as the user has called it; empty: not at all.
-        named: turns a snapshot's resource name into what people call it.
+        plan: the server's answer.
+        vm: the VM, as the user named it.
+        snapshot: the snapshot, as the user named it; empty if the user did not.
+        named: turns the resource name of a snapshot into a name for people.
     """
     what = f"{word(OperationMetadata.Kind.Name(plan.kind))} {shown(snapshot)}".rstrip()
     lines = [f"Would {what} on {shown(vm)}:"]

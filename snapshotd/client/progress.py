@@ -1,6 +1,6 @@
-"""Waiting for an operation: a bar on a terminal, plain lines elsewhere, and why it waits when it does.
+"""Waiting for an operation. Progress is a bar on a terminal and lines elsewhere, with what the operation waits for.
 
-Waiting outlasts the server: the operation is in its log, and goes on when it is back.
+Waiting outlasts a restart of the server: the operation is in its log, and goes on when it is back.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from snapshotd.client.render import cut, shown
 
 _LOOK_S: Final = 1.0
 _BAR: Final = 20
-"""Columns of the bar; half of it where there are fewer than _NARROW in all."""
+"""Columns of the bar; half as many on a terminal narrower than _NARROW."""
 _NARROW: Final = 60
 _PERCENT_AND_TIME: Final = len(" 100% 10:00:00 ")
 AWAY_S: Final = 120.0
-"""How long a server may be away before waiting is given up: a restart, with the replay of a long log."""
-_NOTHING_YET: Final = "nothing is known of it yet"
+"""How long a server may be away before the wait ends: enough for a restart that replays a long log."""
+_NOTHING_YET: Final = "its state is not known yet"
 _AWAY: Final = (ExitCode.UNAVAILABLE, ExitCode.TIMED_OUT)
-"""Errors that say nothing about the operation; after another one it may not even exist."""
+"""Errors that tell nothing about the operation. After any other one, it may not even exist."""
 _PASSES: Final = frozenset({"", "VIEW_BEHIND"})
-"""Reasons of an UNAVAILABLE that mean: not there, or not yet as far as it was."""
+"""Reasons of an UNAVAILABLE that pass: there is no server, or its views have not caught up."""
 
 
 def metadata_of(operation: Operation) -> OperationMetadata:
-    """Return what an operation tells of itself."""
+    """Return the metadata of an operation."""
     metadata = OperationMetadata()
     operation.metadata.Unpack(metadata)
     return metadata
@@ -42,13 +42,13 @@ def metadata_of(operation: Operation) -> OperationMetadata:
 def wait_for(
     server: Server, name: str, timeout_s: float | None, out: TextIO | None = None, away_s: float = AWAY_S
 ) -> Operation:
-    """Wait until an operation has ended, showing how far it is. Raises Failed when the time is up, or the server gone.
+    """Wait until an operation has ended, and show its progress. Raises Failed if the time is up or the server is gone.
 
     Args:
-        server: that knows it.
-        name: of the operation; shown first.
-        timeout_s: how long to wait; None: as long as it takes.
-        out: where it is shown; None: stderr.
+        server: the server that runs it.
+        name: the name of the operation; it is shown first.
+        timeout_s: how long to wait; None for as long as it takes.
+        out: where the progress is shown; None for stderr.
         away_s: how long the server may be away meanwhile.
     """
     out = out or sys.stderr
@@ -70,7 +70,7 @@ def wait_for(
                         if text != _NOTHING_YET or failed.exit_code in _AWAY:
                             failed.hint = _goes_on(name)
                         raise
-                    shown_on.say(f"no answer from {server.address}; trying for up to {away_s:.0f} s")
+                    shown_on.say(f"no answer from {server.address}; retrying for up to {away_s:.0f} s")
                     server.pause(left_s)
                 else:
                     away_since = None
@@ -80,13 +80,13 @@ def wait_for(
                     if operation.done:
                         return operation
                 if until is not None and server.clock() >= until:
-                    raise Failed(f"{name} has not ended yet ({text}).", ExitCode.TIMED_OUT, hint=_goes_on(name))
+                    raise Failed(f"Cannot wait longer for {name} ({text}).", ExitCode.TIMED_OUT, hint=_goes_on(name))
     except KeyboardInterrupt:
         raise Failed(_goes_on(name), ExitCode.INTERRUPTED) from None
 
 
 class Shown(AbstractContextManager["Shown"]):
-    """Where it is shown how far an operation is."""
+    """The display of an operation's progress."""
 
     def __init__(self, out: TextIO) -> None:
         console = Console(file=out)
@@ -98,7 +98,7 @@ class Shown(AbstractContextManager["Shown"]):
             TimeElapsedColumn(),
             TextColumn("{task.description}", markup=False),
         )
-        # A longer one would push the bar out, or break into lines.
+        # A longer text would push the bar out of the line, or wrap.
         self._room = console.width - bar - _PERCENT_AND_TIME
         self._out = None if live else out
         self._progress = Progress(*columns, console=console, disable=not live, transient=True)
@@ -106,7 +106,7 @@ class Shown(AbstractContextManager["Shown"]):
         self._said = ""
 
     def say(self, text: str, percent: int | None = None) -> None:
-        """Show a text, and how far it is if that is known."""
+        """Show a text, and the progress if it is known."""
         self._progress.update(self._bar, completed=percent, description=cut(text, self._room))
         if self._out is not None and text != self._said:
             self._out.write(f"{text}\n")
@@ -128,22 +128,22 @@ def _look(server: Server, name: str, wait_s: float) -> Operation:
 
 
 def _passes(failed: Failed) -> bool:
-    """Return whether an error may be gone when the server has been started again."""
+    """Return whether an error may go away when the server is back."""
     if failed.exit_code is ExitCode.TIMED_OUT:
         return True
     return failed.exit_code is ExitCode.UNAVAILABLE and failed.reason in _PASSES
 
 
 def _goes_on(name: str) -> str:
-    return f"{name} goes on without you. To wait again:\n  snapshotctl operation wait {name}"
+    return f"{name} goes on. To wait again:\n  snapshotctl operation wait {name}"
 
 
 def _where(metadata: OperationMetadata) -> str:
-    """Return in a line how far an operation is."""
+    """Return the progress of an operation in one line."""
     state = OperationMetadata.State.Name(metadata.state)
     text = state
     if metadata.current_step:
         text = f"{state} step {metadata.current_step_number}/{metadata.step_count} {metadata.current_step}"
     if metadata.HasField("wait"):
-        text += f" (waits: {metadata.wait.reason}: {shown(metadata.wait.message)})"
+        text += f" (waits for {metadata.wait.reason}: {shown(metadata.wait.message)})"
     return text

@@ -1,4 +1,4 @@
-"""Text for people: tables, ages, sizes, and names that cannot play with the terminal."""
+"""Text for people: tables, ages, sizes, and names without control characters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 NARROWEST: Final = 12
-"""A name is cut to no less."""
+"""The fewest columns that a name is cut to."""
 
 
 def as_json(message: Message) -> str:
@@ -23,12 +23,12 @@ def as_json(message: Message) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a text whose control characters are escaped."""
+    """Return a text with its control characters escaped."""
     return "".join(c if unicodedata.category(c)[0] != "C" else repr(c)[1:-1] for c in text)
 
 
 def cut(text: str, width: int) -> str:
-    """Return a text that takes at most so many columns; what is left out is marked."""
+    """Return a text cut to at most `width` columns, with a mark where it was cut."""
     if width_of(text) <= width:
         return text
     kept = text[: max(0, width - 1)]
@@ -38,34 +38,34 @@ def cut(text: str, width: int) -> str:
 
 
 def quoted(text: str, limit: int = 40) -> str:
-    """Return a text as it is told in an error: in quotes, its control characters escaped once, and not too long."""
+    """Return a text for an error message: in quotes, with control characters escaped, and not too long."""
     return f"'{shown(text[:limit])}{'…' if len(text) > limit else ''}'"
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number of things: "1 VM", "2 VMs"."""
+    """Return a count with its noun: "1 VM", "2 VMs"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def columns() -> int | None:
-    """Return how wide the terminal is that is printed on; None: it is none, and nothing needs to be cut."""
+    """Return the width of the terminal on standard output; None if it is no terminal, so that nothing is cut."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], yields: Sequence[str] = (), width: int | None = None
 ) -> str:
-    """Return aligned columns under their heads; a line for an empty table. Arguments: as Table's."""
+    """Return aligned columns under their heads; for an empty table, one line. Takes the arguments of Table."""
     return Table(heads, yields, width).text(rows) if rows else "(none)"
 
 
 class Table:
-    """Aligned columns that come in several parts: a column never gets narrower than it was.
+    """A table that is printed in several parts. A column never gets narrower from one part to the next.
 
     Args:
-        heads: what stands above the first part.
-        yields: heads of the columns that are cut where the table is too wide, the first of them first.
-        width: how wide it may be; None: as wide as it gets.
+        heads: the heads, printed above the first part.
+        yields: heads of the columns to cut if the table is too wide, in this order.
+        width: the widest it may be; None for no limit.
     """
 
     def __init__(self, heads: Sequence[str], yields: Sequence[str] = (), width: int | None = None) -> None:
@@ -86,7 +86,7 @@ class Table:
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
-    """Return names and values, one a line; empty values are left out."""
+    """Return names and values, one pair per line, without those that have no value."""
     kept = [(name, value) for name, value in pairs if value]
     width = max((len(name) for name, _ in kept), default=0)
     return "\n".join(f"{name + ':':{width + 1}} {shown(value)}" for name, value in kept)
@@ -104,12 +104,12 @@ def age(time: Timestamp, now: datetime | None = None) -> str:
 
 
 def when(time: Timestamp) -> str:
-    """Return a time to the second, in UTC."""
+    """Return a time in UTC, to the second."""
     return time.ToDatetime(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if time.seconds else ""
 
 
 def size(count: int) -> str:
-    """Return a number of bytes in its unit: "512 B", "4.0 GiB"."""
+    """Return a number of bytes with a fitting unit: "512 B", "4.0 GiB"."""
     amount = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:
@@ -124,7 +124,7 @@ def last(name: str) -> str:
 
 
 def word(text: str) -> str:
-    """Return an enum's name as people write it."""
+    """Return the name of an enum value in the form people write."""
     return text.lower().replace("_", " ")
 
 

@@ -1,4 +1,4 @@
-"""VMs and snapshots by name or id. An ambiguous name is an error that lists the ids."""
+"""Finds VMs and snapshots by name or id. An ambiguous name is an error that lists the ids."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def operation_name(text: str) -> str:
 
 
 def all_vms(server: Server, filter_text: str = "") -> list[VirtualMachine]:
-    """Return the registered VMs, of all pages."""
+    """Return the registered VMs, from all pages."""
     request = ListVirtualMachinesRequest(filter=filter_text)
     return [vm for page in pages(server, server.vms.ListVirtualMachines, request) for vm in page.virtual_machines]
 
 
 def all_snapshots(server: Server, vm: str, *, deleted: bool = False) -> list[Snapshot]:
-    """Return a VM's snapshots, of all pages."""
+    """Return a VM's snapshots, from all pages."""
     request = ListSnapshotsRequest(parent=vm, show_deleted=deleted)
     return [s for page in pages(server, server.snapshots.ListSnapshots, request) for s in page.snapshots]
 
@@ -50,9 +50,9 @@ def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
     """Return the resource name of a VM that was named by id or by name. Raises Failed.
 
     Args:
-        server: that knows them.
-        text: as the user wrote it.
-        unregistered_by: a request id that may have unregistered it already: then the trail says which VM that was.
+        server: the server to ask.
+        text: the user's text.
+        unregistered_by: a request id that may have unregistered the VM already: then the audit trail names the VM.
     """
     if text.startswith("virtualMachines/"):
         return text
@@ -65,13 +65,14 @@ def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
     if not named and unregistered_by and (name := _unregistered(server, unregistered_by)):
         return name
     if not named:
-        raise Failed(f"no registered VM is named {quoted(text)}. `snapshotctl vm list` shows them.", ExitCode.NOT_FOUND)
+        why = "it is not registered. See `snapshotctl vm list`."
+        raise Failed(f"Cannot find VM {quoted(text)}: {why}", ExitCode.NOT_FOUND)
     _one_of("VMs", text, [f"{vm.uid} on {vm.host}" for vm in named])
     return named[0].name
 
 
 def _unregistered(server: Server, request_id: str) -> str:
-    """Return the VM that a request of this caller's has unregistered; empty: none."""
+    """Return the VM that this caller's request has unregistered, or an empty text."""
     request = ListEventsRequest(type="VmUnregistered", actor=server.actor, order_by="position desc")
     events = (e for page in pages(server, server.audit.ListEvents, request) for e in page.events)
     return next((e.subject for e in events if e.request_id == request_id.lower()), "")
@@ -81,15 +82,15 @@ def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False)
     """Return the resource name of a VM's snapshot that was named by id or by name. Raises Failed.
 
     Args:
-        server: that knows them.
-        vm: resource name of the VM; empty: only a full name can be read.
-        text: as the user wrote it. A full name must be of this VM: else a slip would reach a VM that nobody has named.
-        repeated: the request may have been carried out already. Then a name that none bears any more means the last
-            one that bore it; if that was another request's, the server refuses: what is gone is not changed.
+        server: the server to ask.
+        vm: resource name of the VM; empty if only a full resource name can be read.
+        text: the user's text. A full name must be of this VM: else a slip would reach a VM that nobody has named.
+        repeated: the request may have been carried out already. Then a name that no snapshot has now means the last
+            one that had it. If another request deleted that one, the server refuses.
     """
     if text.startswith("virtualMachines/"):
         if vm and not text.lower().startswith(f"{vm.lower()}/snapshots/"):
-            raise Failed(f"{shown(text)} is not a snapshot of {shown(vm)}, the VM that was named.", ExitCode.USAGE)
+            raise Failed(f"Cannot use {shown(text)}: it is not a snapshot of {shown(vm)}.", ExitCode.USAGE)
         return text
     if is_id(text):
         return f"{vm}/snapshots/{text.lower()}"
@@ -98,13 +99,13 @@ def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False)
         gone = [s for s in all_snapshots(server, vm, deleted=True) if s.display_name == text]
         named = sorted(gone, key=lambda s: s.update_time.ToNanoseconds())[-1:]
     if not named:
-        hint = "`snapshotctl snapshot list` shows them."
-        raise Failed(f"the VM has no snapshot named {quoted(text)}. {hint}", ExitCode.NOT_FOUND)
+        why = "the VM has none of that name. See `snapshotctl snapshot list`."
+        raise Failed(f"Cannot find snapshot {quoted(text)}: {why}", ExitCode.NOT_FOUND)
     _one_of("snapshots", text, [f"{s.uid} ({Snapshot.State.Name(s.state)})" for s in named])
     return named[0].name
 
 
 def _one_of(what: str, text: str, ids: Sequence[str]) -> None:
     if len(ids) > 1:
-        listed = "".join(f"\n  {i}" for i in ids)
-        raise Failed(f"{len(ids)} {what} are named {quoted(text)}; name one by its id:{listed}", ExitCode.REFUSED)
+        what_to_do = "Give the id of one:" + "".join(f"\n  {i}" for i in ids)
+        raise Failed(f"Cannot choose: {len(ids)} {what} are named {quoted(text)}. {what_to_do}", ExitCode.REFUSED)

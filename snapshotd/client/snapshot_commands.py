@@ -32,15 +32,15 @@ def add_to(commands: Subcommands) -> None:
         parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
     for parser in (show, revert, delete):
         parser.add_argument("snapshot", type=read.named, metavar="SNAPSHOT", help="name or id")
-    create.add_argument("--name", type=read.named, metavar="NAME", help="default: <vm>_VS_<time>")
+    create.add_argument("--name", type=read.named, metavar="NAME", help="its name (default: <vm>_VS_<time>)")
     create.add_argument("--description", metavar="TEXT")
-    create.add_argument("--memory", action="store_true", help="with memory; the VM must be running")
+    create.add_argument("--memory", action="store_true", help="take the memory too; the VM must be running")
     create.add_argument("--allow-fallback", action="store_true", help="keep one with memory if disks cannot be frozen")
-    listing.add_argument("--deleted", action="store_true", help="also those that are gone")
+    listing.add_argument("--deleted", action="store_true", help="show deleted ones too")
     tree.add_argument("--ascii", action="store_true", help="draw without box characters")
-    revert.add_argument("--refuse-power-change", action="store_true", help="refuse if the VM would end otherwise")
+    revert.add_argument("--refuse-power-change", action="store_true", help="refuse if the power state would change")
     for parser in (create, revert, delete):
-        parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+        parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
         add_request_id(parser)
         add_wait(parser)
 
@@ -64,12 +64,12 @@ def _create(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _made(server: Server, operation: Operation) -> str:
-    """Return which name a snapshot was given that was asked for without one."""
+    """Return the name that a snapshot got that was requested without one, in a sentence."""
     snapshot = metadata_of(operation).snapshot
     try:
         name = server.call(server.snapshots.GetSnapshot, pb.GetSnapshotRequest(name=snapshot)).display_name
     except Failed:
-        # The create is accepted, whatever can be read just now; the id leads to the name later.
+        # The create is accepted even if nothing can be read just now. The id leads to the name later.
         return f"The snapshot is {shown(snapshot)}."
     return f"The snapshot is named {shown(name)}."
 
@@ -97,7 +97,7 @@ def _delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _answered(server: Server, arguments: argparse.Namespace, vm: str, operation: Operation, made: str = "") -> ExitCode:
-    """Print a plan, or go on with the operation."""
+    """Print the plan if the call was a dry run; else go on with the operation."""
     if not arguments.dry_run:
         return started(server, arguments, operation, made)
     plan = Plan()
@@ -144,7 +144,7 @@ def _tree(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _can_box() -> bool:
-    """Return whether standard output can take box characters."""
+    """Return whether standard output can encode box characters."""
     try:
         BOXES.last.encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

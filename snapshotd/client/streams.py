@@ -1,4 +1,4 @@
-"""Standard output and error: what they cannot encode is escaped, and what cannot be written is told."""
+"""Standard output and standard error: escapes what they cannot encode, and reports what cannot be written."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from snapshotd.client.calls import ExitCode, Failed
 
 
 def prepare() -> None:
-    """Make both take any text. Raises Failed if there is no standard output."""
+    """Make both streams take any text. Raises Failed if there is no standard output."""
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (until the process ends)
     if sys.stdout is None:
-        raise Failed("standard output is closed.", ExitCode.OUTPUT_FAILED)
+        raise Failed("Cannot write the output: standard output is closed.", ExitCode.OUTPUT_FAILED)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def complain(text: str) -> None:
-    """Say on standard error what was wrong; if that cannot be written either, the exit code has to do."""
+    """Write an error to standard error. If that fails too, only the exit code is left."""
     try:
         sys.stderr.write(f"snapshotctl: {text}\n")
         sys.stderr.flush()
@@ -32,7 +32,7 @@ def complain(text: str) -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Forget what is still to be written to a stream: the interpreter would try it once more at its end."""
+    """Drop what a stream has not written yet. Otherwise the interpreter would try again when it exits."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)

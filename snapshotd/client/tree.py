@@ -1,4 +1,4 @@
-"""The snapshot tree as lines: one a snapshot or foreign checkpoint, parents above their children."""
+"""The snapshot tree as lines: one for each snapshot or foreign checkpoint, parents above their children."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from snapshotd.client.render import NARROWEST, age, cut, shown, size, table, wid
 
 _Node = SnapshotTree.Node
 _HEADS: Final = ("STATE", "KIND", "AGE", "SIZE", "ID")
-"""Of the columns beside the name."""
+"""The heads of the columns after the name."""
 
 
 @dataclass(frozen=True)
 class Strokes:
-    """What the branches are drawn with."""
+    """The strokes that the branches are drawn with."""
 
     branch: str
     last: str
@@ -33,10 +33,10 @@ def draw(tree: SnapshotTree, strokes: Strokes, now: datetime | None = None, widt
     """Return the tree for people: state, kind, age, size, and `*` where the VM's disks descend from.
 
     Args:
-        tree: what the server answered.
-        strokes: what the branches are drawn with.
-        now: what ages are counted from; None: now.
-        width: how wide it may be: names are cut; None: as wide as it gets.
+        tree: the server's answer.
+        strokes: the strokes that the branches are drawn with.
+        now: the time that ages are counted from; None for the present.
+        width: the widest a line may be: names are cut; None for no limit.
     """
     head = f"{shown(tree.display_name)} ({word(VirtualMachine.State.Name(tree.state))})"
     if not tree.nodes:
@@ -54,13 +54,13 @@ def draw(tree: SnapshotTree, strokes: Strokes, now: datetime | None = None, widt
 
 
 def state_text(snapshot: Snapshot) -> str:
-    """Return a snapshot's state; of one in ERROR with the reason."""
+    """Return the state of a snapshot; for ERROR with the reason."""
     state = Snapshot.State.Name(snapshot.state)
     return f"{state} ({snapshot.failure.reason})" if snapshot.state == Snapshot.ERROR else state
 
 
 def _parent(node: _Node, tree: SnapshotTree) -> str:
-    """Return what a node stands below. One that is only asked for will stand below what is current by then."""
+    """Return the parent of a node. A snapshot that is only requested will get the current one as its parent."""
     allocated = node.HasField("snapshot") and node.snapshot.state == Snapshot.ALLOCATED
     return tree.current_node if allocated else node.parent
 

@@ -16,20 +16,18 @@ from snapshotd.client.resolve import all_vms, host_name, is_id, vm_name
 def add_to(commands: Subcommands) -> None:
     """Declare the commands."""
     group = commands.group("vm", "virtual machines")
-    register = group.command("register", "take a VM that its host reports under our care", _register)
+    register = group.command("register", "register a VM that its host reports", _register)
     register.add_argument("host", type=read.named, metavar="HOST")
     register.add_argument("vm", type=read.named, metavar="VM", help="its name on the host, or Hyper-V's id")
-    register.add_argument(
-        "--owner", type=read.named, metavar="NAME", help="the account that is to own it (default: the caller)"
-    )
+    register.add_argument("--owner", type=read.named, metavar="NAME", help="its owner (default: the caller)")
     group.command("list", "show the registered VMs", _list).add_argument(
-        "--host", type=read.named, help="of one host only"
+        "--host", type=read.named, help="only those of a host"
     )
-    unregister = group.command("unregister", "forget a VM; nothing on its host is touched", _unregister)
+    unregister = group.command("unregister", "unregister a VM; nothing on its host is touched", _unregister)
     show = group.command("show", "show a VM", _show)
-    start = group.command("start", "start, or resume, a VM", _start)
+    start = group.command("start", "start or resume a VM", _start)
     stop = group.command("stop", "stop a VM: its guest is asked to shut down", _stop)
-    stop.add_argument("--turn-off", action="store_true", help="as by pulling the plug: guest memory is lost")
+    stop.add_argument("--turn-off", action="store_true", help="turn it off at once; guest memory is lost")
     for parser in (unregister, show, start, stop):
         parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
     for parser in (register, unregister, start, stop):
@@ -53,7 +51,7 @@ def _unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:
     name = vm_name(server, arguments.vm, unregistered_by=arguments.request_id or "")
     request = pb.UnregisterVirtualMachineRequest(name=name, request_id=request_id(arguments))
     server.call(server.vms.UnregisterVirtualMachine, request)
-    return output(arguments, request, lambda _: f"{name} is forgotten. Nothing on its host was touched.")
+    return output(arguments, request, lambda _: f"{name} is no longer registered. Nothing on its host was touched.")
 
 
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:

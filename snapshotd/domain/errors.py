@@ -1,6 +1,6 @@
 """Every error that a caller can be told, each with a reason and its values. Knows nothing of gRPC.
 
-A message says what was wrong, with which value, and what to do.
+A message has three parts: what cannot be done, why, and what to do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class SnapshotdError(Exception):
         return self.message()
 
     def message(self) -> str:
-        """Say what was wrong, with which value, and what to do."""
+        """Return what cannot be done, why, and what to do."""
         raise NotImplementedError
 
     def metadata(self) -> dict[str, str]:
@@ -40,12 +40,12 @@ class IllegalTransition(SnapshotdError):
     state: str
 
     def message(self) -> str:  # noqa: D102  (said once on the root; so below)
-        return f"{self.lifecycle} is {self.state}: {self.trigger.replace('_', ' ')!r} is not possible in this state."
+        return f"Cannot apply {self.trigger.replace('_', ' ')!r}: this {self.lifecycle} is {self.state}."
 
 
 @dataclass(eq=False)
 class InvalidArgument(SnapshotdError):
-    """A field of the request that no state of the world would make right."""
+    """A field of the request that is wrong whatever the state of the world."""
 
     reason: ClassVar[str] = "INVALID_ARGUMENT"
     field: str
@@ -53,7 +53,7 @@ class InvalidArgument(SnapshotdError):
     problem: str
 
     def message(self) -> str:  # noqa: D102
-        return f"{self.field}: {self.value!r}: {self.problem}"
+        return f"Cannot accept {self.field} {self.value!r}: {self.problem}"
 
 
 @dataclass(eq=False)
@@ -66,11 +66,11 @@ class NotFound(SnapshotdError):
 
     @property
     def reason(self) -> str:
-        """Name what was not found: VIRTUAL_MACHINE_NOT_FOUND, SNAPSHOT_NOT_FOUND, ..."""
+        """Return what was not found: VIRTUAL_MACHINE_NOT_FOUND, SNAPSHOT_NOT_FOUND, ..."""
         return f"{self.kind.upper().replace(' ', '_')}_NOT_FOUND"
 
     def message(self) -> str:  # noqa: D102
-        return f"{self.kind} {self.name!r} is not on record." + (f" {self.hint}" if self.hint else "")
+        return f"Cannot find {self.kind} {self.name!r}: it is not on record. {self.hint}".rstrip()
 
 
 @dataclass(eq=False)
@@ -83,24 +83,22 @@ class AlreadyExists(SnapshotdError):
 
     @property
     def reason(self) -> str:
-        """Name what exists: VIRTUAL_MACHINE_EXISTS, SNAPSHOT_EXISTS, HOST_EXISTS."""
+        """Return what exists already: VIRTUAL_MACHINE_EXISTS, SNAPSHOT_EXISTS, HOST_EXISTS."""
         return f"{self.kind.upper().replace(' ', '_')}_EXISTS"
 
     def message(self) -> str:  # noqa: D102
-        return f"{self.kind} {self.name!r} exists already." + (f" {self.hint}" if self.hint else "")
+        return f"Cannot add {self.kind} {self.name!r}: it exists already. {self.hint}".rstrip()
 
 
 @dataclass(eq=False)
 class RequestIdReused(SnapshotdError):
-    """A request id that was seen with another payload."""
+    """A request id that came before with another request."""
 
     reason: ClassVar[str] = "REQUEST_ID_REUSED"
     request_id: str
 
     def message(self) -> str:  # noqa: D102
-        return (
-            f"request_id {self.request_id} was used before with another request. Use a new UUID for each new request."
-        )
+        return f"Cannot accept request_id {self.request_id}: another request used it. Use a new UUID for each request."
 
 
 @dataclass(eq=False)
@@ -117,15 +115,15 @@ class OperationActive(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"VM {self.vm}: {self.operation} ({self.kind}, at step {self.step}, for {self.age_s} s, "
-            f"asked for by {self.owner or 'unknown'}) is active. "
-            "Wait for it (WaitOperation), or cancel it, and try again."
+            f"Cannot change VM {self.vm}: {self.operation} is active on it ({self.kind}, at step {self.step}, "
+            f"requested {self.age_s} s ago by {self.owner or 'unknown'}). "
+            "Wait for it (WaitOperation) or cancel it, then try again."
         )
 
 
 @dataclass(eq=False)
 class MergePending(SnapshotdError):
-    """An earlier delete is still being merged by the host."""
+    """The host is still merging disks after an earlier delete."""
 
     reason: ClassVar[str] = "MERGE_PENDING"
     vm: str
@@ -134,14 +132,14 @@ class MergePending(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"VM {self.vm}: the host is still merging disks after {self.operation} (for {self.age_s} s). "
-            "Start and stop are possible meanwhile; wait for that operation before other changes of snapshots."
+            f"Cannot change the snapshots of VM {self.vm}, or unregister it: its host still merges disks for "
+            f"{self.operation} (requested {self.age_s} s ago). Wait for that. Start and stop work meanwhile."
         )
 
 
 @dataclass(eq=False)
 class WrongPower(SnapshotdError):
-    """The VM's power does not allow what was asked."""
+    """The VM's power does not allow what was asked. `action` is a verb phrase: "start", "turn off"."""
 
     reason: ClassVar[str] = "WRONG_POWER_STATE"
     vm: str
@@ -150,7 +148,8 @@ class WrongPower(SnapshotdError):
     action: str
 
     def message(self) -> str:  # noqa: D102
-        return f"VM {self.vm} is {self.power}; {self.action} needs it to be {self.needed}."
+        needed = f"It must be {self.needed}. Run `snapshotctl host sync HOST` to look again."
+        return f"Cannot {self.action} VM {self.vm}: its power state is {self.power}. {needed}"
 
 
 @dataclass(eq=False)
@@ -163,7 +162,7 @@ class MemoryNeedsRunningVm(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"VM {self.vm} is {self.power}: memory can be captured only while it is RUNNING. "
+            f"Cannot capture the memory of VM {self.vm}: its power state is {self.power}. It must be RUNNING. "
             "Start it, or ask for a DISK snapshot."
         )
 
@@ -179,14 +178,14 @@ class PowerChangeRefused(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"VM {self.vm} is {self.power} and would end {self.power_after}; power_state_change is REFUSE. "
-            "Bring it to that power first, or allow the change."
+            f"Cannot revert VM {self.vm}: its power state would change from {self.power} to {self.power_after}, and "
+            "power_state_change is REFUSE. Bring it to that power state first, or ALLOW the change."
         )
 
 
 @dataclass(eq=False)
 class SnapshotNotUsable(SnapshotdError):
-    """The snapshot's state does not allow what was asked."""
+    """The snapshot's state does not allow what was asked. `action` is a verb phrase: "revert to", "delete"."""
 
     reason: ClassVar[str] = "SNAPSHOT_NOT_READY"
     snapshot: str
@@ -196,8 +195,8 @@ class SnapshotNotUsable(SnapshotdError):
     why: str = ""
 
     def message(self) -> str:  # noqa: D102
-        cause = f" ({self.why})" if self.why else ""
-        return f"snapshot {self.snapshot} is {self.state}{cause}; {self.action} needs it to be {self.needed}."
+        why = f"its state is {self.state}" + (f" ({self.why.rstrip('.')})" if self.why else "")
+        return f"Cannot {self.action} snapshot {self.snapshot}: {why}. Choose one that is {self.needed}."
 
 
 @dataclass(eq=False)
@@ -211,7 +210,7 @@ class SnapshotLimitReached(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"VM {self.vm} has {self.count} snapshots; snapshots.max_per_vm is {self.limit}. "
+            f"Cannot take a snapshot of VM {self.vm}: it has {self.count}, and snapshots.max_per_vm is {self.limit}. "
             "Delete one, or raise the limit."
         )
 
@@ -227,8 +226,8 @@ class CheckpointLimitReached(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"VM {self.vm} has {self.count} checkpoints of all kinds on its host; Hyper-V allows {self.limit}. "
-            "Delete snapshots, or have checkpoints made by others removed."
+            f"Cannot take a snapshot of VM {self.vm}: it has {self.count} checkpoints of all kinds on its host, and "
+            f"Hyper-V allows {self.limit}. Delete snapshots, or remove checkpoints that others made."
         )
 
 
@@ -241,8 +240,8 @@ class CheckpointsDisabled(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"VM {self.vm}: checkpoints are disabled on its host. "
-            "Set its CheckpointType there (Set-VM -CheckpointType Production)."
+            f"Cannot take a snapshot of VM {self.vm}: checkpoints are disabled for it on its host. "
+            "Set its CheckpointType there (Set-VM -CheckpointType Production), then sync the host."
         )
 
 
@@ -255,12 +254,12 @@ class SnapshotBlocked(SnapshotdError):
     blockers: str
 
     def message(self) -> str:  # noqa: D102
-        return f"VM {self.vm} cannot be checkpointed: {self.blockers}. Remove what blocks it, then sync its host."
+        return f"Cannot take a snapshot of VM {self.vm}: {self.blockers} blocks it. Remove that, then sync the host."
 
 
 @dataclass(eq=False)
 class CancelTooLate(SnapshotdError):
-    """The operation cannot be cancelled any more."""
+    """The operation can no longer be cancelled."""
 
     reason: ClassVar[str] = "CANCEL_TOO_LATE"
     operation: str
@@ -268,12 +267,12 @@ class CancelTooLate(SnapshotdError):
     why: str
 
     def message(self) -> str:  # noqa: D102
-        return f"{self.operation} is {self.state} and cannot be cancelled: {self.why}."
+        return f"Cannot cancel {self.operation}, which is {self.state}: {self.why}."
 
 
 @dataclass(eq=False)
 class VmNameAmbiguous(SnapshotdError):
-    """Several VMs of a host bear the name that was asked for."""
+    """Several VMs on a host have the name that was asked for."""
 
     reason: ClassVar[str] = "VM_NAME_AMBIGUOUS"
     name: str
@@ -281,30 +280,30 @@ class VmNameAmbiguous(SnapshotdError):
     ids: str
 
     def message(self) -> str:  # noqa: D102
-        return f"host {self.host} has several VMs named {self.name!r}: {self.ids}. Name the one you mean by its id."
+        return f"Cannot choose a VM: host {self.host} has several named {self.name!r}. Give the id of one: {self.ids}."
 
 
 @dataclass(eq=False)
 class VmChanging(SnapshotdError):
-    """A report could not be compared with the record, since an operation was at work on the VM."""
+    """A report that cannot be compared with the record, because an operation was at work on the VM."""
 
     reason: ClassVar[str] = "VM_CHANGING"
     vm: str
 
     def message(self) -> str:  # noqa: D102
-        return f"VM {self.vm}: an operation was at work while its host was asked. Try again when it has ended."
+        return f"Cannot compare VM {self.vm} with the record: an operation was at work. Try again when it has ended."
 
 
 @dataclass(eq=False)
 class StreamChanged(SnapshotdError):
-    """Somebody else appended to the stream first. Read again and decide again."""
+    """Another append to the stream came first. Read the stream and decide again."""
 
     reason: ClassVar[str] = "CONFLICT"
     stream: str
     expected: int
 
     def message(self) -> str:  # noqa: D102
-        return f"stream {self.stream} is past version {self.expected}. Try again."
+        return f"Cannot append to {self.stream}: it has grown past version {self.expected}. Try again."
 
 
 @dataclass(eq=False)
@@ -316,28 +315,28 @@ class LogUnavailable(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"the event log cannot be written, nothing was recorded: {self.detail}. "
+            f"Cannot write to the event log, so nothing was recorded: {self.detail}. "
             "Check the disk and the daemon's log."
         )
 
 
 @dataclass(eq=False)
 class AppendUncertain(SnapshotdError):
-    """The event log could not be written, and does not say whether it was. It takes no more until a restart."""
+    """A write to the event log failed, and nobody knows whether it took effect."""
 
     reason: ClassVar[str] = "APPEND_UNCERTAIN"
     detail: str
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"the event log failed while it was written, and this may have been recorded: {self.detail}. "
-            "Check the disk and start snapshotd again; then ask again with the same request_id, or look what is there."
+            f"Cannot tell whether this was recorded: writing to the event log failed ({self.detail}). Check the disk, "
+            "restart snapshotd, then repeat the request with the same request_id or look at what is there."
         )
 
 
 @dataclass(eq=False)
 class LogIncomplete(SnapshotdError):
-    """The event log lacks an event in the middle of a stream: a row was lost, and nothing of ours deletes one."""
+    """The event log lacks an event in the middle of a stream: a row was lost. snapshotd never deletes one."""
 
     reason: ClassVar[str] = "LOG_INCOMPLETE"
     stream: str
@@ -346,8 +345,8 @@ class LogIncomplete(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"the event log lacks version {self.version} of {self.stream}, which must stand before position "
-            f"{self.position}. Restore events.db from a backup: nothing that follows can be relied on."
+            f"Cannot rely on the event log: it lacks version {self.version} of {self.stream}, which must come before "
+            f"position {self.position}. Restore events.db from a backup."
         )
 
 
@@ -365,7 +364,7 @@ class RecordNotReadable(SnapshotdError):
 
 @dataclass(eq=False)
 class ViewStopped(SnapshotdError):
-    """A projection has stopped at an event that it could not take."""
+    """A projection has stopped at an event that it could not take in."""
 
     reason: ClassVar[str] = "VIEW_STOPPED"
     view: str
@@ -374,15 +373,15 @@ class ViewStopped(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"the {self.view} view has stopped after position {self.position} of the log: {self.detail}. "
-            "Commands are carried out meanwhile. When the cause is gone, stop the service and run `snapshotd check`: "
-            "it makes the views again."
+            f"Cannot read the {self.view} view: it stopped after position {self.position} of the log ({self.detail}). "
+            "Commands are still carried out. Remove the cause, stop the service, and run `snapshotd check`, which "
+            "rebuilds the views."
         )
 
 
 @dataclass(eq=False)
 class ViewBehind(SnapshotdError):
-    """A view does not hold yet what was acknowledged."""
+    """A view that does not hold yet what was acknowledged."""
 
     reason: ClassVar[str] = "VIEW_BEHIND"
     view: str
@@ -390,15 +389,15 @@ class ViewBehind(SnapshotdError):
     wanted: int
 
     def message(self) -> str:  # noqa: D102
-        return f"the {self.view} view holds the log up to {self.position}, and {self.wanted} is wanted. Try again."
+        return f"Cannot read the {self.view} view yet: it is at position {self.position}, not {self.wanted}. Try again."
 
 
 @dataclass(eq=False)
 class NotBuilt(SnapshotdError):
-    """Declared in the API and not built yet."""
+    """A part of the API that is declared and not built yet."""
 
     reason: ClassVar[str] = "UNIMPLEMENTED"
     what: str
 
     def message(self) -> str:  # noqa: D102
-        return f"{self.what} is not built yet."
+        return f"Cannot serve {self.what}: it is not built yet."

@@ -18,18 +18,18 @@ class HostInUse(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         vms = "1 registered VM. Unregister it" if self.vms == 1 else f"{self.vms} registered VMs. Unregister them"
-        return f"host {self.host} has {vms} first."
+        return f"Cannot remove host {self.host}: it has {vms} first."
 
 
 @dataclass(eq=False)
 class NoExecutor(SnapshotdError):
-    """No executor serves a host that a synchronous call needs."""
+    """No executor serves the host that a synchronous call needs."""
 
     reason: ClassVar[str] = "NO_EXECUTOR"
     host: str
 
     def message(self) -> str:  # noqa: D102
-        return f"no executor serves host {self.host}. Start one: snapshotd executor --host {self.host}."
+        return f"Cannot reach host {self.host}: no executor serves it. Run `snapshotd executor --host {self.host}`."
 
 
 @dataclass(eq=False)
@@ -42,14 +42,14 @@ class HostUnreachable(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"host {self.host} did not answer: {self.detail.rstrip('.')}. Check its address, port, and WinRM (winrm "
-            "quickconfig)."
+            f"Cannot reach host {self.host}: {self.detail.rstrip('.')}. "
+            "Check its address, its port and its WinRM service (winrm quickconfig)."
         )
 
 
 @dataclass(eq=False)
 class HostRefused(SnapshotdError):
-    """The host, or its executor, refused before the script was asked."""
+    """The host, or its executor, refused before the script ran."""
 
     reason: ClassVar[str] = "HOST_REFUSED"
     host: str
@@ -57,7 +57,7 @@ class HostRefused(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         detail = self.detail.rstrip(".")
-        return f"host {self.host} did not take the command: {detail}. Look at its WinRM quotas and settings."
+        return f"Cannot run the command on host {self.host}: {detail}. Check its WinRM quotas and settings."
 
 
 @dataclass(eq=False)
@@ -69,12 +69,12 @@ class HostForeign(SnapshotdError):
     detail: str
 
     def message(self) -> str:  # noqa: D102
-        return f"host {self.host}: {self.detail}"
+        return f"Cannot use host {self.host}: {self.detail}"
 
 
 @dataclass(eq=False)
 class HostAnswerLost(SnapshotdError):
-    """The host was asked, and its answer did not come, not in time, or not as the protocol allows."""
+    """The host was asked, and gave no valid answer in time."""
 
     reason: ClassVar[str] = "HOST_ANSWER_LOST"
     host: str
@@ -83,7 +83,7 @@ class HostAnswerLost(SnapshotdError):
     detail: str
 
     def message(self) -> str:  # noqa: D102
-        return f"host {self.host} was asked, and gave no answer: {self.detail.rstrip('.')} ({self.cause}). Try again."
+        return f"Cannot get an answer from host {self.host}: {self.detail.rstrip('.')} ({self.cause}). Try again."
 
 
 @dataclass(eq=False)
@@ -97,14 +97,14 @@ class HostAuthenticationFailed(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"host {self.host}: credential {self.credential!r}: {self.detail}. "
+            f"Cannot sign in to host {self.host} with credential {self.credential!r}: {self.detail.rstrip('.')}. "
             "Check the credential's file on the executor's machine."
         )
 
 
 @dataclass(eq=False)
 class HostCredentialMissing(SnapshotdError):
-    """The executor has no credential of the name that the host was registered with."""
+    """The executor lacks the credential that the host was registered with."""
 
     reason: ClassVar[str] = "CREDENTIAL_MISSING"
     host: str
@@ -112,12 +112,12 @@ class HostCredentialMissing(SnapshotdError):
     detail: str
 
     def message(self) -> str:  # noqa: D102
-        return f"host {self.host}: {self.detail}"
+        return f"Cannot sign in to host {self.host}: {self.detail}"
 
 
 @dataclass(eq=False)
 class HostCommandFailed(SnapshotdError):
-    """The host answered a synchronous call with an error, or not as the protocol allows."""
+    """The host answered a synchronous call with an error, or with an unexpected verdict."""
 
     reason: ClassVar[str] = "HOST_COMMAND_FAILED"
     host: str
@@ -125,4 +125,5 @@ class HostCommandFailed(SnapshotdError):
     detail: str
 
     def message(self) -> str:  # noqa: D102
-        return f"host {self.host}: {self.detail} ({self.error_id or 'no error id'})."
+        error_id = self.error_id or "no error id"
+        return f"Cannot query host {self.host}: {self.detail.rstrip('.')} ({error_id}). Correct that, then try again."

@@ -1,1 +1,1 @@
-"""The executor: attaches to the server and runs commands on hosts. Never decides what is to be done."""
+"""The executor: attaches to the server and runs commands on hosts. Never decides what to do."""

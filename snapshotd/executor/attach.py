@@ -24,12 +24,12 @@ from snapshotd.executor.work import Work
 _log = logging.getLogger(__name__)
 
 _HEARTBEAT_S = 1.0
-"""When the Welcome names no interval."""
+"""The interval if the Welcome names none."""
 
 _FOR_GOOD = frozenset(
     {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED}
 )
-"""How a server refuses what no further attempt would change."""
+"""Codes of a refusal that no further attempt would change."""
 
 Call = grpc.aio.StreamStreamCall[AttachRequest, AttachResponse]
 
@@ -39,7 +39,7 @@ class Detached(Exception):
 
 
 class AttachRefused(Exception):
-    """The server refused the Hello for good: another attempt with the same settings would end likewise."""
+    """The server refused the Hello for good: with the same settings, another attempt would fail too."""
 
 
 class Attachment:
@@ -47,11 +47,11 @@ class Attachment:
 
     Args:
         call: the stream, just opened.
-        work: what dispatches are handed to.
-        outbox: what is delivered.
-        settings: the executor's.
-        clock: for the lease.
-        finishing: set when nothing more comes after what waits in the outbox.
+        work: takes the dispatches.
+        outbox: holds the outcomes to deliver.
+        settings: those of the executor.
+        clock: the clock for the lease.
+        finishing: is set when nothing will be added to the outbox any more.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Attachment:
         self._finishing = finishing
         self._half_closed = False
         self.read_to_the_end = False
-        """The server has read all that was written, and ended the stream in good order."""
+        """The server has read everything that was written, and has ended the stream normally."""
 
     async def sign_in(self, hello: Hello) -> Welcome:
-        """Say Hello, and wait for the Welcome. Raises Detached, and AttachRefused."""
+        """Send Hello and return the server's Welcome. Raises Detached and AttachRefused."""
         try:
             async with asyncio.timeout(self._settings.welcome_s):
                 await self._call.write(AttachRequest(hello=hello))
-                # From before the Welcome was written, so that we never hold the lease longer than the server thinks.
+                # Taken before the Welcome was written, so that we never hold the lease longer than the server thinks.
                 asked_at = self._clock.monotonic()
                 response = await self._call.read()
         except TimeoutError:
@@ -90,14 +90,14 @@ class Attachment:
                 await self._refused()
             raise Detached(_describe(error)) from error
         if not isinstance(response, AttachResponse) or response.WhichOneof("message") != "welcome":
-            raise Detached("the server's first message is no Welcome")
+            raise Detached("the server's first message is not a Welcome")
         self._lease = Lease(response.welcome.lease_ttl_ms / 1000, asked_at)
         return response.welcome
 
     async def serve(self, welcome: Welcome) -> None:
-        """Work until the stream ends. Raises Detached, always.
+        """Work until the stream ends. Always raises Detached.
 
-        Once it is finishing and all is delivered, the stream is closed on this side, and the server ends it.
+        When the executor is finishing and all is delivered, this side closes the stream, and the server ends it.
         """
         interval_s = welcome.heartbeat_interval_ms / 1000 or _HEARTBEAT_S
         try:
@@ -112,18 +112,18 @@ class Attachment:
             raise Detached(_describe(group)) from group
 
     async def end(self) -> None:
-        """End the call, and wait for its end."""
+        """End the call, and wait until it has ended."""
         self._call.cancel()
         await self._call.code()
 
     async def _refused(self) -> None:
-        """Return if the call has not ended for good. Raises AttachRefused."""
+        """Raise AttachRefused if the server has refused for good."""
         code = await self._call.code()
         if code in _FOR_GOOD:
             said = f"{code.name}: {await self._call.details()}"
             raise AttachRefused(
-                f"the server at {self._settings.server} refused this executor: {said} "
-                "Look at executor.server and executor.hosts, and at the releases of both."
+                f"Cannot attach to {self._settings.server}: the server refused this executor: {said} "
+                "Check executor.server and executor.hosts, and that both programs are of the same release."
             )
 
     async def _receive(self) -> None:
@@ -142,7 +142,7 @@ class Attachment:
                 case "released_host":
                     self._work.release(message.released_host)
                 case other:
-                    # A newer server's message: what this release does not know, it must not guess at.
+                    # From a newer server. This release must not guess what it means.
                     _log.warning("the server sent a message (%s) that this executor does not know", other)
 
     def _dispatch(self, message: AttachResponse) -> None:
@@ -181,9 +181,9 @@ class Attachment:
 
 
 def _describe(error: BaseException) -> str:
-    """Return why a stream ended; of several reasons the first."""
+    """Return why a stream ended: the first of several reasons."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"
-    return str(error) if isinstance(error, Detached) else "the stream had ended"
+    return str(error) if isinstance(error, Detached) else "the stream has ended"

@@ -1,4 +1,4 @@
-"""The clock of an executor, so that tests can turn it."""
+"""The clock of an executor; tests replace it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Clock:
-    """Where the time comes from."""
+    """The source of the time."""
 
     monotonic: Callable[[], float] = time.monotonic
-    """Seconds; goes on while the process is stopped. Time of day is nobody's here: machines differ in it."""
+    """Returns seconds; goes on while the process is stopped. Never the time of day: machines differ in it."""

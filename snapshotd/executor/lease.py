@@ -1,21 +1,21 @@
-"""Whether this executor may still start work: it fences itself before the server takes it for dead.
+"""The lease: whether this executor may still start work. It stops before the server takes it for dead.
 
-Serves liveness only; that two executors do no harm is the tokens' business (docs/adr/0002). Renewed by heartbeats,
-never by what comes in: after a pause (SIGSTOP, a suspended machine) old dispatches are still in the buffers.
+The lease serves liveness only; the tokens keep two executors from doing harm (docs/adr/0002). Heartbeats renew it.
+Incoming messages never do: after a pause (SIGSTOP, a suspended machine) old dispatches are still in the buffers.
 """
 
 from __future__ import annotations
 
 _MARGIN = 0.2
-"""Part of the time to live that is given up, for what a message takes."""
+"""The part of the time to live that is given up, for the travel time of messages."""
 
 
 class Lease:
     """The lease of one connection.
 
     Args:
-        ttl_s: the server's time to live, seconds; 0 means that it never runs out.
-        now: by the monotonic clock, seconds.
+        ttl_s: the server's time to live in seconds; 0 if the lease never runs out.
+        now: seconds of the monotonic clock.
     """
 
     def __init__(self, ttl_s: float, now: float) -> None:
@@ -27,6 +27,6 @@ class Lease:
         return now - self._renewed_at < self._valid_s
 
     def renew(self, sent_at: float) -> None:
-        """Note a heartbeat that was written; it counts from before the write began."""
-        assert self.holds(sent_at), "a lease that ran out is not renewed: the server may have given the hosts away"
+        """Renew the lease after a heartbeat. `sent_at` is the time before the write began."""
+        assert self.holds(sent_at), "a lease that has run out is not renewed: another executor may serve the hosts"
         self._renewed_at = sent_at

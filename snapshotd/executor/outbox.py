@@ -1,7 +1,7 @@
-"""Outcomes on their way to the server, kept until they are written, and again for a while after that.
+"""Outcomes on their way to the server, kept until they are written and for a while after that.
 
-The stream has no acknowledgement: what was written shortly before it broke may not have arrived, so it is sent again
-after reconnecting. An outcome that comes twice is ignored.
+The stream has no acknowledgement. An outcome that was written shortly before the stream broke may not have arrived, so
+it is sent again after reconnecting. The server ignores an outcome that comes twice.
 
     put ──► waiting ──written──► recent ──(the stream broke within resend_s)──► waiting
 """
@@ -22,9 +22,9 @@ class Outbox:
     """A bounded queue of outcomes, by dispatch id.
 
     Args:
-        capacity: how many wait at most; the oldest is dropped beyond that. Also how many recent ones are remembered.
-        resend_s: how long before a break an outcome must have been written to count as delivered, seconds.
-        monotonic: the clock, seconds.
+        capacity: the most outcomes that wait; beyond that the oldest is dropped. Also the most recent ones remembered.
+        resend_s: an outcome counts as delivered if it was written more than so many seconds before a break.
+        monotonic: the clock, in seconds.
     """
 
     def __init__(self, capacity: int, resend_s: float, monotonic: Callable[[], float]) -> None:
@@ -45,15 +45,15 @@ class Outbox:
         self._waiting[outcome.dispatch_id] = outcome
         if len(self._waiting) > self._capacity:
             dropped, _ = self._waiting.popitem(last=False)
-            _log.error("outbox is full: the outcome of dispatch %s is dropped; the server will observe it", dropped)
+            _log.error("outbox is full: the outcome of dispatch %s is dropped; the server will ask the host", dropped)
         self._note_fill()
 
     async def emptied(self) -> None:
-        """Wait until nothing waits any more."""
+        """Wait until the outbox is empty."""
         await self._emptied.wait()
 
     async def next(self) -> CommandOutcome:
-        """Wait for the oldest outcome; it stays here until `written`."""
+        """Return the oldest outcome, as soon as there is one. It stays here until `written`."""
         await self._filled.wait()
         return next(iter(self._waiting.values()))
 
@@ -67,7 +67,7 @@ class Outbox:
         self._forget_delivered(now)
 
     def broke(self) -> None:
-        """Note that the connection broke: what was written lately is to be written again, first."""
+        """Note that the connection broke: recent outcomes are written again, before all others."""
         self._forget_delivered(self._monotonic())
         again = OrderedDict((dispatch_id, outcome) for dispatch_id, (_, outcome) in self._recent.items())
         self._recent.clear()
@@ -77,7 +77,7 @@ class Outbox:
         self._note_fill()
 
     def abandon(self, dispatch_id: str) -> None:
-        """Forget an outcome that nobody waits for."""
+        """Drop an outcome that nobody waits for."""
         self._waiting.pop(dispatch_id, None)
         self._recent.pop(dispatch_id, None)
         self._note_fill()

@@ -1,4 +1,4 @@
-"""The executor's life: attach, work, reconnect by itself, and at the end finish what runs and give everything back."""
+"""The life of an executor: attach, work, reconnect, and at the end finish running commands and close all sessions."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Executor:
 
     Args:
         settings: see ExecutorSettings.
-        open_pool: makes the pool of a host; credentials are resolved behind it.
-        channel: makes a channel to the server.
-        clock: where the time comes from.
+        open_pool: makes the pool of a host, and resolves its credentials.
+        channel: opens a channel to the server.
+        clock: the source of the time.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class Executor:
         self._work = Work(open_pool, self._outbox, settings, self._clock)
         self._finishing = asyncio.Event()
         self._ended = False
-        """It attaches no more. A cancelled task alone does not tell: a stream's end at that moment hides it."""
+        """It no longer attaches. Cancelling the task is not enough: a stream that ends at that moment hides it."""
         self.executor_id = str(uuid.uuid4())
-        """Fresh for each incarnation."""
+        """New for each incarnation."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; then finish the running commands, deliver, and close all sessions.
+        """Work until `stop` is set. Then finish the running commands, deliver their outcomes, and close all sessions.
 
-        Raises ServerAddressRefused at once for a server that must not be talked to, and AttachRefused as soon as a
-        server has refused it for good.
+        Raises ServerAddressRefused at once if the server is not on this machine, and AttachRefused as soon as the
+        server has refused this executor for good.
         """
         attached = asyncio.create_task(self._stay_attached(), name="attached")
         stopping = asyncio.create_task(stop.wait(), name="stopping")
@@ -75,13 +75,13 @@ class Executor:
             await asyncio.wait([attached, stopping])
             await self._work.close(0)
             if len(self._outbox):
-                _log.warning("stopped with %d outcomes not delivered; the server observes them", len(self._outbox))
+                _log.warning("stopped with %d outcomes not delivered; the server will ask the hosts", len(self._outbox))
         if not attached.cancelled():
             attached.result()
         _log.info("executor %s stopped", self.executor_id)
 
     async def _finish(self, attached: asyncio.Task[None]) -> None:
-        """Deliver what is left, and let the server end the stream."""
+        """Deliver the outcomes that are left, and wait for the server to end the stream."""
         self._finishing.set()
         _, late = await asyncio.wait([attached], timeout=self._settings.flush_s)
         if late:
@@ -103,7 +103,7 @@ class Executor:
                 await asyncio.wait_for(self._finishing.wait(), delay_s)
 
     async def _attach_once(self, backoff: Backoff) -> str:
-        """Attach, and stay until the stream ends; return what happened, and why. Raises AttachRefused."""
+        """Attach and stay until the stream ends. Return what happened, and why. Raises AttachRefused."""
         settings, happened = self._settings, "not attached to"
         async with self._channel(settings) as channel:
             call = ExecutorServiceStub(channel).Attach()
@@ -125,7 +125,7 @@ class Executor:
 
 
 async def run_executor(settings: ExecutorSettings, open_pool: OpenPool) -> None:
-    """Run an executor as a process: until SIGTERM or SIGINT. A second one cuts off what still runs."""
+    """Run an executor as a process until SIGTERM or SIGINT. A second signal cuts off what still runs."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     running = loop.create_task(Executor(settings, open_pool).run(stop), name="executor")

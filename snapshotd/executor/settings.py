@@ -1,4 +1,4 @@
-"""What an executor is told when it starts. Read once, frozen; reads no file and no environment itself."""
+"""The settings of an executor. They are frozen, and this module reads no file and no environment."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ class ExecutorSettings:
     server: str = "127.0.0.1:7443"
     """`host:port` of the server, or `unix:/path`; loopback only until there is TLS."""
     hosts: tuple[str, ...] = ("*",)
-    """Ids of the hosts that it reaches; "*" stands for all."""
+    """Ids of the hosts that it reaches; "*" means all."""
     version: str = ""
-    """snapshotd's version, told to the server for operators."""
+    """The version of snapshotd. The server shows it to operators."""
     reconnect_first_s: float = 0.2
-    """Back-off before the first reconnect; doubled each time, with jitter."""
+    """Back-off before the first reconnect. It doubles each time, with jitter."""
     reconnect_longest_s: float = 10.0
-    """Back-off, at most."""
+    """The longest back-off."""
     welcome_s: float = 10.0
     """How long to wait for the server's Welcome."""
     keepalive_s: float = 5.0
-    """A ping on a quiet connection; the server must permit it (`grpc.http2.min_recv_ping_interval_without_data_ms`)."""
+    """Time between pings on a quiet connection. The server must permit it (serving.py)."""
     keepalive_timeout_s: float = 3.0
-    """A connection whose ping is not answered by then is dead."""
+    """After so long without an answer to a ping, the connection is dead."""
     drain_s: float = 60.0
-    """On stop, how long running commands may take to end."""
+    """How long running commands may take to end when the executor stops."""
     flush_s: float = 5.0
-    """On stop, how long the last outcomes may take to be delivered."""
+    """How long the delivery of the last outcomes may take when the executor stops."""
     outbox_capacity: int = 1000
-    """Outcomes kept while there is no connection; the oldest are dropped, and the server observes those hosts."""
+    """Outcomes kept while there is no connection. The oldest are dropped, and the server asks those hosts again."""
     resend_s: float = 30.0
-    """Outcomes written so shortly before a connection broke are sent again: nobody knows whether they arrived."""
+    """Outcomes written within so many seconds before a break are sent again: they may not have arrived."""
     largest_outcome_bytes: int = 4_000_000
-    """What the server takes in one message, with room for its frame (gRPC's default is 4 MiB)."""
+    """The largest outcome that the server takes, with room for its frame (gRPC's default is 4 MiB)."""
     unlimited_s: float = 3600.0
     """The time limit of a dispatch that names none."""

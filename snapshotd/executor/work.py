@@ -1,7 +1,7 @@
-"""The hosts that an executor is fed for, and the commands that run on them; each in a task of its own.
+"""The hosts that an executor serves, and the commands that run on them, each in its own task.
 
-A slow host holds up nobody: every host has its own pool. Starts what it is given and hands over what came of it;
-never repeats a command, and never judges an answer.
+Every host has its own pool, so a slow host delays no other. This module starts commands and hands over their outcomes.
+It never repeats a command, and never judges an answer.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from snapshotd.executor.settings import ExecutorSettings
 
 _log = logging.getLogger(__name__)
 _LONGEST_MS = (1 << 32) - 1
-"""What a command can say is left, milliseconds."""
+"""The most milliseconds that a command can carry as time left."""
 
 
 class HostPool(Protocol):
-    """The way to one host; snapshotd.hyperv.pool is one."""
+    """The way to one host, such as snapshotd.hyperv.pool."""
 
     async def run(self, command: HostCommand, timeout_s: float) -> HostAnswer | NoAnswer:
-        """Run a command; answer within about `timeout_s` seconds. A caller that is cancelled gets nothing."""
+        """Run a command and return the answer within about `timeout_s` seconds. A cancelled caller gets nothing."""
 
     async def close(self, timeout_s: float) -> None:
-        """Wait for what runs, cut off the rest after `timeout_s` seconds, give all sessions back. Repeatable."""
+        """Wait `timeout_s` seconds for running commands, cut off the rest, close all sessions. May be repeated."""
 
 
 OpenPool = Callable[[HostConnection], HostPool]
-"""Makes a host's pool; connects to nothing yet."""
+"""Makes the pool of a host, without connecting."""
 
 
 class Work:
-    """All that an executor does on hosts.
+    """The work of an executor on its hosts.
 
     Args:
         open_pool: makes the pool of a host.
-        outbox: where outcomes go.
-        settings: the executor's.
-        clock: for how long things take.
+        outbox: takes the outcomes.
+        settings: those of the executor.
+        clock: measures durations.
     """
 
     def __init__(self, open_pool: OpenPool, outbox: Outbox, settings: ExecutorSettings, clock: Clock) -> None:
@@ -63,16 +63,16 @@ class Work:
         self._draining = False
 
     def reach(self, connection: HostConnection) -> None:
-        """Take note of how a host is reached; its sessions are kept if nothing has changed."""
+        """Note how to reach a host. Its sessions are kept if nothing has changed."""
         known = self._hosts.get(connection.host)
         if known is not None and known[0] == connection:
             return
         self.release(connection.host)
         self._hosts[connection.host] = (connection, self._open_pool(connection))
-        _log.info("%s: fed for it, at %s", connection.host, connection.address)
+        _log.info("%s: this executor serves it, at %s", connection.host, connection.address)
 
     def release(self, host: str) -> None:
-        """Start nothing more on a host; what runs there ends first, then its sessions are closed."""
+        """Start nothing more on a host. Close its sessions after its running commands have ended."""
         known = self._hosts.pop(host, None)
         if known is None:
             return
@@ -82,7 +82,7 @@ class Work:
         closing.add_done_callback(self._retired)
 
     def start(self, dispatch: Dispatch) -> None:
-        """Run a command in a task of its own; one that is running already is not started again."""
+        """Run a command in its own task. One that is already running is not started again."""
         if dispatch.dispatch_id in self._running:
             return
         if self._draining:
@@ -90,33 +90,33 @@ class Work:
             return
         known = self._hosts.get(dispatch.host)
         if known is None:
-            detail = f"not started: the executor was not told how to reach {dispatch.host}."
+            detail = f"not started: the executor does not know how to reach {dispatch.host}."
             self.refuse(dispatch, NoAnswer.HOST_UNREACHABLE, detail)
             return
         task = asyncio.get_running_loop().create_task(self._run(dispatch, *known), name=f"dispatch {dispatch.host}")
         self._running[dispatch.dispatch_id] = task
 
     def refuse(self, dispatch: Dispatch, reason: NoAnswer.Reason.ValueType, detail: str) -> None:
-        """Tell the server that a dispatch was not started."""
+        """Report to the server that a dispatch was not started."""
         _log.warning("%s: dispatch %s %s", dispatch.host, dispatch.dispatch_id, detail)
         no_answer = NoAnswer(reason=reason, detail=detail)
         self._outbox.put(CommandOutcome(dispatch_id=dispatch.dispatch_id, no_answer=no_answer))
 
     def abandon(self, dispatch_id: str) -> None:
-        """Forget a dispatch. One that waits for a session never starts; one that runs ends, and nobody is told."""
+        """Drop a dispatch. If it waits for a session, it never starts. If it runs, it ends without an outcome."""
         self._outbox.abandon(dispatch_id)
         if (task := self._running.pop(dispatch_id, None)) is not None:
             task.cancel()
 
     async def drain(self, timeout_s: float) -> None:
-        """Start nothing more, and wait for what runs, up to `timeout_s` seconds."""
+        """Start nothing more, and wait up to `timeout_s` seconds for running commands."""
         self._draining = True
         if self._running:
             _log.info("stopping: %d commands still run", len(self._running))
             await asyncio.wait(self._running.values(), timeout=timeout_s)
 
     async def close(self, timeout_s: float) -> None:
-        """Close every session; what still runs after `timeout_s` seconds is cut off."""
+        """Close every session. Cut off what still runs after `timeout_s` seconds."""
         pools = [*self._retiring.values(), *(pool for _, pool in self._hosts.values())]
         self._hosts.clear()
         for closing in list(self._retiring):
@@ -130,8 +130,8 @@ class Work:
         started = self._clock.monotonic()
         try:
             result = await self._answer(dispatch, connection, pool)
-        except Exception as bug:  # noqa: BLE001  (as said below)
-            # A defect of ours on one host must neither end the executor nor leave the server waiting.
+        except Exception as bug:  # noqa: BLE001  (see below)
+            # A defect on one host must neither end the executor nor leave the server waiting.
             _log.exception("%s: dispatch %s failed in the executor", dispatch.host, dispatch.dispatch_id)
             result = NoAnswer(reason=NoAnswer.CONNECTION_LOST, detail=f"the executor failed: {type(bug).__name__}")
         finally:
@@ -163,9 +163,7 @@ class Work:
         command.time_left_ms = min(int(timeout_s * 1000), _LONGEST_MS)
         result = await pool.run(command, timeout_s)
         if isinstance(result, HostAnswer) and (size := result.ByteSize()) > self._settings.largest_outcome_bytes:
-            detail = (
-                f"an answer of {size} bytes is more than the server takes ({self._settings.largest_outcome_bytes})."
-            )
+            detail = f"the answer has {size} bytes; the server takes {self._settings.largest_outcome_bytes}."
             return NoAnswer(reason=NoAnswer.MALFORMED_ANSWER, detail=detail)
         return result
 

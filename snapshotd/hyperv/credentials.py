@@ -1,13 +1,13 @@
-r"""Credentials by name: where an executor finds user and password of a host. The server only ever knows the name.
+r"""Credentials by name: where an executor finds user and password of a host. The server knows only the name.
 
-Looked for in this order, the first one found counts:
+The places, in this order; the first credential found counts:
 
 1. `$CREDENTIALS_DIRECTORY/<name>`: systemd's credentials
 2. `<credentials_dir>/<name>`: a file that only its owner and group may read
 3. `$SNAPSHOTD_CREDENTIAL_<NAME>`: NAME in upper case, with `_` for `-` and `.`
 
-Each holds one line, `username:password`; the user may be `DOMAIN\user` or `user@domain`, the password may hold
-anything but a line's end. A secret is in no log, no error and no repr: it has a type that hides it.
+Each holds one line, `username:password`. The user may be `DOMAIN\user` or `user@domain`. The password may hold
+anything but a line end. A secret appears in no log, error or repr: its type hides it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LARGEST_FILE = 4096
 
 
 class Secret:
-    """A text that shows itself only when asked to by name."""
+    """A text that shows itself only through `reveal`."""
 
     __slots__ = ("_text",)
 
@@ -36,14 +36,14 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the text itself. Whoever asks hands it to the one library call that needs it."""
+        """Return the text itself. Only for the one library call that needs it."""
         return self._text
 
     def __repr__(self) -> str:
         return "Secret(hidden)"
 
     def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled or copied into a dump."""
+        """Raise TypeError: a secret is never pickled or copied into a dump."""
         raise TypeError("a Secret is not written anywhere")
 
 
@@ -59,8 +59,8 @@ class Credentials:
     """Finds credentials by name.
 
     Args:
-        credentials_dir: the directory of 2., or None.
-        environ: the environment, for 1. and 3.
+        credentials_dir: the directory of place 2, or None.
+        environ: the environment, for places 1 and 3.
     """
 
     def __init__(self, credentials_dir: Path | None, environ: Mapping[str, str]) -> None:
@@ -68,13 +68,13 @@ class Credentials:
         self._environ = environ
 
     def find(self, name: str) -> Credential:
-        """Find a credential; read anew each time, so that a changed password is seen.
+        """Return a credential. It is read each time, so a changed password takes effect at once.
 
-        Raises CredentialMissing when there is none of that name, or when it must not or cannot be used.
+        Raises CredentialMissing if there is none of that name, or if it cannot or must not be used.
         """
         if not is_credential_name(name):
             raise CredentialMissing(
-                f"credential name {name[:80]!r}: use 1 to 63 of letters, digits and . _ -, a letter or digit first."
+                f"credential name {name[:80]!r} must be 1 to 63 letters, digits and . _ -, a letter or digit first."
             )
         systemd = self._environ.get("CREDENTIALS_DIRECTORY")
         for directory in ([Path(systemd)] if systemd else []) + ([self._directory] if self._directory else []):
@@ -90,13 +90,13 @@ class Credentials:
 
 
 def _read(path: Path) -> str | None:
-    """Read a credential's file; None if it is not there. Raises CredentialMissing if it must not be used."""
+    """Return the content of a credential file, or None if there is none. Raises CredentialMissing if it is unusable."""
     try:
-        # The mode is read from the open file: a check by name could be answered for another one.
+        # The mode comes from the open file: a check by name could look at another file.
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             if mode & stat.S_IRWXO:
-                raise CredentialMissing(f"{path} is open to everybody on this machine: chmod 640 or 600 it.")
+                raise CredentialMissing(f"{path} is open to everybody on this machine. Set its mode to 640 or 600.")
             content = file.read(_LARGEST_FILE + 1)
     except FileNotFoundError:
         return None
@@ -109,12 +109,12 @@ def _read(path: Path) -> str | None:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        # Not chained: the error's text would show the bytes.
+        # Not chained: the text of the error would show the bytes.
         raise CredentialMissing(f"{path} is not UTF-8.") from None
 
 
 def _parse(text: str, place: str) -> Credential:
-    """Split `username:password`. Raises CredentialMissing, without the content, if it is not that."""
+    """Return the credential in `username:password`. Raises CredentialMissing, without the content, if it is none."""
     line = text.removesuffix("\n").removesuffix("\r")
     username, colon, password = line.partition(":")
     if not (username and colon and password) or any(c in line for c in "\r\n\0"):

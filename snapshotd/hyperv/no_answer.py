@@ -1,8 +1,8 @@
-"""Why a command has no answer: one error for each `NoAnswer.Reason`, and the two that only the pool sees.
+"""Why a command has no answer: one error for each `NoAnswer.Reason`, and the one that only the pool sees.
 
-Where the border runs: once the first byte of a command's line may have left this machine, it is `ConnectionLost`, and
-nobody knows whether the command took effect. Everything before that is one of the errors that say "nothing was sent".
-No error here ever holds a secret.
+The border: once the first byte of a command may have left this machine, the error is `ConnectionLost`, and nobody knows
+whether the command took effect. Before that, it is one of the errors that say "Nothing was sent". No error here ever
+holds a secret.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import requests
 from snapshotd.api.v1.executor_pb2 import NoAnswer
 
 _LONGEST_DETAIL = 2000
-"""Characters; a host's texts are bounded before they go into a message that is stored."""
+"""Characters. The texts of a host are cut before they go into a message that is stored."""
 
 
 class NoHostAnswer(Exception):
-    """The root: no answer of the host's script, and why."""
+    """The root: the host's script gave no answer, and why."""
 
     reason: ClassVar[NoAnswer.Reason.ValueType]
-    """What the server is told."""
+    """The reason that the server is told."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail[:_LONGEST_DETAIL])
 
     def message(self) -> NoAnswer:
-        """Return what the server is told."""
+        """Return the message for the server."""
         return NoAnswer(reason=self.reason, detail=str(self))
 
 
@@ -54,7 +54,7 @@ class CredentialMissing(NoHostAnswer):
 
 
 class HostRefused(NoHostAnswer):
-    """The host, or this executor, refused before the script saw the command: a quota, a transport. Nothing was sent."""
+    """The host or this executor refused the command before the script saw it (quota, transport). Nothing was sent."""
 
     reason = NoAnswer.HOST_REFUSED
 
@@ -66,25 +66,25 @@ class ConnectionLost(NoHostAnswer):
 
 
 class DeadlineExceeded(NoHostAnswer):
-    """The script was ended at its deadline, or the command waited for a free session until then."""
+    """The script was ended at its deadline, or no session was free until then."""
 
     reason = NoAnswer.DEADLINE_EXCEEDED
 
 
 class MalformedAnswer(NoHostAnswer):
-    """What the script wrote is not what the protocol allows. The outcome is unknown."""
+    """The script wrote something that the protocol does not allow. The outcome is unknown."""
 
     reason = NoAnswer.MALFORMED_ANSWER
 
 
 class StaleSession(Exception):
-    """A kept session turned out to be gone before a byte of the command had left: another one may carry it."""
+    """A kept session was gone before a byte of the command had left. Another session may carry the command."""
 
 
 def in_words(error: BaseException) -> str:
-    """Say what was wrong with a connection: its address, and the system's word instead of the libraries' own texts.
+    """Return what was wrong with a connection: its address and the system's word, not the texts of the libraries.
 
-    What is not one of the usual ways in which a connection fails keeps its text.
+    An error that is not a usual failure of a connection keeps its text.
     """
     address, problem = "", ""
     for link in _chain(error):
@@ -110,7 +110,7 @@ def _problem(error: BaseException) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Go from an error to what it came from."""
+    """Yield an error, then its cause, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

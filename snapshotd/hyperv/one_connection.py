@@ -1,12 +1,12 @@
 """One TCP connection for one sign-in: a second one is refused before a byte is sent on it.
 
-NTLM signs in a connection, not a request. When the connection is gone, requests and urllib3 would open a new one in
-silence and send on it what is sealed with the key of the old one. Here this is an error instead. It is NothingSent if
-nothing of the request has been written to the first connection either: so a session that was cut while it was idle
-costs no unknown outcome. One request may be written several times (requests signs in and writes it again, or would
-follow a redirect), so what counts is what was written since `begin`.
+NTLM signs in a connection, not a request. If the connection is gone, requests and urllib3 would silently open a new
+one, and send data on it that is sealed with the key of the old one. Here this is an error instead. The error is
+NothingSent if nothing of the request was written to the first connection either, so a session that is cut while idle
+leaves no unknown outcome. A request may be written several times (requests signs in and writes it again), so what
+counts is what was written since `begin`.
 
-Never follows a redirect: no WinRM service sends one, and it may lead anywhere, a sealed command and all.
+Redirects are never followed: no WinRM service sends one, and it could lead a sealed command anywhere.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _KEEPALIVE = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 ]
-"""So that a kept connection whose host vanished is known to be gone after a minute, before it is used."""
+"""Keepalive finds out after a minute, before the next use, that the host of a kept connection has vanished."""
 
 _LONGEST_LOCATION = 200
-"""Characters of a redirect's target that an error shows."""
+"""How many characters of a redirect's target an error shows."""
 
 
 class OneConnectionAdapter(HTTPAdapter):
@@ -50,23 +50,23 @@ class OneConnectionAdapter(HTTPAdapter):
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: object) -> None:  # noqa: FBT001, FBT002  (requests' signature)
-        """Make the pool with keepalive on its sockets."""
+        """Make the pool, with keepalive on its sockets."""
         super().init_poolmanager(connections, maxsize, block, socket_options=_KEEPALIVE, **pool_kwargs)
 
     def get_connection_with_tls_context(self, *args: object, **kwargs: object) -> HTTPConnectionPool:
-        """Return the pool, which makes connections that ask here first."""
+        """Return the pool, whose connections ask this adapter first."""
         pool = super().get_connection_with_tls_context(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
         assert isinstance(pool, HTTPConnectionPool)
         pool.ConnectionCls = self._connection_class
         return pool
 
     def begin(self, read_timeout_s: float) -> None:
-        """Begin a request: nothing of it is written yet, and its response may take so long."""
+        """Begin a request. Nothing of it is written yet; its response may take `read_timeout_s` seconds."""
         self._read_timeout_s = read_timeout_s
         self._written = False
 
     def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
-        """Send a request with the time limits set here instead of the session's. Raises Broken for a redirect."""
+        """Send a request with the time limits of this adapter, not the session's. Raises Broken for a redirect."""
         kwargs["timeout"] = (self._connect_timeout_s, self._read_timeout_s)
         response = super().send(request, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
         if 300 <= response.status_code < 400:
@@ -76,10 +76,10 @@ class OneConnectionAdapter(HTTPAdapter):
         return response
 
     def admit(self, connection: HTTPConnection) -> None:
-        """Let the first connection be opened. Raises NothingSent or Broken for any other."""
+        """Admit the first connection. Raises NothingSent or Broken for any other."""
         self.check()
         if self._connection is not None:
-            raise self._failure("the connection was closed by the host or on the way")
+            raise self._failure("the host, or something on the way, closed the connection")
         self._connection = connection
 
     def check(self) -> None:
@@ -96,25 +96,25 @@ class OneConnectionAdapter(HTTPAdapter):
         return Broken(f"{text} after the request was written") if self._written else NothingSent(text)
 
     def abort(self) -> None:
-        """Cut the connection, whoever waits on it, and let none be opened."""
+        """Cut the connection, even under a thread that waits on it, and admit no other."""
         self._aborted = True
         sock = self._connection.sock if self._connection is not None else None
         if sock is not None:
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
-                # Already closed from the other side, which is what was asked for.
+                # The other side has closed it already.
                 return
 
 
 def _connection_class(adapter: OneConnectionAdapter) -> type[HTTPConnection]:
-    """Make the class of connections that belong to one adapter; urllib3 wants a class where a factory would do."""
+    """Return the class of the connections of one adapter. urllib3 wants a class where a factory would do."""
 
     class AdmittedConnection(HTTPConnection):
         def connect(self) -> None:
             adapter.admit(self)
             super().connect()
-            # After the socket is there: an abort that came earlier had none to cut.
+            # Only now is there a socket: an earlier abort had none to cut.
             adapter.check()
 
         def send(self, data: object) -> None:

@@ -1,10 +1,10 @@
-"""A few kept sessions per host, behind an asyncio call. pywinrm blocks, so each runs in a thread of the pool.
+"""A few kept sessions per host, behind an asyncio call. pywinrm blocks, so each session runs in a thread of the pool.
 
     run() ─► a place (FIFO) ─► a thread ─► the session used last, or a new one ─► HostAnswer | NoAnswer
 
-A session that fails is closed and replaced when the next command needs one; one that nobody needs is closed after a
-while. Never repeats a command that may have been sent: only one that a stale session provably did not take. Once it
-is being closed, it starts nothing more: what waits for a session then is told that nothing was sent.
+A session that fails is closed, and replaced when the next command needs one. An idle session is closed after a while.
+The pool never repeats a command that may have been sent, only one that a stale session certainly did not take. Once it
+is closing, the pool starts nothing more: commands that wait for a session are told that nothing was sent.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """How many sessions a host gets, and for how long they are kept."""
+    """How many sessions a host gets, and how long they are kept."""
 
     sessions_per_host: int = 4
-    """Of the 30 shells that a host allows a user [documented]."""
+    """A host allows a user 30 shells [documented]."""
     idle_close_s: float = 120.0
-    """A session unused for so long is closed; well below `WinRsLimits.shell_idle_s`."""
+    """How long an unused session is kept; well below `WinRsLimits.shell_idle_s`."""
     start_s: float = 60.0
-    """From connecting to READY, at most."""
+    """How long a start may take, from connecting to READY."""
     limits: WinRsLimits = field(default_factory=WinRsLimits)
 
 
@@ -44,7 +44,7 @@ class HostPool:
 
     Args:
         host: its resource name, for the log.
-        new_session: makes a session, not started yet; raises NoHostAnswer. Called in the pool's threads.
+        new_session: makes a session that is not started yet. Called in the pool's threads. Raises NoHostAnswer.
         settings: sizes and times.
     """
 
@@ -64,11 +64,11 @@ class HostPool:
         self._idle.set()
 
     async def run(self, command: HostCommand, timeout_s: float) -> HostAnswer | NoAnswer:
-        """Run one command; answer within about `timeout_s` seconds, and end its script if it takes longer.
+        """Run one command and return the answer within about `timeout_s` seconds. End its script if it takes longer.
 
-        Cancelling the caller does not stop the command, and keeps its place taken until it has ended.
+        Cancelling the caller does not stop the command. Its place stays taken until it has ended.
         """
-        assert not self._closed, "a closed pool is not used"
+        assert not self._closed, "a closed pool must not be used"
         deadline = time.monotonic() + timeout_s
         self._unfinished += 1
         self._idle.clear()
@@ -77,7 +77,7 @@ class HostPool:
                 await self._places.acquire()
         except TimeoutError:
             self._finish()
-            text = "every session of the host was busy until the deadline; nothing was sent."
+            text = "all sessions of the host were busy until the deadline; nothing was sent."
             return DeadlineExceeded(text).message()
         except asyncio.CancelledError:
             self._finish()
@@ -85,7 +85,7 @@ class HostPool:
         try:
             self._check_open()
         except ConnectionLost as closed:
-            # While it waited; the threads may be gone already.
+            # The pool may have been closed meanwhile; then its threads are gone.
             self._places.release()
             self._finish()
             return closed.message()
@@ -97,7 +97,7 @@ class HostPool:
         return await asyncio.shield(running)
 
     async def close(self, timeout_s: float) -> None:
-        """Give every session back. What still runs is waited for, up to `timeout_s`, and then cut off.
+        """Close every session. Wait for running commands, up to `timeout_s` seconds, then cut them off.
 
         A command that has no session yet gets none any more.
 
@@ -140,7 +140,7 @@ class HostPool:
                 try:
                     return self._run_on(session, command, deadline)
                 except StaleSession as error:
-                    # Each stale session leaves the pool, so this ends with one that has just been started.
+                    # Each stale session leaves the pool, so the loop ends with a new session at the latest.
                     _log.info("%s: a kept session was gone (%s); nothing was sent on it", self._host, error)
         except NoHostAnswer as error:
             _log.warning("%s: %s: %s", self._host, NoAnswer.Reason.Name(error.reason), error)
@@ -155,7 +155,7 @@ class HostPool:
             self._put(session)
 
     def _take(self, deadline: float) -> HostSession:
-        """Take the session that was used last, or start a new one. Raises NoHostAnswer."""
+        """Return the session that was used last, or a new one. Raises NoHostAnswer."""
         with self._lock:
             self._check_open()
             if self._free:
@@ -164,7 +164,7 @@ class HostPool:
                 return session
         session = self._new_session()
         with self._lock:
-            # Again: what `close` cuts off are the busy ones, and this one was none yet.
+            # Checked again: `close` cuts off busy sessions, and this one was not busy yet.
             self._check_open()
             self._busy.add(session)
         started = time.monotonic()
@@ -178,10 +178,10 @@ class HostPool:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ConnectionLost("the sessions of the host are being closed by this executor; nothing was sent.")
+            raise ConnectionLost("this executor is closing its sessions on the host; nothing was sent.")
 
     def _put(self, session: HostSession) -> None:
-        """Keep a session that is still good; close any other one."""
+        """Keep a session that is still usable; close any other one."""
         with self._lock:
             self._busy.discard(session)
             if session.usable and not self._closed:
@@ -190,17 +190,17 @@ class HostPool:
         session.close()
 
     async def _close_idle(self) -> None:
-        """Close, now and again, what nobody has used for a while."""
+        """Close idle sessions, again and again."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._settings.idle_close_s / 4)
             oldest = time.monotonic() - self._settings.idle_close_s
-            # One at a time: those that are not being closed stay where `close` finds them.
+            # One at a time, so that `close` still finds all the others.
             while (session := self._take_idle(oldest)) is not None:
                 await loop.run_in_executor(self._threads, session.close)
 
     def _take_idle(self, oldest: float) -> HostSession | None:
-        """Take a session that was last used before a time."""
+        """Return a session that was last used before a time, or None."""
         with self._lock:
             for n, (session, used_at) in enumerate(self._free):
                 if used_at < oldest:
@@ -210,11 +210,11 @@ class HostPool:
 
 
 class HostPools:
-    """Makes the pool of a host from the way to reach it.
+    """Makes the pools of hosts.
 
     Args:
-        credentials: where names become secrets; asked again for every session.
-        script: what the kept process runs.
+        credentials: finds the secrets; asked again for every session.
+        script: the script of the kept process.
         settings: sizes and times.
     """
 
@@ -224,7 +224,7 @@ class HostPools:
         self._settings = settings
 
     def open(self, connection: HostConnection) -> HostPool:
-        """Make a host's pool. Connects when the first command comes, so nothing is refused here."""
+        """Return the pool of a host. It connects when the first command comes, so nothing is refused here."""
 
         def new_session() -> HostSession:
             credential = self._credentials.find(connection.credential)

@@ -1,6 +1,6 @@
 """The host script as it goes to a host: a bootstrap on the command line, the script as the first line of stdin.
 
-Both are constant for a release. No parameter ever becomes text of a script.
+Both are constant for a release. No parameter ever becomes part of a script's text.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from snapshotd.hyperv.session import KeptScript
 
 _EXECUTABLE: Final = "powershell.exe"
 _LONGEST_COMMAND_LINE: Final = 8191
-"""Characters that cmd takes, by which WinRS starts a command (documented)."""
+"""Characters that cmd takes; WinRS starts commands through it (documented)."""
 
 
 @cache
 def kept_script() -> KeptScript:
-    """Return how the kept process of this release is started."""
+    """Return how to start the kept process of this release."""
     return kept(_read("host.ps1"))
 
 
 def script_sha256() -> str:
-    """Return the digest of this release's host script, in lower-case hex."""
+    """Return the SHA-256 of this release's host script, in lower-case hex."""
     return kept_script().ready.decode().removeprefix("READY ")
 
 
 def kept(script: bytes) -> KeptScript:
-    """Return how a kept process with a host script is started; its bootstrap runs this script and no other."""
+    """Return how to start a kept process. Its bootstrap runs the given script and no other."""
     digest = hashlib.sha256(script).hexdigest()
     bootstrap = _without_comments(_read("bootstrap.ps1").decode()).replace("@SHA256@", digest)
-    # -OutputFormat Text: else stderr is CLIXML (source read).
+    # Without -OutputFormat Text, stderr is CLIXML (source read).
     arguments = (
         *("-NoProfile", "-NonInteractive", "-OutputFormat", "Text", "-EncodedCommand"),
         base64.b64encode(bootstrap.encode("utf-16-le")).decode(),
@@ -49,7 +49,7 @@ def kept(script: bytes) -> KeptScript:
 
 
 def command_line(started: KeptScript) -> str:
-    """Return the command line of a kept process, as the host sees it."""
+    """Return the command line of a kept process, as the host gets it."""
     return " ".join([started.executable, *started.arguments])
 
 
@@ -58,6 +58,6 @@ def _read(name: str) -> bytes:
 
 
 def _without_comments(text: str) -> str:
-    """Leave out lines of comment and indentation: the command line has little room."""
+    """Return a script without comment lines and indentation: the command line has little room."""
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("#"))

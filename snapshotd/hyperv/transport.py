@@ -1,8 +1,8 @@
-"""The port between a session and the way to its host: one kept process, lines in, output out.
+"""The port between a session and its host: one kept process, lines in, output out.
 
-WinRS is one way (winrs.py); a constrained endpoint (JEA) needs PSRP and will be another one. Nothing here connects.
+WinRS implements it (winrs.py). A constrained endpoint (JEA) needs PSRP and would be another one. Nothing here connects.
 
-Threads: a transport is used by one thread at a time; only `abort` may come from another one.
+Threads: one thread at a time uses a transport; only `abort` may come from another one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Output:
-    """What a process wrote since it was last asked."""
+    """What a process wrote since the last read."""
 
     stdout: bytes
     stderr: bytes
@@ -22,7 +22,7 @@ class Output:
 
 
 class TransportError(Exception):
-    """The root. After any of these the transport is of no use but to be closed."""
+    """The root. After any of these errors, the transport can only be closed."""
 
 
 class SignInRefused(TransportError):
@@ -30,17 +30,17 @@ class SignInRefused(TransportError):
 
 
 class NothingSent(TransportError):
-    """The request was not carried out, for certain: not a byte of it left, or the host knew no such shell."""
+    """The request was certainly not carried out: not a byte of it left, or the host knew no such shell."""
 
 
 class RequestRefused(TransportError):
-    """The host answered with a fault: it does not carry out this request."""
+    """The host refused the request with a fault."""
 
 
 class Broken(TransportError):
-    """No connection, or it failed while a request was under way, which may have arrived or not.
+    """There is no connection, or it failed during a request, which may or may not have arrived.
 
-    So is an answer that no WinRM service gives, e.g. a redirect: something else may have passed the request on.
+    Also raised for an answer that no WinRM service gives, such as a redirect: something may have forwarded the request.
     """
 
 
@@ -51,16 +51,16 @@ class HostTransport(Protocol):
         """Connect, sign in, and start the process. Raises TransportError."""
 
     def write(self, data: bytes) -> None:
-        """Write to its stdin. Raises NothingSent when not a byte can have arrived, else any other TransportError."""
+        """Write to its stdin. Raises NothingSent if not a byte can have arrived, else another TransportError."""
 
     def read(self, wait_s: float) -> Output:
-        """Wait up to `wait_s` seconds (rounded up to whole ones) for output; empty when there is none yet."""
+        """Return output, within `wait_s` seconds (rounded up to whole ones); empty if there is none yet."""
 
     def terminate(self) -> None:
         """End the process, whatever it is doing. Raises TransportError."""
 
     def close(self) -> None:
-        """Give back everything on both sides. Raises nothing for a host that is gone; harmless when repeated."""
+        """Close everything on both sides. May be repeated. Raises nothing for a host that is gone."""
 
     def abort(self) -> None:
-        """Cut the connection under a call that blocks in another thread; that call raises Broken."""
+        """Cut the connection. A call that blocks in another thread raises Broken."""

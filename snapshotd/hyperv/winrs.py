@@ -1,12 +1,12 @@
-"""WinRS by pywinrm: a shell with one process in it, over http with every message sealed by NTLM.
+"""WinRS through pywinrm: a shell with one process in it, over http, with every message sealed by NTLM.
 
-Never sends or believes anything unsealed, never uses basic over http, never skips a certificate check (https is not
-built yet, so it is refused), and never opens a second connection for one sign-in (one_connection.py).
+It never sends or accepts unsealed data, and never uses basic authentication over http. It refuses https, which is not
+built yet. It never opens a second connection for one sign-in (one_connection.py).
 
-Facts (docs/hyperv.md, section 3): a Protocol belongs to one thread at a time, and after any exception it is thrown
-away [run]; read time-out over operation time-out [documented]; fault 2150858793 is an empty Receive, 2150858843 an
-unknown shell or command [documented]; `powershell.exe` by way of cmd, as pywinrm and Ansible start it [observed]; that
-a shell's IdleTimeOut ends the process of a client that disappeared is documented and not verified by us.
+Facts (docs/hyperv.md, section 3): one thread at a time may use a Protocol, and none after an exception [run]. The read
+time-out must exceed the operation time-out [documented]. Fault 2150858793 is an empty Receive, 2150858843 an unknown
+shell or command [documented]. `powershell.exe` is started through cmd, as pywinrm and Ansible do [observed]. A shell's
+IdleTimeOut ends the process of a client that has disappeared [documented, not verified by us].
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _log = logging.getLogger(__name__)
 _UTF8 = 65001
 _NO_SUCH_SHELL = 2150858843
 _CHUNK = 48 * 1024
-"""Bytes of stdin a request: as base64 well under the 150 KB that the oldest hosts take [documented]."""
+"""Bytes of stdin in one request. In base64 they stay well below the 150 KB that the oldest hosts take [documented]."""
 
 
 class _OperationTimedOut(TransportError):
-    """The host answered that it has nothing yet: normal for a Receive, and not for anything else."""
+    """The host has nothing to answer yet. That is normal for a Receive, and for nothing else."""
 
 
 @dataclass(frozen=True)
@@ -49,34 +49,34 @@ class WinRsLimits:
     """Times of one WinRS connection, in seconds."""
 
     connect_s: float = 5.0
-    """For the TCP connection."""
+    """How long opening the TCP connection may take."""
     operation_s: float = 20.0
-    """What the host may take for one request; the longest single wait of a Receive."""
+    """How long the host may take for one request; also the longest wait of one Receive."""
     margin_s: float = 5.0
-    """How much longer than the host we wait, before the connection counts as dead."""
+    """How much longer than the host this side waits before the connection counts as dead."""
     close_s: float = 3.0
-    """For the requests that give a shell back."""
+    """How long the requests that close a shell may take."""
     shell_idle_s: int = 300
-    """The host ends a shell that nobody has asked for so long: those that an executor left when it was killed."""
+    """After so long without a request, the host ends a shell, such as one that a killed executor left behind."""
 
 
 def open_winrs(connection: HostConnection, credential: Credential, limits: WinRsLimits) -> WinRsTransport:
-    """Make the transport for a host; does not connect yet.
+    """Return the transport for a host, not connected yet.
 
-    Raises HostRefused for a way that is not built yet, and for an address that is none.
+    Raises HostRefused for a transport that is not built yet, and for an invalid address.
     """
     if connection.transport not in {HostConnection.NTLM_HTTP, HostConnection.TRANSPORT_UNSPECIFIED}:
         name = HostConnection.Transport.Name(connection.transport)
-        raise HostRefused(f"transport {name} of {connection.host} is not built yet; use NTLM_HTTP.")
+        raise HostRefused(f"transport {name} of {connection.host} is not built yet. Use NTLM_HTTP.")
     address = connection.address
     if not is_address(address):
-        raise HostRefused(f"address {address[:80]!r} of {connection.host} is no DNS name or IP address.")
+        raise HostRefused(f"address {address[:80]!r} of {connection.host} is not a DNS name or an IP address.")
     host = f"[{address}]" if ":" in address else address
     return WinRsTransport(f"http://{host}:{connection.port or WINRM_HTTP_PORT}/wsman", credential, limits)
 
 
 class _SealedTransport(Transport):
-    """pywinrm's transport, held to one connection and to sealed replies."""
+    """pywinrm's transport, limited to one connection and to sealed replies."""
 
     def __init__(self, endpoint: str, credential: Credential, adapter: OneConnectionAdapter) -> None:
         super().__init__(
@@ -85,25 +85,25 @@ class _SealedTransport(Transport):
             username=credential.username,
             password=credential.password.reveal(),
             proxy=None,
-            ca_trust_path=None,  # type: ignore[arg-type]  # documented, and not in its type: no CA from the environment
+            ca_trust_path=None,  # type: ignore[arg-type]  # documented, but not in its type: no CA from the environment
             server_cert_validation="validate",
             message_encryption="always",
         )
         self._adapter = adapter
 
     def setup_encryption(self, session: requests.Session) -> None:
-        # No other way than the one connection: not https, not by a redirect.
+        # Only the one connection is allowed: no https, no redirect.
         session.adapters.clear()
         session.mount("http://", self._adapter)
         super().setup_encryption(session)
 
     def _get_message_response_text(self, response: requests.Response) -> bytes:
-        # pywinrm takes a reply that is not sealed as it is: anybody on the way could write one.
+        # pywinrm would accept a reply that is not sealed, which anybody on the way could write.
         sealed = self.encryption and self.encryption.protocol_string.decode() in response.headers.get(
             "Content-Type", ""
         )
         if response.content and not sealed:
-            raise Broken(f"HTTP {response.status_code} with a body that is not sealed")
+            raise Broken(f"the host answered HTTP {response.status_code} with a body that is not sealed")
         text: bytes = super()._get_message_response_text(response) if response.content else b""
         return text
 
@@ -127,7 +127,7 @@ class WinRsTransport:
         self._command = self._ask(lambda p: p.run_command(self._shell, executable, arguments, console_mode_stdin=False))
 
     def write(self, data: bytes) -> None:
-        """Write to the process's stdin; NothingSent only if that is true of the first byte."""
+        """Write to the stdin of the process. Raises NothingSent only if not even the first byte was sent."""
         for start in range(0, len(data), _CHUNK):
             send = partial(self._send, data[start : start + _CHUNK])
             try:
@@ -155,41 +155,41 @@ class WinRsTransport:
         self._ask(lambda p: p.cleanup_command(self._shell, self._command), self._limits.close_s)
 
     def close(self) -> None:
-        """Delete the shell, which ends the process, and close the connection."""
+        """Delete the shell, which ends the process. Close the connection."""
         try:
             if self._shell and not self._broken:
                 self._ask(lambda p: p.close_shell(self._shell, close_session=False), self._limits.close_s)
         except TransportError as error:
-            _log.debug("shell on %s not given back (%s); the host ends it when it is idle", self._endpoint, error)
+            _log.debug("could not delete the shell on %s (%s); the host ends it when it is idle", self._endpoint, error)
         finally:
             self._shell = ""
             self._protocol.transport.close_session()
 
     def abort(self) -> None:
-        """Cut the connection under whoever waits on it."""
+        """Cut the connection, even under a thread that waits on it."""
         self._adapter.abort()
 
     def _ask(self, request: Callable[[Protocol], T], operation_s: float | None = None) -> T:
-        """Carry out one request with its time limits, and say precisely what its failure means."""
+        """Carry out one request within its time limits. Raise the error that tells what a failure means."""
         operation = max(1, math.ceil(operation_s if operation_s is not None else self._limits.operation_s))
         self._protocol.operation_timeout_sec = operation
         self._adapter.begin(operation + self._limits.margin_s)
         try:
             return request(self._protocol)
         except WinRMOperationTimeoutError as error:
-            raise _OperationTimedOut(f"the host did not carry it out within {operation} s") from error
+            raise _OperationTimedOut(f"the host did not carry out the request within {operation} s") from error
         except WSManFaultError as fault:
             text = f"{fault.reason} (fault {fault.wsman_fault_code}, {fault.fault_subcode})"
             raise (NothingSent if fault.wsman_fault_code == _NO_SUCH_SHELL else RequestRefused)(text) from fault
         except InvalidCredentialsError as error:
             self._broken = True
-            raise SignInRefused("the host refused user or password") from error
+            raise SignInRefused("the host refused the user or the password") from error
         except TransportError:
             self._broken = True
             raise
         except Exception as error:
-            # pywinrm and what is below let through whatever a reply makes them trip over (KeyError, StopIteration,
-            # ParseError, AssertionError, NTLM's own errors): the exchange is out of step then, whichever it was.
+            # pywinrm and its libraries let through any error that a reply causes (KeyError, StopIteration,
+            # ParseError, AssertionError, NTLM's own errors). The exchange is out of step then, whichever it was.
             self._broken = True
             raise Broken(f"{type(error).__name__}: {error}") from error
 

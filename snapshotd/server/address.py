@@ -1,6 +1,6 @@
-"""Whether an address can be served on, and why not, in words: gRPC says neither, and takes a live socket file over.
+"""Checks that an address can be served on. gRPC gives no reason, and takes over a socket file that is in use.
 
-What comes between this look and gRPC's own is refused by gRPC, with fewer words.
+An address that is taken after this check is refused by gRPC, in fewer words.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _CONNECT_S: Final = 1.0
 
 
 class AddressInUse(Exception):
-    """The address to serve on is taken, or cannot be used."""
+    """The address to serve on is taken or cannot be used."""
 
     def __init__(self, listen: str, problem: str) -> None:
-        """Return what is wrong with it, and what to do."""
-        super().__init__(f"{listen} cannot be served on: {problem}, or set another server.listen.")
+        """Make the message from what is wrong, and what to do about it."""
+        super().__init__(f"Cannot serve on {listen}: {problem}, or set another server.listen.")
 
 
 def check_address(listen: str) -> None:
-    """Raise AddressInUse for an address, host:port or unix:/path, that cannot be served on."""
+    """Raise AddressInUse if an address (host:port or unix:/path) cannot be served on."""
     if listen.startswith(_UNIX):
         _check_path(listen, Path(listen.removeprefix(_UNIX)))
         return
@@ -43,19 +43,19 @@ def check_address(listen: str) -> None:
 
 def _check_path(listen: str, path: Path) -> None:
     if not os.access(path.parent, os.W_OK):
-        what = "may not be written" if path.parent.is_dir() else "is no directory"
-        raise AddressInUse(listen, f"{path.parent} {what}. Put that right")
+        what = "cannot be written to" if path.parent.is_dir() else "is not a directory"
+        raise AddressInUse(listen, f"{path.parent} {what}. Correct that")
     if not path.exists():
         return
     if not stat.S_ISSOCK(path.stat().st_mode):
-        raise AddressInUse(listen, "a file of that name is there. Move it away")
+        raise AddressInUse(listen, "a file of that name exists. Move it away")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as tried:
         tried.settimeout(_CONNECT_S)
-        # One that nobody answers on was left behind by a process that was killed; gRPC takes its place.
+        # If nobody answers, a killed process left the socket behind. gRPC replaces it.
         if tried.connect_ex(str(path)) == 0:
             raise AddressInUse(listen, "another process serves there. Stop it")
 
 
 def _problem(error: OSError) -> str:
     text = (error.strerror or str(error)).lower()
-    return f"{text}. Stop what uses it" if error.errno == errno.EADDRINUSE else f"{text}. Put that right"
+    return f"{text}. Stop what uses it" if error.errno == errno.EADDRINUSE else f"{text}. Correct that"

@@ -1,4 +1,4 @@
-"""AdminService: how the service is, at a glance."""
+"""AdminService: the state of the service at a glance."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class AdminService(AdminServiceServicer):
     """The servicer.
 
     Args:
-        parts: the server's.
-        executors: the executors that are attached.
+        parts: the parts of the server.
+        executors: the attached executors.
     """
 
     def __init__(self, parts: Parts, executors: ExecutorService) -> None:
@@ -31,7 +31,7 @@ class AdminService(AdminServiceServicer):
         self._executors = executors
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
-        """Return how everything is, from what the views hold by now: it is for those whose views have stopped, too."""
+        """Return the state of everything, from what the views hold now, so that it works if a view has stopped."""
         del request
         actor_of(context)
         parts = self._parts
@@ -51,7 +51,7 @@ class AdminService(AdminServiceServicer):
         )
 
     def _host(self, host_id: HostId, last_sync_at: datetime | None) -> pb.HostState:
-        """Return a host's state. Without an executor it is not reached, whatever its last answer was."""
+        """Return the state of a host. Without an executor it is not reachable, whatever its last answer was."""
         dispatcher = self._parts.drive.dispatcher
         executor = dispatcher.feeding.fed(host_id) or ""
         wait = wait_message(self._parts.why(host_id))

@@ -1,4 +1,4 @@
-"""AuditService: the event log, to read. Which events match, the view says; the events themselves come from the log."""
+"""AuditService: reads the event log. The view tells which events match; the events come from the log."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class AuditService(AuditServiceServicer):
     """The servicer.
 
     Args:
-        parts: the server's.
+        parts: the parts of the server.
     """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
-        """Return events that meet every condition."""
+        """Return the events that meet every condition."""
         actor_of(context)
         if request.order_by not in ("", "position", "position asc", "position desc"):
             raise OrderByInvalid(request.order_by[:100], 'must be "position" or "position desc".')
@@ -76,7 +76,7 @@ class AuditService(AuditServiceServicer):
 
 
 def _query(request: pb.ListEventsRequest) -> EventQuery | None:
-    """Read the conditions; None: no event meets them, the snapshot is of another VM. Raises InvalidArgument."""
+    """Return the query. It is None if no event can match: the snapshot is of another VM. Raises InvalidArgument."""
     vm_id = vm_id_of(request.virtual_machine, "virtual_machine") if request.virtual_machine else None
     owner, snapshot_id = snapshot_id_of(request.snapshot, "snapshot") if request.snapshot else (vm_id, None)
     operation: OperationName | None = None
@@ -96,13 +96,13 @@ def _query(request: pb.ListEventsRequest) -> EventQuery | None:
 
 
 def _utc(request: pb.ListEventsRequest, field: str) -> datetime | None:
-    if not request.HasField(field):  # type: ignore[arg-type]  # the stubs know literal names only
+    if not request.HasField(field):  # type: ignore[arg-type]  # the stubs take only literal names
         return None
     return time_of(getattr(request, field), field)
 
 
 def _conditions(request: pb.ListEventsRequest) -> str:
-    """Return what a page token is bound to: everything but page size and token."""
+    """Return what a page token is bound to: every condition, but not page size or token."""
     copy = pb.ListEventsRequest()
     copy.CopyFrom(request)
     copy.ClearField("page_size")
@@ -111,7 +111,7 @@ def _conditions(request: pb.ListEventsRequest) -> str:
 
 
 def _subject(envelope: Envelope) -> str:
-    """Name what an event is about as the API names it."""
+    """Return the resource name of an event's subject."""
     owner = envelope.stream.partition("/")[2]
     kind, _, name = subject_of(envelope).partition("/")
     match kind:

@@ -1,10 +1,10 @@
-"""The comparisons that the service makes by itself: when an executor has attached, and at intervals from then on.
+"""The comparisons that the service starts by itself: when an executor has attached, and then at intervals.
 
     an executor has attached ──► each host that it is fed for, at once ──┐
                                         it went wrong: soon again  ◄─────┼─────► HostReports.sync
     the clock ──► each host that has an executor, one after another ─────┘
 
-Those at intervals are quiet: what an idle host is found to be like is neither recorded nor logged.
+Those at intervals are quiet: if nothing differs, they are neither recorded nor logged.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from snapshotd.server.sync import HostReports
 _log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 1.0
-"""How often is looked at which host is due."""
+"""How often the service looks for hosts that are due."""
 _RETRY_FIRST_S: Final = 5.0
 _RETRY_LONGEST_S: Final = 300.0
-"""After a comparison that went wrong: doubled each time, up to the interval if that is shorter."""
+"""The delay after a failed comparison. It doubles each time, up to the interval if that is shorter."""
 
 
 class Comparisons:
-    """When which host is compared.
+    """Decides when each host is compared.
 
     Args:
         reports: compares a host.
         hosts: the hosts of the log.
         drive: knows which hosts have an executor.
-        interval_s: from the end of a comparison to the next; 0: only when an executor attaches.
-        now_s: seconds of a monotonic clock.
+        interval_s: from the end of a comparison to the next; 0 if only when an executor attaches.
+        now_s: returns seconds of a monotonic clock.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Comparisons:
         self._now_s = now_s
         self._due_s: dict[HostId, float] = {}
         self._owed: set[HostId] = set()
-        """Hosts that have not been compared since an executor attached for them: that comparison is on record."""
+        """Hosts not yet compared since an executor attached for them. That comparison is recorded."""
         self._failures: dict[HostId, tuple[int, str]] = {}
-        """How many comparisons of a host went wrong in a row, and why the last one did."""
+        """How many comparisons of a host failed in a row, and why the last one did."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Compare what is due, until cancelled."""
+        """Compare hosts when they are due, until this task is cancelled."""
         try:
             while True:
                 await asyncio.sleep(_LOOK_S)
@@ -74,7 +74,7 @@ class Comparisons:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def attached(self, host_ids: Iterable[HostId]) -> None:
-        """Have hosts compared at once: what happened there while nobody looked is not known."""
+        """Compare hosts at once: nobody knows what happened there while no executor served them."""
         for host_id in host_ids:
             self._owed.add(host_id)
             task = asyncio.create_task(self._compare(host_id), name=f"compare {host_id}")
@@ -82,7 +82,7 @@ class Comparisons:
             task.add_done_callback(self._tasks.discard)
 
     async def look(self) -> None:
-        """Compare the hosts that are due and have an executor, one after another."""
+        """Compare, one after another, the hosts that are due and have an executor."""
         registered = [host.host_id for host in self._hosts.registered()]
         for gone in self._due_s.keys() - registered:
             del self._due_s[gone]
@@ -94,14 +94,14 @@ class Comparisons:
                 await self._compare(host_id)
 
     async def _compare(self, host_id: HostId) -> None:
-        self._due_s[host_id] = math.inf  # while it is under way
+        self._due_s[host_id] = math.inf  # while the comparison runs
         try:
             synced = await self._reports.sync(host_id, actor=ITSELF, quiet=host_id not in self._owed)
         except SnapshotdError as error:
             if self._failed(host_id, error.reason):
                 _log.warning("host %s could not be compared with the record: %s", host_id, error)
         except Exception as defect:  # noqa: BLE001
-            # A defect of ours on one host must not end the comparisons of all.
+            # A defect on one host must not end the comparisons of all hosts.
             if self._failed(host_id, repr(defect)):
                 _log.exception("host %s could not be compared with the record", host_id)
         else:
@@ -113,7 +113,7 @@ class Comparisons:
                 _log.info("host %s: %d VMs compared, %d drifts", host_id, synced.compared, len(synced.drifts))
 
     def _failed(self, host_id: HostId, why: str) -> bool:
-        """Have a host compared again, later each time; say whether it went wrong for another reason than last time."""
+        """Schedule the next attempt, later each time. Return whether the last failure had another reason."""
         count, before = self._failures.get(host_id, (0, ""))
         wait_s = min(_RETRY_FIRST_S * 2.0 ** min(count, 10), _RETRY_LONGEST_S, self._interval_s)
         self._due_s[host_id] = self._now_s() + wait_s

@@ -1,7 +1,7 @@
-"""Attach: signs executors in, feeds them, and hears what came of it. What they are fed with, the dispatcher says.
+"""Attach: signs executors in, feeds them with commands, and takes the outcomes. The dispatcher decides what they get.
 
-One stream an executor. A host's connection is told on the stream before the first command for it, and again when it has
-changed. The stream ends when the executor has ended its side, when it was silent for too long, or when it has another.
+Each executor has one stream. It gets the connection of a host before the first command for it, and after a change.
+The stream ends if the executor ends its side, is silent for too long, or opens another stream.
 """
 
 from __future__ import annotations
@@ -33,41 +33,41 @@ _log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[pb.AttachRequest, pb.AttachResponse]
 
 LEASE_TTL_S: Final = 8.0
-"""So that a dead executor is replaced within 10 s."""
+"""The lease, short enough to replace a dead executor within 10 s."""
 _HEARTBEAT_MS: Final = 2000
 
 
 class Attached:
-    """One executor's stream: what it is fed with, and what is known of it."""
+    """The stream of one executor: what waits to be sent, and what is known of the executor."""
 
     def __init__(self, hello: pb.Hello, hosts: Hosts, drive: Drive, installation_id: str, now: datetime) -> None:
-        """Begin with nothing to send. Raises InvalidArgument for a Hello that cannot be used."""
+        """Read the Hello. Raises InvalidArgument if it cannot be used."""
         if not is_guid(hello.executor_id):
             raise InvalidArgument("hello.executor_id", hello.executor_id, "must be a UUID, new at each start.")
         if not hello.hosts:
             raise InvalidArgument("hello.hosts", "", f"must name the hosts that it serves, or {EVERY_HOST!r}.")
         for host in hello.hosts:
             if host != EVERY_HOST and not is_host_id(host):
-                raise InvalidArgument("hello.hosts", host, "is no host's id.")
+                raise InvalidArgument("hello.hosts", host, "must be a host's id.")
         self.executor = hello.executor_id
         self.serves = frozenset(hello.hosts)
         self.version = hello.version
         self.since = now
         self.heard = now
         self.to_send: asyncio.Queue[pb.AttachResponse | None] = asyncio.Queue()
-        """None ends the stream."""
+        """The messages to send; None ends the stream."""
         self._told: dict[HostId, Host] = {}
-        """The hosts whose connection it has been told, as they were then."""
+        """The hosts whose connection the executor knows, as it was sent."""
         self._hosts = hosts
         self._drive = drive
         self._installation_id = installation_id
 
     def deliver(self, dispatch_id: str, order: Order) -> None:
-        """Put an order on the stream, after its host's connection where that is news."""
+        """Send an order, and before it the host's connection if the executor does not know it."""
         try:
             host = self._hosts.get(order.host_id)
         except NotFound:
-            self._drive.outcome(dispatch_id, no_answer("HOST_UNREACHABLE", "The host is not registered any more."))
+            self._drive.outcome(dispatch_id, no_answer("HOST_UNREACHABLE", "The host is no longer registered."))
             return
         if self._told.get(host.host_id) != host:
             self._told[host.host_id] = host
@@ -78,24 +78,24 @@ class Attached:
         self.to_send.put_nowait(pb.AttachResponse(dispatch=dispatch))
 
     def abandon(self, dispatch_id: str) -> None:
-        """Say that nobody waits for what comes of an order."""
+        """Notify the executor that nobody waits for the outcome of an order."""
         self.to_send.put_nowait(pb.AttachResponse(abandon=pb.Abandon(dispatch_id=dispatch_id)))
 
     def release(self, host_id: HostId) -> None:
-        """Tell the executor that a host is forgotten."""
+        """Notify the executor that a host is no longer registered."""
         if self._told.pop(host_id, None) is not None:
             self.to_send.put_nowait(pb.AttachResponse(released_host=f"hosts/{host_id}"))
 
 
 class ExecutorService(ExecutorServiceServicer):
-    """The servicer, and the executors that are attached.
+    """The servicer, and the attached executors.
 
     Args:
         drive: the running core.
         hosts: the hosts of the log.
-        comparisons: are told of the hosts that an executor is fed for.
-        installation_id: who we are, to the journals on the hosts.
-        clock: the time as people know it.
+        comparisons: compare the hosts that an executor serves.
+        installation_id: our name in the journals on the hosts.
+        clock: the time of day.
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class ExecutorService(ExecutorServiceServicer):
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context
     ) -> AsyncIterator[pb.AttachResponse]:
-        """Sign an executor in, and feed it until its stream ends."""
+        """Sign in an executor, and feed it until its stream ends."""
         del context
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("message") != "hello":
-            raise InvalidArgument("message", "", "the first message of an executor must be Hello.")
+            raise InvalidArgument("message", "", "must be Hello, the first message of an executor.")
         stream = Attached(first.hello, self._hosts, self._drive, self._installation_id, self._clock.now())
         yield pb.AttachResponse(
             welcome=pb.Welcome(heartbeat_interval_ms=_HEARTBEAT_MS, lease_ttl_ms=int(LEASE_TTL_S * 1000))
@@ -139,12 +139,12 @@ class ExecutorService(ExecutorServiceServicer):
             _log.info("executor %s detached", stream.executor)
 
     def release(self, host_id: HostId) -> None:
-        """Tell executors that a host is forgotten."""
+        """Notify the executors that a host is no longer registered."""
         for stream in self.attached.values():
             stream.release(host_id)
 
     async def _read(self, requests: AsyncIterator[pb.AttachRequest], stream: Attached) -> None:
-        """Take what the executor says, until it has ended its side; then end the stream."""
+        """Handle the executor's messages until it ends its side, then end the stream."""
         try:
             async for request in requests:
                 stream.heard = self._clock.now()
@@ -152,13 +152,13 @@ class ExecutorService(ExecutorServiceServicer):
                     answer = explained(from_outcome(request.outcome), self._installation_id)
                     self._drive.outcome(request.outcome.dispatch_id, answer)
                 if not self._drive.heard(stream.executor, stream):
-                    _log.warning("executor %s was silent for too long; it has to attach anew", stream.executor)
+                    _log.warning("executor %s was silent for too long; it must attach again", stream.executor)
                     break
         finally:
             stream.to_send.put_nowait(None)
 
     def _fed_by(self, stream: Attached) -> list[HostId]:
-        """Return the registered hosts that this executor is fed for."""
+        """Return the registered hosts that this executor serves now."""
         fed = self._drive.dispatcher.feeding.fed
         return [h.host_id for h in self._hosts.registered() if fed(h.host_id) == stream.executor]
 

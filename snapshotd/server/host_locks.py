@@ -1,4 +1,4 @@
-"""One at a time: what decides on a host by the VMs on it, or on a VM by its host being there. Holds no rule."""
+"""Locks for decisions on a host that depend on its VMs, or the other way round: one at a time. Holds no rule."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class HostLocks:
-    """A lock for each host, kept while somebody holds or wants it.
+    """A lock for each host, kept while a task holds it or waits for it.
 
     Args:
-        drive: has the work done to its end.
+        drive: runs the work to its end.
     """
 
     def __init__(self, drive: Drive) -> None:
@@ -25,10 +25,10 @@ class HostLocks:
         self._locks: WeakValueDictionary[HostId, asyncio.Lock] = WeakValueDictionary()
 
     async def alone(self, host_id: HostId, work: Callable[[], Awaitable[T]]) -> T:
-        """Return what the work comes to, with nobody else at work on the host from its beginning to its end.
+        """Run work on a host while no other holds its lock, and return the result.
 
-        It goes on to its end also if the caller is gone: what it has asked the log for is recorded all the same, and
-        whoever comes next must see that.
+        The work goes on to its end even if the caller is gone: what it asked of the log is recorded all the same, and
+        the next one must see that.
         """
         lock = self._locks.setdefault(host_id, asyncio.Lock())
 

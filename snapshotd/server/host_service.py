@@ -1,4 +1,4 @@
-"""HostService: hosts are registered, asked, compared with the record, and forgotten."""
+"""HostService: registers hosts, asks them, compares them with the record, and removes them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class HostService(HostServiceServicer):
     """The servicer.
 
     Args:
-        parts: the server's.
-        executors: who is told when a host is forgotten.
+        parts: the parts of the server.
+        executors: are told when a host is removed.
     """
 
     def __init__(self, parts: Parts, executors: ExecutorService) -> None:
@@ -43,7 +43,7 @@ class HostService(HostServiceServicer):
         self._executors = executors
 
     async def RegisterHost(self, request: pb.RegisterHostRequest, context: Context) -> pb.Host:
-        """Make a host known."""
+        """Register a host."""
         actor = actor_of(context)
         refuse_labels(request.host.labels, "hosts")
         transport = request.host.transport or pb.Host.NTLM_HTTP
@@ -83,7 +83,7 @@ class HostService(HostServiceServicer):
         return pb.ListHostsResponse(hosts=page.entries, next_page_token=page.next_token)
 
     async def RemoveHost(self, request: pb.RemoveHostRequest, context: Context) -> Empty:
-        """Forget a host."""
+        """Remove a host from the record."""
         actor, host_id = actor_of(context), host_id_of(request.name)
         request_id, digest = request_id_of(request.request_id), digest_of(request)
 
@@ -98,7 +98,7 @@ class HostService(HostServiceServicer):
         return Empty()
 
     async def SyncHost(self, request: pb.SyncHostRequest, context: Context) -> pb.SyncHostResponse:
-        """Ask a host what is there, and record what differs."""
+        """Compare a host with the record, and record what differs."""
         actor, host_id = actor_of(context), host_id_of(request.name)
         synced = await self._parts.reports.sync(host_id, actor=actor, request_id=request_id_of(request.request_id))
         return pb.SyncHostResponse(
@@ -126,7 +126,7 @@ class HostService(HostServiceServicer):
         )
 
     async def _changed(self, host_id: HostId) -> pb.Host:
-        """Return a host to who has changed something: that is durable, whether a view takes it in or not."""
+        """Return a host that was just changed. The change is durable, whether a view has taken it in or not."""
         try:
             return await self._on_record(host_id)
         except (ViewStopped, ViewBehind):
@@ -147,7 +147,7 @@ class HostService(HostServiceServicer):
 
 
 def _transport(value: pb.Host.Transport.ValueType) -> str:
-    """Return a transport's name; a number that this release does not know stays one, to be refused with its value."""
+    """Return the name of a transport. An unknown number stays a number, so that the refusal shows it."""
     return pb.Host.Transport.Name(value) if value in pb.Host.Transport.values() else str(value)
 
 

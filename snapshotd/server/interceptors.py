@@ -1,6 +1,6 @@
-"""What holds for every call: errors become statuses, what is not built says so, and the caller is named.
+"""Rules for every call: errors become statuses, a method that is not built is refused, and the caller has a name.
 
-Health and reflection are the libraries' own, and pass through.
+Health and reflection belong to libraries, and pass through.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _Call = Callable[[Any, Context], Any]
 
 ACTOR_METADATA: Final = "x-snapshotd-actor"
-"""Who calls; taken on trust, on loopback only, until there is authentication."""
+"""The name of the caller. It is trusted, on loopback only, until there is authentication."""
 _NOBODY: Final = "anonymous"
 _ACTOR_LIMIT: Final = 100
 _OURS: Final = ("/snapshotd.", "/google.longrunning.")
 _READS: Final = ("Get", "List", "Wait", "Discover", "Attach")
-"""How the methods begin that change nothing. An executor stays attached: it has outcomes to deliver."""
+"""Prefixes of methods that change nothing. An executor stays attached to deliver its outcomes."""
 _LOCAL: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
-    """Answers each error of our services with a status and its ErrorInfo."""
+    """Answers an error of our services with a status and its ErrorInfo."""
 
     def __init__(self) -> None:
         self.stopping = False
-        """Calls that change something are refused."""
+        """Whether calls that change something are refused."""
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """Wrap the handler of a call."""
+        """Return the wrapped handler of a call."""
         handler: Any = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None:
@@ -56,7 +56,7 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         streams = "stream" if handler.response_streaming else "unary"
         kind = f"{'stream' if handler.request_streaming else 'unary'}_{streams}"
         behaviour: _Call = getattr(handler, kind)
-        if behaviour.__module__.endswith("_pb2_grpc"):  # the generated one: nobody has written it
+        if behaviour.__module__.endswith("_pb2_grpc"):  # the generated one: this method is not built
             behaviour = _not_built(method)
         if self.stopping and not method.rpartition("/")[2].startswith(_READS):
             behaviour = _stopping(method)
@@ -70,17 +70,17 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
 
 
 def actor_of(context: Context) -> str:
-    """Return who calls. Raises ActorNotAllowed for a caller on another machine, InvalidArgument for a bad name."""
+    """Return the caller's name. Raises ActorNotAllowed for another machine, and InvalidArgument for a bad name."""
     peer = context.peer()
     if not peer.startswith(_LOCAL):
-        raise ActorNotAllowed(peer, "there is no authentication yet, so only callers on this machine are served.")
+        raise ActorNotAllowed(peer, "there is no authentication yet. Call from the server's machine.")
     for key, value in context.invocation_metadata() or ():
         if key == ACTOR_METADATA:
             text = value if isinstance(value, str) else value.decode(errors="replace")
             if not 0 < len(text) <= _ACTOR_LIMIT or not text.isprintable():
                 raise InvalidArgument(ACTOR_METADATA, text[:40], f"must be 1 to {_ACTOR_LIMIT} printable characters.")
             if text == ITSELF:
-                raise InvalidArgument(ACTOR_METADATA, text, "is what the service calls itself; use another name.")
+                raise InvalidArgument(ACTOR_METADATA, text, "is the name of the service itself; use another one.")
             return text
     return _NOBODY
 
@@ -91,7 +91,7 @@ def _unary(behaviour: _Call) -> _Call:
             return await behaviour(request, context)
         except SnapshotdError as error:
             await _abort(context, to_status(error))
-        except Exception:  # noqa: BLE001  (the caller gets an incident's name; the log gets the cause)
+        except Exception:  # noqa: BLE001  (the caller gets the incident's id, the log gets the cause)
             await _abort(context, _incident())
 
     return call

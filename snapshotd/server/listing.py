@@ -1,8 +1,8 @@
-"""Filter, order and pages of lists, the same for all (AIP-132, AIP-158, AIP-160): on what is told of each entry.
+"""Filter, order and pages, the same for all lists (AIP-132, AIP-158, AIP-160).
 
-A filter is `field = "value"` (also != < <= > >=) joined by AND; an order is field names joined by commas, each with
-" desc" behind it if it falls. A page token says how far the list was read; it is bound to the other arguments. Anybody
-can write one, so the place in it is checked as any other input.
+A filter is `field = "value"` (also != < <= > >=), joined by AND. An order is field names joined by commas, each
+followed by " desc" if it descends. A page token holds how far the list was read, and is bound to the other arguments.
+Anybody can make one up, so its place is checked like any other input.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ Value: TypeAlias = str | int | datetime
 
 _TERM: Final = re.compile(r'\s*([a-z_]+)\s*(!=|<=|>=|=|<|>)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)\s*')
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
-"""Also what SQLite takes as an integer."""
+"""SQLite takes these as integers, too."""
 _AND: Final = re.compile(r"AND\s+", re.IGNORECASE)
 _LONGEST: Final = 4096
-"""Characters of a filter or an order; nobody writes more, and each is read on the event loop."""
+"""The most characters of a filter or an order. Each is read on the event loop, and nobody needs more."""
 _COMPARE: Final[dict[str, Callable[[Value, Value], bool]]] = {
     "=": operator.eq,
     "!=": operator.ne,
-    "<": lambda a, b: a < b,  # type: ignore[operator]  # both are of the field's own type
+    "<": lambda a, b: a < b,  # type: ignore[operator]  # both have the type of the field
     "<=": lambda a, b: a <= b,  # type: ignore[operator]
     ">": lambda a, b: a > b,  # type: ignore[operator]
     ">=": lambda a, b: a >= b,  # type: ignore[operator]
 }
 Fields: TypeAlias = Mapping[str, Callable[[E], Value]]
-"""What an entry may be filtered or ordered by."""
+"""The fields that entries can be filtered or ordered by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Page(Generic[E]):
 
 
 def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
-    """Read a filter. Raises FilterInvalid."""
+    """Return the function that applies a filter. Raises FilterInvalid."""
     terms: list[tuple[Callable[[E], Value], str, str]] = []
     if len(text) > _LONGEST:
         raise FilterInvalid(text[:200], f"has {len(text)} characters; {_LONGEST} is the limit.")
@@ -61,14 +61,14 @@ def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
         found = _TERM.match(text, at)
         if found is None or found[1] not in fields:
             names = ", ".join(sorted(fields)) or "nothing"
-            raise FilterInvalid(text[:200], f'write field = "value", joined by AND, on: {names}.')
+            raise FilterInvalid(text[:200], f'write field = "value", joined by AND. The fields are: {names}.')
         name, compare, value = found[1], found[2], found[3]
         terms.append((fields[name], compare, _unquoted(value)))
         at = found.end()
         if at < len(text):
             joined = _AND.match(text, at)
             if joined is None or joined.end() == len(text):
-                raise FilterInvalid(text[:200], "terms are joined by AND.")
+                raise FilterInvalid(text[:200], "join the terms by AND.")
             at = joined.end()
 
     def matches(entry: E) -> bool:
@@ -78,14 +78,14 @@ def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
 
 
 def ordered(entries: Sequence[E], text: str, fields: Fields[E], default: str) -> Sequence[E]:
-    """Sort entries as an order_by says. Raises OrderByInvalid."""
+    """Return the entries sorted by an order_by. Raises OrderByInvalid."""
     if len(text) > _LONGEST:
         raise OrderByInvalid(text[:200], f"has {len(text)} characters; {_LONGEST} is the limit.")
     keys: list[tuple[Callable[[E], Value], bool]] = []
     for part in (text or default).split(","):
         name, _, direction = part.strip().partition(" ")
         if name not in fields or direction.strip().lower() not in ("", "asc", "desc"):
-            raise OrderByInvalid(text[:200], f'name fields, each with " desc" if it falls, of: {", ".join(fields)}.')
+            raise OrderByInvalid(text[:200], f'name fields, " desc" after one that descends, of: {", ".join(fields)}.')
         keys.append((fields[name], direction.strip().lower() == "desc"))
     result = list(entries)
     for of, falls in reversed(keys):
@@ -94,7 +94,7 @@ def ordered(entries: Sequence[E], text: str, fields: Fields[E], default: str) ->
 
 
 def page_of(entries: Sequence[E], size: int, token: str, *arguments: str) -> Page[E]:
-    """Cut a page out of a whole list. Raises InvalidArgument for a token that is not of this list."""
+    """Return a page of a whole list. Raises InvalidArgument for a token that is not of this list."""
     start = read_token(token, number, *arguments) or 0
     rest = entries[start : start + size]
     more = start + size < len(entries)
@@ -102,18 +102,18 @@ def page_of(entries: Sequence[E], size: int, token: str, *arguments: str) -> Pag
 
 
 def write_token(place: str, *arguments: str) -> str:
-    """Return a token for the place where the next page begins."""
+    """Return the token of the place where the next page begins."""
     content = json.dumps([place, _digest(arguments)]).encode()
     return base64.urlsafe_b64encode(content).decode()
 
 
 def read_token(token: str, read: Callable[[str], P], *arguments: str) -> P | None:
-    """Return the place that a token was written for; None for an empty token.
+    """Return the place in a token; None for an empty token.
 
     Args:
-        token: as it came.
-        read: reads the place; raises ValueError or OverflowError for what is none.
-        arguments: what the token is bound to.
+        token: the token of the request.
+        read: reads the place; raises ValueError or OverflowError if it is invalid.
+        arguments: the arguments that the token is bound to.
 
     Raises InvalidArgument.
     """
@@ -124,17 +124,17 @@ def read_token(token: str, read: Callable[[str], P], *arguments: str) -> P | Non
         if isinstance(place, str) and digest == _digest(arguments):
             return read(place)
     except (ValueError, TypeError, OverflowError, RecursionError):
-        # What cannot be read is refused like what was written for another list.
+        # An unreadable token is refused like one of another list.
         pass
     raise InvalidArgument(
-        "page_token", token[:40], "is not one that this list, with these other arguments, was answered with."
+        "page_token", token[:40], "is not a token of this list with these arguments. Begin again without a token."
     )
 
 
 def number(place: str) -> int:
-    """Read a place that is a number, 1 or more. Raises ValueError."""
+    """Return a place that is a number, 1 or more. Raises ValueError."""
     if not _NUMBER.fullmatch(place):
-        raise ValueError(f"{place[:40]!r} is no place")
+        raise ValueError(f"{place[:40]!r} is not a place")
     return int(place)
 
 
@@ -147,7 +147,7 @@ def _unquoted(value: str) -> str:
 
 
 def _like(entry: Value, value: str, text: str) -> Value:
-    """Read a filter's value as what the entry has. Raises FilterInvalid."""
+    """Return the value of a filter in the type of the entry's value. Raises FilterInvalid."""
     try:
         match entry:
             case int():
@@ -157,4 +157,6 @@ def _like(entry: Value, value: str, text: str) -> Value:
             case _:
                 return value
     except ValueError:
-        raise FilterInvalid(text[:200], f"{value!r} is no {type(entry).__name__} (times as RFC 3339).") from None
+        raise FilterInvalid(
+            text[:200], f"{value!r} must be of type {type(entry).__name__} (times: RFC 3339)."
+        ) from None

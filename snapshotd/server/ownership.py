@@ -1,4 +1,4 @@
-"""Whose the journals on a host are: ours, nobody's yet, or another installation's. Two must not work on one host."""
+"""The owner of the journals on a host: this installation, none yet, or another one. Two must not use one host."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from snapshotd.domain.operation import Failure
 
 
 def explained(answer: HostAnswer, ours: str) -> HostAnswer:
-    """Name both installations in an answer that a host gave for the sake of another one; return others as they are."""
+    """Return an answer with both installations named, if the host refused because of another one; else unchanged."""
     if answer.verdict is not Verdict.FOREIGN_INSTALLATION or answer.error_message:
         return answer
     return replace(answer, error_message=_text(answer.installation_id, ours))
 
 
 def owner_wait(answer: HostAnswer | None, ours: str, now: datetime) -> Wait | None:
-    """Return why nothing can be done on a host that answers: its last report names another installation."""
+    """Return what operations on a host wait for if its last report names another installation; else None."""
     if answer is None or not _foreign(answer, ours):
         return None
     failure = Failure(reason=HostForeign.reason, message=_text(answer.installation_id, ours))
@@ -28,7 +28,7 @@ def owner_wait(answer: HostAnswer | None, ours: str, now: datetime) -> Wait | No
 
 
 def refuse_foreign(host_id: HostId, answer: HostAnswer, ours: str) -> None:
-    """Raise HostForeign for a host whose report names another installation."""
+    """Raise HostForeign if a host's report names another installation."""
     if _foreign(answer, ours):
         raise HostForeign(host_id, _text(answer.installation_id, ours))
 
@@ -38,8 +38,8 @@ def _foreign(answer: HostAnswer, ours: str) -> bool:
 
 
 def _text(theirs: str, ours: str) -> str:
-    owner = f"installation {theirs}" if theirs else "an installation that cannot be told"
+    owner = f"installation {theirs}" if theirs else "an unknown installation"
     return (
-        f"The journals on the host belong to {owner} (host.json beside them says so), and this one is {ours}. "
-        "Two must not work on one host: retire one, and go on with the owner, from its storage directory."
+        f"The journals on the host belong to {owner} (see host.json beside them), and this one is {ours}. "
+        "Two must not use one host: retire one of them, and go on with the owner, from its storage directory."
     )

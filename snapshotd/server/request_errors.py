@@ -1,4 +1,4 @@
-"""What can be wrong with a call before the core is asked."""
+"""Errors in a call that are found before the core is asked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FilterInvalid(SnapshotdError):
     problem: str
 
     def message(self) -> str:  # noqa: D102
-        return f"filter: {self.filter!r}: {self.problem}"
+        return f"Cannot read filter {self.filter!r}: {self.problem}"
 
 
 @dataclass(eq=False)
@@ -29,27 +29,27 @@ class OrderByInvalid(SnapshotdError):
     problem: str
 
     def message(self) -> str:  # noqa: D102
-        return f"order_by: {self.order_by!r}: {self.problem}"
+        return f"Cannot read order_by {self.order_by!r}: {self.problem}"
 
 
 @dataclass(eq=False)
 class Stopping(SnapshotdError):
-    """The service is being stopped, and begins nothing new."""
+    """The service is stopping, and begins nothing new."""
 
     reason: ClassVar[str] = "STOPPING"
     method: str
 
     def message(self) -> str:  # noqa: D102
-        return f"{self.method}: the service is being stopped; nothing was recorded. Try again when it is back."
+        return f"Cannot serve {self.method}: the service is stopping. Nothing was recorded. Try again when it is back."
 
 
 @dataclass(eq=False)
 class ActorNotAllowed(SnapshotdError):
-    """A caller who may not be who it says."""
+    """A caller that may not act under the name it gives."""
 
     reason: ClassVar[str] = "ACTOR_NOT_ALLOWED"
     peer: str
     detail: str
 
     def message(self) -> str:  # noqa: D102
-        return f"caller at {self.peer}: {self.detail}"
+        return f"Cannot admit the caller at {self.peer}: {self.detail}"

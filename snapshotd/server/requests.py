@@ -1,4 +1,4 @@
-"""What requests name: resources, request ids, page sizes, times; a digest that tells two apart. Reads no state."""
+"""Readers of what requests hold: resource names, request ids, page sizes, times. Reads no state."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NIL: Final = "00000000-0000-0000-0000-000000000000"
 _PAGE: Final = 50
 _LARGEST_PAGE: Final = 1000
 _LONGEST_DURATION_S: Final = 315_576_000_000
-"""What a Duration holds at most (its proto)."""
+"""The most seconds that a Duration can hold (see its proto)."""
 _NANOS: Final = 1_000_000_000
 
 
 def host_id_of(name: str, field: str = "name") -> HostId:
-    """Read `hosts/{host}`. Raises InvalidArgument."""
+    """Return the id in `hosts/{host}`. Raises InvalidArgument."""
     head, _, host = name.partition("/")
     if head != "hosts" or not is_host_id(host):
         raise InvalidArgument(field, name[:200], "must be hosts/{host}, in lower case, e.g. hosts/hv01.")
@@ -30,7 +30,7 @@ def host_id_of(name: str, field: str = "name") -> HostId:
 
 
 def vm_id_of(name: str, field: str = "name") -> VmId:
-    """Read `virtualMachines/{vm}`. Raises InvalidArgument."""
+    """Return the id in `virtualMachines/{vm}`. Raises InvalidArgument."""
     head, _, vm = name.partition("/")
     if head != "virtualMachines" or not is_guid(vm.lower()):
         raise InvalidArgument(field, name[:200], "must be virtualMachines/{vm}, where {vm} is Hyper-V's id of the VM.")
@@ -38,7 +38,7 @@ def vm_id_of(name: str, field: str = "name") -> VmId:
 
 
 def snapshot_id_of(name: str, field: str = "name") -> tuple[VmId, SnapshotId]:
-    """Read `virtualMachines/{vm}/snapshots/{snapshot}`. Raises InvalidArgument."""
+    """Return the ids in `virtualMachines/{vm}/snapshots/{snapshot}`. Raises InvalidArgument."""
     parts = name.lower().split("/")
     well_formed = len(parts) == 4 and (parts[0], parts[2]) == ("virtualmachines", "snapshots")
     if not well_formed or not is_guid(parts[1]) or not is_guid(parts[3]):
@@ -47,23 +47,23 @@ def snapshot_id_of(name: str, field: str = "name") -> tuple[VmId, SnapshotId]:
 
 
 def operation_of(name: str, field: str = "name") -> tuple[VmId, int]:
-    """Read `operations/{vm}.{n}`. Raises InvalidArgument."""
+    """Return the VM's id and the number in `operations/{vm}.{n}`. Raises InvalidArgument."""
     parsed = parse_operation_name(name.lower())
     if parsed is None:
-        raise InvalidArgument(field, name[:200], "must be operations/{operation}, as it was answered.")
+        raise InvalidArgument(field, name[:200], "must be operations/{operation}, as the server gave it.")
     return parsed
 
 
 def request_id_of(text: str) -> str:
-    """Check a request id: a UUID in any case, or nothing. Raises InvalidArgument."""
+    """Return a request id in lower case. It must be a UUID or empty. Raises InvalidArgument."""
     lowered = text.lower()
     if text and (not is_guid(lowered) or lowered == _NIL):
-        raise InvalidArgument("request_id", text[:80], "must be a UUID, chosen anew for each new request.")
+        raise InvalidArgument("request_id", text[:80], "must be a UUID, a new one for each new request.")
     return lowered
 
 
 def digest_of(request: Message) -> str:
-    """Return a digest of a request that is the same for every repetition of it, and for no other."""
+    """Return a digest of a request: the same for each repetition, different for every other request."""
     copy = type(request)()
     copy.CopyFrom(request)
     copy.ClearField("request_id")
@@ -72,32 +72,32 @@ def digest_of(request: Message) -> str:
 
 
 def page_size_of(asked: int) -> int:
-    """Return how many entries a page has. Raises InvalidArgument for a negative size."""
+    """Return the number of entries of a page. Raises InvalidArgument for a negative size."""
     if asked < 0:
-        raise InvalidArgument("page_size", str(asked), "must not be negative; 0 takes the default.")
+        raise InvalidArgument("page_size", str(asked), "must not be negative; 0 means the default.")
     return min(asked or _PAGE, _LARGEST_PAGE)
 
 
 def time_of(time: Timestamp, field: str) -> datetime:
-    """Read a time. Raises InvalidArgument for one that is none: seconds or nanos out of the range of a Timestamp."""
+    """Return a time. Raises InvalidArgument if seconds or nanos are out of the range of a Timestamp."""
     try:
         return time.ToDatetime(tzinfo=UTC)
     except ValueError:
         value = f"{time.seconds} s, {time.nanos} ns"
         raise InvalidArgument(
-            field, value, "must be a time of the years 1 to 9999, with 0 to 999999999 nanos."
+            field, value, "must be a time in the years 1 to 9999, with 0 to 999999999 nanos."
         ) from None
 
 
 def timeout_of(duration: Duration, field: str) -> float:
-    """Read how long a call may take, in seconds. Raises InvalidArgument for what is negative, or no Duration."""
+    """Return how long a call may take, in seconds. Raises InvalidArgument if negative or not a valid Duration."""
     if not 0 <= duration.seconds <= _LONGEST_DURATION_S or not 0 <= duration.nanos < _NANOS:
         value = f"{duration.seconds} s, {duration.nanos} ns"
-        raise InvalidArgument(field, value, "must not be negative, nor longer than a Duration can be (10,000 years).")
+        raise InvalidArgument(field, value, "must not be negative or longer than a Duration can be (10,000 years).")
     return duration.seconds + duration.nanos / _NANOS
 
 
 def refuse_labels(labels: object, what: str) -> None:
-    """Refuse labels, which nothing keeps yet. Raises NotBuilt."""
+    """Raise NotBuilt if there are labels, which nothing keeps yet."""
     if labels:
         raise NotBuilt(f"labels of {what}")

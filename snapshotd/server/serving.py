@@ -1,4 +1,4 @@
-"""The gRPC server over its parts: every service of the API, health and reflection, on one address."""
+"""The gRPC server: every service of the API, health and reflection, on one address."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from snapshotd.server.snapshot_service import SnapshotService
 from snapshotd.server.virtual_machine_service import VirtualMachineService
 
 _OPTIONS: Final = (
-    # Or a second server would bind the same port in silence.
+    # Otherwise a second server could silently bind the same port.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", 8 * 1024 * 1024),
-    # A peer that is frozen is dropped; the time-out of keepalive alone did not do it (tried with grpcio 1.85.3).
+    # This drops a frozen peer. The keepalive time-out alone did not (tried with grpcio 1.85.3).
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.ping_timeout_ms", 3_000),
@@ -64,10 +64,10 @@ SERVICES: Final = (
         )
     ),
 )
-"""Our services, by full name."""
+"""The full names of our services."""
 
 _PROJECTION_HEALTH: Final = "snapshotd.projection."
-"""Prefix of the health services that stand for projections."""
+"""The prefix of the health services that represent projections."""
 _Health = health_pb2.HealthCheckResponse
 
 
@@ -75,9 +75,9 @@ class GrpcServer:
     """The server.
 
     Args:
-        parts: what the servicers work with.
+        parts: the parts that the servicers use.
         executors: the servicer of Attach.
-        listen: "host:port"; port 0: any.
+        listen: "host:port" or "unix:/path"; port 0 means any free one.
 
     Raises AddressInUse.
     """
@@ -88,7 +88,7 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         operations = OperationReader(parts)
         add = self._server
-        # What is declared and not built is abstract to the types; the interceptor answers it with UNIMPLEMENTED.
+        # Methods that are not built are abstract to the types. The interceptor answers them with UNIMPLEMENTED.
         hosts = HostService(parts, executors)  # type: ignore[abstract]
         vms = VirtualMachineService(parts, operations)  # type: ignore[abstract]
         snapshots = SnapshotService(parts, operations)  # type: ignore[abstract]
@@ -105,30 +105,30 @@ class GrpcServer:
         try:
             port = self._server.add_insecure_port(listen)
         except RuntimeError as error:
-            problem = "it was taken just now, or is more than gRPC takes: a socket's path may have 107 bytes. Try again"
+            problem = "it was taken just now, or is too long: a socket's path may have 107 bytes. Try again"
             raise AddressInUse(listen, problem) from error
         self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
-        """Where it serves."""
+        """The address that it serves on."""
 
     async def start(self, progress: Sequence[ProjectionProgress]) -> None:
-        """Begin to serve."""
+        """Start to serve."""
         for service in ("", *SERVICES):
             await self._health.set(service, _Health.SERVING)
         await self.show(progress)
         await self._server.start()
 
     async def show(self, progress: Sequence[ProjectionProgress]) -> None:
-        """Show in health which projections follow: `snapshotd.projection.<name>`."""
+        """Update health: `snapshotd.projection.<name>` is SERVING while that projection follows the log."""
         for projection in progress:
             stopped = projection.state is ProjectionState.STOPPED
             state = _Health.NOT_SERVING if stopped else _Health.SERVING
             await self._health.set(_PROJECTION_HEALTH + projection.name, state)
 
     def refuse_changes(self) -> None:
-        """Refuse calls that change something from now on; reads are answered until `stop`."""
+        """Refuse calls that change something from now on. Reads are answered until `stop`."""
         self._answering.stopping = True
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls, and end those that are still there after the grace."""
+        """Take no new calls. End running calls after the grace."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)

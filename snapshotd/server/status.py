@@ -1,4 +1,4 @@
-"""Errors as gRPC tells them: a code, one ErrorInfo, and the details that fit. All errors of the API go through here."""
+"""Turns errors into gRPC statuses: a code, one ErrorInfo, and fitting details. All errors of the API pass here."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from snapshotd.domain.operation import Failure
 from snapshotd.server import request_errors as r
 
 DOMAIN: Final = "snapshotd"
-"""ErrorInfo's domain of all our errors."""
+"""The domain of our errors in ErrorInfo."""
 
 _ROOM: Final = 7_000
-"""Bytes that a status may take: of one with more than 8 KiB of metadata, the caller sees RESOURCE_EXHAUSTED only."""
+"""The most bytes of a status. With more than 8 KiB of metadata the caller would see only RESOURCE_EXHAUSTED."""
 _LIMITS: Final = (_ROOM, 1_000, 300, 100, 30, 10)
-"""Characters that a value may have, a tenth of what the message may: the first with which the status fits counts."""
+"""The most characters of a value, a tenth of those of the message. The first limit with which a status fits counts."""
 _UNQUOTED: Final = bytes(c for c in range(0x20, 0x7F) if c != ord("%"))
-"""What stands in grpc-message as it is."""
+"""The characters that grpc-message does not encode."""
 
 _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.IllegalTransition: grpc.StatusCode.FAILED_PRECONDITION,
@@ -75,7 +75,7 @@ _OF_STORE: Final = {
     "LOG_FOREIGN": grpc.StatusCode.FAILED_PRECONDITION,
     "STORAGE_UNUSABLE": grpc.StatusCode.UNAVAILABLE,
 }
-"""Codes of the store's errors, by reason: rooms that stand beside each other do not import each other."""
+"""Codes of the store's errors, by reason, because the server must not import the store."""
 
 _OF_FAILURE: Final = {
     "CANCELLED": grpc.StatusCode.CANCELLED,
@@ -90,31 +90,31 @@ _OF_FAILURE: Final = {
     "CHECKPOINT_MISSING": grpc.StatusCode.FAILED_PRECONDITION,
     "FALLBACK_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
 }
-"""Codes of operations that failed, by reason; INTERNAL for what the host refused for reasons of its own."""
+"""Codes of failed operations, by reason. All others are INTERNAL: the host refused for a reason of its own."""
 
 
 def to_status(error: d.SnapshotdError) -> Status:
-    """Return what a refused call is answered with; long values are cut, so that it fits (see _ROOM)."""
+    """Return the status of a refused call. Long values are cut so that it fits (see _ROOM)."""
     return _fitting(lambda limit: _error_status(error, limit))
 
 
 def failure_status(failure: Failure) -> Status:
-    """Return what an operation that ended otherwise than asked for carries; cut as that of a refused call."""
+    """Return the status of an operation that did not succeed, cut like that of a refused call."""
     code = _OF_FAILURE.get(failure.reason, grpc.StatusCode.INTERNAL)
     values = {"error_id": failure.error_id} if failure.error_id else {}
     return _fitting(lambda limit: _status(code, failure.message, failure.reason, values, limit))
 
 
 def internal_status(incident: str) -> Status:
-    """Return what a defect of ours is answered with: a name to find it in the daemon's log, and nothing else."""
-    text = f"snapshotd failed on this call (incident {incident}). The daemon's log has the cause under this name."
+    """Return the status for a defect of snapshotd. It holds only an id to find the cause in the daemon's log."""
+    text = f"Cannot answer this call: snapshotd has a defect. Look for incident {incident} in the daemon's log."
     return _status(grpc.StatusCode.INTERNAL, text, "INTERNAL", {"incident": incident})
 
 
 def _error_status(error: d.SnapshotdError, limit: int) -> Status:
-    """Return an error's status, with texts of so many characters at most."""
+    """Return the status of an error, with values of at most `limit` characters."""
     code = _CODES.get(type(error)) or _OF_STORE.get(error.reason, grpc.StatusCode.INTERNAL)
-    # The values are cut before the message is made of them: what to do stands at its end.
+    # The values are cut before they go into the message, whose end tells what to do.
     short = _with_short_values(error, limit)
     message, values = _cut(short.message(), 10 * limit), short.metadata()
     status = _status(code, message, error.reason, values, limit)
@@ -130,7 +130,7 @@ def _error_status(error: d.SnapshotdError, limit: int) -> Status:
 
 
 def _with_short_values(error: d.SnapshotdError, limit: int) -> d.SnapshotdError:
-    """Return the error with its texts cut; what names the error itself stays."""
+    """Return the error with its texts cut."""
     kept = {f.name: getattr(error, f.name) for f in fields(error)}  # type: ignore[arg-type]  # leaves are dataclasses
     return type(error)(**{name: _cut(v, limit) if isinstance(v, str) else v for name, v in kept.items()})
 
@@ -140,12 +140,12 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _fitting(make: Callable[[int], Status]) -> Status:
-    """Return the status with the longest texts that fits."""
+    """Return the status with the longest texts that still fits."""
     return next((status for status in map(make, _LIMITS) if wire_size(status) <= _ROOM), make(_LIMITS[-1]))
 
 
 def wire_size(status: Status) -> int:
-    """Return how many bytes a status takes in the metadata: the message percent-encoded, the details in base64."""
+    """Return the bytes of a status in the metadata: the message percent-encoded, the details in base64."""
     return len(quote(status.message, safe=_UNQUOTED)) + 4 * (status.ByteSize() // 3 + 1)
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with an event log. Each says what to do."""
+"""Errors of the event log. Each message says what to do."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ class UnreadableEvent(SnapshotdError):
     problem: str
 
     def message(self) -> str:  # noqa: D102  (said once on the root; so below)
-        return (
-            f"event {self.topic!r} cannot be read: {self.problem}. Run the release that wrote the log, or restore it."
-        )
+        return f"Cannot read event {self.topic!r}: {self.problem}. Run the release that wrote it, or restore the log."
 
 
 @dataclass(eq=False)
@@ -31,14 +29,12 @@ class LogInUse(SnapshotdError):
     owner: str
 
     def message(self) -> str:  # noqa: D102
-        return (
-            f"{self.path} is in use by process {self.owner or 'unknown'}. One snapshotd owns a log; stop the other one."
-        )
+        return f"Cannot open {self.path}: it is in use by process {self.owner or 'unknown'}. Stop that process first."
 
 
 @dataclass(eq=False)
 class LogForeign(SnapshotdError):
-    """A file that is not an event log of snapshotd, or one of another version."""
+    """A file that is not an event log of snapshotd, or is one of another version."""
 
     reason: ClassVar[str] = "LOG_FOREIGN"
     path: str
@@ -46,14 +42,14 @@ class LogForeign(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"{self.path} is no event log that this release can use: {self.problem}. "
-            "Restore it, or name another directory: storage.directory."
+            f"Cannot use {self.path} as the event log: {self.problem}. "
+            "Restore it from a backup, or set storage.directory to another directory."
         )
 
 
 @dataclass(eq=False)
 class StorageUnusable(SnapshotdError):
-    """A file of ours that the system does not let us open: a full disk, missing rights, an error of the disk."""
+    """A file of ours that cannot be opened: the disk is full or failing, or the rights are missing."""
 
     reason: ClassVar[str] = "STORAGE_UNUSABLE"
     path: str
@@ -61,6 +57,6 @@ class StorageUnusable(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"{self.path} cannot be opened: {self.problem}. See that its disk has room and works, and that the file "
-            "can be read and written; then start again."
+            f"Cannot open {self.path}: {self.problem}. "
+            "Check the disk, its free space and the rights on the file, then start again."
         )

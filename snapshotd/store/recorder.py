@@ -1,6 +1,6 @@
-"""The events' table in SQLite, as a recorder of the eventsourcing library: its four columns, and the envelope's.
+"""The table of events in SQLite, as a recorder of the eventsourcing library: its four columns and the envelope's.
 
-The position is an explicit INTEGER PRIMARY KEY (the stock one is an implicit rowid, which a VACUUM may renumber).
+The position is an explicit INTEGER PRIMARY KEY. (The stock table has an implicit rowid, which a VACUUM may renumber.)
 Rows are written once and never changed.
 """
 
@@ -29,16 +29,16 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class StoredEnvelope(StoredEvent):
-    """What the library stores of an event, and the envelope's columns, in the order of the table."""
+    """A stored event of the library, with the envelope's columns in the order of the table."""
 
     columns: tuple[str, ...] = ()
 
 
 class EnvelopeMapper(Mapper[str]):
-    """Maps envelopes to rows, as plain JSON under explicit topics; keeps the library out of the domain."""
+    """Maps envelopes to rows: plain JSON under explicit topics. Keeps the library out of the domain."""
 
     def to_stored_event(self, domain_event: Any) -> StoredEnvelope:  # noqa: ANN401  (the library's protocol is not ours)
-        """Turn an envelope into a row. Its position is the table's to give."""
+        """Return the row of an envelope. The table assigns the position."""
         envelope: Envelope = domain_event
         topic, data = encode(envelope.event)
         columns = (
@@ -59,7 +59,7 @@ class EnvelopeMapper(Mapper[str]):
         )
 
     def to_envelope(self, row: sqlite3.Row) -> Envelope:
-        """Turn a row into an envelope. Raises UnreadableEvent."""
+        """Return the envelope of a row. Raises UnreadableEvent."""
         return Envelope(
             event_id=row["event_id"],
             stream=StreamId(row["originator_id"]),
@@ -74,7 +74,7 @@ class EnvelopeMapper(Mapper[str]):
 
 
 class EnvelopeRecorder(SQLiteApplicationRecorder):
-    """The table, and the statements on it. The caller brings connection and transaction: see store/sqlite_log.py."""
+    """The table and the statements on it. The caller provides connection and transaction (store/sqlite_log.py)."""
 
     def construct_create_table_statements(self) -> list[str]:
         """Return the schema."""
@@ -90,7 +90,7 @@ class EnvelopeRecorder(SQLiteApplicationRecorder):
         ]
 
     def installation_id(self, fresh: str) -> str:
-        """Return the id that this log has had since it was made; `fresh`, when it has none yet."""
+        """Return the id of this log. If it has none yet, it gets `fresh`."""
         with self.datastore.transaction(commit=True) as cursor:
             cursor.execute("INSERT OR IGNORE INTO installation (one, id) VALUES (1, ?)", (fresh,))
             cursor.execute("SELECT id FROM installation")
@@ -123,14 +123,14 @@ class EnvelopeRecorder(SQLiteApplicationRecorder):
         return int(row[0] or 0)
 
     def one(self, connection: SQLiteConnection, what: str, where: str, values: Sequence[object]) -> sqlite3.Row:
-        """Return the first row that matches; `what` and `where` are built from constants only."""
+        """Return the first row that matches. `what` and `where` must be built from constants."""
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT {what} FROM {self.events_table_name} WHERE {where}", values)  # noqa: S608
             row: sqlite3.Row = cursor.fetchone()
             return row
 
     def rows(self, where: str, values: Sequence[object], order: str, limit: int = -1) -> list[sqlite3.Row]:
-        """Return rows, read by a connection of the pool."""
+        """Return the rows that match, read by a connection of the pool."""
         with self.datastore.transaction(commit=False) as cursor:
             cursor.execute(
                 f"SELECT * FROM {self.events_table_name} WHERE {where} ORDER BY {order} LIMIT ?",  # noqa: S608
@@ -140,13 +140,13 @@ class EnvelopeRecorder(SQLiteApplicationRecorder):
 
 
 class EnvelopeFactory(SQLiteFactory):
-    """Makes our recorder."""
+    """The library's factory of recorders; it makes ours."""
 
     application_recorder_class = EnvelopeRecorder
 
 
 class EventLogApplication(Application[str]):
-    """The library's application over one SQLite file: factory, mapper and recorder are ours."""
+    """The library's application over one SQLite file, with our factory, mapper and recorder."""
 
     env: ClassVar[dict[str, str]] = {"ORIGINATOR_ID_TYPE": "text"}
     mapper: EnvelopeMapper
@@ -156,20 +156,20 @@ class EventLogApplication(Application[str]):
         super().__init__({"SQLITE_DBNAME": path, "CREATE_TABLE": "y"})
 
     def construct_env(self, name: str, env: Any = None) -> Environment:  # noqa: ANN401
-        """Take what is given, and nothing of the process's environment (the stock one merges it in)."""
+        """Return the given settings only. The stock method adds the environment of the process."""
         return Environment(name, {**self.env, **(env or {})})
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
-        """Make the factory of our recorder."""
+        """Return the factory of our recorder."""
         return EnvelopeFactory(env)
 
     def construct_mapper(self) -> EnvelopeMapper:
-        """Make our mapper."""
+        """Return our mapper."""
         return EnvelopeMapper(transcoder=self.construct_transcoder())
 
 
 def envelopes(stream: StreamId, after_version: int, events: Sequence[NewEvent]) -> Iterator[Envelope]:
-    """Put new events into envelopes; their positions are not known yet."""
+    """Yield new events in envelopes. Their positions are not known yet."""
     for version, new in enumerate(events, after_version + 1):
         yield Envelope(
             event_id=new.event_id,

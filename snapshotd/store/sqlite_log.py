@@ -2,10 +2,10 @@
 
     append (many tasks) ──► queue ──► writer thread: BEGIN IMMEDIATE, a SAVEPOINT per append, COMMIT (fsync) ──► futures
 
-A conflict rolls its own savepoint back and no other's. Nothing is answered before the commit has returned; one that
-failed is ambiguous, so what the log holds of it is read back first. A full disk refuses the batch and the log goes on;
-after any other error of writing it stops, since what the disk holds is then not known (an fsync that failed is never
-tried again).
+A conflict rolls back its own savepoint and no other. No append is answered before its commit has returned. A failed
+commit is ambiguous, so its events are looked for in the log before the answer. If the disk is full, the batch is
+refused and the log goes on. After any other write error the log stops, because nobody knows what the disk holds (a
+failed fsync is never tried again).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from snapshotd.store.errors import LogForeign, LogInUse, StorageUnusable, Unread
 from snapshotd.store.recorder import EventLogApplication, StoredEnvelope, envelopes
 
 APPLICATION_ID = 0x534E4150
-"""SQLite's application_id of our files: "SNAP"."""
+"""The application_id of our SQLite files: "SNAP"."""
 SCHEMA = 1
-"""SQLite's user_version of our files."""
+"""The user_version of our SQLite files."""
 _BATCH = 256
-"""Appends committed together at most."""
+"""The most appends that are committed together."""
 
 _Outcome: TypeAlias = tuple[Envelope, ...] | SnapshotdError
 
@@ -53,11 +53,11 @@ class _Append:
     future: asyncio.Future[tuple[Envelope, ...]]
 
     def answer(self, outcome: _Outcome) -> None:
-        """Hand the outcome to the caller, on its own loop."""
+        """Hand the outcome to the caller, on the caller's event loop."""
 
         def settle() -> None:
             if self.future.done():
-                return  # the caller was cancelled; what was committed stays
+                return  # the caller was cancelled; committed events stay
             if isinstance(outcome, SnapshotdError):
                 self.future.set_exception(outcome)
             else:
@@ -72,8 +72,8 @@ class SqliteEventLog:
     def __init__(self, path: Path) -> None:
         """Open or make the log.
 
-        Raises LogInUse if another process owns it, LogForeign if the file is not ours, corrupt, or of another version,
-        and StorageUnusable if the system does not let it be opened.
+        Raises LogInUse if another process owns it, LogForeign if the file is not ours, is corrupt or is of another
+        version, and StorageUnusable if it cannot be opened.
         """
         self._path = path
         self._lock = _take_lock(path)
@@ -81,7 +81,7 @@ class SqliteEventLog:
             _check_file(path)
             self._application = EventLogApplication(str(path))
             self.installation_id = self._application.recorder.installation_id(str(uuid.uuid4()))
-            """Id of the installation, made with the log and kept with it: it owns the journals on the hosts."""
+            """Id of the installation, made with the log and kept in it. It owns the journals on the hosts."""
             self._connection = self._writer_connection()
             newest = self._application.recorder.one(self._connection, "MAX(position)", "1 = ?", (1,))
         except (sqlite3.Error, PersistenceError) as error:
@@ -107,12 +107,12 @@ class SqliteEventLog:
         self.close()
 
     async def append(self, stream: StreamId, expected_version: int, events: Sequence[NewEvent]) -> tuple[Envelope, ...]:
-        """Append all events or none; returns when they are durable.
+        """Append all events or none, and return them when they are durable.
 
         Raises StreamChanged, LogUnavailable and AppendUncertain (see ports/event_log.py).
         """
         loop = asyncio.get_running_loop()
-        # Encoded here and not by the writer: what cannot be encoded is this caller's bug, and no other's outage.
+        # Encoded here and not by the writer: an event that cannot be encoded is a bug of this caller only.
         wrapped = tuple(envelopes(stream, expected_version, events))
         rows = tuple(self._application.mapper.to_stored_event(e) for e in wrapped)
         asked = _Append(stream, expected_version, wrapped, rows, loop, loop.create_future())
@@ -130,7 +130,7 @@ class SqliteEventLog:
 
     async def read_at(self, positions: Sequence[int]) -> tuple[Envelope, ...]:
         """Return the envelopes at these positions, in the order asked. Raises KeyError where there is none."""
-        # As one value, since a statement takes only so many.
+        # As one value, because the number of values in a statement is limited.
         where, wanted = "position IN (SELECT value FROM json_each(?))", json.dumps(list(positions))
         found = {e.position: e for e in await asyncio.to_thread(self._read, where, (wanted,), "position", -1)}
         return tuple(found[position] for position in positions)
@@ -157,7 +157,7 @@ class SqliteEventLog:
                 self._waiters.discard(waiter)
 
     def close(self) -> None:
-        """Commit what is waiting, then close the file and free it for another process."""
+        """Commit the waiting appends, close the file, and free it for another process."""
         self._queue.put(None)
         self._writer.join()
         self._application.recorder.datastore.pool.put_connection(self._connection)
@@ -176,7 +176,7 @@ class SqliteEventLog:
         return connection
 
     def _write(self) -> None:
-        """Run the writer thread: take what is waiting, commit it together, answer."""
+        """Run the writer thread: take the waiting appends, commit them together, answer."""
         ended = False
         while not ended:
             batch = []
@@ -207,7 +207,7 @@ class SqliteEventLog:
             self._execute("COMMIT")
         except (sqlite3.Error, PersistenceError) as error:
             if not _is(error, sqlite3.SQLITE_FULL):
-                self._broken = f"{error} (the log takes no more until snapshotd is started again)"
+                self._broken = f"{error}. Restart snapshotd to resume writing"
             self._roll_back()
             if not committing:
                 return [LogUnavailable(str(error)) for _ in batch]
@@ -232,7 +232,7 @@ class SqliteEventLog:
         return tuple(replace(e, position=p) for e, p in zip(asked.envelopes, positions, strict=True))
 
     def _appended_before(self, asked: _Append) -> tuple[Envelope, ...] | None:
-        """Return the events if it is these very ones that stand there: a retry of an append that went through."""
+        """Return the events if exactly these are in the log already: the append is a retry of one that succeeded."""
         rows = self._application.recorder.rows(
             "originator_id = ? AND originator_version > ?",
             (asked.stream, asked.expected),
@@ -243,7 +243,7 @@ class SqliteEventLog:
         return tuple(self._application.mapper.to_envelope(row) for row in rows) if ours else None
 
     def _read_back(self, asked: _Append, outcome: _Outcome, error: Exception) -> _Outcome:
-        """Return what came of an append whose commit failed: the log itself says whether its events are there."""
+        """Return the outcome of an append whose commit failed, by what the log holds of its events."""
         if isinstance(outcome, SnapshotdError):
             return outcome
         try:
@@ -252,7 +252,7 @@ class SqliteEventLog:
             return AppendUncertain(f"{error}; reading it back: {unread}")
         if recorded is not None:
             return recorded
-        # The frames of a commit may be in the file though its fsync failed: SQLite shows them after a restart only.
+        # After a failed fsync, the frames may be in the file all the same: SQLite shows them only after a restart.
         return AppendUncertain(str(error)) if _is(error, sqlite3.SQLITE_IOERR) else LogUnavailable(str(error))
 
     def _execute(self, statement: str) -> None:
@@ -267,7 +267,7 @@ class SqliteEventLog:
 
 
 def _is(error: Exception, primary: int) -> bool:
-    """Return whether an error has this primary result code of SQLite's; extended ones are it, and bits above."""
+    """Return whether an error has this primary result code of SQLite. Extended codes add bits above it."""
     cause = error if isinstance(error, sqlite3.Error) else error.__cause__
     return int(getattr(cause, "sqlite_errorcode", 0)) & 0xFF == primary
 
@@ -280,7 +280,7 @@ def _pragma(connection: SQLiteConnection, pragma: str) -> object:
 
 
 def _take_lock(path: Path) -> int:
-    """Lock the file beside the log for this process. Raises LogInUse, StorageUnusable."""
+    """Lock the log for this process, by a file beside it. Raises LogInUse and StorageUnusable."""
     handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -298,7 +298,7 @@ def _take_lock(path: Path) -> int:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse a file that is not ours, corrupt, or of another version; mark a new one as ours. Raises LogForeign."""
+    """Mark a new file as ours. Raise LogForeign for one that is not ours, is corrupt or is of another version."""
     if not path.exists() or path.stat().st_size == 0:
         _mark(path)
         return
@@ -311,19 +311,19 @@ def _check_file(path: Path) -> None:
         finally:
             connection.close()
     except sqlite3.OperationalError:
-        raise  # what the file holds is not known: it could not be read
+        raise  # the file could not be read, so nobody knows what it holds
     except sqlite3.DatabaseError as error:
         raise LogForeign(str(path), str(error)) from error
     if application_id != APPLICATION_ID:
         raise LogForeign(str(path), f"its application id is {application_id:#x}, not {APPLICATION_ID:#x}")
     if version != SCHEMA:
-        raise LogForeign(str(path), f"its schema is {version}, this release writes {SCHEMA}")
+        raise LogForeign(str(path), f"its schema is {version}, and this release writes {SCHEMA}")
     if checked != "ok":
         raise LogForeign(str(path), f"it is corrupt: {checked}")
 
 
 def _mark(path: Path) -> None:
-    """Make an empty file ours, in one transaction: a start that ends here, or later, can be tried again."""
+    """Mark an empty file as ours, in one transaction: a start that ends here or later can be repeated."""
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.executescript(

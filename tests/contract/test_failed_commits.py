@@ -33,7 +33,7 @@ async def test_a_commit_that_failed_and_yet_went_through_is_answered_as_recorded
     # The third was refused by the version, or came in the next batch of a log that takes no more.
     assert isinstance(outcomes[2], StreamChanged | LogUnavailable)
     assert log.head_position() == written[-1].position
-    with pytest.raises(LogUnavailable, match="until snapshotd is started again"):
+    with pytest.raises(LogUnavailable, match="Restart snapshotd to resume writing"):
         await log.append(STREAM, 2, [new("e")])
 
 
@@ -51,5 +51,5 @@ async def test_a_commit_that_failed_and_is_not_seen_is_a_refusal_only_if_that_is
 
 async def test_a_commit_that_cannot_be_read_back_may_have_gone_through(log: SqliteEventLog) -> None:
     how = {"goes_through": True, "code": sqlite3.SQLITE_FULL, "unreadable": True}
-    with failing_commit(log, **how), pytest.raises(AppendUncertain, match="may have been recorded"):
+    with failing_commit(log, **how), pytest.raises(AppendUncertain, match="Cannot tell whether this was recorded"):
         await log.append(STREAM, 0, [new("a")])

@@ -46,12 +46,13 @@ def settings(tmp_path: Path, text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[server", "is no TOML"),
+        ("[server", "it is not TOML"),
         ('[server]\nlisten = "0.0.0.0:7443"', "must be on loopback"),
-        ("[server]\nport = 1", "server.port is no setting. There are: server.listen"),
-        ("[colour]\nred = 1", "colour.red is no setting. The sections are"),
-        ("listen = 1", "stands outside of a section"),
-        ("[snapshots]\nmax_per_vm = 0", "snapshots.max_per_vm = 0: must be a whole number, 1 or more"),
+        ("[server]\nport = 1", "there is no setting server.port. There are: server.listen"),
+        ("[colour]\nred = 1", "there is no setting colour.red. The sections are"),
+        ("listen = 1", "listen is outside of a section"),
+        ("[snapshots]\nmax_per_vm = 0", "Cannot use snapshots.max_per_vm = 0 from "),
+        ("[snapshots]\nmax_per_vm = 0", ".toml: must be a whole number, 1 or more"),
         ("[snapshots]\ncreate_wait = 30", 'must be a duration above 0 with its unit, e.g. "30 min"'),
         ('[executor]\nin_process = "maybe"', "must be true or false"),
         ("[executor]\nhosts = []", "must be a list of names"),
@@ -66,13 +67,13 @@ def test_a_malformed_settings_file_is_refused_with_the_value(tmp_path: Path, tex
 @pytest.mark.slow
 def test_where_a_bad_setting_came_from_is_said(tmp_path: Path) -> None:
     said = refused(tmp_path, "config", "check", environ={"SNAPSHOTD_SNAPSHOTS_MAX_PER_VM": "many"})
-    assert "$SNAPSHOTD_SNAPSHOTS_MAX_PER_VM: snapshots.max_per_vm = 'many'" in said
+    assert "Cannot use snapshots.max_per_vm = 'many' from $SNAPSHOTD_SNAPSHOTS_MAX_PER_VM: must be" in said
     assert "--retries-first" in refused(tmp_path, *settings(tmp_path, ""), "--retries-first", "soon")
-    assert "cannot be read" in refused(tmp_path, "serve", "--config", str(tmp_path / "missing.toml"))
+    assert "Cannot read " in refused(tmp_path, "serve", "--config", str(tmp_path / "missing.toml"))
 
 
 def broken_logs() -> Sequence[tuple[str, str]]:
-    """Name what may stand where the event log should be, and what is said of it."""
+    """Return what may stand where the event log should be, and the words that tell what is wrong with it."""
     return [("text", "not a database"), ("sqlite", "application id"), ("newer", "schema"), ("cut", "")]
 
 
@@ -99,8 +100,8 @@ def test_a_corrupt_or_foreign_log_is_refused_and_left_as_it_is(tmp_path: Path, w
             log.write_bytes(content[: len(content) // 2])
     before = log.read_bytes()
     said = refused(tmp_path, "serve", "--storage-directory", str(log.parent), "--server-listen", "127.0.0.1:0")
-    assert "is no event log that this release can use" in said
-    assert "Restore it, or name another directory: storage.directory." in said
+    assert f"Cannot use {log} as the event log: " in said
+    assert "Restore it from a backup, or set storage.directory to another directory." in said
     assert says in said
     assert log.read_bytes() == before
 
@@ -116,8 +117,10 @@ def test_a_full_disk_is_said_whether_there_is_a_log_or_not(tmp_path: Path, room:
             [sys.executable, "-c", NO_ROOM, str(room), *arguments], capture_output=True, text=True, check=False
         )
         assert ended.returncode == 2
-        assert f"{storage / file} cannot be {'made' if file == 'views.db' else 'opened'}: " in ended.stderr
-        assert "See that its disk has room" in ended.stderr
+        made = (f"{storage / file} cannot be made: ", "See that its disk has room")
+        opened = (f"Cannot open {storage / file}: ", "Check the disk, its free space")
+        for part in made if file == "views.db" else opened:
+            assert part in ended.stderr
         assert "Traceback" not in ended.stderr
         with Daemon(tmp_path, executor=False):
             pass
@@ -171,7 +174,7 @@ def test_a_log_that_lacks_an_event_in_the_middle_is_refused_with_the_stream_and_
         spoiler.commit()
     for command in (["check"], ["serve", "--server-listen", "127.0.0.1:0"]):
         said = refused(tmp_path, *command, "--storage-directory", str(log.parent))
-        assert f"the event log lacks version 1 of {stream}" in said
+        assert f"Cannot rely on the event log: it lacks version 1 of {stream}" in said
         assert "Restore events.db" in said
 
 
@@ -190,7 +193,7 @@ def test_an_address_in_use_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         said = refused(tmp_path, *settings(tmp_path, ""), "--server-listen", address)
-    line = f"{address} cannot be served on: address already in use. Stop what uses it, or set another server.listen."
+    line = f"Cannot serve on {address}: address already in use. Stop what uses it, or set another server.listen."
     assert said.endswith(f": snapshotd serve: {line}\n")
 
 
@@ -202,13 +205,13 @@ def test_a_socket_file_that_cannot_be_served_on_is_said(tmp_path: Path) -> None:
         other.bind(str(taken))
         other.listen(1)
         for path, problem in (
-            (missing, f"{missing.parent} is no directory. Put that right"),
+            (missing, f"{missing.parent} is not a directory. Correct that"),
             (taken, "another process serves there. Stop it"),
-            (file, "a file of that name is there. Move it away"),
+            (file, "a file of that name exists. Move it away"),
         ):
             said = refused(tmp_path, *settings(tmp_path, ""), "--server-listen", f"unix:{path}")
             assert said.count("\n") == 1
-            assert f"unix:{path} cannot be served on: {problem}, or set another server.listen." in said
+            assert f"Cannot serve on unix:{path}: {problem}, or set another server.listen." in said
             (tmp_path / "log").unlink()
     long = refused(tmp_path, *settings(tmp_path, ""), "--server-listen", f"unix:{tmp_path}/{'x' * 108}")
     assert "a socket's path may have 107 bytes" in long
@@ -223,7 +226,8 @@ def test_an_executor_whose_server_is_another_program_ends(tmp_path: Path) -> Non
     other.start()
     said = refused(tmp_path, "executor", "--executor-server", f"127.0.0.1:{port}")
     other.stop(None).wait()
-    assert f"snapshotd executor: the server at 127.0.0.1:{port} refused this executor: UNIMPLEMENTED" in said
+    text = f"Cannot attach to 127.0.0.1:{port}: the server refused this executor: UNIMPLEMENTED"
+    assert f"snapshotd executor: {text}" in said
     assert "executor.server" in said
 
 
@@ -239,7 +243,9 @@ def test_a_place_for_the_log_that_cannot_be_used_is_said_with_its_setting(tmp_pa
         (["serve", "--storage-directory", str(file / "below")], f"{file}/below: not a directory"),
     ):
         said = refused(tmp_path, *arguments)
-        assert f": --storage-directory: storage.directory: {problem}. Put that right, or set another." in said
+        assert (
+            f"Cannot use storage.directory from --storage-directory: {problem}. Correct that, or set another." in said
+        )
         assert "Errno" not in said
         (tmp_path / "log").unlink()
     assert not missing.exists()
@@ -263,7 +269,9 @@ def test_a_place_for_credentials_that_is_no_directory_is_refused(tmp_path: Path,
     (tmp_path / "file").touch()
     for name in ("nosuch", "file"):
         said = refused(tmp_path, command, "--executor-credentials", str(tmp_path / name))
-        assert f"--executor-credentials: executor.credentials: {tmp_path / name} is no directory" in said
+        assert (
+            f"Cannot use executor.credentials from --executor-credentials: {tmp_path / name} is not a directory" in said
+        )
 
 
 @pytest.mark.slow

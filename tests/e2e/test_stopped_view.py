@@ -46,7 +46,7 @@ def test_commands_are_carried_out_and_answered_whichever_view_has_stopped(
         }
         code, reason, said = refusal(reads[view])
         assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "VIEW_STOPPED")
-        assert f"the {view} view has stopped" in said
+        assert f"Cannot read the {view} view: it stopped" in said
         if view == "operations":
             assert len(client.list_snapshots(ids["web01"])) == 2
         client.channel.close()

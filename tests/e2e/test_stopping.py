@@ -31,7 +31,7 @@ def test_a_stopping_service_refuses_changes_answers_reads_and_ends_at_once_at_a_
         under_way = client.create(ids["web01"], "slow")
         until(lambda: working(host))
         os.kill(daemon.pid, signal.SIGTERM)
-        until(lambda: "stopping: nothing new is begun" in daemon.log.read_text(encoding="utf-8"))
+        until(lambda: "stopping: nothing new begins" in daemon.log.read_text(encoding="utf-8"))
         code, reason, said = refusal(lambda: client.create(ids["web02"], "late"))
         assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "STOPPING")
         assert "Try again when it is back" in said

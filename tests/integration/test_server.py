@@ -91,7 +91,7 @@ async def test_a_call_whose_outcome_the_log_does_not_tell_says_so_and_ends_the_c
     with (
         failing_commit(served.log, goes_through=False, code=sqlite3.SQLITE_IOERR_FSYNC),
         Server(served.server.address, "ann", timeout_s=10) as client,
-        pytest.raises(Failed, match="may have been recorded") as failed,
+        pytest.raises(Failed, match="Cannot tell whether this was recorded") as failed,
     ):
         await asyncio.to_thread(client.call, client.hosts.RegisterHost, host_request("hv01"))
     assert (failed.value.reason, failed.value.exit_code) == ("APPEND_UNCERTAIN", ExitCode.UNAVAILABLE)
@@ -113,8 +113,8 @@ async def test_a_projection_that_stops_shows_in_health_and_status_and_refuses_wh
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await AuditServiceStub(served.channel).ListEvents(audit_pb2.ListEventsRequest())
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert "the audit view has stopped after position 1 of the log" in str(refused.value.details())
-    assert "stop the service and run `snapshotd check`" in str(refused.value.details())
+    assert "Cannot read the audit view: it stopped after position 1 of the log" in str(refused.value.details())
+    assert "stop the service, and run `snapshotd check`" in str(refused.value.details())
     await served.server.show(served.projections.views.progress())
     health: Any = HealthStub(served.channel)  # its types do not know its methods
     for name, state in (("audit", "NOT_SERVING"), ("tree", "SERVING")):
@@ -134,7 +134,7 @@ async def test_a_command_that_is_durable_is_answered_though_the_view_of_it_has_s
     answered = await register(served, host_request("hv02"))
     assert (answered.name, answered.port, answered.credential) == ("hosts/hv02", 5985, "hv")
     assert answered.create_time.seconds > 0
-    with pytest.raises(grpc.aio.AioRpcError, match="the inventory view has stopped after position 1"):
+    with pytest.raises(grpc.aio.AioRpcError, match="Cannot read the inventory view: it stopped after position 1"):
         await HostServiceStub(served.channel).ListHosts(host_pb2.ListHostsRequest())
     operations = await OperationsStub(served.channel).ListOperations(ListOperationsRequest())
     assert not operations.operations

@@ -33,13 +33,13 @@ def test_each_settings_flag_says_what_is_written_for_it(capsys: pytest.CaptureFi
 
 
 def test_config_check_and_simulate_host_say_what_they_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "Check the settings and show where each comes from." in shown(capsys, "config", "check")
+    assert "Check the settings, and show the source of each." in shown(capsys, "config", "check")
     assert "check the settings" in shown(capsys, "config")
     assert "Run a simulated Hyper-V host" in shown(capsys, "simulate-host")
 
 
 def test_the_exit_codes_are_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "1 check: a view cannot take an event in; any command: a defect" in shown(capsys)
+    assert "1 check: a view cannot take in an event; any command: a defect" in shown(capsys)
 
 
 def test_config_check_shows_what_flags_would_do(capsys: pytest.CaptureFixture[str]) -> None:

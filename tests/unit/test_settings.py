@@ -98,7 +98,8 @@ def test_a_value_that_makes_no_sense_is_refused_with_its_name_and_itself(name: s
 
 def test_a_first_back_off_above_the_longest_is_refused_with_both() -> None:
     with pytest.raises(
-        SettingsInvalid, match=re.escape("--retries-first: retries.first = 90 s is above retries.longest")
+        SettingsInvalid,
+        match=re.escape("Cannot use retries.first = 90 s from --retries-first: it is above retries.longest"),
     ):
         load(None, {}, {"retries.first": "90 s"})
     assert load(None, {}, {"retries.first": "90 s", "retries.longest": "90 s"}).seconds("retries.first") == 90.0

@@ -68,7 +68,7 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def executors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExecutorState]:
-        """Executors attached, or gone so lately that they are not given up yet."""
+        """Executors that are attached, or that left so recently that they may come back."""
 
     @_builtins.property
     def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostState]:
@@ -114,9 +114,9 @@ class ProjectionState(_message.Message):
         FOLLOWING: ProjectionState._State.ValueType  # 1
         """Follows the log."""
         CATCHING_UP: ProjectionState._State.ValueType  # 2
-        """Reads what is there already."""
+        """Reads the events that are in the log already."""
         STOPPED: ProjectionState._State.ValueType  # 3
-        """Stopped at an event that it could not take; nothing is skipped."""
+        """Stopped at an event that it could not take in. No event is skipped."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """The life of a projection."""
@@ -125,9 +125,9 @@ class ProjectionState(_message.Message):
     FOLLOWING: ProjectionState.State.ValueType  # 1
     """Follows the log."""
     CATCHING_UP: ProjectionState.State.ValueType  # 2
-    """Reads what is there already."""
+    """Reads the events that are in the log already."""
     STOPPED: ProjectionState.State.ValueType  # 3
-    """Stopped at an event that it could not take; nothing is skipped."""
+    """Stopped at an event that it could not take in. No event is skipped."""
 
     NAME_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
@@ -141,7 +141,7 @@ class ProjectionState(_message.Message):
     """Whether it follows the log."""
     @_builtins.property
     def failure(self) -> _operation_pb2.Failure:
-        """Why it has stopped; absent: it has not."""
+        """Why it has stopped; absent: it follows the log."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class ExecutorState(_message.Message):
 
     @_builtins.property
     def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The hosts that it is fed for: hosts/{host}."""
+        """The hosts that it serves now: hosts/{host}."""
 
     @_builtins.property
     def attach_time(self) -> _timestamp_pb2.Timestamp:
@@ -189,7 +189,7 @@ class ExecutorState(_message.Message):
 
     @_builtins.property
     def last_heard_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last heard."""
+        """When it last sent something."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class HostState(_message.Message):
     host: _builtins.str
     """hosts/{host}."""
     executor: _builtins.str
-    """Id of the executor that is fed for it; empty: none."""
+    """Id of the executor that serves it; empty: none."""
     reachable: _builtins.bool
     """It has an executor, and its last command was answered."""
     @_builtins.property
@@ -307,18 +307,18 @@ class SettleOperationRequest(_message.Message):
         TOOK_EFFECT: SettleOperationRequest._Outcome.ValueType  # 1
         """It took effect."""
         NO_EFFECT: SettleOperationRequest._Outcome.ValueType  # 2
-        """It did not."""
+        """It did not take effect."""
         GIVEN_UP: SettleOperationRequest._Outcome.ValueType  # 3
         """Nobody knows: the operation fails, and nothing is run again."""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
-        """What can be said of a step."""
+        """What a person can say about a step."""
 
     OUTCOME_UNSPECIFIED: SettleOperationRequest.Outcome.ValueType  # 0
     TOOK_EFFECT: SettleOperationRequest.Outcome.ValueType  # 1
     """It took effect."""
     NO_EFFECT: SettleOperationRequest.Outcome.ValueType  # 2
-    """It did not."""
+    """It did not take effect."""
     GIVEN_UP: SettleOperationRequest.Outcome.ValueType  # 3
     """Nobody knows: the operation fails, and nothing is run again."""
 
@@ -329,7 +329,7 @@ class SettleOperationRequest(_message.Message):
     name: _builtins.str
     """operations/{operation}."""
     outcome: Global___SettleOperationRequest.Outcome.ValueType
-    """What the person says came of its open step."""
+    """What the person says about its open step."""
     reason: _builtins.str
     """Why, in the person's words."""
     request_id: _builtins.str

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """For those who run the service. Conventions: operation.proto.
+    """The service for those who run snapshotd. Conventions: operation.proto.
     """
 
     def __init__(self, channel):
@@ -54,25 +54,25 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """For those who run the service. Conventions: operation.proto.
+    """The service for those who run snapshotd. Conventions: operation.proto.
     """
 
     def GetStatus(self, request, context):
-        """How the service is, at a glance.
+        """The state of the service at a glance.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SettleOperation(self, request, context):
-        """Ends an operation that cannot end by itself, on a person's word; recorded with the actor. Not built yet.
+        """Ends an operation that cannot end by itself, as a person says. Recorded with the actor. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RebuildProjection(self, request, context):
-        """Drops a projection and makes it again from the log. Not built yet.
+        """Drops a projection and rebuilds it from the log. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +105,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """For those who run the service. Conventions: operation.proto.
+    """The service for those who run snapshotd. Conventions: operation.proto.
     """
 
     @staticmethod

@@ -28,33 +28,33 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """For those who run the service. Conventions: operation.proto."""
+    """The service for those who run snapshotd. Conventions: operation.proto."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]
-    """How the service is, at a glance."""
+    """The state of the service at a glance."""
     SettleOperation: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SettleOperationRequest, _operations_pb2.Operation]
-    """Ends an operation that cannot end by itself, on a person's word; recorded with the actor. Not built yet."""
+    """Ends an operation that cannot end by itself, as a person says. Recorded with the actor. Not built yet."""
     RebuildProjection: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RebuildProjectionRequest, _admin_pb2.RebuildProjectionResponse]
-    """Drops a projection and makes it again from the log. Not built yet."""
+    """Drops a projection and rebuilds it from the log. Not built yet."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """For those who run the service. Conventions: operation.proto."""
+    """The service for those who run snapshotd. Conventions: operation.proto."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]  # type: ignore[assignment]
-    """How the service is, at a glance."""
+    """The state of the service at a glance."""
     SettleOperation: _aio.UnaryUnaryMultiCallable[_admin_pb2.SettleOperationRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Ends an operation that cannot end by itself, on a person's word; recorded with the actor. Not built yet."""
+    """Ends an operation that cannot end by itself, as a person says. Recorded with the actor. Not built yet."""
     RebuildProjection: _aio.UnaryUnaryMultiCallable[_admin_pb2.RebuildProjectionRequest, _admin_pb2.RebuildProjectionResponse]  # type: ignore[assignment]
-    """Drops a projection and makes it again from the log. Not built yet."""
+    """Drops a projection and rebuilds it from the log. Not built yet."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For those who run the service. Conventions: operation.proto."""
+    """The service for those who run snapshotd. Conventions: operation.proto."""
 
     @_abc_1.abstractmethod
     def GetStatus(
@@ -62,7 +62,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetStatusResponse, _abc.Awaitable[_admin_pb2.GetStatusResponse]]:
-        """How the service is, at a glance."""
+        """The state of the service at a glance."""
 
     @_abc_1.abstractmethod
     def SettleOperation(
@@ -70,7 +70,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.SettleOperationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Ends an operation that cannot end by itself, on a person's word; recorded with the actor. Not built yet."""
+        """Ends an operation that cannot end by itself, as a person says. Recorded with the actor. Not built yet."""
 
     @_abc_1.abstractmethod
     def RebuildProjection(
@@ -78,6 +78,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RebuildProjectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RebuildProjectionResponse, _abc.Awaitable[_admin_pb2.RebuildProjectionResponse]]:
-        """Drops a projection and makes it again from the log. Not built yet."""
+        """Drops a projection and rebuilds it from the log. Not built yet."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -98,7 +98,7 @@ Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
 class ListEventsRequest(_message.Message):
-    """Request of ListEvents. What is empty puts no condition."""
+    """Request of ListEvents. An empty field is no condition."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -126,9 +126,9 @@ class ListEventsRequest(_message.Message):
     type: _builtins.str
     """Events of this type."""
     page_size: _builtins.int
-    """At most so many; see operation.proto."""
+    """The most entries of a page; see operation.proto."""
     page_token: _builtins.str
-    """As answered before; empty: from the start."""
+    """From the answer before; empty: from the start."""
     order_by: _builtins.str
     """"position" or "position desc". Empty: position."""
     @_builtins.property

@@ -62,28 +62,28 @@ class AuditServiceServicer:
     """
 
     def ListEvents(self, request, context):
-        """Events that meet every condition given, in the order of the log.
+        """Returns the events that meet every given condition, in the order of the log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Events after a position, and then as they come. Not built yet.
+        """Returns the events after a position, and then new ones as they come. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyLog(self, request, context):
-        """Checks that nothing in the log was changed. Not built yet.
+        """Checks that the log was not changed. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLogHead(self, request, context):
-        """Where the log ends, and the digest that stands for all of it. Not built yet.
+        """Returns the end of the log, and a digest of all of it. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,13 +34,13 @@ class AuditServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListEventsRequest, _audit_pb2.ListEventsResponse]
-    """Events that meet every condition given, in the order of the log."""
+    """Returns the events that meet every given condition, in the order of the log."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.WatchEventsRequest, _audit_pb2.Event]
-    """Events after a position, and then as they come. Not built yet."""
+    """Returns the events after a position, and then new ones as they come. Not built yet."""
     VerifyLog: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyLogRequest, _audit_pb2.VerifyLogResponse]
-    """Checks that nothing in the log was changed. Not built yet."""
+    """Checks that the log was not changed. Not built yet."""
     GetLogHead: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetLogHeadRequest, _audit_pb2.LogHead]
-    """Where the log ends, and the digest that stands for all of it. Not built yet."""
+    """Returns the end of the log, and a digest of all of it. Not built yet."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -48,13 +48,13 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListEventsRequest, _audit_pb2.ListEventsResponse]  # type: ignore[assignment]
-    """Events that meet every condition given, in the order of the log."""
+    """Returns the events that meet every given condition, in the order of the log."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.WatchEventsRequest, _audit_pb2.Event]  # type: ignore[assignment]
-    """Events after a position, and then as they come. Not built yet."""
+    """Returns the events after a position, and then new ones as they come. Not built yet."""
     VerifyLog: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyLogRequest, _audit_pb2.VerifyLogResponse]  # type: ignore[assignment]
-    """Checks that nothing in the log was changed. Not built yet."""
+    """Checks that the log was not changed. Not built yet."""
     GetLogHead: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetLogHeadRequest, _audit_pb2.LogHead]  # type: ignore[assignment]
-    """Where the log ends, and the digest that stands for all of it. Not built yet."""
+    """Returns the end of the log, and a digest of all of it. Not built yet."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """The event log, to read. Conventions: operation.proto."""
@@ -65,7 +65,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ListEventsResponse, _abc.Awaitable[_audit_pb2.ListEventsResponse]]:
-        """Events that meet every condition given, in the order of the log."""
+        """Returns the events that meet every given condition, in the order of the log."""
 
     @_abc_1.abstractmethod
     def WatchEvents(
@@ -73,7 +73,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_audit_pb2.Event], _abc.AsyncIterator[_audit_pb2.Event]]:
-        """Events after a position, and then as they come. Not built yet."""
+        """Returns the events after a position, and then new ones as they come. Not built yet."""
 
     @_abc_1.abstractmethod
     def VerifyLog(
@@ -81,7 +81,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.VerifyLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.VerifyLogResponse, _abc.Awaitable[_audit_pb2.VerifyLogResponse]]:
-        """Checks that nothing in the log was changed. Not built yet."""
+        """Checks that the log was not changed. Not built yet."""
 
     @_abc_1.abstractmethod
     def GetLogHead(
@@ -89,6 +89,6 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.GetLogHeadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.LogHead, _abc.Awaitable[_audit_pb2.LogHead]]:
-        """Where the log ends, and the digest that stands for all of it. Not built yet."""
+        """Returns the end of the log, and a digest of all of it. Not built yet."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

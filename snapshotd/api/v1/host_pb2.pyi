@@ -67,26 +67,26 @@ class Host(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STATE_UNSPECIFIED: Host._State.ValueType  # 0
         UNTRIED: Host._State.ValueType  # 1
-        """No executor has tried since the server started; or one was to, and `wait` says why it could not."""
+        """No executor has tried since the server started, or `wait` says why one could not."""
         REACHABLE: Host._State.ValueType  # 2
         """Its last command was answered."""
         UNREACHABLE: Host._State.ValueType  # 3
         """`wait` says why not."""
         NO_EXECUTOR: Host._State.ValueType  # 4
-        """No executor that is attached serves it."""
+        """No attached executor serves it."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
-        """What is known of the way to it."""
+        """Whether it can be reached."""
 
     STATE_UNSPECIFIED: Host.State.ValueType  # 0
     UNTRIED: Host.State.ValueType  # 1
-    """No executor has tried since the server started; or one was to, and `wait` says why it could not."""
+    """No executor has tried since the server started, or `wait` says why one could not."""
     REACHABLE: Host.State.ValueType  # 2
     """Its last command was answered."""
     UNREACHABLE: Host.State.ValueType  # 3
     """`wait` says why not."""
     NO_EXECUTOR: Host.State.ValueType  # 4
-    """No executor that is attached serves it."""
+    """No attached executor serves it."""
 
     @_typing.final
     class LabelsEntry(_message.Message):
@@ -141,9 +141,9 @@ class Host(_message.Message):
     journal_directory: _builtins.str
     """Directory of the journals on the host; empty: %ProgramData%\\snapshotd."""
     state: Global___Host.State.ValueType
-    """Whether it is reached just now."""
+    """Whether it is reachable now."""
     executor: _builtins.str
-    """Id of the executor that is fed for it; empty: none."""
+    """Id of the executor that serves it; empty: none."""
     computer_name: _builtins.str
     """Its own name, as reported."""
     os_version: _builtins.str
@@ -267,9 +267,9 @@ class ListHostsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most so many; see operation.proto."""
+    """The most entries of a page; see operation.proto."""
     page_token: _builtins.str
-    """As answered before; empty: from the start."""
+    """From the answer before; empty: from the start."""
     filter: _builtins.str
     """On: state, address, executor."""
     order_by: _builtins.str
@@ -355,7 +355,7 @@ class SyncHostRequest(_message.Message):
     name: _builtins.str
     """hosts/{host}."""
     request_id: _builtins.str
-    """UUID, kept with what is recorded. A repetition compares again, which harms nothing, and answers what it finds."""
+    """UUID, kept with what is recorded. A repetition compares again, which does no harm, and returns what it finds."""
     def __init__(
         self,
         *,
@@ -392,7 +392,7 @@ class SyncHostResponse(_message.Message):
 
     @_builtins.property
     def virtual_machines_skipped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """VMs that were left out: an operation is at work on them, the host could not read them, or the daemon's log has why."""
+        """VMs that were left out: an operation is at work on them, the host could not read them, or see the daemon's log."""
 
     def __init__(
         self,

@@ -78,28 +78,28 @@ class HostServiceServicer:
     """
 
     def RegisterHost(self, request, context):
-        """Makes a host known. Does not contact it. ALREADY_EXISTS (HOST_EXISTS) if the id is taken.
+        """Registers a host. Does not contact it. ALREADY_EXISTS (HOST_EXISTS) if the id is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetHost(self, request, context):
-        """NOT_FOUND (HOST_NOT_FOUND).
+        """Returns a host. NOT_FOUND (HOST_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListHosts(self, request, context):
-        """All hosts.
+        """Returns all hosts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveHost(self, request, context):
-        """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
+        """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
         registered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -107,7 +107,7 @@ class HostServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SyncHost(self, request, context):
-        """Asks the host what is there, and records what differs from the record. UNAVAILABLE when nobody reaches it
+        """Compares the host with the record, and records what differs. UNAVAILABLE if it cannot be reached
         (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING, HOST_REFUSED, HOST_ANSWER_LOST).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -122,7 +122,7 @@ class HostServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DrainHost(self, request, context):
-        """Stops (or allows again) new operations on the host's VMs; those under way go on. Not built yet.
+        """Stops (or allows again) new operations on the host's VMs; active ones go on. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

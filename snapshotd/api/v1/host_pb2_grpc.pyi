@@ -35,23 +35,23 @@ class HostServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> HostServiceAsyncStub: ...
     RegisterHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.RegisterHostRequest, _host_pb2.Host]
-    """Makes a host known. Does not contact it. ALREADY_EXISTS (HOST_EXISTS) if the id is taken."""
+    """Registers a host. Does not contact it. ALREADY_EXISTS (HOST_EXISTS) if the id is taken."""
     GetHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.GetHostRequest, _host_pb2.Host]
-    """NOT_FOUND (HOST_NOT_FOUND)."""
+    """Returns a host. NOT_FOUND (HOST_NOT_FOUND)."""
     ListHosts: _grpc.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]
-    """All hosts."""
+    """Returns all hosts."""
     RemoveHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _empty_pb2.Empty]
-    """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
+    """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
     registered.
     """
     SyncHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.SyncHostRequest, _host_pb2.SyncHostResponse]
-    """Asks the host what is there, and records what differs from the record. UNAVAILABLE when nobody reaches it
+    """Compares the host with the record, and records what differs. UNAVAILABLE if it cannot be reached
     (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING, HOST_REFUSED, HOST_ANSWER_LOST).
     """
     DiscoverVirtualMachines: _grpc.UnaryUnaryMultiCallable[_host_pb2.DiscoverVirtualMachinesRequest, _host_pb2.DiscoverVirtualMachinesResponse]
     """Asks the host which VMs it has. Records nothing. UNAVAILABLE as SyncHost."""
     DrainHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.DrainHostRequest, _host_pb2.Host]
-    """Stops (or allows again) new operations on the host's VMs; those under way go on. Not built yet."""
+    """Stops (or allows again) new operations on the host's VMs; active ones go on. Not built yet."""
 
 @_typing.type_check_only
 class HostServiceAsyncStub(HostServiceStub):
@@ -59,23 +59,23 @@ class HostServiceAsyncStub(HostServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterHost: _aio.UnaryUnaryMultiCallable[_host_pb2.RegisterHostRequest, _host_pb2.Host]  # type: ignore[assignment]
-    """Makes a host known. Does not contact it. ALREADY_EXISTS (HOST_EXISTS) if the id is taken."""
+    """Registers a host. Does not contact it. ALREADY_EXISTS (HOST_EXISTS) if the id is taken."""
     GetHost: _aio.UnaryUnaryMultiCallable[_host_pb2.GetHostRequest, _host_pb2.Host]  # type: ignore[assignment]
-    """NOT_FOUND (HOST_NOT_FOUND)."""
+    """Returns a host. NOT_FOUND (HOST_NOT_FOUND)."""
     ListHosts: _aio.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]  # type: ignore[assignment]
-    """All hosts."""
+    """Returns all hosts."""
     RemoveHost: _aio.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
+    """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
     registered.
     """
     SyncHost: _aio.UnaryUnaryMultiCallable[_host_pb2.SyncHostRequest, _host_pb2.SyncHostResponse]  # type: ignore[assignment]
-    """Asks the host what is there, and records what differs from the record. UNAVAILABLE when nobody reaches it
+    """Compares the host with the record, and records what differs. UNAVAILABLE if it cannot be reached
     (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING, HOST_REFUSED, HOST_ANSWER_LOST).
     """
     DiscoverVirtualMachines: _aio.UnaryUnaryMultiCallable[_host_pb2.DiscoverVirtualMachinesRequest, _host_pb2.DiscoverVirtualMachinesResponse]  # type: ignore[assignment]
     """Asks the host which VMs it has. Records nothing. UNAVAILABLE as SyncHost."""
     DrainHost: _aio.UnaryUnaryMultiCallable[_host_pb2.DrainHostRequest, _host_pb2.Host]  # type: ignore[assignment]
-    """Stops (or allows again) new operations on the host's VMs; those under way go on. Not built yet."""
+    """Stops (or allows again) new operations on the host's VMs; active ones go on. Not built yet."""
 
 class HostServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hyper-V hosts. Every call here is answered when it is done. Conventions: operation.proto."""
@@ -86,7 +86,7 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_pb2.RegisterHostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_pb2.Host, _abc.Awaitable[_host_pb2.Host]]:
-        """Makes a host known. Does not contact it. ALREADY_EXISTS (HOST_EXISTS) if the id is taken."""
+        """Registers a host. Does not contact it. ALREADY_EXISTS (HOST_EXISTS) if the id is taken."""
 
     @_abc_1.abstractmethod
     def GetHost(
@@ -94,7 +94,7 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_pb2.GetHostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_pb2.Host, _abc.Awaitable[_host_pb2.Host]]:
-        """NOT_FOUND (HOST_NOT_FOUND)."""
+        """Returns a host. NOT_FOUND (HOST_NOT_FOUND)."""
 
     @_abc_1.abstractmethod
     def ListHosts(
@@ -102,7 +102,7 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_pb2.ListHostsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_pb2.ListHostsResponse, _abc.Awaitable[_host_pb2.ListHostsResponse]]:
-        """All hosts."""
+        """Returns all hosts."""
 
     @_abc_1.abstractmethod
     def RemoveHost(
@@ -110,7 +110,7 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_pb2.RemoveHostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Forgets a host; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
+        """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
         registered.
         """
 
@@ -120,7 +120,7 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_pb2.SyncHostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_pb2.SyncHostResponse, _abc.Awaitable[_host_pb2.SyncHostResponse]]:
-        """Asks the host what is there, and records what differs from the record. UNAVAILABLE when nobody reaches it
+        """Compares the host with the record, and records what differs. UNAVAILABLE if it cannot be reached
         (NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING, HOST_REFUSED, HOST_ANSWER_LOST).
         """
 
@@ -138,6 +138,6 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_pb2.DrainHostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_pb2.Host, _abc.Awaitable[_host_pb2.Host]]:
-        """Stops (or allows again) new operations on the host's VMs; those under way go on. Not built yet."""
+        """Stops (or allows again) new operations on the host's VMs; active ones go on. Not built yet."""
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

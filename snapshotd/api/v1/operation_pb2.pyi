@@ -23,8 +23,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class OperationMetadata(_message.Message):
-    """What every long operation tells: OperationMetadata is the `metadata` of each google.longrunning.Operation that this
-    API answers, Plan the `response` of one asked for with validate_only. The service itself is the standard
+    """What long operations carry. OperationMetadata is the `metadata` of each google.longrunning.Operation of this API. Plan
+    is the `response` of one that was requested with validate_only. The service itself is the standard
     google.longrunning.Operations.
 
     Conventions of the whole API
@@ -32,19 +32,20 @@ class OperationMetadata(_message.Message):
     - Names: operations/{vm id}.{n}, hosts/{host}, virtualMachines/{vm}, virtualMachines/{vm}/snapshots/{snapshot}. Ids in
       names are lower case; a VM's id is Hyper-V's.
     - request_id: a UUID, chosen by the caller, on each call that changes something. The same id with the same payload
-      gets the first answer again (the same operation), with another payload INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
-      It is remembered per caller and addressed resource, for the last 1,000 or 7 days. Empty: the call stands for itself,
-      and a repetition is a second call.
+      gets the first answer again (the same operation). With another payload it gets INVALID_ARGUMENT, reason
+      REQUEST_ID_REUSED. Ids are remembered per caller and addressed resource, for the last 1,000 or 7 days. If it is
+      empty, a repetition is a second call.
     - validate_only: every check is made, nothing is recorded, nothing is done. The answer is an Operation with `done`
-      true, an empty `name` (there is nothing to get, wait for or cancel), `metadata` an OperationMetadata with kind and
-      resources and the state left unspecified, and `response` a Plan. What the real call would be refused for, this one is
-      refused for too, with the same error.
-    - page_size: at most so many; 0 takes 50; more than 1000 is taken as 1000; negative is INVALID_ARGUMENT. page_token: as
-      answered before, with the same other arguments; opaque. An empty next_page_token ends the list.
+      true and an empty `name` (there is nothing to get, wait for or cancel). Its `metadata` is an OperationMetadata with
+      kind and resources, and an unspecified state. Its `response` is a Plan. If the real call would be refused, this one
+      is refused with the same error.
+    - page_size: the most entries of a page; 0 means 50; more than 1000 means 1000; negative is INVALID_ARGUMENT.
+      page_token: the next_page_token of the answer before, with the same other arguments; opaque. An empty
+      next_page_token ends the list.
     - filter: comparisons `field = "value"` (also != < <= > >= for times and numbers) joined by AND. The fields are named at
       each `filter`; of ListOperations: state, done, kind, virtual_machine, snapshot, actor, create_time. Anything else is
       INVALID_ARGUMENT, reason FILTER_INVALID.
-    - order_by: field names joined by commas, each with " desc" behind it if it falls. Anything else is INVALID_ARGUMENT,
+    - order_by: field names joined by commas, each followed by " desc" if it descends. Anything else is INVALID_ARGUMENT,
       reason ORDER_BY_INVALID.
     - Errors: each carries one google.rpc.ErrorInfo (domain "snapshotd", reason UPPER_SNAKE, the values in its metadata),
       INVALID_ARGUMENT also a google.rpc.BadRequest, FAILED_PRECONDITION also a google.rpc.PreconditionFailure. Illegal in
@@ -112,9 +113,9 @@ class OperationMetadata(_message.Message):
         RUNNING: OperationMetadata._State.ValueType  # 2
         """Its first step was issued."""
         SUCCEEDED: OperationMetadata._State.ValueType  # 3
-        """Ended as asked for."""
+        """Ended as requested."""
         FAILED: OperationMetadata._State.ValueType  # 4
-        """Ended otherwise; Operation.error says why."""
+        """Ended without success; Operation.error says why."""
         CANCELLED: OperationMetadata._State.ValueType  # 5
         """Ended by a cancellation; what was done is undone."""
 
@@ -127,9 +128,9 @@ class OperationMetadata(_message.Message):
     RUNNING: OperationMetadata.State.ValueType  # 2
     """Its first step was issued."""
     SUCCEEDED: OperationMetadata.State.ValueType  # 3
-    """Ended as asked for."""
+    """Ended as requested."""
     FAILED: OperationMetadata.State.ValueType  # 4
-    """Ended otherwise; Operation.error says why."""
+    """Ended without success; Operation.error says why."""
     CANCELLED: OperationMetadata.State.ValueType  # 5
     """Ended by a cancellation; what was done is undone."""
 
@@ -153,9 +154,9 @@ class OperationMetadata(_message.Message):
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     OUTCOME_DETAIL_FIELD_NUMBER: _builtins.int
     kind: Global___OperationMetadata.Kind.ValueType
-    """What is being done."""
+    """The kind of work."""
     state: Global___OperationMetadata.State.ValueType
-    """Where the operation is in its life."""
+    """The state of the operation."""
     virtual_machine: _builtins.str
     """The VM it works on: virtualMachines/{vm}."""
     snapshot: _builtins.str
@@ -167,7 +168,7 @@ class OperationMetadata(_message.Message):
     actor: _builtins.str
     """Who asked for it."""
     request_id: _builtins.str
-    """The request_id it was asked for with."""
+    """The request_id of the request."""
     current_step: _builtins.str
     """Name of the step at work or due next ("restore"); empty: none is left."""
     current_step_number: _builtins.int
@@ -175,16 +176,16 @@ class OperationMetadata(_message.Message):
     step_count: _builtins.int
     """How many steps the recorded plan has by now; undo steps are added when they become due."""
     percent: _builtins.int
-    """0 to 100: ended steps, and of a merge what the host reports, which falls back when it begins with another disk. 100
-    only when it is done. Of an operation that did not succeed: the steps that took effect, and were not undone.
+    """0 to 100, by the steps that have ended. A merge counts as the host reports it, which falls back when another disk
+    begins. 100 only when the operation is done. If it did not succeed: the steps that took effect and were not undone.
     """
     cancel_requested: _builtins.bool
-    """Somebody asked for its cancellation, and it is obeyed at the next boundary."""
+    """Its cancellation was requested. It ends at the next safe point."""
     outcome_detail: _builtins.str
-    """What came of it, in a sentence for people: what was kept, undone or left; empty: nothing to add."""
+    """The result in a sentence for people: what was kept, undone or left; empty: nothing to add."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """The plan as recorded, with what came of each step so far."""
+        """The recorded plan, with the state of each step so far."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -204,7 +205,7 @@ class OperationMetadata(_message.Message):
 
     @_builtins.property
     def wait(self) -> Global___Wait:
-        """Why it does not go on just now; absent: it does, or it has ended."""
+        """What it waits for; absent: it goes on, or it has ended."""
 
     def __init__(
         self,
@@ -255,7 +256,7 @@ class Step(_message.Message):
         PIVOT: Step._Class.ValueType  # 2
         """From here on the operation only goes forward."""
         FORWARD_ONLY: Step._Class.ValueType  # 3
-        """After the pivot, or an undo: tried again while that may help; else the operation FAILS with what is done on record."""
+        """After the pivot, or an undo: retried while that may help. Then the operation FAILS, and what was done is on record."""
         BEST_EFFORT: Step._Class.ValueType  # 4
         """Its failure is recorded, and the plan goes on."""
         WAIT: Step._Class.ValueType  # 5
@@ -270,7 +271,7 @@ class Step(_message.Message):
     PIVOT: Step.Class.ValueType  # 2
     """From here on the operation only goes forward."""
     FORWARD_ONLY: Step.Class.ValueType  # 3
-    """After the pivot, or an undo: tried again while that may help; else the operation FAILS with what is done on record."""
+    """After the pivot, or an undo: retried while that may help. Then the operation FAILS, and what was done is on record."""
     BEST_EFFORT: Step.Class.ValueType  # 4
     """Its failure is recorded, and the plan goes on."""
     WAIT: Step.Class.ValueType  # 5
@@ -294,9 +295,9 @@ class Step(_message.Message):
         DONE: Step._State.ValueType  # 5
         FAILED: Step._State.ValueType  # 6
         OUTCOME_UNKNOWN: Step._State.ValueType  # 7
-        """Whether it took effect is being found out."""
+        """Checking whether it took effect."""
         UNDETERMINED: Step._State.ValueType  # 8
-        """Whether it took effect could not be found out."""
+        """Nobody knows whether it took effect."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """The life of a step."""
@@ -313,9 +314,9 @@ class Step(_message.Message):
     DONE: Step.State.ValueType  # 5
     FAILED: Step.State.ValueType  # 6
     OUTCOME_UNKNOWN: Step.State.ValueType  # 7
-    """Whether it took effect is being found out."""
+    """Checking whether it took effect."""
     UNDETERMINED: Step.State.ValueType  # 8
-    """Whether it took effect could not be found out."""
+    """Nobody knows whether it took effect."""
 
     NUMBER_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -360,7 +361,7 @@ class Step(_message.Message):
 
     @_builtins.property
     def failure(self) -> Global___Failure:
-        """Why it failed, or why its last attempt did."""
+        """Why it failed, or why its last attempt failed."""
 
     def __init__(
         self,
@@ -389,7 +390,7 @@ Global___Step: _TypeAlias = Step  # noqa: Y015
 
 @_typing.final
 class Wait(_message.Message):
-    """Why something does not go on."""
+    """What something waits for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

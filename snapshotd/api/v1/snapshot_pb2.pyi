@@ -58,7 +58,7 @@ class Snapshot(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STATE_UNSPECIFIED: Snapshot._State.ValueType  # 0
         ALLOCATED: Snapshot._State.ValueType  # 1
-        """Asked for; its creation has not begun."""
+        """Requested; its creation has not begun."""
         CREATING: Snapshot._State.ValueType  # 2
         READY: Snapshot._State.ValueType  # 3
         REVERTING: Snapshot._State.ValueType  # 4
@@ -75,7 +75,7 @@ class Snapshot(_message.Message):
 
     STATE_UNSPECIFIED: Snapshot.State.ValueType  # 0
     ALLOCATED: Snapshot.State.ValueType  # 1
-    """Asked for; its creation has not begun."""
+    """Requested; its creation has not begun."""
     CREATING: Snapshot.State.ValueType  # 2
     READY: Snapshot.State.ValueType  # 3
     REVERTING: Snapshot.State.ValueType  # 4
@@ -132,16 +132,16 @@ class Snapshot(_message.Message):
     """{snapshot}."""
     display_name: _builtins.str
     """At most 255 characters, no blank first or last, unique among the VM's snapshots that are not REMOVED; empty in a
-    create: <vm>_VS_<yyyyMMddHHmmss>, UTC, with _2, _3, ... behind it where that is taken.
+    create: <vm>_VS_<yyyyMMddHHmmss>, UTC, followed by _2, _3, ... if that is taken.
     """
     description: _builtins.str
     """At most 255 characters."""
     kind: Global___Snapshot.Kind.ValueType
-    """What it holds. In a create: what is asked for."""
+    """What it holds. In a create: what is requested."""
     requested_kind: Global___Snapshot.Kind.ValueType
-    """What was asked for; differs from `kind` after a fallback that was allowed."""
+    """What was requested; differs from `kind` after a fallback that was allowed."""
     state: Global___Snapshot.State.ValueType
-    """Where it is in its life."""
+    """Its state."""
     parent: _builtins.str
     """The nearest snapshot of ours that it descends from; empty: none."""
     current: _builtins.bool
@@ -151,12 +151,12 @@ class Snapshot(_message.Message):
     size_bytes: _builtins.int
     """Size of its files, memory included, when it was taken."""
     actor: _builtins.str
-    """Who asked for it."""
+    """Who requested it."""
     active_operation: _builtins.str
     """The operation that is at work on it; empty: none."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was asked for."""
+        """When it was requested."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
@@ -229,7 +229,7 @@ class CreateSnapshotRequest(_message.Message):
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
-    """Answer a Plan; see operation.proto."""
+    """Return only a Plan; see operation.proto."""
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
         """display_name, description, kind and labels count."""
@@ -288,9 +288,9 @@ class ListSnapshotsRequest(_message.Message):
     parent: _builtins.str
     """virtualMachines/{vm}; virtualMachines/- for all VMs."""
     page_size: _builtins.int
-    """At most so many; see operation.proto."""
+    """The most entries of a page; see operation.proto."""
     page_token: _builtins.str
-    """As answered before; empty: from the start."""
+    """From the answer before; empty: from the start."""
     filter: _builtins.str
     """On: display_name, state, kind."""
     order_by: _builtins.str
@@ -396,7 +396,7 @@ class RevertToSnapshotRequest(_message.Message):
         """The call is refused: FAILED_PRECONDITION (POWER_STATE_CHANGE_REFUSED)."""
 
     class PowerStateChange(_PowerStateChange, metaclass=_PowerStateChangeEnumTypeWrapper):
-        """What is to happen when the revert changes the power state."""
+        """What to do if the revert changes the power state."""
 
     POWER_STATE_CHANGE_UNSPECIFIED: RevertToSnapshotRequest.PowerStateChange.ValueType  # 0
     ALLOW: RevertToSnapshotRequest.PowerStateChange.ValueType  # 1
@@ -414,11 +414,11 @@ class RevertToSnapshotRequest(_message.Message):
     power_state_change: Global___RevertToSnapshotRequest.PowerStateChange.ValueType
     """Whether the VM may end in another power state; unspecified: ALLOW."""
     safety_snapshot: _builtins.bool
-    """Take a snapshot of the present first. UNIMPLEMENTED yet."""
+    """Take a snapshot of the current state first. UNIMPLEMENTED for now."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
-    """Answer a Plan; see operation.proto."""
+    """Return only a Plan; see operation.proto."""
     def __init__(
         self,
         *,
@@ -489,7 +489,7 @@ class DeleteSnapshotRequest(_message.Message):
         """Its descendants; it stays."""
 
     class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
-        """What goes."""
+        """What is deleted."""
 
     SCOPE_UNSPECIFIED: DeleteSnapshotRequest.Scope.ValueType  # 0
     ONE: DeleteSnapshotRequest.Scope.ValueType  # 1
@@ -506,11 +506,11 @@ class DeleteSnapshotRequest(_message.Message):
     name: _builtins.str
     """virtualMachines/{vm}/snapshots/{snapshot}."""
     scope: Global___DeleteSnapshotRequest.Scope.ValueType
-    """Unspecified: ONE. The others are UNIMPLEMENTED yet."""
+    """Unspecified: ONE. The others are UNIMPLEMENTED for now."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
-    """Answer a Plan; see operation.proto."""
+    """Return only a Plan; see operation.proto."""
     def __init__(
         self,
         *,
@@ -572,7 +572,7 @@ class DeleteAllSnapshotsRequest(_message.Message):
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
-    """Answer a Plan; see operation.proto."""
+    """Return only a Plan; see operation.proto."""
     def __init__(
         self,
         *,

@@ -98,14 +98,14 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSnapshot(self, request, context):
-        """Also one that is REMOVED: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND).
+        """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSnapshots(self, request, context):
-        """A VM's snapshots, or those of all VMs.
+        """Returns the snapshots of a VM, or of all VMs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,8 +127,8 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSnapshot(self, request, context):
-        """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. Of a
-        snapshot that is being deleted already, with the same scope, the running operation is answered.
+        """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
+        snapshot is being deleted already, with the same scope, the running operation is returned.
         FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -136,21 +136,21 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAllSnapshots(self, request, context):
-        """Deletes all snapshots of a VM, or those with memory; goes on past a failure. Not built yet.
+        """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSnapshotTree(self, request, context):
-        """The VM's snapshots, and the foreign checkpoints among them, as a tree.
+        """Returns the VM's snapshots, and the foreign checkpoints among them, as a tree.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchSnapshotTree(self, request, context):
-        """The tree now, and again after each change. Not built yet.
+        """Returns the tree now, and again after each change. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,9 +41,9 @@ class SnapshotServiceStub:
     description over 255 characters, a kind that is not specified).
     """
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotRequest, _snapshot_pb2.Snapshot]
-    """Also one that is REMOVED: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND)."""
+    """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND)."""
     ListSnapshots: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.ListSnapshotsRequest, _snapshot_pb2.ListSnapshotsResponse]
-    """A VM's snapshots, or those of all VMs."""
+    """Returns the snapshots of a VM, or of all VMs."""
     UpdateSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.UpdateSnapshotRequest, _operations_pb2.Operation]
     """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet."""
     RevertToSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.RevertToSnapshotRequest, _operations_pb2.Operation]
@@ -51,16 +51,16 @@ class SnapshotServiceStub:
     (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
     """
     DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]
-    """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. Of a
-    snapshot that is being deleted already, with the same scope, the running operation is answered.
+    """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
+    snapshot is being deleted already, with the same scope, the running operation is returned.
     FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
     """
     DeleteAllSnapshots: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteAllSnapshotsRequest, _operations_pb2.Operation]
-    """Deletes all snapshots of a VM, or those with memory; goes on past a failure. Not built yet."""
+    """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
     GetSnapshotTree: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]
-    """The VM's snapshots, and the foreign checkpoints among them, as a tree."""
+    """Returns the VM's snapshots, and the foreign checkpoints among them, as a tree."""
     WatchSnapshotTree: _grpc.UnaryStreamMultiCallable[_snapshot_pb2.WatchSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]
-    """The tree now, and again after each change. Not built yet."""
+    """Returns the tree now, and again after each change. Not built yet."""
 
 @_typing.type_check_only
 class SnapshotServiceAsyncStub(SnapshotServiceStub):
@@ -74,9 +74,9 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     description over 255 characters, a kind that is not specified).
     """
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotRequest, _snapshot_pb2.Snapshot]  # type: ignore[assignment]
-    """Also one that is REMOVED: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND)."""
+    """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND)."""
     ListSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.ListSnapshotsRequest, _snapshot_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
-    """A VM's snapshots, or those of all VMs."""
+    """Returns the snapshots of a VM, or of all VMs."""
     UpdateSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.UpdateSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet."""
     RevertToSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.RevertToSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
@@ -84,16 +84,16 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
     """
     DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. Of a
-    snapshot that is being deleted already, with the same scope, the running operation is answered.
+    """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
+    snapshot is being deleted already, with the same scope, the running operation is returned.
     FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
     """
     DeleteAllSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteAllSnapshotsRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Deletes all snapshots of a VM, or those with memory; goes on past a failure. Not built yet."""
+    """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
     GetSnapshotTree: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]  # type: ignore[assignment]
-    """The VM's snapshots, and the foreign checkpoints among them, as a tree."""
+    """Returns the VM's snapshots, and the foreign checkpoints among them, as a tree."""
     WatchSnapshotTree: _aio.UnaryStreamMultiCallable[_snapshot_pb2.WatchSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]  # type: ignore[assignment]
-    """The tree now, and again after each change. Not built yet."""
+    """Returns the tree now, and again after each change. Not built yet."""
 
 class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
     """Snapshots of VMs. Conventions: operation.proto."""
@@ -116,7 +116,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.GetSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_pb2.Snapshot, _abc.Awaitable[_snapshot_pb2.Snapshot]]:
-        """Also one that is REMOVED: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND)."""
+        """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND)."""
 
     @_abc_1.abstractmethod
     def ListSnapshots(
@@ -124,7 +124,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.ListSnapshotsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_pb2.ListSnapshotsResponse, _abc.Awaitable[_snapshot_pb2.ListSnapshotsResponse]]:
-        """A VM's snapshots, or those of all VMs."""
+        """Returns the snapshots of a VM, or of all VMs."""
 
     @_abc_1.abstractmethod
     def UpdateSnapshot(
@@ -150,8 +150,8 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.DeleteSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. Of a
-        snapshot that is being deleted already, with the same scope, the running operation is answered.
+        """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
+        snapshot is being deleted already, with the same scope, the running operation is returned.
         FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
         """
 
@@ -161,7 +161,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.DeleteAllSnapshotsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Deletes all snapshots of a VM, or those with memory; goes on past a failure. Not built yet."""
+        """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
 
     @_abc_1.abstractmethod
     def GetSnapshotTree(
@@ -169,7 +169,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.GetSnapshotTreeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_pb2.SnapshotTree, _abc.Awaitable[_snapshot_pb2.SnapshotTree]]:
-        """The VM's snapshots, and the foreign checkpoints among them, as a tree."""
+        """Returns the VM's snapshots, and the foreign checkpoints among them, as a tree."""
 
     @_abc_1.abstractmethod
     def WatchSnapshotTree(
@@ -177,6 +177,6 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.WatchSnapshotTreeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_snapshot_pb2.SnapshotTree], _abc.AsyncIterator[_snapshot_pb2.SnapshotTree]]:
-        """The tree now, and again after each change. Not built yet."""
+        """Returns the tree now, and again after each change. Not built yet."""
 
 def add_SnapshotServiceServicer_to_server(servicer: SnapshotServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

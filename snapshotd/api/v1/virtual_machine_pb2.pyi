@@ -54,7 +54,7 @@ class VirtualMachine(_message.Message):
         PAUSED: VirtualMachine._State.ValueType  # 12
         SAVED: VirtualMachine._State.ValueType  # 13
         UNKNOWN: VirtualMachine._State.ValueType  # 14
-        """In between, or in a critical state."""
+        """In transition, or in a critical state."""
         ABSENT: VirtualMachine._State.ValueType  # 15
         """The host does not have it."""
 
@@ -80,7 +80,7 @@ class VirtualMachine(_message.Message):
     PAUSED: VirtualMachine.State.ValueType  # 12
     SAVED: VirtualMachine.State.ValueType  # 13
     UNKNOWN: VirtualMachine.State.ValueType  # 14
-    """In between, or in a critical state."""
+    """In transition, or in a critical state."""
     ABSENT: VirtualMachine.State.ValueType  # 15
     """The host does not have it."""
 
@@ -137,9 +137,9 @@ class VirtualMachine(_message.Message):
     owner: _builtins.str
     """The account that owns it."""
     state: Global___VirtualMachine.State.ValueType
-    """One word for it: the activity, and when there is none, the power."""
+    """Its activity, or its power if there is no activity."""
     power: _executor_pb2.Power.ValueType
-    """What was last observed of its power."""
+    """Its power as last observed."""
     activity: Global___VirtualMachine.State.ValueType
     """What its active operation is doing to it: STARTING to DESTROYED; unspecified: nothing (idle)."""
     host_state: _builtins.str
@@ -149,7 +149,7 @@ class VirtualMachine(_message.Message):
     snapshot_count: _builtins.int
     """Snapshots that have a checkpoint or may get one: they count towards the limit."""
     snapshot_limit: _builtins.int
-    """How many of those it may have."""
+    """The most of those that it may have."""
     foreign_checkpoint_count: _builtins.int
     """Checkpoints that are not ours, as last reported."""
     version: _builtins.int
@@ -315,7 +315,7 @@ class RegisterVirtualMachineRequest(_message.Message):
     vm_name: _builtins.str
     """Its name, exactly as the host reports it; must be unique there."""
     owner: _builtins.str
-    """The account that is to own it; empty: the caller."""
+    """The account that owns it; empty: the caller."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
     @_builtins.property
@@ -413,9 +413,9 @@ class ListVirtualMachinesRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most so many; see operation.proto."""
+    """The most entries of a page; see operation.proto."""
     page_token: _builtins.str
-    """As answered before; empty: from the start."""
+    """From the answer before; empty: from the start."""
     filter: _builtins.str
     """On: display_name, host, owner, state, power."""
     order_by: _builtins.str
@@ -512,7 +512,7 @@ class StartVirtualMachineRequest(_message.Message):
     request_id: _builtins.str
     """UUID; see operation.proto."""
     host: _builtins.str
-    """Where to start a VM that an export released from its host: hosts/{host}. UNIMPLEMENTED yet."""
+    """Where to start a VM that an export released from its host: hosts/{host}. UNIMPLEMENTED for now."""
     def __init__(
         self,
         *,
@@ -544,9 +544,9 @@ class StopVirtualMachineRequest(_message.Message):
         SHUTDOWN: StopVirtualMachineRequest._Mode.ValueType  # 1
         """The guest is asked to shut down."""
         TURN_OFF: StopVirtualMachineRequest._Mode.ValueType  # 2
-        """As by pulling the plug: what the guest holds in memory is lost."""
+        """The VM is turned off at once: what the guest holds in memory is lost."""
         SAVE: StopVirtualMachineRequest._Mode.ValueType  # 3
-        """Memory is kept on disk; the VM ends SAVED. UNIMPLEMENTED yet."""
+        """Memory is kept on disk; the VM ends SAVED. UNIMPLEMENTED for now."""
 
     class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
         """Ways to stop, with the numbers of StopAction.Mode."""
@@ -555,9 +555,9 @@ class StopVirtualMachineRequest(_message.Message):
     SHUTDOWN: StopVirtualMachineRequest.Mode.ValueType  # 1
     """The guest is asked to shut down."""
     TURN_OFF: StopVirtualMachineRequest.Mode.ValueType  # 2
-    """As by pulling the plug: what the guest holds in memory is lost."""
+    """The VM is turned off at once: what the guest holds in memory is lost."""
     SAVE: StopVirtualMachineRequest.Mode.ValueType  # 3
-    """Memory is kept on disk; the VM ends SAVED. UNIMPLEMENTED yet."""
+    """Memory is kept on disk; the VM ends SAVED. UNIMPLEMENTED for now."""
 
     NAME_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
@@ -601,7 +601,7 @@ class DestroyVirtualMachineRequest(_message.Message):
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
-    """Answer a Plan; see operation.proto."""
+    """Return only a Plan; see operation.proto."""
     @_builtins.property
     def foreign_checkpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the foreign checkpoints that may be lost."""
@@ -736,10 +736,10 @@ class ChangeServiceOfferingRequest(_message.Message):
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
-    """Answer a Plan, with the snapshots that would be discarded; see operation.proto."""
+    """Return only a Plan, with the snapshots that would be discarded; see operation.proto."""
     @_builtins.property
     def service_offering(self) -> Global___ServiceOffering:
-        """What it is to have."""
+        """The CPU count and memory that it gets."""
 
     def __init__(
         self,
@@ -861,14 +861,14 @@ class VolumeSnapshot(_message.Message):
     size_bytes: _builtins.int
     """Size of that file."""
     state: Global___VolumeSnapshot.State.ValueType
-    """Where it is in its life."""
+    """Its state."""
     @_builtins.property
     def failure(self) -> _operation_pb2.Failure:
         """Why it is in ERROR; absent: it is not."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was asked for."""
+        """When it was requested."""
 
     def __init__(
         self,
@@ -960,9 +960,9 @@ class ListVolumeSnapshotsRequest(_message.Message):
     parent: _builtins.str
     """virtualMachines/{vm}."""
     page_size: _builtins.int
-    """At most so many; see operation.proto."""
+    """The most entries of a page; see operation.proto."""
     page_token: _builtins.str
-    """As answered before; empty: from the start."""
+    """From the answer before; empty: from the start."""
     def __init__(
         self,
         *,

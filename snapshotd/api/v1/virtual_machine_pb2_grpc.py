@@ -124,8 +124,8 @@ class VirtualMachineServiceServicer:
     """
 
     def RegisterVirtualMachine(self, request, context):
-        """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-        nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
+        """Registers a VM that the host reports, with its owner. Asks the host, and answers when done. UNAVAILABLE if the host
+        cannot be reached, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
         FOREIGN_INSTALLATION), ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -133,22 +133,22 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnregisterVirtualMachine(self, request, context):
-        """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
-        FAILED_PRECONDITION (MERGE_PENDING) if that one only waits for a merge.
+        """Unregisters a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
+        FAILED_PRECONDITION (MERGE_PENDING) if that operation only waits for a merge.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetVirtualMachine(self, request, context):
-        """NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND).
+        """Returns a VM. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListVirtualMachines(self, request, context):
-        """The registered VMs.
+        """Returns the registered VMs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -232,7 +232,7 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListVolumeSnapshots(self, request, context):
-        """Standalone copies of the VM's disks. Not built yet.
+        """Returns the standalone copies of the VM's disks. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,18 +36,18 @@ class VirtualMachineServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> VirtualMachineServiceAsyncStub: ...
     RegisterVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.RegisterVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
-    """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-    nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
+    """Registers a VM that the host reports, with its owner. Asks the host, and answers when done. UNAVAILABLE if the host
+    cannot be reached, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
     FOREIGN_INSTALLATION), ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
     """
     UnregisterVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.UnregisterVirtualMachineRequest, _empty_pb2.Empty]
-    """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
-    FAILED_PRECONDITION (MERGE_PENDING) if that one only waits for a merge.
+    """Unregisters a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
+    FAILED_PRECONDITION (MERGE_PENDING) if that operation only waits for a merge.
     """
     GetVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
-    """NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
+    """Returns a VM. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
     ListVirtualMachines: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]
-    """The registered VMs."""
+    """Returns the registered VMs."""
     UpdateVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.UpdateVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
     """Changes owner or labels. Not built yet."""
     StartVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]
@@ -71,7 +71,7 @@ class VirtualMachineServiceStub:
     DeleteVolumeSnapshot: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.DeleteVolumeSnapshotRequest, _operations_pb2.Operation]
     """Deletes such a copy. Not built yet."""
     ListVolumeSnapshots: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVolumeSnapshotsRequest, _virtual_machine_pb2.ListVolumeSnapshotsResponse]
-    """Standalone copies of the VM's disks. Not built yet."""
+    """Returns the standalone copies of the VM's disks. Not built yet."""
 
 @_typing.type_check_only
 class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
@@ -79,18 +79,18 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.RegisterVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
-    """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-    nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
+    """Registers a VM that the host reports, with its owner. Asks the host, and answers when done. UNAVAILABLE if the host
+    cannot be reached, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
     FOREIGN_INSTALLATION), ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
     """
     UnregisterVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.UnregisterVirtualMachineRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
-    FAILED_PRECONDITION (MERGE_PENDING) if that one only waits for a merge.
+    """Unregisters a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
+    FAILED_PRECONDITION (MERGE_PENDING) if that operation only waits for a merge.
     """
     GetVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
-    """NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
+    """Returns a VM. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
     ListVirtualMachines: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]  # type: ignore[assignment]
-    """The registered VMs."""
+    """Returns the registered VMs."""
     UpdateVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.UpdateVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
     """Changes owner or labels. Not built yet."""
     StartVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
@@ -114,7 +114,7 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     DeleteVolumeSnapshot: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.DeleteVolumeSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Deletes such a copy. Not built yet."""
     ListVolumeSnapshots: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVolumeSnapshotsRequest, _virtual_machine_pb2.ListVolumeSnapshotsResponse]  # type: ignore[assignment]
-    """Standalone copies of the VM's disks. Not built yet."""
+    """Returns the standalone copies of the VM's disks. Not built yet."""
 
 class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
     """Virtual machines. Conventions: operation.proto."""
@@ -125,8 +125,8 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.RegisterVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.VirtualMachine, _abc.Awaitable[_virtual_machine_pb2.VirtualMachine]]:
-        """Makes a VM that the host reports known, with its owner. Answered when done: the host is asked. UNAVAILABLE when
-        nobody reaches it, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
+        """Registers a VM that the host reports, with its owner. Asks the host, and answers when done. UNAVAILABLE if the host
+        cannot be reached, NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), FAILED_PRECONDITION (VM_NAME_AMBIGUOUS, with the ids;
         FOREIGN_INSTALLATION), ALREADY_EXISTS (VIRTUAL_MACHINE_EXISTS).
         """
 
@@ -136,8 +136,8 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.UnregisterVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Forgets a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
-        FAILED_PRECONDITION (MERGE_PENDING) if that one only waits for a merge.
+        """Unregisters a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
+        FAILED_PRECONDITION (MERGE_PENDING) if that operation only waits for a merge.
         """
 
     @_abc_1.abstractmethod
@@ -146,7 +146,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.GetVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.VirtualMachine, _abc.Awaitable[_virtual_machine_pb2.VirtualMachine]]:
-        """NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
+        """Returns a VM. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
 
     @_abc_1.abstractmethod
     def ListVirtualMachines(
@@ -154,7 +154,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.ListVirtualMachinesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.ListVirtualMachinesResponse, _abc.Awaitable[_virtual_machine_pb2.ListVirtualMachinesResponse]]:
-        """The registered VMs."""
+        """Returns the registered VMs."""
 
     @_abc_1.abstractmethod
     def UpdateVirtualMachine(
@@ -250,6 +250,6 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.ListVolumeSnapshotsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.ListVolumeSnapshotsResponse, _abc.Awaitable[_virtual_machine_pb2.ListVolumeSnapshotsResponse]]:
-        """Standalone copies of the VM's disks. Not built yet."""
+        """Returns the standalone copies of the VM's disks. Not built yet."""
 
 def add_VirtualMachineServiceServicer_to_server(servicer: VirtualMachineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

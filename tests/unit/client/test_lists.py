@@ -54,7 +54,7 @@ def test_a_limit_that_cuts_the_trail_says_so(ctl: Ctl, service: FakeService) -> 
     log_of(service, 1500)
     cut = ctl("audit", "list", "--limit", "1200")
     assert len(cut.out.splitlines()) == 1201
-    assert cut.err == "There are more than these 1200: a higher --limit shows them.\n"
+    assert cut.err == "Only the first 1200 are shown. Set a higher --limit to see more.\n"
     whole = ctl("audit", "list", "--limit", "1500")
     assert (len(whole.out.splitlines()), whole.err) == (1501, "")
     quiet = ctl("audit", "list", "--limit", "3", "-o", "json")
@@ -76,7 +76,7 @@ def test_operations_beyond_the_limit_are_said(ctl: Ctl, service: FakeService) ->
         ["operations/o.0", "web01"],
     ]
     assert len(said.out.splitlines()) == 3
-    assert "There are more than these 2" in said.err
+    assert "Only the first 2 are shown" in said.err
     assert "nextPageToken" not in ctl("operation", "list", "--limit", "2", "-o", "json").out
 
 

@@ -115,8 +115,8 @@ def test_a_name_with_the_form_of_an_id_is_an_id(ctl: Ctl, service: FakeService) 
 
     service.answers["DeleteSnapshot"] = refuse
     said = ctl("snapshot", "delete", "web01", SNAPSHOT)
-    assert (said.code, "[SNAPSHOT_NOT_FOUND]\nWhat has the form of an id is taken as an id" in said.err) == (4, True)
+    assert (said.code, "[SNAPSHOT_NOT_FOUND]\nA text in the form of an id is taken as an id" in said.err) == (4, True)
 
 
 def test_control_characters_in_a_name_are_escaped_once(ctl: Ctl, service: FakeService) -> None:
-    assert r"named 'x\x1b[31m'" in ctl("vm", "show", "x\x1b[31m").err
+    assert r"Cannot find VM 'x\x1b[31m'" in ctl("vm", "show", "x\x1b[31m").err

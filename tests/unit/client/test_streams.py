@@ -44,7 +44,7 @@ def test_what_cannot_be_encoded_is_escaped(service: FakeService, encoding: str, 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_output_that_cannot_be_written_has_its_exit_code(service: FakeService) -> None:
     ran = run(service, ">/dev/full")
-    assert (ran.returncode, b"could not be written: No space left" in ran.stderr) == (8, True)
+    assert (ran.returncode, b"Cannot write the output: No space left" in ran.stderr) == (8, True)
     assert run(service, ">/dev/full 2>/dev/full").returncode == 8
 
 

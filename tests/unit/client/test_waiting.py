@@ -81,7 +81,7 @@ def test_waiting_goes_on_when_the_server_is_back(service: FakeService) -> None:
     assert ended.done
     assert lines == [
         f"Waiting for {NAME}",
-        f"no answer from {service.address}; trying for up to 99 s",
+        f"no answer from {service.address}; retrying for up to 99 s",
         "SUCCEEDED",
     ]
 
@@ -109,8 +109,8 @@ def test_each_outage_has_its_own_time(service: FakeService) -> None:
 @pytest.mark.parametrize(
     ("refusal", "code", "text"),
     [
-        (Refuse(grpc.StatusCode.UNAVAILABLE), ExitCode.UNAVAILABLE, "no server at"),
-        (Refuse(grpc.StatusCode.CANCELLED), ExitCode.UNAVAILABLE, "no server at"),
+        (Refuse(grpc.StatusCode.UNAVAILABLE), ExitCode.UNAVAILABLE, "Cannot reach a server at"),
+        (Refuse(grpc.StatusCode.CANCELLED), ExitCode.UNAVAILABLE, "Cannot reach a server at"),
         (Refuse(grpc.StatusCode.UNAVAILABLE, "Behind.", "VIEW_BEHIND"), ExitCode.UNAVAILABLE, "Behind. [VIEW_BEHIND]"),
         (Refuse(grpc.StatusCode.UNAVAILABLE, "Stopped.", "VIEW_STOPPED"), ExitCode.UNAVAILABLE, "[VIEW_STOPPED]"),
     ],
@@ -126,7 +126,7 @@ def test_giving_up_says_that_the_operation_goes_on(
     assert isinstance(failed, Failed)
     assert failed.exit_code is code
     assert text in failed.whole
-    assert failed.whole.endswith(f"{NAME} goes on without you. To wait again:\n  snapshotctl operation wait {NAME}")
+    assert failed.whole.endswith(f"{NAME} goes on. To wait again:\n  snapshotctl operation wait {NAME}")
 
 
 def test_an_operation_that_nobody_knows_is_not_said_to_go_on(ctl: Ctl, service: FakeService) -> None:
@@ -142,7 +142,7 @@ def test_an_operation_that_nobody_knows_is_not_said_to_go_on(ctl: Ctl, service: 
     assert (unknown.code, "goes on" in unknown.err) == (4, False)
     service.answers["WaitOperation"] = once
     known = ctl("operation", "wait", NAME)
-    assert (known.code, "goes on without you" in known.err) == (4, True)
+    assert (known.code, "goes on" in known.err) == (4, True)
 
 
 def test_time_that_is_up_says_how_far_it_is(ctl: Ctl, service: FakeService) -> None:
@@ -163,7 +163,7 @@ def test_ctrl_c_says_how_to_wait_again(service: FakeService) -> None:
     service.answers["WaitOperation"] = refuse
     failed, _ = wait(service, interrupt)
     assert isinstance(failed, Failed)
-    assert (failed.exit_code, "goes on without you" in str(failed)) == (ExitCode.INTERRUPTED, True)
+    assert (failed.exit_code, "goes on" in str(failed)) == (ExitCode.INTERRUPTED, True)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_an_operation_that_failed_is_an_error_with_its_reason_and_what_helps(
     assert (as_json.code, json.loads(as_json.out)["error"]["message"]) == (1, text)
 
 
-@pytest.mark.parametrize(("done", "text"), [(False, "is cancelled at its next boundary."), (True, "is CANCELLED.")])
+@pytest.mark.parametrize(("done", "text"), [(False, "will end at its next safe point."), (True, "is CANCELLED.")])
 def test_cancelling_tells_what_it_has_come_to(ctl: Ctl, service: FakeService, *, done: bool, text: str) -> None:
     made = Operation(name=NAME, done=done)
     made.metadata.Pack(OperationMetadata(state=OperationMetadata.CANCELLED if done else OperationMetadata.RUNNING))
@@ -205,7 +205,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("width", "bar", "end"), [(120, 20, "(waits: MERGE_IN_PROGRESS: x"), (80, 20, "PROG…"), (40, 10, "step 2…")]
+    ("width", "bar", "end"), [(120, 20, "(waits for MERGE_IN_PROGRESS: x"), (80, 20, "IN_P…"), (40, 10, "step 2…")]
 )
 def test_the_bar_stays_where_the_text_is_too_long(
     monkeypatch: pytest.MonkeyPatch, width: int, bar: int, end: str
@@ -224,7 +224,7 @@ def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> No
     assert shown_on_a_terminal() == [LONG]
 
 
-LONG = "RUNNING step 2/2 merge (waits: MERGE_IN_PROGRESS: " + "x" * 200 + ")"
+LONG = "RUNNING step 2/2 merge (waits for MERGE_IN_PROGRESS: " + "x" * 200 + ")"
 
 
 def shown_on_a_terminal() -> list[str]:

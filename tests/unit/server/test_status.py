@@ -104,7 +104,7 @@ def test_no_value_is_too_long_for_grpcs_metadata(error: SnapshotdError, value: s
 
 def test_a_long_value_is_cut_and_what_to_do_is_said_all_the_same() -> None:
     status = to_status(InvalidArgument("host.address", "_" * 20_000, "must be a DNS name or an IP address."))
-    assert status.message.startswith("host.address: '____")
+    assert status.message.startswith("Cannot accept host.address '____")
     assert status.message.endswith("_…': must be a DNS name or an IP address.")
     detail = BadRequest()
     assert status.details[1].Unpack(detail)
