@@ -34,12 +34,12 @@ from snapshotd.hyperv.pool import HostPools, PoolSettings
 from snapshotd.hyperv.script import command_line, kept_script, script_sha256
 from snapshotd.hyperv.winrs import WinRsLimits
 from snapshotd.ports.event_log import EventLog
-from snapshotd.server.comparisons import Comparisons
-from snapshotd.server.drive import Drive
+from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import LEASE_TTL_S, ExecutorService
-from snapshotd.server.parts import Parts
+from snapshotd.server.runtime import Runtime
 from snapshotd.server.serving import GrpcServer
 from snapshotd.server.sync import HostReports
+from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.settings import Settings, SettingsInvalid
 from snapshotd.simulator import main as simulator
 from snapshotd.simulator.builtin import AcceptedScript, BuiltinEngine
@@ -179,12 +179,12 @@ def compose(
     clock, ids, policy = SystemClock(), RandomIds(), policy_of(settings)
     vms, hosts = VirtualMachines(log, clock, ids, policy), Hosts(log, clock, ids)
     dispatcher = Dispatcher(policy, LEASE_TTL_S, settings.count("executor.sessions_per_host"), ids.fresh()[:8])
-    drive = Drive(vms, dispatcher, policy, clock, ids)
-    reports = HostReports(drive, vms, hosts)
-    comparisons = Comparisons(reports, hosts, drive, settings.seconds("hosts.sync_interval"))
-    executors = ExecutorService(drive, hosts, comparisons, installation_id, clock)
-    parts = Parts(
-        drive=drive,
+    runtime = Runtime(vms, dispatcher, policy, clock, ids)
+    reports = HostReports(runtime, vms, hosts)
+    schedule = SyncSchedule(reports, hosts, runtime, settings.seconds("hosts.sync_interval"))
+    executors = ExecutorService(runtime, hosts, schedule, installation_id, clock)
+    backend = Backend(
+        runtime=runtime,
         vms=vms,
         hosts=hosts,
         reports=reports,
@@ -205,10 +205,10 @@ def compose(
         log=log,
         vms=vms,
         hosts=hosts,
-        drive=drive,
-        comparisons=comparisons,
+        runtime=runtime,
+        schedule=schedule,
         projections=projections,
-        make_server=lambda: GrpcServer(parts, executors, settings.text("server.listen")),
+        make_server=lambda: GrpcServer(backend, executors, settings.text("server.listen")),
         run_executor=run_executor_here if settings.switch("executor.in_process") else None,
         installation_id=installation_id,
     )

@@ -16,9 +16,9 @@ from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.views import Views
-from snapshotd.server.comparisons import Comparisons
-from snapshotd.server.drive import Drive
+from snapshotd.server.runtime import Runtime
 from snapshotd.server.serving import GrpcServer
+from snapshotd.server.sync_schedule import SyncSchedule
 
 _log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class Service:
     log: EventLog
     vms: VirtualMachines
     hosts: Hosts
-    drive: Drive
-    comparisons: Comparisons
+    runtime: Runtime
+    schedule: SyncSchedule
     projections: Projections
     make_server: Callable[[], GrpcServer]
     """Binds the address. Raises AddressInUse."""
@@ -82,8 +82,8 @@ async def serve(service: Service) -> int:
     async with _Parts() as parts:
         parts.add("projections", service.projections.run())
         await server.start(service.projections.views.progress())
-        parts.add("core", service.drive.run())
-        parts.add("comparisons", service.comparisons.run())
+        parts.add("core", service.runtime.run())
+        parts.add("sync schedule", service.schedule.run())
         parts.add("health", _keep_health(server, service.projections.views))
         executor_stop = asyncio.Event()
         if service.run_executor is not None:

@@ -20,12 +20,12 @@ RESTORE, REMOVE = CHECKPOINT_RESTORE.name, CHECKPOINT_REMOVE.name
 
 def start_vm() -> RequestOperation:
     """Ask for the VM's start."""
-    return vm_start.VM_START.request()
+    return vm_start.START_VIRTUAL_MACHINE.request()
 
 
 def stop_vm(mode: StopMode) -> RequestOperation:
     """Ask for the VM's stop."""
-    return vm_stop.VM_STOP.request(vm_stop.Params(mode))
+    return vm_stop.STOP_VIRTUAL_MACHINE.request(vm_stop.Params(mode))
 
 
 def create_snapshot(
@@ -37,7 +37,7 @@ def create_snapshot(
     allow_fallback: bool = False,
 ) -> RequestOperation:
     """Ask for a snapshot."""
-    return snapshot_create.SNAPSHOT_CREATE.request(
+    return snapshot_create.CREATE_SNAPSHOT.request(
         snapshot_create.Params(
             snapshot_id=snapshot_id,
             name=name,
@@ -50,9 +50,9 @@ def create_snapshot(
 
 def revert_to(snapshot_id: SnapshotId, *, refuse_power_change: bool = False) -> RequestOperation:
     """Ask for a revert."""
-    return snapshot_revert.SNAPSHOT_REVERT.request(snapshot_revert.Params(snapshot_id, refuse_power_change))
+    return snapshot_revert.REVERT_TO_SNAPSHOT.request(snapshot_revert.Params(snapshot_id, refuse_power_change))
 
 
 def delete(snapshot_id: SnapshotId) -> RequestOperation:
     """Ask for a snapshot's deletion."""
-    return snapshot_delete.SNAPSHOT_DELETE.request(snapshot_delete.Params(snapshot_id))
+    return snapshot_delete.DELETE_SNAPSHOT.request(snapshot_delete.Params(snapshot_id))

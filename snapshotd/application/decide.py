@@ -25,7 +25,7 @@ from snapshotd.domain.errors import (
 from snapshotd.domain.lifecycle import OPERATION, VM, OperationState, StepState
 from snapshotd.domain.operation import Operation, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.catalogue import KINDS, Beside, beside
+from snapshotd.operations.catalogue import KINDS, Concurrency, concurrency
 from snapshotd.steps.catalogue import ACTIONS
 
 
@@ -69,7 +69,7 @@ def operation_for(draft: Draft, request: c.RequestOperation) -> Operation | None
     seen = draft.vm.requests.get((draft.context.actor, draft.context.request_id))
     if seen is not None and seen.operation is not None:
         return draft.vm.operations.get(seen.operation)
-    return next((o for o in draft.vm.active_operations if beside(o, request) is Beside.JOIN), None)
+    return next((o for o in draft.vm.active_operations if concurrency(o, request) is Concurrency.JOIN), None)
 
 
 def check_request(vm: VirtualMachine, request: c.RequestOperation, context: Context) -> Operation | None:
@@ -82,12 +82,12 @@ def check_request(vm: VirtualMachine, request: c.RequestOperation, context: Cont
     kind = KINDS[request.kind]
     kind.check_existence(vm, request)
     for active in vm.active_operations:
-        match beside(active, request):
-            case Beside.JOIN:
+        match concurrency(active, request):
+            case Concurrency.JOIN:
                 return active
-            case Beside.REFUSE:
+            case Concurrency.REFUSE:
                 raise _busy(vm, active, context)
-            case Beside.PASS:
+            case Concurrency.PASS:
                 pass
     kind.check(vm, request, context.policy, context.now)
     return None

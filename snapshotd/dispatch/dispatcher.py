@@ -18,9 +18,9 @@ from datetime import datetime, timedelta
 
 from snapshotd.application.host_failures import failure_of
 from snapshotd.application.next_action import AwaitAnswer, Later, Poll, next_action
-from snapshotd.dispatch.courses import Course, Wait, still
 from snapshotd.dispatch.feeding import Feeding
 from snapshotd.dispatch.orders import Order, OrderKind, effect_order, observe_order, poll_order
+from snapshotd.dispatch.watch import Wait, Watch, still
 from snapshotd.domain.commands import LoseOutcome, Proceed, StallWait, TakeAnswer, TakePoll, VmCommand
 from snapshotd.domain.events import Envelope, StepIssued
 from snapshotd.domain.host_errors import NoExecutor
@@ -101,7 +101,7 @@ class _Flight:
 class Dispatcher:
     """Holds nothing that must outlive it.
 
-    Beside the VMs of the log: who is fed, what is in flight, when a step was looked at and will be again; and for
+    Concurrency the VMs of the log: who is fed, what is in flight, when a step was looked at and will be again; and for
     people, why an operation or a host waits, and how far a job is.
     """
 
@@ -117,7 +117,7 @@ class Dispatcher:
         self._given_up: dict[str, _Flight] = {}
         """Effects whose answer is not waited for any more, the latest of them: a late Done settles its step still."""
         self._fresh: set[tuple[VmId, int]] = set()
-        self._courses: dict[VmId, dict[int, Course]] = {}
+        self._watches: dict[VmId, dict[int, Watch]] = {}
         """By VM and number of the operation."""
         self._recording: set[VmId] = set()
         self.contact: dict[HostId, Wait | None] = {}
@@ -125,13 +125,13 @@ class Dispatcher:
 
     def wait(self, vm_id: VmId, number: int) -> Wait | None:
         """Return why an active operation waits, for people; None: nothing holds it up."""
-        course = self._courses.get(vm_id, {}).get(number)
-        return course.wait if course else None
+        watch = self._watches.get(vm_id, {}).get(number)
+        return watch.wait if watch else None
 
     def percent(self, vm_id: VmId, number: int) -> int:
         """Return how far the hypervisor's job for an active operation has come, as last reported."""
-        course = self._courses.get(vm_id, {}).get(number)
-        return course.percent if course else 0
+        watch = self._watches.get(vm_id, {}).get(number)
+        return watch.percent if watch else 0
 
     def attached(self, executor: str, hosts: frozenset[str], moment: Moment) -> list[Output]:
         """An executor has signed in."""
@@ -238,9 +238,9 @@ class Dispatcher:
     def _look(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
         """Say what is due on a VM; nothing while a Record of it is on its way, which comes back here."""
         out: list[Output] = []
-        known = self._courses.pop(vm.vm_id, {})
+        known = self._watches.pop(vm.vm_id, {})
         if vm.active_operations:
-            self._courses[vm.vm_id] = {o.number: known.get(o.number, Course()) for o in vm.active_operations}
+            self._watches[vm.vm_id] = {o.number: known.get(o.number, Watch()) for o in vm.active_operations}
         if vm.vm_id in self._recording:
             return out
         for operation in vm.active_operations:
@@ -266,12 +266,12 @@ class Dispatcher:
 
     def _is_fed(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> bool:
         """Return whether an executor serves an operation's host; keep that it waits for one, if none does."""
-        course = self._courses[vm.vm_id][operation.number]
+        watch = self._watches[vm.vm_id][operation.number]
         if self.feeding.fed(vm.host_id) is None:
-            course.wait = still(course.wait, Failure.of(NoExecutor(vm.host_id)), moment.utc)
+            watch.wait = still(watch.wait, Failure.of(NoExecutor(vm.host_id)), moment.utc)
             return False
-        if course.wait is not None and course.wait.failure.reason == NoExecutor.reason:
-            course.wait = None
+        if watch.wait is not None and watch.wait.failure.reason == NoExecutor.reason:
+            watch.wait = None
         return True
 
     def _await(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> list[Output]:
@@ -297,18 +297,18 @@ class Dispatcher:
 
     def _due(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> bool:
         """Return whether a step is to be looked at now, and note that it is: each look comes later than the last."""
-        course = self._courses[vm.vm_id][operation.number]
+        watch = self._watches[vm.vm_id][operation.number]
         at = (step.plan.number, step.token)
-        if course.looked_at != at:
-            course.looked_at, course.looks, course.next_s, course.idle_since_s = at, 0, 0.0, None
+        if watch.looked_at != at:
+            watch.looked_at, watch.looks, watch.next_s, watch.idle_since_s = at, 0, 0.0, None
         busy = any(f.order.vm_id == vm.vm_id and f.number == operation.number for f in self._flights.values())
-        if busy or moment.monotonic_s < course.next_s or not self._room(vm.host_id):
+        if busy or moment.monotonic_s < watch.next_s or not self._room(vm.host_id):
             return False
         if not self._is_fed(vm, operation, moment):
             return False
-        course.looks += 1
+        watch.looks += 1
         interval = self._policy.poll_interval_s if step.state is StepState.WAITING else self._policy.backoff_s
-        course.next_s = moment.monotonic_s + interval(course.looks)
+        watch.next_s = moment.monotonic_s + interval(watch.looks)
         return True
 
     def _polled(self, vm: VirtualMachine, flight: _Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
@@ -318,17 +318,17 @@ class Dispatcher:
         if operation is None or step is None or step.state is not StepState.WAITING:
             return []
         number, at, action = operation.number, step.plan.number, ACTIONS[step.plan.action]
-        course = self._courses[vm.vm_id][number]
+        watch = self._watches[vm.vm_id][number]
         report = answer.vm
         if report is None:
-            course.idle_since_s = None  # nobody has seen that the host does nothing
+            watch.idle_since_s = None  # nobody has seen that the host does nothing
             return []
         poll = TakePoll(number=number, step=at, report=report, asked_version=flight.asked_version)
         if report.activities:
-            course.idle_since_s = None
-        elif course.idle_since_s is None:
-            course.idle_since_s = moment.monotonic_s
-        elif moment.monotonic_s - course.idle_since_s > action.time_limit_s(self._policy):
+            watch.idle_since_s = None
+        elif watch.idle_since_s is None:
+            watch.idle_since_s = moment.monotonic_s
+        elif moment.monotonic_s - watch.idle_since_s > action.time_limit_s(self._policy):
             stall = StallWait(number=number, step=at, failure=action.stalled(self._policy))
             return [self._record(vm, poll), self._record(vm, stall)]
         return [self._record(vm, poll)]
@@ -358,13 +358,13 @@ class Dispatcher:
 
     def _note_waiting(self, vm: VirtualMachine, number: int, answer: HostAnswer, moment: Moment) -> None:
         """Keep why a host could not be asked, until it answers."""
-        course = self._courses.get(vm.vm_id, {}).get(number)
-        if course is None:
+        watch = self._watches.get(vm.vm_id, {}).get(number)
+        if watch is None:
             return
         if answer.verdict in _HOLDS_UP:
-            course.wait = still(course.wait, failure_of(answer), moment.utc)
+            watch.wait = still(watch.wait, failure_of(answer), moment.utc)
         else:
-            course.wait, course.percent = None, answer.vm.percent if answer.vm else 0
+            watch.wait, watch.percent = None, answer.vm.percent if answer.vm else 0
 
     def _note_contact(self, host_id: HostId, answer: HostAnswer, moment: Moment) -> None:
         """Keep whether a host answers."""

@@ -1,4 +1,7 @@
-"""All kinds of operations, by name, and who may go beside whom. A new kind is added by being listed here."""
+"""All kinds of operations, by name, and what becomes of a request while another is active.
+
+A new kind is added by being listed here.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,24 @@ from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.ids import KindName
 from snapshotd.domain.operation import Operation
 from snapshotd.operations.kind import Kind
-from snapshotd.operations.snapshot_create import SNAPSHOT_CREATE
-from snapshotd.operations.snapshot_delete import SNAPSHOT_DELETE
-from snapshotd.operations.snapshot_revert import SNAPSHOT_REVERT
-from snapshotd.operations.vm_start import VM_START
-from snapshotd.operations.vm_stop import VM_STOP
+from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
+from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
+from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
+from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
+from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE
 
-_ALL: tuple[Kind, ...] = (VM_START, VM_STOP, SNAPSHOT_CREATE, SNAPSHOT_REVERT, SNAPSHOT_DELETE)
+_ALL: tuple[Kind, ...] = (
+    START_VIRTUAL_MACHINE,
+    STOP_VIRTUAL_MACHINE,
+    CREATE_SNAPSHOT,
+    REVERT_TO_SNAPSHOT,
+    DELETE_SNAPSHOT,
+)
 KINDS: dict[KindName, Kind] = {kind.name: kind for kind in _ALL}
 """By name."""
 
 
-class Beside(Enum):
+class Concurrency(Enum):
     """What becomes of a new request while an operation is active on the VM."""
 
     JOIN = "JOIN"
@@ -29,10 +38,10 @@ class Beside(Enum):
     REFUSE = "REFUSE"
 
 
-def beside(active: Operation, request: RequestOperation) -> Beside:
+def concurrency(active: Operation, request: RequestOperation) -> Concurrency:
     """Return what becomes of a request while an operation is active."""
     kind = KINDS[request.kind]
     wanted = kind.joins and not active.cancel_requested and not active.undoing
     if wanted and request.kind == active.kind and kind.params.read(request.params) == kind.params.read(active.params):
-        return Beside.JOIN
-    return Beside.PASS if active.only_waits and kind.passes else Beside.REFUSE
+        return Concurrency.JOIN
+    return Concurrency.PASS if active.only_waits and kind.passes else Concurrency.REFUSE

@@ -69,7 +69,7 @@ def _bearer(vm: VirtualMachine, name: str) -> Snapshot | None:
     return next((s for s in vm.snapshots.values() if s.name == name and s.state is not SnapshotState.REMOVED), None)
 
 
-class SnapshotCreate(Kind):
+class CreateSnapshot(Kind):
     """Take a snapshot. Each is one of its own, so a second request never joins the first."""
 
     name = KindName("CREATE_SNAPSHOT")
@@ -257,4 +257,4 @@ def _created(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tu
     return created, *move_current(vm, snapshot.snapshot_id)
 
 
-SNAPSHOT_CREATE = SnapshotCreate()
+CREATE_SNAPSHOT = CreateSnapshot()

@@ -34,7 +34,7 @@ class Params:
     snapshot_id: SnapshotId
 
 
-class SnapshotDelete(Kind):
+class DeleteSnapshot(Kind):
     """Delete one snapshot."""
 
     name = KindName("DELETE_SNAPSHOT")
@@ -104,4 +104,4 @@ class SnapshotDelete(Kind):
         return Removed((operation.snapshot_id,))
 
 
-SNAPSHOT_DELETE = SnapshotDelete()
+DELETE_SNAPSHOT = DeleteSnapshot()

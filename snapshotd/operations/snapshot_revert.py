@@ -68,7 +68,7 @@ def _refused_change(vm: VirtualMachine, snapshot: Snapshot, params: Params) -> P
     return PowerChangeRefused(vm.name, vm.power.name, power_after(snapshot).name)
 
 
-class SnapshotRevert(Kind):
+class RevertToSnapshot(Kind):
     """Bring a VM's disks, and its memory if the snapshot holds it, back to a snapshot."""
 
     name = KindName("REVERT_TO_SNAPSHOT")
@@ -180,4 +180,4 @@ class SnapshotRevert(Kind):
         return Reverted(operation.snapshot_id)
 
 
-SNAPSHOT_REVERT = SnapshotRevert()
+REVERT_TO_SNAPSHOT = RevertToSnapshot()

@@ -13,10 +13,10 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.power_change import PowerChange
 from snapshotd.steps.action import needed, numbered
-from snapshotd.steps.vm_start import VM_START as START
+from snapshotd.steps.vm_start import VM_START
 
 
-class VmStart(PowerChange):
+class StartVirtualMachine(PowerChange):
     """Start, or resume, a VM."""
 
     name = KindName("START_VIRTUAL_MACHINE")
@@ -29,7 +29,7 @@ class VmStart(PowerChange):
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Plan one step."""
-        return numbered([START.planned(nature=StepNature.UNDOABLE)])
+        return numbered([VM_START.planned(nature=StepNature.UNDOABLE)])
 
 
-VM_START = VmStart()
+START_VIRTUAL_MACHINE = StartVirtualMachine()

@@ -24,7 +24,7 @@ class Params:
     mode: StopMode
 
 
-class VmStop(PowerChange):
+class StopVirtualMachine(PowerChange):
     """Shut a VM down, turn it off, save or pause it."""
 
     name = KindName("STOP_VIRTUAL_MACHINE")
@@ -42,4 +42,4 @@ class VmStop(PowerChange):
         return numbered([step.VM_STOP.planned(how, nature=StepNature.UNDOABLE)])
 
 
-VM_STOP = VmStop()
+STOP_VIRTUAL_MACHINE = StopVirtualMachine()

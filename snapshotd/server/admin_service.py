@@ -11,10 +11,10 @@ from snapshotd.domain.host_errors import NoExecutor
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.ports.views import ProjectionProgress
+from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import Attached, ExecutorService
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.operation_messages import host_name, metadata_message, wait_message
-from snapshotd.server.parts import Parts
 from snapshotd.server.wire_values import timestamp
 
 
@@ -22,39 +22,39 @@ class AdminService(AdminServiceServicer):
     """The servicer.
 
     Args:
-        parts: the parts of the server.
+        backend: of the server.
         executors: the attached executors.
     """
 
-    def __init__(self, parts: Parts, executors: ExecutorService) -> None:
-        self._parts = parts
+    def __init__(self, backend: Backend, executors: ExecutorService) -> None:
+        self._backend = backend
         self._executors = executors
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
         """Return the state of everything, from what the views hold now, so that it works if a view has stopped."""
         del request
         actor_of(context)
-        parts = self._parts
-        hosts = {h.host_id: h for h in await parts.views.hosts()}
+        backend = self._backend
+        hosts = {h.host_id: h for h in await backend.views.hosts()}
         return pb.GetStatusResponse(
-            version=parts.version,
-            installation_id=parts.installation_id,
-            start_time=timestamp(parts.started_at),
-            log_head_position=parts.log.head_position(),
-            projections=[_projection(p) for p in parts.views.progress()],
+            version=backend.version,
+            installation_id=backend.installation_id,
+            start_time=timestamp(backend.started_at),
+            log_head_position=backend.log.head_position(),
+            projections=[_projection(p) for p in backend.views.progress()],
             executors=[self._executor(a) for a in self._executors.attached.values()],
             hosts=[
-                self._host(host.host_id, parts.reports.last_compared(hosts.get(host.host_id)))
-                for host in sorted(parts.hosts.registered(), key=lambda h: h.host_id)
+                self._host(host.host_id, backend.reports.last_synced(hosts.get(host.host_id)))
+                for host in sorted(backend.hosts.registered(), key=lambda h: h.host_id)
             ],
             operations=await self._operations(),
         )
 
     def _host(self, host_id: HostId, last_sync_at: datetime | None) -> pb.HostState:
         """Return the state of a host. Without an executor it is not reachable, whatever its last answer was."""
-        dispatcher = self._parts.drive.dispatcher
+        dispatcher = self._backend.runtime.dispatcher
         executor = dispatcher.feeding.fed(host_id) or ""
-        wait = wait_message(self._parts.why(host_id))
+        wait = wait_message(self._backend.why(host_id))
         if not executor:
             missing = NoExecutor(host_id)
             wait = Wait(reason=missing.reason, message=missing.message())
@@ -67,8 +67,8 @@ class AdminService(AdminServiceServicer):
         )
 
     async def _operations(self) -> pb.OperationCounts:
-        dispatcher = self._parts.drive.dispatcher
-        rows = await self._parts.views.active_operations()
+        dispatcher = self._backend.runtime.dispatcher
+        rows = await self._backend.views.active_operations()
         told = [(row, metadata_message(row, dispatcher.wait(row.vm_id, row.number), 0)) for row in rows]
         waiting: list[tuple[str, OperationMetadata]] = [(r.name, m) for r, m in told if m.HasField("wait")]
         waiting.sort(key=lambda entry: entry[1].wait.since.ToNanoseconds())
@@ -84,7 +84,7 @@ class AdminService(AdminServiceServicer):
         return pb.ExecutorState(
             executor_id=attached.executor,
             serves=sorted(attached.serves),
-            hosts=[host_name(h) for h in self._parts.drive.dispatcher.feeding.serving(attached.executor)],
+            hosts=[host_name(h) for h in self._backend.runtime.dispatcher.feeding.serving(attached.executor)],
             version=attached.version,
             attach_time=timestamp(attached.since),
             last_heard_time=timestamp(attached.heard),

@@ -13,9 +13,9 @@ from snapshotd.domain.events import Envelope, subject_of, transition_of
 from snapshotd.domain.ids import OperationName, operation_name
 from snapshotd.ports import plain
 from snapshotd.ports.views import EventQuery
+from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import number, read_token, write_token
-from snapshotd.server.parts import Parts
 from snapshotd.server.request_errors import OrderByInvalid
 from snapshotd.server.requests import (
     host_id_of,
@@ -32,11 +32,11 @@ class AuditService(AuditServiceServicer):
     """The servicer.
 
     Args:
-        parts: the parts of the server.
+        backend: of the server.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
         """Return the events that meet every condition."""
@@ -47,10 +47,10 @@ class AuditService(AuditServiceServicer):
         size, query = page_size_of(request.page_size), _query(request)
         arguments = ("events", _conditions(request))
         beyond = read_token(request.page_token, number, *arguments) or 0
-        views = await self._parts.seen("audit")
+        views = await self._backend.seen("audit")
         positions = await views.event_positions(query, beyond, size + 1, descending=descending) if query else ()
         page = positions[:size]
-        events = [self._message(envelope) for envelope in await self._parts.log.read_at(page)]
+        events = [self._message(envelope) for envelope in await self._backend.log.read_at(page)]
         more = len(positions) > size
         return pb.ListEventsResponse(
             events=events, next_page_token=write_token(str(page[-1]), *arguments) if more else ""

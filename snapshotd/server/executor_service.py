@@ -23,10 +23,10 @@ from snapshotd.domain.errors import InvalidArgument, NotFound
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId, is_guid, is_host_id
 from snapshotd.ports.clock import Clock
-from snapshotd.server.comparisons import Comparisons
-from snapshotd.server.drive import Drive
 from snapshotd.server.host_wire import from_outcome, no_answer, to_command
 from snapshotd.server.ownership import explained
+from snapshotd.server.runtime import Runtime
+from snapshotd.server.sync_schedule import SyncSchedule
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _HEARTBEAT_MS: Final = 2000
 class Attached:
     """The stream of one executor: what waits to be sent, and what is known of the executor."""
 
-    def __init__(self, hello: pb.Hello, hosts: Hosts, drive: Drive, installation_id: str, now: datetime) -> None:
+    def __init__(self, hello: pb.Hello, hosts: Hosts, runtime: Runtime, installation_id: str, now: datetime) -> None:
         """Read the Hello. Raises InvalidArgument if it cannot be used."""
         if not is_guid(hello.executor_id):
             raise InvalidArgument("hello.executor_id", hello.executor_id, "must be a UUID, new at each start.")
@@ -59,7 +59,7 @@ class Attached:
         self._told: dict[HostId, Host] = {}
         """The hosts whose connection the executor knows, as it was sent."""
         self._hosts = hosts
-        self._drive = drive
+        self._runtime = runtime
         self._installation_id = installation_id
 
     def deliver(self, dispatch_id: str, order: Order) -> None:
@@ -67,14 +67,14 @@ class Attached:
         try:
             host = self._hosts.get(order.host_id)
         except NotFound:
-            self._drive.outcome(dispatch_id, no_answer("HOST_UNREACHABLE", "The host is no longer registered."))
+            self._runtime.outcome(dispatch_id, no_answer("HOST_UNREACHABLE", "The host is no longer registered."))
             return
         if self._told.get(host.host_id) != host:
             self._told[host.host_id] = host
             self.to_send.put_nowait(pb.AttachResponse(host=_connection(host)))
         command = to_command(order, self._installation_id, host.journal_directory)
         dispatch = pb.Dispatch(dispatch_id=dispatch_id, host=f"hosts/{host.host_id}", command=command)
-        dispatch.time_limit.FromTimedelta(order.deadline - self._drive.moment().utc)
+        dispatch.time_limit.FromTimedelta(order.deadline - self._runtime.moment().utc)
         self.to_send.put_nowait(pb.AttachResponse(dispatch=dispatch))
 
     def abandon(self, dispatch_id: str) -> None:
@@ -91,19 +91,19 @@ class ExecutorService(ExecutorServiceServicer):
     """The servicer, and the attached executors.
 
     Args:
-        drive: the running core.
+        runtime: the running core.
         hosts: the hosts of the log.
-        comparisons: compare the hosts that an executor serves.
+        schedule: syncs the hosts that an executor serves.
         installation_id: our name in the journals on the hosts.
         clock: the time of day.
     """
 
     def __init__(
-        self, drive: Drive, hosts: Hosts, comparisons: Comparisons, installation_id: str, clock: Clock
+        self, runtime: Runtime, hosts: Hosts, schedule: SyncSchedule, installation_id: str, clock: Clock
     ) -> None:
-        self._drive = drive
+        self._runtime = runtime
         self._hosts = hosts
-        self._comparisons = comparisons
+        self._schedule = schedule
         self._installation_id = installation_id
         self._clock = clock
         self.attached: dict[str, Attached] = {}
@@ -117,7 +117,7 @@ class ExecutorService(ExecutorServiceServicer):
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("message") != "hello":
             raise InvalidArgument("message", "", "must be Hello, the first message of an executor.")
-        stream = Attached(first.hello, self._hosts, self._drive, self._installation_id, self._clock.now())
+        stream = Attached(first.hello, self._hosts, self._runtime, self._installation_id, self._clock.now())
         yield pb.AttachResponse(
             welcome=pb.Welcome(heartbeat_interval_ms=_HEARTBEAT_MS, lease_ttl_ms=int(LEASE_TTL_S * 1000))
         )
@@ -125,8 +125,8 @@ class ExecutorService(ExecutorServiceServicer):
         if stream.executor in self.attached:
             self.attached[stream.executor].to_send.put_nowait(None)
         self.attached[stream.executor] = stream
-        self._drive.attached(stream.executor, stream.serves, stream)
-        self._comparisons.attached(self._fed_by(stream))
+        self._runtime.attached(stream.executor, stream.serves, stream)
+        self._schedule.attached(self._fed_by(stream))
         reading = asyncio.create_task(self._read(request_iterator, stream))
         try:
             while (message := await stream.to_send.get()) is not None:
@@ -135,7 +135,7 @@ class ExecutorService(ExecutorServiceServicer):
             reading.cancel()
             if self.attached.get(stream.executor) is stream:
                 del self.attached[stream.executor]
-            self._drive.detached(stream.executor, stream)
+            self._runtime.detached(stream.executor, stream)
             _log.info("executor %s detached", stream.executor)
 
     def release(self, host_id: HostId) -> None:
@@ -150,8 +150,8 @@ class ExecutorService(ExecutorServiceServicer):
                 stream.heard = self._clock.now()
                 if request.WhichOneof("message") == "outcome":
                     answer = explained(from_outcome(request.outcome), self._installation_id)
-                    self._drive.outcome(request.outcome.dispatch_id, answer)
-                if not self._drive.heard(stream.executor, stream):
+                    self._runtime.outcome(request.outcome.dispatch_id, answer)
+                if not self._runtime.heard(stream.executor, stream):
                     _log.warning("executor %s was silent for too long; it must attach again", stream.executor)
                     break
         finally:
@@ -159,7 +159,7 @@ class ExecutorService(ExecutorServiceServicer):
 
     def _fed_by(self, stream: Attached) -> list[HostId]:
         """Return the registered hosts that this executor serves now."""
-        fed = self._drive.dispatcher.feeding.fed
+        fed = self._runtime.dispatcher.feeding.fed
         return [h.host_id for h in self._hosts.registered() if fed(h.host_id) == stream.executor]
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from snapshotd.domain.ids import HostId
-from snapshotd.server.drive import Drive
+from snapshotd.server.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -17,11 +17,11 @@ class HostLocks:
     """A lock for each host, kept while a task holds it or waits for it.
 
     Args:
-        drive: runs the work to its end.
+        runtime: runs the work to its end.
     """
 
-    def __init__(self, drive: Drive) -> None:
-        self._drive = drive
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._locks: WeakValueDictionary[HostId, asyncio.Lock] = WeakValueDictionary()
 
     async def alone(self, host_id: HostId, work: Callable[[], Awaitable[T]]) -> T:
@@ -36,4 +36,4 @@ class HostLocks:
             async with lock:
                 return await work()
 
-        return await self._drive.to_the_end(run())
+        return await self._runtime.to_the_end(run())

@@ -12,12 +12,12 @@ from snapshotd.domain.errors import ViewBehind, ViewStopped
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import Host, HostRecord
 from snapshotd.domain.ids import HostId, VmId
+from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_messages import snapshot_name, vm_name, wait_message
 from snapshotd.server.ownership import owner_wait
-from snapshotd.server.parts import Parts
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of
 from snapshotd.server.resource_messages import discovered_message, host_message
 from snapshotd.server.wire_values import timestamp
@@ -34,12 +34,12 @@ class HostService(HostServiceServicer):
     """The servicer.
 
     Args:
-        parts: the parts of the server.
+        backend: of the server.
         executors: are told when a host is removed.
     """
 
-    def __init__(self, parts: Parts, executors: ExecutorService) -> None:
-        self._parts = parts
+    def __init__(self, backend: Backend, executors: ExecutorService) -> None:
+        self._backend = backend
         self._executors = executors
 
     async def RegisterHost(self, request: pb.RegisterHostRequest, context: Context) -> pb.Host:
@@ -59,10 +59,10 @@ class HostService(HostServiceServicer):
         request_id, digest = request_id_of(request.request_id), digest_of(request)
 
         async def register() -> None:
-            _, envelopes = await self._parts.hosts.register(wanted, actor=actor, request_id=request_id, digest=digest)
-            self._parts.drive.acknowledge(envelopes)
+            _, envelopes = await self._backend.hosts.register(wanted, actor=actor, request_id=request_id, digest=digest)
+            self._backend.runtime.acknowledge(envelopes)
 
-        await self._parts.reports.locks.alone(wanted.host_id, register)
+        await self._backend.reports.locks.alone(wanted.host_id, register)
         return await self._changed(wanted.host_id)
 
     async def GetHost(self, request: pb.GetHostRequest, context: Context) -> pb.Host:
@@ -74,7 +74,7 @@ class HostService(HostServiceServicer):
         """Return all hosts."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        views = await self._parts.seen("inventory")
+        views = await self._backend.seen("inventory")
         counts = await views.vm_counts()
         messages = [self._message(host, counts.get(host.host_id, 0)) for host in await views.hosts()]
         hosts = [h for h in messages if matches(h)]
@@ -88,22 +88,24 @@ class HostService(HostServiceServicer):
         request_id, digest = request_id_of(request.request_id), digest_of(request)
 
         async def remove() -> None:
-            vms = sum(vm.host_id == host_id for vm in self._parts.vms.registered())
-            envelopes = await self._parts.hosts.remove(host_id, vms, actor=actor, request_id=request_id, digest=digest)
-            self._parts.drive.acknowledge(envelopes)
+            vms = sum(vm.host_id == host_id for vm in self._backend.vms.registered())
+            envelopes = await self._backend.hosts.remove(
+                host_id, vms, actor=actor, request_id=request_id, digest=digest
+            )
+            self._backend.runtime.acknowledge(envelopes)
             self._executors.release(host_id)
-            self._parts.reports.forget(host_id)
+            self._backend.reports.forget(host_id)
 
-        await self._parts.reports.locks.alone(host_id, remove)
+        await self._backend.reports.locks.alone(host_id, remove)
         return Empty()
 
     async def SyncHost(self, request: pb.SyncHostRequest, context: Context) -> pb.SyncHostResponse:
         """Compare a host with the record, and record what differs."""
         actor, host_id = actor_of(context), host_id_of(request.name)
-        synced = await self._parts.reports.sync(host_id, actor=actor, request_id=request_id_of(request.request_id))
+        synced = await self._backend.reports.sync(host_id, actor=actor, request_id=request_id_of(request.request_id))
         return pb.SyncHostResponse(
             host=await self._changed(host_id),
-            virtual_machines_compared=synced.compared,
+            virtual_machines_compared=synced.vms,
             drifts=[_drift(d) for d in synced.drifts],
             virtual_machines_skipped=[vm_name(vm) for vm in synced.skipped],
         )
@@ -113,8 +115,8 @@ class HostService(HostServiceServicer):
     ) -> pb.DiscoverVirtualMachinesResponse:
         """Ask a host which VMs it has."""
         actor_of(context)
-        answer = await self._parts.reports.report(host_id_of(request.name))
-        known = {vm.vm_id for vm in self._parts.vms.registered()}
+        answer = await self._backend.reports.report(host_id_of(request.name))
+        known = {vm.vm_id for vm in self._backend.vms.registered()}
         found = [
             discovered_message(vm, registered=vm.vm_id in known) for vm in answer.vms if vm.description or vm.unread
         ]
@@ -122,7 +124,7 @@ class HostService(HostServiceServicer):
         return pb.DiscoverVirtualMachinesResponse(
             virtual_machines=found,
             host_time=timestamp(answer.host_time),
-            wait=wait_message(owner_wait(answer, self._parts.installation_id, self._parts.clock.now())),
+            wait=wait_message(owner_wait(answer, self._backend.installation_id, self._backend.clock.now())),
         )
 
     async def _changed(self, host_id: HostId) -> pb.Host:
@@ -130,19 +132,19 @@ class HostService(HostServiceServicer):
         try:
             return await self._on_record(host_id)
         except (ViewStopped, ViewBehind):
-            vms = sum(vm.host_id == host_id for vm in self._parts.vms.registered())
-            return self._message(self._parts.hosts.get(host_id), vms)
+            vms = sum(vm.host_id == host_id for vm in self._backend.vms.registered())
+            return self._message(self._backend.hosts.get(host_id), vms)
 
     async def _on_record(self, host_id: HostId) -> pb.Host:
-        host = await self._parts.host(host_id)
-        return self._message(host, (await self._parts.views.vm_counts()).get(host_id, 0))
+        host = await self._backend.host(host_id)
+        return self._message(host, (await self._backend.views.vm_counts()).get(host_id, 0))
 
     def _message(self, host: HostRecord, vm_count: int) -> pb.Host:
-        dispatcher = self._parts.drive.dispatcher
+        dispatcher = self._backend.runtime.dispatcher
         contact = (host.host_id in dispatcher.contact, dispatcher.contact.get(host.host_id))
         executor = dispatcher.feeding.fed(host.host_id) or ""
-        host = replace(host, synced_at=self._parts.reports.last_compared(host))
-        last, why = self._parts.reports.answers.get(host.host_id), self._parts.why(host.host_id)
+        host = replace(host, synced_at=self._backend.reports.last_synced(host))
+        last, why = self._backend.reports.answers.get(host.host_id), self._backend.why(host.host_id)
         return host_message(host, vm_count, executor, contact, last, why)
 
 

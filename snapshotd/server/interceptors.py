@@ -14,8 +14,8 @@ import grpc
 from google.rpc.status_pb2 import Status
 
 from snapshotd.domain.errors import InvalidArgument, NotBuilt, SnapshotdError
-from snapshotd.server.drive import ITSELF
 from snapshotd.server.request_errors import ActorNotAllowed, Stopping
+from snapshotd.server.runtime import ITSELF
 from snapshotd.server.status import internal_status, to_status
 
 _log = logging.getLogger(__name__)

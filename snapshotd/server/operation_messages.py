@@ -7,7 +7,7 @@ from datetime import datetime
 from google.longrunning.operations_pb2 import Operation as OperationMessage
 
 from snapshotd.api.v1 import operation_pb2 as pb
-from snapshotd.dispatch.courses import Wait
+from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.events import OperationRequested
 from snapshotd.domain.ids import HostId, KindName, SnapshotId, VmId

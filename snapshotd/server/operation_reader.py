@@ -19,8 +19,8 @@ from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Operation
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Removed, Reverted, TheSnapshot, TheVm
+from snapshotd.server.backend import Backend
 from snapshotd.server.operation_messages import operation_message, plan_message, snapshot_name
-from snapshotd.server.parts import Parts
 from snapshotd.server.resource_messages import snapshot_message, vm_message
 
 Response: TypeAlias = VmMessage | Snapshot | RevertToSnapshotResponse | DeleteSnapshotResponse
@@ -30,11 +30,11 @@ class OperationReader:
     """Makes long-running operations of what is on record.
 
     Args:
-        parts: the server's.
+        backend: of the server.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     async def message(self, operation: Operation) -> OperationMessage:
         """Return an operation; one that succeeded with its response, as the resources are now."""
@@ -46,7 +46,7 @@ class OperationReader:
         return message
 
     def _bare(self, operation: Operation) -> OperationMessage:
-        dispatcher = self._parts.drive.dispatcher
+        dispatcher = self._backend.runtime.dispatcher
         return operation_message(
             operation,
             dispatcher.wait(operation.vm_id, operation.number),
@@ -57,13 +57,13 @@ class OperationReader:
         self, vm_id: VmId, request: RequestOperation, *, actor: str, request_id: str, digest: str
     ) -> OperationMessage:
         """Have a request decided; return its operation when it is durable. Raises what refused it."""
-        decided = await self._parts.drive.request(vm_id, request, actor=actor, request_id=request_id, digest=digest)
+        decided = await self._backend.runtime.request(vm_id, request, actor=actor, request_id=request_id, digest=digest)
         operation = operation_for(decided.draft, request)
         if operation is None:
             # Answered so long ago that the aggregate has forgotten the operation, and not the request.
             number = decided.vm.requests[actor, request_id].operation
             assert number is not None, request_id
-            return await self.message(await self._parts.operation(vm_id, number))
+            return await self.message(await self._backend.operation(vm_id, number))
         try:
             return await self.message(operation)
         except (ViewStopped, ViewBehind):
@@ -72,8 +72,8 @@ class OperationReader:
 
     async def plan(self, vm_id: VmId, request: RequestOperation, actor: str) -> OperationMessage:
         """Make every check, record nothing, and return what the request would lead to. Raises what would refuse it."""
-        vm = await self._parts.drive.load(vm_id)
-        draft = decide(vm, request, Context(now=self._parts.clock.now(), actor=actor, policy=self._parts.policy))
+        vm = await self._backend.runtime.load(vm_id)
+        draft = decide(vm, request, Context(now=self._backend.clock.now(), actor=actor, policy=self._backend.policy))
         requested = next((e for e, _ in draft.events if isinstance(e, OperationRequested)), None)
         plan = plan_message(vm, request, requested)
         message = OperationMessage(done=True)
@@ -84,13 +84,13 @@ class OperationReader:
         return message
 
     async def _response(self, operation: Operation) -> Response | None:
-        views = await self._parts.seen("inventory", "tree")
+        views = await self._backend.seen("inventory", "tree")
         vm = await views.vm(operation.vm_id)
         if vm is None:
             return None
         snapshots = await views.snapshots(operation.vm_id)
-        observed = self._parts.drive.observed.get(operation.vm_id)
-        told = vm_message(vm, snapshots, self._parts.policy.max_per_vm, observed)
+        observed = self._backend.runtime.observed.get(operation.vm_id)
+        told = vm_message(vm, snapshots, self._backend.policy.max_per_vm, observed)
         match KINDS[operation.kind].result(operation):
             case TheVm():
                 return told

@@ -17,11 +17,11 @@ from snapshotd.domain.errors import CancelTooLate, InvalidArgument, ViewBehind, 
 from snapshotd.domain.ids import parse_operation_name
 from snapshotd.domain.operation import Operation
 from snapshotd.ports.plain import decode_time, encode_time
+from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, Value, matcher, read_token, write_token
 from snapshotd.server.operation_messages import kind_message, snapshot_name, vm_name
 from snapshotd.server.operation_reader import OperationReader
-from snapshotd.server.parts import Parts
 from snapshotd.server.requests import operation_of, page_size_of, timeout_of
 
 _LONGEST_WAIT_S: Final = 3600.0
@@ -62,18 +62,18 @@ class OperationsService(OperationsServicer):
     """The servicer.
 
     Args:
-        parts: the server's.
+        backend: of the server.
         operations: makes the messages.
     """
 
-    def __init__(self, parts: Parts, operations: OperationReader) -> None:
-        self._parts = parts
+    def __init__(self, backend: Backend, operations: OperationReader) -> None:
+        self._backend = backend
         self._operations = operations
 
     async def GetOperation(self, request: pb.GetOperationRequest, context: Context) -> pb.Operation:
         """Return an operation as it is now."""
         actor_of(context)
-        return await self._operations.message(await self._parts.operation(*operation_of(request.name)))
+        return await self._operations.message(await self._backend.operation(*operation_of(request.name)))
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
         """Return operations, the last requested first."""
@@ -81,7 +81,7 @@ class OperationsService(OperationsServicer):
         if request.name not in ("", "operations"):
             raise InvalidArgument("name", request.name[:100], "must be 'operations', or empty.")
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        views = await self._parts.seen("operations")
+        views = await self._backend.seen("operations")
         before = read_token(request.page_token, _place, "operations", request.filter)
         found: list[Operation] = []
         while len(found) <= size:
@@ -105,20 +105,20 @@ class OperationsService(OperationsServicer):
         loop = asyncio.get_running_loop()
         until = loop.time() + min(asked_s, _LONGEST_WAIT_S)
         while True:
-            head = self._parts.log.head_position()
-            await self._parts.views.reached(head, ["operations"])
-            operation = await self._parts.operation(vm_id, number)
+            head = self._backend.log.head_position()
+            await self._backend.views.reached(head, ["operations"])
+            operation = await self._backend.operation(vm_id, number)
             left_s = until - loop.time()
             if not operation.active or left_s <= 0:
                 return await self._operations.message(operation)
-            await self._parts.log.wait_past(head, min(left_s, _LOOK_AGAIN_S))
+            await self._backend.log.wait_past(head, min(left_s, _LOOK_AGAIN_S))
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> Empty:
         """End an operation as soon as that is safe."""
         actor, (vm_id, number) = actor_of(context), operation_of(request.name)
         with suppress(ViewStopped, ViewBehind):  # the core knows by itself what is active
-            operation = await self._parts.operation(vm_id, number)
+            operation = await self._backend.operation(vm_id, number)
             if not operation.active:  # also one that the aggregate has forgotten since
                 raise CancelTooLate(operation.name, operation.state.name, "it has ended")
-        await self._parts.drive.request(vm_id, CancelOperation(number=number), actor=actor)
+        await self._backend.runtime.request(vm_id, CancelOperation(number=number), actor=actor)
         return Empty()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from snapshotd.dispatch.courses import Wait
+from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.host_errors import HostForeign
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from snapshotd.api.v1 import host_pb2, snapshot_pb2, virtual_machine_pb2
-from snapshotd.dispatch.courses import Wait
+from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmReport
 from snapshotd.domain.ids import CheckpointId, SnapshotId, operation_name

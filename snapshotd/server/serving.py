@@ -30,12 +30,12 @@ from snapshotd.ports.views import ProjectionProgress, ProjectionState
 from snapshotd.server.address import AddressInUse, check_address
 from snapshotd.server.admin_service import AdminService
 from snapshotd.server.audit_service import AuditService
+from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.host_service import HostService
 from snapshotd.server.interceptors import ErrorsAsStatuses
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.operations_service import OperationsService
-from snapshotd.server.parts import Parts
 from snapshotd.server.snapshot_service import SnapshotService
 from snapshotd.server.virtual_machine_service import VirtualMachineService
 
@@ -75,30 +75,30 @@ class GrpcServer:
     """The server.
 
     Args:
-        parts: the parts that the servicers use.
+        backend: the backend that the servicers use.
         executors: the servicer of Attach.
         listen: "host:port" or "unix:/path"; port 0 means any free one.
 
     Raises AddressInUse.
     """
 
-    def __init__(self, parts: Parts, executors: ExecutorService, listen: str) -> None:
+    def __init__(self, backend: Backend, executors: ExecutorService, listen: str) -> None:
         self._answering = ErrorsAsStatuses()
         self._server = grpc.aio.server(interceptors=[self._answering], options=_OPTIONS)
         self._health = health.aio.HealthServicer()
-        operations = OperationReader(parts)
+        operations = OperationReader(backend)
         add = self._server
         # Methods that are not built are abstract to the types. The interceptor answers them with UNIMPLEMENTED.
-        hosts = HostService(parts, executors)  # type: ignore[abstract]
-        vms = VirtualMachineService(parts, operations)  # type: ignore[abstract]
-        snapshots = SnapshotService(parts, operations)  # type: ignore[abstract]
+        hosts = HostService(backend, executors)  # type: ignore[abstract]
+        vms = VirtualMachineService(backend, operations)  # type: ignore[abstract]
+        snapshots = SnapshotService(backend, operations)  # type: ignore[abstract]
         host_pb2_grpc.add_HostServiceServicer_to_server(hosts, add)
         virtual_machine_pb2_grpc.add_VirtualMachineServiceServicer_to_server(vms, add)
         snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, add)
-        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(parts), add)  # type: ignore[abstract]
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(parts, executors), add)  # type: ignore[abstract]
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(backend), add)  # type: ignore[abstract]
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(backend, executors), add)  # type: ignore[abstract]
         executor_pb2_grpc.add_ExecutorServiceServicer_to_server(executors, add)
-        add_OperationsServicer_to_server(OperationsService(parts, operations), add)  # type: ignore[abstract]
+        add_OperationsServicer_to_server(OperationsService(backend, operations), add)  # type: ignore[abstract]
         add_HealthServicer_to_server(self._health, add)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), add)
         check_address(listen)

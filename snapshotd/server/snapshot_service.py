@@ -12,10 +12,10 @@ from snapshotd.domain.ids import SnapshotId, VmId
 from snapshotd.domain.lifecycle import SnapshotState
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import snapshot_create, snapshot_delete, snapshot_revert
+from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_reader import OperationReader
-from snapshotd.server.parts import Parts
 from snapshotd.server.requests import (
     digest_of,
     page_size_of,
@@ -43,12 +43,12 @@ class SnapshotService(SnapshotServiceServicer):
     """The servicer.
 
     Args:
-        parts: the server's.
+        backend: of the server.
         operations: makes the answers of long work.
     """
 
-    def __init__(self, parts: Parts, operations: OperationReader) -> None:
-        self._parts = parts
+    def __init__(self, backend: Backend, operations: OperationReader) -> None:
+        self._backend = backend
         self._operations = operations
 
     async def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: Context) -> Operation:
@@ -59,13 +59,13 @@ class SnapshotService(SnapshotServiceServicer):
             raise InvalidArgument("snapshot.kind", str(asked.kind), "must be DISK or DISK_AND_MEMORY.")
         refuse_labels(asked.labels, "snapshots")
         params = snapshot_create.Params(
-            snapshot_id=SnapshotId(self._parts.ids.fresh()),
+            snapshot_id=SnapshotId(self._backend.ids.fresh()),
             name=asked.display_name,
             description=asked.description,
             with_memory=asked.kind == pb.Snapshot.DISK_AND_MEMORY,
             allow_fallback=request.allow_fallback,
         )
-        return await self._answer(vm_id, snapshot_create.SNAPSHOT_CREATE.request(params), request, context)
+        return await self._answer(vm_id, snapshot_create.CREATE_SNAPSHOT.request(params), request, context)
 
     async def RevertToSnapshot(self, request: pb.RevertToSnapshotRequest, context: Context) -> Operation:
         """Bring a VM back to a snapshot."""
@@ -77,7 +77,7 @@ class SnapshotService(SnapshotServiceServicer):
             raise InvalidArgument("power_state_change", str(change), "must be ALLOW or REFUSE.")
         refuse = change == pb.RevertToSnapshotRequest.REFUSE
         params = snapshot_revert.Params(snapshot_id, refuse_power_change=refuse)
-        return await self._answer(vm_id, snapshot_revert.SNAPSHOT_REVERT.request(params), request, context)
+        return await self._answer(vm_id, snapshot_revert.REVERT_TO_SNAPSHOT.request(params), request, context)
 
     async def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: Context) -> Operation:
         """Delete a snapshot."""
@@ -85,14 +85,14 @@ class SnapshotService(SnapshotServiceServicer):
         if request.scope not in (pb.DeleteSnapshotRequest.SCOPE_UNSPECIFIED, pb.DeleteSnapshotRequest.ONE):
             raise NotBuilt("DeleteSnapshot with a scope other than ONE")
         params = snapshot_delete.Params(snapshot_id)
-        return await self._answer(vm_id, snapshot_delete.SNAPSHOT_DELETE.request(params), request, context)
+        return await self._answer(vm_id, snapshot_delete.DELETE_SNAPSHOT.request(params), request, context)
 
     async def GetSnapshot(self, request: pb.GetSnapshotRequest, context: Context) -> pb.Snapshot:
         """Return a snapshot, also one that is REMOVED."""
         actor_of(context)
         vm_id, snapshot_id = snapshot_id_of(request.name)
-        snapshot = await self._parts.snapshot(vm_id, snapshot_id)
-        vm = await (await self._parts.seen("inventory")).vm(vm_id)
+        snapshot = await self._backend.snapshot(vm_id, snapshot_id)
+        vm = await (await self._backend.seen("inventory")).vm(vm_id)
         assert vm is not None, snapshot
         return snapshot_message(snapshot, vm)
 
@@ -102,12 +102,12 @@ class SnapshotService(SnapshotServiceServicer):
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
         vms: dict[VmId, VmRecord] = {}
         if request.parent == _EVERY_VM:
-            vms = {vm.vm_id: vm for vm in await (await self._parts.seen("inventory", "tree")).vms()}
-            found = await self._parts.views.snapshots(None)
+            vms = {vm.vm_id: vm for vm in await (await self._backend.seen("inventory", "tree")).vms()}
+            found = await self._backend.views.snapshots(None)
         else:
-            vm = await self._parts.vm(vm_id_of(request.parent, "parent"))
+            vm = await self._backend.vm(vm_id_of(request.parent, "parent"))
             vms = {vm.vm_id: vm}
-            found = await (await self._parts.seen("tree")).snapshots(vm.vm_id)
+            found = await (await self._backend.seen("tree")).snapshots(vm.vm_id)
         kept = [s for s in found if s.vm_id in vms and (request.show_deleted or s.state is not SnapshotState.REMOVED)]
         snapshots = [m for m in (snapshot_message(s, vms[s.vm_id]) for s in kept) if matches(m)]
         snapshots = list(ordered(snapshots, request.order_by, _ORDERS, "create_time"))
@@ -120,9 +120,9 @@ class SnapshotService(SnapshotServiceServicer):
         actor_of(context)
         if request.WhichOneof("as_of"):
             raise NotBuilt("GetSnapshotTree with as_of")
-        vm = await self._parts.vm(vm_id_of(request.name))
-        snapshots = await (await self._parts.seen("tree")).snapshots(vm.vm_id)
-        return tree_message(vm, snapshots, self._parts.drive.observed.get(vm.vm_id))
+        vm = await self._backend.vm(vm_id_of(request.name))
+        snapshots = await (await self._backend.seen("tree")).snapshots(vm.vm_id)
+        return tree_message(vm, snapshots, self._backend.runtime.observed.get(vm.vm_id))
 
     async def _answer(self, vm_id: VmId, command: RequestOperation, request: _Mutation, context: Context) -> Operation:
         actor, request_id = actor_of(context), request_id_of(request.request_id)

@@ -1,4 +1,4 @@
-"""Asks a host what is there, and has every registered VM of it compared with the record."""
+"""Syncs a host: asks it what is there, and compares every registered VM of it with the record."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from snapshotd.domain.host_errors import (
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.lifecycle import Power
-from snapshotd.server.drive import Drive
 from snapshotd.server.host_locks import HostLocks
+from snapshotd.server.runtime import Runtime
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What came of a comparison."""
+    """What came of a sync."""
 
-    compared: int
+    vms: int
     drifts: tuple[Envelope, ...]
     """Their events are DriftDetected."""
     skipped: tuple[VmId, ...]
@@ -47,18 +47,18 @@ class HostReports:
     """Reports of hosts, asked for when they are needed.
 
     Args:
-        drive: the running core.
+        runtime: the running core.
         vms: the VMs of the log.
         hosts: the hosts of the log.
     """
 
-    def __init__(self, drive: Drive, vms: VirtualMachines, hosts: Hosts) -> None:
-        self._drive = drive
+    def __init__(self, runtime: Runtime, vms: VirtualMachines, hosts: Hosts) -> None:
+        self._runtime = runtime
         self._vms = vms
         self._hosts = hosts
         self._syncing: WeakValueDictionary[HostId, asyncio.Lock] = WeakValueDictionary()
-        self._compared: dict[HostId, datetime] = {}
-        self.locks = HostLocks(drive)
+        self._synced_at: dict[HostId, datetime] = {}
+        self.locks = HostLocks(runtime)
         """For what decides on a host by its VMs, or the other way round."""
         self.answers: dict[HostId, HostAnswer] = {}
         """The last report of each host, for what it says of the host itself."""
@@ -70,7 +70,7 @@ class HostReports:
         HostAnswerLost, HostCommandFailed.
         """
         host = self._hosts.get(host_id)
-        answer = await self._drive.ask(host_id, vm_id)
+        answer = await self._runtime.ask(host_id, vm_id)
         if answer is None:
             raise NoExecutor(host_id)
         if answer.verdict is Verdict.NO_ANSWER:
@@ -94,21 +94,21 @@ class HostReports:
     def forget(self, host_id: HostId) -> None:
         """Forget what was known of the way to a host, and of itself."""
         self.answers.pop(host_id, None)
-        self._compared.pop(host_id, None)
-        self._drive.dispatcher.contact.pop(host_id, None)
+        self._synced_at.pop(host_id, None)
+        self._runtime.dispatcher.contact.pop(host_id, None)
 
-    def last_compared(self, host: HostRecord | None) -> datetime | None:
-        """Return when a host was last compared: as recorded, or by a quiet comparison since."""
+    def last_synced(self, host: HostRecord | None) -> datetime | None:
+        """Return when a host was last synced: as recorded, or by a quiet sync since."""
         if host is None:
             return None
-        times = (host.synced_at, self._compared.get(host.host_id))
+        times = (host.synced_at, self._synced_at.get(host.host_id))
         return max((time for time in times if time is not None), default=None)
 
     async def sync(self, host_id: HostId, *, actor: str, request_id: str = "", quiet: bool = False) -> Synced:
         """Compare a host's VMs with the record, and record that it was done. Raises as `report` does.
 
         Args:
-            host_id: the host; one comparison of it at a time.
+            host_id: the host; one sync of it at a time.
             actor: who wants it.
             request_id: the caller's.
             quiet: record it only if something differed.
@@ -133,7 +133,7 @@ class HostReports:
                 continue
             command = SyncVm(report=report, asked_version=version)
             try:
-                decided = await self._drive.request(vm_id, command, actor=actor, request_id=request_id)
+                decided = await self._runtime.request(vm_id, command, actor=actor, request_id=request_id)
             except VmChanging:
                 skipped.append(vm_id)
             except SnapshotdError as error:
@@ -149,11 +149,11 @@ class HostReports:
         if drifts or not quiet:
             await self.locks.alone(host_id, lambda: self._record(host_id, synced, actor, request_id))
         self._hosts.get(host_id)  # of one that was removed meanwhile, nothing is kept
-        self._compared[host_id] = self._drive.moment().utc
+        self._synced_at[host_id] = self._runtime.moment().utc
         return synced
 
     async def _record(self, host_id: HostId, synced: Synced, actor: str, request_id: str) -> None:
         envelopes = await self._hosts.synced(
-            host_id, synced.compared, len(synced.drifts), synced.skipped, actor=actor, request_id=request_id
+            host_id, synced.vms, len(synced.drifts), synced.skipped, actor=actor, request_id=request_id
         )
-        self._drive.acknowledge(envelopes)
+        self._runtime.acknowledge(envelopes)

@@ -16,11 +16,11 @@ from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import vm_start, vm_stop
+from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.ownership import refuse_foreign
-from snapshotd.server.parts import Parts
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of, vm_id_of
 from snapshotd.server.resource_messages import vm_message
 from snapshotd.steps.vm_stop import StopMode
@@ -49,12 +49,12 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     """The servicer.
 
     Args:
-        parts: the server's.
+        backend: of the server.
         operations: makes the answers of long work.
     """
 
-    def __init__(self, parts: Parts, operations: OperationReader) -> None:
-        self._parts = parts
+    def __init__(self, backend: Backend, operations: OperationReader) -> None:
+        self._backend = backend
         self._operations = operations
 
     async def RegisterVirtualMachine(
@@ -67,13 +67,13 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         owner = request.owner or actor
         if len(owner) > _OWNER_LIMIT or not owner.isprintable():
             raise InvalidArgument("owner", owner[:40], f"must be at most {_OWNER_LIMIT} printable characters.")
-        self._parts.hosts.get(host_id)
+        self._backend.hosts.get(host_id)
         if request.WhichOneof("identity") == "vm_id":
             vm_id = request.vm_id.lower()
             if not is_guid(vm_id):
                 raise InvalidArgument("vm_id", request.vm_id[:80], "must be Hyper-V's id of the VM, a GUID.")
             if await self._registered_before(VmId(vm_id), actor, request_id, digest):
-                return await self._message(await self._parts.vm(VmId(vm_id)))
+                return await self._message(await self._backend.vm(VmId(vm_id)))
             report = await self._report(host_id, VmId(vm_id))
         else:
             report = await self._named(host_id, request.vm_name)
@@ -81,7 +81,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
 
     async def UnregisterVirtualMachine(self, request: pb.UnregisterVirtualMachineRequest, context: Context) -> Empty:
         """Forget a VM."""
-        await self._parts.drive.request(
+        await self._backend.runtime.request(
             vm_id_of(request.name),
             UnregisterVm(),
             actor=actor_of(context),
@@ -95,7 +95,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         actor_of(context)
         if request.WhichOneof("as_of"):
             raise NotBuilt("GetVirtualMachine with as_of")
-        return await self._message(await self._parts.vm(vm_id_of(request.name)))
+        return await self._message(await self._backend.vm(vm_id_of(request.name)))
 
     async def ListVirtualMachines(
         self, request: pb.ListVirtualMachinesRequest, context: Context
@@ -103,7 +103,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         """Return the registered VMs."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        found = await (await self._parts.seen("inventory", "tree")).vms()
+        found = await (await self._backend.seen("inventory", "tree")).vms()
         vms = [message for message in [await self._message(vm) for vm in found] if matches(message)]
         vms = list(ordered(vms, request.order_by, _ORDERS, "display_name,name"))
         page = page_of(vms, size, request.page_token, "vms", request.filter, request.order_by)
@@ -115,7 +115,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             raise NotBuilt("StartVirtualMachine on another host")
         return await self._operations.request(
             vm_id_of(request.name),
-            vm_start.VM_START.request(),
+            vm_start.START_VIRTUAL_MACHINE.request(),
             actor=actor_of(context),
             request_id=request_id_of(request.request_id),
             digest=digest_of(request),
@@ -129,7 +129,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             raise InvalidArgument("mode", str(request.mode), "must be SHUTDOWN or TURN_OFF.")
         return await self._operations.request(
             vm_id_of(request.name),
-            vm_stop.VM_STOP.request(vm_stop.Params(_MODES[request.mode])),
+            vm_stop.STOP_VIRTUAL_MACHINE.request(vm_stop.Params(_MODES[request.mode])),
             actor=actor_of(context),
             request_id=request_id_of(request.request_id),
             digest=digest_of(request),
@@ -137,7 +137,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
 
     async def _registered_before(self, vm_id: VmId, actor: str, request_id: str, digest: str) -> bool:
         """Return whether this very request was answered: then its host need not be asked. Raises RequestIdReused."""
-        vm = await self._parts.drive.load(vm_id)
+        vm = await self._backend.runtime.load(vm_id)
         return answered_before(vm.requests, actor, request_id, digest) is not None
 
     async def _register(
@@ -146,27 +146,27 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         command = RegisterVm(host_id=host_id, owner=owner, report=report)
 
         async def register() -> Decided:
-            self._parts.hosts.get(host_id)  # it may have been removed while it was asked
-            return await self._parts.drive.request(
+            self._backend.hosts.get(host_id)  # it may have been removed while it was asked
+            return await self._backend.runtime.request(
                 VmId(report.vm_id), command, actor=actor, request_id=request_id, digest=digest
             )
 
-        return await self._parts.reports.locks.alone(host_id, register)
+        return await self._backend.reports.locks.alone(host_id, register)
 
     async def _registered(self, decided: Decided) -> pb.VirtualMachine:
         """Return a VM that has been registered: that is durable, whether a view takes it in or not."""
         vm = decided.vm
         try:
-            return await self._message(await self._parts.vm(vm.vm_id))
+            return await self._message(await self._backend.vm(vm.vm_id))
         except (ViewStopped, ViewBehind):
             if not decided.envelopes:
                 raise
-            observed = self._parts.drive.observed.get(vm.vm_id)
-            return vm_message(vm, vm.snapshots.values(), self._parts.policy.max_per_vm, observed)
+            observed = self._backend.runtime.observed.get(vm.vm_id)
+            return vm_message(vm, vm.snapshots.values(), self._backend.policy.max_per_vm, observed)
 
     async def _report(self, host_id: HostId, vm_id: VmId) -> VmReport:
-        answer = await self._parts.reports.report(host_id, vm_id)
-        refuse_foreign(host_id, answer, self._parts.installation_id)
+        answer = await self._backend.reports.report(host_id, vm_id)
+        refuse_foreign(host_id, answer, self._backend.installation_id)
         if answer.vm is None or answer.vm.description is None or answer.vm.vm_id != vm_id:
             raise NotFound("virtual machine", vm_id, f"Host {host_id} does not have it. Discover its VMs.")
         return answer.vm
@@ -174,8 +174,8 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     async def _named(self, host_id: HostId, name: str) -> VmReport:
         if not name:
             raise InvalidArgument("identity", "", "give vm_id, or vm_name.")
-        answer = await self._parts.reports.report(host_id)
-        refuse_foreign(host_id, answer, self._parts.installation_id)
+        answer = await self._backend.reports.report(host_id)
+        refuse_foreign(host_id, answer, self._backend.installation_id)
         present = [(vm, vm.description.name) for vm in answer.vms if vm.description is not None]
         found = [vm for vm, its_name in present if its_name == name]
         # Hyper-V's names ignore case.
@@ -189,5 +189,5 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         return found[0]
 
     async def _message(self, vm: VmRecord) -> pb.VirtualMachine:
-        snapshots = await (await self._parts.seen("tree")).snapshots(vm.vm_id)
-        return vm_message(vm, snapshots, self._parts.policy.max_per_vm, self._parts.drive.observed.get(vm.vm_id))
+        snapshots = await (await self._backend.seen("tree")).snapshots(vm.vm_id)
+        return vm_message(vm, snapshots, self._backend.policy.max_per_vm, self._backend.runtime.observed.get(vm.vm_id))

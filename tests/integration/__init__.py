@@ -1,1 +1,1 @@
-"""Parts of the product against real sockets and processes, on loopback."""
+"""Backend of the product against real sockets and processes, on loopback."""

@@ -19,13 +19,13 @@ from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.host import Host
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, StreamId
-from snapshotd.server.comparisons import Comparisons
+from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.host_service import HostService
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.operations_service import OperationsService
-from snapshotd.server.parts import Parts
 from snapshotd.server.sync import HostReports
+from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.server.virtual_machine_service import VirtualMachineService
 from snapshotd.settings import load
 from snapshotd.store.sqlite_log import SqliteEventLog
@@ -99,7 +99,7 @@ class Running:
 
     log: HeldLog
     service: Service
-    comparisons: Comparisons
+    comparisons: SyncSchedule
     time: Time
     hosts: HostService
     vms: VirtualMachineService
@@ -120,7 +120,7 @@ class Running:
 
     def answer(self, dispatch_id: str, *vms: VmReport) -> None:
         """Have the host report."""
-        self.service.drive.outcome(dispatch_id, HostAnswer(verdict=Verdict.REPORTED, vms=vms))
+        self.service.runtime.outcome(dispatch_id, HostAnswer(verdict=Verdict.REPORTED, vms=vms))
 
 
 @asynccontextmanager
@@ -131,11 +131,11 @@ async def run(storage: Path) -> AsyncIterator[Running]:
         projections = Projections(log, storage / "views.db")
         following = asyncio.create_task(projections.run())
         service = bootstrap.compose(settings, log, projections, "i", bootstrap.open_pool(settings))
-        clock, drive, hosts = bootstrap.SystemClock(), service.drive, service.hosts
-        reports = HostReports(drive, service.vms, hosts)
-        comparisons = Comparisons(reports, hosts, drive, INTERVAL_S, now_s=lambda: time.s)
-        parts = Parts(
-            drive=drive,
+        clock, runtime, hosts = bootstrap.SystemClock(), service.runtime, service.hosts
+        reports = HostReports(runtime, service.vms, hosts)
+        comparisons = SyncSchedule(reports, hosts, runtime, INTERVAL_S, now_s=lambda: time.s)
+        backend = Backend(
+            runtime=runtime,
             vms=service.vms,
             hosts=hosts,
             reports=reports,
@@ -151,17 +151,17 @@ async def run(storage: Path) -> AsyncIterator[Running]:
         wanted = Host(host_id=HV01, address="10.0.0.1", transport="NTLM_HTTP", credential="hv")
         await hosts.register(wanted, actor="ann", request_id="", digest="")
         asked, time = Asked(), Time()
-        drive.attached("executor", frozenset(["*"]), asked)
-        executors = ExecutorService(drive, hosts, comparisons, "i", clock)
-        operations = OperationReader(parts)
+        runtime.attached("executor", frozenset(["*"]), asked)
+        executors = ExecutorService(runtime, hosts, comparisons, "i", clock)
+        operations = OperationReader(backend)
         yield Running(
             log,
             service,
             comparisons,
             time,
-            HostService(parts, executors),  # type: ignore[abstract]  # what is not built
-            VirtualMachineService(parts, operations),  # type: ignore[abstract]  # as above
-            OperationsService(parts, operations),  # type: ignore[abstract]  # as above
+            HostService(backend, executors),  # type: ignore[abstract]  # what is not built
+            VirtualMachineService(backend, operations),  # type: ignore[abstract]  # as above
+            OperationsService(backend, operations),  # type: ignore[abstract]  # as above
             asked,
         )
         following.cancel()

@@ -26,13 +26,13 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 async def test_an_operation_that_has_ended_is_too_late_to_cancel_however_long_ago_it_was(running: Running) -> None:
     await running.register(FakeHost().report())
-    running.service.drive.detached("executor", running.asked)  # so that nothing begins
+    running.service.runtime.detached("executor", running.asked)  # so that nothing begins
     ended = []
     for _ in range(REMEMBERED_OPERATIONS + 1):
         operation = await running.vms.StopVirtualMachine(STOP, CALLER)
         await running.operations.CancelOperation(CancelOperationRequest(name=operation.name), CALLER)
         ended.append(operation.name)
-    vm = await running.service.drive.load(VM_ID)
+    vm = await running.service.runtime.load(VM_ID)
     assert 1 not in vm.operations
     for name in (ended[0], ended[-1]):
         assert (await running.operations.GetOperation(GetOperationRequest(name=name), CALLER)).done

@@ -20,7 +20,7 @@ from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId
-from snapshotd.server.drive import Drive
+from snapshotd.server.runtime import Runtime
 from snapshotd.settings import load
 from snapshotd.store.sqlite_log import SqliteEventLog
 
@@ -33,7 +33,7 @@ DISCOVER = host_pb2.DiscoverVirtualMachinesRequest(name="hosts/hv01")
 class Served:
     """A server with one host, and a silent executor for it."""
 
-    drive: Drive
+    runtime: Runtime
     hosts: Any
     """Its stub; its types are those of a channel that blocks."""
     executor: Any
@@ -48,7 +48,7 @@ class Served:
 
     def under_way(self) -> int:
         """Return how many orders take room of the host."""
-        return len(self.drive.dispatcher._flights)
+        return len(self.runtime.dispatcher._flights)
 
 
 @pytest_asyncio.fixture
@@ -64,7 +64,7 @@ async def served(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
             executor = ExecutorServiceStub(channel).Attach()
             hello = executor_pb2.Hello(executor_id=str(uuid4()), hosts=["*"])
             await executor.write(executor_pb2.AttachRequest(hello=hello))
-            served = Served(service.drive, HostServiceStub(channel), executor)
+            served = Served(service.runtime, HostServiceStub(channel), executor)
             await served.next("welcome")
             await service.hosts.register(WANTED, actor="ann", request_id="", digest="")
             yield served

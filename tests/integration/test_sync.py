@@ -72,7 +72,7 @@ async def last_sync(running: Running) -> datetime:
 async def test_a_host_is_compared_at_intervals_and_the_log_of_an_idle_one_does_not_grow(
     running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "snapshotd.server.comparisons")
+    caplog.set_level(logging.INFO, "snapshotd.server.sync_schedule")
     report = FakeHost().report()
     await running.register(report)
     assert not await looked(running, elapsed_s=0)
@@ -96,13 +96,13 @@ async def test_a_host_is_compared_at_intervals_and_the_log_of_an_idle_one_does_n
 async def test_a_comparison_at_attach_that_went_wrong_is_made_again_soon_and_then_is_on_record(
     running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "snapshotd.server.comparisons")
+    caplog.set_level(logging.INFO, "snapshotd.server.sync_schedule")
     report = FakeHost().report()
     await running.register(report)
     before = running.log.head_position()
     running.comparisons.attached([HV01])
-    drive = running.service.drive
-    drive.outcome(await running.asked.orders.get(), no_answer("HOST_UNREACHABLE", "It is down."))
+    runtime = running.service.runtime
+    runtime.outcome(await running.asked.orders.get(), no_answer("HOST_UNREACHABLE", "It is down."))
     await turns()
     assert "could not be compared" in caplog.text
     assert not await looked(running, elapsed_s=4)
@@ -115,10 +115,10 @@ async def test_a_comparison_at_attach_that_went_wrong_is_made_again_soon_and_the
 async def test_one_reason_is_logged_once_while_a_host_cannot_be_compared(
     running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    running.service.drive.detached("executor", running.asked)
+    running.service.runtime.detached("executor", running.asked)
     running.comparisons.attached([HV01])
     await turns()
-    running.service.drive.attached("executor", frozenset(["*"]), running.asked)
+    running.service.runtime.attached("executor", frozenset(["*"]), running.asked)
     running.log.refused = host_stream(HV01)
     for refused_with in (LogUnavailable("full"), LogUnavailable("full"), KeyError("a defect"), KeyError("a defect")):
         running.log.refused_with = refused_with
@@ -141,8 +141,8 @@ async def test_two_comparisons_of_one_host_come_one_after_the_other(running: Run
 
 async def test_without_an_executor_or_a_registration_nothing_is_asked(running: Running) -> None:
     assert not await looked(running, elapsed_s=0)
-    running.service.drive.detached("executor", running.asked)
+    running.service.runtime.detached("executor", running.asked)
     assert not await looked(running, elapsed_s=INTERVAL_S)
-    running.service.drive.attached("executor", frozenset(["*"]), running.asked)
+    running.service.runtime.attached("executor", frozenset(["*"]), running.asked)
     await running.hosts.RemoveHost(host_pb2.RemoveHostRequest(name="hosts/hv01"), CALLER)
     assert not await looked(running, elapsed_s=INTERVAL_S)

@@ -61,7 +61,7 @@ def _vm(view: VmView) -> dict[str, object]:
         "checkpoint_type": view.checkpoint_type,
         "parent_snapshot_id": view.parent_snapshot_id,
         "checkpoints": [_checkpoint(c) for c in view.checkpoints],
-        "drives": [_drive(d) for d in view.drives],
+        "drives": [_runtime(d) for d in view.drives],
         "secondary_status": list(view.secondary_status),
         "cpu_count": view.cpu_count,
         "memory_bytes": view.memory_bytes,
@@ -82,11 +82,11 @@ def _checkpoint(view: CheckpointView) -> dict[str, object]:
         "has_memory": view.has_memory,
         "automatic": view.automatic,
         "system_files_bytes": view.system_files_bytes,
-        "drives": [_drive(d) for d in view.drives],
+        "drives": [_runtime(d) for d in view.drives],
     }
 
 
-def _drive(view: DriveView) -> dict[str, object]:
+def _runtime(view: DriveView) -> dict[str, object]:
     kind, number, location = view.location.split(":")
     return {
         "type": kind,

@@ -11,7 +11,7 @@ from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.recorded import Recorded
 from snapshotd.operations.catalogue import KINDS
-from snapshotd.operations.snapshot_revert import SNAPSHOT_REVERT
+from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.ports.versioned import Nothing
 from snapshotd.server.operation_messages import kind_message, metadata_message, planned_step
 from snapshotd.steps import checkpoint_create, checkpoint_remove, checkpoint_rename, checkpoint_restore, vm_stop
@@ -45,7 +45,7 @@ def operation(state: OperationState, steps: Steps) -> Operation:
         vm_id=VM,
         host_id=HostId("hv01"),
         number=1,
-        kind=SNAPSHOT_REVERT.name,
+        kind=REVERT_TO_SNAPSHOT.name,
         params=Recorded(1, {}),
         state=state,
         snapshot_id=SnapshotId(VM),

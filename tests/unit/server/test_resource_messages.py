@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from snapshotd.api.v1.host_pb2 import Host as Message
-from snapshotd.dispatch.courses import Wait
+from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.operation import Failure

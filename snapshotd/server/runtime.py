@@ -50,7 +50,7 @@ class Stream(Protocol):
         """Say on it that nobody waits for what comes of an order."""
 
 
-class Drive:
+class Runtime:
     """One running core.
 
     Args:

@@ -1,10 +1,10 @@
-"""The comparisons that the service starts by itself: when an executor has attached, and then at intervals.
+"""Decides when a host is synced without anybody having asked: when an executor has attached, then at intervals.
 
     an executor has attached ──► each host that it is fed for, at once ──┐
                                         it went wrong: soon again  ◄─────┼─────► HostReports.sync
     the clock ──► each host that has an executor, one after another ─────┘
 
-Those at intervals are quiet: if nothing differs, they are neither recorded nor logged.
+A sync at an interval is quiet: if nothing differs, it is neither recorded nor logged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 from snapshotd.application.hosts import Hosts
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.ids import HostId
-from snapshotd.server.drive import ITSELF, Drive
+from snapshotd.server.runtime import ITSELF, Runtime
 from snapshotd.server.sync import HostReports
 
 _log = logging.getLogger(__name__)
@@ -28,17 +28,17 @@ _LOOK_S: Final = 1.0
 """How often the service looks for hosts that are due."""
 _RETRY_FIRST_S: Final = 5.0
 _RETRY_LONGEST_S: Final = 300.0
-"""The delay after a failed comparison. It doubles each time, up to the interval if that is shorter."""
+"""The delay after a failed sync. It doubles each time, up to the interval if that is shorter."""
 
 
-class Comparisons:
-    """Decides when each host is compared.
+class SyncSchedule:
+    """Decides when each host is synced.
 
     Args:
-        reports: compares a host.
+        reports: syncs a host.
         hosts: the hosts of the log.
-        drive: knows which hosts have an executor.
-        interval_s: from the end of a comparison to the next; 0 if only when an executor attaches.
+        runtime: knows which hosts have an executor.
+        interval_s: from the end of a sync to the next; 0 if only when an executor attaches.
         now_s: returns seconds of a monotonic clock.
     """
 
@@ -46,24 +46,24 @@ class Comparisons:
         self,
         reports: HostReports,
         hosts: Hosts,
-        drive: Drive,
+        runtime: Runtime,
         interval_s: float,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reports = reports
         self._hosts = hosts
-        self._drive = drive
+        self._runtime = runtime
         self._interval_s = interval_s or math.inf
         self._now_s = now_s
         self._due_s: dict[HostId, float] = {}
         self._owed: set[HostId] = set()
-        """Hosts not yet compared since an executor attached for them. That comparison is recorded."""
+        """Hosts not yet synced since an executor attached for them. That sync is recorded."""
         self._failures: dict[HostId, tuple[int, str]] = {}
-        """How many comparisons of a host failed in a row, and why the last one did."""
+        """How many syncs of a host failed in a row, and why the last one did."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Compare hosts when they are due, until this task is cancelled."""
+        """Sync hosts when they are due, until this task is cancelled."""
         try:
             while True:
                 await asyncio.sleep(_LOOK_S)
@@ -74,15 +74,15 @@ class Comparisons:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def attached(self, host_ids: Iterable[HostId]) -> None:
-        """Compare hosts at once: nobody knows what happened there while no executor served them."""
+        """Sync hosts at once: nobody knows what happened there while no executor served them."""
         for host_id in host_ids:
             self._owed.add(host_id)
-            task = asyncio.create_task(self._compare(host_id), name=f"compare {host_id}")
+            task = asyncio.create_task(self._sync(host_id), name=f"sync {host_id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def look(self) -> None:
-        """Compare, one after another, the hosts that are due and have an executor."""
+        """Sync, one after another, the hosts that are due and have an executor."""
         registered = [host.host_id for host in self._hosts.registered()]
         for gone in self._due_s.keys() - registered:
             del self._due_s[gone]
@@ -90,18 +90,18 @@ class Comparisons:
             self._failures.pop(gone, None)
         for host_id in registered:
             due_s = self._due_s.setdefault(host_id, self._now_s() + self._interval_s)
-            if self._now_s() >= due_s and self._drive.dispatcher.feeding.fed(host_id) is not None:
-                await self._compare(host_id)
+            if self._now_s() >= due_s and self._runtime.dispatcher.feeding.fed(host_id) is not None:
+                await self._sync(host_id)
 
-    async def _compare(self, host_id: HostId) -> None:
-        self._due_s[host_id] = math.inf  # while the comparison runs
+    async def _sync(self, host_id: HostId) -> None:
+        self._due_s[host_id] = math.inf  # while it runs
         try:
             synced = await self._reports.sync(host_id, actor=ITSELF, quiet=host_id not in self._owed)
         except SnapshotdError as error:
             if self._failed(host_id, error.reason):
                 _log.warning("host %s could not be compared with the record: %s", host_id, error)
         except Exception as defect:  # noqa: BLE001
-            # A defect on one host must not end the comparisons of all hosts.
+            # A defect on one host must not end the syncs of all hosts.
             if self._failed(host_id, repr(defect)):
                 _log.exception("host %s could not be compared with the record", host_id)
         else:
@@ -110,7 +110,7 @@ class Comparisons:
             self._owed.discard(host_id)
             self._due_s[host_id] = self._now_s() + self._interval_s
             if owed or recovered or synced.drifts:
-                _log.info("host %s: %d VMs compared, %d drifts", host_id, synced.compared, len(synced.drifts))
+                _log.info("host %s: %d VMs compared, %d drifts", host_id, synced.vms, len(synced.drifts))
 
     def _failed(self, host_id: HostId, why: str) -> bool:
         """Schedule the next attempt, later each time. Return whether the last failure had another reason."""

@@ -17,7 +17,7 @@ class Wait:
 
 
 @dataclass(slots=True)
-class Course:
+class Watch:
     """An active operation: how often it was looked at, and why it waits."""
 
     looked_at: tuple[int, int] = (0, 0)

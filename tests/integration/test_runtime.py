@@ -1,4 +1,4 @@
-"""The drive on the real log: what a caller asked for goes on when the caller goes away."""
+"""The runtime on the real log: what a caller asked for goes on when the caller goes away."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from snapshotd.domain.commands import RegisterVm
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.policy import Policy
-from snapshotd.server.drive import Drive
+from snapshotd.server.runtime import Runtime
 from snapshotd.steps.vm_stop import StopMode
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.asking import stop_vm
@@ -40,21 +40,21 @@ class Stream:
 
 
 class Core:
-    """A drive, its hosts and its log."""
+    """A runtime, its hosts and its log."""
 
     def __init__(self, log: SqliteEventLog) -> None:
         policy = Policy()
         self.log = log
         self.hosts = Hosts(log, SystemClock(), RandomIds())
         vms = VirtualMachines(log, SystemClock(), RandomIds(), policy)
-        self.drive = Drive(vms, Dispatcher(policy, 8, 4, "x"), policy, SystemClock(), RandomIds())
+        self.runtime = Runtime(vms, Dispatcher(policy, 8, 4, "x"), policy, SystemClock(), RandomIds())
 
 
 @pytest.fixture
 async def core(tmp_path: Path) -> AsyncIterator[Core]:
     with SqliteEventLog(tmp_path / "events.db") as log:
         core = Core(log)
-        running = asyncio.create_task(core.drive.run())
+        running = asyncio.create_task(core.runtime.run())
         yield core
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -69,16 +69,16 @@ async def abandoned(call: asyncio.Task[object]) -> None:
 
 async def test_an_operation_whose_caller_went_away_is_carried_out(core: Core) -> None:
     stream = Stream()
-    await core.drive.request(VM_ID, RegisterVm(host_id=HV01, owner="ann", report=FakeHost().report()), actor="ann")
-    core.drive.attached("ex", frozenset({"*"}), stream)
-    await abandoned(asyncio.create_task(core.drive.request(VM_ID, stop_vm(StopMode.TURN_OFF), actor="ann")))
+    await core.runtime.request(VM_ID, RegisterVm(host_id=HV01, owner="ann", report=FakeHost().report()), actor="ann")
+    core.runtime.attached("ex", frozenset({"*"}), stream)
+    await abandoned(asyncio.create_task(core.runtime.request(VM_ID, stop_vm(StopMode.TURN_OFF), actor="ann")))
     order = await asyncio.wait_for(stream.sent.get(), 30)
     assert order.vm_id == VM_ID
 
 
 async def test_a_host_whose_registration_was_abandoned_is_known(core: Core) -> None:
     wanted = Host(host_id=HV01, address="10.0.0.1", transport="NTLM_HTTP", credential="hv")
-    registering = core.drive.to_the_end(core.hosts.register(wanted, actor="ann", request_id="A", digest="d"))
+    registering = core.runtime.to_the_end(core.hosts.register(wanted, actor="ann", request_id="A", digest="d"))
     await abandoned(asyncio.create_task(registering))
     await core.log.wait_past(0, 30)
     _, envelopes = await core.hosts.register(wanted, actor="ann", request_id="A", digest="d")

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
-from snapshotd.dispatch.courses import Wait
+from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.errors import NotFound
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.ids import HostId, SnapshotId, VmId
@@ -19,16 +19,16 @@ from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
 from snapshotd.ports.views import ViewName, Views
-from snapshotd.server.drive import Drive
 from snapshotd.server.ownership import owner_wait
+from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Backend:
     """The parts of one server."""
 
-    drive: Drive
+    runtime: Runtime
     vms: VirtualMachines
     hosts: Hosts
     reports: HostReports
@@ -46,12 +46,12 @@ class Parts:
 
         Raises ViewStopped, ViewBehind.
         """
-        await self.views.reached(self.drive.acknowledged, views)
+        await self.views.reached(self.runtime.acknowledged, views)
         return self.views
 
     def why(self, host_id: HostId) -> Wait | None:
         """Return why nothing can be done on a host just now: it does not answer, or is another installation's."""
-        contact = self.drive.dispatcher.contact.get(host_id)
+        contact = self.runtime.dispatcher.contact.get(host_id)
         return contact or owner_wait(self.reports.answers.get(host_id), self.installation_id, self.clock.now())
 
     async def host(self, host_id: HostId) -> HostRecord:
