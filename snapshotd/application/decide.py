@@ -22,8 +22,8 @@ from snapshotd.domain.errors import (
     OperationActive,
     VmChanging,
 )
-from snapshotd.domain.lifecycle import OPERATION, VM, OperationState, StepState
-from snapshotd.domain.operation import Operation, StepNature
+from snapshotd.domain.lifecycle import OPERATION, VM, OperationState
+from snapshotd.domain.operation import Operation
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS, Concurrency, concurrency
 from snapshotd.steps.catalogue import ACTIONS
@@ -81,14 +81,13 @@ def check_request(vm: VirtualMachine, request: c.RequestOperation, context: Cont
         raise NotFound("virtual machine", vm.vm_id, "Register it first.")
     kind = KINDS[request.kind]
     kind.check_existence(vm, request)
-    for active in vm.active_operations:
-        match concurrency(active, request):
-            case Concurrency.JOIN:
-                return active
-            case Concurrency.REFUSE:
-                raise _busy(vm, active, context)
-            case Concurrency.PASS:
-                pass
+    becomes = [(active, concurrency(active, request)) for active in vm.active_operations]
+    for active, what in becomes:
+        if what is Concurrency.JOIN:
+            return active
+    for active, what in becomes:
+        if what is Concurrency.REFUSE:
+            raise _busy(vm, active, context)
     kind.check(vm, request, context.policy, context.now)
     return None
 
@@ -112,6 +111,10 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
             draft.add([e.RequestJoined(number=joined.number, request_digest=context.digest)], joined.number)
         return
     kind = KINDS[request.kind]
+    preempted = [o for o in vm.active_operations if concurrency(o, request) is Concurrency.PREEMPT]
+    for active in preempted:
+        if not (active.cancel_requested or active.undoing):
+            draft.add([e.CancelRequested(number=active.number)], active.number)
     number = vm.last_number + 1
     draft.add(kind.accepted(vm, request, context.now), number)
     requested = e.OperationRequested(
@@ -126,6 +129,8 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
         request_digest=context.digest,
     )
     draft.add([requested], number)
+    if preempted:
+        advance(draft)  # one that has not begun ends at once
 
 
 def _register(draft: Draft, command: c.RegisterVm) -> None:
@@ -166,23 +171,10 @@ def _cancel(draft: Draft, command: c.CancelOperation) -> None:
     operation = draft.vm.operations.get(command.number)
     if operation is None:
         raise NotFound("operation", f"{draft.vm.vm_id}.{command.number}")
-    if not operation.active:
-        raise CancelTooLate(operation.name, operation.state.name, "it has ended")
-    if operation.cancel_requested:
+    if operation.active and operation.cancel_requested:
         return
-    if operation.undoing:
-        raise CancelTooLate(
-            operation.name, operation.state.name, "what it did is being undone already; wait for it to end"
-        )
-    pivots = [s for s in operation.steps if s.plan.nature is StepNature.PIVOT]
-    past = any(s.state not in (StepState.DUE, StepState.SKIPPED) for s in pivots)
-    begun = operation.state is OperationState.RUNNING
-    if past or (begun and operation.only_waits):
-        raise CancelTooLate(
-            operation.name,
-            operation.state.name,
-            "the host may have gone past the point of no return; wait for it to end",
-        )
+    if too_late := operation.too_late_to_cancel():
+        raise CancelTooLate(operation.name, operation.state.name, too_late)
     draft.add([e.CancelRequested(number=operation.number)], operation.number)
     advance(draft)
 

@@ -2,6 +2,7 @@
 
 Issue, Observe                 are recorded first, then sent (write-ahead)
 AwaitAnswer, Poll, Later       need the host, or the clock, before anything can be recorded
+AwaitTurn                      needs the end of an older operation, which was cancelled for this one
 Skip, StartWait,               need nobody: they are recorded together with what led to them
 PlanUndo, Finish
 """
@@ -62,6 +63,13 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitTurn:
+    """Nothing until this operation has ended."""
+
+    older: Operation
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """This step is not needed."""
 
@@ -83,7 +91,7 @@ class Finish:
     failure: Failure | None = None
 
 
-Action = Issue | Observe | StartWait | AwaitAnswer | Poll | Later | Skip | PlanUndo | Finish
+Action = Issue | Observe | StartWait | AwaitAnswer | Poll | Later | AwaitTurn | Skip | PlanUndo | Finish
 
 
 def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy: Policy) -> Action:
@@ -134,6 +142,8 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
     action = ACTIONS[due.plan.action]
     if due.observing:
         return AwaitAnswer(due)
+    if operation.state is OperationState.PENDING and (older := _at_work_before(vm, operation)):
+        return AwaitTurn(older)
     kind = KINDS[operation.kind]
     if kind.skips(due) and action.satisfied(vm, operation, due):
         return Skip(due)
@@ -159,3 +169,8 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
         if due.changed_at <= now < ready:
             return Later(ready)
     return Issue(due)
+
+
+def _at_work_before(vm: VirtualMachine, operation: Operation) -> Operation | None:
+    """Return an older operation that still needs the VM."""
+    return next((o for o in vm.active_operations if o.number < operation.number and not o.only_waits), None)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from snapshotd.application.host_failures import failure_of
-from snapshotd.application.next_action import AwaitAnswer, Later, Poll, next_action
+from snapshotd.application.next_action import AwaitAnswer, AwaitTurn, Later, Poll, next_action
 from snapshotd.dispatch.feeding import Feeding
 from snapshotd.dispatch.orders import Order, OrderKind, effect_order, observe_order, poll_order
 from snapshotd.dispatch.watch import Wait, Watch, still
@@ -77,6 +77,8 @@ class Reply:
 Output = Record | Send | Abandon | Reply
 
 _LATE = "No answer came in time."
+_TURN = "AWAITING_TURN"
+"""Reason of an operation that waits for the end of one that it preempts."""
 
 _REMEMBERED = 1000
 """Effects given up whose late answer is still taken."""
@@ -254,6 +256,10 @@ class Dispatcher:
                         out += self._try_to_send(vm, operation, poll_order(vm, step, deadline))
                 case Later():
                     pass
+                case AwaitTurn(older=older):
+                    watch = self._watches[vm.vm_id][operation.number]
+                    turn = Failure(reason=_TURN, message=f"{older.name} was cancelled for it, and has to end first.")
+                    watch.wait = still(watch.wait, turn, moment.utc)
                 case _:
                     out += self._proceed(vm, operation, moment)
         return out
@@ -270,7 +276,7 @@ class Dispatcher:
         if self.feeding.fed(vm.host_id) is None:
             watch.wait = still(watch.wait, Failure.of(NoExecutor(vm.host_id)), moment.utc)
             return False
-        if watch.wait is not None and watch.wait.failure.reason == NoExecutor.reason:
+        if watch.wait is not None and watch.wait.failure.reason in (NoExecutor.reason, _TURN):
             watch.wait = None
         return True
 

@@ -136,6 +136,18 @@ class Operation:
         """Return what came of an action's last step that is done; None if there is none."""
         return next((s.output for s in reversed(self.steps) if s.plan.action == action and s.output is not None), None)
 
+    def too_late_to_cancel(self) -> str:
+        """Return why it can no longer be cancelled, for people; empty: it can."""
+        if not self.active:
+            return "it has ended"
+        if self.undoing:
+            return "what it did is being undone already; wait for it to end"
+        pivots = [s for s in self.steps if s.plan.nature is StepNature.PIVOT]
+        past = any(s.state not in (StepState.DUE, StepState.SKIPPED) for s in pivots)
+        if past or (self.state is OperationState.RUNNING and self.only_waits):
+            return "the host may have gone past the point of no return; wait for it to end"
+        return ""
+
     @property
     def open_step(self) -> Step | None:
         """The step whose command may be at work, or that polls; None between two steps."""

@@ -59,7 +59,7 @@ class VmRecord:
     """The VM's journal on its host, as last reported; empty: not known yet."""
     current_id: SnapshotId | None = None
     active: tuple[Active, ...] = ()
-    """The newest first: it holds the VM, and older ones merely wait."""
+    """The newest first: it holds the VM, or will as soon as older ones have ended or merely wait."""
     registered_at: Time | None = None
     updated_at: Time | None = None
 

@@ -35,6 +35,8 @@ class Concurrency(Enum):
     """It is answered with the active operation."""
     PASS = "PASS"  # noqa: S105  (no password)
     """It goes on beside the active operation."""
+    PREEMPT = "PREEMPT"
+    """The active operation is cancelled, if it is not already; the new one begins when that has ended."""
     REFUSE = "REFUSE"
 
 
@@ -44,4 +46,7 @@ def concurrency(active: Operation, request: RequestOperation) -> Concurrency:
     wanted = kind.joins and not active.cancel_requested and not active.undoing
     if wanted and request.kind == active.kind and kind.params.read(request.params) == kind.params.read(active.params):
         return Concurrency.JOIN
-    return Concurrency.PASS if active.only_waits and kind.passes else Concurrency.REFUSE
+    if active.only_waits and kind.passes:
+        return Concurrency.PASS
+    ending = active.cancel_requested or active.undoing or not active.too_late_to_cancel()
+    return Concurrency.PREEMPT if ending and active.kind in kind.preempts else Concurrency.REFUSE

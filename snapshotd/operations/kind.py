@@ -89,6 +89,8 @@ class Kind(ABC):
     """A second request for the same thing is answered with the operation that is active."""
     passes: ClassVar[bool] = False
     """It may begin while an operation that does not hold the VM merely waits."""
+    preempts: ClassVar[frozenset[KindName]] = frozenset()
+    """Kinds of which an active operation is cancelled for one of this kind, if it is not too late for that."""
 
     def request(self, params: object = Nothing()) -> RequestOperation:
         """Return the command that asks for an operation of this kind, with its Params."""

@@ -28,14 +28,17 @@ from snapshotd.domain.recorded import Recorded
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Kind, TheVm, move_vm
+from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
+from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.ports.versioned import Versioned
 from snapshotd.server.operation_messages import operation_message, plan_message
 from snapshotd.steps.action import Absent, Action, Judgement, numbered
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.store.codec import decode, encode
-from tests.asking import start_vm
+from tests.asking import delete, start_vm
 from tests.fakes import FakeHost, World
 from tests.memory_log import MemoryLog
+from tests.unit.application.cases import chain, sid
 from tests.unit.projections.histories import RecordedWorld
 from tests.unit.projections.oracle import compare
 
@@ -100,6 +103,13 @@ class TakeNote(Kind):
         return (move_vm(vm, "reconfiguration_begins"),)
 
 
+class TakeUrgentNote(TakeNote):
+    """A note that does not wait for another one: that one is cancelled."""
+
+    name = KindName("TAKE_URGENT_NOTE")
+    preempts = frozenset({TakeNote.name})
+
+
 class NotingHost(FakeHost):
     """A host that keeps notes, and tells what it has written."""
 
@@ -129,6 +139,7 @@ class NotingHost(FakeHost):
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, TakeNote.name, TakeNote())
+    monkeypatch.setitem(KINDS, TakeUrgentNote.name, TakeUrgentNote())
     monkeypatch.setitem(ACTIONS, VmNote.name, VmNote())
 
 
@@ -167,6 +178,56 @@ def test_it_is_checked_joined_and_undone_by_what_its_own_classes_say() -> None:
     operation = world.run()
     assert (operation.state, host.notes) == (OperationState.CANCELLED, "web01")
     assert [s.plan.undoes for s in operation.steps] == [None, 1]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("lose", [False, True])
+def test_one_that_preempts_begins_when_the_other_is_undone(*, begun: bool, lose: bool) -> None:
+    world = World()
+    host = noting(world)
+    world.do(TakeNote().request(Note("hello")))
+    while begun and (not (found := world.open_step()) or found[1].state is not StepState.ISSUED):
+        world.turn()
+    world.do(TakeUrgentNote().request(Note("fire")))
+    assert world.vm.operations[1].active is begun
+    with pytest.raises(OperationActive, match=r"TAKE_(URGENT_)?NOTE"):
+        world.do(TakeNote().request(Note("another")))
+    with pytest.raises(OperationActive, match="TAKE_URGENT_NOTE"):
+        world.do(TakeUrgentNote().request(Note("another")))
+    assert world.do(TakeUrgentNote().request(Note("fire"))).events == []
+    last = world.run(lose=lose)
+    first = world.vm.operations[1]
+    assert (first.state, last.state, host.notes) == (OperationState.CANCELLED, OperationState.SUCCEEDED, "fire")
+    assert last.started_at is not None
+    assert first.ended_at is not None
+    assert first.ended_at <= last.started_at
+    written = [(name, step) for _, name, step in host.effects]
+    assert written == [*([(first.name, 1), (first.name, 2)] if begun else []), (last.name, 1)]
+
+
+def test_one_that_is_being_cancelled_already_is_preempted_too() -> None:
+    world = World()
+    host = noting(world)
+    world.do(TakeNote().request(Note("hello")))
+    while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
+        world.turn()
+    world.do(CancelOperation(number=1))
+    events = [event for event, _ in world.do(TakeUrgentNote().request(Note("fire"))).events]
+    assert not any(isinstance(event, e.CancelRequested) for event in events)
+    assert (world.run().state, host.notes) == (OperationState.SUCCEEDED, "fire")
+
+
+def test_what_is_past_the_point_of_no_return_is_not_preempted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TakeUrgentNote, "preempts", frozenset({DELETE_SNAPSHOT.name, START_VIRTUAL_MACHINE.name}))
+    world = World()
+    noting(world)
+    chain(world)
+    world.do(delete(sid(3)))
+    while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
+        world.turn()
+    with pytest.raises(OperationActive, match="DELETE_SNAPSHOT"):
+        world.do(TakeUrgentNote().request(Note("fire")))
+    assert world.run().state is OperationState.SUCCEEDED
 
 
 async def test_log_views_and_messages_take_it_as_it_is(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from snapshotd.domain.events import ObservationIssued, StepIssued
 from snapshotd.domain.host_report import HostAnswer, Journal, JournalState, Verdict
 from snapshotd.domain.lifecycle import OperationState, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, Step
+from snapshotd.domain.recorded import JsonObject
 from tests.fakes import START, World
 from tests.unit.application.cases import create, sid
 
@@ -75,6 +76,19 @@ def test_done_settles_the_open_step_whatever_token_it_carries() -> None:
     world.do(Proceed())
     world.do(TakeAnswer(number=operation.number, step=1, token=step.token, answer=done))
     assert world.vm.operations[operation.number].state is OperationState.SUCCEEDED
+
+
+@pytest.mark.parametrize("output", [{}, {"checkpoint_id": 7}, {"checkpoint_id": "x", "more": "y"}])
+def test_done_that_does_not_say_what_came_of_it_is_looked_into(output: JsonObject) -> None:
+    world, operation, step = issued()
+    done = replace(world.act(operation, step), output=output)
+    world.do(TakeAnswer(number=operation.number, step=1, token=step.token, answer=done))
+    unknown = world.vm.operations[operation.number].step(1)
+    assert unknown.state is StepState.OUTCOME_UNKNOWN
+    assert unknown.failure is not None
+    assert unknown.failure.reason == "MALFORMED_ANSWER"
+    assert world.run().state is OperationState.SUCCEEDED
+    assert len(world.host.effects) == 1
 
 
 def test_job_wait_nothing_is_concluded_while_the_hypervisor_works() -> None:
