@@ -12,6 +12,9 @@ from typing import ClassVar
 class SnapshotdError(Exception):
     """The root of all errors that a caller can be told."""
 
+    text: ClassVar[str]
+    """The message, with the names of the fields in braces for their values."""
+
     @property
     def reason(self) -> str:
         """The error's name, UPPER_SNAKE and stable: programs match on it."""
@@ -23,7 +26,7 @@ class SnapshotdError(Exception):
 
     def message(self) -> str:
         """Return what cannot be done, why, and what to do."""
-        raise NotImplementedError
+        return self.text.format_map(vars(self))
 
     def metadata(self) -> dict[str, str]:
         """Return the error's values by name, for programs."""
@@ -48,12 +51,10 @@ class InvalidArgument(SnapshotdError):
     """A field of the request that is wrong whatever the state of the world."""
 
     reason: ClassVar[str] = "INVALID_ARGUMENT"
+    text: ClassVar[str] = "Cannot accept {field} {value!r}: {problem}"
     field: str
     value: str
     problem: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot accept {self.field} {self.value!r}: {self.problem}"
 
 
 @dataclass(eq=False)
@@ -95,10 +96,10 @@ class RequestIdReused(SnapshotdError):
     """A request id that came before with another request."""
 
     reason: ClassVar[str] = "REQUEST_ID_REUSED"
+    text: ClassVar[str] = (
+        "Cannot accept request_id {request_id}: another request used it. Use a new UUID for each request."
+    )
     request_id: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot accept request_id {self.request_id}: another request used it. Use a new UUID for each request."
 
 
 @dataclass(eq=False)
@@ -126,15 +127,13 @@ class MergePending(SnapshotdError):
     """The host is still merging disks after an earlier delete."""
 
     reason: ClassVar[str] = "MERGE_PENDING"
+    text: ClassVar[str] = (
+        "Cannot change the snapshots of VM {vm}, or unregister it: its host still merges disks for "
+        "{operation} (requested {age_s} s ago). Wait for that. Start and stop work meanwhile."
+    )
     vm: str
     operation: str
     age_s: int
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot change the snapshots of VM {self.vm}, or unregister it: its host still merges disks for "
-            f"{self.operation} (requested {self.age_s} s ago). Wait for that. Start and stop work meanwhile."
-        )
 
 
 @dataclass(eq=False)
@@ -142,14 +141,14 @@ class WrongPower(SnapshotdError):
     """The VM's power does not allow what was asked. `action` is a verb phrase: "start", "turn off"."""
 
     reason: ClassVar[str] = "WRONG_POWER_STATE"
+    text: ClassVar[str] = (
+        "Cannot {action} VM {vm}: its power state is {power}. It must be {needed}. "
+        "Run `snapshotctl host sync HOST` to look again."
+    )
     vm: str
     power: str
     needed: str
     action: str
-
-    def message(self) -> str:  # noqa: D102
-        needed = f"It must be {self.needed}. Run `snapshotctl host sync HOST` to look again."
-        return f"Cannot {self.action} VM {self.vm}: its power state is {self.power}. {needed}"
 
 
 @dataclass(eq=False)
@@ -157,14 +156,12 @@ class MemoryNeedsRunningVm(SnapshotdError):
     """Memory was asked for and the VM is not running."""
 
     reason: ClassVar[str] = "MEMORY_NEEDS_RUNNING_VM"
+    text: ClassVar[str] = (
+        "Cannot capture the memory of VM {vm}: its power state is {power}. It must be RUNNING. "
+        "Start it, or ask for a DISK snapshot."
+    )
     vm: str
     power: str
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot capture the memory of VM {self.vm}: its power state is {self.power}. It must be RUNNING. "
-            "Start it, or ask for a DISK snapshot."
-        )
 
 
 @dataclass(eq=False)
@@ -172,15 +169,13 @@ class PowerChangeRefused(SnapshotdError):
     """A revert would change the VM's power, and the caller asked for refusal."""
 
     reason: ClassVar[str] = "POWER_STATE_CHANGE_REFUSED"
+    text: ClassVar[str] = (
+        "Cannot revert VM {vm}: its power state would change from {power} to {power_after}, and "
+        "power_state_change is REFUSE. Bring it to that power state first, or ALLOW the change."
+    )
     vm: str
     power: str
     power_after: str
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot revert VM {self.vm}: its power state would change from {self.power} to {self.power_after}, and "
-            "power_state_change is REFUSE. Bring it to that power state first, or ALLOW the change."
-        )
 
 
 @dataclass(eq=False)
@@ -204,15 +199,13 @@ class SnapshotLimitReached(SnapshotdError):
     """The VM has as many snapshots as it may have."""
 
     reason: ClassVar[str] = "SNAPSHOT_LIMIT_REACHED"
+    text: ClassVar[str] = (
+        "Cannot take a snapshot of VM {vm}: it has {count}, and snapshots.max_per_vm is {limit}. "
+        "Delete one, or raise the limit."
+    )
     vm: str
     count: int
     limit: int
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot take a snapshot of VM {self.vm}: it has {self.count}, and snapshots.max_per_vm is {self.limit}. "
-            "Delete one, or raise the limit."
-        )
 
 
 @dataclass(eq=False)
@@ -220,15 +213,13 @@ class CheckpointLimitReached(SnapshotdError):
     """One more checkpoint would pass Hyper-V's limit of 50 a VM (documented)."""
 
     reason: ClassVar[str] = "CHECKPOINT_LIMIT_REACHED"
+    text: ClassVar[str] = (
+        "Cannot take a snapshot of VM {vm}: it has {count} checkpoints of all kinds on its host, and "
+        "Hyper-V allows {limit}. Delete snapshots, or remove checkpoints that others made."
+    )
     vm: str
     count: int
     limit: int
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot take a snapshot of VM {self.vm}: it has {self.count} checkpoints of all kinds on its host, and "
-            f"Hyper-V allows {self.limit}. Delete snapshots, or remove checkpoints that others made."
-        )
 
 
 @dataclass(eq=False)
@@ -236,13 +227,11 @@ class CheckpointsDisabled(SnapshotdError):
     """Checkpoints are disabled for the VM on its host."""
 
     reason: ClassVar[str] = "CHECKPOINTS_DISABLED"
+    text: ClassVar[str] = (
+        "Cannot take a snapshot of VM {vm}: checkpoints are disabled for it on its host. "
+        "Set its CheckpointType there (Set-VM -CheckpointType Production), then sync the host."
+    )
     vm: str
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot take a snapshot of VM {self.vm}: checkpoints are disabled for it on its host. "
-            "Set its CheckpointType there (Set-VM -CheckpointType Production), then sync the host."
-        )
 
 
 @dataclass(eq=False)
@@ -250,11 +239,9 @@ class SnapshotBlocked(SnapshotdError):
     """The VM has something that cannot be checkpointed."""
 
     reason: ClassVar[str] = "SNAPSHOT_BLOCKED"
+    text: ClassVar[str] = "Cannot take a snapshot of VM {vm}: {blockers} blocks it. Remove that, then sync the host."
     vm: str
     blockers: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot take a snapshot of VM {self.vm}: {self.blockers} blocks it. Remove that, then sync the host."
 
 
 @dataclass(eq=False)
@@ -262,12 +249,10 @@ class CancelTooLate(SnapshotdError):
     """The operation can no longer be cancelled."""
 
     reason: ClassVar[str] = "CANCEL_TOO_LATE"
+    text: ClassVar[str] = "Cannot cancel {operation}, which is {state}: {why}."
     operation: str
     state: str
     why: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot cancel {self.operation}, which is {self.state}: {self.why}."
 
 
 @dataclass(eq=False)
@@ -275,12 +260,10 @@ class VmNameAmbiguous(SnapshotdError):
     """Several VMs on a host have the name that was asked for."""
 
     reason: ClassVar[str] = "VM_NAME_AMBIGUOUS"
+    text: ClassVar[str] = "Cannot choose a VM: host {host} has several named {name!r}. Give the id of one: {ids}."
     name: str
     host: str
     ids: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot choose a VM: host {self.host} has several named {self.name!r}. Give the id of one: {self.ids}."
 
 
 @dataclass(eq=False)
@@ -288,10 +271,10 @@ class VmChanging(SnapshotdError):
     """A report that cannot be compared with the record, because an operation was at work on the VM."""
 
     reason: ClassVar[str] = "VM_CHANGING"
+    text: ClassVar[str] = (
+        "Cannot compare VM {vm} with the record: an operation was at work. Try again when it has ended."
+    )
     vm: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot compare VM {self.vm} with the record: an operation was at work. Try again when it has ended."
 
 
 @dataclass(eq=False)
@@ -299,11 +282,9 @@ class StreamChanged(SnapshotdError):
     """Another append to the stream came first. Read the stream and decide again."""
 
     reason: ClassVar[str] = "CONFLICT"
+    text: ClassVar[str] = "Cannot append to {stream}: it has grown past version {expected}. Try again."
     stream: str
     expected: int
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot append to {self.stream}: it has grown past version {self.expected}. Try again."
 
 
 @dataclass(eq=False)
@@ -311,13 +292,10 @@ class LogUnavailable(SnapshotdError):
     """The event log cannot be written. Nothing was recorded."""
 
     reason: ClassVar[str] = "LOG_UNAVAILABLE"
+    text: ClassVar[str] = (
+        "Cannot write to the event log, so nothing was recorded: {detail}. Check the disk and the daemon's log."
+    )
     detail: str
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot write to the event log, so nothing was recorded: {self.detail}. "
-            "Check the disk and the daemon's log."
-        )
 
 
 @dataclass(eq=False)
@@ -325,13 +303,11 @@ class AppendUncertain(SnapshotdError):
     """A write to the event log failed, and nobody knows whether it took effect."""
 
     reason: ClassVar[str] = "APPEND_UNCERTAIN"
+    text: ClassVar[str] = (
+        "Cannot tell whether this was recorded: writing to the event log failed ({detail}). Check the disk, "
+        "restart snapshotd, then repeat the request with the same request_id or look at what is there."
+    )
     detail: str
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot tell whether this was recorded: writing to the event log failed ({self.detail}). Check the disk, "
-            "restart snapshotd, then repeat the request with the same request_id or look at what is there."
-        )
 
 
 @dataclass(eq=False)
@@ -339,15 +315,13 @@ class LogIncomplete(SnapshotdError):
     """The event log lacks an event in the middle of a stream: a row was lost. snapshotd never deletes one."""
 
     reason: ClassVar[str] = "LOG_INCOMPLETE"
+    text: ClassVar[str] = (
+        "Cannot rely on the event log: it lacks version {version} of {stream}, which must come before "
+        "position {position}. Restore events.db from a backup."
+    )
     stream: str
     version: int
     position: int
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot rely on the event log: it lacks version {self.version} of {self.stream}, which must come before "
-            f"position {self.position}. Restore events.db from a backup."
-        )
 
 
 @dataclass(eq=False)
@@ -355,11 +329,9 @@ class RecordNotReadable(SnapshotdError):
     """What a kind of operation or an action of a step has put on record, and this release cannot read."""
 
     reason: ClassVar[str] = "RECORD_NOT_READABLE"
+    text: ClassVar[str] = "Cannot read {record}: {problem}. Run the release that wrote it."
     record: str
     problem: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot read {self.record}: {self.problem}. Run the release that wrote it."
 
 
 @dataclass(eq=False)
@@ -367,16 +339,14 @@ class ViewStopped(SnapshotdError):
     """A projection has stopped at an event that it could not take in."""
 
     reason: ClassVar[str] = "VIEW_STOPPED"
+    text: ClassVar[str] = (
+        "Cannot read the {view} view: it stopped after position {position} of the log ({detail}). "
+        "Commands are still carried out. Remove the cause, stop the service, and run `snapshotd check`, which "
+        "rebuilds the views."
+    )
     view: str
     position: int
     detail: str
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot read the {self.view} view: it stopped after position {self.position} of the log ({self.detail}). "
-            "Commands are still carried out. Remove the cause, stop the service, and run `snapshotd check`, which "
-            "rebuilds the views."
-        )
 
 
 @dataclass(eq=False)
@@ -384,12 +354,10 @@ class ViewBehind(SnapshotdError):
     """A view that does not hold yet what was acknowledged."""
 
     reason: ClassVar[str] = "VIEW_BEHIND"
+    text: ClassVar[str] = "Cannot read the {view} view yet: it is at position {position}, not {wanted}. Try again."
     view: str
     position: int
     wanted: int
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot read the {self.view} view yet: it is at position {self.position}, not {self.wanted}. Try again."
 
 
 @dataclass(eq=False)
@@ -397,7 +365,5 @@ class NotBuilt(SnapshotdError):
     """A part of the API that is declared and not built yet."""
 
     reason: ClassVar[str] = "UNIMPLEMENTED"
+    text: ClassVar[str] = "Cannot serve {what}: it is not built yet."
     what: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot serve {self.what}: it is not built yet."

@@ -26,10 +26,8 @@ class NoExecutor(SnapshotdError):
     """No executor serves the host that a synchronous call needs."""
 
     reason: ClassVar[str] = "NO_EXECUTOR"
+    text: ClassVar[str] = "Cannot reach host {host}: no executor serves it. Run `snapshotd executor --host {host}`."
     host: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot reach host {self.host}: no executor serves it. Run `snapshotd executor --host {self.host}`."
 
 
 @dataclass(eq=False)
@@ -65,11 +63,9 @@ class HostForeign(SnapshotdError):
     """The journals on the host belong to another installation."""
 
     reason: ClassVar[str] = "FOREIGN_INSTALLATION"
+    text: ClassVar[str] = "Cannot use host {host}: {detail}"
     host: str
     detail: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot use host {self.host}: {self.detail}"
 
 
 @dataclass(eq=False)
@@ -107,12 +103,10 @@ class HostCredentialMissing(SnapshotdError):
     """The executor lacks the credential that the host was registered with."""
 
     reason: ClassVar[str] = "CREDENTIAL_MISSING"
+    text: ClassVar[str] = "Cannot sign in to host {host}: {detail}"
     host: str
     credential: str
     detail: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot sign in to host {self.host}: {self.detail}"
 
 
 @dataclass(eq=False)

@@ -13,11 +13,9 @@ class FilterInvalid(SnapshotdError):
     """A filter that cannot be read."""
 
     reason: ClassVar[str] = "FILTER_INVALID"
+    text: ClassVar[str] = "Cannot read filter {filter!r}: {problem}"
     filter: str
     problem: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot read filter {self.filter!r}: {self.problem}"
 
 
 @dataclass(eq=False)
@@ -25,11 +23,9 @@ class OrderByInvalid(SnapshotdError):
     """An order that cannot be read."""
 
     reason: ClassVar[str] = "ORDER_BY_INVALID"
+    text: ClassVar[str] = "Cannot read order_by {order_by!r}: {problem}"
     order_by: str
     problem: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot read order_by {self.order_by!r}: {self.problem}"
 
 
 @dataclass(eq=False)
@@ -37,10 +33,10 @@ class Stopping(SnapshotdError):
     """The service is stopping, and begins nothing new."""
 
     reason: ClassVar[str] = "STOPPING"
+    text: ClassVar[str] = (
+        "Cannot serve {method}: the service is stopping. Nothing was recorded. Try again when it is back."
+    )
     method: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot serve {self.method}: the service is stopping. Nothing was recorded. Try again when it is back."
 
 
 @dataclass(eq=False)
@@ -48,8 +44,6 @@ class ActorNotAllowed(SnapshotdError):
     """A caller that may not act under the name it gives."""
 
     reason: ClassVar[str] = "ACTOR_NOT_ALLOWED"
+    text: ClassVar[str] = "Cannot admit the caller at {peer}: {detail}"
     peer: str
     detail: str
-
-    def message(self) -> str:  # noqa: D102
-        return f"Cannot admit the caller at {self.peer}: {self.detail}"

@@ -13,11 +13,9 @@ class UnreadableEvent(SnapshotdError):
     """An event in the log that this release cannot read."""
 
     reason: ClassVar[str] = "LOG_UNREADABLE"
+    text: ClassVar[str] = "Cannot read event {topic!r}: {problem}. Run the release that wrote it, or restore the log."
     topic: str
     problem: str
-
-    def message(self) -> str:  # noqa: D102  (said once on the root; so below)
-        return f"Cannot read event {self.topic!r}: {self.problem}. Run the release that wrote it, or restore the log."
 
 
 @dataclass(eq=False)
@@ -37,14 +35,12 @@ class LogForeign(SnapshotdError):
     """A file that is not an event log of snapshotd, or is one of another version."""
 
     reason: ClassVar[str] = "LOG_FOREIGN"
+    text: ClassVar[str] = (
+        "Cannot use {path} as the event log: {problem}. "
+        "Restore it from a backup, or set storage.directory to another directory."
+    )
     path: str
     problem: str
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot use {self.path} as the event log: {self.problem}. "
-            "Restore it from a backup, or set storage.directory to another directory."
-        )
 
 
 @dataclass(eq=False)
@@ -52,11 +48,8 @@ class StorageUnusable(SnapshotdError):
     """A file of ours that cannot be opened: the disk is full or failing, or the rights are missing."""
 
     reason: ClassVar[str] = "STORAGE_UNUSABLE"
+    text: ClassVar[str] = (
+        "Cannot open {path}: {problem}. Check the disk, its free space and the rights on the file, then start again."
+    )
     path: str
     problem: str
-
-    def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot open {self.path}: {self.problem}. "
-            "Check the disk, its free space and the rights on the file, then start again."
-        )
