@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
@@ -12,12 +13,17 @@ from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain.commands import RegisterVm
-from snapshotd.domain.errors import NotFound, OperationActive, RequestIdReused, SnapshotdError
+from snapshotd.domain.errors import NotFound, OperationActive, RecordNotReadable, RequestIdReused, SnapshotdError
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.policy import Policy
+from snapshotd.operations import snapshot_create
+from snapshotd.operations.catalogue import KINDS
+from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
+from snapshotd.ports.versioned import Versioned
+from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import StopMode
 from snapshotd.store.sqlite_log import SqliteEventLog
-from tests.asking import start_vm, stop_vm
+from tests.asking import CREATE, start_vm, stop_vm
 from tests.fakes import START, VM_ID, FakeHost
 from tests.unit.application.cases import create
 
@@ -63,6 +69,34 @@ async def test_a_replay_gives_the_state_that_was_decided(log: SqliteEventLog) ->
     (replayed,) = again.registered()
     assert replayed == decided.vm == await over(log).load(VM_ID)
     assert log.head_position() == head
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "name", "said"),
+    [
+        (KINDS, CREATE_SNAPSHOT.name, "an operation of kind CREATE_SNAPSHOT: no such kind is known"),
+        (ACTIONS, CREATE, "a step with the action checkpoint_create: no such action is known"),
+    ],
+)
+async def test_a_log_with_a_kind_or_an_action_that_is_not_known_is_refused_when_it_is_replayed(
+    log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch, catalogue: dict[str, object], name: str, said: str
+) -> None:
+    vms = await registered(log)
+    await vms.execute(VM_ID, create(1), actor="ann", request_id="r1", digest="d1")
+    monkeypatch.delitem(catalogue, name)
+    with pytest.raises(RecordNotReadable, match=f"Cannot read {said}. Run the release that wrote it"):
+        await replay(log, over(log), Hosts(log, Clock(), Ids()))
+
+
+async def test_a_log_whose_params_are_of_a_newer_version_is_refused_when_it_is_replayed(
+    log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = replace(create(1), params=replace(create(1).params, version=2))
+    monkeypatch.setattr(CREATE_SNAPSHOT, "params", Versioned(snapshot_create.Params, 2))
+    await (await registered(log)).execute(VM_ID, newer, actor="ann")
+    monkeypatch.undo()
+    with pytest.raises(RecordNotReadable, match="it has version 2, and this release knows 1"):
+        await replay(log, over(log), Hosts(log, Clock(), Ids()))
 
 
 async def test_nothing_is_kept_of_vms_that_are_not_on_record(log: SqliteEventLog) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from projections.projection import Projection
 from projections.projections import ALL, SCRIPT, Projections
 from projections.rebuild import rebuild
 from projections.runner import Runner
-from projections.store import LogLost, Rows, ViewsNotMade, open_views
+from projections.store import LogLost, Rows, Table, ViewsNotMade, open_views, script_of
 from snapshotd.domain.errors import ViewBehind, ViewStopped
 from snapshotd.domain.events import Envelope
+from snapshotd.domain.time import Time
 from snapshotd.ports.views import ProjectionState
 from tests.integration.polling import until
 from tests.memory_log import MemoryLog
@@ -149,6 +151,62 @@ async def test_a_file_that_is_not_usable_is_made_again(
     projections.close()
     assert dump(path) == right
     assert "is made again from the log" in caplog.text
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row."""
+
+    key: str
+    at: Time | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWords:
+    """A row with other words about it."""
+
+    key: str
+    at: Time | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnotherType:
+    """A row."""
+
+    key: str
+    at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OneMore:
+    """A row."""
+
+    key: str
+    at: Time | None = None
+    more: int = 0
+
+
+def script_for(cls: type, *, column: str = "at") -> str:
+    """Return the script of a file with one table of such rows."""
+    cls.__name__ = cls.__qualname__ = "Row"
+    table = Table("rows", cls, key={"key": lambda row: row.key}, columns={column: lambda row: row.at})
+    return script_of([table])
+
+
+def test_the_file_is_another_one_exactly_if_rows_or_columns_are_others(tmp_path: Path) -> None:
+    script = script_for(Row)
+    assert script_for(OtherWords) == script
+    others = [script_for(AnotherType), script_for(OneMore), script_for(Row, column="moment")]
+    assert len({script, *others}) == 4
+    for other in others:
+        path = tmp_path / "views.db"
+        connection = open_views(path, 1, script)
+        connection.execute("INSERT INTO positions VALUES ('p', 1)")
+        connection.close()
+        again = open_views(path, 1, other)
+        assert again.execute("SELECT * FROM positions").fetchall() == []
+        again.close()
+        path.unlink()
 
 
 async def test_a_file_that_holds_more_than_the_log_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
