@@ -30,7 +30,7 @@ from snapshotd.steps.catalogue import ACTIONS
 
 
 def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
-    """Decide what a command leads to. Returns the events, and the VM as it is with them; no events: nothing changes.
+    """Return what a command leads to: its events, and the VM with them applied. No events: nothing changes.
 
     Raises a SnapshotdError if the command is refused; then nothing is recorded.
     """
@@ -73,7 +73,7 @@ def operation_for(draft: Draft, request: c.RequestOperation) -> Operation | None
 
 
 def check_request(vm: VirtualMachine, request: c.RequestOperation, context: Context) -> Operation | None:
-    """Check a request: existence, concurrency, state, limits. Returns the operation that it joins, or None.
+    """Return the operation that a request joins, or None. Checks existence, concurrency, state and limits.
 
     Raises a SnapshotdError if it is refused.
     """
@@ -171,9 +171,7 @@ def _cancel(draft: Draft, command: c.CancelOperation) -> None:
     if operation.cancel_requested:
         return
     if operation.undoing:
-        raise CancelTooLate(
-            operation.name, operation.state.name, "what it did is being undone already; wait for it to end"
-        )
+        raise CancelTooLate(operation.name, operation.state.name, "it is already being undone. Wait for it to end")
     pivots = [s for s in operation.steps if s.plan.nature is StepNature.PIVOT]
     past = any(s.state not in (StepState.DUE, StepState.SKIPPED) for s in pivots)
     begun = operation.state is OperationState.RUNNING
@@ -181,7 +179,7 @@ def _cancel(draft: Draft, command: c.CancelOperation) -> None:
         raise CancelTooLate(
             operation.name,
             operation.state.name,
-            "the host may have gone past the point of no return; wait for it to end",
+            "there may be no way back on the host. Wait for it to end",
         )
     draft.add([e.CancelRequested(number=operation.number)], operation.number)
     advance(draft)
