@@ -1,4 +1,4 @@
-"""The audit index: which events of the log are about what. The events themselves stay in the log."""
+"""The audit index: what each event of the log is about. The events themselves stay in the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from snapshotd.ports.views import EventQuery
 _CONDITIONS: Final = {
     "vm": "vm_id = :vm",
     "host": "host_id = :host",
-    # By what the operation is on, and not by each event's own snapshot only: an operation's first events come before
+    # Also by the operation's snapshot, not only by each event's own: an operation's first events come before
     # OperationRequested, and some of its events are about the VM or about other snapshots.
     "snapshot": "(snapshot_id = :snapshot OR"
     " operation IN (SELECT operation FROM event_subjects WHERE snapshot_id = :snapshot))",

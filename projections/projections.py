@@ -17,7 +17,7 @@ from snapshotd.ports.event_log import EventLog
 ALL: Final = (TREE, OPERATIONS_PROJECTION, INVENTORY, AUDIT)
 """Every projection."""
 SCRIPT: Final = script_of(table for projection in ALL for table in projection.tables)
-"""What makes their file."""
+"""The script that makes their file."""
 
 
 class Projections:
@@ -41,7 +41,7 @@ class Projections:
         await self._runner.run()
 
     async def catch_up(self) -> None:
-        """Take in all that the log holds by now."""
+        """Take in everything that the log holds by now."""
         while await self._runner.catch_up():
             pass
 

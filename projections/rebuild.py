@@ -1,4 +1,4 @@
-"""Rebuild: the views dropped, and made again from the log. Touches nothing else."""
+"""Rebuild: drops the views, and makes them again from the log. Changes nothing else."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The runner: follows the log and hands each event to each projection, rows and position committed together.
 
-    log ──read_all──► batch ──► one transaction: handlers, rows, positions ──► who waits is told
+    log ──read_all──► batch ──► one transaction: handlers, rows, positions ──► wake who waits
 
 A projection whose handler fails keeps what came before, and stops there until the next start: it never skips. The
 others go on. A disk that is full or fails stops nothing: the batch is taken in when it can be. It polls; the log's
@@ -35,11 +35,11 @@ _REACHED_S: Final = 10.0
 _PRIMARY: Final = 0xFF
 """The part of SQLite's extended result codes that is the plain one."""
 _PASSING: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY}
-"""What SQLite reports of the disk or of another user of the file, and no event is to blame for."""
+"""What SQLite reports of the disk, or of another user of the file. No event is to blame for it."""
 
 
 class ViewsUnwritable(OSError):
-    """views.db takes nothing in at present, so nothing was taken in."""
+    """views.db cannot be written at present. Nothing was taken in."""
 
 
 class Runner:
@@ -48,7 +48,7 @@ class Runner:
     Args:
         log: what is followed.
         connection: views.db, to write.
-        projections: what is handed the events.
+        projections: which get the events.
     """
 
     def __init__(self, log: EventLog, connection: sqlite3.Connection, projections: Sequence[Projection]) -> None:
@@ -95,11 +95,11 @@ class Runner:
         return bool(batch)
 
     async def reached(self, position: int, names: Collection[str] | None = None) -> None:
-        """Return when projections hold the log up to a position. Raises ViewStopped, ViewBehind.
+        """Wait until projections hold the log up to a position. Raises ViewStopped, ViewBehind.
 
         Args:
             position: of the log.
-            names: of the projections; None: all. Nobody waits for one that is not read, or fails by its fault.
+            names: of the projections; None: all. The others delay nobody, and fail nobody.
         """
         try:
             async with asyncio.timeout(_REACHED_S):
@@ -116,7 +116,7 @@ class Runner:
         self._thread.shutdown()
 
     def _slowest(self) -> int:
-        """Return the position from which on somebody needs events; of those that stopped, nobody asks."""
+        """Return the position after which some projection needs events. Those that have stopped need none."""
         following = self._following()
         return min((p.position for p in following), default=self._log.head_position())
 
@@ -124,7 +124,7 @@ class Runner:
         return [p for p in self._progress.values() if p.state is not ProjectionState.STOPPED]
 
     def _behind(self, position: int, names: Collection[str] | None) -> ProjectionProgress | None:
-        """Return a projection that is before a position. Raises ViewStopped for one that will not get there."""
+        """Return a projection that is before a position, or None. Raises ViewStopped for one that has stopped there."""
         for progress in self._progress.values():
             if progress.position < position and (names is None or progress.name in names):
                 if progress.state is ProjectionState.STOPPED:
@@ -135,7 +135,7 @@ class Runner:
     def _take(self, batch: Sequence[Envelope]) -> None:
         """Hand a batch to the projections that need it. Runs in the runner's thread.
 
-        All of them in one transaction; if an event cannot be taken, each by itself, and it one by one.
+        First all of them in one transaction. If an event cannot be taken in: each by itself, event by event.
         Raises ViewsUnwritable.
         """
         following = [p for p in self._projections if self._progress[p.name].state is not ProjectionState.STOPPED]
@@ -143,7 +143,7 @@ class Runner:
             self._take_together(following, batch)
         except ViewsUnwritable:
             raise
-        except Exception:  # noqa: BLE001  (the event and the projection that fail are found below, and said)
+        except Exception:  # noqa: BLE001  (the event and the projection that fail are found below, and logged)
             for projection in following:
                 self._take_singly(projection, batch)
 
@@ -168,7 +168,7 @@ class Runner:
             for projection in projections:
                 self._rows[projection.name].forget()
             if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & _PRIMARY in _PASSING:
-                raise ViewsUnwritable(f"views.db cannot be written: {error}") from error
+                raise ViewsUnwritable(f"Cannot write views.db: {error}") from error
             raise
         self._progress |= {progress.name: progress for progress in reached}
 

@@ -26,7 +26,7 @@ _KEPT: Final = 5_000
 
 @dataclass(eq=False)
 class LogLost(SnapshotdError):
-    """The views hold more than the log. The log is durable before a view takes it in, so no crash leads here."""
+    """The views hold more than the log. The log is durable before a view takes it in, so no crash causes this."""
 
     reason: ClassVar[str] = "LOG_LOST"
     views: str
@@ -35,9 +35,9 @@ class LogLost(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102  (said once on the root)
         return (
-            f"{self.views} knows {self.held} events, and events.db beside it holds {self.log}: it was lost, emptied or "
-            "replaced by an older one. Restore events.db, or delete views.db to begin anew: as another installation, "
-            "which knows of no VM and no snapshot."
+            f"Cannot use {Path(self.views).with_name('events.db')}: {self.views} knows {self.held} events, and the "
+            f"log holds {self.log}. Restore events.db from a backup, or move both files away to start over as a new "
+            "installation."
         )
 
 
@@ -51,8 +51,7 @@ class ViewsNotMade(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         return (
-            f"{self.views} cannot be made: {self.problem}. See that its disk has room, that nothing else is in its "
-            "place, and that the service may write to its directory; the views are made again from the log."
+            f"Cannot make {self.views}: {self.problem}. Check the disk, its free space and the rights on its directory."
         )
 
 
@@ -95,7 +94,7 @@ class Table(Schema, Generic[RowT]):
         self._put = f"INSERT OR REPLACE INTO {name} VALUES ({', '.join('?' * len(names))})"  # noqa: S608
 
     def put(self, connection: sqlite3.Connection, row: RowT) -> None:
-        """Write a row, over one with its key."""
+        """Write a row, in place of the one with its key."""
         connection.execute(self._put, (*(column(row) for column in self._columns), plain.encode_text(row)))
 
     def get(self, connection: sqlite3.Connection, *key: object) -> RowT | None:
@@ -117,9 +116,9 @@ class Table(Schema, Generic[RowT]):
 
 
 def script_of(schemas: Iterable[Schema]) -> str:
-    """Return the script that makes views.db. Another text means another file: it is dropped, and made again.
+    """Return the script that makes views.db. When it changes, the file is dropped, and made again.
 
-    The text holds the shape of what is written into the rows, so nobody has to raise a number.
+    It holds the shape of what is written into the rows, so nobody has to raise a number.
     """
     schemas = tuple(schemas)
     shape = plain.shape(tuple(row for schema in schemas for row in schema.rows))
@@ -177,7 +176,7 @@ class Rows:
 
 
 def open_views(path: Path, head: int, script: str) -> sqlite3.Connection:
-    """Open views.db to write, made anew where it is not usable: corrupt, or of another schema.
+    """Open views.db to write. Make it again if it is corrupt, or of another schema.
 
     Args:
         path: of the file.
@@ -206,7 +205,7 @@ def refuse_lost_log(path: Path, head: int, script: str) -> None:
 
 
 def _usable(path: Path, head: int, script: str) -> sqlite3.Connection | None:
-    """Open a file that is there; None, and said in the log: it is not usable. Raises LogLost."""
+    """Return the open file; None if it is missing, or not usable (which is logged). Raises LogLost."""
     if not path.exists() or path.stat().st_size == 0:
         return None
     try:
@@ -226,12 +225,12 @@ def _usable(path: Path, head: int, script: str) -> sqlite3.Connection | None:
         connection.close()
         if not reason:
             raise LogLost(str(path), held, head)
-    _log.warning("%s is made again from the log: %s", path, reason)
+    _log.warning("Making %s again from the log: %s", path, reason)
     return None
 
 
 def _fault(connection: sqlite3.Connection, script: str) -> str:
-    """Return what makes a file unusable; empty: nothing."""
+    """Return why a file is unusable; empty if it is usable."""
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
     if schema != _version(script):
         return "it was made by another release"

@@ -1,4 +1,4 @@
-"""The views, to read (ports/views.py). Never writes.
+"""Reads the views (ports/views.py). Never writes.
 
 Reads are short and indexed, well under a millisecond, so they run where they are asked for and not in a thread.
 """
@@ -41,7 +41,7 @@ class SqliteViews:
         self._runner = runner
 
     async def reached(self, position: int, views: Collection[ViewName] = VIEWS) -> None:
-        """Return when these views hold the log up to a position. Raises ViewStopped, ViewBehind."""
+        """Wait until these views hold the log up to a position. Raises ViewStopped, ViewBehind."""
         await self._runner.reached(position, views)
 
     def progress(self) -> tuple[ProjectionProgress, ...]:

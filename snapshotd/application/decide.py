@@ -30,7 +30,7 @@ from snapshotd.steps.catalogue import ACTIONS
 
 
 def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
-    """Decide what a command leads to. Returns the events, and the VM as it is with them; no events: nothing changes.
+    """Return what a command leads to: its events, and the VM with them applied. No events: nothing changes.
 
     Raises a SnapshotdError if the command is refused; then nothing is recorded.
     """
@@ -73,7 +73,7 @@ def operation_for(draft: Draft, request: c.RequestOperation) -> Operation | None
 
 
 def check_request(vm: VirtualMachine, request: c.RequestOperation, context: Context) -> Operation | None:
-    """Check a request: existence, concurrency, state, limits. Returns the operation that it joins, or None.
+    """Return the operation that a request joins, or None. Checks existence, concurrency, state and limits.
 
     Raises a SnapshotdError if it is refused.
     """

@@ -18,15 +18,15 @@ from snapshotd.domain.virtual_machine import VirtualMachine, evolve
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """For whom, when and under which limits something is decided."""
+    """Who asks, when, and under which limits."""
 
     now: datetime
     actor: str
     policy: Policy
     request_id: str = ""
-    """Empty: the daemon's own doing."""
+    """Empty for what the service does by itself."""
     digest: str = ""
-    """Of the request's payload: the same request id with another one is refused."""
+    """Of the request's payload: a request id that comes again with another payload is refused."""
 
 
 class Draft:
@@ -39,7 +39,7 @@ class Draft:
         self.events: list[tuple[e.VmEvent, OperationName | None]] = []
 
     def add(self, events: Iterable[e.VmEvent], number: int | None = None) -> None:
-        """Record events, as part of the n-th operation if a number is given."""
+        """Apply and collect events. `number`: the operation that they belong to."""
         name = operation_name(self.vm.vm_id, number) if number is not None else None
         for event in events:
             context = self.context

@@ -9,23 +9,23 @@ from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.operation import Failure
 
 _MEANING: Final[Mapping[Verdict, tuple[str, str]]] = {
-    Verdict.NO_EFFECT: ("HOST_ERROR", "The host refused, and gave no reason."),
-    Verdict.FAILED: ("HOST_SCRIPT_FAILED", "The script failed on the host, and gave no reason."),
-    Verdict.CHANGED: ("VM_CHANGED", "The VM was not as it was when the command was given, so nothing was done."),
-    Verdict.DONE: ("MALFORMED_ANSWER", "The host says that it is done, and not what came of it."),
-    Verdict.STALE: ("COMMAND_LATE", "The host had been given a later command, so nothing was done."),
-    Verdict.WRONG_JOURNAL: ("JOURNAL_CHANGED", "The VM's journal on the host is not the one that was there before."),
-    Verdict.BUSY: ("HOST_BUSY", "Another script is at work on the VM on its host."),
-    Verdict.IN_PROGRESS: ("HOST_WORKING", "The hypervisor is at work on the VM."),
+    Verdict.NO_EFFECT: ("HOST_ERROR", "The host refused the command and gave no reason."),
+    Verdict.FAILED: ("HOST_SCRIPT_FAILED", "The script failed on the host and gave no reason."),
+    Verdict.CHANGED: ("VM_CHANGED", "The VM had changed since the command was issued, so nothing was done."),
+    Verdict.DONE: ("MALFORMED_ANSWER", "The host reported success without the result."),
+    Verdict.STALE: ("COMMAND_LATE", "The host had already received a later command, so nothing was done."),
+    Verdict.WRONG_JOURNAL: ("JOURNAL_CHANGED", "The VM's journal on the host was replaced, so nothing was done."),
+    Verdict.BUSY: ("HOST_BUSY", "Another script of snapshotd is working on the VM."),
+    Verdict.IN_PROGRESS: ("HOST_WORKING", "Hyper-V is working on the VM."),
     Verdict.FOREIGN_INSTALLATION: (
         "FOREIGN_INSTALLATION",
-        "The journals on the host belong to another snapshotd installation, which has to be retired first.",
+        "The journals on the host belong to another snapshotd installation. Retire that one first.",
     ),
 }
 
 
 def failure_of(answer: HostAnswer) -> Failure:
-    """Return why an answer is not what was hoped for. The host's own text and error id are kept.
+    """Return the failure that an answer means, with the host's own text and error id.
 
     For NO_ANSWER the reason is why none came, e.g. CONNECTION_LOST.
     """

@@ -1,6 +1,6 @@
-"""The hosts of the log: which are registered, and the decisions on them. The only way anything is recorded of a host.
+"""The hosts of the log, and the decisions on them. Every event of a host is recorded here.
 
-A host has few events, so all hosts are kept folded in memory from the replay on.
+A host has few events, so all hosts stay in memory from the replay on.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
 
 TRANSPORTS = {"NTLM_HTTP": WINRM_HTTP_PORT}
-"""What an executor can speak by now, with the port that Windows listens on."""
+"""The transports that executors speak, each with the port that Windows listens on."""
 _ATTEMPTS = 5
-"""Appends of one decision, each after a StreamChanged."""
+"""How often one decision is appended. Each retry follows a StreamChanged."""
 
 
 class Hosts:
-    """Loads, decides and appends."""
+    """Decides what is asked of hosts, and appends the events."""
 
     def __init__(self, log: EventLog, clock: Clock, ids: Ids) -> None:
-        """Work on a log. `replay` comes before anything else."""
+        """Keep no host yet: replay the log first."""
         self._log = log
         self._clock = clock
         self._ids = ids
         self._hosts: dict[HostId, Host] = {}
 
     def take(self, envelope: Envelope) -> None:
-        """Fold an envelope of a host's stream, while the log is replayed."""
+        """Apply an envelope of a host's stream during the replay."""
         host_id = HostId(envelope.stream.partition("/")[2])
         self._keep(_fold(self._known(host_id), [envelope]))
 
@@ -59,7 +59,7 @@ class Hosts:
     async def register(
         self, wanted: Host, *, actor: str, request_id: str, digest: str
     ) -> tuple[Host, tuple[Envelope, ...]]:
-        """Make a host known.
+        """Register a host.
 
         Raises InvalidArgument, AlreadyExists, RequestIdReused, LogUnavailable, AppendUncertain.
         """
@@ -103,7 +103,7 @@ class Hosts:
     async def synced(
         self, host_id: HostId, vms: int, drifts: int, skipped: tuple[VmId, ...], *, actor: str, request_id: str
     ) -> tuple[Envelope, ...]:
-        """Note that a host's VMs were compared with the record. Raises NotFound."""
+        """Record that a host's VMs were compared with the record. Raises NotFound."""
 
         def decide(host: Host) -> HostEvent | None:
             _registered(host)
@@ -114,7 +114,7 @@ class Hosts:
     async def _execute(
         self, host_id: HostId, decide: Callable[[Host], HostEvent | None], actor: str, request_id: str
     ) -> tuple[Host, tuple[Envelope, ...]]:
-        """Decide, and append what follows; where others were faster, read what they appended and decide again."""
+        """Decide and append. If another append came first, read it and decide again."""
         host = self._known(host_id)
         for attempt in range(1, _ATTEMPTS + 1):
             event = decide(host)
@@ -142,14 +142,14 @@ class Hosts:
         return self._hosts.get(host_id) or Host(host_id=host_id)
 
     def _keep(self, host: Host) -> Host:
-        """Keep the newer of two folds: tasks come back in any order."""
+        """Keep the newer of two folds: tasks may finish in any order."""
         if host.version > self._known(host.host_id).version:
             self._hosts[host.host_id] = host
         return self._known(host.host_id)
 
 
 def _fold(host: Host, envelopes: Iterable[Envelope]) -> Host:
-    """Apply the envelopes that a host has not seen. Calls no port."""
+    """Return a host with the envelopes that it has not seen. Calls no port."""
     for envelope in envelopes:
         assert isinstance(envelope.event, HostEvent), envelope
         if envelope.version > host.version:
@@ -165,30 +165,26 @@ def _registered(host: Host) -> Host:
 
 
 def checked(wanted: Host) -> Host:
-    """Check what a host is to be registered with, and fill in what follows. Raises InvalidArgument."""
+    """Return a host with its default port filled in. Raises InvalidArgument for a field that is wrong."""
     if not is_host_id(wanted.host_id):
-        raise InvalidArgument(
-            "host_id", wanted.host_id, "use 1 to 63 of a-z, 0-9 and -, a letter first, not ending with -."
-        )
+        problem = "must be 1 to 63 of a-z, 0-9 and -. It must begin with a letter, and not end with -."
+        raise InvalidArgument("host_id", wanted.host_id, problem)
     if not is_address(wanted.address):
         raise InvalidArgument("host.address", wanted.address, "must be a DNS name, or an IP address without a zone.")
     if not 0 <= wanted.port <= LARGEST_PORT:
-        raise InvalidArgument(
-            "host.port", str(wanted.port), f"must be 1 to {LARGEST_PORT}, or 0 for the transport's own."
-        )
+        problem = f"must be 1 to {LARGEST_PORT}, or 0 for the transport's default."
+        raise InvalidArgument("host.port", str(wanted.port), problem)
     if wanted.transport not in TRANSPORTS:
-        raise InvalidArgument(
-            "host.transport", wanted.transport, f"this release speaks {', '.join(TRANSPORTS)} only; use that."
-        )
+        problem = f"must be {', '.join(TRANSPORTS)}: this release speaks no other."
+        raise InvalidArgument("host.transport", wanted.transport, problem)
     if not is_credential_name(wanted.credential):
-        raise InvalidArgument(
-            "host.credential",
-            wanted.credential,
-            "must name a credential on the executor's machine: 1 to 63 letters, digits and . _ -, a letter or digit "
-            "first. Never the secret itself.",
+        problem = (
+            "must be the name of a credential on the executor's machine, never the secret itself: 1 to 63 letters, "
         )
+        problem += "digits and . _ -, beginning with a letter or digit."
+        raise InvalidArgument("host.credential", wanted.credential, problem)
     if wanted.ca_file:
-        raise InvalidArgument("host.ca_file", wanted.ca_file, "is for https, which this release does not speak yet.")
+        raise InvalidArgument("host.ca_file", wanted.ca_file, "must be empty: this release does not speak https.")
     if any(not c.isprintable() for c in wanted.journal_directory):
-        raise InvalidArgument("host.journal_directory", wanted.journal_directory, "must be a path on the host.")
+        raise InvalidArgument("host.journal_directory", wanted.journal_directory, "must be a printable path.")
     return replace(wanted, port=wanted.port or TRANSPORTS[wanted.transport])

@@ -1,4 +1,4 @@
-"""The one place that says what happens next with an operation. A pure function of the VM and the time.
+"""Decides what happens next with an operation: a pure function of the VM and the time.
 
 Issue, Observe                 are recorded first, then sent (write-ahead)
 AwaitAnswer, Poll, Later       need the host, or the clock, before anything can be recorded
@@ -57,7 +57,7 @@ class Poll:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Nothing until then."""
+    """Do nothing until then."""
 
     until: datetime
 
@@ -71,14 +71,14 @@ class AwaitTurn:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """This step is not needed."""
+    """Skip this step: it is not needed."""
 
     step: Step
 
 
 @dataclass(frozen=True, slots=True)
 class PlanUndo:
-    """Go no further; undo what was done. No failure: cancelled."""
+    """Go no further, and plan the undo of what was done. No failure: cancelled."""
 
     failure: Failure | None
 
@@ -116,7 +116,7 @@ def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy:
 
 
 def _stopped(operation: Operation) -> Action | None:
-    """Return whether a failed step, or a cancellation, keeps the operation from its next step."""
+    """Return how an operation goes on after a failed step or a cancellation; None: with its next step."""
     for step in operation.steps:
         if step.state is StepState.UNDETERMINED and step.plan.nature is not StepNature.BEST_EFFORT:
             return Finish(OperationState.FAILED, step.failure)

@@ -1,6 +1,6 @@
-"""How operations come forward: steps issued, answers judged, undo planned, the end recorded.
+"""How operations advance: steps issued, answers judged, undo planned, the end recorded.
 
-Pure. Every rule of the fence that is the core's stands here (docs/adr/0002); the host's half: docs/host-protocol.md.
+Pure. The core's half of the fence is here (docs/adr/0002), the host's half in docs/host-protocol.md.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class _Moved(TypedDict):
 
 
 PASSING = frozenset({"ObjectInUse", "InvalidState"})
-"""Error ids (before the comma) of refusals that may be gone next time (docs/hyperv.md, section 1); others are final."""
+"""Error ids (before the comma) of refusals that a retry may get past (docs/hyperv.md, section 1). Others are final."""
 FINAL_IF_ABSENT = frozenset({"OperationFailed"})
-"""Error ids of an unknown outcome that is not tried again once nothing has come of it: the host has said that it cannot
-(a full disk, no VSS). The script takes these for no refusal, since what was begun may still come about."""
+"""Error ids that are not retried once an observation finds no effect: the host has said that it cannot (a full disk, no
+VSS). The script does not take them for refusals, since what has begun may still take effect."""
 
 
 def advance(draft: Draft, *, issue: bool = False) -> None:
-    """Record what comes next and needs nobody; with `issue` also steps and observations, which are then sent."""
+    """Record what comes next and needs no host; with `issue` also steps and observations, which are sent afterwards."""
     for number in [o.number for o in draft.vm.active_operations]:
         while (operation := draft.vm.operations[number]).active:
             action = next_action(draft.vm, operation, draft.context.now, draft.context.policy)
@@ -75,9 +75,9 @@ def advance(draft: Draft, *, issue: bool = False) -> None:
 
 
 def take_answer(draft: Draft, command: TakeAnswer) -> None:
-    """Judge an answer.
+    """Record what an answer means.
 
-    One that comes twice, for an ended operation or with an old token changes nothing, but for Done.
+    One that comes twice, or for an ended operation, changes nothing. With an old token only DONE counts.
     """
     found = _find(draft.vm, command.number, command.step)
     if found is None:
@@ -98,7 +98,7 @@ def take_answer(draft: Draft, command: TakeAnswer) -> None:
 
 
 def lose_outcome(draft: Draft, command: LoseOutcome) -> None:
-    """Note that the effect with this token has no answer to come: it is unknown, never failed."""
+    """Record that no answer will come for the effect with this token: its outcome is unknown, never failed."""
     found = _find(draft.vm, command.number, command.step)
     if found is None:
         return
@@ -108,7 +108,7 @@ def lose_outcome(draft: Draft, command: LoseOutcome) -> None:
 
 
 def take_poll(draft: Draft, command: TakePoll) -> None:
-    """Judge a poll: done, or not yet. Nothing else follows from one."""
+    """Record that a step is done, if a poll shows it. A poll proves nothing else."""
     found = _find(draft.vm, command.number, command.step)
     if found is None:
         return
@@ -123,7 +123,7 @@ def take_poll(draft: Draft, command: TakePoll) -> None:
 
 
 def stall_wait(draft: Draft, command: StallWait) -> None:
-    """End a wait that does not come forward."""
+    """Record that a wait has failed, since nothing moves."""
     found = _find(draft.vm, command.number, command.step)
     if found is None:
         return
@@ -155,7 +155,7 @@ def _moved(operation: Operation, step: Step, trigger: str) -> _Moved:
 
 
 def _issue(draft: Draft, operation: Operation, step: Step) -> None:
-    """Record a step that is about to be sent, and with the first one the operation's begin, in one append."""
+    """Record a step that is about to be sent. The first one also starts the operation, in the same append."""
     kind, action = KINDS[operation.kind], ACTIONS[step.plan.action]
     context = draft.context
     _begin(draft, operation, step)
@@ -188,7 +188,7 @@ def _start_wait(draft: Draft, operation: Operation, step: Step) -> None:
 
 
 def _told(step: Step, answer: HostAnswer) -> Done | None:
-    """Read what a DONE tells of the step; None for another verdict, and for what the step cannot have brought about."""
+    """Return the result that a DONE reports; None for another verdict, or if its output does not fit the step."""
     if answer.verdict is not Verdict.DONE:
         return None
     try:
@@ -209,7 +209,7 @@ def _settle(
 ) -> None:
     """Record that a step is done, what that means for VM and snapshots, and what else the report shows.
 
-    Not `current`: another step has been at work since the report was asked for, so it tells of this step only.
+    Not `current`: another step has run since the report was asked for, so it proves nothing else.
     """
     number = operation.number
     event = e.StepDone(**_moved(operation, step, "done"), observed=observed, output=done.output)
@@ -224,7 +224,7 @@ def _settle(
 
 
 def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) -> None:
-    """Conclude from an observation. For a step that is only due it made the journal known, and no more."""
+    """Record what an observation proves. For a step that is only due, it makes the journal known."""
     if step.state is StepState.DUE:
         draft.add([e.ObservationAnswered(number=operation.number, step=step.plan.number)], operation.number)
         _absorb(draft, report, operation.number)
@@ -240,7 +240,8 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             _without_effect(draft, operation, step, failure, passing=not final)
             _absorb(draft, report, operation.number)
         case Undetermined():
-            failure = Failure(reason=UNDETERMINED, message=f"What became of it is not known: {judged.detail}.")
+            text = f"Cannot tell whether the step took effect: {judged.detail}."
+            failure = Failure(reason=UNDETERMINED, message=text)
             draft.add(
                 [e.StepUndetermined(**_moved(operation, step, "undetermined"), failure=failure)], operation.number
             )
@@ -251,7 +252,7 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
 
 
 def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: HostAnswer) -> None:
-    """Conclude from an effect's own answer, other than Done."""
+    """Record what an effect's own answer means, other than Done."""
     failure = failure_of(answer)
     if answer.verdict is Verdict.NO_EFFECT:
         passing = answer.error_id.partition(",")[0] in PASSING
@@ -272,7 +273,7 @@ def _unknown(draft: Draft, operation: Operation, step: Step, failure: Failure) -
 
 
 def _without_effect(draft: Draft, operation: Operation, step: Step, failure: Failure, *, passing: bool) -> None:
-    """Issue a step without effect again, if the reason may pass and attempts and time are left; else let it fail."""
+    """Record that a step had no effect: due again if the reason may pass and attempts and time are left, or failed."""
     context = draft.context
     assert step.deadline is not None
     in_time = context.now < step.deadline
@@ -282,21 +283,20 @@ def _without_effect(draft: Draft, operation: Operation, step: Step, failure: Fai
         draft.add([e.StepDueAgain(**_moved(operation, step, "due_again"), failure=failure)], operation.number)
         return
     if passing and not in_time:
-        failure = Failure(
-            reason="DEADLINE_EXCEEDED", message=f"No effect in time. Last: {failure.message}", error_id=failure.error_id
-        )
+        text = f"The step had no effect before its deadline. Last failure: {failure.message}"
+        failure = Failure(reason="DEADLINE_EXCEEDED", message=text, error_id=failure.error_id)
     draft.add([e.StepFailed(**_moved(operation, step, "failed"), failure=failure)], operation.number)
 
 
 def _absorb(draft: Draft, report: VmReport, number: int) -> None:
-    """Take over what a report shows, between two steps."""
+    """Record what a report shows, unless a step is open."""
     if not draft.vm.step_is_open():
         before = describe(draft, report, "step", number)
         reconcile(draft, before)
 
 
 def _plan_undo(draft: Draft, operation: Operation, failure: Failure | None) -> None:
-    """Skip what was still due, and plan what brings things back."""
+    """Skip the steps that are still due, and plan the undo."""
     number = operation.number
     operation = _skip_the_rest(draft, operation)
     undo = KINDS[operation.kind].undo(draft.vm, operation, failure)
@@ -305,7 +305,7 @@ def _plan_undo(draft: Draft, operation: Operation, failure: Failure | None) -> N
 
 
 def _skip_the_rest(draft: Draft, operation: Operation) -> Operation:
-    """Skip what was still due; return the operation as it is then."""
+    """Skip the steps that are still due; return the operation with that."""
     for step in operation.steps:
         if step.state is StepState.DUE:
             draft.add([e.StepSkipped(**_moved(operation, step, "skipped"))], operation.number)
@@ -313,7 +313,7 @@ def _skip_the_rest(draft: Draft, operation: Operation) -> Operation:
 
 
 def _finish(draft: Draft, operation: Operation, outcome: OperationState, failure: Failure | None) -> None:
-    """End the operation: the rest of the plan, the snapshot, the VM, and the operation itself, in one append."""
+    """Record an operation's end: its remaining steps, its snapshot, its VM and itself, in one append."""
     number = operation.number
     operation = _skip_the_rest(draft, operation)
     draft.add(KINDS[operation.kind].ends(draft.vm, operation, outcome, failure), number)

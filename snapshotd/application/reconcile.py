@@ -1,6 +1,6 @@
-"""What a host reports, compared with the record: absorbed where it is our doing, recorded as drift where it is not.
+"""Compares a host's report with the record. What a step did is taken over; what others did is recorded as drift.
 
-Called only between steps: while a command may be at work, a difference says nothing. Checkpoints made by others are
+Called only between steps: while a command may be at work, a difference proves nothing. Checkpoints made by others are
 shown, never touched, and never become snapshots by themselves.
 """
 
@@ -24,7 +24,7 @@ _MARKED = re.compile(r"#[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
 def describe(draft: Draft, report: VmReport, cause: str, number: int | None = None) -> VmDescription | None:
-    """Take over the facts of a report: journal, power, description.
+    """Record a report's journal, power and description where they differ.
 
     Returns the description that was on record before.
     """
@@ -47,7 +47,7 @@ def describe(draft: Draft, report: VmReport, cause: str, number: int | None = No
 def reconcile(draft: Draft, before: VmDescription | None) -> None:
     """Record what differs between the tree and the VM's description, which has just been taken over.
 
-    `before` is the description that was on record; None: the VM has just been registered, and nothing is news.
+    `before` is the description that was on record; None: there was none, so no checkpoint counts as new.
     """
     vm = draft.vm
     assert not vm.step_is_open(), vm.vm_id
@@ -65,7 +65,7 @@ def reconcile(draft: Draft, before: VmDescription | None) -> None:
 
 
 def _news(vm: VirtualMachine, checkpoint: Checkpoint, known: Checkpoint | None) -> tuple[e.VmEvent, ...]:
-    """Tell of a checkpoint that somebody made or renamed."""
+    """Return the drift of a checkpoint that somebody else made or renamed."""
     own = next((s for s in vm.snapshots.values() if s.checkpoint_id == checkpoint.checkpoint_id), None)
     if known is None:
         steps = [s for o in vm.active_operations for s in o.steps]
@@ -88,7 +88,7 @@ def _news(vm: VirtualMachine, checkpoint: Checkpoint, known: Checkpoint | None) 
 
 
 def _missing_or_found(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
-    """Follow a checkpoint that was taken away, or that is there again."""
+    """Return the events for a snapshot whose checkpoint has gone, or is there again."""
     assert vm.description is not None
     if snapshot.state is SnapshotState.ERROR and snapshot.checkpoint_id is None:
         marked = [c for c in vm.description.checkpoints if c.name.endswith(marker(snapshot.snapshot_id))]
@@ -104,7 +104,7 @@ def _missing_or_found(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent
         )
     if snapshot.state is not SnapshotState.READY or there:
         return ()
-    failure = Failure(reason="CHECKPOINT_MISSING", message="Its checkpoint was removed on the host by somebody else.")
+    failure = Failure(reason="CHECKPOINT_MISSING", message="Somebody else removed its checkpoint on the host.")
     events: list[e.VmEvent] = [
         e.DriftDetected(
             kind=DriftKind.CHECKPOINT_MISSING,
@@ -134,7 +134,7 @@ def _missing_or_found(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent
 
 
 def _reparented(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
-    """Follow a snapshot whose checkpoint stands elsewhere in the host's tree."""
+    """Return the events for a snapshot whose checkpoint has another parent on the host."""
     assert vm.description is not None
     checkpoint = vm.description.checkpoint(snapshot.checkpoint_id)
     if checkpoint is None or snapshot.state is not SnapshotState.READY:
@@ -142,7 +142,7 @@ def _reparented(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]
     parent = vm.nearest_own(checkpoint.parent_id)
     if parent == snapshot.parent_id:
         return ()
-    detail = f"{snapshot.name}: below {snapshot.parent_id} on record, below {parent} on the host"
+    detail = f"{snapshot.name}: below {snapshot.parent_id or 'none'} on record, below {parent or 'none'} on the host"
     return (
         e.DriftDetected(kind=DriftKind.REPARENTED, detail=detail, snapshot_id=snapshot.snapshot_id),
         e.SnapshotReparented(
@@ -155,11 +155,11 @@ def _reparented(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]
 
 
 def _follow_current(draft: Draft) -> None:
-    """Follow a current that somebody moved."""
+    """Record that somebody else moved the current snapshot."""
     vm = draft.vm
     assert vm.description is not None
     current = vm.nearest_own(vm.description.current_checkpoint_id)
     if current != vm.current_id:
-        detail = f"{vm.current_id} on record, {current} on the host"
+        detail = f"{vm.current_id or 'none'} on record, {current or 'none'} on the host"
         draft.add([e.DriftDetected(kind=DriftKind.CURRENT_MOVED, detail=detail, snapshot_id=current)])
         draft.add(move_current(vm, current, "drift"))

@@ -1,4 +1,4 @@
-"""Replay: the whole log folded into VMs and hosts, at the start and after any outage. Touches nothing."""
+"""Replay: the whole log folded into VMs and hosts, at the start and after any outage. Changes nothing."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ async def replay(log: EventLog, vms: VirtualMachines, hosts: Hosts) -> int:
 
 
 def _check_known(event: Event) -> None:
-    """Raise RecordNotReadable for a kind or an action that is not known, and for what it cannot read."""
+    """Raise RecordNotReadable for an unknown kind or action, and for values that it cannot read."""
     if isinstance(event, OperationRequested):
         if event.kind not in KINDS:
-            raise RecordNotReadable(f"an operation of kind {event.kind}", "no such kind is known")
+            raise RecordNotReadable(f"an operation of kind {event.kind}", "this release does not know it")
         KINDS[event.kind].params.read(event.params)
     if isinstance(event, OperationRequested | UndoPlanned):
         for step in event.steps:
             if step.action not in ACTIONS:
-                raise RecordNotReadable(f"a step with the action {step.action}", "no such action is known")
+                raise RecordNotReadable(f"a step with the action {step.action}", "this release does not know it")
             ACTIONS[step.action].input.read(step.input)

@@ -1,7 +1,7 @@
-"""The VMs of the log: load → decide → append. The only way in which anything is recorded about a VM.
+"""The VMs of the log: load → decide → append. Every event of a VM is recorded here.
 
-Folds are kept in memory. They are no more than a cache: an append with a stale one is refused by the log, the stream is
-read on, and the command is decided again on what is there.
+Folds are kept in memory, as a cache only. The log refuses an append that was decided on a stale fold. Then the rest of
+the stream is read, and the command decided again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
 
 _ATTEMPTS = 16
-"""Decisions on a stream that others append to at the same time. One daemon owns a log, so more is a bug."""
+"""How often a command is decided while others append to its stream. One daemon owns a log, so more is a bug."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +35,10 @@ class Decided:
 
 
 class VirtualMachines:
-    """Loads, decides and appends."""
+    """Decides the commands of VMs, and appends the events."""
 
     def __init__(self, log: EventLog, clock: Clock, ids: Ids, policy: Policy) -> None:
-        """Work on a log. Nothing is read until it is asked for."""
+        """Keep no VM yet: each is read when it is asked for."""
         self._log = log
         self._clock = clock
         self._ids = ids
@@ -51,20 +51,20 @@ class VirtualMachines:
         return self._keep(fold(vm, await self._log.read_stream(vm_stream(vm_id), vm.version)))
 
     def take(self, envelope: Envelope) -> None:
-        """Fold an envelope of a VM's stream, while the log is replayed. Touches nothing."""
+        """Apply an envelope of a VM's stream during the replay."""
         vm = self._known(VmId(envelope.stream.partition("/")[2]))
         self._keep(fold(vm, [envelope] if envelope.version > vm.version else []))
 
     def registered(self) -> tuple[VirtualMachine, ...]:
-        """Return the VMs under our care, as they are in memory: all of them after a replay."""
+        """Return the registered VMs, as they are in memory: all of them after a replay."""
         return tuple(vm for vm in self._vms.values() if vm.registered)
 
     async def execute(
         self, vm_id: VmId, command: VmCommand, *, actor: str, request_id: str = "", digest: str = ""
     ) -> Decided:
-        """Decide a command, and return when what follows is durable.
+        """Decide a command, and return once its events are durable.
 
-        Raises the SnapshotdError that refused it, StreamChanged if others are always faster, LogUnavailable,
+        Raises the SnapshotdError that refused it, StreamChanged if other appends keep coming first, LogUnavailable,
         AppendUncertain.
         """
         vm = self._vms.get(vm_id) or await self.load(vm_id)
@@ -101,7 +101,7 @@ class VirtualMachines:
         return self._vms.get(vm_id) or VirtualMachine(vm_id=vm_id)
 
     def _keep(self, vm: VirtualMachine) -> VirtualMachine:
-        """Keep the newer of two folds: tasks come back in any order. Of a VM that is not on record, nothing is kept."""
+        """Return the newer of two folds, and keep it if the VM is on record. Tasks may finish in any order."""
         kept = self._vms.get(vm.vm_id)
         if kept is not None and kept.version >= vm.version:
             return kept
@@ -111,7 +111,7 @@ class VirtualMachines:
 
 
 def fold(vm: VirtualMachine, envelopes: Iterable[Envelope]) -> VirtualMachine:
-    """Apply envelopes to a VM. Calls no port."""
+    """Return a VM with envelopes applied. Calls no port."""
     for envelope in envelopes:
         assert isinstance(envelope.event, VmEvent), envelope
         assert envelope.version == vm.version + 1, (envelope.version, vm.version)

@@ -1,13 +1,12 @@
-"""The dispatcher, without I/O: told what has happened and what time it is, it says what to record and what to send.
+"""The dispatcher, without I/O. Given what has happened and the time, it returns what to record and what to send.
 
     in:  attached, heard, detached, changed, recorded, refused, answered, asked, unasked, tick
     out: Record (a command to decide), Send (an order to an executor), Abandon (one that nobody waits for any more),
          Reply (to whoever asked)
 
 An order is sent only for what is durable: `changed` and `recorded` are called after the commit, with the events. A step
-that is ISSUED and was not issued under our eyes (a restart) has an unknown outcome, and is observed. One slow host
-holds up nobody: each has its own share. Nothing is waited for longer than it may take: an order that was not answered
-in time is given up.
+that is ISSUED, but not by this process (a restart), has an unknown outcome and is observed. One slow host delays no
+other: each has its own share. No wait is endless: an order that is not answered in time is given up.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from snapshotd.steps.catalogue import ACTIONS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """The time, twice: as people and hosts know it, and as a clock that never jumps."""
+    """The time on two clocks: the one that people and hosts use, and one that never jumps."""
 
     utc: datetime
     monotonic_s: float
@@ -43,7 +42,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Decide this command on this VM, append, and come back with `recorded` or `refused`."""
+    """Decide this command on this VM and append; then call `recorded` or `refused`."""
 
     vm_id: VmId
     command: VmCommand
@@ -60,7 +59,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """Tell this executor that nobody waits for what comes of this order."""
+    """Nobody waits for this order any more; its executor may drop it."""
 
     executor: str
     dispatch_id: str
@@ -68,7 +67,7 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer who asked with this key. No answer: no executor serves the host."""
+    """Answer the question with this key. None: no executor serves the host."""
 
     key: str
     answer: HostAnswer | None
@@ -81,11 +80,11 @@ _TURN = "AWAITING_TURN"
 """Reason of an operation that waits for the end of one that it preempts."""
 
 _REMEMBERED = 1000
-"""Effects given up whose late answer is still taken."""
+"""How many given-up effects are remembered, so that a late DONE still counts."""
 _HOLDS_UP = frozenset(
     {Verdict.NO_ANSWER, Verdict.FAILED, Verdict.FOREIGN_INSTALLATION, Verdict.BUSY, Verdict.IN_PROGRESS}
 )
-"""Answers that come again until something on the host has ended."""
+"""Answers after which an operation waits, and the host is asked again."""
 
 
 @dataclass(slots=True)
@@ -101,10 +100,10 @@ class _Flight:
 
 
 class Dispatcher:
-    """Holds nothing that must outlive it.
+    """Decides what to record and what to send. Holds nothing that must outlive it.
 
-    Concurrency the VMs of the log: who is fed, what is in flight, when a step was looked at and will be again; and for
-    people, why an operation or a host waits, and how far a job is.
+    Besides the VMs of the log, it holds who is fed, what is in flight, and when a step was looked at and will be again;
+    and for people, why an operation or a host waits, and how far a job is.
     """
 
     def __init__(self, policy: Policy, lease_ttl_s: float, orders_per_host: int, incarnation: str) -> None:
@@ -117,7 +116,7 @@ class Dispatcher:
         self._vms: dict[VmId, VirtualMachine] = {}
         self._flights: dict[str, _Flight] = {}
         self._given_up: dict[str, _Flight] = {}
-        """Effects whose answer is not waited for any more, the latest of them: a late Done settles its step still."""
+        """The latest effects whose answer is no longer awaited: a late DONE still settles its step."""
         self._fresh: set[tuple[VmId, int]] = set()
         self._watches: dict[VmId, dict[int, Watch]] = {}
         """By VM and number of the operation."""
@@ -136,20 +135,20 @@ class Dispatcher:
         return watch.percent if watch else 0
 
     def attached(self, executor: str, hosts: frozenset[str], moment: Moment) -> list[Output]:
-        """An executor has signed in."""
+        """Register an executor that has signed in; return what is due now."""
         self.feeding.attach(executor, hosts, moment.monotonic_s)
         return self.tick(moment)
 
     def heard(self, executor: str, moment: Moment) -> None:
-        """An executor has given a sign of life."""
+        """Record a sign of life of an executor."""
         self.feeding.heard(executor, moment.monotonic_s)
 
     def detached(self, executor: str, moment: Moment) -> list[Output]:
-        """An executor's stream has ended."""
+        """Give up an executor whose stream has ended; return what is due now."""
         return self._lose(executor, moment) + self.tick(moment)
 
     def _lose(self, executor: str, moment: Moment) -> list[Output]:
-        """Count an executor as gone: what it had under way has no answer to come by this way."""
+        """Remove an executor, and settle its orders as unanswered."""
         self.feeding.detach(executor)
         lost = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message="The executor is gone.")
         out: list[Output] = []
@@ -158,12 +157,12 @@ class Dispatcher:
         return out
 
     def recorded(self, vm: VirtualMachine, envelopes: Iterable[Envelope], moment: Moment) -> list[Output]:
-        """A Record was carried out."""
+        """Return what is due after a Record was carried out."""
         self._recording.discard(vm.vm_id)
         return self.changed(vm, envelopes, moment)
 
     def changed(self, vm: VirtualMachine, envelopes: Iterable[Envelope], moment: Moment) -> list[Output]:
-        """A VM has changed, durably, by somebody's request (or was replayed: then without events)."""
+        """Return what is due after a VM has durably changed by a request, or was replayed (then without envelopes)."""
         known = self._vms.get(vm.vm_id)
         if known is None or known.version <= vm.version:
             self._vms[vm.vm_id] = vm
@@ -171,23 +170,23 @@ class Dispatcher:
         return self._look(self._vms[vm.vm_id], moment)
 
     def refused(self, vm_id: VmId) -> None:
-        """A Record could not be carried out; it is asked for again at a tick, if it is still due."""
+        """Note that a Record could not be carried out. A tick returns it again, if it is still due."""
         self._recording.discard(vm_id)
 
     def asked(self, key: str, order: Order) -> list[Output]:
-        """Somebody needs an answer of a host that belongs to no operation, such as a report."""
+        """Send an order that belongs to no operation, such as a report; without an executor, reply at once."""
         executor = self.feeding.fed(order.host_id)
         if executor is None:
             return [Reply(key, None)]
         return [self._send(_Flight(executor, order, key=key))]
 
     def unasked(self, key: str) -> list[Output]:
-        """Whoever asked with this key does not wait any more; harmless when it was answered."""
+        """Abandon the order with this key: nobody waits for it any more. Harmless once it is answered."""
         asked = [dispatch_id for dispatch_id, flight in self._flights.items() if flight.key == key]
         return [Abandon(self._flights.pop(dispatch_id).executor, dispatch_id) for dispatch_id in asked]
 
     def answered(self, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:
-        """An order was answered, or has no answer to come."""
+        """Settle an order that was answered, or that no answer will come for."""
         flight = self._flights.pop(dispatch_id, None)
         if flight is None:
             return self._answered_late(dispatch_id, answer)
@@ -211,14 +210,14 @@ class Dispatcher:
         return [self._record(vm, lost)]
 
     def _answered_late(self, dispatch_id: str, answer: HostAnswer) -> list[Output]:
-        """An executor delivers what it held while it was away. Done counts, whatever has been thought since."""
+        """Take a DONE that an executor held while it was away, whatever was concluded since. Ignore other answers."""
         flight = self._given_up.pop(dispatch_id, None)
         if flight is None or flight.order.vm_id is None or answer.verdict is not Verdict.DONE:
             return []
         return [self._record(self._vms[flight.order.vm_id], _told(flight, answer))]
 
     def tick(self, moment: Moment) -> list[Output]:
-        """Time has passed: look at everything that may be due."""
+        """Return everything that is due now."""
         out: list[Output] = []
         for executor in self.feeding.silent(moment.monotonic_s):
             out += self._lose(executor, moment)
@@ -228,7 +227,7 @@ class Dispatcher:
         return out
 
     def _give_up(self, moment: Moment) -> list[Output]:
-        """Wait no longer for what should have been answered: else it would hold up its VM and its host for ever."""
+        """Give up orders that should have been answered: else they would hold up their VM and their host for ever."""
         latest = moment.utc - timedelta(seconds=self._policy.answer_grace_s)
         late = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="DEADLINE_EXCEEDED", error_message=_LATE)
         out: list[Output] = []
@@ -238,7 +237,7 @@ class Dispatcher:
         return out
 
     def _look(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
-        """Say what is due on a VM; nothing while a Record of it is on its way, which comes back here."""
+        """Return what is due on a VM; nothing while a Record of it is under way, since that leads back here."""
         out: list[Output] = []
         known = self._watches.pop(vm.vm_id, {})
         if vm.active_operations:
@@ -265,13 +264,13 @@ class Dispatcher:
         return out
 
     def _proceed(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> list[Output]:
-        """Have what comes next recorded, and only if it could then be sent."""
+        """Record what comes next, but only if it can then be sent."""
         if not self._room(vm.host_id):
             return []
         return [self._record(vm, Proceed())] if self._is_fed(vm, operation, moment) else []
 
     def _is_fed(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> bool:
-        """Return whether an executor serves an operation's host; keep that it waits for one, if none does."""
+        """Return whether an executor serves an operation's host. If none does, note that the operation waits."""
         watch = self._watches[vm.vm_id][operation.number]
         if self.feeding.fed(vm.host_id) is None:
             watch.wait = still(watch.wait, Failure.of(NoExecutor(vm.host_id)), moment.utc)
@@ -296,13 +295,13 @@ class Dispatcher:
         if self._in_flight(vm, step):
             return []  # until it is answered or given up
         late = moment.utc > step.deadline + timedelta(seconds=self._policy.answer_grace_s)
-        text = _LATE if late else "The daemon was not there when the answer was due."
+        text = _LATE if late else "The service was restarted, or lost its executor, before an answer came."
         failure = Failure(reason="DEADLINE_EXCEEDED" if late else "CONNECTION_LOST", message=text)
         lost = LoseOutcome(number=operation.number, step=step.plan.number, token=step.token, failure=failure)
         return [self._record(vm, lost)]
 
     def _due(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> bool:
-        """Return whether a step is to be looked at now, and note that it is: each look comes later than the last."""
+        """Return whether to look at a step now. If so, schedule the next look, each time later."""
         watch = self._watches[vm.vm_id][operation.number]
         at = (step.plan.number, step.token)
         if watch.looked_at != at:
@@ -318,7 +317,7 @@ class Dispatcher:
         return True
 
     def _polled(self, vm: VirtualMachine, flight: _Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
-        """Hand a poll's report on, and watch for a wait that does not come forward."""
+        """Record a poll's report, and end a wait in which nothing moves."""
         operation = vm.operations.get(flight.number)
         step = operation.open_step if operation is not None else None
         if operation is None or step is None or step.state is not StepState.WAITING:
@@ -327,7 +326,7 @@ class Dispatcher:
         watch = self._watches[vm.vm_id][number]
         report = answer.vm
         if report is None:
-            watch.idle_since_s = None  # nobody has seen that the host does nothing
+            watch.idle_since_s = None  # without a report, the host may be at work
             return []
         poll = TakePoll(number=number, step=at, report=report, asked_version=flight.asked_version)
         if report.activities:
@@ -340,7 +339,7 @@ class Dispatcher:
         return [self._record(vm, poll)]
 
     def _record(self, vm: VirtualMachine, command: VmCommand) -> Record:
-        """Have a command decided; until it is, nothing else of this VM is due."""
+        """Return a Record of a command. Until it is carried out, nothing else is due on this VM."""
         self._recording.add(vm.vm_id)
         return Record(vm.vm_id, command)
 
@@ -363,7 +362,7 @@ class Dispatcher:
         return Send(flight.executor, dispatch_id, flight.order)
 
     def _note_waiting(self, vm: VirtualMachine, number: int, answer: HostAnswer, moment: Moment) -> None:
-        """Keep why a host could not be asked, until it answers."""
+        """Note why an operation waits, and clear that when its host answers."""
         watch = self._watches.get(vm.vm_id, {}).get(number)
         if watch is None:
             return
@@ -373,7 +372,7 @@ class Dispatcher:
             watch.wait, watch.percent = None, answer.vm.percent if answer.vm else 0
 
     def _note_contact(self, host_id: HostId, answer: HostAnswer, moment: Moment) -> None:
-        """Keep whether a host answers."""
+        """Note whether a host answers."""
         if answer.verdict is Verdict.NO_ANSWER:
             self.contact[host_id] = still(self.contact.get(host_id), failure_of(answer), moment.utc)
         else:
@@ -381,5 +380,5 @@ class Dispatcher:
 
 
 def _told(flight: _Flight, answer: HostAnswer) -> TakeAnswer:
-    """Return the command that has an order's answer judged."""
+    """Return the command that judges an order's answer."""
     return TakeAnswer(number=flight.number, step=flight.order.step, token=flight.order.token, answer=answer)

@@ -1,6 +1,6 @@
-"""Who is fed for which host. Grants serve liveness only (tokens keep two from doing harm), so they live in memory.
+"""Which executor is fed for which host. This serves liveness only: tokens keep two executors from doing harm.
 
-Times are seconds of a monotonic clock, handed in.
+It is kept in memory only. Times are seconds of a monotonic clock, passed in.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from snapshotd.domain.ids import HostId
 
 EVERY_HOST = "*"
-"""What an executor names that reaches all hosts."""
+"""The host that an executor names if it reaches all."""
 
 
 @dataclass(slots=True)
@@ -23,17 +23,17 @@ class Feeding:
     """The attached executors, and for each host the one that is fed."""
 
     def __init__(self, lease_ttl_s: float) -> None:
-        """Take an executor for dead that has not been heard of for `lease_ttl_s`."""
+        """Take an executor for dead if nothing is heard of it for `lease_ttl_s`."""
         self._ttl_s = lease_ttl_s
         self._attached: dict[str, _Attached] = {}
         self._fed: dict[HostId, str] = {}
 
     def attach(self, executor: str, hosts: frozenset[str], now_s: float) -> None:
-        """Take note of an executor and the hosts that it reaches."""
+        """Record an executor and the hosts that it reaches."""
         self._attached[executor] = _Attached(hosts, now_s)
 
     def heard(self, executor: str, now_s: float) -> None:
-        """Take note that an executor is alive."""
+        """Record that an executor is alive."""
         if executor in self._attached:
             self._attached[executor].heard_s = now_s
 
@@ -56,7 +56,7 @@ class Feeding:
         return tuple(name for name, a in self._attached.items() if now_s - a.heard_s > self._ttl_s)
 
     def fed(self, host_id: HostId) -> str | None:
-        """Return who is fed for a host; grants it to the one that attached first, if nobody is."""
+        """Return the executor that is fed for a host. If none is, choose the first attached that reaches it."""
         if host_id not in self._fed:
             for name, attached in self._attached.items():
                 if host_id in attached.hosts or EVERY_HOST in attached.hosts:

@@ -1,4 +1,4 @@
-"""What is sent to a host, as the core means it. The server turns it into the wire's HostCommand."""
+"""Orders to hosts, in the core's terms. The server translates them into HostCommands."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Order:
 
 
 def effect_order(vm: VirtualMachine, operation: Operation, step: Step) -> Order:
-    """Return the command of a step that is ISSUED."""
+    """Return the order of a step that is ISSUED."""
     assert step.deadline is not None, step
     assert step.before is not None, step
     action = ACTIONS[step.plan.action]
@@ -81,7 +81,7 @@ def observe_order(vm: VirtualMachine, operation: Operation, step: Step, deadline
 
 
 def poll_order(vm: VirtualMachine, step: Step, deadline: datetime) -> Order:
-    """Return the poll of a step that waits: a look at files and jobs, without a token."""
+    """Return the poll of a step that waits. It looks at files and jobs, and has no token."""
     return Order(
         kind=OrderKind.POLL,
         host_id=vm.host_id,

@@ -1,4 +1,4 @@
-"""What is known beside the log of what goes on: why an operation or a host waits, how often a step was looked at."""
+"""What is kept outside the log: why an operation or a host waits, and how often a step was looked at."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from snapshotd.domain.operation import Failure
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why something does not go on, and since when."""
+    """Why an operation or a host waits, and since when."""
 
     failure: Failure
     since: datetime
@@ -31,6 +31,6 @@ class Watch:
 
 
 def still(known: Wait | None, failure: Failure, now: datetime) -> Wait:
-    """Return a wait that began when its reason did."""
+    """Return a wait. It keeps its beginning while the reason stays the same."""
     began = known is not None and known.failure.reason == failure.reason
     return Wait(failure, known.since if began and known else now)

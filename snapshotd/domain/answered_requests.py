@@ -31,12 +31,12 @@ Requests = Mapping[tuple[str, str], AnsweredRequest]
 
 
 def no_requests() -> Requests:
-    """Return what a resource begins with."""
+    """Return what a new resource has answered: nothing."""
     return MappingProxyType({})
 
 
 def remember(requests: Requests, digest: str, operation: int | None, at: Occasion) -> Requests:
-    """Return the requests with the one of this event; without those that are too old or too many."""
+    """Return the requests with this event's one added, and those dropped that are too old or too many."""
     if not at.request_id:
         return requests
     kept = {k: r for k, r in requests.items() if at.time - r.at < REMEMBERED_FOR}

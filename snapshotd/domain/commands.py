@@ -14,7 +14,7 @@ from snapshotd.domain.recorded import Recorded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterVm:
-    """Take a VM that its host reports under our care."""
+    """Register a VM that its host reports."""
 
     host_id: HostId
     owner: str
@@ -28,7 +28,7 @@ class UnregisterVm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOperation:
-    """Do something to a VM that takes its time: answered with an operation. A kind's `request` makes it."""
+    """Begin long work on a VM; answered with an operation. A kind's `request` builds it."""
 
     kind: KindName
     params: Recorded
@@ -51,7 +51,7 @@ class Proceed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeAnswer:
-    """Judge what the host answered to the command with a token."""
+    """Judge the host's answer to the command with this token."""
 
     number: int
     step: int
@@ -61,7 +61,7 @@ class TakeAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoseOutcome:
-    """Note that no answer to the effect with a token is to be expected any more."""
+    """Record that no answer will come for the effect with this token."""
 
     number: int
     step: int
@@ -71,7 +71,7 @@ class LoseOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakePoll:
-    """Judge what a poll reported to a step that waits."""
+    """Judge a poll's report for a step that waits."""
 
     number: int
     step: int
@@ -91,7 +91,7 @@ class StallWait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncVm:
-    """Compare a report with the record, and follow or record what differs."""
+    """Compare a report with the record, and record what differs."""
 
     report: VmReport
     asked_version: int

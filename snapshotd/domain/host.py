@@ -41,7 +41,7 @@ HostT = TypeVar("HostT", bound=HostRecord)
 
 
 def evolve_record(host: HostT, event: e.HostEvent, at: Occasion) -> HostT:
-    """Apply one event to what is on record. Never refuses, calls no port."""
+    """Return the record with one event applied. Never refuses, calls no port."""
     host = replace(host, version=at.version)
     match event:
         case e.HostRegistered():
@@ -66,7 +66,7 @@ def evolve_record(host: HostT, event: e.HostEvent, at: Occasion) -> HostT:
 
 
 def evolve_host(host: Host, event: e.HostEvent, at: Occasion) -> Host:
-    """Apply one event to the aggregate. Never refuses, calls no port."""
+    """Return the aggregate with one event applied. Never refuses, calls no port."""
     host = evolve_record(host, event, at)
     if isinstance(event, e.HostRegistered | e.HostRemoved):
         return replace(host, requests=remember(host.requests, event.request_digest, None, at))

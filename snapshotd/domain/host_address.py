@@ -1,7 +1,7 @@
 """How a host may be reached: the rules for its address, its port and the name of its credential.
 
-Held to when a host is registered, and once more by the executor before it connects: what it is told goes into a URL and
-a path. Connects to nothing.
+They are checked when a host is registered, and again by the executor before it connects: the values go into a URL and a
+path. Connects to nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a host says of its VMs, as the core sees it: reports, answers and the facts that a step depends on.
+"""What a host says of its VMs, in the core's terms: reports and answers.
 
 Parses nothing.
 """
@@ -27,11 +27,11 @@ class Disk:
     location: str
     chain: tuple[str, ...]
     file_bytes: int = field(default=0, compare=False)
-    """Grows by itself: no change worth an event."""
+    """It grows by itself, so a change is not worth an event."""
 
 
 def file_key(path: str) -> str:
-    """Return what two names of one file have in common: Windows' file systems ignore case."""
+    """Return a key that all spellings of one path share: Windows' file systems ignore case."""
     return path.lower()
 
 
@@ -58,7 +58,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmDescription:
-    """What of a VM report is kept on record: all but power, activities, progress and journal."""
+    """The part of a VM report that is kept on record: all but power, activities, progress and journal."""
 
     name: str
     checkpoint_type: str
@@ -117,7 +117,7 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A VM that its host could not read: all that is known of it."""
+    """All that is known of a VM that its host could not read."""
 
     name: str
     error_id: str
@@ -136,7 +136,7 @@ class VmReport:
     description: VmDescription | None
     """None if the host does not have it, or could not read it."""
     unread: Unread | None = None
-    """Only in a report of all VMs. Nothing can be concluded from one that is not read."""
+    """Only in a report of all VMs. Nothing can be concluded about such a VM."""
     activities: tuple[str, ...] = ()
     """The hypervisor does: CREATE, APPLY, DELETE, MERGE, EXPORT, MIGRATE, BACKUP, STATE_CHANGE, JOB_<type>, OTHER."""
     percent: int = 0
@@ -163,7 +163,7 @@ class Verdict(Enum):
     FOREIGN_INSTALLATION = "FOREIGN_INSTALLATION"
     FAILED = "FAILED"
     NO_ANSWER = "NO_ANSWER"
-    """No answer of the script: lost connection, deadline, unreachable, refused."""
+    """The script did not answer: lost connection, deadline, unreachable, refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +176,7 @@ class HostAnswer:
     """FullyQualifiedErrorId; for NO_ANSWER the reason, e.g. HOST_UNREACHABLE."""
     error_message: str = ""
     output: JsonObject = field(default_factory=dict)
-    """DONE: what came of the action, as its file reads it."""
+    """DONE: the action's output, as its file reads it."""
     highest_token: int = 0
     host_time: datetime | None = None
     host_name: str = ""

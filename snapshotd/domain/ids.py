@@ -1,4 +1,4 @@
-"""Identifiers, and how a stream's and an operation's name follow from them. Makes no id: those come in by a port."""
+"""Identifiers, and the names of streams and operations made of them. Makes no ids: they come by a port."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OperationName = NewType("OperationName", str)
 """`operations/<VM id>.<n>`, n counted per VM from 1."""
 
 KindName = NewType("KindName", str)
-"""A kind of operation, by its name in the API: `CREATE_SNAPSHOT`. What it means, its file in `operations/` says."""
+"""A kind of operation, by its name in the API: `CREATE_SNAPSHOT`. Its file in `operations/` defines it."""
 
 ActionName = NewType("ActionName", str)
 """What a step asks of a host, by its file in `steps/`: `checkpoint_create`. The host protocol uses the same name."""
@@ -44,22 +44,22 @@ def is_host_id(text: str) -> bool:
 
 
 def vm_stream(vm_id: VmId) -> StreamId:
-    """Name the stream of a VM."""
+    """Return the name of a VM's stream."""
     return StreamId(f"vm/{vm_id}")
 
 
 def host_stream(host_id: HostId) -> StreamId:
-    """Name the stream of a host."""
+    """Return the name of a host's stream."""
     return StreamId(f"host/{host_id}")
 
 
 def operation_name(vm_id: VmId, number: int) -> OperationName:
-    """Name the n-th operation of a VM."""
+    """Return the name of a VM's n-th operation."""
     return OperationName(f"operations/{vm_id}.{number}")
 
 
 def parse_operation_name(name: str) -> tuple[VmId, int] | None:
-    """Split `operations/<VM id>.<n>` into its parts; None for anything else."""
+    """Return the VM id and the number in `operations/<VM id>.<n>`; None for anything else."""
     head, _, number = name.rpartition(".")
     vm_id = head.removeprefix("operations/")
     if head == vm_id or not is_guid(vm_id) or not re.fullmatch(r"[1-9][0-9]{0,17}", number):

@@ -1,6 +1,6 @@
 """The four lifecycles: VM activity, snapshot, operation and step. If an arrow is not in these tables, it cannot happen.
 
-The tables are data, checked into one `transitions` machine each. The machines have no model:
+The tables are data, loaded into one `transitions` machine each. The machines have no model:
 they are looked up, never run, since a machine per aggregate costs 100 us and injects attributes into its model.
 `decide` finds the destination here and records it; `evolve` applies what was recorded (docs/adr/0007).
 """
@@ -86,7 +86,7 @@ class OperationState(Enum):
 
     @property
     def active(self) -> bool:
-        """Whether it has begun to be, and has not ended."""
+        """Whether it was requested and has not ended."""
         return self in (OperationState.PENDING, OperationState.RUNNING)
 
 
@@ -110,7 +110,7 @@ class StepState(Enum):
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing more will become of the step."""
+        """Whether the step has ended."""
         return self in (StepState.DONE, StepState.FAILED, StepState.SKIPPED, StepState.UNDETERMINED)
 
 
@@ -127,7 +127,7 @@ class Lifecycle(Generic[StateT]):
     """One table of arrows, looked up through a model-less `transitions` machine."""
 
     def __init__(self, name: str, states: type[StateT], arrows: tuple[Arrow[StateT], ...]) -> None:
-        """Check the arrows into a machine. A trigger must not leave one state by two arrows."""
+        """Load the arrows into a machine. A trigger must not leave one state by two arrows."""
         self.name = name
         self.states = states
         self.arrows = arrows

@@ -16,11 +16,11 @@ class StepNature(Enum):
     """What becomes of the operation when a step fails."""
 
     UNDOABLE = "UNDOABLE"
-    """Fails: what was done before is undone. Done, and a later one fails before the pivot: is undone."""
+    """If it fails, what was done before is undone. Once done, it is undone if a later one fails before the pivot."""
     PIVOT = "PIVOT"
-    """Fails: as UNDOABLE. From the moment it is issued there is no way back."""
+    """If it fails without effect, as UNDOABLE. Once it is issued, it cannot be undone or cancelled."""
     FORWARD_ONLY = "FORWARD_ONLY"
-    """After the pivot: repeated until done, or the operation stops with the finished effects on record."""
+    """After the pivot: repeated until done, or the operation fails with the finished effects on record."""
     BEST_EFFORT = "BEST_EFFORT"
     """Its failure is recorded, and the plan goes on."""
 
@@ -36,7 +36,7 @@ class PlannedStep:
     """What it is to do; the action's file reads it."""
     nature: StepNature
     polls: bool = False
-    """It asks for nothing: the host is polled for what it does by itself."""
+    """It sends no command: the host is polled for what it does by itself."""
     holds_vm: bool = True
     """Nothing else may be done to the VM meanwhile."""
     snapshot_id: SnapshotId | None = None
@@ -55,7 +55,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: SnapshotdError) -> Failure:
-        """Return an error that a caller could be told, as what has stopped an operation."""
+        """Build the failure of an operation from an error."""
         return cls(reason=error.reason, message=error.message())
 
 
@@ -71,13 +71,13 @@ class Step:
     issued_token: int = 0
     """The newest token of an effect, by StepIssued; 0: none."""
     before: Recorded | None = None
-    """What was there when it was issued, or issued again after it was seen absent. Kept until the operation ends."""
+    """The facts recorded when it was last issued, or its wait began. Kept until the operation ends."""
     output: Recorded | None = None
     """What came of it; None: it is not done."""
     started_at: Time | None = None
     """When it was first issued, or the host first polled."""
     changed_at: Time | None = None
-    """When it came to its state, for back-off and display."""
+    """When it entered its state, for back-off and display."""
     deadline: Time | None = None
     observing: bool = False
     """An observation with `token` is on record, and has not been answered."""
@@ -133,7 +133,7 @@ class Operation:
         return next((s for s in reversed(self.steps) if s.plan.action == action and s.before is not None), None)
 
     def output_of(self, action: ActionName) -> Recorded | None:
-        """Return what came of an action's last step that is done; None if there is none."""
+        """Return the output of an action's last step that is done; None if there is none."""
         return next((s.output for s in reversed(self.steps) if s.plan.action == action and s.output is not None), None)
 
     def too_late_to_cancel(self) -> str:
@@ -141,11 +141,11 @@ class Operation:
         if not self.active:
             return "it has ended"
         if self.undoing:
-            return "what it did is being undone already; wait for it to end"
+            return "it is already being undone. Wait for it to end"
         pivots = [s for s in self.steps if s.plan.nature is StepNature.PIVOT]
         past = any(s.state not in (StepState.DUE, StepState.SKIPPED) for s in pivots)
         if past or (self.state is OperationState.RUNNING and self.only_waits):
-            return "the host may have gone past the point of no return; wait for it to end"
+            return "there may be no way back on the host. Wait for it to end"
         return ""
 
     @property
@@ -165,6 +165,6 @@ class Operation:
 
     @property
     def only_waits(self) -> bool:
-        """Whether none of what it still has to do needs the VM: a merge, which the host does by itself."""
+        """Whether all that is left to do leaves the VM free: a merge, which the host does by itself."""
         rest = [s for s in self.steps if not s.state.at_rest]
         return bool(rest) and not any(s.plan.holds_vm for s in rest)

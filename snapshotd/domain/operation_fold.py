@@ -1,4 +1,4 @@
-"""An operation and its steps as folds of their events. What they are stands in operation.py, which events build on."""
+"""An operation and its steps as folds of their events. Their classes are in operation.py, which the events build on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _due(plans: tuple[PlannedStep, ...]) -> tuple[Step, ...]:
 
 
 def evolve_operation(operation: Operation, event: e.OperationProgress | e.StepEvent, at: e.Occasion) -> Operation:
-    """Apply one event. Never refuses."""
+    """Return the operation with one event applied. Never refuses."""
     operation = replace(operation, updated_at=at.time)
     match event:
         case e.OperationStarted():
@@ -57,7 +57,7 @@ def evolve_operation(operation: Operation, event: e.OperationProgress | e.StepEv
 
 
 def _ended(operation: Operation, event: e.OperationEnd, at: e.Occasion) -> Operation:
-    """End it, and forget what was there before its steps: nothing is decided by that any more."""
+    """Return the ended operation without the `before` of its steps: no decision needs them any more."""
     steps = tuple(replace(step, before=None) for step in operation.steps)
     return replace(operation, state=event.to_state, steps=steps, ended_at=at.time)
 

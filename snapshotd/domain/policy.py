@@ -26,13 +26,13 @@ class Policy:
     merge_poll_s: float = 2.0
     """First interval between two polls of a merge; grows to `backoff_max_s`."""
     merge_stall_s: float = 1800.0
-    """`snapshots.merge_stall`: leftover files and no job for so long end the wait."""
+    """`snapshots.merge_stall`: how long files may be left, with no job under way, until the wait fails."""
     max_attempts: int = 5
     """Of an effect. Observation has no limit."""
     backoff_first_s: float = 1.0
     backoff_max_s: float = 60.0
     answer_grace_s: float = 10.0
-    """After a step's deadline, for the executor to say that it ended the script."""
+    """How long after a step's deadline the executor may report that it ended the script."""
     observe_wait_s: float = 60.0
     """Deadline of an observation, a report and a poll."""
 

@@ -52,7 +52,7 @@ def counts_towards_limit(snapshot: Snapshot, description: VmDescription | None) 
 
 
 def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEvent, at: e.Occasion) -> Snapshot:
-    """Apply one event. Never refuses; None: there is no such snapshot yet."""
+    """Return the snapshot with one event applied; None stands for one that is not on record yet. Never refuses."""
     if isinstance(event, e.SnapshotRequested):
         return Snapshot(
             vm_id=vm_id,

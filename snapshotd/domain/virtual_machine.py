@@ -44,7 +44,7 @@ class Active:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmRecord:
-    """What is on record of a VM itself; its snapshots and operations stand beside it."""
+    """What is on record of a VM itself, without its snapshots and operations."""
 
     vm_id: VmId
     version: int = 0
@@ -59,13 +59,13 @@ class VmRecord:
     """The VM's journal on its host, as last reported; empty: not known yet."""
     current_id: SnapshotId | None = None
     active: tuple[Active, ...] = ()
-    """The newest first: it holds the VM, or will as soon as older ones have ended or merely wait."""
+    """The newest first. It holds the VM, or will as soon as every older one has ended or merely waits."""
     registered_at: Time | None = None
     updated_at: Time | None = None
 
     @property
     def registered(self) -> bool:
-        """Whether the VM is under our care."""
+        """Whether the VM is registered."""
         return self.activity not in (VmActivity.NEW, VmActivity.UNREGISTERED, VmActivity.DESTROYED)
 
 
@@ -134,7 +134,7 @@ VmT = TypeVar("VmT", bound=VmRecord)
 
 
 def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
-    """Apply one event to what is on record of the VM itself. Never refuses, calls no port."""
+    """Return the record of the VM itself with one event applied. Never refuses, calls no port."""
     vm = replace(vm, version=at.version, updated_at=at.time)
     match event:
         case e.VmRegistered():
@@ -159,7 +159,7 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
 
 
 def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachine:
-    """Apply one event to the aggregate. Never refuses, calls no port."""
+    """Return the aggregate with one event applied. Never refuses, calls no port."""
     vm = evolve_record(vm, event, at)
     match event:
         case e.VmRegistered() | e.VmUnregistered():

@@ -1,6 +1,6 @@
-"""All kinds of operations, by name, and what becomes of a request while another is active.
+"""All kinds of operations, by name, and what becomes of a request while an operation is active.
 
-A new kind is added by being listed here.
+To add a kind, list it here.
 """
 
 from __future__ import annotations

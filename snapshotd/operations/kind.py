@@ -1,4 +1,4 @@
-"""The shape that every file here fills in, and what a kind tells a caller. Holds no rule of its own."""
+"""The base class of all kinds, and what a kind reports to a caller. Holds no rule of its own."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from snapshotd.steps.action import numbered
 from snapshotd.steps.catalogue import ACTIONS
 
 UNDETERMINED = "OUTCOME_UNDETERMINED"
-"""Reason of an operation that ended without its outcome being known."""
+"""The reason of an operation that ended with an unknown outcome."""
 CANCELLED = Failure(reason="CANCELLED", message="The operation was cancelled.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undo:
-    """How what an operation has done is undone: events that go with the decision, and the steps."""
+    """How an operation is undone: the events recorded with that decision, and the steps."""
 
     events: tuple[e.VmEvent, ...] = ()
     steps: tuple[PlannedStep, ...] = ()
@@ -34,7 +34,7 @@ class Undo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What a request would lead to, beside its steps: for people to judge beforehand."""
+    """What a request would lead to, besides its steps, for people to judge beforehand."""
 
     moved: tuple[tuple[SnapshotId, SnapshotId | None], ...] = ()
     """Snapshots that get another parent, with the new one."""
@@ -61,7 +61,7 @@ class TheSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Reverted:
-    """The response of an operation is the VM, and the snapshot that it was brought back to."""
+    """The response of an operation is the VM, and the snapshot that it was reverted to."""
 
     snapshot_id: SnapshotId
 
@@ -79,7 +79,7 @@ Result = TheVm | TheSnapshot | Reverted | Removed
 class Kind(ABC):
     """One kind of operation: when it is accepted, its plan, and what its progress means for VM and snapshots.
 
-    Where a method has a body, that is what holds for a kind that says nothing else.
+    A method with a body is the default. A kind overrides what it needs.
     """
 
     name: ClassVar[KindName]
@@ -88,7 +88,7 @@ class Kind(ABC):
     joins: ClassVar[bool] = False
     """A second request for the same thing is answered with the operation that is active."""
     passes: ClassVar[bool] = False
-    """It may begin while an operation that does not hold the VM merely waits."""
+    """It may begin while another operation merely waits and does not hold the VM."""
     preempts: ClassVar[frozenset[KindName]] = frozenset()
     """Kinds of which an active operation is cancelled for one of this kind, if it is not too late for that."""
 
@@ -108,49 +108,49 @@ class Kind(ABC):
 
     @abstractmethod
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Check state, then limits. Raises a SnapshotdError."""
+        """Raise a SnapshotdError if the state, or then a limit, forbids it."""
 
     def accepted(self, vm: VirtualMachine, request: RequestOperation, now: datetime) -> tuple[e.VmEvent, ...]:
-        """Return what is recorded before OperationRequested."""
+        """Return the events recorded before OperationRequested."""
         return ()
 
     @abstractmethod
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
-        """Return the steps, as they will be recorded. The VM is as `accepted` has left it."""
+        """Return the steps, as they will be recorded. The VM is as `accepted` leaves it."""
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Return why the operation must not go on with a step as things are now; None: the step says that itself."""
+        """Return why the operation must not go on with a step now; None leaves that to the step's action."""
         return None
 
     def skips(self, step: Step) -> bool:
-        """Return whether a step is left out where the host is already as it wants it."""
+        """Return whether a step is skipped if the host already is as the step wants it."""
         return True
 
     @abstractmethod
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Return what happens to VM and snapshot with the first step."""
+        """Return the events of VM and snapshot when the first step begins."""
 
     def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Return what happens to them with a later step. Those of an undo begin with its decision."""
+        """Return their events when a later step is issued. For an undo, they come with its decision (`undo`)."""
         return ()
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Return what happens to them when a step is done, or left out."""
+        """Return their events when a step is done or skipped."""
         return ()
 
     def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
-        """Return why the result is not what was asked for, though every step is done; None if it is."""
+        """Return why the result differs from what was asked for, though every step is done; None if it does not."""
         return None
 
     def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
-        """Return how what was done is undone: step by step, the last first. `failure` is None for a cancellation."""
+        """Return how to undo what was done: step by step, the last first. `failure` is None for a cancellation."""
         touched = [s for s in reversed(operation.steps) if ACTIONS[s.plan.action].touched(vm, s)]
         return Undo(steps=undo_steps(vm, operation, touched))
 
     def ends(
         self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
     ) -> tuple[e.VmEvent, ...]:
-        """Return what happens to the snapshot when the operation ends."""
+        """Return the snapshot's events when the operation ends."""
         return ()
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
@@ -163,7 +163,7 @@ class Kind(ABC):
 
 
 def undo_steps(vm: VirtualMachine, operation: Operation, touched: list[Step]) -> tuple[PlannedStep, ...]:
-    """Return the steps that undo others, in the order of those, numbered behind the plan."""
+    """Return the steps that undo others, in the same order, numbered after the plan."""
     undone = (
         replace(undo, undoes=step.plan.number) for step in touched for undo in ACTIONS[step.plan.action].undo(vm, step)
     )
@@ -171,12 +171,12 @@ def undo_steps(vm: VirtualMachine, operation: Operation, touched: list[Step]) ->
 
 
 def move_vm(vm: VirtualMachine, trigger: str) -> e.VmActivityChanged:
-    """Take the VM along an arrow of its table. Raises IllegalTransition."""
+    """Return the event that moves the VM along an arrow of its table. Raises IllegalTransition."""
     return e.VmActivityChanged(trigger=trigger, from_state=vm.activity, to_state=VM.dest(trigger, vm.activity))
 
 
 def move_current(vm: VirtualMachine, to: SnapshotId | None, cause: str = "step") -> tuple[e.VmEvent, ...]:
-    """Make `to` the current snapshot, if it is not."""
+    """Return the event that makes `to` the current snapshot; none if it is current already."""
     if vm.current_id == to:
         return ()
     return (e.CurrentMoved(from_snapshot_id=vm.current_id, to_snapshot_id=to, cause=cause),)

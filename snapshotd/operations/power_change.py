@@ -1,4 +1,4 @@
-"""What starting and stopping have in common: no snapshot takes part, and the power is what was asked for."""
+"""What starting and stopping have in common: one step changes the power, and no snapshot takes part."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class PowerChange(Kind):
     """The arrow that the VM takes."""
 
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Take the VM to STARTING or STOPPING."""
+        """Return the VM's move to STARTING or STOPPING."""
         return (move_vm(vm, self.trigger),)
 
     def skips(self, step: Step) -> bool:
-        """Leave out no more than an undo: what was asked for is refused where it is so already."""
+        """Return whether the step is an undo. A request for the power that the VM has is refused, not skipped."""
         return step.plan.undoes is not None

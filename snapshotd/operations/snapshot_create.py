@@ -1,4 +1,4 @@
-"""CreateSnapshot: one undoable step that makes the checkpoint, and a best-effort one that marks an adopted one."""
+"""CreateSnapshot: one undoable step that makes the checkpoint, and a best-effort one that renames an adopted one."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ class Params:
     """What snapshot to take."""
 
     snapshot_id: SnapshotId
-    """Made by the caller's edge: the core makes no ids."""
+    """Made by the server: the core makes no ids."""
     name: str
     """Empty: `default_name`."""
     description: str
     with_memory: bool
     allow_fallback: bool
-    """Keep one with memory where the guest cannot be frozen."""
+    """Keep one with memory if the guest cannot be frozen."""
 
 
 def default_name(vm: VirtualMachine, now: datetime) -> str:
     """Return the name that a snapshot gets when none is asked for.
 
-    It is `<vm>_VS_<yyyyMMddHHmmss>`, UTC. Where that is taken, since two are asked for within a second, `_2` stands
-    behind it, or the first number that is free.
+    It is `<vm>_VS_<yyyyMMddHHmmss>`, UTC. If that is taken (two requests within a second), `_2` follows, or the
+    first number that is free.
     """
     plain = f"{vm.name}_VS_{now:%Y%m%d%H%M%S}"
     numbers = (f"{plain}_{number}" for number in count(2))
@@ -70,20 +70,20 @@ def _bearer(vm: VirtualMachine, name: str) -> Snapshot | None:
 
 
 class CreateSnapshot(Kind):
-    """Take a snapshot. Each is one of its own, so a second request never joins the first."""
+    """Take a snapshot. A second request takes another one, so it never joins the first."""
 
     name = KindName("CREATE_SNAPSHOT")
     params: Versioned[Params] = Versioned(Params)
 
     def subject(self, request: RequestOperation) -> SnapshotId:
-        """Return the snapshot that will be."""
+        """Return the id of the snapshot to take."""
         return self.params.read(request.params).snapshot_id
 
     def check_existence(self, vm: VirtualMachine, request: RequestOperation) -> None:
-        """Need nothing: the snapshot is not there yet."""
+        """Accept any request: the snapshot is not there yet."""
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Check names, power, what blocks checkpoints, and the two limits."""
+        """Raise a SnapshotdError if a text, the power, a blocker or one of the two limits forbids it."""
         params = self.params.read(request.params)
         _check_texts(params)
         if forbidden := checkpoint_create.forbids(vm, with_memory=params.with_memory):
@@ -98,7 +98,7 @@ class CreateSnapshot(Kind):
             raise SnapshotLimitReached(vm.name, len(counted), policy.max_per_vm)
 
     def accepted(self, vm: VirtualMachine, request: RequestOperation, now: datetime) -> tuple[e.VmEvent, ...]:
-        """Allocate the snapshot."""
+        """Return the event that allocates the snapshot."""
         params = self.params.read(request.params)
         return (
             e.SnapshotRequested(
@@ -112,7 +112,7 @@ class CreateSnapshot(Kind):
         )
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
-        """Plan the checkpoint, and its marking should it be adopted."""
+        """Return the creation of the checkpoint, and its renaming in case it is adopted."""
         params = self.params.read(request.params)
         name, target = checkpoint_name(vm.snapshots[params.snapshot_id]), params.snapshot_id
         create = checkpoint_create.Input(
@@ -127,7 +127,7 @@ class CreateSnapshot(Kind):
         )
 
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Take the VM to SNAPSHOTTING, the snapshot to CREATING below the current one."""
+        """Return the moves of the VM to SNAPSHOTTING, and of the snapshot to CREATING below the current one."""
         snapshot = snapshot_of(vm, operation)
         started = e.SnapshotCreationStarted(
             snapshot_id=snapshot.snapshot_id,
@@ -138,21 +138,21 @@ class CreateSnapshot(Kind):
         return move_vm(vm, "snapshot_begins"), started
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Release the VM when an unwanted checkpoint is gone and only its merge is left."""
+        """Return the VM's release when an unwanted checkpoint is gone and only its merge is left."""
         return after_remove(vm, snapshot_of(vm, operation)) if step.plan.action == CHECKPOINT_REMOVE.name else ()
 
     def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
-        """Refuse a silent fallback to memory, unless the caller allowed it."""
+        """Return a failure if the snapshot has memory that was neither asked for nor allowed."""
         fallback = _has_memory(vm, operation) and not snapshot_of(vm, operation).with_memory
         if fallback and not self.params.read(operation.params).allow_fallback:
             return Failure(
                 reason="FALLBACK_REFUSED",
-                message="The host could only make a checkpoint with memory, and allow_fallback is not set.",
+                message="The host could only make a checkpoint with memory. Set allow_fallback to accept that.",
             )
         return None
 
     def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
-        """Take VM and snapshot to EXPUNGING, if there is a checkpoint to remove again."""
+        """Return the removal of the checkpoint, if there is one, with the moves of VM and snapshot to EXPUNGING."""
         made = CHECKPOINT_CREATE.made_by(operation)
         if made is None:
             return Undo()
@@ -170,7 +170,7 @@ class CreateSnapshot(Kind):
     def ends(
         self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
     ) -> tuple[e.VmEvent, ...]:
-        """Bring the snapshot to rest."""
+        """Return the event that brings the snapshot to rest."""
         snapshot = snapshot_of(vm, operation)
         why = failure or CANCELLED
         match snapshot.state:
@@ -196,7 +196,7 @@ class CreateSnapshot(Kind):
                 raise AssertionError(snapshot)
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
-        """Return the snapshot as the current one, and what may be made instead."""
+        """Return the snapshot as the current one, and a warning if one with memory may be kept instead."""
         params = self.params.read(request.params)
         fallback = vm.power is Power.RUNNING and not params.with_memory and params.allow_fallback
         warning = "If the guest cannot be frozen, a snapshot with memory is kept instead."
@@ -209,19 +209,20 @@ class CreateSnapshot(Kind):
 
 
 def _check_texts(params: Params) -> None:
-    """Raise InvalidArgument for a name or a description that cannot be."""
+    """Raise InvalidArgument for a name or a description that is not allowed."""
     for field, value in (("snapshot.display_name", params.name), ("snapshot.description", params.description)):
         if len(value) > NAME_LIMIT:
-            raise InvalidArgument(field, value[:40] + "…", f"has {len(value)} characters; {NAME_LIMIT} is the limit.")
+            text = f"must have at most {NAME_LIMIT} characters; it has {len(value)}."
+            raise InvalidArgument(field, value[:40] + "…", text)
         if any(not c.isprintable() for c in value if c not in "\n\t" or field.endswith("name")):
-            raise InvalidArgument(field, value[:40], "holds a character that cannot be printed. Leave it out.")
+            raise InvalidArgument(field, value[:40], "must hold no character that cannot be printed.")
     if params.name != params.name.strip():
-        text = "begins or ends with a blank. Leave it out; without a name the snapshot is given one."
+        text = "must not begin or end with a blank. Without a name the snapshot gets one."
         raise InvalidArgument("snapshot.display_name", params.name[:40], text)
 
 
 def _has_memory(vm: VirtualMachine, operation: Operation) -> bool:
-    """Return whether the checkpoint that was made holds memory; of one that is gone again, what was asked for."""
+    """Return whether the checkpoint holds memory; if it is gone again, whether that was asked for."""
     made = vm.description.checkpoint(CHECKPOINT_CREATE.made_by(operation)) if vm.description else None
     return made.has_memory if made else snapshot_of(vm, operation).with_memory
 
@@ -236,7 +237,7 @@ def _creation_failed(snapshot: Snapshot, trigger: str, failure: Failure) -> e.Sn
 
 
 def _created(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
-    """Record what was made, below the nearest own checkpoint on the host, and make it current."""
+    """Return the events of a snapshot that was made: below the nearest own one on the host, and current."""
     made = CHECKPOINT_CREATE.made_by(operation)
     assert made is not None
     assert vm.description is not None

@@ -1,8 +1,8 @@
 """DeleteSnapshot: remove the checkpoint (the pivot), then wait until the host has merged the disks.
 
-Removed is when the checkpoint's id is gone; the same append re-parents its children, in whatever state, and releases
-the VM. Done is when the disks are merged: a host accepts a removal long before that (docs/hyperv.md, section 2,
-observed).
+The checkpoint is removed when its id is gone. The same append re-parents its children, in whatever state, and releases
+the VM. The operation is done when the disks are merged: a host accepts a removal long before that (docs/hyperv.md,
+section 2, observed).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class DeleteSnapshot(Kind):
         return self.params.read(request.params).snapshot_id
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Need a READY or ERROR snapshot, and a VM whose power is known."""
+        """Raise a SnapshotdError unless the snapshot is READY or ERROR, and the VM's power is known."""
         snapshot = vm.snapshots[self.subject(request)]
         if not SNAPSHOT.allows("expunge_starts", snapshot.state):
             raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "delete", "READY or ERROR")
@@ -54,7 +54,7 @@ class DeleteSnapshot(Kind):
             raise WrongPower(vm.name, vm.power.name, needed("delete_begins"), "delete a snapshot of")
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
-        """Plan the removal and the wait; only the wait for a snapshot that never had a checkpoint."""
+        """Return the removal and the wait; only the wait for a snapshot that never had a checkpoint."""
         target = vm.snapshots[self.subject(request)]
         merge = DISKS_MERGE.planned(nature=StepNature.FORWARD_ONLY, snapshot_id=target.snapshot_id)
         if target.checkpoint_id is None:
@@ -64,7 +64,7 @@ class DeleteSnapshot(Kind):
         return numbered([remove, merge])
 
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Take the snapshot to EXPUNGING, and the VM too unless there is nothing but a wait."""
+        """Return the moves of the snapshot to EXPUNGING, and of the VM too unless there is only a wait."""
         snapshot = snapshot_of(vm, operation)
         started = e.SnapshotExpungeStarted(
             snapshot_id=snapshot.snapshot_id,
@@ -76,20 +76,20 @@ class DeleteSnapshot(Kind):
         return move_vm(vm, "delete_begins"), started
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Hand on what the removed checkpoint stood for."""
+        """Return the events that hand the snapshot's children and the current mark to its parent."""
         return after_remove(vm, snapshot_of(vm, operation)) if step.plan.action == CHECKPOINT_REMOVE.name else ()
 
     def ends(
         self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
     ) -> tuple[e.VmEvent, ...]:
-        """Bring the snapshot to rest, if the expunge had begun."""
+        """Return the event that brings the snapshot to rest, if the expunge had begun."""
         snapshot = snapshot_of(vm, operation)
         if snapshot.state is not SnapshotState.EXPUNGING:
             return ()
         return (expunge_ended(vm, snapshot, failure or CANCELLED, removed=outcome is OperationState.SUCCEEDED),)
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
-        """Return who moves up, and that the snapshot is gone."""
+        """Return the children that move up, and the snapshot as gone."""
         snapshot = vm.snapshots[self.subject(request)]
         return Preview(
             moved=tuple((child.snapshot_id, snapshot.parent_id) for child in vm.children(snapshot.snapshot_id)),
@@ -99,7 +99,7 @@ class DeleteSnapshot(Kind):
         )
 
     def result(self, operation: Operation) -> Result:
-        """Return what is gone."""
+        """Return the removed snapshot."""
         assert operation.snapshot_id is not None, operation
         return Removed((operation.snapshot_id,))
 

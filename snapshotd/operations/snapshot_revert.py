@@ -1,8 +1,8 @@
 """RevertToSnapshot: [bring the power to what it will be] → restore (the pivot) → final power.
 
-A revert deserves care: run again after the guest has been working, it destroys data. So it is run again only if the
-disks show that it was not applied. A preparatory start may fail, and the revert goes on (a guest that cannot boot is
-why people revert); a preparatory stop is a turn-off, since what it loses is being thrown away.
+A revert that is run again after the guest has worked destroys data. So it is run again only if the disks show that it
+was not applied. A preparatory start may fail, and the revert goes on: a guest that cannot boot is why people revert. A
+preparatory stop is a turn-off, since the revert discards what it loses.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Params:
 
     snapshot_id: SnapshotId
     refuse_power_change: bool
-    """Refuse where the VM would end in another power than it is in."""
+    """Refuse if the revert would change the VM's power."""
 
 
 def power_after(snapshot: Snapshot) -> Power:
@@ -62,25 +62,25 @@ def power_after(snapshot: Snapshot) -> Power:
 
 
 def _refused_change(vm: VirtualMachine, snapshot: Snapshot, params: Params) -> PowerChangeRefused | None:
-    """Return that the power would change, where the caller does not want that."""
+    """Return the refusal of a power change that the caller does not want; None if there is none."""
     if not params.refuse_power_change or vm.power is power_after(snapshot):
         return None
     return PowerChangeRefused(vm.name, vm.power.name, power_after(snapshot).name)
 
 
 class RevertToSnapshot(Kind):
-    """Bring a VM's disks, and its memory if the snapshot holds it, back to a snapshot."""
+    """Revert a VM's disks, and its memory if the snapshot holds it, to a snapshot."""
 
     name = KindName("REVERT_TO_SNAPSHOT")
     params: Versioned[Params] = Versioned(Params)
     joins = True
 
     def subject(self, request: RequestOperation) -> SnapshotId:
-        """Return the target."""
+        """Return the snapshot to revert to."""
         return self.params.read(request.params).snapshot_id
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Need a READY snapshot and a VM whose power is known; refuse a power change if asked to."""
+        """Raise a SnapshotdError unless the snapshot is READY, and the VM's power is known and may change so."""
         params = self.params.read(request.params)
         snapshot = vm.snapshots[params.snapshot_id]
         if snapshot.state is not SnapshotState.READY:
@@ -92,7 +92,7 @@ class RevertToSnapshot(Kind):
             raise refused
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
-        """Plan the power first where it changes, the restore, and the power that it must end in."""
+        """Return the power change if there is one, the restore, and the power that the VM must end in."""
         target = vm.snapshots[self.subject(request)]
         assert target.checkpoint_id is not None, target
         start = power_after(target) is Power.RUNNING
@@ -110,7 +110,7 @@ class RevertToSnapshot(Kind):
         return numbered(steps)
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Refuse before the power is changed for nothing, and before the restore."""
+        """Return a refusal before the power is changed for nothing, and before the restore."""
         if operation.state is not OperationState.PENDING and step.plan.action != CHECKPOINT_RESTORE.name:
             return None
         snapshot = snapshot_of(vm, operation)
@@ -121,7 +121,7 @@ class RevertToSnapshot(Kind):
         return Failure.of(change) if change else None
 
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Take the VM to STARTING, STOPPING or REVERTING, and the snapshot to REVERTING."""
+        """Return the moves of the VM to STARTING, STOPPING or REVERTING, and of the snapshot to REVERTING."""
         snapshot = snapshot_of(vm, operation)
         started = e.SnapshotRevertStarted(
             snapshot_id=snapshot.snapshot_id,
@@ -131,16 +131,16 @@ class RevertToSnapshot(Kind):
         return move_vm(vm, _BEGINS[step.plan.action]), started
 
     def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Take the VM from its preparation to REVERTING."""
+        """Return the VM's move from its preparation to REVERTING."""
         prepared = step.plan.action == CHECKPOINT_RESTORE.name and VM.allows("preparation_ended", vm.activity)
         return (move_vm(vm, "preparation_ended"),) if prepared else ()
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Make the target current."""
+        """Return the event that makes the snapshot current."""
         return move_current(vm, operation.snapshot_id) if step.plan.action == CHECKPOINT_RESTORE.name else ()
 
     def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
-        """Bring the power back: the first step that changed it knows what it was before them all."""
+        """Return how to restore the power: the first step that changed it knows what it was before."""
         touched = [s for s in operation.steps if ACTIONS[s.plan.action].touched(vm, s)]
         return Undo(steps=undo_steps(vm, operation, touched[:1]))
 
@@ -151,7 +151,7 @@ class RevertToSnapshot(Kind):
         outcome: OperationState,
         failure: Failure | None,
     ) -> tuple[e.VmEvent, ...]:
-        """Bring the snapshot to rest, if the revert had begun."""
+        """Return the event that brings the snapshot to rest, if the revert had begun."""
         snapshot = snapshot_of(vm, operation)
         if snapshot.state is not SnapshotState.REVERTING:
             return ()
@@ -165,17 +165,17 @@ class RevertToSnapshot(Kind):
         )
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
-        """Return where the VM ends, and what is thrown away."""
+        """Return the VM's power and current snapshot after the revert, and what is lost."""
         target = vm.snapshots[self.subject(request)]
         return Preview(
             current=target.snapshot_id,
             power=power_after(target),
             memory_lost=vm.power in IN_MEMORY,
-            warnings=("What was written to the disks since the current snapshot is lost.",),
+            warnings=("What was written to the disks since the current snapshot will be lost.",),
         )
 
     def result(self, operation: Operation) -> Result:
-        """Return what the VM was brought back to."""
+        """Return the snapshot that the VM was reverted to."""
         assert operation.snapshot_id is not None, operation
         return Reverted(operation.snapshot_id)
 

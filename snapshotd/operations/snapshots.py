@@ -1,4 +1,4 @@
-"""What operations do to snapshots in common: how a revert or an expunge ends, and who takes a removed one's place."""
+"""What kinds have in common about snapshots: how an expunge ends, and who takes a removed one's place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def snapshot_of(vm: VirtualMachine, operation: Operation) -> Snapshot:
 
 
 def after_remove(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
-    """Hand the snapshot's children and the current mark to its parent, and release the VM."""
+    """Return the events that hand the snapshot's children and the current mark to its parent, and release the VM."""
     moves: list[e.VmEvent] = [
         e.SnapshotReparented(
             snapshot_id=child.snapshot_id,
@@ -37,9 +37,9 @@ def after_remove(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...
 def expunge_ended(
     vm: VirtualMachine, snapshot: Snapshot, why: Failure, *, removed: bool
 ) -> e.SnapshotRemoved | e.SnapshotExpungeFailed | e.SnapshotGivenUp:
-    """End an expunge.
+    """Return how an expunge ends.
 
-    One that failed: READY if the checkpoint is intact and the snapshot was READY before, else ERROR.
+    If it failed: READY if the checkpoint is intact and the snapshot was READY before, else ERROR.
     """
     if why.reason == UNDETERMINED and not removed:
         return given_up(snapshot, why)
@@ -57,7 +57,7 @@ def expunge_ended(
 
 
 def given_up(snapshot: Snapshot, failure: Failure) -> e.SnapshotGivenUp:
-    """End a transient state whose outcome is not known."""
+    """Return the event that ends a transient state with an unknown outcome."""
     to_state = SNAPSHOT.dest("given_up", snapshot.state)
     return e.SnapshotGivenUp(
         snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state, failure=failure

@@ -23,12 +23,12 @@ class StartVirtualMachine(PowerChange):
     trigger = "start_begins"
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Need a VM that is off, saved or paused. Raises WrongPower."""
+        """Raise WrongPower unless the VM is off, saved or paused."""
         if vm.power not in NEEDS_POWER[self.trigger]:
             raise WrongPower(vm.name, vm.power.name, needed(self.trigger), "start")
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
-        """Plan one step."""
+        """Return one step."""
         return numbered([VM_START.planned(nature=StepNature.UNDOABLE)])
 
 

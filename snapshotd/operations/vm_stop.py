@@ -32,12 +32,12 @@ class StopVirtualMachine(PowerChange):
     trigger = "stop_begins"
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Need a power from which the asked way is possible. Raises WrongPower."""
+        """Raise WrongPower if the VM's power does not allow this way to stop."""
         if forbidden := step.forbids(vm, self.params.read(request.params).mode):
             raise forbidden
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
-        """Plan one step."""
+        """Return one step."""
         how = step.Input(self.params.read(request.params).mode)
         return numbered([step.VM_STOP.planned(how, nature=StepNature.UNDOABLE)])
 

@@ -16,7 +16,7 @@ class EventLog(Protocol):
         """Append all events or none, as versions `expected_version + 1` and following. Returns when they are durable.
 
         Raises StreamChanged if the stream is past `expected_version`, LogUnavailable if nothing was written, and
-        AppendUncertain if not even the log can say whether it was. After an ambiguous commit the implementation reads
+        AppendUncertain if the log itself cannot tell. After an ambiguous commit the implementation reads
         the stream back before it answers: an append that went through is never reported as failed.
         """
         ...

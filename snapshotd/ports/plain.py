@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 
 def encode_time(time: datetime) -> str:
-    """Write a time: RFC 3339, UTC, microseconds. The texts sort as the times do."""
+    """Return a time as text: RFC 3339, UTC, microseconds. The texts sort as the times do."""
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def decode_time(text: str) -> datetime:
-    """Read what `encode_time` wrote. Raises ValueError."""
+    """Return the time of a text that `encode_time` wrote. Raises ValueError."""
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise ValueError(f"{text!r} names no offset")
@@ -58,20 +58,20 @@ def decode_own(cls: type[T], text: str) -> T:
 
 
 def shape(types: tuple[type, ...]) -> str:
-    """Return a text that differs if what is written of any of these types does."""
+    """Return a text that changes whenever the JSON of one of these types does."""
     _, components = msgspec.json.schema_components(types, schema_hook=lambda _: {"title": "any"})
     return msgspec.json.encode(_without_words(components), order="sorted").decode()
 
 
 def _without_words(schema: object) -> object:
-    """Leave out docstrings, which change nothing; a field of that name is an object here."""
+    """Return a schema without docstrings, which change nothing. A field named description is an object here."""
     if isinstance(schema, dict):
         return {k: _without_words(part) for k, part in schema.items() if k != "description" or isinstance(part, dict)}
     return schema
 
 
 def _difference(data: object, written: object, path: str) -> str | None:
-    """Return where data are not as they would be written; None if they are."""
+    """Return where data differ from what would be written; None if they do not."""
     if data == written:
         return None
     if isinstance(data, dict) and isinstance(written, dict):

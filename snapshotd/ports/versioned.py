@@ -18,7 +18,7 @@ _NO_UPCASTS: Mapping[int, Upcast] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """The values of what needs none."""
+    """The dataclass of a kind or an action without values."""
 
 
 class Versioned(Generic[T_co]):
@@ -56,5 +56,5 @@ class Versioned(Generic[T_co]):
             raise RecordNotReadable(name, str(error)) from error
 
     def now(self, values: JsonObject) -> T_co:
-        """Return what values of the present version stand for, such as a host's answer. Raises RecordNotReadable."""
+        """Return the dataclass of values in the present version, such as a host's answer. Raises RecordNotReadable."""
         return self.read(Recorded(self._version, values))

@@ -19,12 +19,12 @@ from snapshotd.domain.virtual_machine import VmRecord
 
 ViewName: TypeAlias = Literal["inventory", "tree", "operations", "audit"]
 VIEWS: Final[tuple[ViewName, ...]] = ("inventory", "tree", "operations", "audit")
-"""Hosts and VMs; snapshots; operations; where which event stands."""
+"""Hosts and VMs; snapshots; operations; what each event is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventQuery:
-    """Conditions on events; None puts none."""
+    """Conditions on events; None for no condition."""
 
     vm_id: VmId | None = None
     host_id: HostId | None = None
@@ -40,7 +40,7 @@ class EventQuery:
 
 
 class ProjectionState(Enum):
-    """The life of a projection."""
+    """What a projection is doing."""
 
     CATCHING_UP = "CATCHING_UP"
     FOLLOWING = "FOLLOWING"
@@ -66,7 +66,7 @@ class Views(Protocol):
     """All views, read by the server."""
 
     async def reached(self, position: int, views: Collection[ViewName] = VIEWS) -> None:
-        """Return when these views hold the log up to a position.
+        """Wait until these views hold the log up to a position.
 
         Raises ViewStopped if one of them has stopped before it, ViewBehind after 10 s.
         """
@@ -85,7 +85,7 @@ class Views(Protocol):
         ...
 
     async def vm_counts(self) -> Mapping[HostId, int]:
-        """Return how many registered VMs each host has; none for a host that is not in it."""
+        """Return how many registered VMs each host has. A host without any is left out."""
         ...
 
     async def vms(self) -> tuple[VmRecord, ...]:

@@ -42,7 +42,7 @@ class Backend:
     started_at: datetime
 
     async def seen(self, *views: ViewName) -> Views:
-        """Return the views once those that are read hold all that this server has told anybody of.
+        """Return the views, once the named ones hold everything that a caller was told of.
 
         Raises ViewStopped, ViewBehind.
         """

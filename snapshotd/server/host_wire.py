@@ -1,4 +1,4 @@
-"""What a host is sent and answers, between the core's words and the wire's (docs/host-protocol.md). Decides nothing."""
+"""Translates orders and answers between the core and the wire (docs/host-protocol.md). Decides nothing."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class ProtocolViolation(Exception):
 
 
 def to_command(order: Order, installation_id: str, journal_directory: str) -> pb.HostCommand:
-    """Return the command that carries out an order. What is on record of a step has the wire's own field names.
+    """Return the HostCommand of an order. A step's recorded values have the wire's field names.
 
     Args:
-        order: what the core means.
+        order: what the core wants sent.
         installation_id: who we are, to the journals on the host.
         journal_directory: where the host keeps them; empty: its default.
     """
@@ -71,7 +71,7 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
 
 
 def from_outcome(outcome: pb.CommandOutcome) -> HostAnswer:
-    """Return what came of a command in the core's words; an answer that breaks the protocol is none."""
+    """Return the outcome of a command in the core's terms. An answer that breaks the protocol counts as none."""
     if outcome.WhichOneof("outcome") == "answer":
         try:
             return _from_answer(outcome.answer)
@@ -84,7 +84,7 @@ def from_outcome(outcome: pb.CommandOutcome) -> HostAnswer:
 
 
 def no_answer(reason: str, detail: str) -> HostAnswer:
-    """Return what stands for an answer that did not come."""
+    """Build a NO_ANSWER result."""
     return HostAnswer(verdict=Verdict.NO_ANSWER, error_id=reason, error_message=detail)
 
 
@@ -112,7 +112,7 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
 
 
 def _output(answer: pb.HostAnswer) -> JsonObject:
-    """Return what came of the action, by field, with ids in lower case; empty: the action has no output."""
+    """Return the action's output by field, with ids in lower case; empty if it has none."""
     action = answer.WhichOneof("output")
     if action is None:
         return {}

@@ -1,4 +1,4 @@
-"""Operations, steps and plans as the API tells them. Reads the domain's values, writes messages."""
+"""Builds the API's messages of operations, steps and plans from the domain's values."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def host_name(host_id: HostId) -> str:
 
 
 def kind_message(kind: KindName) -> pb.OperationMetadata.Kind.ValueType:
-    """Return an operation's kind; unspecified for one that the API has no word for."""
+    """Return an operation's kind; unspecified if the API has no name for it."""
     kinds = pb.OperationMetadata.Kind
     return kinds.Value(kind) if kind in kinds.keys() else pb.OperationMetadata.KIND_UNSPECIFIED  # noqa: SIM118
 
 
 def wait_message(wait: Wait | None) -> pb.Wait | None:
-    """Return why something does not go on."""
+    """Return why an operation or a host waits."""
     if wait is None:
         return None
     return pb.Wait(reason=wait.failure.reason, message=wait.failure.message, since=timestamp(wait.since))
 
 
 def failure_message(failure: Failure | None, time: datetime | None) -> pb.Failure | None:
-    """Return why something failed; the host's error id stays in it."""
+    """Return why something failed, with the host's error id in the message."""
     if failure is None:
         return None
     text = f"{failure.message} ({failure.error_id})" if failure.error_id else failure.message
@@ -77,7 +77,7 @@ def plan_message(vm: VirtualMachine, request: RequestOperation, requested: Opera
     Args:
         vm: as it is.
         request: an acceptable one.
-        requested: the operation as it would be recorded; None: one that does just this is active.
+        requested: the operation as it would be recorded; None: an active one does just this.
     """
     kind = KINDS[request.kind]
     seen = kind.preview(vm, request)
@@ -110,7 +110,7 @@ def plan_message(vm: VirtualMachine, request: RequestOperation, requested: Opera
         message.snapshot = named(step.snapshot_id)
         plan.steps.append(message)
     if requested is None:
-        plan.warnings.append("An operation that does just this is active; the call would be answered with it.")
+        plan.warnings.append("An operation that does just this is active. The call would return that one.")
     return plan
 
 
@@ -119,7 +119,7 @@ def operation_message(operation: Operation, wait: Wait | None, job_percent: int 
 
     Args:
         operation: what is on record.
-        wait: why it does not go on just now.
+        wait: why it waits just now.
         job_percent: what its host reports of the job under way.
     """
     message = OperationMessage(name=operation.name, done=not operation.active)
@@ -133,7 +133,7 @@ def operation_message(operation: Operation, wait: Wait | None, job_percent: int 
 
 
 def metadata_message(operation: Operation, wait: Wait | None, job_percent: int) -> pb.OperationMetadata:
-    """Return what is told of an operation while it runs and afterwards."""
+    """Return an operation's metadata, while it runs and afterwards."""
     current = next((s for s in operation.steps if not s.state.at_rest), None) if operation.active else None
     return pb.OperationMetadata(
         kind=kind_message(operation.kind),
@@ -159,9 +159,9 @@ def metadata_message(operation: Operation, wait: Wait | None, job_percent: int) 
 
 
 def _percent(operation: Operation, job_percent: int) -> int:
-    """Count the steps of the plan that have ended; undo steps, which come on top, do not turn the hand back.
+    """Return the percentage of the plan's steps that have ended. Undo steps come on top, and do not count.
 
-    Of an operation that has ended otherwise than asked for: the steps that took effect, and were not undone.
+    Once an operation has failed or was cancelled: of the steps that took effect and were not undone.
     """
     if operation.state is OperationState.SUCCEEDED:
         return 100
@@ -175,7 +175,7 @@ def _percent(operation: Operation, job_percent: int) -> int:
 
 
 def _wait(operation: Operation, current: Step | None, wait: Wait | None) -> Wait | None:
-    """Return why an active operation does not go on: its host cannot be asked, or works, or is given time."""
+    """Return why an active operation waits: its host cannot be asked, is at work, or is given time."""
     if not operation.active or wait is not None or current is None:
         return wait if operation.active else None
     since = current.started_at or operation.updated_at
@@ -185,7 +185,7 @@ def _wait(operation: Operation, current: Step | None, wait: Wait | None) -> Wait
         text = "Checking whether the step took effect."
         return Wait(Failure(reason="OUTCOME_UNKNOWN", message=text), since)
     if current.state is StepState.DUE and current.failure is not None:
-        return Wait(Failure(reason="BACKING_OFF", message=f"Tried again soon: {current.failure.message}"), since)
+        return Wait(Failure(reason="BACKING_OFF", message=f"Will be retried soon: {current.failure.message}"), since)
     return None
 
 
@@ -194,7 +194,7 @@ def _undoing(operation: Operation) -> list[Step]:
 
 
 def _undone(operation: Operation) -> bool:
-    """Return whether what an operation had done was taken back."""
+    """Return whether an operation's changes were rolled back."""
     undoing = _undoing(operation)
     return bool(undoing) and all(s.state in (StepState.DONE, StepState.SKIPPED) for s in undoing)
 
@@ -204,7 +204,7 @@ def _outcome(operation: Operation) -> str:
         return ""
     if _undone(operation):
         return "All changes were rolled back."
-    return "The changes could not be rolled back in full; see the steps."
+    return "Some changes could not be rolled back; see the steps."
 
 
 def _step(step: Step, operation: Operation) -> pb.Step:

@@ -1,4 +1,4 @@
-"""Operations as they are answered: on record, with why they wait just now, and with what came of them."""
+"""Operations as callers get them: from the record, with why they wait just now, and their responses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Response: TypeAlias = VmMessage | Snapshot | RevertToSnapshotResponse | DeleteSn
 
 
 class OperationReader:
-    """Makes long-running operations of what is on record.
+    """Builds long-running operations from the record.
 
     Args:
         backend: of the server.
@@ -37,7 +37,7 @@ class OperationReader:
         self._backend = backend
 
     async def message(self, operation: Operation) -> OperationMessage:
-        """Return an operation; one that succeeded with its response, as the resources are now."""
+        """Return an operation. If it has succeeded, its response shows the resources as they are now."""
         message = self._bare(operation)
         if operation.state is OperationState.SUCCEEDED:
             response = await self._response(operation)
@@ -56,22 +56,22 @@ class OperationReader:
     async def request(
         self, vm_id: VmId, request: RequestOperation, *, actor: str, request_id: str, digest: str
     ) -> OperationMessage:
-        """Have a request decided; return its operation when it is durable. Raises what refused it."""
+        """Decide a request, and return its operation once it is durable. Raises the SnapshotdError that refused it."""
         decided = await self._backend.runtime.request(vm_id, request, actor=actor, request_id=request_id, digest=digest)
         operation = operation_for(decided.draft, request)
         if operation is None:
-            # Answered so long ago that the aggregate has forgotten the operation, and not the request.
+            # Answered so long ago that the aggregate has forgotten the operation, but not the request.
             number = decided.vm.requests[actor, request_id].operation
             assert number is not None, request_id
             return await self.message(await self._backend.operation(vm_id, number))
         try:
             return await self.message(operation)
         except (ViewStopped, ViewBehind):
-            # What was asked for is durable; only what became of the resources cannot be told just now.
+            # The request is durable; only the state of the resources cannot be read just now.
             return self._bare(operation)
 
     async def plan(self, vm_id: VmId, request: RequestOperation, actor: str) -> OperationMessage:
-        """Make every check, record nothing, and return what the request would lead to. Raises what would refuse it."""
+        """Return what a request would lead to. Makes every check, records nothing. Raises what would refuse it."""
         vm = await self._backend.runtime.load(vm_id)
         draft = decide(vm, request, Context(now=self._backend.clock.now(), actor=actor, policy=self._backend.policy))
         requested = next((e for e, _ in draft.events if isinstance(e, OperationRequested)), None)

@@ -1,4 +1,4 @@
-"""google.longrunning.Operations: what long work has come to, waiting for its end, and cancelling it."""
+"""google.longrunning.Operations: reads operations, waits for their end, and cancels them."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ _FILTERS: Fields[Operation] = {
 
 
 def _written(operation: Operation) -> str:
-    """Write the place behind an operation."""
+    """Return the text of the place after an operation, for a page token."""
     return f"{encode_time(operation.requested_at)} {operation.name}"
 
 
 def _place(text: str) -> tuple[datetime, str]:
-    """Read what `_written` wrote. Raises ValueError, OverflowError."""
+    """Return the place in a text that `_written` returned. Raises ValueError, OverflowError."""
     time, _, name = text.partition(" ")
     if encode_time(decode_time(time)) != time or parse_operation_name(name) is None:
         raise ValueError(f"{text[:100]!r} is no place")

@@ -1,4 +1,4 @@
-"""Hosts, VMs, snapshots and trees as the API tells them. Reads the domain's values, writes messages."""
+"""Builds the API's messages of hosts, VMs, snapshots and trees from the domain's values."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:
 
 
 def tree_message(vm: VmRecord, snapshots: Iterable[Snapshot], observed: datetime | None) -> snapshot_pb2.SnapshotTree:
-    """Return the tree of a VM's snapshots, with the checkpoints of others where they stand among them."""
+    """Return the tree of a VM's snapshots, with foreign checkpoints in their places."""
     snapshots = [s for s in snapshots if s.state is not SnapshotState.REMOVED]
     checkpoints = {c.checkpoint_id: c for c in vm.description.checkpoints} if vm.description else {}
     own = {s.checkpoint_id: s.snapshot_id for s in snapshots if s.checkpoint_id is not None}
@@ -205,7 +205,7 @@ def discovered_message(report: VmReport, *, registered: bool) -> host_pb2.Discov
 
 
 def _parents_first(nodes: Mapping[str, snapshot_pb2.SnapshotTree.Node]) -> list[snapshot_pb2.SnapshotTree.Node]:
-    """Order nodes: parents before children, siblings by time of creation. What hangs in the air counts as a root."""
+    """Return nodes, parents before children, siblings by time of creation. A node without its parent becomes a root."""
 
     def created(node: snapshot_pb2.SnapshotTree.Node) -> tuple[int, int, str]:
         own = node.HasField("snapshot")

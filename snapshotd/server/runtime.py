@@ -1,11 +1,11 @@
-"""Drives the core: carries out what the dispatcher asks for, and tells it what came of that.
+"""Runs the core: carries out what the dispatcher asks for, and hands it the results.
 
     a call ──► request ──► VirtualMachines.execute (durable) ──► Dispatcher.changed ───┐
     Attach ──► attached, heard, outcome, detached ─────────────────────────────────────┼──► Record, Send, Reply
     the clock ──► tick ────────────────────────────────────────────────────────────────┘
 
-A Record is decided in a task of its own, so that a slow log holds up nobody; a Send or Abandon goes to the executor's
-stream; a Reply to who asked. Holds no rule: when and what is due, the dispatcher says.
+A Record is decided in a task of its own, so that a slow log holds up nobody. A Send or Abandon goes to the executor's
+stream, a Reply to whoever asked. Holds no rule: the dispatcher decides what is due, and when.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 ITSELF: Final = "snapshotd"
 """The actor of what the service does by itself."""
 TICK_S: Final = 1.0
-"""How often is looked at what may be due without anything having happened."""
+"""How often the dispatcher looks for what is due by time alone."""
 
 
 class Stream(Protocol):
@@ -47,7 +47,7 @@ class Stream(Protocol):
         """Put an order on it."""
 
     def abandon(self, dispatch_id: str) -> None:
-        """Say on it that nobody waits for what comes of an order."""
+        """Put on it that nobody waits for an order any more."""
 
 
 class Runtime:
@@ -55,7 +55,7 @@ class Runtime:
 
     Args:
         vms: the VMs of the log, replayed.
-        dispatcher: says what is due.
+        dispatcher: decides what is due.
         policy: for the deadlines of reports.
         clock: the time as people know it.
         ids: keys of questions.
@@ -71,12 +71,12 @@ class Runtime:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.dispatcher = dispatcher
         self.acknowledged = 0
-        """Position of the newest event that this server has told anybody of: reads wait until the views have it."""
+        """Position of the newest event that a caller was told of. Reads wait until the views hold it."""
         self.observed: dict[VmId, datetime] = {}
         """When a host last reported a VM."""
 
     async def run(self) -> None:
-        """Look at everything that was replayed, and then at what is due, until cancelled."""
+        """Carry out what is due after the replay, and then whatever is due, until cancelled."""
         for vm in self._vms.registered():
             self._carry_out(self.dispatcher.changed(vm, (), self.moment()))
         try:
@@ -101,7 +101,7 @@ class Runtime:
     async def request(
         self, vm_id: VmId, command: VmCommand, *, actor: str, request_id: str = "", digest: str = ""
     ) -> Decided:
-        """Have a command decided; returns when what follows is durable. Raises the SnapshotdError that refused it."""
+        """Decide a command, and return once its events are durable. Raises the SnapshotdError that refused it."""
 
         async def decide() -> Decided:
             decided = await self._vms.execute(vm_id, command, actor=actor, request_id=request_id, digest=digest)
@@ -113,7 +113,7 @@ class Runtime:
         return await self.to_the_end(decide())
 
     async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await work that appends. A caller that goes away does not end it: what is durable must become known."""
+        """Await work that appends. A caller that goes away does not end it: the server must learn what is durable."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
@@ -136,37 +136,37 @@ class Runtime:
             async with asyncio.timeout(self._policy.observe_wait_s + self._policy.answer_grace_s):
                 return await answer
         except TimeoutError:
-            return no_answer("DEADLINE_EXCEEDED", "The executor has not said in time what came of it.")
+            return no_answer("DEADLINE_EXCEEDED", "The executor did not answer in time.")
         finally:
             self._questions.pop(key, None)
             # Not in time, or the caller has gone: the order must not take its host's room until an answer comes.
             self._carry_out(self.dispatcher.unasked(key))
 
     def acknowledge(self, envelopes: Iterable[Envelope]) -> None:
-        """Note that somebody is told of these events."""
+        """Note that a caller is told of these events."""
         self.acknowledged = max([self.acknowledged, *(e.position for e in envelopes)])
 
     # --- for executors ------------------------------------------------------------------------------------------
 
     def attached(self, executor: str, hosts: frozenset[str], stream: Stream) -> None:
-        """An executor has signed in; if its last stream is still there, that one has ended."""
+        """Register an executor that has signed in. If its last stream is still there, that one has ended."""
         if executor in self._streams:
             self._carry_out(self.dispatcher.detached(executor, self.moment()))
         self._streams[executor] = stream
         self._carry_out(self.dispatcher.attached(executor, hosts, self.moment()))
 
     def heard(self, executor: str, stream: Stream) -> bool:
-        """An executor has given a sign of life. False: it was given up, or has another stream; this one is to end."""
+        """Record a sign of life. Return False if the executor was given up or has another stream: end this one."""
         self.dispatcher.heard(executor, self.moment())
         return self._streams.get(executor) is stream and self.dispatcher.feeding.knows(executor)
 
     def outcome(self, dispatch_id: str, answer: HostAnswer) -> None:
-        """An executor has said what came of an order; of one that nobody waits for any more, nothing follows."""
+        """Hand on what came of an order. If nobody waits for it any more, nothing follows."""
         self.observed |= dict.fromkeys((VmId(vm.vm_id) for vm in answer.vms if not vm.unread), self._clock.now())
         self._carry_out(self.dispatcher.answered(dispatch_id, answer, self.moment()))
 
     def detached(self, executor: str, stream: Stream) -> None:
-        """An executor's stream has ended. Nothing follows if it has attached anew meanwhile."""
+        """Give up an executor whose stream has ended. Nothing follows if it has attached again meanwhile."""
         if self._streams.get(executor) is stream:
             del self._streams[executor]
             self._carry_out(self.dispatcher.detached(executor, self.moment()))
@@ -196,7 +196,7 @@ class Runtime:
             stream.deliver(send.dispatch_id, send.order)
 
     async def _record(self, record: Record) -> None:
-        """Decide and append; a command that cannot be recorded is asked for again at a tick, if it is still due."""
+        """Decide and append. If that fails, a tick returns the command again while it is due."""
         try:
             decided = await self._vms.execute(record.vm_id, record.command, actor=ITSELF)
         except SnapshotdError as error:

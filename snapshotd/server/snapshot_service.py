@@ -1,4 +1,4 @@
-"""SnapshotService: snapshots are taken, reverted to, deleted and shown."""
+"""SnapshotService: takes, deletes and shows snapshots, and reverts VMs to them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SnapshotService(SnapshotServiceServicer):
         return await self._answer(vm_id, snapshot_create.CREATE_SNAPSHOT.request(params), request, context)
 
     async def RevertToSnapshot(self, request: pb.RevertToSnapshotRequest, context: Context) -> Operation:
-        """Bring a VM back to a snapshot."""
+        """Revert a VM to a snapshot."""
         vm_id, snapshot_id = snapshot_id_of(request.name)
         if request.safety_snapshot:
             raise NotBuilt("RevertToSnapshot with safety_snapshot")
@@ -116,7 +116,7 @@ class SnapshotService(SnapshotServiceServicer):
         return pb.ListSnapshotsResponse(snapshots=page.entries, next_page_token=page.next_token)
 
     async def GetSnapshotTree(self, request: pb.GetSnapshotTreeRequest, context: Context) -> pb.SnapshotTree:
-        """Return a VM's snapshots, and the checkpoints of others among them, as a tree."""
+        """Return a VM's snapshots, with foreign checkpoints among them, as a tree."""
         actor_of(context)
         if request.WhichOneof("as_of"):
             raise NotBuilt("GetSnapshotTree with as_of")

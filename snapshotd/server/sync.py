@@ -34,13 +34,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What came of a sync."""
+    """The result of a sync."""
 
     vms: int
     drifts: tuple[Envelope, ...]
     """Their events are DriftDetected."""
     skipped: tuple[VmId, ...]
-    """VMs left out: an operation was at work on them, the host could not read them, or the log has why."""
+    """VMs left out: an operation was at work on them, the host could not read them, or the daemon's log says why."""
 
 
 class HostReports:
@@ -59,12 +59,12 @@ class HostReports:
         self._syncing: WeakValueDictionary[HostId, asyncio.Lock] = WeakValueDictionary()
         self._synced_at: dict[HostId, datetime] = {}
         self.locks = HostLocks(runtime)
-        """For what decides on a host by its VMs, or the other way round."""
+        """Held by what decides on a host by its VMs, or on a VM by its host."""
         self.answers: dict[HostId, HostAnswer] = {}
         """The last report of each host, for what it says of the host itself."""
 
     async def report(self, host_id: HostId, vm_id: VmId | None = None) -> HostAnswer:
-        """Ask a host for one VM, or for all.
+        """Return a host's report of one VM, or of all.
 
         Raises NotFound, NoExecutor, HostUnreachable, HostAuthenticationFailed, HostCredentialMissing, HostRefused,
         HostAnswerLost, HostCommandFailed.
@@ -92,7 +92,7 @@ class HostReports:
         return answer
 
     def forget(self, host_id: HostId) -> None:
-        """Forget what was known of the way to a host, and of itself."""
+        """Forget what a host reported of itself, and whether it answered."""
         self.answers.pop(host_id, None)
         self._synced_at.pop(host_id, None)
         self._runtime.dispatcher.contact.pop(host_id, None)

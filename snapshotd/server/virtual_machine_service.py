@@ -1,4 +1,4 @@
-"""VirtualMachineService: VMs come under our care, are started and stopped, and are forgotten."""
+"""VirtualMachineService: registers, shows, starts, stops and unregisters VMs."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     async def RegisterVirtualMachine(
         self, request: pb.RegisterVirtualMachineRequest, context: Context
     ) -> pb.VirtualMachine:
-        """Take a VM that its host reports under our care."""
+        """Register a VM that its host reports."""
         actor, host_id = actor_of(context), host_id_of(request.host, "host")
         request_id, digest = request_id_of(request.request_id), digest_of(request)
         refuse_labels(request.labels, "virtual machines")
         owner = request.owner or actor
         if len(owner) > _OWNER_LIMIT or not owner.isprintable():
-            raise InvalidArgument("owner", owner[:40], f"must be at most {_OWNER_LIMIT} printable characters.")
+            raise InvalidArgument("owner", owner[:40], f"must have at most {_OWNER_LIMIT} characters, all printable.")
         self._backend.hosts.get(host_id)
         if request.WhichOneof("identity") == "vm_id":
             vm_id = request.vm_id.lower()
@@ -80,7 +80,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         return await self._registered(await self._register(host_id, report, owner, actor, request_id, digest))
 
     async def UnregisterVirtualMachine(self, request: pb.UnregisterVirtualMachineRequest, context: Context) -> Empty:
-        """Forget a VM."""
+        """Unregister a VM. Nothing on its host is touched."""
         await self._backend.runtime.request(
             vm_id_of(request.name),
             UnregisterVm(),
@@ -136,7 +136,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         )
 
     async def _registered_before(self, vm_id: VmId, actor: str, request_id: str, digest: str) -> bool:
-        """Return whether this very request was answered: then its host need not be asked. Raises RequestIdReused."""
+        """Return whether this request was answered before: then no host is asked. Raises RequestIdReused."""
         vm = await self._backend.runtime.load(vm_id)
         return answered_before(vm.requests, actor, request_id, digest) is not None
 
@@ -154,7 +154,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         return await self._backend.reports.locks.alone(host_id, register)
 
     async def _registered(self, decided: Decided) -> pb.VirtualMachine:
-        """Return a VM that has been registered: that is durable, whether a view takes it in or not."""
+        """Return a VM that was registered. It is durable, so it is shown even if its view cannot be read."""
         vm = decided.vm
         try:
             return await self._message(await self._backend.vm(vm.vm_id))
@@ -173,7 +173,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
 
     async def _named(self, host_id: HostId, name: str) -> VmReport:
         if not name:
-            raise InvalidArgument("identity", "", "give vm_id, or vm_name.")
+            raise InvalidArgument("identity", "", "must be vm_id or vm_name.")
         answer = await self._backend.reports.report(host_id)
         refuse_foreign(host_id, answer, self._backend.installation_id)
         present = [(vm, vm.description.name) for vm in answer.vms if vm.description is not None]

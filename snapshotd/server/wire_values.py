@@ -1,4 +1,4 @@
-"""Values as protobuf has them, and back: power and time. What all messages share."""
+"""Translates power and time between the core and protobuf, for all messages."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from snapshotd.simulator import soap
 from snapshotd.simulator.shells import Shells
 
 _ENVELOPE_BYTES: Final = 2_000
-"""What a Receive's reply takes beside its output, with some air."""
+"""What a Receive's reply takes besides its output, with some room to spare."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Call:
     request: soap.Request
     shells: Shells
     connected: Callable[[], bool]
-    """Tells whether the client still waits for the reply."""
+    """Returns whether the client still waits for the reply."""
 
 
 def act(call: Call) -> bytes:

@@ -78,7 +78,7 @@ class BuiltinEngine:
         self._pids = count(4 * (1000 + secrets.randbelow(10_000)), 4)
 
     def start(self, command_line: str) -> BuiltinProcess:
-        """Start a process with the command line as the client wrote it; a foreign one ends at once and says why."""
+        """Start a process with the command line as the client wrote it; a foreign one ends at once with a message."""
         with self._lock:
             process = BuiltinProcess(next(self._pids), self._ended)
             self._running[process.pid] = process
@@ -120,7 +120,7 @@ class BuiltinProcess:
 
     @property
     def killed(self) -> bool:
-        """Whether it is dead: a script that still runs in it runs on for nobody."""
+        """Whether it is dead. A script that still runs in it has no effect any more."""
         return self._exit_code is not None
 
     def write_stdin(self, data: bytes) -> None:
@@ -166,7 +166,7 @@ class BuiltinProcess:
 
     @contextmanager
     def living(self) -> Iterator[None]:
-        """Keep it from dying inside; what it writes then is written by a living script. Raises ScriptKilled."""
+        """Keep the process alive inside, so that only a living script writes. Raises ScriptKilled."""
         with self._changed:
             if self.killed:
                 raise ScriptKilled

@@ -15,7 +15,7 @@ from snapshotd.simulator.http1 import HttpConnection, HttpRequest
 from snapshotd.simulator.listener import open_listener
 
 Action = Callable[..., Mapping[str, object] | None]
-"""Takes the JSON object's members by name; returns the answer's. Raises ValueError for what makes no sense."""
+"""Takes the JSON object's members by name; returns the answer's. Raises ValueError for a wrong value."""
 
 
 class ControlServer:
@@ -31,7 +31,7 @@ class ControlServer:
     def __init__(self, address: str, actions: Mapping[str, Action]) -> None:
         host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
         if host != "localhost" and not _is_loopback(host):
-            raise ValueError(f"the control port has no authentication, so it is for loopback only, not {host!r}")
+            raise ValueError(f"cannot use {host!r} for the control port: it has no authentication. Use loopback")
         self.actions = actions
         handler = type("ControlConnection", (_Connection,), {"control": self})
         self._listener = open_listener(address, handler)
@@ -50,7 +50,7 @@ class ControlServer:
         self._listener.stop()
 
     def answer(self, path: str, body: bytes) -> tuple[HTTPStatus, Mapping[str, object]]:
-        """Carry out one action and say what to answer."""
+        """Carry out one action; return the status and the answer."""
         name = path.strip("/")
         action = self.actions.get(name)
         if action is None:

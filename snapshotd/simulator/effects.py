@@ -26,7 +26,7 @@ class Script(Caller, Protocol):
 
 
 class NotReached(Exception):
-    """The cmdlet returned, and what it should have brought about did not show in time."""
+    """The cmdlet returned, but its result did not show in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Scene:
 
 
 def action_of(command: HostCommand) -> str:
-    """Return the name of a command's action; empty: it has none that is known here."""
+    """Return the name of a command's action; empty if it has none that is known here."""
     return command.WhichOneof("action") or ""
 
 
@@ -215,7 +215,7 @@ _COMPLETE: Final[dict[str, Callable[[HostCommand], bool]]] = {
     "checkpoint_restore": lambda command: command.checkpoint_restore.checkpoint_id != "",
     "checkpoint_remove": lambda command: command.checkpoint_remove.checkpoint_id != "",
 }
-"""Whether a command names all that its action needs, by the action's name."""
+"""Returns whether a command names all that its action needs; by the action's name."""
 
 _ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {
     "vm_start": _start,
@@ -225,4 +225,4 @@ _ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {
     "checkpoint_restore": _restore,
     "checkpoint_remove": _remove,
 }
-"""Carries an action out, by its name; returns its output, None: it has none."""
+"""Carries an action out; returns its output, or None. By the action's name."""

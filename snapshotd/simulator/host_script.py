@@ -65,8 +65,8 @@ _REFUSALS: Final = frozenset(
         *("InvalidState", "InvalidParameter", "ObjectNotFound", "AccessDenied", "NotSupported", "OutOfMemory"),
     }
 )
-"""Errors that say that nothing was begun, ours first. OperationFailed and OperationTimeout are none: what was begun may
-still come about. (Which errors come before anything is begun is inferred from their names.)"""
+"""Errors that prove that nothing was begun, ours first. OperationFailed and OperationTimeout do not: what was begun may
+still take effect. (Which errors come before anything is begun is inferred from their names.)"""
 _BESIDE_MERGE: Final = frozenset({"vm_start", "vm_stop"})
 """Actions that merging alone does not hold up."""
 _READS: Final = frozenset({HostCommand.REPORT, HostCommand.POLL})
@@ -84,7 +84,7 @@ class ScriptProcess(Script, Protocol):
         """When it started, as the journal has it."""
 
     def living(self) -> AbstractContextManager[None]:
-        """Keep it from dying inside; what it writes then is written by a living script. Raises ScriptKilled."""
+        """Keep the process alive inside, so that only a living script writes. Raises ScriptKilled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +99,13 @@ class Surroundings:
     """Write journals through to the disk."""
     mutex_wait_s: float = 5.0
     result_wait_s: float = 30.0
-    """How long what a cmdlet brought about may take to show after it returned."""
+    """How long a cmdlet's result may take to show after it has returned."""
     second_look_s: float = 2.0
     """How long an observation that finds an effect begun and nothing under way waits before it looks again."""
 
 
 class _InvalidCommand(Exception):
-    """The line holds no command that this script understands."""
+    """The line does not hold a command that this script understands."""
 
 
 class HostScript:
@@ -150,7 +150,7 @@ class _Run:
         self._directory = directory
 
     def answer(self) -> HostAnswer:
-        """Answer it, under the VM's mutex if it is more than a look."""
+        """Return the answer. Takes the VM's mutex for all but a look."""
         command = self._command
         if command.kind in _READS:
             if command.vm_id:
@@ -166,7 +166,7 @@ class _Run:
             self._around.mutexes.release(mutex, self._process)
 
     def _take(self, mutex: str) -> bool:
-        """Take the mutex; end its holder first, if that is a script that should have ended long ago."""
+        """Take the mutex. First end its holder, if that is a script past its deadline."""
         wait_s = self._around.mutex_wait_s
         if self._around.mutexes.acquire(mutex, self._process, wait_s):
             return True
@@ -211,7 +211,7 @@ class _Run:
         return self._effect(entry, report)
 
     def _observe(self, entry: JournalEntry | None) -> HostAnswer:
-        """Check 4."""
+        """Return the answer of check 4."""
         if entry is None:
             entry = JournalEntry(vm=self._command.vm_id, id=str(uuid.uuid4()))
         entry = self._with_type_put_back(entry)
@@ -219,7 +219,7 @@ class _Run:
         return HostAnswer(verdict=HostAnswer.OBSERVED, vms=[self._report()])
 
     def _effect(self, entry: JournalEntry, report: VmReport) -> HostAnswer:
-        """Check 5."""
+        """Return the answer of check 5."""
         command = self._command
         if entry.owed_checkpoint_type:
             entry = self._with_type_put_back(entry)
@@ -261,14 +261,14 @@ class _Run:
         return self._done(output)
 
     def _done(self, output: Output) -> HostAnswer:
-        """Answer DONE with the output, in the field named like the action."""
+        """Return DONE with the output, in the field named like the action."""
         answer = HostAnswer(verdict=HostAnswer.DONE, vms=[self._report()])
         if output:
             json_format.ParseDict({self._action: output}, answer, ignore_unknown_fields=True)
         return answer
 
     def _refused(self, entry: JournalEntry, error: HyperVError) -> HostAnswer:
-        """Compare once more: only what was refused and is as it was, with nothing under way, has had no effect."""
+        """Compare once more. It had no effect only if it was refused, the VM is as it was, and nothing is under way."""
         entry = self._leave(entry)
         report = self._report()
         untouched = (
@@ -288,7 +288,7 @@ class _Run:
         return bool(set(report.activities) - harmless)
 
     def _owned(self) -> bool:
-        """Check 0. A host.json that cannot be read belongs to somebody, and not to us."""
+        """Return the answer of check 0. A host.json that cannot be read belongs to another installation."""
         try:
             owner = read_host(self._directory)
             if owner is None:
@@ -300,7 +300,7 @@ class _Run:
         return owner == self._command.installation_id
 
     def _with_type_put_back(self, entry: JournalEntry) -> JournalEntry:
-        """Put an owed CheckpointType back, and return the entry, not yet written, that owes it no more.
+        """Restore an owed CheckpointType; return the entry, not yet written, that owes it no more.
 
         One that somebody else has set since stays. One that the host refuses to take back, or whose VM is not there,
         stays owed; the command goes on.
@@ -317,14 +317,14 @@ class _Run:
         return replace(entry, owed_checkpoint_type="", temporary_checkpoint_type="")
 
     def _leave(self, entry: JournalEntry) -> JournalEntry:
-        """Leave an effect that is not done: its phase stays, and an owed CheckpointType is put back.
+        """Leave an effect that is not done: its phase stays, and an owed CheckpointType is restored.
 
         This process goes on, perhaps to another VM: nobody may end it for this one any more.
         """
         return self._write(replace(self._with_type_put_back(entry), pid=0, pid_started=""))
 
     def _journal(self) -> JournalEntry | None:
-        """Return the entry; None when there is none that can be relied on."""
+        """Return the entry; None if there is none that can be relied on."""
         try:
             return read_journal(self._directory, self._command.vm_id)
         except JournalUnreadable:
@@ -339,7 +339,7 @@ class _Run:
 
 
 def _parse(line: bytes) -> HostCommand:
-    """Read a command; fields that are not known are ignored. Raises _InvalidCommand."""
+    """Return the command in a line; unknown fields are ignored. Raises _InvalidCommand."""
     try:
         document = json.loads(base64.b64decode(line, validate=True))
         if not isinstance(document, dict):
@@ -365,7 +365,7 @@ def _parse(line: bytes) -> HostCommand:
 
 
 def _deadline(command: HostCommand) -> datetime | None:
-    """Return a step's deadline by this host's clock; by the server's if the command does not say what time is left."""
+    """Return a step's deadline by this host's clock; by the server's if the command does not hold the time left."""
     if command.time_left_ms > 0:
         return datetime.now(UTC) + timedelta(milliseconds=command.time_left_ms)
     return command.deadline.ToDatetime(UTC) if command.HasField("deadline") else None

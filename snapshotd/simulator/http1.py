@@ -18,7 +18,7 @@ _MOST_HEADERS: Final = 100
 
 
 class BadRequest(Exception):
-    """The request cannot be read; the connection is of no use any more."""
+    """The request cannot be read, so the connection is of no more use."""
 
     def __init__(self, code: HTTPStatus) -> None:
         super().__init__(code.phrase)
@@ -39,7 +39,7 @@ class HttpRequest:
 
 
 def read_head(stream: BufferedIOBase, largest_body: int) -> HttpRequest | None:
-    """Read a request up to its body; None at the end of the stream.
+    """Return a request, read up to its body; None at the end of the stream.
 
     Raises BadRequest for what is no request, is chunked, or brings more than so many bytes.
     """

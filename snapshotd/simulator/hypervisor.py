@@ -20,7 +20,7 @@ _CLASSES: Final = {
 
 
 class HyperVError(Exception):
-    """What a cmdlet fails with."""
+    """The error of a cmdlet."""
 
     def __init__(self, error_id: str, cmdlet: str, message: str) -> None:
         """Keep the short id ("InvalidState"), the cmdlet ("Checkpoint-VM") and Hyper-V's text."""
@@ -38,7 +38,7 @@ class HyperVError(Exception):
 
 
 class ScriptKilled(BaseException):
-    """The calling script is dead: unwind its call at once. Never caught but by the engine that runs the script."""
+    """The calling script is dead: unwind its call at once. Only the engine that runs the script catches it."""
 
 
 class Caller(Protocol):

@@ -1,4 +1,4 @@
-"""The host's journal files as docs/host-protocol.md lays them down: two slots a VM, and host.json beside them.
+"""The host's journal files, as docs/host-protocol.md defines them: two slots a VM, and host.json beside them.
 
 Reads and writes them, whichever engine wrote them before. Never decides what a journal means for a command.
 """
@@ -36,7 +36,7 @@ Output = Mapping[str, object]
 
 
 class JournalUnreadable(Exception):
-    """The file is there and cannot be relied on. Never the same as 'not begun'."""
+    """The file is there but cannot be relied on. Never the same as 'not begun'."""
 
 
 class JournalChanged(Exception):
@@ -196,7 +196,7 @@ def _payload_of(slot: bytes) -> bytes | None:
 
 
 def _parsed(payload: bytes, path: Path) -> JournalEntry:
-    """Read a payload whose digest is right.
+    """Return the entry in a payload whose digest is right.
 
     Raises JournalUnreadable for what this release does not understand: to fall back on the older slot would forget
     the highest token.

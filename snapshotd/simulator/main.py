@@ -1,4 +1,4 @@
-"""`snapshotd simulate-host`: opens the model, listens, says so in one line, and waits for its end by a signal.
+"""`snapshotd simulate-host`: opens the model, listens, prints one line, and waits for a signal to end.
 
 Never chooses the model or the engine: bootstrap hands them in.
 """
@@ -30,7 +30,7 @@ def run(
     open_host: Callable[[SimulateHostSettings], AbstractContextManager[H]],
     make_engine: Callable[[H], Engine],
 ) -> int:
-    """Serve a simulated host until SIGTERM or SIGINT; return the exit code, 2 when it cannot be served.
+    """Serve a simulated host until SIGTERM or SIGINT; return the exit code, 2 if it cannot be served.
 
     Args:
         settings: what the command line said.
@@ -82,7 +82,7 @@ def _owned(state: Path) -> Iterator[None]:
 
 
 def _said(error: Exception, settings: SimulateHostSettings) -> str:
-    """Say what went wrong; of a file, with the option that names it."""
+    """Return what went wrong; for a file, with the option that names it."""
     if not isinstance(error, OSError) or error.filename is None:
         return str(error)
     named = {

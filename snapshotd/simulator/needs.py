@@ -1,4 +1,4 @@
-"""What the wire needs of an engine and of a model. Never says how they do it."""
+"""What the wire needs of an engine and of a model. Implements nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Engine(Protocol):
 
 
 class ControlledHost(Protocol):
-    """A model; beside this it has a method for each of MODEL_ACTIONS (running.py)."""
+    """A model. It also has a method for each of MODEL_ACTIONS (running.py)."""
 
     @property
     def name(self) -> str:

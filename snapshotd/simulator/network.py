@@ -59,7 +59,7 @@ class Network:
         self._rules: deque[_DropRule] = deque()
 
     def admit(self, connection: socket.socket) -> bool:
-        """Let a new connection in, unless the network is down."""
+        """Count a new connection and return whether it may stay: not if the network is down."""
         with self._lock:
             if self._up:
                 self._connections.add(connection)
@@ -95,7 +95,7 @@ class Network:
             return len(self._connections)
 
     def travel(self) -> None:
-        """Take the time that a request takes on its way."""
+        """Wait for as long as a request is on its way."""
         if self.rtt_s:
             time.sleep(self.rtt_s)
 
@@ -116,7 +116,7 @@ class Network:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def plan_drop(self, when: str, kinds: Iterable[str], count: int) -> int:
-        """Let the next commands of some kinds lose their connection.
+        """Plan that the next commands of some kinds lose their connection.
 
         Args:
             when: "before" or "after".

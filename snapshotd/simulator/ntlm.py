@@ -38,7 +38,7 @@ _SEALED_BODY: Final = re.compile(
 
 
 class SignInRefused(Exception):
-    """The token proves nothing: wrong user or password, or no token of NTLM's at all."""
+    """The token proves nothing: wrong user or password, or no NTLM token at all."""
 
 
 class NotSealed(Exception):
@@ -47,7 +47,7 @@ class NotSealed(Exception):
 
 @dataclass(frozen=True)
 class Challenge:
-    """What to answer to a token."""
+    """The answer to a token."""
 
     header: str
     """Value of WWW-Authenticate; empty: none."""
@@ -81,7 +81,7 @@ class Accounts:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Let the library find these accounts, and no other thread's."""
+        """Show the library these accounts, and no other thread's."""
         with _environment:
             before = os.environ.get(_USER_FILE)
             os.environ[_USER_FILE] = self._path
@@ -141,7 +141,7 @@ class SignIn:
             return self._context.step(token) or b""
 
     def unseal(self, content_type: str, body: bytes) -> bytes:
-        """Open a sealed body. Raises NotSealed when it is not, is torn, or is sealed by another key."""
+        """Return the text of a sealed body. Raises NotSealed if it is not sealed, torn, or sealed by another key."""
         if not self.complete or _PROTOCOL.lower() not in content_type.lower():
             raise NotSealed(f"a body of type {content_type[:80]!r}")
         match = _SEALED_BODY.fullmatch(body)
@@ -159,7 +159,7 @@ class SignIn:
         return text
 
     def seal(self, text: bytes) -> bytes:
-        """Seal a reply's body; its Content-Type is SEALED."""
+        """Return a reply's body, sealed. Its Content-Type is SEALED."""
         assert self._context is not None, "only a connection that is signed in gets sealed replies"
         wrapped = self._context.wrap_winrm(text)
         return b"".join(

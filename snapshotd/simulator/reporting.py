@@ -1,4 +1,4 @@
-"""What the host script says of a VM: the report, built from the hypervisor's objects. Changes nothing.
+"""Builds the host script's report of a VM from the hypervisor's objects. Changes nothing.
 
 The words are docs/host-protocol.md's; how Hyper-V's states and statuses map onto them stands in the tables here.
 """
@@ -67,7 +67,7 @@ ACTIVITY: Final = {
     "BackingUp": "BACKUP",
     "BackingUpVirtualMachine": "BACKUP",
 }
-"""SecondaryOperationalStatus → activity; one that is neither here nor a condition is OTHER: better waited for."""
+"""SecondaryOperationalStatus → activity; one that is neither here nor a condition is OTHER, since waiting is safer."""
 
 JOB_ACTIVITY: Final = {50: "MERGE", 62: "EXPORT", 70: "CREATE", 71: "APPLY", 72: "DELETE"}
 """Msvm_ConcreteJob.JobType → activity; another type is named by its number."""
@@ -95,7 +95,7 @@ CONDITIONS: Final = frozenset(
         "CriticalIoError",
     }
 )
-"""Statuses that say how the VM is, and not that the hypervisor works on it."""
+"""Statuses that describe the VM. They do not mean that the hypervisor works on it."""
 
 _PHASE: Final[dict[Phase, JournalReport.Phase.ValueType]] = {
     "": JournalReport.PHASE_UNSPECIFIED,
@@ -105,7 +105,7 @@ _PHASE: Final[dict[Phase, JournalReport.Phase.ValueType]] = {
 
 
 def report_vm(host: Hypervisor, directory: Path, vm_id: str, watched: Sequence[str]) -> VmReport:
-    """Report one VM, present or not.
+    """Return the report of one VM, present or not.
 
     Args:
         host: where it is.
@@ -117,12 +117,12 @@ def report_vm(host: Hypervisor, directory: Path, vm_id: str, watched: Sequence[s
 
 
 def report_all(host: Hypervisor, directory: Path, watched: Sequence[str]) -> list[VmReport]:
-    """Report every VM of the host. One that cannot be read does not keep the others from being told of."""
+    """Return the reports of all VMs of the host. One that cannot be read does not stop the others."""
     return [_report_or_error(host, directory, view, watched) for view in host.vms()]
 
 
 def host_facts(host: Hypervisor, directory: Path) -> HostFacts:
-    """Return the facts that every answer bears. That the host is a simulated one is said in its PowerShell version."""
+    """Return the facts that every answer holds. The PowerShell version shows that the host is simulated."""
     try:
         installation_id = read_host(directory) or ""
     except (JournalUnreadable, OSError):
@@ -223,7 +223,7 @@ def _checkpoint(view: CheckpointView, disks: _Disks) -> CheckpointReport:
 
 
 def journal_report(entry: JournalEntry) -> JournalReport:
-    """Return what a report says of a readable journal."""
+    """Return a readable journal as a report has it."""
     return JournalReport(
         state=JournalReport.PRESENT,
         journal_id=entry.id,

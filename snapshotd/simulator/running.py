@@ -31,7 +31,7 @@ MODEL_ACTIONS: Final = (
     "storage",
     "set_guest",
 )
-"""What the control port asks of the model: each is a method of that name."""
+"""The control port's actions on the model. Each is a method of that name."""
 
 
 class RunningHost:
@@ -99,7 +99,7 @@ class RunningHost:
         self._accounts.close()
 
     def act(self, action: str, **arguments: object) -> Mapping[str, object]:
-        """Do what the control port would, in this process. Raises ValueError, LookupError, TypeError."""
+        """Carry out an action of the control port in this process. Raises ValueError, LookupError, TypeError."""
         return self._actions()[action](**arguments) or {}
 
     def _actions(self) -> dict[str, Action]:

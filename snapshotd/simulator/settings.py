@@ -1,4 +1,4 @@
-"""What `snapshotd simulate-host` is told on its command line. Never opens what the arguments name."""
+"""The command line of `snapshotd simulate-host`. Never opens what the arguments name."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def from_arguments(arguments: argparse.Namespace) -> SimulateHostSettings:
-    """Make the settings of parsed arguments."""
+    """Return the settings in parsed arguments."""
     return SimulateHostSettings(
         listen=arguments.listen,
         control=arguments.control,

@@ -34,7 +34,7 @@ class Quotas:
 
 @dataclass(frozen=True)
 class Output:
-    """What one Receive brings; the exit code comes with the last of it."""
+    """What one Receive returns. The exit code comes with the last of it."""
 
     stdout: bytes
     stderr: bytes
@@ -62,7 +62,7 @@ class _Command:
             self.stderr += stderr
 
     def take(self, limit: int) -> Output | None:
-        """Take what a reply has room for; None when there is nothing. Raises ConnectionDropped for a lost answer."""
+        """Return what a reply has room for; None if there is nothing. Raises ConnectionDropped for a lost answer."""
         if self.answer_is_lost:
             if b"\n" not in self.stdout and self.exit_code is None:
                 return None
@@ -165,7 +165,7 @@ class Shells:
     def receive(
         self, shell_id: str, command_id: str, timeout_s: float, limit: int, connected: Callable[[], bool]
     ) -> Output:
-        """Wait for output and take it.
+        """Wait for output and return it.
 
         Args:
             shell_id: the shell.
@@ -245,7 +245,7 @@ class Shells:
 
     @contextmanager
     def _used(self, shell_id: str) -> Iterator[_Shell]:
-        """Find a shell, and keep it from being idle meanwhile."""
+        """Return a shell, which does not idle meanwhile."""
         with self._lock:
             shell = self._shells.get(shell_id)
             if shell is None:
@@ -272,20 +272,20 @@ class Shells:
 
 
 class _TooLong:
-    """What cmd.exe is when its command line is too long [observed]: a message and exit code 1."""
+    """What cmd.exe does when its command line is too long [observed]: a message and exit code 1."""
 
     def write_stdin(self, data: bytes) -> None:
-        """Lose the input."""
+        """Discard the input."""
 
     def close_stdin(self) -> None:
-        """Nobody reads it."""
+        """Do nothing: nobody reads the input."""
 
     def read(self, timeout_s: float) -> tuple[bytes, bytes, int | None]:  # noqa: ARG002  (never waits)
-        """Give the message."""
+        """Return the message."""
         return b"", b"The command line is too long.\r\n", 1
 
     def kill(self) -> None:
-        """It has ended already."""
+        """Do nothing: it has ended already."""
 
 
 def _new_id() -> str:

@@ -34,7 +34,7 @@ _DURATION: Final = re.compile(
 
 
 class MalformedEnvelope(ValueError):
-    """The text is no SOAP envelope that could be answered."""
+    """The text is not a SOAP envelope that can be answered."""
 
 
 class WsmanFault(Exception):
@@ -56,13 +56,13 @@ class WsmanFault(Exception):
 
 
 def timed_out() -> WsmanFault:
-    """Say that the operation time-out passed without output [observed; pywinrm relies on the number]."""
+    """Return the fault that the operation time-out passed without output [observed; pywinrm relies on the number]."""
     reason = "The WS-Management service cannot complete the operation within the time specified in OperationTimeout."
     return WsmanFault(2150858793, "w:TimedOut", reason, by_sender=False)
 
 
 def no_such_shell(shell_id: str) -> WsmanFault:
-    """Say that there is no such shell [observed]."""
+    """Return the fault that there is no such shell [observed]."""
     reason = (
         "The request for the Windows Remote Shell with ShellId "
         f"{shell_id} failed because the shell was not found on the server."
@@ -71,7 +71,7 @@ def no_such_shell(shell_id: str) -> WsmanFault:
 
 
 def no_such_command(command_id: str) -> WsmanFault:
-    """Say that the shell has no such command; the same number as for a shell [observed]."""
+    """Return the fault that the shell has no such command. Its number is that of a missing shell [observed]."""
     reason = (
         "The Windows Remote Shell received a request to perform an operation on command "
         f"{command_id}, which does not exist."
@@ -80,13 +80,13 @@ def no_such_command(command_id: str) -> WsmanFault:
 
 
 def aborted() -> WsmanFault:
-    """Say that the command ended under a pending request, by Signal, Delete or a restart [observed]."""
+    """Return the fault that Signal, Delete or a restart ended the command under a pending request [observed]."""
     reason = "The I/O operation has been aborted because of either a thread exit or an application request."
     return WsmanFault(995, "w:InternalError", reason, by_sender=False)
 
 
 def too_many_shells(limit: int) -> WsmanFault:
-    """Say that MaxShellsPerUser is reached [observed: number and text]."""
+    """Return the fault that MaxShellsPerUser is reached [observed: number and text]."""
     reason = (
         "The WS-Management service cannot process the request. This user is allowed a maximum number of "
         f"{limit} concurrent shells, which has been exceeded. Close existing shells or raise the quota for this user."
@@ -95,23 +95,23 @@ def too_many_shells(limit: int) -> WsmanFault:
 
 
 def too_many_processes(limit: int) -> WsmanFault:
-    """Say that MaxProcessesPerShell is reached [not verified: that it is a fault, and this one]."""
+    """Return the fault that MaxProcessesPerShell is reached [not verified: that it is a fault, and this one]."""
     reason = f"The WS-Management service cannot process the request. The shell already runs {limit} processes."
     return WsmanFault(2150859174, "w:QuotaLimit", reason)
 
 
 def unknown_action(action: str) -> WsmanFault:
-    """Say that the action is not one of a shell's [documented]."""
+    """Return the fault that the action is not one of a shell's [documented]."""
     return WsmanFault(2150858753, "a:ActionNotSupported", f"The WS-Addressing action URI is invalid: {action}")
 
 
 def unknown_resource(uri: str) -> WsmanFault:
-    """Say that the resource is not the command shell: no PSRP, no WMI here [documented]."""
+    """Return the fault that the resource is not the command shell: no PSRP, no WMI here [documented]."""
     return WsmanFault(2150858752, "a:DestinationUnreachable", f"The service cannot find the resource {uri}.")
 
 
 def invalid_body(reason: str) -> WsmanFault:
-    """Say that the body does not hold what its action needs [documented, observed]."""
+    """Return the fault that the body does not hold what its action needs [documented, observed]."""
     return WsmanFault(2150858817, "w:SchemaValidationError", reason)
 
 
@@ -139,7 +139,7 @@ class _NoDoctype(ET.TreeBuilder):
 
 
 def parse_request(text: bytes) -> Request:
-    """Read an envelope.
+    """Return the request in an envelope.
 
     Raises MalformedEnvelope when it is not XML, has a DOCTYPE, or lacks action or message id.
     """
@@ -172,13 +172,13 @@ def parse_request(text: bytes) -> Request:
 
 
 def _named(header: ET.Element, group: str, item: str) -> dict[str, str]:
-    """Read a set of named values; names without regard to case."""
+    """Return a set of named values, by name in upper case."""
     elements = header.iterfind(f"{_WSMAN}{group}/{_WSMAN}{item}")
     return {element.get("Name", "").upper(): (element.text or "").strip() for element in elements}
 
 
 def parse_duration(text: str) -> float:
-    """Read an xs:duration (days to seconds) in seconds. Raises MalformedEnvelope for anything else."""
+    """Return an xs:duration (days to seconds) in seconds. Raises MalformedEnvelope for anything else."""
     match = _DURATION.fullmatch(text)
     if match is None or not any(match.groups()):
         raise MalformedEnvelope(f"not a duration: {text[:40]!r}")
@@ -187,7 +187,7 @@ def parse_duration(text: str) -> float:
 
 
 def created(request: Request, shell_id: str) -> bytes:
-    """Answer Create."""
+    """Return the reply to Create."""
     return _reply(
         request,
         f"{TRANSFER_ACTION}CreateResponse",
@@ -200,18 +200,18 @@ def created(request: Request, shell_id: str) -> bytes:
 
 
 def started(request: Request, command_id: str) -> bytes:
-    """Answer Command."""
+    """Return the reply to Command."""
     body = f"<rsp:CommandResponse><rsp:CommandId>{escape(command_id)}</rsp:CommandId></rsp:CommandResponse>"
     return _reply(request, f"{SHELL_ACTION}CommandResponse", body)
 
 
 def sent(request: Request) -> bytes:
-    """Answer Send."""
+    """Return the reply to Send."""
     return _reply(request, f"{SHELL_ACTION}SendResponse", "<rsp:SendResponse/>")
 
 
 def received(request: Request, command_id: str, stdout: bytes, stderr: bytes, exit_code: int | None) -> bytes:
-    """Answer Receive: output, and the exit code when the command is done and everything has been read."""
+    """Return the reply to Receive: output, and the exit code when the command is done and everything was read."""
     command = quoteattr(command_id)
     streams = "".join(
         f'<rsp:Stream Name="{name}" CommandId={command}>{base64.b64encode(data).decode()}</rsp:Stream>'
@@ -233,17 +233,17 @@ def received(request: Request, command_id: str, stdout: bytes, stderr: bytes, ex
 
 
 def signalled(request: Request) -> bytes:
-    """Answer Signal."""
+    """Return the reply to Signal."""
     return _reply(request, f"{SHELL_ACTION}SignalResponse", "<rsp:SignalResponse/>")
 
 
 def deleted(request: Request) -> bytes:
-    """Answer Delete."""
+    """Return the reply to Delete."""
     return _reply(request, f"{TRANSFER_ACTION}DeleteResponse", "")
 
 
 def faulted(request: Request, fault: WsmanFault, machine: str) -> bytes:
-    """Answer with a fault; it goes with HTTP 500."""
+    """Return the reply with a fault; it goes with HTTP 500."""
     body = (
         f"<s:Fault><s:Code><s:Value>{'s:Sender' if fault.by_sender else 's:Receiver'}</s:Value>"
         f"<s:Subcode><s:Value>{fault.subcode}</s:Value></s:Subcode></s:Code>"

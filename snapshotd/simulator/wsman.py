@@ -74,7 +74,7 @@ class WsmanEndpoint:
             self.shells.end_idle()
 
     def answer(self, text: bytes, connected: Callable[[], bool]) -> tuple[HTTPStatus, bytes]:
-        """Carry out one envelope and write its reply.
+        """Carry out one envelope, and write the reply.
 
         Args:
             text: the envelope.
@@ -148,5 +148,5 @@ class _Connection(HttpConnection):
 
 
 def _handler_for(endpoint: WsmanEndpoint) -> type[_Connection]:
-    """Make the class of one endpoint's connections; socketserver wants a class where a factory would do."""
+    """Return the class of one endpoint's connections. socketserver wants a class where a factory would do."""
     return type("WsmanConnection", (_Connection,), {"endpoint": endpoint})

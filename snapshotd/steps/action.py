@@ -1,4 +1,4 @@
-"""The shape that every file here fills in, and what a step's outcome can be judged to be. Holds no rule of its own."""
+"""The base class of all actions, and the judgements of a step's outcome. Holds no rule of its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class InProgress:
 
 @dataclass(frozen=True, slots=True)
 class Undetermined:
-    """The evidence does not tell, and will not."""
+    """The evidence does not settle it, and never will."""
 
     detail: str
 
@@ -48,7 +48,7 @@ Judgement = Done | Absent | InProgress | Undetermined
 
 
 class Trace(Enum):
-    """What the VM's journal on the host proves of a step."""
+    """What the VM's journal on the host proves about a step."""
 
     UNTOUCHED = "UNTOUCHED"
     """No script has ever begun it."""
@@ -62,7 +62,7 @@ class Trace(Enum):
 
 
 def trace(vm: VirtualMachine, operation: Operation, step: Step, journal: Journal) -> Trace:
-    """Read what a journal proves of a step. An observed journal stays as it is: the fence keeps later scripts out."""
+    """Return what a journal proves about a step. An observed journal is final: the fence keeps later scripts out."""
     if journal.state is not JournalState.PRESENT or journal.journal_id != vm.journal_id:
         return Trace.NO_EVIDENCE
     if (journal.operation, journal.step) != (operation.name, step.plan.number):
@@ -73,16 +73,16 @@ def trace(vm: VirtualMachine, operation: Operation, step: Step, journal: Journal
 
 
 class Action(ABC):
-    """What a step asks of the host, and how what is seen there is judged.
+    """What a step asks of the host, and how its outcome is judged.
 
-    Where a method has a body, that is what holds for an action that says nothing else.
+    A method with a body is the default. An action overrides what it needs.
     """
 
     name: ClassVar[ActionName]
     label: ClassVar[str]
     """The step's name in the API: short and stable."""
     polls: ClassVar[bool] = False
-    """It asks for nothing: the host is polled for what it does by itself. Never issued, `judge` reads the polls."""
+    """It sends no command: the host is polled for what it does by itself, and `judge` reads the polls."""
     holds_vm: ClassVar[bool] = True
     """Nothing else may be done to the VM meanwhile."""
     input: Versioned[object] = Versioned(Nothing)
@@ -90,7 +90,7 @@ class Action(ABC):
     facts: Versioned[object] = Versioned(Nothing)
     """What `before` returns: recorded when the step is issued, and sent likewise."""
     output: Versioned[object] = Versioned(Nothing)
-    """What comes of it: told by the host field by field, or concluded by `judge`."""
+    """Its result: reported by the host field by field, or concluded by `judge`."""
 
     def planned(
         self, values: object = Nothing(), *, nature: StepNature, snapshot_id: SnapshotId | None = None
@@ -118,18 +118,18 @@ class Action(ABC):
 
     @abstractmethod
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Conclude from the logged `before` and a report what became of the step. Pure."""
+        """Return what became of the step, by its logged `before` and a report. Pure."""
 
     @abstractmethod
     def time_limit_s(self, policy: Policy) -> float:
-        """Return how long it may take from when it was first issued; for one that polls, without any progress."""
+        """Return how long it may take after it was first issued; if it polls, how long without progress."""
 
     def done(self, output: object = Nothing()) -> Done:
-        """Return that the step is done, with its Output."""
+        """Build the judgement that the step is done, with its Output."""
         return Done(self.output.write(output))
 
     def told(self, values: JsonObject) -> Done:
-        """Return that the step is done, as the host told. Raises RecordNotReadable if its output does not fit."""
+        """Build the judgement from the output that the host reported. Raises RecordNotReadable if it does not fit."""
         return self.done(self.output.now(values))
 
     def sent(self, operation: Operation, step: Step) -> JsonObject:
@@ -137,11 +137,11 @@ class Action(ABC):
         return plain.encode(self.input.read(step.plan.input))
 
     def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
-        """Return whether the host is already as the step wants it. Never, unless said."""
+        """Return whether the host is already as the step wants it. By default it never is."""
         return False
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Return why the step may not be issued as things are now; None: it may."""
+        """Return why the step must not be issued now; None if it may."""
         return None
 
     def touched(self, vm: VirtualMachine, step: Step) -> bool:
@@ -149,23 +149,23 @@ class Action(ABC):
         return step.state is StepState.DONE
 
     def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
-        """Return the steps that take back what it has done; none if nothing can, or need be."""
+        """Return the steps that undo what it has done; none if nothing can, or nothing needs to."""
         return ()
 
     def made(self, step: Step) -> frozenset[CheckpointId]:
-        """Return the checkpoints that a step has made, which are no drift."""
+        """Return the checkpoints that a step has made. They are not drift."""
         return frozenset()
 
     def watched_files(self, step: Step) -> tuple[str, ...]:
-        """Return the files of which a poll is to tell whether they are there."""
+        """Return the files whose existence a poll reports."""
         return ()
 
     def waits_for(self) -> Failure:
-        """Return, for one that polls, what the operation waits for, in words."""
+        """Return what the operation waits for. Only for an action that polls."""
         raise NotImplementedError(self.name)
 
     def stalled(self, policy: Policy) -> Failure:
-        """Return, for one that polls, that there has been no progress for `time_limit_s`."""
+        """Return the failure for no progress in `time_limit_s`. Only for an action that polls."""
         raise NotImplementedError(self.name)
 
     @abstractmethod
@@ -190,5 +190,5 @@ def power_refusal(vm: VirtualMachine, trigger: str, action: str) -> Failure | No
 
 
 def needed(trigger: str) -> str:
-    """Name the power in which an activity may begin, for people."""
+    """Return the power in which an activity may begin, for people."""
     return " or ".join(p.name for p in Power if p in NEEDS_POWER[trigger])

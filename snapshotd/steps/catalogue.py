@@ -1,4 +1,4 @@
-"""All actions of steps, by name. A new one is added by being listed here."""
+"""All actions of steps, by name. To add an action, list it here."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Input:
     """With its marker."""
     with_memory: bool
     allow_fallback: bool
-    """Make one with memory where the guest cannot be frozen."""
+    """Make one with memory if the guest cannot be frozen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Output:
 
 
 class CheckpointCreate(Action):
-    """Ask the host for the checkpoint."""
+    """Make a checkpoint."""
 
     name = ActionName("checkpoint_create")
     label = "checkpoint"
@@ -81,7 +81,7 @@ class CheckpointCreate(Action):
     output: Versioned[Output] = Versioned(Output)
 
     def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
-        """Depend on the checkpoints, the current one and the power."""
+        """Return the checkpoints, the current one and the power."""
         assert vm.description is not None
         return Before(
             power=vm.power,
@@ -90,7 +90,7 @@ class CheckpointCreate(Action):
         )
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Look for the marker; then for one newcomer that can only be ours."""
+        """Return Done if a checkpoint has our marker, or the only newcomer can only be ours."""
         if report.activities:
             return InProgress()
         found = trace(vm, operation, step, report.journal)
@@ -106,7 +106,7 @@ class CheckpointCreate(Action):
         if not new:
             return Absent()
         if found is Trace.NO_EVIDENCE:
-            return Undetermined("the journal is another one, and a checkpoint has appeared")
+            return Undetermined("the journal was replaced, and a checkpoint has appeared")
         if found in (Trace.UNTOUCHED, Trace.DONE):
             return Absent()  # DONE: ours bore its marker, and is gone again; the script will say so when asked again
         alike = [c for c in new if _is_like_ours(vm, before, c, report.journal.begun_at)]
@@ -117,7 +117,7 @@ class CheckpointCreate(Action):
         return Undetermined(f"{len(new)} checkpoints have appeared, and none bears our marker")
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Refuse by the rules of acceptance, as things are now."""
+        """Return why the VM cannot be checkpointed now, by the rules that a request is accepted by."""
         forbidden = forbids(vm, with_memory=self.input.read(step.plan.input).with_memory)
         return Failure.of(forbidden) if forbidden else None
 
@@ -131,7 +131,7 @@ class CheckpointCreate(Action):
         return frozenset({self.output.read(step.output).checkpoint_id} if step.output else ())
 
     def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
-        """Remove the checkpoint again, and wait until it is merged."""
+        """Return the checkpoint's removal, and the wait for its merge."""
         assert step.output is not None, step
         remove = checkpoint_remove.Input(self.output.read(step.output).checkpoint_id)
         snapshot_id, nature = step.plan.snapshot_id, StepNature.FORWARD_ONLY
@@ -141,7 +141,7 @@ class CheckpointCreate(Action):
         )
 
     def time_limit_s(self, policy: Policy) -> float:
-        """Allow `snapshots.create_wait`."""
+        """Return `snapshots.create_wait`."""
         return policy.create_wait_s
 
     def description(self, plan: PlannedStep) -> str:
@@ -167,7 +167,7 @@ def forbids(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | None:
 
 
 def _is_like_ours(vm: VirtualMachine, before: Before, new: Checkpoint, begun_at: datetime | None) -> bool:
-    """Return whether an unmarked newcomer is as our script leaves one that dies between its two calls."""
+    """Return whether an unmarked newcomer looks as our script leaves it when it dies between its two calls."""
     by_default_name = re.fullmatch(re.escape(vm.name) + r" (- )?\(.+\)", new.name) is not None
     in_time = begun_at is not None and new.created_at is not None and new.created_at + _CLOCK_GRAIN >= begun_at
     plain = new.checkpoint_type == "Standard" and not new.automatic

@@ -29,7 +29,7 @@ class Before:
 
 
 class CheckpointRemove(Action):
-    """Ask the host to remove one checkpoint."""
+    """Remove one checkpoint."""
 
     name = ActionName("checkpoint_remove")
     label = "remove"
@@ -37,12 +37,12 @@ class CheckpointRemove(Action):
     facts: Versioned[Before] = Versioned(Before)
 
     def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
-        """Depend on the checkpoints and on every file of the VM's chains."""
+        """Return the checkpoints and every file of the VM's chains."""
         assert vm.description is not None
         return Before(checkpoint_ids=vm.description.checkpoint_ids(), chain_files=vm.description.chain_files())
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """See whether the id is gone. A merge that goes on does not matter here."""
+        """Return Done if the id is gone. A merge that goes on does not matter here."""
         if report.works_besides_merging():
             return InProgress()
         if report.description is None:
@@ -51,17 +51,17 @@ class CheckpointRemove(Action):
         return Absent() if there else self.done()
 
     def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
-        """Skip if the host does not list the checkpoint, but for one that was issued: that one is observed."""
+        """Return whether the host does not list the checkpoint. A step that was issued is observed instead."""
         if vm.description is None or step.attempts:
             return False
         return vm.description.checkpoint(self.input.read(step.plan.input).checkpoint_id) is None
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Refuse where the VM's power is not known, or the host does not have it."""
+        """Return a refusal if the VM's power is not known, or its host does not have it."""
         return power_refusal(vm, "delete_begins", "delete a snapshot of")
 
     def time_limit_s(self, policy: Policy) -> float:
-        """Allow what the policy says for removals."""
+        """Return the policy's limit for removals."""
         return policy.remove_wait_s
 
     def description(self, plan: PlannedStep) -> str:

@@ -1,4 +1,4 @@
-"""Give a checkpoint that was adopted under Hyper-V's default name the one that it should have had."""
+"""Rename a checkpoint that was adopted under Hyper-V's default name, so that it has its marker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Before:
 
 
 class CheckpointRename(Action):
-    """Mark an adopted checkpoint."""
+    """Rename an adopted checkpoint."""
 
     name = ActionName("checkpoint_rename")
     label = "rename"
@@ -42,12 +42,12 @@ class CheckpointRename(Action):
     facts: Versioned[Before] = Versioned(Before)
 
     def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
-        """Depend on the checkpoints."""
+        """Return the checkpoints."""
         assert vm.description is not None
         return Before(vm.description.checkpoint_ids())
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Look for the marker."""
+        """Return Done if a checkpoint has our marker."""
         if report.activities:
             return InProgress()
         tail = marker_in(self.input.read(step.plan.input).checkpoint_name)
@@ -55,12 +55,12 @@ class CheckpointRename(Action):
         return self.done() if any(c.name.endswith(tail) for c in checkpoints) else Absent()
 
     def sent(self, operation: Operation, step: Step) -> JsonObject:
-        """Name the checkpoint that the operation has made."""
+        """Return the Input with the checkpoint that the operation has made."""
         planned = self.input.read(step.plan.input)
         return plain.encode(replace(planned, checkpoint_id=self._target(operation, planned)))
 
     def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
-        """Skip if the checkpoint was made under its own name, or is gone."""
+        """Return whether the checkpoint has its own name, or is gone."""
         planned = self.input.read(step.plan.input)
         there = vm.description.checkpoint(self._target(operation, planned)) if vm.description else None
         return there is None or there.name.endswith(marker_in(planned.checkpoint_name))
@@ -69,11 +69,11 @@ class CheckpointRename(Action):
         return planned.checkpoint_id or CHECKPOINT_CREATE.made_by(operation)
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Refuse where the host does not have the VM."""
+        """Return a refusal if the VM's power is not known, or its host does not have it."""
         return power_refusal(vm, "reconfiguration_begins", "rename a checkpoint of")
 
     def time_limit_s(self, policy: Policy) -> float:
-        """Allow what the policy says for small changes."""
+        """Return the policy's limit for removals, which fits small changes."""
         return policy.remove_wait_s
 
     def description(self, plan: PlannedStep) -> str:

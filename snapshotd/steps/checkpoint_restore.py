@@ -44,7 +44,7 @@ class CheckpointRestore(Action):
     facts: Versioned[Before] = Versioned(Before)
 
     def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
-        """Depend on the checkpoints, the current one, the power and the files that are written to."""
+        """Return the checkpoints, the current one, the power and the files that are written to."""
         assert vm.description is not None
         return Before(
             power=vm.power,
@@ -54,9 +54,9 @@ class CheckpointRestore(Action):
         )
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Believe the journal where it is sure; else compare the leaves.
+        """Return what the journal proves; if it proves nothing, compare the leaves.
 
-        The old ones still in use: not applied. New ones right above the target's disks: applied.
+        If the old leaves are in use, it was not applied. If new ones stand right above the target's disks, it was.
         """
         if report.activities:
             return InProgress()
@@ -80,22 +80,22 @@ class CheckpointRestore(Action):
         return Undetermined("the disks are neither as they were nor as the snapshot has them")
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Refuse where the VM's power does not allow it, or the checkpoint is gone."""
+        """Return a refusal if the VM's power does not allow it, or the checkpoint is gone."""
         return refusal(vm, self.input.read(step.plan.input).checkpoint_id)
 
     def touched(self, vm: VirtualMachine, step: Step) -> bool:
-        """Return whether it was tried and has left the VM saved: one that is killed can (inferred)."""
+        """Return whether it was tried and has left the VM saved, as a killed one can (inferred)."""
         return step.attempts > 0 and vm.power is Power.SAVED
 
     def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
-        """Start a VM that was running, and was saved by a restore that did not come about."""
+        """Return a start if the VM was running, and a failed restore has left it saved."""
         assert step.before is not None, step
         if self.facts.read(step.before).power is not Power.RUNNING:
             return ()
         return (VM_START.planned(nature=StepNature.FORWARD_ONLY),)
 
     def time_limit_s(self, policy: Policy) -> float:
-        """Allow what the policy says for reverts."""
+        """Return the policy's limit for reverts."""
         return policy.revert_wait_s
 
     def description(self, plan: PlannedStep) -> str:
@@ -103,7 +103,7 @@ class CheckpointRestore(Action):
         return "Apply the snapshot's checkpoint to the VM."
 
     def may_lose(self, vm: VirtualMachine, plan: PlannedStep) -> str:
-        """Return what is thrown away."""
+        """Return what is lost."""
         return "what was written to the disks since the current snapshot"
 
 
@@ -112,7 +112,7 @@ def refusal(vm: VirtualMachine, checkpoint_id: CheckpointId) -> Failure | None:
     if refused := power_refusal(vm, "revert_begins", "revert"):
         return refused
     if vm.description is None or vm.description.checkpoint(checkpoint_id) is None:
-        return Failure(reason="CHECKPOINT_MISSING", message="The snapshot's checkpoint is not on the host any more.")
+        return Failure(reason="CHECKPOINT_MISSING", message="The snapshot's checkpoint is no longer on the host.")
     return None
 
 

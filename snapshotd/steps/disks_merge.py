@@ -1,6 +1,6 @@
-"""Wait until the host has merged the disks of a removed checkpoint. Asks for nothing, and leaves the VM to others.
+"""Wait until the host has merged the disks of a removed checkpoint. Sends no command, and leaves the VM to others.
 
-Which file is merged into which is never built on: the chains are read again.
+It does not rely on which file is merged into which: the chains are read again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class DisksMerge(Action):
         return Before(vm.description.chain_files() if vm.description else ())
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Compare the chains with what they must be when nothing is left to merge (`merged`)."""
+        """Return Done if nothing is left to merge (`merged`)."""
         if report.description is None or {"DELETE", "MERGE"} & set(report.activities):
             return InProgress()
         assert step.plan.snapshot_id is not None, step
@@ -56,16 +56,17 @@ class DisksMerge(Action):
         return self.facts.read(step.before).chain_files
 
     def time_limit_s(self, policy: Policy) -> float:
-        """Allow `snapshots.merge_stall` without progress; with progress, for ever."""
+        """Return `snapshots.merge_stall`. With progress, the wait has no limit."""
         return policy.merge_stall_s
 
     def stalled(self, policy: Policy) -> Failure:
-        """Return that files are left, and nothing happens."""
-        text = f"Files are left to merge, and the host has done nothing for {policy.merge_stall_s:.0f} s."
+        """Return the failure of a merge in which nothing happens."""
+        idle = f"the host has done nothing for {policy.merge_stall_s:.0f} s"
+        text = f"Files are left to merge, and {idle}. Look at the host, then delete the snapshot again."
         return Failure(reason="MERGE_STALLED", message=text)
 
     def waits_for(self) -> Failure:
-        """Return that the host is at it."""
+        """Return that the host is merging."""
         return Failure(reason="MERGE_IN_PROGRESS", message="The host is merging disks.")
 
     def description(self, plan: PlannedStep) -> str:
@@ -76,9 +77,8 @@ class DisksMerge(Action):
 def merged(description: VmDescription, gone: CheckpointId | None, existing_files: Iterable[str]) -> bool:
     """Return whether a checkpoint is removed and its disks are merged.
 
-    Every file in the chains of the leaves and of the remaining checkpoints is itself such a leaf, a checkpoint's
-    disk or a base, or a branch point with two children or more; and none of the files watched is left on the disk
-    outside of the chains.
+    It is if every file in the chains of the VM and of its remaining checkpoints is a leaf, a checkpoint's disk, a base,
+    or a branch point with two children or more, and if no watched file is left on the disk outside of the chains.
     """
     if description.checkpoint(gone) is not None:
         return False

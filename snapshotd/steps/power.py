@@ -1,4 +1,4 @@
-"""What starting and stopping a VM have in common: both are judged by the power that is seen and by nothing else.
+"""What starting and stopping a VM have in common: both are judged by the observed power alone.
 
 Starting a running VM, or stopping a stopped one, gets a warning from Hyper-V and has no effect (docs/hyperv.md,
 section 1, source read), so doing either again harms nobody.
@@ -29,7 +29,7 @@ class Before:
 
 
 class PowerAction(Action):
-    """Bring a VM to another power."""
+    """Change a VM's power."""
 
     facts: Versioned[Before] = Versioned(Before)
 
@@ -38,19 +38,19 @@ class PowerAction(Action):
         """Return the power that a step brings about."""
 
     def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
-        """Depend on the power."""
+        """Return the power."""
         return Before(vm.power)
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Compare the power with the goal. Merging alone does not count as work under way."""
+        """Return Done if the power is the goal. Merging alone does not count as work under way."""
         if report.power is self.goal(step.plan):
             return self.done()
         return InProgress() if report.works_besides_merging() else Absent()
 
     def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
-        """Compare the power with the goal."""
+        """Return whether the power is the goal."""
         return vm.power is self.goal(step.plan)
 
     def time_limit_s(self, policy: Policy) -> float:
-        """Allow what the policy says for power changes."""
+        """Return the policy's limit for power changes."""
         return policy.power_wait_s

@@ -22,11 +22,11 @@ class VmStart(PowerAction):
         return Power.RUNNING
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Refuse in a power from which Hyper-V does not allow it."""
+        """Return a refusal if Hyper-V does not allow it in the VM's power."""
         return power_refusal(vm, "start_begins", "start")
 
     def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
-        """Bring a running VM back to the power that it had."""
+        """Return the stop that takes a running VM back to the power that it had."""
         assert step.before is not None, step
         mode = vm_stop.MODE_TO.get(self.facts.read(step.before).power)
         if mode is None or vm.power is not Power.RUNNING:
@@ -34,7 +34,7 @@ class VmStart(PowerAction):
         return (vm_stop.VM_STOP.planned(vm_stop.Input(mode), nature=StepNature.FORWARD_ONLY),)
 
     def description(self, plan: PlannedStep) -> str:
-        """Return what it does; the last step of a revert mostly finds the power right."""
+        """Return what it does. The last step of a revert mostly finds the power right."""
         if plan.undoes is None and plan.nature is StepNature.FORWARD_ONLY:
             return "Start the VM, if it is not running by then."
         return "Start the VM, or resume it."

@@ -1,6 +1,6 @@
 """Stop a VM: by shutdown, turn-off, save or pause. Undone by `vm_start`.
 
-A shutdown asks the guest, and is an error where the guest cannot: it never turns into a power cut by itself
+A shutdown asks the guest, and fails if the guest cannot: it never turns into a power cut by itself
 (docs/hyperv.md, section 1). A VM that was paused or saved and is turned off has lost its memory: nothing brings that
 back, and the plan said so beforehand.
 """
@@ -85,16 +85,16 @@ class VmStop(PowerAction):
     input: Versioned[Input] = Versioned(Input)
 
     def goal(self, plan: PlannedStep) -> Power:
-        """Return what the way of stopping ends in."""
+        """Return the power that the mode ends in."""
         return GOAL[self.input.read(plan.input).mode]
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Refuse in a power from which Hyper-V does not allow it."""
+        """Return a refusal if Hyper-V does not allow it in the VM's power."""
         forbidden = forbids(vm, self.input.read(step.plan.input).mode)
         return Failure.of(forbidden) if forbidden else None
 
     def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
-        """Start a VM that was running."""
+        """Return a start if the VM was running."""
         assert step.before is not None, step
         stopped = vm.power in (Power.STOPPED, Power.SAVED, Power.PAUSED)
         if not stopped or self.facts.read(step.before).power is not Power.RUNNING:
@@ -102,13 +102,13 @@ class VmStop(PowerAction):
         return (vm_start.VM_START.planned(nature=StepNature.FORWARD_ONLY),)
 
     def description(self, plan: PlannedStep) -> str:
-        """Return how it stops; the last step of a revert mostly finds the power right."""
+        """Return how it stops. The last step of a revert mostly finds the power right."""
         if plan.undoes is None and plan.nature is StepNature.FORWARD_ONLY:
             return "Turn the VM off, if it is on by then."
         return _DESCRIPTIONS[self.input.read(plan.input).mode]
 
     def may_lose(self, vm: VirtualMachine, plan: PlannedStep) -> str:
-        """Return the guest's memory; by the last step of a revert, what is there by then is the snapshot's."""
+        """Return the guest's memory. Nothing for the last step of a revert: by then the memory is the snapshot's."""
         return "guest memory" if plan.nature is not StepNature.FORWARD_ONLY and vm.power in IN_MEMORY else ""
 
 

@@ -117,7 +117,7 @@ def test_a_full_disk_is_said_whether_there_is_a_log_or_not(tmp_path: Path, room:
             [sys.executable, "-c", NO_ROOM, str(room), *arguments], capture_output=True, text=True, check=False
         )
         assert ended.returncode == 2
-        made = (f"{storage / file} cannot be made: ", "See that its disk has room")
+        made = (f"Cannot make {storage / file}: ", "Check the disk, its free space")
         opened = (f"Cannot open {storage / file}: ", "Check the disk, its free space")
         for part in made if file == "views.db" else opened:
             assert part in ended.stderr
@@ -146,8 +146,8 @@ def test_a_lost_log_begins_no_new_installation(tmp_path: Path, left: str) -> Non
         log.write_bytes(older if left == "an older log" else b"")
     for command in (["check"], ["serve", "--server-listen", "127.0.0.1:0"]):
         said = refused(tmp_path, *command, "--storage-directory", str(storage))
-        assert f"{storage / 'views.db'} knows 1 events, and events.db beside it holds 0" in said
-        assert "Restore events.db, or delete views.db to begin anew" in said
+        assert f"Cannot use {log}: {storage / 'views.db'} knows 1 events, and the log holds 0" in said
+        assert "Restore events.db from a backup, or move both files away to start over" in said
     assert log.exists() == (left != "nothing")
     assert left != "an empty file" or log.stat().st_size == 0
     (storage / "views.db").unlink()
@@ -260,7 +260,7 @@ def test_what_stands_in_the_place_of_the_views_is_said_and_left(tmp_path: Path) 
     views.unlink()
     (views / "inside").mkdir(parents=True)
     said = refused(tmp_path, "serve", "--server-listen", "127.0.0.1:0", "--storage-directory", str(views.parent))
-    assert f"{views} cannot be made: is a directory. See that its disk has room" in said
+    assert f"Cannot make {views}: is a directory. Check the disk, its free space" in said
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ class Envelope:
     version: int
     """In the stream, from 1."""
     position: int
-    """In the log, growing, without promise of no gaps."""
+    """In the log. It grows, and may leave gaps."""
     time: datetime
     actor: str
     request_id: str
@@ -95,7 +95,7 @@ def occasion_of(envelope: Envelope) -> Occasion:
 
 
 def subject_of(envelope: Envelope) -> str:
-    """Name what an event is about: `vm`, `snapshot/<id>`, `operation/<n>`, `step/<n>.<k>` or `host`."""
+    """Return what an event is about: `vm`, `snapshot/<id>`, `operation/<n>`, `step/<n>.<k>` or `host`."""
     event = envelope.event
     if isinstance(event, HostEvent):
         return "host"

@@ -9,7 +9,7 @@ from snapshotd.domain.ids import VmId
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRegistered:
-    """A host was made known. It has not been contacted."""
+    """A host was registered. It has not been contacted."""
 
     address: str
     port: int
@@ -35,7 +35,7 @@ class HostSynced:
     vms: int
     drifts: int
     skipped: tuple[VmId, ...]
-    """VMs that could not be compared: most often since an operation was at work on them."""
+    """VMs that were not compared, most often because an operation was at work on them."""
 
 
 HostEvent = HostRegistered | HostRemoved | HostSynced

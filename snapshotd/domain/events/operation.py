@@ -43,26 +43,26 @@ class OperationSucceeded(OperationTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationFailed(OperationTransition):
-    """It ended otherwise than asked for."""
+    """It ended without doing what was asked for."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationCancelled(OperationTransition):
-    """It ended since somebody cancelled it; what it had done is undone."""
+    """It ended because somebody cancelled it, and its undo is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested:
-    """Somebody asked for the operation's end."""
+    """Somebody asked to cancel the operation."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UndoPlanned:
-    """What was done will be undone: the steps for it, appended to the plan."""
+    """What was done will be undone, by steps that are appended to the plan."""
 
     number: int
     steps: tuple[PlannedStep, ...]

@@ -62,7 +62,7 @@ class SnapshotRequestCancelled(SnapshotTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotUnwanted(SnapshotTransition):
-    """A checkpoint that is not wanted is there, and will be removed again."""
+    """Its checkpoint was made but is not wanted, and will be removed again."""
 
     checkpoint_id: CheckpointId
     failure: Failure
@@ -70,7 +70,7 @@ class SnapshotUnwanted(SnapshotTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotRevertStarted(SnapshotTransition):
-    """The VM is about to be brought back to it."""
+    """The VM is about to be reverted to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ class SnapshotGivenUp(SnapshotTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotCheckpointMissing(SnapshotTransition):
-    """Its checkpoint was taken away by somebody else."""
+    """Somebody else removed its checkpoint."""
 
     failure: Failure
 
@@ -118,7 +118,7 @@ class SnapshotCheckpointFound(SnapshotTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotCheckpointIdentified:
-    """A checkpoint that bears its marker was observed; none was known of. It stays in its state, and can be deleted."""
+    """A checkpoint with its marker was observed, where none was known. It keeps its state, and can be deleted."""
 
     snapshot_id: SnapshotId
     checkpoint_id: CheckpointId
@@ -126,7 +126,7 @@ class SnapshotCheckpointIdentified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotReparented:
-    """Its parent in the tree is another one."""
+    """It has another parent in the tree."""
 
     snapshot_id: SnapshotId
     from_parent_id: SnapshotId | None

@@ -42,7 +42,7 @@ class StepDone(StepTransition):
     """The host is as the step wanted it."""
 
     observed: bool
-    """True: found so by an observation, not told by the command's own answer."""
+    """True: an observation found it so, not the command's own answer."""
     output: Recorded
 
 
@@ -55,7 +55,7 @@ class StepFailed(StepTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepDueAgain(StepTransition):
-    """The step had no effect, for a passing reason, and will be issued again."""
+    """The step had no effect, for a reason that may pass, and will be issued again."""
 
     failure: Failure
 
@@ -85,7 +85,7 @@ class ObservationAnswered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepUndetermined(StepTransition):
-    """Observed, and still not known. It is never run again."""
+    """Its outcome is not known even after an observation. It is never run again."""
 
     failure: Failure
 

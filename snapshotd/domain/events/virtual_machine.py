@@ -20,7 +20,7 @@ class VmTransition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmRegistered(VmTransition):
-    """A VM came under our care."""
+    """A VM was registered."""
 
     host_id: HostId
     name: str
@@ -38,7 +38,7 @@ class VmUnregistered(VmTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmActivityChanged(VmTransition):
-    """An operation began, went on with, or ended what it does to the VM."""
+    """An operation began, changed or ended what it does to the VM."""
 
     trigger: str
     """The arrow's name in the table."""
@@ -46,7 +46,7 @@ class VmActivityChanged(VmTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmPowerChanged:
-    """The VM was observed in another power than the one on record."""
+    """The VM's power differs from the record."""
 
     from_power: Power
     to_power: Power
@@ -56,7 +56,7 @@ class VmPowerChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmDescribed:
-    """The host described the VM, its disks and its checkpoints, otherwise than is on record."""
+    """The host's description of the VM, its disks and its checkpoints differs from the record."""
 
     description: VmDescription
 
@@ -70,7 +70,7 @@ class JournalIdentified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentMoved:
-    """The snapshot that the VM's disks descend from is another one."""
+    """The VM's disks descend from another snapshot now."""
 
     from_snapshot_id: SnapshotId | None
     to_snapshot_id: SnapshotId | None
@@ -95,7 +95,7 @@ class DriftKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftDetected:
-    """The host was found otherwise than on record, and not by our doing."""
+    """The host differs from the record, and we did not cause it."""
 
     kind: DriftKind
     detail: str

@@ -40,7 +40,7 @@ class Cmdlets:
             machine = self._host.machine(vm_id, cmdlet)
             self._host.pass_by(caller, cmdlet, "before")
             if checkpoint_type not in CHECKPOINT_TYPES:
-                raise HyperVError("InvalidParameter", cmdlet, f"{checkpoint_type!r} is no CheckpointType.")
+                raise HyperVError("InvalidParameter", cmdlet, f"{checkpoint_type!r} is not a CheckpointType.")
             cause = self._host.cause(caller, machine)
 
             def put() -> str:
@@ -87,7 +87,7 @@ class Cmdlets:
             raise HyperVError("OperationFailed", cmdlet, text)
 
     def _make(self, machine: Machine, cause: Cause, *, automatic: bool) -> str:
-        """Freeze the disks, and the memory where the kind of checkpoint has it."""
+        """Freeze the disks, and the memory if the kind of checkpoint has it."""
         memory = self._memory_of(machine)
         now = datetime.now(UTC)
         checkpoint = Checkpoint(

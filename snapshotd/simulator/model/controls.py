@@ -25,7 +25,7 @@ _ADMIN: Final[Mapping[str, tuple[str, ...]]] = {
     "turn_off": (),
     "set_checkpoint_type": ("type", "value"),
 }
-"""What an administrator does, and what has to be said of it beside the VM."""
+"""What an administrator can do, with the arguments needed besides the VM."""
 
 
 class Controls:
@@ -43,7 +43,7 @@ class Controls:
         self._power = power
 
     def write_disk(self, vm: str, location: str, block: object, data: object) -> None:
-        """Have the guest write a block.
+        """Write a block in the guest.
 
         The file comes before the truth: killed in between, a write that nobody was told of is there.
         """
@@ -65,7 +65,7 @@ class Controls:
             return {"blocks": blocks, "sha256": digest(blocks)}
 
     def kill_script(self, at: str, count: int = 1) -> dict[str, Any]:
-        """Kill the next scripts that come to an action; say how many of the former plan had not come."""
+        """Kill the next scripts that reach an action; return how many of the former plan had not reached it."""
         with self._host.changed:
             return {"left": self._host.faults.plan_kill(at, count)}
 
@@ -78,7 +78,7 @@ class Controls:
         after_effect: object = False,  # noqa: FBT002  (the name is the port's)
         vm: str = "",
     ) -> None:
-        """Have the next calls of a cmdlet fail; for one VM only where it reads."""
+        """Make the next calls of a cmdlet fail; for one VM only if the cmdlet reads."""
         if not isinstance(after_effect, bool):
             raise ValueError(f"after_effect must be true or false: {after_effect!r}")  # noqa: TRY004  (the port's word)
         with self._host.changed:

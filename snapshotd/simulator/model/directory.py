@@ -43,7 +43,7 @@ class StateDirectory:
             document = json.loads(self._host.read_text(encoding="utf-8"))
             name, vm_ids = document["name"], list(document["vms"])
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{self._host} is no state of a host: {error!r}") from error
+            raise ValueError(f"{self._host} is not the state of a host: {error!r}") from error
         return name, [self._machine(vm_id) for vm_id in vm_ids]
 
     def begin(self, name: str, machines: Iterable[Machine]) -> None:

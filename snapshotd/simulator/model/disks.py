@@ -85,12 +85,12 @@ class DiskFiles:
         return (self._directory / f"{folder}{_AWAY}").exists()
 
     def take_away(self, folder: str) -> None:
-        """Have a folder be gone, with all that is in it."""
+        """Take a folder away, with all that is in it."""
         if not self.is_away(folder):
             (self._directory / folder).rename(self._directory / f"{folder}{_AWAY}")
 
     def bring_back(self, folder: str) -> None:
-        """Have a folder that was taken away be there again."""
+        """Bring a folder back that was taken away."""
         if self.is_away(folder):
             (self._directory / f"{folder}{_AWAY}").rename(self._directory / folder)
 
@@ -166,7 +166,7 @@ def _read(path: Path) -> DiskFile:
         document = json.loads(path.read_text(encoding="utf-8"))
         return DiskFile(document["parent"], document["size_bytes"], document["blocks"])
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no virtual hard disk: {error!r}") from error
+        raise ValueError(f"{path} is not a virtual hard disk: {error!r}") from error
 
 
 def digest(blocks: Mapping[str, str]) -> str:

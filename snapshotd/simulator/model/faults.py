@@ -1,4 +1,4 @@
-"""What a test has planned to go wrong: scripts killed at named actions, cmdlets that fail. Counts plans down."""
+"""The faults that a test has planned: scripts killed at named actions, cmdlets that fail. Counts plans down."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Failure:
 
 
 class Faults:
-    """The plans. The host's lock is held by who calls."""
+    """The plans. The caller holds the host's lock."""
 
     def __init__(self) -> None:
         self._kills: dict[str, int] = {}
@@ -42,7 +42,7 @@ class Faults:
         """By cmdlet, and whether it has had its effect; for one that reads: and the VM, or "" for any."""
 
     def plan_kill(self, at: str, count: int) -> int:
-        """Plan that the next scripts that come to a place are killed, instead of what was planned for it.
+        """Plan that the next scripts that reach a place are killed, instead of what was planned for it.
 
         Returns how many of those had not come yet. Raises ValueError.
         """
@@ -56,7 +56,7 @@ class Faults:
     def plan_failure(
         self, cmdlet: str, error_id: object, message: object, count: int, *, after_effect: bool, vm_id: str = ""
     ) -> None:
-        """Plan that the next calls of a cmdlet fail; for one VM only where it reads. Raises ValueError."""
+        """Plan that the next calls of a cmdlet fail; for one VM only if the cmdlet reads. Raises ValueError."""
         if cmdlet not in (*CMDLETS, *READS):
             raise ValueError(f"no cmdlet {cmdlet!r}: use one of {', '.join((*CMDLETS, *READS))}")
         if vm_id and cmdlet not in READS:
@@ -78,11 +78,11 @@ class Faults:
             raise ScriptKilled(at)
 
     def fail_here(self, cmdlet: str, *, after_effect: bool) -> None:
-        """Fail if that is planned. Raises HyperVError."""
+        """Raise HyperVError if that is planned."""
         self._fail(cmdlet, after_effect)
 
     def fail_read(self, cmdlet: str, vm_id: str) -> None:
-        """Fail if that is planned for this VM or for any. Raises HyperVError."""
+        """Raise HyperVError if that is planned for this VM or for any."""
         self._fail(cmdlet, vm_id)
         self._fail(cmdlet, "")
 

@@ -34,7 +34,7 @@ DURATIONS: Final = (
 """What takes its time, in milliseconds; 0 unless it is set. The last two: until a job shows in the VM's status, and
 until a new checkpoint is listed."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
-"""What of a VM's name does not stand in a file's."""
+"""The characters of a VM's name that a file name cannot have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class HostState:
             self._durations[name] = milliseconds
 
     def duration_s(self, name: str) -> float:
-        """Return how long something takes; what has no name takes no time."""
+        """Return how long something takes; 0 if it is not set."""
         return self._durations[name] / 1000 if name else 0.0
 
     def machine(self, vm_id: str, cmdlet: str) -> Machine:
@@ -120,7 +120,7 @@ class HostState:
         raise HyperVError("ObjectNotFound", cmdlet, text)
 
     def cause(self, caller: Caller, machine: Machine) -> Cause:
-        """Say on whose behalf a caller acts: a script on that of the step that the VM's journal has as BEGUN."""
+        """Return on whose behalf a caller acts: for a script, the step that the VM's journal has as BEGUN."""
         if isinstance(caller, Administrator):
             return ADMINISTRATOR
         try:
@@ -142,7 +142,7 @@ class HostState:
         status: str = "",
         transition: str = "",
     ) -> str:
-        """Have the hypervisor do something to a VM, and wait for it; return what came of it.
+        """Run a job of the hypervisor on a VM, and wait for it; return its result.
 
         The lock is held. Raises HyperVError (InvalidState while it does something else), and ScriptKilled.
         """
@@ -154,7 +154,7 @@ class HostState:
         return self.jobs.wait(job, caller)
 
     def pass_by(self, caller: Caller, cmdlet: str, place: str) -> None:
-        """Come to a place where a script can be killed, or a cmdlet fail. Raises ScriptKilled, HyperVError."""
+        """Mark a place where a script can be killed, or a cmdlet fail. Raises ScriptKilled, HyperVError."""
         if isinstance(caller, Administrator):
             return
         self.faults.kill_here(caller, cmdlet, place)
@@ -218,7 +218,7 @@ class HostState:
 
 
 def invalid_state(cmdlet: str) -> HyperVError:
-    """Return what a cmdlet fails with that the VM's state does not allow (docs/hyperv.md, section 1, observed)."""
+    """Return the error of a cmdlet that the VM's state does not allow (docs/hyperv.md, section 1, observed)."""
     return HyperVError(
         "InvalidState", cmdlet, "The operation cannot be performed while the object is in its current state."
     )

@@ -82,9 +82,9 @@ def read_machine(path: Path) -> Machine:
         document["checkpoints"] = {c: Checkpoint(**s) for c, s in document["checkpoints"].items()}
         return Machine(**document)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is no state of a VM: {error}") from error
+        raise ValueError(f"{path} is not the state of a VM: {error}") from error
 
 
 def rfc3339(time: datetime) -> str:
-    """Write a time."""
+    """Return a time as text."""
     return time.isoformat().replace("+00:00", "Z")

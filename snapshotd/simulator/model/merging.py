@@ -34,13 +34,13 @@ class Merging:
         self._thread.start()
 
     def look_at(self, vm_id: str) -> None:
-        """A VM's checkpoints have changed: see whether there is something to merge. The lock is held, or not needed."""
+        """Look for something to merge, since a VM's checkpoints have changed. The lock is held, or not needed."""
         with self._host.changed:
             self._choose(vm_id)
             self._host.changed.notify_all()
 
     def pending(self, machine: Machine) -> bool:
-        """Tell whether some file of a VM has to go. The lock is held."""
+        """Return whether some file of a VM has to go. The lock is held."""
         return bool(self._superfluous(machine))
 
     def percent(self, vm_id: str) -> int:
@@ -99,7 +99,7 @@ class Merging:
             self._choose(vm_id)
 
     def _next_is_due_in_s(self) -> float | None:
-        """Return how long nothing has to be done; None: until something changes."""
+        """Return how long nothing has to be done; None if until something changes."""
         began_s = [began_s for vm_id, (_, began_s) in self._under_way.items() if not self._host.disks.is_away(vm_id)]
         if not began_s:
             return None

@@ -87,7 +87,7 @@ class Power:
             return True
 
     def bringing(self, machine: Machine, cause: Cause, goal: str, effect: str) -> Callable[[], str]:
-        """Return what brings a VM to a state."""
+        """Return the change that brings a VM to a state."""
 
         def change() -> str:
             if goal == "Running" and machine.state == "Off":

@@ -38,11 +38,11 @@ class Bridge:
         self._accepting.start()
 
     def admit(self, token: str, caller: Caller) -> None:
-        """Let a process call."""
+        """Allow a process to call."""
         self._callers[token] = caller
 
     def dismiss(self, token: str) -> None:
-        """Let it call no more."""
+        """Refuse further calls of a process."""
         self._callers.pop(token, None)
 
     def close(self) -> None:

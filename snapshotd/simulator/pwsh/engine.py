@@ -72,7 +72,7 @@ class PwshEngine:
 
 
 class RefusedProcess:
-    """A process that never was: it says why, and ends.
+    """A process that was never started: it writes why, and ends.
 
     Args:
         reason: what it says on stderr.
@@ -82,10 +82,10 @@ class RefusedProcess:
         self._output = f"{reason}\r\n".encode()
 
     def write_stdin(self, data: bytes) -> None:
-        """Take nothing."""
+        """Discard the input."""
 
     def close_stdin(self) -> None:
-        """Have nothing to end."""
+        """Do nothing: there is no input to end."""
 
     def read(self, timeout_s: float) -> tuple[bytes, bytes, int | None]:
         """Return why, and the exit code."""
@@ -94,7 +94,7 @@ class RefusedProcess:
         return b"", output, 1
 
     def kill(self) -> None:
-        """Have nothing to kill."""
+        """Do nothing: there is nothing to kill."""
 
 
 class PwshProcess:
@@ -184,7 +184,7 @@ class PwshProcess:
             self._finish()
 
     def _finish(self) -> None:
-        """Take note of its end, once both outputs have ended."""
+        """Record its end, once both outputs have ended."""
         code = self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
