@@ -149,7 +149,7 @@ def test_merges_of_one_vm_wait_for_no_other_and_end_sooner_when_told(tmp_path: P
         (lambda host: host.admin("start", WEB, force=True), ValueError, "start takes no force"),
         (lambda host: host.admin("remove", WEB), ValueError, "checkpoint is missing"),
         (lambda host: host.admin("remove", WEB, checkpoint="x"), LookupError, "web01 has no checkpoint 'x'"),
-        (lambda host: host.admin("set_checkpoint_type", WEB, type="Some"), ValueError, "is no CheckpointType"),
+        (lambda host: host.admin("set_checkpoint_type", WEB, type="Some"), ValueError, "is not a CheckpointType"),
         (lambda host: host.lose_journal(7), LookupError, "no VMs are named 7"),
     ],
 )

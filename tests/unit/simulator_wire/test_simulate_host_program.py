@@ -64,7 +64,7 @@ def test_what_the_program_cannot_serve_is_said_with_exit_code_2(tmp_path: Path) 
             (
                 ("--listen", address, f"cannot listen on {address}"),
                 ("--control", address, f"cannot listen on {address}"),
-                ("--control", "0.0.0.0:0", "loopback only"),
+                ("--control", "0.0.0.0:0", "Use loopback"),
                 (
                     "--credential",
                     str(tmp_path / "missing"),
