@@ -12,11 +12,12 @@ from snapshotd.application.draft import Draft
 from snapshotd.domain import events as e
 from snapshotd.domain.events import DriftKind
 from snapshotd.domain.host_report import Checkpoint, JournalState, VmDescription, VmReport
-from snapshotd.domain.lifecycle import SNAPSHOT, Power, SnapshotState
+from snapshotd.domain.lifecycle import Power, SnapshotState
 from snapshotd.domain.operation import Failure
-from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import move_current
+from snapshotd.operations.snapshots import hand_on
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.checkpoint_name import marker
 
@@ -98,39 +99,18 @@ def _missing_or_found(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent
         )
     there = vm.description.checkpoint(snapshot.checkpoint_id) is not None
     if snapshot.state is SnapshotState.ERROR and there and snapshot.was_ready:
-        to_state = SNAPSHOT.dest("checkpoint_found", snapshot.state)
-        return (
-            e.SnapshotCheckpointFound(snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state),
-        )
+        return (e.SnapshotCheckpointFound(**moved(snapshot, "checkpoint_found")),)
     if snapshot.state is not SnapshotState.READY or there:
         return ()
     failure = Failure(reason="CHECKPOINT_MISSING", message="Somebody else removed its checkpoint on the host.")
-    events: list[e.VmEvent] = [
-        e.DriftDetected(
-            kind=DriftKind.CHECKPOINT_MISSING,
-            detail=snapshot.name,
-            checkpoint_id=snapshot.checkpoint_id,
-            snapshot_id=snapshot.snapshot_id,
-        ),
-        e.SnapshotCheckpointMissing(
-            snapshot_id=snapshot.snapshot_id,
-            from_state=snapshot.state,
-            to_state=SNAPSHOT.dest("checkpoint_missing", snapshot.state),
-            failure=failure,
-        ),
-    ]
-    events += [
-        e.SnapshotReparented(
-            snapshot_id=child.snapshot_id,
-            from_parent_id=child.parent_id,
-            to_parent_id=snapshot.parent_id,
-            cause="drift",
-        )
-        for child in vm.children(snapshot.snapshot_id)
-    ]
-    if vm.current_id == snapshot.snapshot_id:
-        events += move_current(vm, snapshot.parent_id, "drift")
-    return tuple(events)
+    drift = e.DriftDetected(
+        kind=DriftKind.CHECKPOINT_MISSING,
+        detail=snapshot.name,
+        checkpoint_id=snapshot.checkpoint_id,
+        snapshot_id=snapshot.snapshot_id,
+    )
+    missing = e.SnapshotCheckpointMissing(**moved(snapshot, "checkpoint_missing"), failure=failure)
+    return drift, missing, *hand_on(vm, snapshot, "drift")
 
 
 def _reparented(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import TypedDict, assert_never
 
 from snapshotd.domain import events as e
 from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, SnapshotId, VmId
-from snapshotd.domain.lifecycle import SnapshotState
+from snapshotd.domain.lifecycle import SNAPSHOT, SnapshotState
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.time import Time
 
@@ -39,6 +39,20 @@ class Snapshot:
     """Why it is in ERROR, or what went wrong last."""
 
 
+class SnapshotMove(TypedDict):
+    """What every transition of a snapshot holds."""
+
+    snapshot_id: SnapshotId
+    from_state: SnapshotState
+    to_state: SnapshotState
+
+
+def moved(snapshot: Snapshot, trigger: str) -> SnapshotMove:
+    """Return the transition of a snapshot along an arrow of its table. Raises IllegalTransition."""
+    to_state = SNAPSHOT.dest(trigger, snapshot.state)
+    return SnapshotMove(snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state)
+
+
 def counts_towards_limit(snapshot: Snapshot, description: VmDescription | None) -> bool:
     """Return whether a snapshot has a checkpoint or may get one, and so counts towards `snapshots.max_per_vm`.
 
@@ -67,12 +81,11 @@ def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEve
             updated_at=at.time,
         )
     assert snapshot is not None, event
-    snapshot = replace(snapshot, updated_at=at.time)
     if isinstance(event, e.SnapshotReparented):
-        return replace(snapshot, parent_id=event.to_parent_id)
+        return replace(snapshot, parent_id=event.to_parent_id, updated_at=at.time)
     if isinstance(event, e.SnapshotCheckpointIdentified):
-        return replace(snapshot, checkpoint_id=event.checkpoint_id)
-    snapshot = replace(snapshot, state=event.to_state)
+        return replace(snapshot, checkpoint_id=event.checkpoint_id, updated_at=at.time)
+    snapshot = replace(snapshot, state=event.to_state, updated_at=at.time)
     match event:
         case e.SnapshotCreationStarted():
             return replace(snapshot, parent_id=event.parent_id)

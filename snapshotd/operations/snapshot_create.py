@@ -13,7 +13,7 @@ from snapshotd.domain.ids import KindName, SnapshotId
 from snapshotd.domain.lifecycle import SNAPSHOT, OperationState, Power, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
-from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
+from snapshotd.domain.snapshot import Snapshot, counts_towards_limit, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import (
     CANCELLED,
@@ -26,7 +26,7 @@ from snapshotd.operations.kind import (
     move_current,
     move_vm,
 )
-from snapshotd.operations.snapshots import after_remove, expunge_ended, given_up, snapshot_of
+from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_create, checkpoint_rename
 from snapshotd.steps.action import numbered
@@ -129,12 +129,7 @@ class CreateSnapshot(Kind):
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the moves of the VM to SNAPSHOTTING, and of the snapshot to CREATING below the current one."""
         snapshot = snapshot_of(vm, operation)
-        started = e.SnapshotCreationStarted(
-            snapshot_id=snapshot.snapshot_id,
-            from_state=snapshot.state,
-            to_state=SNAPSHOT.dest("creation_starts", snapshot.state),
-            parent_id=vm.current_id,
-        )
+        started = e.SnapshotCreationStarted(**moved(snapshot, "creation_starts"), parent_id=vm.current_id)
         return move_vm(vm, "snapshot_begins"), started
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
@@ -156,13 +151,8 @@ class CreateSnapshot(Kind):
         made = CHECKPOINT_CREATE.made_by(operation)
         if made is None:
             return Undo()
-        snapshot = snapshot_of(vm, operation)
         unwanted = e.SnapshotUnwanted(
-            snapshot_id=snapshot.snapshot_id,
-            from_state=snapshot.state,
-            to_state=SNAPSHOT.dest("unwanted", snapshot.state),
-            checkpoint_id=made,
-            failure=failure or CANCELLED,
+            **moved(snapshot_of(vm, operation), "unwanted"), checkpoint_id=made, failure=failure or CANCELLED
         )
         steps = super().undo(vm, operation, failure).steps
         return Undo(events=(move_vm(vm, "unwanted_removal_begins"), unwanted), steps=steps)
@@ -175,20 +165,15 @@ class CreateSnapshot(Kind):
         why = failure or CANCELLED
         match snapshot.state:
             case SnapshotState.ALLOCATED if outcome is OperationState.CANCELLED:
-                to_state = SNAPSHOT.dest("cancelled_before_start", snapshot.state)
-                return (
-                    e.SnapshotRequestCancelled(
-                        snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state
-                    ),
-                )
+                return (e.SnapshotRequestCancelled(**moved(snapshot, "cancelled_before_start")),)
             case SnapshotState.ALLOCATED:
-                return (_creation_failed(snapshot, "failed_before_start", why),)
+                return (e.SnapshotCreationFailed(**moved(snapshot, "failed_before_start"), failure=why),)
             case SnapshotState.CREATING if outcome is OperationState.SUCCEEDED:
                 return _created(vm, operation, snapshot)
             case SnapshotState.CREATING if why.reason == UNDETERMINED:
-                return (given_up(snapshot, why),)
+                return (e.SnapshotGivenUp(**moved(snapshot, "given_up"), failure=why),)
             case SnapshotState.CREATING:
-                return (_creation_failed(snapshot, "creation_failed", why),)
+                return (e.SnapshotCreationFailed(**moved(snapshot, "creation_failed"), failure=why),)
             case SnapshotState.EXPUNGING:
                 undone = failure is None or all(s.failure is None for s in operation.steps if s.plan.undoes is not None)
                 return (expunge_ended(vm, snapshot, why, removed=undone and why.reason != UNDETERMINED),)
@@ -227,15 +212,6 @@ def _has_memory(vm: VirtualMachine, operation: Operation) -> bool:
     return made.has_memory if made else snapshot_of(vm, operation).with_memory
 
 
-def _creation_failed(snapshot: Snapshot, trigger: str, failure: Failure) -> e.SnapshotCreationFailed:
-    return e.SnapshotCreationFailed(
-        snapshot_id=snapshot.snapshot_id,
-        from_state=snapshot.state,
-        to_state=SNAPSHOT.dest(trigger, snapshot.state),
-        failure=failure,
-    )
-
-
 def _created(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
     """Return the events of a snapshot that was made: below the nearest own one on the host, and current."""
     made = CHECKPOINT_CREATE.made_by(operation)
@@ -245,9 +221,7 @@ def _created(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tu
     parent = vm.nearest_own(checkpoint.parent_id) if checkpoint else vm.current_id
     size = checkpoint.system_files_bytes + sum(d.file_bytes for d in checkpoint.disks) if checkpoint else 0
     created = e.SnapshotCreated(
-        snapshot_id=snapshot.snapshot_id,
-        from_state=snapshot.state,
-        to_state=SNAPSHOT.dest("created", snapshot.state),
+        **moved(snapshot, "created"),
         checkpoint_id=made,
         with_memory=_has_memory(vm, operation),
         parent_id=parent,

@@ -17,6 +17,7 @@ from snapshotd.domain.ids import KindName, SnapshotId
 from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, OperationState, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.snapshot import moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED, Kind, Preview, Removed, Result, move_vm
 from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_of
@@ -66,11 +67,7 @@ class DeleteSnapshot(Kind):
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the moves of the snapshot to EXPUNGING, and of the VM too unless there is only a wait."""
         snapshot = snapshot_of(vm, operation)
-        started = e.SnapshotExpungeStarted(
-            snapshot_id=snapshot.snapshot_id,
-            from_state=snapshot.state,
-            to_state=SNAPSHOT.dest("expunge_starts", snapshot.state),
-        )
+        started = e.SnapshotExpungeStarted(**moved(snapshot, "expunge_starts"))
         if step.plan.action == DISKS_MERGE.name:
             return (started, *after_remove(vm, snapshot))
         return move_vm(vm, "delete_begins"), started

@@ -14,10 +14,10 @@ from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import PowerChangeRefused, SnapshotNotUsable, WrongPower
 from snapshotd.domain.ids import KindName, SnapshotId
-from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, VM, OperationState, Power, SnapshotState
+from snapshotd.domain.lifecycle import NEEDS_POWER, VM, OperationState, Power, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
-from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import (
     UNDETERMINED,
@@ -30,7 +30,7 @@ from snapshotd.operations.kind import (
     move_vm,
     undo_steps,
 )
-from snapshotd.operations.snapshots import given_up, snapshot_of
+from snapshotd.operations.snapshots import snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_restore, vm_stop
 from snapshotd.steps.action import needed, numbered
@@ -123,12 +123,7 @@ class RevertToSnapshot(Kind):
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the moves of the VM to STARTING, STOPPING or REVERTING, and of the snapshot to REVERTING."""
         snapshot = snapshot_of(vm, operation)
-        started = e.SnapshotRevertStarted(
-            snapshot_id=snapshot.snapshot_id,
-            from_state=snapshot.state,
-            to_state=SNAPSHOT.dest("revert_starts", snapshot.state),
-        )
-        return move_vm(vm, _BEGINS[step.plan.action]), started
+        return move_vm(vm, _BEGINS[step.plan.action]), e.SnapshotRevertStarted(**moved(snapshot, "revert_starts"))
 
     def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the VM's move from its preparation to REVERTING."""
@@ -156,13 +151,8 @@ class RevertToSnapshot(Kind):
         if snapshot.state is not SnapshotState.REVERTING:
             return ()
         if failure is not None and failure.reason == UNDETERMINED:
-            return (given_up(snapshot, failure),)
-        to_state = SNAPSHOT.dest("revert_ended", snapshot.state)
-        return (
-            e.SnapshotRevertEnded(
-                snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state, failure=failure
-            ),
-        )
+            return (e.SnapshotGivenUp(**moved(snapshot, "given_up"), failure=failure),)
+        return (e.SnapshotRevertEnded(**moved(snapshot, "revert_ended"), failure=failure),)
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
         """Return the VM's power and current snapshot after the revert, and what is lost."""

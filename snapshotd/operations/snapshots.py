@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from snapshotd.domain import events as e
-from snapshotd.domain.lifecycle import SNAPSHOT, VmActivity
+from snapshotd.domain.lifecycle import VmActivity
 from snapshotd.domain.operation import Failure, Operation
-from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import UNDETERMINED, move_current, move_vm
 
@@ -16,22 +16,25 @@ def snapshot_of(vm: VirtualMachine, operation: Operation) -> Snapshot:
     return vm.snapshots[operation.snapshot_id]
 
 
-def after_remove(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
-    """Return the events that hand the snapshot's children and the current mark to its parent, and release the VM."""
-    moves: list[e.VmEvent] = [
+def hand_on(vm: VirtualMachine, snapshot: Snapshot, cause: str) -> tuple[e.VmEvent, ...]:
+    """Return the events that hand the snapshot's children, in whatever state, and the current mark to its parent."""
+    children = tuple(
         e.SnapshotReparented(
             snapshot_id=child.snapshot_id,
             from_parent_id=child.parent_id,
             to_parent_id=snapshot.parent_id,
-            cause="step",
+            cause=cause,
         )
         for child in vm.children(snapshot.snapshot_id)
-    ]
-    if vm.current_id == snapshot.snapshot_id:
-        moves += move_current(vm, snapshot.parent_id)
-    if vm.activity is VmActivity.EXPUNGING:
-        moves.append(move_vm(vm, "only_merge_left"))
-    return tuple(moves)
+    )
+    was_current = vm.current_id == snapshot.snapshot_id
+    return children + (move_current(vm, snapshot.parent_id, cause) if was_current else ())
+
+
+def after_remove(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
+    """Return the events that hand on what a removed snapshot stood for, and release the VM."""
+    released = (move_vm(vm, "only_merge_left"),) if vm.activity is VmActivity.EXPUNGING else ()
+    return hand_on(vm, snapshot, "step") + released
 
 
 def expunge_ended(
@@ -41,24 +44,10 @@ def expunge_ended(
 
     If it failed: READY if the checkpoint is intact and the snapshot was READY before, else ERROR.
     """
-    if why.reason == UNDETERMINED and not removed:
-        return given_up(snapshot, why)
     if removed:
-        to_state = SNAPSHOT.dest("removed", snapshot.state)
-        return e.SnapshotRemoved(snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state)
+        return e.SnapshotRemoved(**moved(snapshot, "removed"))
+    if why.reason == UNDETERMINED:
+        return e.SnapshotGivenUp(**moved(snapshot, "given_up"), failure=why)
     there = vm.description is not None and vm.description.checkpoint(snapshot.checkpoint_id) is not None
     trigger = "expunge_failed_intact" if there and snapshot.was_ready else "expunge_failed"
-    return e.SnapshotExpungeFailed(
-        snapshot_id=snapshot.snapshot_id,
-        from_state=snapshot.state,
-        to_state=SNAPSHOT.dest(trigger, snapshot.state),
-        failure=why,
-    )
-
-
-def given_up(snapshot: Snapshot, failure: Failure) -> e.SnapshotGivenUp:
-    """Return the event that ends a transient state with an unknown outcome."""
-    to_state = SNAPSHOT.dest("given_up", snapshot.state)
-    return e.SnapshotGivenUp(
-        snapshot_id=snapshot.snapshot_id, from_state=snapshot.state, to_state=to_state, failure=failure
-    )
+    return e.SnapshotExpungeFailed(**moved(snapshot, trigger), failure=why)
