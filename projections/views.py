@@ -20,12 +20,7 @@ from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.ports.plain import encode_time
-from snapshotd.ports.views import (
-    VIEWS,
-    EventQuery,
-    ProjectionProgress,
-    ViewName,
-)
+from snapshotd.ports.views import VIEWS, EventQuery, ProjectionProgress, ViewName
 
 
 class SqliteViews:

@@ -12,9 +12,9 @@ from datetime import datetime
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import SnapshotNotUsable, WrongPower
+from snapshotd.domain.errors import SnapshotNotUsable
 from snapshotd.domain.ids import KindName, SnapshotId
-from snapshotd.domain.lifecycle import NEEDS_POWER, SNAPSHOT, OperationState, SnapshotState
+from snapshotd.domain.lifecycle import SNAPSHOT, OperationState, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import moved
@@ -23,7 +23,7 @@ from snapshotd.operations.kind import CANCELLED, Kind, Preview, Removed, Result,
 from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_remove
-from snapshotd.steps.action import needed, numbered
+from snapshotd.steps.action import numbered, wrong_power
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 from snapshotd.steps.disks_merge import DISKS_MERGE
 
@@ -51,8 +51,8 @@ class DeleteSnapshot(Kind):
         snapshot = vm.snapshots[self.subject(request)]
         if not SNAPSHOT.allows("expunge_starts", snapshot.state):
             raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "delete", "READY or ERROR")
-        if vm.power not in NEEDS_POWER["delete_begins"]:
-            raise WrongPower(vm.name, vm.power.name, needed("delete_begins"), "delete a snapshot of")
+        if wrong := wrong_power(vm, "delete_begins", "delete a snapshot of"):
+            raise wrong
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Return the removal and the wait; only the wait for a snapshot that never had a checkpoint."""

@@ -12,9 +12,9 @@ from datetime import datetime
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import PowerChangeRefused, SnapshotNotUsable, WrongPower
+from snapshotd.domain.errors import PowerChangeRefused, SnapshotNotUsable
 from snapshotd.domain.ids import KindName, SnapshotId
-from snapshotd.domain.lifecycle import NEEDS_POWER, VM, OperationState, Power, SnapshotState
+from snapshotd.domain.lifecycle import VM, OperationState, Power, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot, moved
@@ -33,7 +33,7 @@ from snapshotd.operations.kind import (
 from snapshotd.operations.snapshots import snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_restore, vm_stop
-from snapshotd.steps.action import needed, numbered
+from snapshotd.steps.action import numbered, wrong_power
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
 from snapshotd.steps.power import IN_MEMORY
@@ -86,8 +86,8 @@ class RevertToSnapshot(Kind):
         if snapshot.state is not SnapshotState.READY:
             why = snapshot.failure.message if snapshot.failure else ""
             raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "revert to", "READY", why)
-        if vm.power not in NEEDS_POWER["revert_begins"]:
-            raise WrongPower(vm.name, vm.power.name, needed("revert_begins"), "revert")
+        if wrong := wrong_power(vm, "revert_begins", "revert"):
+            raise wrong
         if refused := _refused_change(vm, snapshot, params):
             raise refused
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import WrongPower
 from snapshotd.domain.ids import KindName
-from snapshotd.domain.lifecycle import NEEDS_POWER
 from snapshotd.domain.operation import PlannedStep, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.power_change import PowerChange
-from snapshotd.steps.action import needed, numbered
+from snapshotd.steps.action import numbered, wrong_power
 from snapshotd.steps.vm_start import VM_START
 
 
@@ -24,8 +22,8 @@ class StartVirtualMachine(PowerChange):
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
         """Raise WrongPower unless the VM is off, saved or paused."""
-        if vm.power not in NEEDS_POWER[self.trigger]:
-            raise WrongPower(vm.name, vm.power.name, needed(self.trigger), "start")
+        if wrong := wrong_power(vm, self.trigger, "start"):
+            raise wrong
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Return one step."""

@@ -180,7 +180,7 @@ def _wait(operation: Operation, current: Step | None, wait: Wait | None) -> Wait
         return wait if operation.active else None
     since = current.started_at or operation.updated_at
     if current.state is StepState.WAITING:
-        return Wait(ACTIONS[current.plan.action].waits_for(), since)
+        return Wait(ACTIONS[current.plan.action].waits_for, since)
     if current.state is StepState.OUTCOME_UNKNOWN:
         text = "Checking whether the step took effect."
         return Wait(Failure(reason="OUTCOME_UNKNOWN", message=text), since)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from google.longrunning.operations_pb2 import Operation as OperationMessage
+from google.protobuf.message import Message
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.api.v1.snapshot_pb2 import DeleteSnapshotResponse, RevertToSnapshotResponse, Snapshot
@@ -20,7 +21,10 @@ from snapshotd.domain.operation import Operation
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Removed, Reverted, TheSnapshot, TheVm
 from snapshotd.server.backend import Backend
+from snapshotd.server.interceptors import Context as CallContext
+from snapshotd.server.interceptors import actor_of
 from snapshotd.server.operation_messages import operation_message, plan_message, snapshot_name
+from snapshotd.server.requests import digest_of, request_id_of
 from snapshotd.server.resource_messages import snapshot_message, vm_message
 
 Response: TypeAlias = VmMessage | Snapshot | RevertToSnapshotResponse | DeleteSnapshotResponse
@@ -53,12 +57,26 @@ class OperationReader:
             dispatcher.percent(operation.vm_id, operation.number),
         )
 
-    async def request(
-        self, vm_id: VmId, request: RequestOperation, *, actor: str, request_id: str, digest: str
+    async def answer(
+        self, vm_id: VmId, wanted: RequestOperation, call: Message, context: CallContext
     ) -> OperationMessage:
-        """Decide a request, and return its operation once it is durable. Raises the SnapshotdError that refused it."""
-        decided = await self._backend.runtime.request(vm_id, request, actor=actor, request_id=request_id, digest=digest)
-        operation = operation_for(decided.draft, request)
+        """Answer a call that asks for long work: with a plan if it only validates, else with the operation.
+
+        Args:
+            vm_id: of the VM that it is about.
+            wanted: what the call asks for.
+            call: the request of the call; its request_id and validate_only count, if it has them.
+            context: of the call.
+
+        Raises what refuses it.
+        """
+        actor, request_id = actor_of(context), request_id_of(getattr(call, "request_id", ""))
+        if getattr(call, "validate_only", False):
+            return await self._plan(vm_id, wanted, actor)
+        decided = await self._backend.runtime.request(
+            vm_id, wanted, actor=actor, request_id=request_id, digest=digest_of(call)
+        )
+        operation = operation_for(decided.draft, wanted)
         if operation is None:
             # Answered so long ago that the aggregate has forgotten the operation, but not the request.
             number = decided.vm.requests[actor, request_id].operation
@@ -70,7 +88,7 @@ class OperationReader:
             # The request is durable; only the state of the resources cannot be read just now.
             return self._bare(operation)
 
-    async def plan(self, vm_id: VmId, request: RequestOperation, actor: str) -> OperationMessage:
+    async def _plan(self, vm_id: VmId, request: RequestOperation, actor: str) -> OperationMessage:
         """Return what a request would lead to. Makes every check, records nothing. Raises what would refuse it."""
         vm = await self._backend.runtime.load(vm_id)
         draft = decide(vm, request, Context(now=self._backend.clock.now(), actor=actor, policy=self._backend.policy))

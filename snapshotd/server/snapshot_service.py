@@ -6,7 +6,6 @@ from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceServicer
-from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import InvalidArgument, NotBuilt
 from snapshotd.domain.ids import SnapshotId, VmId
 from snapshotd.domain.lifecycle import SnapshotState
@@ -17,10 +16,8 @@ from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.requests import (
-    digest_of,
     page_size_of,
     refuse_labels,
-    request_id_of,
     snapshot_id_of,
     vm_id_of,
 )
@@ -36,7 +33,6 @@ _ORDERS: Fields[pb.Snapshot] = {
     "display_name": lambda s: s.display_name,
 }
 _EVERY_VM = "virtualMachines/-"
-_Mutation = pb.CreateSnapshotRequest | pb.RevertToSnapshotRequest | pb.DeleteSnapshotRequest
 
 
 class SnapshotService(SnapshotServiceServicer):
@@ -65,7 +61,7 @@ class SnapshotService(SnapshotServiceServicer):
             with_memory=asked.kind == pb.Snapshot.DISK_AND_MEMORY,
             allow_fallback=request.allow_fallback,
         )
-        return await self._answer(vm_id, snapshot_create.CREATE_SNAPSHOT.request(params), request, context)
+        return await self._operations.answer(vm_id, snapshot_create.CREATE_SNAPSHOT.request(params), request, context)
 
     async def RevertToSnapshot(self, request: pb.RevertToSnapshotRequest, context: Context) -> Operation:
         """Revert a VM to a snapshot."""
@@ -77,7 +73,9 @@ class SnapshotService(SnapshotServiceServicer):
             raise InvalidArgument("power_state_change", str(change), "must be ALLOW or REFUSE.")
         refuse = change == pb.RevertToSnapshotRequest.REFUSE
         params = snapshot_revert.Params(snapshot_id, refuse_power_change=refuse)
-        return await self._answer(vm_id, snapshot_revert.REVERT_TO_SNAPSHOT.request(params), request, context)
+        return await self._operations.answer(
+            vm_id, snapshot_revert.REVERT_TO_SNAPSHOT.request(params), request, context
+        )
 
     async def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: Context) -> Operation:
         """Delete a snapshot."""
@@ -85,7 +83,7 @@ class SnapshotService(SnapshotServiceServicer):
         if request.scope not in (pb.DeleteSnapshotRequest.SCOPE_UNSPECIFIED, pb.DeleteSnapshotRequest.ONE):
             raise NotBuilt("DeleteSnapshot with a scope other than ONE")
         params = snapshot_delete.Params(snapshot_id)
-        return await self._answer(vm_id, snapshot_delete.DELETE_SNAPSHOT.request(params), request, context)
+        return await self._operations.answer(vm_id, snapshot_delete.DELETE_SNAPSHOT.request(params), request, context)
 
     async def GetSnapshot(self, request: pb.GetSnapshotRequest, context: Context) -> pb.Snapshot:
         """Return a snapshot, also one that is REMOVED."""
@@ -123,11 +121,3 @@ class SnapshotService(SnapshotServiceServicer):
         vm = await self._backend.vm(vm_id_of(request.name))
         snapshots = await (await self._backend.seen("tree")).snapshots(vm.vm_id)
         return tree_message(vm, snapshots, self._backend.runtime.observed.get(vm.vm_id))
-
-    async def _answer(self, vm_id: VmId, command: RequestOperation, request: _Mutation, context: Context) -> Operation:
-        actor, request_id = actor_of(context), request_id_of(request.request_id)
-        if request.validate_only:
-            return await self._operations.plan(vm_id, command, actor)
-        return await self._operations.request(
-            vm_id, command, actor=actor, request_id=request_id, digest=digest_of(request)
-        )

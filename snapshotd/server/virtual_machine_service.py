@@ -113,13 +113,8 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         """Start, or resume, a VM."""
         if request.host:
             raise NotBuilt("StartVirtualMachine on another host")
-        return await self._operations.request(
-            vm_id_of(request.name),
-            vm_start.START_VIRTUAL_MACHINE.request(),
-            actor=actor_of(context),
-            request_id=request_id_of(request.request_id),
-            digest=digest_of(request),
-        )
+        wanted = vm_start.START_VIRTUAL_MACHINE.request()
+        return await self._operations.answer(vm_id_of(request.name), wanted, request, context)
 
     async def StopVirtualMachine(self, request: pb.StopVirtualMachineRequest, context: Context) -> Operation:
         """Shut a VM down, or turn it off."""
@@ -127,13 +122,8 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             raise NotBuilt("StopVirtualMachine with mode SAVE")
         if request.mode not in _MODES:
             raise InvalidArgument("mode", str(request.mode), "must be SHUTDOWN or TURN_OFF.")
-        return await self._operations.request(
-            vm_id_of(request.name),
-            vm_stop.STOP_VIRTUAL_MACHINE.request(vm_stop.Params(_MODES[request.mode])),
-            actor=actor_of(context),
-            request_id=request_id_of(request.request_id),
-            digest=digest_of(request),
-        )
+        wanted = vm_stop.STOP_VIRTUAL_MACHINE.request(vm_stop.Params(_MODES[request.mode]))
+        return await self._operations.answer(vm_id_of(request.name), wanted, request, context)
 
     async def _registered_before(self, vm_id: VmId, actor: str, request_id: str, digest: str) -> bool:
         """Return whether this request was answered before: then no host is asked. Raises RequestIdReused."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import ClassVar
 
 from snapshotd.domain.errors import WrongPower
-from snapshotd.domain.host_report import Journal, JournalState, VmReport
+from snapshotd.domain.host_report import Journal, JournalState, VmDescription, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import NEEDS_POWER, Power, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
@@ -72,6 +72,16 @@ def trace(vm: VirtualMachine, operation: Operation, step: Step, journal: Journal
     return Trace.BEGUN if journal.begun_token == step.issued_token else Trace.BEGUN_BEFORE
 
 
+FACTS: dict[str, Callable[[VirtualMachine, VmDescription], object]] = {
+    "power": lambda vm, _: vm.power,
+    "checkpoint_ids": lambda _, there: there.checkpoint_ids(),
+    "current_checkpoint_id": lambda _, there: there.current_checkpoint_id,
+    "leaf_paths": lambda _, there: there.leaf_paths(),
+    "chain_files": lambda _, there: there.chain_files(),
+}
+"""What a step can depend on, by the name of the field in its Before, and in the wire's."""
+
+
 class Action(ABC):
     """What a step asks of the host, and how its outcome is judged.
 
@@ -83,6 +93,8 @@ class Action(ABC):
     """The step's name in the API: short and stable."""
     polls: ClassVar[bool] = False
     """It sends no command: the host is polled for what it does by itself, and `judge` reads the polls."""
+    waits_for: ClassVar[Failure]
+    """What the operation waits for meanwhile. Only for an action that polls."""
     holds_vm: ClassVar[bool] = True
     """Nothing else may be done to the VM meanwhile."""
     input: Versioned[object] = Versioned(Nothing)
@@ -112,9 +124,11 @@ class Action(ABC):
             snapshot_id=snapshot_id,
         )
 
-    @abstractmethod
     def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> object:
-        """Return the facts that the step depends on, as they are on record."""
+        """Return the facts that the step depends on, as they are on record: those that its Before names."""
+        assert vm.description is not None, vm.vm_id
+        facts = {f.name: FACTS[f.name](vm, vm.description) for f in fields(self.facts.cls)}  # type: ignore[arg-type]
+        return self.facts.cls(**facts)
 
     @abstractmethod
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
@@ -160,10 +174,6 @@ class Action(ABC):
         """Return the files whose existence a poll reports."""
         return ()
 
-    def waits_for(self) -> Failure:
-        """Return what the operation waits for. Only for an action that polls."""
-        raise NotImplementedError(self.name)
-
     def stalled(self, policy: Policy) -> Failure:
         """Return the failure for no progress in `time_limit_s`. Only for an action that polls."""
         raise NotImplementedError(self.name)
@@ -182,13 +192,20 @@ def numbered(steps: Iterable[PlannedStep], first: int = 1) -> tuple[PlannedStep,
     return tuple(replace(step, number=number) for number, step in enumerate(steps, first))
 
 
+def wrong_power(vm: VirtualMachine, trigger: str, action: str) -> WrongPower | None:
+    """Return why the VM's power does not allow an activity to begin, or None.
+
+    Args:
+        vm: the VM.
+        trigger: the arrow of its table that begins the activity.
+        action: what cannot be done then, as a verb phrase: "start", "delete a snapshot of".
+    """
+    allowed = NEEDS_POWER[trigger]
+    needed = " or ".join(p.name for p in Power if p in allowed)
+    return None if vm.power in allowed else WrongPower(vm.name, vm.power.name, needed, action)
+
+
 def power_refusal(vm: VirtualMachine, trigger: str, action: str) -> Failure | None:
-    """Return why the VM's power does not allow an activity to begin; None if it does."""
-    if vm.power in NEEDS_POWER[trigger]:
-        return None
-    return Failure.of(WrongPower(vm.name, vm.power.name, needed(trigger), action))
-
-
-def needed(trigger: str) -> str:
-    """Return the power in which an activity may begin, for people."""
-    return " or ".join(p.name for p in Power if p in NEEDS_POWER[trigger])
+    """Return what `wrong_power` does, as what stops an operation."""
+    wrong = wrong_power(vm, trigger, action)
+    return Failure.of(wrong) if wrong else None

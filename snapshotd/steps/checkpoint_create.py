@@ -17,26 +17,16 @@ from snapshotd.domain.errors import (
     MemoryNeedsRunningVm,
     SnapshotBlocked,
     SnapshotdError,
-    WrongPower,
 )
 from snapshotd.domain.host_report import Checkpoint, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId
-from snapshotd.domain.lifecycle import NEEDS_POWER, Power
+from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT, Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_remove
-from snapshotd.steps.action import (
-    Absent,
-    Action,
-    InProgress,
-    Judgement,
-    Trace,
-    Undetermined,
-    needed,
-    trace,
-)
+from snapshotd.steps.action import Absent, Action, InProgress, Judgement, Trace, Undetermined, trace, wrong_power
 from snapshotd.steps.checkpoint_name import marker_in
 from snapshotd.steps.disks_merge import DISKS_MERGE
 
@@ -79,15 +69,6 @@ class CheckpointCreate(Action):
     input: Versioned[Input] = Versioned(Input)
     facts: Versioned[Before] = Versioned(Before)
     output: Versioned[Output] = Versioned(Output)
-
-    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
-        """Return the checkpoints, the current one and the power."""
-        assert vm.description is not None
-        return Before(
-            power=vm.power,
-            checkpoint_ids=vm.description.checkpoint_ids(),
-            current_checkpoint_id=vm.description.current_checkpoint_id,
-        )
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Return Done if a checkpoint has our marker, or the only newcomer can only be ours."""
@@ -153,8 +134,8 @@ def forbids(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | None:
     """Return why the VM, as it was last reported, cannot be checkpointed; None if it can."""
     assert vm.description is not None
     checkpoints = len(vm.description.checkpoints)
-    if vm.power not in NEEDS_POWER["snapshot_begins"]:
-        return WrongPower(vm.name, vm.power.name, needed("snapshot_begins"), "take a snapshot of")
+    if wrong := wrong_power(vm, "snapshot_begins", "take a snapshot of"):
+        return wrong
     if with_memory and vm.power is not Power.RUNNING:
         return MemoryNeedsRunningVm(vm.name, vm.power.name)
     if vm.description.checkpoint_type == "Disabled":

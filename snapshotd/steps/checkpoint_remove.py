@@ -36,11 +36,6 @@ class CheckpointRemove(Action):
     input: Versioned[Input] = Versioned(Input)
     facts: Versioned[Before] = Versioned(Before)
 
-    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
-        """Return the checkpoints and every file of the VM's chains."""
-        assert vm.description is not None
-        return Before(checkpoint_ids=vm.description.checkpoint_ids(), chain_files=vm.description.chain_files())
-
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Return Done if the id is gone. A merge that goes on does not matter here."""
         if report.works_besides_merging():

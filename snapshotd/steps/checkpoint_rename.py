@@ -41,11 +41,6 @@ class CheckpointRename(Action):
     input: Versioned[Input] = Versioned(Input)
     facts: Versioned[Before] = Versioned(Before)
 
-    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
-        """Return the checkpoints."""
-        assert vm.description is not None
-        return Before(vm.description.checkpoint_ids())
-
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Return Done if a checkpoint has our marker."""
         if report.activities:

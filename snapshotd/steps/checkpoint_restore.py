@@ -43,16 +43,6 @@ class CheckpointRestore(Action):
     input: Versioned[Input] = Versioned(Input)
     facts: Versioned[Before] = Versioned(Before)
 
-    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
-        """Return the checkpoints, the current one, the power and the files that are written to."""
-        assert vm.description is not None
-        return Before(
-            power=vm.power,
-            checkpoint_ids=vm.description.checkpoint_ids(),
-            current_checkpoint_id=vm.description.current_checkpoint_id,
-            leaf_paths=vm.description.leaf_paths(),
-        )
-
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Return what the journal proves; if it proves nothing, compare the leaves.
 

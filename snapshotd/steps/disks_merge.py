@@ -33,6 +33,7 @@ class DisksMerge(Action):
     label = "merge"
     polls = True
     holds_vm = False
+    waits_for = Failure(reason="MERGE_IN_PROGRESS", message="The host is merging disks.")
     facts: Versioned[Before] = Versioned(Before)
 
     def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
@@ -64,10 +65,6 @@ class DisksMerge(Action):
         idle = f"the host has done nothing for {policy.merge_stall_s:.0f} s"
         text = f"Files are left to merge, and {idle}. Look at the host, then delete the snapshot again."
         return Failure(reason="MERGE_STALLED", message=text)
-
-    def waits_for(self) -> Failure:
-        """Return that the host is merging."""
-        return Failure(reason="MERGE_IN_PROGRESS", message="The host is merging disks.")
 
     def description(self, plan: PlannedStep) -> str:
         """Return what it does."""

@@ -37,10 +37,6 @@ class PowerAction(Action):
     def goal(self, plan: PlannedStep) -> Power:
         """Return the power that a step brings about."""
 
-    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
-        """Return the power."""
-        return Before(vm.power)
-
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Return Done if the power is the goal. Merging alone does not count as work under way."""
         if report.power is self.goal(step.plan):

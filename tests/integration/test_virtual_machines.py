@@ -74,8 +74,8 @@ async def test_a_replay_gives_the_state_that_was_decided(log: SqliteEventLog) ->
 @pytest.mark.parametrize(
     ("catalogue", "name", "said"),
     [
-        (KINDS, CREATE_SNAPSHOT.name, "an operation of kind CREATE_SNAPSHOT: no such kind is known"),
-        (ACTIONS, CREATE, "a step with the action checkpoint_create: no such action is known"),
+        (KINDS, CREATE_SNAPSHOT.name, "an operation of kind CREATE_SNAPSHOT: this release does not know it"),
+        (ACTIONS, CREATE, "a step with the action checkpoint_create: this release does not know it"),
     ],
 )
 async def test_a_log_with_a_kind_or_an_action_that_is_not_known_is_refused_when_it_is_replayed(
