@@ -8,7 +8,7 @@ from typing import assert_never
 from snapshotd.domain import events as e
 from snapshotd.domain.ids import VmId, operation_name
 from snapshotd.domain.lifecycle import StepState
-from snapshotd.domain.operation import Operation, PlannedStep, Step
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 
 
 def new_operation(vm_id: VmId, event: e.OperationRequested, at: e.Occasion) -> Operation:
@@ -36,30 +36,30 @@ def _due(plans: tuple[PlannedStep, ...]) -> tuple[Step, ...]:
 
 def evolve_operation(operation: Operation, event: e.OperationProgress | e.StepEvent, at: e.Occasion) -> Operation:
     """Return the operation with one event applied. Never refuses."""
-    operation = replace(operation, updated_at=at.time)
     match event:
         case e.OperationStarted():
-            return replace(operation, state=event.to_state, started_at=at.time)
+            return replace(operation, state=event.to_state, started_at=at.time, updated_at=at.time)
         case e.OperationSucceeded() | e.OperationCancelled():
-            return _ended(operation, event, at)
+            return _ended(operation, event, at, operation.failure)
         case e.OperationFailed():
-            return replace(_ended(operation, event, at), failure=event.failure)
+            return _ended(operation, event, at, event.failure)
         case e.CancelRequested():
-            return replace(operation, cancel_requested=True)
+            return replace(operation, cancel_requested=True, updated_at=at.time)
         case e.UndoPlanned():
             steps = operation.steps + _due(event.steps)
-            return replace(operation, steps=steps, undoing=True, failure=event.failure)
+            return replace(operation, steps=steps, undoing=True, failure=event.failure, updated_at=at.time)
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
             step = _evolve_step(operation.step(event.step), event, at)
-            return replace(operation, steps=tuple(step if s.plan.number == event.step else s for s in operation.steps))
+            steps = tuple(step if s.plan.number == event.step else s for s in operation.steps)
+            return replace(operation, steps=steps, updated_at=at.time)
         case _:
             assert_never(event)
 
 
-def _ended(operation: Operation, event: e.OperationEnd, at: e.Occasion) -> Operation:
+def _ended(operation: Operation, event: e.OperationEnd, at: e.Occasion, failure: Failure | None) -> Operation:
     """Return the ended operation without the `before` of its steps: no decision needs them any more."""
     steps = tuple(replace(step, before=None) for step in operation.steps)
-    return replace(operation, state=event.to_state, steps=steps, ended_at=at.time)
+    return replace(operation, state=event.to_state, steps=steps, failure=failure, ended_at=at.time, updated_at=at.time)
 
 
 def _evolve_step(step: Step, event: e.StepEvent, at: e.Occasion) -> Step:

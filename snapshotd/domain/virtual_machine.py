@@ -175,8 +175,7 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
         case e.OperationTransition() | e.CancelRequested() | e.UndoPlanned():
             return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at))
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
-            vm = replace(vm, last_step_version=at.version)
-            return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at))
+            return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at), at.version)
         case (
             e.VmActivityChanged()
             | e.VmPowerChanged()
@@ -190,13 +189,14 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             assert_never(event)
 
 
-def _with_operation(vm: VirtualMachine, operation: Operation) -> VirtualMachine:
+def _with_operation(vm: VirtualMachine, operation: Operation, step_version: int = 0) -> VirtualMachine:
     # In the order in which they ended: the one that has just ended is the last to be forgotten.
     operations = {n: o for n, o in vm.operations.items() if n != operation.number} | {operation.number: operation}
     ended = [n for n, o in operations.items() if not o.active]
     for number in ended[: max(0, len(ended) - REMEMBERED_OPERATIONS)]:
         del operations[number]
-    return replace(vm, operations=MappingProxyType(operations))
+    last = step_version or vm.last_step_version
+    return replace(vm, operations=MappingProxyType(operations), last_step_version=last)
 
 
 def _answered(vm: VirtualMachine, digest: str, operation: int | None, at: e.Occasion) -> VirtualMachine:
