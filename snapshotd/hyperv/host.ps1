@@ -1,11 +1,11 @@
-# snapshotd's host script. Constant: what it is to do comes in as data, one line of base64 JSON a command, and each command
-# is answered by one line (docs/host-protocol.md). Windows PowerShell 5.1, module Hyper-V 2.0; tried against stub cmdlets
+# snapshotd's host script. It never changes: a command comes in as data, one line of base64 JSON, and each command is
+# answered by one line (docs/host-protocol.md). Windows PowerShell 5.1, module Hyper-V 2.0; tried against stub cmdlets
 # only, never against a real host.
 #
 #   line -> command -> mutex -> checks 0 to 5 -> BEGUN -> act -> DONE -> answer
 #
 # Addresses by id or by object, never by name: names need not be unique, and accept wildcards (documented).
-# Gives .NET its enums by type, never as a word: .NET Framework has overloads that a word fits both of (documented).
+# Passes enums to .NET by type, never as a word: .NET Framework has overloads that a word fits equally (documented).
 
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
@@ -28,7 +28,7 @@ function New-Failure([string]$id, [string]$message) {
     New-Object System.Management.Automation.ErrorRecord $exception, $id, $category, $null
 }
 
-# What something is decided by has to be there: a property that an object does not have reads as nothing.
+# A value that decides something must be there: a property that an object does not have reads as nothing.
 function Assert-Property($object, [string[]]$names) {
     foreach ($name in $names) {
         if ($null -ne $object.PSObject.Properties[$name]) { continue }
@@ -91,9 +91,9 @@ function Get-JournalPath([string]$directory, [string]$vmId) {
     Join-Path $directory ($vmId.ToLowerInvariant() + '.journal')
 }
 
-# Only SYSTEM, the administrators and this account may write there, from the moment that it is made: whoever could would
-# have us believe that nothing was begun. Made with its list in one call, which only .NET Framework has (documented);
-# elsewhere there are no such lists. Not tried on Windows.
+# Only SYSTEM, the administrators and this account may write there, from the moment that it is made: anybody else who
+# could write might make us believe that nothing was begun. It is made with its list in one call, which only .NET Framework
+# has (documented). Elsewhere there are no such lists. Not tried on Windows.
 function New-JournalDirectory([string]$directory) {
     if ($PSVersionTable.PSEdition -ne 'Desktop') { [void][IO.Directory]::CreateDirectory($directory); return }
     if (Test-Path -LiteralPath $directory -PathType Container) { return }
@@ -108,7 +108,7 @@ function New-JournalDirectory([string]$directory) {
     [void][IO.Directory]::CreateDirectory($directory, $list)
 }
 
-# One that somebody else has made is not written to, and not believed. Not tried on Windows.
+# A directory that somebody else has made is neither written to nor believed. Not tried on Windows.
 function Assert-JournalDirectory([string]$directory) {
     if ($PSVersionTable.PSEdition -ne 'Desktop' -or -not (Test-Path -LiteralPath $directory -PathType Container)) { return }
     $list = [IO.Directory]::GetAccessControl($directory)
@@ -129,7 +129,7 @@ function Get-Trusted {
     [Security.Principal.WindowsIdentity]::GetCurrent().User
 }
 
-# A file that another script has open is waited for: for a moment, who writes to it shares it with nobody.
+# Waits for a file that another script has open: whoever writes to it shares it with nobody for a moment.
 function Open-File([string]$path, [IO.FileMode]$mode, [IO.FileAccess]$access, [IO.FileShare]$share) {
     $clock = [Diagnostics.Stopwatch]::StartNew()
     while ($true) {
@@ -164,7 +164,7 @@ function Write-Stream($stream, [long]$offset, [byte[]]$bytes) {
     $stream.Flush($true)
 }
 
-# The payload of a slot whose digest is right; else nothing.
+# Returns the payload of a slot whose digest is right; else nothing.
 function Get-Payload([byte[]]$content, [int]$slot) {
     $from = $slot * $SlotBytes
     if ($content.Length -lt $from + $SlotBytes -or $content[$from + 64] -ne 32) { return $null }
@@ -189,7 +189,7 @@ function Get-Time($value) {
     ConvertTo-Utc $value
 }
 
-# A payload as it was written. Throws for one that this script does not understand.
+# Returns a payload as it was written. Throws for one that this script does not understand.
 function ConvertFrom-Payload([string]$payload) {
     $parsed = ConvertFrom-Json $payload
     if ((Get-Whole $parsed.v 1) -ne 1) { throw 'another layout' }
@@ -209,7 +209,7 @@ function ConvertFrom-Payload([string]$payload) {
     }
 }
 
-# 'MISSING', 'UNREADABLE' or 'PRESENT', and what stands in it. A payload whose digest is right and that is not understood
+# Returns 'MISSING', 'UNREADABLE' or 'PRESENT', and the entry. A payload with the right digest that is not understood
 # makes the file unreadable: the older slot would forget the highest token.
 function Read-Journal([string]$directory, [string]$vmId) {
     $path = Get-JournalPath $directory $vmId
@@ -246,8 +246,8 @@ function Get-Slot($entry) {
     , [Text.Encoding]::ASCII.GetBytes($line)
 }
 
-# Written to the slot that does not hold the newest entry, so that a write that is cut off leaves the newest; and only if
-# that one is still the one that was read: on a cluster's shared storage, another node's script has a mutex of its own.
+# Writes to the slot that does not hold the newest entry, so that a write that is cut off leaves the newest. Does so only
+# if the newest is still the one that was read: on a cluster's shared storage, another node's script has its own mutex.
 function Write-Journal([string]$directory, $entry) {
     New-JournalDirectory $directory
     $path = Get-JournalPath $directory $entry.vm
@@ -265,7 +265,7 @@ function Write-Journal([string]$directory, $entry) {
     finally { $stream.Dispose() }
 }
 
-# The installation that owns the journals: '' for none yet, and '?' for a file that cannot be understood.
+# Returns the installation that owns the journals: '' for none yet, and '?' for a file that cannot be understood.
 function Read-Owner([string]$directory) {
     $path = Join-Path $directory 'host.json'
     if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { return '' }
@@ -279,7 +279,7 @@ function Read-Owner([string]$directory) {
     catch [InvalidOperationException] { '?' }
 }
 
-# Whole or not at all, and the first one stays.
+# Written whole or not at all; the first one stays.
 function Write-Owner([string]$directory, [string]$installation) {
     New-JournalDirectory $directory
     $draft = Join-Path $directory ('host.json.' + [Guid]::NewGuid().ToString('N'))
@@ -307,12 +307,12 @@ function Open-VmMutex([string]$vmId) {
     [Threading.MutexAcl]::Create($false, $name, [ref]$made, $security)
 }
 
-# One that was abandoned by a script that died is ours: its journal says how far it had come.
+# A mutex that a dead script abandoned is ours: the journal says how far that script had come.
 function Wait-VmMutex($mutex) {
     try { $mutex.WaitOne($MutexWaitMs) } catch [Threading.AbandonedMutexException] { $true }
 }
 
-# Ends the script that holds the mutex past its journalled deadline; false where there is none to end.
+# Ends the script that holds the mutex past its journalled deadline; returns false if there is none to end.
 function Stop-OverdueScript([string]$directory, [string]$vmId) {
     $journal = Read-Journal $directory $vmId
     $entry = $journal.entry
@@ -344,7 +344,7 @@ $Works = @{
 $JobWorks = @{ 50 = 'MERGE'; 62 = 'EXPORT'; 70 = 'CREATE'; 71 = 'APPLY'; 72 = 'DELETE' }
 # Running (source read); new and starting, which are CIM's (documented) and have not been seen here (not verified).
 $JobsUnderWay = 4, 2, 3
-# How the VM is, and not that the hypervisor works on it.
+# Statuses that describe the VM. They do not mean that the hypervisor works on it.
 $Conditions = '', 'Ok', 'Degraded', 'PredictiveFailure', 'Dormant', 'SupportingEntityInError', 'ApplicationCriticalState',
     'CommunicationTimedOut', 'CommunicationFailed', 'NoIommu', 'NoIovSupportInNic', 'SwitchNotInIovMode',
     'IovBlockedByPolicy', 'IovNoAvailResources', 'IovGuestDriversNeeded', 'CriticalIoError'
@@ -352,34 +352,34 @@ $Conditions = '', 'Ok', 'Degraded', 'PredictiveFailure', 'Dormant', 'SupportingE
 function Get-HyperVVm([string]$vmId) {
     try { return Get-VM -Id $vmId }
     catch {
-        # Whether it is not there or could not be asked for, its error id does not tell for sure (not verified): only a host
-        # that lists its VMs, and not this one, does not have it.
+        # The error id does not tell for sure whether the VM is missing or could not be read (not verified). It is missing
+        # only if the host lists its VMs, and not this one.
         $found = @(Get-VM | Where-Object { (Format-Id $_.Id) -eq $vmId.ToLowerInvariant() })
         if ($found.Count -gt 0) { throw }
     }
     $null
 }
 
-# The jobs under way on a VM. One that cannot be told of is an error: it is never taken for none.
+# Returns the jobs under way on a VM. A job that cannot be read is an error: it is never taken for none.
 function Get-Job($vm) {
     $space = 'root\virtualization\v2'
     $filter = "Name='{0}'" -f ([string]$vm.Id).ToUpperInvariant()
     $system = Get-CimInstance -Namespace $space -ClassName Msvm_ComputerSystem -Filter $filter
     if ($null -eq $system) { throw (New-Failure 'JobsUnknown,snapshotd' "$($vm.Name): WMI does not have it.") }
-    # That each job under way on a VM affects its computer system, and not only a part of it, is not verified.
+    # Not verified: that each job under way on a VM affects its computer system, and not only a part of it.
     $jobs = @(Get-CimAssociatedInstance -InputObject $system -Association Msvm_AffectedJobElement)
     foreach ($job in $jobs) { Assert-Property $job 'JobState' }
     @($jobs | Where-Object { $JobsUnderWay -contains $_.JobState })
 }
 
-# By the status words and by the jobs: the words may be empty before a merge begins (inferred).
+# Looks at the status words and at the jobs: the words may be empty before a merge begins (inferred).
 function Get-Activity($vm, $jobs) {
     $words = @()
     $status = Get-Text $vm.SecondaryOperationalStatus
     if ($Conditions -notcontains $status) {
         $words += if ($Works.ContainsKey($status)) { $Works[$status] } else { 'OTHER' }
     }
-    # The status is one a VM, and may say another thing while disks merge (inferred): all of them are looked at.
+    # A VM has one status, which may show something else while disks merge (inferred): all words are looked at.
     foreach ($other in @($vm.OperationalStatus)) {
         $text = Get-Text $other
         if ($text -eq 'InService' -or $Conditions -contains $text) { continue }
@@ -393,7 +393,7 @@ function Get-Activity($vm, $jobs) {
     @($words | Select-Object -Unique)
 }
 
-# Whether a file is on the disk. Test-Path says no of a file whose storage is away, too (source read), so one is missing
+# Returns whether a file is on the disk. Test-Path also says no if the storage is away (source read), so a file is missing
 # only if its directory can be listed, and does not list it.
 function Test-File([string]$path) {
     if (Test-Path -LiteralPath $path -PathType Leaf) { return $true }
@@ -413,7 +413,7 @@ function Get-DiskFile([string]$path, $cache) {
     $cache[$path]
 }
 
-# A file that is missing still stands in the chain, and ends it. One that cannot be read is an error: no chain is half told.
+# A missing file is still part of the chain, and ends it. A file that cannot be read is an error: no chain is cut short.
 function Get-DiskReport($drive, $cache) {
     Assert-Property $drive 'Path', 'DiskNumber'
     $chain = @()
@@ -474,8 +474,8 @@ function Get-JournalReport($journal) {
     }
 }
 
-# Whether the VM still has the CheckpointType that a command set, and not one that somebody else has set since. Which one a
-# restore brings back is not known beforehand: any counts.
+# Returns whether the VM still has the CheckpointType that a command set, and nobody else has set another one since. Which
+# one a restore brings back is not known beforehand, so any counts.
 function Test-Temporary($vm, $entry) {
     $type = $entry.temporary_checkpoint_type
     $entry.owed_checkpoint_type -ne '' -and ($type -eq '' -or $type -eq [string]$vm.CheckpointType)
@@ -524,7 +524,7 @@ function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
     }
 }
 
-# One VM that cannot be read does not keep the others from being told of.
+# A VM that cannot be read does not stop the report of the others.
 function Get-VmReportOrError($vm, [string]$directory, $command) {
     try { Get-VmReport (Format-Id $vm.Id) $vm $directory $command }
     catch { [pscustomobject]@{ vm_id = Format-Id $vm.Id; present = $true; name = [string]$vm.Name; error = Get-HostError $_ } }
@@ -533,7 +533,7 @@ function Get-VmReportOrError($vm, [string]$directory, $command) {
 function Get-HostError($record) {
     $cause = $record.Exception.GetBaseException()
     $id = [string]$record.FullyQualifiedErrorId
-    # Files are the script's own affair, but for a cmdlet's, whose error has the cmdlet in its id.
+    # Files are read by the script itself, except by a cmdlet, whose error has the cmdlet in its id.
     $file = $id -notlike '*,Microsoft.*' -and ($cause -is [IO.IOException] -or $cause -is [UnauthorizedAccessException])
     [pscustomobject]@{
         id = if ($file) { 'JournalFailed,snapshotd' } else { $id }
@@ -560,7 +560,7 @@ $Compared = @{
 # Actions that merging alone does not hold up.
 $BesideMerge = 'vm_start', 'vm_stop'
 
-# The name of the command's action, which is that of its field; nothing where it has none that this script knows.
+# Returns the name of the command's action, which is that of its field; nothing if this script knows none of its fields.
 function Get-ActionName($command) { @($Compared.Keys) | Where-Object { $command.$_ -is [Management.Automation.PSCustomObject] } }
 
 function Test-Before($command, $report) {
@@ -582,7 +582,7 @@ function Test-Before($command, $report) {
     $true
 }
 
-# Whether the hypervisor works on the VM, in a way that the command's action has to wait for.
+# Returns whether the hypervisor works on the VM in a way that the command's action has to wait for.
 function Test-AtWork($command, $report) {
     if (-not $report.present) { return $false }
     $doing = @($report.activities)
@@ -594,16 +594,16 @@ function Test-AtWork($command, $report) {
 
 $Stops = @{ SHUTDOWN = 'STOPPED'; TURN_OFF = 'STOPPED'; SAVE = 'SAVED'; PAUSE = 'PAUSED' }
 
-# Errors that say that nothing was begun, ours first. OperationFailed and OperationTimeout are none: what was begun may
-# still come about. (Which errors come before anything is begun is inferred from their names.)
+# Errors that prove that nothing was begun, ours first. OperationFailed and OperationTimeout do not: what was begun may
+# still take effect. (Which errors come before anything is begun is inferred from their names.)
 $Refusals = 'CheckpointsDisabled', 'CheckpointNotFound',
     'InvalidState', 'InvalidParameter', 'ObjectNotFound', 'AccessDenied', 'NotSupported', 'OutOfMemory'
 
-# What the cmdlet brought about may show only after it has returned (observed).
+# A cmdlet's result may show only after it has returned (observed).
 function Wait-Until([scriptblock]$reached, [string]$otherwise) {
     $clock = [Diagnostics.Stopwatch]::StartNew()
     while ($true) {
-        # The cmdlet has returned, so a look that fails is no refusal: it is taken again until the time is over.
+        # The cmdlet has returned, so a look that fails is no refusal: look again until the time is over.
         $failed = ''
         try { $result = & $reached } catch { $result, $failed = $null, " The last look failed: $($_.Exception.Message)" }
         if ($result) { return $result }
@@ -614,7 +614,7 @@ function Wait-Until([scriptblock]$reached, [string]$otherwise) {
     }
 }
 
-# A checkpoint of this VM: an id of another VM's can never be acted on.
+# Returns a checkpoint of this VM, so that one of another VM can never be acted on.
 function Get-OwnCheckpoint($vm, [string]$checkpointId) {
     $found = @(Get-VMSnapshot -VM $vm | Where-Object { (Format-Id $_.Id) -eq $checkpointId.ToLowerInvariant() })
     if ($found.Count -ne 1) {
@@ -629,7 +629,7 @@ function Wait-Power($vm, [string]$power) {
 
 function Get-LeafPath($vm) { $vm.HardDrives | Where-Object { $null -ne $_ -and $null -eq $_.DiskNumber } | ForEach-Object { [string]$_.Path } }
 
-# The CheckpointType that a command sets before it acts; '': none. Where nothing runs, a checkpoint needs no certain type.
+# Returns the CheckpointType that a command sets before it acts; '': none. If the VM is off, any type does.
 function Get-TypeToSet($command, $vm, [string]$own) {
     if ((Get-ActionName $command) -ne 'checkpoint_create' -or $own -eq 'Disabled') { return '' }
     $create = $command.checkpoint_create
@@ -644,7 +644,7 @@ function Test-Given($text) { (Get-Text $text) -ne '' }
 
 function Test-Flag($value) { $null -eq $value -or $value -is [bool] }
 
-# What each action needs to be told, and what it does; its output, if it has any, is a hashtable.
+# What each action needs to know, and what it does. Its output, if it has any, is a hashtable.
 $Actions = @{
     vm_start = @{
         complete = { $true }
@@ -719,15 +719,16 @@ $Actions = @{
     }
 }
 
-# Carries an effect out; returns the output as an object, an empty one where there is none. Nothing else that a cmdlet may
-# return gets into it.
+# Carries an effect out; returns the output as an object, an empty one if there is none. Nothing else that a cmdlet
+# returns gets into it.
 function Invoke-Action($command, $vm, [string]$own, [string]$toSet) {
     $name = Get-ActionName $command
     $output = & $Actions[$name].act $vm $command.$name $own $toSet | Where-Object { $_ -is [hashtable] }
     if ($null -eq $output) { [pscustomobject]@{} } else { [pscustomobject]$output }
 }
 
-# Puts an owed CheckpointType back, unless somebody else has set one since. One that the host refuses to take, or whose VM is not there, stays owed.
+# Restores an owed CheckpointType, unless somebody else has set one since. It stays owed if the host refuses it or the VM is
+# not there.
 function Restore-OwedType($entry) {
     if ($entry.owed_checkpoint_type -eq '') { return }
     try {
@@ -750,14 +751,14 @@ function New-FailedAnswer([string]$id, [string]$message) {
     @{ verdict = 'FAILED'; vms = @(); error = [pscustomobject]@{ id = $id; message = $message } }
 }
 
-# DONE, with the journalled output in the field named like the action; an empty one is left out.
+# Returns DONE with the journalled output in the field named like the action; an empty output is left out.
 function New-DoneAnswer($command, [string]$directory, $entry) {
     $answer = New-Answer 'DONE' @(Get-Report $command $directory)
     if (@($entry.output.PSObject.Properties).Count -gt 0) { $answer[(Get-ActionName $command)] = $entry.output }
     $answer
 }
 
-# A host.json that cannot be understood belongs to somebody, and not to us.
+# A host.json that cannot be understood belongs to another installation.
 function Test-Owned($command, [string]$directory) {
     $owner = Read-Owner $directory
     if ($owner -eq '') {
@@ -782,8 +783,8 @@ function Invoke-Checked($command, [string]$directory) {
     }
     $report = Get-Report $command $directory
     if (-not $effect -and $null -ne $entry -and $entry.phase -eq 'BEGUN' -and -not (Test-AtWork $command $report)) {
-        # What a script that died had begun may show late: Checkpoint-VM has been seen to return before the checkpoint
-        # is listed (observed).
+        # What a dead script had begun may show late: Checkpoint-VM may return before the checkpoint is listed
+        # (observed).
         Start-Sleep -Milliseconds $SecondLookMs
         $report = Get-Report $command $directory
     }
@@ -831,7 +832,7 @@ function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $repo
     $entry.deadline = if ($left -gt 0) { $entry.begun_at.AddMilliseconds($left) } else { ConvertTo-Utc $command.deadline }
     $entry.pid = $PID
     $entry.pid_started = $OwnStart
-    # A checkpoint may bring the type of its moment back with it (inferred), so a restore owes it too.
+    # A restore may bring back the type of the checkpoint's time (inferred), so it owes the original too.
     if ((Get-ActionName $command) -eq 'checkpoint_restore' -or $toSet -ne '') {
         $entry.owed_checkpoint_type = $own
         $entry.temporary_checkpoint_type = $toSet
@@ -861,7 +862,7 @@ function Exit-Effect([string]$directory, $entry) {
     Write-Journal $directory $entry
 }
 
-# Only what the host refused to begin, was compared once more, is as it was and has nothing under way has had no effect.
+# An effect had none only if the host refused to begin it, and the VM, compared again, is as it was with nothing under way.
 function Get-Refused($command, [string]$directory, $entry, $record) {
     $id = [string]$record.FullyQualifiedErrorId
     $message = [string]$record.Exception.Message
@@ -869,7 +870,7 @@ function Get-Refused($command, [string]$directory, $entry, $record) {
     $report = Get-Report $command $directory
     $untouched = $Refusals -contains ($id -split ',')[0] -and (Test-Before $command $report) -and -not (Test-AtWork $command $report)
     if (-not $untouched) { return New-FailedAnswer $id $message }
-    # Nothing that shows from now on is this command's doing.
+    # Nothing that shows from now on is caused by this command.
     $entry.phase = ''
     Write-Journal $directory $entry
     $answer = New-Answer 'NO_EFFECT' @($report)
@@ -891,7 +892,7 @@ function Invoke-UnderMutex($command, [string]$directory) {
 
 # --- a line ----------------------------------------------------------------------------------------------------------------
 
-# Why a command cannot be carried out; '' if it can.
+# Returns why a command cannot be carried out; '' if it can.
 function Get-Complaint($command) {
     if ($command.protocol -ne 1) { return "protocol $($command.protocol); this script speaks 1" }
     $kind = Get-Text $command.kind
@@ -941,7 +942,7 @@ function Get-HostFact([string]$directory) {
     }
 }
 
-# Before any cmdlet is named: other modules have a Get-VM and a Get-VMHost, too (documented).
+# Before any cmdlet is used: other modules have a Get-VM and a Get-VMHost, too (documented).
 Import-Module Hyper-V
 
 $HostName = try { [string](Get-VMHost).Name } catch { [Environment]::MachineName }
