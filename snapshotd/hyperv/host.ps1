@@ -728,7 +728,7 @@ function Invoke-Action($command, $vm, [string]$own, [string]$toSet) {
 }
 
 # Restores an owed CheckpointType, unless somebody else has set one since. It stays owed if the host refuses it or the VM is
-not there.
+# not there.
 function Restore-OwedType($entry) {
     if ($entry.owed_checkpoint_type -eq '') { return }
     try {
