@@ -179,9 +179,9 @@ def checked(wanted: Host) -> Host:
         raise InvalidArgument("host.transport", wanted.transport, problem)
     if not is_credential_name(wanted.credential):
         problem = (
-            "must be the name of a credential on the executor's machine, never the secret itself: 1 to 63 letters, "
+            "must name a credential on the executor's machine: 1 to 63 letters, digits and . _ -, beginning with a "
         )
-        problem += "digits and . _ -, beginning with a letter or digit."
+        problem += "letter or digit. Never give the secret itself."
         raise InvalidArgument("host.credential", wanted.credential, problem)
     if wanted.ca_file:
         raise InvalidArgument("host.ca_file", wanted.ca_file, "must be empty: this release does not speak https.")

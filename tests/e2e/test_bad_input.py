@@ -152,7 +152,7 @@ CASES: dict[str, tuple[Refused, grpc.StatusCode, str, str]] = {
         lambda s: s.client.register_host(5985, host_id="hv02", credential="é" * 20_000),
         C.INVALID_ARGUMENT,
         "INVALID_ARGUMENT",
-        "Never the secret",
+        "Never give the secret",
     ),
     "a start time that is none": (
         lambda s: s.client.audit.ListEvents(audit_pb2.ListEventsRequest(start_time=Timestamp(seconds=10**15))),
@@ -203,7 +203,7 @@ CASES: dict[str, tuple[Refused, grpc.StatusCode, str, str]] = {
         lambda s: s.client.register_host(5985, credential="admin:Passw0rd", host_id="hv02"),
         C.INVALID_ARGUMENT,
         "INVALID_ARGUMENT",
-        "Never the secret",
+        "Never give the secret",
     ),
     "a host that still has VMs": (
         lambda s: s.client.hosts.RemoveHost(host_pb2.RemoveHostRequest(name="hosts/hv01")),
