@@ -6,7 +6,7 @@ from typing import Final
 
 from projections.projection import Projection, host_of, vm_of
 from projections.store import Rows, Table
-from snapshotd.domain.events import Envelope, HostEvent, occasion_of
+from snapshotd.domain.events import Envelope, HostEvent
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host import evolve_record as evolve_host
 from snapshotd.domain.virtual_machine import VmRecord
@@ -24,13 +24,13 @@ VMS: Final = Table(
 
 
 def _handle(rows: Rows, envelope: Envelope) -> None:
-    event, at = envelope.event, occasion_of(envelope)
+    event = envelope.event
     if isinstance(event, HostEvent):
         host_id = host_of(envelope)
-        rows.put(HOSTS, evolve_host(rows.get(HOSTS, host_id) or HostRecord(host_id=host_id), event, at))
+        rows.put(HOSTS, evolve_host(rows.get(HOSTS, host_id) or HostRecord(host_id=host_id), event, envelope))
     else:
         vm_id = vm_of(envelope)
-        rows.put(VMS, evolve_vm(rows.get(VMS, vm_id) or VmRecord(vm_id=vm_id), event, at))
+        rows.put(VMS, evolve_vm(rows.get(VMS, vm_id) or VmRecord(vm_id=vm_id), event, envelope))
 
 
 INVENTORY: Final = Projection("inventory", _handle, (HOSTS, VMS))

@@ -7,7 +7,7 @@ from typing import Final
 from projections.projection import Projection, vm_of
 from projections.store import Rows, Table
 from snapshotd.domain import events as e
-from snapshotd.domain.events import Envelope, occasion_of
+from snapshotd.domain.events import Envelope
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.operation_fold import evolve_operation, new_operation
 from snapshotd.ports.plain import encode_time
@@ -29,13 +29,13 @@ OPERATIONS: Final = Table(
 
 
 def _handle(rows: Rows, envelope: Envelope) -> None:
-    event, vm_id, at = envelope.event, vm_of(envelope), occasion_of(envelope)
+    event, vm_id = envelope.event, vm_of(envelope)
     if isinstance(event, e.OperationRequested):
-        rows.put(OPERATIONS, new_operation(vm_id, event, at))
+        rows.put(OPERATIONS, new_operation(vm_id, event, envelope))
     elif isinstance(event, e.OperationProgress | e.StepEvent):
         known = rows.get(OPERATIONS, vm_id, event.number)
         assert known is not None, envelope
-        rows.put(OPERATIONS, evolve_operation(known, event, at))
+        rows.put(OPERATIONS, evolve_operation(known, event, envelope))
 
 
 OPERATIONS_PROJECTION: Final = Projection("operations", _handle, (OPERATIONS,))

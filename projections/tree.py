@@ -7,7 +7,7 @@ from typing import Final
 from projections.projection import Projection, vm_of
 from projections.store import Rows, Table
 from snapshotd.domain import events as e
-from snapshotd.domain.events import Envelope, occasion_of
+from snapshotd.domain.events import Envelope
 from snapshotd.domain.snapshot import Snapshot, evolve_snapshot
 from snapshotd.ports.plain import encode_time
 
@@ -23,7 +23,7 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
     event, vm_id = envelope.event, vm_of(envelope)
     if isinstance(event, e.SnapshotEvent):
         known = rows.get(SNAPSHOTS, vm_id, event.snapshot_id)
-        rows.put(SNAPSHOTS, evolve_snapshot(vm_id, known, event, occasion_of(envelope)))
+        rows.put(SNAPSHOTS, evolve_snapshot(vm_id, known, event, envelope))
 
 
 TREE: Final = Projection("tree", _handle, (SNAPSHOTS,))

@@ -17,7 +17,6 @@ from snapshotd.domain.events import (
     HostRemoved,
     HostSynced,
     NewEvent,
-    occasion_of,
 )
 from snapshotd.domain.host import Host, evolve_host
 from snapshotd.domain.host_address import LARGEST_PORT, WINRM_HTTP_PORT, is_address, is_credential_name
@@ -153,7 +152,7 @@ def _fold(host: Host, envelopes: Iterable[Envelope]) -> Host:
     for envelope in envelopes:
         assert isinstance(envelope.event, HostEvent), envelope
         if envelope.version > host.version:
-            host = evolve_host(host, envelope.event, occasion_of(envelope))
+            host = evolve_host(host, envelope.event, envelope)
     return host
 
 

@@ -149,7 +149,7 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
         return Skip(due)
     if due.plan.polls:
         return StartWait(due)
-    if refused := kind.refusal(vm, operation, due):
+    if not operation.undoing and (refused := kind.refusal(vm, operation, due)):
         return PlanUndo(refused)
     refusal = action.refusal(vm, operation, due)
     if refusal is not None:

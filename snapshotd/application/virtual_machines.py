@@ -13,7 +13,7 @@ from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context, Draft
 from snapshotd.domain.commands import VmCommand
 from snapshotd.domain.errors import StreamChanged
-from snapshotd.domain.events import Envelope, NewEvent, VmEvent, occasion_of
+from snapshotd.domain.events import Envelope, NewEvent, VmEvent
 from snapshotd.domain.ids import VmId, vm_stream
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine, evolve
@@ -115,5 +115,5 @@ def fold(vm: VirtualMachine, envelopes: Iterable[Envelope]) -> VirtualMachine:
     for envelope in envelopes:
         assert isinstance(envelope.event, VmEvent), envelope
         assert envelope.version == vm.version + 1, (envelope.version, vm.version)
-        vm = evolve(vm, envelope.event, occasion_of(envelope))
+        vm = evolve(vm, envelope.event, envelope)
     return vm

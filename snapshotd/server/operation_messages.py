@@ -127,8 +127,8 @@ def operation_message(operation: Operation, wait: Wait | None, job_percent: int 
     if operation.state is OperationState.FAILED:
         message.error.CopyFrom(failure_status(operation.failure or Failure(reason="INTERNAL", message="It failed.")))
     elif operation.state is OperationState.CANCELLED:
-        cancelled = Failure(reason="CANCELLED", message="The operation was cancelled; all changes were rolled back.")
-        message.error.CopyFrom(failure_status(cancelled))
+        text = f"The operation was cancelled. {_outcome(operation)}".rstrip()
+        message.error.CopyFrom(failure_status(Failure(reason="CANCELLED", message=text)))
     return message
 
 
@@ -200,11 +200,12 @@ def _undone(operation: Operation) -> bool:
 
 
 def _outcome(operation: Operation) -> str:
-    if operation.active or not _undoing(operation):
+    """Return what became of the changes of an operation that was to be undone, for people."""
+    done = [s.plan for s in operation.steps if s.plan.undoes is None and s.state is StepState.DONE]
+    if operation.active or not operation.undoing or not (done or _undoing(operation)):
         return ""
-    if _undone(operation):
-        return "All changes were rolled back."
-    return "Some changes could not be rolled back; see the steps."
+    back = "All changes were rolled back." if _undone(operation) else "Not all changes were rolled back; see the steps."
+    return " ".join([back, *filter(None, (ACTIONS[plan.action].lost(plan) for plan in done))])
 
 
 def _step(step: Step, operation: Operation) -> pb.Step:

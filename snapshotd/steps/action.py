@@ -186,6 +186,10 @@ class Action(ABC):
         """Return what the step may lose, for people; empty: nothing."""
         return ""
 
+    def lost(self, plan: PlannedStep) -> str:
+        """Return what no undo brings back once the step is done, for people; empty: nothing."""
+        return ""
+
 
 def numbered(steps: Iterable[PlannedStep], first: int = 1) -> tuple[PlannedStep, ...]:
     """Return steps with their numbers in the plan."""

@@ -6,7 +6,7 @@ from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.snapshot import Snapshot
 
 _LIMIT = 99
-"""Hyper-V: under 100 characters (documented)."""
+"""Hyper-V: under 100 characters (documented), which are UTF-16 units in Windows (inferred)."""
 
 
 def marker(snapshot_id: SnapshotId) -> str:
@@ -17,7 +17,8 @@ def marker(snapshot_id: SnapshotId) -> str:
 def checkpoint_name(snapshot: Snapshot) -> str:
     """Return the full name of a snapshot's checkpoint, cut to fit Hyper-V's limit."""
     tail = f" {marker(snapshot.snapshot_id)}"
-    return snapshot.name[: _LIMIT - len(tail)] + tail
+    units = snapshot.name.encode("utf-16-le")[: 2 * (_LIMIT - len(tail))]
+    return units.decode("utf-16-le", "ignore") + tail
 
 
 def marker_in(name: str) -> str:

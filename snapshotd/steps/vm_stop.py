@@ -111,5 +111,9 @@ class VmStop(PowerAction):
         """Return the guest's memory. Nothing for the last step of a revert: by then the memory is the snapshot's."""
         return "guest memory" if plan.nature is not StepNature.FORWARD_ONLY and vm.power in IN_MEMORY else ""
 
+    def lost(self, plan: PlannedStep) -> str:
+        """Return the guest's memory, if the VM was turned off."""
+        return "What the guest held in memory is lost." if self.input.read(plan.input).mode is StopMode.TURN_OFF else ""
+
 
 VM_STOP = VmStop()

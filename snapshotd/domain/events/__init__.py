@@ -10,7 +10,6 @@ from snapshotd.domain.events.envelope import (
     NewEvent,
     Occasion,
     VmEvent,
-    occasion_of,
     subject_of,
     transition_of,
 )

@@ -63,35 +63,26 @@ class NewEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class Occasion:
+    """When, where in the stream and for whom an event happened: what a fold needs besides the event."""
+
+    version: int
+    """In the stream, from 1."""
+    time: datetime
+    actor: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope(Occasion):
     """An event as the log holds it."""
 
     event_id: str
     stream: StreamId
-    version: int
-    """In the stream, from 1."""
     position: int
     """In the log. It grows, and may leave gaps."""
-    time: datetime
-    actor: str
-    request_id: str
     operation: OperationName | None
     event: Event
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Occasion:
-    """When, where in the stream and for whom an event happened."""
-
-    version: int
-    time: datetime
-    actor: str
-    request_id: str
-
-
-def occasion_of(envelope: Envelope) -> Occasion:
-    """Return what a fold needs of an envelope besides its event."""
-    return Occasion(version=envelope.version, time=envelope.time, actor=envelope.actor, request_id=envelope.request_id)
 
 
 def subject_of(envelope: Envelope) -> str:

@@ -13,7 +13,7 @@ from snapshotd.domain.recorded import Recorded
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.ports.versioned import Nothing
-from snapshotd.server.operation_messages import kind_message, metadata_message, planned_step
+from snapshotd.server.operation_messages import kind_message, metadata_message, operation_message, planned_step
 from snapshotd.steps import checkpoint_create, checkpoint_remove, checkpoint_rename, checkpoint_restore, vm_stop
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import StopMode
@@ -92,6 +92,31 @@ def test_the_last_step_of_a_revert_says_that_it_acts_only_where_it_must() -> Non
 
     assert described(StepNature.FORWARD_ONLY) == "Turn the VM off, if it is on by then."
     assert described(StepNature.UNDOABLE) == "Turn the VM off, as by pulling the plug."
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (((STOP, R.SKIPPED, None), (RESTORE, R.SKIPPED, None)), ""),
+        (((CREATE, R.DONE, None), (REMOVE, R.DONE, 1)), "All changes were rolled back."),
+        (((CREATE, R.DONE, None), (REMOVE, R.FAILED, 1)), "Not all changes were rolled back; see the steps."),
+        (
+            ((STOP, R.DONE, None), (START, R.DONE, 1)),
+            "All changes were rolled back. What the guest held in memory is lost.",
+        ),
+        (
+            ((STOP, R.DONE, None),),
+            "Not all changes were rolled back; see the steps. What the guest held in memory is lost.",
+        ),
+    ],
+)
+def test_what_was_rolled_back_is_told_and_what_no_undo_brings_back(steps: Steps, said: str) -> None:
+    ended = replace(operation(OperationState.CANCELLED, steps), undoing=True)
+    message = operation_message(ended, None)
+    assert message.error.message == f"The operation was cancelled. {said}".rstrip()
+    assert metadata_message(ended, None, 0).outcome_detail == said
+    failed = replace(ended, state=OperationState.FAILED, undoing=False)
+    assert metadata_message(failed, None, 0).outcome_detail == ""
 
 
 def test_the_api_has_a_word_for_every_kind() -> None:

@@ -1,0 +1,1 @@
+"""Actions of steps, each by itself."""
