@@ -172,5 +172,7 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
 
 
 def _at_work_before(vm: VirtualMachine, operation: Operation) -> Operation | None:
-    """Return an older operation that still needs the VM."""
-    return next((o for o in vm.active_operations if o.number < operation.number and not o.only_waits), None)
+    """Return an older operation that has to end first: all but one that only waits, if this kind may pass that."""
+    passes = KINDS[operation.kind].passes
+    older = (o for o in vm.active_operations if o.number < operation.number)
+    return next((o for o in older if not (passes and o.only_waits)), None)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain.errors import LogIncomplete, RecordNotReadable
-from snapshotd.domain.events import Event, HostEvent, OperationRequested, UndoPlanned
+from snapshotd.domain.events import Envelope, HostEvent, OperationRequested, UndoPlanned
 from snapshotd.domain.ids import StreamId
+from snapshotd.domain.operation import Operation
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.ports.event_log import EventLog
 from snapshotd.steps.catalogue import ACTIONS
@@ -23,20 +24,34 @@ async def replay(log: EventLog, vms: VirtualMachines, hosts: Hosts) -> int:
             if envelope.version != expected:
                 raise LogIncomplete(envelope.stream, expected, envelope.position)
             versions[envelope.stream] = expected
-            _check_known(envelope.event)
+            _check_known(envelope)
             (hosts if isinstance(envelope.event, HostEvent) else vms).take(envelope)
         position = page[-1].position
+    for operation in (operation for vm in vms.registered() for operation in vm.active_operations):
+        _check_readable(operation)
     return position
 
 
-def _check_known(event: Event) -> None:
-    """Raise RecordNotReadable for an unknown kind or action, and for values that it cannot read."""
-    if isinstance(event, OperationRequested):
-        if event.kind not in KINDS:
-            raise RecordNotReadable(f"an operation of kind {event.kind}", "this release does not know it")
-        KINDS[event.kind].params.read(event.params)
+def _check_known(envelope: Envelope) -> None:
+    """Raise RecordNotReadable for a kind or an action that this release does not have."""
+    event = envelope.event
+    if isinstance(event, OperationRequested) and event.kind not in KINDS:
+        raise RecordNotReadable(f"position {envelope.position} of the log", f"there is no kind {event.kind}")
     if isinstance(event, OperationRequested | UndoPlanned):
         for step in event.steps:
             if step.action not in ACTIONS:
-                raise RecordNotReadable(f"a step with the action {step.action}", "this release does not know it")
-            ACTIONS[step.action].input.read(step.input)
+                raise RecordNotReadable(f"position {envelope.position} of the log", f"there is no action {step.action}")
+
+
+def _check_readable(operation: Operation) -> None:
+    """Raise RecordNotReadable for what an active operation has put on record, and this release cannot go on with."""
+    try:
+        KINDS[operation.kind].params.read(operation.params)
+        for step in operation.steps:
+            action = ACTIONS[step.plan.action]
+            parts = [(action.input, step.plan.input), (action.facts, step.before), (action.output, step.output)]
+            for part, recorded in parts:
+                if recorded is not None:
+                    part.read(recorded)
+    except RecordNotReadable as error:
+        raise RecordNotReadable(f"{error.record} of {operation.name}", error.problem) from error

@@ -257,7 +257,7 @@ class Dispatcher:
                     pass
                 case AwaitTurn(older=older):
                     watch = self._watches[vm.vm_id][operation.number]
-                    turn = Failure(reason=_TURN, message=f"{older.name} was cancelled for it, and has to end first.")
+                    turn = Failure(reason=_TURN, message=f"{older.name} has to end first.")
                     watch.wait = still(watch.wait, turn, moment.utc)
                 case _:
                     out += self._proceed(vm, operation, moment)
@@ -265,9 +265,8 @@ class Dispatcher:
 
     def _proceed(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> list[Output]:
         """Record what comes next, but only if it can then be sent."""
-        if not self._room(vm.host_id):
-            return []
-        return [self._record(vm, Proceed())] if self._is_fed(vm, operation, moment) else []
+        fed = self._is_fed(vm, operation, moment)
+        return [self._record(vm, Proceed())] if fed and self._room(vm.host_id) else []
 
     def _is_fed(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> bool:
         """Return whether an executor serves an operation's host. If none does, note that the operation waits."""

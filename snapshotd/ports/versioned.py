@@ -48,12 +48,12 @@ class Versioned(Generic[T_co]):
         name, values = f"{self.cls.__module__}.{self.cls.__name__}", recorded.values
         if recorded.version > self._version:
             raise RecordNotReadable(name, f"it has version {recorded.version}, and this release knows {self._version}")
-        for version in range(recorded.version, self._version):
-            values = self._upcasts[version](values)
         try:
+            for version in range(recorded.version, self._version):
+                values = self._upcasts[version](values)
             return plain.decode(self.cls, values)
-        except ValueError as error:
-            raise RecordNotReadable(name, str(error)) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordNotReadable(name, f"version {recorded.version}, {type(error).__name__}: {error}") from error
 
     def now(self, values: JsonObject) -> T_co:
         """Return the dataclass of values in the present version, such as a host's answer. Raises RecordNotReadable."""

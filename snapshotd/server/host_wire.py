@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from snapshotd.api.v1 import executor_pb2 as pb
@@ -112,14 +112,15 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
 
 
 def _output(answer: pb.HostAnswer) -> JsonObject:
-    """Return the action's output by field, with ids in lower case; empty if it has none."""
+    """Return what came of the action, by field, with ids in lower case; empty: the action has no output."""
     action = answer.WhichOneof("output")
     if action is None:
         return {}
-    fields = MessageToDict(
-        getattr(answer, action), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    return {name: value.lower() if name.endswith("_id") else value for name, value in fields.items()}
+    message = getattr(answer, action)
+    values = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
+    if missing := [name for name, value in values.items() if name.endswith("_id") and not value]:
+        raise ProtocolViolation(f"{action} without {missing[0]}")
+    return {name: value.lower() if name.endswith("_id") else value for name, value in values.items()}
 
 
 def _from_vm(vm: pb.VmReport) -> VmReport:

@@ -6,20 +6,19 @@ import asyncio
 import random
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
-from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from projections.projections import Projections
 from projections.rebuild import rebuild
-from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.ports.views import ProjectionState
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.fakes import VM_ID
 from tests.integration.polling import until
+from tests.integration.writing import write
 from tests.unit.projections.comparing import dump
 from tests.unit.projections.histories import history
 from tests.unit.projections.oracle import compare
@@ -43,24 +42,6 @@ asyncio.run(Projections(log, Path(sys.argv[2])).run())
 def log(tmp_path: Path) -> Iterator[SqliteEventLog]:
     with SqliteEventLog(tmp_path / "events.db") as opened:
         yield opened
-
-
-async def write(log: SqliteEventLog, envelopes: Sequence[Envelope]) -> None:
-    """Append events, of each stream in a row together."""
-    for stream, group in groupby(envelopes, key=lambda envelope: envelope.stream):
-        together = list(group)
-        events = [
-            NewEvent(
-                event_id=f"{envelope.stream}.{envelope.version}",
-                time=envelope.time,
-                actor=envelope.actor,
-                request_id=envelope.request_id,
-                operation=envelope.operation,
-                event=envelope.event,
-            )
-            for envelope in together
-        ]
-        await log.append(stream, together[0].version - 1, events)
 
 
 def furthest(path: Path) -> int:

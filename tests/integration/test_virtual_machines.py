@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
@@ -15,17 +14,24 @@ from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain.commands import RegisterVm
 from snapshotd.domain.errors import NotFound, OperationActive, RecordNotReadable, RequestIdReused, SnapshotdError
 from snapshotd.domain.ids import HostId, VmId
+from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.policy import Policy
 from snapshotd.operations import snapshot_create
 from snapshotd.operations.catalogue import KINDS
+from snapshotd.operations.kind import Kind
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.ports.versioned import Versioned
+from snapshotd.steps import checkpoint_create
+from snapshotd.steps.action import Action
 from snapshotd.steps.catalogue import ACTIONS
+from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.vm_stop import StopMode
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.asking import CREATE, start_vm, stop_vm
 from tests.fakes import START, VM_ID, FakeHost
+from tests.integration.writing import write
 from tests.unit.application.cases import create
+from tests.unit.projections.histories import RecordedWorld
 
 
 class Clock:
@@ -74,8 +80,8 @@ async def test_a_replay_gives_the_state_that_was_decided(log: SqliteEventLog) ->
 @pytest.mark.parametrize(
     ("catalogue", "name", "said"),
     [
-        (KINDS, CREATE_SNAPSHOT.name, "an operation of kind CREATE_SNAPSHOT: this release does not know it"),
-        (ACTIONS, CREATE, "a step with the action checkpoint_create: this release does not know it"),
+        (KINDS, CREATE_SNAPSHOT.name, "there is no kind CREATE_SNAPSHOT"),
+        (ACTIONS, CREATE, "there is no action checkpoint_create"),
     ],
 )
 async def test_a_log_with_a_kind_or_an_action_that_is_not_known_is_refused_when_it_is_replayed(
@@ -84,18 +90,33 @@ async def test_a_log_with_a_kind_or_an_action_that_is_not_known_is_refused_when_
     vms = await registered(log)
     await vms.execute(VM_ID, create(1), actor="ann", request_id="r1", digest="d1")
     monkeypatch.delitem(catalogue, name)
-    with pytest.raises(RecordNotReadable, match=f"Cannot read {said}. Run the release that wrote it"):
+    said = f"Cannot read position {log.head_position()} of the log: {said}. Run the release that wrote it"
+    with pytest.raises(RecordNotReadable, match=said):
         await replay(log, over(log), Hosts(log, Clock(), Ids()))
 
 
-async def test_a_log_whose_params_are_of_a_newer_version_is_refused_when_it_is_replayed(
-    log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("owner", "part", "cls"),
+    [
+        (CREATE_SNAPSHOT, "params", snapshot_create.Params),
+        (CHECKPOINT_CREATE, "input", checkpoint_create.Input),
+        (CHECKPOINT_CREATE, "facts", checkpoint_create.Before),
+        (CHECKPOINT_CREATE, "output", checkpoint_create.Output),
+    ],
+)
+async def test_a_log_in_which_an_active_operation_was_left_by_a_newer_release_is_refused_when_it_is_replayed(
+    log: SqliteEventLog, monkeypatch: pytest.MonkeyPatch, owner: Kind | Action, part: str, cls: type[object]
 ) -> None:
-    newer = replace(create(1), params=replace(create(1).params, version=2))
-    monkeypatch.setattr(CREATE_SNAPSHOT, "params", Versioned(snapshot_create.Params, 2))
-    await (await registered(log)).execute(VM_ID, newer, actor="ann")
+    monkeypatch.setattr(owner, part, Versioned(cls, 2))
+    world = RecordedWorld()
+    world.do(create(1))
+    if part in ("facts", "output"):
+        world.host.dies_unnamed = True  # so that the step that names the checkpoint is still to come
+        while world.vm.operations[1].step(1).state is not (StepState.DONE if part == "output" else StepState.ISSUED):
+            world.turn(lose=part == "output")
+    await write(log, world.envelopes)
     monkeypatch.undo()
-    with pytest.raises(RecordNotReadable, match="it has version 2, and this release knows 1"):
+    with pytest.raises(RecordNotReadable, match=rf"{cls.__name__} of operations/\S+\.1: it has version 2"):
         await replay(log, over(log), Hosts(log, Clock(), Ids()))
 
 

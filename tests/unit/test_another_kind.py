@@ -28,17 +28,19 @@ from snapshotd.domain.recorded import Recorded
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Kind, TheVm, move_vm
+from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
+from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.ports.versioned import Versioned
 from snapshotd.server.operation_messages import operation_message, plan_message
 from snapshotd.steps.action import Absent, Action, Judgement, numbered
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.store.codec import decode, encode
-from tests.asking import delete, start_vm
+from tests.asking import delete, revert_to, start_vm
 from tests.fakes import FakeHost, World
 from tests.memory_log import MemoryLog
-from tests.unit.application.cases import chain, sid
+from tests.unit.application.cases import chain, create, sid
 from tests.unit.projections.histories import RecordedWorld
 from tests.unit.projections.oracle import compare
 
@@ -230,6 +232,24 @@ def test_what_is_past_the_point_of_no_return_is_not_preempted(monkeypatch: pytes
     assert world.run().state is OperationState.SUCCEEDED
 
 
+def test_one_that_preempts_and_may_not_pass_a_merge_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(REVERT_TO_SNAPSHOT, "preempts", frozenset({CREATE_SNAPSHOT.name}))
+    world = World()
+    chain(world)
+    world.do(create(9))
+    while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
+        world.turn()
+    world.do(revert_to(sid(1)))
+    older, newer = world.vm.last_number - 1, world.vm.last_number
+
+    def merged_first(vm: VirtualMachine) -> None:
+        assert vm.operations[newer].state is OperationState.PENDING or not vm.operations[older].active
+
+    world.watch = merged_first
+    assert world.run().state is OperationState.SUCCEEDED
+    assert world.vm.operations[older].state is OperationState.CANCELLED
+
+
 async def test_log_views_and_messages_take_it_as_it_is(tmp_path: Path) -> None:
     world = RecordedWorld()
     noting(world)
@@ -269,3 +289,7 @@ def test_what_an_older_release_has_planned_is_carried_out_and_what_a_newer_one_h
         VmNote.input.read(Recorded(3, {"text": "hello"}))
     with pytest.raises(RecordNotReadable, match="missing required field `text`"):
         VmNote.input.read(Recorded(2, {}))
+    with pytest.raises(RecordNotReadable, match="version 1, KeyError: 'words'"):
+        VmNote.input.read(Recorded(1, {"text": "hello"}))
+    with pytest.raises(RecordNotReadable, match="version 0, KeyError"):
+        VmNote.input.read(Recorded(0, {"words": "hello"}))

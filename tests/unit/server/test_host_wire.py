@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 import pytest
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from snapshotd.api.v1 import executor_pb2 as pb
@@ -78,6 +78,12 @@ def test_every_action_with_an_output_has_a_message_with_its_fields(action: Actio
     outputs = {f.name: f.message_type for f in pb.HostAnswer.DESCRIPTOR.oneofs_by_name["output"].fields}
     wanted = {f.name for f in fields(action.output.cls)}  # type: ignore[arg-type]
     assert (names(outputs[action.name]) if action.name in outputs else set()) == wanted
+
+
+def test_an_output_has_no_field_that_python_and_the_record_write_otherwise() -> None:
+    outputs = [f.message_type for f in pb.HostAnswer.DESCRIPTOR.oneofs_by_name["output"].fields]
+    kinds = {field.type for message in outputs if message for field in message.fields}
+    assert kinds <= {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_INT64}
 
 
 def test_the_wire_has_no_action_but_ours() -> None:
@@ -170,14 +176,15 @@ def test_a_vm_that_is_not_there_is_absent_and_not_described() -> None:
 
 def broken_answers() -> list[pb.CommandOutcome]:
     """Return answers that the protocol does not allow."""
-    other, silent, nameless, powerless, unmarked, newer = (full_answer() for _ in range(6))
+    other, silent, nameless, powerless, unmarked, madeless, newer = (full_answer() for _ in range(7))
     other.answer.protocol = 2
     silent.answer.ClearField("verdict")
     nameless.answer.vms[0].ClearField("vm_id")
     powerless.answer.vms[0].ClearField("power")
     unmarked.answer.vms[0].checkpoints[0].ClearField("checkpoint_id")
+    madeless.answer.checkpoint_create.checkpoint_id = ""
     newer.answer.verdict = 99  # type: ignore[assignment]  # a number that this release does not know
-    return [other, silent, nameless, powerless, unmarked, newer]
+    return [other, silent, nameless, powerless, unmarked, madeless, newer]
 
 
 @pytest.mark.parametrize("outcome", broken_answers())
