@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from projections import audit, inventory, operations, tree
 from projections.audit import AUDIT
 from projections.inventory import INVENTORY
 from projections.operations import OPERATIONS_PROJECTION
@@ -12,11 +13,13 @@ from projections.runner import Runner
 from projections.store import open_reader, open_views, script_of
 from projections.tree import TREE
 from projections.views import SqliteViews
+from snapshotd.domain import host, operation_fold, snapshot, virtual_machine
 from snapshotd.ports.event_log import EventLog
 
 ALL: Final = (TREE, OPERATIONS_PROJECTION, INVENTORY, AUDIT)
 """Every projection."""
-SCRIPT: Final = script_of(table for projection in ALL for table in projection.tables)
+_FOLDS: Final = (audit, inventory, operations, tree, host, operation_fold, snapshot, virtual_machine)
+SCRIPT: Final = script_of([table for projection in ALL for table in projection.tables], _FOLDS)
 """The script that makes their file."""
 
 

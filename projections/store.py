@@ -6,11 +6,13 @@ A row is its key, the columns that are searched by, and one JSON column with a v
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from snapshotd.domain.errors import SnapshotdError
@@ -115,16 +117,18 @@ class Table(Schema, Generic[RowT]):
         return tuple(plain.decode_own(self._row, row) for (row,) in connection.execute(statement, values))
 
 
-def script_of(schemas: Iterable[Schema]) -> str:
+def script_of(schemas: Iterable[Schema], folds: Iterable[ModuleType] = ()) -> str:
     """Return the script that makes views.db. When it changes, the file is dropped, and made again.
 
-    It holds the shape of what is written into the rows, so nobody has to raise a number.
+    It holds the shape of what is written into the rows, and a digest of the modules that fold events into them, so
+    nobody has to raise a number.
     """
     schemas = tuple(schemas)
     shape = plain.shape(tuple(row for schema in schemas for row in schema.rows))
     positions = "CREATE TABLE positions (projection PRIMARY KEY, position NOT NULL)"
     statements = (positions, *(statement for schema in schemas for statement in schema.statements))
-    return f"BEGIN;\n-- {shape}\n" + "".join(f"{statement};\n" for statement in statements)
+    sources = hashlib.sha256("".join(inspect.getsource(module) for module in folds).encode()).hexdigest()
+    return f"BEGIN;\n-- {shape}\n-- {sources}\n" + "".join(f"{statement};\n" for statement in statements)
 
 
 def _version(script: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from snapshotd.application.draft import Context, Draft
-from snapshotd.application.progress import advance, lose_outcome, stall_wait, take_answer, take_poll
+from snapshotd.application.progress import advance, take
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
@@ -46,14 +46,8 @@ def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
             _cancel(draft, command)
         case c.Proceed():
             advance(draft, issue=True)
-        case c.TakeAnswer():
-            take_answer(draft, command)
-        case c.LoseOutcome():
-            lose_outcome(draft, command)
-        case c.TakePoll():
-            take_poll(draft, command)
-        case c.StallWait():
-            stall_wait(draft, command)
+        case c.TakeAnswer() | c.LoseOutcome() | c.TakePoll() | c.StallWait():
+            take(draft, command)
         case c.SyncVm():
             _sync(draft, command)
         case _:
@@ -184,7 +178,7 @@ def _sync(draft: Draft, command: c.SyncVm) -> None:
     vm = draft.vm
     if not vm.registered:
         return
-    if vm.step_is_open() or vm.last_step_version > command.asked_version:
+    if vm.at_work() or vm.last_step_version > command.asked_version:
         raise VmChanging(vm.name)
     before = describe(draft, command.report, "drift")
     reconcile(draft, before)

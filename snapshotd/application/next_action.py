@@ -3,7 +3,7 @@
 Issue, Observe                 are recorded first, then sent (write-ahead)
 AwaitAnswer, Poll, Later       need the host, or the clock, before anything can be recorded
 AwaitTurn                      needs the end of an older operation, which was cancelled for this one
-Skip, StartWait,               need nobody: they are recorded together with what led to them
+Skip, StartWait, StopWait,     need nobody: they are recorded together with what led to them
 PlanUndo, Finish
 """
 
@@ -20,39 +20,37 @@ from snapshotd.operations.catalogue import KINDS
 from snapshotd.steps.catalogue import ACTIONS
 
 
-@dataclass(frozen=True, slots=True)
-class Issue:
+@dataclass(frozen=True)
+class _OfStep:
+    step: Step
+
+
+class Issue(_OfStep):
     """Issue this step."""
 
-    step: Step
 
-
-@dataclass(frozen=True, slots=True)
-class Observe:
+class Observe(_OfStep):
     """Observe the host for this step, with a new token."""
 
-    step: Step
 
-
-@dataclass(frozen=True, slots=True)
-class StartWait:
+class StartWait(_OfStep):
     """Begin to poll for this step."""
 
-    step: Step
+
+class StopWait(_OfStep):
+    """Poll no more for this step: the operation was cancelled, and it holds the VM."""
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitAnswer:
+class AwaitAnswer(_OfStep):
     """A command or an observation for this step is on record; its answer comes next."""
 
-    step: Step
 
-
-@dataclass(frozen=True, slots=True)
-class Poll:
+class Poll(_OfStep):
     """Poll for this step."""
 
-    step: Step
+
+class Skip(_OfStep):
+    """Skip this step: it is not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +68,6 @@ class AwaitTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Skip:
-    """Skip this step: it is not needed."""
-
-    step: Step
-
-
-@dataclass(frozen=True, slots=True)
 class PlanUndo:
     """Go no further, and plan the undo of what was done. No failure: cancelled."""
 
@@ -91,7 +82,7 @@ class Finish:
     failure: Failure | None = None
 
 
-Action = Issue | Observe | StartWait | AwaitAnswer | Poll | Later | AwaitTurn | Skip | PlanUndo | Finish
+Action = Issue | Observe | StartWait | StopWait | AwaitAnswer | Poll | Later | AwaitTurn | Skip | PlanUndo | Finish
 
 
 def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy: Policy) -> Action:
@@ -100,7 +91,8 @@ def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy:
     step = operation.open_step
     if step is not None:
         if step.state is StepState.WAITING:
-            return Poll(step)
+            unwanted = operation.cancel_requested and not operation.undoing and step.plan.holds_vm
+            return StopWait(step) if unwanted else Poll(step)
         unseen = step.state is StepState.OUTCOME_UNKNOWN and not step.observing
         return Observe(step) if unseen else AwaitAnswer(step)
     stopped = _stopped(operation)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TypedDict
+from typing import TypedDict, assert_never
 
 from snapshotd.application.draft import Draft
 from snapshotd.application.host_failures import failure_of
@@ -18,18 +18,19 @@ from snapshotd.application.next_action import (
     PlanUndo,
     Skip,
     StartWait,
+    StopWait,
     next_action,
 )
 from snapshotd.application.reconcile import describe, reconcile
+from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
-from snapshotd.domain.commands import LoseOutcome, StallWait, TakeAnswer, TakePoll
 from snapshotd.domain.errors import RecordNotReadable
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
-from snapshotd.operations.kind import UNDETERMINED, move_vm
+from snapshotd.operations.kind import CANCELLED, UNDETERMINED, move_vm
 from snapshotd.steps.action import Absent, Done, InProgress, Undetermined
 from snapshotd.steps.catalogue import ACTIONS
 
@@ -70,19 +71,38 @@ def advance(draft: Draft, *, issue: bool = False) -> None:
                     draft.add([e.ObservationIssued(number=number, step=action.step.plan.number)], number)
                 case StartWait():
                     _start_wait(draft, operation, action.step)
+                case StopWait():
+                    _fail(draft, operation, action.step, CANCELLED)
                 case _:
                     break
 
 
-def take_answer(draft: Draft, command: TakeAnswer) -> None:
-    """Record what an answer means.
-
-    One that comes twice, or for an ended operation, changes nothing. With an old token only DONE counts.
-    """
-    found = _find(draft.vm, command.number, command.step)
-    if found is None:
+def take(draft: Draft, command: c.StepCommand) -> None:
+    """Record what a command about a step means; nothing if its operation has ended."""
+    operation = draft.vm.operations.get(command.number)
+    if operation is None or not operation.active or command.step > len(operation.steps):
         return
-    operation, step = found
+    step = operation.step(command.step)
+    match command:
+        case c.TakeAnswer():
+            _take_answer(draft, operation, step, command)
+        case c.LoseOutcome():
+            # No answer will come: the outcome is unknown, never failed.
+            if step.state is StepState.ISSUED and step.token == command.token:
+                _unknown(draft, operation, step, command.failure)
+        case c.TakePoll():
+            if step.state is StepState.WAITING:
+                _take_poll(draft, operation, step, command)
+        case c.StallWait():
+            if step.state is StepState.WAITING:
+                _fail(draft, operation, step, command.failure)
+                advance(draft)
+        case _:
+            assert_never(command)
+
+
+def _take_answer(draft: Draft, operation: Operation, step: Step, command: c.TakeAnswer) -> None:
+    """Record what an answer means. One that comes twice changes nothing. With an old token only DONE counts."""
     answer = command.answer
     newest = command.token == step.token
     told = _told(step, answer) if step.open else None
@@ -97,24 +117,8 @@ def take_answer(draft: Draft, command: TakeAnswer) -> None:
     advance(draft)
 
 
-def lose_outcome(draft: Draft, command: LoseOutcome) -> None:
-    """Record that no answer will come for the effect with this token: its outcome is unknown, never failed."""
-    found = _find(draft.vm, command.number, command.step)
-    if found is None:
-        return
-    operation, step = found
-    if step.state is StepState.ISSUED and step.token == command.token:
-        _unknown(draft, operation, step, command.failure)
-
-
-def take_poll(draft: Draft, command: TakePoll) -> None:
+def _take_poll(draft: Draft, operation: Operation, step: Step, command: c.TakePoll) -> None:
     """Record that a step is done, if a poll shows it. A poll proves nothing else."""
-    found = _find(draft.vm, command.number, command.step)
-    if found is None:
-        return
-    operation, step = found
-    if step.state is not StepState.WAITING:
-        return
     judged = ACTIONS[step.plan.action].judge(draft.vm, operation, step, command.report)
     if isinstance(judged, Done):
         current = draft.vm.last_step_version <= command.asked_version
@@ -122,22 +126,8 @@ def take_poll(draft: Draft, command: TakePoll) -> None:
         advance(draft)
 
 
-def stall_wait(draft: Draft, command: StallWait) -> None:
-    """Record that a wait has failed, since nothing moves."""
-    found = _find(draft.vm, command.number, command.step)
-    if found is None:
-        return
-    operation, step = found
-    if step.state is StepState.WAITING:
-        draft.add([e.StepFailed(**_moved(operation, step, "failed"), failure=command.failure)], operation.number)
-        advance(draft)
-
-
-def _find(vm: VirtualMachine, number: int, step: int) -> tuple[Operation, Step] | None:
-    operation = vm.operations.get(number)
-    if operation is None or not operation.active or step > len(operation.steps):
-        return None
-    return operation, operation.step(step)
+def _fail(draft: Draft, operation: Operation, step: Step, failure: Failure) -> None:
+    draft.add([e.StepFailed(**_moved(operation, step, "failed"), failure=failure)], operation.number)
 
 
 def _taken(vm: VirtualMachine, operation: Operation) -> bool:
@@ -285,7 +275,7 @@ def _without_effect(draft: Draft, operation: Operation, step: Step, failure: Fai
     if passing and not in_time:
         text = f"The step had no effect before its deadline. Last failure: {failure.message}"
         failure = Failure(reason="DEADLINE_EXCEEDED", message=text, error_id=failure.error_id)
-    draft.add([e.StepFailed(**_moved(operation, step, "failed"), failure=failure)], operation.number)
+    _fail(draft, operation, step, failure)
 
 
 def _absorb(draft: Draft, report: VmReport, number: int) -> None:

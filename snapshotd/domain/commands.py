@@ -98,15 +98,6 @@ class SyncVm:
     """The stream's version when the report was asked for."""
 
 
-VmCommand = (
-    RegisterVm
-    | UnregisterVm
-    | RequestOperation
-    | CancelOperation
-    | Proceed
-    | TakeAnswer
-    | LoseOutcome
-    | TakePoll
-    | StallWait
-    | SyncVm
-)
+StepCommand = TakeAnswer | LoseOutcome | TakePoll | StallWait
+"""About one step of an operation."""
+VmCommand = RegisterVm | UnregisterVm | RequestOperation | CancelOperation | Proceed | StepCommand | SyncVm

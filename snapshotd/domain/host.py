@@ -9,7 +9,7 @@ from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import Requests, no_requests, remember
 from snapshotd.domain.events import Occasion
 from snapshotd.domain.ids import HostId
-from snapshotd.domain.time import Time
+from snapshotd.domain.recorded import Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,7 @@ from typing import Final
 
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
-from snapshotd.domain.recorded import JsonObject
-from snapshotd.domain.time import Time
+from snapshotd.domain.recorded import JsonObject, Time
 
 PROTOCOL: Final = 1
 """Version of the host protocol (docs/host-protocol.md) that this release speaks, server and executor alike."""

@@ -8,8 +8,7 @@ from enum import Enum
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.ids import ActionName, HostId, KindName, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
-from snapshotd.domain.recorded import Recorded
-from snapshotd.domain.time import Time
+from snapshotd.domain.recorded import Recorded, Time
 
 
 class StepNature(Enum):
@@ -88,6 +87,11 @@ class Step:
     def open(self) -> bool:
         """Whether its command may be at work on the host."""
         return self.state in (StepState.ISSUED, StepState.OUTCOME_UNKNOWN)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the host may be changing the VM for it: it is open, or polls and holds the VM."""
+        return self.open or (self.state is StepState.WAITING and self.plan.holds_vm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

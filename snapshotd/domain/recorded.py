@@ -1,10 +1,16 @@
-"""What kinds and actions put on record: plain values, whose meaning only their own files know."""
+"""What stands on record: times, and plain values of kinds and actions whose meaning only their own files know."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from datetime import datetime
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta
+
+Time: TypeAlias = Annotated[datetime, Meta(tz=True)]
+"""A time with its offset; one without is refused when it is read."""
 
 JsonObject: TypeAlias = Mapping[str, object]
 """Plain JSON values by field."""

@@ -10,7 +10,7 @@ from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, SnapshotId, VmId
 from snapshotd.domain.lifecycle import SNAPSHOT, SnapshotState
 from snapshotd.domain.operation import Failure
-from snapshotd.domain.time import Time
+from snapshotd.domain.recorded import Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId, VmId
 from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.operation_fold import evolve_operation, new_operation
+from snapshotd.domain.recorded import Time
 from snapshotd.domain.snapshot import Snapshot, evolve_snapshot
-from snapshotd.domain.time import Time
 
 _NOWHERE = HostId("")
 
@@ -99,6 +99,10 @@ class VirtualMachine(VmRecord):
     def step_is_open(self) -> bool:
         """Return whether a command of any operation may be at work on the host."""
         return any(s.open for o in self.active_operations for s in o.steps)
+
+    def at_work(self) -> bool:
+        """Return whether a difference between host and record may be an operation's doing."""
+        return any(s.at_work for o in self.active_operations for s in o.steps)
 
     def by_checkpoint(self, checkpoint_id: CheckpointId | None) -> Snapshot | None:
         """Return the snapshot in the tree that stands for a checkpoint; none if the checkpoint is foreign."""

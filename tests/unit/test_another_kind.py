@@ -17,12 +17,12 @@ from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain import events as e
-from snapshotd.domain.commands import CancelOperation, RequestOperation
-from snapshotd.domain.errors import InvalidArgument, OperationActive, RecordNotReadable
+from snapshotd.domain.commands import CancelOperation, RequestOperation, SyncVm
+from snapshotd.domain.errors import InvalidArgument, OperationActive, RecordNotReadable, VmChanging
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId, KindName
 from snapshotd.domain.lifecycle import OperationState, Power, StepState, VmActivity
-from snapshotd.domain.operation import Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import Recorded
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -34,7 +34,7 @@ from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.ports.versioned import Versioned
 from snapshotd.server.operation_messages import operation_message, plan_message
-from snapshotd.steps.action import Absent, Action, Judgement, numbered
+from snapshotd.steps.action import Absent, Action, InProgress, Judgement, numbered
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.store.codec import decode, encode
 from tests.asking import delete, revert_to, start_vm
@@ -230,6 +230,59 @@ def test_what_is_past_the_point_of_no_return_is_not_preempted(monkeypatch: pytes
     with pytest.raises(OperationActive, match="DELETE_SNAPSHOT"):
         world.do(TakeUrgentNote().request(Note("fire")))
     assert world.run().state is OperationState.SUCCEEDED
+
+
+class Copying(VmNote):
+    """An action that the host does by itself, and that holds the VM."""
+
+    name = ActionName("vm_copy")
+    polls = True
+    waits_for = Failure(reason="COPYING", message="The host is copying.")
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+        """Look whether it has been done."""
+        wanted = self.input.read(step.plan.input)
+        return self.done(wanted) if report.host_state == wanted.text else InProgress()
+
+
+class TakeCopy(TakeNote):
+    """Write something, and wait until the host has copied it."""
+
+    name = KindName("TAKE_COPY")
+
+    def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
+        """Plan the note, and a wait that holds the VM."""
+        note = self.params.read(request.params)
+        wait = Copying().planned(Note("copied"), nature=StepNature.UNDOABLE)
+        return numbered([VmNote().planned(note, nature=StepNature.UNDOABLE), wait])
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_wait_that_holds_the_vm_keeps_others_off_and_can_be_cancelled(
+    monkeypatch: pytest.MonkeyPatch, *, cancelled: bool
+) -> None:
+    monkeypatch.setitem(KINDS, TakeCopy.name, TakeCopy())
+    monkeypatch.setitem(ACTIONS, Copying.name, Copying())
+    world = World()
+    host = noting(world)
+    world.do(TakeCopy().request(Note("hello")))
+    while not (found := world.open_step()) or found[1].state is not StepState.WAITING:
+        world.turn()
+    world.turn()
+    assert world.vm.operations[1].step(2).state is StepState.WAITING
+    assert not world.vm.operations[1].only_waits
+    with pytest.raises(OperationActive, match="2 note WAITING"):
+        world.do(start_vm())
+    with pytest.raises(VmChanging):
+        world.do(SyncVm(report=host.report(), asked_version=world.vm.version))
+    if cancelled:
+        world.do(CancelOperation(number=1))
+        operation = world.run()
+        assert (operation.state, host.notes) == (OperationState.CANCELLED, "web01")
+        assert [s.state for s in operation.steps] == [StepState.DONE, StepState.FAILED, StepState.DONE]
+    else:
+        host.notes = "copied"
+        assert world.run().state is OperationState.SUCCEEDED
 
 
 def test_one_that_preempts_and_may_not_pass_a_merge_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

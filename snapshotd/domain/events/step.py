@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure
-from snapshotd.domain.recorded import Recorded
-from snapshotd.domain.time import Time
+from snapshotd.domain.recorded import Recorded, Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

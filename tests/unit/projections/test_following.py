@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import linecache
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from projections.runner import Runner
 from projections.store import LogLost, Rows, Table, ViewsNotMade, open_views, script_of
 from snapshotd.domain.errors import ViewBehind, ViewStopped
 from snapshotd.domain.events import Envelope
-from snapshotd.domain.time import Time
+from snapshotd.domain.recorded import Time
 from snapshotd.ports.views import ProjectionState
 from tests.integration.polling import until
 from tests.memory_log import MemoryLog
@@ -207,6 +209,16 @@ def test_the_file_is_another_one_exactly_if_rows_or_columns_are_others(tmp_path:
         assert again.execute("SELECT * FROM positions").fetchall() == []
         again.close()
         path.unlink()
+
+
+def test_the_file_is_another_one_if_a_fold_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_fold.py").write_text("def evolve(): return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = script_of([], [importlib.import_module("a_fold")])
+    assert script_of([], [importlib.import_module("a_fold")]) == before
+    (tmp_path / "a_fold.py").write_text("def evolve(): return 2\n")
+    linecache.clearcache()
+    assert script_of([], [importlib.import_module("a_fold")]) != before
 
 
 async def test_a_file_that_holds_more_than_the_log_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
