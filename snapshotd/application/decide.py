@@ -26,6 +26,7 @@ from snapshotd.domain.lifecycle import OPERATION, VM, OperationState
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS, Concurrency, concurrency
+from snapshotd.steps.action import numbered
 from snapshotd.steps.catalogue import ACTIONS
 
 
@@ -66,26 +67,6 @@ def operation_for(draft: Draft, request: c.RequestOperation) -> Operation | None
     return next((o for o in draft.vm.active_operations if concurrency(o, request) is Concurrency.JOIN), None)
 
 
-def check_request(vm: VirtualMachine, request: c.RequestOperation, context: Context) -> Operation | None:
-    """Return the operation that a request joins, or None. Checks existence, concurrency, state and limits.
-
-    Raises a SnapshotdError if it is refused.
-    """
-    if not vm.registered:
-        raise NotFound("virtual machine", vm.vm_id, "Register it first.")
-    kind = KINDS[request.kind]
-    kind.check_existence(vm, request)
-    becomes = [(active, concurrency(active, request)) for active in vm.active_operations]
-    for active, what in becomes:
-        if what is Concurrency.JOIN:
-            return active
-    for active, what in becomes:
-        if what is Concurrency.REFUSE:
-            raise _busy(vm, active, context)
-    kind.check(vm, request, context.policy, context.now)
-    return None
-
-
 def _busy(vm: VirtualMachine, active: Operation, context: Context) -> OperationActive | MergePending:
     age = int((context.now - active.requested_at).total_seconds())
     if active.only_waits:
@@ -99,13 +80,19 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
     vm, context = draft.vm, draft.context
     if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
-    joined = check_request(vm, request, context)
-    if joined is not None:
+    if not vm.registered:
+        raise NotFound("virtual machine", vm.vm_id, "Register it first.")
+    kind = KINDS[request.kind]
+    kind.check_existence(vm, request)
+    becomes = [(concurrency(active, request), active) for active in vm.active_operations]
+    for joined in (active for what, active in becomes if what is Concurrency.JOIN):
         if context.request_id:
             draft.add([e.RequestJoined(number=joined.number, request_digest=context.digest)], joined.number)
         return
-    kind = KINDS[request.kind]
-    preempted = [o for o in vm.active_operations if concurrency(o, request) is Concurrency.PREEMPT]
+    for active in (active for what, active in becomes if what is Concurrency.REFUSE):
+        raise _busy(vm, active, context)
+    kind.check(vm, request, context.policy, context.now)
+    preempted = [active for what, active in becomes if what is Concurrency.PREEMPT]
     for active in preempted:
         if not (active.cancel_requested or active.undoing):
             draft.add([e.CancelRequested(number=active.number)], active.number)
@@ -119,7 +106,7 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
         params=request.params,
         host_id=vm.host_id,
         snapshot_id=kind.subject(request),
-        steps=kind.plan(draft.vm, request),
+        steps=numbered(kind.plan(draft.vm, request)),
         request_digest=context.digest,
     )
     draft.add([requested], number)

@@ -82,10 +82,10 @@ class Finish:
     failure: Failure | None = None
 
 
-Action = Issue | Observe | StartWait | StopWait | AwaitAnswer | Poll | Later | AwaitTurn | Skip | PlanUndo | Finish
+Next = Issue | Observe | StartWait | StopWait | AwaitAnswer | Poll | Later | AwaitTurn | Skip | PlanUndo | Finish
 
 
-def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy: Policy) -> Action:
+def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy: Policy) -> Next:
     """Return what happens next with an active operation."""
     assert operation.active, operation
     step = operation.open_step
@@ -107,7 +107,7 @@ def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy:
     return PlanUndo(failure) if failure else Finish(OperationState.SUCCEEDED)
 
 
-def _stopped(operation: Operation) -> Action | None:
+def _stopped(operation: Operation) -> Next | None:
     """Return how an operation goes on after a failed step or a cancellation; None: with its next step."""
     for step in operation.steps:
         if step.state is StepState.UNDETERMINED and step.plan.nature is not StepNature.BEST_EFFORT:
@@ -129,7 +129,7 @@ def _over(failure: Failure | None) -> Finish:
     return Finish(OperationState.FAILED, failure) if failure else Finish(OperationState.CANCELLED)
 
 
-def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, policy: Policy) -> Action:
+def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, policy: Policy) -> Next:
     """Return how the next step that is due begins."""
     action = ACTIONS[due.plan.action]
     if due.observing:
@@ -141,15 +141,15 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
         return Skip(due)
     if due.plan.polls:
         return StartWait(due)
+    forward = due.plan.nature is StepNature.FORWARD_ONLY
     if not operation.undoing and (refused := kind.refusal(vm, operation, due)):
-        return PlanUndo(refused)
+        return Finish(OperationState.FAILED, refused) if forward else PlanUndo(refused)
     refusal = action.refusal(vm, operation, due)
     if refusal is not None:
         if due.plan.nature is StepNature.BEST_EFFORT:
             return Skip(due)
         if operation.undoing:
             return Finish(OperationState.FAILED, operation.failure or refusal)
-        forward = due.plan.nature is StepNature.FORWARD_ONLY
         return Finish(OperationState.FAILED, refusal) if forward else PlanUndo(refusal)
     if not vm.journal_id:
         # An effect acts only on the journal that it was told of (the rule journal-id), so the journal is made known

@@ -150,7 +150,7 @@ def _issue(draft: Draft, operation: Operation, step: Step) -> None:
     context = draft.context
     _begin(draft, operation, step)
     if operation.state is OperationState.RUNNING:
-        draft.add(kind.follows(draft.vm, operation, step), operation.number)
+        draft.add(kind.continues(draft.vm, operation, step), operation.number)
     wait = timedelta(seconds=action.time_limit_s(context.policy))
     issued = e.StepIssued(
         **_moved(operation, step, "issued"),
@@ -163,10 +163,15 @@ def _issue(draft: Draft, operation: Operation, step: Step) -> None:
 
 def _begin(draft: Draft, operation: Operation, step: Step) -> None:
     if operation.state is OperationState.PENDING:
-        to_state = OPERATION.dest("started", operation.state)
-        started = e.OperationStarted(number=operation.number, from_state=operation.state, to_state=to_state)
-        draft.add([started], operation.number)
+        operation = _started(draft, operation)
         draft.add(KINDS[operation.kind].begins(draft.vm, operation, step), operation.number)
+
+
+def _started(draft: Draft, operation: Operation) -> Operation:
+    to_state = OPERATION.dest("started", operation.state)
+    started = e.OperationStarted(number=operation.number, from_state=operation.state, to_state=to_state)
+    draft.add([started], operation.number)
+    return draft.vm.operations[operation.number]
 
 
 def _start_wait(draft: Draft, operation: Operation, step: Step) -> None:
@@ -306,6 +311,8 @@ def _finish(draft: Draft, operation: Operation, outcome: OperationState, failure
     """Record an operation's end: its remaining steps, its snapshot, its VM and itself, in one append."""
     number = operation.number
     operation = _skip_the_rest(draft, operation)
+    if outcome is OperationState.SUCCEEDED and operation.state is OperationState.PENDING:
+        operation = _started(draft, operation)  # every step was satisfied already
     draft.add(KINDS[operation.kind].ends(draft.vm, operation, outcome, failure), number)
     holders = [o for o in draft.vm.active_operations if o.number != number and o.holds_vm]
     if operation.state is OperationState.RUNNING and not holders and draft.vm.activity is not VmActivity.IDLE:

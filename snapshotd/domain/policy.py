@@ -22,7 +22,7 @@ class Policy:
     revert_wait_s: float = 1800.0
     remove_wait_s: float = 600.0
     power_wait_s: float = 600.0
-    """START and STOP."""
+    """Starting and stopping a VM."""
     merge_poll_s: float = 2.0
     """First interval between two polls of a merge; grows to `backoff_max_s`."""
     merge_stall_s: float = 1800.0

@@ -86,16 +86,6 @@ class VirtualMachine(VmRecord):
         """The operations that have not ended, oldest first."""
         return tuple(self.operations[active.number] for active in reversed(self.active))
 
-    @property
-    def holder(self) -> Operation | None:
-        """The operation that holds or reserves the VM: active, and not merely waiting for a merge."""
-        return next((o for o in self.active_operations if not o.only_waits), None)
-
-    @property
-    def waiter(self) -> Operation | None:
-        """The operation that merely waits for a merge."""
-        return next((o for o in self.active_operations if o.only_waits), None)
-
     def step_is_open(self) -> bool:
         """Return whether a command of any operation may be at work on the host."""
         return any(s.open for o in self.active_operations for s in o.steps)

@@ -47,33 +47,12 @@ class Preview:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TheVm:
+class Result:
+    """What the response of an operation holds. A kind has its own; the servicer that takes the kind writes it."""
+
+
+class TheVm(Result):
     """The response of an operation is the VM."""
-
-
-@dataclass(frozen=True, slots=True)
-class TheSnapshot:
-    """The response of an operation is a snapshot."""
-
-    snapshot_id: SnapshotId
-
-
-@dataclass(frozen=True, slots=True)
-class Reverted:
-    """The response of an operation is the VM, and the snapshot that it was reverted to."""
-
-    snapshot_id: SnapshotId
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """The response of an operation is the snapshots that are gone, and the current one."""
-
-    snapshot_ids: tuple[SnapshotId, ...]
-
-
-Result = TheVm | TheSnapshot | Reverted | Removed
 
 
 class Kind(ABC):
@@ -116,7 +95,7 @@ class Kind(ABC):
 
     @abstractmethod
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
-        """Return the steps, as they will be recorded. The VM is as `accepted` leaves it."""
+        """Return the steps, still without their numbers. The VM is as `accepted` leaves it."""
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return why the operation must not go on with a step now; None leaves that to the step's action."""
@@ -130,7 +109,7 @@ class Kind(ABC):
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the events of VM and snapshot when the first step begins."""
 
-    def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+    def continues(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return their events when a later step is issued. For an undo, they come with its decision (`undo`)."""
         return ()
 

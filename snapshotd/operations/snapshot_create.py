@@ -21,7 +21,6 @@ from snapshotd.operations.kind import (
     Kind,
     Preview,
     Result,
-    TheSnapshot,
     Undo,
     move_current,
     move_vm,
@@ -29,7 +28,6 @@ from snapshotd.operations.kind import (
 from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_create, checkpoint_rename
-from snapshotd.steps.action import numbered
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.checkpoint_name import checkpoint_name
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
@@ -51,6 +49,13 @@ class Params:
     with_memory: bool
     allow_fallback: bool
     """Keep one with memory if the guest cannot be frozen."""
+
+
+@dataclass(frozen=True, slots=True)
+class TheSnapshot(Result):
+    """The snapshot that was taken."""
+
+    snapshot_id: SnapshotId
 
 
 def default_name(vm: VirtualMachine, now: datetime) -> str:
@@ -119,11 +124,9 @@ class CreateSnapshot(Kind):
             checkpoint_name=name, with_memory=params.with_memory, allow_fallback=params.allow_fallback
         )
         rename = checkpoint_rename.Input(checkpoint_name=name)
-        return numbered(
-            [
-                CHECKPOINT_CREATE.planned(create, nature=StepNature.UNDOABLE, snapshot_id=target),
-                CHECKPOINT_RENAME.planned(rename, nature=StepNature.BEST_EFFORT, snapshot_id=target),
-            ]
+        return (
+            CHECKPOINT_CREATE.planned(create, nature=StepNature.UNDOABLE, snapshot_id=target),
+            CHECKPOINT_RENAME.planned(rename, nature=StepNature.BEST_EFFORT, snapshot_id=target),
         )
 
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:

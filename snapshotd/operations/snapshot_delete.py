@@ -19,11 +19,11 @@ from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, St
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import moved
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.kind import CANCELLED, Kind, Preview, Removed, Result, move_vm
+from snapshotd.operations.kind import CANCELLED, Kind, Preview, Result, move_vm
 from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_remove
-from snapshotd.steps.action import numbered, wrong_power
+from snapshotd.steps.action import wrong_power
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 from snapshotd.steps.disks_merge import DISKS_MERGE
 
@@ -33,6 +33,13 @@ class Params:
     """Which snapshot to delete; its children become its parent's."""
 
     snapshot_id: SnapshotId
+
+
+@dataclass(frozen=True, slots=True)
+class Removed(Result):
+    """The snapshots that are gone."""
+
+    snapshot_ids: tuple[SnapshotId, ...]
 
 
 class DeleteSnapshot(Kind):
@@ -59,10 +66,10 @@ class DeleteSnapshot(Kind):
         target = vm.snapshots[self.subject(request)]
         merge = DISKS_MERGE.planned(nature=StepNature.FORWARD_ONLY, snapshot_id=target.snapshot_id)
         if target.checkpoint_id is None:
-            return numbered([merge])
+            return (merge,)
         which = checkpoint_remove.Input(target.checkpoint_id)
         remove = CHECKPOINT_REMOVE.planned(which, nature=StepNature.PIVOT, snapshot_id=target.snapshot_id)
-        return numbered([remove, merge])
+        return remove, merge
 
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the moves of the snapshot to EXPUNGING, and of the VM too unless there is only a wait."""

@@ -24,7 +24,6 @@ from snapshotd.operations.kind import (
     Kind,
     Preview,
     Result,
-    Reverted,
     Undo,
     move_current,
     move_vm,
@@ -33,7 +32,7 @@ from snapshotd.operations.kind import (
 from snapshotd.operations.snapshots import snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_restore, vm_stop
-from snapshotd.steps.action import numbered, wrong_power
+from snapshotd.steps.action import wrong_power
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
 from snapshotd.steps.power import IN_MEMORY
@@ -54,6 +53,13 @@ class Params:
     snapshot_id: SnapshotId
     refuse_power_change: bool
     """Refuse if the revert would change the VM's power."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted(Result):
+    """The snapshot that the VM was reverted to."""
+
+    snapshot_id: SnapshotId
 
 
 def power_after(snapshot: Snapshot) -> Power:
@@ -107,7 +113,7 @@ class RevertToSnapshot(Kind):
         steps = [restore, power(StepNature.FORWARD_ONLY)]
         if vm.power is not power_after(target):
             steps.insert(0, power(StepNature.BEST_EFFORT if start else StepNature.UNDOABLE))
-        return numbered(steps)
+        return tuple(steps)
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return a refusal before the power is changed for nothing, and before the restore."""
@@ -125,7 +131,7 @@ class RevertToSnapshot(Kind):
         snapshot = snapshot_of(vm, operation)
         return move_vm(vm, _BEGINS[step.plan.action]), e.SnapshotRevertStarted(**moved(snapshot, "revert_starts"))
 
-    def follows(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+    def continues(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the VM's move from its preparation to REVERTING."""
         prepared = step.plan.action == CHECKPOINT_RESTORE.name and VM.allows("preparation_ended", vm.activity)
         return (move_vm(vm, "preparation_ended"),) if prepared else ()

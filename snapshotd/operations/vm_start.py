@@ -10,7 +10,7 @@ from snapshotd.domain.operation import PlannedStep, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.power_change import PowerChange
-from snapshotd.steps.action import numbered, wrong_power
+from snapshotd.steps.action import wrong_power
 from snapshotd.steps.vm_start import VM_START
 
 
@@ -27,7 +27,7 @@ class StartVirtualMachine(PowerChange):
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Return one step."""
-        return numbered([VM_START.planned(nature=StepNature.UNDOABLE)])
+        return (VM_START.planned(nature=StepNature.UNDOABLE),)
 
 
 START_VIRTUAL_MACHINE = StartVirtualMachine()

@@ -13,7 +13,6 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.power_change import PowerChange
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import vm_stop as step
-from snapshotd.steps.action import numbered
 from snapshotd.steps.vm_stop import StopMode
 
 
@@ -39,7 +38,7 @@ class StopVirtualMachine(PowerChange):
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Return one step."""
         how = step.Input(self.params.read(request.params).mode)
-        return numbered([step.VM_STOP.planned(how, nature=StepNature.UNDOABLE)])
+        return (step.VM_STOP.planned(how, nature=StepNature.UNDOABLE),)
 
 
 STOP_VIRTUAL_MACHINE = StopVirtualMachine()

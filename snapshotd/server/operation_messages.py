@@ -14,7 +14,7 @@ from snapshotd.domain.ids import HostId, KindName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.catalogue import KINDS
+from snapshotd.operations.catalogue import KINDS, Concurrency, concurrency
 from snapshotd.server.status import failure_status
 from snapshotd.server.wire_values import timestamp, wire_power
 from snapshotd.steps.catalogue import ACTIONS
@@ -109,6 +109,9 @@ def plan_message(vm: VirtualMachine, request: RequestOperation, requested: Opera
         message = planned_step(step, vm.vm_id, vm.host_id, ACTIONS[step.action].may_lose(vm, step))
         message.snapshot = named(step.snapshot_id)
         plan.steps.append(message)
+    for active in vm.active_operations:
+        if concurrency(active, request) is Concurrency.PREEMPT:
+            plan.warnings.append(f"{active.name} would be cancelled for it.")
     if requested is None:
         plan.warnings.append("An operation that does just this is active. The call would return that one.")
     return plan

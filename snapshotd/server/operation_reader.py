@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from google.longrunning.operations_pb2 import Operation as OperationMessage
 from google.protobuf.message import Message
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
-from snapshotd.api.v1.snapshot_pb2 import DeleteSnapshotResponse, RevertToSnapshotResponse, Snapshot
 from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine as VmMessage
 from snapshotd.application.decide import decide, operation_for
 from snapshotd.application.draft import Context
@@ -18,16 +19,27 @@ from snapshotd.domain.events import OperationRequested
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Operation
+from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations.catalogue import KINDS
-from snapshotd.operations.kind import Removed, Reverted, TheSnapshot, TheVm
+from snapshotd.operations.kind import Result, TheVm
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context as CallContext
 from snapshotd.server.interceptors import actor_of
-from snapshotd.server.operation_messages import operation_message, plan_message, snapshot_name
+from snapshotd.server.operation_messages import operation_message, plan_message
 from snapshotd.server.requests import digest_of, request_id_of
-from snapshotd.server.resource_messages import snapshot_message, vm_message
+from snapshotd.server.resource_messages import vm_message
 
-Response: TypeAlias = VmMessage | Snapshot | RevertToSnapshotResponse | DeleteSnapshotResponse
+R = TypeVar("R", bound=Result)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a response is made of, as it is now."""
+
+    vm: VmRecord
+    snapshots: tuple[Snapshot, ...]
+    message: VmMessage
 
 
 class OperationReader:
@@ -39,6 +51,11 @@ class OperationReader:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._writers: dict[type[Result], Callable[[Any, Resources], Message]] = {TheVm: lambda _, now: now.message}
+
+    def writes(self, result: type[R], writer: Callable[[R, Resources], Message]) -> None:
+        """Have a kind's result written as the response of its operations."""
+        self._writers[result] = writer
 
     async def message(self, operation: Operation) -> OperationMessage:
         """Return an operation. If it has succeeded, its response shows the resources as they are now."""
@@ -70,7 +87,7 @@ class OperationReader:
 
         Raises what refuses it.
         """
-        actor, request_id = actor_of(context), request_id_of(getattr(call, "request_id", ""))
+        actor, request_id = actor_of(context), request_id_of(call.request_id)  # type: ignore[attr-defined]  # long work has one
         if getattr(call, "validate_only", False):
             return await self._plan(vm_id, wanted, actor)
         decided = await self._backend.runtime.request(
@@ -101,7 +118,7 @@ class OperationReader:
         message.response.Pack(plan)
         return message
 
-    async def _response(self, operation: Operation) -> Response | None:
+    async def _response(self, operation: Operation) -> Message | None:
         views = await self._backend.seen("inventory", "tree")
         vm = await views.vm(operation.vm_id)
         if vm is None:
@@ -109,13 +126,5 @@ class OperationReader:
         snapshots = await views.snapshots(operation.vm_id)
         observed = self._backend.runtime.observed.get(operation.vm_id)
         told = vm_message(vm, snapshots, self._backend.policy.max_per_vm, observed)
-        match KINDS[operation.kind].result(operation):
-            case TheVm():
-                return told
-            case TheSnapshot(snapshot_id=snapshot_id):
-                return next(snapshot_message(s, vm) for s in snapshots if s.snapshot_id == snapshot_id)
-            case Reverted(snapshot_id=snapshot_id):
-                return RevertToSnapshotResponse(virtual_machine=told, snapshot=snapshot_name(vm.vm_id, snapshot_id))
-            case Removed(snapshot_ids=snapshot_ids):
-                removed = [snapshot_name(vm.vm_id, snapshot_id) for snapshot_id in snapshot_ids]
-                return DeleteSnapshotResponse(removed=removed, current_snapshot=told.current_snapshot)
+        result = KINDS[operation.kind].result(operation)
+        return self._writers[type(result)](result, Resources(vm, snapshots, told))

@@ -39,11 +39,11 @@ def vm_id_of(name: str, field: str = "name") -> VmId:
 
 def snapshot_id_of(name: str, field: str = "name") -> tuple[VmId, SnapshotId]:
     """Return the ids in `virtualMachines/{vm}/snapshots/{snapshot}`. Raises InvalidArgument."""
-    backend = name.lower().split("/")
-    well_formed = len(backend) == 4 and (backend[0], backend[2]) == ("virtualmachines", "snapshots")
-    if not well_formed or not is_guid(backend[1]) or not is_guid(backend[3]):
+    parts = name.lower().split("/")
+    well_formed = len(parts) == 4 and (parts[0], parts[2]) == ("virtualmachines", "snapshots")
+    if not well_formed or not is_guid(parts[1]) or not is_guid(parts[3]):
         raise InvalidArgument(field, name[:200], "must be virtualMachines/{vm}/snapshots/{snapshot}, both ids.")
-    return VmId(backend[1]), SnapshotId(backend[3])
+    return VmId(parts[1]), SnapshotId(parts[3])
 
 
 def operation_of(name: str, field: str = "name") -> tuple[VmId, int]:

@@ -14,7 +14,8 @@ from snapshotd.operations import snapshot_create, snapshot_delete, snapshot_reve
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
-from snapshotd.server.operation_reader import OperationReader
+from snapshotd.server.operation_messages import snapshot_name
+from snapshotd.server.operation_reader import OperationReader, Resources
 from snapshotd.server.requests import (
     page_size_of,
     refuse_labels,
@@ -46,6 +47,9 @@ class SnapshotService(SnapshotServiceServicer):
     def __init__(self, backend: Backend, operations: OperationReader) -> None:
         self._backend = backend
         self._operations = operations
+        operations.writes(snapshot_create.TheSnapshot, _taken)
+        operations.writes(snapshot_revert.Reverted, _reverted)
+        operations.writes(snapshot_delete.Removed, _removed)
 
     async def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: Context) -> Operation:
         """Take a snapshot."""
@@ -121,3 +125,17 @@ class SnapshotService(SnapshotServiceServicer):
         vm = await self._backend.vm(vm_id_of(request.name))
         snapshots = await (await self._backend.seen("tree")).snapshots(vm.vm_id)
         return tree_message(vm, snapshots, self._backend.runtime.observed.get(vm.vm_id))
+
+
+def _taken(result: snapshot_create.TheSnapshot, now: Resources) -> pb.Snapshot:
+    return next(snapshot_message(s, now.vm) for s in now.snapshots if s.snapshot_id == result.snapshot_id)
+
+
+def _reverted(result: snapshot_revert.Reverted, now: Resources) -> pb.RevertToSnapshotResponse:
+    snapshot = snapshot_name(now.vm.vm_id, result.snapshot_id)
+    return pb.RevertToSnapshotResponse(virtual_machine=now.message, snapshot=snapshot)
+
+
+def _removed(result: snapshot_delete.Removed, now: Resources) -> pb.DeleteSnapshotResponse:
+    removed = [snapshot_name(now.vm.vm_id, snapshot_id) for snapshot_id in result.snapshot_ids]
+    return pb.DeleteSnapshotResponse(removed=removed, current_snapshot=now.message.current_snapshot)

@@ -1,4 +1,4 @@
-"""The six actions of the host script (docs/host-protocol.md, 'Actions'), by cmdlets on the simulated hypervisor.
+"""The actions of the host script (docs/host-protocol.md, 'Actions'), by cmdlets on the simulated hypervisor.
 
 Never reads or writes a journal, and never decides whether an action may begin.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from snapshotd.domain.host_report import VmReport
+from snapshotd.domain.host_report import Checkpoint, VmDescription, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
@@ -14,7 +14,6 @@ from snapshotd.ports import plain
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import Absent, Action, InProgress, Judgement, power_refusal
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
-from snapshotd.steps.checkpoint_name import marker_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +21,7 @@ class Input:
     """What to rename, and how."""
 
     checkpoint_id: CheckpointId | None = None
-    """None in the plan: the one that the operation has made."""
+    """None in the plan: it is the one that the operation makes."""
     checkpoint_name: str
 
 
@@ -42,26 +41,28 @@ class CheckpointRename(Action):
     facts: Versioned[Before] = Versioned(Before)
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Return Done if a checkpoint has our marker."""
+        """Look at the checkpoint's name."""
         if report.activities:
             return InProgress()
-        tail = marker_in(self.input.read(step.plan.input).checkpoint_name)
-        checkpoints = report.description.checkpoints if report.description else ()
-        return self.done() if any(c.name.endswith(tail) for c in checkpoints) else Absent()
+        there = self._there(operation, step, report.description)
+        named = there is not None and there.name == self.input.read(step.plan.input).checkpoint_name
+        return self.done() if named else Absent()
 
     def sent(self, operation: Operation, step: Step) -> JsonObject:
-        """Return the Input with the checkpoint that the operation has made."""
+        """Return the name, and the checkpoint that the operation has made."""
         planned = self.input.read(step.plan.input)
-        return plain.encode(replace(planned, checkpoint_id=self._target(operation, planned)))
+        return plain.encode(replace(planned, checkpoint_id=self._target(operation, step)))
 
     def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
-        """Return whether the checkpoint has its own name, or is gone."""
-        planned = self.input.read(step.plan.input)
-        there = vm.description.checkpoint(self._target(operation, planned)) if vm.description else None
-        return there is None or there.name.endswith(marker_in(planned.checkpoint_name))
+        """Skip if the checkpoint has the name already, or is gone."""
+        there = self._there(operation, step, vm.description)
+        return there is None or there.name == self.input.read(step.plan.input).checkpoint_name
 
-    def _target(self, operation: Operation, planned: Input) -> CheckpointId | None:
-        return planned.checkpoint_id or CHECKPOINT_CREATE.made_by(operation)
+    def _there(self, operation: Operation, step: Step, description: VmDescription | None) -> Checkpoint | None:
+        return description.checkpoint(self._target(operation, step)) if description else None
+
+    def _target(self, operation: Operation, step: Step) -> CheckpointId | None:
+        return self.input.read(step.plan.input).checkpoint_id or CHECKPOINT_CREATE.made_by(operation)
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return a refusal if the VM's power is not known, or its host does not have it."""

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from snapshotd.domain.host_report import VmReport
+from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
@@ -17,6 +18,8 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import Absent, Action, InProgress, Judgement
 
+START = ActionName("vm_start")
+"""Named here, since a stop is undone by a start, and a start by a stop."""
 IN_MEMORY = frozenset({Power.RUNNING, Power.PAUSED, Power.SAVED})
 """A VM in one of these has memory to lose."""
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.steps import vm_stop  # each is undone by the other
+from snapshotd.steps import vm_stop
 from snapshotd.steps.action import power_refusal
-from snapshotd.steps.power import PowerAction
+from snapshotd.steps.power import START, PowerAction
 
 
 class VmStart(PowerAction):
     """Start, or resume, a VM."""
 
-    name = ActionName("vm_start")
+    name = START
     label = "start"
 
     def goal(self, plan: PlannedStep) -> Power:

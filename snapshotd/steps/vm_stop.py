@@ -15,9 +15,8 @@ from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.ports.versioned import Versioned
-from snapshotd.steps import vm_start  # each is undone by the other
-from snapshotd.steps.power import IN_MEMORY, PowerAction
+from snapshotd.ports.versioned import Nothing, Versioned
+from snapshotd.steps.power import IN_MEMORY, START, PowerAction
 
 
 class StopMode(Enum):
@@ -99,7 +98,8 @@ class VmStop(PowerAction):
         stopped = vm.power in (Power.STOPPED, Power.SAVED, Power.PAUSED)
         if not stopped or self.facts.read(step.before).power is not Power.RUNNING:
             return ()
-        return (vm_start.VM_START.planned(nature=StepNature.FORWARD_ONLY),)
+        nothing = Versioned(Nothing).write(Nothing())
+        return (PlannedStep(number=0, action=START, input=nothing, nature=StepNature.FORWARD_ONLY),)
 
     def description(self, plan: PlannedStep) -> str:
         """Return how it stops. The last step of a revert mostly finds the power right."""

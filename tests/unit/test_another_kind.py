@@ -34,7 +34,7 @@ from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.ports.versioned import Versioned
 from snapshotd.server.operation_messages import operation_message, plan_message
-from snapshotd.steps.action import Absent, Action, InProgress, Judgement, numbered
+from snapshotd.steps.action import Absent, Action, InProgress, Judgement
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.store.codec import decode, encode
 from tests.asking import delete, revert_to, start_vm
@@ -98,7 +98,7 @@ class TakeNote(Kind):
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Plan one step."""
-        return numbered([VmNote().planned(self.params.read(request.params), nature=StepNature.UNDOABLE)])
+        return (VmNote().planned(self.params.read(request.params), nature=StepNature.UNDOABLE),)
 
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Take the VM to RECONFIGURING."""
@@ -232,6 +232,46 @@ def test_what_is_past_the_point_of_no_return_is_not_preempted(monkeypatch: pytes
     assert world.run().state is OperationState.SUCCEEDED
 
 
+def test_one_whose_steps_are_all_satisfied_succeeds_without_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VmNote, "satisfied", lambda *_: True)
+    world = World()
+    host = noting(world)
+    world.do(TakeNote().request(Note("hello")))
+    operation = world.run()
+    assert (operation.state, host.effects) == (OperationState.SUCCEEDED, [])
+    assert [s.state for s in operation.steps] == [StepState.SKIPPED]
+    assert world.vm.activity is VmActivity.IDLE
+
+
+@pytest.mark.parametrize(
+    ("nature", "undo", "notes"),
+    [(StepNature.UNDOABLE, [StepState.DONE], "web01"), (StepNature.FORWARD_ONLY, [], "hello")],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_what_a_kind_refuses_is_undone_unless_it_is_past_that_and_no_undo_is_refused(
+    monkeypatch: pytest.MonkeyPatch, nature: StepNature, undo: list[StepState], notes: str
+) -> None:
+    refused, asked = Failure(reason="NO_MORE", message="No more notes."), []
+
+    def refusal(self: Kind, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        asked.append(step.plan.number)
+        return refused if step.plan.number > 1 else None
+
+    def plan(self: TakeNote, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
+        note = VmNote().planned(self.params.read(request.params), nature=StepNature.UNDOABLE)
+        return note, replace(note, nature=nature)
+
+    monkeypatch.setattr(TakeNote, "refusal", refusal)
+    monkeypatch.setattr(TakeNote, "plan", plan)
+    world = World()
+    host = noting(world)
+    world.do(TakeNote().request(Note("hello")))
+    operation = world.run()
+    assert (operation.state, operation.failure, host.notes) == (OperationState.FAILED, refused, notes)
+    assert (operation.undoing, [s.state for s in operation.steps[2:]]) == (bool(undo), undo)
+    assert 3 not in asked
+
+
 class Copying(VmNote):
     """An action that the host does by itself, and that holds the VM."""
 
@@ -254,7 +294,7 @@ class TakeCopy(TakeNote):
         """Plan the note, and a wait that holds the VM."""
         note = self.params.read(request.params)
         wait = Copying().planned(Note("copied"), nature=StepNature.UNDOABLE)
-        return numbered([VmNote().planned(note, nature=StepNature.UNDOABLE), wait])
+        return VmNote().planned(note, nature=StepNature.UNDOABLE), wait
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
@@ -322,7 +362,7 @@ async def test_log_views_and_messages_take_it_as_it_is(tmp_path: Path) -> None:
     assert (message.done, metadata.state, metadata.percent) == (True, pb.OperationMetadata.SUCCEEDED, 100)
     (step,) = metadata.steps
     assert (step.name, step.description) == ("note", "Write 'hello' into the notes.")
-    assert KINDS[operation.kind].result(operation) == TheVm()
+    assert isinstance(KINDS[operation.kind].result(operation), TheVm)
 
 
 def test_a_plan_tells_what_it_would_do() -> None:

@@ -33,7 +33,7 @@ class OperationRequested(OperationTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationStarted(OperationTransition):
-    """Its first step is issued in the same append."""
+    """Its first step is issued in the same append, or none was needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

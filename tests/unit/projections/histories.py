@@ -123,7 +123,7 @@ def _run(world: RecordedWorld, chance: random.Random) -> None:
                 world.do(CancelOperation(number=world.vm.active_operations[-1].number))
         elif dice < 0.2:
             _lose_command(world)
-        elif dice < (0.7 if world.vm.holder is None else 0.25):
+        elif dice < (0.7 if all(o.only_waits for o in world.vm.active_operations) else 0.25):
             _ask(world, chance)
         else:
             world.turn(lose=chance.random() < 0.2, twice=chance.random() < 0.1)
