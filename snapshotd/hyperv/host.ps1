@@ -679,10 +679,10 @@ $Actions = @{
             Checkpoint-VM -VM $vm -SnapshotName $name -Confirm:$false
             # It has been seen to return before the checkpoint is listed, and under its default name (observed).
             $made = Wait-Until {
-                Get-VMSnapshot -VM $vm | Where-Object { -not $known.Contains((Format-Id $_.Id)) -and $_.Name -ceq $name } |
-                    ForEach-Object { Format-Id $_.Id } | Select-Object -First 1
-            } "no new checkpoint named $name"
-            @{ checkpoint_id = [string]$made }
+                Get-VMSnapshot -VM $vm | Where-Object { -not $known.Contains((Format-Id $_.Id)) -and $_.Name -ceq $name }
+            } "no new checkpoint named $name" | Select-Object -First 1
+            Assert-Property $made 'State'
+            @{ checkpoint_id = Format-Id $made.Id; has_memory = [string]$made.State -eq 'Saved' }
         }
     }
     checkpoint_rename = @{

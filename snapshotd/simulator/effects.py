@@ -110,15 +110,14 @@ def _create(scene: Scene, command: HostCommand) -> Output:
     known = {checkpoint.checkpoint_id.lower() for checkpoint in scene.vm.checkpoints}
     scene.host.checkpoint_vm(scene.script, scene.vm.vm_id, name)
     # The cmdlet has been seen to return before the checkpoint is listed, and under its default name (observed).
-    made = ""
+    made: list[CheckpointView] = []
 
     def listed_and_named() -> bool:
-        nonlocal made
-        made = next((c.checkpoint_id for c in _listed(scene) if _is_newcomer(c, known, name)), "")
-        return made != ""
+        made[:] = [c for c in _listed(scene) if c.checkpoint_id.lower() not in known and c.name == name]
+        return bool(made)
 
     _until(scene, listed_and_named, f"no new checkpoint named {name}")
-    return {"checkpoint_id": made}
+    return {"checkpoint_id": made[0].checkpoint_id, "has_memory": made[0].has_memory}
 
 
 def _restore(scene: Scene, command: HostCommand) -> None:
@@ -159,10 +158,6 @@ def _own(scene: Scene, checkpoint_id: str, cmdlet: str) -> str:
         if checkpoint.checkpoint_id.lower() == checkpoint_id.lower():
             return checkpoint.checkpoint_id
     raise HyperVError("CheckpointNotFound,snapshotd", cmdlet, f"{scene.vm.name} has no checkpoint {checkpoint_id}.")
-
-
-def _is_newcomer(checkpoint: CheckpointView, known: set[str], name: str) -> bool:
-    return checkpoint.checkpoint_id.lower() not in known and checkpoint.name == name
 
 
 def _leaves(vm: VmView) -> set[str]:

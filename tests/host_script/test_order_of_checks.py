@@ -516,7 +516,10 @@ def test_an_effect_is_begun_in_the_journal_before_it_acts(script: Conversation, 
     assert begun.begun_at is not None
     done = entry(host)
     assert begun.output == {}
-    assert (done.phase, done.output) == ("DONE", {"checkpoint_id": answer.checkpoint_create.checkpoint_id})
+    assert (done.phase, done.output) == (
+        "DONE",
+        {"checkpoint_id": answer.checkpoint_create.checkpoint_id, "has_memory": False},
+    )
     ended = replace(begun, seq=done.seq, phase="DONE", output=done.output)
     assert done == replace(ended, owed_checkpoint_type="", temporary_checkpoint_type="")
 
