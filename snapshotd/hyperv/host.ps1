@@ -751,10 +751,14 @@ function New-FailedAnswer([string]$id, [string]$message) {
     @{ verdict = 'FAILED'; vms = @(); error = [pscustomobject]@{ id = $id; message = $message } }
 }
 
-# Returns DONE with the journalled output in the field named like the action; an empty output is left out.
+# Returns DONE with the journalled output in the action's field, unless it is empty; WRONG_JOURNAL for one not the action's.
 function New-DoneAnswer($command, [string]$directory, $entry) {
-    $answer = New-Answer 'DONE' @(Get-Report $command $directory)
-    if (@($entry.output.PSObject.Properties).Count -gt 0) { $answer[(Get-ActionName $command)] = $entry.output }
+    $names = @($entry.output.PSObject.Properties | ForEach-Object { $_.Name } | Sort-Object) -join ' '
+    $id, $hasMemory = $entry.output.checkpoint_id, $entry.output.has_memory
+    $made = $names -ceq 'checkpoint_id has_memory' -and $id -is [string] -and $id -ne '' -and $hasMemory -is [bool]
+    $fits = if ((Get-ActionName $command) -eq 'checkpoint_create') { $made } else { $names -eq '' }
+    $answer = New-Answer $(if ($fits) { 'DONE' } else { 'WRONG_JOURNAL' }) @(Get-Report $command $directory)
+    if ($fits -and $made) { $answer[(Get-ActionName $command)] = $entry.output }
     $answer
 }
 

@@ -58,6 +58,7 @@ PROTOCOL: Final = 1
 
 _LONGEST_OPERATION: Final = 500
 """Characters; a slot of the journal has to hold them, escaped."""
+_OUTPUTS: Final = {"checkpoint_create": {"checkpoint_id": str, "has_memory": bool}}
 _GUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _REFUSALS: Final = frozenset(
     {
@@ -261,11 +262,12 @@ class _Run:
         return self._done(output)
 
     def _done(self, output: Output) -> HostAnswer:
-        """Return DONE with the output, in the field named like the action."""
-        answer = HostAnswer(verdict=HostAnswer.DONE, vms=[self._report()])
-        if output:
-            json_format.ParseDict({self._action: output}, answer, ignore_unknown_fields=True)
-        return answer
+        """Return DONE with the output in the action's field; WRONG_JOURNAL for one that the action cannot have."""
+        types = {name: type(value) for name, value in output.items()}
+        if types != _OUTPUTS.get(self._action, {}) or output.get("checkpoint_id") == "":
+            return HostAnswer(verdict=HostAnswer.WRONG_JOURNAL, vms=[self._report()])
+        answer = {"verdict": "DONE"} | ({self._action: output} if output else {})
+        return json_format.ParseDict(answer, HostAnswer(vms=[self._report()]))
 
     def _refused(self, entry: JournalEntry, error: HyperVError) -> HostAnswer:
         """Compare once more. It had no effect only if it was refused, the VM is as it was, and nothing is under way."""

@@ -774,7 +774,7 @@ class HostAnswer(_message.Message):
         BUSY: HostAnswer._Verdict.ValueType  # 6
         """Another script holds this VM's mutex."""
         WRONG_JOURNAL: HostAnswer._Verdict.ValueType  # 7
-        """The journal is missing or not the one named."""
+        """The journal is missing, not the one named, or not understood. Nothing was done."""
         OBSERVED: HostAnswer._Verdict.ValueType  # 8
         """OBSERVE: `vms` holds the VM."""
         REPORTED: HostAnswer._Verdict.ValueType  # 9
@@ -799,7 +799,7 @@ class HostAnswer(_message.Message):
     BUSY: HostAnswer.Verdict.ValueType  # 6
     """Another script holds this VM's mutex."""
     WRONG_JOURNAL: HostAnswer.Verdict.ValueType  # 7
-    """The journal is missing or not the one named."""
+    """The journal is missing, not the one named, or not understood. Nothing was done."""
     OBSERVED: HostAnswer.Verdict.ValueType  # 8
     """OBSERVE: `vms` holds the VM."""
     REPORTED: HostAnswer.Verdict.ValueType  # 9
