@@ -78,8 +78,8 @@ def checkpoint_type_to_set(command: HostCommand, vm: VmView, own: str) -> str:
 
 def is_complete(command: HostCommand) -> bool:
     """Return whether an effect names all that its action needs."""
-    complete = _COMPLETE.get(action_of(command))
-    return complete is not None and complete(command)
+    action = action_of(command)
+    return action != "" and all(getattr(getattr(command, action), field) for field in NEEDED[action])
 
 
 def _start(scene: Scene, _command: HostCommand) -> None:
@@ -200,17 +200,15 @@ _STOPS: Final[dict[VmStop.Mode.ValueType, Power.ValueType]] = {
 }
 """What each way to stop ends in."""
 
-_COMPLETE: Final[dict[str, Callable[[HostCommand], bool]]] = {
-    "vm_start": lambda _: True,
-    "vm_stop": lambda command: command.vm_stop.mode in _STOPS,
-    "checkpoint_create": lambda command: command.checkpoint_create.checkpoint_name != "",
-    "checkpoint_rename": lambda command: (
-        command.checkpoint_rename.checkpoint_id != "" and command.checkpoint_rename.checkpoint_name != ""
-    ),
-    "checkpoint_restore": lambda command: command.checkpoint_restore.checkpoint_id != "",
-    "checkpoint_remove": lambda command: command.checkpoint_remove.checkpoint_id != "",
+NEEDED: Final[dict[str, tuple[str, ...]]] = {
+    "vm_start": (),
+    "vm_stop": ("mode",),
+    "checkpoint_create": ("checkpoint_name",),
+    "checkpoint_rename": ("checkpoint_id", "checkpoint_name"),
+    "checkpoint_restore": ("checkpoint_id",),
+    "checkpoint_remove": ("checkpoint_id",),
 }
-"""Returns whether a command names all that its action needs; by the action's name."""
+"""The fields that an action cannot do without; by its name."""
 
 _ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {
     "vm_start": _start,
