@@ -40,6 +40,7 @@ class InstantHost:
         vm.current_checkpoint_id = made.checkpoint_id
         answer = self._answer(pb.HostAnswer.DONE, vm)
         answer.checkpoint_create.checkpoint_id = made.checkpoint_id
+        answer.checkpoint_create.has_memory = made.has_memory
         return answer
 
     async def close(self, timeout_s: float) -> None:

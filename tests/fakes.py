@@ -54,7 +54,7 @@ class FakeHost:
     """The next script that makes a checkpoint dies before it has given it its name."""
     checkpoint_type: str = "Production"
     snapshot_blockers: tuple[str, ...] = ()
-    stored: CheckpointId | None = None
+    stored: JsonObject = field(default_factory=dict)
     """What the journal holds of the step that is done."""
     made: int = 0
     clock: datetime = START
@@ -108,7 +108,7 @@ class FakeHost:
         journal = self.journal
         assert order.operation is not None, order
         if journal.done and (journal.operation, journal.step) == (order.operation, order.step):
-            return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=_output(self.stored))
+            return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=self.stored)
         if order.token <= journal.highest_token:
             return HostAnswer(verdict=Verdict.STALE, highest_token=journal.highest_token)
         if journal.state is not JournalState.PRESENT or journal.journal_id != order.journal_id:
@@ -136,8 +136,11 @@ class FakeHost:
             self.dies_unnamed = False
             self.checkpoints[made] = replace(self.checkpoints[made], name="web01 - (11/25/2026 - 9:00:00 AM)")
             return HostAnswer(verdict=Verdict.NO_ANSWER)
-        self.journal, self.stored = replace(self.journal, begun=False, done=True), made
-        return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=_output(made))
+        self.journal, self.stored = replace(self.journal, begun=False, done=True), self._output(made)
+        return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=self.stored)
+
+    def _output(self, made: CheckpointId | None) -> JsonObject:
+        return {"checkpoint_id": made, "has_memory": self.checkpoints[made].has_memory} if made is not None else {}
 
     def differs(self, before: JsonObject) -> bool:
         """Compare what is there with the facts that the command was told, and no others."""
@@ -236,10 +239,6 @@ class FakeHost:
                 if c.disks[0].chain[0] == child:
                     disk = Disk(location="SCSI:0:0", chain=(path,))
                     self.checkpoints[c.checkpoint_id] = replace(c, disks=(disk,))
-
-
-def _output(made: CheckpointId | None) -> JsonObject:
-    return {"checkpoint_id": made} if made is not None else {}
 
 
 class World:

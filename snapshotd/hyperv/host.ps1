@@ -640,10 +640,6 @@ function Get-TypeToSet($command, $vm, [string]$own) {
     if ($needed -eq [string]$vm.CheckpointType) { '' } else { $needed }
 }
 
-function Test-Given($text) { (Get-Text $text) -ne '' }
-
-function Test-Flag($value) { $null -eq $value -or $value -is [bool] }
-
 # What each action needs to know, and what it does. Its output, if it has any, is a hashtable.
 $Actions = @{
     vm_start = @{
@@ -655,7 +651,7 @@ $Actions = @{
         }
     }
     vm_stop = @{
-        complete = { param($told) @($Stops.Keys) -ccontains (Get-Text $told.mode) }
+        complete = { param($told) @($Stops.Keys) -ccontains $told.mode }
         act = {
             param($vm, $told)
             # Never with -Force: a guest that cannot shut down is an error, not a power cut.
@@ -669,7 +665,7 @@ $Actions = @{
         }
     }
     checkpoint_create = @{
-        complete = { param($told) (Test-Given $told.checkpoint_name) -and (Test-Flag $told.with_memory) -and (Test-Flag $told.allow_fallback) }
+        complete = { param($told) $told.checkpoint_name }
         act = {
             param($vm, $told, [string]$own, [string]$toSet)
             if ($own -eq 'Disabled') { throw (New-Failure 'CheckpointsDisabled,snapshotd' "$($vm.Name): checkpoints disabled.") }
@@ -679,14 +675,14 @@ $Actions = @{
             Checkpoint-VM -VM $vm -SnapshotName $name -Confirm:$false
             # It has been seen to return before the checkpoint is listed, and under its default name (observed).
             $made = Wait-Until {
-                Get-VMSnapshot -VM $vm | Where-Object { -not $known.Contains((Format-Id $_.Id)) -and $_.Name -ceq $name } |
-                    ForEach-Object { Format-Id $_.Id } | Select-Object -First 1
-            } "no new checkpoint named $name"
-            @{ checkpoint_id = [string]$made }
+                Get-VMSnapshot -VM $vm | Where-Object { -not $known.Contains((Format-Id $_.Id)) -and $_.Name -ceq $name }
+            } "no new checkpoint named $name" | Select-Object -First 1
+            Assert-Property $made 'State'
+            @{ checkpoint_id = Format-Id $made.Id; has_memory = [string]$made.State -eq 'Saved' }
         }
     }
     checkpoint_rename = @{
-        complete = { param($told) (Test-Given $told.checkpoint_id) -and (Test-Given $told.checkpoint_name) }
+        complete = { param($told) $told.checkpoint_id -and $told.checkpoint_name }
         act = {
             param($vm, $told)
             $checkpoint = Get-OwnCheckpoint $vm $told.checkpoint_id
@@ -696,7 +692,7 @@ $Actions = @{
         }
     }
     checkpoint_restore = @{
-        complete = { param($told) Test-Given $told.checkpoint_id }
+        complete = { param($told) $told.checkpoint_id }
         act = {
             param($vm, $told)
             $id = $told.checkpoint_id.ToLowerInvariant()
@@ -709,7 +705,7 @@ $Actions = @{
         }
     }
     checkpoint_remove = @{
-        complete = { param($told) Test-Given $told.checkpoint_id }
+        complete = { param($told) $told.checkpoint_id }
         act = {
             param($vm, $told)
             $id = $told.checkpoint_id.ToLowerInvariant()
@@ -751,10 +747,14 @@ function New-FailedAnswer([string]$id, [string]$message) {
     @{ verdict = 'FAILED'; vms = @(); error = [pscustomobject]@{ id = $id; message = $message } }
 }
 
-# Returns DONE with the journalled output in the field named like the action; an empty output is left out.
+# Returns DONE with the journalled output in the action's field, unless it is empty; WRONG_JOURNAL for one not the action's.
 function New-DoneAnswer($command, [string]$directory, $entry) {
-    $answer = New-Answer 'DONE' @(Get-Report $command $directory)
-    if (@($entry.output.PSObject.Properties).Count -gt 0) { $answer[(Get-ActionName $command)] = $entry.output }
+    $names = @($entry.output.PSObject.Properties | ForEach-Object { $_.Name } | Sort-Object) -join ' '
+    $id, $hasMemory = $entry.output.checkpoint_id, $entry.output.has_memory
+    $made = $names -ceq 'checkpoint_id has_memory' -and $id -is [string] -and $id -ne '' -and $hasMemory -is [bool]
+    $fits = if ((Get-ActionName $command) -eq 'checkpoint_create') { $made } else { $names -eq '' }
+    $answer = New-Answer $(if ($fits) { 'DONE' } else { 'WRONG_JOURNAL' }) @(Get-Report $command $directory)
+    if ($fits -and $made) { $answer[(Get-ActionName $command)] = $entry.output }
     $answer
 }
 
@@ -901,7 +901,7 @@ function Get-Complaint($command) {
     if ($action.Count -gt 1) { return "more than one action: $action" }
     $vmId = Get-Text $command.vm_id
     if ($vmId -notmatch $GuidPattern -and ($vmId -ne '' -or $kind -ne 'REPORT')) { return "vm_id '$vmId' is no GUID" }
-    foreach ($file in $command.watched_files) { if ((Get-Text $file) -eq '') { return 'watched_files names no file' } }
+    foreach ($file in $command.watched_files) { if ($file -isnot [string] -or $file -eq '') { return 'watched_files names no file' } }
     if ('REPORT', 'POLL' -contains $kind) { return '' }
     try { [void]([long]$command.token + [int]$command.step + [uint32]$command.time_left_ms) }
     catch { return 'token, step and time_left_ms are whole numbers' }
@@ -915,13 +915,28 @@ function Get-Complaint($command) {
     ''
 }
 
+$Texts = -split 'kind vm_id installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id'
+
+# Throws for a field of another type than the protocol's. Removes fields whose names have capitals: the protocol has none,
+# and PowerShell would take them for those that it has.
+function Assert-Field($object) {
+    foreach ($field in @((Get-Object $object).PSObject.Properties | Where-Object { $null -ne $_.Value })) {
+        $name, $value = $field.Name, $field.Value
+        if ($name -cne $name.ToLowerInvariant()) { $object.PSObject.Properties.Remove($name) }
+        elseif ($Texts -contains $name) { [void](Get-String $value) }
+        elseif ('with_memory', 'allow_fallback' -contains $name -and $value -isnot [bool]) { throw "$name is no flag" }
+        elseif ($name -eq 'before' -or $Compared.ContainsKey($name)) { Assert-Field $value }
+    }
+}
+
 function Read-Command([string]$line) {
     try {
         $text = (New-Object Text.UTF8Encoding $false, $true).GetString([Convert]::FromBase64String($line))
         $command = ConvertFrom-Json $text
+        Assert-Field $command
+        $command
     }
-    catch { return $null }
-    if ($command -is [Management.Automation.PSCustomObject]) { $command } else { $null }
+    catch { $null }
 }
 
 function Invoke-HostCommand($command, [string]$directory) {

@@ -210,9 +210,9 @@ def _check_texts(params: Params) -> None:
 
 
 def _has_memory(vm: VirtualMachine, operation: Operation) -> bool:
-    """Return whether the checkpoint holds memory; if it is gone again, whether that was asked for."""
-    made = vm.description.checkpoint(CHECKPOINT_CREATE.made_by(operation)) if vm.description else None
-    return made.has_memory if made else snapshot_of(vm, operation).with_memory
+    """Return whether the checkpoint was made with memory."""
+    recorded = operation.output_of(CHECKPOINT_CREATE.name)
+    return CHECKPOINT_CREATE.output.read(recorded).has_memory if recorded else snapshot_of(vm, operation).with_memory
 
 
 def _created(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:

@@ -78,8 +78,8 @@ def checkpoint_type_to_set(command: HostCommand, vm: VmView, own: str) -> str:
 
 def is_complete(command: HostCommand) -> bool:
     """Return whether an effect names all that its action needs."""
-    complete = _COMPLETE.get(action_of(command))
-    return complete is not None and complete(command)
+    action = action_of(command)
+    return action != "" and all(getattr(getattr(command, action), field) for field in NEEDED[action])
 
 
 def _start(scene: Scene, _command: HostCommand) -> None:
@@ -110,15 +110,14 @@ def _create(scene: Scene, command: HostCommand) -> Output:
     known = {checkpoint.checkpoint_id.lower() for checkpoint in scene.vm.checkpoints}
     scene.host.checkpoint_vm(scene.script, scene.vm.vm_id, name)
     # The cmdlet has been seen to return before the checkpoint is listed, and under its default name (observed).
-    made = ""
+    made: list[CheckpointView] = []
 
     def listed_and_named() -> bool:
-        nonlocal made
-        made = next((c.checkpoint_id for c in _listed(scene) if _is_newcomer(c, known, name)), "")
-        return made != ""
+        made[:] = [c for c in _listed(scene) if c.checkpoint_id.lower() not in known and c.name == name]
+        return bool(made)
 
     _until(scene, listed_and_named, f"no new checkpoint named {name}")
-    return {"checkpoint_id": made}
+    return {"checkpoint_id": made[0].checkpoint_id, "has_memory": made[0].has_memory}
 
 
 def _restore(scene: Scene, command: HostCommand) -> None:
@@ -161,10 +160,6 @@ def _own(scene: Scene, checkpoint_id: str, cmdlet: str) -> str:
     raise HyperVError("CheckpointNotFound,snapshotd", cmdlet, f"{scene.vm.name} has no checkpoint {checkpoint_id}.")
 
 
-def _is_newcomer(checkpoint: CheckpointView, known: set[str], name: str) -> bool:
-    return checkpoint.checkpoint_id.lower() not in known and checkpoint.name == name
-
-
 def _leaves(vm: VmView) -> set[str]:
     return {drive.path.lower() for drive in vm.drives if not drive.pass_through}
 
@@ -205,17 +200,15 @@ _STOPS: Final[dict[VmStop.Mode.ValueType, Power.ValueType]] = {
 }
 """What each way to stop ends in."""
 
-_COMPLETE: Final[dict[str, Callable[[HostCommand], bool]]] = {
-    "vm_start": lambda _: True,
-    "vm_stop": lambda command: command.vm_stop.mode in _STOPS,
-    "checkpoint_create": lambda command: command.checkpoint_create.checkpoint_name != "",
-    "checkpoint_rename": lambda command: (
-        command.checkpoint_rename.checkpoint_id != "" and command.checkpoint_rename.checkpoint_name != ""
-    ),
-    "checkpoint_restore": lambda command: command.checkpoint_restore.checkpoint_id != "",
-    "checkpoint_remove": lambda command: command.checkpoint_remove.checkpoint_id != "",
+NEEDED: Final[dict[str, tuple[str, ...]]] = {
+    "vm_start": (),
+    "vm_stop": ("mode",),
+    "checkpoint_create": ("checkpoint_name",),
+    "checkpoint_rename": ("checkpoint_id", "checkpoint_name"),
+    "checkpoint_restore": ("checkpoint_id",),
+    "checkpoint_remove": ("checkpoint_id",),
 }
-"""Returns whether a command names all that its action needs; by the action's name."""
+"""The fields that an action cannot do without; by its name."""
 
 _ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {
     "vm_start": _start,

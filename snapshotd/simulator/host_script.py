@@ -25,6 +25,7 @@ from google.protobuf import json_format
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostError, VmReport
 from snapshotd.simulator.before import equals_before
 from snapshotd.simulator.effects import (
+    NEEDED,
     NotReached,
     Scene,
     Script,
@@ -58,6 +59,9 @@ PROTOCOL: Final = 1
 
 _LONGEST_OPERATION: Final = 500
 """Characters; a slot of the journal has to hold them, escaped."""
+_TYPES: Final = {"kind": str, "mode": str, "power": str, "before": dict} | dict.fromkeys(NEEDED, dict)
+"""Of the fields for which json_format takes more than the protocol allows: numbers for enums, lists for objects."""
+_OUTPUTS: Final = {"checkpoint_create": {"checkpoint_id": str, "has_memory": bool}}
 _GUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _REFUSALS: Final = frozenset(
     {
@@ -261,11 +265,12 @@ class _Run:
         return self._done(output)
 
     def _done(self, output: Output) -> HostAnswer:
-        """Return DONE with the output, in the field named like the action."""
-        answer = HostAnswer(verdict=HostAnswer.DONE, vms=[self._report()])
-        if output:
-            json_format.ParseDict({self._action: output}, answer, ignore_unknown_fields=True)
-        return answer
+        """Return DONE with the output in the action's field; WRONG_JOURNAL for one that the action cannot have."""
+        types = {name: type(value) for name, value in output.items()}
+        if types != _OUTPUTS.get(self._action, {}) or output.get("checkpoint_id") == "":
+            return HostAnswer(verdict=HostAnswer.WRONG_JOURNAL, vms=[self._report()])
+        answer = {"verdict": "DONE"} | ({self._action: output} if output else {})
+        return json_format.ParseDict(answer, HostAnswer(vms=[self._report()]))
 
     def _refused(self, entry: JournalEntry, error: HyperVError) -> HostAnswer:
         """Compare once more. It had no effect only if it was refused, the VM is as it was, and nothing is under way."""
@@ -341,7 +346,7 @@ class _Run:
 def _parse(line: bytes) -> HostCommand:
     """Return the command in a line; unknown fields are ignored. Raises _InvalidCommand."""
     try:
-        document = json.loads(base64.b64decode(line, validate=True))
+        document = json.loads(base64.b64decode(line, validate=True), object_pairs_hook=_fields)
         if not isinstance(document, dict):
             raise _InvalidCommand("not a JSON object")
         command = json_format.ParseDict(document, HostCommand(), ignore_unknown_fields=True)
@@ -362,6 +367,14 @@ def _parse(line: bytes) -> HostCommand:
     if command.kind == HostCommand.EFFECT and not is_complete(command):
         raise _InvalidCommand(f"{action_of(command) or 'EFFECT'} without what it needs to act")
     return command
+
+
+def _fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the fields of a JSON object that can be the protocol's. Raises ValueError for one that cannot."""
+    wrong = [n for n, value in pairs if value is not None and not isinstance(value, _TYPES.get(n, object))]
+    if wrong or len({n.lower() for n, _ in pairs}) < len(dict(pairs)):
+        raise ValueError(f"one field by two names, or of another type: {wrong}")
+    return {n: v for n, v in pairs if n.islower() and (_TYPES.get(n) is not str or str(v).isidentifier())}
 
 
 def _deadline(command: HostCommand) -> datetime | None:

@@ -59,6 +59,7 @@ class Output:
     """What was made."""
 
     checkpoint_id: CheckpointId
+    has_memory: bool
 
 
 class CheckpointCreate(Action):
@@ -80,7 +81,7 @@ class CheckpointCreate(Action):
         tail = marker_in(self.input.read(step.plan.input).checkpoint_name)
         marked = [c for c in report.description.checkpoints if c.name.endswith(tail)]
         if marked:
-            return self.done(Output(marked[0].checkpoint_id))
+            return self.done(Output(marked[0].checkpoint_id, marked[0].has_memory))
         assert step.before is not None
         before = self.facts.read(step.before)
         new = [c for c in report.description.checkpoints if c.checkpoint_id not in before.checkpoint_ids]
@@ -94,7 +95,7 @@ class CheckpointCreate(Action):
         if found is Trace.BEGUN_BEFORE and not alike:
             return Absent()
         if found is Trace.BEGUN and len(new) == len(alike) == 1:
-            return self.done(Output(new[0].checkpoint_id))
+            return self.done(Output(new[0].checkpoint_id, new[0].has_memory))
         return Undetermined(f"{len(new)} checkpoints have appeared, and none bears our marker")
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:

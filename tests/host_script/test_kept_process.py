@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from google.protobuf import json_format
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer
 from snapshotd.simulator.builtin import BuiltinEngine, BuiltinProcess
@@ -131,8 +133,42 @@ def test_commands_sent_before_the_end_of_input_are_still_answered(script: Conver
                 ',"checkpoint_rename":{"checkpoint_name":"n"}',
                 ',"checkpoint_restore":{}',
                 ',"checkpoint_remove":{}',
+                ',"CHECKPOINT_create":{"checkpoint_name":"n"}',
+                ',"vmStart":{}',
+                ',"checkpoint_create":{"Checkpoint_Name":"n"}',
+                ',"checkpoint_create":{"checkpoint_name":null}',
+                ',"checkpoint_create":{"checkpoint_name":5}',
+                ',"checkpoint_create":{"checkpoint_name":["n"]}',
+                ',"checkpoint_remove":{"checkpoint_id":""}',
+                ',"checkpoint_remove":{"checkpoint_id":5}',
+                ',"checkpoint_restore":{"checkpoint_id":["c"]}',
+                ',"vm_stop":{"mode":["SAVE"]}',
+                ',"vm_stop":{"mode":3}',
+                ',"vm_stop":{"mode":"3"}',
+                ',"vm_start":[]',
+                ',"vm_start":"x"',
+                ',"vm_start":5',
+                ',"vm_start":[],"vm_stop":{"mode":"SAVE"}',
+                ',"vm_start":{},"before":[]',
+                ',"vm_start":{},"VM_START":{}',
             )
         ),
+        *(
+            base64.b64encode(
+                f'{{"protocol":1,"kind":"OBSERVE","vm_id":"{WEB}","installation_id":"i","operation":"o"{action}}}'.encode()
+            )
+            for action in (
+                ',"vm_start":[]',
+                ',"vm_start":"x"',
+                ',"checkpoint_remove":{"checkpoint_id":5}',
+                ',"checkpoint_create":{"with_memory":"false"}',
+                ',"vm_stop":{"mode":3}',
+            )
+        ),
+        base64.b64encode(f'{{"protocol":1,"kind":1,"vm_id":"{WEB}"}}'.encode()),
+        base64.b64encode(f'{{"protocol":1,"kind":["POLL"],"vm_id":"{WEB}"}}'.encode()),
+        base64.b64encode(f'{{"protocol":1,"kind":"POLL","vm_id":["{WEB}"]}}'.encode()),
+        base64.b64encode(f'{{"protocol":1,"kind":"POLL","vm_id":"{WEB}","watched_files":[5]}}'.encode()),
     ],
 )
 def test_a_line_that_is_no_command_is_answered_and_harmless(
@@ -151,6 +187,15 @@ def test_unknown_fields_and_numbers_as_strings_are_read(script: Conversation) ->
     )
     script.process.write_stdin(base64.b64encode(document.encode()) + b"\r\n")
     assert script.answer().vms[0].journal.highest_token == 7
+
+
+def test_a_field_whose_name_is_in_another_letter_case_is_unknown(script: Conversation, host: RecordingHost) -> None:
+    command = create(host, known_journal(script), 2)
+    document = json_format.MessageToDict(command, preserving_proto_field_name=True)
+    document["checkpoint_create"]["With_Memory"] = True
+    document |= {"VM_STOP": {"mode": "SAVE"}, "Time_Left_Ms": -1}
+    script.process.write_stdin(base64.b64encode(json.dumps(document).encode()) + b"\r\n")
+    assert (script.answer().verdict, host.machines[WEB].checkpoints[0].has_memory) == (HostAnswer.DONE, False)
 
 
 def test_a_journal_that_cannot_be_written_is_answered(script: Conversation, host: RecordingHost) -> None:

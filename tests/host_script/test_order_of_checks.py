@@ -17,6 +17,7 @@ from snapshotd.api.v1.executor_pb2 import (
     PAUSED,
     RUNNING,
     Before,
+    CheckpointCreated,
     HostAnswer,
     HostCommand,
     JournalReport,
@@ -187,12 +188,48 @@ def test_only_an_action_that_has_an_output_answers_one(script: Conversation, hos
     assert (answer.verdict, answer.WhichOneof("output"), entry(host).output) == (HostAnswer.NO_EFFECT, None, {})
 
 
-def test_a_stored_output_that_is_empty_is_left_out(script: Conversation, host: RecordingHost) -> None:
+MADE: dict[str, object] = {"checkpoint_id": "c1", "has_memory": True}
+
+
+@pytest.mark.parametrize(
+    ("action", "output"),
+    [
+        ("checkpoint_create", {}),
+        ("checkpoint_create", {"checkpoint_id": "c1"}),
+        ("checkpoint_create", {"has_memory": True}),
+        ("checkpoint_create", {**MADE, "checkpoint_id": 5}),
+        ("checkpoint_create", {**MADE, "checkpoint_id": ""}),
+        ("checkpoint_create", {**MADE, "checkpoint_id": None}),
+        ("checkpoint_create", {**MADE, "has_memory": "true"}),
+        ("checkpoint_create", {**MADE, "has_memory": 1}),
+        ("checkpoint_create", {**MADE, "files": []}),
+        ("checkpoint_create", {"CHECKPOINT_ID": "c1", "has_memory": True}),
+        ("checkpoint_create", {"checkpointId": "c1", "has_memory": True}),
+        ("vm_start", MADE),
+        ("vm_start", {"x": None}),
+    ],
+)
+def test_a_stored_output_that_cannot_be_the_actions_is_no_answer(
+    action: str, output: dict[str, object], script: Conversation, host: RecordingHost
+) -> None:
+    command = any_effect(action, host, known_journal(script), 2)
+    assert script.ask(command).verdict == HostAnswer.DONE
+    written = write_journal(host.journal_directory, replace(entry(host), output=output))
+    calls = list(host.calls)
+    for token in (1, 2, 3):
+        command.token = token
+        answer = script.ask(command)
+        assert (answer.verdict, answer.WhichOneof("output")) == (HostAnswer.WRONG_JOURNAL, None)
+        assert answer.vms[0].present
+    assert (entry(host), host.calls) == (written, calls)
+
+
+def test_a_stored_output_is_answered_as_it_stands(script: Conversation, host: RecordingHost) -> None:
     command = create(host, known_journal(script), 2)
     script.ask(command)
-    write_journal(host.journal_directory, replace(entry(host), output={}))
+    write_journal(host.journal_directory, replace(entry(host), output=dict(reversed(MADE.items()))))
     answer = script.ask(command)
-    assert (answer.verdict, answer.WhichOneof("output")) == (HostAnswer.DONE, None)
+    assert (answer.verdict, answer.checkpoint_create) == (HostAnswer.DONE, CheckpointCreated(**MADE))  # type: ignore[arg-type]  # JSON
 
 
 def test_an_observation_keeps_the_output_as_it_stands(script: Conversation, host: RecordingHost) -> None:
@@ -516,7 +553,10 @@ def test_an_effect_is_begun_in_the_journal_before_it_acts(script: Conversation, 
     assert begun.begun_at is not None
     done = entry(host)
     assert begun.output == {}
-    assert (done.phase, done.output) == ("DONE", {"checkpoint_id": answer.checkpoint_create.checkpoint_id})
+    assert (done.phase, done.output) == (
+        "DONE",
+        {"checkpoint_id": answer.checkpoint_create.checkpoint_id, "has_memory": False},
+    )
     ended = replace(begun, seq=done.seq, phase="DONE", output=done.output)
     assert done == replace(ended, owed_checkpoint_type="", temporary_checkpoint_type="")
 

@@ -108,6 +108,37 @@ def test_each_kind_of_effect_comes_true(
     ]
 
 
+@pytest.mark.parametrize(
+    ("with_memory", "fallback", "vss", "has_memory"),
+    [
+        (False, False, True, False),
+        (False, True, True, False),
+        (False, True, False, True),
+        (True, False, True, True),
+    ],
+)
+def test_a_checkpoint_that_is_made_is_told_with_or_without_memory_and_so_when_asked_again(
+    scripts: tuple[Conversation, Conversation],
+    hyperv: SimulatedHyperV,
+    *,
+    with_memory: bool,
+    fallback: bool,
+    vss: bool,
+    has_memory: bool,
+) -> None:
+    script, other = scripts
+    hyperv.set_guest(WEB, vss=vss)
+    command = create(hyperv, known_journal(script), 2)
+    command.checkpoint_create.with_memory, command.checkpoint_create.allow_fallback = with_memory, fallback
+    made = script.ask(command)
+    (checkpoint,) = made.vms[0].checkpoints
+    assert (made.verdict, made.checkpoint_create.checkpoint_id) == (HostAnswer.DONE, checkpoint.checkpoint_id)
+    assert made.checkpoint_create.has_memory == checkpoint.has_memory == has_memory
+    assert entry(hyperv).output == {"checkpoint_id": checkpoint.checkpoint_id, "has_memory": has_memory}
+    hyperv.admin("remove", WEB, checkpoint=checkpoint.checkpoint_id)
+    assert other.ask(command).checkpoint_create == made.checkpoint_create
+
+
 @pytest.mark.parametrize("place", ["before", "started", "after"])
 @pytest.mark.parametrize("cmdlet", ["Set-VM", "Checkpoint-VM"])
 def test_a_create_killed_anywhere_is_found_by_the_next_observation_and_made_once(

@@ -774,7 +774,7 @@ class HostAnswer(_message.Message):
         BUSY: HostAnswer._Verdict.ValueType  # 6
         """Another script holds this VM's mutex."""
         WRONG_JOURNAL: HostAnswer._Verdict.ValueType  # 7
-        """The journal is missing or not the one named."""
+        """The journal is missing, not the one named, or not understood. Nothing was done."""
         OBSERVED: HostAnswer._Verdict.ValueType  # 8
         """OBSERVE: `vms` holds the VM."""
         REPORTED: HostAnswer._Verdict.ValueType  # 9
@@ -799,7 +799,7 @@ class HostAnswer(_message.Message):
     BUSY: HostAnswer.Verdict.ValueType  # 6
     """Another script holds this VM's mutex."""
     WRONG_JOURNAL: HostAnswer.Verdict.ValueType  # 7
-    """The journal is missing or not the one named."""
+    """The journal is missing, not the one named, or not understood. Nothing was done."""
     OBSERVED: HostAnswer.Verdict.ValueType  # 8
     """OBSERVE: `vms` holds the VM."""
     REPORTED: HostAnswer.Verdict.ValueType  # 9
@@ -863,20 +863,24 @@ Global___HostAnswer: _TypeAlias = HostAnswer  # noqa: Y015
 
 @_typing.final
 class CheckpointCreated(_message.Message):
-    """The checkpoint made. It is in the report too."""
+    """The checkpoint made, as it was then. As a rule it is in the report too, unless somebody has removed it since."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+    HAS_MEMORY_FIELD_NUMBER: _builtins.int
     checkpoint_id: _builtins.str
+    has_memory: _builtins.bool
+    """It holds a running VM's memory, asked for or not."""
     def __init__(
         self,
         *,
         checkpoint_id: _builtins.str = ...,
+        has_memory: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "has_memory", b"has_memory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -78,7 +78,15 @@ def test_done_settles_the_open_step_whatever_token_it_carries() -> None:
     assert world.vm.operations[operation.number].state is OperationState.SUCCEEDED
 
 
-@pytest.mark.parametrize("output", [{}, {"checkpoint_id": 7}, {"checkpoint_id": "x", "more": "y"}])
+@pytest.mark.parametrize(
+    "output",
+    [
+        {},
+        {"checkpoint_id": "x"},
+        {"checkpoint_id": 7, "has_memory": True},
+        {"checkpoint_id": "x", "has_memory": True, "more": "y"},
+    ],
+)
 def test_done_that_does_not_say_what_came_of_it_is_looked_into(output: JsonObject) -> None:
     world, operation, step = issued()
     done = replace(world.act(operation, step), output=output)

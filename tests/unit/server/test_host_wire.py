@@ -131,6 +131,7 @@ def full_answer() -> pb.CommandOutcome:
     outcome = pb.CommandOutcome(dispatch_id="d")
     answer = outcome.answer
     answer.protocol, answer.verdict, answer.checkpoint_create.checkpoint_id = 1, pb.HostAnswer.DONE, CHECKPOINT.upper()
+    answer.checkpoint_create.has_memory = True
     answer.host.installation_id = "i"
     answer.host.name = "HV01"
     vm = answer.vms.add(vm_id=VM.upper(), present=True, name="web01", power=pb.SAVED, host_state="Saved", percent=5)
@@ -155,7 +156,8 @@ def test_a_vm_that_its_host_could_not_read_is_neither_described_nor_absent() -> 
 
 def test_an_answer_keeps_everything_with_ids_in_lower_case() -> None:
     answer = from_outcome(full_answer())
-    assert (answer.verdict, answer.output, answer.installation_id) == (Verdict.DONE, {"checkpoint_id": CHECKPOINT}, "i")
+    assert (answer.verdict, answer.installation_id) == (Verdict.DONE, "i")
+    assert answer.output == {"checkpoint_id": CHECKPOINT, "has_memory": True}
     vm = answer.vm
     assert vm is not None
     assert vm.description is not None
