@@ -14,14 +14,7 @@ from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import answered_before
-from snapshotd.domain.errors import (
-    AlreadyExists,
-    CancelTooLate,
-    MergePending,
-    NotFound,
-    OperationActive,
-    VmChanging,
-)
+from snapshotd.domain.errors import AlreadyExists, CancelTooLate, MergePending, NotFound, OperationActive, VmChanging
 from snapshotd.domain.lifecycle import OPERATION, VM, OperationState
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.virtual_machine import VirtualMachine

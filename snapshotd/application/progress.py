@@ -11,16 +11,7 @@ from typing import TypedDict, assert_never
 
 from snapshotd.application.draft import Draft
 from snapshotd.application.host_failures import failure_of
-from snapshotd.application.next_action import (
-    Finish,
-    Issue,
-    Observe,
-    PlanUndo,
-    Skip,
-    StartWait,
-    StopWait,
-    next_action,
-)
+from snapshotd.application.next_action import Finish, Issue, Observe, PlanUndo, Skip, StartWait, StopWait, next_action
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e

@@ -15,16 +15,7 @@ from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, St
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.kind import (
-    CANCELLED,
-    UNDETERMINED,
-    Kind,
-    Preview,
-    Result,
-    Undo,
-    move_current,
-    move_vm,
-)
+from snapshotd.operations.kind import CANCELLED, UNDETERMINED, Kind, Preview, Result, Undo, move_current, move_vm
 from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_create, checkpoint_rename
@@ -141,7 +132,9 @@ class CreateSnapshot(Kind):
 
     def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
         """Return a failure if the snapshot has memory that was neither asked for nor allowed."""
-        fallback = _has_memory(vm, operation) and not snapshot_of(vm, operation).with_memory
+        made = CHECKPOINT_CREATE.made_by(operation)
+        assert made is not None, operation
+        fallback = made.has_memory and not snapshot_of(vm, operation).with_memory
         if fallback and not self.params.read(operation.params).allow_fallback:
             return Failure(
                 reason="FALLBACK_REFUSED",
@@ -155,7 +148,9 @@ class CreateSnapshot(Kind):
         if made is None:
             return Undo()
         unwanted = e.SnapshotUnwanted(
-            **moved(snapshot_of(vm, operation), "unwanted"), checkpoint_id=made, failure=failure or CANCELLED
+            **moved(snapshot_of(vm, operation), "unwanted"),
+            checkpoint_id=made.checkpoint_id,
+            failure=failure or CANCELLED,
         )
         steps = super().undo(vm, operation, failure).steps
         return Undo(events=(move_vm(vm, "unwanted_removal_begins"), unwanted), steps=steps)
@@ -209,24 +204,18 @@ def _check_texts(params: Params) -> None:
         raise InvalidArgument("snapshot.display_name", params.name[:40], text)
 
 
-def _has_memory(vm: VirtualMachine, operation: Operation) -> bool:
-    """Return whether the checkpoint was made with memory."""
-    recorded = operation.output_of(CHECKPOINT_CREATE.name)
-    return CHECKPOINT_CREATE.output.read(recorded).has_memory if recorded else snapshot_of(vm, operation).with_memory
-
-
 def _created(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
     """Return the events of a snapshot that was made: below the nearest own one on the host, and current."""
     made = CHECKPOINT_CREATE.made_by(operation)
     assert made is not None
     assert vm.description is not None
-    checkpoint = vm.description.checkpoint(made)
+    checkpoint = vm.description.checkpoint(made.checkpoint_id)
     parent = vm.nearest_own(checkpoint.parent_id) if checkpoint else vm.current_id
     size = checkpoint.system_files_bytes + sum(d.file_bytes for d in checkpoint.disks) if checkpoint else 0
     created = e.SnapshotCreated(
         **moved(snapshot, "created"),
-        checkpoint_id=made,
-        with_memory=_has_memory(vm, operation),
+        checkpoint_id=made.checkpoint_id,
+        with_memory=made.has_memory,
         parent_id=parent,
         size_bytes=size,
         cpu_count=vm.description.cpu_count,

@@ -19,16 +19,7 @@ from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, St
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.kind import (
-    UNDETERMINED,
-    Kind,
-    Preview,
-    Result,
-    Undo,
-    move_current,
-    move_vm,
-    undo_steps,
-)
+from snapshotd.operations.kind import UNDETERMINED, Kind, Preview, Result, Undo, move_current, move_vm, undo_steps
 from snapshotd.operations.snapshots import snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_restore, vm_stop

@@ -103,10 +103,10 @@ class CheckpointCreate(Action):
         forbidden = forbids(vm, with_memory=self.input.read(step.plan.input).with_memory)
         return Failure.of(forbidden) if forbidden else None
 
-    def made_by(self, operation: Operation) -> CheckpointId | None:
+    def made_by(self, operation: Operation) -> Output | None:
         """Return the checkpoint that an operation has made; None if it has made none."""
         recorded = operation.output_of(self.name)
-        return self.output.read(recorded).checkpoint_id if recorded else None
+        return self.output.read(recorded) if recorded else None
 
     def made(self, step: Step) -> frozenset[CheckpointId]:
         """Return the checkpoint, once it is there."""

@@ -62,7 +62,8 @@ class CheckpointRename(Action):
         return description.checkpoint(self._target(operation, step)) if description else None
 
     def _target(self, operation: Operation, step: Step) -> CheckpointId | None:
-        return self.input.read(step.plan.input).checkpoint_id or CHECKPOINT_CREATE.made_by(operation)
+        made = CHECKPOINT_CREATE.made_by(operation)
+        return self.input.read(step.plan.input).checkpoint_id or (made.checkpoint_id if made else None)
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return a refusal if the VM's power is not known, or its host does not have it."""

@@ -412,3 +412,25 @@ def spelt_otherwise(report: VmReport, spelt: Callable[[str], str]) -> VmReport:
     checkpoints = tuple(replace(c, disks=tuple(map(disk, c.disks))) for c in report.description.checkpoints)
     disks = tuple(map(disk, report.description.disks))
     return replace(report, description=replace(report.description, disks=disks, checkpoints=checkpoints))
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_fallback_that_is_out_of_sight_when_the_create_ends_is_still_known(*, allowed: bool) -> None:
+    world = World()
+    world.host.vss, world.host.dies_unnamed, world.host.error_ids = False, True, {2: "ObjectNotFound,x"}
+    world.do(create(1, fallback=allowed))
+    while not (found := world.open_step()) or found[1].plan.number != 2:
+        world.turn()
+    (hidden,) = world.host.checkpoints.items()
+    world.host.checkpoints.clear()
+    world.host.current = None
+    ended = world.run()
+    world.host.checkpoints[hidden[0]] = hidden[1]
+    world.host.current = hidden[1].checkpoint_id
+    world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+    own = world.vm.snapshots[sid(1)]
+    if allowed:
+        assert (ended.state, own.state, own.with_memory) == (OperationState.SUCCEEDED, SnapshotState.READY, True)
+    else:
+        assert ended.failure is not None
+        assert (ended.failure.reason, own.state) == ("FALLBACK_REFUSED", SnapshotState.REMOVED)
