@@ -171,7 +171,7 @@ class FakeHost:
         elif order.action == actions.REMOVE:
             self.remove(checkpoint_id)
         else:
-            assert order.action == actions.RENAME, order
+            assert order.action == actions.RENAME, f"write here what a host does for {order.action}"
             renamed = replace(self.checkpoints[checkpoint_id], name=str(what["checkpoint_name"]))
             self.checkpoints[checkpoint_id] = renamed
         return None

@@ -551,10 +551,10 @@ function Get-Report($command, [string]$directory) {
 $Compared = @{
     vm_start = @('power')
     vm_stop = @('power')
-    checkpoint_create = @('power', 'checkpoints', 'current')
-    checkpoint_rename = @('checkpoints')
-    checkpoint_restore = @('power', 'checkpoints', 'current', 'leaves')
-    checkpoint_remove = @('checkpoints', 'chains')
+    checkpoint_create = @('power', 'checkpoint_ids', 'current_checkpoint_id')
+    checkpoint_rename = @('checkpoint_ids')
+    checkpoint_restore = @('power', 'checkpoint_ids', 'current_checkpoint_id', 'leaf_paths')
+    checkpoint_remove = @('checkpoint_ids', 'chain_files')
 }
 
 # Actions that merging alone does not hold up.
@@ -569,10 +569,10 @@ function Test-Before($command, $report) {
     foreach ($fact in $Compared[(Get-ActionName $command)]) {
         $same = switch ($fact) {
             'power' { (Get-Text $before.power) -ceq $report.power }
-            'checkpoints' { Test-SameSet $before.checkpoint_ids @($report.checkpoints | ForEach-Object { $_.checkpoint_id }) }
-            'current' { (Get-Text $before.current_checkpoint_id) -eq $report.current_checkpoint_id }
-            'leaves' { Test-SameSet $before.leaf_paths @($report.disks | ForEach-Object { @($_.chain)[0] }) }
-            'chains' {
+            'checkpoint_ids' { Test-SameSet $before.checkpoint_ids @($report.checkpoints | ForEach-Object { $_.checkpoint_id }) }
+            'current_checkpoint_id' { (Get-Text $before.current_checkpoint_id) -eq $report.current_checkpoint_id }
+            'leaf_paths' { Test-SameSet $before.leaf_paths @($report.disks | ForEach-Object { @($_.chain)[0] }) }
+            'chain_files' {
                 $disks = @($report.disks) + @($report.checkpoints | ForEach-Object { $_.disks })
                 Test-SameSet $before.chain_files @($disks | ForEach-Object { $_.chain })
             }

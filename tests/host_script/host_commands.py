@@ -92,6 +92,8 @@ def any_effect(action: str, host: Hypervisor, journal_id: str, token: int) -> Ho
             command.checkpoint_restore.checkpoint_id = checkpoints[0].checkpoint_id
         case "checkpoint_remove":
             command.checkpoint_remove.checkpoint_id = checkpoints[0].checkpoint_id
-        case _:
+        case "vm_start":
             pass
+        case _:
+            raise AssertionError(f"write here what {action} needs")
     return command

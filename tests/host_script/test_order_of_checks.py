@@ -30,14 +30,7 @@ from tests.host_script.engines import engine_on
 from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, look, observe
 from tests.host_script.recording_host import ABSENT_VM, OTHER, WEB, Gate, RecordingHost, refuses
 
-ACTIONS = (
-    "vm_start",
-    "vm_stop",
-    "checkpoint_create",
-    "checkpoint_restore",
-    "checkpoint_remove",
-    "checkpoint_rename",
-)
+ACTIONS = tuple(field.name for field in HostCommand.DESCRIPTOR.oneofs_by_name["action"].fields)
 
 
 # --- reads ------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from snapshotd.operations.catalogue import KINDS
+from snapshotd.simulator import before, effects
 from snapshotd.steps.catalogue import ACTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,3 +60,12 @@ def test_each_has_a_file_that_bears_its_name(room: str, catalogue: dict[str, obj
 
 def test_an_action_is_known_by_the_name_of_its_file() -> None:
     assert [type(action).__module__.rpartition(".")[2] for action in ACTIONS.values()] == list(ACTIONS)
+
+
+def test_every_action_that_is_sent_stands_in_each_table_of_both_engines() -> None:
+    sent = {name for name, action in ACTIONS.items() if not action.polls}
+    assert set(before._COMPARED) == set(effects.NEEDED) == set(effects._ACTIONS) == sent
+    script = (ROOT / "snapshotd/hyperv/host.ps1").read_text(encoding="utf-8")
+    for table in ("Compared", "Actions"):
+        (block,) = re.findall(rf"^\${table} = @\{{$(.*?)^\}}$", script, flags=re.MULTILINE | re.DOTALL)
+        assert set(re.findall(r"^    (\w+) = ", block, flags=re.MULTILINE)) == sent, table

@@ -79,7 +79,7 @@ PASSING = "ObjectInUse,Microsoft.HyperV.PowerShell.Commands.X"
 
 
 def test_a_step_of_every_nature_that_the_host_can_refuse_is_refused_somewhere() -> None:
-    assert {(r.plan.nature, r.plan.action) for r in REFUSED} == {
+    assert {(r.plan.nature, r.plan.action) for r in REFUSED} >= {
         (StepNature.UNDOABLE, START),
         (StepNature.UNDOABLE, STOP),
         (StepNature.UNDOABLE, CREATE),
