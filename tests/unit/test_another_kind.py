@@ -17,7 +17,7 @@ from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain import events as e
-from snapshotd.domain.commands import CancelOperation, RequestOperation, SyncVm
+from snapshotd.domain.commands import CancelOperation, Proceed, RequestOperation, SyncVm
 from snapshotd.domain.errors import InvalidArgument, OperationActive, RecordNotReadable, VmChanging
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId, KindName
@@ -205,6 +205,24 @@ def test_one_that_preempts_begins_when_the_other_is_undone(*, begun: bool, lose:
     assert first.ended_at <= last.started_at
     written = [(name, step) for _, name, step in host.effects]
     assert written == [*([(first.name, 1), (first.name, 2)] if begun else []), (last.name, 1)]
+
+
+def test_one_that_preempts_does_not_begin_while_the_undo_of_the_other_backs_off() -> None:
+    world = World()
+    host = noting(world)
+    world.do(TakeNote().request(Note("hello")))
+    while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
+        world.turn()
+    world.do(TakeUrgentNote().request(Note("fire")))
+    host.error_ids = {2: "ObjectInUse,X"}
+    while not (len(world.vm.operations[1].steps) == 2 and world.vm.operations[1].step(2).failure):
+        world.turn()
+    host.error_ids = {}
+    assert world.open_step() is None, "the undo is due again, later"
+    assert world.do(Proceed()).events == []
+    assert [o.state for o in world.vm.active_operations] == [OperationState.RUNNING, OperationState.PENDING]
+    assert (world.run().state, host.notes) == (OperationState.SUCCEEDED, "fire")
+    assert [(name, step) for _, name, step in host.effects][-1] == (world.vm.operations[2].name, 1)
 
 
 def test_one_that_is_being_cancelled_already_is_preempted_too() -> None:
