@@ -33,7 +33,7 @@ from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.ports.versioned import Versioned
-from snapshotd.server.operation_messages import operation_message, plan_message
+from snapshotd.server.operation_messages import metadata_message, operation_message, plan_message
 from snapshotd.steps.action import Absent, Action, InProgress, Judgement, numbered
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.store.codec import decode, encode
@@ -289,6 +289,7 @@ def test_a_wait_that_holds_the_vm_keeps_others_off_and_can_be_cancelled(
     world.turn()
     assert world.vm.operations[1].step(2).state is StepState.WAITING
     assert not world.vm.operations[1].only_waits
+    assert metadata_message(world.vm.operations[1], None, 0).wait.reason == "COPYING"
     with pytest.raises(OperationActive, match="2 note WAITING"):
         world.do(start_vm())
     with pytest.raises(VmChanging):
