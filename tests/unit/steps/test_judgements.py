@@ -145,3 +145,4 @@ def test_a_merge_is_done_when_no_watched_file_is_left_beside_the_chains(
     merged = replace(merged, existing_files=(*merged.existing_files, *left), activities=activities)
     operation = operation_of(world.vm, merge)
     assert isinstance(DISKS_MERGE.judge(world.vm, operation, operation.step(1), merged), judged)
+    assert DISKS_MERGE.judge(world.vm, operation, operation.step(1), gone(merged)) == InProgress()
