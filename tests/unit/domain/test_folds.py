@@ -1,4 +1,4 @@
-"""What single events make of what is on record."""
+"""What single events make of what is on record, and what that counts for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from snapshotd.domain.ids import ActionName, HostId
 from snapshotd.domain.lifecycle import OperationState, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.recorded import Recorded
-from snapshotd.domain.snapshot import evolve_snapshot
+from snapshotd.domain.snapshot import counts_towards_limit, evolve_snapshot
 from snapshotd.domain.virtual_machine import evolve
 from tests.fakes import START, VM_ID, World
 from tests.unit.application.cases import create, sid
@@ -117,3 +117,19 @@ def test_what_an_operation_has_done_last_is_what_counts() -> None:
 def test_an_operation_leaves_the_vm_to_others_if_no_step_that_is_left_holds_it(*, polls: bool, holds_vm: bool) -> None:
     done, left = step(R.DONE), step(R.WAITING, polls=polls, holds_vm=holds_vm)
     assert operation(done, left).only_waits is not holds_vm
+
+
+@pytest.mark.parametrize("state", SnapshotState)
+@pytest.mark.parametrize("known", ["there", "gone", "none", "not reported"])
+def test_a_snapshot_counts_unless_it_is_removed_or_is_known_to_have_no_checkpoint(
+    state: SnapshotState, known: str
+) -> None:
+    vm = created().vm
+    assert vm.description is not None
+    snapshot = replace(vm.snapshots[sid(1)], state=state)
+    if known == "none":
+        snapshot = replace(snapshot, checkpoint_id=None)
+    description = {"gone": replace(vm.description, checkpoints=()), "not reported": None}.get(known, vm.description)
+    without = known in ("gone", "none")
+    counts = state is not SnapshotState.REMOVED and not (state is SnapshotState.ERROR and without)
+    assert counts_towards_limit(snapshot, description) is counts

@@ -98,6 +98,21 @@ def test_what_the_journal_proves_counts_whatever_the_disks_are(
     assert isinstance(CHECKPOINT_RESTORE.judge(world.vm, operation, step, report), judged)
 
 
+@pytest.mark.parametrize(("chains", "judged"), [((OLD,), Absent), ((NEW,), Done), ((OTHER,), Undetermined)])
+@pytest.mark.parametrize(
+    ("state", "journal_id"),
+    [(JournalState.PRESENT, "another"), (JournalState.UNREADABLE, "journal-1"), (JournalState.MISSING, "")],
+)
+def test_a_journal_that_is_not_the_one_on_record_proves_nothing(
+    chains: Chains, judged: type[Judgement], state: JournalState, journal_id: str
+) -> None:
+    world, operation, step = restoring()
+    for done in (False, True):
+        journal = Journal(state=state, journal_id=journal_id, operation=operation.name, step=1, done=done)
+        report = reported(world, chains, journal=journal)
+        assert isinstance(CHECKPOINT_RESTORE.judge(world.vm, operation, step, report), judged)
+
+
 @pytest.mark.parametrize("begun_token", [TOKEN, TOKEN - 1])
 @pytest.mark.parametrize(("chains", "judged"), [((OLD,), Absent), ((NEW,), Done), ((OTHER,), Undetermined)])
 def test_one_that_was_begun_is_judged_by_the_disks_too(
