@@ -17,7 +17,7 @@ from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain import events as e
-from snapshotd.domain.commands import CancelOperation, RequestOperation, SyncVm
+from snapshotd.domain.commands import CancelOperation, Proceed, RequestOperation, SyncVm
 from snapshotd.domain.errors import InvalidArgument, OperationActive, RecordNotReadable, VmChanging
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId, KindName
@@ -33,7 +33,7 @@ from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.ports.versioned import Versioned
-from snapshotd.server.operation_messages import operation_message, plan_message
+from snapshotd.server.operation_messages import metadata_message, operation_message, plan_message
 from snapshotd.steps.action import Absent, Action, InProgress, Judgement
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.store.codec import decode, encode
@@ -207,6 +207,24 @@ def test_one_that_preempts_begins_when_the_other_is_undone(*, begun: bool, lose:
     assert written == [*([(first.name, 1), (first.name, 2)] if begun else []), (last.name, 1)]
 
 
+def test_one_that_preempts_does_not_begin_while_the_undo_of_the_other_backs_off() -> None:
+    world = World()
+    host = noting(world)
+    world.do(TakeNote().request(Note("hello")))
+    while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
+        world.turn()
+    world.do(TakeUrgentNote().request(Note("fire")))
+    host.error_ids = {2: "ObjectInUse,X"}
+    while not (len(world.vm.operations[1].steps) == 2 and world.vm.operations[1].step(2).failure):
+        world.turn()
+    host.error_ids = {}
+    assert world.open_step() is None, "the undo is due again, later"
+    assert world.do(Proceed()).events == []
+    assert [o.state for o in world.vm.active_operations] == [OperationState.RUNNING, OperationState.PENDING]
+    assert (world.run().state, host.notes) == (OperationState.SUCCEEDED, "fire")
+    assert [(name, step) for _, name, step in host.effects][-1] == (world.vm.operations[2].name, 1)
+
+
 def test_one_that_is_being_cancelled_already_is_preempted_too() -> None:
     world = World()
     host = noting(world)
@@ -311,6 +329,7 @@ def test_a_wait_that_holds_the_vm_keeps_others_off_and_can_be_cancelled(
     world.turn()
     assert world.vm.operations[1].step(2).state is StepState.WAITING
     assert not world.vm.operations[1].only_waits
+    assert metadata_message(world.vm.operations[1], None, 0).wait.reason == "COPYING"
     with pytest.raises(OperationActive, match="2 note WAITING"):
         world.do(start_vm())
     with pytest.raises(VmChanging):

@@ -18,13 +18,13 @@ from snapshotd.domain.commands import (
     TakeAnswer,
     TakePoll,
 )
-from snapshotd.domain.errors import OperationActive
+from snapshotd.domain.errors import CancelTooLate, OperationActive
 from snapshotd.domain.host_report import Disk, VmReport
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import CREATE, REMOVE, RESTORE, START, STOP, delete, revert_to, start_vm, stop_vm
+from tests.asking import CREATE, MERGE, REMOVE, RESTORE, START, STOP, delete, revert_to, start_vm, stop_vm
 from tests.fakes import World
 from tests.unit.application.cases import chain, create, lose_command, sid
 
@@ -363,6 +363,69 @@ def test_a_delete_that_has_only_to_wait_can_be_cancelled_until_it_begins() -> No
     assert newest(world).state is OperationState.PENDING
     world.do(CancelOperation(number=newest(world).number))
     assert newest(world).state is OperationState.CANCELLED
+
+
+NO_WAY_BACK, UNDONE = "there may be no way back", "it is already being undone"
+
+
+def never_made() -> World:
+    """Return a world in which a snapshot that never had a checkpoint is being deleted, beside a merge."""
+    world = World()
+    world.host.error_ids = {1: "OperationFailed,x"}
+    world.do(create(1))
+    world.run()
+    world.host.error_ids = {}
+    world.host.merging = True
+    world.do(delete(sid(1)))
+    return world
+
+
+def removed() -> World:
+    """Return a world in which a snapshot is being deleted."""
+    world = World()
+    chain(world)
+    world.do(delete(sid(2)))
+    return world
+
+
+def not_as_asked() -> World:
+    """Return a world in which a create makes what was not asked for, and undoes that."""
+    world = World()
+    world.host.vss = False
+    world.do(create(1))
+    return world
+
+
+@pytest.mark.parametrize(
+    ("begun", "action", "why"),
+    [
+        (never_made, MERGE, NO_WAY_BACK),
+        (removed, REMOVE, NO_WAY_BACK),
+        (removed, MERGE, NO_WAY_BACK),
+        (not_as_asked, REMOVE, UNDONE),
+        (not_as_asked, MERGE, UNDONE),
+    ],
+)
+def test_what_cannot_be_cancelled_any_more_says_why(begun: Callable[[], World], action: ActionName, why: str) -> None:
+    world = begun()
+    while not (found := world.open_step()) or found[1].plan.action != action or found[1].observing:
+        world.turn() if found else world.do(Proceed())
+    with pytest.raises(CancelTooLate, match=why):
+        world.do(CancelOperation(number=newest(world).number))
+    assert newest(world).active
+    assert not newest(world).cancel_requested
+
+
+def test_a_create_that_is_cancelled_stays_so_while_its_checkpoint_merges() -> None:
+    world = World()
+    world.do(create(1))
+    until_issued(world, CREATE)
+    world.do(CancelOperation(number=1))
+    while not any(s.state is StepState.WAITING for s in newest(world).steps):
+        world.turn()
+    assert world.do(CancelOperation(number=1)).events == []
+    assert newest(world).too_late_to_cancel().startswith(UNDONE)
+    assert world.run().state is OperationState.CANCELLED
 
 
 def test_a_cancel_that_comes_again_is_answered_as_the_first_time() -> None:

@@ -15,10 +15,12 @@ from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, StreamId
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.policy import Policy
+from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
+from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import stop_vm
+from tests.asking import revert_to, stop_vm
 from tests.fakes import START, VM_ID, World
-from tests.unit.application.cases import CASES, Case, check_end, check_invariants, ready
+from tests.unit.application.cases import CASES, Case, chain, check_end, check_invariants, create, ready, sid
 
 HOST = HostId("hv01")
 LOST = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message="The connection was lost.")
@@ -385,6 +387,43 @@ def test_each_operation_of_a_vm_has_a_wait_of_its_own() -> None:
     assert waits is not None
     assert (waits.failure.reason, room.waits()) == ("CONNECTION_LOST", "")
     room.run()
+
+
+@pytest.mark.parametrize("unfed", [False, True])
+def test_an_operation_that_preempts_another_awaits_its_turn_until_that_has_ended(
+    monkeypatch: pytest.MonkeyPatch, *, unfed: bool
+) -> None:
+    monkeypatch.setattr(REVERT_TO_SNAPSHOT, "preempts", frozenset({CREATE_SNAPSHOT.name}))
+    world = World()
+    chain(world)
+    world.do(create(9))
+    room = Room(world)
+    room.attach()
+    while not any(s.order.kind is OrderKind.EFFECT for s in room.sent):
+        room.deliver() if room.sent else room.tick()
+    older = room.world.vm.last_number
+    assert room.waits() == ""
+    draft = room.world.do(revert_to(sid(1)))
+    room.take(room.dispatcher.changed(draft.vm, (), room.moment))
+    if unfed:
+        room.take(room.dispatcher.detached("ex", room.moment))
+        room.sent.clear()
+    since = room.world.now
+    seen = 0
+    while room.world.vm.operations[older].active:
+        wait = room.dispatcher.wait(VM_ID, older + 1)
+        assert wait is not None
+        assert (wait.failure.reason, wait.since) == ("AWAITING_TURN", since)
+        assert wait.failure.message == f"{room.world.vm.operations[older].name} has to end first."
+        seen += 1
+        if unfed and seen == 3:
+            room.attach()
+        room.deliver() if room.sent else room.tick()
+    assert seen >= 3
+    assert room.world.vm.operations[older + 1].active
+    while room.world.vm.active_operations:
+        assert room.waits() == ""
+        room.deliver() if room.sent else room.tick()
 
 
 def test_an_order_that_nobody_waits_for_any_more_takes_no_room_and_its_executor_is_told() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import linecache
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -186,6 +186,43 @@ class OneMore:
     key: str
     at: Time | None = None
     more: int = 0
+
+
+async def test_what_was_rolled_back_with_a_failing_batch_is_counted_once(tmp_path: Path) -> None:
+    log = MemoryLog(history(1, 1).envelopes[:6])
+    table = Table("rows", OneMore, key={"key": lambda row: row.key}, columns={})
+
+    def count_and_fail(rows: Rows, envelope: Envelope) -> None:
+        known = rows.get(table, "all") or OneMore("all")
+        rows.put(table, replace(known, more=known.more + 1))
+        if envelope.position == log.head_position():
+            raise ValueError("a defect")
+
+    connection = open_views(tmp_path / "views.db", log.head_position(), script_of([table]))
+    runner = Runner(log, connection, [Projection("counting", count_and_fail)])
+    while await runner.catch_up():
+        pass
+    runner.close()
+    assert table.get(connection, "all") == OneMore("all", more=5)
+    connection.close()
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_what_is_forgotten_is_read_again_and_never_written(tmp_path: Path, *, written: bool) -> None:
+    table = Table("rows", OneMore, key={"key": lambda row: row.key}, columns={})
+    connection = open_views(tmp_path / "views.db", 0, script_of([table]))
+    rows = Rows(connection)
+    if written:
+        rows.put(table, OneMore("all", more=1))
+        rows.flush()
+    rows.put(table, OneMore("all", more=2))
+    assert rows.get(table, "all") == OneMore("all", more=2)
+    rows.forget()
+    there = OneMore("all", more=1) if written else None
+    assert rows.get(table, "all") == there
+    rows.flush()
+    assert table.get(connection, "all") == there
+    connection.close()
 
 
 def script_for(cls: type, *, column: str = "at") -> str:

@@ -76,8 +76,11 @@ async def test_hosts_come_and_go_with_their_vms_counted(tmp_path: Path) -> None:
     await projections.catch_up()
     assert [(h.host_id, h.synced_at) for h in await projections.views.hosts()] == [("hv01", None), ("hv02", None)]
     assert await projections.views.vm_counts() == {"hv01": 1}
+    assert await projections.views.host(HostId("hv02")) is not None
     log.take(world.envelopes)
     await projections.catch_up()
+    assert await projections.views.host(HostId("hv02")) is None
+    assert await projections.views.host(HostId("hv01")) is not None
     (host,) = await projections.views.hosts()
     assert (host.host_id, host.synced_at) == ("hv01", world.now)
     assert await projections.views.vm_counts() == {}

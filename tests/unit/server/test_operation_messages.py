@@ -6,14 +6,16 @@ from datetime import UTC, datetime
 import pytest
 
 from snapshotd.api.v1 import operation_pb2 as pb
+from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.ids import ActionName, CheckpointId, HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
-from snapshotd.domain.operation import Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.recorded import Recorded
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.ports.versioned import Nothing
 from snapshotd.server.operation_messages import kind_message, metadata_message, operation_message, planned_step
+from snapshotd.server.wire_values import timestamp
 from snapshotd.steps import checkpoint_create, checkpoint_remove, checkpoint_rename, checkpoint_restore, vm_stop
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import StopMode
@@ -128,3 +130,36 @@ def test_the_api_has_a_word_for_every_kind() -> None:
 def test_a_step_that_polls_is_a_wait_whatever_comes_of_its_failure() -> None:
     step = planned_step(planned(MERGE, StepNature.FORWARD_ONLY), VM, HostId("hv01"))
     assert step.step_class == pb.Step.WAIT
+
+
+STUCK = Failure(reason="HOST_ERROR", message="The disk is in use.")
+NOBODY = Wait(Failure(reason="NO_EXECUTOR", message="No executor serves hv01."), NOW)
+
+
+@pytest.mark.parametrize(
+    ("state", "failure", "known", "reason", "message"),
+    [
+        (R.WAITING, None, None, "MERGE_IN_PROGRESS", "The host is merging disks."),
+        (R.OUTCOME_UNKNOWN, STUCK, None, "OUTCOME_UNKNOWN", "Checking whether the step took effect."),
+        (R.DUE, STUCK, None, "BACKING_OFF", "Will be retried soon: The disk is in use."),
+        (R.WAITING, None, NOBODY, "NO_EXECUTOR", "No executor serves hv01."),
+        (R.ISSUED, None, None, "", ""),
+        (R.DUE, None, None, "", ""),
+    ],
+)
+def test_an_active_operation_says_what_it_waits_for(
+    state: StepState, failure: Failure | None, known: Wait | None, reason: str, message: str
+) -> None:
+    merging = operation(OperationState.RUNNING, ((REMOVE, R.DONE, None), (MERGE, state, None)))
+    merging = replace(merging, steps=(merging.step(1), replace(merging.step(2), failure=failure)))
+    metadata = metadata_message(merging, known, 0)
+    assert metadata.wait == (pb.Wait(reason=reason, message=message, since=timestamp(NOW)) if reason else pb.Wait())
+    ended = replace(merging, state=OperationState.FAILED)
+    assert not metadata_message(ended, known, 0).HasField("wait")
+
+
+def test_a_step_that_undoes_another_says_so() -> None:
+    undoing = operation(OperationState.RUNNING, ((STOP, R.DONE, None), (RESTORE, R.FAILED, None), (START, R.ISSUED, 1)))
+    metadata = metadata_message(undoing, None, 0)
+    assert [step.undo for step in metadata.steps] == [False, False, True]
+    assert (metadata.current_step, metadata.current_step_number, metadata.step_count) == ("start", 3, 3)

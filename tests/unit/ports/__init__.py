@@ -1,0 +1,1 @@
+"""What the ports keep and write, each by itself."""

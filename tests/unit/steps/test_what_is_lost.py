@@ -1,0 +1,74 @@
+"""What a step says before it is done, and after: what it does, what it may lose, what no undo brings back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from snapshotd.domain.ids import CheckpointId
+from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.operation import StepNature
+from snapshotd.ports.versioned import Nothing
+from snapshotd.steps import checkpoint_create, checkpoint_remove, checkpoint_rename, checkpoint_restore, vm_stop
+from snapshotd.steps.action import Action
+from snapshotd.steps.catalogue import ACTIONS
+from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
+from snapshotd.steps.vm_start import VM_START
+from snapshotd.steps.vm_stop import VM_STOP, StopMode
+from tests.asking import CREATE, REMOVE, RENAME, RESTORE, STOP
+from tests.fakes import World
+from tests.unit.steps.standing import step_of, with_power
+
+LAST, UNDO = (StepNature.FORWARD_ONLY, None), (StepNature.FORWARD_ONLY, 1)
+FIRST = (StepNature.UNDOABLE, None)
+OF = CheckpointId("c")
+INPUTS: dict[str, object] = {
+    STOP: vm_stop.Input(StopMode.TURN_OFF),
+    CREATE: checkpoint_create.Input(checkpoint_name="n #1", with_memory=False, allow_fallback=False),
+    RENAME: checkpoint_rename.Input(checkpoint_name="n #1"),
+    RESTORE: checkpoint_restore.Input(OF),
+    REMOVE: checkpoint_remove.Input(OF),
+}
+HAVE_MEMORY = (Power.RUNNING, Power.PAUSED, Power.SAVED)
+
+
+@pytest.mark.parametrize("power", Power)
+@pytest.mark.parametrize("nature", StepNature)
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=lambda action: action.name)
+def test_a_plan_says_what_each_step_may_lose(action: Action, nature: StepNature, power: Power) -> None:
+    plan = action.planned(INPUTS.get(action.name, Nothing()), nature=nature)
+    loses = ""
+    if action is CHECKPOINT_RESTORE:
+        loses = "what was written to the disks since the current snapshot"
+    elif action is VM_STOP and nature is not StepNature.FORWARD_ONLY and power in HAVE_MEMORY:
+        loses = "guest memory"
+    assert action.may_lose(with_power(World().vm, power), plan) == loses
+
+
+@pytest.mark.parametrize("mode", StopMode)
+def test_only_what_was_turned_off_has_lost_its_memory_for_good(mode: StopMode) -> None:
+    plan = VM_STOP.planned(vm_stop.Input(mode), nature=StepNature.UNDOABLE)
+    assert VM_STOP.lost(plan) == ("What the guest held in memory is lost." if mode is StopMode.TURN_OFF else "")
+
+
+@pytest.mark.parametrize(
+    ("action", "values", "where", "said"),
+    [
+        (VM_START, Nothing(), FIRST, "Start the VM, or resume it."),
+        (VM_START, Nothing(), UNDO, "Start the VM, or resume it."),
+        (VM_START, Nothing(), LAST, "Start the VM, if it is not running by then."),
+        (VM_STOP, vm_stop.Input(StopMode.TURN_OFF), FIRST, "Turn the VM off, as by pulling the plug."),
+        (VM_STOP, vm_stop.Input(StopMode.TURN_OFF), UNDO, "Turn the VM off, as by pulling the plug."),
+        (VM_STOP, vm_stop.Input(StopMode.TURN_OFF), LAST, "Turn the VM off, if it is on by then."),
+        (VM_STOP, vm_stop.Input(StopMode.SAVE), UNDO, "Save the VM's memory and stop it."),
+        (VM_STOP, vm_stop.Input(StopMode.PAUSE), UNDO, "Pause the VM."),
+        (VM_STOP, vm_stop.Input(StopMode.SHUTDOWN), FIRST, "Ask the guest to shut down."),
+    ],
+)
+def test_an_undo_and_the_last_step_of_a_revert_are_told_apart(
+    action: Action, values: object, where: tuple[StepNature, int | None], said: str
+) -> None:
+    nature, undoes = where
+    plan = replace(step_of(action, values, nature=nature).plan, undoes=undoes)
+    assert action.description(plan) == said
