@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -170,6 +171,7 @@ def test_commands_sent_before_the_end_of_input_are_still_answered(script: Conver
         base64.b64encode(f'{{"protocol":1,"kind":"POLL","vm_id":["{WEB}"]}}'.encode()),
         base64.b64encode(f'{{"protocol":1,"kind":"POLL","vm_id":"{WEB}","watched_files":[5]}}'.encode()),
     ],
+    ids=(f"line{n}" for n in itertools.count()),  # the lines differ in every process: WEB is a new id
 )
 def test_a_line_that_is_no_command_is_answered_and_harmless(
     line: bytes, script: Conversation, host: RecordingHost
