@@ -16,7 +16,7 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, Kind, Preview, Result, Undo, move_current, move_vm
-from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_of
+from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_id_of, snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_create, checkpoint_rename
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
@@ -187,8 +187,7 @@ class CreateSnapshot(Kind):
 
     def result(self, operation: Operation) -> Result:
         """Return the snapshot."""
-        assert operation.snapshot_id is not None, operation
-        return TheSnapshot(operation.snapshot_id)
+        return TheSnapshot(snapshot_id_of(operation))
 
 
 def _check_texts(params: Params) -> None:

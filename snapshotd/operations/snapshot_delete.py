@@ -20,7 +20,7 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED, Kind, Preview, Result, move_vm
-from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_of
+from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_id_of, snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_remove
 from snapshotd.steps.action import wrong_power
@@ -104,8 +104,7 @@ class DeleteSnapshot(Kind):
 
     def result(self, operation: Operation) -> Result:
         """Return the removed snapshot."""
-        assert operation.snapshot_id is not None, operation
-        return Removed((operation.snapshot_id,))
+        return Removed((snapshot_id_of(operation),))
 
 
 DELETE_SNAPSHOT = DeleteSnapshot()

@@ -20,7 +20,7 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import UNDETERMINED, Kind, Preview, Result, Undo, move_current, move_vm, undo_steps
-from snapshotd.operations.snapshots import snapshot_of
+from snapshotd.operations.snapshots import snapshot_id_of, snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_restore, vm_stop
 from snapshotd.steps.action import wrong_power
@@ -163,8 +163,7 @@ class RevertToSnapshot(Kind):
 
     def result(self, operation: Operation) -> Result:
         """Return the snapshot that the VM was reverted to."""
-        assert operation.snapshot_id is not None, operation
-        return Reverted(operation.snapshot_id)
+        return Reverted(snapshot_id_of(operation))
 
 
 REVERT_TO_SNAPSHOT = RevertToSnapshot()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from snapshotd.domain import events as e
+from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import VmActivity
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.snapshot import Snapshot, moved
@@ -10,10 +11,15 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import UNDETERMINED, move_current, move_vm
 
 
+def snapshot_id_of(operation: Operation) -> SnapshotId:
+    """Return the id of the snapshot that an operation is about."""
+    assert operation.snapshot_id is not None, operation
+    return operation.snapshot_id
+
+
 def snapshot_of(vm: VirtualMachine, operation: Operation) -> Snapshot:
     """Return the snapshot that an operation is about."""
-    assert operation.snapshot_id is not None, operation
-    return vm.snapshots[operation.snapshot_id]
+    return vm.snapshots[snapshot_id_of(operation)]
 
 
 def hand_on(vm: VirtualMachine, snapshot: Snapshot, cause: str) -> tuple[e.VmEvent, ...]:

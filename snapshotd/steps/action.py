@@ -204,7 +204,11 @@ def wrong_power(vm: VirtualMachine, trigger: str, action: str) -> WrongPower | N
         trigger: the arrow of its table that begins the activity.
         action: what cannot be done then, as a verb phrase: "start", "delete a snapshot of".
     """
-    allowed = NEEDS_POWER[trigger]
+    return power_outside(vm, NEEDS_POWER[trigger], action)
+
+
+def power_outside(vm: VirtualMachine, allowed: frozenset[Power], action: str) -> WrongPower | None:
+    """Return what `wrong_power` does, for the powers that are allowed."""
     needed = " or ".join(p.name for p in Power if p in allowed)
     return None if vm.power in allowed else WrongPower(vm.name, vm.power.name, needed, action)
 

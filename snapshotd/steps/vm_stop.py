@@ -16,6 +16,7 @@ from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Nothing, Versioned
+from snapshotd.steps.action import power_outside
 from snapshotd.steps.power import IN_MEMORY, START, PowerAction
 
 
@@ -70,10 +71,7 @@ class Input:
 
 def forbids(vm: VirtualMachine, mode: StopMode) -> WrongPower | None:
     """Return why a VM cannot be stopped in this way in its power; None if it can."""
-    if vm.power in _FROM[mode]:
-        return None
-    needed = " or ".join(p.name for p in Power if p in _FROM[mode])
-    return WrongPower(vm.name, vm.power.name, needed, _VERBS[mode])
+    return power_outside(vm, _FROM[mode], _VERBS[mode])
 
 
 class VmStop(PowerAction):
@@ -95,8 +93,7 @@ class VmStop(PowerAction):
     def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
         """Return a start if the VM was running."""
         assert step.before is not None, step
-        stopped = vm.power in (Power.STOPPED, Power.SAVED, Power.PAUSED)
-        if not stopped or self.facts.read(step.before).power is not Power.RUNNING:
+        if vm.power not in GOAL.values() or self.facts.read(step.before).power is not Power.RUNNING:
             return ()
         nothing = Versioned(Nothing).write(Nothing())
         return (PlannedStep(number=0, action=START, input=nothing, nature=StepNature.FORWARD_ONLY),)
