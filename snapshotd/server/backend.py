@@ -1,10 +1,12 @@
-"""What every servicer works with: the running core, the views, and who we are. Holds no logic but waiting for views."""
+"""What every servicer works with: the running core, the views, and who we are. Holds no rule."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine as VmMessage
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.dispatch.watch import Wait
@@ -20,6 +22,7 @@ from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
 from snapshotd.ports.views import ViewName, Views
 from snapshotd.server.ownership import owner_wait
+from snapshotd.server.resource_messages import vm_message
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
 
@@ -67,6 +70,10 @@ class Backend:
         if row is None or not row.registered:
             raise NotFound("virtual machine", vm_id, "List the registered VMs, or register it.")
         return row
+
+    def vm_told(self, vm: VmRecord, snapshots: Iterable[Snapshot]) -> VmMessage:
+        """Return a VM as callers get it, with what is known of its limit and its last report."""
+        return vm_message(vm, snapshots, self.policy.max_per_vm, self.runtime.observed.get(vm.vm_id))
 
     async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> Snapshot:
         """Return a snapshot, in whatever state. Raises NotFound."""

@@ -28,7 +28,6 @@ from snapshotd.server.interceptors import Context as CallContext
 from snapshotd.server.interceptors import actor_of
 from snapshotd.server.operation_messages import operation_message, plan_message
 from snapshotd.server.requests import digest_of, request_id_of
-from snapshotd.server.resource_messages import vm_message
 
 R = TypeVar("R", bound=Result)
 
@@ -124,7 +123,5 @@ class OperationReader:
         if vm is None:
             return None
         snapshots = await views.snapshots(operation.vm_id)
-        observed = self._backend.runtime.observed.get(operation.vm_id)
-        told = vm_message(vm, snapshots, self._backend.policy.max_per_vm, observed)
         result = KINDS[operation.kind].result(operation)
-        return self._writers[type(result)](result, Resources(vm, snapshots, told))
+        return self._writers[type(result)](result, Resources(vm, snapshots, self._backend.vm_told(vm, snapshots)))

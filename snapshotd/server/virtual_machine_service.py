@@ -22,7 +22,6 @@ from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.ownership import refuse_foreign
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of, vm_id_of
-from snapshotd.server.resource_messages import vm_message
 from snapshotd.steps.vm_stop import StopMode
 
 _FILTERS: Fields[pb.VirtualMachine] = {
@@ -151,8 +150,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         except (ViewStopped, ViewBehind):
             if not decided.envelopes:
                 raise
-            observed = self._backend.runtime.observed.get(vm.vm_id)
-            return vm_message(vm, vm.snapshots.values(), self._backend.policy.max_per_vm, observed)
+            return self._backend.vm_told(vm, vm.snapshots.values())
 
     async def _report(self, host_id: HostId, vm_id: VmId) -> VmReport:
         answer = await self._backend.reports.report(host_id, vm_id)
@@ -180,4 +178,4 @@ class VirtualMachineService(VirtualMachineServiceServicer):
 
     async def _message(self, vm: VmRecord) -> pb.VirtualMachine:
         snapshots = await (await self._backend.seen("tree")).snapshots(vm.vm_id)
-        return vm_message(vm, snapshots, self._backend.policy.max_per_vm, self._backend.runtime.observed.get(vm.vm_id))
+        return self._backend.vm_told(vm, snapshots)
