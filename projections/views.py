@@ -15,7 +15,7 @@ from projections.operations import OPERATIONS
 from projections.runner import Runner
 from projections.tree import SNAPSHOTS
 from snapshotd.domain.host import HostRecord
-from snapshotd.domain.ids import HostId, SnapshotId, VmId
+from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, parse_operation_name
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
@@ -74,9 +74,11 @@ class SqliteViews:
         """Return one snapshot."""
         return SNAPSHOTS.get(self._connection, vm_id, snapshot_id)
 
-    async def operation(self, vm_id: VmId, number: int) -> Operation | None:
+    async def operation(self, name: OperationName) -> Operation | None:
         """Return one operation."""
-        return OPERATIONS.get(self._connection, vm_id, number)
+        parsed = parse_operation_name(name)
+        operation = OPERATIONS.get(self._connection, *parsed) if parsed else None
+        return operation if operation is not None and operation.name == name else None
 
     async def operations(self, before: tuple[datetime, str] | None, limit: int) -> tuple[Operation, ...]:
         """Return operations, the last requested first."""

@@ -7,11 +7,12 @@ and merges checkpoints with files that branch, and counts its effects, so that a
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context, Draft
 from snapshotd.dispatch.orders import Order, effect_order
-from snapshotd.domain.commands import LoseOutcome, Proceed, RegisterVm, TakeAnswer, TakePoll, VmCommand
+from snapshotd.domain.commands import CancelOperation, LoseOutcome, Proceed, RegisterVm, TakeAnswer, TakePoll, VmCommand
 from snapshotd.domain.host_report import (
     Checkpoint,
     Disk,
@@ -249,18 +250,30 @@ class World:
         self.policy = policy or Policy()
         self.now = START
         self.vm = VirtualMachine(vm_id=VM_ID)
+        self._ids = count(1)
         self.log: list[object] = []
         self.watch: Callable[[VirtualMachine], None] = lambda _: None
         self.do(RegisterVm(host_id=HostId("hv01"), owner="ops", report=self.host.report()))
 
     def do(self, command: VmCommand, *, request_id: str = "", digest: str = "", actor: str = "ann") -> Draft:
         """Decide a command and record what follows."""
-        context = Context(now=self.now, actor=actor, policy=self.policy, request_id=request_id, digest=digest)
+        context = Context(
+            now=self.now,
+            actor=actor,
+            policy=self.policy,
+            fresh_id=f"{next(self._ids):08x}",
+            request_id=request_id,
+            digest=digest,
+        )
         draft = decide(self.vm, command, context)
         self.vm = draft.vm
         self.log += [event for event, _ in draft.events]
         self.watch(self.vm)
         return draft
+
+    def cancel(self, number: int) -> Draft:
+        """Cancel an operation."""
+        return self.do(CancelOperation(name=self.vm.operations[number].name))
 
     def open_step(self) -> tuple[Operation, Step] | None:
         """Return the step that is open, waited for or observed."""

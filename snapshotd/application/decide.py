@@ -56,7 +56,7 @@ def operation_for(draft: Draft, request: c.RequestOperation) -> Operation | None
             return draft.vm.operations[event.number]
     seen = draft.vm.requests.get((draft.context.actor, draft.context.request_id))
     if seen is not None and seen.operation is not None:
-        return draft.vm.operations.get(seen.operation)
+        return draft.vm.operation(seen.operation)
     return next((o for o in draft.vm.active_operations if concurrency(o, request) is Concurrency.JOIN), None)
 
 
@@ -93,6 +93,7 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
     draft.add(kind.accepted(vm, request, context.now), number)
     requested = e.OperationRequested(
         number=number,
+        name=draft.operation(number),
         from_state=OperationState.NEW,
         to_state=OPERATION.dest("requested", OperationState.NEW),
         kind=request.kind,
@@ -142,9 +143,9 @@ def _unregister(draft: Draft) -> None:
 
 
 def _cancel(draft: Draft, command: c.CancelOperation) -> None:
-    operation = draft.vm.operations.get(command.number)
+    operation = draft.vm.operation(command.name)
     if operation is None:
-        raise NotFound("operation", f"{draft.vm.vm_id}.{command.number}")
+        raise NotFound("operation", command.name, "List the operations.")
     if operation.active and operation.cancel_requested:
         return
     if too_late := operation.too_late_to_cancel():

@@ -23,6 +23,8 @@ class Context:
     now: datetime
     actor: str
     policy: Policy
+    fresh_id: str
+    """A random UUID: it makes the name of an operation that is accepted one that never comes again."""
     request_id: str = ""
     """Empty for what the service does by itself."""
     digest: str = ""
@@ -40,7 +42,7 @@ class Draft:
 
     def add(self, events: Iterable[e.VmEvent], number: int | None = None) -> None:
         """Apply and collect events. `number`: the operation that they belong to."""
-        name = operation_name(self.vm.vm_id, number) if number is not None else None
+        name = self.operation(number) if number is not None else None
         for event in events:
             context = self.context
             at = Occasion(
@@ -48,3 +50,8 @@ class Draft:
             )
             self.vm = evolve(self.vm, event, at)
             self.events.append((event, name))
+
+    def operation(self, number: int) -> OperationName:
+        """Return the name of an operation: of one on record, or of the one that is being accepted."""
+        known = self.vm.operations.get(number)
+        return known.name if known else operation_name(self.vm.vm_id, number, self.context.fresh_id)

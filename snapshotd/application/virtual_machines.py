@@ -70,7 +70,12 @@ class VirtualMachines:
         vm = self._vms.get(vm_id) or await self.load(vm_id)
         for attempt in range(1, _ATTEMPTS + 1):
             context = Context(
-                now=self._clock.now(), actor=actor, policy=self._policy, request_id=request_id, digest=digest
+                now=self._clock.now(),
+                actor=actor,
+                policy=self._policy,
+                fresh_id=self._ids.fresh(),
+                request_id=request_id,
+                digest=digest,
             )
             draft = decide(vm, command, context)
             if not draft.events:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from snapshotd.domain.errors import RequestIdReused
 from snapshotd.domain.events import Occasion
+from snapshotd.domain.ids import OperationName
 
 REMEMBERED_REQUESTS = 1000
 """Request ids that are remembered per resource."""
@@ -22,7 +23,7 @@ class AnsweredRequest:
 
     digest: str
     at: datetime
-    operation: int | None
+    operation: OperationName | None
     """None: the request needed no operation."""
 
 
@@ -35,7 +36,7 @@ def no_requests() -> Requests:
     return MappingProxyType({})
 
 
-def remember(requests: Requests, digest: str, operation: int | None, at: Occasion) -> Requests:
+def remember(requests: Requests, digest: str, operation: OperationName | None, at: Occasion) -> Requests:
     """Return the requests with this event's one added, and those dropped that are too old or too many."""
     if not at.request_id:
         return requests

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snapshotd.domain.host_report import HostAnswer, VmReport
-from snapshotd.domain.ids import HostId, KindName
+from snapshotd.domain.ids import HostId, KindName, OperationName
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.recorded import Recorded
 
@@ -38,7 +38,7 @@ class RequestOperation:
 class CancelOperation:
     """End an operation as soon as that is safe."""
 
-    number: int
+    name: OperationName
 
 
 # --- by the dispatcher ----------------------------------------------------------------------------------------------

@@ -21,7 +21,11 @@ StreamId = NewType("StreamId", str)
 """`vm/<VM id>` or `host/<host id>`."""
 
 OperationName = NewType("OperationName", str)
-"""`operations/<VM id>.<n>`, n counted per VM from 1."""
+"""`operations/<VM id>.<n>-<tag>`: n is counted per VM from 1, and the tag is random.
+
+The host's journal knows a step by this name. A log that was restored from a backup counts n again; the tag keeps a new
+operation from being taken for one that the old log has lost.
+"""
 
 KindName = NewType("KindName", str)
 """A kind of operation, by its name in the API: `CREATE_SNAPSHOT`. Its file in `operations/` defines it."""
@@ -30,6 +34,8 @@ ActionName = NewType("ActionName", str)
 """What a step asks of a host, by its file in `steps/`: `checkpoint_create`. The host protocol uses the same name."""
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TAG_LENGTH = 8
+_NUMBER_AND_TAG = re.compile(rf"[1-9][0-9]{{0,17}}-[0-9a-f]{{{_TAG_LENGTH}}}")
 _HOST_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -53,15 +59,20 @@ def host_stream(host_id: HostId) -> StreamId:
     return StreamId(f"host/{host_id}")
 
 
-def operation_name(vm_id: VmId, number: int) -> OperationName:
-    """Return the name of a VM's n-th operation."""
-    return OperationName(f"operations/{vm_id}.{number}")
+def operation_name(vm_id: VmId, number: int, fresh_id: str) -> OperationName:
+    """Return the name of a VM's n-th operation. `fresh_id`: a random UUID, whose first part becomes the tag."""
+    return OperationName(f"operations/{vm_id}.{number}-{fresh_id[:_TAG_LENGTH]}")
+
+
+def vm_of(name: OperationName) -> VmId:
+    """Return the VM that an operation is about."""
+    return VmId(name.removeprefix("operations/").partition(".")[0])
 
 
 def parse_operation_name(name: str) -> tuple[VmId, int] | None:
-    """Return the VM id and the number in `operations/<VM id>.<n>`; None for anything else."""
-    head, _, number = name.rpartition(".")
+    """Return the VM id and the number in `operations/<VM id>.<n>-<tag>`; None for anything else."""
+    head, _, tail = name.rpartition(".")
     vm_id = head.removeprefix("operations/")
-    if head == vm_id or not is_guid(vm_id) or not re.fullmatch(r"[1-9][0-9]{0,17}", number):
+    if head == vm_id or not is_guid(vm_id) or not _NUMBER_AND_TAG.fullmatch(tail):
         return None
-    return VmId(vm_id), int(number)
+    return VmId(vm_id), int(tail.partition("-")[0])

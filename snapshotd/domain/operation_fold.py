@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from snapshotd.domain import events as e
-from snapshotd.domain.ids import VmId, operation_name
+from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 
@@ -14,7 +14,7 @@ from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 def new_operation(vm_id: VmId, event: e.OperationRequested, at: e.Occasion) -> Operation:
     """Return the operation that was requested."""
     return Operation(
-        name=operation_name(vm_id, event.number),
+        name=event.name,
         vm_id=vm_id,
         host_id=event.host_id,
         number=event.number,

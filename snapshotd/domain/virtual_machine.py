@@ -13,7 +13,7 @@ from typing import TypeVar, assert_never
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import Requests, no_requests, remember
 from snapshotd.domain.host_report import VmDescription
-from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId, VmId
+from snapshotd.domain.ids import CheckpointId, HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.operation_fold import evolve_operation, new_operation
@@ -39,6 +39,7 @@ class Active:
     """An operation that has not ended, and the snapshot that it is about."""
 
     number: int
+    name: OperationName
     snapshot_id: SnapshotId | None
 
 
@@ -85,6 +86,10 @@ class VirtualMachine(VmRecord):
     def active_operations(self) -> tuple[Operation, ...]:
         """The operations that have not ended, oldest first."""
         return tuple(self.operations[active.number] for active in reversed(self.active))
+
+    def operation(self, name: OperationName) -> Operation | None:
+        """Return an operation that is active or among the last that ended."""
+        return next((o for o in self.operations.values() if o.name == name), None)
 
     def step_is_open(self) -> bool:
         """Return whether a command of any operation may be at work on the host."""
@@ -145,7 +150,7 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
         case e.CurrentMoved():
             return replace(vm, current_id=event.to_snapshot_id)
         case e.OperationRequested():
-            return replace(vm, active=(Active(event.number, event.snapshot_id), *vm.active))
+            return replace(vm, active=(Active(event.number, event.name, event.snapshot_id), *vm.active))
         case e.OperationSucceeded() | e.OperationFailed() | e.OperationCancelled():
             return replace(vm, active=tuple(active for active in vm.active if active.number != event.number))
         case _:
@@ -159,13 +164,13 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
         case e.VmRegistered() | e.VmUnregistered():
             return _answered(vm, event.request_digest, None, at)
         case e.RequestJoined():
-            return _answered(vm, event.request_digest, event.number, at)
+            return _answered(vm, event.request_digest, vm.operations[event.number].name, at)
         case e.SnapshotTransition() | e.SnapshotReparented() | e.SnapshotCheckpointIdentified():
             snapshot = evolve_snapshot(vm.vm_id, vm.snapshots.get(event.snapshot_id), event, at)
             return replace(vm, snapshots=MappingProxyType({**vm.snapshots, snapshot.snapshot_id: snapshot}))
         case e.OperationRequested():
             vm = _with_operation(replace(vm, last_number=event.number), new_operation(vm.vm_id, event, at))
-            return _answered(vm, event.request_digest, event.number, at)
+            return _answered(vm, event.request_digest, event.name, at)
         case e.OperationTransition() | e.CancelRequested() | e.UndoPlanned():
             return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at))
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
@@ -193,5 +198,5 @@ def _with_operation(vm: VirtualMachine, operation: Operation, step_version: int 
     return replace(vm, operations=MappingProxyType(operations), last_step_version=last)
 
 
-def _answered(vm: VirtualMachine, digest: str, operation: int | None, at: e.Occasion) -> VirtualMachine:
+def _answered(vm: VirtualMachine, digest: str, operation: OperationName | None, at: e.Occasion) -> VirtualMachine:
     return replace(vm, requests=remember(vm.requests, digest, operation, at))

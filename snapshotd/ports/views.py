@@ -104,7 +104,7 @@ class Views(Protocol):
         """Return one snapshot."""
         ...
 
-    async def operation(self, vm_id: VmId, number: int) -> Operation | None:
+    async def operation(self, name: OperationName) -> Operation | None:
         """Return one operation."""
         ...
 

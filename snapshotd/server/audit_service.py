@@ -10,7 +10,7 @@ from google.protobuf.struct_pb2 import Struct
 from snapshotd.api.v1 import audit_pb2 as pb
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceServicer
 from snapshotd.domain.events import Envelope, subject_of, transition_of
-from snapshotd.domain.ids import OperationName, operation_name
+from snapshotd.domain.ids import OperationName
 from snapshotd.ports import plain
 from snapshotd.ports.views import EventQuery
 from snapshotd.server.backend import Backend
@@ -81,7 +81,7 @@ def _query(request: pb.ListEventsRequest) -> EventQuery | None:
     owner, snapshot_id = snapshot_id_of(request.snapshot, "snapshot") if request.snapshot else (vm_id, None)
     operation: OperationName | None = None
     if request.operation:
-        operation = operation_name(*operation_of(request.operation, "operation"))
+        operation = operation_of(request.operation, "operation")
     query = EventQuery(
         vm_id=owner,
         host_id=host_id_of(request.host, "host") if request.host else None,
@@ -120,9 +120,8 @@ def _subject(envelope: Envelope) -> str:
         case "snapshot":
             return f"virtualMachines/{owner}/snapshots/{name}"
         case "operation":
-            return f"operations/{owner}.{name}"
+            return str(envelope.operation)
         case "step":
-            number, _, step = name.partition(".")
-            return f"operations/{owner}.{number}/steps/{step}"
+            return f"{envelope.operation}/steps/{name.partition('.')[2]}"
         case _:
             return f"virtualMachines/{owner}"

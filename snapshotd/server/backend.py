@@ -12,7 +12,7 @@ from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.errors import NotFound
 from snapshotd.domain.host import HostRecord
-from snapshotd.domain.ids import HostId, SnapshotId, VmId
+from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
@@ -82,9 +82,9 @@ class Backend:
             raise NotFound("snapshot", snapshot_id, "List the VM's snapshots.")
         return row
 
-    async def operation(self, vm_id: VmId, number: int) -> Operation:
+    async def operation(self, name: OperationName) -> Operation:
         """Return an operation. Raises NotFound."""
-        row = await (await self.seen("operations")).operation(vm_id, number)
+        row = await (await self.seen("operations")).operation(name)
         if row is None:
-            raise NotFound("operation", f"{vm_id}.{number}", "List the operations.")
+            raise NotFound("operation", name, "List the operations.")
         return row

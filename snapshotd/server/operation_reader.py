@@ -95,9 +95,9 @@ class OperationReader:
         operation = operation_for(decided.draft, wanted)
         if operation is None:
             # Answered so long ago that the aggregate has forgotten the operation, but not the request.
-            number = decided.vm.requests[actor, request_id].operation
-            assert number is not None, request_id
-            return await self.message(await self._backend.operation(vm_id, number))
+            name = decided.vm.requests[actor, request_id].operation
+            assert name is not None, request_id
+            return await self.message(await self._backend.operation(name))
         try:
             return await self.message(operation)
         except (ViewStopped, ViewBehind):
@@ -107,7 +107,9 @@ class OperationReader:
     async def _plan(self, vm_id: VmId, request: RequestOperation, actor: str) -> OperationMessage:
         """Return what a request would lead to. Makes every check, records nothing. Raises what would refuse it."""
         vm = await self._backend.runtime.load(vm_id)
-        draft = decide(vm, request, Context(now=self._backend.clock.now(), actor=actor, policy=self._backend.policy))
+        backend = self._backend
+        context = Context(now=backend.clock.now(), actor=actor, policy=backend.policy, fresh_id=backend.ids.fresh())
+        draft = decide(vm, request, context)
         requested = next((e for e, _ in draft.events if isinstance(e, OperationRequested)), None)
         plan = plan_message(vm, request, requested)
         message = OperationMessage(done=True)

@@ -14,7 +14,7 @@ from google.protobuf.empty_pb2 import Empty
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.domain.commands import CancelOperation
 from snapshotd.domain.errors import CancelTooLate, InvalidArgument, ViewBehind, ViewStopped
-from snapshotd.domain.ids import parse_operation_name
+from snapshotd.domain.ids import parse_operation_name, vm_of
 from snapshotd.domain.operation import Operation
 from snapshotd.ports.plain import decode_time, encode_time
 from snapshotd.server.backend import Backend
@@ -73,7 +73,7 @@ class OperationsService(OperationsServicer):
     async def GetOperation(self, request: pb.GetOperationRequest, context: Context) -> pb.Operation:
         """Return an operation as it is now."""
         actor_of(context)
-        return await self._operations.message(await self._backend.operation(*operation_of(request.name)))
+        return await self._operations.message(await self._backend.operation(operation_of(request.name)))
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
         """Return operations, the last requested first."""
@@ -100,14 +100,14 @@ class OperationsService(OperationsServicer):
     async def WaitOperation(self, request: pb.WaitOperationRequest, context: Context) -> pb.Operation:
         """Return an operation when it has ended, or when the time is up."""
         actor_of(context)
-        vm_id, number = operation_of(request.name)
+        name = operation_of(request.name)
         asked_s = timeout_of(request.timeout, "timeout") if request.HasField("timeout") else _LONGEST_WAIT_S
         loop = asyncio.get_running_loop()
         until = loop.time() + min(asked_s, _LONGEST_WAIT_S)
         while True:
             head = self._backend.log.head_position()
             await self._backend.views.reached(head, ["operations"])
-            operation = await self._backend.operation(vm_id, number)
+            operation = await self._backend.operation(name)
             left_s = until - loop.time()
             if not operation.active or left_s <= 0:
                 return await self._operations.message(operation)
@@ -115,10 +115,10 @@ class OperationsService(OperationsServicer):
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> Empty:
         """End an operation as soon as that is safe."""
-        actor, (vm_id, number) = actor_of(context), operation_of(request.name)
+        actor, name = actor_of(context), operation_of(request.name)
         with suppress(ViewStopped, ViewBehind):  # the core knows by itself what is active
-            operation = await self._backend.operation(vm_id, number)
+            operation = await self._backend.operation(name)
             if not operation.active:  # also one that the aggregate has forgotten since
                 raise CancelTooLate(operation.name, operation.state.name, "it has ended")
-        await self._backend.runtime.request(vm_id, CancelOperation(number=number), actor=actor)
+        await self._backend.runtime.request(vm_of(name), CancelOperation(name=name), actor=actor)
         return Empty()

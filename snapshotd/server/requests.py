@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from snapshotd.domain.errors import InvalidArgument, NotBuilt
-from snapshotd.domain.ids import HostId, SnapshotId, VmId, is_guid, is_host_id, parse_operation_name
+from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, is_guid, is_host_id, parse_operation_name
 
 _NIL: Final = "00000000-0000-0000-0000-000000000000"
 _PAGE: Final = 50
@@ -46,12 +46,11 @@ def snapshot_id_of(name: str, field: str = "name") -> tuple[VmId, SnapshotId]:
     return VmId(parts[1]), SnapshotId(parts[3])
 
 
-def operation_of(name: str, field: str = "name") -> tuple[VmId, int]:
-    """Return the VM's id and the number in `operations/{vm}.{n}`. Raises InvalidArgument."""
-    parsed = parse_operation_name(name.lower())
-    if parsed is None:
+def operation_of(name: str, field: str = "name") -> OperationName:
+    """Return a name of the form `operations/{vm}.{n}-{tag}`, in lower case. Raises InvalidArgument."""
+    if parse_operation_name(name.lower()) is None:
         raise InvalidArgument(field, name[:200], "must be operations/{operation}, as the server gave it.")
-    return parsed
+    return OperationName(name.lower())
 
 
 def request_id_of(text: str) -> str:

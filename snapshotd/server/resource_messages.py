@@ -10,7 +10,7 @@ from snapshotd.api.v1 import host_pb2, snapshot_pb2, virtual_machine_pb2
 from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmReport
-from snapshotd.domain.ids import CheckpointId, SnapshotId, operation_name
+from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState, VmActivity
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
 from snapshotd.domain.virtual_machine import VmRecord
@@ -92,7 +92,7 @@ def vm_message(
         power=wire_power(vm.power),
         activity=activity,
         current_snapshot=snapshot_name(vm.vm_id, vm.current_id),
-        active_operations=[operation_name(vm.vm_id, active.number) for active in vm.active],
+        active_operations=[active.name for active in vm.active],
         snapshot_count=sum(counts_towards_limit(s, described) for s in snapshots),
         snapshot_limit=limit,
         create_time=timestamp(vm.registered_at),
@@ -114,7 +114,7 @@ def vm_message(
 def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:
     """Return a snapshot of a VM."""
     checkpoint = vm.description.checkpoint(snapshot.checkpoint_id) if vm.description else None
-    at_work = [operation_name(vm.vm_id, a.number) for a in vm.active if a.snapshot_id == snapshot.snapshot_id]
+    at_work = [a.name for a in vm.active if a.snapshot_id == snapshot.snapshot_id]
     message = snapshot_pb2.Snapshot(
         name=snapshot_name(snapshot.vm_id, snapshot.snapshot_id),
         uid=snapshot.snapshot_id,

@@ -56,7 +56,7 @@ class JournalEntry:
     token: int = 0
     """The highest token seen."""
     operation: str = ""
-    """The last step begun: "operations/….1"; empty: none."""
+    """The last step begun: "operations/….1-0a0b0c0d"; empty: none."""
     step: int = 0
     phase: Phase = ""
     deadline: datetime | None = None

@@ -17,7 +17,7 @@ from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain import events as e
-from snapshotd.domain.commands import CancelOperation, Proceed, RequestOperation, SyncVm
+from snapshotd.domain.commands import Proceed, RequestOperation, SyncVm
 from snapshotd.domain.errors import InvalidArgument, OperationActive, RecordNotReadable, VmChanging
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId, KindName
@@ -176,7 +176,7 @@ def test_it_is_checked_joined_and_undone_by_what_its_own_classes_say() -> None:
         world.do(start_vm())
     while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
         world.turn()
-    world.do(CancelOperation(number=1))
+    world.cancel(1)
     operation = world.run()
     assert (operation.state, host.notes) == (OperationState.CANCELLED, "web01")
     assert [s.plan.undoes for s in operation.steps] == [None, 1]
@@ -231,7 +231,7 @@ def test_one_that_is_being_cancelled_already_is_preempted_too() -> None:
     world.do(TakeNote().request(Note("hello")))
     while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
         world.turn()
-    world.do(CancelOperation(number=1))
+    world.cancel(1)
     events = [event for event, _ in world.do(TakeUrgentNote().request(Note("fire"))).events]
     assert not any(isinstance(event, e.CancelRequested) for event in events)
     assert (world.run().state, host.notes) == (OperationState.SUCCEEDED, "fire")
@@ -335,7 +335,7 @@ def test_a_wait_that_holds_the_vm_keeps_others_off_and_can_be_cancelled(
     with pytest.raises(VmChanging):
         world.do(SyncVm(report=host.report(), asked_version=world.vm.version))
     if cancelled:
-        world.do(CancelOperation(number=1))
+        world.cancel(1)
         operation = world.run()
         assert (operation.state, host.notes) == (OperationState.CANCELLED, "web01")
         assert [s.state for s in operation.steps] == [StepState.DONE, StepState.FAILED, StepState.DONE]
@@ -372,7 +372,7 @@ async def test_log_views_and_messages_take_it_as_it_is(tmp_path: Path) -> None:
     projections = Projections(MemoryLog(read_back), tmp_path / "views.db")
     await projections.catch_up()
     await compare(projections.views, world.envelopes)
-    operation = await projections.views.operation(world.vm.vm_id, 1)
+    operation = await projections.views.operation(world.vm.operations[1].name)
     projections.close()
     assert operation == world.vm.operations[1]
     message = operation_message(operation, None)
@@ -387,7 +387,7 @@ async def test_log_views_and_messages_take_it_as_it_is(tmp_path: Path) -> None:
 def test_a_plan_tells_what_it_would_do() -> None:
     world = World()
     request = TakeNote().request(Note("hello"))
-    draft = decide(world.vm, request, Context(now=world.now, actor="ann", policy=world.policy))
+    draft = decide(world.vm, request, Context(now=world.now, actor="ann", policy=world.policy, fresh_id="0a0b0c0d"))
     requested = next(event for event, _ in draft.events if isinstance(event, e.OperationRequested))
     plan = plan_message(world.vm, request, requested)
     assert [step.description for step in plan.steps] == ["Write 'hello' into the notes."]

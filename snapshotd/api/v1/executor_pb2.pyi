@@ -488,7 +488,7 @@ class HostCommand(_message.Message):
     vm_id: _builtins.str
     """The VM; empty only for REPORT (all VMs of the host)."""
     operation: _builtins.str
-    """"operations/{vm}.{n}"; effects and OBSERVE."""
+    """"operations/{vm}.{n}-{tag}"; effects and OBSERVE."""
     step: _builtins.int
     """Number of the step in the operation's plan, from 1; effects and OBSERVE."""
     token: _builtins.int

@@ -29,8 +29,8 @@ class OperationMetadata(_message.Message):
 
     Conventions of the whole API
 
-    - Names: operations/{vm id}.{n}, hosts/{host}, virtualMachines/{vm}, virtualMachines/{vm}/snapshots/{snapshot}. Ids in
-      names are lower case; a VM's id is Hyper-V's.
+    - Names: operations/{vm id}.{n}-{tag}, hosts/{host}, virtualMachines/{vm}, virtualMachines/{vm}/snapshots/{snapshot}.
+      Ids in names are lower case; a VM's id is Hyper-V's. The tag is random: no operation's name ever comes again.
     - request_id: a UUID, chosen by the caller, on each call that changes something. The same id with the same payload
       gets the first answer again (the same operation). With another payload it gets INVALID_ARGUMENT, reason
       REQUEST_ID_REUSED. Ids are remembered per caller and addressed resource, for the last 1,000 or 7 days. If it is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snapshotd.domain.ids import HostId, KindName, SnapshotId
+from snapshotd.domain.ids import HostId, KindName, OperationName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Failure, PlannedStep
 from snapshotd.domain.recorded import Recorded
@@ -23,6 +23,7 @@ class OperationTransition:
 class OperationRequested(OperationTransition):
     """An operation was accepted, with its plan."""
 
+    name: OperationName
     kind: KindName
     params: Recorded
     host_id: HostId

@@ -10,7 +10,6 @@ import pytest
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import (
-    CancelOperation,
     LoseOutcome,
     Proceed,
     RequestOperation,
@@ -84,7 +83,7 @@ def test_what_somebody_else_did_to_the_power_is_left_as_it_is(
     if how != "seen at the first observation":
         sync(world)
     if how == "cancelled" and newest(world).active:
-        world.do(CancelOperation(number=newest(world).number))
+        world.cancel(newest(world).number)
     ended = world.run()
     assert ended.state in (OperationState.FAILED, OperationState.CANCELLED)
     assert (world.host.power, world.host.effects) == (by_hand, [])
@@ -130,7 +129,7 @@ def test_an_undo_whose_command_is_lost_is_tried_again(request_: RequestOperation
     there = set(world.host.checkpoints)
     world.do(request_)
     until_issued(world, action)
-    world.do(CancelOperation(number=newest(world).number))
+    world.cancel(newest(world).number)
     world.turn()
     until_issued(world, REMOVE if action == CREATE else START)
     lose_command(world)
@@ -143,7 +142,7 @@ def test_an_unwanted_checkpoint_that_somebody_else_removes_releases_the_vm(seen:
     world = World()
     world.do(create(1))
     until_issued(world, CREATE)
-    world.do(CancelOperation(number=1))
+    world.cancel(1)
     world.turn()
     (made,) = (c.checkpoint_id for c in world.host.checkpoints.values())
     if seen != "by a comparison":
@@ -361,7 +360,7 @@ def test_a_delete_that_has_only_to_wait_can_be_cancelled_until_it_begins() -> No
     world.host.error_ids = {}
     world.do(delete(sid(1)))
     assert newest(world).state is OperationState.PENDING
-    world.do(CancelOperation(number=newest(world).number))
+    world.cancel(newest(world).number)
     assert newest(world).state is OperationState.CANCELLED
 
 
@@ -411,7 +410,7 @@ def test_what_cannot_be_cancelled_any_more_says_why(begun: Callable[[], World], 
     while not (found := world.open_step()) or found[1].plan.action != action or found[1].observing:
         world.turn() if found else world.do(Proceed())
     with pytest.raises(CancelTooLate, match=why):
-        world.do(CancelOperation(number=newest(world).number))
+        world.cancel(newest(world).number)
     assert newest(world).active
     assert not newest(world).cancel_requested
 
@@ -420,10 +419,10 @@ def test_a_create_that_is_cancelled_stays_so_while_its_checkpoint_merges() -> No
     world = World()
     world.do(create(1))
     until_issued(world, CREATE)
-    world.do(CancelOperation(number=1))
+    world.cancel(1)
     while not any(s.state is StepState.WAITING for s in newest(world).steps):
         world.turn()
-    assert world.do(CancelOperation(number=1)).events == []
+    assert world.cancel(1).events == []
     assert newest(world).too_late_to_cancel().startswith(UNDONE)
     assert world.run().state is OperationState.CANCELLED
 
@@ -432,10 +431,10 @@ def test_a_cancel_that_comes_again_is_answered_as_the_first_time() -> None:
     world = World()
     world.do(create(1))
     until_issued(world, CREATE)
-    world.do(CancelOperation(number=1))
+    world.cancel(1)
     world.turn()
     assert newest(world).undoing
-    assert world.do(CancelOperation(number=1)).events == []
+    assert world.cancel(1).events == []
 
 
 def test_snapshots_whose_checkpoints_are_gone_do_not_count_towards_the_limit() -> None:

@@ -7,7 +7,7 @@ import pytest
 from snapshotd.domain.commands import LoseOutcome, Proceed, TakeAnswer
 from snapshotd.domain.events import ObservationIssued, StepIssued
 from snapshotd.domain.host_report import HostAnswer, Journal, JournalState, Verdict
-from snapshotd.domain.lifecycle import OperationState, SnapshotState, StepState
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.recorded import JsonObject
 from tests.fakes import START, World
@@ -216,3 +216,21 @@ def test_an_effect_is_tried_at_most_five_times() -> None:
     assert ended.step(1).attempts == world.policy.max_attempts
     assert ended.failure is not None
     assert ended.failure.error_id == world.host.error_ids[1]
+
+
+def test_a_new_operation_of_a_restored_log_is_not_taken_for_one_that_the_log_has_lost() -> None:
+    world = World(power=Power.STOPPED)
+    world.do(create(1))
+    world.run()
+    backup = world.vm
+    world.do(create(2))
+    world.run()
+    effects = list(world.host.effects)
+    world.vm = backup
+    world.do(create(3))
+    world.do(Proceed())
+    found = world.open_step()
+    assert found is not None
+    answer = world.act(*found)
+    assert (found[0].number, answer.verdict) == (2, Verdict.STALE)
+    assert world.host.effects == effects

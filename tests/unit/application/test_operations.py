@@ -2,7 +2,6 @@
 
 import pytest
 
-from snapshotd.domain.commands import CancelOperation
 from snapshotd.domain.errors import CancelTooLate
 from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.host_report import VmReport
@@ -202,7 +201,7 @@ def test_an_undo_that_fails_too_leaves_on_record_what_is_there(refused: Refused)
 def test_an_operation_that_is_cancelled_before_its_first_step_ends_at_once(case: Case) -> None:
     world = ready(case)
     world.do(case.request)
-    world.do(CancelOperation(number=world.vm.last_number))
+    world.cancel(world.vm.last_number)
     assert world.vm.operations[world.vm.last_number].state is OperationState.CANCELLED
     assert world.host.effects == []
     assert world.vm.activity is VmActivity.IDLE
@@ -220,9 +219,9 @@ def test_a_cancellation_during_the_first_step_brings_everything_back(case: Case)
         world.turn()
     if found[1].plan.action == RESTORE:
         with pytest.raises(CancelTooLate):
-            world.do(CancelOperation(number=world.vm.last_number))
+            world.cancel(world.vm.last_number)
         return
-    world.do(CancelOperation(number=world.vm.last_number))
+    world.cancel(world.vm.last_number)
     operation = world.run()
     assert operation.state is OperationState.CANCELLED
     assert world.host.power is before
@@ -238,7 +237,7 @@ def test_the_undo_of_a_cancelled_operation_is_issued_again_until_it_is_done(refu
     world.do(CASES[0].request)
     while not (found := world.open_step()) or not found[1].open:
         world.turn()
-    world.do(CancelOperation(number=world.vm.last_number))
+    world.cancel(world.vm.last_number)
     while not (found := world.open_step()) or found[1].plan.undoes is None:
         world.turn()
     if refusal is None:

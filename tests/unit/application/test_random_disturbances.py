@@ -64,7 +64,9 @@ class Life:
             elif share < 0.32:
                 self.administrator()
             elif share < 0.36:
-                self.tried(CancelOperation(number=self.world.vm.last_number))
+                newest = self.world.vm.operations.get(self.world.vm.last_number)
+                if newest is not None:
+                    self.tried(CancelOperation(name=newest.name))
             elif share < 0.42:
                 self.tried(SyncVm(report=self.world.host.report(), asked_version=self.world.vm.version))
             elif share < 0.46 and self.late:

@@ -97,7 +97,7 @@ class Room:
             return HostAnswer(verdict=Verdict.REPORTED, vms=(self.world.host.report(),))
         if order.kind is OrderKind.OBSERVE:
             return self.world.host.observe(order.token)
-        number = int(str(order.operation).rpartition(".")[2])
+        number = next(o.number for o in self.world.vm.operations.values() if o.name == order.operation)
         operation = self.world.vm.operations.get(number)
         if operation is None or not operation.active or operation.step(order.step).token != order.token:
             return HostAnswer(verdict=Verdict.STALE)

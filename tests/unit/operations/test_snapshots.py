@@ -8,7 +8,7 @@ from types import MappingProxyType
 import pytest
 
 from snapshotd.domain import events as e
-from snapshotd.domain.commands import CancelOperation, RequestOperation
+from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import OperationActive
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
@@ -59,7 +59,7 @@ def test_an_unwanted_snapshot_is_removed_even_if_that_did_not_work_the_first_tim
     world.do(create(1))
     if cancelled:
         until_issued(world, CREATE)
-        world.do(CancelOperation(number=1))
+        world.cancel(1)
     undo = until_issued(world, REMOVE)
     world.host.error_ids = {undo: PASSING}
     world.turn()
@@ -102,7 +102,7 @@ def test_a_request_joins_none_that_will_not_do_it_any_more(
     number = until_issued(world, action)
     assert world.do(request_).events == [], "it joins"
     if why == "cancelled":
-        world.do(CancelOperation(number=newest(world).number))
+        world.cancel(newest(world).number)
     else:
         world.host.error_ids = {number: FINAL}
         world.turn()

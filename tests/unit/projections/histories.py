@@ -8,10 +8,10 @@ from contextlib import suppress
 from datetime import timedelta
 
 from snapshotd.application.draft import Draft
-from snapshotd.domain.commands import CancelOperation, LoseOutcome, RequestOperation, SyncVm, UnregisterVm, VmCommand
+from snapshotd.domain.commands import LoseOutcome, RequestOperation, SyncVm, UnregisterVm, VmCommand
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, Event, HostEvent, HostRegistered, HostRemoved, HostSynced
-from snapshotd.domain.ids import CheckpointId, StreamId, operation_name, vm_stream
+from snapshotd.domain.ids import CheckpointId, OperationName, StreamId, vm_stream
 from snapshotd.domain.lifecycle import SnapshotState, StepState
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -59,7 +59,13 @@ class RecordedWorld(World):
         return draft
 
     def keep(
-        self, stream: StreamId, version: int, event: Event, actor: str, operation: object = None, request_id: str = ""
+        self,
+        stream: StreamId,
+        version: int,
+        event: Event,
+        actor: str,
+        operation: OperationName | None = None,
+        request_id: str = "",
     ) -> None:
         """Append an envelope."""
         number = len(self.envelopes) + 1
@@ -72,14 +78,10 @@ class RecordedWorld(World):
                 time=self.now,
                 actor=actor,
                 request_id=request_id,
-                operation=operation if operation is None else operation_name(VM_ID, _number(operation)),
+                operation=operation,
                 event=event,
             )
         )
-
-
-def _number(operation: object) -> int:
-    return int(str(operation).rpartition(".")[2])
 
 
 def history(seed: int, requests: int) -> RecordedWorld:
@@ -120,7 +122,7 @@ def _run(world: RecordedWorld, chance: random.Random) -> None:
         dice = chance.random()
         if dice < 0.1:
             with suppress(SnapshotdError):
-                world.do(CancelOperation(number=world.vm.active_operations[-1].number))
+                world.cancel(world.vm.active_operations[-1].number)
         elif dice < 0.2:
             _lose_command(world)
         elif dice < (0.7 if all(o.only_waits for o in world.vm.active_operations) else 0.25):

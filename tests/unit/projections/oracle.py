@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
-from snapshotd.domain.ids import SnapshotId, VmId
+from snapshotd.domain.ids import OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import PlannedStep
 from snapshotd.ports.views import Views
@@ -211,7 +211,7 @@ async def _compare_operations(views: Views, vm_id: VmId, own: Sequence[Envelope]
     active = []
     for number, events in by_number.items():
         facts = operation(events, hosts[number])
-        seen = await views.operation(vm_id, number)
+        seen = await views.operation(OperationName(str(events[0].operation)))
         assert seen is not None, number
         steps = facts.pop("steps")
         assert isinstance(steps, list)

@@ -46,8 +46,8 @@ async def test_the_views_say_what_the_log_says_after_every_decision(tmp_path: Pa
 async def same_as_the_aggregate(views: Views, vm: VirtualMachine) -> None:
     """Check that the views hold the very values that decisions are made by."""
     assert {s.snapshot_id: s for s in await views.snapshots(VM_ID)} == vm.snapshots
-    for number, operation in vm.operations.items():
-        assert await views.operation(VM_ID, number) == operation
+    for operation in vm.operations.values():
+        assert await views.operation(operation.name) == operation
     record = await views.vm(VM_ID)
     assert record is not None
     assert all(getattr(record, f.name) == getattr(vm, f.name) for f in fields(record))

@@ -125,7 +125,7 @@ def test_a_token_of_another_shape_is_refused(content: bytes) -> None:
         page_of([1, 2, 3], 1, urlsafe_b64encode(content).decode(), "things")
 
 
-NAME = "operations/11111111-2222-3333-4444-555555555555.3"
+NAME = "operations/11111111-2222-3333-4444-555555555555.3-0a0b0c0d"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def chained(*requests: RequestOperation) -> World:
 
 def plan(world: World, request: RequestOperation) -> pb.Plan:
     """Return the plan of a request as a dry run makes it: decided, and not recorded."""
-    draft = decide(world.vm, request, Context(now=world.now, actor="ann", policy=world.policy))
+    draft = decide(world.vm, request, Context(now=world.now, actor="ann", policy=world.policy, fresh_id="0a0b0c0d"))
     requested = (event for event, _ in draft.events if isinstance(event, OperationRequested))
     return plan_message(world.vm, request, next(requested, None))
 

@@ -25,7 +25,7 @@ VM = "11111111-2222-3333-4444-555555555555"
 def test_ids_are_read_in_any_case() -> None:
     assert vm_id_of(f"virtualMachines/{VM.upper()}") == VM
     assert snapshot_id_of(f"virtualMachines/{VM}/snapshots/{VM.upper()}") == (VM, VM)
-    assert operation_of(f"operations/{VM}.12") == (VM, 12)
+    assert operation_of(f"operations/{VM.upper()}.12-0A0B0C0D") == f"operations/{VM}.12-0a0b0c0d"
     assert host_id_of("hosts/hv-01") == "hv-01"
     assert request_id_of(VM.upper()) == VM
     assert request_id_of("") == ""
@@ -51,7 +51,9 @@ def test_what_names_no_snapshot_is_refused(name: str) -> None:
         snapshot_id_of(name)
 
 
-@pytest.mark.parametrize("name", ["", VM, f"operations/{VM}", f"operations/{VM}.0", f"operations/{VM}.x"])
+@pytest.mark.parametrize(
+    "name", ["", VM, f"operations/{VM}", f"operations/{VM}.12", f"operations/{VM}.0-0a0b0c0d", f"operations/{VM}.1-x"]
+)
 def test_what_names_no_operation_is_refused(name: str) -> None:
     with pytest.raises(InvalidArgument):
         operation_of(name)
