@@ -11,10 +11,19 @@ from typing import assert_never
 from snapshotd.application.draft import Context, Draft
 from snapshotd.application.progress import advance, take
 from snapshotd.application.reconcile import describe, reconcile
+from snapshotd.application.rolled_back import notice
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import answered_before
-from snapshotd.domain.errors import AlreadyExists, CancelTooLate, MergePending, NotFound, OperationActive, VmChanging
+from snapshotd.domain.errors import (
+    AlreadyExists,
+    CancelTooLate,
+    LogRolledBack,
+    MergePending,
+    NotFound,
+    OperationActive,
+    VmChanging,
+)
 from snapshotd.domain.lifecycle import OPERATION, VM, OperationState
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -62,7 +71,7 @@ def operation_for(draft: Draft, request: c.RequestOperation) -> Operation | None
 
 def _busy(vm: VirtualMachine, active: Operation, context: Context) -> OperationActive | MergePending:
     age = int((context.now - active.requested_at).total_seconds())
-    if active.only_waits:
+    if active.only_waits and not vm.rolled_back:
         return MergePending(vm.name, active.name, age)
     at = active.open_step or active.next_due
     step = f"{at.plan.number} {ACTIONS[at.plan.action].label} {at.state.name}" if at else "none"
@@ -77,6 +86,8 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
         raise NotFound("virtual machine", vm.vm_id, "Register it first.")
     kind = KINDS[request.kind]
     kind.check_existence(vm, request)
+    if vm.rolled_back:
+        raise LogRolledBack(vm.name, vm.rolled_back)
     becomes = [(concurrency(active, request), active) for active in vm.active_operations]
     for joined in (active for what, active in becomes if what is Concurrency.JOIN):
         if context.request_id:
@@ -126,6 +137,7 @@ def _register(draft: Draft, command: c.RegisterVm) -> None:
         request_digest=context.digest,
     )
     draft.add([registered])
+    notice(draft, command.report)
     before = describe(draft, command.report, "step")
     reconcile(draft, before)
 
@@ -148,7 +160,8 @@ def _cancel(draft: Draft, command: c.CancelOperation) -> None:
         raise NotFound("operation", command.name, "List the operations.")
     if operation.active and operation.cancel_requested:
         return
-    if too_late := operation.too_late_to_cancel():
+    too_late = operation.too_late_to_cancel()
+    if too_late and not (draft.vm.rolled_back and operation.active):
         raise CancelTooLate(operation.name, operation.state.name, too_late)
     draft.add([e.CancelRequested(number=operation.number)], operation.number)
     advance(draft)
@@ -158,6 +171,10 @@ def _sync(draft: Draft, command: c.SyncVm) -> None:
     """Compare a report with the record, if no step was open when it was asked for, and none has been since."""
     vm = draft.vm
     if not vm.registered:
+        return
+    notice(draft, command.report)
+    if draft.events:
+        advance(draft)
         return
     if vm.at_work() or vm.last_step_version > command.asked_version:
         raise VmChanging(vm.name)

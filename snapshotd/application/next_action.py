@@ -3,8 +3,9 @@
 Issue, Observe                 are recorded first, then sent (write-ahead)
 AwaitAnswer, Poll, Later       need the host, or the clock, before anything can be recorded
 AwaitTurn                      needs the end of an older operation, which was cancelled for this one
+AwaitPerson                    needs a decision by a person: the log is older than the host
 Skip, StartWait, StopWait,     need nobody: they are recorded together with what led to them
-PlanUndo, Finish
+GiveUp, PlanUndo, Finish
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from snapshotd.domain.errors import LogRolledBack
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import Failure, Operation, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
+from snapshotd.operations.kind import UNDETERMINED
 from snapshotd.steps.catalogue import ACTIONS
 
 
@@ -54,6 +57,14 @@ class Skip(_OfStep):
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Conclude that nobody will ever know what became of this step."""
+
+    step: Step
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Later:
     """Do nothing until then."""
 
@@ -65,6 +76,13 @@ class AwaitTurn:
     """Nothing until this operation has ended."""
 
     older: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitPerson:
+    """Nothing until a person has decided."""
+
+    why: Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +100,28 @@ class Finish:
     failure: Failure | None = None
 
 
-Next = Issue | Observe | StartWait | StopWait | AwaitAnswer | Poll | Later | AwaitTurn | Skip | PlanUndo | Finish
+Next = (
+    Issue
+    | Observe
+    | StartWait
+    | StopWait
+    | AwaitAnswer
+    | Poll
+    | Later
+    | AwaitTurn
+    | AwaitPerson
+    | Skip
+    | GiveUp
+    | PlanUndo
+    | Finish
+)
 
 
 def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy: Policy) -> Next:
     """Return what happens next with an active operation."""
     assert operation.active, operation
+    if vm.rolled_back:
+        return _rolled_back(vm, operation)
     step = operation.open_step
     if step is not None:
         if step.state is StepState.WAITING:
@@ -105,6 +139,23 @@ def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy:
         return _over(operation.failure)
     failure = KINDS[operation.kind].verify(vm, operation)
     return PlanUndo(failure) if failure else Finish(OperationState.SUCCEEDED)
+
+
+def _rolled_back(vm: VirtualMachine, operation: Operation) -> Next:
+    """Return what becomes of an operation while the log is older than the host: nothing, until it is cancelled.
+
+    Then it ends, and nothing is asked of the host for that.
+    """
+    why = Failure.of(LogRolledBack(vm.name, vm.rolled_back))
+    if not operation.cancel_requested:
+        return AwaitPerson(why)
+    if operation.state is OperationState.PENDING:
+        return Finish(OperationState.CANCELLED)
+    unknown = Failure(reason=UNDETERMINED, message=f"Cannot tell what came of the operation. {why.message}")
+    step = operation.open_step
+    if step is not None:
+        return StopWait(step) if step.state is StepState.WAITING else GiveUp(step, unknown)
+    return Finish(OperationState.FAILED, unknown)
 
 
 def _stopped(operation: Operation) -> Next | None:

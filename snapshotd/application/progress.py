@@ -11,8 +11,19 @@ from typing import TypedDict, assert_never
 
 from snapshotd.application.draft import Draft
 from snapshotd.application.host_failures import failure_of
-from snapshotd.application.next_action import Finish, Issue, Observe, PlanUndo, Skip, StartWait, StopWait, next_action
+from snapshotd.application.next_action import (
+    Finish,
+    GiveUp,
+    Issue,
+    Observe,
+    PlanUndo,
+    Skip,
+    StartWait,
+    StopWait,
+    next_action,
+)
 from snapshotd.application.reconcile import describe, reconcile
+from snapshotd.application.rolled_back import notice
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.errors import RecordNotReadable
@@ -62,6 +73,8 @@ def advance(draft: Draft, *, issue: bool = False) -> None:
                     draft.add([e.ObservationIssued(number=number, step=action.step.plan.number)], number)
                 case StartWait():
                     _start_wait(draft, operation, action.step)
+                case GiveUp():
+                    _give_up(draft, operation, action.step, action.failure)
                 case StopWait():
                     _fail(draft, operation, action.step, CANCELLED)
                 case _:
@@ -69,7 +82,14 @@ def advance(draft: Draft, *, issue: bool = False) -> None:
 
 
 def take(draft: Draft, command: c.StepCommand) -> None:
-    """Record what a command about a step means; nothing if its operation has ended."""
+    """Record what a command about a step means; nothing if its operation has ended, or the log was rolled back."""
+    if isinstance(command, c.TakeAnswer):
+        notice(draft, command.answer.vm, command.answer.highest_token)
+    elif isinstance(command, c.TakePoll):
+        notice(draft, command.report)
+    if draft.vm.rolled_back:
+        advance(draft)
+        return
     operation = draft.vm.operations.get(command.number)
     if operation is None or not operation.active or command.step > len(operation.steps):
         return
@@ -119,6 +139,15 @@ def _take_poll(draft: Draft, operation: Operation, step: Step, command: c.TakePo
 
 def _fail(draft: Draft, operation: Operation, step: Step, failure: Failure) -> None:
     draft.add([e.StepFailed(**_moved(operation, step, "failed"), failure=failure)], operation.number)
+
+
+def _give_up(draft: Draft, operation: Operation, step: Step, failure: Failure) -> None:
+    """Record that nobody will ever know what became of a step whose command may have been at work."""
+    if step.state is StepState.ISSUED:
+        _unknown(draft, operation, step, failure)
+        step = draft.vm.operations[operation.number].step(step.plan.number)
+    given_up = e.StepUndetermined(**_moved(operation, step, "undetermined"), failure=failure)
+    draft.add([given_up], operation.number)
 
 
 def _taken(vm: VirtualMachine, operation: Operation) -> bool:

@@ -102,6 +102,7 @@ def _facts(vm: pb.VirtualMachine) -> str:
             ("Last seen", when(vm.observe_time)),
         ]
     )
+    text += "".join(f"\n{condition.reason}: {condition.message}\n" for condition in vm.conditions)
     return text + "\n" + table(["DISK", "FILE"], [[d.location, d.path] for d in vm.disks])
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from snapshotd.application.host_failures import failure_of
-from snapshotd.application.next_action import AwaitAnswer, AwaitTurn, Later, Poll, next_action
+from snapshotd.application.next_action import AwaitAnswer, AwaitPerson, AwaitTurn, Later, Poll, next_action
 from snapshotd.dispatch.feeding import Feeding
 from snapshotd.dispatch.orders import Order, OrderKind, effect_order, observe_order, poll_order
 from snapshotd.dispatch.watch import Wait, Watch, still
@@ -259,6 +259,9 @@ class Dispatcher:
                     watch = self._watches[vm.vm_id][operation.number]
                     turn = Failure(reason=_TURN, message=f"{older.name} has to end first.")
                     watch.wait = still(watch.wait, turn, moment.utc)
+                case AwaitPerson(why=why):
+                    watch = self._watches[vm.vm_id][operation.number]
+                    watch.wait = still(watch.wait, why, moment.utc)
                 case _:
                     out += self._proceed(vm, operation, moment)
         return out

@@ -278,6 +278,20 @@ class VmChanging(SnapshotdError):
 
 
 @dataclass(eq=False)
+class LogRolledBack(SnapshotdError):
+    """The journal on the host knows a token that this log has not issued: the log is older than the host."""
+
+    reason: ClassVar[str] = "LOG_ROLLED_BACK"
+    text: ClassVar[str] = (
+        "Cannot change VM {vm}: snapshotd's log is older than the VM's journal on its host (token {token}), as after a "
+        "restore from a backup. What was done since is not on record, so the VM is only observed. Put the newer log "
+        "back. Reading, cancelling operations and unregistering the VM work meanwhile."
+    )
+    vm: str
+    token: int
+
+
+@dataclass(eq=False)
 class StreamChanged(SnapshotdError):
     """Another append to the stream came first. Read the stream and decide again."""
 

@@ -58,6 +58,9 @@ class VmRecord:
     """As last reported; None: never."""
     journal_id: str = ""
     """The VM's journal on its host, as last reported; empty: not known yet."""
+    rolled_back: int = 0
+    """The highest token of the journal on the host, if this log has not issued it: the log is older than the host, and
+    the VM is only observed. 0: it is not."""
     current_id: SnapshotId | None = None
     active: tuple[Active, ...] = ()
     """The newest first. It holds the VM, or will as soon as every older one has ended or merely waits."""
@@ -147,6 +150,8 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
             return replace(vm, description=event.description, name=event.description.name)
         case e.JournalIdentified():
             return replace(vm, journal_id=event.journal_id)
+        case e.LogFoundRolledBack():
+            return replace(vm, rolled_back=event.journal_token)
         case e.CurrentMoved():
             return replace(vm, current_id=event.to_snapshot_id)
         case e.OperationRequested():
@@ -180,6 +185,7 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             | e.VmPowerChanged()
             | e.VmDescribed()
             | e.JournalIdentified()
+            | e.LogFoundRolledBack()
             | e.CurrentMoved()
             | e.DriftDetected()
         ):

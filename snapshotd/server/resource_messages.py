@@ -8,6 +8,7 @@ from typing import Final
 
 from snapshotd.api.v1 import host_pb2, snapshot_pb2, virtual_machine_pb2
 from snapshotd.dispatch.watch import Wait
+from snapshotd.domain.conditions import conditions
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmReport
 from snapshotd.domain.ids import CheckpointId, SnapshotId
@@ -99,6 +100,9 @@ def vm_message(
         update_time=timestamp(vm.updated_at),
         observe_time=timestamp(observed),
         version=vm.version,
+        conditions=[
+            virtual_machine_pb2.VirtualMachine.Condition(reason=c.reason, message=c.message) for c in conditions(vm)
+        ],
     )
     if described is not None:
         message.service_offering.cpu_count = described.cpu_count

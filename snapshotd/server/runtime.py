@@ -22,7 +22,7 @@ from snapshotd.dispatch.dispatcher import Abandon, Dispatcher, Moment, Output, R
 from snapshotd.dispatch.orders import Order, OrderKind
 from snapshotd.domain.commands import VmCommand
 from snapshotd.domain.errors import SnapshotdError
-from snapshotd.domain.events import Envelope
+from snapshotd.domain.events import Envelope, LogFoundRolledBack
 from snapshotd.domain.host_report import HostAnswer
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.policy import Policy
@@ -144,7 +144,11 @@ class Runtime:
 
     def acknowledge(self, envelopes: Iterable[Envelope]) -> None:
         """Note that a caller is told of these events."""
-        self.acknowledged = max([self.acknowledged, *(e.position for e in envelopes)])
+        for envelope in envelopes:
+            self.acknowledged = max(self.acknowledged, envelope.position)
+            if isinstance(envelope.event, LogFoundRolledBack):
+                token = envelope.event.journal_token
+                _log.error("%s: the log is older than the VM's journal on its host (token %d)", envelope.stream, token)
 
     # --- for executors ------------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.CheckpointLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
     d.CheckpointsDisabled: grpc.StatusCode.FAILED_PRECONDITION,
     d.SnapshotBlocked: grpc.StatusCode.FAILED_PRECONDITION,
+    d.LogRolledBack: grpc.StatusCode.FAILED_PRECONDITION,
     d.CancelTooLate: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostInUse: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostForeign: grpc.StatusCode.FAILED_PRECONDITION,

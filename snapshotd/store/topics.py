@@ -17,6 +17,7 @@ TOPICS: dict[type[e.Event], str] = {
     e.VmPowerChanged: "snapshotd.vm.power_changed:1",
     e.VmDescribed: "snapshotd.vm.described:1",
     e.JournalIdentified: "snapshotd.vm.journal_identified:1",
+    e.LogFoundRolledBack: "snapshotd.vm.log_found_rolled_back:1",
     e.CurrentMoved: "snapshotd.vm.current_moved:1",
     e.DriftDetected: "snapshotd.vm.drift_detected:1",
     e.RequestJoined: "snapshotd.operation.request_joined:1",

@@ -104,6 +104,30 @@ class VirtualMachine(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Condition(_message.Message):
+        """Something that is wrong, though no operation is at fault."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REASON_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        reason: _builtins.str
+        """LOG_ROLLED_BACK: the log is older than the host, so the VM is only observed."""
+        message: _builtins.str
+        """For people."""
+        def __init__(
+            self,
+            *,
+            reason: _builtins.str = ...,
+            message: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
@@ -126,6 +150,7 @@ class VirtualMachine(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}; {vm} is Hyper-V's id."""
     uid: _builtins.str
@@ -186,6 +211,10 @@ class VirtualMachine(_message.Message):
     def observe_time(self) -> _timestamp_pb2.Timestamp:
         """When the host last reported it; absent: not since the server started."""
 
+    @_builtins.property
+    def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VirtualMachine.Condition]:
+        """What is wrong with it, or needs somebody's attention; empty: nothing."""
+
     def __init__(
         self,
         *,
@@ -211,10 +240,11 @@ class VirtualMachine(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
+        conditions: _abc.Iterable[Global___VirtualMachine.Condition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "observe_time", b"observe_time", "service_offering", b"service_offering", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operations", b"active_operations", "activity", b"activity", "create_time", b"create_time", "current_snapshot", b"current_snapshot", "disks", b"disks", "display_name", b"display_name", "foreign_checkpoint_count", b"foreign_checkpoint_count", "host", b"host", "host_state", b"host_state", "labels", b"labels", "name", b"name", "observe_time", b"observe_time", "owner", b"owner", "power", b"power", "service_offering", b"service_offering", "snapshot_blockers", b"snapshot_blockers", "snapshot_count", b"snapshot_count", "snapshot_limit", b"snapshot_limit", "state", b"state", "uid", b"uid", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operations", b"active_operations", "activity", b"activity", "conditions", b"conditions", "create_time", b"create_time", "current_snapshot", b"current_snapshot", "disks", b"disks", "display_name", b"display_name", "foreign_checkpoint_count", b"foreign_checkpoint_count", "host", b"host", "host_state", b"host_state", "labels", b"labels", "name", b"name", "observe_time", b"observe_time", "owner", b"owner", "power", b"power", "service_offering", b"service_offering", "snapshot_blockers", b"snapshot_blockers", "snapshot_count", b"snapshot_count", "snapshot_limit", b"snapshot_limit", "state", b"state", "uid", b"uid", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,6 +66,7 @@ from snapshotd.domain.events.virtual_machine import (
     DriftDetected,
     DriftKind,
     JournalIdentified,
+    LogFoundRolledBack,
     RequestJoined,
     VmActivityChanged,
     VmDescribed,

@@ -19,6 +19,7 @@ from snapshotd.domain.events.virtual_machine import (
     CurrentMoved,
     DriftDetected,
     JournalIdentified,
+    LogFoundRolledBack,
     RequestJoined,
     VmActivityChanged,
     VmDescribed,
@@ -36,6 +37,7 @@ VmEvent = (
     | VmPowerChanged
     | VmDescribed
     | JournalIdentified
+    | LogFoundRolledBack
     | CurrentMoved
     | DriftDetected
     | RequestJoined

@@ -69,6 +69,14 @@ class JournalIdentified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogFoundRolledBack:
+    """The VM's journal on the host knows a token that this log has not issued: the log was restored from a backup."""
+
+    journal_token: int
+    """The highest that the journal knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentMoved:
     """The VM's disks descend from another snapshot now."""
 

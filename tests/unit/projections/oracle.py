@@ -136,6 +136,7 @@ def vm(own: Sequence[Envelope]) -> Facts:
         "description": last(described, "description"),
         "current_id": last(own, "to_snapshot_id"),
         "journal_id": last(own, "journal_id", default=""),
+        "rolled_back": last(own, "journal_token", default=0),
         "active": [(o.number, o.snapshot_id) for o in reversed(requested) if o.number not in ended],
     }
 
