@@ -35,8 +35,10 @@ class InstantHost:
             parent_id=vm.current_checkpoint_id,
             checkpoint_type="Standard",
         )
-        made.disks.add(location="SCSI:0:0", chain=list(vm.disks[0].chain))
-        vm.disks[0].chain.insert(0, f"{vm.vm_id}_{len(vm.checkpoints)}.avhdx")
+        frozen = vm.disks[0].path
+        made.disks.add(location="SCSI:0:0", path=frozen)
+        vm.disks[0].path = f"{vm.vm_id}_{len(vm.checkpoints)}.avhdx"
+        vm.files.add(path=vm.disks[0].path, parent_path=frozen)
         vm.current_checkpoint_id = made.checkpoint_id
         answer = self._answer(pb.HostAnswer.DONE, vm)
         answer.checkpoint_create.checkpoint_id = made.checkpoint_id
@@ -50,7 +52,8 @@ class InstantHost:
         vm = pb.VmReport(
             vm_id=vm_id, present=True, name=f"vm-{vm_id[:8]}", power=pb.STOPPED, checkpoint_type="Production"
         )
-        vm.disks.add(location="SCSI:0:0", chain=[f"{vm_id}.vhdx"])
+        vm.disks.add(location="SCSI:0:0", path=f"{vm_id}.vhdx")
+        vm.files.add(path=f"{vm_id}.vhdx")
         vm.journal.state, vm.journal.journal_id = pb.JournalReport.PRESENT, str(uuid.uuid4())
         if vm_id:
             self._vms[vm_id] = vm

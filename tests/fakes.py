@@ -16,6 +16,7 @@ from snapshotd.domain.commands import CancelOperation, LoseOutcome, Proceed, Reg
 from snapshotd.domain.host_report import (
     Checkpoint,
     Disk,
+    DiskFile,
     HostAnswer,
     Journal,
     JournalState,
@@ -69,16 +70,16 @@ class FakeHost:
 
     def report(self) -> VmReport:
         """Report the VM."""
-        checkpoints = tuple(
-            replace(c, disks=(Disk(location="SCSI:0:0", chain=self.chain(c.disks[0].chain[0])),))
-            for c in self.checkpoints.values()
-        )
+        checkpoints = tuple(self.checkpoints.values())
+        heads = [self.leaf, *(c.disks[0].path for c in checkpoints)]
+        paths = dict.fromkeys(path for head in heads for path in self.chain(head))
         description = VmDescription(
             name="web01",
             checkpoint_type=self.checkpoint_type,
             current_checkpoint_id=self.current,
             checkpoints=checkpoints,
-            disks=(Disk(location="SCSI:0:0", chain=self.chain(self.leaf)),),
+            disks=(Disk(location="SCSI:0:0", path=self.leaf),),
+            files=tuple(DiskFile(path=path, parent_path=self.parents.get(path, "")) for path in sorted(paths)),
             snapshot_blockers=self.snapshot_blockers,
             cpu_count=2,
             memory_bytes=4 << 30,
@@ -91,7 +92,7 @@ class FakeHost:
             description=description,
             activities=("MERGE",) if self.merging else (),
             journal=self.journal,
-            existing_files=tuple({f for c in checkpoints for f in c.disks[0].chain} | set(self.chain(self.leaf))),
+            existing_files=tuple(paths),
         )
 
     def observe(self, token: int) -> HostAnswer:
@@ -190,7 +191,7 @@ class FakeHost:
             has_memory=has_memory,
             automatic=automatic,
             system_files_bytes=0,
-            disks=(Disk(location="SCSI:0:0", chain=(self.leaf,)),),
+            disks=(Disk(location="SCSI:0:0", path=self.leaf),),
         )
         self.current = checkpoint_id
         self.grow(self.leaf)
@@ -206,7 +207,7 @@ class FakeHost:
         """Bring the disk back to a checkpoint; the old leaf is gone."""
         checkpoint = self.checkpoints[checkpoint_id]
         self.parents.pop(self.leaf, None)
-        self.grow(checkpoint.disks[0].chain[0])
+        self.grow(checkpoint.disks[0].path)
         self.current = checkpoint_id
         running = self.power is Power.RUNNING
         self.power = (Power.RUNNING if running else Power.SAVED) if checkpoint.has_memory else Power.STOPPED
@@ -225,7 +226,7 @@ class FakeHost:
         """Drop every file that nothing stands on any more, and merge each that has one child with that."""
         self.merging = False
         while True:
-            kept = {c.disks[0].chain[0] for c in self.checkpoints.values()} | {self.leaf}
+            kept = {c.disks[0].path for c in self.checkpoints.values()} | {self.leaf}
             used = {f for path in kept for f in self.chain(path)}
             self.parents = {f: p for f, p in self.parents.items() if f in used}
             only_child = {p: f for f, p in self.parents.items() if list(self.parents.values()).count(p) == 1}
@@ -237,8 +238,8 @@ class FakeHost:
             self.parents = {f: path if p == child else p for f, p in self.parents.items()}
             self.leaf = path if self.leaf == child else self.leaf
             for c in tuple(self.checkpoints.values()):
-                if c.disks[0].chain[0] == child:
-                    disk = Disk(location="SCSI:0:0", chain=(path,))
+                if c.disks[0].path == child:
+                    disk = Disk(location="SCSI:0:0", path=path)
                     self.checkpoints[c.checkpoint_id] = replace(c, disks=(disk,))
 
 

@@ -330,13 +330,14 @@ class Dispatcher:
         if report is None:
             watch.idle_since_s = None  # without a report, the host may be at work
             return []
+        watch.wait = still(watch.wait, action.awaits(step, report), moment.utc)
         poll = TakePoll(number=number, step=at, report=report, asked_version=flight.asked_version)
         if report.activities:
             watch.idle_since_s = None
         elif watch.idle_since_s is None:
             watch.idle_since_s = moment.monotonic_s
         elif moment.monotonic_s - watch.idle_since_s > action.time_limit_s(self._policy):
-            stall = StallWait(number=number, step=at, failure=action.stalled(self._policy))
+            stall = StallWait(number=number, step=at, failure=action.stalled(self._policy, watch.wait.failure))
             return [self._record(vm, poll), self._record(vm, stall)]
         return [self._record(vm, poll)]
 

@@ -11,6 +11,7 @@ from snapshotd.domain.operation import Operation, Step
 from snapshotd.domain.recorded import JsonObject
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports import plain
+from snapshotd.steps.action import FACTS
 from snapshotd.steps.catalogue import ACTIONS
 
 
@@ -60,7 +61,7 @@ def effect_order(vm: VirtualMachine, operation: Operation, step: Step) -> Order:
         action=action.name,
         token=step.token,
         journal_id=vm.journal_id,
-        before=plain.encode(action.facts.read(step.before)),
+        before={k: v for k, v in plain.encode(action.facts.read(step.before)).items() if k in FACTS},
         input=action.sent(operation, step),
     )
 

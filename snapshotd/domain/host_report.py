@@ -21,10 +21,22 @@ PROTOCOL: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """One virtual disk: where it is attached, and the files that it consists of, leaf first, base last."""
+    """One virtual disk: where it is attached, and the file that it begins with."""
 
     location: str
-    chain: tuple[str, ...]
+    path: str
+    """The VM's: what it writes to. A checkpoint's: what holds the frozen content. Empty: a pass-through disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskFile:
+    """One file of a VM's disks, and the file that it is based on."""
+
+    path: str
+    parent_path: str = ""
+    """Empty: it is a base, or missing."""
+    missing: bool = False
+    """It belongs into a chain, and is not on the host's disk."""
     file_bytes: int = field(default=0, compare=False)
     """It grows by itself, so a change is not worth an event."""
 
@@ -66,6 +78,8 @@ class VmDescription:
     """The host's current checkpoint, possibly foreign."""
     checkpoints: tuple[Checkpoint, ...]
     disks: tuple[Disk, ...]
+    files: tuple[DiskFile, ...]
+    """Every file in the chains of the VM's disks and of its checkpoints, each once."""
     snapshot_blockers: tuple[str, ...]
     cpu_count: int
     memory_bytes: int
@@ -75,18 +89,26 @@ class VmDescription:
         """Return the checkpoint of that id, or None."""
         return next((c for c in self.checkpoints if c.checkpoint_id == checkpoint_id), None)
 
+    def size_of(self, checkpoint: Checkpoint) -> int:
+        """Return the size of what a checkpoint holds: its memory and configuration, and its frozen files, in bytes."""
+        files = (self.file(disk.path) for disk in checkpoint.disks)
+        return checkpoint.system_files_bytes + sum(file.file_bytes for file in files if file)
+
     def checkpoint_ids(self) -> tuple[CheckpointId, ...]:
         """Return the ids of all checkpoints, sorted."""
         return tuple(sorted(c.checkpoint_id for c in self.checkpoints))
 
     def leaf_paths(self) -> tuple[str, ...]:
         """Return the files that the VM writes to, sorted."""
-        return tuple(sorted(d.chain[0] for d in self.disks if d.chain))
+        return tuple(sorted(d.path for d in self.disks if d.path))
 
     def chain_files(self) -> tuple[str, ...]:
         """Return every file in the chains of the VM's leaves and of its checkpoints, sorted."""
-        chains = [d.chain for d in self.disks] + [d.chain for c in self.checkpoints for d in c.disks]
-        return tuple(sorted({path for chain in chains for path in chain}))
+        return tuple(sorted(file.path for file in self.files))
+
+    def file(self, path: str) -> DiskFile | None:
+        """Return the file of that path, however it is spelt; None if it is in no chain."""
+        return next((f for f in self.files if file_key(f.path) == file_key(path)), None)
 
 
 class JournalState(Enum):
@@ -141,6 +163,9 @@ class VmReport:
     percent: int = 0
     journal: Journal = field(default_factory=lambda: Journal(state=JournalState.MISSING))
     existing_files: tuple[str, ...] = ()
+    """Those of the watched files that are on the disk."""
+    unknown_files: tuple[str, ...] = ()
+    """Those of the watched files of which nobody can tell."""
 
     def works_besides_merging(self) -> bool:
         """Return whether the hypervisor works on the VM, merging left aside."""

@@ -35,6 +35,8 @@ class Snapshot:
     cpu_count: int = 0
     memory_bytes: int = 0
     """The VM's when it was taken; 0: not taken yet."""
+    unmerged: tuple[str, ...] = ()
+    """Files that its removed checkpoint left to merge, when its expunge failed."""
     failure: Failure | None = None
     """Why it is in ERROR, or what went wrong last."""
 
@@ -104,9 +106,9 @@ def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEve
             return replace(snapshot, checkpoint_id=event.checkpoint_id, failure=event.failure)
         case e.SnapshotRevertEnded():
             return replace(snapshot, failure=event.failure)
-        case (
-            e.SnapshotCreationFailed() | e.SnapshotExpungeFailed() | e.SnapshotGivenUp() | e.SnapshotCheckpointMissing()
-        ):
+        case e.SnapshotExpungeFailed() | e.SnapshotGivenUp():
+            return replace(snapshot, failure=event.failure, unmerged=event.unmerged)
+        case e.SnapshotCreationFailed() | e.SnapshotCheckpointMissing():
             return replace(snapshot, failure=event.failure)
         case e.SnapshotCheckpointFound():
             return replace(snapshot, failure=None)

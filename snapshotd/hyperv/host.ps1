@@ -406,28 +406,35 @@ function Test-File([string]$path) {
 }
 
 function Get-DiskFile([string]$path, $cache) {
-    if (-not $cache.ContainsKey($path)) {
+    if (-not $cache.Contains($path)) {
         $cache[$path] = if (Test-File $path) { Get-VHD -Path $path } else { $null }
         if ($null -ne $cache[$path]) { Assert-Property $cache[$path] 'ParentPath' }
     }
     $cache[$path]
 }
 
-# A missing file is still part of the chain, and ends it. A file that cannot be read is an error: no chain is cut short.
+# Follows the disk's chain down to its base, so that the cache holds every file of it. A missing file ends the chain. A file
+# that cannot be read is an error: no chain is cut short.
 function Get-DiskReport($drive, $cache) {
     Assert-Property $drive 'Path', 'DiskNumber'
-    $chain = @()
-    $next = if ($null -ne $drive.DiskNumber) { '' } else { Get-Text $drive.Path }
-    while ($next -ne '' -and $chain -notcontains $next) {
-        $chain += $next
+    $path = if ($null -ne $drive.DiskNumber) { '' } else { Get-Text $drive.Path }
+    $next = $path
+    while ($next -ne '' -and -not $cache.Contains($next)) {
         $file = Get-DiskFile $next $cache
         $next = if ($null -eq $file) { '' } else { Get-Text $file.ParentPath }
     }
-    $leaf = if ($chain.Count -gt 0) { Get-DiskFile $chain[0] $cache } else { $null }
     [pscustomobject]@{
         location = '{0}:{1}:{2}' -f [string]$drive.ControllerType, $drive.ControllerNumber, $drive.ControllerLocation
-        chain = @($chain)
-        file_bytes = if ($null -eq $leaf) { 0 } else { [long]$leaf.FileSize }
+        path = $path
+    }
+}
+
+# Returns every file of the cache, each once, however many checkpoints stand on it.
+function Get-FileReport($cache) {
+    foreach ($path in @($cache.Keys)) {
+        $file = $cache[$path]
+        if ($null -eq $file) { [pscustomobject]@{ path = $path; missing = $true } }
+        else { [pscustomobject]@{ path = $path; parent_path = Get-Text $file.ParentPath; file_bytes = [long]$file.FileSize } }
     }
 }
 
@@ -485,20 +492,27 @@ function Get-OwnType($vm, $entry) {
     if ($null -ne $entry -and (Test-Temporary $vm $entry)) { $entry.owed_checkpoint_type } else { [string]$vm.CheckpointType }
 }
 
-function Get-ExistingFile($command) {
-    @($command.watched_files | Where-Object { $null -ne $_ -and (Test-File $_) })
+# Returns the watched files that are on the disk, and those of which nobody can tell: their storage may be away for good, and
+# what else the report tells must not depend on it.
+function Get-WatchedFile($command) {
+    $existing = @(); $unknown = @()
+    foreach ($path in @($command.watched_files | Where-Object { $null -ne $_ })) {
+        try { if (Test-File $path) { $existing += $path } } catch { $unknown += $path }
+    }
+    @{ existing = $existing; unknown = $unknown }
 }
 
 function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
     $journal = Read-Journal $directory $vmId
+    $watched = Get-WatchedFile $command
     if ($null -eq $vm) {
         return [pscustomobject]@{
             vm_id = $vmId; present = $false; power = 'ABSENT'; journal = Get-JournalReport $journal
-            existing_files = @(Get-ExistingFile $command)
+            existing_files = @($watched.existing); unknown_files = @($watched.unknown)
         }
     }
     Assert-Property $vm 'State', 'CheckpointType', 'ParentSnapshotId', 'SecondaryOperationalStatus', 'OperationalStatus', 'HardDrives'
-    $cache = @{}
+    $cache = [ordered]@{}
     $drives = @($vm.HardDrives | Where-Object { $null -ne $_ })
     $snapshots = @(Get-VMSnapshot -VM $vm | Sort-Object CreationTime)
     $state = [string]$vm.State
@@ -520,7 +534,9 @@ function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
         memory_bytes = [long]$vm.MemoryStartup
         is_replica = Test-Replica $vm
         journal = Get-JournalReport $journal
-        existing_files = @(Get-ExistingFile $command)
+        existing_files = @($watched.existing)
+        unknown_files = @($watched.unknown)
+        files = @(Get-FileReport $cache)
     }
 }
 
@@ -571,11 +587,8 @@ function Test-Before($command, $report) {
             'power' { (Get-Text $before.power) -ceq $report.power }
             'checkpoint_ids' { Test-SameSet $before.checkpoint_ids @($report.checkpoints | ForEach-Object { $_.checkpoint_id }) }
             'current_checkpoint_id' { (Get-Text $before.current_checkpoint_id) -eq $report.current_checkpoint_id }
-            'leaf_paths' { Test-SameSet $before.leaf_paths @($report.disks | ForEach-Object { @($_.chain)[0] }) }
-            'chain_files' {
-                $disks = @($report.disks) + @($report.checkpoints | ForEach-Object { $_.disks })
-                Test-SameSet $before.chain_files @($disks | ForEach-Object { $_.chain })
-            }
+            'leaf_paths' { Test-SameSet $before.leaf_paths @($report.disks | ForEach-Object { $_.path } | Where-Object { $_ -ne '' }) }
+            'chain_files' { Test-SameSet $before.chain_files @($report.files | ForEach-Object { $_.path }) }
         }
         if (-not $same) { return $false }
     }

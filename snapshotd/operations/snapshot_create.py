@@ -174,7 +174,7 @@ class CreateSnapshot(Kind):
                 return (e.SnapshotCreationFailed(**moved(snapshot, "creation_failed"), failure=why),)
             case SnapshotState.EXPUNGING:
                 undone = failure is None or all(s.failure is None for s in operation.steps if s.plan.undoes is not None)
-                return (expunge_ended(vm, snapshot, why, removed=undone and why.reason != UNDETERMINED),)
+                return (expunge_ended(vm, operation, snapshot, why, removed=undone and why.reason != UNDETERMINED),)
             case _:
                 raise AssertionError(snapshot)
 
@@ -210,7 +210,7 @@ def _created(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tu
     assert vm.description is not None
     checkpoint = vm.description.checkpoint(made.checkpoint_id)
     parent = vm.nearest_own(checkpoint.parent_id) if checkpoint else vm.current_id
-    size = checkpoint.system_files_bytes + sum(d.file_bytes for d in checkpoint.disks) if checkpoint else 0
+    size = vm.description.size_of(checkpoint) if checkpoint else 0
     created = e.SnapshotCreated(
         **moved(snapshot, "created"),
         checkpoint_id=made.checkpoint_id,

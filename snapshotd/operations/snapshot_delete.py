@@ -90,7 +90,9 @@ class DeleteSnapshot(Kind):
         snapshot = snapshot_of(vm, operation)
         if snapshot.state is not SnapshotState.EXPUNGING:
             return ()
-        return (expunge_ended(vm, snapshot, failure or CANCELLED, removed=outcome is OperationState.SUCCEEDED),)
+        return (
+            expunge_ended(vm, operation, snapshot, failure or CANCELLED, removed=outcome is OperationState.SUCCEEDED),
+        )
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
         """Return the children that move up, and the snapshot as gone."""

@@ -9,6 +9,7 @@ from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import UNDETERMINED, move_current, move_vm
+from snapshotd.steps.disks_merge import DISKS_MERGE
 
 
 def snapshot_id_of(operation: Operation) -> SnapshotId:
@@ -44,7 +45,7 @@ def after_remove(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...
 
 
 def expunge_ended(
-    vm: VirtualMachine, snapshot: Snapshot, why: Failure, *, removed: bool
+    vm: VirtualMachine, operation: Operation, snapshot: Snapshot, why: Failure, *, removed: bool
 ) -> e.SnapshotRemoved | e.SnapshotExpungeFailed | e.SnapshotGivenUp:
     """Return how an expunge ends.
 
@@ -52,8 +53,10 @@ def expunge_ended(
     """
     if removed:
         return e.SnapshotRemoved(**moved(snapshot, "removed"))
+    wait = operation.last(DISKS_MERGE.name)
+    unmerged = DISKS_MERGE.facts.read(wait.before).superfluous if wait and wait.before else snapshot.unmerged
     if why.reason == UNDETERMINED:
-        return e.SnapshotGivenUp(**moved(snapshot, "given_up"), failure=why)
+        return e.SnapshotGivenUp(**moved(snapshot, "given_up"), failure=why, unmerged=unmerged)
     there = vm.description is not None and vm.description.checkpoint(snapshot.checkpoint_id) is not None
     trigger = "expunge_failed_intact" if there and snapshot.was_ready else "expunge_failed"
-    return e.SnapshotExpungeFailed(**moved(snapshot, trigger), failure=why)
+    return e.SnapshotExpungeFailed(**moved(snapshot, trigger), failure=why, unmerged=unmerged)

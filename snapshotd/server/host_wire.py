@@ -15,6 +15,7 @@ from snapshotd.domain.host_report import (
     PROTOCOL,
     Checkpoint,
     Disk,
+    DiskFile,
     HostAnswer,
     Journal,
     JournalState,
@@ -22,6 +23,7 @@ from snapshotd.domain.host_report import (
     Verdict,
     VmDescription,
     VmReport,
+    file_key,
 )
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
@@ -138,6 +140,7 @@ def _from_vm(vm: pb.VmReport) -> VmReport:
         percent=vm.percent,
         journal=_journal(vm.journal),
         existing_files=tuple(vm.existing_files),
+        unknown_files=tuple(vm.unknown_files),
     )
 
 
@@ -146,13 +149,20 @@ def _description(vm: pb.VmReport) -> VmDescription:
         name=vm.name,
         checkpoint_type=vm.checkpoint_type,
         current_checkpoint_id=_checkpoint_id(vm.current_checkpoint_id),
-        checkpoints=tuple(_checkpoint(c) for c in vm.checkpoints),
+        checkpoints=tuple(sorted((_checkpoint(c) for c in vm.checkpoints), key=_made)),
         disks=_disks(vm.disks),
-        snapshot_blockers=tuple(vm.snapshot_blockers),
+        files=tuple(sorted((_file(f) for f in vm.files), key=lambda f: file_key(f.path))),
+        snapshot_blockers=tuple(sorted(vm.snapshot_blockers)),
         cpu_count=vm.cpu_count,
         memory_bytes=vm.memory_bytes,
         is_replica=vm.is_replica,
     )
+
+
+def _made(checkpoint: Checkpoint) -> tuple[bool, float, str]:
+    """Return a key that sorts checkpoints by when they were made."""
+    at = checkpoint.created_at
+    return at is None, at.timestamp() if at else 0.0, checkpoint.checkpoint_id
 
 
 def _checkpoint(checkpoint: pb.CheckpointReport) -> Checkpoint:
@@ -173,7 +183,12 @@ def _checkpoint(checkpoint: pb.CheckpointReport) -> Checkpoint:
 
 
 def _disks(disks: Iterable[pb.DiskReport]) -> tuple[Disk, ...]:
-    return tuple(Disk(location=d.location, chain=tuple(d.chain), file_bytes=d.file_bytes) for d in disks)
+    """Return disks by their places, in whatever order the host lists them."""
+    return tuple(sorted((Disk(location=d.location, path=d.path) for d in disks), key=lambda d: d.location))
+
+
+def _file(file: pb.FileReport) -> DiskFile:
+    return DiskFile(path=file.path, parent_path=file.parent_path, missing=file.missing, file_bytes=file.file_bytes)
 
 
 def _journal(journal: pb.JournalReport) -> Journal:

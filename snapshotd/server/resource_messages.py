@@ -10,7 +10,7 @@ from snapshotd.api.v1 import host_pb2, snapshot_pb2, virtual_machine_pb2
 from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.conditions import conditions
 from snapshotd.domain.host import HostRecord
-from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmReport
+from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmDescription, VmReport
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState, VmActivity
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
@@ -107,7 +107,7 @@ def vm_message(
     if described is not None:
         message.service_offering.cpu_count = described.cpu_count
         message.service_offering.memory_bytes = described.memory_bytes
-        message.disks.extend(_disk(d) for d in described.disks)
+        message.disks.extend(_disk(d, described) for d in described.disks)
         message.foreign_checkpoint_count = sum(c.checkpoint_id not in own for c in described.checkpoints)
         message.snapshot_blockers.extend(described.snapshot_blockers)
         if described.checkpoint_type == "Disabled":
@@ -137,8 +137,8 @@ def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:
         actor=snapshot.actor,
         active_operation=at_work[0] if at_work else "",
     )
-    if checkpoint is not None:
-        message.disks.extend(_disk(d) for d in checkpoint.disks)
+    if checkpoint is not None and vm.description is not None:
+        message.disks.extend(_disk(d, vm.description) for d in checkpoint.disks)
     if snapshot.cpu_count or snapshot.memory_bytes:
         message.service_offering.cpu_count = snapshot.cpu_count
         message.service_offering.memory_bytes = snapshot.memory_bytes
@@ -165,9 +165,9 @@ def tree_message(vm: VmRecord, snapshots: Iterable[Snapshot], observed: datetime
         name = ids[snapshot.snapshot_id]
         nodes[name] = snapshot_pb2.SnapshotTree.Node(id=name, parent=parent, snapshot=snapshot_message(snapshot, vm))
     for checkpoint in checkpoints.values():
-        if checkpoint.checkpoint_id not in own:
+        if vm.description is not None and checkpoint.checkpoint_id not in own:
             name = ids[checkpoint.checkpoint_id]
-            foreign = _foreign(checkpoint)
+            foreign = _foreign(checkpoint, vm.description)
             parent = node_of(checkpoint.parent_id)
             nodes[name] = snapshot_pb2.SnapshotTree.Node(id=name, parent=parent, foreign_checkpoint=foreign)
     return snapshot_pb2.SnapshotTree(
@@ -230,7 +230,7 @@ def _parents_first(nodes: Mapping[str, snapshot_pb2.SnapshotTree.Node]) -> list[
     return result
 
 
-def _foreign(checkpoint: Checkpoint) -> snapshot_pb2.ForeignCheckpoint:
+def _foreign(checkpoint: Checkpoint, described: VmDescription) -> snapshot_pb2.ForeignCheckpoint:
     return snapshot_pb2.ForeignCheckpoint(
         checkpoint_id=checkpoint.checkpoint_id,
         display_name=checkpoint.name,
@@ -238,13 +238,13 @@ def _foreign(checkpoint: Checkpoint) -> snapshot_pb2.ForeignCheckpoint:
         automatic=checkpoint.automatic,
         has_memory=checkpoint.has_memory,
         create_time=timestamp(checkpoint.created_at),
-        size_bytes=checkpoint.system_files_bytes + sum(d.file_bytes for d in checkpoint.disks),
+        size_bytes=described.size_of(checkpoint),
     )
 
 
-def _disk(disk: Disk) -> virtual_machine_pb2.Disk:
-    path = disk.chain[0] if disk.chain else ""
-    return virtual_machine_pb2.Disk(location=disk.location, path=path, file_bytes=disk.file_bytes)
+def _disk(disk: Disk, described: VmDescription) -> virtual_machine_pb2.Disk:
+    file = described.file(disk.path)
+    return virtual_machine_pb2.Disk(location=disk.location, path=disk.path, file_bytes=file.file_bytes if file else 0)
 
 
 def _kind(*, with_memory: bool) -> snapshot_pb2.Snapshot.Kind.ValueType:

@@ -28,12 +28,11 @@ def _current(before: Before, report: VmReport) -> bool:
 
 
 def _leaf_paths(before: Before, report: VmReport) -> bool:
-    return _set(before.leaf_paths) == _set(disk.chain[0] for disk in report.disks if disk.chain)
+    return _set(before.leaf_paths) == _set(disk.path for disk in report.disks if disk.path)
 
 
 def _chain_files(before: Before, report: VmReport) -> bool:
-    disks = [*report.disks, *(disk for checkpoint in report.checkpoints for disk in checkpoint.disks)]
-    return _set(before.chain_files) == _set(path for disk in disks for path in disk.chain)
+    return _set(before.chain_files) == _set(file.path for file in report.files)
 
 
 def _set(texts: Iterable[str]) -> frozenset[str]:

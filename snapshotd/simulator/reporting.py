@@ -21,6 +21,7 @@ from snapshotd.api.v1.executor_pb2 import (
     UNKNOWN,
     CheckpointReport,
     DiskReport,
+    FileReport,
     HostError,
     HostFacts,
     JournalReport,
@@ -182,10 +183,17 @@ def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, 
             journal = journal_report(entry)
     except JournalUnreadable:
         journal = JournalReport(state=JournalReport.UNREADABLE)
-    existing = [path for path in watched if _file(host, path) is not None]
+    existing, unknown = _watched(host, watched)
     if view is None:
-        return VmReport(vm_id=vm_id, present=False, power=ABSENT, journal=journal, existing_files=existing)
-    disks = _Disks(host)
+        return VmReport(
+            vm_id=vm_id,
+            present=False,
+            power=ABSENT,
+            journal=journal,
+            existing_files=existing,
+            unknown_files=unknown,
+        )
+    files = _Files(host)
     jobs = [job for job in host.jobs(view.vm_id) if job.state in JOBS_UNDER_WAY]
     return VmReport(
         vm_id=view.vm_id,
@@ -195,8 +203,8 @@ def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, 
         host_state=view.state,
         checkpoint_type=own_checkpoint_type(view, entry),
         current_checkpoint_id=view.parent_snapshot_id,
-        checkpoints=[_checkpoint(checkpoint, disks) for checkpoint in view.checkpoints],
-        disks=[disks.report(drive) for drive in view.drives],
+        checkpoints=[_checkpoint(checkpoint, files) for checkpoint in view.checkpoints],
+        disks=[files.disk(drive) for drive in view.drives],
         activities=activities(view, jobs),
         percent=min((job.percent for job in jobs), default=0),
         snapshot_blockers=_blockers(view),
@@ -205,10 +213,12 @@ def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, 
         is_replica=view.replica,
         journal=journal,
         existing_files=existing,
+        unknown_files=unknown,
+        files=files.reports(),
     )
 
 
-def _checkpoint(view: CheckpointView, disks: _Disks) -> CheckpointReport:
+def _checkpoint(view: CheckpointView, files: _Files) -> CheckpointReport:
     return CheckpointReport(
         checkpoint_id=view.checkpoint_id,
         name=view.name,
@@ -218,7 +228,7 @@ def _checkpoint(view: CheckpointView, disks: _Disks) -> CheckpointReport:
         has_memory=view.has_memory,
         automatic=view.automatic,
         system_files_bytes=view.system_files_bytes,
-        disks=[disks.report(drive) for drive in view.drives],
+        disks=[files.disk(drive) for drive in view.drives],
     )
 
 
@@ -269,25 +279,39 @@ def _file(host: Hypervisor, path: str) -> VhdView | None:
     return found
 
 
-class _Disks:
-    """Drives and their chains, each file asked for once a report."""
+def _watched(host: Hypervisor, watched: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the watched files that are on the disk, and those of which nobody can tell."""
+    existing, unknown = [], []
+    for path in watched:
+        try:
+            if _file(host, path) is not None:
+                existing.append(path)
+        except HyperVError:
+            unknown.append(path)
+    return existing, unknown
+
+
+class _Files:
+    """The files of a VM's disks, each asked for once a report."""
 
     def __init__(self, host: Hypervisor) -> None:
         self._host = host
         self._known: dict[str, VhdView | None] = {}
 
-    def report(self, drive: DriveView) -> DiskReport:
-        """Follow a drive's chain down to its base; a file that is missing still stands in it, and ends it."""
-        chain: list[str] = []
+    def disk(self, drive: DriveView) -> DiskReport:
+        """Return a disk, and follow its chain down to its base; a file that is missing ends it."""
         path = "" if drive.pass_through else drive.path
-        while path and path not in chain:
-            chain.append(path)
-            vhd = self._vhd(path)
+        disk = DiskReport(location=drive.location, path=path)
+        while path and path not in self._known:
+            vhd = self._known[path] = _file(self._host, path)
             path = vhd.parent_path if vhd else ""
-        leaf = self._vhd(chain[0]) if chain else None
-        return DiskReport(location=drive.location, chain=chain, file_bytes=leaf.file_bytes if leaf else 0)
+        return disk
 
-    def _vhd(self, path: str) -> VhdView | None:
-        if path not in self._known:
-            self._known[path] = _file(self._host, path)
-        return self._known[path]
+    def reports(self) -> list[FileReport]:
+        """Return every file that was met."""
+        return [
+            FileReport(path=path, parent_path=vhd.parent_path, file_bytes=vhd.file_bytes)
+            if vhd
+            else FileReport(path=path, missing=True)
+            for path, vhd in self._known.items()
+        ]

@@ -79,7 +79,10 @@ FACTS: dict[str, Callable[[VirtualMachine, VmDescription], object]] = {
     "leaf_paths": lambda _, there: there.leaf_paths(),
     "chain_files": lambda _, there: there.chain_files(),
 }
-"""What a step can depend on, by the name of the field in its Before, and in the wire's."""
+"""What a step can depend on, by the name of the field in its Before, and in the wire's.
+
+A Before may hold more than that: what the core needs later to judge the step. It is not sent.
+"""
 
 
 class Action(ABC):
@@ -94,7 +97,7 @@ class Action(ABC):
     polls: ClassVar[bool] = False
     """It sends no command: the host is polled for what it does by itself, and `judge` reads the polls."""
     waits_for: ClassVar[Failure]
-    """What the operation waits for meanwhile. Only for an action that polls."""
+    """What the operation waits for before the first poll is answered. Only for an action that polls."""
     holds_vm: ClassVar[bool] = True
     """Nothing else may be done to the VM meanwhile."""
     input: Versioned[object] = Versioned(Nothing)
@@ -125,7 +128,7 @@ class Action(ABC):
         )
 
     def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> object:
-        """Return the facts that the step depends on, as they are on record: those that its Before names."""
+        """Return the facts that the step depends on, as they are on record: by default those that its Before names."""
         assert vm.description is not None, vm.vm_id
         facts = {f.name: FACTS[f.name](vm, vm.description) for f in fields(self.facts.cls)}  # type: ignore[arg-type]
         return self.facts.cls(**facts)
@@ -174,8 +177,17 @@ class Action(ABC):
         """Return the files whose existence a poll reports."""
         return ()
 
-    def stalled(self, policy: Policy) -> Failure:
-        """Return the failure for no progress in `time_limit_s`. Only for an action that polls."""
+    def awaits(self, step: Step, report: VmReport) -> Failure:
+        """Return what the operation waits for by a poll's report. Only for an action that polls."""
+        return self.waits_for
+
+    def stalled(self, policy: Policy, awaited: Failure) -> Failure:
+        """Return the failure for no progress in `time_limit_s`. Only for an action that polls.
+
+        Args:
+            policy: has the limit.
+            awaited: what the last poll has shown (`awaits`).
+        """
         raise NotImplementedError(self.name)
 
     @abstractmethod

@@ -11,6 +11,7 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import Absent, Action, InProgress, Judgement, Undetermined, power_refusal
+from snapshotd.steps.chains import not_passed_through, superfluous
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,14 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """What the host must find."""
+    """What the host must find, and what the removal will leave to merge."""
 
     checkpoint_ids: tuple[CheckpointId, ...]
     chain_files: tuple[str, ...]
+    superfluous: tuple[str, ...]
+    """Not compared: the files that are superfluous without the checkpoint."""
+    watched: tuple[str, ...]
+    """Not compared: the files that must not be left on the disk outside of the chains."""
 
 
 class CheckpointRemove(Action):
@@ -35,6 +40,16 @@ class CheckpointRemove(Action):
     label = "remove"
     input: Versioned[Input] = Versioned(Input)
     facts: Versioned[Before] = Versioned(Before)
+
+    def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
+        """Return the checkpoints and files on record, and which files will have to go."""
+        assert vm.description is not None, vm.vm_id
+        return Before(
+            checkpoint_ids=vm.description.checkpoint_ids(),
+            chain_files=vm.description.chain_files(),
+            superfluous=superfluous(vm.description, self.input.read(step.plan.input).checkpoint_id),
+            watched=not_passed_through(vm.description),
+        )
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Return Done if the id is gone. A merge that goes on does not matter here."""

@@ -62,8 +62,9 @@ class CheckpointRestore(Action):
         target = report.description.checkpoint(self.input.read(step.plan.input).checkpoint_id)
         if target is None:
             return Undetermined("the disks have changed, and the snapshot's checkpoint is gone")
-        below = file_keys(d.chain[1] if len(d.chain) > 1 else "" for d in report.description.disks if d.chain)
-        targets = file_keys(d.chain[0] for d in target.disks if d.chain)
+        leaves = (report.description.file(path) for path in report.description.leaf_paths())
+        below = file_keys(leaf.parent_path if leaf else "" for leaf in leaves)
+        targets = file_keys(d.path for d in target.disks if d.path)
         applied = new and not old & new and below <= targets
         if applied and report.description.current_checkpoint_id == target.checkpoint_id:
             return self.done()

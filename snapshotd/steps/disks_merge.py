@@ -5,25 +5,31 @@ It does not rely on which file is merged into which: the chains are read again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Final
 
-from snapshotd.domain.host_report import VmDescription, VmReport, file_key, file_keys
-from snapshotd.domain.ids import ActionName, CheckpointId
+from snapshotd.domain.host_report import VmReport, file_key, file_keys
+from snapshotd.domain.ids import ActionName
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import Action, InProgress, Judgement
+from snapshotd.steps.chains import passed_through
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
+
+_MOST_NAMED: Final = 10
+"""How many files a message names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The files in the chains before the removal: none of them may be left outside of the chains."""
+    """What the removed checkpoint leaves to merge."""
 
-    chain_files: tuple[str, ...]
+    superfluous: tuple[str, ...]
+    """The files that nothing stands on any more without it."""
+    watched: tuple[str, ...]
+    """The files that must not be left on the disk outside of the chains."""
 
 
 class DisksMerge(Action):
@@ -37,58 +43,60 @@ class DisksMerge(Action):
     facts: Versioned[Before] = Versioned(Before)
 
     def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
-        """Return the files as the removal found them; without a removal, as they are on record."""
+        """Return the files as the removal found them; without a removal, what an earlier one has left unmerged."""
         remove = operation.last(CHECKPOINT_REMOVE.name)
         if remove is not None and remove.before is not None:
-            return Before(CHECKPOINT_REMOVE.facts.read(remove.before).chain_files)
-        return Before(vm.description.chain_files() if vm.description else ())
+            found = CHECKPOINT_REMOVE.facts.read(remove.before)
+            return Before(found.superfluous, found.watched)
+        left = vm.snapshots[step.plan.snapshot_id].unmerged if step.plan.snapshot_id else ()
+        return Before(left, left)
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Return Done if nothing is left to merge (`merged`)."""
+        """Return Done if the checkpoint is gone, nothing is at work on the disks, and no file is left to merge."""
         if report.description is None or {"DELETE", "MERGE"} & set(report.activities):
             return InProgress()
         assert step.plan.snapshot_id is not None, step
         gone = vm.snapshots[step.plan.snapshot_id].checkpoint_id
-        return self.done() if merged(report.description, gone, report.existing_files) else InProgress()
+        there = report.description.checkpoint(gone) is not None
+        return InProgress() if there or self.left(step, report) else self.done()
+
+    def left(self, step: Step, report: VmReport) -> tuple[str, ...]:
+        """Return the files that are still to be merged, or of which nobody can tell, sorted."""
+        assert step.before is not None, step
+        assert report.description is not None, report
+        before, in_chains = self.facts.read(step.before), file_keys(report.description.chain_files())
+        strays = passed_through(report.description)
+        unmerged = {path for path in before.superfluous if file_key(path) in strays}
+        outside = {p for p in (*report.existing_files, *report.unknown_files) if file_key(p) not in in_chains}
+        return tuple(sorted(unmerged | outside))
 
     def watched_files(self, step: Step) -> tuple[str, ...]:
-        """Return the files that were in the chains before."""
+        """Return the files that something stood on before."""
         assert step.before is not None, step
-        return self.facts.read(step.before).chain_files
+        return self.facts.read(step.before).watched
 
     def time_limit_s(self, policy: Policy) -> float:
         """Return `snapshots.merge_stall`. With progress, the wait has no limit."""
         return policy.merge_stall_s
 
-    def stalled(self, policy: Policy) -> Failure:
+    def awaits(self, step: Step, report: VmReport) -> Failure:
+        """Return that the host merges, or which files are left while it does not."""
+        if report.activities or report.description is None:
+            return self.waits_for
+        left = self.left(step, report)
+        files = f": {', '.join(left[:_MOST_NAMED])}" + (", ..." if len(left) > _MOST_NAMED else "") if left else ""
+        text = f"The host is not merging, and {len(left)} file{'s are' if len(left) != 1 else ' is'} left{files}."
+        return Failure(reason="MERGE_NOT_BEGUN", message=text)
+
+    def stalled(self, policy: Policy, awaited: Failure) -> Failure:
         """Return the failure of a merge in which nothing happens."""
-        idle = f"the host has done nothing for {policy.merge_stall_s:.0f} s"
-        text = f"Files are left to merge, and {idle}. Look at the host, then delete the snapshot again."
+        text = f"Nothing has happened for {policy.merge_stall_s:.0f} s. {awaited.message}"
+        text += " Look at the host (a backup may hold the files), then delete the snapshot again."
         return Failure(reason="MERGE_STALLED", message=text)
 
     def description(self, plan: PlannedStep) -> str:
         """Return what it does."""
         return "Wait until the host has merged the disks."
-
-
-def merged(description: VmDescription, gone: CheckpointId | None, existing_files: Iterable[str]) -> bool:
-    """Return whether a checkpoint is removed and its disks are merged.
-
-    It is if every file in the chains of the VM and of its remaining checkpoints is a leaf, a checkpoint's disk, a base,
-    or a branch point with two children or more, and if no watched file is left on the disk outside of the chains.
-    """
-    if description.checkpoint(gone) is not None:
-        return False
-    disks = [*description.disks, *(d for c in description.checkpoints for d in c.disks)]
-    chains = [[file_key(path) for path in d.chain] for d in disks if d.chain]
-    children: dict[str, set[str]] = {}
-    for chain in chains:
-        for child, parent in pairwise(chain):
-            children.setdefault(parent, set()).add(child)
-    kept = {chain[0] for chain in chains} | {chain[-1] for chain in chains}
-    files = {path for chain in chains for path in chain}
-    leftover = {path for path in files - kept if len(children.get(path, ())) < 2}
-    return not leftover and not file_keys(existing_files) - files
 
 
 DISKS_MERGE = DisksMerge()

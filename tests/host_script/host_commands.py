@@ -23,12 +23,8 @@ def effect(action: str, host: Hypervisor, journal_id: str, token: int, step: int
             power=report.power,
             checkpoint_ids=[checkpoint.checkpoint_id for checkpoint in report.checkpoints],
             current_checkpoint_id=report.current_checkpoint_id,
-            leaf_paths=[disk.chain[0] for disk in report.disks],
-            chain_files=[
-                path
-                for disk in [*report.disks, *(d for c in report.checkpoints for d in c.disks)]
-                for path in disk.chain
-            ],
+            leaf_paths=[disk.path for disk in report.disks],
+            chain_files=[file.path for file in report.files],
         )
     )
     return command

@@ -190,9 +190,8 @@ def test_a_merge_is_not_taken_for_done_while_the_storage_is_away(
     deadline = time.monotonic() + 5
     while (told := script.ask(poll).vms[0]).activities and time.monotonic() < deadline:
         pass
-    (disk,) = told.disks
-    assert list(disk.chain) == list(told.existing_files)
-    assert len(disk.chain) == 1
+    (disk,), (file,) = told.disks, told.files
+    assert [disk.path] == [file.path] == list(told.existing_files)
 
 
 @pytest.mark.parametrize(("cmdlet", "doing"), [("Checkpoint-VM", "CREATE"), ("Remove-VMSnapshot", "DELETE")])

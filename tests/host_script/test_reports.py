@@ -55,26 +55,38 @@ def test_work_under_way_is_told_and_mere_conditions_are_not(
     assert list(report_vm(host, host.journal_directory, WEB, ()).activities) == activities
 
 
-def test_chains_are_told_from_the_leaf_to_the_base(host: RecordingHost) -> None:
+def test_every_file_of_the_chains_is_told_once_with_what_it_is_based_on(host: RecordingHost) -> None:
     first = host.take(WEB, "first")
     second = host.take(WEB, "second")
     report = report_vm(host, host.journal_directory, WEB, ())
     base, middle, leaf = f"{host.disks}/web01.vhdx", f"{host.disks}/web01_1.avhdx", f"{host.disks}/web01_2.avhdx"
-    assert [(disk.location, list(disk.chain), disk.file_bytes) for disk in report.disks] == [
-        ("SCSI:0:0", [leaf, middle, base], 1000)
+    assert [(disk.location, disk.path) for disk in report.disks] == [("SCSI:0:0", leaf)]
+    assert [(c.checkpoint_id, c.parent_id, c.disks[0].path) for c in report.checkpoints] == [
+        (first, "", base),
+        (second, first, middle),
     ]
-    assert [(c.checkpoint_id, c.parent_id, list(c.disks[0].chain)) for c in report.checkpoints] == [
-        (first, "", [base]),
-        (second, first, [middle, base]),
-    ]
+    assert sorted((f.path, f.parent_path, f.file_bytes) for f in report.files) == sorted(
+        [(leaf, middle, 1000), (middle, base, 1000), (base, "", 1000)]
+    )
     assert report.current_checkpoint_id == second
 
 
-def test_a_file_that_is_missing_still_stands_in_its_chain(host: RecordingHost) -> None:
+def test_a_file_that_is_missing_is_told_and_ends_its_chain(host: RecordingHost) -> None:
     host.take(WEB, "first")
     del host.files[f"{host.disks}/web01.vhdx"]
-    disk = report_vm(host, host.journal_directory, WEB, ()).disks[0]
-    assert list(disk.chain) == [f"{host.disks}/web01_1.avhdx", f"{host.disks}/web01.vhdx"]
+    report = report_vm(host, host.journal_directory, WEB, ())
+    assert {f.path: (f.parent_path, f.missing) for f in report.files} == {
+        f"{host.disks}/web01_1.avhdx": (f"{host.disks}/web01.vhdx", False),
+        f"{host.disks}/web01.vhdx": ("", True),
+    }
+
+
+def test_a_watched_file_whose_directory_is_away_is_not_known_and_hides_nothing_else(host: RecordingHost) -> None:
+    away = f"{host.disks}/moved/web01_1.avhdx"
+    report = report_vm(host, host.journal_directory, WEB, (away, f"{host.disks}/web01.vhdx", f"{host.disks}/no.vhdx"))
+    assert (list(report.existing_files), list(report.unknown_files)) == ([f"{host.disks}/web01.vhdx"], [away])
+    gone = report_vm(host, host.journal_directory, "00000000-0000-4000-8000-00000000dead", (away,))
+    assert (gone.present, list(gone.unknown_files)) == (False, [away])
 
 
 def test_what_blocks_checkpoints_is_told_once_and_in_order(host: RecordingHost) -> None:
@@ -89,4 +101,4 @@ def test_what_blocks_checkpoints_is_told_once_and_in_order(host: RecordingHost) 
     report = report_vm(host, host.journal_directory, WEB, ())
     assert list(report.snapshot_blockers) == ["FIBRE_CHANNEL", "PASS_THROUGH_DISK", "REPLICA", "SHARED_DISK"]
     assert report.is_replica
-    assert [list(disk.chain) for disk in report.disks] == [[], [f"{host.disks}/web01.vhdx"]]
+    assert [disk.path for disk in report.disks] == ["", f"{host.disks}/web01.vhdx"]

@@ -963,6 +963,8 @@ class VmReport(_message.Message):
     JOURNAL_FIELD_NUMBER: _builtins.int
     EXISTING_FILES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FILES_FIELD_NUMBER: _builtins.int
     vm_id: _builtins.str
     present: _builtins.bool
     """False: the host does not have it; nothing else but `journal` and `existing_files` is filled."""
@@ -1002,6 +1004,14 @@ class VmReport(_message.Message):
     def error(self) -> Global___HostError:
         """REPORT of all VMs: why this one could not be read. Then nothing but `vm_id`, `present` and `name` is told."""
 
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileReport]:
+        """Every file in the chains of `disks` and of the checkpoints' disks."""
+
+    @_builtins.property
+    def unknown_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of `watched_files` of which nobody can tell whether they are on the disk: their directory cannot be listed."""
+
     def __init__(
         self,
         *,
@@ -1023,10 +1033,12 @@ class VmReport(_message.Message):
         journal: Global___JournalReport | None = ...,
         existing_files: _abc.Iterable[_builtins.str] | None = ...,
         error: Global___HostError | None = ...,
+        files: _abc.Iterable[Global___FileReport] | None = ...,
+        unknown_files: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "journal", b"journal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activities", b"activities", "checkpoint_type", b"checkpoint_type", "checkpoints", b"checkpoints", "cpu_count", b"cpu_count", "current_checkpoint_id", b"current_checkpoint_id", "disks", b"disks", "error", b"error", "existing_files", b"existing_files", "host_state", b"host_state", "is_replica", b"is_replica", "journal", b"journal", "memory_bytes", b"memory_bytes", "name", b"name", "percent", b"percent", "power", b"power", "present", b"present", "snapshot_blockers", b"snapshot_blockers", "vm_id", b"vm_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activities", b"activities", "checkpoint_type", b"checkpoint_type", "checkpoints", b"checkpoints", "cpu_count", b"cpu_count", "current_checkpoint_id", b"current_checkpoint_id", "disks", b"disks", "error", b"error", "existing_files", b"existing_files", "files", b"files", "host_state", b"host_state", "is_replica", b"is_replica", "journal", b"journal", "memory_bytes", b"memory_bytes", "name", b"name", "percent", b"percent", "power", b"power", "present", b"present", "snapshot_blockers", b"snapshot_blockers", "unknown_files", b"unknown_files", "vm_id", b"vm_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1083,32 +1095,63 @@ Global___CheckpointReport: _TypeAlias = CheckpointReport  # noqa: Y015
 
 @_typing.final
 class DiskReport(_message.Message):
+    """A disk: where it is attached, and the file that it begins with."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     LOCATION_FIELD_NUMBER: _builtins.int
-    CHAIN_FIELD_NUMBER: _builtins.int
-    FILE_BYTES_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     location: _builtins.str
     """E.g. "SCSI:0:1"."""
-    file_bytes: _builtins.int
-    @_builtins.property
-    def chain(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Leaf first, base last. Empty for a pass-through disk."""
-
+    path: _builtins.str
+    """The VM's: the file that it is written to. A checkpoint's: the file that holds the frozen content. Empty for a
+    pass-through disk.
+    """
     def __init__(
         self,
         *,
         location: _builtins.str = ...,
-        chain: _abc.Iterable[_builtins.str] | None = ...,
-        file_bytes: _builtins.int = ...,
+        path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "file_bytes", b"file_bytes", "location", b"location"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiskReport: _TypeAlias = DiskReport  # noqa: Y015
+
+@_typing.final
+class FileReport(_message.Message):
+    """One file of the VM's disks. However many checkpoints stand on it, it is told once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    PARENT_PATH_FIELD_NUMBER: _builtins.int
+    FILE_BYTES_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    parent_path: _builtins.str
+    """The file that it is based on; empty: it is a base, or missing."""
+    file_bytes: _builtins.int
+    missing: _builtins.bool
+    """It belongs into a chain, and is not on the disk."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        parent_path: _builtins.str = ...,
+        file_bytes: _builtins.int = ...,
+        missing: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_bytes", b"file_bytes", "missing", b"missing", "parent_path", b"parent_path", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileReport: _TypeAlias = FileReport  # noqa: Y015
 
 @_typing.final
 class JournalReport(_message.Message):

@@ -95,6 +95,8 @@ class SnapshotExpungeFailed(SnapshotTransition):
     """It could not be removed: READY if its checkpoint is intact, else ERROR."""
 
     failure: Failure
+    unmerged: tuple[str, ...] = ()
+    """Files that its removed checkpoint left to merge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,8 @@ class SnapshotGivenUp(SnapshotTransition):
     """What became of it could not be determined, or an operator gave it up."""
 
     failure: Failure
+    unmerged: tuple[str, ...] = ()
+    """As in SnapshotExpungeFailed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from snapshotd.domain.commands import (
     TakePoll,
 )
 from snapshotd.domain.errors import CancelTooLate, OperationActive
-from snapshotd.domain.host_report import Disk, VmReport
+from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation
@@ -468,12 +468,8 @@ def spelt_otherwise(report: VmReport, spelt: Callable[[str], str]) -> VmReport:
     """Return a report in which parents' paths are spelt otherwise than the files themselves."""
     assert report.description is not None
 
-    def disk(of: Disk) -> Disk:
-        return replace(of, chain=(of.chain[0], *map(spelt, of.chain[1:])))
-
-    checkpoints = tuple(replace(c, disks=tuple(map(disk, c.disks))) for c in report.description.checkpoints)
-    disks = tuple(map(disk, report.description.disks))
-    return replace(report, description=replace(report.description, disks=disks, checkpoints=checkpoints))
+    files = tuple(replace(f, parent_path=spelt(f.parent_path)) for f in report.description.files)
+    return replace(report, description=replace(report.description, files=files))
 
 
 @pytest.mark.parametrize("allowed", [False, True])

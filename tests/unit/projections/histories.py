@@ -32,7 +32,7 @@ class TidyHost(FakeHost):
         before: object = None
         while before != self.parents:
             before = self.parents
-            leaves = (self.leaf, *(c.disks[0].chain[0] for c in self.checkpoints.values()))
+            leaves = (self.leaf, *(c.disks[0].path for c in self.checkpoints.values()))
             needed = {path for leaf in leaves for path in self.chain(leaf)}
             self.parents = {path: parent for path, parent in self.parents.items() if path in needed}
             super().merge()

@@ -48,6 +48,7 @@ def snapshot(own: Sequence[Envelope]) -> Facts:
         "parent_id": last(of_type(own, e.SnapshotCreationStarted, e.SnapshotCreated, e.SnapshotReparented), *_PARENTS),
         "checkpoint_id": last(of_type(own, *_IDENTIFYING), "checkpoint_id"),
         "was_ready": bool(created),
+        "unmerged": last(own, "unmerged", default=()),
         "size_bytes": last(created, "size_bytes", default=0),
         "cpu_count": last(created, "cpu_count", default=0),
         "memory_bytes": last(created, "memory_bytes", default=0),

@@ -9,11 +9,11 @@ from google.protobuf.message import Message
 
 from snapshotd.api.v1 import executor_pb2 as pb
 from snapshotd.dispatch.orders import Order, OrderKind
-from snapshotd.domain.host_report import JournalState, Unread, Verdict
+from snapshotd.domain.host_report import DiskFile, JournalState, Unread, Verdict
 from snapshotd.domain.ids import ActionName, CheckpointId, HostId, OperationName, VmId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.server.host_wire import from_outcome, to_command
-from snapshotd.steps.action import Action
+from snapshotd.steps.action import FACTS, Action
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import CREATE, REMOVE, RENAME, RESTORE, STOP
@@ -69,8 +69,8 @@ def test_every_action_has_a_message_with_the_fields_of_its_input(action: Action)
 @every_sent
 def test_every_action_depends_on_facts_that_the_wire_has(action: Action) -> None:
     facts = {f.name for f in fields(action.facts.cls)}  # type: ignore[arg-type]
-    assert facts
-    assert facts <= names(pb.Before)
+    assert facts & set(FACTS)
+    assert set(FACTS) == names(pb.Before)
 
 
 @pytest.mark.parametrize("action", ACTIONS.values(), ids=lambda action: action.name)
@@ -139,7 +139,9 @@ def full_answer() -> pb.CommandOutcome:
     vm.journal.state, vm.journal.phase, vm.journal.highest_token = pb.JournalReport.PRESENT, pb.JournalReport.BEGUN, 17
     checkpoint = vm.checkpoints.add(checkpoint_id=CHECKPOINT.upper(), name="n", has_memory=True)
     checkpoint.created_at.FromDatetime(DEADLINE)
-    checkpoint.disks.add(location="SCSI:0:0", chain=["a.avhdx", "base.vhdx"])
+    checkpoint.disks.add(location="SCSI:0:0", path="base.vhdx")
+    vm.files.add(path="base.vhdx", file_bytes=7)
+    vm.files.add(path="a.avhdx", parent_path="BASE.vhdx")
     return outcome
 
 
@@ -163,7 +165,9 @@ def test_an_answer_keeps_everything_with_ids_in_lower_case() -> None:
     assert vm.description is not None
     assert (vm.vm_id, vm.power, vm.percent) == (VM, Power.SAVED, 5)
     assert vm.description.current_checkpoint_id == CHECKPOINT
-    assert vm.description.checkpoints[0].disks[0].chain == ("a.avhdx", "base.vhdx")
+    assert vm.description.checkpoints[0].disks[0].path == "base.vhdx"
+    assert vm.description.files == (DiskFile(path="a.avhdx", parent_path="BASE.vhdx"), DiskFile(path="base.vhdx"))
+    assert vm.description.size_of(vm.description.checkpoints[0]) == 7
     assert vm.description.checkpoints[0].created_at == DEADLINE
     assert (vm.journal.state, vm.journal.begun, vm.journal.done) == (JournalState.PRESENT, True, False)
 

@@ -111,16 +111,17 @@ def test_a_checkpoint_is_touched_only_while_the_power_of_its_vm_is_known(action:
 
 def test_a_merge_watches_the_files_that_the_removal_found() -> None:
     world = made(snapshots=2)
-    assert world.vm.description is not None
     found = ("a.avhdx", "base.vhdx")
-    facts = checkpoint_remove.Before(checkpoint_ids=(), chain_files=found)
+    facts = checkpoint_remove.Before(
+        checkpoint_ids=(), chain_files=(*found, "golden.vhdx"), superfluous=found[:1], watched=found
+    )
     remove = step_of(CHECKPOINT_REMOVE, checkpoint_remove.Input(own(world.vm)), before=facts)
     merge = step_of(DISKS_MERGE, nature=StepNature.FORWARD_ONLY, snapshot_id=sid(1))
     after_removal, alone = operation_of(world.vm, remove, merge), operation_of(world.vm, merge)
-    assert DISKS_MERGE.before(world.vm, after_removal, after_removal.step(2)).chain_files == found
-    on_record = world.vm.description.chain_files()
-    assert DISKS_MERGE.before(world.vm, alone, alone.step(1)).chain_files == on_record != found
-    waiting = step_of(DISKS_MERGE, before=disks_merge.Before(found), snapshot_id=sid(1))
+    both = disks_merge.Before(found[:1], found)
+    assert DISKS_MERGE.before(world.vm, after_removal, after_removal.step(2)) == both
+    assert DISKS_MERGE.before(world.vm, alone, alone.step(1)) == disks_merge.Before((), ())
+    waiting = step_of(DISKS_MERGE, before=both, snapshot_id=sid(1))
     assert DISKS_MERGE.watched_files(waiting) == found
 
 
@@ -138,7 +139,8 @@ def test_a_merge_is_done_when_no_watched_file_is_left_beside_the_chains(
     left: tuple[str, ...], activities: tuple[str, ...], judged: type[Judgement]
 ) -> None:
     world = made()
-    merge = step_of(DISKS_MERGE, nature=StepNature.FORWARD_ONLY, snapshot_id=sid(1))
+    facts = disks_merge.Before((), ("d2.avhdx",))
+    merge = step_of(DISKS_MERGE, nature=StepNature.FORWARD_ONLY, snapshot_id=sid(1), before=facts)
     world.host.remove(own(world.vm))
     world.host.merge()
     merged = world.host.report()
@@ -146,3 +148,30 @@ def test_a_merge_is_done_when_no_watched_file_is_left_beside_the_chains(
     operation = operation_of(world.vm, merge)
     assert isinstance(DISKS_MERGE.judge(world.vm, operation, operation.step(1), merged), judged)
     assert DISKS_MERGE.judge(world.vm, operation, operation.step(1), gone(merged)) == InProgress()
+
+
+@pytest.mark.parametrize("snapshots", [1, 2, 3])
+@pytest.mark.parametrize("removed", [1, 2, 3])
+def test_a_merge_that_has_not_begun_is_not_done_whichever_checkpoint_was_removed(snapshots: int, removed: int) -> None:
+    world = made(snapshots=snapshots)
+    which = world.vm.snapshots[sid(min(removed, snapshots))]
+    assert which.checkpoint_id is not None
+    remove = step_of(CHECKPOINT_REMOVE, checkpoint_remove.Input(which.checkpoint_id), snapshot_id=which.snapshot_id)
+    merge = step_of(DISKS_MERGE, nature=StepNature.FORWARD_ONLY, snapshot_id=which.snapshot_id)
+    found = CHECKPOINT_REMOVE.before(world.vm, operation_of(world.vm, remove), remove)
+    remove = replace(remove, before=CHECKPOINT_REMOVE.facts.write(found))
+    operation = operation_of(world.vm, remove, merge)
+    merge = replace(operation.step(2), before=DISKS_MERGE.facts.write(DISKS_MERGE.before(world.vm, operation, merge)))
+    world.host.remove(which.checkpoint_id)
+    world.host.merging = False
+    not_begun = world.host.report()
+    world.host.merge()
+    assert DISKS_MERGE.judge(world.vm, operation, merge, not_begun) == InProgress()
+    assert isinstance(DISKS_MERGE.judge(world.vm, operation, merge, world.host.report()), Done)
+    left = DISKS_MERGE.left(merge, not_begun)
+    assert left
+    awaited = DISKS_MERGE.awaits(merge, not_begun)
+    assert awaited.reason == "MERGE_NOT_BEGUN"
+    assert all(path in DISKS_MERGE.stalled(world.policy, awaited).message for path in left)
+    assert DISKS_MERGE.awaits(merge, replace(not_begun, activities=("MERGE",))).reason == "MERGE_IN_PROGRESS"
+    assert DISKS_MERGE.left(merge, world.host.report()) == ()

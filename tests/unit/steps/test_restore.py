@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import zip_longest
 
 import pytest
 
-from snapshotd.domain.host_report import Disk, Journal, JournalState, VmReport
+from snapshotd.domain.host_report import Disk, DiskFile, Journal, JournalState, VmReport
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Operation, Step
@@ -46,8 +47,10 @@ def reported(world: World, chains: Chains, current: int = 1, journal: Journal | 
     """Return a report of the VM's disks; without a journal, nothing but they is evidence."""
     report = world.host.report()
     assert report.description is not None
-    disks = tuple(Disk(location=f"SCSI:0:{n}", chain=files) for n, files in enumerate(chains))
-    now = replace(report.description, disks=disks, current_checkpoint_id=checkpoint(world.vm, current))
+    disks = tuple(Disk(location=f"SCSI:0:{n}", path=files[0]) for n, files in enumerate(chains))
+    based = {path: parent for files in chains for path, parent in zip_longest(files, files[1:], fillvalue="")}
+    files = tuple(DiskFile(path=path, parent_path=parent) for path, parent in based.items())
+    now = replace(report.description, disks=disks, files=files, current_checkpoint_id=checkpoint(world.vm, current))
     return replace(report, description=now, journal=journal or Journal(state=JournalState.MISSING))
 
 
