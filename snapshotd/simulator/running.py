@@ -30,6 +30,7 @@ MODEL_ACTIONS: Final = (
     "durations",
     "storage",
     "set_guest",
+    "hide",
 )
 """The control port's actions on the model. Each is a method of that name."""
 

@@ -37,7 +37,7 @@ class Cmdlets:
         """Set-VM -CheckpointType."""
         cmdlet = "Set-VM"
         with self._host.changed:
-            machine = self._host.machine(vm_id, cmdlet)
+            machine = self._host.machine(vm_id, cmdlet, caller)
             self._host.pass_by(caller, cmdlet, "before")
             if checkpoint_type not in CHECKPOINT_TYPES:
                 raise HyperVError("InvalidParameter", cmdlet, f"{checkpoint_type!r} is not a CheckpointType.")
@@ -55,7 +55,7 @@ class Cmdlets:
         """Checkpoint-VM: makes it under the default name, then names it in a second call (source read)."""
         cmdlet = "Checkpoint-VM"
         with self._host.changed:
-            machine = self._host.machine(vm_id, cmdlet)
+            machine = self._host.machine(vm_id, cmdlet, caller)
             self._host.pass_by(caller, cmdlet, "before")
             _check_name(name, cmdlet)
             self._may_checkpoint(machine)
@@ -125,7 +125,7 @@ class Cmdlets:
         """Rename-VMSnapshot."""
         cmdlet = "Rename-VMSnapshot"
         with self._host.changed:
-            machine = self._host.owner_of(checkpoint_id, cmdlet)
+            machine = self._host.owner_of(checkpoint_id, cmdlet, caller)
             self._host.pass_by(caller, cmdlet, "before")
             _check_name(name, cmdlet)
             cause = self._host.cause(caller, machine)
@@ -146,7 +146,7 @@ class Cmdlets:
         """Restore-VMSnapshot: the module saves, applies and starts; killed in between leaves what was done."""
         cmdlet = "Restore-VMSnapshot"
         with self._host.changed:
-            machine = self._host.owner_of(checkpoint_id, cmdlet)
+            machine = self._host.owner_of(checkpoint_id, cmdlet, caller)
             self._host.pass_by(caller, cmdlet, "before")
             cause = self._host.cause(caller, machine)
             was = machine.state
@@ -193,7 +193,7 @@ class Cmdlets:
         """Remove-VMSnapshot, without the children: the disks are merged afterwards."""
         cmdlet = "Remove-VMSnapshot"
         with self._host.changed:
-            machine = self._host.owner_of(checkpoint_id, cmdlet)
+            machine = self._host.owner_of(checkpoint_id, cmdlet, caller)
             self._host.pass_by(caller, cmdlet, "before")
             cause = self._host.cause(caller, machine)
             target = checkpoint_id.lower()

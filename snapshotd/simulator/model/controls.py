@@ -50,7 +50,7 @@ class Controls:
         if not isinstance(block, str) or not isinstance(data, str):
             raise ValueError(f"block and data are texts: {block!r}, {data!r}")  # noqa: TRY004  (the port's word)
         with self._host.changed:
-            machine = self._machine(vm)
+            machine = self._host.named(vm)
             if machine.state not in ("Running", "Off"):
                 raise ValueError(f"VM {machine.name} is {machine.state}: nothing writes to its disks")
             if self._host.disks.is_away(machine.vm_id):
@@ -61,7 +61,7 @@ class Controls:
     def read_disk(self, vm: str, location: str) -> dict[str, Any]:
         """Return what the guest sees."""
         with self._host.changed:
-            blocks = self._host.disks.content(_disk(self._machine(vm), location))
+            blocks = self._host.disks.content(_disk(self._host.named(vm), location))
             return {"blocks": blocks, "sha256": digest(blocks)}
 
     def kill_script(self, at: str, count: int = 1) -> dict[str, Any]:
@@ -82,13 +82,13 @@ class Controls:
         if not isinstance(after_effect, bool):
             raise ValueError(f"after_effect must be true or false: {after_effect!r}")  # noqa: TRY004  (the port's word)
         with self._host.changed:
-            vm_id = self._machine(vm).vm_id if vm else ""
+            vm_id = self._host.named(vm).vm_id if vm else ""
             self._host.faults.plan_failure(cmdlet, error_id, message, count, after_effect=after_effect, vm_id=vm_id)
 
     def lose_journal(self, vm: str) -> None:
         """Delete a VM's journal."""
         with self._host.changed:
-            machine = self._machine(vm)
+            machine = self._host.named(vm)
             journal_path(self._host.journal_directory, machine.vm_id).unlink(missing_ok=True)
             self._host.record(machine, ADMINISTRATOR, "journal_lost")
 
@@ -103,14 +103,14 @@ class Controls:
         if not isinstance(up, bool):
             raise ValueError(f"up must be true or false: {up!r}")  # noqa: TRY004  (the port's word)
         with self._host.changed:
-            machine = self._machine(vm)
+            machine = self._host.named(vm)
             (self._host.disks.bring_back if up else self._host.disks.take_away)(machine.vm_id)
             self._host.changed.notify_all()
 
     def set_guest(self, vm: str, **abilities: bool) -> None:
         """Change what a guest can do: vss, shutdown_service, boots."""
         with self._host.changed:
-            machine = self._machine(vm)
+            machine = self._host.named(vm)
             for name, value in abilities.items():
                 if name not in ("vss", "shutdown_service", "boots"):
                     raise ValueError(f"no ability {name!r}: use vss, shutdown_service, boots")
@@ -127,7 +127,7 @@ class Controls:
             raise ValueError(f"{do} takes no {', '.join(unknown)}: only {', '.join(('vm', *_ADMIN[do]))}")
         caller = Administrator()
         with self._host.changed:
-            machine = self._machine(vm)
+            machine = self._host.named(vm)
             if "checkpoint" in arguments:
                 _check_checkpoint(machine, arguments["checkpoint"])
             try:
@@ -162,14 +162,6 @@ class Controls:
                 if machine.state in ("Running", "Paused"):
                     machine.state, machine.memory = "Off", ""
                 self._host.record(machine, HYPERVISOR, "host_restarted")
-
-    def _machine(self, vm: str) -> Machine:
-        """Return a VM by id or name. Raises LookupError."""
-        found = self._host.machines.get(str(vm).lower())
-        named = [found] if found else [m for m in self._host.machines.values() if m.name == vm]
-        if len(named) != 1:
-            raise LookupError(f"{len(named) or 'no'} VMs are named {vm!r}")
-        return named[0]
 
 
 def _check_checkpoint(machine: Machine, checkpoint: object) -> None:

@@ -103,18 +103,26 @@ class HostState:
         """Return how long something takes; 0 if it is not set."""
         return self._durations[name] / 1000 if name else 0.0
 
-    def machine(self, vm_id: str, cmdlet: str) -> Machine:
-        """Return a VM by its id, in any case. Raises HyperVError."""
+    def named(self, vm: object) -> Machine:
+        """Return a VM by id or name, for the control port. Raises LookupError."""
+        found = self.machines.get(str(vm).lower())
+        named = [found] if found else [m for m in self.machines.values() if m.name == vm]
+        if len(named) != 1:
+            raise LookupError(f"{len(named) or 'no'} VMs are named {vm!r}")
+        return named[0]
+
+    def machine(self, vm_id: str, cmdlet: str, caller: Caller | None = None) -> Machine:
+        """Return a VM by its id, in any case, as a caller sees it; None: a script. Raises HyperVError."""
         machine = self.machines.get(vm_id.lower())
-        if machine is None:
+        if machine is None or _is_hidden(machine, caller):
             text = f'Hyper-V was unable to find a virtual machine with id "{vm_id}".'
             raise HyperVError("ObjectNotFound", cmdlet, text)
         return machine
 
-    def owner_of(self, checkpoint_id: str, cmdlet: str) -> Machine:
-        """Return the VM that a checkpoint is of. Raises HyperVError."""
+    def owner_of(self, checkpoint_id: str, cmdlet: str, caller: Caller) -> Machine:
+        """Return the VM that a checkpoint is of, as a caller sees it. Raises HyperVError."""
         for machine in self.machines.values():
-            if checkpoint_id.lower() in machine.checkpoints:
+            if checkpoint_id.lower() in machine.checkpoints and not _is_hidden(machine, caller):
                 return machine
         text = f'Hyper-V was unable to find a checkpoint with id "{checkpoint_id}".'
         raise HyperVError("ObjectNotFound", cmdlet, text)
@@ -215,6 +223,11 @@ class HostState:
             memory="" if vm.state == "Off" else f"booted {vm.vm_id}",
             vss=vm.vss,
         )
+
+
+def _is_hidden(machine: Machine, caller: Caller | None) -> bool:
+    """Return whether a caller does not see a VM: an account without rights is told that there is none (observed)."""
+    return machine.hidden and not isinstance(caller, Administrator)
 
 
 def invalid_state(cmdlet: str) -> HyperVError:

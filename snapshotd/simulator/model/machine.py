@@ -58,6 +58,8 @@ class Machine:
     """The guest shuts down when asked to."""
     boots: bool = True
     """It starts when it was off."""
+    hidden: bool = False
+    """The account that signs in does not see it."""
     effects: int = 0
     """How many effects there were on it."""
     last_effect: dict[str, Any] | None = None

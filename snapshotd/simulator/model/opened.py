@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from snapshotd.simulator.model.cmdlets import Cmdlets
+from snapshotd.simulator.model.conditions import Conditions
 from snapshotd.simulator.model.controls import Controls
 from snapshotd.simulator.model.host import HostState
 from snapshotd.simulator.model.merging import Merging
@@ -41,6 +42,8 @@ class SimulatedHyperV:
         self.kill_script, self.fail, self.lose_journal = controls.kill_script, controls.fail, controls.lose_journal
         self.durations, self.set_guest, self.admin = controls.durations, controls.set_guest, controls.admin
         self.restart_host, self.storage = controls.restart_host, controls.storage
+        conditions = Conditions(state)
+        self.hide = conditions.hide
 
     @property
     def name(self) -> str:

@@ -55,7 +55,7 @@ class Power:
         if turn_off:
             return self._change(caller, vm_id, _TURN_OFF)
         with self._host.changed:
-            machine = self._host.machine(vm_id, "Stop-VM")
+            machine = self._host.machine(vm_id, "Stop-VM", caller)
             if machine.state == "Running" and not machine.shutdown_service and not force:
                 self._host.pass_by(caller, "Stop-VM", "before")
                 # Observed: it asks, and under -NonInteractive that is an error; its id is not known.
@@ -74,7 +74,7 @@ class Power:
     def _change(self, caller: Caller, vm_id: str, arrow: _Arrow) -> bool:
         """Take a VM along an arrow; False if it is there already."""
         with self._host.changed:
-            machine = self._host.machine(vm_id, arrow.cmdlet)
+            machine = self._host.machine(vm_id, arrow.cmdlet, caller)
             self._host.pass_by(caller, arrow.cmdlet, "before")
             if self._host.jobs.of(machine.vm_id) is None and machine.state == arrow.goal:
                 return False

@@ -33,16 +33,16 @@ class HostViews:
         self._merging = merging
 
     def vms(self) -> Sequence[VmView]:
-        """Return all VMs, by name, then id."""
+        """Return all VMs that are not hidden, by name, then id."""
         with self._host.changed:
             machines = sorted(self._host.machines.values(), key=lambda m: (m.name, m.vm_id))
-            return [self._vm(m) for m in machines]
+            return [self._vm(m) for m in machines if not m.hidden]
 
     def vm(self, vm_id: str) -> VmView | None:
-        """Return a VM."""
+        """Return a VM, unless it is hidden."""
         with self._host.changed:
             machine = self._host.machines.get(vm_id.lower())
-            return self._vm(machine) if machine else None
+            return self._vm(machine) if machine and not machine.hidden else None
 
     def jobs(self, vm_id: str) -> Sequence[JobView]:
         """Return the jobs that WMI shows."""
@@ -125,6 +125,7 @@ class HostViews:
             "id": machine.vm_id,
             "name": machine.name,
             "state": machine.state,
+            "hidden": machine.hidden,
             "checkpoint_type": machine.checkpoint_type,
             "memory": machine.memory,
             "current": machine.current_id,

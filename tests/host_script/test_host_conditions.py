@@ -1,0 +1,55 @@
+"""What a report shows of the conditions that a test puts a host in, on both engines alike."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from snapshotd.api.v1.executor_pb2 import HostAnswer, VmReport
+from snapshotd.simulator.model import SimulatedHyperV
+from snapshotd.simulator.needs import Engine
+from tests.host_script.conversation import Conversation
+from tests.host_script.engines import BOTH, engine_on
+from tests.host_script.host_commands import look
+from tests.unit.simulator_model.hosts import host_at
+
+WEB, DB = str(uuid.uuid4()), str(uuid.uuid4())
+"""Ids of their own: the mutexes of PowerShell processes are the machine's."""
+INVENTORY = {
+    "host": {"name": "hv07"},
+    "vms": [
+        {"id": WEB, "name": "web01", "state": "Running", "disks": [{"location": "SCSI:0:0"}]},
+        {"id": DB, "name": "db01", "state": "Off", "disks": [{"location": "SCSI:0:0"}]},
+    ],
+}
+
+
+@pytest.fixture
+def hyperv(tmp_path: Path) -> Iterator[SimulatedHyperV]:
+    with host_at(tmp_path, INVENTORY) as host:
+        yield host
+
+
+@pytest.fixture(params=BOTH)
+def engine(request: pytest.FixtureRequest, hyperv: SimulatedHyperV, tmp_path: Path) -> Iterator[Engine]:
+    yield from engine_on(request.param, hyperv, tmp_path)
+
+
+def reports(script: Conversation, vm: str = "") -> dict[str, VmReport]:
+    """Ask for the report of one VM, or of all; return them by id."""
+    answer = script.ask(look(vm=vm))
+    assert answer.verdict == HostAnswer.REPORTED, answer
+    return {report.vm_id.lower(): report for report in answer.vms}
+
+
+def test_hidden_vms_are_left_out_of_a_report_without_an_error(hyperv: SimulatedHyperV, script: Conversation) -> None:
+    hyperv.hide(["web01"])
+    assert list(reports(script)) == [DB]
+    assert reports(script, WEB)[WEB].present is False
+    hyperv.hide()
+    assert reports(script) == {}
+    hyperv.hide(hidden=False)
+    assert set(reports(script)) == {WEB, DB}
