@@ -31,6 +31,7 @@ MODEL_ACTIONS: Final = (
     "storage",
     "set_guest",
     "hide",
+    "critical",
 )
 """The control port's actions on the model. Each is a method of that name."""
 

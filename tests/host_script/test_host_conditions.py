@@ -14,7 +14,7 @@ from snapshotd.simulator.needs import Engine
 from tests.host_script.conversation import Conversation
 from tests.host_script.engines import BOTH, engine_on
 from tests.host_script.host_commands import look
-from tests.unit.simulator_model.hosts import host_at
+from tests.unit.simulator_model.hosts import bring, host_at
 
 WEB, DB = str(uuid.uuid4()), str(uuid.uuid4())
 """Ids of their own: the mutexes of PowerShell processes are the machine's."""
@@ -53,3 +53,10 @@ def test_hidden_vms_are_left_out_of_a_report_without_an_error(hyperv: SimulatedH
     assert reports(script) == {}
     hyperv.hide(hidden=False)
     assert set(reports(script)) == {WEB, DB}
+
+
+@pytest.mark.parametrize("state", ["Running", "Off", "Saved", "Paused"])
+def test_a_critical_state_is_told_in_hyper_vs_word(hyperv: SimulatedHyperV, script: Conversation, state: str) -> None:
+    bring(hyperv, state, WEB)
+    hyperv.critical("web01")
+    assert reports(script, WEB)[WEB].host_state == f"{state}Critical"

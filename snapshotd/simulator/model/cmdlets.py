@@ -81,6 +81,10 @@ class Cmdlets:
             # The text of the real one is not known.
             text = f"Checkpoint operation failed. '{machine.name}' has a disk that cannot be checkpointed."
             raise HyperVError("OperationFailed", cmdlet, text)
+        if machine.critical:
+            # Inferred: its storage is full or out of reach. The text of the real one is not known.
+            text = f"Checkpoint operation failed. '{machine.name}' is in a critical state."
+            raise HyperVError("OperationFailed", cmdlet, text)
         if len(machine.checkpoints) >= CHECKPOINT_LIMIT:
             # Documented limit; the text of the real one is not known.
             text = f"Checkpoint operation failed. '{machine.name}' has the maximum number of checkpoints."

@@ -29,6 +29,14 @@ class Conditions:
                 machine.hidden = bool(hidden)
                 self._host.record(machine, ADMINISTRATOR, "vm_hidden" if hidden else "vm_shown")
 
+    def critical(self, vm: str, critical: object = True) -> None:  # noqa: FBT002  (the name is the port's)
+        """Bring a VM into the critical form of whatever state it is in, or out of it."""
+        _check_bool("critical", critical)
+        with self._host.changed:
+            machine = self._host.named(vm)
+            machine.critical = bool(critical)
+            self._host.record(machine, ADMINISTRATOR, "vm_critical" if critical else "vm_not_critical")
+
 
 def _check_bool(name: str, value: object) -> None:
     if not isinstance(value, bool):

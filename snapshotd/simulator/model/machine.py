@@ -60,6 +60,8 @@ class Machine:
     """It starts when it was off."""
     hidden: bool = False
     """The account that signs in does not see it."""
+    critical: bool = False
+    """Its storage or configuration cannot be relied on: its state reads OffCritical, RunningCritical, ..."""
     effects: int = 0
     """How many effects there were on it."""
     last_effect: dict[str, Any] | None = None

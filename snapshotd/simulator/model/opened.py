@@ -43,7 +43,7 @@ class SimulatedHyperV:
         self.durations, self.set_guest, self.admin = controls.durations, controls.set_guest, controls.admin
         self.restart_host, self.storage = controls.restart_host, controls.storage
         conditions = Conditions(state)
-        self.hide = conditions.hide
+        self.hide, self.critical = conditions.hide, conditions.critical
 
     @property
     def name(self) -> str:

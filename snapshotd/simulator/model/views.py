@@ -84,7 +84,7 @@ class HostViews:
         return VmView(
             vm_id=machine.vm_id,
             name=machine.name,
-            state=job.transition if job and job.transition else machine.state,
+            state=(job.transition if job and job.transition else machine.state) + ("Critical" * machine.critical),
             checkpoint_type=machine.checkpoint_type,
             parent_snapshot_id=hidden[0].parent_id if hidden else machine.current_id,
             checkpoints=tuple(self._checkpoint(machine, s) for s in machine.checkpoints.values() if s not in hidden),
@@ -126,6 +126,7 @@ class HostViews:
             "name": machine.name,
             "state": machine.state,
             "hidden": machine.hidden,
+            "critical": machine.critical,
             "checkpoint_type": machine.checkpoint_type,
             "memory": machine.memory,
             "current": machine.current_id,

@@ -123,8 +123,14 @@ def begun(host: SimulatedHyperV, cmdlet: str, call: Callable[[], object]) -> Non
         call()
 
 
-def bring(host: SimulatedHyperV, state: str) -> None:
-    """Bring the VM, which runs, to a state."""
-    way = {"Running": None, "Off": "turn off", "Saved": "save", "Paused": "suspend"}[state]
-    if way is not None:
-        ACTS[way](host)
+def bring(host: SimulatedHyperV, state: str, vm_id: str = WEB) -> None:
+    """Bring a VM, which runs, to a state."""
+    match state:
+        case "Off":
+            host.stop_vm(Script(), vm_id, turn_off=True)
+        case "Saved":
+            host.save_vm(Script(), vm_id)
+        case "Paused":
+            host.suspend_vm(Script(), vm_id)
+        case _:
+            assert state == "Running"

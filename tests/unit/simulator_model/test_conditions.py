@@ -10,7 +10,7 @@ import pytest
 
 from snapshotd.simulator.hypervisor import HyperVError, VmView
 from snapshotd.simulator.model import SimulatedHyperV
-from tests.unit.simulator_model.hosts import DB, WEB, Script, host_at, of, truth
+from tests.unit.simulator_model.hosts import DB, WEB, Script, begun, bring, host_at, of, settled, truth
 
 
 def view(host: SimulatedHyperV, vm_id: str) -> VmView:
@@ -80,6 +80,49 @@ def test_an_administrator_still_acts_on_a_hidden_vm(tmp_path: Path) -> None:
         assert of(host, WEB)["state"] == "Off"
 
 
+@pytest.mark.parametrize("state", ["Running", "Off", "Saved", "Paused"])
+def test_a_critical_vm_has_the_critical_form_of_its_state(tmp_path: Path, state: str) -> None:
+    with host_at(tmp_path) as host:
+        bring(host, state)
+        host.critical("web01")
+        assert view(host, WEB).state == f"{state}Critical"
+        assert view(host, DB).state == "Off"
+    with host_at(tmp_path) as host:
+        assert view(host, WEB).state == f"{state}Critical"
+        host.critical("web01", critical=False)
+        assert view(host, WEB).state == state
+    assert effects(tmp_path)[-2:] == [("vm_critical", WEB), ("vm_not_critical", WEB)]
+
+
+def test_a_critical_vm_is_turned_off_started_and_freed_of_checkpoints_and_gets_none(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        made = host.checkpoint_vm(Script(), WEB, "c")
+        host.critical("web01")
+        for refused in (
+            lambda: host.checkpoint_vm(Script(), WEB, "d"),
+            lambda: host.save_vm(Script(), WEB),
+            lambda: host.restore_snapshot(Script(), made),
+        ):
+            with pytest.raises(HyperVError) as failed:
+                refused()
+            assert failed.value.error_id == "OperationFailed"
+        assert [c["id"] for c in of(host, WEB)["checkpoints"]] == [made]
+        assert view(host, WEB).state == "RunningCritical"
+        assert host.stop_vm(Script(), WEB, turn_off=True)
+        assert view(host, WEB).state == "OffCritical"
+        host.remove_snapshot(Script(), made)
+        assert settled(host, WEB)["checkpoints"] == []
+        assert host.start_vm(Script(), WEB)
+        assert view(host, WEB).state == "RunningCritical"
+
+
+def test_a_critical_vm_in_between_two_states_shows_both(tmp_path: Path) -> None:
+    with host_at(tmp_path, turn_off=60_000) as host:
+        host.critical("web01")
+        begun(host, "Stop-VM", lambda: host.stop_vm(Script(), WEB, turn_off=True))
+        assert view(host, WEB).state == "StoppingCritical"
+
+
 @pytest.mark.parametrize(
     ("act", "error", "told"),
     [
@@ -87,6 +130,8 @@ def test_an_administrator_still_acts_on_a_hidden_vm(tmp_path: Path) -> None:
         (lambda host: host.hide(["web01", "nobody"]), LookupError, "no VMs are named 'nobody'"),
         (lambda host: host.hide([7]), LookupError, "no VMs are named 7"),
         (lambda host: host.hide(hidden="yes"), ValueError, "hidden must be true or false: 'yes'"),
+        (lambda host: host.critical("web01", 1), ValueError, "critical must be true or false: 1"),
+        (lambda host: host.critical("nobody"), LookupError, "no VMs are named 'nobody'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_changes_nothing(
