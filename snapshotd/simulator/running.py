@@ -32,6 +32,7 @@ MODEL_ACTIONS: Final = (
     "set_guest",
     "hide",
     "critical",
+    "set_checkpoint",
 )
 """The control port's actions on the model. Each is a method of that name."""
 

@@ -60,3 +60,20 @@ def test_a_critical_state_is_told_in_hyper_vs_word(hyperv: SimulatedHyperV, scri
     bring(hyperv, state, WEB)
     hyperv.critical("web01")
     assert reports(script, WEB)[WEB].host_state == f"{state}Critical"
+
+
+def test_the_type_of_a_checkpoint_is_told_in_hyper_vs_word(hyperv: SimulatedHyperV, script: Conversation) -> None:
+    made = [hyperv.admin("checkpoint", "web01", type=kind)["checkpoint"] for kind in ("Recovery", "Standard")]
+    hyperv.set_checkpoint("web01", made[1], type="Missing")
+    told = reports(script, WEB)[WEB].checkpoints
+    assert [(c.checkpoint_id, c.checkpoint_type) for c in told] == [(made[0], "Recovery"), (made[1], "Missing")]
+
+
+def test_a_chain_ends_at_a_checkpoints_file_that_is_gone(hyperv: SimulatedHyperV, script: Conversation) -> None:
+    hyperv.admin("checkpoint", "db01")
+    second = hyperv.admin("checkpoint", "db01")["checkpoint"]
+    leaf, middle, base = reports(script, DB)[DB].disks[0].chain
+    hyperv.set_checkpoint("db01", second, files=False)
+    report = reports(script, DB)[DB]
+    assert list(report.disks[0].chain) == [leaf, middle]
+    assert [list(c.disks[0].chain) for c in report.checkpoints] == [[base], [middle]]

@@ -51,7 +51,9 @@ class Cmdlets:
             self._host.work(caller, cmdlet, machine, "", put)
             self._host.pass_by(caller, cmdlet, "after")
 
-    def checkpoint_vm(self, caller: Caller, vm_id: str, name: str, *, automatic: bool = False) -> str:
+    def checkpoint_vm(
+        self, caller: Caller, vm_id: str, name: str, *, automatic: bool = False, snapshot_type: str = "Standard"
+    ) -> str:
         """Checkpoint-VM: makes it under the default name, then names it in a second call (source read)."""
         cmdlet = "Checkpoint-VM"
         with self._host.changed:
@@ -65,7 +67,7 @@ class Cmdlets:
                 cmdlet,
                 machine,
                 "checkpoint",
-                lambda: self._make(machine, cause, automatic=automatic),
+                lambda: self._make(machine, cause, automatic=automatic, snapshot_type=snapshot_type),
                 status="CreatingSnapshot",
             )
             self._name(machine, cause, made, name)
@@ -90,8 +92,9 @@ class Cmdlets:
             text = f"Checkpoint operation failed. '{machine.name}' has the maximum number of checkpoints."
             raise HyperVError("OperationFailed", cmdlet, text)
 
-    def _make(self, machine: Machine, cause: Cause, *, automatic: bool) -> str:
+    def _make(self, machine: Machine, cause: Cause, *, automatic: bool, snapshot_type: str) -> str:
         """Freeze the disks, and the memory if the kind of checkpoint has it."""
+        self._host.check_files(machine, machine.disks, "Checkpoint-VM")
         memory = self._memory_of(machine)
         now = datetime.now(UTC)
         checkpoint = Checkpoint(
@@ -102,6 +105,7 @@ class Cmdlets:
             memory=memory,
             checkpoint_type=machine.checkpoint_type,
             automatic=automatic,
+            snapshot_type=snapshot_type,
             disks=dict(machine.disks),
         )
         for location, path in machine.disks.items():
@@ -179,6 +183,10 @@ class Cmdlets:
         checkpoint = machine.checkpoints.get(target)
         if checkpoint is None:
             raise HyperVError("ObjectNotFound", "Restore-VMSnapshot", "The checkpoint is not there any more.")
+        if checkpoint.snapshot_type == "Missing":
+            # Inferred; the text of the real one is not known.
+            raise HyperVError("OperationFailed", "Restore-VMSnapshot", f"'{checkpoint.name}' is missing its files.")
+        self._host.check_files(machine, checkpoint.disks, "Restore-VMSnapshot")
         old = dict(machine.disks)
         for location, path in checkpoint.disks.items():
             machine.disks[location] = self._host.disks.make_child(path)

@@ -5,7 +5,9 @@ They are kept over a restart, and on record. Every method raises ValueError or L
 
 from __future__ import annotations
 
+from snapshotd.simulator.model.controls import snapshot_type
 from snapshotd.simulator.model.host import ADMINISTRATOR, HostState
+from snapshotd.simulator.model.merging import Merging
 
 
 class Conditions:
@@ -13,10 +15,12 @@ class Conditions:
 
     Args:
         host: whose.
+        merging: is told of files that come back.
     """
 
-    def __init__(self, host: HostState) -> None:
+    def __init__(self, host: HostState, merging: Merging) -> None:
         self._host = host
+        self._merging = merging
 
     def hide(self, vms: object = (), hidden: object = True) -> None:  # noqa: FBT002  (the name is the port's)
         """Hide VMs from the account that signs in, or show them again; all, if none is named."""
@@ -36,6 +40,26 @@ class Conditions:
             machine = self._host.named(vm)
             machine.critical = bool(critical)
             self._host.record(machine, ADMINISTRATOR, "vm_critical" if critical else "vm_not_critical")
+
+    def set_checkpoint(self, vm: str, checkpoint: object, **facts: object) -> None:
+        """Change what a checkpoint is: its SnapshotType (type), whether its files are there (files)."""
+        if unknown := sorted(set(facts) - {"type", "files"}):
+            raise ValueError(f"no fact {', '.join(unknown)} of a checkpoint: use type, files")
+        if "files" in facts:
+            _check_bool("files", facts["files"])
+        kind = snapshot_type(facts["type"]) if "type" in facts else ""
+        with self._host.changed:
+            machine = self._host.named(vm)
+            found = machine.checkpoints.get(str(checkpoint).lower())
+            if found is None:
+                raise LookupError(f"VM {machine.name} has no checkpoint {checkpoint!r}")
+            if self._host.disks.is_away(machine.vm_id):
+                raise ValueError(f"{machine.name}'s storage is away")
+            found.snapshot_type = kind or found.snapshot_type
+            for path in found.disks.values() if "files" in facts else ():
+                (self._host.disks.restore if facts["files"] else self._host.disks.lose)(path)
+            self._host.record(machine, ADMINISTRATOR, "checkpoint_changed", found.checkpoint_id, **facts)
+            self._merging.look_at(machine.vm_id)
 
 
 def _check_bool(name: str, value: object) -> None:

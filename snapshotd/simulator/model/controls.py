@@ -13,11 +13,12 @@ from snapshotd.simulator.journal import journal_path
 from snapshotd.simulator.model.cmdlets import Cmdlets
 from snapshotd.simulator.model.disks import digest
 from snapshotd.simulator.model.host import ADMINISTRATOR, HYPERVISOR, Administrator, HostState
+from snapshotd.simulator.model.inventory import SNAPSHOT_TYPES
 from snapshotd.simulator.model.machine import Machine
 from snapshotd.simulator.model.power import Power
 
 _ADMIN: Final[Mapping[str, tuple[str, ...]]] = {
-    "checkpoint": ("name", "automatic"),
+    "checkpoint": ("name", "automatic", "type"),
     "rename": ("checkpoint", "name"),
     "remove": ("checkpoint",),
     "apply": ("checkpoint",),
@@ -135,7 +136,10 @@ class Controls:
                     case "checkpoint":
                         name = str(arguments.get("name", "by hand"))
                         automatic = bool(arguments.get("automatic", False))
-                        made = self._cmdlets.checkpoint_vm(caller, machine.vm_id, name, automatic=automatic)
+                        kind = snapshot_type(arguments.get("type", "Standard"))
+                        made = self._cmdlets.checkpoint_vm(
+                            caller, machine.vm_id, name, automatic=automatic, snapshot_type=kind
+                        )
                         return {"checkpoint": made}
                     case "rename":
                         self._cmdlets.rename_snapshot(caller, _text(arguments, "checkpoint"), _text(arguments, "name"))
@@ -173,6 +177,13 @@ def _disk(machine: Machine, location: object) -> str:
     if not isinstance(location, str) or location not in machine.disks:
         raise LookupError(f"VM {machine.name} has no disk at {location!r}: {', '.join(machine.disks) or 'none at all'}")
     return machine.disks[location]
+
+
+def snapshot_type(value: object) -> str:
+    """Return a SnapshotType that a test names. Raises ValueError."""
+    if not isinstance(value, str) or value not in SNAPSHOT_TYPES:
+        raise ValueError(f"type {value!r} is none of {', '.join(SNAPSHOT_TYPES)}")
+    return value
 
 
 def _text(arguments: Mapping[str, Any], name: str) -> str:

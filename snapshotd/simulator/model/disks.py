@@ -16,6 +16,8 @@ from typing import Final
 
 _AWAY: Final = ".away"
 """Ends the name of a folder whose storage is away."""
+_GONE: Final = ".gone"
+"""Ends the name of a file that the host does not find any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,12 @@ class DiskFiles:
         self._children: dict[str, set[str]] = {}
         for folder in directory.glob(f"*{_AWAY}"):
             folder.rename(folder.with_suffix(""))
+        self._gone: set[str] = set()
         for path in directory.glob("*/*vhdx"):
             self._keep(str(path), _read(path))
+        for path in directory.glob(f"*/*vhdx{_GONE}"):
+            self._keep(str(path.with_suffix("")), _read(path))
+            self._gone.add(str(path.with_suffix("")))
         for name, file in self._files.items():
             if file.parent and file.parent not in self._files:
                 raise ValueError(f"{name}: its parent {file.parent} is missing")
@@ -93,6 +99,22 @@ class DiskFiles:
         """Bring a folder back that was taken away."""
         if self.is_away(folder):
             (self._directory / f"{folder}{_AWAY}").rename(self._directory / folder)
+
+    def is_gone(self, path: str) -> bool:
+        """Return whether a file that is known here is not found any more."""
+        return path in self._gone
+
+    def lose(self, path: str) -> None:
+        """Take a file away: it is known here, and not found."""
+        if path not in self._gone:
+            Path(path).rename(f"{path}{_GONE}")
+            self._gone.add(path)
+
+    def restore(self, path: str) -> None:
+        """Bring a file back that was taken away."""
+        if path in self._gone:
+            Path(f"{path}{_GONE}").rename(path)
+            self._gone.remove(path)
 
     def file_bytes(self, path: str) -> int:
         """Return how large a file is."""

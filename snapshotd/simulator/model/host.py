@@ -127,6 +127,14 @@ class HostState:
         text = f'Hyper-V was unable to find a checkpoint with id "{checkpoint_id}".'
         raise HyperVError("ObjectNotFound", cmdlet, text)
 
+    def check_files(self, machine: Machine, disks: Mapping[str, str], cmdlet: str) -> None:
+        """Check that a VM's or a checkpoint's files are all there. Raises HyperVError."""
+        for path in (p for leaf in disks.values() for p in self.disks.chain(leaf)):
+            if self.disks.is_gone(path) or self.disks.is_away(machine.vm_id):
+                # The text of the real one is not known.
+                text = f"'{machine.name}': the system cannot find the file '{path}'. (0x80070002)"
+                raise HyperVError("OperationFailed", cmdlet, text)
+
     def cause(self, caller: Caller, machine: Machine) -> Cause:
         """Return on whose behalf a caller acts: for a script, the step that the VM's journal has as BEGUN."""
         if isinstance(caller, Administrator):

@@ -11,6 +11,9 @@ from typing import Any, Final
 
 STATES: Final = ("Running", "Off", "Saved", "Paused")
 CHECKPOINT_TYPES: Final = ("Disabled", "Production", "ProductionOnly", "Standard")
+SNAPSHOT_TYPES: Final = (
+    *("Standard", "Recovery", "Planned", "Missing", "Replica", "AppConsistentReplica", "SyncedReplica"),
+)
 BLOCKERS: Final = ("PASS_THROUGH_DISK", "SHARED_DISK", "REPLICA", "FIBRE_CHANNEL")
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LOCATION: Final = re.compile(r"(IDE|SCSI):\d+:\d+")

@@ -26,6 +26,8 @@ class Checkpoint:
     automatic: bool
     disks: dict[str, str]
     """The frozen files, by location."""
+    snapshot_type: str = "Standard"
+    """Standard, Recovery, Missing, ..."""
 
     @property
     def has_memory(self) -> bool:

@@ -71,7 +71,9 @@ class Merging:
             path
             for leaf in machine.disks.values()
             for path in disks.tree(disks.chain(leaf)[-1])
-            if path not in used and len(disks.children(path)) <= 1
+            if path not in used
+            and len(disks.children(path)) <= 1
+            and not any(disks.is_gone(file) for file in (path, *disks.children(path)))
         ]
 
     def _choose(self, vm_id: str) -> None:

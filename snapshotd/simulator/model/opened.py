@@ -42,8 +42,9 @@ class SimulatedHyperV:
         self.kill_script, self.fail, self.lose_journal = controls.kill_script, controls.fail, controls.lose_journal
         self.durations, self.set_guest, self.admin = controls.durations, controls.set_guest, controls.admin
         self.restart_host, self.storage = controls.restart_host, controls.storage
-        conditions = Conditions(state)
+        conditions = Conditions(state, self._merging)
         self.hide, self.critical = conditions.hide, conditions.critical
+        self.set_checkpoint = conditions.set_checkpoint
 
     @property
     def name(self) -> str:

@@ -93,6 +93,8 @@ class Power:
             if goal == "Saved" and machine.critical:
                 # Inferred: there is no room for the memory, or no way to it. The text is not known.
                 raise HyperVError("OperationFailed", "Save-VM", f"'{machine.name}' failed to save its state.")
+            if goal == "Running" and machine.state in ("Off", "Saved"):
+                self._host.check_files(machine, machine.disks, "Start-VM")
             if goal == "Running" and machine.state == "Off":
                 # From Saved and Paused nothing boots: the memory is that of a guest that had.
                 if not machine.boots:

@@ -104,7 +104,7 @@ class HostViews:
             name=checkpoint.name,
             parent_id=checkpoint.parent_id,
             created_at=datetime.fromisoformat(checkpoint.created_at),
-            snapshot_type="Standard",
+            snapshot_type=checkpoint.snapshot_type,
             has_memory=checkpoint.has_memory,
             automatic=checkpoint.automatic,
             system_files_bytes=_CONFIGURATION_BYTES + (machine.memory_bytes if checkpoint.has_memory else 0),
@@ -138,6 +138,7 @@ class HostViews:
                     "has_memory": s.has_memory,
                     "memory": s.memory,
                     "automatic": s.automatic,
+                    "type": s.snapshot_type,
                     "disks": {at: disks.sha256(path) for at, path in s.disks.items()},
                 }
                 for s in machine.checkpoints.values()

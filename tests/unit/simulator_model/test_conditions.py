@@ -10,7 +10,18 @@ import pytest
 
 from snapshotd.simulator.hypervisor import HyperVError, VmView
 from snapshotd.simulator.model import SimulatedHyperV
-from tests.unit.simulator_model.hosts import DB, WEB, Script, begun, bring, host_at, of, settled, truth
+from tests.unit.simulator_model.hosts import (
+    DB,
+    WEB,
+    Script,
+    begun,
+    bring,
+    host_at,
+    no_file_is_left_over,
+    of,
+    settled,
+    truth,
+)
 
 
 def view(host: SimulatedHyperV, vm_id: str) -> VmView:
@@ -123,6 +134,64 @@ def test_a_critical_vm_in_between_two_states_shows_both(tmp_path: Path) -> None:
         assert view(host, WEB).state == "StoppingCritical"
 
 
+def test_a_checkpoint_can_be_of_any_type_from_its_making_or_later(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        backup = host.admin("checkpoint", "web01", name="backup", type="Recovery")["checkpoint"]
+        plain = host.checkpoint_vm(Script(), WEB, "plain")
+        host.set_checkpoint("web01", plain.upper(), type="Missing")
+    with host_at(tmp_path) as host:
+        shown = {c.checkpoint_id: c.snapshot_type for c in view(host, WEB).checkpoints}
+        assert shown == {backup: "Recovery", plain: "Missing"}
+        host.remove_snapshot(Script(), plain)
+        host.restore_snapshot(Script(), backup)
+    assert ("checkpoint_changed", WEB) in effects(tmp_path)
+
+
+def test_a_missing_checkpoint_is_not_applied_though_the_vm_is_saved_by_then(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        made = host.checkpoint_vm(Script(), WEB, "c")
+        host.set_checkpoint(WEB, made, type="Missing")
+        with pytest.raises(HyperVError, match="missing its files"):
+            host.restore_snapshot(Script(), made)
+        assert view(host, WEB).state == "Saved"
+    assert effects(tmp_path)[-1] == ("restore_saved", WEB)
+
+
+def test_files_that_are_gone_end_the_chains_through_them_until_they_are_back(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        first = host.checkpoint_vm(Script(), DB, "first")
+        host.write_disk(DB, "SCSI:0:0", "1", "since")
+        second = host.checkpoint_vm(Script(), DB, "second")
+        lost = view(host, DB).checkpoints[1].drives[0].path
+        host.set_checkpoint(DB, second, files=False)
+    with host_at(tmp_path) as host:
+        assert not Path(lost).exists()
+        assert host.vhd(lost) is None
+        for refused in (
+            lambda: host.start_vm(Script(), DB),
+            lambda: host.checkpoint_vm(Script(), DB, "third"),
+            lambda: host.restore_snapshot(Script(), second),
+        ):
+            with pytest.raises(HyperVError, match="cannot find the file"):
+                refused()
+        host.remove_snapshot(Script(), first)
+        assert not of(host, DB)["merging"]  # what stands on the oldest file is not there to be merged into it
+        host.set_checkpoint(DB, second, files=True)
+        vm = settled(host, DB)
+        no_file_is_left_over(vm, host)
+        assert host.read_disk(DB, "SCSI:0:0")["blocks"] == {"1": "since"}
+        assert host.start_vm(Script(), DB)
+
+
+def test_a_checkpoint_beside_the_files_that_are_gone_is_applied(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        first = host.checkpoint_vm(Script(), DB, "first")
+        second = host.checkpoint_vm(Script(), DB, "second")
+        host.set_checkpoint(DB, second, files=False)
+        host.restore_snapshot(Script(), first)
+        assert host.start_vm(Script(), DB)
+
+
 @pytest.mark.parametrize(
     ("act", "error", "told"),
     [
@@ -132,6 +201,12 @@ def test_a_critical_vm_in_between_two_states_shows_both(tmp_path: Path) -> None:
         (lambda host: host.hide(hidden="yes"), ValueError, "hidden must be true or false: 'yes'"),
         (lambda host: host.critical("web01", 1), ValueError, "critical must be true or false: 1"),
         (lambda host: host.critical("nobody"), LookupError, "no VMs are named 'nobody'"),
+        (lambda host: host.set_checkpoint("web01", "x", files=False), LookupError, "web01 has no checkpoint 'x'"),
+        (lambda host: host.set_checkpoint("web01", "x", type="Odd"), ValueError, "type 'Odd' is none of Standard,"),
+        (lambda host: host.set_checkpoint("web01", "x", type=["Missing"]), ValueError, "is none of"),
+        (lambda host: host.set_checkpoint("web01", "x", files="no"), ValueError, "files must be true or false"),
+        (lambda host: host.set_checkpoint("web01", "x", name="n"), ValueError, "no fact name of a checkpoint"),
+        (lambda host: host.admin("checkpoint", "web01", type="Odd"), ValueError, "type 'Odd' is none of"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_changes_nothing(
