@@ -33,6 +33,7 @@ MODEL_ACTIONS: Final = (
     "hide",
     "critical",
     "set_checkpoint",
+    "stray_file",
 )
 """The control port's actions on the model. Each is a method of that name."""
 

@@ -14,7 +14,7 @@ from snapshotd.simulator.needs import Engine
 from tests.host_script.conversation import Conversation
 from tests.host_script.engines import BOTH, engine_on
 from tests.host_script.host_commands import look
-from tests.unit.simulator_model.hosts import bring, host_at
+from tests.unit.simulator_model.hosts import bring, host_at, settled
 
 WEB, DB = str(uuid.uuid4()), str(uuid.uuid4())
 """Ids of their own: the mutexes of PowerShell processes are the machine's."""
@@ -77,3 +77,16 @@ def test_a_chain_ends_at_a_checkpoints_file_that_is_gone(hyperv: SimulatedHyperV
     report = reports(script, DB)[DB]
     assert list(report.disks[0].chain) == [leaf, middle]
     assert [list(c.disks[0].chain) for c in report.checkpoints] == [[base], [middle]]
+
+
+def test_a_stray_stands_in_the_chains_that_are_told(hyperv: SimulatedHyperV, script: Conversation) -> None:
+    made = hyperv.admin("checkpoint", "db01")["checkpoint"]
+    stray = hyperv.stray_file("db01", "SCSI:0:0", made)["file"]
+    report = reports(script, DB)[DB]
+    leaf, frozen, *rest = report.disks[0].chain
+    assert rest[0] == stray
+    assert list(report.checkpoints[0].disks[0].chain) == [frozen, *rest]
+    hyperv.admin("remove", "db01", checkpoint=made)
+    settled(hyperv, DB)
+    assert list(reports(script, DB)[DB].disks[0].chain) == [frozen, *rest]
+    assert leaf not in rest

@@ -5,7 +5,8 @@ They are kept over a restart, and on record. Every method raises ValueError or L
 
 from __future__ import annotations
 
-from snapshotd.simulator.model.controls import snapshot_type
+from snapshotd.simulator.hypervisor import HyperVError
+from snapshotd.simulator.model.controls import checkpoint_of, disk_at, snapshot_type
 from snapshotd.simulator.model.host import ADMINISTRATOR, HostState
 from snapshotd.simulator.model.merging import Merging
 
@@ -50,9 +51,7 @@ class Conditions:
         kind = snapshot_type(facts["type"]) if "type" in facts else ""
         with self._host.changed:
             machine = self._host.named(vm)
-            found = machine.checkpoints.get(str(checkpoint).lower())
-            if found is None:
-                raise LookupError(f"VM {machine.name} has no checkpoint {checkpoint!r}")
+            found = checkpoint_of(machine, checkpoint)
             if self._host.disks.is_away(machine.vm_id):
                 raise ValueError(f"{machine.name}'s storage is away")
             found.snapshot_type = kind or found.snapshot_type
@@ -60,6 +59,31 @@ class Conditions:
                 (self._host.disks.restore if facts["files"] else self._host.disks.lose)(path)
             self._host.record(machine, ADMINISTRATOR, "checkpoint_changed", found.checkpoint_id, **facts)
             self._merging.look_at(machine.vm_id)
+
+    def stray_file(self, vm: str, location: object, checkpoint: object = "") -> dict[str, object]:
+        """Put a file of nobody's into a chain, as a backup leaves it, where it stays; return its path.
+
+        It stands right under a checkpoint's file, or under the one that the VM writes to. Where that is a base, which
+        has nothing under it, the VM or the checkpoint goes on with a new file over the stray and the base.
+        """
+        with self._host.changed:
+            machine = self._host.named(vm)
+            used = checkpoint_of(machine, checkpoint).disks if checkpoint else machine.disks
+            path = disk_at(machine, used, location)
+            try:
+                self._host.check_files(machine, {str(location): path}, "")
+            except HyperVError as error:
+                raise ValueError(str(error)) from error
+            if self._host.disks.chain(path) == (path,):
+                above = self._host.disks.put_on(path)
+                for files in (machine.disks, *(c.disks for c in machine.checkpoints.values())):
+                    files.update({at: above for at, file in files.items() if file == path})
+                path = above
+            stray = self._host.disks.put_under(path)
+            machine.strays.append(stray)
+            self._host.record(machine, ADMINISTRATOR, "stray_added", str(checkpoint).lower(), file=stray)
+            self._merging.look_at(machine.vm_id)
+            return {"file": stray}
 
 
 def _check_bool(name: str, value: object) -> None:

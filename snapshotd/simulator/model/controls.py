@@ -14,7 +14,7 @@ from snapshotd.simulator.model.cmdlets import Cmdlets
 from snapshotd.simulator.model.disks import digest
 from snapshotd.simulator.model.host import ADMINISTRATOR, HYPERVISOR, Administrator, HostState
 from snapshotd.simulator.model.inventory import SNAPSHOT_TYPES
-from snapshotd.simulator.model.machine import Machine
+from snapshotd.simulator.model.machine import Checkpoint, Machine
 from snapshotd.simulator.model.power import Power
 
 _ADMIN: Final[Mapping[str, tuple[str, ...]]] = {
@@ -56,13 +56,14 @@ class Controls:
                 raise ValueError(f"VM {machine.name} is {machine.state}: nothing writes to its disks")
             if self._host.disks.is_away(machine.vm_id):
                 raise ValueError(f"{machine.name}'s storage is away")
-            self._host.disks.write(_disk(machine, location), block, data)
+            self._host.disks.write(disk_at(machine, machine.disks, location), block, data)
             self._host.record(machine, ADMINISTRATOR, "disk_written", location=location, block=block)
 
     def read_disk(self, vm: str, location: str) -> dict[str, Any]:
         """Return what the guest sees."""
         with self._host.changed:
-            blocks = self._host.disks.content(_disk(self._host.named(vm), location))
+            machine = self._host.named(vm)
+            blocks = self._host.disks.content(disk_at(machine, machine.disks, location))
             return {"blocks": blocks, "sha256": digest(blocks)}
 
     def kill_script(self, at: str, count: int = 1) -> dict[str, Any]:
@@ -130,7 +131,7 @@ class Controls:
         with self._host.changed:
             machine = self._host.named(vm)
             if "checkpoint" in arguments:
-                _check_checkpoint(machine, arguments["checkpoint"])
+                checkpoint_of(machine, arguments["checkpoint"])
             try:
                 match do:
                     case "checkpoint":
@@ -168,15 +169,19 @@ class Controls:
                 self._host.record(machine, HYPERVISOR, "host_restarted")
 
 
-def _check_checkpoint(machine: Machine, checkpoint: object) -> None:
-    if str(checkpoint).lower() not in machine.checkpoints:
+def checkpoint_of(machine: Machine, checkpoint: object) -> Checkpoint:
+    """Return a VM's checkpoint by its id, in any case. Raises LookupError."""
+    found = machine.checkpoints.get(str(checkpoint).lower())
+    if found is None:
         raise LookupError(f"VM {machine.name} has no checkpoint {checkpoint!r}")
+    return found
 
 
-def _disk(machine: Machine, location: object) -> str:
-    if not isinstance(location, str) or location not in machine.disks:
-        raise LookupError(f"VM {machine.name} has no disk at {location!r}: {', '.join(machine.disks) or 'none at all'}")
-    return machine.disks[location]
+def disk_at(machine: Machine, disks: Mapping[str, str], location: object) -> str:
+    """Return the file at a place of a VM's or a checkpoint's. Raises LookupError."""
+    if not isinstance(location, str) or location not in disks:
+        raise LookupError(f"VM {machine.name} has no disk at {location!r}: {', '.join(disks) or 'none at all'}")
+    return disks[location]
 
 
 def snapshot_type(value: object) -> str:

@@ -75,6 +75,21 @@ class DiskFiles:
         path = str(Path(parent).with_name(f"{stem}_{str(uuid.uuid4()).upper()}.avhdx"))
         return self._write(path, DiskFile(parent, self._files[parent].size_bytes, {}))
 
+    def put_on(self, path: str) -> str:
+        """Put an empty differencing disk between a file and all that stands on it; return its path."""
+        above = self.children(path)
+        between = self.make_child(path)
+        for child in above:
+            self._write(child, replace(self._files[child], parent=between))
+        return between
+
+    def put_under(self, path: str) -> str:
+        """Put an empty differencing disk between a file and its parent; return its path."""
+        file = self._files[path]
+        between = self.make_child(file.parent)
+        self._write(path, replace(file, parent=between))
+        return between
+
     def write(self, path: str, block: str, data: str) -> None:
         """Write a block of a file that a VM writes to."""
         file = self._files[path]

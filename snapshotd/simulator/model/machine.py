@@ -64,6 +64,8 @@ class Machine:
     """The account that signs in does not see it."""
     critical: bool = False
     """Its storage or configuration cannot be relied on: its state reads OffCritical, RunningCritical, ..."""
+    strays: list[str] = field(default_factory=list)
+    """Files in its chains that are nobody's and never merge."""
     effects: int = 0
     """How many effects there were on it."""
     last_effect: dict[str, Any] | None = None

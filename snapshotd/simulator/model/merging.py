@@ -2,8 +2,8 @@
 
 A file that was frozen in a removed checkpoint stays as a branch point while two files or more stand on it. With one,
 that one is merged into it and takes its path (documented for the offline merge, inferred here; docs/hyperv.md,
-section 2). With none, it is deleted. What is to be merged follows from the files alone, so a merge goes on
-after any restart. VMs do not wait for one another's merges.
+section 2). With none, it is deleted. A stray (conditions.py) stays, as if somebody used it. What is to be merged
+follows from the files alone, so a merge goes on after any restart. VMs do not wait for one another's merges.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class Merging:
         """Return the files that have to go, each chain's lowest first."""
         disks = self._host.disks
         used = set(machine.disks.values()) | {p for s in machine.checkpoints.values() for p in s.disks.values()}
+        # A stray stays in its chain: it is merged into nothing, and nothing into it.
+        used |= {p for stray in machine.strays for p in disks.chain(stray)[:2]}
         return [
             path
             for leaf in machine.disks.values()

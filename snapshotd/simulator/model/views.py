@@ -147,6 +147,7 @@ class HostViews:
                 at: {"chain": list(disks.chain(path)), "sha256": disks.sha256(path)}
                 for at, path in machine.disks.items()
             },
+            "strays": list(machine.strays),
             "files": sorted(f for path in machine.disks.values() for f in disks.tree(disks.chain(path)[-1])),
             "job": job.status or job.transition if job else "",
             "merging": self._merging.pending(machine),

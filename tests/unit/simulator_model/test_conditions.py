@@ -192,6 +192,66 @@ def test_a_checkpoint_beside_the_files_that_are_gone_is_applied(tmp_path: Path) 
         assert host.start_vm(Script(), DB)
 
 
+def chain(host: SimulatedHyperV, vm_id: str) -> list[str]:
+    """Return the files of a VM's first disk, leaf first."""
+    return list(of(host, vm_id)["disks"]["SCSI:0:0"]["chain"])
+
+
+def test_a_stray_under_the_leaf_stays_when_checkpoints_come_and_go(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        host.write_disk(WEB, "SCSI:0:0", "1", "before")
+        (base,) = chain(host, WEB)
+        stray = host.stray_file("web01", "SCSI:0:0")["file"]
+        leaf = chain(host, WEB)[0]
+        assert chain(host, WEB) == [leaf, stray, base]
+        made = host.checkpoint_vm(Script(), WEB, "ours")
+        host.write_disk(WEB, "SCSI:0:0", "2", "after")
+        host.remove_snapshot(Script(), made)
+        assert settled(host, WEB)["disks"]["SCSI:0:0"]["chain"] == [leaf, stray, base]
+        assert host.read_disk(WEB, "SCSI:0:0")["blocks"] == {"1": "before", "2": "after"}
+    with host_at(tmp_path) as host:
+        assert settled(host, WEB)["disks"]["SCSI:0:0"]["chain"] == [leaf, stray, base]
+        assert of(host, WEB)["strays"] == [stray]
+    assert ("stray_added", WEB) in effects(tmp_path)
+
+
+@pytest.mark.parametrize("below", [0, 1])
+def test_a_stray_under_a_checkpoint_stays_when_that_is_removed(tmp_path: Path, below: int) -> None:
+    with host_at(tmp_path) as host:
+        made = [host.checkpoint_vm(Script(), DB, name) for name in ("first", "second")]
+        host.write_disk(DB, "SCSI:0:0", "1", "since")
+        stray = host.stray_file("db01", "SCSI:0:0", made[below])["file"]
+        frozen = view(host, DB).checkpoints[below].drives[0].path
+        files = chain(host, DB)
+        assert files[files.index(frozen) + 1] == stray
+        assert len(files) == (4 if below else 5)
+        host.remove_snapshot(Script(), made[below])
+        # What stood on the removed checkpoint's file has been merged into it.
+        at = files.index(frozen)
+        assert settled(host, DB)["disks"]["SCSI:0:0"]["chain"] == files[: at - 1] + files[at:]
+        assert host.read_disk(DB, "SCSI:0:0")["blocks"] == {"1": "since"}
+
+
+def test_the_file_under_a_stray_stays_with_it(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        first, second = (host.checkpoint_vm(Script(), DB, name) for name in ("first", "second"))
+        host.write_disk(DB, "SCSI:0:0", "1", "since")
+        host.stray_file("db01", "SCSI:0:0", second)
+        before = chain(host, DB)
+        host.remove_snapshot(Script(), first)
+        assert settled(host, DB)["disks"]["SCSI:0:0"]["chain"] == before
+
+
+def test_a_stray_on_a_branch_moves_nothing_on_the_others(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        root = host.checkpoint_vm(Script(), DB, "root")
+        beside = host.checkpoint_vm(Script(), DB, "beside")
+        host.restore_snapshot(Script(), root)
+        before = chain(host, DB)
+        host.stray_file("db01", "SCSI:0:0", beside)
+        assert chain(host, DB) == before
+
+
 @pytest.mark.parametrize(
     ("act", "error", "told"),
     [
@@ -206,6 +266,9 @@ def test_a_checkpoint_beside_the_files_that_are_gone_is_applied(tmp_path: Path) 
         (lambda host: host.set_checkpoint("web01", "x", type=["Missing"]), ValueError, "is none of"),
         (lambda host: host.set_checkpoint("web01", "x", files="no"), ValueError, "files must be true or false"),
         (lambda host: host.set_checkpoint("web01", "x", name="n"), ValueError, "no fact name of a checkpoint"),
+        (lambda host: host.stray_file("web01", "SCSI:9:9"), LookupError, "web01 has no disk at 'SCSI:9:9'"),
+        (lambda host: host.stray_file("web01", 7), LookupError, "web01 has no disk at 7"),
+        (lambda host: host.stray_file("web01", "SCSI:0:0", "x"), LookupError, "web01 has no checkpoint 'x'"),
         (lambda host: host.admin("checkpoint", "web01", type="Odd"), ValueError, "type 'Odd' is none of"),
     ],
 )
