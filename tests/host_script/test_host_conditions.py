@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd.api.v1.executor_pb2 import HostAnswer, VmReport
+from snapshotd.api.v1.executor_pb2 import STOPPED, HostAnswer, VmReport
 from snapshotd.simulator.model import SimulatedHyperV
 from snapshotd.simulator.needs import Engine
 from tests.host_script.conversation import Conversation
@@ -90,3 +90,14 @@ def test_a_stray_stands_in_the_chains_that_are_told(hyperv: SimulatedHyperV, scr
     settled(hyperv, DB)
     assert list(reports(script, DB)[DB].disks[0].chain) == [frozen, *rest]
     assert leaf not in rest
+
+
+def test_a_vm_that_stays_in_stopping_is_told_so_until_it_is_turned_off(
+    hyperv: SimulatedHyperV, script: Conversation
+) -> None:
+    hyperv.set_guest("web01", shuts_down=False)
+    hyperv.admin("shut_down", "web01")
+    stopping = reports(script, WEB)[WEB]
+    assert (stopping.host_state, list(stopping.activities)) == ("Stopping", ["STATE_CHANGE"])
+    hyperv.admin("turn_off", "web01")
+    assert reports(script, WEB)[WEB].power == STOPPED

@@ -23,10 +23,13 @@ _ADMIN: Final[Mapping[str, tuple[str, ...]]] = {
     "remove": ("checkpoint",),
     "apply": ("checkpoint",),
     "start": (),
+    "shut_down": (),
     "turn_off": (),
     "set_checkpoint_type": ("type", "value"),
 }
 """What an administrator can do, with the arguments needed besides the VM."""
+_ABILITIES: Final = ("vss", "shutdown_service", "shuts_down", "boots")
+"""What a guest can do, or not."""
 
 
 class Controls:
@@ -110,15 +113,18 @@ class Controls:
             self._host.changed.notify_all()
 
     def set_guest(self, vm: str, **abilities: bool) -> None:
-        """Change what a guest can do: vss, shutdown_service, boots."""
+        """Change what a guest can do: vss, shutdown_service, shuts_down, boots."""
         with self._host.changed:
             machine = self._host.named(vm)
             for name, value in abilities.items():
-                if name not in ("vss", "shutdown_service", "boots"):
-                    raise ValueError(f"no ability {name!r}: use vss, shutdown_service, boots")
+                if name not in _ABILITIES:
+                    raise ValueError(f"no ability {name!r}: use {', '.join(_ABILITIES)}")
                 if not isinstance(value, bool):
                     raise ValueError(f"{name} must be true or false: {value!r}")  # noqa: TRY004  (the port's word)
+            for name, value in abilities.items():
                 setattr(machine, name, value)
+            self._host.keep(machine)
+            self._host.changed.notify_all()
 
     def admin(self, do: object, vm: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401  (what the port was sent)
         """Act as an administrator does by hand."""
@@ -150,6 +156,8 @@ class Controls:
                         self._cmdlets.restore_snapshot(caller, _text(arguments, "checkpoint"))
                     case "start":
                         self._power.start_vm(caller, machine.vm_id)
+                    case "shut_down":
+                        self._power.begin_shutdown(machine)
                     case "turn_off":
                         self._power.stop_vm(caller, machine.vm_id, turn_off=True)
                     case _:

@@ -162,12 +162,20 @@ class HostState:
 
         The lock is held. Raises HyperVError (InvalidState while it does something else), and ScriptKilled.
         """
-        if self.jobs.of(machine.vm_id) is not None:
-            raise invalid_state(cmdlet)
         job = Job(status=status, transition=transition, lasts_s=lambda: self.duration_s(duration), finish=finish)
-        self.jobs.begin(machine.vm_id, job)
+        self.begin(cmdlet, machine, job)
         self.pass_by(caller, cmdlet, "started")
         return self.jobs.wait(job, caller)
+
+    def begin(self, cmdlet: str, machine: Machine, job: Job) -> None:
+        """Begin a job. The lock is held. Raises HyperVError (InvalidState while another one works on the VM)."""
+        if self.jobs.of(machine.vm_id) is not None:
+            raise invalid_state(cmdlet)
+        self.jobs.begin(machine.vm_id, job)
+
+    def keep(self, machine: Machine) -> None:
+        """Keep a VM as it is now."""
+        machine.save(self._directory.machines)
 
     def pass_by(self, caller: Caller, cmdlet: str, place: str) -> None:
         """Mark a place where a script can be killed, or a cmdlet fail. Raises ScriptKilled, HyperVError."""
@@ -195,7 +203,7 @@ class HostState:
             "disks": {location: self.disks.sha256(path) for location, path in machine.disks.items()},
         }
         machine.last_effect = line
-        machine.save(self._directory.machines)
+        self.keep(machine)
         self.truth.append(line)
 
     def close(self) -> None:

@@ -26,13 +26,20 @@ class Job:
     transition: str
     """What the VM's state reads meanwhile; empty: as before."""
     lasts_s: Callable[[], float]
-    """How long it takes as of now: durations can change while it runs."""
+    """How long it takes as of now, perhaps for ever: durations can change while it runs."""
     finish: Callable[[], str]
     """Does it, under the host's lock; returns what the cmdlet returns. Raises HyperVError."""
+    yields: bool = False
+    """A turn-off takes it over: a shutdown, which only asks the guest."""
     began_s: float = field(default_factory=time.monotonic)
     over: bool = False
     result: str = ""
     error: HyperVError | None = None
+
+    def become(self, other: Job) -> None:
+        """Go on as another job, which whoever waits for this one waits for then."""
+        self.lasts_s, self.finish, self.yields = other.lasts_s, other.finish, other.yields
+        self.began_s = other.began_s
 
     def percent(self) -> int:
         """Return how far it has come."""
@@ -109,7 +116,7 @@ class Jobs:
     def _run(self, vm_id: str, job: Job) -> None:
         with self._changed:
             while not job.over and (remaining_s := job.remaining_s()):
-                self._changed.wait(remaining_s)
+                self._changed.wait(min(remaining_s, threading.TIMEOUT_MAX))
             if not job.over:
                 self._finish(vm_id, job)
             self._threads.discard(threading.current_thread())

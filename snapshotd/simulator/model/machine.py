@@ -58,6 +58,8 @@ class Machine:
     """The guest can be frozen for a production checkpoint."""
     shutdown_service: bool = True
     """The guest shuts down when asked to."""
+    shuts_down: bool = True
+    """It comes to the end of a shutdown, once it has begun; else it stays in Stopping, unless that is forced."""
     boots: bool = True
     """It starts when it was off."""
     hidden: bool = False

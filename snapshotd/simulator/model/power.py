@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from snapshotd.simulator.hypervisor import Caller, HyperVError
-from snapshotd.simulator.model.host import Cause, HostState, invalid_state
+from snapshotd.simulator.model.host import ADMINISTRATOR, Cause, HostState, invalid_state
+from snapshotd.simulator.model.jobs import Job
 from snapshotd.simulator.model.machine import Machine
 
 
@@ -61,7 +63,13 @@ class Power:
                 # Observed: it asks, and under -NonInteractive that is an error; its id is not known.
                 text = f"'{machine.name}' cannot be shut down: the guest's shutdown service is not healthy."
                 raise HyperVError("OperationFailed", "Stop-VM", text)
-            return self._change(caller, vm_id, _SHUT_DOWN)
+            return self._change(caller, vm_id, _SHUT_DOWN, force=force)
+
+    def begin_shutdown(self, machine: Machine) -> None:
+        """Begin a shutdown, as an administrator who does not wait for its end. Raises HyperVError."""
+        if machine.state not in _SHUT_DOWN.sources:
+            raise invalid_state(_SHUT_DOWN.cmdlet)
+        self._host.begin(_SHUT_DOWN.cmdlet, machine, self._job(machine, ADMINISTRATOR, _SHUT_DOWN))
 
     def save_vm(self, caller: Caller, vm_id: str) -> bool:
         """Save-VM."""
@@ -71,20 +79,38 @@ class Power:
         """Suspend-VM."""
         return self._change(caller, vm_id, _SUSPEND)
 
-    def _change(self, caller: Caller, vm_id: str, arrow: _Arrow) -> bool:
+    def _change(self, caller: Caller, vm_id: str, arrow: _Arrow, *, force: bool = False) -> bool:
         """Take a VM along an arrow; False if it is there already."""
         with self._host.changed:
             machine = self._host.machine(vm_id, arrow.cmdlet, caller)
             self._host.pass_by(caller, arrow.cmdlet, "before")
-            if self._host.jobs.of(machine.vm_id) is None and machine.state == arrow.goal:
+            under_way = self._host.jobs.of(machine.vm_id)
+            if under_way is None and machine.state == arrow.goal:
                 return False
             if machine.state not in arrow.sources:
                 raise invalid_state(arrow.cmdlet)
-            cause = self._host.cause(caller, machine)
-            change = self.bringing(machine, cause, arrow.goal, "power_changed")
-            self._host.work(caller, arrow.cmdlet, machine, arrow.duration, change, transition=arrow.transition)
+            job = self._job(machine, self._host.cause(caller, machine), arrow, force=force)
+            if arrow is _TURN_OFF and under_way is not None and under_way.yields:
+                under_way.become(job)
+                job = under_way
+                self._host.changed.notify_all()
+            else:
+                self._host.begin(arrow.cmdlet, machine, job)
+            self._host.pass_by(caller, arrow.cmdlet, "started")
+            self._host.jobs.wait(job, caller)
             self._host.pass_by(caller, arrow.cmdlet, "after")
             return True
+
+    def _job(self, machine: Machine, cause: Cause, arrow: _Arrow, *, force: bool = False) -> Job:
+        """Return the job that takes a VM along an arrow; a shutdown may never end, unless it is forced."""
+        asks = arrow is _SHUT_DOWN and not force
+        return Job(
+            status="",
+            transition=arrow.transition,
+            lasts_s=lambda: self._host.duration_s(arrow.duration) if machine.shuts_down or not asks else math.inf,
+            finish=self.bringing(machine, cause, arrow.goal, "power_changed"),
+            yields=arrow is _SHUT_DOWN,
+        )
 
     def bringing(self, machine: Machine, cause: Cause, goal: str, effect: str) -> Callable[[], str]:
         """Return the change that brings a VM to a state."""

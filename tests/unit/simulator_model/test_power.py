@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from snapshotd.simulator.hypervisor import HyperVError
-from tests.unit.simulator_model.hosts import ACTS, WEB, Script, begun, bring, decisive, host_at, of, truth
+from snapshotd.simulator.model import SimulatedHyperV
+from tests.unit.simulator_model.hosts import ACTS, WEB, Script, begun, bring, decisive, host_at, of, truth, until
 
 ENDS: dict[tuple[str, str], str] = {
     ("Off", "start"): "Running",
@@ -24,6 +26,13 @@ ENDS: dict[tuple[str, str], str] = {
 }
 """docs/hyperv.md, section 1: the arrows."""
 GOALS = {act: end for (_, act), end in ENDS.items()}
+
+
+def shown(host: SimulatedHyperV) -> str:
+    """Return the VM's state as Get-VM shows it."""
+    view = host.vm(WEB)
+    assert view is not None
+    return view.state
 
 
 @pytest.mark.parametrize("state", ["Running", "Off", "Saved", "Paused"])
@@ -69,10 +78,58 @@ def test_a_change_of_power_that_takes_time_shows_its_transitional_state(
         assert view is not None
         assert view.state == between
         with pytest.raises(HyperVError) as busy:
-            ACTS["turn off" if state == "Running" else "start"](host)
+            ACTS["turn off" if between in ("Saving", "Pausing") else "start"](host)
         assert busy.value.error_id == "InvalidState"
         host.restart_host()
         assert of(host, WEB)["state"] == "Off"
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_turn_off_goes_past_a_shutdown_and_whoever_waits_for_that_is_answered(tmp_path: Path, *, hangs: bool) -> None:
+    with ThreadPoolExecutor() as threads, host_at(tmp_path, shutdown=600_000) as host:
+        host.set_guest(WEB, shuts_down=not hangs)
+        waiting = threads.submit(ACTS["shut down"], host)
+        until(lambda: shown(host) == "Stopping")
+        for act in ("shut down", "start", "save"):
+            with pytest.raises(HyperVError):
+                ACTS[act](host)
+        assert not waiting.done()
+        host.durations(turn_off=1)
+        assert ACTS["turn off"](host) is True
+        assert waiting.result(10) is True
+        assert shown(host) == "Off"
+    assert decisive(tmp_path) == ["power_changed"]
+
+
+def test_a_second_turn_off_does_not_go_past_the_first(tmp_path: Path) -> None:
+    with host_at(tmp_path, shutdown=600_000, turn_off=600_000) as host:
+        begun(host, "Stop-VM", lambda: ACTS["shut down"](host))
+        begun(host, "Stop-VM", lambda: ACTS["turn off"](host))
+        assert shown(host) == "Stopping"
+        with pytest.raises(HyperVError) as busy:
+            ACTS["turn off"](host)
+        assert busy.value.error_id == "InvalidState"
+
+
+def test_a_guest_that_hangs_in_its_shutdown_stays_in_stopping_until_it_comes_to_its_end(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        host.set_guest(WEB, shuts_down=False)
+    with host_at(tmp_path) as host:
+        host.admin("shut_down", "web01")
+        assert shown(host) == "Stopping"
+        assert of(host, WEB)["state"] == "Running"
+        host.set_guest(WEB, shuts_down=True)
+        until(lambda: shown(host) == "Off")
+        with pytest.raises(ValueError, match="InvalidState"):
+            host.admin("shut_down", "web01")
+    assert decisive(tmp_path, by="administrator") == ["power_changed"]
+
+
+def test_a_forced_shutdown_does_not_hang(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        host.set_guest(WEB, shuts_down=False)
+        assert host.stop_vm(Script(), WEB, turn_off=False, force=True)
+        assert shown(host) == "Off"
 
 
 def test_a_guest_without_its_shutdown_service_stays_running_unless_forced(tmp_path: Path) -> None:
