@@ -136,7 +136,7 @@ class HostScript:
         except OSError as error:
             answer = _failed("JournalFailed,snapshotd", str(error))
         answer.protocol = PROTOCOL
-        answer.host_time.FromDatetime(datetime.now(UTC))
+        answer.host_time.FromDatetime(self._around.host.now())
         answer.host.CopyFrom(host_facts(self._around.host, directory))
         document = json_format.MessageToJson(answer, preserving_proto_field_name=True, indent=None)
         return base64.b64encode(document.encode())
@@ -179,7 +179,7 @@ class _Run:
             entry is not None
             and entry.phase == "BEGUN"
             and entry.deadline is not None
-            and entry.deadline < datetime.now(UTC)
+            and entry.deadline < self._host.now()
             # This very process may have begun it, and not ended it, before it got its present command.
             and (entry.pid, entry.pid_started) != (self._process.pid, self._process.started)
         )
@@ -246,8 +246,8 @@ class _Run:
                 step=command.step,
                 phase="BEGUN",
                 begun_token=command.token,
-                deadline=_deadline(command),
-                begun_at=datetime.now(UTC),
+                deadline=_deadline(command, self._host.now()),
+                begun_at=self._host.now(),
                 pid=self._process.pid,
                 pid_started=self._process.started,
                 output={},
@@ -377,10 +377,10 @@ def _fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return {n: v for n, v in pairs if n.islower() and (_TYPES.get(n) is not str or str(v).isidentifier())}
 
 
-def _deadline(command: HostCommand) -> datetime | None:
+def _deadline(command: HostCommand, now: datetime) -> datetime | None:
     """Return a step's deadline by this host's clock; by the server's if the command does not hold the time left."""
     if command.time_left_ms > 0:
-        return datetime.now(UTC) + timedelta(milliseconds=command.time_left_ms)
+        return now + timedelta(milliseconds=command.time_left_ms)
     return command.deadline.ToDatetime(UTC) if command.HasField("deadline") else None
 
 

@@ -147,6 +147,9 @@ class Hypervisor(Protocol):
     def journal_directory(self) -> Path:
         """Where the VMs' journals are when a command names no directory."""
 
+    def now(self) -> datetime:
+        """Return what the host's clock shows."""
+
     def vms(self) -> Sequence[VmView]:
         """Return all VMs, by name, then id."""
 

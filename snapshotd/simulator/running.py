@@ -34,6 +34,7 @@ MODEL_ACTIONS: Final = (
     "critical",
     "set_checkpoint",
     "stray_file",
+    "clock",
 )
 """The control port's actions on the model. Each is a method of that name."""
 

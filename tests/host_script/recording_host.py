@@ -66,6 +66,9 @@ class RecordingHost:
         for view in self.machines.values():
             self._file(view.drives[0].path)
 
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
     def vms(self) -> Sequence[VmView]:
         return sorted(self.machines.values(), key=lambda view: (view.name, view.vm_id))
 

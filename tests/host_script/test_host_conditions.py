@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from snapshotd.simulator.model import SimulatedHyperV
 from snapshotd.simulator.needs import Engine
 from tests.host_script.conversation import Conversation
 from tests.host_script.engines import BOTH, engine_on
-from tests.host_script.host_commands import look
+from tests.host_script.host_commands import effect, known_journal, look
 from tests.unit.simulator_model.hosts import bring, host_at, settled
 
 WEB, DB = str(uuid.uuid4()), str(uuid.uuid4())
@@ -101,3 +102,27 @@ def test_a_vm_that_stays_in_stopping_is_told_so_until_it_is_turned_off(
     assert (stopping.host_state, list(stopping.activities)) == ("Stopping", ["STATE_CHANGE"])
     hyperv.admin("turn_off", "web01")
     assert reports(script, WEB)[WEB].power == STOPPED
+
+
+def test_creation_times_follow_the_hosts_clock(hyperv: SimulatedHyperV, script: Conversation) -> None:
+    hyperv.clock(-7200)
+    before = datetime.now(UTC)
+    hyperv.admin("checkpoint", "web01")
+    (made,) = reports(script, WEB)[WEB].checkpoints
+    assert before <= made.created_at.ToDatetime(UTC) + timedelta(hours=2) <= datetime.now(UTC)
+
+
+def test_the_builtin_engine_tells_all_times_by_the_hosts_clock(hyperv: SimulatedHyperV, tmp_path: Path) -> None:
+    for engine in engine_on("builtin", hyperv, tmp_path):
+        script = Conversation(engine)
+        journal = known_journal(script, vm=WEB)
+        hyperv.clock(7200)
+        before = datetime.now(UTC)
+        command = effect("checkpoint_create", hyperv, journal, 2, vm=WEB)
+        command.checkpoint_create.checkpoint_name = "c"
+        done = script.ask(command)
+        assert done.verdict == HostAnswer.DONE
+        (report,) = done.vms
+        for told in (done.host_time, report.journal.begun_at, report.checkpoints[0].created_at):
+            assert before <= told.ToDatetime(UTC) - timedelta(hours=2) <= datetime.now(UTC)
+        script.process.kill()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 import uuid
-from datetime import UTC, datetime
 from typing import Final
 
 from snapshotd.simulator.hypervisor import Caller, HyperVError
@@ -96,7 +96,7 @@ class Cmdlets:
         """Freeze the disks, and the memory if the kind of checkpoint has it."""
         self._host.check_files(machine, machine.disks, "Checkpoint-VM")
         memory = self._memory_of(machine)
-        now = datetime.now(UTC)
+        now = self._host.now()
         checkpoint = Checkpoint(
             checkpoint_id=str(uuid.uuid4()),
             name=f"{machine.name} - ({now:%m/%d/%Y - %I:%M:%S %p})",
@@ -110,6 +110,7 @@ class Cmdlets:
         )
         for location, path in machine.disks.items():
             machine.disks[location] = self._host.disks.make_child(path)
+        self._host.made_s[checkpoint.checkpoint_id] = time.monotonic()
         machine.checkpoints[checkpoint.checkpoint_id] = checkpoint
         machine.current_id = checkpoint.checkpoint_id
         self._host.record(machine, cause, "checkpoint_made", checkpoint.checkpoint_id, memory=memory)

@@ -5,10 +5,15 @@ They are kept over a restart, and on record. Every method raises ValueError or L
 
 from __future__ import annotations
 
+from typing import Final
+
 from snapshotd.simulator.hypervisor import HyperVError
 from snapshotd.simulator.model.controls import checkpoint_of, disk_at, snapshot_type
 from snapshotd.simulator.model.host import ADMINISTRATOR, HostState
 from snapshotd.simulator.model.merging import Merging
+
+_LARGEST_OFFSET_S: Final = 10 * 366 * 86_400
+"""Ten years."""
 
 
 class Conditions:
@@ -84,6 +89,19 @@ class Conditions:
             self._host.record(machine, ADMINISTRATOR, "stray_added", str(checkpoint).lower(), file=stray)
             self._merging.look_at(machine.vm_id)
             return {"file": stray}
+
+    def clock(self, offset_s: object) -> None:
+        """Set the host's clock so many seconds ahead of this machine's; negative: behind it."""
+        if (
+            not isinstance(offset_s, int | float)
+            or isinstance(offset_s, bool)
+            or not abs(offset_s) <= _LARGEST_OFFSET_S
+        ):
+            raise ValueError(f"offset_s must be a number of seconds, at most {_LARGEST_OFFSET_S}: {offset_s!r}")
+        with self._host.changed:
+            self._host.set_clock(offset_s)
+            for machine in self._host.machines.values():
+                self._host.record(machine, ADMINISTRATOR, "clock_set", offset_s=offset_s)
 
 
 def _check_bool(name: str, value: object) -> None:

@@ -8,10 +8,20 @@ has the virtual hard disks (disks.py), a folder for each VM, `snapshotd/` the jo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from snapshotd.simulator.model.machine import Machine, read_machine
+
+
+@dataclass(frozen=True, slots=True)
+class KeptHost:
+    """What is kept of a host as a whole."""
+
+    name: str
+    machines: tuple[Machine, ...]
+    clock_offset_s: float = 0.0
+    """How far its clock is ahead of this machine's, seconds."""
 
 
 class StateDirectory:
@@ -33,8 +43,8 @@ class StateDirectory:
             for unfinished in directory.rglob("*.new"):
                 unfinished.unlink()
 
-    def read(self) -> tuple[str, list[Machine]] | None:
-        """Return the host's name and VMs; None: there is none yet. Raises ValueError naming the file."""
+    def read(self) -> KeptHost | None:
+        """Return the host; None: there is none yet. Raises ValueError naming the file."""
         if not self._host.exists():
             if any(read_machine(path).effects for path in self.machines.glob("*.json")):
                 raise ValueError(f"{self._host} is missing, and there are VMs with a history beside it")
@@ -42,18 +52,20 @@ class StateDirectory:
         try:
             document = json.loads(self._host.read_text(encoding="utf-8"))
             name, vm_ids = document["name"], list(document["vms"])
+            clock_offset_s = float(document.get("clock_offset_s", 0))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{self._host} is not the state of a host: {error!r}") from error
-        return name, [self._machine(vm_id) for vm_id in vm_ids]
+        return KeptHost(name, tuple(self._machine(vm_id) for vm_id in vm_ids), clock_offset_s)
 
-    def begin(self, name: str, machines: Iterable[Machine]) -> None:
-        """Keep a new host."""
-        vm_ids = []
-        for machine in machines:
-            machine.save(self.machines)
-            vm_ids.append(machine.vm_id)
+    def keep(self, host: KeptHost) -> None:
+        """Keep a host as it is now; its VMs have files of their own."""
+        document = {
+            "name": host.name,
+            "vms": [machine.vm_id for machine in host.machines],
+            "clock_offset_s": host.clock_offset_s,
+        }
         beside = self._host.with_suffix(".new")
-        beside.write_text(json.dumps({"name": name, "vms": vm_ids}) + "\n", encoding="utf-8")
+        beside.write_text(json.dumps(document) + "\n", encoding="utf-8")
         beside.replace(self._host)
 
     def _machine(self, vm_id: str) -> Machine:

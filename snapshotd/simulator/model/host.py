@@ -13,13 +13,13 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from snapshotd.simulator.hypervisor import Caller, HyperVError
 from snapshotd.simulator.journal import JournalUnreadable, read_journal
-from snapshotd.simulator.model.directory import StateDirectory
+from snapshotd.simulator.model.directory import KeptHost, StateDirectory
 from snapshotd.simulator.model.disks import DiskFiles
 from snapshotd.simulator.model.faults import Faults
 from snapshotd.simulator.model.inventory import Inventory, InventoryVm, read_inventory
@@ -78,16 +78,21 @@ class HostState:
         """The lock of everything here."""
         self._durations = dict.fromkeys(DURATIONS, 0)
         self.set_durations(durations)
+        self.made_s: dict[str, float] = {}
+        """When the checkpoints of this process were made, by a clock that nobody sets."""
         self._directory = StateDirectory(directory)
         self.journal_directory = self._directory.journals
         self.disks = DiskFiles(self._directory.disks)
         self.faults = Faults()
         self.jobs = Jobs(self.changed)
-        self.name, machines = self._directory.read() or self._begin(read_inventory(inventory))
-        self.machines = {m.vm_id: m for m in machines}
+        kept = self._directory.read() or self._begin(read_inventory(inventory))
+        self.name = kept.name
+        self.machines = {m.vm_id: m for m in kept.machines}
+        self.clock_offset_s = kept.clock_offset_s
+        """How far the host's clock is ahead of this machine's."""
         self._check_disks()
         self.truth = Truth(truth)
-        for machine in machines:
+        for machine in kept.machines:
             self.truth.make_good(machine.last_effect)
 
     def set_durations(self, durations: Mapping[str, int]) -> None:
@@ -102,6 +107,15 @@ class HostState:
     def duration_s(self, name: str) -> float:
         """Return how long something takes; 0 if it is not set."""
         return self._durations[name] / 1000 if name else 0.0
+
+    def now(self) -> datetime:
+        """Return what the host's clock shows."""
+        return datetime.now(UTC) + timedelta(seconds=self.clock_offset_s)
+
+    def set_clock(self, offset_s: float) -> None:
+        """Set the host's clock so many seconds ahead of this machine's."""
+        self.clock_offset_s = offset_s
+        self._keep_host()
 
     def named(self, vm: object) -> Machine:
         """Return a VM by id or name, for the control port. Raises LookupError."""
@@ -211,10 +225,15 @@ class HostState:
         self.jobs.close()
         self.truth.close()
 
-    def _begin(self, inventory: Inventory) -> tuple[str, list[Machine]]:
-        machines = [self._new(vm) for vm in inventory.vms]
-        self._directory.begin(inventory.name, machines)
-        return inventory.name, machines
+    def _begin(self, inventory: Inventory) -> KeptHost:
+        host = KeptHost(inventory.name, tuple(self._new(vm) for vm in inventory.vms))
+        for machine in host.machines:
+            self.keep(machine)
+        self._directory.keep(host)
+        return host
+
+    def _keep_host(self) -> None:
+        self._directory.keep(KeptHost(self.name, tuple(self.machines.values()), self.clock_offset_s))
 
     def _check_disks(self) -> None:
         for machine in self.machines.values():

@@ -44,6 +44,7 @@ class SimulatedHyperV:
         self.restart_host, self.storage = controls.restart_host, controls.storage
         conditions = Conditions(state, self._merging)
         self.hide, self.critical = conditions.hide, conditions.critical
+        self.clock, self.now = conditions.clock, state.now
         self.set_checkpoint, self.stray_file = conditions.set_checkpoint, conditions.stray_file
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +71,11 @@ class HostViews:
     def whole(self) -> dict[str, Any]:
         """Return everything, as plain JSON values, with the contents' digests: what a test compares with."""
         with self._host.changed:
-            return {"name": self._host.name, "vms": [self._whole(m) for m in self._host.machines.values()]}
+            return {
+                "name": self._host.name,
+                "clock_offset_s": self._host.clock_offset_s,
+                "vms": [self._whole(m) for m in self._host.machines.values()],
+            }
 
     def _vm(self, machine: Machine) -> VmView:
         job = self._host.jobs.of(machine.vm_id)
@@ -79,8 +85,9 @@ class HostViews:
         status = [job.status] if job and job.status and job.age_s() >= delay_s else []
         if merging and self._merging.age_s(machine.vm_id) >= delay_s:
             status.append("MergingDisks")
-        since = datetime.now(UTC) - timedelta(seconds=self._host.duration_s("listing_delay"))
-        hidden = [s for s in machine.checkpoints.values() if datetime.fromisoformat(s.created_at) > since]
+        # Not by their times: the host's clock may have been set since.
+        since_s = time.monotonic() - self._host.duration_s("listing_delay")
+        hidden = [s for c, s in machine.checkpoints.items() if self._host.made_s.get(c, -math.inf) > since_s]
         return VmView(
             vm_id=machine.vm_id,
             name=machine.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.unit.simulator_model.hosts import (
     of,
     settled,
     truth,
+    until,
 )
 
 
@@ -252,6 +254,29 @@ def test_a_stray_on_a_branch_moves_nothing_on_the_others(tmp_path: Path) -> None
         assert chain(host, DB) == before
 
 
+@pytest.mark.parametrize("offset_s", [-7200, 3600, 0.5])
+def test_what_the_host_says_of_time_follows_its_clock(tmp_path: Path, offset_s: float) -> None:
+    ahead = timedelta(seconds=offset_s)
+    with host_at(tmp_path) as host:
+        host.clock(offset_s)
+    with host_at(tmp_path) as host:
+        before = datetime.now(UTC)
+        assert before <= host.now() - ahead <= datetime.now(UTC)
+        host.checkpoint_vm(Script(), WEB, "c")
+        assert before <= view(host, WEB).checkpoints[0].created_at - ahead <= datetime.now(UTC)
+    lines = truth(tmp_path)
+    assert {line["effect"] for line in lines[:2]} == {"clock_set"}
+    assert before <= datetime.fromisoformat(lines[-1]["at"]) <= datetime.now(UTC)
+
+
+def test_a_checkpoint_from_the_future_is_listed_when_its_delay_has_passed(tmp_path: Path) -> None:
+    with host_at(tmp_path, listing_delay=1) as host:
+        host.clock(3600)
+        host.checkpoint_vm(Script(), WEB, "c")
+        host.clock(-3600)
+        until(lambda: len(view(host, WEB).checkpoints) == 1)
+
+
 @pytest.mark.parametrize(
     ("act", "error", "told"),
     [
@@ -267,6 +292,10 @@ def test_a_stray_on_a_branch_moves_nothing_on_the_others(tmp_path: Path) -> None
         (lambda host: host.set_checkpoint("web01", "x", files="no"), ValueError, "files must be true or false"),
         (lambda host: host.set_checkpoint("web01", "x", name="n"), ValueError, "no fact name of a checkpoint"),
         (lambda host: host.stray_file("web01", "SCSI:9:9"), LookupError, "web01 has no disk at 'SCSI:9:9'"),
+        (lambda host: host.clock("1"), ValueError, "offset_s must be a number of seconds"),
+        (lambda host: host.clock(True), ValueError, "offset_s must be a number of seconds"),
+        (lambda host: host.clock(float("nan")), ValueError, "offset_s must be a number of seconds"),
+        (lambda host: host.clock(1e12), ValueError, "offset_s must be a number of seconds"),
         (lambda host: host.stray_file("web01", 7), LookupError, "web01 has no disk at 7"),
         (lambda host: host.stray_file("web01", "SCSI:0:0", "x"), LookupError, "web01 has no checkpoint 'x'"),
         (lambda host: host.admin("checkpoint", "web01", type="Odd"), ValueError, "type 'Odd' is none of"),
