@@ -126,3 +126,12 @@ def test_the_builtin_engine_tells_all_times_by_the_hosts_clock(hyperv: Simulated
         for told in (done.host_time, report.journal.begun_at, report.checkpoints[0].created_at):
             assert before <= told.ToDatetime(UTC) - timedelta(hours=2) <= datetime.now(UTC)
         script.process.kill()
+
+
+def test_a_name_is_counted_in_utf_16_code_units(hyperv: SimulatedHyperV, script: Conversation) -> None:
+    journal = known_journal(script, vm=WEB)
+    for token, (name, verdict) in enumerate([("🚀" * 50, HostAnswer.NO_EFFECT), ("🚀" * 49 + "x", HostAnswer.DONE)], 2):
+        command = effect("checkpoint_create", hyperv, journal, token, step=token, vm=WEB)
+        command.checkpoint_create.checkpoint_name = name
+        assert script.ask(command).verdict == verdict
+    assert [c.name for c in reports(script, WEB)[WEB].checkpoints] == ["🚀" * 49 + "x"]

@@ -14,7 +14,7 @@ from snapshotd.simulator.model.merging import Merging
 from snapshotd.simulator.model.power import Power
 
 NAME_LIMIT: Final = 99
-"""Characters of a checkpoint's name (documented: under 100)."""
+"""Characters of a checkpoint's name (documented: under 100), counted as UTF-16 code units (inferred)."""
 CHECKPOINT_LIMIT: Final = 50
 """Checkpoints a VM (documented)."""
 
@@ -233,6 +233,8 @@ class Cmdlets:
 
 
 def _check_name(name: str, cmdlet: str) -> None:
-    if not 0 < len(name) <= NAME_LIMIT:
-        text = f"A checkpoint's name has 1 to {NAME_LIMIT} characters; this one has {len(name)}."
+    # Windows' own strings may hold half of a pair, which is no character, and counts.
+    length = len(name.encode("utf-16-le", "surrogatepass")) // 2
+    if not 0 < length <= NAME_LIMIT:
+        text = f"A checkpoint's name has 1 to {NAME_LIMIT} characters; this one has {length}."
         raise HyperVError("InvalidParameter", cmdlet, text)

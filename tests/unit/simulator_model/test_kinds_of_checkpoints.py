@@ -55,8 +55,21 @@ def test_checkpoints_that_are_disabled_are_refused_in_the_words_observed(tmp_pat
         assert refused.value.fully_qualified == "OperationFailed,Microsoft.HyperV.PowerShell.Commands.CheckpointVM"
 
 
-@pytest.mark.parametrize(("name", "good"), [("", False), ("x", True), ("x" * 99, True), ("x" * 100, False)])
-def test_a_name_has_1_to_99_characters(tmp_path: Path, name: str, *, good: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [
+        ("", False),
+        ("x", True),
+        ("x" * 99, True),
+        ("x" * 100, False),
+        ("ü" * 99, True),
+        ("🚀" * 49 + "x", True),
+        ("🚀" * 50, False),
+        ("\ud83d" * 99, True),
+        ("\ud83d" * 100, False),
+    ],
+)
+def test_a_name_has_1_to_99_code_units_of_utf_16(tmp_path: Path, name: str, *, good: bool) -> None:
     with host_at(tmp_path) as host:
         made = host.checkpoint_vm(Script(), WEB, "before")
         if good:
