@@ -54,6 +54,46 @@ class Challenge:
     signed_in: bool
 
 
+class Lockout:
+    """How often sign-ins were refused, and whether the account is locked for it: a domain's policy, in short.
+
+    Only tokens that answer a challenge count: they are what carries a user and a proof of the password.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._limit = 0
+        self._in_a_row = 0
+        self.refused = 0
+        """Since the start, also while it was locked."""
+        self.locked = False
+
+    def set_limit(self, refused_in_a_row: int) -> None:
+        """Lock the account after so many refused sign-ins in a row from now on; 0: never."""
+        with self._lock:
+            self._limit, self._in_a_row = refused_in_a_row, 0
+
+    def set_locked(self, *, locked: bool) -> None:
+        """Lock the account, or unlock it."""
+        with self._lock:
+            self.locked, self._in_a_row = locked, 0
+
+    def refuse(self) -> None:
+        """Count a refused sign-in."""
+        with self._lock:
+            self.refused += 1
+            self._in_a_row += 1
+            if self._in_a_row == self._limit:
+                self.locked = True
+
+    def accept(self) -> bool:
+        """Return whether a sign-in with the right password is let in."""
+        with self._lock:
+            if not self.locked:
+                self._in_a_row = 0
+            return not self.locked
+
+
 class Accounts:
     r"""The one account that may sign in, as the library wants it: in a file.
 
@@ -70,6 +110,7 @@ class Accounts:
             raise ValueError("the credential must be one line, username:password, and the password without a colon")
         domain, _, name = username.rpartition("\\")
         domains = [domain] if domain or "@" in username else ["", host_name, "."]
+        self.lockout = Lockout()
         # In memory, so that a host that is killed leaves no password behind.
         self._file = os.memfd_create("accounts")
         os.write(self._file, "".join(f"{domain}:{name}:{password}\n" for domain in domains).encode())
@@ -114,6 +155,16 @@ class SignIn:
 
         Raises SignInRefused; the connection is as new then.
         """
+        answers_challenge = self._context is not None and not self._context.complete
+        try:
+            return self._step(authorization)
+        except SignInRefused:
+            self._context = None
+            if answers_challenge:
+                self._accounts.lockout.refuse()
+            raise
+
+    def _step(self, authorization: str) -> Challenge:
         scheme, _, encoded = authorization.partition(" ")
         if scheme.lower() != "negotiate" or not encoded.strip():
             raise SignInRefused(f"sign-in by {scheme[:20]!r} without a token of Negotiate's")
@@ -122,12 +173,12 @@ class SignIn:
         except Exception as error:
             # The library lets through whatever a token makes it trip over (KeyError, IndexError, StopIteration, ...),
             # and a token is not ours: each of them means that it proves nothing.
-            self._context = None
             raise SignInRefused(f"{type(error).__name__}: {error}") from error
         header = f"Negotiate {base64.b64encode(answer).decode()}" if answer else ""
         if not self.complete and not answer:
-            self._context = None
             raise SignInRefused("the exchange came to nothing")
+        if self.complete and not self._accounts.lockout.accept():
+            raise SignInRefused("the account is locked")
         return Challenge(header, self.complete)
 
     def _next(self, token: bytes) -> bytes:

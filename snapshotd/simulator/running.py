@@ -1,7 +1,7 @@
 """One simulated host that answers: its WS-Management endpoint and its control port, over a model and an engine.
 
     control port ──► acts on the model   (by the model's own methods, named as the actions are)
-                └──► acts on the wire    (network, drop, kill_scripts, restart_host, wire)
+                └──► acts on the wire    (network, drop, account, kill_scripts, restart_host, wire)
     /wsman ──► shells ──► engine ──► model
 
 Never acts on Hyper-V itself: that is the model's.
@@ -115,6 +115,7 @@ class RunningHost:
             "kill_scripts": self._kill_scripts,
             "restart_host": self._restart,
             "wire": self._wire,
+            "account": self._account,
         }
         return actions
 
@@ -138,6 +139,18 @@ class RunningHost:
             self._host.restart_host()
         finally:
             self._network.set_up(up=was_up)
+
+    def _account(self, lock_after: object = None, locked: object = None) -> dict[str, object]:
+        lockout = self._accounts.lockout
+        if lock_after is not None and (type(lock_after) is not int or lock_after < 0):
+            raise ValueError(f"lock_after must be a whole number, 0 for never: {lock_after!r}")
+        if locked is not None and not isinstance(locked, bool):
+            raise ValueError(f"locked must be true or false: {locked!r}")
+        if type(lock_after) is int:
+            lockout.set_limit(lock_after)
+        if isinstance(locked, bool):
+            lockout.set_locked(locked=locked)
+        return {"refused": lockout.refused, "locked": lockout.locked}
 
     def _wire(self) -> dict[str, object]:
         return {

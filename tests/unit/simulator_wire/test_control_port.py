@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import requests
-from winrm.exceptions import WinRMTransportError
+from winrm.exceptions import InvalidCredentialsError, WinRMTransportError
 
 from snapshotd.simulator.listener import PortInUse
 from snapshotd.simulator.running import MODEL_ACTIONS, RunningHost
@@ -60,6 +60,9 @@ def test_what_makes_no_sense_is_refused_with_the_reason(controlled: Controlled) 
         ("network", {"up": "yes"}, 400, "up"),
         ("network", {"up": True, "more": 1}, 400, "more"),
         ("drop", {"when": "during"}, 400, "during"),
+        ("account", {"lock_after": -1}, 400, "lock_after"),
+        ("account", {"lock_after": True}, 400, "lock_after"),
+        ("account", {"locked": "no"}, 400, "locked"),
         ("drop", {"when": "before", "kinds": ["NOTHING"]}, 400, "NOTHING"),
     ):
         answer = controlled.post(action, **arguments)
@@ -98,6 +101,37 @@ def test_a_restart_cuts_connections_ends_shells_and_then_restarts_the_model(cont
     assert controlled.post("wire")[1]["shells"] == 1
     for client in wire.clients:
         client.transport.close_session()
+
+
+def test_refused_sign_ins_are_counted_and_lock_the_account_until_it_is_unlocked(controlled: Controlled) -> None:
+    def refused(wire: Wire, password: str = PASSWORD) -> None:
+        with pytest.raises(InvalidCredentialsError):
+            wire.client(password=password).open_shell()
+
+    wire = controlled.wire()
+    assert controlled.post("account", lock_after=3) == (200, {"refused": 0, "locked": False})
+    for _ in range(2):
+        refused(wire, "wrong")
+    wire.client().open_shell()  # the count is of those in a row
+    for _ in range(3):
+        assert controlled.post("account")[1]["locked"] is False
+        refused(wire, "wrong")
+    assert controlled.post("account") == (200, {"refused": 5, "locked": True})
+    refused(wire)
+    assert controlled.post("account", locked=False) == (200, {"refused": 6, "locked": False})
+    wire.client().open_shell()
+    controlled.post("account", locked=True)
+    refused(wire)
+    for client in wire.clients:
+        client.transport.close_session()
+
+
+def test_what_is_no_sign_in_locks_nothing(controlled: Controlled) -> None:
+    controlled.post("account", lock_after=1)
+    for header in ("", "Basic dTpw", "Negotiate", "Negotiate AAAA", "Negotiate !"):
+        url = f"http://{controlled.running.listening}/wsman"
+        assert requests.post(url, headers={"Authorization": header}, timeout=5).status_code == 401
+    assert controlled.post("account") == (200, {"refused": 0, "locked": False})
 
 
 def test_a_plan_to_drop_says_how_many_have_not_come(controlled: Controlled) -> None:
