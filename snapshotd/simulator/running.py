@@ -1,7 +1,7 @@
 """One simulated host that answers: its WS-Management endpoint and its control port, over a model and an engine.
 
     control port ──► acts on the model   (by the model's own methods, named as the actions are)
-                └──► acts on the wire    (network, drop, account, kill_scripts, restart_host, wire)
+                └──► acts on the wire    (network, drop, account, quotas, kill_scripts, restart_host, wire)
     /wsman ──► shells ──► engine ──► model
 
 Never acts on Hyper-V itself: that is the model's.
@@ -10,7 +10,8 @@ Never acts on Hyper-V itself: that is the model's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from snapshotd.simulator.control import Action, ControlServer
 from snapshotd.simulator.needs import ControlledHost, Engine
@@ -37,6 +38,13 @@ MODEL_ACTIONS: Final = (
     "clock",
 )
 """The control port's actions on the model. Each is a method of that name."""
+
+_QUOTAS: Final = {
+    "shells": "shells_per_user",
+    "processes": "processes_per_shell",
+    "operations": "operations_per_user",
+}
+"""The limits that can be changed, and their names in Quotas."""
 
 
 class RunningHost:
@@ -116,6 +124,7 @@ class RunningHost:
             "restart_host": self._restart,
             "wire": self._wire,
             "account": self._account,
+            "quotas": self._set_quotas,
         }
         return actions
 
@@ -151,6 +160,16 @@ class RunningHost:
         if isinstance(locked, bool):
             lockout.set_locked(locked=locked)
         return {"refused": lockout.refused, "locked": lockout.locked}
+
+    def _set_quotas(self, **limits: object) -> dict[str, object]:
+        if unknown := sorted(set(limits) - set(_QUOTAS)):
+            raise ValueError(f"no quota {', '.join(unknown)}: use {', '.join(_QUOTAS)}")
+        for name, limit in limits.items():
+            if type(limit) is not int or limit < 0:
+                raise ValueError(f"{name} must be a whole number: {limit!r}")
+        changes: dict[str, Any] = {_QUOTAS[name]: limit for name, limit in limits.items()}
+        self._shells.quotas = replace(self._shells.quotas, **changes)
+        return {name: getattr(self._shells.quotas, kept) for name, kept in _QUOTAS.items()}
 
     def _wire(self) -> dict[str, object]:
         return {

@@ -29,6 +29,9 @@ class Quotas:
 
     shells_per_user: int = 30
     processes_per_shell: int = 25
+    operations_per_user: int = 1500
+    """An operation is a shell, or a command that was started in one: until the shell is closed, since the end of a
+    command does not lower the count [documented: MS-WSMV, note 118; that a shell counts: inferred]."""
     idle_s: float = 7200.0
 
 
@@ -85,6 +88,8 @@ class _Shell:
     requests: int = 0
     """How many requests are under way; such a shell is not idle."""
     commands: dict[str, _Command] = field(default_factory=dict)
+    started: int = 0
+    """How many commands were started in it."""
 
 
 class Shells:
@@ -106,6 +111,16 @@ class Shells:
         self._shells: dict[str, _Shell] = {}
 
     @property
+    def quotas(self) -> Quotas:
+        """The limits as they are now."""
+        return self._quotas
+
+    @quotas.setter
+    def quotas(self, quotas: Quotas) -> None:
+        with self._lock:
+            self._quotas = quotas
+
+    @property
     def open_shells(self) -> int:
         """How many shells there are."""
         with self._lock:
@@ -123,6 +138,7 @@ class Shells:
         with self._lock:
             if len(self._shells) >= self._quotas.shells_per_user:
                 raise soap.too_many_shells(self._quotas.shells_per_user)
+            self._check_operations()
             shell_id = _new_id()
             self._shells[shell_id] = _Shell(self._quotas.idle_s if idle_s is None else idle_s, time.monotonic())
             return shell_id
@@ -132,6 +148,9 @@ class Shells:
         with self._used(shell_id) as shell:
             if len(shell.commands) >= self._quotas.processes_per_shell:
                 raise soap.too_many_processes(self._quotas.processes_per_shell)
+            with self._lock:
+                self._check_operations()
+                shell.started += 1
             if self._start_s:
                 time.sleep(self._start_s)
             if len(command_line) > _COMMAND_LINE_LIMIT:
@@ -237,6 +256,12 @@ class Shells:
         for command in running:
             command.process.kill()
         return len(running)
+
+    def _check_operations(self) -> None:
+        """Check that there is room for one more operation. The lock is held. Raises WsmanFault."""
+        operations = sum(1 + shell.started for shell in self._shells.values())
+        if operations >= self._quotas.operations_per_user:
+            raise soap.too_many_operations(self._quotas.operations_per_user)
 
     @staticmethod
     def _end(shell: _Shell) -> None:

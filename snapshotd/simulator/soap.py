@@ -95,8 +95,24 @@ def too_many_shells(limit: int) -> WsmanFault:
 
 
 def too_many_processes(limit: int) -> WsmanFault:
-    """Return the fault that MaxProcessesPerShell is reached [not verified: that it is a fault, and this one]."""
-    reason = f"The WS-Management service cannot process the request. The shell already runs {limit} processes."
+    """Return the fault that MaxProcessesPerShell is reached.
+
+    Number and text are those of the like quota of a plugin's shell [observed]; that this one has them is not verified.
+    """
+    reason = (
+        "The WS-Management service cannot process the request. The maximum number of concurrent commands per shell "
+        f"has been exceeded ({limit}). Retry the request later or raise the Maximum Commands per Shell quota."
+    )
+    return WsmanFault(2150859241, "w:QuotaLimit", reason)
+
+
+def too_many_operations(limit: int) -> WsmanFault:
+    """Return the fault that MaxConcurrentOperationsPerUser is reached [observed: number and text]."""
+    reason = (
+        "The WS-Management service cannot process the request. This user is allowed a maximum number of "
+        f"{limit} concurrent operations, which has been exceeded. Close existing operations for this user, or raise "
+        "the quota for this user."
+    )
     return WsmanFault(2150859174, "w:QuotaLimit", reason)
 
 

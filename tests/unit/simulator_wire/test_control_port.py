@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import requests
-from winrm.exceptions import InvalidCredentialsError, WinRMTransportError
+from winrm.exceptions import InvalidCredentialsError, WinRMTransportError, WSManFaultError
 
 from snapshotd.simulator.listener import PortInUse
 from snapshotd.simulator.running import MODEL_ACTIONS, RunningHost
@@ -63,6 +63,9 @@ def test_what_makes_no_sense_is_refused_with_the_reason(controlled: Controlled) 
         ("account", {"lock_after": -1}, 400, "lock_after"),
         ("account", {"lock_after": True}, 400, "lock_after"),
         ("account", {"locked": "no"}, 400, "locked"),
+        ("quotas", {"shells": -1}, 400, "shells"),
+        ("quotas", {"operations": True}, 400, "operations"),
+        ("quotas", {"memory": 1}, 400, "no quota memory"),
         ("drop", {"when": "before", "kinds": ["NOTHING"]}, 400, "NOTHING"),
     ):
         answer = controlled.post(action, **arguments)
@@ -124,6 +127,22 @@ def test_refused_sign_ins_are_counted_and_lock_the_account_until_it_is_unlocked(
     refused(wire)
     for client in wire.clients:
         client.transport.close_session()
+
+
+def test_quotas_change_from_the_control_port(controlled: Controlled) -> None:
+    assert controlled.post("quotas") == (200, {"shells": 30, "processes": 25, "operations": 1500})
+    assert controlled.post("quotas", shells=1, operations=2)[1] == {"shells": 1, "processes": 25, "operations": 2}
+    wire = controlled.wire()
+    protocol = wire.client()
+    shell = protocol.open_shell()
+    with pytest.raises(WSManFaultError, match="1 concurrent shells"):
+        protocol.open_shell()
+    protocol.run_command(shell, "echo")
+    with pytest.raises(WSManFaultError, match="2 concurrent operations"):
+        protocol.run_command(shell, "echo")
+    controlled.post("quotas", operations=3)
+    protocol.run_command(shell, "echo")
+    protocol.transport.close_session()
 
 
 def test_what_is_no_sign_in_locks_nothing(controlled: Controlled) -> None:

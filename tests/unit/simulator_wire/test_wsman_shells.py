@@ -186,6 +186,27 @@ def test_the_processes_of_a_shell_are_limited(wire_with: Callable[[Quotas], Wire
     assert caught.value.fault_subcode == "w:QuotaLimit"
 
 
+def test_the_operations_of_a_user_are_limited_and_the_end_of_a_command_frees_none(
+    wire_with: Callable[[Quotas], Wire],
+) -> None:
+    wire = wire_with(Quotas(operations_per_user=4))
+    protocol = wire.client()
+    kept, used = protocol.open_shell(), protocol.open_shell()
+    for _ in range(2):
+        command = protocol.run_command(used, "echo", ["x"])
+        protocol.get_command_output(used, command)
+        protocol.cleanup_command(used, command)
+    for refused in (lambda: protocol.run_command(used, "echo"), lambda: protocol.run_command(kept, "echo")):
+        with pytest.raises(WSManFaultError, match="maximum number of 4 concurrent operations") as caught:
+            refused()  # type: ignore[no-untyped-call]  # it has no types
+        assert (caught.value.wsman_fault_code, caught.value.fault_subcode) == (2150859174, "w:QuotaLimit")
+    with pytest.raises(WSManFaultError, match="4 concurrent operations"):
+        protocol.open_shell()
+    assert len(wire.engine.command_lines) == 2
+    protocol.close_shell(used, close_session=False)
+    protocol.run_command(kept, "echo")
+
+
 @pytest.mark.slow
 def test_a_shell_that_nobody_uses_is_ended_with_its_process(wire: Wire) -> None:
     protocol = wire.client(operation_s=3)
