@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,18 +20,30 @@ from tests.unit.simulator_model.hosts import bring, host_at, settled
 
 WEB, DB = str(uuid.uuid4()), str(uuid.uuid4())
 """Ids of their own: the mutexes of PowerShell processes are the machine's."""
-INVENTORY = {
+INVENTORY: dict[str, Any] = {
     "host": {"name": "hv07"},
     "vms": [
         {"id": WEB, "name": "web01", "state": "Running", "disks": [{"location": "SCSI:0:0"}]},
         {"id": DB, "name": "db01", "state": "Off", "disks": [{"location": "SCSI:0:0"}]},
     ],
 }
+GOLDEN: dict[str, Any] = {
+    "images": [{"name": "golden"}, {"name": "patched", "parent": "golden"}],
+    "vms": [
+        {"id": vm, "name": name, "disks": [{"location": "SCSI:0:0", "image": "patched"}]}
+        for vm, name in ((WEB, "web01"), (DB, "db01"))
+    ],
+}
 
 
 @pytest.fixture
-def hyperv(tmp_path: Path) -> Iterator[SimulatedHyperV]:
-    with host_at(tmp_path, INVENTORY) as host:
+def inventory() -> dict[str, Any]:
+    return INVENTORY
+
+
+@pytest.fixture
+def hyperv(tmp_path: Path, inventory: dict[str, Any]) -> Iterator[SimulatedHyperV]:
+    with host_at(tmp_path, inventory) as host:
         yield host
 
 
@@ -135,3 +148,15 @@ def test_a_name_is_counted_in_utf_16_code_units(hyperv: SimulatedHyperV, script:
         command.checkpoint_create.checkpoint_name = name
         assert script.ask(command).verdict == verdict
     assert [c.name for c in reports(script, WEB)[WEB].checkpoints] == ["🚀" * 49 + "x"]
+
+
+@pytest.mark.parametrize("inventory", [GOLDEN])
+def test_chains_go_down_to_the_image_that_several_vms_stand_on(hyperv: SimulatedHyperV, script: Conversation) -> None:
+    told = reports(script)
+    chains = [list(told[vm].disks[0].chain) for vm in (WEB, DB)]
+    assert [len(chain) for chain in chains] == [3, 3]
+    assert chains[0][1:] == chains[1][1:]
+    hyperv.admin("checkpoint", "web01")
+    report = reports(script, WEB)[WEB]
+    assert list(report.disks[0].chain)[1:] == chains[0]
+    assert list(report.checkpoints[0].disks[0].chain) == chains[0]

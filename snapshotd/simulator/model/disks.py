@@ -18,6 +18,8 @@ _AWAY: Final = ".away"
 """Ends the name of a folder whose storage is away."""
 _GONE: Final = ".gone"
 """Ends the name of a file that the host does not find any more."""
+IMAGES: Final = "images"
+"""The folder of the files that the disks of several VMs stand on, and that no VM writes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class DiskFile:
 class DiskFiles:
     """All virtual hard disk files of a host, read once and written through.
 
-    Each VM's are in a folder of their own, which can be taken away as storage is.
+    Each VM's are in a folder of their own, which can be taken away as storage is; what several stand on is in `images`.
 
     Args:
         directory: where they are.
@@ -64,15 +66,20 @@ class DiskFiles:
     def __contains__(self, path: str) -> bool:
         return path in self._files
 
-    def make_base(self, folder: str, name: str, size_bytes: int) -> str:
-        """Make an empty base disk; return its path."""
-        (self._directory / folder).mkdir(exist_ok=True)
-        return self._write(str(self._directory / folder / f"{name}.vhdx"), DiskFile("", size_bytes, {}))
+    def image(self, name: str) -> str:
+        """Return the path of an image."""
+        return str(self._directory / IMAGES / f"{name}.vhdx")
 
-    def make_child(self, parent: str) -> str:
-        """Make an empty differencing disk over a file; return its path."""
-        stem = Path(self.chain(parent)[-1]).stem
-        path = str(Path(parent).with_name(f"{stem}_{str(uuid.uuid4()).upper()}.avhdx"))
+    def make_disk(self, folder: str, name: str, file: DiskFile) -> str:
+        """Make a disk that a VM, or an image, begins with; return its path."""
+        (self._directory / folder).mkdir(exist_ok=True)
+        return self._write(str(self._directory / folder / f"{name}.vhdx"), file)
+
+    def make_child(self, parent: str, beside: str = "") -> str:
+        """Make an empty differencing disk over a file, in the folder of another one or of that; return its path."""
+        beside = beside or parent
+        disk = next(path for path in self.chain(beside) if path.endswith(".vhdx"))
+        path = str(Path(beside).with_name(f"{Path(disk).stem}_{str(uuid.uuid4()).upper()}.avhdx"))
         return self._write(path, DiskFile(parent, self._files[parent].size_bytes, {}))
 
     def put_on(self, path: str) -> str:
@@ -86,7 +93,7 @@ class DiskFiles:
     def put_under(self, path: str) -> str:
         """Put an empty differencing disk between a file and its parent; return its path."""
         file = self._files[path]
-        between = self.make_child(file.parent)
+        between = self.make_child(file.parent, beside=path)
         self._write(path, replace(file, parent=between))
         return between
 
@@ -141,6 +148,11 @@ class DiskFiles:
         while parent := self._files[chain[-1]].parent:
             chain.append(parent)
         return tuple(chain)
+
+    def own_base(self, path: str) -> str:
+        """Return the lowest file of a chain that is in the same folder: under it are images, if anything."""
+        folder = path.rpartition("/")[0]
+        return [file for file in self.chain(path) if file.rpartition("/")[0] == folder][-1]
 
     def children(self, path: str) -> tuple[str, ...]:
         """Return the files right above one."""

@@ -20,7 +20,7 @@ from typing import Any, Final
 from snapshotd.simulator.hypervisor import Caller, HyperVError
 from snapshotd.simulator.journal import JournalUnreadable, read_journal
 from snapshotd.simulator.model.directory import KeptHost, StateDirectory
-from snapshotd.simulator.model.disks import DiskFiles
+from snapshotd.simulator.model.disks import IMAGES, DiskFile, DiskFiles
 from snapshotd.simulator.model.faults import Faults
 from snapshotd.simulator.model.inventory import Inventory, InventoryVm, read_inventory
 from snapshotd.simulator.model.jobs import Job, Jobs
@@ -226,6 +226,9 @@ class HostState:
         self.truth.close()
 
     def _begin(self, inventory: Inventory) -> KeptHost:
+        for image in inventory.images:
+            parent = self.disks.image(image.parent) if image.parent else ""
+            self.disks.make_disk(IMAGES, image.name, DiskFile(parent, image.size_bytes, image.blocks))
         host = KeptHost(inventory.name, tuple(self._new(vm) for vm in inventory.vms))
         for machine in host.machines:
             self.keep(machine)
@@ -252,8 +255,12 @@ class HostState:
             checkpoint_type=vm.checkpoint_type,
             blockers=list(vm.blockers),
             disks={
-                location: self.disks.make_base(vm.vm_id, f"{_UNSAFE.sub('_', vm.name)}-{vm.vm_id[:8]}-{n}", size)
-                for n, (location, size) in enumerate(vm.disks.items())
+                location: self.disks.make_disk(
+                    vm.vm_id,
+                    f"{_UNSAFE.sub('_', vm.name)}-{vm.vm_id[:8]}-{n}",
+                    DiskFile(self.disks.image(disk.image) if disk.image else "", disk.size_bytes, {}),
+                )
+                for n, (location, disk) in enumerate(vm.disks.items())
             },
             memory="" if vm.state == "Off" else f"booted {vm.vm_id}",
             vss=vm.vss,

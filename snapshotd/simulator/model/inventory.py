@@ -17,6 +17,7 @@ SNAPSHOT_TYPES: Final = (
 BLOCKERS: Final = ("PASS_THROUGH_DISK", "SHARED_DISK", "REPLICA", "FIBRE_CHANNEL")
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LOCATION: Final = re.compile(r"(IDE|SCSI):\d+:\d+")
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 _GIB: Final = 1 << 30
 _VM_FIELDS: Final = (
     "id",
@@ -32,6 +33,25 @@ _VM_FIELDS: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryImage:
+    """A file that disks stand on: a golden image, or a level of one."""
+
+    name: str
+    parent: str
+    """The image that it stands on; empty: a base."""
+    size_bytes: int
+    blocks: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryDisk:
+    """A disk of a VM: empty, or over an image."""
+
+    size_bytes: int
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryVm:
     """A VM as the inventory describes it."""
 
@@ -40,8 +60,8 @@ class InventoryVm:
     state: str
     cpu_count: int
     memory_bytes: int
-    disks: Mapping[str, int]
-    """Sizes in bytes, by location."""
+    disks: Mapping[str, InventoryDisk]
+    """By location."""
     checkpoint_type: str
     blockers: tuple[str, ...]
     vss: bool
@@ -53,6 +73,8 @@ class Inventory:
 
     name: str
     vms: tuple[InventoryVm, ...]
+    images: tuple[InventoryImage, ...] = ()
+    """Each after the one that it stands on."""
 
 
 def read_inventory(path: Path) -> Inventory:
@@ -68,16 +90,35 @@ def read_inventory(path: Path) -> Inventory:
 
 
 def _inventory(document: object) -> Inventory:
-    top = _object(document, "", ("host", "vms"))
+    top = _object(document, "", ("host", "images", "vms"))
     host = _object(top.get("host", {}), "host", ("name",))
-    vms = tuple(_vm(vm, f"vms[{n}]") for n, vm in enumerate(_list(top.get("vms"), "vms")))
+    images: dict[str, InventoryImage] = {}
+    for n, value in enumerate(_list(top.get("images", []), "images")):
+        image = _image(value, f"images[{n}]", images)
+        images[image.name] = image
+    vms = tuple(_vm(vm, f"vms[{n}]", images) for n, vm in enumerate(_list(top.get("vms"), "vms")))
     ids = [vm.vm_id for vm in vms]
     for vm_id in ids:
         _check(ids.count(vm_id) == 1, f"two VMs have the id {vm_id}")
-    return Inventory(_text(host.get("name", "hv01"), "host.name"), vms)
+    return Inventory(_text(host.get("name", "hv01"), "host.name"), vms, tuple(images.values()))
 
 
-def _vm(value: object, at: str) -> InventoryVm:
+def _image(value: object, at: str, others: Mapping[str, InventoryImage]) -> InventoryImage:
+    """Read an image, which can stand on one of those before it."""
+    image = _object(value, at, ("name", "parent", "size_bytes", "blocks"))
+    name = _text(image.get("name"), f"{at}.name")
+    _check(_FILE_NAME.fullmatch(name), f"{at}.name {name!r} is no name of a file: use letters, digits, . _ -")
+    _check(name.lower() not in (other.lower() for other in others), f"{at}.name {name!r} is taken already")
+    parent = image.get("parent", "")
+    _check(isinstance(parent, str) and parent in ("", *others), f"{at}.parent {parent!r} is no image before this one")
+    size = others[parent].size_bytes if parent else _GIB
+    blocks = _object(image.get("blocks", {}), f"{at}.blocks")
+    _check(all(isinstance(data, str) for data in blocks.values()), f"{at}.blocks {blocks!r} are not all texts")
+    size_bytes = _positive(image.get("size_bytes", size), f"{at}.size_bytes")
+    return InventoryImage(name=name, parent=parent, size_bytes=size_bytes, blocks=blocks)
+
+
+def _vm(value: object, at: str, images: Mapping[str, InventoryImage]) -> InventoryVm:
     vm = _object(value, at, _VM_FIELDS)
     vm_id = vm.get("id")
     _check(isinstance(vm_id, str) and _GUID.fullmatch(vm_id), f"{at}.id {vm_id!r} is no GUID")
@@ -90,31 +131,35 @@ def _vm(value: object, at: str) -> InventoryVm:
         state=_one_of(vm.get("state", "Off"), f"{at}.state", STATES),
         cpu_count=_positive(vm.get("cpu_count", 2), f"{at}.cpu_count"),
         memory_bytes=_positive(vm.get("memory_bytes", 4 * _GIB), f"{at}.memory_bytes"),
-        disks=_disks(vm.get("disks"), f"{at}.disks"),
+        disks=_disks(vm.get("disks"), f"{at}.disks", images),
         checkpoint_type=_one_of(vm.get("checkpoint_type", "Production"), f"{at}.checkpoint_type", CHECKPOINT_TYPES),
         blockers=tuple(_one_of(blocker, f"{at}.blockers", BLOCKERS) for blocker in blockers),
         vss=vss,
     )
 
 
-def _disks(value: object, at: str) -> dict[str, int]:
-    disks: dict[str, int] = {}
+def _disks(value: object, at: str, images: Mapping[str, InventoryImage]) -> dict[str, InventoryDisk]:
+    disks: dict[str, InventoryDisk] = {}
     for n, entry in enumerate(_list(value, at)):
-        disk = _object(entry, f"{at}[{n}]", ("location", "size_bytes"))
+        disk = _object(entry, f"{at}[{n}]", ("location", "size_bytes", "image"))
         location = disk.get("location")
         _check(
             isinstance(location, str) and _LOCATION.fullmatch(location),
             f"{at}[{n}].location {location!r} is not like SCSI:0:0",
         )
         _check(location not in disks, f"{at}[{n}].location {location!r} is taken already")
-        disks[str(location)] = _positive(disk.get("size_bytes", _GIB), f"{at}[{n}].size_bytes")
+        image = disk.get("image", "")
+        _check(isinstance(image, str) and image in ("", *images), f"{at}[{n}].image {image!r} is no image")
+        size = images[image].size_bytes if image else _GIB
+        disks[str(location)] = InventoryDisk(_positive(disk.get("size_bytes", size), f"{at}[{n}].size_bytes"), image)
     return disks
 
 
-def _object(value: object, at: str, fields: Collection[str]) -> Mapping[str, Any]:
+def _object(value: object, at: str, fields: Collection[str] | None = None) -> Mapping[str, Any]:
+    """Return an object with no other fields than these; None: any."""
     if not isinstance(value, dict):
         raise ValueError(f"{at or 'it'} is no object: {value!r}")  # noqa: TRY004  (the file's fault, not ours)
-    unknown = sorted(set(value) - set(fields))
+    unknown = sorted(set(value) - set(value if fields is None else fields))
     _check(not unknown, f"{at + ': ' if at else ''}unknown: {', '.join(unknown)}")
     return value
 

@@ -72,7 +72,7 @@ class Merging:
         return [
             path
             for leaf in machine.disks.values()
-            for path in disks.tree(disks.chain(leaf)[-1])
+            for path in disks.tree(disks.own_base(leaf))
             if path not in used
             and len(disks.children(path)) <= 1
             and not any(disks.is_gone(file) for file in (path, *disks.children(path)))

@@ -155,7 +155,7 @@ class HostViews:
                 for at, path in machine.disks.items()
             },
             "strays": list(machine.strays),
-            "files": sorted(f for path in machine.disks.values() for f in disks.tree(disks.chain(path)[-1])),
+            "files": sorted(f for path in machine.disks.values() for f in disks.tree(disks.own_base(path))),
             "job": job.status or job.transition if job else "",
             "merging": self._merging.pending(machine),
         }

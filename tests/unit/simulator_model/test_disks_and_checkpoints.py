@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from snapshotd.simulator.hypervisor import VhdView
 from tests.unit.simulator_model.hosts import DB, WEB, Script, host_at, no_file_is_left_over, of, settled, truth
 from tests.unit.simulator_model.oracle import Oracle
 
@@ -42,6 +43,70 @@ def test_a_long_random_walk_never_changes_what_anybody_sees(tmp_path: Path, seed
         oracle.compare(of(again, DB))
     numbers = [line["n"] for line in truth(tmp_path)]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_vms_over_one_image_change_nothing_of_it_and_nothing_of_one_another(tmp_path: Path, seed: int) -> None:
+    chance, script = random.Random(seed), Script()
+    disks = [{"location": "SCSI:0:0", "image": "patched"}, {"location": "SCSI:0:1"}]
+    inventory = {
+        "images": [
+            {"name": "golden", "size_bytes": 4096, "blocks": {"0": "os", "1": "old"}},
+            {"name": "patched", "parent": "golden", "blocks": {"1": "new"}},
+        ],
+        "vms": [
+            {"id": vm, "name": name, "state": "Off", "disks": disks} for vm, name in ((WEB, "web01"), (DB, "db01"))
+        ],
+    }
+    with host_at(tmp_path, inventory) as host:
+        golden, patched = (tmp_path / "state" / "disks" / "images" / f"{n}.vhdx" for n in ("golden", "patched"))
+        before = golden.read_bytes(), patched.read_bytes()
+        oracles = {vm: Oracle(["SCSI:0:0", "SCSI:0:1"]) for vm in (WEB, DB)}
+        for oracle in oracles.values():
+            oracle.now["SCSI:0:0"] = {"0": "os", "1": "new"}
+        for step in range(40):
+            vm = chance.choice([WEB, DB])
+            oracle = oracles[vm]
+            act = chance.choice(["write", "take", "apply", "remove"])
+            if act == "write":
+                host.write_disk(vm, "SCSI:0:0", str(step % 3), f"{step}")
+                oracle.now["SCSI:0:0"][str(step % 3)] = f"{step}"
+            elif act == "take":
+                oracle.take(host.checkpoint_vm(script, vm, f"c{step}"))
+            elif oracle.checkpoints:
+                target = chance.choice(sorted(oracle.checkpoints))
+                if act == "apply":
+                    host.restore_snapshot(script, target)
+                    oracle.apply(target)
+                else:
+                    host.remove_snapshot(script, target)
+                    oracle.remove(target)
+        for vm, oracle in oracles.items():
+            no_file_is_left_over(settled(host, vm), host)
+            oracle.compare(of(host, vm))
+            assert of(host, vm)["disks"]["SCSI:0:0"]["chain"][-2:] == [str(patched), str(golden)]
+            assert host.vhd(str(patched)) == VhdView(
+                path=str(patched), parent_path=str(golden), file_bytes=patched.stat().st_size, size_bytes=4096
+            )
+        assert (golden.read_bytes(), patched.read_bytes()) == before
+    with host_at(tmp_path) as again:
+        for vm, oracle in oracles.items():
+            oracle.compare(of(again, vm))
+
+
+def test_a_stray_goes_between_a_vms_own_files_and_its_image(tmp_path: Path) -> None:
+    inventory = {
+        "images": [{"name": "golden"}],
+        "vms": [{"id": WEB, "name": "web01", "disks": [{"location": "SCSI:0:0", "image": "golden"}]}],
+    }
+    with host_at(tmp_path, inventory) as host:
+        own, golden = of(host, WEB)["disks"]["SCSI:0:0"]["chain"]
+        stray = str(host.stray_file("web01", "SCSI:0:0")["file"])
+        assert of(host, WEB)["disks"]["SCSI:0:0"]["chain"] == [own, stray, golden]
+        assert Path(stray).parent == Path(own).parent
+        made = host.checkpoint_vm(Script(), WEB, "c")
+        host.remove_snapshot(Script(), made)
+        assert settled(host, WEB)["disks"]["SCSI:0:0"]["chain"] == [own, stray, golden]
 
 
 def test_a_removed_checkpoints_only_child_takes_over_its_file(tmp_path: Path) -> None:

@@ -201,6 +201,14 @@ _VM: dict[str, Any] = {"id": WEB, "name": "web01", "disks": []}
         ({"vms": [{**_VM, "disks": [{"location": "C"}]}]}, "vms[0].disks[0].location 'C' is not like SCSI:0:0"),
         ({"vms": [{**_VM, "disks": [{"location": "IDE:0:0"}] * 2}]}, "vms[0].disks[1].location 'IDE:0:0' is taken"),
         ({"vms": [{**_VM, "disks": [{"location": "IDE:0:0", "size_bytes": 0}]}]}, "vms[0].disks[0].size_bytes 0"),
+        ({"vms": [{**_VM, "disks": [{"location": "IDE:0:0", "image": "no"}]}]}, "disks[0].image 'no' is no image"),
+        ({"vms": [{**_VM, "disks": [{"location": "IDE:0:0", "image": []}]}]}, "disks[0].image [] is no image"),
+        ({"images": {}, "vms": []}, "images is no list"),
+        ({"images": [{"name": "../x"}], "vms": []}, "images[0].name '../x' is no name of a file"),
+        ({"images": [{"name": "x"}, {"name": "X"}], "vms": []}, "images[1].name 'X' is taken already"),
+        ({"images": [{"name": "x", "parent": "x"}], "vms": []}, "images[0].parent 'x' is no image before this one"),
+        ({"images": [{"name": "x", "parent": None}], "vms": []}, "images[0].parent None is no image before this one"),
+        ({"images": [{"name": "x", "blocks": {"1": 2}}], "vms": []}, "images[0].blocks {'1': 2} are not all texts"),
     ],
 )
 def test_an_inventory_that_makes_no_sense_is_refused_by_file_field_and_value(
