@@ -33,6 +33,8 @@ class Order:
     deadline: datetime
     vm_id: VmId | None = None
     """None: all VMs of the host; REPORT only."""
+    after_vm_id: str = ""
+    """REPORT of all VMs: only those that come after this one."""
     operation: OperationName | None = None
     step: int = 0
     action: ActionName | None = None

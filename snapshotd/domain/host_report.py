@@ -207,6 +207,8 @@ class HostAnswer:
     os_version: str = ""
     powershell: str = ""
     installation_id: str = ""
+    more: bool = False
+    """A report of all VMs: there are more after the last one in `vms`."""
 
     @property
     def vm(self) -> VmReport | None:

@@ -16,6 +16,7 @@ $ResultWaitMs = 30000
 $SecondLookMs = 2000
 $FileWaitMs = 1000
 $SlotBytes = 4096
+$LargestPart = 1000000
 $LongestOperation = 500
 $TimePattern = '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)\z'
 $GuidPattern = '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\z'
@@ -356,9 +357,22 @@ function Get-HyperVVm([string]$vmId) {
         # only if the host lists its VMs, and not this one.
         $found = @(Get-VM | Where-Object { (Format-Id $_.Id) -eq $vmId.ToLowerInvariant() })
         if ($found.Count -gt 0) { throw }
+        Assert-Rights
     }
     $null
 }
+
+# Throws if the account cannot be relied on to see VMs. One that has lost its rights sees none, without an error (observed).
+# Then WMI shows it no management service either, of which each host has one (inferred).
+function Assert-Rights {
+    $class = 'Msvm_VirtualSystemManagementService'
+    if ($null -ne (Get-CimInstance -Namespace 'root\virtualization\v2' -ClassName $class)) { return }
+    $why = "The account may not see the host's VMs: WMI shows it no $class. Make it a member of Hyper-V Administrators."
+    throw (New-Failure 'RightsMissing,snapshotd' $why)
+}
+
+# Returns the VM's state without the suffix that says that its storage or configuration cannot be reached.
+function Get-State($vm) { [string]$vm.State -replace 'Critical$', '' }
 
 # Returns the jobs under way on a VM. A job that cannot be read is an error: it is never taken for none.
 function Get-Job($vm) {
@@ -389,7 +403,7 @@ function Get-Activity($vm, $jobs) {
         $type = [int]$job.JobType
         $words += if ($JobWorks.ContainsKey($type)) { $JobWorks[$type] } else { "JOB_$type" }
     }
-    if ($Transitional -contains [string]$vm.State) { $words += 'STATE_CHANGE' }
+    if ($Transitional -contains (Get-State $vm)) { $words += 'STATE_CHANGE' }
     @($words | Select-Object -Unique)
 }
 
@@ -515,14 +529,14 @@ function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
     $cache = [ordered]@{}
     $drives = @($vm.HardDrives | Where-Object { $null -ne $_ })
     $snapshots = @(Get-VMSnapshot -VM $vm | Sort-Object CreationTime)
-    $state = [string]$vm.State
+    $state = Get-State $vm
     $jobs = @(Get-Job $vm)
     [pscustomobject]@{
         vm_id = Format-Id $vm.Id
         present = $true
         name = [string]$vm.Name
         power = if ($Powers.ContainsKey($state)) { $Powers[$state] } else { 'UNKNOWN' }
-        host_state = $state
+        host_state = [string]$vm.State
         checkpoint_type = Get-OwnType $vm $journal.entry
         current_checkpoint_id = Format-Id $vm.ParentSnapshotId
         checkpoints = @($snapshots | ForEach-Object { Get-CheckpointReport $_ $cache })
@@ -637,7 +651,7 @@ function Get-OwnCheckpoint($vm, [string]$checkpointId) {
 }
 
 function Wait-Power($vm, [string]$power) {
-    [void](Wait-Until { $now = Get-HyperVVm $vm.Id; $now -and $Powers[[string]$now.State] -eq $power } "the VM is not $power")
+    [void](Wait-Until { $now = Get-HyperVVm $vm.Id; $now -and $Powers[(Get-State $now)] -eq $power } "the VM is not $power")
 }
 
 function Get-LeafPath($vm) { $vm.HardDrives | Where-Object { $null -ne $_ -and $null -eq $_.DiskNumber } | ForEach-Object { [string]$_.Path } }
@@ -659,7 +673,7 @@ $Actions = @{
         complete = { $true }
         act = {
             param($vm)
-            if ([string]$vm.State -eq 'Paused') { Resume-VM -VM $vm -Confirm:$false } else { Start-VM -VM $vm -Confirm:$false }
+            if ((Get-State $vm) -eq 'Paused') { Resume-VM -VM $vm -Confirm:$false } else { Start-VM -VM $vm -Confirm:$false }
             Wait-Power $vm 'RUNNING'
         }
     }
@@ -914,6 +928,7 @@ function Get-Complaint($command) {
     if ($action.Count -gt 1) { return "more than one action: $action" }
     $vmId = Get-Text $command.vm_id
     if ($vmId -notmatch $GuidPattern -and ($vmId -ne '' -or $kind -ne 'REPORT')) { return "vm_id '$vmId' is no GUID" }
+    try { [void][uint32]$command.largest_part } catch { return 'largest_part is a whole number' }
     foreach ($file in $command.watched_files) { if ($file -isnot [string] -or $file -eq '') { return 'watched_files names no file' } }
     if ('REPORT', 'POLL' -contains $kind) { return '' }
     try { [void]([long]$command.token + [int]$command.step + [uint32]$command.time_left_ms) }
@@ -928,7 +943,7 @@ function Get-Complaint($command) {
     ''
 }
 
-$Texts = -split 'kind vm_id installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id'
+$Texts = -split 'kind vm_id after_vm_id installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id'
 
 # Throws for a field of another type than the protocol's. Removes fields whose names have capitals: the protocol has none,
 # and PowerShell would take them for those that it has.
@@ -956,8 +971,29 @@ function Invoke-HostCommand($command, [string]$directory) {
     Assert-JournalDirectory $directory
     if ('REPORT', 'POLL' -notcontains $command.kind) { return Invoke-UnderMutex $command $directory }
     if ((Get-Text $command.vm_id) -ne '') { return New-Answer 'REPORTED' @(Get-Report $command $directory) }
-    $reports = @(Get-VM | Sort-Object Name, Id | ForEach-Object { Get-VmReportOrError $_ $directory $command })
-    New-Answer 'REPORTED' $reports
+    Get-Part $directory $command
+}
+
+# Answers with as many VMs as fit, in the order of their ids. What is left is asked for after the last one.
+function Get-Part([string]$directory, $command) {
+    $vms = @{}
+    foreach ($vm in Get-VM) { $vms[(Format-Id $vm.Id)] = $vm }
+    if ($vms.Count -eq 0) { Assert-Rights }
+    $ids = [string[]]@($vms.Keys)
+    [Array]::Sort($ids, [StringComparer]::Ordinal)
+    $after = (Get-Text $command.after_vm_id).ToLowerInvariant()
+    $most = if ([long]$command.largest_part -gt 0) { [long]$command.largest_part } else { $LargestPart }
+    $reports = @(); $size = 0; $more = $false
+    foreach ($id in $ids) {
+        if ([string]::CompareOrdinal($id, $after) -le 0) { continue }
+        $report = Get-VmReportOrError $vms[$id] $directory $command
+        $size += (ConvertTo-Json $report -Depth 12 -Compress).Length
+        if ($reports.Count -gt 0 -and $size -gt $most) { $more = $true; break }
+        $reports += $report
+    }
+    $answer = New-Answer 'REPORTED' $reports
+    $answer.more = $more
+    $answer
 }
 
 function Get-HostFact([string]$directory) {

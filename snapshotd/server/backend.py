@@ -53,8 +53,8 @@ class Backend:
         return self.views
 
     def why(self, host_id: HostId) -> Wait | None:
-        """Return why nothing can be done on a host just now: it does not answer, or is another installation's."""
-        contact = self.runtime.dispatcher.contact.get(host_id)
+        """Return why nothing can be done on a host just now: no answer, no report, or the journals are not ours."""
+        contact = self.runtime.dispatcher.contact.get(host_id) or self.reports.refusals.get(host_id)
         return contact or owner_wait(self.reports.answers.get(host_id), self.installation_id, self.clock.now())
 
     async def host(self, host_id: HostId) -> HostRecord:

@@ -61,6 +61,7 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
         deadline=timestamp(order.deadline),
         journal_id=order.journal_id,
         watched_files=order.watched_files,
+        after_vm_id=order.after_vm_id,
     )
     if order.action is not None:
         action = getattr(command, order.action)
@@ -98,6 +99,8 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
         raise ProtocolViolation("no verdict")
     if answer.verdict != pb.HostAnswer.REPORTED and any(vm.HasField("error") for vm in answer.vms):
         raise ProtocolViolation("a VM that could not be read, and yet a verdict on it")
+    if answer.more and not answer.vms:
+        raise ProtocolViolation("more VMs are to come, and none has")
     return HostAnswer(
         verdict=Verdict[verdict],
         vms=tuple(_from_vm(vm) for vm in answer.vms),
@@ -110,6 +113,7 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
         os_version=answer.host.os_version,
         powershell=answer.host.powershell,
         installation_id=answer.host.installation_id,
+        more=answer.more,
     )
 
 

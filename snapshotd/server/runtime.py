@@ -124,13 +124,13 @@ class Runtime:
         if not task.cancelled():
             task.exception()  # whoever asked has been told, or has gone
 
-    async def ask(self, host_id: HostId, vm_id: VmId | None = None) -> HostAnswer | None:
-        """Ask a host for a report of a VM, or of all; None if no executor serves it."""
+    async def ask(self, host_id: HostId, vm_id: VmId | None = None, after_vm_id: str = "") -> HostAnswer | None:
+        """Ask a host for a report of a VM, or of those after one; None if no executor serves it."""
         key = self._ids.fresh()
         answer: asyncio.Future[HostAnswer | None] = asyncio.get_running_loop().create_future()
         self._questions[key] = answer
         deadline = self._clock.now() + timedelta(seconds=self._policy.observe_wait_s)
-        order = Order(kind=OrderKind.REPORT, host_id=host_id, deadline=deadline, vm_id=vm_id)
+        order = Order(kind=OrderKind.REPORT, host_id=host_id, deadline=deadline, vm_id=vm_id, after_vm_id=after_vm_id)
         try:
             self._carry_out(self.dispatcher.asked(key, order))
             async with asyncio.timeout(self._policy.observe_wait_s + self._policy.answer_grace_s):

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from snapshotd.api.v1.executor_pb2 import PAUSED, RUNNING, SAVED, STOPPED, HostCommand, Power, VmStop
 from snapshotd.simulator.hypervisor import Caller, CheckpointView, HyperVError, Hypervisor, VmView
 from snapshotd.simulator.journal import Output
-from snapshotd.simulator.reporting import POWER
+from snapshotd.simulator.reporting import power_of
 
 _POLL_S: Final = 0.02
 
@@ -83,7 +83,7 @@ def is_complete(command: HostCommand) -> bool:
 
 
 def _start(scene: Scene, _command: HostCommand) -> None:
-    start = scene.host.resume_vm if scene.vm.state == "Paused" else scene.host.start_vm
+    start = scene.host.resume_vm if power_of(scene.vm.state) == PAUSED else scene.host.start_vm
     start(scene.script, scene.vm.vm_id)
     _until_power(scene, RUNNING)
 
@@ -172,7 +172,7 @@ def _listed(scene: Scene) -> tuple[CheckpointView, ...]:
 def _until_power(scene: Scene, power: Power.ValueType) -> None:
     def reached() -> bool:
         vm = scene.host.vm(scene.vm.vm_id)
-        return vm is not None and POWER.get(vm.state) == power
+        return vm is not None and power_of(vm.state) == power
 
     _until(scene, reached, f"the VM is not {Power.Name(power)}")
 

@@ -51,7 +51,7 @@ from snapshotd.simulator.reporting import (
     host_facts,
     journal_report,
     own_checkpoint_type,
-    report_all,
+    report_part,
     report_vm,
 )
 
@@ -159,8 +159,7 @@ class _Run:
         if command.kind in _READS:
             if command.vm_id:
                 return HostAnswer(verdict=HostAnswer.REPORTED, vms=[self._report()])
-            vms = report_all(self._host, self._directory, command.watched_files)
-            return HostAnswer(verdict=HostAnswer.REPORTED, vms=vms)
+            return report_part(self._host, self._directory, command)
         mutex = rf"Global\snapshotd-{command.vm_id.lower()}"
         if not self._take(mutex):
             return HostAnswer(verdict=HostAnswer.BUSY)

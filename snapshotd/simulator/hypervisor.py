@@ -150,6 +150,9 @@ class Hypervisor(Protocol):
     def now(self) -> datetime:
         """Return what the host's clock shows."""
 
+    def manages(self) -> bool:
+        """Return whether WMI shows the account the management service, as to one that may see the host's VMs."""
+
     def vms(self) -> Sequence[VmView]:
         """Return all VMs, by name, then id."""
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from snapshotd.api.v1.executor_pb2 import (
@@ -22,6 +23,8 @@ from snapshotd.api.v1.executor_pb2 import (
     CheckpointReport,
     DiskReport,
     FileReport,
+    HostAnswer,
+    HostCommand,
     HostError,
     HostFacts,
     JournalReport,
@@ -98,6 +101,9 @@ CONDITIONS: Final = frozenset(
 )
 """Statuses that describe the VM. They do not mean that the hypervisor works on it."""
 
+LARGEST_PART: Final = 1_000_000
+"""Characters of JSON that the reports of one answer may have together, if the command does not say."""
+_CRITICAL: Final = "Critical"
 _PHASE: Final[dict[Phase, JournalReport.Phase.ValueType]] = {
     "": JournalReport.PHASE_UNSPECIFIED,
     "BEGUN": JournalReport.BEGUN,
@@ -117,9 +123,32 @@ def report_vm(host: Hypervisor, directory: Path, vm_id: str, watched: Sequence[s
     return _report(host, directory, vm_id, host.vm(vm_id), watched)
 
 
-def report_all(host: Hypervisor, directory: Path, watched: Sequence[str]) -> list[VmReport]:
-    """Return the reports of all VMs of the host. One that cannot be read does not stop the others."""
-    return [_report_or_error(host, directory, view, watched) for view in host.vms()]
+def report_part(host: Hypervisor, directory: Path, command: HostCommand) -> HostAnswer:
+    """Answer with as many VMs as fit, in the order of their ids. One that cannot be read does not stop the others."""
+    views = sorted(host.vms(), key=lambda view: view.vm_id)
+    if not views:
+        _check_rights(host)
+    answer, size = HostAnswer(verdict=HostAnswer.REPORTED), 0
+    for view in views:
+        if view.vm_id <= command.after_vm_id.lower():
+            continue
+        report = _report_or_error(host, directory, view, command.watched_files)
+        size += len(json_format.MessageToJson(report, preserving_proto_field_name=True, indent=None))
+        if answer.vms and size > (command.largest_part or LARGEST_PART):
+            answer.more = True
+            break
+        answer.vms.append(report)
+    return answer
+
+
+def _check_rights(host: Hypervisor) -> None:
+    """Check that the account can be relied on to see VMs. Raises HyperVError."""
+    if not host.manages():
+        text = (
+            "The account may not see the host's VMs: WMI shows it no Msvm_VirtualSystemManagementService. "
+            "Make it a member of Hyper-V Administrators."
+        )
+        raise HyperVError("RightsMissing,snapshotd", "Get-VM", text)
 
 
 def host_facts(host: Hypervisor, directory: Path) -> HostFacts:
@@ -134,6 +163,11 @@ def host_facts(host: Hypervisor, directory: Path) -> HostFacts:
         powershell="Desktop 5.1.20348.0 (simulated host, builtin engine)",
         installation_id=installation_id,
     )
+
+
+def power_of(state: str) -> Power.ValueType:
+    """Return the power of a VMState. The suffix Critical says that storage or configuration cannot be reached."""
+    return POWER.get(state.removesuffix(_CRITICAL), UNKNOWN)
 
 
 def own_checkpoint_type(view: VmView, entry: JournalEntry | None) -> str:
@@ -154,7 +188,7 @@ def activities(view: VmView, jobs: Sequence[JobView]) -> list[str]:
     """Return what the hypervisor is doing to a VM, by its status words and the jobs under way, each once."""
     found = [ACTIVITY.get(word, "OTHER") for word in map(_by_name, view.secondary_status) if word not in CONDITIONS]
     found += [JOB_ACTIVITY.get(job.job_type, f"JOB_{job.job_type}") for job in jobs]
-    if view.state in TRANSITIONAL:
+    if view.state.removesuffix(_CRITICAL) in TRANSITIONAL:
         found.append("STATE_CHANGE")
     return list(dict.fromkeys(found))
 
@@ -185,6 +219,7 @@ def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, 
         journal = JournalReport(state=JournalReport.UNREADABLE)
     existing, unknown = _watched(host, watched)
     if view is None:
+        _check_rights(host)
         return VmReport(
             vm_id=vm_id,
             present=False,
@@ -199,7 +234,7 @@ def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, 
         vm_id=view.vm_id,
         present=True,
         name=view.name,
-        power=POWER.get(view.state, UNKNOWN),
+        power=power_of(view.state),
         host_state=view.state,
         checkpoint_type=own_checkpoint_type(view, entry),
         current_checkpoint_id=view.parent_snapshot_id,

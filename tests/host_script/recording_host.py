@@ -69,6 +69,9 @@ class RecordingHost:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    def manages(self) -> bool:
+        return True
+
     def vms(self) -> Sequence[VmView]:
         return sorted(self.machines.values(), key=lambda view: (view.name, view.vm_id))
 

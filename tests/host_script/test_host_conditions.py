@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from snapshotd.api.v1.executor_pb2 import STOPPED, HostAnswer, VmReport
+from snapshotd.api.v1.executor_pb2 import STOPPED, CheckpointReport, HostAnswer, VmReport
 from snapshotd.simulator.model import SimulatedHyperV
 from snapshotd.simulator.needs import Engine
 from tests.host_script.conversation import Conversation
 from tests.host_script.engines import BOTH, engine_on
-from tests.host_script.host_commands import effect, known_journal, look
+from tests.host_script.host_commands import effect, known_journal, look, observe
 from tests.unit.simulator_model.hosts import bring, host_at, settled
 
 WEB, DB = str(uuid.uuid4()), str(uuid.uuid4())
@@ -59,14 +59,41 @@ def reports(script: Conversation, vm: str = "") -> dict[str, VmReport]:
     return {report.vm_id.lower(): report for report in answer.vms}
 
 
-def test_hidden_vms_are_left_out_of_a_report_without_an_error(hyperv: SimulatedHyperV, script: Conversation) -> None:
+def chain(report: VmReport, of: CheckpointReport | None = None) -> list[str]:
+    """Return the files of a VM's first disk, or of a checkpoint's, the first first."""
+    parents = {f.path: f.parent_path for f in report.files}
+    files = [(of or report).disks[0].path]
+    while parent := parents[files[-1]]:
+        files.append(parent)
+    return files
+
+
+def test_a_host_that_shows_no_vm_at_all_is_no_evidence_that_they_are_gone(
+    hyperv: SimulatedHyperV, script: Conversation
+) -> None:
     hyperv.hide(["web01"])
     assert list(reports(script)) == [DB]
     assert reports(script, WEB)[WEB].present is False
     hyperv.hide()
-    assert reports(script) == {}
+    for command in (look(vm=""), look(vm=WEB), observe(3, vm=WEB)):
+        answer = script.ask(command)
+        assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "RightsMissing,snapshotd")
     hyperv.hide(hidden=False)
     assert set(reports(script)) == {WEB, DB}
+
+
+def test_a_report_of_all_comes_in_parts_that_end_with_the_last_vm(script: Conversation) -> None:
+    first, last = sorted([WEB, DB])
+    part = look(vm="")
+    part.largest_part = 10
+    told = script.ask(part)
+    assert ([vm.vm_id for vm in told.vms], told.more) == ([first], True)
+    part.after_vm_id = first.upper()
+    told = script.ask(part)
+    assert ([vm.vm_id for vm in told.vms], told.more) == ([last], False)
+    part.after_vm_id = last
+    assert not script.ask(part).vms
+    assert [vm.vm_id for vm in script.ask(look(vm="")).vms] == [first, last]
 
 
 @pytest.mark.parametrize("state", ["Running", "Off", "Saved", "Paused"])
@@ -86,23 +113,24 @@ def test_the_type_of_a_checkpoint_is_told_in_hyper_vs_word(hyperv: SimulatedHype
 def test_a_chain_ends_at_a_checkpoints_file_that_is_gone(hyperv: SimulatedHyperV, script: Conversation) -> None:
     hyperv.admin("checkpoint", "db01")
     second = hyperv.admin("checkpoint", "db01")["checkpoint"]
-    leaf, middle, base = reports(script, DB)[DB].disks[0].chain
+    leaf, middle, base = chain(reports(script, DB)[DB])
     hyperv.set_checkpoint("db01", second, files=False)
     report = reports(script, DB)[DB]
-    assert list(report.disks[0].chain) == [leaf, middle]
-    assert [list(c.disks[0].chain) for c in report.checkpoints] == [[base], [middle]]
+    assert chain(report) == [leaf, middle]
+    assert [chain(report, c) for c in report.checkpoints] == [[base], [middle]]
+    assert [f.path for f in report.files if f.missing] == [middle]
 
 
 def test_a_stray_stands_in_the_chains_that_are_told(hyperv: SimulatedHyperV, script: Conversation) -> None:
     made = hyperv.admin("checkpoint", "db01")["checkpoint"]
     stray = hyperv.stray_file("db01", "SCSI:0:0", made)["file"]
     report = reports(script, DB)[DB]
-    leaf, frozen, *rest = report.disks[0].chain
+    leaf, frozen, *rest = chain(report)
     assert rest[0] == stray
-    assert list(report.checkpoints[0].disks[0].chain) == [frozen, *rest]
+    assert chain(report, report.checkpoints[0]) == [frozen, *rest]
     hyperv.admin("remove", "db01", checkpoint=made)
     settled(hyperv, DB)
-    assert list(reports(script, DB)[DB].disks[0].chain) == [frozen, *rest]
+    assert chain(reports(script, DB)[DB]) == [frozen, *rest]
     assert leaf not in rest
 
 
@@ -153,10 +181,10 @@ def test_a_name_is_counted_in_utf_16_code_units(hyperv: SimulatedHyperV, script:
 @pytest.mark.parametrize("inventory", [GOLDEN])
 def test_chains_go_down_to_the_image_that_several_vms_stand_on(hyperv: SimulatedHyperV, script: Conversation) -> None:
     told = reports(script)
-    chains = [list(told[vm].disks[0].chain) for vm in (WEB, DB)]
+    chains = [chain(told[vm]) for vm in (WEB, DB)]
     assert [len(chain) for chain in chains] == [3, 3]
     assert chains[0][1:] == chains[1][1:]
     hyperv.admin("checkpoint", "web01")
     report = reports(script, WEB)[WEB]
-    assert list(report.disks[0].chain)[1:] == chains[0]
-    assert list(report.checkpoints[0].disks[0].chain) == chains[0]
+    assert chain(report)[1:] == chains[0]
+    assert chain(report, report.checkpoints[0]) == chains[0]

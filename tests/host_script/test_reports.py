@@ -20,8 +20,9 @@ from tests.host_script.recording_host import WEB, RecordingHost
         ("FastSaved", SAVED, []),
         ("Starting", UNKNOWN, ["STATE_CHANGE"]),
         ("Saving", UNKNOWN, ["STATE_CHANGE"]),
-        ("OffCritical", UNKNOWN, []),
-        ("StartingCritical", UNKNOWN, []),
+        ("OffCritical", STOPPED, []),
+        ("RunningCritical", RUNNING, []),
+        ("StartingCritical", UNKNOWN, ["STATE_CHANGE"]),
         ("Other", UNKNOWN, []),
     ],
 )

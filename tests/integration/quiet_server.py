@@ -76,10 +76,12 @@ class Asked:
     """An executor's stream: what it was asked, for the test to answer."""
 
     orders: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    latest: Order | None = None
 
     def deliver(self, dispatch_id: str, order: Order) -> None:
         """Take an order."""
         assert order.host_id == HV01
+        self.latest = order
         self.orders.put_nowait(dispatch_id)
 
     def abandon(self, dispatch_id: str) -> None:
@@ -118,9 +120,13 @@ class Running:
         self.answer(dispatch, report)
         await registering
 
-    def answer(self, dispatch_id: str, *vms: VmReport) -> None:
+    def answer(self, dispatch_id: str, *vms: VmReport, more: bool = False) -> None:
         """Have the host report."""
-        self.service.runtime.outcome(dispatch_id, HostAnswer(verdict=Verdict.REPORTED, vms=vms))
+        self.service.runtime.outcome(dispatch_id, HostAnswer(verdict=Verdict.REPORTED, vms=vms, more=more))
+
+    def fail(self, dispatch_id: str, error_id: str) -> None:
+        """Have the host's script fail."""
+        self.service.runtime.outcome(dispatch_id, HostAnswer(verdict=Verdict.FAILED, error_id=error_id))
 
 
 @asynccontextmanager

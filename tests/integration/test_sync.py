@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from snapshotd.api.v1 import host_pb2
+from snapshotd.api.v1 import executor_pb2, host_pb2
+from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.domain.errors import LogUnavailable
+from snapshotd.domain.host_errors import HostCommandFailed
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import host_stream, vm_stream
 from snapshotd.domain.lifecycle import Power
@@ -146,3 +148,53 @@ async def test_without_an_executor_or_a_registration_nothing_is_asked(running: R
     running.service.runtime.attached("executor", frozenset(["*"]), running.asked)
     await running.hosts.RemoveHost(host_pb2.RemoveHostRequest(name="hosts/hv01"), CALLER)
     assert not await looked(running, elapsed_s=INTERVAL_S)
+
+
+def missing(vm_id: str) -> VmReport:
+    """Report, for a VM that was asked for, that the host does not have it."""
+    return VmReport(vm_id=vm_id, power=Power.ABSENT, host_state="", description=None)
+
+
+@pytest.mark.parametrize("there", ["asked for by itself", "gone", "not told"])
+async def test_a_vm_that_a_list_leaves_out_is_asked_for_by_itself(running: Running, there: str) -> None:
+    up = FakeHost().report()
+    for vm_id in (VM_ID, OTHER):
+        await running.register(replace(up, vm_id=vm_id))
+    syncing = asyncio.create_task(running.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"), CALLER))
+    running.answer(await running.asked.orders.get(), replace(up, vm_id=OTHER))
+    dispatch = await running.asked.orders.get()
+    assert running.asked.latest is not None
+    assert running.asked.latest.vm_id == VM_ID
+    if there == "not told":
+        running.fail(dispatch, "RightsMissing,snapshotd")
+    else:
+        running.answer(dispatch, up if there == "asked for by itself" else missing(VM_ID))
+    synced = await syncing
+    assert [d.kind for d in synced.drifts] == (["VM_MISSING"] if there == "gone" else [])
+    assert list(synced.virtual_machines_skipped) == ([f"virtualMachines/{VM_ID}"] if there == "not told" else [])
+
+
+async def test_a_host_that_refuses_to_list_its_vms_makes_none_of_them_absent_and_is_shown_so(running: Running) -> None:
+    await running.register(FakeHost().report())
+    syncing = asyncio.create_task(running.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"), CALLER))
+    running.fail(await running.asked.orders.get(), "RightsMissing,snapshotd")
+    with pytest.raises(HostCommandFailed, match="RightsMissing"):
+        await syncing
+    host = await running.hosts.GetHost(host_pb2.GetHostRequest(name="hosts/hv01"), CALLER)
+    assert host.wait.reason == "HOST_COMMAND_FAILED"
+    vm = await running.vms.GetVirtualMachine(vm_pb2.GetVirtualMachineRequest(name=f"virtualMachines/{VM_ID}"), CALLER)
+    assert vm.power == executor_pb2.RUNNING
+
+
+async def test_a_report_of_many_vms_is_asked_for_in_parts(running: Running) -> None:
+    up, off = FakeHost().report(), FakeHost(power=Power.STOPPED).report()
+    for vm_id in (VM_ID, OTHER):
+        await running.register(replace(up, vm_id=vm_id))
+    syncing = asyncio.create_task(running.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"), CALLER))
+    running.answer(await running.asked.orders.get(), off, more=True)
+    dispatch = await running.asked.orders.get()
+    assert running.asked.latest is not None
+    assert (running.asked.latest.vm_id, running.asked.latest.after_vm_id) == (None, VM_ID)
+    running.answer(dispatch, replace(off, vm_id=OTHER))
+    synced = await syncing
+    assert (synced.virtual_machines_compared, len(synced.drifts)) == (2, 2)

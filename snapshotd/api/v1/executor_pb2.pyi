@@ -33,7 +33,7 @@ class _PowerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Power.ValueType
     PAUSED: _Power.ValueType  # 3
     SAVED: _Power.ValueType  # 4
     UNKNOWN: _Power.ValueType  # 5
-    """In between (Starting, Stopping, Saving, ...) or a *Critical state."""
+    """In between: Starting, Stopping, Saving, ..."""
     ABSENT: _Power.ValueType  # 6
     """The host does not have this VM."""
 
@@ -46,7 +46,7 @@ STOPPED: Power.ValueType  # 2
 PAUSED: Power.ValueType  # 3
 SAVED: Power.ValueType  # 4
 UNKNOWN: Power.ValueType  # 5
-"""In between (Starting, Stopping, Saving, ...) or a *Critical state."""
+"""In between: Starting, Stopping, Saving, ..."""
 ABSENT: Power.ValueType  # 6
 """The host does not have this VM."""
 Global___Power: _TypeAlias = Power  # noqa: Y015
@@ -478,6 +478,8 @@ class HostCommand(_message.Message):
     CHECKPOINT_RESTORE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_REMOVE_FIELD_NUMBER: _builtins.int
     TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
+    AFTER_VM_ID_FIELD_NUMBER: _builtins.int
+    LARGEST_PART_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of this protocol: 1."""
     kind: Global___HostCommand.Kind.ValueType
@@ -499,6 +501,10 @@ class HostCommand(_message.Message):
     """Set by the executor: the time until its deadline for this command. The script journals a deadline by the host's own
     clock, which is the one that it is compared with.
     """
+    after_vm_id: _builtins.str
+    """REPORT of all VMs: only those whose ids come after this one, in the order of their ids in lower case."""
+    largest_part: _builtins.int
+    """REPORT of all VMs: how many characters of JSON the reports may have together; one VM is always told. 0: 1,000,000."""
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """The step's deadline by the server's clock, journalled beside `begun` where `time_left_ms` is 0; effects and OBSERVE."""
@@ -545,10 +551,12 @@ class HostCommand(_message.Message):
         checkpoint_restore: Global___CheckpointRestore | None = ...,
         checkpoint_remove: Global___CheckpointRemove | None = ...,
         time_left_ms: _builtins.int = ...,
+        after_vm_id: _builtins.str = ...,
+        largest_part: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "vm_start", b"vm_start", "vm_stop", b"vm_stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "watched_files", b"watched_files"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "watched_files", b"watched_files"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -817,10 +825,13 @@ class HostAnswer(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     CHECKPOINT_CREATE_FIELD_NUMBER: _builtins.int
     HIGHEST_TOKEN_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     verdict: Global___HostAnswer.Verdict.ValueType
     highest_token: _builtins.int
     """STALE: the highest token in the journal."""
+    more: _builtins.bool
+    """REPORT of all VMs: there are more after the last one in `vms`; `after_vm_id` asks for them."""
     @_builtins.property
     def vms(self) -> _containers.RepeatedCompositeFieldContainer[Global___VmReport]:
         """What is there now: the VM, or for a REPORT without `vm_id` all VMs of the host. STALE, BUSY, FOREIGN_INSTALLATION and
@@ -850,10 +861,11 @@ class HostAnswer(_message.Message):
         host: Global___HostFacts | None = ...,
         checkpoint_create: Global___CheckpointCreated | None = ...,
         highest_token: _builtins.int = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "error", b"error", "host", b"host", "host_time", b"host_time", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "error", b"error", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "output", b"output", "protocol", b"protocol", "verdict", b"verdict", "vms", b"vms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "error", b"error", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "more", b"more", "output", b"output", "protocol", b"protocol", "verdict", b"verdict", "vms", b"vms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["checkpoint_create"]  # noqa: Y015
     _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
@@ -971,7 +983,7 @@ class VmReport(_message.Message):
     name: _builtins.str
     power: Global___Power.ValueType
     host_state: _builtins.str
-    """Hyper-V's own word, e.g. "OffCritical"."""
+    """Hyper-V's own word, e.g. "OffCritical": then `power` is what stands before Critical."""
     checkpoint_type: _builtins.str
     """Disabled, Production, ProductionOnly, Standard: the VM's own setting, put back if a command had set it."""
     current_checkpoint_id: _builtins.str

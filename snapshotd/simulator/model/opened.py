@@ -31,7 +31,7 @@ class SimulatedHyperV:
         views = HostViews(state, self._merging)
         controls = Controls(state, cmdlets, power)
         self.vms, self.vm, self.vhd, self.state = views.vms, views.vm, views.vhd, views.whole
-        self.jobs = views.jobs
+        self.jobs, self.manages = views.jobs, views.manages
         self.set_checkpoint_type = cmdlets.set_checkpoint_type
         self.checkpoint_vm = cmdlets.checkpoint_vm
         self.rename_snapshot, self.restore_snapshot = cmdlets.rename_snapshot, cmdlets.restore_snapshot

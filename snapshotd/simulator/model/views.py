@@ -34,6 +34,12 @@ class HostViews:
         self._host = host
         self._merging = merging
 
+    def manages(self) -> bool:
+        """Return whether the account may see VMs: it has lost its rights if all are hidden from it."""
+        with self._host.changed:
+            machines = self._host.machines.values()
+            return not machines or not all(machine.hidden for machine in machines)
+
     def vms(self) -> Sequence[VmView]:
         """Return all VMs that are not hidden, by name, then id."""
         with self._host.changed:

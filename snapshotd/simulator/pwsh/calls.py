@@ -38,6 +38,7 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
     return {
         "host": lambda _, __: {"name": host.name},
         "vms": vms,
+        "manages": lambda _, __: host.manages(),
         "jobs": jobs,
         "vhd": vhd,
         "set_checkpoint_type": lambda c, a: host.set_checkpoint_type(c, a["vm"], a["type"]),

@@ -1,8 +1,14 @@
-# Of WMI only a VM's computer system, and the jobs that affect it.
+# Of WMI only the management service, a VM's computer system, and the jobs that affect it.
 
 function Get-CimInstance {
     [CmdletBinding()]
     param([string]$Namespace, [Parameter(Position = 0)][string]$ClassName, [string]$Filter)
+    if ($ClassName -eq 'Msvm_VirtualSystemManagementService') {
+        if (& (Get-Module Hyper-V) { Invoke-Host 'manages' @{} }) {
+            [pscustomobject]@{ PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; Name = 'vmms' }
+        }
+        return
+    }
     if ($ClassName -ne 'Msvm_ComputerSystem') { throw "The simulated host has no class $ClassName." }
     $id = [regex]::Match($Filter, "Name\s*=\s*'([^']+)'").Groups[1].Value
     $vm = Get-VM -Id $id
