@@ -21,6 +21,8 @@ from snapshotd.operations.snapshots import hand_on
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.checkpoint_name import marker
 
+_MISSING = "CHECKPOINT_MISSING"
+"""The reason of a snapshot whose checkpoint is gone: the only one that finding the checkpoint disproves."""
 _MARKED = re.compile(r"#[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
@@ -58,8 +60,10 @@ def reconcile(draft: Draft, before: VmDescription | None) -> None:
         known = {c.checkpoint_id: c for c in before.checkpoints}
         for checkpoint in vm.description.checkpoints:
             draft.add(_news(vm, checkpoint, known.get(checkpoint.checkpoint_id)))
+    # The report that led to its being given up is no evidence that it is well after all.
+    given_up = {event.snapshot_id for event, _ in draft.events if isinstance(event, e.SnapshotGivenUp)}
     for snapshot in tuple(vm.snapshots.values()):
-        draft.add(_missing_or_found(draft.vm, snapshot))
+        draft.add(_missing_or_found(draft.vm, snapshot, healed=snapshot.snapshot_id not in given_up))
     for snapshot in tuple(draft.vm.snapshots.values()):
         draft.add(_reparented(draft.vm, snapshot))
     _follow_current(draft)
@@ -88,8 +92,8 @@ def _news(vm: VirtualMachine, checkpoint: Checkpoint, known: Checkpoint | None) 
     )
 
 
-def _missing_or_found(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
-    """Return the events for a snapshot whose checkpoint has gone, or is there again."""
+def _missing_or_found(vm: VirtualMachine, snapshot: Snapshot, *, healed: bool) -> tuple[e.VmEvent, ...]:
+    """Return the events for a snapshot whose checkpoint has gone, or is there again; `healed`: which makes it READY."""
     assert vm.description is not None
     if snapshot.state is SnapshotState.ERROR and snapshot.checkpoint_id is None:
         marked = [c for c in vm.description.checkpoints if c.name.endswith(marker(snapshot.snapshot_id))]
@@ -99,10 +103,12 @@ def _missing_or_found(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent
         )
     there = vm.description.checkpoint(snapshot.checkpoint_id) is not None
     if snapshot.state is SnapshotState.ERROR and there and snapshot.was_ready:
-        return (e.SnapshotCheckpointFound(**moved(snapshot, "checkpoint_found")),)
+        disproved = snapshot.failure is not None and snapshot.failure.reason == _MISSING
+        failure = None if disproved else snapshot.failure
+        return (e.SnapshotCheckpointFound(**moved(snapshot, "checkpoint_found"), failure=failure),) if healed else ()
     if snapshot.state is not SnapshotState.READY or there:
         return ()
-    failure = Failure(reason="CHECKPOINT_MISSING", message="Somebody else removed its checkpoint on the host.")
+    failure = Failure(reason=_MISSING, message="Somebody else removed its checkpoint on the host.")
     drift = e.DriftDetected(
         kind=DriftKind.CHECKPOINT_MISSING,
         detail=snapshot.name,

@@ -104,14 +104,12 @@ def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEve
             )
         case e.SnapshotUnwanted():
             return replace(snapshot, checkpoint_id=event.checkpoint_id, failure=event.failure)
-        case e.SnapshotRevertEnded():
+        case e.SnapshotRevertEnded() | e.SnapshotCheckpointFound():
             return replace(snapshot, failure=event.failure)
         case e.SnapshotExpungeFailed() | e.SnapshotGivenUp():
             return replace(snapshot, failure=event.failure, unmerged=event.unmerged)
         case e.SnapshotCreationFailed() | e.SnapshotCheckpointMissing():
             return replace(snapshot, failure=event.failure)
-        case e.SnapshotCheckpointFound():
-            return replace(snapshot, failure=None)
         case (
             e.SnapshotRequestCancelled() | e.SnapshotRevertStarted() | e.SnapshotExpungeStarted() | e.SnapshotRemoved()
         ):

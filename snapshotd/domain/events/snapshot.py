@@ -119,6 +119,9 @@ class SnapshotCheckpointMissing(SnapshotTransition):
 class SnapshotCheckpointFound(SnapshotTransition):
     """Its checkpoint was observed there and intact."""
 
+    failure: Failure | None
+    """What went wrong with it before, unless this disproves it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotCheckpointIdentified:

@@ -492,3 +492,42 @@ def test_a_fallback_that_is_out_of_sight_when_the_create_ends_is_still_known(*, 
     else:
         assert ended.failure is not None
         assert (ended.failure.reason, own.state) == ("FALLBACK_REFUSED", SnapshotState.REMOVED)
+
+
+def undetermined_revert() -> World:
+    """Return a world in which nobody can tell whether a revert to the first snapshot took effect."""
+    world = World()
+    chain(world)
+    world.do(stop_vm(StopMode.TURN_OFF))
+    world.run()
+    world.do(revert_to(sid(1)))
+    until_issued(world, RESTORE)
+    begin_and_die(world)
+    world.host.take("a backup's")
+    assert world.run().state is OperationState.FAILED
+    return world
+
+
+def test_a_snapshot_that_is_given_up_is_not_healed_by_the_same_report_and_keeps_its_failure() -> None:
+    world = undetermined_revert()
+    given_up = world.vm.snapshots[sid(1)]
+    assert given_up.failure is not None
+    assert (given_up.state, given_up.failure.reason) == (SnapshotState.ERROR, "OUTCOME_UNDETERMINED")
+    sync(world)
+    healed = world.vm.snapshots[sid(1)]
+    assert (healed.state, healed.failure) == (SnapshotState.READY, given_up.failure)
+
+
+def test_a_checkpoint_that_is_found_again_disproves_that_it_was_missing() -> None:
+    world = World()
+    chain(world)
+    there = dict(world.host.checkpoints)
+    world.host.checkpoints.clear()
+    sync(world)
+    missing = world.vm.snapshots[sid(1)]
+    assert missing.failure is not None
+    assert (missing.state, missing.failure.reason) == (SnapshotState.ERROR, "CHECKPOINT_MISSING")
+    world.host.checkpoints.update(there)
+    sync(world)
+    found = world.vm.snapshots[sid(1)]
+    assert (found.state, found.failure) == (SnapshotState.READY, None)

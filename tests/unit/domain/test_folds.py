@@ -41,7 +41,9 @@ def created() -> World:
             None,
         ),
         (
-            e.SnapshotCheckpointFound(snapshot_id=sid(1), from_state=SnapshotState.ERROR, to_state=SnapshotState.READY),
+            e.SnapshotCheckpointFound(
+                snapshot_id=sid(1), from_state=SnapshotState.ERROR, to_state=SnapshotState.READY, failure=None
+            ),
             None,
         ),
         (

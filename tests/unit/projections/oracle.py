@@ -38,7 +38,7 @@ def snapshot(own: Sequence[Envelope]) -> Facts:
     """Return what the events of one snapshot say."""
     requested, created = own[0], of_type(own, e.SnapshotCreated)
     assert isinstance(requested.event, e.SnapshotRequested), requested
-    told_failure = [x for x in own if hasattr(x.event, "failure") or isinstance(x.event, e.SnapshotCheckpointFound)]
+    told_failure = [x for x in own if hasattr(x.event, "failure")]
     return {
         "name": requested.event.name,
         "description": requested.event.description,
