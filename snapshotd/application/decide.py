@@ -138,7 +138,10 @@ def _register(draft: Draft, command: c.RegisterVm) -> None:
     )
     draft.add([registered])
     notice(draft, command.report)
-    before = describe(draft, command.report, "step")
+    if command.report.power is not vm.power:
+        power = e.VmPowerChanged(from_power=vm.power, to_power=command.report.power, cause="registration")
+        draft.add([power])
+    before = describe(draft, command.report)
     reconcile(draft, before)
 
 
@@ -178,6 +181,6 @@ def _sync(draft: Draft, command: c.SyncVm) -> None:
         return
     if vm.at_work() or vm.last_step_version > command.asked_version:
         raise VmChanging(vm.name)
-    before = describe(draft, command.report, "drift")
+    before = describe(draft, command.report)
     reconcile(draft, before)
     advance(draft)

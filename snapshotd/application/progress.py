@@ -28,12 +28,12 @@ from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.errors import RecordNotReadable
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
-from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, StepState, VmActivity
+from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, Power, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, move_vm
-from snapshotd.steps.action import Absent, Done, InProgress, Undetermined
+from snapshotd.steps.action import Absent, Done, InProgress, Trace, Undetermined, trace
 from snapshotd.steps.catalogue import ACTIONS
 
 
@@ -230,8 +230,9 @@ def _settle(
     event = e.StepDone(**_moved(operation, step, "done"), observed=observed, output=done.output)
     draft.add([event], number)
     quiet = current and not draft.vm.step_is_open()
-    before = describe(draft, report, "step", number) if quiet else None
     operation = draft.vm.operations[number]
+    claimed = _claimed(draft.vm, operation, operation.step(step.plan.number), report)
+    before = describe(draft, report, number, claimed=claimed) if quiet else None
     draft.add(KINDS[operation.kind].step_done(draft.vm, operation, operation.step(step.plan.number)), number)
     advance(draft)
     if quiet:
@@ -242,7 +243,7 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
     """Record what an observation proves. For a step that is only due, it makes the journal known."""
     if step.state is StepState.DUE:
         draft.add([e.ObservationAnswered(number=operation.number, step=step.plan.number)], operation.number)
-        _absorb(draft, report, operation.number)
+        _absorb(draft, operation, step, report)
         return
     judged = ACTIONS[step.plan.action].judge(draft.vm, operation, step, report)
     match judged:
@@ -253,7 +254,7 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             final = step.failure.error_id.partition(",")[0] in FINAL_IF_ABSENT
             failure = replace(step.failure, reason="HOST_ERROR") if final else step.failure
             _without_effect(draft, operation, step, failure, passing=not final)
-            _absorb(draft, report, operation.number)
+            _absorb(draft, operation, step, report)
         case Undetermined():
             text = f"Cannot tell whether the step took effect: {judged.detail}."
             failure = Failure(reason=UNDETERMINED, message=text)
@@ -261,7 +262,7 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
                 [e.StepUndetermined(**_moved(operation, step, "undetermined"), failure=failure)], operation.number
             )
             advance(draft)
-            _absorb(draft, report, operation.number)
+            _absorb(draft, operation, step, report)
         case InProgress():
             pass  # looked at again with the same token: the fence is up, so nothing new can begin
 
@@ -273,7 +274,7 @@ def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: 
         passing = answer.error_id.partition(",")[0] in PASSING
         _without_effect(draft, operation, step, failure, passing=passing)
         if answer.vm is not None:
-            _absorb(draft, answer.vm, operation.number)
+            _absorb(draft, operation, step, answer.vm)
         return
     _unknown(draft, operation, step, failure)
     if answer.verdict is Verdict.CHANGED and answer.vm is not None:
@@ -303,11 +304,20 @@ def _without_effect(draft: Draft, operation: Operation, step: Step, failure: Fai
     _fail(draft, operation, step, failure)
 
 
-def _absorb(draft: Draft, report: VmReport, number: int) -> None:
-    """Record what a report shows, unless a step is open."""
+def _absorb(draft: Draft, operation: Operation, step: Step, report: VmReport) -> None:
+    """Record what a report for a step shows, unless a step is open."""
     if not draft.vm.step_is_open():
-        before = describe(draft, report, "step", number)
+        operation = draft.vm.operations[operation.number]
+        claimed = _claimed(draft.vm, operation, operation.step(step.plan.number), report)
+        before = describe(draft, report, operation.number, claimed=claimed)
         reconcile(draft, before)
+
+
+def _claimed(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> frozenset[Power]:
+    """Return the powers that a step may have brought about; none if no script has begun it."""
+    if not step.attempts or trace(vm, operation, step, report.journal) is Trace.UNTOUCHED:
+        return frozenset()
+    return ACTIONS[step.plan.action].claims(vm, step)
 
 
 def _plan_undo(draft: Draft, operation: Operation, failure: Failure | None) -> None:

@@ -26,8 +26,16 @@ _MISSING = "CHECKPOINT_MISSING"
 _MARKED = re.compile(r"#[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
-def describe(draft: Draft, report: VmReport, cause: str, number: int | None = None) -> VmDescription | None:
+def describe(
+    draft: Draft, report: VmReport, number: int | None = None, *, claimed: frozenset[Power] = frozenset()
+) -> VmDescription | None:
     """Record a report's journal, power and description where they differ.
+
+    Args:
+        draft: what is being decided.
+        report: what the host says.
+        number: the operation that looked, if one did.
+        claimed: the powers that its step may have brought about. A change to any other is drift.
 
     Returns the description that was on record before.
     """
@@ -37,6 +45,7 @@ def describe(draft: Draft, report: VmReport, cause: str, number: int | None = No
     if journal.state is JournalState.PRESENT and journal.journal_id != vm.journal_id:
         draft.add([e.JournalIdentified(journal_id=journal.journal_id)], number)
     if report.power is not vm.power:
+        cause = "step" if report.power in claimed else "drift"
         if cause == "drift":
             kind = DriftKind.VM_MISSING if report.power is Power.ABSENT else DriftKind.POWER_STATE_CHANGED
             detail = f"{vm.power.name} on record, {report.power.name} on the host"

@@ -169,6 +169,10 @@ class Action(ABC):
         """Return the steps that undo what it has done; none if nothing can, or nothing needs to."""
         return ()
 
+    def claims(self, vm: VirtualMachine, step: Step) -> frozenset[Power]:
+        """Return the powers that a step, as it stands, may have brought the VM to. Any other is others' doing."""
+        return frozenset()
+
     def made(self, step: Step) -> frozenset[CheckpointId]:
         """Return the checkpoints that a step has made. They are not drift."""
         return frozenset()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from snapshotd.domain.host_report import VmReport, file_keys
 from snapshotd.domain.ids import ActionName, CheckpointId
-from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.lifecycle import Power, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -73,6 +73,13 @@ class CheckpointRestore(Action):
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return a refusal if the VM's power does not allow it, or the checkpoint is gone."""
         return refusal(vm, self.input.read(step.plan.input).checkpoint_id)
+
+    def claims(self, vm: VirtualMachine, step: Step) -> frozenset[Power]:
+        """Return SAVED, which one that was killed leaves too (inferred). Applied without memory, it leaves STOPPED."""
+        snapshot = vm.snapshots.get(step.plan.snapshot_id) if step.plan.snapshot_id else None
+        with_memory = snapshot is not None and snapshot.with_memory
+        applied = step.state in (StepState.DONE, StepState.UNDETERMINED)
+        return frozenset({Power.SAVED, Power.STOPPED} if applied and not with_memory else {Power.SAVED})
 
     def touched(self, vm: VirtualMachine, step: Step) -> bool:
         """Return whether it was tried and has left the VM saved, as a killed one can (inferred)."""

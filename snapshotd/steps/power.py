@@ -50,6 +50,10 @@ class PowerAction(Action):
         """Return whether the power is the goal."""
         return vm.power is self.goal(step.plan)
 
+    def claims(self, vm: VirtualMachine, step: Step) -> frozenset[Power]:
+        """Return the goal."""
+        return frozenset({self.goal(step.plan)})
+
     def time_limit_s(self, policy: Policy) -> float:
         """Return the policy's limit for power changes."""
         return policy.power_wait_s

@@ -51,7 +51,7 @@ class VmPowerChanged:
     from_power: Power
     to_power: Power
     cause: str
-    """`step` or `drift`."""
+    """`step`, `drift`, or `registration`: it was not known before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

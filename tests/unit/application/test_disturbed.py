@@ -531,3 +531,86 @@ def test_a_checkpoint_that_is_found_again_disproves_that_it_was_missing() -> Non
     sync(world)
     found = world.vm.snapshots[sid(1)]
     assert (found.state, found.failure) == (SnapshotState.READY, None)
+
+
+def causes(world: World) -> list[tuple[Power, str]]:
+    """Return the power changes on record since the VM was registered, with their causes."""
+    return [(x.to_power, x.cause) for x in world.log if isinstance(x, e.VmPowerChanged)][1:]
+
+
+def drifted(world: World) -> list[e.DriftKind]:
+    """Return the kinds of the drift on record."""
+    return [x.kind for x in world.log if isinstance(x, e.DriftDetected)]
+
+
+@pytest.mark.parametrize(
+    ("request_", "action"),
+    [
+        (create(9), CREATE),
+        (delete(sid(2)), REMOVE),
+        (delete(sid(2)), MERGE),
+        (revert_to(sid(2)), RESTORE),
+        (revert_to(sid(1)), RESTORE),
+        (stop_vm(StopMode.SAVE), STOP),
+        (stop_vm(StopMode.SHUTDOWN), STOP),
+    ],
+)
+@pytest.mark.parametrize("seen", ["by the answer of a step", "by its observation"])
+def test_what_an_administrator_did_to_the_power_is_drift_whoever_sees_it_first(
+    request_: RequestOperation, action: ActionName, seen: str
+) -> None:
+    world = World()
+    chain(world)
+    world.do(request_)
+    while not (found := world.open_step()) or found[1].plan.action != action or found[1].observing:
+        world.turn()
+    already = len(causes(world))
+    if seen == "by its observation" and found[1].state is StepState.ISSUED:
+        lose_command(world)
+    world.host.power = Power.PAUSED if world.host.power is Power.RUNNING else Power.RUNNING
+    by_hand = world.host.power
+    world.turn()
+    world.turn()
+    assert causes(world)[already:][:1] == [(by_hand, "drift")]
+    assert drifted(world)[:1] == [e.DriftKind.POWER_STATE_CHANGED]
+
+
+@pytest.mark.parametrize("action", [STOP, RESTORE])
+def test_what_a_step_would_have_done_is_not_its_doing_if_no_script_has_begun_it(action: ActionName) -> None:
+    world = World()
+    chain(world)
+    world.do(stop_vm(StopMode.TURN_OFF) if action == STOP else revert_to(sid(2)))
+    until_issued(world, action)
+    lose_command(world)
+    world.host.power = Power.STOPPED if action == STOP else Power.SAVED
+    world.turn()
+    world.turn()
+    assert causes(world)[:1] == [(world.host.power, "drift")]
+
+
+def test_a_power_that_a_killed_restore_has_left_is_its_own_doing_and_no_other_is() -> None:
+    for left, cause in ((Power.SAVED, "step"), (Power.STOPPED, "drift")):
+        world = World()
+        chain(world)
+        world.do(revert_to(sid(2)))
+        until_issued(world, RESTORE)
+        begin_and_die(world)
+        world.host.power = left
+        world.turn()
+        world.turn()
+        assert causes(world)[:1] == [(left, cause)]
+        assert world.run().state is OperationState.SUCCEEDED
+
+
+def test_a_power_that_the_look_before_the_first_step_finds_is_drift() -> None:
+    world = World()
+    world.do(create(1))
+    world.host.power = Power.STOPPED
+    assert world.run().state is OperationState.SUCCEEDED
+    assert causes(world) == [(Power.STOPPED, "drift")]
+    assert drifted(world) == [e.DriftKind.POWER_STATE_CHANGED]
+
+
+def test_a_registration_is_the_cause_of_the_first_power_on_record() -> None:
+    (first,) = [x for x in World().log if isinstance(x, e.VmPowerChanged)]
+    assert (first.from_power, first.to_power, first.cause) == (Power.UNKNOWN, Power.RUNNING, "registration")
