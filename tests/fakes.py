@@ -14,6 +14,7 @@ from snapshotd.application.draft import Context, Draft
 from snapshotd.dispatch.orders import Order, effect_order
 from snapshotd.domain.commands import CancelOperation, LoseOutcome, Proceed, RegisterVm, TakeAnswer, TakePoll, VmCommand
 from snapshotd.domain.host_report import (
+    STATE_CHANGE,
     Checkpoint,
     Disk,
     DiskFile,
@@ -48,6 +49,8 @@ class FakeHost:
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     current: CheckpointId | None = None
     merging: bool = False
+    transition: str = ""
+    """Hyper-V's word for what lies between two powers, while the VM is on its way: its power is not known then."""
     journal: Journal = field(default_factory=lambda: Journal(state=JournalState.MISSING))
     effects: list[tuple[ActionName, str, int]] = field(default_factory=list)
     error_ids: dict[int, str] = field(default_factory=dict)
@@ -87,10 +90,10 @@ class FakeHost:
         )
         return VmReport(
             vm_id=VM_ID,
-            power=self.power,
-            host_state="",
+            power=Power.UNKNOWN if self.transition else self.power,
+            host_state=self.transition,
             description=description,
-            activities=("MERGE",) if self.merging else (),
+            activities=("MERGE",) * self.merging + (STATE_CHANGE,) * bool(self.transition),
             journal=self.journal,
             existing_files=tuple(paths),
         )
@@ -113,6 +116,8 @@ class FakeHost:
             return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=self.stored)
         if order.token <= journal.highest_token:
             return HostAnswer(verdict=Verdict.STALE, highest_token=journal.highest_token)
+        if self.transition:
+            return HostAnswer(verdict=Verdict.IN_PROGRESS, vms=(self.report(),))
         if journal.state is not JournalState.PRESENT or journal.journal_id != order.journal_id:
             return HostAnswer(verdict=Verdict.WRONG_JOURNAL, vms=(self.report(),))
         if self.differs(order.before):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from snapshotd.domain.errors import LogRolledBack
-from snapshotd.domain.lifecycle import OperationState, StepState
+from snapshotd.domain.lifecycle import OperationState, Power, StepState
 from snapshotd.domain.operation import Failure, Operation, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -197,11 +197,8 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
         return Finish(OperationState.FAILED, refused) if forward else PlanUndo(refused)
     refusal = action.refusal(vm, operation, due)
     if refusal is not None:
-        if due.plan.nature is StepNature.BEST_EFFORT:
-            return Skip(due)
-        if operation.undoing:
-            return Finish(OperationState.FAILED, operation.failure or refusal)
-        return Finish(OperationState.FAILED, refusal) if forward else PlanUndo(refusal)
+        unknown = vm.power is Power.UNKNOWN and may_look(due, now, policy)
+        return Observe(due) if forward and unknown else _refused(operation, due, refusal)
     if not vm.journal_id:
         # An effect acts only on the journal that it was told of (the rule journal-id), so the journal is made known
         # first.
@@ -212,6 +209,22 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
         if due.changed_at <= now < ready:
             return Later(ready)
     return Issue(due)
+
+
+def _refused(operation: Operation, due: Step, refusal: Failure) -> Next:
+    """Return how an operation goes on when its next step must not be issued."""
+    if due.plan.nature is StepNature.BEST_EFFORT:
+        return Skip(due)
+    if operation.undoing:
+        return Finish(OperationState.FAILED, operation.failure or refusal)
+    forward = due.plan.nature is StepNature.FORWARD_ONLY
+    return Finish(OperationState.FAILED, refusal) if forward else PlanUndo(refusal)
+
+
+def may_look(due: Step, now: datetime, policy: Policy) -> bool:
+    """Return whether a step that is due may go on waiting until its VM's power is known: as long as it may take."""
+    limit = timedelta(seconds=ACTIONS[due.plan.action].time_limit_s(policy))
+    return due.looked_since is None or now < due.looked_since + limit
 
 
 def _at_work_before(vm: VirtualMachine, operation: Operation) -> Operation | None:

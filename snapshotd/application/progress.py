@@ -20,6 +20,7 @@ from snapshotd.application.next_action import (
     Skip,
     StartWait,
     StopWait,
+    may_look,
     next_action,
 )
 from snapshotd.application.reconcile import describe, reconcile
@@ -27,9 +28,9 @@ from snapshotd.application.rolled_back import notice
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.errors import RecordNotReadable
-from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
+from snapshotd.domain.host_report import STATE_CHANGE, HostAnswer, Verdict, VmReport
 from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, Power, StepState, VmActivity
-from snapshotd.domain.operation import Failure, Operation, Step
+from snapshotd.domain.operation import Failure, Operation, Step, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, move_vm
@@ -240,8 +241,10 @@ def _settle(
 
 
 def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) -> None:
-    """Record what an observation proves. For a step that is only due, it makes the journal known."""
+    """Record what an observation proves. For a step that is only due, it makes the journal and the power known."""
     if step.state is StepState.DUE:
+        if _between_two_powers(draft, operation, step, report):
+            return  # looked at again with the same token, each time later
         draft.add([e.ObservationAnswered(number=operation.number, step=step.plan.number)], operation.number)
         _absorb(draft, operation, step, report)
         return
@@ -265,6 +268,17 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             _absorb(draft, operation, step, report)
         case InProgress():
             pass  # looked at again with the same token: the fence is up, so nothing new can begin
+
+
+def _between_two_powers(draft: Draft, operation: Operation, step: Step, report: VmReport) -> bool:
+    """Return whether a step that is due waits until the VM's power is known; past its time limit it does not.
+
+    Every step waits for a change that is under way. After the pivot, one waits for any power that is not known.
+    """
+    passing = STATE_CHANGE in report.activities or step.plan.nature is StepNature.FORWARD_ONLY
+    if report.power is not Power.UNKNOWN or not passing or not may_look(step, draft.context.now, draft.context.policy):
+        return False
+    return ACTIONS[step.plan.action].refusal(replace(draft.vm, power=report.power), operation, step) is not None
 
 
 def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: HostAnswer) -> None:

@@ -371,6 +371,8 @@ class Dispatcher:
             return
         if answer.verdict in _HOLDS_UP:
             watch.wait = still(watch.wait, failure_of(answer), moment.utc)
+        elif answer.verdict is Verdict.OBSERVED and answer.vm is not None and answer.vm.works_besides_merging():
+            watch.wait = still(watch.wait, failure_of(HostAnswer(verdict=Verdict.IN_PROGRESS)), moment.utc)
         else:
             watch.wait, watch.percent = None, answer.vm.percent if answer.vm else 0
 

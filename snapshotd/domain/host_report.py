@@ -111,6 +111,10 @@ class VmDescription:
         return next((f for f in self.files if file_key(f.path) == file_key(path)), None)
 
 
+STATE_CHANGE: Final = "STATE_CHANGE"
+"""The activity of a VM on its way from one power to another."""
+
+
 class JournalState(Enum):
     """Whether the VM has a journal on the host."""
 

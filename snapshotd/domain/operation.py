@@ -80,6 +80,8 @@ class Step:
     deadline: Time | None = None
     observing: bool = False
     """An observation with `token` is on record, and has not been answered."""
+    looked_since: Time | None = None
+    """When the host was first observed for it since it entered its state; None: it was not."""
     failure: Failure | None = None
     """Why it failed, or why its outcome is unknown, or why it is due again."""
 

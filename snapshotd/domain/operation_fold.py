@@ -64,10 +64,10 @@ def _ended(operation: Operation, event: e.OperationEnd, at: e.Occasion, failure:
 
 def _evolve_step(step: Step, event: e.StepEvent, at: e.Occasion) -> Step:
     if isinstance(event, e.ObservationIssued):
-        return replace(step, token=at.version, observing=True)
+        return replace(step, token=at.version, observing=True, looked_since=step.looked_since or at.time)
     if isinstance(event, e.ObservationAnswered):
         return replace(step, observing=False)
-    step = replace(step, state=event.to_state, changed_at=at.time, observing=False)
+    step = replace(step, state=event.to_state, changed_at=at.time, observing=False, looked_since=None)
     match event:
         case e.StepIssued():
             return replace(

@@ -187,6 +187,9 @@ def _wait(operation: Operation, current: Step | None, wait: Wait | None) -> Wait
     if current.state is StepState.OUTCOME_UNKNOWN:
         text = "Checking whether the step took effect."
         return Wait(Failure(reason="OUTCOME_UNKNOWN", message=text), since)
+    if current.state is StepState.DUE and current.observing:
+        text = "Looking at the VM before the next step: its power, or its journal on the host, is not known yet."
+        return Wait(Failure(reason="LOOKING", message=text), current.looked_since or since)
     if current.state is StepState.DUE and current.failure is not None:
         return Wait(Failure(reason="BACKING_OFF", message=f"Will be retried soon: {current.failure.message}"), since)
     return None

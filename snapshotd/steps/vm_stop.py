@@ -91,9 +91,10 @@ class VmStop(PowerAction):
         return Failure.of(forbidden) if forbidden else None
 
     def undo(self, vm: VirtualMachine, step: Step) -> tuple[PlannedStep, ...]:
-        """Return a start if the VM was running."""
+        """Return a start if the VM was running. It waits for a power that is not known, and may find it right."""
         assert step.before is not None, step
-        if vm.power not in GOAL.values() or self.facts.read(step.before).power is not Power.RUNNING:
+        was_running = self.facts.read(step.before).power is Power.RUNNING
+        if vm.power in (Power.RUNNING, Power.ABSENT) or not was_running:
             return ()
         nothing = Versioned(Nothing).write(Nothing())
         return (PlannedStep(number=0, action=START, input=nothing, nature=StepNature.FORWARD_ONLY),)

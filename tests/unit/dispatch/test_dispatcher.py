@@ -13,12 +13,12 @@ from snapshotd.domain.commands import LoseOutcome
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, StreamId
-from snapshotd.domain.lifecycle import OperationState, StepState
+from snapshotd.domain.lifecycle import OperationState, Power, StepState
 from snapshotd.domain.policy import Policy
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import revert_to, stop_vm
+from tests.asking import RESTORE, revert_to, stop_vm
 from tests.fakes import START, VM_ID, World
 from tests.unit.application.cases import CASES, Case, chain, check_end, check_invariants, create, ready, sid
 
@@ -370,6 +370,32 @@ def test_an_operation_that_an_executor_has_been_found_for_waits_for_none() -> No
     while not any(s.order.kind is OrderKind.EFFECT for s in room.sent):
         room.deliver() if room.sent else room.tick()
     assert room.waits() == ""
+
+
+@pytest.mark.parametrize(("word", "reason"), [("Saving", "HOST_WORKING"), ("", "")])
+def test_a_power_that_is_not_known_is_looked_at_again_and_again_each_time_later(word: str, reason: str) -> None:
+    room = asked(next(c for c in CASES if c.name == "revert of a running VM to a memory snapshot"))
+    room.attach()
+    while not any(s.order.action == RESTORE and s.order.kind is OrderKind.EFFECT for s in room.sent):
+        room.deliver() if room.sent else room.tick()
+    host = room.world.host
+    host.transition, host.power = word, Power.RUNNING if word else Power.UNKNOWN
+    operation, step = next(
+        (o, s) for o in room.world.vm.active_operations for s in o.steps if s.state is StepState.ISSUED
+    )
+    done = HostAnswer(verdict=Verdict.DONE, vms=(host.report(),))
+    room.take(room.dispatcher.answered(room.sent.pop().dispatch_id, done, room.moment))
+    room.seen.clear()
+    for _ in range(300):
+        room.deliver() if room.sent else room.tick()
+    assert 5 <= len(room.seen) <= 15
+    assert {s.order.kind for s in room.seen} == {OrderKind.OBSERVE}
+    assert len({s.order.token for s in room.seen}) == 1
+    assert room.waits() == reason
+    assert room.world.vm.operations[operation.number].step(step.plan.number).state is StepState.DONE
+    host.transition, host.power = "", Power.RUNNING
+    room.run()
+    assert room.world.vm.operations[operation.number].state is OperationState.SUCCEEDED
 
 
 def test_each_operation_of_a_vm_has_a_wait_of_its_own() -> None:

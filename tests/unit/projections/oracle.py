@@ -101,6 +101,8 @@ def step(plan: PlannedStep, own: Sequence[Envelope]) -> Facts:
     begun = of_type(own, e.StepIssued, e.StepWaitStarted)
     told_failure = [x for x in moved if hasattr(x.event, "failure") or isinstance(x.event, e.StepDone)]
     fenced = of_type(own, e.StepIssued, e.ObservationIssued)
+    since = moved[-1].version if moved else 0
+    looks = [x for x in of_type(own, e.ObservationIssued) if x.version > since]
     return {
         "plan": plan,
         "state": last(moved, "to_state", default=StepState.DUE),
@@ -112,6 +114,7 @@ def step(plan: PlannedStep, own: Sequence[Envelope]) -> Facts:
         "started_at": begun[0].time if begun else None,
         "changed_at": moved[-1].time if moved else None,
         "observing": bool(own) and isinstance(own[-1].event, e.ObservationIssued),
+        "looked_since": looks[0].time if looks else None,
         "failure": getattr(told_failure[-1].event, "failure", None) if told_failure else None,
     }
 

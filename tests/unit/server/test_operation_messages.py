@@ -1,7 +1,7 @@
 """How far an operation is, or was when it ended; and steps in words."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -156,6 +156,14 @@ def test_an_active_operation_says_what_it_waits_for(
     assert metadata.wait == (pb.Wait(reason=reason, message=message, since=timestamp(NOW)) if reason else pb.Wait())
     ended = replace(merging, state=OperationState.FAILED)
     assert not metadata_message(ended, known, 0).HasField("wait")
+
+
+def test_an_operation_that_looks_at_its_vm_before_a_step_says_so() -> None:
+    later = NOW + timedelta(minutes=1)
+    due = operation(OperationState.RUNNING, ((RESTORE, R.DONE, None), (START, R.DUE, None)))
+    looking = replace(due, steps=(due.step(1), replace(due.step(2), observing=True, looked_since=later)))
+    wait = metadata_message(looking, None, 0).wait
+    assert (wait.reason, wait.since) == ("LOOKING", timestamp(later))
 
 
 def test_a_step_that_undoes_another_says_so() -> None:

@@ -21,7 +21,7 @@ P = Power
 START = VM_START.planned(nature=StepNature.FORWARD_ONLY)
 OF_START = {(P.STOPPED, P.RUNNING): StopMode.TURN_OFF, (P.SAVED, P.RUNNING): StopMode.SAVE}
 OF_START |= {(P.PAUSED, P.RUNNING): StopMode.PAUSE}
-OF_STOP = {(P.RUNNING, now) for now in (P.STOPPED, P.SAVED, P.PAUSED)}
+OF_STOP = {(P.RUNNING, now) for now in (P.STOPPED, P.SAVED, P.PAUSED, P.UNKNOWN)}
 
 every_power = pytest.mark.parametrize(
     ("before", "now"), tuple(product(Power, Power)), ids=lambda power: power.name.lower()
