@@ -132,6 +132,7 @@ class FakeHost:
             done=False,
             begun_at=self.clock,
             begun_token=order.token,
+            output={},
         )
         if error_id := self.error_ids.get(order.step):
             self.journal = replace(self.journal, begun=False)
@@ -143,7 +144,8 @@ class FakeHost:
             self.dies_unnamed = False
             self.checkpoints[made] = replace(self.checkpoints[made], name="web01 - (11/25/2026 - 9:00:00 AM)")
             return HostAnswer(verdict=Verdict.NO_ANSWER)
-        self.journal, self.stored = replace(self.journal, begun=False, done=True), self._output(made)
+        self.stored = self._output(made)
+        self.journal = replace(self.journal, begun=False, done=True, output=self.stored)
         return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=self.stored)
 
     def _output(self, made: CheckpointId | None) -> JsonObject:

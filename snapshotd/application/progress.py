@@ -31,10 +31,11 @@ from snapshotd.domain.errors import RecordNotReadable
 from snapshotd.domain.host_report import STATE_CHANGE, HostAnswer, Verdict, VmReport
 from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, Power, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, Step, StepNature
+from snapshotd.domain.recorded import JsonObject
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, move_vm
-from snapshotd.steps.action import Absent, Done, InProgress, Trace, Undetermined, trace
+from snapshotd.steps.action import Absent, Done, InProgress, Judgement, Trace, Undetermined, trace
 from snapshotd.steps.catalogue import ACTIONS
 
 
@@ -205,10 +206,13 @@ def _start_wait(draft: Draft, operation: Operation, step: Step) -> None:
 
 def _told(step: Step, answer: HostAnswer) -> Done | None:
     """Return the result that a DONE reports; None for another verdict, or if its output does not fit the step."""
-    if answer.verdict is not Verdict.DONE:
-        return None
+    return _read(step, answer.output) if answer.verdict is Verdict.DONE else None
+
+
+def _read(step: Step, output: JsonObject) -> Done | None:
+    """Return a step's result by the output that its host has kept; None if it does not fit the step."""
     try:
-        return ACTIONS[step.plan.action].told(answer.output)
+        return ACTIONS[step.plan.action].told(output)
     except RecordNotReadable:
         return None
 
@@ -225,7 +229,8 @@ def _settle(
 ) -> None:
     """Record that a step is done, what that means for VM and snapshots, and what else the report shows.
 
-    Not `current`: another step has run since the report was asked for, so it proves nothing else.
+    Not `current`: another step has run since the report was asked for, so it proves nothing else. If the power shows
+    no sign of the step, it had one: the step's change is on record before the one that others have made since.
     """
     number = operation.number
     event = e.StepDone(**_moved(operation, step, "done"), observed=observed, output=done.output)
@@ -233,6 +238,9 @@ def _settle(
     quiet = current and not draft.vm.step_is_open()
     operation = draft.vm.operations[number]
     claimed = _claimed(draft.vm, operation, operation.step(step.plan.number), report)
+    goal = ACTIONS[step.plan.action].goal(step.plan)
+    if quiet and goal in claimed and goal not in (draft.vm.power, report.power):
+        draft.add([e.VmPowerChanged(from_power=draft.vm.power, to_power=goal, cause="step")], number)
     before = describe(draft, report, number, claimed=claimed) if quiet else None
     draft.add(KINDS[operation.kind].step_done(draft.vm, operation, operation.step(step.plan.number)), number)
     advance(draft)
@@ -248,18 +256,17 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
         draft.add([e.ObservationAnswered(number=operation.number, step=step.plan.number)], operation.number)
         _absorb(draft, operation, step, report)
         return
-    judged = ACTIONS[step.plan.action].judge(draft.vm, operation, step, report)
-    match judged:
-        case Done():
-            _settle(draft, operation, step, judged, report, observed=True)
+    match _judged(draft.vm, operation, step, report):
+        case Done() as done:
+            _settle(draft, operation, step, done, report, observed=True)
         case Absent():
             assert step.failure is not None, step
             final = step.failure.error_id.partition(",")[0] in FINAL_IF_ABSENT
             failure = replace(step.failure, reason="HOST_ERROR") if final else step.failure
             _without_effect(draft, operation, step, failure, passing=not final)
             _absorb(draft, operation, step, report)
-        case Undetermined():
-            text = f"Cannot tell whether the step took effect: {judged.detail}."
+        case Undetermined(detail=detail):
+            text = f"Cannot tell whether the step took effect: {detail}."
             failure = Failure(reason=UNDETERMINED, message=text)
             draft.add(
                 [e.StepUndetermined(**_moved(operation, step, "undetermined"), failure=failure)], operation.number
@@ -268,6 +275,15 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             _absorb(draft, operation, step, report)
         case InProgress():
             pass  # looked at again with the same token: the fence is up, so nothing new can begin
+
+
+def _judged(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+    """Return what became of a step. One that the journal says is done is done: what came after it is drift."""
+    action = ACTIONS[step.plan.action]
+    judged = action.judge(vm, operation, step, report)
+    if isinstance(judged, InProgress) or trace(vm, operation, step, report.journal) is not Trace.DONE:
+        return judged
+    return _read(step, report.journal.output) or judged
 
 
 def _between_two_powers(draft: Draft, operation: Operation, step: Step, report: VmReport) -> bool:

@@ -138,6 +138,8 @@ class Journal:
     begun_at: datetime | None = None
     begun_token: int = 0
     """The token of the command that began the step; 0: none."""
+    output: JsonObject = field(default_factory=dict)
+    """Of a step that is done: what came of it, as its action's file reads it. Empty: nothing, or it is gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -483,7 +483,7 @@ function Test-Replica($vm) { @('Replica', 'TestReplica', 'ExtendedReplica') -con
 function Get-JournalReport($journal) {
     if ($journal.state -ne 'PRESENT') { return [pscustomobject]@{ state = $journal.state } }
     $entry = $journal.entry
-    [pscustomobject]@{
+    $report = [pscustomobject]@{
         state = 'PRESENT'
         journal_id = $entry.id
         highest_token = $entry.token
@@ -493,6 +493,15 @@ function Get-JournalReport($journal) {
         begun_at = Format-Utc $entry.begun_at
         begun_token = $entry.begun_token
     }
+    if (Test-Made $entry.output) { $report | Add-Member -NotePropertyName checkpoint_create -NotePropertyValue $entry.output }
+    $report
+}
+
+# Returns whether a journalled output can be checkpoint_create's, the only action that has one.
+function Test-Made($output) {
+    $names = @($output.PSObject.Properties | ForEach-Object { $_.Name } | Sort-Object) -join ' '
+    $id = $output.checkpoint_id
+    $names -ceq 'checkpoint_id has_memory' -and $id -is [string] -and $id -ne '' -and $output.has_memory -is [bool]
 }
 
 # Returns whether the VM still has the CheckpointType that a command set, and nobody else has set another one since. Which
@@ -776,10 +785,8 @@ function New-FailedAnswer([string]$id, [string]$message) {
 
 # Returns DONE with the journalled output in the action's field, unless it is empty; WRONG_JOURNAL for one not the action's.
 function New-DoneAnswer($command, [string]$directory, $entry) {
-    $names = @($entry.output.PSObject.Properties | ForEach-Object { $_.Name } | Sort-Object) -join ' '
-    $id, $hasMemory = $entry.output.checkpoint_id, $entry.output.has_memory
-    $made = $names -ceq 'checkpoint_id has_memory' -and $id -is [string] -and $id -ne '' -and $hasMemory -is [bool]
-    $fits = if ((Get-ActionName $command) -eq 'checkpoint_create') { $made } else { $names -eq '' }
+    $made = Test-Made $entry.output
+    $fits = if ((Get-ActionName $command) -eq 'checkpoint_create') { $made } else { @($entry.output.PSObject.Properties).Count -eq 0 }
     $answer = New-Answer $(if ($fits) { 'DONE' } else { 'WRONG_JOURNAL' }) @(Get-Report $command $directory)
     if ($fits -and $made) { $answer[(Get-ActionName $command)] = $entry.output }
     $answer

@@ -117,12 +117,12 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
     )
 
 
-def _output(answer: pb.HostAnswer) -> JsonObject:
+def _output(holder: pb.HostAnswer | pb.JournalReport) -> JsonObject:
     """Return what came of the action, by field, with ids in lower case; empty: the action has no output."""
-    action = answer.WhichOneof("output")
+    action = holder.WhichOneof("output")
     if action is None:
         return {}
-    message = getattr(answer, action)
+    message = getattr(holder, action)
     values = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
     if missing := [name for name, value in values.items() if name.endswith("_id") and not value]:
         raise ProtocolViolation(f"{action} without {missing[0]}")
@@ -206,6 +206,7 @@ def _journal(journal: pb.JournalReport) -> Journal:
         done=journal.phase == pb.JournalReport.DONE,
         begun_at=_time(journal, "begun_at"),
         begun_token=journal.begun_token,
+        output=_output(journal),
     )
 
 

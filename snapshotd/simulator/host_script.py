@@ -47,6 +47,7 @@ from snapshotd.simulator.journal import (
 )
 from snapshotd.simulator.mutexes import NamedMutexes
 from snapshotd.simulator.reporting import (
+    OUTPUTS,
     has_temporary_type,
     host_facts,
     journal_report,
@@ -61,7 +62,6 @@ _LONGEST_OPERATION: Final = 500
 """Characters; a slot of the journal has to hold them, escaped."""
 _TYPES: Final = {"kind": str, "mode": str, "power": str, "before": dict} | dict.fromkeys(NEEDED, dict)
 """Of the fields for which json_format takes more than the protocol allows: numbers for enums, lists for objects."""
-_OUTPUTS: Final = {"checkpoint_create": {"checkpoint_id": str, "has_memory": bool}}
 _GUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _REFUSALS: Final = frozenset(
     {
@@ -266,7 +266,7 @@ class _Run:
     def _done(self, output: Output) -> HostAnswer:
         """Return DONE with the output in the action's field; WRONG_JOURNAL for one that the action cannot have."""
         types = {name: type(value) for name, value in output.items()}
-        if types != _OUTPUTS.get(self._action, {}) or output.get("checkpoint_id") == "":
+        if types != OUTPUTS.get(self._action, {}) or output.get("checkpoint_id") == "":
             return HostAnswer(verdict=HostAnswer.WRONG_JOURNAL, vms=[self._report()])
         answer = {"verdict": "DONE"} | ({self._action: output} if output else {})
         return json_format.ParseDict(answer, HostAnswer(vms=[self._report()]))

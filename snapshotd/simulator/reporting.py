@@ -104,6 +104,9 @@ CONDITIONS: Final = frozenset(
 LARGEST_PART: Final = 1_000_000
 """Characters of JSON that the reports of one answer may have together, if the command does not say."""
 _CRITICAL: Final = "Critical"
+OUTPUTS: Final = {"checkpoint_create": {"checkpoint_id": str, "has_memory": bool}}
+"""The fields of an action's output with their types; an action that is not in here has none."""
+
 _PHASE: Final[dict[Phase, JournalReport.Phase.ValueType]] = {
     "": JournalReport.PHASE_UNSPECIFIED,
     "BEGUN": JournalReport.BEGUN,
@@ -269,7 +272,7 @@ def _checkpoint(view: CheckpointView, files: _Files) -> CheckpointReport:
 
 def journal_report(entry: JournalEntry) -> JournalReport:
     """Return a readable journal as a report has it."""
-    return JournalReport(
+    report = JournalReport(
         state=JournalReport.PRESENT,
         journal_id=entry.id,
         highest_token=entry.token,
@@ -279,6 +282,11 @@ def journal_report(entry: JournalEntry) -> JournalReport:
         begun_at=_timestamp(entry.begun_at),
         begun_token=entry.begun_token,
     )
+    types = {name: type(value) for name, value in entry.output.items()}
+    for action, fields in OUTPUTS.items():
+        if types == fields and entry.output.get("checkpoint_id") != "":
+            json_format.ParseDict({action: entry.output}, report)
+    return report
 
 
 def _timestamp(time: datetime | None) -> Timestamp | None:

@@ -169,6 +169,10 @@ class Action(ABC):
         """Return the steps that undo what it has done; none if nothing can, or nothing needs to."""
         return ()
 
+    def goal(self, plan: PlannedStep) -> Power | None:
+        """Return the power that a step brings about; None if that is not what it is for."""
+        return None
+
     def claims(self, vm: VirtualMachine, step: Step) -> frozenset[Power]:
         """Return the powers that a step, as it stands, may have brought the VM to. Any other is others' doing."""
         return frozenset()

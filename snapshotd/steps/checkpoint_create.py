@@ -85,12 +85,14 @@ class CheckpointCreate(Action):
         assert step.before is not None
         before = self.facts.read(step.before)
         new = [c for c in report.description.checkpoints if c.checkpoint_id not in before.checkpoint_ids]
-        if not new:
+        if not new and found is not Trace.DONE:
             return Absent()
         if found is Trace.NO_EVIDENCE:
             return Undetermined("the journal was replaced, and a checkpoint has appeared")
-        if found in (Trace.UNTOUCHED, Trace.DONE):
-            return Absent()  # DONE: ours bore its marker, and is gone again; the script will say so when asked again
+        if found is Trace.DONE:
+            return Undetermined("the checkpoint was made, and which one it was is not on record any more")
+        if found is Trace.UNTOUCHED:
+            return Absent()
         alike = [c for c in new if _is_like_ours(vm, before, c, report.journal.begun_at)]
         if found is Trace.BEGUN_BEFORE and not alike:
             return Absent()

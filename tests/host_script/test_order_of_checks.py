@@ -425,10 +425,11 @@ def test_an_observation_replaces_an_unreadable_journal(script: Conversation, hos
 
 
 def test_an_observation_keeps_what_the_journal_says_of_the_last_step(script: Conversation, host: RecordingHost) -> None:
-    script.ask(create(host, known_journal(script), 2))
+    made = script.ask(create(host, known_journal(script), 2)).checkpoint_create
     journal = script.ask(observe(3)).vms[0].journal
     assert (journal.operation, journal.step, journal.phase) == ("operations/web.1", 1, JournalReport.DONE)
     assert journal.HasField("begun_at")
+    assert journal.checkpoint_create == made
 
 
 def test_a_vm_that_is_gone_can_be_observed(script: Conversation) -> None:

@@ -1211,6 +1211,7 @@ class JournalReport(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     BEGUN_AT_FIELD_NUMBER: _builtins.int
     BEGUN_TOKEN_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_CREATE_FIELD_NUMBER: _builtins.int
     state: Global___JournalReport.State.ValueType
     journal_id: _builtins.str
     highest_token: _builtins.int
@@ -1222,6 +1223,8 @@ class JournalReport(_message.Message):
     """The token of the command that began it: what an earlier attempt began says nothing of a later one."""
     @_builtins.property
     def begun_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def checkpoint_create(self) -> Global___CheckpointCreated: ...
     def __init__(
         self,
         *,
@@ -1233,11 +1236,14 @@ class JournalReport(_message.Message):
         phase: Global___JournalReport.Phase.ValueType = ...,
         begun_at: _timestamp_pb2.Timestamp | None = ...,
         begun_token: _builtins.int = ...,
+        checkpoint_create: Global___CheckpointCreated | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at", "checkpoint_create", b"checkpoint_create", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at", "begun_token", b"begun_token", "highest_token", b"highest_token", "journal_id", b"journal_id", "operation", b"operation", "phase", b"phase", "state", b"state", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at", "begun_token", b"begun_token", "checkpoint_create", b"checkpoint_create", "highest_token", b"highest_token", "journal_id", b"journal_id", "operation", b"operation", "output", b"output", "phase", b"phase", "state", b"state", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["checkpoint_create"]  # noqa: Y015
+    _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_output) -> _WhichOneofReturnType_output | None: ...
 
 Global___JournalReport: _TypeAlias = JournalReport  # noqa: Y015

@@ -322,6 +322,7 @@ def test_a_checkpoint_that_turns_up_after_its_create_has_failed_belongs_to_its_s
     world.do(create(1))
     until_issued(world, CREATE)
     act_and_lose_the_answer(world)
+    world.host.journal = replace(world.host.journal, begun=True, done=False, output={})
     world.do(Proceed())
     found = world.open_step()
     assert found is not None

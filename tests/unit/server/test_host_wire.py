@@ -80,6 +80,11 @@ def test_every_action_with_an_output_has_a_message_with_its_fields(action: Actio
     assert (names(outputs[action.name]) if action.name in outputs else set()) == wanted
 
 
+def test_a_journal_tells_every_output_that_an_answer_does() -> None:
+    told, kept = (message.DESCRIPTOR.oneofs_by_name["output"].fields for message in (pb.HostAnswer, pb.JournalReport))
+    assert [(f.name, f.message_type) for f in kept] == [(f.name, f.message_type) for f in told]
+
+
 def test_an_output_has_no_field_that_python_and_the_record_write_otherwise() -> None:
     outputs = [f.message_type for f in pb.HostAnswer.DESCRIPTOR.oneofs_by_name["output"].fields]
     kinds = {field.type for message in outputs if message for field in message.fields}
@@ -137,6 +142,7 @@ def full_answer() -> pb.CommandOutcome:
     vm = answer.vms.add(vm_id=VM.upper(), present=True, name="web01", power=pb.SAVED, host_state="Saved", percent=5)
     vm.current_checkpoint_id = CHECKPOINT.upper()
     vm.journal.state, vm.journal.phase, vm.journal.highest_token = pb.JournalReport.PRESENT, pb.JournalReport.BEGUN, 17
+    vm.journal.checkpoint_create.CopyFrom(answer.checkpoint_create)
     checkpoint = vm.checkpoints.add(checkpoint_id=CHECKPOINT.upper(), name="n", has_memory=True)
     checkpoint.created_at.FromDatetime(DEADLINE)
     checkpoint.disks.add(location="SCSI:0:0", path="base.vhdx")
@@ -170,6 +176,7 @@ def test_an_answer_keeps_everything_with_ids_in_lower_case() -> None:
     assert vm.description.size_of(vm.description.checkpoints[0]) == 7
     assert vm.description.checkpoints[0].created_at == DEADLINE
     assert (vm.journal.state, vm.journal.begun, vm.journal.done) == (JournalState.PRESENT, True, False)
+    assert vm.journal.output == answer.output
 
 
 def test_a_vm_that_is_not_there_is_absent_and_not_described() -> None:
