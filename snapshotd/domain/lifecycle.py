@@ -234,6 +234,7 @@ SNAPSHOT = Lifecycle(
         Arrow("failed_before_start", (_S.ALLOCATED,), _S.ERROR),
         Arrow("created", (_S.CREATING,), _S.READY),
         Arrow("creation_failed", (_S.CREATING,), _S.ERROR),
+        Arrow("creation_cancelled", (_S.CREATING,), _S.REMOVED),
         Arrow("unwanted", (_S.CREATING,), _S.EXPUNGING),
         Arrow("revert_starts", (_S.READY,), _S.REVERTING),
         Arrow("revert_ended", (_S.REVERTING,), _S.READY),

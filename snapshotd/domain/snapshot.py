@@ -111,7 +111,11 @@ def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEve
         case e.SnapshotCreationFailed() | e.SnapshotCheckpointMissing():
             return replace(snapshot, failure=event.failure)
         case (
-            e.SnapshotRequestCancelled() | e.SnapshotRevertStarted() | e.SnapshotExpungeStarted() | e.SnapshotRemoved()
+            e.SnapshotRequestCancelled()
+            | e.SnapshotCreationCancelled()
+            | e.SnapshotRevertStarted()
+            | e.SnapshotExpungeStarted()
+            | e.SnapshotRemoved()
         ):
             return snapshot
         case _:

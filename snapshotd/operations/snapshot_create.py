@@ -168,6 +168,8 @@ class CreateSnapshot(Kind):
                 return (e.SnapshotCreationFailed(**moved(snapshot, "failed_before_start"), failure=why),)
             case SnapshotState.CREATING if outcome is OperationState.SUCCEEDED:
                 return _created(vm, operation, snapshot)
+            case SnapshotState.CREATING if outcome is OperationState.CANCELLED:
+                return (e.SnapshotCreationCancelled(**moved(snapshot, "creation_cancelled")),)
             case SnapshotState.CREATING if why.reason == UNDETERMINED:
                 return (e.SnapshotGivenUp(**moved(snapshot, "given_up"), failure=why),)
             case SnapshotState.CREATING:

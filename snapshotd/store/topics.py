@@ -26,6 +26,7 @@ TOPICS: dict[type[e.Event], str] = {
     e.SnapshotCreated: "snapshotd.snapshot.created:1",
     e.SnapshotCreationFailed: "snapshotd.snapshot.creation_failed:1",
     e.SnapshotRequestCancelled: "snapshotd.snapshot.request_cancelled:1",
+    e.SnapshotCreationCancelled: "snapshotd.snapshot.creation_cancelled:1",
     e.SnapshotUnwanted: "snapshotd.snapshot.unwanted:1",
     e.SnapshotRevertStarted: "snapshotd.snapshot.revert_started:1",
     e.SnapshotRevertEnded: "snapshotd.snapshot.revert_ended:1",

@@ -31,6 +31,7 @@ from snapshotd.domain.events.snapshot import (
     SnapshotCheckpointIdentified,
     SnapshotCheckpointMissing,
     SnapshotCreated,
+    SnapshotCreationCancelled,
     SnapshotCreationFailed,
     SnapshotCreationStarted,
     SnapshotEvent,

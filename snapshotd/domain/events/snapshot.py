@@ -61,6 +61,11 @@ class SnapshotRequestCancelled(SnapshotTransition):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotCreationCancelled(SnapshotTransition):
+    """It was cancelled while it was being created, and the host was observed to have no checkpoint of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotUnwanted(SnapshotTransition):
     """Its checkpoint was made but is not wanted, and will be removed again."""
 
@@ -150,6 +155,7 @@ SnapshotEvent = (
     | SnapshotCreated
     | SnapshotCreationFailed
     | SnapshotRequestCancelled
+    | SnapshotCreationCancelled
     | SnapshotUnwanted
     | SnapshotRevertStarted
     | SnapshotRevertEnded

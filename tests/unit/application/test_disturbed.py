@@ -23,7 +23,19 @@ from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import CREATE, MERGE, REMOVE, RESTORE, START, STOP, delete, revert_to, start_vm, stop_vm
+from tests.asking import (
+    CREATE,
+    MERGE,
+    REMOVE,
+    RESTORE,
+    START,
+    STOP,
+    create_snapshot,
+    delete,
+    revert_to,
+    start_vm,
+    stop_vm,
+)
 from tests.fakes import World
 from tests.unit.application.cases import chain, create, lose_command, sid
 
@@ -615,3 +627,24 @@ def test_a_power_that_the_look_before_the_first_step_finds_is_drift() -> None:
 def test_a_registration_is_the_cause_of_the_first_power_on_record() -> None:
     (first,) = [x for x in World().log if isinstance(x, e.VmPowerChanged)]
     assert (first.from_power, first.to_power, first.cause) == (Power.UNKNOWN, Power.RUNNING, "registration")
+
+
+@pytest.mark.parametrize("how", ["lost on its way", "begun and dead", "refused", "failed for good"])
+def test_a_create_that_is_cancelled_and_has_made_nothing_leaves_no_snapshot(how: str) -> None:
+    world = World()
+    world.do(create(1))
+    until_issued(world, CREATE)
+    world.cancel(1)
+    if how == "begun and dead":
+        begin_and_die(world)
+    elif how == "lost on its way":
+        lose_command(world)
+    else:
+        world.host.error_ids = {1: "ObjectInUse,x" if how == "refused" else "OperationFailed,x"}
+    assert world.run().state is OperationState.CANCELLED
+    own = world.vm.snapshots[sid(1)]
+    assert (own.state, own.failure, world.vm.current_id) == (SnapshotState.REMOVED, None, None)
+    assert any(isinstance(event, e.SnapshotCreationCancelled) for event in world.log)
+    world.host.error_ids = {}
+    world.do(create_snapshot(sid(2), "s1"))
+    assert world.run().state is OperationState.SUCCEEDED

@@ -51,6 +51,7 @@ SNAPSHOT_RULES = {
     ("failed_before_start", "ALLOCATED", "ERROR"),
     ("created", "CREATING", "READY"),
     ("creation_failed", "CREATING", "ERROR"),
+    ("creation_cancelled", "CREATING", "REMOVED"),
     ("unwanted", "CREATING", "EXPUNGING"),
     ("revert_starts", "READY", "REVERTING"),
     ("revert_ended", "REVERTING", "READY"),
