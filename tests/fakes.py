@@ -130,7 +130,6 @@ class FakeHost:
             step=order.step,
             begun=True,
             done=False,
-            begun_at=self.clock,
             begun_token=order.token,
             output={},
         )

@@ -135,7 +135,6 @@ class Journal:
     step: int = 0
     begun: bool = False
     done: bool = False
-    begun_at: datetime | None = None
     begun_token: int = 0
     """The token of the command that began the step; 0: none."""
     output: JsonObject = field(default_factory=dict)

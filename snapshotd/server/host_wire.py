@@ -204,7 +204,6 @@ def _journal(journal: pb.JournalReport) -> Journal:
         step=journal.step,
         begun=journal.phase == pb.JournalReport.BEGUN,
         done=journal.phase == pb.JournalReport.DONE,
-        begun_at=_time(journal, "begun_at"),
         begun_token=journal.begun_token,
         output=_output(journal),
     )

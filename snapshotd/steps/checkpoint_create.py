@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from snapshotd.domain.errors import (
     CheckpointLimitReached,
@@ -29,9 +28,6 @@ from snapshotd.steps import checkpoint_remove
 from snapshotd.steps.action import Absent, Action, InProgress, Judgement, Trace, Undetermined, trace, wrong_power
 from snapshotd.steps.checkpoint_name import marker_in
 from snapshotd.steps.disks_merge import DISKS_MERGE
-
-_CLOCK_GRAIN = timedelta(seconds=1)
-"""A checkpoint's creation time may be cut to the second (not verified)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +89,7 @@ class CheckpointCreate(Action):
             return Undetermined("the checkpoint was made, and which one it was is not on record any more")
         if found is Trace.UNTOUCHED:
             return Absent()
-        alike = [c for c in new if _is_like_ours(vm, before, c, report.journal.begun_at)]
+        alike = [c for c in new if _is_like_ours(vm, before, c)]
         if found is Trace.BEGUN_BEFORE and not alike:
             return Absent()
         if found is Trace.BEGUN and len(new) == len(alike) == 1:
@@ -150,12 +146,15 @@ def forbids(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | None:
     return None
 
 
-def _is_like_ours(vm: VirtualMachine, before: Before, new: Checkpoint, begun_at: datetime | None) -> bool:
-    """Return whether an unmarked newcomer looks as our script leaves it when it dies between its two calls."""
+def _is_like_ours(vm: VirtualMachine, before: Before, new: Checkpoint) -> bool:
+    """Return whether an unmarked newcomer looks as our script leaves it when it dies between its two calls.
+
+    Its time does not count: the script has compared the checkpoints with `before` when it began, so a newcomer is
+    younger than that, whatever the host's clock says. Clocks are set, and go through an hour twice in autumn.
+    """
     by_default_name = re.fullmatch(re.escape(vm.name) + r" (- )?\(.+\)", new.name) is not None
-    in_time = begun_at is not None and new.created_at is not None and new.created_at + _CLOCK_GRAIN >= begun_at
     plain = new.checkpoint_type == "Standard" and not new.automatic
-    return plain and new.parent_id == before.current_checkpoint_id and in_time and by_default_name
+    return plain and new.parent_id == before.current_checkpoint_id and by_default_name
 
 
 CHECKPOINT_CREATE = CheckpointCreate()

@@ -207,7 +207,6 @@ def begin_and_die(world: World) -> None:
         step=step.plan.number,
         begun=True,
         done=False,
-        begun_at=world.host.clock,
         begun_token=step.token,
     )
     lose_command(world)
