@@ -15,6 +15,7 @@ from snapshotd.api.v1.virtual_machine_pb2 import (
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.pages import pages
 from snapshotd.client.render import quoted, shown
+from snapshotd.domain.names import same_but_for_case, same_name
 
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -60,8 +61,7 @@ def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
         return f"virtualMachines/{text.lower()}"
     vms = all_vms(server)
     named = [vm for vm in vms if vm.display_name == text]
-    # Hyper-V's names ignore case.
-    named = named or [vm for vm in vms if vm.display_name.casefold() == text.casefold()]
+    named = named or [vm for vm in vms if same_but_for_case(vm.display_name, text)]
     if not named and unregistered_by and (name := _unregistered(server, unregistered_by)):
         return name
     if not named:
@@ -94,9 +94,9 @@ def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False)
         return text
     if is_id(text):
         return f"{vm}/snapshots/{text.lower()}"
-    named = [s for s in all_snapshots(server, vm) if s.display_name == text]
+    named = [s for s in all_snapshots(server, vm) if same_name(s.display_name, text)]
     if not named and repeated:
-        gone = [s for s in all_snapshots(server, vm, deleted=True) if s.display_name == text]
+        gone = [s for s in all_snapshots(server, vm, deleted=True) if same_name(s.display_name, text)]
         named = sorted(gone, key=lambda s: s.update_time.ToNanoseconds())[-1:]
     if not named:
         why = "the VM has none of that name. See `snapshotctl snapshot list`."

@@ -11,6 +11,7 @@ from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import AlreadyExists, InvalidArgument, SnapshotLimitReached
 from snapshotd.domain.ids import KindName, SnapshotId
 from snapshotd.domain.lifecycle import SNAPSHOT, OperationState, Power, SnapshotState
+from snapshotd.domain.names import same_name
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit, moved
@@ -62,7 +63,8 @@ def default_name(vm: VirtualMachine, now: datetime) -> str:
 
 def _bearer(vm: VirtualMachine, name: str) -> Snapshot | None:
     """Return the snapshot that has a name; one that is REMOVED has given it up."""
-    return next((s for s in vm.snapshots.values() if s.name == name and s.state is not SnapshotState.REMOVED), None)
+    there = (s for s in vm.snapshots.values() if s.state is not SnapshotState.REMOVED)
+    return next((s for s in there if same_name(s.name, name)), None)
 
 
 class CreateSnapshot(Kind):

@@ -14,6 +14,7 @@ from snapshotd.domain.commands import RegisterVm, UnregisterVm
 from snapshotd.domain.errors import InvalidArgument, NotBuilt, NotFound, ViewBehind, ViewStopped, VmNameAmbiguous
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
+from snapshotd.domain.names import same_but_for_case
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import vm_start, vm_stop
 from snapshotd.server.backend import Backend
@@ -166,10 +167,9 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         refuse_foreign(host_id, answer, self._backend.installation_id)
         present = [(vm, vm.description.name) for vm in answer.vms if vm.description is not None]
         found = [vm for vm, its_name in present if its_name == name]
-        # Hyper-V's names ignore case.
-        found = found or [vm for vm, its_name in present if its_name.casefold() == name.casefold()]
+        found = found or [vm for vm, its_name in present if same_but_for_case(its_name, name)]
         if not found:
-            if unread := [vm for vm in answer.vms if vm.unread and vm.unread.name == name]:
+            if unread := [vm for vm in answer.vms if vm.unread and same_but_for_case(vm.unread.name, name)]:
                 return await self._report(host_id, VmId(unread[0].vm_id))
             raise NotFound("virtual machine", name[:100], f"Host {host_id} has none of that name. Discover its VMs.")
         if len(found) > 1:

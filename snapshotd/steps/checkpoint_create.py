@@ -68,19 +68,18 @@ class CheckpointCreate(Action):
     output: Versioned[Output] = Versioned(Output)
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-        """Return Done if a checkpoint has our marker, or the only newcomer can only be ours."""
+        """Return Done if a newcomer has our marker, or the only newcomer can only be ours."""
         if report.activities:
             return InProgress()
         found = trace(vm, operation, step, report.journal)
         if report.description is None:
             return Absent() if found is Trace.UNTOUCHED else Undetermined("the host does not have the VM any more")
-        tail = marker_in(self.input.read(step.plan.input).checkpoint_name)
-        marked = [c for c in report.description.checkpoints if c.name.endswith(tail)]
-        if marked:
-            return self.done(Output(marked[0].checkpoint_id, marked[0].has_memory))
         assert step.before is not None
         before = self.facts.read(step.before)
         new = [c for c in report.description.checkpoints if c.checkpoint_id not in before.checkpoint_ids]
+        tail = marker_in(self.input.read(step.plan.input).checkpoint_name)
+        if marked := [c for c in new if c.name.endswith(tail)]:
+            return self.done(Output(marked[0].checkpoint_id, marked[0].has_memory))
         if not new and found is not Trace.DONE:
             return Absent()
         if found is Trace.NO_EVIDENCE:

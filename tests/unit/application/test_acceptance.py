@@ -73,3 +73,26 @@ def test_a_name_with_blanks_around_it_is_refused(name: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         World().do(request)
     assert refused.value.field == "snapshot.display_name"
+
+
+ONE, TWO = "M\u00fcnchen \u1e69", "Mu\u0308nchen s\u0307\u0323"
+
+
+@pytest.mark.parametrize(("first", "second"), [(ONE, TWO), (TWO, ONE), ("\u212b", "A\u030a"), ("\u00c5", "\u212b")])
+def test_names_that_differ_only_in_their_composition_are_one_and_stay_as_they_were_typed(
+    first: str, second: str
+) -> None:
+    world = World()
+    world.do(create_snapshot(SNAPSHOT, first))
+    world.run()
+    assert world.vm.snapshots[SNAPSHOT].name == first
+    with pytest.raises(AlreadyExists):
+        world.do(create_snapshot(SnapshotId("00000000-0000-4000-8000-000000000010"), second))
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "A"), ("\ufb01", "fi"), ("x\u00b2", "x2")])
+def test_names_that_look_different_are_two(first: str, second: str) -> None:
+    world = World()
+    for number, name in enumerate((first, second), 1):
+        world.do(create_snapshot(SnapshotId(f"00000000-0000-4000-8000-{number:012d}"), name))
+        assert world.run().state is OperationState.SUCCEEDED

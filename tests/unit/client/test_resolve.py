@@ -95,6 +95,20 @@ def test_a_vms_name_ignores_case_where_that_is_not_ambiguous(ctl: Ctl, service: 
     assert (said.code, WEB01[-36:] in said.err, DB01[-36:] in said.err) == (3, True, True)
 
 
+@pytest.mark.parametrize(("vm", "snapshot"), [("b\u00fcro", "M\u00e4rz"), ("BU\u0308RO", "Ma\u0308rz")])
+def test_a_name_is_found_however_its_characters_are_composed(
+    ctl: Ctl, service: FakeService, vm: str, snapshot: str
+) -> None:
+    vms = [VirtualMachine(name=WEB01, uid=WEB01[-36:], display_name="b\u00fcro")]
+    taken = [pb.Snapshot(name=f"{WEB01}/snapshots/{SNAPSHOT}", display_name="Ma\u0308rz")]
+    service.answers |= {
+        "ListVirtualMachines": lambda _: ListVirtualMachinesResponse(virtual_machines=vms),
+        "ListSnapshots": lambda _: pb.ListSnapshotsResponse(snapshots=taken),
+    }
+    assert ctl("snapshot", "delete", vm, snapshot).code == 0
+    assert [d.name for d in service.of(pb.DeleteSnapshotRequest)] == [taken[0].name]
+
+
 def test_a_snapshot_that_got_a_name_tells_it(ctl: Ctl, service: FakeService) -> None:
     accepted = Operation(name="operations/o.1")
     accepted.metadata.Pack(OperationMetadata(snapshot=f"{WEB01}/snapshots/{SNAPSHOT}"))

@@ -18,6 +18,7 @@ from tests.unit.application.cases import create, sid
         ("x" * 61, "x" * 61),
         ("x" * 62, "x" * 61),
         ("x" * 255, "x" * 61),
+        ("\N{ROCKET}" * 61, "\N{ROCKET}" * 30),
         ("\N{GRINNING FACE}" * 40, "\N{GRINNING FACE}" * 30),
         ("x" * 60 + "\N{GRINNING FACE}", "x" * 60),
         ("\N{LATIN SMALL LETTER U WITH DIAERESIS}" * 70, "\N{LATIN SMALL LETTER U WITH DIAERESIS}" * 61),

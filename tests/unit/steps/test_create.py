@@ -118,3 +118,13 @@ def test_on_a_host_without_the_vm_nothing_was_made_only_if_nothing_was_begun() -
     assert judge(untouched) == Absent()
     for journal in (begun(world, operation), REPLACED):
         assert judge(journal) == Undetermined("the host does not have the VM any more")
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_a_marker_in_a_checkpoint_that_was_there_before_makes_it_nobodys(*, more: bool) -> None:
+    world, operation, step = creating()
+    (there,) = world.host.checkpoints.values()
+    world.host.checkpoints[there.checkpoint_id] = replace(there, name=f"s9 #{sid(9)}")
+    ours = replace(newcomer(world), name=f"s9 #{sid(9)}")
+    report = reported(world, begun(world, operation), *[ours] * more)
+    assert CHECKPOINT_CREATE.judge(world.vm, operation, step, report) == (OURS if more else Absent())
