@@ -236,12 +236,13 @@ class CheckpointsDisabled(SnapshotdError):
 
 @dataclass(eq=False)
 class SnapshotBlocked(SnapshotdError):
-    """The VM has something that cannot be checkpointed."""
+    """The VM has something that cannot be checkpointed, or brought back. `action` is a verb phrase."""
 
     reason: ClassVar[str] = "SNAPSHOT_BLOCKED"
-    text: ClassVar[str] = "Cannot take a snapshot of VM {vm}: {blockers} blocks it. Remove that, then sync the host."
+    text: ClassVar[str] = "Cannot {action} VM {vm}: {blockers} blocks it. Remove that, then sync the host."
     vm: str
     blockers: str
+    action: str
 
 
 @dataclass(eq=False)

@@ -23,7 +23,6 @@ from snapshotd.operations.kind import UNDETERMINED, Kind, Preview, Result, Undo,
 from snapshotd.operations.snapshots import snapshot_id_of, snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_restore, vm_stop
-from snapshotd.steps.action import wrong_power
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
 from snapshotd.steps.power import IN_MEMORY
@@ -77,14 +76,14 @@ class RevertToSnapshot(Kind):
         return self.params.read(request.params).snapshot_id
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Raise a SnapshotdError unless the snapshot is READY, and the VM's power is known and may change so."""
+        """Raise a SnapshotdError unless the snapshot is READY, nothing blocks the VM, and its power may change so."""
         params = self.params.read(request.params)
         snapshot = vm.snapshots[params.snapshot_id]
         if snapshot.state is not SnapshotState.READY:
             why = snapshot.failure.message if snapshot.failure else ""
             raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "revert to", "READY", why)
-        if wrong := wrong_power(vm, "revert_begins", "revert"):
-            raise wrong
+        if forbidden := checkpoint_restore.forbids(vm):
+            raise forbidden
         if refused := _refused_change(vm, snapshot, params):
             raise refused
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import ClassVar
 
-from snapshotd.domain.errors import WrongPower
+from snapshotd.domain.errors import SnapshotBlocked, WrongPower
 from snapshotd.domain.host_report import Journal, JournalState, VmDescription, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import NEEDS_POWER, Power, StepState
@@ -231,6 +231,17 @@ def power_outside(vm: VirtualMachine, allowed: frozenset[Power], action: str) ->
     """Return what `wrong_power` does, for the powers that are allowed."""
     needed = " or ".join(p.name for p in Power if p in allowed)
     return None if vm.power in allowed else WrongPower(vm.name, vm.power.name, needed, action)
+
+
+def blocked(vm: VirtualMachine, action: str) -> SnapshotBlocked | None:
+    """Return what keeps the VM, as it was last reported, from being checkpointed or brought back; None if nothing does.
+
+    Args:
+        vm: the VM.
+        action: what cannot be done then, as a verb phrase.
+    """
+    blockers = vm.description.snapshot_blockers if vm.description else ()
+    return SnapshotBlocked(vm.name, ", ".join(blockers), action) if blockers else None
 
 
 def power_refusal(vm: VirtualMachine, trigger: str, action: str) -> Failure | None:

@@ -14,7 +14,6 @@ from snapshotd.domain.errors import (
     CheckpointLimitReached,
     CheckpointsDisabled,
     MemoryNeedsRunningVm,
-    SnapshotBlocked,
     SnapshotdError,
 )
 from snapshotd.domain.host_report import Checkpoint, VmReport
@@ -25,7 +24,17 @@ from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT, Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_remove
-from snapshotd.steps.action import Absent, Action, InProgress, Judgement, Trace, Undetermined, trace, wrong_power
+from snapshotd.steps.action import (
+    Absent,
+    Action,
+    InProgress,
+    Judgement,
+    Trace,
+    Undetermined,
+    blocked,
+    trace,
+    wrong_power,
+)
 from snapshotd.steps.checkpoint_name import marker_in
 from snapshotd.steps.disks_merge import DISKS_MERGE
 
@@ -138,8 +147,8 @@ def forbids(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | None:
         return MemoryNeedsRunningVm(vm.name, vm.power.name)
     if vm.description.checkpoint_type == "Disabled":
         return CheckpointsDisabled(vm.name)
-    if vm.description.snapshot_blockers:
-        return SnapshotBlocked(vm.name, ", ".join(vm.description.snapshot_blockers))
+    if found := blocked(vm, "take a snapshot of"):
+        return found
     if checkpoints >= HYPERV_CHECKPOINT_LIMIT:
         return CheckpointLimitReached(vm.name, checkpoints, HYPERV_CHECKPOINT_LIMIT)
     return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.host_report import VmReport, file_keys
 from snapshotd.domain.ids import ActionName, CheckpointId
 from snapshotd.domain.lifecycle import Power, StepState
@@ -14,7 +15,17 @@ from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, St
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
-from snapshotd.steps.action import Absent, Action, InProgress, Judgement, Trace, Undetermined, power_refusal, trace
+from snapshotd.steps.action import (
+    Absent,
+    Action,
+    InProgress,
+    Judgement,
+    Trace,
+    Undetermined,
+    blocked,
+    trace,
+    wrong_power,
+)
 from snapshotd.steps.vm_start import VM_START
 
 
@@ -71,7 +82,7 @@ class CheckpointRestore(Action):
         return Undetermined("the disks are neither as they were nor as the snapshot has them")
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Return a refusal if the VM's power does not allow it, or the checkpoint is gone."""
+        """Return a refusal if the VM's power or a blocker does not allow it, or the checkpoint is gone."""
         return refusal(vm, self.input.read(step.plan.input).checkpoint_id)
 
     def claims(self, vm: VirtualMachine, step: Step) -> frozenset[Power]:
@@ -105,10 +116,15 @@ class CheckpointRestore(Action):
         return "what was written to the disks since the current snapshot"
 
 
+def forbids(vm: VirtualMachine) -> SnapshotdError | None:
+    """Return why the VM, as it was last reported, cannot be brought back to any checkpoint; None if it can."""
+    return wrong_power(vm, "revert_begins", "revert") or blocked(vm, "revert")
+
+
 def refusal(vm: VirtualMachine, checkpoint_id: CheckpointId) -> Failure | None:
     """Return why a checkpoint cannot be applied as things are now; None if it can."""
-    if refused := power_refusal(vm, "revert_begins", "revert"):
-        return refused
+    if forbidden := forbids(vm):
+        return Failure.of(forbidden)
     if vm.description is None or vm.description.checkpoint(checkpoint_id) is None:
         return Failure(reason="CHECKPOINT_MISSING", message="The snapshot's checkpoint is no longer on the host.")
     return None

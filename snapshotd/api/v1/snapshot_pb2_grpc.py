@@ -120,7 +120,8 @@ class SnapshotServiceServicer:
 
     def RevertToSnapshot(self, request, context):
         """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-        (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+        (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
+        (OPERATION_ACTIVE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

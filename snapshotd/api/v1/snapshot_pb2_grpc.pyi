@@ -48,7 +48,8 @@ class SnapshotServiceStub:
     """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet."""
     RevertToSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.RevertToSnapshotRequest, _operations_pb2.Operation]
     """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-    (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+    (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
+    (OPERATION_ACTIVE).
     """
     DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]
     """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
@@ -81,7 +82,8 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet."""
     RevertToSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.RevertToSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-    (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+    (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
+    (OPERATION_ACTIVE).
     """
     DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
@@ -141,7 +143,8 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-        (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+        (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
+        (OPERATION_ACTIVE).
         """
 
     @_abc_1.abstractmethod

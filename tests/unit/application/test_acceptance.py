@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from snapshotd.domain.errors import AlreadyExists, InvalidArgument, SnapshotdError
+from snapshotd.domain.commands import SyncVm
+from snapshotd.domain.errors import AlreadyExists, InvalidArgument, SnapshotBlocked, SnapshotdError
 from snapshotd.domain.ids import SnapshotId
-from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
-from tests.asking import create_snapshot
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
+from tests.asking import RESTORE, create_snapshot, revert_to
 from tests.fakes import FakeHost, World
 
 SNAPSHOT = SnapshotId("00000000-0000-4000-8000-000000000009")
@@ -96,3 +97,34 @@ def test_names_that_look_different_are_two(first: str, second: str) -> None:
     for number, name in enumerate((first, second), 1):
         world.do(create_snapshot(SnapshotId(f"00000000-0000-4000-8000-{number:012d}"), name))
         assert world.run().state is OperationState.SUCCEEDED
+
+
+BLOCKERS = ("PASS_THROUGH_DISK", "SHARED_DISK", "REPLICA", "FIBRE_CHANNEL")
+
+
+@pytest.mark.parametrize("blocker", BLOCKERS)
+@pytest.mark.parametrize("seen", ["when it is asked for", "before its first step", "before the restore"])
+def test_what_blocks_a_snapshot_blocks_a_revert_and_costs_nothing(blocker: str, seen: str) -> None:
+    world = World()
+    world.do(create_snapshot(SNAPSHOT, "a"))
+    world.run()
+    world.host.effects.clear()
+    if seen == "before the restore":
+        world.do(revert_to(SNAPSHOT))
+        while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
+            world.turn()
+    world.host.snapshot_blockers = (blocker,)
+    if seen == "before its first step":
+        world.do(revert_to(SNAPSHOT))
+    if seen != "before the restore":
+        world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+    if seen == "when it is asked for":
+        with pytest.raises(SnapshotBlocked, match=f"Cannot revert VM web01: {blocker} blocks it"):
+            world.do(revert_to(SNAPSHOT))
+    else:
+        failure = world.run().failure
+        assert failure is not None
+        assert (failure.reason, blocker in failure.message) == ("SNAPSHOT_BLOCKED", True)
+    assert RESTORE not in [action for action, _, _ in world.host.effects]
+    assert len(world.host.effects) == (2 if seen == "before the restore" else 0)
+    assert (world.host.power, world.vm.snapshots[SNAPSHOT].state) == (Power.RUNNING, SnapshotState.READY)
