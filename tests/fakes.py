@@ -116,7 +116,8 @@ class FakeHost:
             return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=self.stored)
         if order.token <= journal.highest_token:
             return HostAnswer(verdict=Verdict.STALE, highest_token=journal.highest_token)
-        if self.transition:
+        turns_off = order.action == actions.STOP and order.input["mode"] == StopMode.TURN_OFF.name
+        if self.transition and not (turns_off and self.transition == "Stopping"):
             return HostAnswer(verdict=Verdict.IN_PROGRESS, vms=(self.report(),))
         if journal.state is not JournalState.PRESENT or journal.journal_id != order.journal_id:
             return HostAnswer(verdict=Verdict.WRONG_JOURNAL, vms=(self.report(),))
@@ -155,7 +156,7 @@ class FakeHost:
         there = self.report().description
         assert there is not None
         facts: JsonObject = {
-            "power": self.power.name,
+            "power": self.report().power.name,
             "checkpoint_ids": list(there.checkpoint_ids()),
             "current_checkpoint_id": self.current,
             "leaf_paths": list(there.leaf_paths()),
@@ -170,7 +171,7 @@ class FakeHost:
         if order.action == actions.START:
             self.power = Power.RUNNING
         elif order.action == actions.STOP:
-            self.power = GOAL[StopMode[str(what["mode"])]]
+            self.power, self.transition = GOAL[StopMode[str(what["mode"])]], ""
         elif order.action == actions.CREATE:
             memory = self.power is Power.RUNNING and (what["with_memory"] is True or not self.vss)
             return self.take(str(what["checkpoint_name"]), has_memory=memory)
@@ -294,14 +295,14 @@ class World:
         """Have the host do what a step asks for."""
         return self.host.effect(effect_order(self.vm, operation, step))
 
-    def turn(self, *, lose: bool = False, twice: bool = False) -> None:
+    def turn(self, *, lose: bool = False, twice: bool = False, seconds: float = 61) -> None:
         """Let one thing happen: record the next step, or carry one command to the host and its answer back.
 
         `lose`: the answer is lost, so the effect's outcome is unknown. `twice`: the command and its answer come twice.
         """
         found = self.open_step()
         if found is None:
-            self.now += timedelta(seconds=61)
+            self.now += timedelta(seconds=seconds)
             self.do(Proceed())
             return
         operation, step = found

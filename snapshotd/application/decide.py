@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from snapshotd.application.draft import Context, Draft
-from snapshotd.application.progress import advance, take
+from snapshotd.application.progress import advance, make_way, take
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.application.rolled_back import notice
 from snapshotd.domain import commands as c
@@ -98,8 +98,7 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
     kind.check(vm, request, context.policy, context.now)
     preempted = [active for what, active in becomes if what is Concurrency.PREEMPT]
     for active in preempted:
-        if not (active.cancel_requested or active.undoing):
-            draft.add([e.CancelRequested(number=active.number)], active.number)
+        make_way(draft, active)
     number = vm.last_number + 1
     draft.add(kind.accepted(vm, request, context.now), number)
     requested = e.OperationRequested(

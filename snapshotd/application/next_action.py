@@ -188,17 +188,18 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
     if operation.state is OperationState.PENDING and (older := _at_work_before(vm, operation)):
         return AwaitTurn(older)
     kind = KINDS[operation.kind]
-    if kind.skips(due) and action.satisfied(vm, operation, due):
+    if kind.skips(vm, operation, due) and action.satisfied(vm, operation, due):
         return Skip(due)
     if due.plan.polls:
         return StartWait(due)
     forward = due.plan.nature is StepNature.FORWARD_ONLY
     if not operation.undoing and (refused := kind.refusal(vm, operation, due)):
         return Finish(OperationState.FAILED, refused) if forward else PlanUndo(refused)
+    if forward and awaits_power(vm, operation, due, now, policy):
+        return Observe(due)
     refusal = action.refusal(vm, operation, due)
     if refusal is not None:
-        unknown = vm.power is Power.UNKNOWN and may_look(due, now, policy)
-        return Observe(due) if forward and unknown else _refused(operation, due, refusal)
+        return _refused(operation, due, refusal)
     if not vm.journal_id:
         # An effect acts only on the journal that it was told of (the rule journal-id), so the journal is made known
         # first.
@@ -221,10 +222,14 @@ def _refused(operation: Operation, due: Step, refusal: Failure) -> Next:
     return Finish(OperationState.FAILED, refusal) if forward else PlanUndo(refusal)
 
 
-def may_look(due: Step, now: datetime, policy: Policy) -> bool:
-    """Return whether a step that is due may go on waiting until its VM's power is known: as long as it may take."""
-    limit = timedelta(seconds=ACTIONS[due.plan.action].time_limit_s(policy))
-    return due.looked_since is None or now < due.looked_since + limit
+def awaits_power(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, policy: Policy) -> bool:
+    """Return whether a step that is due waits until the VM's power is known: for as long as it may take itself."""
+    action = ACTIONS[due.plan.action]
+    limit = timedelta(seconds=action.time_limit_s(policy))
+    if vm.power is not Power.UNKNOWN or (due.looked_since is not None and now >= due.looked_since + limit):
+        return False
+    brings_power = due.plan.nature is StepNature.FORWARD_ONLY and action.goal(due.plan) is not None
+    return brings_power or action.refusal(vm, operation, due) is not None
 
 
 def _at_work_before(vm: VirtualMachine, operation: Operation) -> Operation | None:

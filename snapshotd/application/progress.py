@@ -20,7 +20,7 @@ from snapshotd.application.next_action import (
     Skip,
     StartWait,
     StopWait,
-    may_look,
+    awaits_power,
     next_action,
 )
 from snapshotd.application.reconcile import describe, reconcile
@@ -256,14 +256,17 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
         draft.add([e.ObservationAnswered(number=operation.number, step=step.plan.number)], operation.number)
         _absorb(draft, operation, step, report)
         return
-    match _judged(draft.vm, operation, step, report):
+    match _judged(draft, operation, step, report):
         case Done() as done:
             _settle(draft, operation, step, done, report, observed=True)
         case Absent():
             assert step.failure is not None, step
             final = step.failure.error_id.partition(",")[0] in FINAL_IF_ABSENT
             failure = replace(step.failure, reason="HOST_ERROR") if final else step.failure
-            _without_effect(draft, operation, step, failure, passing=not final)
+            if STATE_CHANGE in report.activities:
+                _fail(draft, operation, step, _still_changing(draft.vm, operation, report))
+            else:
+                _without_effect(draft, operation, step, failure, passing=not final)
             _absorb(draft, operation, step, report)
         case Undetermined(detail=detail):
             text = f"Cannot tell whether the step took effect: {detail}."
@@ -277,13 +280,38 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             pass  # looked at again with the same token: the fence is up, so nothing new can begin
 
 
-def _judged(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
-    """Return what became of a step. One that the journal says is done is done: what came after it is drift."""
-    action = ACTIONS[step.plan.action]
+def _judged(draft: Draft, operation: Operation, step: Step, report: VmReport) -> Judgement:
+    """Return what became of a step. One that the journal says is done is done: what came after it is drift.
+
+    A VM that stays between two powers is at work until the step's time is over, or until the operation makes way.
+    The observation has raised the fence, so nothing that was sent for the step can begin any more.
+    """
+    vm, action = draft.vm, ACTIONS[step.plan.action]
+    assert step.deadline is not None, step
+    if draft.context.now >= step.deadline or vm.makes_way(operation):
+        report = replace(report, activities=tuple(a for a in report.activities if a != STATE_CHANGE))
     judged = action.judge(vm, operation, step, report)
     if isinstance(judged, InProgress) or trace(vm, operation, step, report.journal) is not Trace.DONE:
         return judged
     return _read(step, report.journal.output) or judged
+
+
+def _still_changing(vm: VirtualMachine, operation: Operation, report: VmReport) -> Failure:
+    text = (
+        f"VM {vm.name} is still {report.host_state or 'changing its power'} on the host. What was begun may yet take "
+        "effect. Look at the VM there, then run `snapshotctl host sync`."
+    )
+    return Failure(reason=CANCELLED.reason if vm.makes_way(operation) else "DEADLINE_EXCEEDED", message=text)
+
+
+def make_way(draft: Draft, operation: Operation) -> None:
+    """Cancel an operation for a newer one. A step that may wait for its guest for ever is waited for no longer."""
+    number = operation.number
+    if not (operation.cancel_requested or operation.undoing):
+        draft.add([e.CancelRequested(number=number)], number)
+    for step in operation.steps:
+        if step.state is StepState.ISSUED and ACTIONS[step.plan.action].waits_for_guest(step.plan):
+            _unknown(draft, operation, step, CANCELLED)
 
 
 def _between_two_powers(draft: Draft, operation: Operation, step: Step, report: VmReport) -> bool:
@@ -292,9 +320,8 @@ def _between_two_powers(draft: Draft, operation: Operation, step: Step, report: 
     Every step waits for a change that is under way. After the pivot, one waits for any power that is not known.
     """
     passing = STATE_CHANGE in report.activities or step.plan.nature is StepNature.FORWARD_ONLY
-    if report.power is not Power.UNKNOWN or not passing or not may_look(step, draft.context.now, draft.context.policy):
-        return False
-    return ACTIONS[step.plan.action].refusal(replace(draft.vm, power=report.power), operation, step) is not None
+    vm, context = replace(draft.vm, power=report.power), draft.context
+    return passing and awaits_power(vm, operation, step, context.now, context.policy)
 
 
 def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: HostAnswer) -> None:

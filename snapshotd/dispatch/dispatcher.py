@@ -167,7 +167,15 @@ class Dispatcher:
         if known is None or known.version <= vm.version:
             self._vms[vm.vm_id] = vm
         self._fresh |= {(vm.vm_id, e.version) for e in envelopes if isinstance(e.event, StepIssued)}
-        return self._look(self._vms[vm.vm_id], moment)
+        return self._drop_unwanted(self._vms[vm.vm_id]) + self._look(self._vms[vm.vm_id], moment)
+
+    def _drop_unwanted(self, vm: VirtualMachine) -> list[Output]:
+        """Abandon the effects that are not waited for any more; a late DONE of one still counts."""
+        issued = {s.token for o in vm.active_operations for s in o.steps if s.state is StepState.ISSUED}
+        effects = {d: f for d, f in self._flights.items() if f.order.kind is OrderKind.EFFECT}
+        unwanted = [d for d, f in effects.items() if f.order.vm_id == vm.vm_id and f.order.token not in issued]
+        self._given_up |= {dispatch_id: self._flights.pop(dispatch_id) for dispatch_id in unwanted}
+        return [Abandon(effects[dispatch_id].executor, dispatch_id) for dispatch_id in unwanted]
 
     def refused(self, vm_id: VmId) -> None:
         """Note that a Record could not be carried out. A tick returns it again, if it is still due."""

@@ -46,6 +46,8 @@ class Order:
     input: JsonObject = field(default_factory=dict)
     """EFFECT: what exactly to do, by the field of the action's own message."""
     watched_files: tuple[str, ...] = ()
+    ends_script: bool = False
+    """OBSERVE: end the script that still works on the observed step: it may wait for its guest for ever."""
 
 
 def effect_order(vm: VirtualMachine, operation: Operation, step: Step) -> Order:
@@ -70,6 +72,7 @@ def effect_order(vm: VirtualMachine, operation: Operation, step: Step) -> Order:
 
 def observe_order(vm: VirtualMachine, operation: Operation, step: Step, deadline: datetime) -> Order:
     """Return the observation that is on record for a step."""
+    hangs = step.open and ACTIONS[step.plan.action].waits_for_guest(step.plan)
     return Order(
         kind=OrderKind.OBSERVE,
         host_id=vm.host_id,
@@ -80,6 +83,7 @@ def observe_order(vm: VirtualMachine, operation: Operation, step: Step, deadline
         action=step.plan.action,
         token=step.token,
         watched_files=vm.description.chain_files() if vm.description else (),
+        ends_script=hangs and vm.makes_way(operation),
     )
 
 

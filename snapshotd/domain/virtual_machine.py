@@ -102,6 +102,10 @@ class VirtualMachine(VmRecord):
         """Return whether a difference between host and record may be an operation's doing."""
         return any(s.at_work for o in self.active_operations for s in o.steps)
 
+    def makes_way(self, operation: Operation) -> bool:
+        """Return whether an operation was cancelled for a newer one, which begins when it has ended."""
+        return operation.cancel_requested and any(a.number > operation.number for a in self.active)
+
     def by_checkpoint(self, checkpoint_id: CheckpointId | None) -> Snapshot | None:
         """Return the snapshot in the tree that stands for a checkpoint; none if the checkpoint is foreign."""
         if checkpoint_id is None:

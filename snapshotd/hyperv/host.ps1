@@ -313,12 +313,16 @@ function Wait-VmMutex($mutex) {
     try { $mutex.WaitOne($MutexWaitMs) } catch [Threading.AbandonedMutexException] { $true }
 }
 
-# Ends the script that holds the mutex past its journalled deadline; returns false if there is none to end.
-function Stop-OverdueScript([string]$directory, [string]$vmId) {
-    $journal = Read-Journal $directory $vmId
+# Ends the script that holds the mutex past its journalled deadline, or works on a step that the command has given up;
+# returns false if there is none to end.
+function Stop-OverdueScript([string]$directory, $command) {
+    $journal = Read-Journal $directory $command.vm_id
     $entry = $journal.entry
-    if ($journal.state -ne 'PRESENT' -or $entry.phase -ne 'BEGUN' -or $null -eq $entry.deadline) { return $false }
-    if ($entry.deadline -ge [DateTime]::UtcNow -or $entry.pid -le 0) { return $false }
+    if ($journal.state -ne 'PRESENT' -or $entry.phase -ne 'BEGUN' -or $entry.pid -le 0) { return $false }
+    $overdue = $null -ne $entry.deadline -and $entry.deadline -lt [DateTime]::UtcNow
+    $thisStep = $entry.operation -ceq $command.operation -and $entry.step -eq [int]$command.step
+    $givenUp = $command.kind -eq 'OBSERVE' -and $command.ends_script -and $thisStep
+    if (-not $overdue -and -not $givenUp) { return $false }
     if ($entry.pid -eq $PID -and $entry.pid_started -eq $OwnStart) { return $false }
     $started = Get-StartedAt $entry.pid
     if ($started -eq '' -or $entry.pid_started -eq '') { return $false }
@@ -599,6 +603,9 @@ $Compared = @{
 # Actions that merging alone does not hold up.
 $BesideMerge = 'vm_start', 'vm_stop'
 
+# States of a VM that is being shut down. A guest may hang in one for ever, and a turn-off gets the VM out (not verified).
+$ShuttingDown = 'Stopping', 'ForceShutdown'
+
 # Returns the name of the command's action, which is that of its field; nothing if this script knows none of its fields.
 function Get-ActionName($command) { @($Compared.Keys) | Where-Object { $command.$_ -is [Management.Automation.PSCustomObject] } }
 
@@ -621,9 +628,12 @@ function Test-Before($command, $report) {
 # Returns whether the hypervisor works on the VM in a way that the command's action has to wait for.
 function Test-AtWork($command, $report) {
     if (-not $report.present) { return $false }
-    $doing = @($report.activities)
-    if ($BesideMerge -contains (Get-ActionName $command)) { $doing = @($doing | Where-Object { $_ -ne 'MERGE' }) }
-    $doing.Count -gt 0
+    $action = Get-ActionName $command
+    $harmless = @(if ($BesideMerge -contains $action) { 'MERGE' })
+    $turnsOff = $action -eq 'vm_stop' -and $command.vm_stop.mode -ceq 'TURN_OFF' -and $ShuttingDown -contains $report.host_state
+    # An observation raises the fence while the VM is between two powers, too: it may stay there for ever.
+    if ($command.kind -eq 'OBSERVE' -or $turnsOff) { $harmless += 'STATE_CHANGE' }
+    @($report.activities | Where-Object { $harmless -notcontains $_ }).Count -gt 0
 }
 
 # --- actions -------------------------------------------------------------------------------------------------------------
@@ -916,7 +926,7 @@ function Invoke-UnderMutex($command, [string]$directory) {
     $mutex = Open-VmMutex $command.vm_id
     try {
         $taken = Wait-VmMutex $mutex
-        if (-not $taken -and (Stop-OverdueScript $directory $command.vm_id)) { $taken = Wait-VmMutex $mutex }
+        if (-not $taken -and (Stop-OverdueScript $directory $command)) { $taken = Wait-VmMutex $mutex }
         if (-not $taken) { return New-Answer 'BUSY' @() }
         try { Invoke-Checked $command $directory }
         finally { $mutex.ReleaseMutex() }
@@ -959,7 +969,7 @@ function Assert-Field($object) {
         $name, $value = $field.Name, $field.Value
         if ($name -cne $name.ToLowerInvariant()) { $object.PSObject.Properties.Remove($name) }
         elseif ($Texts -contains $name) { [void](Get-String $value) }
-        elseif ('with_memory', 'allow_fallback' -contains $name -and $value -isnot [bool]) { throw "$name is no flag" }
+        elseif ('with_memory', 'allow_fallback', 'ends_script' -contains $name -and $value -isnot [bool]) { throw "$name is no flag" }
         elseif ($name -eq 'before' -or $Compared.ContainsKey($name)) { Assert-Field $value }
     }
 }

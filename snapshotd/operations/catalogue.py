@@ -49,4 +49,4 @@ def concurrency(active: Operation, request: RequestOperation) -> Concurrency:
     if active.only_waits and kind.passes:
         return Concurrency.PASS
     ending = active.cancel_requested or active.undoing or not active.too_late_to_cancel()
-    return Concurrency.PREEMPT if ending and active.kind in kind.preempts else Concurrency.REFUSE
+    return Concurrency.PREEMPT if ending and kind.goes_past(request, active) else Concurrency.REFUSE

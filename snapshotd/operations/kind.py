@@ -75,6 +75,10 @@ class Kind(ABC):
         """Return the command that asks for an operation of this kind, with its Params."""
         return RequestOperation(kind=self.name, params=self.params.write(params))
 
+    def goes_past(self, request: RequestOperation, active: Operation) -> bool:
+        """Return whether an active operation is cancelled for a request, if it is not too late for that."""
+        return active.kind in self.preempts
+
     def subject(self, request: RequestOperation) -> SnapshotId | None:
         """Return the snapshot that a request is about, if it is about one."""
         return None
@@ -101,7 +105,7 @@ class Kind(ABC):
         """Return why the operation must not go on with a step now; None leaves that to the step's action."""
         return None
 
-    def skips(self, step: Step) -> bool:
+    def skips(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
         """Return whether a step is skipped if the host already is as the step wants it."""
         return True
 

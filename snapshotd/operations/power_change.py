@@ -22,6 +22,6 @@ class PowerChange(Kind):
         """Return the VM's move to STARTING or STOPPING."""
         return (move_vm(vm, self.trigger),)
 
-    def skips(self, step: Step) -> bool:
+    def skips(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
         """Return whether the step is an undo. A request for the power that the VM has is refused, not skipped."""
         return step.plan.undoes is not None

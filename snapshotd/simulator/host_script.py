@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 from google.protobuf import json_format
 
-from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostError, VmReport
+from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostError, VmReport, VmStop
 from snapshotd.simulator.before import equals_before
 from snapshotd.simulator.effects import (
     NEEDED,
@@ -73,6 +73,9 @@ _REFUSALS: Final = frozenset(
 still take effect. (Which errors come before anything is begun is inferred from their names.)"""
 _BESIDE_MERGE: Final = frozenset({"vm_start", "vm_stop"})
 """Actions that merging alone does not hold up."""
+_SHUTTING_DOWN: Final = frozenset({"Stopping", "ForceShutdown"})
+"""States of a VM that is being shut down. A guest may hang in one for ever, and a turn-off gets the VM out (not
+verified)."""
 _READS: Final = frozenset({HostCommand.REPORT, HostCommand.POLL})
 
 
@@ -169,22 +172,25 @@ class _Run:
             self._around.mutexes.release(mutex, self._process)
 
     def _take(self, mutex: str) -> bool:
-        """Take the mutex. First end its holder, if that is a script past its deadline."""
+        """Take the mutex. First end its holder, if that is a script past its deadline, or one that is given up."""
         wait_s = self._around.mutex_wait_s
         if self._around.mutexes.acquire(mutex, self._process, wait_s):
             return True
         entry = self._journal()
-        overdue = (
-            entry is not None
-            and entry.phase == "BEGUN"
-            and entry.deadline is not None
-            and entry.deadline < self._host.now()
-            # This very process may have begun it, and not ended it, before it got its present command.
-            and (entry.pid, entry.pid_started) != (self._process.pid, self._process.started)
-        )
-        if not overdue or entry is None or not self._around.end_process(entry.pid, entry.pid_started):
+        if entry is None or entry.phase != "BEGUN" or not self._is_over(entry):
             return False
-        return self._around.mutexes.acquire(mutex, self._process, wait_s)
+        # This very process may have begun it, and not ended it, before it got its present command.
+        if (entry.pid, entry.pid_started) == (self._process.pid, self._process.started):
+            return False
+        ended = self._around.end_process(entry.pid, entry.pid_started)
+        return ended and self._around.mutexes.acquire(mutex, self._process, wait_s)
+
+    def _is_over(self, entry: JournalEntry) -> bool:
+        """Return whether the step that was begun is past its deadline, or given up by this command."""
+        command = self._command
+        overdue = entry.deadline is not None and entry.deadline < self._host.now()
+        this_step = (entry.operation, entry.step) == (command.operation, command.step)
+        return overdue or (command.kind == HostCommand.OBSERVE and command.ends_script and this_step)
 
     def _checked(self) -> HostAnswer:
         """Go through checks 0 to 3, in their order, and on to 4 or 5."""
@@ -287,8 +293,13 @@ class _Run:
         return HostAnswer(verdict=HostAnswer.NO_EFFECT, vms=[report], error=told)
 
     def _at_work(self, report: VmReport) -> bool:
-        """Return whether the hypervisor works on the VM; merging alone does not keep it from starting and stopping."""
+        """Return whether the hypervisor works on the VM in a way that the command has to wait for."""
+        command = self._command
         harmless = {"MERGE"} if self._action in _BESIDE_MERGE else set()
+        turns_off = self._action == "vm_stop" and command.vm_stop.mode == VmStop.TURN_OFF
+        # An observation raises the fence while the VM is between two powers, too: it may stay there for ever.
+        if command.kind == HostCommand.OBSERVE or (turns_off and report.host_state in _SHUTTING_DOWN):
+            harmless.add("STATE_CHANGE")
         return bool(set(report.activities) - harmless)
 
     def _owned(self) -> bool:

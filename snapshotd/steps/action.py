@@ -173,6 +173,10 @@ class Action(ABC):
         """Return the power that a step brings about; None if that is not what it is for."""
         return None
 
+    def waits_for_guest(self, plan: PlannedStep) -> bool:
+        """Return whether its command waits for the guest, who may never come to an end with it."""
+        return False
+
     def claims(self, vm: VirtualMachine, step: Step) -> frozenset[Power]:
         """Return the powers that a step, as it stands, may have brought the VM to. Any other is others' doing."""
         return frozenset()

@@ -42,11 +42,14 @@ MODE_TO = {Power.STOPPED: StopMode.TURN_OFF, Power.SAVED: StopMode.SAVE, Power.P
 
 _FROM = {
     StopMode.SHUTDOWN: frozenset({Power.RUNNING}),
-    StopMode.TURN_OFF: frozenset({Power.RUNNING, Power.PAUSED, Power.SAVED}),
+    StopMode.TURN_OFF: frozenset({Power.RUNNING, Power.PAUSED, Power.SAVED, Power.UNKNOWN}),
     StopMode.SAVE: frozenset({Power.RUNNING, Power.PAUSED}),
     StopMode.PAUSE: frozenset({Power.RUNNING}),
 }
-"""The power from which Hyper-V allows each (docs/hyperv.md, section 1, source read)."""
+"""The power from which Hyper-V allows each (docs/hyperv.md, section 1, source read).
+
+A VM that hangs in Stopping, or is in a state that is not understood, can be turned off: nothing else gets it out.
+"""
 
 _VERBS = {
     StopMode.SHUTDOWN: "shut down",
@@ -84,6 +87,10 @@ class VmStop(PowerAction):
     def goal(self, plan: PlannedStep) -> Power:
         """Return the power that the mode ends in."""
         return GOAL[self.input.read(plan.input).mode]
+
+    def waits_for_guest(self, plan: PlannedStep) -> bool:
+        """Return whether the guest is asked to shut down."""
+        return self.input.read(plan.input).mode is StopMode.SHUTDOWN
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return a refusal if Hyper-V does not allow it in the VM's power."""

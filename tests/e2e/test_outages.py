@@ -13,6 +13,7 @@ import pytest
 from demo.programs import Daemon, Executor
 from snapshotd.api.v1 import admin_pb2, host_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
+from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.api.v1.snapshot_pb2 import Snapshot
 from tests.e2e.system import QUICK, Client, System, metadata_of, refusal, until
 
@@ -121,3 +122,19 @@ def test_what_was_done_by_hand_while_nobody_looked_is_found_when_an_executor_com
         assert found.failure.reason == "CHECKPOINT_MISSING"
         synced = system.client.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"))
         assert list(synced.drifts) == []
+
+
+@pytest.mark.slow
+def test_a_turn_off_goes_past_a_shutdown_that_hangs_in_its_guest(tmp_path: Path) -> None:
+    with System(tmp_path, ("web01",), ["--duration", "shutdown=600000"]) as system:
+        vm_id = system.ids["web01"]
+        stop = system.client.vms.StopVirtualMachine
+        name = f"virtualMachines/{vm_id}"
+        hanging = stop(vm_pb2.StopVirtualMachineRequest(name=name, mode=vm_pb2.StopVirtualMachineRequest.SHUTDOWN))
+        until(lambda: system.truth_of(vm_id)["job"] is not None)
+        turn_off = stop(vm_pb2.StopVirtualMachineRequest(name=name, mode=vm_pb2.StopVirtualMachineRequest.TURN_OFF))
+        ended = system.client.wait(turn_off)
+        assert not ended.HasField("error"), (ended.error.message, metadata_of(ended))
+        assert metadata_of(system.client.wait(hanging)).state == OperationMetadata.CANCELLED
+        assert system.truth_of(vm_id)["state"] == "Off"
+        assert [(e["operation"], e["effect"]) for e in system.host.decisive()] == [(turn_off.name, "power_changed")]

@@ -379,6 +379,25 @@ def test_a_script_within_its_deadline_is_left_alone(talk: Talk, host: RecordingH
     assert not first.process.killed
 
 
+def test_a_script_is_ended_by_an_observation_that_gives_its_step_up(talk: Talk, host: RecordingHost) -> None:
+    first, second = talk(), talk()
+    held(first, host, datetime.now(UTC) + timedelta(minutes=1))
+    command = observe(3)
+    command.ends_script = True
+    assert second.ask(command).verdict == HostAnswer.OBSERVED
+    assert first.wait_for_end() == 1
+    assert entry(host).phase == "BEGUN"
+
+
+def test_a_script_that_works_on_another_step_is_not_given_up(talk: Talk, host: RecordingHost) -> None:
+    first, second = talk(), talk()
+    held(first, host, datetime.now(UTC) + timedelta(minutes=1))
+    command = observe(3, step=2)
+    command.ends_script = True
+    assert second.ask(command).verdict == HostAnswer.BUSY
+    assert not first.process.killed
+
+
 def test_a_deadline_is_by_the_hosts_own_clock(talk: Talk, host: RecordingHost) -> None:
     first, second = talk(), talk()
     gate = host.first["Checkpoint-VM"] = Gate()

@@ -22,6 +22,7 @@ from snapshotd.api.v1.executor_pb2 import (
     HostCommand,
     JournalReport,
     VmReport,
+    VmStop,
 )
 from snapshotd.simulator.hypervisor import Caller, HyperVError, JobView, VhdView, VmView
 from snapshotd.simulator.journal import JournalEntry, journal_path, read_host, read_journal, write_host, write_journal
@@ -378,9 +379,57 @@ def test_a_second_look_that_finds_work_under_way_concludes_nothing(script: Conve
 
 def test_an_observation_of_a_vm_at_work_makes_no_journal(script: Conversation, host: RecordingHost) -> None:
     host.set(state="Stopping")
+    host.under_way = [JobView(62, 1)]
     answer = script.ask(observe(1))
-    assert (answer.verdict, list(answer.vms[0].activities)) == (HostAnswer.IN_PROGRESS, ["STATE_CHANGE"])
+    assert (answer.verdict, list(answer.vms[0].activities)) == (HostAnswer.IN_PROGRESS, ["EXPORT", "STATE_CHANGE"])
     assert read_journal(host.journal_directory, WEB) is None
+
+
+@pytest.mark.parametrize("state", ["Stopping", "Starting", "Saving"])
+def test_a_vm_between_two_powers_is_fenced_by_an_observation_and_nothing_is_begun(
+    state: str, script: Conversation, host: RecordingHost
+) -> None:
+    host.take(WEB, "foreign")
+    journal = known_journal(script)
+    host.set(state=state)
+    answer = script.ask(observe(5, "vm_stop"))
+    assert (answer.verdict, list(answer.vms[0].activities)) == (HostAnswer.OBSERVED, ["STATE_CHANGE"])
+    assert answer.vms[0].journal.highest_token == 5
+    for token, action in enumerate(ACTIONS, 6):
+        command = any_effect(action, host, journal, token)
+        if action == "vm_stop":
+            command.vm_stop.mode = VmStop.SAVE
+        assert script.ask(command).verdict == HostAnswer.IN_PROGRESS
+    assert host.calls == []
+
+
+@pytest.mark.parametrize(
+    ("state", "mode", "passes"),
+    [
+        ("Stopping", VmStop.TURN_OFF, True),
+        ("ForceShutdown", VmStop.TURN_OFF, True),
+        ("Starting", VmStop.TURN_OFF, False),
+        ("Saving", VmStop.TURN_OFF, False),
+        ("Stopping", VmStop.SHUTDOWN, False),
+        ("Stopping", VmStop.SAVE, False),
+    ],
+)
+def test_only_a_turn_off_passes_a_shutdown(
+    state: str, mode: VmStop.Mode.ValueType, script: Conversation, host: RecordingHost, *, passes: bool
+) -> None:
+    journal = known_journal(script)
+    host.set(state=state)
+    command = any_effect("vm_stop", host, journal, 2)
+    command.vm_stop.mode = mode
+    assert script.ask(command).verdict == (HostAnswer.DONE if passes else HostAnswer.IN_PROGRESS)
+    assert host.calls == ([("Stop-VM", "-TurnOff")] if passes else [])
+
+
+def test_a_turn_off_does_not_pass_a_job(script: Conversation, host: RecordingHost) -> None:
+    journal = known_journal(script)
+    host.set(state="Stopping")
+    host.under_way = [JobView(70, 1)]
+    assert script.ask(any_effect("vm_stop", host, journal, 2)).verdict == HostAnswer.IN_PROGRESS
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -169,7 +169,8 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StopVirtualMachine(self, request, context):
-        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise.
+        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise. A TURN_OFF also of one whose
+        power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

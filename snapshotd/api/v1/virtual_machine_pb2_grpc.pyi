@@ -53,7 +53,9 @@ class VirtualMachineServiceStub:
     StartVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]
     """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
     StopVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]
-    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
+    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise. A TURN_OFF also of one whose
+    power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
+    """
     DestroyVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]
     """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
     AttachVolume: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]
@@ -96,7 +98,9 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     StartVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
     StopVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
+    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise. A TURN_OFF also of one whose
+    power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
+    """
     DestroyVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
     AttachVolume: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]  # type: ignore[assignment]
@@ -178,7 +182,9 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.StopVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
+        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise. A TURN_OFF also of one whose
+        power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
+        """
 
     @_abc_1.abstractmethod
     def DestroyVirtualMachine(

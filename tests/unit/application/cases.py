@@ -96,8 +96,8 @@ def check_invariants(vm: VirtualMachine) -> None:
             if snapshot.state not in (SnapshotState.REMOVED, SnapshotState.EXPUNGING):
                 assert at.state is not SnapshotState.REMOVED, "a dangling parent"
     assert vm.current_id is None or vm.snapshots[vm.current_id].state is not SnapshotState.REMOVED
-    holders = [o for o in vm.active_operations if not o.only_waits]
-    assert len(holders) <= 1
+    assert len([o for o in vm.active_operations if o.holds_vm]) <= 1
+    assert len([o for o in vm.active_operations if not o.only_waits and not vm.makes_way(o)]) <= 1
     open_steps = [s for o in vm.active_operations for s in o.steps if s.open]
     assert len(open_steps) <= 1
 

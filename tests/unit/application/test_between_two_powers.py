@@ -7,14 +7,19 @@ from datetime import timedelta
 
 import pytest
 
-from snapshotd.domain.commands import TakeAnswer
+from snapshotd.domain.commands import Proceed, RequestOperation, SyncVm, TakeAnswer
+from snapshotd.domain.errors import OperationActive, WrongPower
 from snapshotd.domain.events import ObservationIssued, VmPowerChanged
+from snapshotd.domain.host_report import STATE_CHANGE, HostAnswer, Verdict
+from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import OperationState, Power, StepState, VmActivity
 from snapshotd.domain.operation import Operation
-from tests.asking import RESTORE, START, STOP, revert_to
+from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE
+from snapshotd.steps.vm_stop import StopMode
+from tests.asking import CREATE, REMOVE, RESTORE, START, STOP, delete, revert_to, start_vm, stop_vm
 from tests.fakes import World
-from tests.unit.application.cases import chain, create, sid
-from tests.unit.application.test_disturbed import newest, until_issued
+from tests.unit.application.cases import chain, create, lose_command, sid
+from tests.unit.application.test_disturbed import begin_and_die, newest, until_issued
 
 NOT_KNOWN = ["Starting", "Stopping", "Saving", ""]
 """Hyper-V's words for what lies between two powers; none: a state that does not pass by itself."""
@@ -122,3 +127,188 @@ def test_a_first_step_waits_for_a_change_that_is_under_way_and_begins_then() -> 
     settle(world, Power.RUNNING)
     assert world.run().state is OperationState.SUCCEEDED
     assert Power.UNKNOWN not in [x.to_power for x in world.log if isinstance(x, VmPowerChanged)]
+
+
+def hanging(request: RequestOperation, action: ActionName, *, power: Power = Power.RUNNING) -> World:
+    """Return a world in which a step's outcome is unknown, and the VM stays between two powers."""
+    world = World()
+    chain(world)
+    if power is Power.STOPPED:
+        world.do(stop_vm(StopMode.TURN_OFF))
+        world.run()
+    world.host.effects.clear()
+    world.do(request)
+    until_issued(world, action)
+    begin_and_die(world)
+    world.host.transition = "Starting" if action == START else "Stopping"
+    return world
+
+
+HANGING = [
+    (stop_vm(StopMode.SHUTDOWN), STOP, Power.RUNNING),
+    (stop_vm(StopMode.SAVE), STOP, Power.RUNNING),
+    (start_vm(), START, Power.STOPPED),
+    (create(9), CREATE, Power.RUNNING),
+    (revert_to(sid(2)), RESTORE, Power.RUNNING),
+    (delete(sid(2)), REMOVE, Power.RUNNING),
+]
+each_hanging = pytest.mark.parametrize(("request_", "action", "power"), HANGING)
+
+
+@each_hanging
+def test_a_step_waits_for_a_vm_between_two_powers_no_longer_than_it_may_take(
+    request_: RequestOperation, action: ActionName, power: Power
+) -> None:
+    world = hanging(request_, action, power=power)
+    waiting = look(world, 60)
+    assert waiting.state is OperationState.RUNNING
+    deadline = next(s.deadline for s in waiting.steps if s.state is StepState.OUTCOME_UNKNOWN)
+    assert deadline is not None
+    world.now = deadline
+    ended = look(world, 2)
+    assert ended.failure is not None
+    assert (ended.state, ended.failure.reason) == (OperationState.FAILED, "DEADLINE_EXCEEDED")
+    assert f"VM web01 is still {world.host.transition} on the host" in ended.failure.message
+    assert (world.vm.activity, world.host.effects) == (VmActivity.IDLE, [])
+    late = HostAnswer(verdict=Verdict.STALE, highest_token=world.host.journal.highest_token)
+    assert world.host.observe(world.host.journal.highest_token - 1) == late, "what was sent for it can act no more"
+
+
+@each_hanging
+def test_a_cancel_is_obeyed_when_the_step_has_had_its_time(
+    request_: RequestOperation, action: ActionName, power: Power
+) -> None:
+    world = hanging(request_, action, power=power)
+    if action in (RESTORE, REMOVE):
+        return  # too late for that
+    world.cancel(newest(world).number)
+    assert look(world, 5).active
+    world.now += timedelta(seconds=world.policy.create_wait_s)
+    assert look(world, 2).state is OperationState.CANCELLED
+    settle(world, power)
+    world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+    assert (world.vm.activity, world.vm.power) == (VmActivity.IDLE, power)
+
+
+def test_what_the_hypervisor_really_does_is_waited_for_past_every_deadline() -> None:
+    world = World()
+    world.do(create(1))
+    until_issued(world, CREATE)
+    begin_and_die(world)
+    world.do(Proceed())
+    found = world.open_step()
+    assert found is not None
+    world.now += timedelta(days=1)
+    report = replace(world.host.report(), activities=("CREATE", STATE_CHANGE))
+    answer = HostAnswer(verdict=Verdict.OBSERVED, vms=(report,))
+    assert world.do(TakeAnswer(number=1, step=1, token=found[1].token, answer=answer)).events == []
+
+
+@pytest.mark.parametrize("so_far", ["not begun", "on its way", "at work", "unknown", "done"])
+def test_a_turn_off_goes_past_a_shutdown(so_far: str) -> None:
+    world = World()
+    if so_far != "not begun":
+        world.do(stop_vm(StopMode.TURN_OFF))
+        world.run()
+        world.do(start_vm())
+        world.run()
+    world.host.effects.clear()
+    world.do(stop_vm(StopMode.SHUTDOWN))
+    shutdown = newest(world).number
+    if so_far != "not begun":
+        until_issued(world, STOP)
+    if so_far in ("at work", "unknown"):
+        begin(world)
+        world.host.transition = "Stopping"
+    if so_far == "unknown":
+        lose_command(world)
+        look(world, 3)
+    if so_far == "done":
+        found = world.open_step()
+        assert found is not None
+        world.act(*found)
+    world.do(stop_vm(StopMode.TURN_OFF))
+    ended = look_until_over(world)
+    assert world.vm.operations[shutdown].state is OperationState.CANCELLED
+    assert (ended.state, ended.number) == (OperationState.SUCCEEDED, shutdown + 1)
+    assert (world.host.power, world.vm.power, world.vm.activity) == (Power.STOPPED, Power.STOPPED, VmActivity.IDLE)
+    assert [action for action, _, _ in world.host.effects] == [STOP], "and nothing is started in between"
+
+
+def begin(world: World) -> None:
+    """Have a script write that it begins, and work for ever."""
+    found = world.open_step()
+    assert found is not None
+    operation, step = found
+    world.host.journal = replace(
+        world.host.journal,
+        highest_token=step.token,
+        operation=operation.name,
+        step=step.plan.number,
+        begun=True,
+        done=False,
+        begun_token=step.token,
+    )
+
+
+def look_until_over(world: World) -> Operation:
+    """Let a minute at most pass, in which all must end."""
+    end = world.now + timedelta(seconds=60)
+    while world.vm.active_operations:
+        world.turn(seconds=1)
+        assert world.now < end, world.vm.active_operations
+    return newest(world)
+
+
+@pytest.mark.parametrize(
+    ("active", "asked"),
+    [
+        (StopMode.SHUTDOWN, stop_vm(StopMode.SAVE)),
+        (StopMode.SAVE, stop_vm(StopMode.TURN_OFF)),
+        (StopMode.TURN_OFF, stop_vm(StopMode.SHUTDOWN)),
+        (StopMode.SHUTDOWN, start_vm()),
+    ],
+)
+def test_nothing_else_goes_past_a_stop(active: StopMode, asked: RequestOperation) -> None:
+    world = World()
+    world.do(stop_vm(active))
+    with pytest.raises(OperationActive):
+        world.do(asked)
+
+
+def test_a_second_turn_off_joins_the_one_that_goes_past_the_shutdown() -> None:
+    world = hanging(stop_vm(StopMode.SHUTDOWN), STOP)
+    world.do(stop_vm(StopMode.TURN_OFF))
+    number = world.vm.last_number
+    world.do(stop_vm(StopMode.TURN_OFF))
+    assert world.vm.last_number == number
+    with pytest.raises(OperationActive):
+        world.do(stop_vm(StopMode.SHUTDOWN))
+
+
+def test_a_vm_that_an_administrators_shutdown_has_left_between_two_powers_is_turned_off() -> None:
+    world = hanging(stop_vm(StopMode.SHUTDOWN), STOP)
+    world.now += timedelta(days=1)
+    assert look(world, 2).state is OperationState.FAILED
+    assert world.vm.power is Power.UNKNOWN
+    with pytest.raises(WrongPower):
+        world.do(stop_vm(StopMode.SAVE))
+    world.do(stop_vm(StopMode.TURN_OFF))
+    assert look_until_over(world).state is OperationState.SUCCEEDED
+    assert world.vm.power is world.host.power is Power.STOPPED
+
+
+def test_a_shutdown_whose_turn_off_is_cancelled_again_goes_on() -> None:
+    world = World()
+    world.do(stop_vm(StopMode.SHUTDOWN))
+    until_issued(world, STOP)
+    begin(world)
+    world.host.transition = "Stopping"
+    world.do(stop_vm(StopMode.TURN_OFF))
+    world.cancel(world.vm.last_number)
+    assert [o.kind for o in world.vm.active_operations] == [STOP_VIRTUAL_MACHINE.name]
+    look(world, 5)
+    settle(world, Power.STOPPED)
+    assert look_until_over(world).state is OperationState.CANCELLED
+    assert world.vm.operations[1].state is OperationState.CANCELLED
+    assert world.host.power is Power.RUNNING, "a shutdown that is cancelled is undone"

@@ -452,6 +452,29 @@ def test_an_operation_that_preempts_another_awaits_its_turn_until_that_has_ended
         room.deliver() if room.sent else room.tick()
 
 
+def test_a_shutdown_that_makes_way_is_abandoned_observed_and_its_script_ended() -> None:
+    world = World()
+    room = Room(world)
+    draft = world.do(stop_vm(StopMode.SHUTDOWN))
+    room.take(room.dispatcher.changed(draft.vm, (), room.moment))
+    room.attach()
+    while not any(s.order.kind is OrderKind.EFFECT for s in room.sent):
+        room.deliver() if room.sent else room.tick()
+    (shutdown,) = room.sent
+    world.host.transition = "Stopping"
+    draft = world.do(stop_vm(StopMode.TURN_OFF))
+    room.take(room.dispatcher.changed(draft.vm, (), room.moment))
+    assert room.abandoned == [shutdown.dispatch_id]
+    room.sent.remove(shutdown)
+    room.tick()
+    (look,) = room.sent
+    assert (look.order.kind, look.order.step, look.order.ends_script) == (OrderKind.OBSERVE, 1, True)
+    room.run()
+    assert [o.state for o in world.vm.operations.values()] == [OperationState.CANCELLED, OperationState.SUCCEEDED]
+    assert room.waits() == ""
+    assert not any(s.order.ends_script for s in room.seen if s.order.operation != shutdown.order.operation)
+
+
 def test_an_order_that_nobody_waits_for_any_more_takes_no_room_and_its_executor_is_told() -> None:
     room = asked(CASES[0])
     room.dispatcher.feeding.attach("ex", frozenset({"*"}), room.seconds)

@@ -18,7 +18,7 @@ P = Power
 WAYS = (
     (VM_START, Nothing(), {P.STOPPED, P.SAVED, P.PAUSED}, P.RUNNING),
     (VM_STOP, vm_stop.Input(StopMode.SHUTDOWN), {P.RUNNING}, P.STOPPED),
-    (VM_STOP, vm_stop.Input(StopMode.TURN_OFF), {P.RUNNING, P.PAUSED, P.SAVED}, P.STOPPED),
+    (VM_STOP, vm_stop.Input(StopMode.TURN_OFF), {P.RUNNING, P.PAUSED, P.SAVED, P.UNKNOWN}, P.STOPPED),
     (VM_STOP, vm_stop.Input(StopMode.SAVE), {P.RUNNING, P.PAUSED}, P.SAVED),
     (VM_STOP, vm_stop.Input(StopMode.PAUSE), {P.RUNNING}, P.PAUSED),
 )
