@@ -11,6 +11,7 @@ from typing import TypedDict, assert_never
 
 from snapshotd.application.draft import Draft
 from snapshotd.application.host_failures import failure_of
+from snapshotd.application.host_grades import may_pass
 from snapshotd.application.next_action import (
     Finish,
     GiveUp,
@@ -46,13 +47,6 @@ class _Moved(TypedDict):
     step: int
     from_state: StepState
     to_state: StepState
-
-
-PASSING = frozenset({"ObjectInUse", "InvalidState"})
-"""Error ids (before the comma) of refusals that a retry may get past (docs/hyperv.md, section 1). Others are final."""
-FINAL_IF_ABSENT = frozenset({"OperationFailed"})
-"""Error ids that are not retried once an observation finds no effect: the host has said that it cannot (a full disk, no
-VSS). The script does not take them for refusals, since what has begun may still take effect."""
 
 
 def advance(draft: Draft, *, issue: bool = False) -> None:
@@ -261,12 +255,12 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             _settle(draft, operation, step, done, report, observed=True)
         case Absent():
             assert step.failure is not None, step
-            final = step.failure.error_id.partition(",")[0] in FINAL_IF_ABSENT
-            failure = replace(step.failure, reason="HOST_ERROR") if final else step.failure
+            passing = may_pass(step.failure.error_id, step.failure.message, refused=False)
+            failure = step.failure if passing else replace(step.failure, reason="HOST_ERROR")
             if STATE_CHANGE in report.activities:
                 _fail(draft, operation, step, _still_changing(draft.vm, operation, report))
             else:
-                _without_effect(draft, operation, step, failure, passing=not final)
+                _without_effect(draft, operation, step, failure, passing=passing)
             _absorb(draft, operation, step, report)
         case Undetermined(detail=detail):
             text = f"Cannot tell whether the step took effect: {detail}."
@@ -328,7 +322,7 @@ def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: 
     """Record what an effect's own answer means, other than Done."""
     failure = failure_of(answer)
     if answer.verdict is Verdict.NO_EFFECT:
-        passing = answer.error_id.partition(",")[0] in PASSING
+        passing = may_pass(answer.error_id, answer.error_message, refused=True)
         _without_effect(draft, operation, step, failure, passing=passing)
         if answer.vm is not None:
             _absorb(draft, operation, step, answer.vm)
