@@ -258,13 +258,14 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             passing = may_pass(step.failure.error_id, step.failure.message, refused=False)
             failure = step.failure if passing else replace(step.failure, reason="HOST_ERROR")
             if STATE_CHANGE in report.activities:
-                _fail(draft, operation, step, _still_changing(draft.vm, operation, report))
+                _fail(draft, operation, step, _still_changing(draft.vm, operation, step, report))
             else:
                 _without_effect(draft, operation, step, failure, passing=passing)
             _absorb(draft, operation, step, report)
         case Undetermined(detail=detail):
-            text = f"Cannot tell whether the step took effect: {detail}."
-            failure = Failure(reason=UNDETERMINED, message=text)
+            assert step.failure is not None, step
+            text = f"Cannot tell whether the step took effect: {detail}. Last failure: {step.failure.message}"
+            failure = Failure(reason=UNDETERMINED, message=text, error_id=step.failure.error_id)
             draft.add(
                 [e.StepUndetermined(**_moved(operation, step, "undetermined"), failure=failure)], operation.number
             )
@@ -290,12 +291,14 @@ def _judged(draft: Draft, operation: Operation, step: Step, report: VmReport) ->
     return _read(step, report.journal.output) or judged
 
 
-def _still_changing(vm: VirtualMachine, operation: Operation, report: VmReport) -> Failure:
+def _still_changing(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Failure:
+    assert step.failure is not None, step
     text = (
         f"VM {vm.name} is still {report.host_state or 'changing its power'} on the host. What was begun may yet take "
-        "effect. Look at the VM there, then run `snapshotctl host sync`."
+        f"effect. Look at the VM there, then run `snapshotctl host sync`. Last failure: {step.failure.message}"
     )
-    return Failure(reason=CANCELLED.reason if vm.makes_way(operation) else "DEADLINE_EXCEEDED", message=text)
+    reason = CANCELLED.reason if vm.makes_way(operation) else "DEADLINE_EXCEEDED"
+    return Failure(reason=reason, message=text, error_id=step.failure.error_id)
 
 
 def make_way(draft: Draft, operation: Operation) -> None:
@@ -394,6 +397,8 @@ def _finish(draft: Draft, operation: Operation, outcome: OperationState, failure
     operation = _skip_the_rest(draft, operation)
     if outcome is OperationState.SUCCEEDED and operation.state is OperationState.PENDING:
         operation = _started(draft, operation)  # every step was satisfied already
+    if failure is not None:
+        failure = KINDS[operation.kind].explained(draft.vm, operation, failure)
     draft.add(KINDS[operation.kind].ends(draft.vm, operation, outcome, failure), number)
     holders = [o for o in draft.vm.active_operations if o.number != number and o.holds_vm]
     if operation.state is OperationState.RUNNING and not holders and draft.vm.activity is not VmActivity.IDLE:

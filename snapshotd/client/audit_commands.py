@@ -75,6 +75,9 @@ def _row(event: audit_pb2.Event) -> list[str]:
 def _detail(event: audit_pb2.Event) -> str:
     """Return the details of an event that people look for, besides its change of state."""
     data = MessageToDict(event.data)
+    if failure := data.get("failure"):
+        told = f"{failure['reason']}: {failure['message']}"
+        return f"{told} [{failure['error_id']}]" if failure.get("error_id") else told
     match event.type:
         case "DriftDetected":
             return f"{data.get('kind')}: {data.get('detail')}"

@@ -130,6 +130,10 @@ class Kind(ABC):
         touched = [s for s in reversed(operation.steps) if ACTIONS[s.plan.action].touched(vm, s)]
         return Undo(steps=undo_steps(vm, operation, touched))
 
+    def explained(self, vm: VirtualMachine, operation: Operation, failure: Failure) -> Failure:
+        """Return why the operation fails, with what is so now and what to do, if the failure alone does not say it."""
+        return failure
+
     def ends(
         self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
     ) -> tuple[e.VmEvent, ...]:

@@ -7,14 +7,15 @@ preparatory stop is a turn-off, since the revert discards what it loses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import PowerChangeRefused, SnapshotNotUsable
 from snapshotd.domain.ids import KindName, SnapshotId
-from snapshotd.domain.lifecycle import VM, OperationState, Power, SnapshotState
+from snapshotd.domain.lifecycle import VM, OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot, moved
@@ -134,6 +135,23 @@ class RevertToSnapshot(Kind):
         """Return how to restore the power: the first step that changed it knows what it was before."""
         touched = [s for s in operation.steps if ACTIONS[s.plan.action].touched(vm, s)]
         return Undo(steps=undo_steps(vm, operation, touched[:1]))
+
+    def explained(self, vm: VirtualMachine, operation: Operation, failure: Failure) -> Failure:
+        """Return, for a revert that has moved the disks, also how the VM stands and how to bring it on."""
+        restore = operation.last(CHECKPOINT_RESTORE.name)
+        if restore is None or restore.state is not StepState.DONE:
+            return failure
+        snapshot, name = snapshot_of(vm, operation), shlex.quote(vm.name)
+        start, turn_off = f"`snapshotctl vm start {name}`", f"`snapshotctl vm stop {name} --turn-off`"
+        if power_after(snapshot) is Power.STOPPED:
+            wanted, leads_on = "off", f"Run {turn_off}."
+        elif vm.power is Power.SAVED:
+            wanted, leads_on = "running", f"Run {start} to resume its memory, or {turn_off} to give its memory up."
+        else:
+            wanted, leads_on = "running", f"Run {start}."
+        now = f"but VM {vm.name} is not {wanted}: it is {vm.power.name}"
+        text = f"The disks are back at snapshot {snapshot.name}, {now}. {failure.message} {leads_on}"
+        return replace(failure, message=text)
 
     def ends(
         self,

@@ -99,6 +99,17 @@ def test_a_limit_below_one_makes_no_sense(ctl: Ctl, service: FakeService, comman
             "RUNNING -> SAVED (drift)",
         ),
         ("VmDescribed", {"description": {"name": "web01"}}, ""),
+        ("UndoPlanned", {"failure": None}, ""),
+        (
+            "OperationFailed",
+            {"failure": {"reason": "HOST_ERROR", "message": "No room.", "error_id": "OperationFailed,X"}},
+            "HOST_ERROR: No room. [OperationFailed,X]",
+        ),
+        (
+            "SnapshotGivenUp",
+            {"failure": {"reason": "OUTCOME_UNDETERMINED", "message": "Cannot tell.", "error_id": ""}},
+            "OUTCOME_UNDETERMINED: Cannot tell.",
+        ),
     ],
 )
 def test_an_event_that_says_more_than_a_state_tells_it(

@@ -1,0 +1,89 @@
+"""A failure says what the host said, what is so now, and which command leads on."""
+
+from __future__ import annotations
+
+import pytest
+
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
+from snapshotd.domain.operation import Failure
+from snapshotd.steps.vm_stop import StopMode
+from tests.asking import RESTORE, revert_to, start_vm, stop_vm
+from tests.fakes import World
+from tests.unit.application.cases import chain, sid
+from tests.unit.application.test_disturbed import newest, undetermined_revert, until_issued
+
+FINAL = "OperationFailed,Microsoft.HyperV.PowerShell.Commands.StartVM"
+
+
+START_IT, TURN_IT_OFF = "`snapshotctl vm start web01`", "`snapshotctl vm stop web01 --turn-off`"
+
+
+def half_reverted(n: int, left: Power) -> tuple[World, Failure]:
+    """Return a world in which a revert has moved the disks, and the host refuses the power; and why it failed."""
+    world = World()
+    chain(world)
+    world.do(revert_to(sid(n)))
+    until_issued(world, RESTORE)
+    last = len(newest(world).steps)
+    world.host.error_ids = {last: FINAL}
+    found = world.open_step()
+    assert found is not None
+    world.act(*found)
+    world.host.power = left
+    ended = world.run()
+    assert ended.state is OperationState.FAILED
+    assert ended.failure is not None
+    return world, ended.failure
+
+
+@pytest.mark.parametrize(
+    ("n", "left", "now", "leads_on"),
+    [
+        (
+            2,
+            Power.SAVED,
+            "The disks are back at snapshot s2, but VM web01 is not running: it is SAVED.",
+            f"Run {START_IT} to resume its memory, or {TURN_IT_OFF} to give its memory up.",
+        ),
+        (
+            2,
+            Power.STOPPED,
+            "The disks are back at snapshot s2, but VM web01 is not running: it is STOPPED.",
+            f"Run {START_IT}.",
+        ),
+        (
+            1,
+            Power.RUNNING,
+            "The disks are back at snapshot s1, but VM web01 is not off: it is RUNNING.",
+            f"Run {TURN_IT_OFF}.",
+        ),
+    ],
+)
+def test_a_revert_whose_disks_are_back_says_how_the_vm_stands_and_what_leads_on(
+    n: int, left: Power, now: str, leads_on: str
+) -> None:
+    world, failure = half_reverted(n, left)
+    assert failure.message == f"{now} The host refused the command and gave no reason. {leads_on}"
+    assert (failure.reason, failure.error_id) == ("HOST_ERROR", FINAL)
+    own = world.vm.snapshots[sid(n)]
+    assert (own.state, own.failure) == (SnapshotState.READY, failure)
+    world.host.error_ids = {}
+    world.do(start_vm() if left is not Power.RUNNING else stop_vm(StopMode.TURN_OFF))
+    assert world.run().state is OperationState.SUCCEEDED, "the command that is named does lead on"
+
+
+def test_a_revert_that_has_moved_nothing_says_no_more_than_the_host() -> None:
+    world = World()
+    chain(world)
+    world.host.error_ids = {1: FINAL}
+    world.do(revert_to(sid(2)))
+    failure = world.run().failure
+    assert failure is not None
+    assert failure.message == "The host refused the command and gave no reason."
+
+
+def test_an_outcome_that_nobody_can_tell_keeps_what_was_heard_of_it() -> None:
+    failure = undetermined_revert().vm.snapshots[sid(1)].failure
+    assert failure is not None
+    assert failure.message.startswith("Cannot tell whether the step took effect: the disks are neither")
+    assert failure.message.endswith("Last failure: The connection was lost.")
