@@ -26,6 +26,7 @@ from snapshotd.steps.action import (
     trace,
     wrong_power,
 )
+from snapshotd.steps.power import IN_MEMORY
 from snapshotd.steps.vm_start import VM_START
 
 
@@ -87,10 +88,9 @@ class CheckpointRestore(Action):
 
     def claims(self, vm: VirtualMachine, step: Step) -> frozenset[Power]:
         """Return SAVED, which one that was killed leaves too (inferred). Applied without memory, it leaves STOPPED."""
-        snapshot = vm.snapshots.get(step.plan.snapshot_id) if step.plan.snapshot_id else None
-        with_memory = snapshot is not None and snapshot.with_memory
         applied = step.state in (StepState.DONE, StepState.UNDETERMINED)
-        return frozenset({Power.SAVED, Power.STOPPED} if applied and not with_memory else {Power.SAVED})
+        stops = applied and not _with_memory(vm, step.plan)
+        return frozenset({Power.SAVED, Power.STOPPED} if stops else {Power.SAVED})
 
     def touched(self, vm: VirtualMachine, step: Step) -> bool:
         """Return whether it was tried and has left the VM saved, as a killed one can (inferred)."""
@@ -112,8 +112,15 @@ class CheckpointRestore(Action):
         return "Apply the snapshot's checkpoint to the VM."
 
     def may_lose(self, vm: VirtualMachine, plan: PlannedStep) -> str:
-        """Return what is lost."""
-        return "what was written to the disks since the current snapshot"
+        """Return what is lost; with a checkpoint's memory also the guest's: without, a stop before it has lost that."""
+        disks = "what was written to the disks since the current snapshot"
+        return f"guest memory, and {disks}" if _with_memory(vm, plan) and vm.power in IN_MEMORY else disks
+
+
+def _with_memory(vm: VirtualMachine, plan: PlannedStep) -> bool:
+    """Return whether the snapshot that a step brings back holds memory."""
+    snapshot = vm.snapshots.get(plan.snapshot_id) if plan.snapshot_id else None
+    return snapshot is not None and snapshot.with_memory
 
 
 def forbids(vm: VirtualMachine) -> SnapshotdError | None:

@@ -9,6 +9,7 @@ import pytest
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import StepNature
+from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.ports.versioned import Nothing
 from snapshotd.steps import checkpoint_create, checkpoint_remove, checkpoint_rename, checkpoint_restore, vm_stop
 from snapshotd.steps.action import Action
@@ -16,8 +17,9 @@ from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP, StopMode
-from tests.asking import CREATE, REMOVE, RENAME, RESTORE, STOP
+from tests.asking import CREATE, REMOVE, RENAME, RESTORE, STOP, revert_to
 from tests.fakes import World
+from tests.unit.application.cases import create, sid
 from tests.unit.steps.standing import step_of, with_power
 
 LAST, UNDO = (StepNature.FORWARD_ONLY, None), (StepNature.FORWARD_ONLY, 1)
@@ -44,6 +46,20 @@ def test_a_plan_says_what_each_step_may_lose(action: Action, nature: StepNature,
     elif action is VM_STOP and nature is not StepNature.FORWARD_ONLY and power in HAVE_MEMORY:
         loses = "guest memory"
     assert action.may_lose(with_power(World().vm, power), plan) == loses
+
+
+@pytest.mark.parametrize("power", Power)
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_revert_names_the_guests_memory_once_whoever_loses_it(power: Power, *, memory: bool) -> None:
+    world = World()
+    world.do(create(1, memory=memory))
+    world.run()
+    vm = with_power(world.vm, power)
+    plan = REVERT_TO_SNAPSHOT.plan(vm, revert_to(sid(1)))
+    losses = " and ".join(filter(None, (ACTIONS[step.action].may_lose(vm, step) for step in plan)))
+    assert losses.count("guest memory") == (power in HAVE_MEMORY)
+    assert losses.count("what was written to the disks") == 1
+    assert REVERT_TO_SNAPSHOT.preview(vm, revert_to(sid(1))).memory_lost is (power in HAVE_MEMORY)
 
 
 @pytest.mark.parametrize("mode", StopMode)
