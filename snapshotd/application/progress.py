@@ -12,6 +12,7 @@ from typing import TypedDict, assert_never
 from snapshotd.application.draft import Draft
 from snapshotd.application.host_failures import failure_of
 from snapshotd.application.host_grades import may_pass
+from snapshotd.application.judging import between_two_powers, claimed, hangs, judged, still_changing, told
 from snapshotd.application.next_action import (
     Finish,
     GiveUp,
@@ -21,22 +22,19 @@ from snapshotd.application.next_action import (
     Skip,
     StartWait,
     StopWait,
-    awaits_power,
     next_action,
 )
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.application.rolled_back import notice
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
-from snapshotd.domain.errors import RecordNotReadable
-from snapshotd.domain.host_report import STATE_CHANGE, HostAnswer, Verdict, VmReport
-from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, Power, StepState, VmActivity
-from snapshotd.domain.operation import Failure, Operation, Step, StepNature
-from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
+from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, StepState, VmActivity
+from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, move_vm
-from snapshotd.steps.action import Absent, Done, InProgress, Judgement, Trace, Undetermined, trace
+from snapshotd.steps.action import Absent, Done, InProgress, Undetermined
 from snapshotd.steps.catalogue import ACTIONS
 
 
@@ -112,9 +110,9 @@ def _take_answer(draft: Draft, operation: Operation, step: Step, command: c.Take
     """Record what an answer means. One that comes twice changes nothing. With an old token only DONE counts."""
     answer = command.answer
     newest = command.token == step.token
-    told = _told(step, answer) if step.open else None
-    if told is not None and answer.vm is not None:
-        _settle(draft, operation, step, told, answer.vm, observed=False)
+    done = told(step, answer) if step.open else None
+    if done is not None and answer.vm is not None:
+        _settle(draft, operation, step, done, answer.vm, observed=False)
     elif not newest:
         return
     elif answer.verdict is Verdict.OBSERVED and step.observing and answer.vm is not None:
@@ -198,19 +196,6 @@ def _start_wait(draft: Draft, operation: Operation, step: Step) -> None:
     draft.add([e.StepWaitStarted(**_moved(operation, step, "wait_starts"), before=before)], operation.number)
 
 
-def _told(step: Step, answer: HostAnswer) -> Done | None:
-    """Return the result that a DONE reports; None for another verdict, or if its output does not fit the step."""
-    return _read(step, answer.output) if answer.verdict is Verdict.DONE else None
-
-
-def _read(step: Step, output: JsonObject) -> Done | None:
-    """Return a step's result by the output that its host has kept; None if it does not fit the step."""
-    try:
-        return ACTIONS[step.plan.action].told(output)
-    except RecordNotReadable:
-        return None
-
-
 def _settle(
     draft: Draft,
     operation: Operation,
@@ -231,11 +216,11 @@ def _settle(
     draft.add([event], number)
     quiet = current and not draft.vm.step_is_open()
     operation = draft.vm.operations[number]
-    claimed = _claimed(draft.vm, operation, operation.step(step.plan.number), report)
+    claims = claimed(draft.vm, operation, operation.step(step.plan.number), report)
     goal = ACTIONS[step.plan.action].goal(step.plan)
-    if quiet and goal in claimed and goal not in (draft.vm.power, report.power):
+    if quiet and goal in claims and goal not in (draft.vm.power, report.power):
         draft.add([e.VmPowerChanged(from_power=draft.vm.power, to_power=goal, cause="step")], number)
-    before = describe(draft, report, number, claimed=claimed) if quiet else None
+    before = describe(draft, report, number, claimed=claims) if quiet else None
     draft.add(KINDS[operation.kind].step_done(draft.vm, operation, operation.step(step.plan.number)), number)
     advance(draft)
     if quiet:
@@ -245,20 +230,20 @@ def _settle(
 def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) -> None:
     """Record what an observation proves. For a step that is only due, it makes the journal and the power known."""
     if step.state is StepState.DUE:
-        if _between_two_powers(draft, operation, step, report):
+        if between_two_powers(draft.vm, operation, step, report, draft.context):
             return  # looked at again with the same token, each time later
         draft.add([e.ObservationAnswered(number=operation.number, step=step.plan.number)], operation.number)
         _absorb(draft, operation, step, report)
         return
-    match _judged(draft, operation, step, report):
+    match judged(draft.vm, operation, step, report, draft.context):
         case Done() as done:
             _settle(draft, operation, step, done, report, observed=True)
         case Absent():
             assert step.failure is not None, step
             passing = may_pass(step.failure.error_id, step.failure.message, refused=False)
             failure = step.failure if passing else replace(step.failure, reason="HOST_ERROR")
-            if STATE_CHANGE in report.activities:
-                _fail(draft, operation, step, _still_changing(draft.vm, operation, step, report))
+            if hangs(draft.vm, operation, step, report, draft.context):
+                _fail(draft, operation, step, still_changing(draft.vm, operation, step, report))
             else:
                 _without_effect(draft, operation, step, failure, passing=passing)
             _absorb(draft, operation, step, report)
@@ -275,32 +260,6 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             pass  # looked at again with the same token: the fence is up, so nothing new can begin
 
 
-def _judged(draft: Draft, operation: Operation, step: Step, report: VmReport) -> Judgement:
-    """Return what became of a step. One that the journal says is done is done: what came after it is drift.
-
-    A VM that stays between two powers is at work until the step's time is over, or until the operation makes way.
-    The observation has raised the fence, so nothing that was sent for the step can begin any more.
-    """
-    vm, action = draft.vm, ACTIONS[step.plan.action]
-    assert step.deadline is not None, step
-    if draft.context.now >= step.deadline or vm.makes_way(operation):
-        report = replace(report, activities=tuple(a for a in report.activities if a != STATE_CHANGE))
-    judged = action.judge(vm, operation, step, report)
-    if isinstance(judged, InProgress) or trace(vm, operation, step, report.journal) is not Trace.DONE:
-        return judged
-    return _read(step, report.journal.output) or judged
-
-
-def _still_changing(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Failure:
-    assert step.failure is not None, step
-    text = (
-        f"VM {vm.name} is still {report.host_state or 'changing its power'} on the host. What was begun may yet take "
-        f"effect. Look at the VM there, then run `snapshotctl host sync`. Last failure: {step.failure.message}"
-    )
-    reason = CANCELLED.reason if vm.makes_way(operation) else "DEADLINE_EXCEEDED"
-    return Failure(reason=reason, message=text, error_id=step.failure.error_id)
-
-
 def make_way(draft: Draft, operation: Operation) -> None:
     """Cancel an operation for a newer one. A step that may wait for its guest for ever is waited for no longer."""
     number = operation.number
@@ -309,16 +268,6 @@ def make_way(draft: Draft, operation: Operation) -> None:
     for step in operation.steps:
         if step.state is StepState.ISSUED and ACTIONS[step.plan.action].waits_for_guest(step.plan):
             _unknown(draft, operation, step, CANCELLED)
-
-
-def _between_two_powers(draft: Draft, operation: Operation, step: Step, report: VmReport) -> bool:
-    """Return whether a step that is due waits until the VM's power is known; past its time limit it does not.
-
-    Every step waits for a change that is under way. After the pivot, one waits for any power that is not known.
-    """
-    passing = STATE_CHANGE in report.activities or step.plan.nature is StepNature.FORWARD_ONLY
-    vm, context = replace(draft.vm, power=report.power), draft.context
-    return passing and awaits_power(vm, operation, step, context.now, context.policy)
 
 
 def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: HostAnswer) -> None:
@@ -362,16 +311,9 @@ def _absorb(draft: Draft, operation: Operation, step: Step, report: VmReport) ->
     """Record what a report for a step shows, unless a step is open."""
     if not draft.vm.step_is_open():
         operation = draft.vm.operations[operation.number]
-        claimed = _claimed(draft.vm, operation, operation.step(step.plan.number), report)
-        before = describe(draft, report, operation.number, claimed=claimed)
+        claims = claimed(draft.vm, operation, operation.step(step.plan.number), report)
+        before = describe(draft, report, operation.number, claimed=claims)
         reconcile(draft, before)
-
-
-def _claimed(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> frozenset[Power]:
-    """Return the powers that a step may have brought about; none if no script has begun it."""
-    if not step.attempts or trace(vm, operation, step, report.journal) is Trace.UNTOUCHED:
-        return frozenset()
-    return ACTIONS[step.plan.action].claims(vm, step)
 
 
 def _plan_undo(draft: Draft, operation: Operation, failure: Failure | None) -> None:

@@ -1,0 +1,84 @@
+"""What an answer or an observation proves about a step. Records nothing.
+
+The action judges by what is there (`Action.judge`). Here is what goes for all of them: what the journal has kept, how
+long a VM between two powers is waited for, and which change of the power was the step's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from snapshotd.application.draft import Context
+from snapshotd.application.next_action import awaits_power
+from snapshotd.domain.errors import RecordNotReadable
+from snapshotd.domain.host_report import STATE_CHANGE, HostAnswer, Verdict, VmReport
+from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.operation import Failure, Operation, Step, StepNature
+from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.kind import CANCELLED
+from snapshotd.steps.action import Done, InProgress, Judgement, Trace, trace
+from snapshotd.steps.catalogue import ACTIONS
+
+
+def told(step: Step, answer: HostAnswer) -> Done | None:
+    """Return the result that a DONE reports; None for another verdict, or if its output does not fit the step."""
+    return _kept(step, answer.output) if answer.verdict is Verdict.DONE else None
+
+
+def _kept(step: Step, output: JsonObject) -> Done | None:
+    """Return a step's result by the output that its host has kept; None if it does not fit the step."""
+    try:
+        return ACTIONS[step.plan.action].told(output)
+    except RecordNotReadable:
+        return None
+
+
+def judged(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport, context: Context) -> Judgement:
+    """Return what became of a step. One that the journal says is done is done: what came after it is drift.
+
+    A VM that stays between two powers is at work until the step's time is over, or until the operation makes way.
+    The observation has raised the fence, so nothing that was sent for the step can begin any more.
+    """
+    if hangs(vm, operation, step, report, context):
+        report = replace(report, activities=tuple(a for a in report.activities if a != STATE_CHANGE))
+    found = ACTIONS[step.plan.action].judge(vm, operation, step, report)
+    if isinstance(found, InProgress) or trace(vm, operation, step, report.journal) is not Trace.DONE:
+        return found
+    return _kept(step, report.journal.output) or found
+
+
+def hangs(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport, context: Context) -> bool:
+    """Return whether a VM is between two powers, and the step does not wait for it any longer."""
+    assert step.deadline is not None, step
+    return STATE_CHANGE in report.activities and (context.now >= step.deadline or vm.makes_way(operation))
+
+
+def still_changing(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Failure:
+    """Return the failure of a step without effect whose VM hangs between two powers."""
+    assert step.failure is not None, step
+    text = (
+        f"VM {vm.name} is still {report.host_state or 'changing its power'} on the host. What was begun may yet take "
+        f"effect. Look at the VM there, then run `snapshotctl host sync`. Last failure: {step.failure.message}"
+    )
+    reason = CANCELLED.reason if vm.makes_way(operation) else "DEADLINE_EXCEEDED"
+    return Failure(reason=reason, message=text, error_id=step.failure.error_id)
+
+
+def between_two_powers(
+    vm: VirtualMachine, operation: Operation, step: Step, report: VmReport, context: Context
+) -> bool:
+    """Return whether a step that is due waits until the VM's power is known; past its time limit it does not.
+
+    Every step waits for a change that is under way. After the pivot, one waits for any power that is not known.
+    """
+    passing = STATE_CHANGE in report.activities or step.plan.nature is StepNature.FORWARD_ONLY
+    seen = replace(vm, power=report.power)
+    return passing and awaits_power(seen, operation, step, context.now, context.policy)
+
+
+def claimed(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> frozenset[Power]:
+    """Return the powers that a step may have brought about; none if no script has begun it."""
+    if not step.attempts or trace(vm, operation, step, report.journal) is Trace.UNTOUCHED:
+        return frozenset()
+    return ACTIONS[step.plan.action].claims(vm, step)
