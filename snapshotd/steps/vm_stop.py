@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from snapshotd.domain.errors import WrongPower
+from snapshotd.domain.host_report import STATE_CHANGE, VmReport
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Nothing, Versioned
-from snapshotd.steps.action import power_outside
+from snapshotd.steps.action import Absent, InProgress, Judgement, Trace, power_outside, trace
 from snapshotd.steps.power import IN_MEMORY, START, PowerAction
 
 
@@ -50,6 +51,9 @@ _FROM = {
 
 A VM that hangs in Stopping, or is in a state that is not understood, can be turned off: nothing else gets it out.
 """
+
+_SHUTTING_DOWN = frozenset({"Stopping", "ForceShutdown"})
+"""Hyper-V's words for a shutdown under way, which the host script lets a turn-off pass (docs/host-protocol.md)."""
 
 _VERBS = {
     StopMode.SHUTDOWN: "shut down",
@@ -87,6 +91,14 @@ class VmStop(PowerAction):
     def goal(self, plan: PlannedStep) -> Power:
         """Return the power that the mode ends in."""
         return GOAL[self.input.read(plan.input).mode]
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+        """Return what the power says. A turn-off that was not begun need not wait for the end of a shutdown."""
+        judged = super().judge(vm, operation, step, report)
+        turns_off = self.input.read(step.plan.input).mode is StopMode.TURN_OFF and report.host_state in _SHUTTING_DOWN
+        passes = turns_off and set(report.activities) <= {"MERGE", STATE_CHANGE}
+        begun = trace(vm, operation, step, report.journal) is Trace.BEGUN
+        return Absent() if isinstance(judged, InProgress) and passes and not begun else judged
 
     def waits_for_guest(self, plan: PlannedStep) -> bool:
         """Return whether the guest is asked to shut down."""

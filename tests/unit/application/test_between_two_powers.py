@@ -174,13 +174,11 @@ def test_a_step_waits_for_a_vm_between_two_powers_no_longer_than_it_may_take(
     assert world.host.observe(world.host.journal.highest_token - 1) == late, "what was sent for it can act no more"
 
 
-@each_hanging
+@pytest.mark.parametrize(("request_", "action", "power"), [way for way in HANGING if way[1] not in (RESTORE, REMOVE)])
 def test_a_cancel_is_obeyed_when_the_step_has_had_its_time(
     request_: RequestOperation, action: ActionName, power: Power
 ) -> None:
     world = hanging(request_, action, power=power)
-    if action in (RESTORE, REMOVE):
-        return  # too late for that
     world.cancel(newest(world).number)
     assert look(world, 5).active
     world.now += timedelta(seconds=world.policy.create_wait_s)
@@ -255,6 +253,7 @@ def look_until_over(world: World) -> Operation:
     """Let a minute at most pass, in which all must end."""
     end = world.now + timedelta(seconds=60)
     while world.vm.active_operations:
+        world.now += timedelta(seconds=1)
         world.turn(seconds=1)
         assert world.now < end, world.vm.active_operations
     return newest(world)
@@ -296,6 +295,27 @@ def test_a_vm_that_an_administrators_shutdown_has_left_between_two_powers_is_tur
     world.do(stop_vm(StopMode.TURN_OFF))
     assert look_until_over(world).state is OperationState.SUCCEEDED
     assert world.vm.power is world.host.power is Power.STOPPED
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_turn_off_needs_no_sync_to_pass_a_shutdown_that_an_administrator_has_begun(*, known: bool) -> None:
+    world = World()
+    if known:
+        chain(world)
+    world.host.effects.clear()
+    world.host.transition = "Stopping"
+    assert world.vm.power is Power.RUNNING
+    world.do(stop_vm(StopMode.TURN_OFF))
+    assert look_until_over(world).state is OperationState.SUCCEEDED
+    assert (world.host.power, world.host.transition) == (Power.STOPPED, "")
+
+
+def test_a_turn_off_that_was_begun_waits_for_what_it_has_begun() -> None:
+    world = hanging(stop_vm(StopMode.TURN_OFF), STOP)
+    assert look(world, 60).step(1).attempts == 1
+    settle(world, Power.STOPPED)
+    assert look_until_over(world).state is OperationState.SUCCEEDED
+    assert world.host.effects == []
 
 
 def test_a_shutdown_whose_turn_off_is_cancelled_again_goes_on() -> None:
