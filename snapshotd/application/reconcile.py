@@ -21,8 +21,8 @@ from snapshotd.operations.snapshots import hand_on
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.checkpoint_name import marker
 
-_MISSING = "CHECKPOINT_MISSING"
-"""The reason of a snapshot whose checkpoint is gone: the only one that finding the checkpoint disproves."""
+_MISSING, _DAMAGED = "CHECKPOINT_MISSING", "CHECKPOINT_DAMAGED"
+"""The reasons of a snapshot whose checkpoint is gone, or not intact: the only ones that finding it intact disproves."""
 _MARKED = re.compile(r"#[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
 
@@ -110,22 +110,24 @@ def _missing_or_found(vm: VirtualMachine, snapshot: Snapshot, *, healed: bool) -
             e.SnapshotCheckpointIdentified(snapshot_id=snapshot.snapshot_id, checkpoint_id=c.checkpoint_id)
             for c in marked[:1]
         )
-    there = vm.description.checkpoint(snapshot.checkpoint_id) is not None
-    if snapshot.state is SnapshotState.ERROR and there and snapshot.was_ready:
-        disproved = snapshot.failure is not None and snapshot.failure.reason == _MISSING
+    checkpoint = vm.description.checkpoint(snapshot.checkpoint_id)
+    damage = vm.description.damage(checkpoint) if checkpoint else ""
+    if snapshot.state is SnapshotState.ERROR and checkpoint and not damage and snapshot.was_ready:
+        disproved = snapshot.failure is not None and snapshot.failure.reason in (_MISSING, _DAMAGED)
         failure = None if disproved else snapshot.failure
         return (e.SnapshotCheckpointFound(**moved(snapshot, "checkpoint_found"), failure=failure),) if healed else ()
-    if snapshot.state is not SnapshotState.READY or there:
+    if snapshot.state is not SnapshotState.READY or (checkpoint and not damage):
         return ()
-    failure = Failure(reason=_MISSING, message="Somebody else removed its checkpoint on the host.")
+    text = f"Its checkpoint cannot be brought back: {damage}." if damage else "Somebody else removed its checkpoint."
+    failure = Failure(reason=_DAMAGED if damage else _MISSING, message=text)
     drift = e.DriftDetected(
-        kind=DriftKind.CHECKPOINT_MISSING,
-        detail=snapshot.name,
+        kind=DriftKind.CHECKPOINT_DAMAGED if damage else DriftKind.CHECKPOINT_MISSING,
+        detail=f"{snapshot.name}: {damage}" if damage else snapshot.name,
         checkpoint_id=snapshot.checkpoint_id,
         snapshot_id=snapshot.snapshot_id,
     )
     missing = e.SnapshotCheckpointMissing(**moved(snapshot, "checkpoint_missing"), failure=failure)
-    return drift, missing, *hand_on(vm, snapshot, "drift")
+    return drift, missing, *(() if damage else hand_on(vm, snapshot, "drift"))
 
 
 def _reparented(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:

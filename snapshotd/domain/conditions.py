@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
+from snapshotd.domain.chains import passed_through
 from snapshotd.domain.errors import LogRolledBack
+from snapshotd.domain.host_report import VmDescription, file_key
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.virtual_machine import VmRecord
+
+_DIFFERENCING: Final = (".avhdx", ".avhd")
+"""How the files that checkpoints and backups make end (documented). A golden image's do not."""
 
 
 def conditions(vm: VmRecord) -> tuple[Failure, ...]:
     """Return the conditions of a VM, each with a reason and words for people."""
-    return (Failure.of(LogRolledBack(vm.name, vm.rolled_back)),) if vm.rolled_back else ()
+    return tuple(_conditions(vm))
+
+
+def _conditions(vm: VmRecord) -> Iterator[Failure]:
+    if vm.rolled_back:
+        yield Failure.of(LogRolledBack(vm.name, vm.rolled_back))
+    if vm.description is None:
+        return
+    if vm.description.critical:
+        text = (
+            "Hyper-V reports the VM as critical: its storage or configuration cannot be reached, or its volume is "
+            "full. No snapshot can be taken. Stopping it and deleting snapshots work, and deleting frees space."
+        )
+        yield Failure(reason="VM_CRITICAL", message=text)
+    if not vm.active and (strays := _strays(vm.description)):
+        text = (
+            f"Nothing stands on these files in the VM's disk chains: {', '.join(strays)}. A backup or an interrupted "
+            "merge has left them. Hyper-V may merge them when the VM is shut down; snapshotd does not touch them."
+        )
+        yield Failure(reason="NEEDS_CONSOLIDATION", message=text)
+
+
+def _strays(description: VmDescription) -> list[str]:
+    strays = passed_through(description)
+    return [f.path for f in description.files if file_key(f.path) in strays and f.path.lower().endswith(_DIFFERENCING)]

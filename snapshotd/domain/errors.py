@@ -246,6 +246,18 @@ class SnapshotBlocked(SnapshotdError):
 
 
 @dataclass(eq=False)
+class VmCritical(SnapshotdError):
+    """The VM is in one of Hyper-V's critical states."""
+
+    reason: ClassVar[str] = "VM_CRITICAL"
+    text: ClassVar[str] = (
+        "Cannot take a snapshot of VM {vm}: Hyper-V reports it as critical. Its storage or configuration cannot be "
+        "reached, or its volume is full. See to that on its host; deleting snapshots frees space."
+    )
+    vm: str
+
+
+@dataclass(eq=False)
 class CancelTooLate(SnapshotdError):
     """The operation can no longer be cancelled."""
 

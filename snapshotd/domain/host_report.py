@@ -84,6 +84,22 @@ class VmDescription:
     cpu_count: int
     memory_bytes: int
     is_replica: bool
+    critical: bool = False
+    """Its state is a critical one: storage or configuration cannot be reached, or the volume is full (documented)."""
+
+    def damage(self, checkpoint: Checkpoint) -> str:
+        """Return why a checkpoint cannot be brought back, for people; empty: it is intact, as far as its host tells."""
+        if checkpoint.checkpoint_type == "Missing":
+            return "Hyper-V lists its checkpoint as Missing: the checkpoint's own files are not found"
+        by_path = {file_key(file.path): file for file in self.files}
+        for disk in checkpoint.disks:
+            at, seen = file_key(disk.path), set[str]()
+            while (file := by_path.get(at)) is not None and at not in seen:
+                if file.missing:
+                    return f"disk {disk.location} needs the file {file.path}, which is not there"
+                seen.add(at)
+                at = file_key(file.parent_path)
+        return ""
 
     def checkpoint(self, checkpoint_id: CheckpointId | None) -> Checkpoint | None:
         """Return the checkpoint of that id, or None."""

@@ -161,6 +161,7 @@ def _description(vm: pb.VmReport) -> VmDescription:
         cpu_count=vm.cpu_count,
         memory_bytes=vm.memory_bytes,
         is_replica=vm.is_replica,
+        critical=vm.host_state.endswith("Critical"),
     )
 
 

@@ -46,6 +46,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.CheckpointsDisabled: grpc.StatusCode.FAILED_PRECONDITION,
     d.SnapshotBlocked: grpc.StatusCode.FAILED_PRECONDITION,
     d.LogRolledBack: grpc.StatusCode.FAILED_PRECONDITION,
+    d.VmCritical: grpc.StatusCode.FAILED_PRECONDITION,
     d.CancelTooLate: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostInUse: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostForeign: grpc.StatusCode.FAILED_PRECONDITION,
@@ -89,6 +90,8 @@ _OF_FAILURE: Final = {
     "SNAPSHOT_BLOCKED": grpc.StatusCode.FAILED_PRECONDITION,
     "MEMORY_NEEDS_RUNNING_VM": grpc.StatusCode.FAILED_PRECONDITION,
     "CHECKPOINT_MISSING": grpc.StatusCode.FAILED_PRECONDITION,
+    "CHECKPOINT_DAMAGED": grpc.StatusCode.FAILED_PRECONDITION,
+    "VM_CRITICAL": grpc.StatusCode.FAILED_PRECONDITION,
     "FALLBACK_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """Codes of failed operations, by reason. All others are INTERNAL: the host refused for a reason of its own."""

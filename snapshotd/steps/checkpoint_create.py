@@ -15,6 +15,7 @@ from snapshotd.domain.errors import (
     CheckpointsDisabled,
     MemoryNeedsRunningVm,
     SnapshotdError,
+    VmCritical,
 )
 from snapshotd.domain.host_report import Checkpoint, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId
@@ -147,6 +148,8 @@ def forbids(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | None:
         return MemoryNeedsRunningVm(vm.name, vm.power.name)
     if vm.description.checkpoint_type == "Disabled":
         return CheckpointsDisabled(vm.name)
+    if vm.description.critical:
+        return VmCritical(vm.name)
     if found := blocked(vm, "take a snapshot of"):
         return found
     if checkpoints >= HYPERV_CHECKPOINT_LIMIT:

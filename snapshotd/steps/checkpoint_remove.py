@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snapshotd.domain.chains import not_passed_through, superfluous
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
@@ -11,7 +12,6 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import Absent, Action, InProgress, Judgement, Undetermined, power_refusal
-from snapshotd.steps.chains import not_passed_through, superfluous
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,8 +132,12 @@ def refusal(vm: VirtualMachine, checkpoint_id: CheckpointId) -> Failure | None:
     """Return why a checkpoint cannot be applied as things are now; None if it can."""
     if forbidden := forbids(vm):
         return Failure.of(forbidden)
-    if vm.description is None or vm.description.checkpoint(checkpoint_id) is None:
+    checkpoint = vm.description.checkpoint(checkpoint_id) if vm.description else None
+    if vm.description is None or checkpoint is None:
         return Failure(reason="CHECKPOINT_MISSING", message="The snapshot's checkpoint is no longer on the host.")
+    if damage := vm.description.damage(checkpoint):
+        text = f"The snapshot's checkpoint cannot be brought back: {damage}."
+        return Failure(reason="CHECKPOINT_DAMAGED", message=text)
     return None
 
 

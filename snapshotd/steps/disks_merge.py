@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from snapshotd.domain.chains import passed_through
 from snapshotd.domain.host_report import VmReport, file_key, file_keys
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
@@ -15,7 +16,6 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import Action, InProgress, Judgement
-from snapshotd.steps.chains import passed_through
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 
 _MOST_NAMED: Final = 10

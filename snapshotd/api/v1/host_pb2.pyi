@@ -420,7 +420,7 @@ class Drift(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """UPPER_SNAKE: POWER_STATE_CHANGED, VM_MISSING, CHECKPOINT_MISSING, FOREIGN_CHECKPOINT, CURRENT_MOVED, ..."""
+    """UPPER_SNAKE: POWER_STATE_CHANGED, VM_MISSING, CHECKPOINT_MISSING, CHECKPOINT_DAMAGED, FOREIGN_CHECKPOINT, CURRENT_MOVED, ..."""
     subject: _builtins.str
     """virtualMachines/{vm} or virtualMachines/{vm}/snapshots/{snapshot}."""
     message: _builtins.str

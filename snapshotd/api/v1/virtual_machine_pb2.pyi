@@ -113,7 +113,9 @@ class VirtualMachine(_message.Message):
         REASON_FIELD_NUMBER: _builtins.int
         MESSAGE_FIELD_NUMBER: _builtins.int
         reason: _builtins.str
-        """LOG_ROLLED_BACK: the log is older than the host, so the VM is only observed."""
+        """LOG_ROLLED_BACK: the log is older than the host, so the VM is only observed. VM_CRITICAL: Hyper-V cannot reach the
+        VM's storage or configuration, or its volume is full. NEEDS_CONSOLIDATION: files in its chains that nothing stands on.
+        """
         message: _builtins.str
         """For people."""
         def __init__(

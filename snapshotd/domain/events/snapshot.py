@@ -115,7 +115,7 @@ class SnapshotGivenUp(SnapshotTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotCheckpointMissing(SnapshotTransition):
-    """Somebody else removed its checkpoint."""
+    """Its checkpoint is gone, or there and not intact: the failure says which."""
 
     failure: Failure
 

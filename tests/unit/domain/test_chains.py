@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from snapshotd.domain.chains import not_passed_through, passed_through, superfluous
 from snapshotd.domain.host_report import Checkpoint, Disk, DiskFile, VmDescription
 from snapshotd.domain.ids import CheckpointId
-from snapshotd.steps.chains import not_passed_through, passed_through, superfluous
 
 GONE = CheckpointId("gone")
 
