@@ -200,9 +200,9 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
     refusal = action.refusal(vm, operation, due)
     if refusal is not None:
         return _refused(operation, due, refusal)
-    if not vm.journal_id:
+    if not vm.journal_id or _first_loss(vm, operation, due):
         # An effect acts only on the journal that it was told of (the rule journal-id), so the journal is made known
-        # first.
+        # first. And nothing is lost for later steps that turn out to be refused: the record may be old.
         return Observe(due)
     if due.attempts and due.changed_at is not None:
         ready = due.changed_at + timedelta(seconds=policy.backoff_s(due.attempts))
@@ -210,6 +210,12 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
         if due.changed_at <= now < ready:
             return Later(ready)
     return Issue(due)
+
+
+def _first_loss(vm: VirtualMachine, operation: Operation, due: Step) -> bool:
+    """Return whether an operation's first step loses something for later ones, and the VM was not looked at for it."""
+    first = operation.state is OperationState.PENDING and due.looked_since is None
+    return first and due.plan.number < len(operation.steps) and ACTIONS[due.plan.action].may_lose(vm, due.plan) != ""
 
 
 def _refused(operation: Operation, due: Step, refusal: Failure) -> Next:
