@@ -14,6 +14,10 @@ class SnapshotdError(Exception):
 
     text: ClassVar[str]
     """The message, with the names of the fields in braces for their values."""
+    rests_on_host: ClassVar[bool] = False
+    """It rests on what the host was like when it was last looked at: another look may lift it."""
+    ground: str = ""
+    """How old what it rests on is, for people."""
 
     @property
     def reason(self) -> str:
@@ -21,8 +25,8 @@ class SnapshotdError(Exception):
         return "INTERNAL"
 
     def __str__(self) -> str:
-        """Return the message for people."""
-        return self.message()
+        """Return the message for people, and how old its ground is."""
+        return f"{self.message()} {self.ground}".rstrip()
 
     def message(self) -> str:
         """Return what cannot be done, why, and what to do."""
@@ -141,6 +145,7 @@ class WrongPower(SnapshotdError):
     """The VM's power does not allow what was asked. `action` is a verb phrase: "start", "turn off"."""
 
     reason: ClassVar[str] = "WRONG_POWER_STATE"
+    rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot {action} VM {vm}: its power state is {power}. It must be {needed}. "
         "Run `snapshotctl host sync HOST` to look again."
@@ -156,6 +161,7 @@ class MemoryNeedsRunningVm(SnapshotdError):
     """Memory was asked for and the VM is not running."""
 
     reason: ClassVar[str] = "MEMORY_NEEDS_RUNNING_VM"
+    rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot capture the memory of VM {vm}: its power state is {power}. It must be RUNNING. "
         "Start it, or ask for a DISK snapshot."
@@ -169,6 +175,7 @@ class PowerChangeRefused(SnapshotdError):
     """A revert would change the VM's power, and the caller asked for refusal."""
 
     reason: ClassVar[str] = "POWER_STATE_CHANGE_REFUSED"
+    rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot revert VM {vm}: its power state would change from {power} to {power_after}, and "
         "power_state_change is REFUSE. Bring it to that power state first, or ALLOW the change."
@@ -183,6 +190,7 @@ class SnapshotNotUsable(SnapshotdError):
     """The snapshot's state does not allow what was asked. `action` is a verb phrase: "revert to", "delete"."""
 
     reason: ClassVar[str] = "SNAPSHOT_NOT_READY"
+    rests_on_host: ClassVar[bool] = True
     snapshot: str
     state: str
     action: str
@@ -213,6 +221,7 @@ class CheckpointLimitReached(SnapshotdError):
     """One more checkpoint would pass Hyper-V's limit of 50 a VM (documented)."""
 
     reason: ClassVar[str] = "CHECKPOINT_LIMIT_REACHED"
+    rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot take a snapshot of VM {vm}: it has {count} checkpoints of all kinds on its host, and "
         "Hyper-V allows {limit}. Delete snapshots, or remove checkpoints that others made."
@@ -227,6 +236,7 @@ class CheckpointsDisabled(SnapshotdError):
     """Checkpoints are disabled for the VM on its host."""
 
     reason: ClassVar[str] = "CHECKPOINTS_DISABLED"
+    rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot take a snapshot of VM {vm}: checkpoints are disabled for it on its host. "
         "Set its CheckpointType there (Set-VM -CheckpointType Production), then sync the host."
@@ -239,6 +249,7 @@ class SnapshotBlocked(SnapshotdError):
     """The VM has something that cannot be checkpointed, or brought back. `action` is a verb phrase."""
 
     reason: ClassVar[str] = "SNAPSHOT_BLOCKED"
+    rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = "Cannot {action} VM {vm}: {blockers} blocks it. Remove that, then sync the host."
     vm: str
     blockers: str
@@ -250,6 +261,7 @@ class VmCritical(SnapshotdError):
     """The VM is in one of Hyper-V's critical states."""
 
     reason: ClassVar[str] = "VM_CRITICAL"
+    rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot take a snapshot of VM {vm}: Hyper-V reports it as critical. Its storage or configuration cannot be "
         "reached, or its volume is full. See to that on its host; deleting snapshots frees space."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine as VmMessage
 from snapshotd.application.decide import decide, operation_for
 from snapshotd.application.draft import Context
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import ViewBehind, ViewStopped
+from snapshotd.domain.errors import SnapshotdError, ViewBehind, ViewStopped
 from snapshotd.domain.events import OperationRequested
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import OperationState
@@ -30,6 +30,7 @@ from snapshotd.server.operation_messages import operation_message, plan_message
 from snapshotd.server.requests import digest_of, request_id_of
 
 R = TypeVar("R", bound=Result)
+D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,10 @@ class OperationReader:
         """
         actor, request_id = actor_of(context), request_id_of(call.request_id)  # type: ignore[attr-defined]  # long work has one
         if getattr(call, "validate_only", False):
-            return await self._plan(vm_id, wanted, actor)
-        decided = await self._backend.runtime.request(
-            vm_id, wanted, actor=actor, request_id=request_id, digest=digest_of(call)
+            return await self._by_a_fresh_record(vm_id, lambda: self._plan(vm_id, wanted, actor))
+        digest, runtime = digest_of(call), self._backend.runtime
+        decided = await self._by_a_fresh_record(
+            vm_id, lambda: runtime.request(vm_id, wanted, actor=actor, request_id=request_id, digest=digest)
         )
         operation = operation_for(decided.draft, wanted)
         if operation is None:
@@ -103,6 +105,23 @@ class OperationReader:
         except (ViewStopped, ViewBehind):
             # The request is durable; only the state of the resources cannot be read just now.
             return self._bare(operation)
+
+    async def _by_a_fresh_record(self, vm_id: VmId, decide: Callable[[], Awaitable[D]]) -> D:
+        """Return what is decided. Before a refusal that rests on what the host was like, look at the VM again."""
+        reports = self._backend.reports
+        try:
+            return await decide()
+        except SnapshotdError as refused:
+            if not refused.rests_on_host:
+                raise
+            if not await reports.look(vm_id):
+                refused.ground = reports.ground(vm_id)
+                raise
+        try:
+            return await decide()
+        except SnapshotdError as again:
+            again.ground = reports.ground(vm_id) if again.rests_on_host else ""
+            raise
 
     async def _plan(self, vm_id: VmId, request: RequestOperation, actor: str) -> OperationMessage:
         """Return what a request would lead to. Makes every check, records nothing. Raises what would refuse it."""

@@ -120,7 +120,7 @@ def _error_status(error: d.SnapshotdError, limit: int) -> Status:
     code = _CODES.get(type(error)) or _OF_STORE.get(error.reason, grpc.StatusCode.INTERNAL)
     # The values are cut before they go into the message, whose end tells what to do.
     short = _with_short_values(error, limit)
-    message, values = _cut(short.message(), 10 * limit), short.metadata()
+    message, values = _cut(str(short), 10 * limit), short.metadata()
     status = _status(code, message, error.reason, values, limit)
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         field = error.field if isinstance(error, d.InvalidArgument) else next(iter(values))
@@ -136,7 +136,9 @@ def _error_status(error: d.SnapshotdError, limit: int) -> Status:
 def _with_short_values(error: d.SnapshotdError, limit: int) -> d.SnapshotdError:
     """Return the error with its texts cut."""
     kept = {f.name: getattr(error, f.name) for f in fields(error)}  # type: ignore[arg-type]  # leaves are dataclasses
-    return type(error)(**{name: _cut(v, limit) if isinstance(v, str) else v for name, v in kept.items()})
+    short = type(error)(**{name: _cut(v, limit) if isinstance(v, str) else v for name, v in kept.items()})
+    short.ground = error.ground
+    return short
 
 
 def _cut(text: str, limit: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 from weakref import WeakValueDictionary
 
 from snapshotd.application.hosts import Hosts
@@ -28,9 +29,13 @@ from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.operation import Failure
 from snapshotd.server.host_locks import HostLocks
-from snapshotd.server.runtime import Runtime
+from snapshotd.server.runtime import ITSELF, Runtime
 
 _log = logging.getLogger(__name__)
+_FRESH: Final = timedelta(seconds=5)
+"""A VM that was seen so lately is not looked at again for a refusal."""
+_LOOK_S: Final = 10.0
+"""How long a call may wait for that look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,32 @@ class HostReports:
         self._hosts.get(host_id)  # of one that was removed meanwhile, nothing is kept
         self._synced_at[host_id] = self._runtime.moment().utc
         return synced
+
+    async def look(self, vm_id: VmId) -> bool:
+        """Compare one VM with the record, unless that was done just now; return whether it was compared.
+
+        The host is given a few seconds: somebody waits for the answer to a call.
+        """
+        vm = await self._runtime.load(vm_id)
+        now, seen = self._runtime.moment().utc, self._runtime.observed.get(vm_id)
+        if not vm.registered or (seen is not None and now - seen < _FRESH):
+            return False
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                report = (await self.report(vm.host_id, vm_id)).vm
+            if report is not None:
+                await self._runtime.request(vm_id, SyncVm(report=report, asked_version=vm.version), actor=ITSELF)
+        except (SnapshotdError, TimeoutError):
+            return False
+        return report is not None
+
+    def ground(self, vm_id: VmId) -> str:
+        """Return when a VM was last seen on its host, for people."""
+        seen = self._runtime.observed.get(vm_id)
+        if seen is None:
+            return "The VM was not seen on its host since snapshotd started, and its host did not answer just now."
+        age_s = max(0, round((self._runtime.moment().utc - seen).total_seconds()))
+        return f"The VM was last seen on its host at {seen:%H:%M:%S}Z, {age_s} s ago."
 
     async def _of_one(self, host_id: HostId, vm_id: VmId) -> VmReport | None:
         """Return the report of a VM that a report of all has left out; None if it cannot be had.
