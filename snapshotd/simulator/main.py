@@ -87,6 +87,7 @@ def _said(error: Exception, settings: SimulateHostSettings) -> str:
         return str(error)
     named = {
         "--state": settings.state,
+        "--storage": settings.storage,
         "--inventory": settings.inventory,
         "--truth": settings.truth,
         "--credential": settings.credential,

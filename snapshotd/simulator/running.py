@@ -36,6 +36,8 @@ MODEL_ACTIONS: Final = (
     "set_checkpoint",
     "stray_file",
     "clock",
+    "move_out",
+    "move_in",
 )
 """The control port's actions on the model. Each is a method of that name."""
 

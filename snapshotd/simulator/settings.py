@@ -32,6 +32,8 @@ class SimulateHostSettings:
     powershell_start_ms: int
     durations: Mapping[str, int]
     """Milliseconds by name of what the hypervisor does."""
+    storage: Path | None = None
+    """Directory of the disks, if not in the state's; several hosts can have it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--listen", default="127.0.0.1:0", metavar="HOST:PORT", help="where WS-Management is served; port 0: any")
     add("--control", default="127.0.0.1:0", metavar="HOST:PORT", help="control port, on loopback only; port 0: any")
     add("--state", required=True, type=Path, metavar="DIR", help="state, disks and journals; made if missing")
+    add(
+        "--storage",
+        type=Path,
+        metavar="DIR",
+        help="the disks, if not in --state; hosts between which VMs move share it",
+    )
     add("--inventory", required=True, type=Path, metavar="FILE", help="the VMs, for a state directory that is empty")
     add("--truth", required=True, type=Path, metavar="FILE", help="every effect is appended here, as JSON lines")
     add("--credential", required=True, type=Path, metavar="FILE", help="file with one line, username:password")
@@ -64,6 +72,7 @@ def from_arguments(arguments: argparse.Namespace) -> SimulateHostSettings:
         rtt_ms=arguments.rtt_ms,
         powershell_start_ms=arguments.powershell_start_ms,
         durations=dict(arguments.duration),
+        storage=arguments.storage,
     )
 
 

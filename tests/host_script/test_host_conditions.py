@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from snapshotd.api.v1.executor_pb2 import STOPPED, CheckpointReport, HostAnswer, VmReport
+from snapshotd.api.v1.executor_pb2 import STOPPED, CheckpointReport, HostAnswer, JournalReport, VmReport
 from snapshotd.simulator.model import SimulatedHyperV
 from snapshotd.simulator.needs import Engine
 from tests.host_script.conversation import Conversation
@@ -188,3 +188,24 @@ def test_chains_go_down_to_the_image_that_several_vms_stand_on(hyperv: Simulated
     report = reports(script, WEB)[WEB]
     assert chain(report)[1:] == chains[0]
     assert chain(report, report.checkpoints[0]) == chains[0]
+
+
+def test_a_vm_that_has_moved_is_told_absent_with_its_journal_and_its_files(
+    hyperv: SimulatedHyperV, script: Conversation, tmp_path: Path
+) -> None:
+    journal = known_journal(script, vm=WEB)
+    hyperv.admin("checkpoint", "web01")
+    watched = chain(reports(script, WEB)[WEB])
+    with host_at(tmp_path / "other", {"vms": []}, storage=tmp_path / "state" / "disks") as other:
+        other.move_in(**hyperv.move_out("web01"))
+        command = look(vm=WEB)
+        command.watched_files.extend([*watched, f"{watched[0]}.not"])
+        (report,) = script.ask(command).vms
+        assert (report.present, report.journal.journal_id) == (False, journal)
+        assert list(report.existing_files) == watched
+        assert list(reports(script)) == [DB]
+        for engine in engine_on("builtin", other, tmp_path / "other"):
+            there = Conversation(engine)
+            told = reports(there, WEB)[WEB]
+            assert (chain(told), told.journal.state) == (watched, JournalReport.MISSING)
+            there.process.kill()

@@ -5,11 +5,12 @@ They are kept over a restart, and on record. Every method raises ValueError or L
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from snapshotd.simulator.hypervisor import HyperVError
 from snapshotd.simulator.model.controls import checkpoint_of, disk_at, snapshot_type
 from snapshotd.simulator.model.host import ADMINISTRATOR, HostState
+from snapshotd.simulator.model.machine import machine_of
 from snapshotd.simulator.model.merging import Merging
 
 _LARGEST_OFFSET_S: Final = 10 * 366 * 86_400
@@ -89,6 +90,26 @@ class Conditions:
             self._host.record(machine, ADMINISTRATOR, "stray_added", str(checkpoint).lower(), file=stray)
             self._merging.look_at(machine.vm_id)
             return {"file": stray}
+
+    def move_out(self, vm: str) -> dict[str, dict[str, Any]]:
+        """Let a VM go to another host, with its checkpoints and without its journal; return what that one takes in."""
+        with self._host.changed:
+            machine = self._host.named(vm)
+            if self._host.jobs.of(machine.vm_id) is not None or self._host.disks.is_away(machine.vm_id):
+                raise ValueError(f"{machine.name} is busy, or its storage is away")
+            self._merging.forget(machine.vm_id)
+            return {"machine": self._host.release(machine)}
+
+    def move_in(self, machine: object) -> None:
+        """Take in a VM that another host with the same storage has let go."""
+        with self._host.changed:
+            try:
+                come = machine_of(machine)
+                come.hidden = False  # what an account may see is each host's own
+                self._host.take_in(come)
+            except (TypeError, AttributeError) as error:
+                raise ValueError(f"machine is not what move_out returns: {error}") from error
+            self._merging.take_in(come)
 
     def clock(self, offset_s: object) -> None:
         """Set the host's clock so many seconds ahead of this machine's; negative: behind it."""

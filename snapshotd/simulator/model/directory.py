@@ -29,19 +29,19 @@ class StateDirectory:
 
     Args:
         path: made if it is missing. Kept absolute: disks are known by their paths, wherever the program is started.
+        storage: where the disks are, if not in it: a directory that several hosts can have.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, storage: Path | None = None) -> None:
         root = path.resolve()
         self.journals = root / "snapshotd"
-        self.disks = root / "disks"
+        self.disks = root / "disks" if storage is None else storage.resolve()
         self.machines = root / "machines"
         self._host = root / "state.json"
         for directory in (self.journals, self.disks, self.machines):
             directory.mkdir(parents=True, exist_ok=True)
-        for directory in (self.disks, self.machines):
-            for unfinished in directory.rglob("*.new"):
-                unfinished.unlink()
+        for unfinished in self.machines.glob("*.new"):
+            unfinished.unlink()
 
     def read(self) -> KeptHost | None:
         """Return the host; None: there is none yet. Raises ValueError naming the file."""
@@ -67,6 +67,10 @@ class StateDirectory:
         beside = self._host.with_suffix(".new")
         beside.write_text(json.dumps(document) + "\n", encoding="utf-8")
         beside.replace(self._host)
+
+    def remove(self, machine: Machine) -> None:
+        """Remove the file of a VM that is not kept any more."""
+        (self.machines / f"{machine.vm_id}.json").unlink(missing_ok=True)
 
     def _machine(self, vm_id: str) -> Machine:
         path = self.machines / f"{vm_id}.json"

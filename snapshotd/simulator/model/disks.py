@@ -36,9 +36,10 @@ class DiskFile:
 
 
 class DiskFiles:
-    """All virtual hard disk files of a host, read once and written through.
+    """The virtual hard disk files of a host's VMs, read once and written through.
 
     Each VM's are in a folder of their own, which can be taken away as storage is; what several stand on is in `images`.
+    The directory can be other hosts' too: their VMs' folders are left alone.
 
     Args:
         directory: where they are.
@@ -51,29 +52,54 @@ class DiskFiles:
         directory.mkdir(parents=True, exist_ok=True)
         self._files: dict[str, DiskFile] = {}
         self._children: dict[str, set[str]] = {}
-        for folder in directory.glob(f"*{_AWAY}"):
-            folder.rename(folder.with_suffix(""))
         self._gone: set[str] = set()
-        for path in directory.glob("*/*vhdx"):
-            self._keep(str(path), _read(path))
-        for path in directory.glob(f"*/*vhdx{_GONE}"):
-            self._keep(str(path.with_suffix("")), _read(path))
-            self._gone.add(str(path.with_suffix("")))
-        for name, file in self._files.items():
-            if file.parent and file.parent not in self._files:
-                raise ValueError(f"{name}: its parent {file.parent} is missing")
+        self.load(IMAGES)
 
     def __contains__(self, path: str) -> bool:
         return path in self._files
+
+    def load(self, folder: str) -> None:
+        """Read a folder: of a VM that is on this host now. Raises ValueError."""
+        self.bring_back(folder)
+        at = self._directory / folder
+        for unfinished in at.glob("*.new"):
+            unfinished.unlink()
+        for path in at.glob("*vhdx"):
+            self._keep(str(path), _read(path))
+        for path in at.glob(f"*vhdx{_GONE}"):
+            self._keep(str(path.with_suffix("")), _read(path))
+            self._gone.add(str(path.with_suffix("")))
+        for name in self._in(folder):
+            parent = self._files[name].parent
+            if parent and parent not in self._files:
+                raise ValueError(f"{name}: its parent {parent} is missing")
+
+    def forget(self, folder: str) -> None:
+        """Know nothing of a folder any more: its VM is on another host."""
+        for name in self._in(folder):
+            self._children.get(self._files[name].parent, set()).discard(name)
+            del self._files[name]
+            self._gone.discard(name)
+
+    def _in(self, folder: str) -> list[str]:
+        inside = f"{self._directory / folder}/"
+        return [name for name in self._files if name.startswith(inside)]
 
     def image(self, name: str) -> str:
         """Return the path of an image."""
         return str(self._directory / IMAGES / f"{name}.vhdx")
 
     def make_disk(self, folder: str, name: str, file: DiskFile) -> str:
-        """Make a disk that a VM, or an image, begins with; return its path."""
+        """Make a disk that a VM, or an image, begins with; return its path.
+
+        Raises ValueError for one that is there and not as it began: another host's.
+        """
+        self.load(folder)
         (self._directory / folder).mkdir(exist_ok=True)
-        return self._write(str(self._directory / folder / f"{name}.vhdx"), file)
+        path = str(self._directory / folder / f"{name}.vhdx")
+        if self._files.get(path, file) != file:
+            raise ValueError(f"{path} is there already, and in use: choose another VM, image or --storage")
+        return self._write(path, file)
 
     def make_child(self, parent: str, beside: str = "") -> str:
         """Make an empty differencing disk over a file, in the folder of another one or of that; return its path."""
@@ -106,7 +132,15 @@ class DiskFiles:
         """Return a file by its path, compared without regard to case."""
         if path in self._files:
             return path, self._files[path]
-        return next(((p, f) for p, f in self._files.items() if p.lower() == path.lower()), None)
+        known = next(((p, f) for p, f in self._files.items() if p.lower() == path.lower()), None)
+        return known or self._find_elsewhere(Path(path))
+
+    def _find_elsewhere(self, path: Path) -> tuple[str, DiskFile] | None:
+        """Return a file of a VM of another host's, which changes it, and is not kept here."""
+        try:
+            return str(path), _read(path)
+        except (OSError, ValueError):
+            return None
 
     def is_away(self, folder: str) -> bool:
         """Return whether a folder has been taken away."""

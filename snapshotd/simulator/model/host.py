@@ -69,28 +69,40 @@ class HostState:
         truth: the truth file.
         inventory: the file that says what it consists of; read when the directory is empty.
         durations: milliseconds, by name.
+        storage: where its disks are, if not in its state's directory; several hosts can have it.
 
     Raises ValueError for an inventory, a state or a duration that makes no sense.
     """
 
-    def __init__(self, directory: Path, truth: Path, inventory: Path, durations: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        truth: Path,
+        inventory: Path,
+        durations: Mapping[str, int],
+        storage: Path | None = None,
+    ) -> None:
         self.changed = threading.Condition(threading.RLock())
         """The lock of everything here."""
         self._durations = dict.fromkeys(DURATIONS, 0)
         self.set_durations(durations)
         self.made_s: dict[str, float] = {}
         """When the checkpoints of this process were made, by a clock that nobody sets."""
-        self._directory = StateDirectory(directory)
+        self._directory = StateDirectory(directory, storage)
         self.journal_directory = self._directory.journals
         self.disks = DiskFiles(self._directory.disks)
         self.faults = Faults()
         self.jobs = Jobs(self.changed)
-        kept = self._directory.read() or self._begin(read_inventory(inventory))
+        kept = self._directory.read()
+        for machine in kept.machines if kept else ():
+            self.disks.load(machine.vm_id)
+        kept = kept or self._begin(read_inventory(inventory))
         self.name = kept.name
         self.machines = {m.vm_id: m for m in kept.machines}
         self.clock_offset_s = kept.clock_offset_s
         """How far the host's clock is ahead of this machine's."""
-        self._check_disks()
+        for machine in kept.machines:
+            self._check_disks(machine)
         self.truth = Truth(truth)
         for machine in kept.machines:
             self.truth.make_good(machine.last_effect)
@@ -115,6 +127,29 @@ class HostState:
     def set_clock(self, offset_s: float) -> None:
         """Set the host's clock so many seconds ahead of this machine's."""
         self.clock_offset_s = offset_s
+        self._keep_host()
+
+    def release(self, machine: Machine) -> dict[str, Any]:
+        """Let a VM go, with its checkpoints, to a host with the same storage; return what that host takes in."""
+        self.record(machine, ADMINISTRATOR, "vm_moved_out")
+        del self.machines[machine.vm_id]
+        self._keep_host()
+        self._directory.remove(machine)
+        self.disks.forget(machine.vm_id)
+        return machine.document()
+
+    def take_in(self, machine: Machine) -> None:
+        """Take a VM in that another host let go. Raises ValueError if it is here, or its disks are not."""
+        if machine.vm_id in self.machines:
+            raise ValueError(f"VM {machine.vm_id} is on {self.name} already")
+        self.disks.load(machine.vm_id)
+        try:
+            self._check_disks(machine)
+        except Exception:
+            self.disks.forget(machine.vm_id)
+            raise
+        self.machines[machine.vm_id] = machine
+        self.record(machine, ADMINISTRATOR, "vm_moved_in")
         self._keep_host()
 
     def named(self, vm: object) -> Machine:
@@ -238,12 +273,11 @@ class HostState:
     def _keep_host(self) -> None:
         self._directory.keep(KeptHost(self.name, tuple(self.machines.values()), self.clock_offset_s))
 
-    def _check_disks(self) -> None:
-        for machine in self.machines.values():
-            for disks in (machine.disks, *(s.disks for s in machine.checkpoints.values())):
-                for location, path in disks.items():
-                    if path not in self.disks:
-                        raise ValueError(f"{path} is missing: it is the disk {location} of VM {machine.name}")
+    def _check_disks(self, machine: Machine) -> None:
+        for disks in (machine.disks, *(s.disks for s in machine.checkpoints.values())):
+            for location, path in disks.items():
+                if path not in self.disks:
+                    raise ValueError(f"{path} is missing: it is the disk {location} of VM {machine.name}")
 
     def _new(self, vm: InventoryVm) -> Machine:
         return Machine(

@@ -76,23 +76,34 @@ class Machine:
     def save(self, directory: Path) -> None:
         """Write it to its file, whole or not at all."""
         beside = directory / f"{self.vm_id}.new"
+        beside.write_text(json.dumps(self.document()), encoding="utf-8")
+        beside.replace(directory / f"{self.vm_id}.json")
+
+    def document(self) -> dict[str, Any]:
+        """Return what its file holds."""
         # By name, and not by dataclasses.asdict, which copies everything first: it is written with each effect.
         document = {f.name: getattr(self, f.name) for f in fields(self)}
         document["checkpoints"] = {
             c: {f.name: getattr(s, f.name) for f in fields(s)} for c, s in self.checkpoints.items()
         }
-        beside.write_text(json.dumps(document), encoding="utf-8")
-        beside.replace(directory / f"{self.vm_id}.json")
+        return document
 
 
 def read_machine(path: Path) -> Machine:
     """Read a VM from its file. Raises ValueError naming the file."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        document["checkpoints"] = {c: Checkpoint(**s) for c, s in document["checkpoints"].items()}
-        return Machine(**document)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return machine_of(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
         raise ValueError(f"{path} is not the state of a VM: {error}") from error
+
+
+def machine_of(document: Any) -> Machine:  # noqa: ANN401  (what a file, or a test, holds)
+    """Return the VM of a document. Raises ValueError for one that is none."""
+    try:
+        checkpoints = {c: Checkpoint(**s) for c, s in document["checkpoints"].items()}
+        return Machine(**{**document, "checkpoints": checkpoints})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"it has not what a VM has: {error}") from error
 
 
 def rfc3339(time: datetime) -> str:

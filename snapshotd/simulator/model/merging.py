@@ -29,8 +29,7 @@ class Merging:
         """The file that goes, and since when, of each VM that merges."""
         self._thread = threading.Thread(target=self._run, name="merging", daemon=True)
         for machine in host.machines.values():
-            self._end_what_was_cut(machine)
-            self.look_at(machine.vm_id)
+            self.take_in(machine)
         self._thread.start()
 
     def look_at(self, vm_id: str) -> None:
@@ -38,6 +37,16 @@ class Merging:
         with self._host.changed:
             self._choose(vm_id)
             self._host.changed.notify_all()
+
+    def forget(self, vm_id: str) -> None:
+        """Do nothing more for a VM that leaves. The lock is held; what is left to merge follows from its files."""
+        self._under_way.pop(vm_id, None)
+
+    def take_in(self, machine: Machine) -> None:
+        """Go on with a VM that has come."""
+        with self._host.changed:
+            self._end_what_was_cut(machine)
+            self.look_at(machine.vm_id)
 
     def pending(self, machine: Machine) -> bool:
         """Return whether some file of a VM has to go. The lock is held."""
@@ -132,5 +141,5 @@ class Merging:
         if last is None or last["effect"] != "disk_merged":
             return
         file = last["detail"]["file"]
-        if self._host.disks.find(file) is not None:
+        if file in self._host.disks:
             self._host.disks.dissolve(file)

@@ -44,6 +44,7 @@ class SimulatedHyperV:
         self.restart_host, self.storage = controls.restart_host, controls.storage
         conditions = Conditions(state, self._merging)
         self.hide, self.critical = conditions.hide, conditions.critical
+        self.move_out, self.move_in = conditions.move_out, conditions.move_in
         self.clock, self.now = conditions.clock, state.now
         self.set_checkpoint, self.stray_file = conditions.set_checkpoint, conditions.stray_file
 
@@ -66,7 +67,9 @@ class SimulatedHyperV:
 @contextmanager
 def open_host(settings: SimulateHostSettings) -> Iterator[SimulatedHyperV]:
     """Open a host on its state directory. Raises ValueError and OSError for files that make no sense."""
-    host = SimulatedHyperV(HostState(settings.state, settings.truth, settings.inventory, settings.durations))
+    host = SimulatedHyperV(
+        HostState(settings.state, settings.truth, settings.inventory, settings.durations, settings.storage)
+    )
     try:
         yield host
     finally:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,14 @@ def settings(at: Path, **durations: int) -> SimulateHostSettings:
 
 
 @contextmanager
-def host_at(at: Path, inventory: dict[str, Any] | None = None, **durations: int) -> Iterator[SimulatedHyperV]:
+def host_at(
+    at: Path, inventory: dict[str, Any] | None = None, *, storage: Path | None = None, **durations: int
+) -> Iterator[SimulatedHyperV]:
     """Open a host in a directory; again, if it was there before."""
+    at.mkdir(exist_ok=True)
     if inventory is not None or not (at / "inventory.json").exists():
         (at / "inventory.json").write_text(json.dumps(inventory or INVENTORY), encoding="utf-8")
-    with open_host(settings(at, **durations)) as host:
+    with open_host(replace(settings(at, **durations), storage=storage)) as host:
         yield host
 
 

@@ -103,6 +103,22 @@ def test_a_file_that_is_in_no_directory_is_said_with_its_option(tmp_path: Path, 
     assert not missing.parent.exists()
 
 
+@pytest.mark.slow
+def test_a_vm_moves_between_two_programs_over_one_storage(tmp_path: Path) -> None:
+    vm = {"id": "11111111-2222-3333-4444-555555555501", "name": "web01", "disks": [{"location": "SCSI:0:0"}]}
+    storage = ("--storage", str(tmp_path / "storage"))
+    with (
+        SimulatedHostProcess(tmp_path / "hv01", {"host": {"name": "hv01"}, "vms": [vm]}, storage) as one,
+        SimulatedHostProcess(tmp_path / "hv02", {"host": {"name": "hv02"}, "vms": []}, storage) as two,
+    ):
+        one.control("write_disk", vm="web01", location="SCSI:0:0", block="1", data="x")
+        two.control("move_in", **one.control("move_out", vm="web01"))
+        for host in (one, two):
+            host.restart()
+        assert one.control("state")["vms"] == []
+        assert two.control("read_disk", vm="web01", location="SCSI:0:0")["blocks"] == {"1": "x"}
+
+
 def test_a_host_in_threads_is_driven_by_the_same_client(tmp_path: Path) -> None:
     truth = tmp_path / "truth.jsonl"
     with SimulatedHostThreads(RecordedHost(), EchoEngine(), truth) as host:
@@ -122,7 +138,10 @@ def test_the_command_line_is_read_with_its_units() -> None:
     settings = from_arguments(parser.parse_args(needed))
     assert (settings.listen, settings.control, settings.engine) == ("127.0.0.1:0", "127.0.0.1:0", "builtin")
     assert (settings.rtt_ms, settings.powershell_start_ms, dict(settings.durations)) == (0, 0, {})
+    assert settings.storage is None
     more = [
+        "--storage",
+        "D",
         "--rtt-ms",
         "5",
         "--powershell-start-ms",
@@ -134,7 +153,7 @@ def test_the_command_line_is_read_with_its_units() -> None:
         "save=1",
     ]
     settings = from_arguments(parser.parse_args([*needed, *more]))
-    assert (settings.rtt_ms, settings.powershell_start_ms) == (5, 7)
+    assert (settings.rtt_ms, settings.powershell_start_ms, settings.storage) == (5, 7, Path("D"))
     assert dict(settings.durations) == {"merge": 500, "start": 10, "save": 1}
 
 
