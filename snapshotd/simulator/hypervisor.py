@@ -106,6 +106,8 @@ class VmView:
     replica: bool
     blockers: tuple[str, ...]
     """As the inventory names them: PASS_THROUGH_DISK, SHARED_DISK, REPLICA, FIBRE_CHANNEL, ..."""
+    automatic_checkpoints: bool = False
+    """AutomaticCheckpointsEnabled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,3 +209,16 @@ def test_a_vm_that_has_moved_is_told_absent_with_its_journal_and_its_files(
             told = reports(there, WEB)[WEB]
             assert (chain(told), told.journal.state) == (watched, JournalReport.MISSING)
             there.process.kill()
+
+
+def test_an_automatic_checkpoint_is_told_from_the_start_to_the_stop(
+    hyperv: SimulatedHyperV, script: Conversation
+) -> None:
+    hyperv.admin("set_automatic_checkpoints", "db01", value=True)
+    hyperv.admin("start", "db01")
+    (made,) = reports(script, DB)[DB].checkpoints
+    assert (made.automatic, made.has_memory) == (True, False)
+    hyperv.admin("turn_off", "db01")
+    settled(hyperv, DB)
+    report = reports(script, DB)[DB]
+    assert (list(report.checkpoints), len(chain(report))) == ([], 1)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from typing import Final
 
 from snapshotd.simulator.hypervisor import Caller, HyperVError
+from snapshotd.simulator.model.checkpointing import Checkpointing
 from snapshotd.simulator.model.host import Cause, HostState, invalid_state
 from snapshotd.simulator.model.inventory import CHECKPOINT_TYPES
-from snapshotd.simulator.model.machine import Checkpoint, Machine, rfc3339
+from snapshotd.simulator.model.machine import Machine
 from snapshotd.simulator.model.merging import Merging
 from snapshotd.simulator.model.power import Power
 
 NAME_LIMIT: Final = 99
 """Characters of a checkpoint's name (documented: under 100), counted as UTF-16 code units (inferred)."""
-CHECKPOINT_LIMIT: Final = 50
-"""Checkpoints a VM (documented)."""
 
 
 class Cmdlets:
@@ -24,13 +21,15 @@ class Cmdlets:
 
     Args:
         host: what they change.
-        merging: is told of removals.
+        merging: is told of files that nothing stands on any more.
+        checkpointing: makes and removes checkpoints.
         power: a restore saves and starts.
     """
 
-    def __init__(self, host: HostState, merging: Merging, power: Power) -> None:
+    def __init__(self, host: HostState, merging: Merging, checkpointing: Checkpointing, power: Power) -> None:
         self._host = host
         self._merging = merging
+        self._checkpointing = checkpointing
         self._power = power
 
     def set_checkpoint_type(self, caller: Caller, vm_id: str, checkpoint_type: str) -> None:
@@ -60,75 +59,19 @@ class Cmdlets:
             machine = self._host.machine(vm_id, cmdlet, caller)
             self._host.pass_by(caller, cmdlet, "before")
             _check_name(name, cmdlet)
-            self._may_checkpoint(machine)
+            self._checkpointing.check(machine)
             cause = self._host.cause(caller, machine)
             made = self._host.work(
                 caller,
                 cmdlet,
                 machine,
                 "checkpoint",
-                lambda: self._make(machine, cause, automatic=automatic, snapshot_type=snapshot_type),
+                lambda: self._checkpointing.make(machine, cause, automatic=automatic, snapshot_type=snapshot_type),
                 status="CreatingSnapshot",
             )
             self._name(machine, cause, made, name)
             self._host.pass_by(caller, cmdlet, "after")
             return made
-
-    def _may_checkpoint(self, machine: Machine) -> None:
-        cmdlet = "Checkpoint-VM"
-        if machine.checkpoint_type == "Disabled":
-            text = f"Checkpoint operation failed. Checkpoints have been disabled for '{machine.name}'."
-            raise HyperVError("OperationFailed", cmdlet, text)
-        if "PASS_THROUGH_DISK" in machine.blockers:
-            # The text of the real one is not known.
-            text = f"Checkpoint operation failed. '{machine.name}' has a disk that cannot be checkpointed."
-            raise HyperVError("OperationFailed", cmdlet, text)
-        if machine.critical:
-            # Inferred: its storage is full or out of reach. The text of the real one is not known.
-            text = f"Checkpoint operation failed. '{machine.name}' is in a critical state."
-            raise HyperVError("OperationFailed", cmdlet, text)
-        if len(machine.checkpoints) >= CHECKPOINT_LIMIT:
-            # Documented limit; the text of the real one is not known.
-            text = f"Checkpoint operation failed. '{machine.name}' has the maximum number of checkpoints."
-            raise HyperVError("OperationFailed", cmdlet, text)
-
-    def _make(self, machine: Machine, cause: Cause, *, automatic: bool, snapshot_type: str) -> str:
-        """Freeze the disks, and the memory if the kind of checkpoint has it."""
-        self._host.check_files(machine, machine.disks, "Checkpoint-VM")
-        memory = self._memory_of(machine)
-        now = self._host.now()
-        checkpoint = Checkpoint(
-            checkpoint_id=str(uuid.uuid4()),
-            name=f"{machine.name} - ({now:%m/%d/%Y - %I:%M:%S %p})",
-            parent_id=machine.current_id,
-            created_at=rfc3339(now),
-            memory=memory,
-            checkpoint_type=machine.checkpoint_type,
-            automatic=automatic,
-            snapshot_type=snapshot_type,
-            disks=dict(machine.disks),
-        )
-        for location, path in machine.disks.items():
-            machine.disks[location] = self._host.disks.make_child(path)
-        self._host.made_s[checkpoint.checkpoint_id] = time.monotonic()
-        machine.checkpoints[checkpoint.checkpoint_id] = checkpoint
-        machine.current_id = checkpoint.checkpoint_id
-        self._host.record(machine, cause, "checkpoint_made", checkpoint.checkpoint_id, memory=memory)
-        return checkpoint.checkpoint_id
-
-    def _memory_of(self, machine: Machine) -> str:
-        """Return what memory a checkpoint of a VM holds; empty for none."""
-        if machine.state == "Off":
-            return ""
-        if machine.state == "Saved" or machine.checkpoint_type == "Standard":
-            return machine.memory
-        if machine.state == "Running" and machine.vss:
-            return ""
-        if machine.checkpoint_type == "ProductionOnly":
-            # The text of the real one is not known.
-            text = f"Checkpoint operation failed. A production checkpoint cannot be created for '{machine.name}'."
-            raise HyperVError("OperationFailed", "Checkpoint-VM", text)
-        return machine.memory  # Production falls back to standard silently (documented)
 
     def rename_snapshot(self, caller: Caller, checkpoint_id: str, name: str) -> None:
         """Rename-VMSnapshot."""
@@ -215,21 +158,10 @@ class Cmdlets:
                 cmdlet,
                 machine,
                 "remove",
-                lambda: self._remove(machine, cause, target),
+                lambda: self._checkpointing.remove(machine, cause, target),
                 status="DeletingSnapshot",
             )
             self._host.pass_by(caller, cmdlet, "after")
-
-    def _remove(self, machine: Machine, cause: Cause, target: str) -> str:
-        checkpoint = machine.checkpoints.pop(target)
-        for other in machine.checkpoints.values():
-            if other.parent_id == target:
-                other.parent_id = checkpoint.parent_id
-        if machine.current_id == target:
-            machine.current_id = checkpoint.parent_id
-        self._host.record(machine, cause, "checkpoint_removed", target)
-        self._merging.look_at(machine.vm_id)
-        return target
 
 
 def _check_name(name: str, cmdlet: str) -> None:

@@ -26,6 +26,7 @@ _ADMIN: Final[Mapping[str, tuple[str, ...]]] = {
     "shut_down": (),
     "turn_off": (),
     "set_checkpoint_type": ("type", "value"),
+    "set_automatic_checkpoints": ("value",),
 }
 """What an administrator can do, with the arguments needed besides the VM."""
 _ABILITIES: Final = ("vss", "shutdown_service", "shuts_down", "boots")
@@ -133,39 +134,51 @@ class Controls:
         unknown = sorted(set(arguments) - set(_ADMIN[do]))
         if unknown:
             raise ValueError(f"{do} takes no {', '.join(unknown)}: only {', '.join(('vm', *_ADMIN[do]))}")
-        caller = Administrator()
         with self._host.changed:
             machine = self._host.named(vm)
             if "checkpoint" in arguments:
                 checkpoint_of(machine, arguments["checkpoint"])
             try:
-                match do:
-                    case "checkpoint":
-                        name = str(arguments.get("name", "by hand"))
-                        automatic = bool(arguments.get("automatic", False))
-                        kind = snapshot_type(arguments.get("type", "Standard"))
-                        made = self._cmdlets.checkpoint_vm(
-                            caller, machine.vm_id, name, automatic=automatic, snapshot_type=kind
-                        )
-                        return {"checkpoint": made}
-                    case "rename":
-                        self._cmdlets.rename_snapshot(caller, _text(arguments, "checkpoint"), _text(arguments, "name"))
-                    case "remove":
-                        self._cmdlets.remove_snapshot(caller, _text(arguments, "checkpoint"))
-                    case "apply":
-                        self._cmdlets.restore_snapshot(caller, _text(arguments, "checkpoint"))
-                    case "start":
-                        self._power.start_vm(caller, machine.vm_id)
-                    case "shut_down":
-                        self._power.begin_shutdown(machine)
-                    case "turn_off":
-                        self._power.stop_vm(caller, machine.vm_id, turn_off=True)
-                    case _:
-                        chosen = str(arguments.get("type") or arguments.get("value") or "")
-                        self._cmdlets.set_checkpoint_type(caller, machine.vm_id, chosen)
+                return self._by_hand(do, machine, arguments)
             except HyperVError as error:
                 raise ValueError(f"{error.fully_qualified}: {error}") from error
+
+    def _by_hand(self, do: str, machine: Machine, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        caller = Administrator()
+        match do:
+            case "checkpoint":
+                made = self._cmdlets.checkpoint_vm(
+                    caller,
+                    machine.vm_id,
+                    str(arguments.get("name", "by hand")),
+                    automatic=bool(arguments.get("automatic", False)),
+                    snapshot_type=snapshot_type(arguments.get("type", "Standard")),
+                )
+                return {"checkpoint": made}
+            case "rename":
+                self._cmdlets.rename_snapshot(caller, _text(arguments, "checkpoint"), _text(arguments, "name"))
+            case "remove":
+                self._cmdlets.remove_snapshot(caller, _text(arguments, "checkpoint"))
+            case "apply":
+                self._cmdlets.restore_snapshot(caller, _text(arguments, "checkpoint"))
+            case "start":
+                self._power.start_vm(caller, machine.vm_id)
+            case "shut_down":
+                self._power.begin_shutdown(machine)
+            case "turn_off":
+                self._power.stop_vm(caller, machine.vm_id, turn_off=True)
+            case "set_automatic_checkpoints":
+                self._set_automatic_checkpoints(machine, arguments.get("value"))
+            case _:
+                chosen = str(arguments.get("type") or arguments.get("value") or "")
+                self._cmdlets.set_checkpoint_type(caller, machine.vm_id, chosen)
         return {}
+
+    def _set_automatic_checkpoints(self, machine: Machine, value: object) -> None:
+        if not isinstance(value, bool):
+            raise ValueError(f"value must be true or false: {value!r}")  # noqa: TRY004  (the port's word)
+        machine.automatic_checkpoints = value
+        self._host.record(machine, ADMINISTRATOR, "automatic_checkpoints_set", value=value)
 
     def restart_host(self) -> None:
         """Restart: jobs that have not ended have not happened, VMs that ran are off, merges go on."""

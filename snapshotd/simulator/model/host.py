@@ -298,6 +298,7 @@ class HostState:
             },
             memory="" if vm.state == "Off" else f"booted {vm.vm_id}",
             vss=vm.vss,
+            automatic_checkpoints=vm.automatic_checkpoints,
         )
 
 

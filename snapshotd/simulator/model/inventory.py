@@ -29,6 +29,7 @@ _VM_FIELDS: Final = (
     "checkpoint_type",
     "blockers",
     "vss",
+    "automatic_checkpoints",
 )
 
 
@@ -65,6 +66,7 @@ class InventoryVm:
     checkpoint_type: str
     blockers: tuple[str, ...]
     vss: bool
+    automatic_checkpoints: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,6 @@ def _vm(value: object, at: str, images: Mapping[str, InventoryImage]) -> Invento
     vm_id = vm.get("id")
     _check(isinstance(vm_id, str) and _GUID.fullmatch(vm_id), f"{at}.id {vm_id!r} is no GUID")
     blockers = _list(vm.get("blockers", []), f"{at}.blockers")
-    vss = vm.get("vss", True)
-    _check(isinstance(vss, bool), f"{at}.vss {vss!r} is neither true nor false")
     return InventoryVm(
         vm_id=str(vm_id).lower(),
         name=_text(vm.get("name"), f"{at}.name"),
@@ -134,7 +134,8 @@ def _vm(value: object, at: str, images: Mapping[str, InventoryImage]) -> Invento
         disks=_disks(vm.get("disks"), f"{at}.disks", images),
         checkpoint_type=_one_of(vm.get("checkpoint_type", "Production"), f"{at}.checkpoint_type", CHECKPOINT_TYPES),
         blockers=tuple(_one_of(blocker, f"{at}.blockers", BLOCKERS) for blocker in blockers),
-        vss=vss,
+        vss=_flag(vm.get("vss", True), f"{at}.vss"),
+        automatic_checkpoints=_flag(vm.get("automatic_checkpoints", False), f"{at}.automatic_checkpoints"),
     )
 
 
@@ -180,6 +181,11 @@ def _one_of(value: object, at: str, allowed: Collection[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{at} {value!r} is none of {', '.join(allowed)}")
     return value
+
+
+def _flag(value: object, at: str) -> bool:
+    _check(isinstance(value, bool), f"{at} {value!r} is neither true nor false")
+    return bool(value)
 
 
 def _positive(value: object, at: str) -> int:

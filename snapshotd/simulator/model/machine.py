@@ -62,6 +62,8 @@ class Machine:
     """It comes to the end of a shutdown, once it has begun; else it stays in Stopping, unless that is forced."""
     boots: bool = True
     """It starts when it was off."""
+    automatic_checkpoints: bool = False
+    """A checkpoint is taken at each start, and removed at the stop."""
     hidden: bool = False
     """The account that signs in does not see it."""
     critical: bool = False

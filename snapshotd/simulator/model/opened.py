@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from snapshotd.simulator.model.checkpointing import Checkpointing
 from snapshotd.simulator.model.cmdlets import Cmdlets
 from snapshotd.simulator.model.conditions import Conditions
 from snapshotd.simulator.model.controls import Controls
@@ -26,8 +27,9 @@ class SimulatedHyperV:
     def __init__(self, state: HostState) -> None:
         self._state = state
         self._merging = Merging(state)
-        power = Power(state)
-        cmdlets = Cmdlets(state, self._merging, power)
+        checkpointing = Checkpointing(state, self._merging)
+        power = Power(state, checkpointing)
+        cmdlets = Cmdlets(state, self._merging, checkpointing, power)
         views = HostViews(state, self._merging)
         controls = Controls(state, cmdlets, power)
         self.vms, self.vm, self.vhd, self.state = views.vms, views.vm, views.vhd, views.whole

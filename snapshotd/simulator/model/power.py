@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from snapshotd.simulator.hypervisor import Caller, HyperVError
+from snapshotd.simulator.model.checkpointing import Checkpointing
 from snapshotd.simulator.model.host import ADMINISTRATOR, Cause, HostState, invalid_state
 from snapshotd.simulator.model.jobs import Job
 from snapshotd.simulator.model.machine import Machine
@@ -39,10 +40,12 @@ class Power:
 
     Args:
         host: what they change.
+        checkpointing: for the checkpoints that come and go with a start and a stop.
     """
 
-    def __init__(self, host: HostState) -> None:
+    def __init__(self, host: HostState, checkpointing: Checkpointing) -> None:
         self._host = host
+        self._checkpointing = checkpointing
 
     def start_vm(self, caller: Caller, vm_id: str) -> bool:
         """Start-VM."""
@@ -126,11 +129,14 @@ class Power:
                 if not machine.boots:
                     text = f"'{machine.name}' failed to start."
                     raise HyperVError("OperationFailed", "Start-VM", text)
+                self._checkpointing.renew_automatic(machine)
                 machine.memory = f"booted {uuid.uuid4()}"
             if goal == "Off":
                 machine.memory = ""
             was, machine.state = machine.state, goal
             self._host.record(machine, cause, effect, was=was)
+            if goal == "Off":
+                self._checkpointing.drop_automatic(machine)
             return goal
 
         return change

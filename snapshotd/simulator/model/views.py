@@ -107,6 +107,7 @@ class HostViews:
             memory_bytes=machine.memory_bytes,
             replica="REPLICA" in machine.blockers,
             blockers=tuple(machine.blockers),
+            automatic_checkpoints=machine.automatic_checkpoints,
         )
 
     def _checkpoint(self, machine: Machine, checkpoint: Checkpoint) -> CheckpointView:
@@ -138,6 +139,7 @@ class HostViews:
             "id": machine.vm_id,
             "name": machine.name,
             "state": machine.state,
+            "automatic_checkpoints": machine.automatic_checkpoints,
             "hidden": machine.hidden,
             "critical": machine.critical,
             "checkpoint_type": machine.checkpoint_type,

@@ -67,6 +67,7 @@ def _vm(view: VmView) -> dict[str, object]:
         "cpu_count": view.cpu_count,
         "memory_bytes": view.memory_bytes,
         "replica": view.replica,
+        "automatic_checkpoints": view.automatic_checkpoints,
         "fibre_channel": "FIBRE_CHANNEL" in view.blockers,
     }
 

@@ -81,7 +81,7 @@ function ConvertTo-VM($vm) {
         ReplicationMode = if ($vm.replica) { [VMReplicationMode]::Replica } else { [VMReplicationMode]::None }
         FibreChannelHostBusAdapters = @(if ($vm.fibre_channel) { [pscustomobject]@{ Name = 'Fibre Channel Adapter' } })
         HardDrives = @($vm.drives | ForEach-Object { ConvertTo-Drive $_ $owner })
-        AutomaticCheckpointsEnabled = $false; ComputerName = (Get-StubHost).name
+        AutomaticCheckpointsEnabled = [bool]$vm.automatic_checkpoints; ComputerName = (Get-StubHost).name
     } @('VirtualMachineBase')
 }
 

@@ -196,6 +196,7 @@ _VM: dict[str, Any] = {"id": WEB, "name": "web01", "disks": []}
         ({"vms": [{**_VM, "cpu_count": "two"}]}, "vms[0].cpu_count 'two' is no whole number"),
         ({"vms": [{**_VM, "memory_bytes": -1}]}, "vms[0].memory_bytes -1 is no whole number"),
         ({"vms": [{**_VM, "vss": "yes"}]}, "vms[0].vss 'yes' is neither"),
+        ({"vms": [{**_VM, "automatic_checkpoints": 1}]}, "vms[0].automatic_checkpoints 1 is neither"),
         ({"vms": [{**_VM, "checkpoint_type": "Some"}]}, "vms[0].checkpoint_type 'Some' is none of"),
         ({"vms": [{**_VM, "blockers": ["TAPE"]}]}, "vms[0].blockers 'TAPE' is none of"),
         ({"vms": [{**_VM, "disks": [{"location": "C"}]}]}, "vms[0].disks[0].location 'C' is not like SCSI:0:0"),
