@@ -17,12 +17,14 @@ from snapshotd.executor.attach import AttachRefused
 from snapshotd.server.address import AddressInUse
 from snapshotd.settings import KEYS, Settings, SettingsInvalid, Value, default_file, load
 from snapshotd.simulator import settings as simulate
+from snapshotd.store.errors import LogBroken
 
 _EXIT_CODES = """\
 exit codes:
   0  ended normally
   1  check: a view cannot take in an event; any command: a defect, with its traceback
   2  did not start: settings, address, event log; the text says which and what to do
+  3  serve: the event log broke while it ran, as by a failing disk; check the disk, then start it again
 """
 _ORDER = "A flag overrides the environment, and the environment overrides the settings file."
 _DURATION = "A DURATION is a number with its unit: 500 ms, 30 s, 10 min, 2 h."
@@ -61,12 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader has read enough
         return 0
+    except LogBroken as error:
+        said, code = str(error), 3
     except (SettingsInvalid, SnapshotdError, AddressInUse, AttachRefused) as error:
-        said = str(error)
+        said, code = str(error), 2
     except OSError as error:
-        said = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error)
+        said, code = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error), 2
     sys.stderr.write(f"snapshotd {parsed.command}: {said}\n")
-    return 2
+    return code
 
 
 def _start_logging(*, verbose: bool) -> None:

@@ -65,6 +65,8 @@ async def serve(service: Service) -> int:
     After the first signal, the daemon begins nothing new and lets the executor in this process finish what it runs. A
     second signal ends that at once. The hosts go on with what they have begun; the next start finds out the result.
 
+    When the event log breaks, health says NOT_SERVING, running calls get a moment to end, and LogBroken is raised.
+
     Raises AddressInUse, and any error that ended a part. The caller closes the log.
     """
     stop, at_once = asyncio.Event(), asyncio.Event()
@@ -80,6 +82,7 @@ async def serve(service: Service) -> int:
     active = sum(len(vm.active_operations) for vm in service.vms.registered())
     _log.info("replayed the log up to %d: %d active operations", position, active)
     async with _Parts() as parts:
+        parts.add("event log", service.log.until_broken())
         parts.add("projections", service.projections.run())
         await server.start(service.projections.views.progress())
         parts.add("core", service.runtime.run())
@@ -90,7 +93,11 @@ async def serve(service: Service) -> int:
             parts.add("executor", _as_coroutine(service.run_executor(server.address, executor_stop)))
         sys.stdout.write(json.dumps({"serving": server.address, "installation_id": service.installation_id}) + "\n")
         sys.stdout.flush()
-        await parts.until(stop)
+        try:
+            await parts.until(stop)
+        except Exception:
+            await server.stop(_GRACE_S)
+            raise
         _log.info("stopping: nothing new begins; a second signal ends everything at once")
         server.refuse_changes()
         executor_stop.set()

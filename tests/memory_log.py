@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from snapshotd.domain.errors import StreamChanged
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
+from snapshotd.ports.trouble import Trouble
 
 
 class MemoryLog:
@@ -88,3 +90,12 @@ class MemoryLog:
                     await self._grown.wait()
         except TimeoutError:
             return
+
+    def trouble(self) -> Trouble | None:
+        """Return None: memory is always there."""
+        return None
+
+    async def until_broken(self) -> NoReturn:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+        raise AssertionError

@@ -328,13 +328,12 @@ class StreamChanged(SnapshotdError):
 
 @dataclass(eq=False)
 class LogUnavailable(SnapshotdError):
-    """The event log cannot be written. Nothing was recorded."""
+    """The event log cannot be written or read just now. Nothing was recorded."""
 
     reason: ClassVar[str] = "LOG_UNAVAILABLE"
-    text: ClassVar[str] = (
-        "Cannot write to the event log, so nothing was recorded: {detail}. Check the disk and the daemon's log."
-    )
+    text: ClassVar[str] = "Cannot use the event log, so nothing was recorded: {detail}."
     detail: str
+    """Why, and what to do; without a full stop."""
 
 
 @dataclass(eq=False)
@@ -343,8 +342,8 @@ class AppendUncertain(SnapshotdError):
 
     reason: ClassVar[str] = "APPEND_UNCERTAIN"
     text: ClassVar[str] = (
-        "Cannot tell whether this was recorded: writing to the event log failed ({detail}). Check the disk, "
-        "restart snapshotd, then repeat the request with the same request_id or look at what is there."
+        "Cannot tell whether this was recorded: {detail}. "
+        "Then repeat the request with the same request_id, or look at what is there."
     )
     detail: str
 

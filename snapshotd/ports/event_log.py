@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
+from snapshotd.ports.trouble import Trouble
 
 
 class EventLog(Protocol):
@@ -15,9 +16,10 @@ class EventLog(Protocol):
     async def append(self, stream: StreamId, expected_version: int, events: Sequence[NewEvent]) -> tuple[Envelope, ...]:
         """Append all events or none, as versions `expected_version + 1` and following. Returns when they are durable.
 
-        Raises StreamChanged if the stream is past `expected_version`, LogUnavailable if nothing was written, and
-        AppendUncertain if the log itself cannot tell. After an ambiguous commit the implementation reads
-        the stream back before it answers: an append that went through is never reported as failed.
+        Raises StreamChanged if the stream is past `expected_version`, LogUnavailable if nothing was written (within
+        seconds: what is in the way is not waited for without bound), and AppendUncertain if the log itself cannot tell.
+        After an ambiguous commit the implementation reads the stream back before it answers: an append that went
+        through is never reported as failed.
         """
         ...
 
@@ -39,4 +41,12 @@ class EventLog(Protocol):
 
     async def wait_past(self, position: int, timeout_s: float) -> None:
         """Return when the head is past `position`, or after `timeout_s`. A hint: callers read again either way."""
+        ...
+
+    def trouble(self) -> Trouble | None:
+        """Return why nothing can be recorded just now; None: nothing is known to be in the way."""
+        ...
+
+    async def until_broken(self) -> NoReturn:
+        """Wait until the log cannot be trusted any more, and raise why. The process has to end then."""
         ...

@@ -75,6 +75,7 @@ _OF_STORE: Final = {
     "LOG_UNREADABLE": grpc.StatusCode.DATA_LOSS,
     "LOG_IN_USE": grpc.StatusCode.FAILED_PRECONDITION,
     "LOG_FOREIGN": grpc.StatusCode.FAILED_PRECONDITION,
+    "LOG_BROKEN": grpc.StatusCode.UNAVAILABLE,
     "STORAGE_UNUSABLE": grpc.StatusCode.UNAVAILABLE,
 }
 """Codes of the store's errors, by reason, because the server must not import the store."""

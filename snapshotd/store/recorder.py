@@ -87,6 +87,8 @@ class EnvelopeRecorder(SQLiteApplicationRecorder):
                 "from_state TEXT NOT NULL, to_state TEXT NOT NULL, UNIQUE (originator_id, originator_version))"
             ),
             "CREATE TABLE IF NOT EXISTS installation (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL)",
+            # Empty, but while a log that was full finds out whether there is room again.
+            "CREATE TABLE IF NOT EXISTS room (one INTEGER PRIMARY KEY CHECK (one = 1), filler BLOB NOT NULL)",
         ]
 
     def installation_id(self, fresh: str) -> str:

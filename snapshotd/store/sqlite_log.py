@@ -3,26 +3,27 @@
     append (many tasks) ──► queue ──► writer thread: BEGIN IMMEDIATE, a SAVEPOINT per append, COMMIT (fsync) ──► futures
 
 A conflict rolls back its own savepoint and no other. No append is answered before its commit has returned. A failed
-commit is ambiguous, so its events are looked for in the log before the answer. If the disk is full, the batch is
-refused and the log goes on. After any other write error the log stops, because nobody knows what the disk holds (a
-failed fsync is never tried again).
+commit is ambiguous, so its events are looked for in the log before the answer. What an error means for the log is in
+one table (store/errors.py). What passes is tried again for a while, then the batch is refused. If the disk is full, it
+is refused at once. In both cases the log is in trouble until it takes as much again. After any other error the log is
+broken: nobody knows what the disk holds (a failed fsync is never tried again), so the process has to end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import queue
 import sqlite3
 import threading
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Final, NoReturn, Self, TypeAlias
 
 from eventsourcing.persistence import PersistenceError
 from eventsourcing.sqlite import SQLiteConnection
@@ -30,15 +31,20 @@ from eventsourcing.sqlite import SQLiteConnection
 from snapshotd.domain.errors import AppendUncertain, LogUnavailable, SnapshotdError, StreamChanged
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
-from snapshotd.store.errors import LogForeign, LogInUse, StorageUnusable, UnreadableEvent
+from snapshotd.ports.trouble import Trouble
+from snapshotd.store.condition import Condition
+from snapshotd.store.errors import Fault, StorageUnusable, UnreadableEvent, fault_of, surely_not_committed
+from snapshotd.store.log_file import check_file, take_lock
 from snapshotd.store.recorder import EventLogApplication, StoredEnvelope, envelopes
 
-APPLICATION_ID = 0x534E4150
-"""The application_id of our SQLite files: "SNAP"."""
-SCHEMA = 1
-"""The user_version of our SQLite files."""
-_BATCH = 256
+_BATCH: Final = 256
 """The most appends that are committed together."""
+_PATIENCE_S: Final = 5.0
+"""How long an append is tried again while something is in its way that passes."""
+_PAUSE_S: Final = 0.05
+"""Between two tries."""
+_PROBE_S: Final = 1.0
+"""How often a log that was in trouble, and has nothing to append, is tried."""
 
 _Outcome: TypeAlias = tuple[Envelope, ...] | SnapshotdError
 
@@ -51,6 +57,13 @@ class _Append:
     rows: tuple[StoredEnvelope, ...]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[tuple[Envelope, ...]]
+    asked_s: float
+    """When, by the monotonic clock."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return sum(len(row.state) + sum(map(len, row.columns)) for row in self.rows)
 
     def answer(self, outcome: _Outcome) -> None:
         """Hand the outcome to the caller, on the caller's event loop."""
@@ -63,7 +76,7 @@ class _Append:
             else:
                 self.future.set_result(outcome)
 
-        self.loop.call_soon_threadsafe(settle)
+        _call(self.loop, settle)
 
 
 class SqliteEventLog:
@@ -76,9 +89,9 @@ class SqliteEventLog:
         version, and StorageUnusable if it cannot be opened.
         """
         self._path = path
-        self._lock = _take_lock(path)
+        self._lock = take_lock(path)
         try:
-            _check_file(path)
+            check_file(path)
             self._application = EventLogApplication(str(path))
             self.installation_id = self._application.recorder.installation_id(str(uuid.uuid4()))
             """Id of the installation, made with the log and kept in it. It owns the journals on the hosts."""
@@ -91,7 +104,7 @@ class SqliteEventLog:
             os.close(self._lock)
             raise
         self._head = int(newest[0] or 0)
-        self._broken: str | None = None
+        self._condition = Condition(path, self._wake)
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._waiters_lock = threading.Lock()
         self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
@@ -115,7 +128,7 @@ class SqliteEventLog:
         # Encoded here and not by the writer: an event that cannot be encoded is a bug of this caller only.
         wrapped = tuple(envelopes(stream, expected_version, events))
         rows = tuple(self._application.mapper.to_stored_event(e) for e in wrapped)
-        asked = _Append(stream, expected_version, wrapped, rows, loop, loop.create_future())
+        asked = _Append(stream, expected_version, wrapped, rows, loop, loop.create_future(), time.monotonic())
         self._queue.put(asked)
         return await asked.future
 
@@ -141,17 +154,31 @@ class SqliteEventLog:
 
     async def wait_past(self, position: int, timeout_s: float) -> None:
         """Return when the head is past `position`, or after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._until(lambda: self._head > position)
+        except TimeoutError:
+            return
+
+    def trouble(self) -> Trouble | None:
+        """Return why nothing can be recorded just now, or None."""
+        return self._condition.trouble
+
+    async def until_broken(self) -> NoReturn:
+        """Wait until the log cannot be trusted any more. Raises LogBroken then."""
+        await self._until(lambda: self._condition.broken is not None)
+        assert self._condition.broken is not None
+        raise self._condition.broken
+
+    async def _until(self, true: Callable[[], bool]) -> None:
         event = asyncio.Event()
         waiter = (asyncio.get_running_loop(), event)
         with self._waiters_lock:
             self._waiters.add(waiter)
         try:
-            async with asyncio.timeout(timeout_s):
-                while self._head <= position:
-                    event.clear()
-                    await event.wait()
-        except TimeoutError:
-            return
+            while not true():
+                event.clear()
+                await event.wait()
         finally:
             with self._waiters_lock:
                 self._waiters.discard(waiter)
@@ -165,22 +192,31 @@ class SqliteEventLog:
         os.close(self._lock)
 
     def _read(self, where: str, values: Sequence[object], order: str, limit: int) -> tuple[Envelope, ...]:
-        rows = self._application.recorder.rows(where, values, order, limit)
+        """Return what matches. Raises LogUnavailable if it cannot be read."""
+        try:
+            rows = self._application.recorder.rows(where, values, order, limit)
+        except (sqlite3.Error, PersistenceError) as error:
+            raise LogUnavailable(self._condition.unread(error)) from error
         return tuple(self._application.mapper.to_envelope(row) for row in rows)
 
     def _writer_connection(self) -> SQLiteConnection:
         connection = self._application.recorder.datastore.pool.get_connection(is_writer=True)
         _pragma(connection, "synchronous = FULL")
+        _pragma(connection, "busy_timeout = 0")  # `_commit` waits, for whatever passes
         found = _pragma(connection, "synchronous"), _pragma(connection, "journal_mode")
         assert found == (2, "wal"), found
         return connection
 
     def _write(self) -> None:
-        """Run the writer thread: take the waiting appends, commit them together, answer."""
+        """Run the writer thread: take the waiting appends, commit them together, answer. Only `close` ends it."""
         ended = False
         while not ended:
             batch = []
-            taken = self._queue.get()
+            try:
+                taken = self._queue.get(timeout=_PROBE_S if self._condition.trouble is not None else None)
+            except queue.Empty:
+                self._probe()
+                continue
             while taken is not None:
                 batch.append(taken)
                 if len(batch) >= _BATCH or self._queue.empty():
@@ -190,37 +226,67 @@ class SqliteEventLog:
             outcomes = self._commit(batch) if batch else []
             for asked, outcome in zip(batch, outcomes, strict=True):
                 asked.answer(outcome)
-            with self._waiters_lock:
-                for loop, event in self._waiters:
-                    if not loop.is_closed():
-                        loop.call_soon_threadsafe(event.set)
+            self._wake()
+
+    def _wake(self) -> None:
+        with self._waiters_lock:
+            for loop, event in self._waiters:
+                _call(loop, event.set)
 
     def _commit(self, batch: Sequence[_Append]) -> list[_Outcome]:
-        if self._broken is not None:
-            return [LogUnavailable(self._broken) for _ in batch]
-        outcomes: list[_Outcome] = []
-        committing = False
+        """Commit a batch; again while something is in the way that passes, for as long as its first one can wait."""
+        until_s = batch[0].asked_s + _PATIENCE_S
+        while self._condition.broken is None:
+            outcomes: list[_Outcome] = []
+            committing = False
+            try:
+                self._execute("BEGIN IMMEDIATE")
+                outcomes.extend(self._append_one(asked) for asked in batch)
+                committing = True
+                self._execute("COMMIT")
+            except Exception as error:  # noqa: BLE001  (what is none of SQLite's is a defect: it breaks the log, too)
+                self._roll_back()
+                fault = fault_of(error, self._path)
+                if fault is Fault.PASSES and time.monotonic() < until_s:
+                    time.sleep(_PAUSE_S)  # in this thread of its own
+                    continue
+                detail = self._condition.failed(fault, error, max(asked.size for asked in batch))
+                if not committing:
+                    return [LogUnavailable(detail) for _ in batch]
+                certain = surely_not_committed(error)
+                outcomes = [
+                    self._read_back(a, o, detail, certain=certain) for a, o in zip(batch, outcomes, strict=True)
+                ]
+            else:
+                self._condition.passed()
+            positions = [e.position for o in outcomes if isinstance(o, tuple) for e in o]
+            self._head = max([self._head, *positions])
+            return outcomes
+        return [LogUnavailable(self._condition.broken.detail()) for _ in batch]
+
+    def _probe(self) -> None:
+        """Find out whether the log takes as much as it has refused. If it does, the trouble is over."""
         try:
             self._execute("BEGIN IMMEDIATE")
-            outcomes.extend(self._append_one(asked) for asked in batch)
-            committing = True
+            self._execute(
+                "INSERT OR REPLACE INTO room (one, filler) VALUES (1, zeroblob(?))", self._condition.refused_bytes
+            )
             self._execute("COMMIT")
-        except (sqlite3.Error, PersistenceError) as error:
-            if not _is(error, sqlite3.SQLITE_FULL):
-                self._broken = f"{error}. Restart snapshotd to resume writing"
+            self._execute("DELETE FROM room")
+        except Exception as error:  # noqa: BLE001  (as in `_commit`)
             self._roll_back()
-            if not committing:
-                return [LogUnavailable(str(error)) for _ in batch]
-            outcomes = [self._read_back(a, o, error) for a, o in zip(batch, outcomes, strict=True)]
-        positions = [e.position for o in outcomes if isinstance(o, tuple) for e in o]
-        self._head = max([self._head, *positions])
-        return outcomes
+            self._condition.failed(fault_of(error, self._path), error)
+        else:
+            self._condition.passed()
 
     def _append_one(self, asked: _Append) -> _Outcome:
         recorder = self._application.recorder
         version = recorder.version(self._connection, asked.stream)
         if version != asked.expected:
-            return self._appended_before(asked) or StreamChanged(asked.stream, asked.expected)
+            try:
+                return self._appended_before(asked) or StreamChanged(asked.stream, asked.expected)
+            except UnreadableEvent as error:
+                return error
         self._execute("SAVEPOINT one")
         try:
             positions = recorder.insert(self._connection, asked.rows)
@@ -242,34 +308,44 @@ class SqliteEventLog:
         ours = [row["event_id"] for row in rows] == [e.event_id for e in asked.envelopes]
         return tuple(self._application.mapper.to_envelope(row) for row in rows) if ours else None
 
-    def _read_back(self, asked: _Append, outcome: _Outcome, error: Exception) -> _Outcome:
-        """Return the outcome of an append whose commit failed, by what the log holds of its events."""
+    def _read_back(self, asked: _Append, outcome: _Outcome, detail: str, *, certain: bool) -> _Outcome:
+        """Return the outcome of an append whose commit failed, by what the log holds of its events.
+
+        Args:
+            asked: the append.
+            outcome: what it would have been.
+            detail: why the commit failed.
+            certain: whether what the log does not show is not in it. After a failed fsync, for one, the frames may be
+                in the file all the same: SQLite shows them only after a restart.
+        """
         if isinstance(outcome, SnapshotdError):
             return outcome
         try:
             recorded = self._appended_before(asked)
         except (sqlite3.Error, PersistenceError, UnreadableEvent) as unread:
-            return AppendUncertain(f"{error}; reading it back: {unread}")
+            return AppendUncertain(f"{detail}; reading it back: {unread}")
         if recorded is not None:
             return recorded
-        # After a failed fsync, the frames may be in the file all the same: SQLite shows them only after a restart.
-        return AppendUncertain(str(error)) if _is(error, sqlite3.SQLITE_IOERR) else LogUnavailable(str(error))
+        return LogUnavailable(detail) if certain else AppendUncertain(detail)
 
-    def _execute(self, statement: str) -> None:
+    def _execute(self, statement: str, *values: object) -> None:
         with self._connection.cursor() as cursor:
-            cursor.execute(statement)
+            cursor.execute(statement, values)
 
     def _roll_back(self) -> None:
         try:
             self._connection.rollback()
         except sqlite3.Error as error:
-            self._broken = f"{error} (while rolling back)"
+            self._condition.broke(error)
 
 
-def _is(error: Exception, primary: int) -> bool:
-    """Return whether an error has this primary result code of SQLite. Extended codes add bits above it."""
-    cause = error if isinstance(error, sqlite3.Error) else error.__cause__
-    return int(getattr(cause, "sqlite_errorcode", 0)) & 0xFF == primary
+def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    """Call something on an event loop, unless that has ended meanwhile."""
+    try:
+        loop.call_soon_threadsafe(what)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
 
 
 def _pragma(connection: SQLiteConnection, pragma: str) -> object:
@@ -277,57 +353,3 @@ def _pragma(connection: SQLiteConnection, pragma: str) -> object:
         cursor.execute(f"PRAGMA {pragma}")
         row = cursor.fetchone()
         return row[0] if row else None
-
-
-def _take_lock(path: Path) -> int:
-    """Lock the log for this process, by a file beside it. Raises LogInUse and StorageUnusable."""
-    handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(handle, 20).decode(errors="replace").strip()
-        os.close(handle)
-        raise LogInUse(str(path), owner) from None
-    try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
-    except OSError as error:
-        os.close(handle)
-        raise StorageUnusable(f"{path}.lock", str(error.strerror)) from error
-    return handle
-
-
-def _check_file(path: Path) -> None:
-    """Mark a new file as ours. Raise LogForeign for one that is not ours, is corrupt or is of another version."""
-    if not path.exists() or path.stat().st_size == 0:
-        _mark(path)
-        return
-    try:
-        connection = sqlite3.connect(path)
-        try:
-            (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        finally:
-            connection.close()
-    except sqlite3.OperationalError:
-        raise  # the file could not be read, so nobody knows what it holds
-    except sqlite3.DatabaseError as error:
-        raise LogForeign(str(path), str(error)) from error
-    if application_id != APPLICATION_ID:
-        raise LogForeign(str(path), f"its application id is {application_id:#x}, not {APPLICATION_ID:#x}")
-    if version != SCHEMA:
-        raise LogForeign(str(path), f"its schema is {version}, and this release writes {SCHEMA}")
-    if checked != "ok":
-        raise LogForeign(str(path), f"it is corrupt: {checked}")
-
-
-def _mark(path: Path) -> None:
-    """Mark an empty file as ours, in one transaction: a start that ends here or later can be repeated."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        connection.executescript(
-            f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA}; COMMIT;"
-        )
-    finally:
-        connection.close()

@@ -1,4 +1,4 @@
-"""Commits that fail on demand: before they are done, or after."""
+"""Statements of the log's writer that fail on demand: commits, before they are done or after, and others."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -18,15 +18,31 @@ class FailingCommit:
         goes_through: whether what was to be committed is.
         code: SQLite's result code that is raised.
         unreadable: lose the file's table meanwhile, so that nothing can be read back.
+        at: how the statement begins that fails, in place of COMMIT.
+        times: how often it fails; None: always.
+        defect: what is raised in place of an error of SQLite's.
     """
 
     def __init__(
-        self, connection: SQLiteConnection, *, goes_through: bool, code: int, unreadable: bool = False
+        self,
+        connection: SQLiteConnection,
+        *,
+        goes_through: bool = False,
+        code: int = sqlite3.SQLITE_IOERR,
+        unreadable: bool = False,
+        at: str = "COMMIT",
+        times: int | None = None,
+        defect: Exception | None = None,
     ) -> None:
         self.real = connection
         self.goes_through = goes_through
         self.code = code
         self.unreadable = unreadable
+        self.at = at
+        self.left = times
+        self.defect = defect
+        self.seen: list[str] = []
+        """The statements so far."""
 
     def cursor(self) -> Any:  # noqa: ANN401  (stands where the library's cursor does)
         """Return a cursor that fails to commit."""
@@ -40,13 +56,17 @@ class FailingCommit:
                 real.__exit__(None, None, None)
 
             def execute(self, statement: str, values: Sequence[object] = ()) -> None:
-                if statement != "COMMIT":
+                own.seen.append(statement)
+                if not statement.startswith(own.at) or own.left == 0:
                     real.execute(statement, values)
                     return
+                own.left = None if own.left is None else own.left - 1
                 if own.goes_through:
                     real.execute("COMMIT")
                 if own.unreadable:
                     real.execute("ALTER TABLE stored_events RENAME TO elsewhere")
+                if own.defect is not None:
+                    raise own.defect
                 error = sqlite3.OperationalError("injected")
                 error.sqlite_errorcode = own.code
                 raise error
@@ -66,11 +86,12 @@ class FailingCommit:
 
 
 @contextmanager
-def failing_commit(log: SqliteEventLog, **how: Any) -> Iterator[None]:  # noqa: ANN401
-    """Have the log's commits fail."""
+def failing_commit(log: SqliteEventLog, **how: Any) -> Iterator[FailingCommit]:  # noqa: ANN401
+    """Have the log's commits fail, or other statements of its writer (see FailingCommit)."""
     real = log._connection
-    log._connection = FailingCommit(real, **how)  # type: ignore[assignment]
+    failing = FailingCommit(real, **how)
+    log._connection = failing  # type: ignore[assignment]
     try:
-        yield
+        yield failing
     finally:
         log._connection = real
