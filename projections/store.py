@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,15 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.ports import plain
+from snapshotd.store.errors import Fault, fault_of
 
 _log = logging.getLogger(__name__)
 
 RowT = TypeVar("RowT")
 
+_PATIENCE_S: Final = 5.0
+"""How long opening the file is tried while something is in the way that passes."""
+_PAUSE_S: Final = 0.1
 _KEPT: Final = 5_000
 """Rows kept in memory; more are forgotten, and read again."""
 
@@ -54,6 +59,21 @@ class ViewsNotMade(SnapshotdError):
     def message(self) -> str:  # noqa: D102
         return (
             f"Cannot make {self.views}: {self.problem}. Check the disk, its free space and the rights on its directory."
+        )
+
+
+@dataclass(eq=False)
+class ViewsNotOpened(SnapshotdError):
+    """views.db is there and cannot be read just now. What it holds is not known to be wrong, so it is left as it is."""
+
+    reason: ClassVar[str] = "VIEWS_NOT_OPENED"
+    views: str
+    problem: str
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"Cannot open {self.views}: {self.problem}. Check the disk, the rights on the file, and what else uses it, "
+            "then start again."
         )
 
 
@@ -180,14 +200,14 @@ class Rows:
 
 
 def open_views(path: Path, head: int, script: str) -> sqlite3.Connection:
-    """Open views.db to write. Make it again if it is corrupt, or of another schema.
+    """Open views.db to write. Make it again if it is damaged, or of another schema.
 
     Args:
         path: of the file.
         head: the log's newest position.
         script: what makes it (`script_of`).
 
-    Raises LogLost, ViewsNotMade.
+    Raises LogLost, ViewsNotMade, ViewsNotOpened.
     """
     connection = _usable(path, head, script)
     if connection is not None:
@@ -209,26 +229,41 @@ def refuse_lost_log(path: Path, head: int, script: str) -> None:
 
 
 def _usable(path: Path, head: int, script: str) -> sqlite3.Connection | None:
-    """Return the open file; None if it is missing, or not usable (which is logged). Raises LogLost."""
-    if not path.exists() or path.stat().st_size == 0:
+    """Return the open file; None if it is missing, damaged or of another schema (which is logged).
+
+    What passes is tried again for a while. Raises LogLost, ViewsNotOpened.
+    """
+    if not path.is_file() or path.stat().st_size == 0:
         return None
-    try:
-        # Closed before another file takes its place: SQLite deletes the write-ahead log by name.
-        connection = _connect(path)
+    until_s = time.monotonic() + _PATIENCE_S
+    while True:
         try:
-            reason = _fault(connection, script)
-            held = 0 if reason else _furthest(connection)
-        except sqlite3.DatabaseError:
-            connection.close()
-            raise
-    except sqlite3.DatabaseError as error:
-        reason = str(error)
-    else:
-        if not reason and held <= head:
-            return connection
+            return _opened(path, head, script)
+        except sqlite3.Error as error:
+            fault = fault_of(error, path)
+            if fault in (Fault.DAMAGED, Fault.DEFECT):
+                _log.warning("Making %s again from the log: %s", path, error)
+                return None
+            if fault is not Fault.PASSES or time.monotonic() >= until_s:
+                raise ViewsNotOpened(str(path), str(error)) from error
+            time.sleep(_PAUSE_S)
+
+
+def _opened(path: Path, head: int, script: str) -> sqlite3.Connection | None:
+    """Return the open file; None if it is not usable (which is logged). Raises LogLost, sqlite3.Error."""
+    connection = _connect(path)
+    try:
+        reason = _fault(connection, script)
+        held = 0 if reason else _furthest(connection)
+    except sqlite3.Error:
         connection.close()
-        if not reason:
-            raise LogLost(str(path), held, head)
+        raise
+    if not reason and held <= head:
+        return connection
+    # Before another file takes its place: SQLite deletes the write-ahead log by name.
+    connection.close()
+    if not reason:
+        raise LogLost(str(path), held, head)
     _log.warning("Making %s again from the log: %s", path, reason)
     return None
 
@@ -257,10 +292,14 @@ def drop_views(path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    # What a power cut may take is made again from the log.
-    connection.execute("PRAGMA synchronous = NORMAL")
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_PATIENCE_S)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # What a power cut may take is made again from the log.
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
