@@ -6,7 +6,7 @@ import sqlite3
 from typing import Final
 
 from projections.projection import Projection, host_of, vm_of
-from projections.store import Rows, Schema
+from projections.store import Rows, Schema, reading
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
 from snapshotd.ports.plain import encode_time
@@ -77,8 +77,8 @@ def find(
     where = " AND ".join(text for name, text in _CONDITIONS.items() if values[name] is not None) or "1"
     order = "position DESC" if descending else "position"
     statement = f"SELECT position FROM events WHERE {where} ORDER BY {order} LIMIT :limit"  # noqa: S608  (constants)
-    cursor = connection.execute(statement, values)
-    return tuple(position for (position,) in cursor)
+    with reading(connection):
+        return tuple(position for (position,) in connection.execute(statement, values))
 
 
 _SCHEMA: Final = Schema(

@@ -3,8 +3,9 @@
     log ──read_all──► batch ──► one transaction: handlers, rows, positions ──► wake who waits
 
 A projection whose handler fails keeps what came before, and stops there until the next start: it never skips. The
-others go on. A disk that is full or fails stops nothing: the batch is taken in when it can be. It polls; the log's
-wake-up is a hint.
+others go on. What is no event's fault (a full or failing disk, a log that cannot be read, a defect of this module)
+stops none: all are BEHIND, which is told, and the batch is taken in when it can be. It polls; the log's wake-up is a
+hint.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import logging
 import sqlite3
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from projections.projection import Projection
-from projections.store import Rows
-from snapshotd.domain.errors import ViewBehind, ViewStopped
+from projections.store import Rows, path_of
+from snapshotd.domain.errors import SnapshotdError, ViewBehind, ViewStopped
 from snapshotd.domain.events import Envelope
 from snapshotd.ports.event_log import EventLog
+from snapshotd.ports.trouble import Trouble, still
 from snapshotd.ports.views import ProjectionProgress, ProjectionState
+from snapshotd.store.errors import Fault, detail_of, fault_of
 
 _log = logging.getLogger(__name__)
 
@@ -32,14 +36,17 @@ _BATCH: Final = 500
 _POLL_S: Final = 1.0
 _REACHED_S: Final = 10.0
 """How long a read waits for the views."""
-_PRIMARY: Final = 0xFF
-"""The part of SQLite's extended result codes that is the plain one."""
-_PASSING: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY}
-"""What SQLite reports of the disk, or of another user of the file. No event is to blame for it."""
+_DEFECT: Final = "INTERNAL"
+_LOCKED: Final = Fault.PASSES.value
 
 
 class ViewsUnwritable(OSError):
-    """views.db cannot be written at present. Nothing was taken in."""
+    """views.db cannot be written just now. Nothing was taken in, and no event is to blame for it."""
+
+    def __init__(self, fault: Fault, detail: str) -> None:
+        cure = " Restart snapshotd, which makes the views again." if fault is Fault.DAMAGED else ""
+        super().__init__(f"Cannot write the views: {detail}.{cure}")
+        self.reason = fault.value
 
 
 class Runner:
@@ -54,10 +61,13 @@ class Runner:
     def __init__(self, log: EventLog, connection: sqlite3.Connection, projections: Sequence[Projection]) -> None:
         self._log = log
         self._connection = connection
+        self._path = path_of(connection)
         self._projections = tuple(projections)
         self._rows = {p.name: Rows(connection) for p in projections}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projections")
         self._moved = asyncio.Event()
+        self.trouble: Trouble | None = None
+        """What keeps all projections from going on just now."""
         known = dict(connection.execute("SELECT projection, position FROM positions"))
         self._progress = {
             p.name: ProjectionProgress(name=p.name, position=known.get(p.name, 0), state=ProjectionState.CATCHING_UP)
@@ -69,47 +79,83 @@ class Runner:
         return tuple(self._progress.values())
 
     async def run(self) -> None:
-        """Follow the log until cancelled."""
+        """Follow the log until cancelled. Whatever goes wrong is told, and tried again."""
         while True:
             try:
-                more = await self.catch_up()
-            except ViewsUnwritable as error:
-                _log.warning("the views stay behind: %s", error)
+                if not await self.catch_up():
+                    await self._log.wait_past(self._slowest(), _POLL_S)
+            except Exception as error:  # noqa: BLE001  (it shows in the log, in health and in GetStatus)
+                self._fall_behind(error)
                 await asyncio.sleep(_POLL_S)
-                continue
-            if not more:
-                await self._log.wait_past(self._slowest(), _POLL_S)
 
     async def catch_up(self) -> bool:
-        """Take one batch into the projections that need it; False: there was none. Raises ViewsUnwritable."""
+        """Take one batch into the projections that need it; False: there was none.
+
+        Raises ViewsUnwritable, and what reading the log raises.
+        """
         after = self._slowest()
         batch = await self._log.read_all(after, _BATCH)
         if not batch:
             for progress in self._following():
-                self._progress[progress.name] = replace(progress, state=ProjectionState.FOLLOWING)
+                self._progress[progress.name] = replace(
+                    progress, state=ProjectionState.FOLLOWING, failure="", stopped_at=None
+                )
         else:
             # A cancelled task lets the thread finish its transaction: `close` waits for it.
             await asyncio.get_running_loop().run_in_executor(self._thread, self._take, batch)
+        self._go_on()
+        return bool(batch)
+
+    def _fall_behind(self, error: Exception) -> None:
+        """Note what keeps the projections from going on."""
+        known = self.trouble
+        reason, message = _told(error)
+        self.trouble = still(known, Trouble(reason=reason, message=message, since=datetime.now(UTC)))
+        if known is None or known.reason != reason:
+            defect = error if reason == _DEFECT else None
+            _log.error("the views stay behind: %s", message, exc_info=defect)
+        for progress in self._following():
+            self._progress[progress.name] = replace(
+                progress, state=ProjectionState.BEHIND, failure=message, stopped_at=self.trouble.since
+            )
+        self._wake()
+
+    def _go_on(self) -> None:
+        """Note that the projections have gone on, and wake who waits for them."""
+        if self.trouble is not None:
+            _log.info("the views follow the log again")
+            self.trouble = None
+        for progress in self._following():
+            if progress.state is ProjectionState.BEHIND:
+                self._progress[progress.name] = replace(
+                    progress, state=ProjectionState.CATCHING_UP, failure="", stopped_at=None
+                )
+        self._wake()
+
+    def _wake(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
-        return bool(batch)
 
     async def reached(self, position: int, names: Collection[str] | None = None) -> None:
         """Wait until projections hold the log up to a position. Raises ViewStopped, ViewBehind.
+
+        If they cannot go on just now, that is told at once, unless the file is only locked.
 
         Args:
             position: of the log.
             names: of the projections; None: all. The others delay nobody, and fail nobody.
         """
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_REACHED_S):
-                while (behind := self._behind(position, names)) is not None:
+                while self._behind(position, names) is not None:
+                    if self.trouble is not None and self.trouble.reason != _LOCKED:
+                        break
                     moved = self._moved
                     await moved.wait()
-        except TimeoutError:
-            behind = self._behind(position, names)
-            if behind is not None:
-                raise ViewBehind(behind.name, behind.position, position) from None
+        behind = self._behind(position, names)
+        if behind is not None:
+            why = self.trouble.message if self.trouble is not None else ""
+            raise ViewBehind(behind.name, behind.position, position, why)
 
     def close(self) -> None:
         """Wait for a transaction under way. The caller closes the connection."""
@@ -150,6 +196,8 @@ class Runner:
     def _take_together(self, projections: Sequence[Projection], batch: Sequence[Envelope]) -> None:
         reached: list[ProjectionProgress] = []
         try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN")
             for projection in projections:
                 rows, progress = self._rows[projection.name], self._progress[projection.name]
@@ -164,11 +212,14 @@ class Runner:
             self._connection.execute("COMMIT")
         except BaseException as error:
             if self._connection.in_transaction:  # a full disk may have ended it already
-                self._connection.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # else before the next batch
+                    self._connection.execute("ROLLBACK")
             for projection in projections:
                 self._rows[projection.name].forget()
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & _PRIMARY in _PASSING:
-                raise ViewsUnwritable(f"Cannot write views.db: {error}") from error
+            if isinstance(error, sqlite3.Error):
+                fault = fault_of(error, self._path)
+                if fault is not Fault.DEFECT:
+                    raise ViewsUnwritable(fault, detail_of(fault, error, self._path)) from error
             raise
         self._progress |= {progress.name: progress for progress in reached}
 
@@ -188,3 +239,15 @@ class Runner:
                     stopped_at=datetime.now(UTC),
                 )
                 return
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """Return the reason and the words of what keeps the projections from going on."""
+    match error:
+        case ViewsUnwritable():
+            return error.reason, str(error)
+        case SnapshotdError():
+            return error.reason, f"Cannot read the event log into the views: {error}"
+        case _:
+            text = f"{type(error).__name__}: {error}"
+            return _DEFECT, f"The views cannot follow the log: snapshotd has a defect ({text}). See the daemon's log."

@@ -10,15 +10,16 @@ import inspect
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from snapshotd.domain.errors import SnapshotdError
+from snapshotd.domain.errors import SnapshotdError, ViewsUnreadable
 from snapshotd.ports import plain
-from snapshotd.store.errors import Fault, fault_of
+from snapshotd.store.errors import Fault, detail_of, fault_of
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +135,8 @@ class Table(Schema, Generic[RowT]):
         return self._read(connection, f"{self._select}{where} {rest}", values)
 
     def _read(self, connection: sqlite3.Connection, statement: str, values: Sequence[object]) -> tuple[RowT, ...]:
-        return tuple(plain.decode_own(self._row, row) for (row,) in connection.execute(statement, values))
+        with reading(connection):
+            return tuple(plain.decode_own(self._row, row) for (row,) in connection.execute(statement, values))
 
 
 def script_of(schemas: Iterable[Schema], folds: Iterable[ModuleType] = ()) -> str:
@@ -303,8 +305,30 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+class Reader(sqlite3.Connection):
+    """A connection that the views are read by."""
+
+
+def open_reader(path: Path) -> Reader:
     """Open views.db to read."""
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, factory=Reader)
     connection.execute("PRAGMA query_only = 1")
     return connection
+
+
+@contextmanager
+def reading(connection: sqlite3.Connection) -> Iterator[None]:
+    """Raise ViewsUnreadable in place of an error of SQLite's on a Reader; the runner judges its own errors."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if not isinstance(connection, Reader):
+            raise
+        path = path_of(connection)
+        raise ViewsUnreadable(detail_of(fault_of(error, path), error, path)) from error
+
+
+def path_of(connection: sqlite3.Connection) -> Path:
+    """Return the file of a connection."""
+    return Path(next(file for _, name, file in connection.execute("PRAGMA database_list") if name == "main"))

@@ -13,6 +13,7 @@ from projections import audit
 from projections.inventory import HOSTS, VMS
 from projections.operations import OPERATIONS
 from projections.runner import Runner
+from projections.store import reading
 from projections.tree import SNAPSHOTS
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, parse_operation_name
@@ -20,6 +21,7 @@ from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.ports.plain import encode_time
+from snapshotd.ports.trouble import Trouble
 from snapshotd.ports.views import VIEWS, EventQuery, ProjectionProgress, ViewName
 
 
@@ -39,6 +41,10 @@ class SqliteViews:
         """Wait until these views hold the log up to a position. Raises ViewStopped, ViewBehind."""
         await self._runner.reached(position, views)
 
+    def trouble(self) -> Trouble | None:
+        """Return what keeps the views from following the log just now, or None."""
+        return self._runner.trouble
+
     def progress(self) -> tuple[ProjectionProgress, ...]:
         """Return how far each projection has come."""
         return self._runner.progress()
@@ -55,7 +61,8 @@ class SqliteViews:
     async def vm_counts(self) -> Mapping[HostId, int]:
         """Return how many registered VMs each host has."""
         statement = "SELECT host_id, COUNT(*) FROM vms WHERE registered GROUP BY host_id"
-        return dict(self._connection.execute(statement).fetchall())
+        with reading(self._connection):
+            return dict(self._connection.execute(statement).fetchall())
 
     async def vms(self) -> tuple[VmRecord, ...]:
         """Return the registered VMs."""

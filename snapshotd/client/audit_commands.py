@@ -115,7 +115,7 @@ def _facts(status: admin_pb2.GetStatusResponse) -> str:
             ("Installation", status.installation_id),
             ("Started", f"{when(status.start_time)} ({age(status.start_time)} ago)"),
             ("Events", str(status.log_head_position)),
-            ("Operations", f"{counts.pending} pending, {counts.running} running, {counts.waiting} of them waiting"),
+            ("Operations", _counted(status)),
             (
                 "Waits longest",
                 f"{counts.oldest_waiting} ({counts.oldest_wait.reason})" if counts.oldest_waiting else "",
@@ -129,14 +129,23 @@ def _facts(status: admin_pb2.GetStatusResponse) -> str:
         for e in status.executors
     ]
     hosts = [[last(h.host), _reachable(h), when(h.last_sync_time), h.wait.reason, h.executor] for h in status.hosts]
+    problems = [[p.subject, p.reason, when(p.since), p.message] for p in status.problems]
     return "\n\n".join(
         [
             head,
+            *(["Problems\n" + table(["SUBJECT", "REASON", "SINCE", "WHAT TO DO"], problems)] if problems else []),
             table(["VIEW", "STATE", "POSITION", "WHY"], projections),
             "Executors\n" + table(["EXECUTOR", "REACHES", "IS FED FOR", "HEARD"], executors),
             "Hosts\n" + table(["HOST", "REACHABLE", "LAST SYNC", "WHY", "EXECUTOR"], hosts),
         ]
     )
+
+
+def _counted(status: admin_pb2.GetStatusResponse) -> str:
+    if not status.HasField("operations"):
+        return "not known: the views cannot be read"
+    counts = status.operations
+    return f"{counts.pending} pending, {counts.running} running, {counts.waiting} of them waiting"
 
 
 def _reachable(host: admin_pb2.HostState) -> str:

@@ -6,7 +6,7 @@ A message has three parts: what cannot be done, why, and what to do.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class SnapshotdError(Exception):
@@ -392,10 +392,29 @@ class ViewBehind(SnapshotdError):
     """A view that does not hold yet what was acknowledged."""
 
     reason: ClassVar[str] = "VIEW_BEHIND"
-    text: ClassVar[str] = "Cannot read the {view} view yet: it is at position {position}, not {wanted}. Try again."
     view: str
     position: int
     wanted: int
+    why: str = ""
+    """What keeps the views from following the log, and what to do; empty: nothing is known."""
+
+    def message(self) -> str:  # noqa: D102
+        known = f"it is at position {self.position}, not {self.wanted}"
+        return f"Cannot read the {self.view} view yet: {known}. {self.why or 'Try again.'}"
+
+
+@dataclass(eq=False)
+class ViewsUnreadable(SnapshotdError):
+    """The views' file cannot be read."""
+
+    reason: ClassVar[str] = "VIEWS_UNREADABLE"
+    text: ClassVar[str] = "Cannot read the views: {detail}."
+    detail: str
+    """Why, and what to do; without a full stop."""
+
+
+NOT_READ: Final = (ViewStopped, ViewBehind, ViewsUnreadable)
+"""Errors of reading a view. What was recorded before is durable all the same."""
 
 
 @dataclass(eq=False)

@@ -16,6 +16,7 @@ from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.ports.trouble import Trouble
 
 ViewName: TypeAlias = Literal["inventory", "tree", "operations", "audit"]
 VIEWS: Final[tuple[ViewName, ...]] = ("inventory", "tree", "operations", "audit")
@@ -44,6 +45,8 @@ class ProjectionState(Enum):
 
     CATCHING_UP = "CATCHING_UP"
     FOLLOWING = "FOLLOWING"
+    BEHIND = "BEHIND"
+    """Cannot go on just now, whatever the event: no room for the views, say. It goes on by itself when it can."""
     STOPPED = "STOPPED"
     """At an event that it could not take. Nothing is skipped."""
 
@@ -58,8 +61,9 @@ class ProjectionProgress:
     """Of the last event in it."""
     state: ProjectionState
     failure: str = ""
-    """Why it has stopped."""
+    """Why it has stopped, or is behind."""
     stopped_at: datetime | None = None
+    """When it has stopped, or fell behind."""
 
 
 class Views(Protocol):
@@ -68,8 +72,12 @@ class Views(Protocol):
     async def reached(self, position: int, views: Collection[ViewName] = VIEWS) -> None:
         """Wait until these views hold the log up to a position.
 
-        Raises ViewStopped if one of them has stopped before it, ViewBehind after 10 s.
+        Raises ViewStopped if one of them has stopped before it, ViewBehind after 10 s or as soon as they cannot follow.
         """
+        ...
+
+    def trouble(self) -> Trouble | None:
+        """Return what keeps the views from following the log just now, or None."""
         ...
 
     def progress(self) -> tuple[ProjectionProgress, ...]:

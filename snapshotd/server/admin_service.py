@@ -7,9 +7,12 @@ from datetime import datetime
 from snapshotd.api.v1 import admin_pb2 as pb
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceServicer
 from snapshotd.api.v1.operation_pb2 import Failure, OperationMetadata, Wait
+from snapshotd.domain.errors import ViewsUnreadable
+from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_errors import NoExecutor
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState
+from snapshotd.ports.trouble import Trouble
 from snapshotd.ports.views import ProjectionProgress
 from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import Attached, ExecutorService
@@ -31,24 +34,32 @@ class AdminService(AdminServiceServicer):
         self._executors = executors
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
-        """Return the state of everything, from what the views hold now, so that it works if a view has stopped."""
+        """Return the state of everything, from what the views hold now, so that it works if a view has stopped.
+
+        What the views tell is left out if they cannot be read: `problems` says so.
+        """
         del request
         actor_of(context)
         backend = self._backend
-        hosts = {h.host_id: h for h in await backend.views.hosts()}
-        return pb.GetStatusResponse(
+        problems = [_problem(subject, trouble) for subject, trouble in backend.troubles()]
+        status = pb.GetStatusResponse(
             version=backend.version,
             installation_id=backend.installation_id,
             start_time=timestamp(backend.started_at),
             log_head_position=backend.log.head_position(),
             projections=[_projection(p) for p in backend.views.progress()],
             executors=[self._executor(a) for a in self._executors.attached.values()],
-            hosts=[
-                self._host(host.host_id, backend.reports.last_synced(hosts.get(host.host_id)))
-                for host in sorted(backend.hosts.registered(), key=lambda h: h.host_id)
-            ],
-            operations=await self._operations(),
         )
+        recorded: dict[HostId, HostRecord] = {}
+        try:
+            recorded = {h.host_id: h for h in await backend.views.hosts()}
+            status.operations.CopyFrom(await self._operations())
+        except ViewsUnreadable as error:
+            problems.append(pb.Problem(subject="views", reason=error.reason, message=error.message()))
+        for host in sorted(backend.hosts.registered(), key=lambda h: h.host_id):
+            status.hosts.append(self._host(host.host_id, backend.reports.last_synced(recorded.get(host.host_id))))
+        status.problems.extend(problems)
+        return status
 
     def _host(self, host_id: HostId, last_sync_at: datetime | None) -> pb.HostState:
         """Return the state of a host. Without an executor it is not reachable, whatever its last answer was."""
@@ -67,9 +78,8 @@ class AdminService(AdminServiceServicer):
         )
 
     async def _operations(self) -> pb.OperationCounts:
-        dispatcher = self._backend.runtime.dispatcher
         rows = await self._backend.views.active_operations()
-        told = [(row, metadata_message(row, dispatcher.wait(row.vm_id, row.number), 0)) for row in rows]
+        told = [(row, metadata_message(row, self._backend.wait(row), 0)) for row in rows]
         waiting: list[tuple[str, OperationMetadata]] = [(r.name, m) for r, m in told if m.HasField("wait")]
         waiting.sort(key=lambda entry: entry[1].wait.since.ToNanoseconds())
         return pb.OperationCounts(
@@ -94,10 +104,15 @@ class AdminService(AdminServiceServicer):
 def _projection(progress: ProjectionProgress) -> pb.ProjectionState:
     failure = None
     if progress.failure:
-        failure = Failure(reason="PROJECTION_STOPPED", message=progress.failure, time=timestamp(progress.stopped_at))
+        reason = f"PROJECTION_{progress.state.name}"
+        failure = Failure(reason=reason, message=progress.failure, time=timestamp(progress.stopped_at))
     return pb.ProjectionState(
         name=progress.name,
         position=progress.position,
         state=pb.ProjectionState.State.Value(progress.state.name),
         failure=failure,
     )
+
+
+def _problem(subject: str, trouble: Trouble) -> pb.Problem:
+    return pb.Problem(subject=subject, reason=trouble.reason, message=trouble.message, since=timestamp(trouble.since))

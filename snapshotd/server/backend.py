@@ -13,13 +13,14 @@ from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.errors import NotFound
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
-from snapshotd.domain.operation import Operation
+from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
+from snapshotd.ports.trouble import Trouble
 from snapshotd.ports.views import ViewName, Views
 from snapshotd.server.ownership import owner_wait
 from snapshotd.server.resource_messages import vm_message
@@ -51,6 +52,18 @@ class Backend:
         """
         await self.views.reached(self.runtime.acknowledged, views)
         return self.views
+
+    def wait(self, operation: Operation) -> Wait | None:
+        """Return why an active operation waits: nothing can be recorded, or what the dispatcher knows of its host."""
+        trouble = self.log.trouble()
+        if trouble is not None:
+            return Wait(Failure(reason=trouble.reason, message=trouble.message), trouble.since)
+        return self.runtime.dispatcher.wait(operation.vm_id, operation.number)
+
+    def troubles(self) -> tuple[tuple[str, Trouble], ...]:
+        """Return what is wrong with the service itself just now, with what is affected."""
+        known = (("event log", self.log.trouble()), ("views", self.views.trouble()))
+        return tuple((subject, trouble) for subject, trouble in known if trouble is not None)
 
     def why(self, host_id: HostId) -> Wait | None:
         """Return why nothing can be done on a host just now: no answer, no report, or the journals are not ours."""

@@ -8,7 +8,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.host_pb2_grpc import HostServiceServicer
-from snapshotd.domain.errors import ViewBehind, ViewStopped
+from snapshotd.domain.errors import NOT_READ
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import Host, HostRecord
 from snapshotd.domain.ids import HostId, VmId
@@ -131,7 +131,7 @@ class HostService(HostServiceServicer):
         """Return a host that was just changed. The change is durable, whether a view has taken it in or not."""
         try:
             return await self._on_record(host_id)
-        except (ViewStopped, ViewBehind):
+        except NOT_READ:
             vms = sum(vm.host_id == host_id for vm in self._backend.vms.registered())
             return self._message(self._backend.hosts.get(host_id), vms)
 

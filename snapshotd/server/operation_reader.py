@@ -14,7 +14,7 @@ from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine as VmMessage
 from snapshotd.application.decide import decide, operation_for
 from snapshotd.application.draft import Context
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import SnapshotdError, ViewBehind, ViewStopped
+from snapshotd.domain.errors import NOT_READ, SnapshotdError
 from snapshotd.domain.events import OperationRequested
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import OperationState
@@ -70,7 +70,7 @@ class OperationReader:
         dispatcher = self._backend.runtime.dispatcher
         return operation_message(
             operation,
-            dispatcher.wait(operation.vm_id, operation.number),
+            self._backend.wait(operation),
             dispatcher.percent(operation.vm_id, operation.number),
         )
 
@@ -102,7 +102,7 @@ class OperationReader:
             return await self.message(await self._backend.operation(name))
         try:
             return await self.message(operation)
-        except (ViewStopped, ViewBehind):
+        except NOT_READ:
             # The request is durable; only the state of the resources cannot be read just now.
             return self._bare(operation)
 

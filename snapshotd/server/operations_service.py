@@ -13,7 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.domain.commands import CancelOperation
-from snapshotd.domain.errors import CancelTooLate, InvalidArgument, ViewBehind, ViewStopped
+from snapshotd.domain.errors import NOT_READ, CancelTooLate, InvalidArgument
 from snapshotd.domain.ids import parse_operation_name, vm_of
 from snapshotd.domain.operation import Operation
 from snapshotd.ports.plain import decode_time, encode_time
@@ -116,7 +116,7 @@ class OperationsService(OperationsServicer):
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> Empty:
         """End an operation as soon as that is safe."""
         actor, name = actor_of(context), operation_of(request.name)
-        with suppress(ViewStopped, ViewBehind):  # the core knows by itself what is active
+        with suppress(*NOT_READ):  # the core knows by itself what is active
             operation = await self._backend.operation(name)
             if not operation.active:  # also one that the aggregate has forgotten since
                 raise CancelTooLate(operation.name, operation.state.name, "it has ended")

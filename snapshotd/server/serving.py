@@ -66,6 +66,10 @@ SERVICES: Final = (
 )
 """The full names of our services."""
 
+_CHANGES: Final = ("HostService", "VirtualMachineService", "SnapshotService", "Operations")
+"""The services with calls that record something: without a log that can be written they do not serve."""
+_READS_VIEWS: Final = (*_CHANGES, "AuditService")
+"""The services with calls that read the views."""
 _PROJECTION_HEALTH: Final = "snapshotd.projection."
 """The prefix of the health services that represent projections."""
 _Health = health_pb2.HealthCheckResponse
@@ -83,6 +87,7 @@ class GrpcServer:
     """
 
     def __init__(self, backend: Backend, executors: ExecutorService, listen: str) -> None:
+        self._backend = backend
         self._answering = ErrorsAsStatuses()
         self._server = grpc.aio.server(interceptors=[self._answering], options=_OPTIONS)
         self._health = health.aio.HealthServicer()
@@ -112,17 +117,28 @@ class GrpcServer:
 
     async def start(self, progress: Sequence[ProjectionProgress]) -> None:
         """Start to serve."""
-        for service in ("", *SERVICES):
-            await self._health.set(service, _Health.SERVING)
         await self.show(progress)
         await self._server.start()
 
     async def show(self, progress: Sequence[ProjectionProgress]) -> None:
-        """Update health: `snapshotd.projection.<name>` is SERVING while that projection follows the log."""
+        """Update health.
+
+        A service is SERVING while all its calls can be served, "" while all services are, and
+        `snapshotd.projection.<name>` while that projection follows the log.
+        """
+        hampered = {
+            *(_CHANGES if self._backend.log.trouble() is not None else ()),
+            *(_READS_VIEWS if self._backend.views.trouble() is not None else ()),
+        }
+        for service in SERVICES:
+            await self._set(service, serving=service.rpartition(".")[2] not in hampered)
+        await self._set("", serving=not hampered)
         for projection in progress:
-            stopped = projection.state is ProjectionState.STOPPED
-            state = _Health.NOT_SERVING if stopped else _Health.SERVING
-            await self._health.set(_PROJECTION_HEALTH + projection.name, state)
+            held_up = projection.state in (ProjectionState.STOPPED, ProjectionState.BEHIND)
+            await self._set(_PROJECTION_HEALTH + projection.name, serving=not held_up)
+
+    async def _set(self, service: str, *, serving: bool) -> None:
+        await self._health.set(service, _Health.SERVING if serving else _Health.NOT_SERVING)
 
     def refuse_changes(self) -> None:
         """Refuse calls that change something from now on. Reads are answered until `stop`."""

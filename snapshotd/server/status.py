@@ -66,6 +66,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.RecordNotReadable: grpc.StatusCode.DATA_LOSS,
     d.ViewStopped: grpc.StatusCode.UNAVAILABLE,
     d.ViewBehind: grpc.StatusCode.UNAVAILABLE,
+    d.ViewsUnreadable: grpc.StatusCode.UNAVAILABLE,
     r.Stopping: grpc.StatusCode.UNAVAILABLE,
     r.ActorNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     d.NotBuilt: grpc.StatusCode.UNIMPLEMENTED,

@@ -11,7 +11,7 @@ from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServi
 from snapshotd.application.virtual_machines import Decided
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import RegisterVm, UnregisterVm
-from snapshotd.domain.errors import InvalidArgument, NotBuilt, NotFound, ViewBehind, ViewStopped, VmNameAmbiguous
+from snapshotd.domain.errors import NOT_READ, InvalidArgument, NotBuilt, NotFound, VmNameAmbiguous
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
 from snapshotd.domain.names import same_but_for_case
@@ -148,7 +148,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         vm = decided.vm
         try:
             return await self._message(await self._backend.vm(vm.vm_id))
-        except (ViewStopped, ViewBehind):
+        except NOT_READ:
             if not decided.envelopes:
                 raise
             return self._backend.vm_told(vm, vm.snapshots.values())

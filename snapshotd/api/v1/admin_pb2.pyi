@@ -52,6 +52,7 @@ class GetStatusResponse(_message.Message):
     EXECUTORS_FIELD_NUMBER: _builtins.int
     HOSTS_FIELD_NUMBER: _builtins.int
     OPERATIONS_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """snapshotd's version."""
     installation_id: _builtins.str
@@ -76,7 +77,11 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def operations(self) -> Global___OperationCounts:
-        """Operations that have not ended."""
+        """Operations that have not ended; absent: the views cannot be read just now, and `problems` says why."""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
+        """What is wrong with the service itself just now; empty: nothing is known to be. Each leaves when its cause is gone."""
 
     def __init__(
         self,
@@ -89,14 +94,51 @@ class GetStatusResponse(_message.Message):
         executors: _abc.Iterable[Global___ExecutorState] | None = ...,
         hosts: _abc.Iterable[Global___HostState] | None = ...,
         operations: Global___OperationCounts | None = ...,
+        problems: _abc.Iterable[Global___Problem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["operations", b"operations", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["executors", b"executors", "hosts", b"hosts", "installation_id", b"installation_id", "log_head_position", b"log_head_position", "operations", b"operations", "projections", b"projections", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executors", b"executors", "hosts", b"hosts", "installation_id", b"installation_id", "log_head_position", b"log_head_position", "operations", b"operations", "problems", b"problems", "projections", b"projections", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class Problem(_message.Message):
+    """Something that keeps a part of the service from its work."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """What is affected: "event log", "views", or a part of the service."""
+    reason: _builtins.str
+    """UPPER_SNAKE, as in errors: DISK_FULL, STORAGE_BUSY, DISK_FAILED, ..."""
+    message: _builtins.str
+    """For people: what cannot be done, why, and what to do."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "since", b"since", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Problem: _TypeAlias = Problem  # noqa: Y015
 
 @_typing.final
 class ProjectionState(_message.Message):
@@ -117,6 +159,8 @@ class ProjectionState(_message.Message):
         """Reads the events that are in the log already."""
         STOPPED: ProjectionState._State.ValueType  # 3
         """Stopped at an event that it could not take in. No event is skipped."""
+        BEHIND: ProjectionState._State.ValueType  # 4
+        """Cannot go on just now, whatever the event: its disk is full, say. It goes on by itself."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """The life of a projection."""
@@ -128,6 +172,8 @@ class ProjectionState(_message.Message):
     """Reads the events that are in the log already."""
     STOPPED: ProjectionState.State.ValueType  # 3
     """Stopped at an event that it could not take in. No event is skipped."""
+    BEHIND: ProjectionState.State.ValueType  # 4
+    """Cannot go on just now, whatever the event: its disk is full, say. It goes on by itself."""
 
     NAME_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
@@ -141,7 +187,7 @@ class ProjectionState(_message.Message):
     """Whether it follows the log."""
     @_builtins.property
     def failure(self) -> _operation_pb2.Failure:
-        """Why it has stopped; absent: it follows the log."""
+        """Why it has stopped or is behind; absent: it follows the log."""
 
     def __init__(
         self,

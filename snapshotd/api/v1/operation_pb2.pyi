@@ -399,7 +399,8 @@ class Wait(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """UPPER_SNAKE, as in errors: NO_EXECUTOR, HOST_UNREACHABLE, AUTHENTICATION_FAILED, CREDENTIAL_MISSING, HOST_BUSY,
-    HOST_WORKING, FOREIGN_INSTALLATION, MERGE_IN_PROGRESS, MERGE_NOT_BEGUN, OUTCOME_UNKNOWN, BACKING_OFF, ...
+    HOST_WORKING, FOREIGN_INSTALLATION, MERGE_IN_PROGRESS, MERGE_NOT_BEGUN, OUTCOME_UNKNOWN, BACKING_OFF, DISK_FULL,
+    ...
     """
     message: _builtins.str
     """For people: with which value, and what to do."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import grpc
 import pytest
 from google.longrunning.operations_pb2 import ListOperationsRequest, ListOperationsResponse, Operation
 
-from snapshotd.api.v1.admin_pb2 import GetStatusResponse, HostState
+from snapshotd.api.v1.admin_pb2 import GetStatusResponse, HostState, OperationCounts, Problem
 from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsResponse
 from snapshotd.api.v1.host_pb2 import Drift, SyncHostResponse
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
@@ -142,6 +143,21 @@ def test_the_status_tells_hosts_that_nobody_has_tried_from_those_that_are_not_re
         ["hv02", "no", "HOST_UNREACHABLE"],
         ["hv03", "not", "tried"],
     ]
+
+
+def test_the_status_shows_what_is_wrong_with_the_service_itself(ctl: Ctl, service: FakeService) -> None:
+    full = Problem(subject="event log", reason="DISK_FULL", message="Cannot write: there is no room. Free some.")
+    full.since.FromSeconds(1_790_000_000)
+    service.answers["GetStatus"] = lambda _: GetStatusResponse(problems=[full])
+    out = ctl("status").out
+    assert ["event log", "DISK_FULL", "2026-09-21 14:13:20Z", full.message] in [
+        re.split("  +", line) for line in out.splitlines()
+    ]
+    assert "Operations: not known: the views cannot be read" in out
+    service.answers["GetStatus"] = lambda _: GetStatusResponse(operations=OperationCounts(pending=2))
+    out = ctl("status").out
+    assert "Problems" not in out
+    assert "Operations: 2 pending, 0 running, 0 of them waiting" in out
 
 
 def test_one_difference_is_counted_in_the_singular(ctl: Ctl, service: FakeService) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import linecache
+import re
 import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +17,14 @@ from projections.projections import ALL, SCRIPT, Projections
 from projections.rebuild import rebuild
 from projections.runner import Runner
 from projections.store import LogLost, Rows, Table, ViewsNotMade, open_views, script_of
-from snapshotd.domain.errors import ViewBehind, ViewStopped
+from snapshotd.domain.errors import LogUnavailable, ViewBehind, ViewStopped
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.recorded import Time
 from snapshotd.ports.views import ProjectionState
 from tests.integration.polling import until
 from tests.memory_log import MemoryLog
 from tests.unit.projections.comparing import dump
+from tests.unit.projections.failing import failing_connections
 from tests.unit.projections.histories import history
 
 
@@ -104,16 +106,117 @@ async def test_a_full_disk_stops_no_projection_and_the_views_follow_when_there_i
     connection.execute(f"PRAGMA max_page_count = {pages}")
     runner = Runner(log, connection, ALL)
     following = asyncio.create_task(runner.run())
-    await until(lambda: "the views stay behind: Cannot write views.db: database or disk is full" in caplog.text)
-    assert {(p.position, p.state) for p in runner.progress()} == {(0, ProjectionState.CATCHING_UP)}
+    await until(lambda: runner.trouble is not None)
+    trouble = runner.trouble
+    assert trouble
+    assert trouble.reason == "DISK_FULL"
+    assert re.fullmatch(
+        f"Cannot write the views: there is no room for {path} .* then goes on by itself.", trouble.message
+    )
+    assert {(p.position, p.state) for p in runner.progress()} == {(0, ProjectionState.BEHIND)}
+    assert {(p.failure, p.stopped_at) for p in runner.progress()} == {(trouble.message, trouble.since)}
+    with pytest.raises(
+        ViewBehind, match=r"the tree view yet: it is at position 0, not 1\. Cannot write the views: there"
+    ):
+        await runner.reached(1)
+    assert caplog.text.count("the views stay behind") == 1
     connection.execute("PRAGMA max_page_count = 1000000")
+    await until(lambda: runner.trouble is None)
     await asyncio.wait_for(runner.reached(log.head_position()), 10)
+    await until(lambda: {(p.state, p.failure) for p in runner.progress()} == {(ProjectionState.FOLLOWING, "")})
     following.cancel()
     with pytest.raises(asyncio.CancelledError):
         await following
     runner.close()
     connection.close()
     assert dump(path) == dump(tmp_path / "right.db")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "said"),
+    [
+        (sqlite3.SQLITE_IOERR_FSYNC, "DISK_FAILED", r"failed \(injected\)\. Check the disk"),
+        (sqlite3.SQLITE_READONLY, "DISK_FAILED", r"failed \(injected\)\. Check the disk"),
+        (sqlite3.SQLITE_CORRUPT, "STORAGE_DAMAGED", "is damaged .* Restart snapshotd, which makes the views again"),
+        (sqlite3.SQLITE_BUSY, "STORAGE_BUSY", "snapshotd tries again by itself"),
+    ],
+)
+@pytest.mark.parametrize("at", ["BEGIN", "INSERT", "COMMIT"])
+async def test_what_no_event_is_to_blame_for_stops_no_projection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, code: int, reason: str, said: str
+) -> None:
+    monkeypatch.setattr("projections.runner._POLL_S", 0.01)
+    monkeypatch.setattr("projections.runner._REACHED_S", 0.05)
+    log = MemoryLog(history(1, 2).envelopes)
+    with monkeypatch.context() as patch:
+        failing = failing_connections(patch, "", code)
+        connection = open_views(tmp_path / "views.db", log.head_position(), SCRIPT)
+    runner = Runner(log, connection, ALL)
+    failing.at = at
+    following = asyncio.create_task(runner.run())
+    await until(lambda: runner.trouble is not None)
+    assert runner.trouble is not None
+    assert runner.trouble.reason == reason
+    assert {p.state for p in runner.progress()} == {ProjectionState.BEHIND}
+    with pytest.raises(ViewBehind, match=said):
+        await runner.reached(1)
+    failing.at = ""
+    await until(lambda: runner.trouble is None)
+    await runner.reached(log.head_position())
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+    runner.close()
+    connection.close()
+
+
+class UnreadLog(MemoryLog):
+    """A log that cannot be read while `unread` says why."""
+
+    unread: Exception | None = None
+
+    async def read_all(self, after_position: int, limit: int) -> tuple[Envelope, ...]:
+        """Read, or fail."""
+        if self.unread is not None:
+            raise self.unread
+        return await super().read_all(after_position, limit)
+
+
+@pytest.mark.parametrize(
+    ("unread", "reason", "said"),
+    [
+        (LogUnavailable("events.db failed"), "LOG_UNAVAILABLE", "Cannot read the event log into the views: .* failed"),
+        (KeyError("a defect"), "INTERNAL", "snapshotd has a defect .*KeyError: 'a defect'"),
+    ],
+)
+async def test_a_log_that_cannot_be_read_ends_nothing_and_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    unread: Exception,
+    reason: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr("projections.runner._POLL_S", 0.01)
+    log = UnreadLog(history(1, 2).envelopes)
+    log.unread = unread
+    projections = Projections(log, tmp_path / "views.db")
+    following = asyncio.create_task(projections.run())
+    await until(lambda: projections.views.trouble() is not None)
+    trouble = projections.views.trouble()
+    assert trouble is not None
+    assert trouble.reason == reason
+    with pytest.raises(ViewBehind, match=said):
+        await projections.views.reached(1)
+    assert caplog.text.count("the views stay behind") == 1
+    assert ("Traceback" in caplog.text) == (reason == "INTERNAL")
+    log.unread = None
+    await until(lambda: projections.views.trouble() is None)
+    await projections.views.reached(log.head_position())
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+    projections.close()
 
 
 async def test_a_read_waits_until_the_views_are_there(tmp_path: Path) -> None:
