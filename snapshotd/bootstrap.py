@@ -40,6 +40,7 @@ from snapshotd.server.runtime import Runtime
 from snapshotd.server.serving import GrpcServer
 from snapshotd.server.sync import HostReports
 from snapshotd.server.sync_schedule import SyncSchedule
+from snapshotd.server.troubles import Troubles
 from snapshotd.settings import Settings, SettingsInvalid
 from snapshotd.simulator import main as simulator
 from snapshotd.simulator.builtin import AcceptedScript, BuiltinEngine
@@ -181,7 +182,8 @@ def compose(
     dispatcher = Dispatcher(policy, LEASE_TTL_S, settings.count("executor.sessions_per_host"), ids.fresh()[:8])
     runtime = Runtime(vms, dispatcher, policy, clock, ids)
     reports = HostReports(runtime, vms, hosts)
-    schedule = SyncSchedule(reports, hosts, runtime, settings.seconds("hosts.sync_interval"))
+    parts = Troubles()
+    schedule = SyncSchedule(reports, hosts, runtime, settings.seconds("hosts.sync_interval"), troubles=parts)
     executors = ExecutorService(runtime, hosts, schedule, installation_id, clock)
     backend = Backend(
         runtime=runtime,
@@ -196,6 +198,7 @@ def compose(
         version=version("snapshotd"),
         installation_id=installation_id,
         started_at=clock.now(),
+        parts=parts,
     )
 
     async def run_executor_here(server: str, stop: asyncio.Event) -> None:
@@ -211,6 +214,7 @@ def compose(
         make_server=lambda: GrpcServer(backend, executors, settings.text("server.listen")),
         run_executor=run_executor_here if settings.switch("executor.in_process") else None,
         installation_id=installation_id,
+        parts=parts,
     )
 
 

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self
 
 from snapshotd.application.hosts import Hosts
@@ -19,6 +19,7 @@ from snapshotd.ports.views import Views
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.serving import GrpcServer
 from snapshotd.server.sync_schedule import SyncSchedule
+from snapshotd.server.troubles import Troubles
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +27,18 @@ _GRACE_S: Final = 3.0
 """How long running calls may take to end when the server stops."""
 _HEALTH_S: Final = 1.0
 """How often health is updated."""
+_AGAIN_FIRST_S: Final = 0.5
+_AGAIN_LONGEST_S: Final = 60.0
+"""The pause before a part that failed is started again. It doubles while the part fails soon."""
+_PROVEN_S: Final = 10.0
+"""How long a part that was started again has to run until it counts as well."""
+
+
+class EndedByItself(Exception):
+    """A part that has no end has ended."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} ended by itself")
 
 
 class Projections(Protocol):
@@ -57,6 +70,8 @@ class Service:
     """Binds the address. Raises AddressInUse."""
     run_executor: RunExecutor | None
     installation_id: str
+    parts: Troubles = field(default_factory=Troubles)
+    """What is wrong with the parts of the daemon."""
 
 
 async def serve(service: Service) -> int:
@@ -65,9 +80,10 @@ async def serve(service: Service) -> int:
     After the first signal, the daemon begins nothing new and lets the executor in this process finish what it runs. A
     second signal ends that at once. The hosts go on with what they have begun; the next start finds out the result.
 
-    When the event log breaks, health says NOT_SERVING, running calls get a moment to end, and LogBroken is raised.
+    A part that fails ends no other: it is logged, shown in health and GetStatus, and started again. Only when the event
+    log breaks, the daemon ends: health says NOT_SERVING, running calls get a moment to end, and LogBroken is raised.
 
-    Raises AddressInUse, and any error that ended a part. The caller closes the log.
+    Raises AddressInUse. The caller closes the log.
     """
     stop, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -81,16 +97,16 @@ async def serve(service: Service) -> int:
     position = await replay(service.log, service.vms, service.hosts)
     active = sum(len(vm.active_operations) for vm in service.vms.registered())
     _log.info("replayed the log up to %d: %d active operations", position, active)
-    async with _Parts() as parts:
-        parts.add("event log", service.log.until_broken())
-        parts.add("projections", service.projections.run())
+    async with _Parts(service.parts) as parts:
+        parts.watch("event log", service.log.until_broken())
+        parts.keep("projections", service.projections.run)
         await server.start(service.projections.views.progress())
-        parts.add("core", service.runtime.run())
-        parts.add("sync schedule", service.schedule.run())
-        parts.add("health", _keep_health(server, service.projections.views))
+        parts.keep("core", service.runtime.run)
+        parts.keep("sync schedule", service.schedule.run)
+        parts.keep("health", lambda: _keep_health(server, service.projections.views))
         executor_stop = asyncio.Event()
-        if service.run_executor is not None:
-            parts.add("executor", _as_coroutine(service.run_executor(server.address, executor_stop)))
+        if (run_executor := service.run_executor) is not None:
+            parts.keep("executor", lambda: run_executor(server.address, executor_stop), executor_stop)
         sys.stdout.write(json.dumps({"serving": server.address, "installation_id": service.installation_id}) + "\n")
         sys.stdout.flush()
         try:
@@ -106,10 +122,6 @@ async def serve(service: Service) -> int:
     return 0
 
 
-async def _as_coroutine(awaitable: Awaitable[None]) -> None:
-    await awaitable
-
-
 async def _keep_health(server: GrpcServer, views: Views) -> None:
     while True:
         await asyncio.sleep(_HEALTH_S)
@@ -117,9 +129,14 @@ async def _keep_health(server: GrpcServer, views: Views) -> None:
 
 
 class _Parts:
-    """The tasks of a daemon. One that ends by itself ends them all, with its error."""
+    """The tasks of a daemon. One that fails takes none of the others along.
 
-    def __init__(self) -> None:
+    Args:
+        troubles: is told of each that fails.
+    """
+
+    def __init__(self, troubles: Troubles) -> None:
+        self._troubles = troubles
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -130,19 +147,43 @@ class _Parts:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def add(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run a part."""
+    def watch(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run what ends the daemon when it fails."""
         self._tasks[name] = asyncio.create_task(work, name=name)
 
+    def keep(self, name: str, work: Callable[[], Awaitable[None]], stop: asyncio.Event | None = None) -> None:
+        """Run a part. Start it again whenever it fails, or ends before it was told to by `stop`."""
+        self._tasks[name] = asyncio.create_task(self._kept(name, work, stop or asyncio.Event()), name=name)
+
+    async def _kept(self, name: str, work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+        loop, pause_s = asyncio.get_running_loop(), _AGAIN_FIRST_S
+        while True:
+            proven = loop.call_later(_PROVEN_S, self._troubles.ended, name)
+            began_s, failure = loop.time(), None
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001  (whatever it is, it is logged and shown)
+                failure = error
+            finally:
+                proven.cancel()
+            if stop.is_set() and failure is None:
+                return
+            failure = failure or EndedByItself(name)
+            if self._troubles.failed(name, failure, concerns_all=True):
+                _log.error("%s failed; it is started again", name, exc_info=failure)
+            if stop.is_set():
+                return
+            pause_s = _AGAIN_FIRST_S if loop.time() - began_s > _PROVEN_S else min(2 * pause_s, _AGAIN_LONGEST_S)
+            await asyncio.sleep(pause_s)
+
     async def until(self, stop: asyncio.Event) -> None:
-        """Wait until told to stop. Raises the error that ended a part."""
+        """Wait until told to stop. Raises the error of a watched task."""
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([stopping, *self._tasks.values()], return_when=asyncio.FIRST_COMPLETED)
-            for name, task in self._tasks.items():
+            for task in self._tasks.values():
                 if task.done():
                     task.result()
-                    raise RuntimeError(f"{name} ended by itself")
         finally:
             stopping.cancel()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine as VmMessage
@@ -26,6 +26,7 @@ from snapshotd.server.ownership import owner_wait
 from snapshotd.server.resource_messages import vm_message
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
+from snapshotd.server.troubles import Troubles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class Backend:
     version: str
     installation_id: str
     started_at: datetime
+    parts: Troubles = field(default_factory=Troubles)
+    """What is wrong with parts of the daemon."""
 
     async def seen(self, *views: ViewName) -> Views:
         """Return the views, once the named ones hold everything that a caller was told of.
@@ -63,7 +66,7 @@ class Backend:
     def troubles(self) -> tuple[tuple[str, Trouble], ...]:
         """Return what is wrong with the service itself just now, with what is affected."""
         known = (("event log", self.log.trouble()), ("views", self.views.trouble()))
-        return tuple((subject, trouble) for subject, trouble in known if trouble is not None)
+        return (*((subject, trouble) for subject, trouble in known if trouble is not None), *self.parts.all())
 
     def why(self, host_id: HostId) -> Wait | None:
         """Return why nothing can be done on a host just now: no answer, no report, or the journals are not ours."""

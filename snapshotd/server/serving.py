@@ -123,8 +123,8 @@ class GrpcServer:
     async def show(self, progress: Sequence[ProjectionProgress]) -> None:
         """Update health.
 
-        A service is SERVING while all its calls can be served, "" while all services are, and
-        `snapshotd.projection.<name>` while that projection follows the log.
+        A service is SERVING while all its calls can be served, "" while all services are and every part of the daemon
+        is at work, and `snapshotd.projection.<name>` while that projection follows the log.
         """
         hampered = {
             *(_CHANGES if self._backend.log.trouble() is not None else ()),
@@ -132,7 +132,7 @@ class GrpcServer:
         }
         for service in SERVICES:
             await self._set(service, serving=service.rpartition(".")[2] not in hampered)
-        await self._set("", serving=not hampered)
+        await self._set("", serving=not hampered and not self._backend.parts.concern_all())
         for projection in progress:
             held_up = projection.state in (ProjectionState.STOPPED, ProjectionState.BEHIND)
             await self._set(_PROJECTION_HEALTH + projection.name, serving=not held_up)

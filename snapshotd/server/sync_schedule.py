@@ -21,6 +21,7 @@ from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.ids import HostId
 from snapshotd.server.runtime import ITSELF, Runtime
 from snapshotd.server.sync import HostReports
+from snapshotd.server.troubles import Troubles
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class SyncSchedule:
         runtime: knows which hosts have an executor.
         interval_s: from the end of a sync to the next; 0 if only when an executor attaches.
         now_s: returns seconds of a monotonic clock.
+        troubles: is told of defects, by host. That a host is not reached is known without it.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class SyncSchedule:
         runtime: Runtime,
         interval_s: float,
         now_s: Callable[[], float] = time.monotonic,
+        troubles: Troubles | None = None,
     ) -> None:
         self._reports = reports
         self._hosts = hosts
         self._runtime = runtime
         self._interval_s = interval_s or math.inf
         self._now_s = now_s
+        self._troubles = troubles or Troubles()
         self._due_s: dict[HostId, float] = {}
         self._owed: set[HostId] = set()
         """Hosts not yet synced since an executor attached for them. That sync is recorded."""
@@ -88,6 +92,7 @@ class SyncSchedule:
             del self._due_s[gone]
             self._owed.discard(gone)
             self._failures.pop(gone, None)
+            self._troubles.ended(_subject(gone))
         for host_id in registered:
             due_s = self._due_s.setdefault(host_id, self._now_s() + self._interval_s)
             if self._now_s() >= due_s and self._runtime.dispatcher.feeding.fed(host_id) is not None:
@@ -98,13 +103,16 @@ class SyncSchedule:
         try:
             synced = await self._reports.sync(host_id, actor=ITSELF, quiet=host_id not in self._owed)
         except SnapshotdError as error:
+            self._troubles.ended(_subject(host_id))
             if self._failed(host_id, error.reason):
                 _log.warning("host %s could not be compared with the record: %s", host_id, error)
         except Exception as defect:  # noqa: BLE001
             # A defect on one host must not end the syncs of all hosts.
+            self._troubles.failed(_subject(host_id), defect)
             if self._failed(host_id, repr(defect)):
                 _log.exception("host %s could not be compared with the record", host_id)
         else:
+            self._troubles.ended(_subject(host_id))
             recovered = self._failures.pop(host_id, None) is not None
             owed = host_id in self._owed
             self._owed.discard(host_id)
@@ -119,3 +127,7 @@ class SyncSchedule:
         self._due_s[host_id] = self._now_s() + wait_s
         self._failures[host_id] = (count + 1, why)
         return why != before
+
+
+def _subject(host_id: HostId) -> str:
+    return f"sync of host {host_id}"

@@ -130,6 +130,23 @@ async def test_one_reason_is_logged_once_while_a_host_cannot_be_compared(
     assert [why in text for why, text in zip(("no executor", "full", "a defect"), told, strict=True)] == [True] * 3
 
 
+async def test_a_defect_in_comparing_a_host_is_shown_until_the_host_is_compared_or_gone(running: Running) -> None:
+    def shown() -> list[str]:
+        return [subject for subject, _ in running.comparisons._troubles.all()]
+
+    running.comparisons.attached([HV01])
+    running.log.refused = host_stream(HV01)
+    running.answer(await running.asked.orders.get())
+    await turns()
+    assert shown() == []
+    running.log.refused_with = KeyError("a defect")
+    assert await looked(running, elapsed_s=INTERVAL_S)
+    assert shown() == ["sync of host hv01"]
+    running.log.refused = None
+    assert await looked(running, elapsed_s=INTERVAL_S)
+    assert shown() == []
+
+
 async def test_two_comparisons_of_one_host_come_one_after_the_other(running: Running) -> None:
     request = host_pb2.SyncHostRequest(name="hosts/hv01")
     syncing = [asyncio.create_task(running.hosts.SyncHost(request, CALLER)) for _ in range(3)]
