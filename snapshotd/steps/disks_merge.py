@@ -81,7 +81,10 @@ class DisksMerge(Action):
 
     def awaits(self, step: Step, report: VmReport) -> Failure:
         """Return that the host merges, or which files are left while it does not."""
-        if report.activities or report.description is None:
+        if report.description is None:
+            text = "The host does not have the VM any more, so nobody can tell whether its disks were merged."
+            return Failure(reason="VM_MISSING", message=text)
+        if report.activities:
             return self.waits_for
         left = self.left(step, report)
         files = f": {', '.join(left[:_MOST_NAMED])}" + (", ..." if len(left) > _MOST_NAMED else "") if left else ""

@@ -174,4 +174,5 @@ def test_a_merge_that_has_not_begun_is_not_done_whichever_checkpoint_was_removed
     assert awaited.reason == "MERGE_NOT_BEGUN"
     assert all(path in DISKS_MERGE.stalled(world.policy, awaited).message for path in left)
     assert DISKS_MERGE.awaits(merge, replace(not_begun, activities=("MERGE",))).reason == "MERGE_IN_PROGRESS"
+    assert DISKS_MERGE.awaits(merge, gone(not_begun)).reason == "VM_MISSING"
     assert DISKS_MERGE.left(merge, world.host.report()) == ()
