@@ -134,7 +134,9 @@ class FakeHost:
             begun_token=order.token,
             output={},
         )
-        if error_id := self.error_ids.get(order.step):
+        about = order.input.get("checkpoint_id")
+        gone = about is not None and about not in self.checkpoints
+        if error_id := self.error_ids.get(order.step, "CheckpointNotFound,snapshotd" if gone else ""):
             self.journal = replace(self.journal, begun=False)
             return HostAnswer(verdict=Verdict.NO_EFFECT, vms=(self.report(),), error_id=error_id)
         made = self.act(order)
