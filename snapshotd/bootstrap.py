@@ -46,7 +46,7 @@ from snapshotd.simulator import main as simulator
 from snapshotd.simulator.builtin import AcceptedScript, BuiltinEngine
 from snapshotd.simulator.model import SimulatedHyperV, open_host
 from snapshotd.simulator.needs import Engine
-from snapshotd.simulator.pwsh.engine import PwshEngine
+from snapshotd.simulator.pwsh.engine import PwshEngine, find_powershell
 from snapshotd.simulator.settings import SimulateHostSettings
 from snapshotd.store.sqlite_log import SqliteEventLog
 
@@ -273,10 +273,10 @@ def _engine(settings: SimulateHostSettings, host: SimulatedHyperV) -> Engine:
         kept = kept_script()
         return BuiltinEngine(host, AcceptedScript(command_line(kept), script_sha256()))
     named = settings.pwsh or os.environ.get("SNAPSHOTD_PWSH") or shutil.which("pwsh")
-    if not named or not Path(named).is_file():
-        where = f"there is no PowerShell at {named}" if named else "no pwsh is on the PATH"
-        raise ValueError(f"Cannot use --engine pwsh: {where}. Name one with --pwsh PATH or $SNAPSHOTD_PWSH.")
-    return PwshEngine(host, Path(named), settings.state / "pwsh")
+    try:
+        return PwshEngine(host, find_powershell(named), settings.state / "pwsh")
+    except ValueError as error:
+        raise ValueError(f"Cannot use --engine pwsh: {error}. Name one with --pwsh PATH or $SNAPSHOTD_PWSH.") from error
 
 
 def _check_credentials(settings: Settings) -> None:

@@ -64,6 +64,8 @@ class ControlServer:
             return HTTPStatus.OK, action(*bound.args, **bound.kwargs) or {}
         except (ValueError, LookupError) as error:
             return HTTPStatus.BAD_REQUEST, {"error": f"{name}: {error}"}
+        except OSError as error:
+            return HTTPStatus.INTERNAL_SERVER_ERROR, {"error": f"{name}: this machine failed: {error}"}
 
 
 def _members(body: bytes) -> dict[str, object]:

@@ -60,7 +60,7 @@ class Listener(socketserver.ThreadingTCPServer):
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002  (socketserver's hook)
         """Log what a connection's thread did not expect; a cut connection is expected."""
         error = sys.exception()
-        if not isinstance(error, OSError):
+        if not isinstance(error, ConnectionError | TimeoutError):
             _log.error("request of %s failed", client_address, exc_info=error)
 
 

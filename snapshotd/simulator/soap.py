@@ -116,6 +116,11 @@ def too_many_operations(limit: int) -> WsmanFault:
     return WsmanFault(2150859174, "w:QuotaLimit", reason)
 
 
+def cannot_do(reason: str) -> WsmanFault:
+    """Return the fault that the host itself failed; the reason is ours [not verified which one a host gives]."""
+    return WsmanFault(1359, "w:InternalError", reason, by_sender=False)
+
+
 def unknown_action(action: str) -> WsmanFault:
     """Return the fault that the action is not one of a shell's [documented]."""
     return WsmanFault(2150858753, "a:ActionNotSupported", f"The WS-Addressing action URI is invalid: {action}")

@@ -88,6 +88,11 @@ class WsmanEndpoint:
             return HTTPStatus.OK, act(Call(request, self.shells, connected))
         except soap.WsmanFault as fault:
             return HTTPStatus.INTERNAL_SERVER_ERROR, soap.faulted(request, fault, self.machine)
+        except OSError as error:
+            # Of this machine, e.g. a program that cannot be started: the client must not take it for a cut connection.
+            _log.exception("%s failed", request.action)
+            failed = soap.cannot_do(f"The simulated host failed: {error}")
+            return HTTPStatus.INTERNAL_SERVER_ERROR, soap.faulted(request, failed, self.machine)
 
 
 class _Connection(HttpConnection):

@@ -72,6 +72,8 @@ class Bridge:
                     answer = {"ok": self._calls[request["call"]](caller, request["arguments"])}
                 except HyperVError as error:
                     answer = {"error": {"id": error.fully_qualified, "message": str(error)}}
+                except OSError as error:  # of the machine that simulates: the script must learn of it
+                    answer = {"error": {"id": "OperationFailed", "message": f"The simulated host failed: {error}"}}
                 except ScriptKilled:
                     return
                 try:

@@ -20,6 +20,34 @@ from snapshotd.simulator.pwsh.module import write_modules
 
 _CHUNK: Final = 65536
 _NAMES: Final = ("powershell", "pwsh")
+_ANSWER: Final = 42
+"""The exit code by which a program shows that it runs a command as PowerShell does."""
+_TRIAL_S: Final = 60
+
+
+def find_powershell(named: Path | str | None) -> Path:
+    """Return the program, absolute: a relative path means the directory of now, and never a program on the PATH.
+
+    Args:
+        named: where it is said to be; None or empty: nowhere.
+
+    Raises ValueError for what is not there, cannot be run, or does not answer as PowerShell does.
+    """
+    if not named:
+        raise ValueError("no pwsh is on the PATH")
+    pwsh = Path(named).resolve()
+    if not pwsh.is_file():
+        raise ValueError(f"there is no PowerShell at {named}")
+    command = [str(pwsh), "-NoProfile", "-NonInteractive", "-Command", f"exit {_ANSWER}"]
+    try:
+        code = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_TRIAL_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"{named} did not answer within {_TRIAL_S} s") from error
+    except OSError as error:
+        raise ValueError(f"{named} cannot be run: {error.strerror}") from error
+    if code.returncode != _ANSWER:
+        raise ValueError(f"{named} is no PowerShell that runs here: exit code {code.returncode}, not {_ANSWER}")
+    return pwsh
 
 
 class PwshEngine:

@@ -64,9 +64,9 @@ def read_line(protocol: Protocol, shell: str, command: str) -> bytes:
     return text
 
 
-def open_wire(quotas: Quotas) -> Wire:
+def open_wire(quotas: Quotas, engine: EchoEngine) -> Wire:
     """Start an endpoint on a free port of loopback."""
-    engine, network = EchoEngine(), Network()
+    network = Network()
     shells = Shells(engine, network, quotas)
     endpoint = WsmanEndpoint("127.0.0.1:0", Accounts(f"{USER}:{PASSWORD}", "HV01"), shells, network, "HV01")
     endpoint.start()
@@ -83,17 +83,17 @@ def close_wire(wire: Wire) -> None:
 
 @pytest.fixture
 def wire() -> Iterator[Wire]:
-    made = open_wire(Quotas())
+    made = open_wire(Quotas(), EchoEngine())
     yield made
     close_wire(made)
 
 
 @pytest.fixture
-def wire_with() -> Iterator[Callable[[Quotas], Wire]]:
+def wire_with() -> Iterator[Callable[..., Wire]]:
     made: list[Wire] = []
 
-    def make(quotas: Quotas) -> Wire:
-        made.append(open_wire(quotas))
+    def make(quotas: Quotas, engine: EchoEngine | None = None) -> Wire:
+        made.append(open_wire(quotas, engine or EchoEngine()))
         return made[-1]
 
     yield make

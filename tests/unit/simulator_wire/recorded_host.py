@@ -6,6 +6,7 @@ As a program it is `simulate-host` over that host and the echo engine.
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ class RecordedHost:
             self.asked.append((name, arguments))
             if arguments.get("vm") == "nobody":
                 raise LookupError("no VM nobody")
+            if arguments.get("vm") == "full":
+                raise OSError(errno.ENOSPC, "No space left on device")
             return {"asked": name}
 
         return action

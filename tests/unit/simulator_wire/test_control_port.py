@@ -53,6 +53,11 @@ def test_what_the_model_refuses_is_a_bad_request_with_its_reason(controlled: Con
     assert "no VM nobody" in str(answer["error"])
 
 
+def test_what_this_machine_cannot_do_is_told_and_is_no_bad_request(controlled: Controlled) -> None:
+    code, answer = controlled.post("read_disk", vm="full")
+    assert (code, answer["error"]) == (500, "read_disk: this machine failed: [Errno 28] No space left on device")
+
+
 def test_what_makes_no_sense_is_refused_with_the_reason(controlled: Controlled) -> None:
     for action, arguments, code, reason in (
         ("fly", {}, 404, "drop"),

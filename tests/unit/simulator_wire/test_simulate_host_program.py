@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import socket
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from winrm.protocol import Protocol
 
 from demo.programs import HostControl, NotStarted
+from snapshotd.simulator.pwsh.engine import find_powershell
 from snapshotd.simulator.settings import add_arguments, from_arguments
 from tests.simulated_host import (
     PASSWORD,
@@ -169,11 +171,37 @@ def test_a_wrong_option_is_refused(option: list[str], capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-def test_a_powershell_that_is_not_there_is_said_with_its_path(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "executable", "reason"),
+    [
+        (None, False, "there is no PowerShell at {}"),
+        ("#!/bin/sh\n", False, "{} cannot be run: Permission denied"),
+        ("no program", True, "{} cannot be run: Exec format error"),
+        ("#!/nosuch/interpreter\n", True, "{} cannot be run: No such file or directory"),
+        ("#!/bin/sh\nexit 3\n", True, "{} is no PowerShell that runs here: exit code 3"),
+    ],
+)
+def test_a_powershell_that_cannot_be_run_is_said_with_its_path_and_the_reason(
+    tmp_path: Path, text: str | None, reason: str, *, executable: bool
+) -> None:
+    program = tmp_path / "x"
+    if text is not None:
+        program.write_text(text)
+        program.chmod(0o755 if executable else 0o644)
     inventory = {"host": {"name": "hv01"}, "vms": []}
-    host = SimulatedHostProcess(tmp_path / "hv01", inventory, ("--engine", "pwsh", "--pwsh", "/nosuch/pwsh"))
-    with pytest.raises(
-        NotStarted, match=r"--engine pwsh: there is no PowerShell at /nosuch/pwsh\. Name one"
-    ) as refused:
+    host = SimulatedHostProcess(tmp_path / "hv01", inventory, ("--engine", "pwsh", "--pwsh", str(program)))
+    with pytest.raises(NotStarted, match=re.escape(f"--engine pwsh: {reason.format(program)}")) as refused:
         host.start()
     assert refused.value.code == 2
+    assert "Name one with --pwsh PATH" in str(refused.value)
+
+
+@pytest.mark.slow
+def test_a_relative_path_is_a_file_of_this_directory_and_not_a_program_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "x"
+    program.write_text("#!/bin/sh\nexit 42\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert find_powershell(Path("./x")) == program

@@ -15,6 +15,7 @@ from winrm.exceptions import WinRMOperationTimeoutError, WSManFaultError
 
 from snapshotd.simulator.shells import Quotas
 from tests.unit.simulator_wire.conftest import PASSWORD, USER, Wire, read_line
+from tests.unit.simulator_wire.echo_engine import EchoEngine, EchoProcess
 
 
 def test_an_ordinary_session_runs_a_command_and_leaves_nothing(wire: Wire) -> None:
@@ -236,6 +237,26 @@ def test_many_threads_with_a_client_each_get_their_own_answers(wire: Wire) -> No
         answers = list(pool.map(talk, range(12)))
     assert answers == [[b"%d/%d\r\n" % (number, turn) for turn in range(5)] for number in range(12)]
     assert wire.shells.open_shells == 0
+
+
+class EngineThatCannotStart(EchoEngine):
+    """Its program is not one that this machine can run."""
+
+    def start(self, command_line: str) -> EchoProcess:
+        raise OSError(8, "Exec format error", command_line)
+
+
+def test_a_process_that_cannot_be_started_is_a_fault_with_the_reason_and_not_a_cut_connection(
+    wire_with: Callable[..., Wire], caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = wire_with(Quotas(), EngineThatCannotStart())
+    protocol = wire.client()
+    shell = protocol.open_shell()
+    with pytest.raises(WSManFaultError) as caught:
+        protocol.run_command(shell, "serve")
+    assert "Exec format error: 'serve'" in caught.value.reason
+    assert (caught.value.code, caught.value.fault_code) == (500, "s:Receiver")
+    assert "Exec format error" in caplog.text
 
 
 def test_a_send_that_is_not_base64_is_refused(wire: Wire) -> None:
