@@ -11,19 +11,34 @@ from __future__ import annotations
 import base64
 import os
 import re
+import socket
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Final
 
 import spnego
+from spnego import _ntlm
 from spnego.exceptions import SpnegoError
 
 _USER_FILE: Final = "NTLM_USER_FILE"
 _environment = threading.Lock()
 """The library finds its users by an environment variable, which a process has only one of."""
+
+_host = threading.local()
+"""The name of the host that this thread signs somebody in to."""
+
+
+def _host_name() -> str:
+    return getattr(_host, "name", None) or socket.gethostname()
+
+
+# A challenge names the host, and the library takes the name of the machine that it runs on; it has no argument for it.
+# That name is all that its module takes from `socket`.
+vars(_ntlm)["socket"] = SimpleNamespace(gethostname=_host_name)
 
 _PROTOCOL: Final = "application/HTTP-SPNEGO-session-encrypted"
 SEALED: Final = f'multipart/encrypted;protocol="{_PROTOCOL}";boundary="Encrypted Boundary"'
@@ -111,6 +126,7 @@ class Accounts:
         domain, _, name = username.rpartition("\\")
         domains = [domain] if domain or "@" in username else ["", host_name, "."]
         self.lockout = Lockout()
+        self._host_name = host_name
         # In memory, so that a host that is killed leaves no password behind.
         self._file = os.memfd_create("accounts")
         os.write(self._file, "".join(f"{domain}:{name}:{password}\n" for domain in domains).encode())
@@ -122,13 +138,15 @@ class Accounts:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Show the library these accounts, and no other thread's."""
+        """Show the library these accounts, and no other thread's, and their host's name."""
         with _environment:
             before = os.environ.get(_USER_FILE)
             os.environ[_USER_FILE] = self._path
+            _host.name = self._host_name
             try:
                 yield
             finally:
+                _host.name = None
                 if before is None:
                     del os.environ[_USER_FILE]
                 else:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 import spnego
+from spnego._ntlm_raw.messages import AvId, Challenge
 from winrm.exceptions import InvalidCredentialsError, WinRMTransportError
 from winrm.protocol import Protocol
 
@@ -88,6 +89,23 @@ def test_a_wrong_user_or_password_is_refused(wire: Wire, user: str, password: st
     with pytest.raises(InvalidCredentialsError):
         wire.client(user, password).open_shell()
     assert wire.endpoint.requests == 0
+
+
+@pytest.mark.parametrize("protocol", ["ntlm", "negotiate"])
+def test_the_challenge_names_the_host_and_not_the_machine_that_simulates_it(protocol: str) -> None:
+    for name in ("hv-east-07", "HV02"):
+        accounts = Accounts("a:one", name)
+        client = spnego.client("a", "one", protocol=protocol, options=spnego.NegotiateOptions.use_ntlm)
+        token = client.step()
+        assert token
+        header = SignIn(accounts).step(f"Negotiate {base64.b64encode(token).decode()}").header
+        answer = base64.b64decode(header.removeprefix("Negotiate "))
+        challenge = Challenge.unpack(answer[answer.index(b"NTLMSSP\0") :])
+        assert challenge.target_name == name.upper()
+        assert challenge.target_info is not None
+        assert challenge.target_info[AvId.nb_computer_name] == name.upper()
+        assert challenge.target_info[AvId.dns_computer_name] == name
+        accounts.close()
 
 
 def test_two_hosts_in_one_process_keep_their_accounts_apart() -> None:
