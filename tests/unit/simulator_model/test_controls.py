@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,25 @@ def test_status_and_list_lag_behind_if_told_to(tmp_path: Path) -> None:
         view = host.vm(WEB)
         assert view is not None
         assert view.secondary_status == ("MergingDisks",)
+
+
+def test_a_checkpoint_from_before_the_hosts_clock_was_set_back_is_listed_for_all_the_listing_delay(
+    tmp_path: Path,
+) -> None:
+    with host_at(tmp_path) as host:
+        made = host.checkpoint_vm(Script(), WEB, "from the future")
+    file = tmp_path / "state" / "machines" / f"{WEB}.json"
+    machine = json.loads(file.read_text())
+    machine["checkpoints"][made]["created_at"] = "2999-01-01T00:00:00Z"
+    file.write_text(json.dumps(machine))
+    with host_at(tmp_path, listing_delay=60_000) as host:
+        view = host.vm(WEB)
+        assert view is not None
+        assert [c.checkpoint_id for c in view.checkpoints] == [made] == [view.parent_snapshot_id]
+        host.checkpoint_vm(Script(), WEB, "new")
+        view = host.vm(WEB)
+        assert view is not None
+        assert [c.checkpoint_id for c in view.checkpoints] == [made] == [view.parent_snapshot_id]
 
 
 def test_merges_of_one_vm_wait_for_no_other_and_end_sooner_when_told(tmp_path: Path) -> None:
