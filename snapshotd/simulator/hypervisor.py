@@ -6,8 +6,8 @@ Names, states and error ids are Hyper-V's own (pwsh/hyperv-cmdlets.json, docs/hy
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,6 +17,10 @@ _CLASSES: Final = {
     "Get-CimAssociatedInstance": "Microsoft.Management.Infrastructure.CimCmdlets.GetCimAssociatedInstanceCommand",
 }
 """Cmdlets of other modules than Hyper-V's."""
+
+
+Setting = str | int | bool
+"""The value of a property that Set-VM sets."""
 
 
 class HyperVError(Exception):
@@ -108,6 +112,13 @@ class VmView:
     """As the inventory names them: PASS_THROUGH_DISK, SHARED_DISK, REPLICA, FIBRE_CHANNEL, ..."""
     automatic_checkpoints: bool = False
     """AutomaticCheckpointsEnabled."""
+    uptime_s: float = field(default=0.0, compare=False)
+    """Since it was started, resumed from a saved state, or reset. Two looks at one VM differ in it."""
+    created_at: datetime | None = None
+    folder: str = ""
+    """Where its files are."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """What else Set-VM has set, by the property's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +184,9 @@ class Hypervisor(Protocol):
     def set_checkpoint_type(self, caller: Caller, vm_id: str, checkpoint_type: str) -> None:
         """Set-VM -CheckpointType."""
 
+    def set_vm(self, caller: Caller, vm_id: str, **changes: object) -> None:
+        """Set-VM with anything else: name, cpu_count, memory_bytes, automatic_checkpoints, settings (by property)."""
+
     def checkpoint_vm(self, caller: Caller, vm_id: str, name: str) -> str:
         """Checkpoint-VM -SnapshotName: makes it under the default name, then names it. Returns its id."""
 
@@ -190,6 +204,9 @@ class Hypervisor(Protocol):
 
     def resume_vm(self, caller: Caller, vm_id: str) -> bool:
         """Resume-VM: from Paused."""
+
+    def restart_vm(self, caller: Caller, vm_id: str) -> bool:
+        """Restart-VM: a reset, from Running and Paused. The guest boots; nothing is shut down."""
 
     def stop_vm(self, caller: Caller, vm_id: str, *, turn_off: bool, force: bool = False) -> bool:
         """Stop-VM: a shutdown by the guest (Running only), or -TurnOff (Running, Paused, Saved)."""

@@ -140,6 +140,9 @@ class RecordingHost:
     def set_checkpoint_type(self, caller: Caller, vm_id: str, checkpoint_type: str) -> None:
         self._run(caller, "Set-VM", checkpoint_type, effect=lambda: self.set(vm_id, checkpoint_type=checkpoint_type))
 
+    def set_vm(self, caller: Caller, vm_id: str, **changes: object) -> None:
+        self._run(caller, "Set-VM", *changes, effect=lambda: self.set(vm_id, **changes))
+
     def checkpoint_vm(self, caller: Caller, vm_id: str, name: str) -> str:
         made = [""]
 
@@ -190,6 +193,10 @@ class RecordingHost:
     def stop_vm(self, caller: Caller, vm_id: str, *, turn_off: bool, force: bool = False) -> bool:
         words = ["Stop-VM"] + ["-TurnOff"] * turn_off + ["-Force"] * force
         return self._power(caller, vm_id, "Off", *words)
+
+    def restart_vm(self, caller: Caller, vm_id: str) -> bool:
+        self._run(caller, "Restart-VM", effect=lambda: self.set(vm_id, state="Running"))
+        return True
 
     def save_vm(self, caller: Caller, vm_id: str) -> bool:
         return self._power(caller, vm_id, "Saved", "Save-VM")

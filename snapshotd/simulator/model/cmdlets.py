@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from snapshotd.simulator.hypervisor import Caller, HyperVError
@@ -14,6 +15,8 @@ from snapshotd.simulator.model.power import Power
 
 NAME_LIMIT: Final = 99
 """Characters of a checkpoint's name (documented: under 100), counted as UTF-16 code units (inferred)."""
+_WHEN_OFF: Final = frozenset({"DynamicMemoryEnabled", "MemoryMinimum", "MemoryMaximum"})
+"""Properties that can be set while the VM is off only (documented for the memory's kind; the others are inferred)."""
 
 
 class Cmdlets:
@@ -46,6 +49,24 @@ class Cmdlets:
                 machine.checkpoint_type = checkpoint_type
                 self._host.record(machine, cause, "checkpoint_type_set", checkpoint_type=checkpoint_type)
                 return checkpoint_type
+
+            self._host.work(caller, cmdlet, machine, "", put)
+            self._host.pass_by(caller, cmdlet, "after")
+
+    def set_vm(self, caller: Caller, vm_id: str, **changes: object) -> None:
+        """Set-VM with anything but CheckpointType: name, cpu_count, memory_bytes, automatic_checkpoints, settings."""
+        cmdlet = "Set-VM"
+        with self._host.changed:
+            machine = self._host.machine(vm_id, cmdlet, caller)
+            self._host.pass_by(caller, cmdlet, "before")
+            _check_changes(machine, changes)
+            cause = self._host.cause(caller, machine)
+
+            def put() -> str:
+                for name, value in changes.items():
+                    setattr(machine, name, {**machine.settings, **value} if isinstance(value, dict) else value)
+                self._host.record(machine, cause, "vm_set", changes=dict(changes))
+                return machine.name
 
             self._host.work(caller, cmdlet, machine, "", put)
             self._host.pass_by(caller, cmdlet, "after")
@@ -137,7 +158,7 @@ class Cmdlets:
         machine.current_id = target
         machine.checkpoint_type = checkpoint.checkpoint_type
         machine.memory = checkpoint.memory
-        machine.state = "Saved" if checkpoint.has_memory else "Off"
+        machine.goes_to("Saved" if checkpoint.has_memory else "Off")
         self._host.record(machine, cause, "checkpoint_applied", target, memory=checkpoint.memory)
         for path in old.values():
             self._host.disks.delete(path)
@@ -170,3 +191,23 @@ def _check_name(name: str, cmdlet: str) -> None:
     if not 0 < length <= NAME_LIMIT:
         text = f"A checkpoint's name has 1 to {NAME_LIMIT} characters; this one has {length}."
         raise HyperVError("InvalidParameter", cmdlet, text)
+
+
+def _check_changes(machine: Machine, changes: Mapping[str, object]) -> None:
+    """Raise HyperVError for changes that the VM's state does not allow, or that make no sense."""
+    cmdlet = "Set-VM"
+    unknown = set(changes) - {"name", "cpu_count", "memory_bytes", "automatic_checkpoints", "settings"}
+    assert not unknown, f"the stub asked for {unknown}"
+    for name in ("cpu_count", "memory_bytes"):
+        value = changes.get(name, 1)
+        if not isinstance(value, int) or value <= 0:
+            raise HyperVError("InvalidParameter", cmdlet, f"{value!r} is no {name}.")
+    settings = changes.get("settings", {})
+    assert isinstance(settings, dict), settings
+    # Processors and memory need a VM that is off (documented).
+    if machine.state != "Off" and (changes.keys() & {"cpu_count", "memory_bytes"} or settings.keys() & _WHEN_OFF):
+        raise invalid_state(cmdlet)
+    if "SnapshotFileLocation" in settings and machine.checkpoints:
+        # Documented; the text of the real one is not known.
+        text = f"The location of checkpoints cannot be changed: '{machine.name}' has checkpoints."
+        raise HyperVError("OperationFailed", cmdlet, text)

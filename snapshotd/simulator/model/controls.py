@@ -186,7 +186,8 @@ class Controls:
             self._host.jobs.end_all()
             for machine in self._host.machines.values():
                 if machine.state in ("Running", "Paused"):
-                    machine.state, machine.memory = "Off", ""
+                    machine.goes_to("Off")
+                    machine.memory = ""
                 self._host.record(machine, HYPERVISOR, "host_restarted")
 
 

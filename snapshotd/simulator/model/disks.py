@@ -89,6 +89,10 @@ class DiskFiles:
         """Return the path of an image."""
         return str(self._directory / IMAGES / f"{name}.vhdx")
 
+    def folder(self, name: str) -> str:
+        """Return where the files of a folder are."""
+        return str(self._directory / name)
+
     def make_disk(self, folder: str, name: str, file: DiskFile) -> str:
         """Make a disk that a VM, or an image, begins with; return its path.
 

@@ -15,6 +15,7 @@ CMDLETS: Final = (
     "Remove-VMSnapshot",
     "Start-VM",
     "Resume-VM",
+    "Restart-VM",
     "Stop-VM",
     "Save-VM",
     "Suspend-VM",

@@ -280,7 +280,10 @@ class HostState:
                     raise ValueError(f"{path} is missing: it is the disk {location} of VM {machine.name}")
 
     def _new(self, vm: InventoryVm) -> Machine:
+        now = rfc3339(datetime.now(UTC))
         return Machine(
+            created_at=now,
+            running_since=now if vm.state in ("Running", "Paused") else "",
             vm_id=vm.vm_id,
             name=vm.name,
             state=vm.state,

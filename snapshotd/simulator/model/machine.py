@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,25 @@ class Machine:
     """Its storage or configuration cannot be relied on: its state reads OffCritical, RunningCritical, ..."""
     strays: list[str] = field(default_factory=list)
     """Files in its chains that are nobody's and never merge."""
+    created_at: str = ""
+    """RFC 3339."""
+    running_since: str = ""
+    """RFC 3339, by this machine's clock, since nobody sets that: when it was started, resumed from a saved state, or
+    reset. Empty: it is off or saved."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What Set-VM has set, by the property's name."""
     effects: int = 0
     """How many effects there were on it."""
     last_effect: dict[str, Any] | None = None
     """The last, as it stands in the truth."""
+
+    def goes_to(self, state: str) -> None:
+        """Change its power; its uptime begins where a guest begins to run, and not after a pause."""
+        if state in ("Off", "Saved"):
+            self.running_since = ""
+        elif not self.running_since:
+            self.running_since = rfc3339(datetime.now(UTC))
+        self.state = state
 
     def save(self, directory: Path) -> None:
         """Write it to its file, whole or not at all."""

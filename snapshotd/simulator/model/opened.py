@@ -35,6 +35,7 @@ class SimulatedHyperV:
         self.vms, self.vm, self.vhd, self.state = views.vms, views.vm, views.vhd, views.whole
         self.jobs, self.manages = views.jobs, views.manages
         self.set_checkpoint_type = cmdlets.set_checkpoint_type
+        self.set_vm, self.restart_vm = cmdlets.set_vm, power.restart_vm
         self.checkpoint_vm = cmdlets.checkpoint_vm
         self.rename_snapshot, self.restore_snapshot = cmdlets.rename_snapshot, cmdlets.restore_snapshot
         self.remove_snapshot = cmdlets.remove_snapshot

@@ -82,6 +82,30 @@ class Power:
         """Suspend-VM."""
         return self._change(caller, vm_id, _SUSPEND)
 
+    def restart_vm(self, caller: Caller, vm_id: str) -> bool:
+        """Restart-VM: a reset, as a button has (documented). That a paused VM can be reset is not verified."""
+        cmdlet = "Restart-VM"
+        with self._host.changed:
+            machine = self._host.machine(vm_id, cmdlet, caller)
+            self._host.pass_by(caller, cmdlet, "before")
+            if machine.state not in ("Running", "Paused"):
+                raise invalid_state(cmdlet)
+            cause = self._host.cause(caller, machine)
+            reset = self._resetting(machine, cause)
+            self._host.work(caller, cmdlet, machine, "start", reset, transition="Reset")
+            self._host.pass_by(caller, cmdlet, "after")
+            return True
+
+    def _resetting(self, machine: Machine, cause: Cause) -> Callable[[], str]:
+        def reset() -> str:
+            was, machine.running_since = machine.state, ""
+            machine.goes_to("Running")
+            machine.memory = f"booted {uuid.uuid4()}"
+            self._host.record(machine, cause, "power_changed", was=was, reset=True)
+            return machine.state
+
+        return reset
+
     def _change(self, caller: Caller, vm_id: str, arrow: _Arrow, *, force: bool = False) -> bool:
         """Take a VM along an arrow; False if it is there already."""
         with self._host.changed:
@@ -133,7 +157,8 @@ class Power:
                 machine.memory = f"booted {uuid.uuid4()}"
             if goal == "Off":
                 machine.memory = ""
-            was, machine.state = machine.state, goal
+            was = machine.state
+            machine.goes_to(goal)
             self._host.record(machine, cause, effect, was=was)
             if goal == "Off":
                 self._checkpointing.drop_automatic(machine)

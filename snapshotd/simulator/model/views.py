@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,6 +108,10 @@ class HostViews:
             replica="REPLICA" in machine.blockers,
             blockers=tuple(machine.blockers),
             automatic_checkpoints=machine.automatic_checkpoints,
+            uptime_s=_seconds_since(machine.running_since),
+            created_at=datetime.fromisoformat(machine.created_at) if machine.created_at else None,
+            folder=self._host.disks.folder(machine.vm_id),
+            settings=dict(machine.settings),
         )
 
     def _checkpoint(self, machine: Machine, checkpoint: Checkpoint) -> CheckpointView:
@@ -167,3 +171,8 @@ class HostViews:
             "job": job.status or job.transition if job else "",
             "merging": self._merging.pending(machine),
         }
+
+
+def _seconds_since(time: str) -> float:
+    """Return how long ago a time of this machine's was; 0 for none, and for one to come."""
+    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()) if time else 0.0

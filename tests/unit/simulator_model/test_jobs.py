@@ -33,6 +33,7 @@ CALLS: dict[str, tuple[Call, str, str]] = {
         "restore_saved",
         "restore_resumed",
     ),
+    "Restart-VM": (lambda host, s: host.restart_vm(s, WEB), "power_changed", ""),
     "Stop-VM": (lambda host, s: host.stop_vm(s, WEB, turn_off=True), "power_changed", ""),
     "Save-VM": (lambda host, s: host.save_vm(s, WEB), "power_changed", ""),
     "Suspend-VM": (lambda host, s: host.suspend_vm(s, WEB), "power_changed", ""),

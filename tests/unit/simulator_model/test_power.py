@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -168,3 +170,80 @@ def test_a_restart_of_the_host_leaves_only_saved_vms_as_they_were(tmp_path: Path
             assert bool(of(host, WEB)["memory"]) == (after == "Saved")
         assert {line["effect"] for line in truth(at)[-2:]} == {"host_restarted"}
         assert decisive(at, by="hypervisor") == []
+
+
+@pytest.mark.parametrize("state", ["Running", "Paused"])
+def test_a_restart_boots_the_guest_anew_without_a_shutdown(tmp_path: Path, state: str) -> None:
+    with host_at(tmp_path) as host:
+        bring(host, state)
+        memory, lines = of(host, WEB)["memory"], len(truth(tmp_path))
+        assert host.restart_vm(Script(), WEB) is True
+        assert of(host, WEB)["state"] == "Running"
+        assert of(host, WEB)["memory"] not in {"", memory}
+        (line,) = truth(tmp_path)[lines:]
+        assert (line["effect"], line["power"], line["detail"]) == (
+            "power_changed",
+            "Running",
+            {"was": state, "reset": True},
+        )
+
+
+@pytest.mark.parametrize("state", ["Off", "Saved"])
+def test_what_does_not_run_is_not_restarted(tmp_path: Path, state: str) -> None:
+    with host_at(tmp_path) as host:
+        bring(host, state)
+        with pytest.raises(HyperVError) as refused:
+            host.restart_vm(Script(), WEB)
+        assert refused.value.fully_qualified == "InvalidState,Microsoft.HyperV.PowerShell.Commands.RestartVM"
+        assert of(host, WEB)["state"] == state
+
+
+def test_a_vm_that_is_being_restarted_shows_it_and_is_busy(tmp_path: Path) -> None:
+    with host_at(tmp_path, start=60_000) as host:
+        begun(host, "Restart-VM", lambda: host.restart_vm(Script(), WEB))
+        view = host.vm(WEB)
+        assert view is not None
+        assert view.state == "Reset"
+        with pytest.raises(HyperVError):
+            host.stop_vm(Script(), WEB, turn_off=True)
+
+
+def uptime_s(host: SimulatedHyperV) -> float:
+    view = host.vm(WEB)
+    assert view is not None
+    return view.uptime_s
+
+
+def test_uptime_counts_from_the_start_also_through_a_pause_and_begins_anew_after_a_reset(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        first = uptime_s(host)
+        until(lambda: uptime_s(host) > first + 0.02)
+        host.suspend_vm(Script(), WEB)
+        host.resume_vm(Script(), WEB)
+        before = uptime_s(host)
+        assert before > first + 0.02
+        began = time.monotonic()
+        host.restart_vm(Script(), WEB)
+        assert uptime_s(host) <= time.monotonic() - began
+        running = uptime_s(host)
+    with host_at(tmp_path) as host:
+        assert uptime_s(host) > running
+
+
+@pytest.mark.parametrize("way", ["save", "turn off"])
+def test_a_vm_that_does_not_run_has_no_uptime_and_gets_a_new_one(tmp_path: Path, way: str) -> None:
+    with host_at(tmp_path) as host:
+        until(lambda: uptime_s(host) > 0)
+        ACTS[way](host)
+        assert uptime_s(host) == 0
+        ACTS["start"](host)
+        until(lambda: uptime_s(host) > 0)
+
+
+def test_an_uptime_is_not_negative_when_the_hosts_clock_was_set_back(tmp_path: Path) -> None:
+    with host_at(tmp_path):
+        pass
+    file = tmp_path / "state" / "machines" / f"{WEB}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "running_since": "2999-01-01T00:00:00Z"}))
+    with host_at(tmp_path) as host:
+        assert uptime_s(host) == 0
