@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer
 from snapshotd.simulator.needs import Engine
+from snapshotd.simulator.pwsh.types import make_types
 from tests.host_script.conversation import Conversation
 from tests.host_script.host_commands import look, observe
 from tests.host_script.recording_host import WEB, RecordingHost
+from tests.powershell_engine import pwsh
 
 pytestmark = [
     pytest.mark.powershell,
@@ -32,12 +36,15 @@ def test_a_property_that_is_missing_is_not_read_as_nothing(
     kind: str, name: str, engine: Engine, talk: Callable[[], Conversation], host: RecordingHost, tmp_path: Path
 ) -> None:
     assert engine is not None  # has written the modules
-    module = tmp_path / "modules" / "Hyper-V" / "Hyper-V.psm1"
-    text = module.read_text(encoding="utf-8")
-    makes = "    $object = [pscustomobject]$all\n"
+    reflected = json.loads(files("snapshotd.simulator.pwsh").joinpath("hyperv-cmdlets.json").read_text())
+    for of in {kind, "VirtualMachineBase"}:
+        reflected["classes"][of].pop(name, None)
+    directory = tmp_path / "modules" / "Hyper-V"
+    (directory / "Types.dll").write_bytes(make_types(pwsh(), reflected))
+    text = (directory / "Hyper-V.psm1").read_text(encoding="utf-8")
+    makes = "function New-HyperVObject([string]$class, $values) {\n"
     assert makes in text
-    without = f"    if ($class -eq '{kind}') {{ $all.Remove('{name}') }}\n{makes}"
-    module.write_text(text.replace(makes, without), encoding="utf-8")
+    (directory / "Hyper-V.psm1").write_text(text.replace(makes, f"{makes}    $values.Remove('{name}')\n"))
     host.take(WEB, "first")
     script = talk()
     for command in (look(), observe(1)):

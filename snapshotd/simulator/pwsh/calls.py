@@ -42,12 +42,14 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
         "jobs": jobs,
         "vhd": vhd,
         "set_checkpoint_type": lambda c, a: host.set_checkpoint_type(c, a["vm"], a["type"]),
+        "set_vm": lambda c, a: host.set_vm(c, a["vm"], **{name: value for name, value in a.items() if name != "vm"}),
         "checkpoint": lambda c, a: host.checkpoint_vm(c, a["vm"], a["name"]),
         "rename": lambda c, a: host.rename_snapshot(c, a["checkpoint"], a["name"]),
         "restore": lambda c, a: host.restore_snapshot(c, a["checkpoint"]),
         "remove": lambda c, a: host.remove_snapshot(c, a["checkpoint"]),
         "start": lambda c, a: host.start_vm(c, a["vm"]),
         "resume": lambda c, a: host.resume_vm(c, a["vm"]),
+        "restart": lambda c, a: host.restart_vm(c, a["vm"]),
         "stop": stop,
         "save": lambda c, a: host.save_vm(c, a["vm"]),
         "suspend": lambda c, a: host.suspend_vm(c, a["vm"]),
@@ -55,13 +57,15 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
 
 
 def _vm(view: VmView) -> dict[str, object]:
+    names = {c.checkpoint_id: c.name for c in view.checkpoints}
     return {
         "id": view.vm_id,
         "name": view.name,
         "state": view.state,
         "checkpoint_type": view.checkpoint_type,
         "parent_snapshot_id": view.parent_snapshot_id,
-        "checkpoints": [_checkpoint(c) for c in view.checkpoints],
+        "parent_snapshot_name": names.get(view.parent_snapshot_id),
+        "checkpoints": [_checkpoint(view, c, names.get(c.parent_id)) for c in view.checkpoints],
         "drives": [_runtime(d) for d in view.drives],
         "secondary_status": list(view.secondary_status),
         "cpu_count": view.cpu_count,
@@ -69,22 +73,30 @@ def _vm(view: VmView) -> dict[str, object]:
         "replica": view.replica,
         "automatic_checkpoints": view.automatic_checkpoints,
         "fibre_channel": "FIBRE_CHANNEL" in view.blockers,
+        "uptime_s": view.uptime_s,
+        "created_at": view.created_at.isoformat() if view.created_at else None,
+        "folder": view.folder,
+        "settings": dict(view.settings),
     }
 
 
-def _checkpoint(view: CheckpointView) -> dict[str, object]:
+def _checkpoint(vm: VmView, view: CheckpointView, parent_name: str | None) -> dict[str, object]:
     return {
         "id": view.checkpoint_id,
         "vm_id": view.vm_id,
         "vm_name": view.vm_name,
         "name": view.name,
         "parent_id": view.parent_id,
+        "parent_name": parent_name,
         "created_at": view.created_at.isoformat(),
         "snapshot_type": view.snapshot_type,
         "has_memory": view.has_memory,
         "automatic": view.automatic,
         "system_files_bytes": view.system_files_bytes,
         "drives": [_runtime(d) for d in view.drives],
+        "cpu_count": vm.cpu_count,
+        "memory_bytes": vm.memory_bytes,
+        "folder": vm.folder,
     }
 
 

@@ -3,27 +3,38 @@
 function Get-CimInstance {
     [CmdletBinding()]
     param([string]$Namespace, [Parameter(Position = 0)][string]$ClassName, [string]$Filter)
+    # As Use-Preference does for Hyper-V's.
+    if (-not $PSBoundParameters.ContainsKey('ErrorAction')) { $ErrorActionPreference = $PSCmdlet.GetVariableValue('ErrorActionPreference') }
     if ($ClassName -eq 'Msvm_VirtualSystemManagementService') {
-        if (& (Get-Module Hyper-V) { Invoke-Host 'manages' @{} }) {
+        if ((& $HyperV { param($context) Request-Host 'manages' @{} $context } $PSCmdlet).ok) {
             [pscustomobject]@{ PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; Name = 'vmms' }
         }
         return
     }
     if ($ClassName -ne 'Msvm_ComputerSystem') { throw "The simulated host has no class $ClassName." }
     $id = [regex]::Match($Filter, "Name\s*=\s*'([^']+)'").Groups[1].Value
-    $vm = Get-VM -Id $id
-    [pscustomobject]@{ PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; Name = $id; ElementName = $vm.Name }
+    # No error if there is none: a query has no result then.
+    $vm = & $HyperV { param($id, $context) Find-Vm $id $context } $id $PSCmdlet
+    if ($null -eq $vm) { return }
+    [pscustomobject]@{ PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; Name = $id; ElementName = $vm.name }
 }
 
 function Get-CimAssociatedInstance {
     [CmdletBinding()]
     param([Parameter(Position = 0)]$InputObject, [string]$Association)
-    if ($Association -ne 'Msvm_AffectedJobElement') { throw "The simulated host has no association $Association." }
-    # The bridge to the simulated host is the stub of Hyper-V's.
-    foreach ($job in & (Get-Module Hyper-V) { param($id) Invoke-Host 'jobs' @{ id = $id } } $InputObject.Name) {
-        [pscustomobject]@{
-            PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; JobState = [uint16]$job.state
-            JobType = [uint16]$job.type; PercentComplete = [uint16]$job.percent
+    process {
+        if (-not $PSBoundParameters.ContainsKey('ErrorAction')) { $ErrorActionPreference = $PSCmdlet.GetVariableValue('ErrorActionPreference') }
+        if ($Association -ne 'Msvm_AffectedJobElement') { throw "The simulated host has no association $Association." }
+        $answer = & $HyperV { param($id, $context) Request-Host 'jobs' @{ id = $id } $context } $InputObject.Name $PSCmdlet
+        foreach ($job in $answer.ok) {
+            [pscustomobject]@{
+                PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; JobState = [uint16]$job.state
+                JobType = [uint16]$job.type; PercentComplete = [uint16]$job.percent
+            }
         }
     }
 }
+
+# The bridge to the simulated host is the stub of Hyper-V's.
+Import-Module Hyper-V
+$HyperV = Get-Module Hyper-V

@@ -20,9 +20,6 @@ from snapshotd.simulator.pwsh.module import write_modules
 
 _CHUNK: Final = 65536
 _NAMES: Final = ("powershell", "pwsh")
-_ANSWER: Final = 42
-"""The exit code by which a program shows that it runs a command as PowerShell does."""
-_TRIAL_S: Final = 60
 
 
 def find_powershell(named: Path | str | None) -> Path:
@@ -31,22 +28,13 @@ def find_powershell(named: Path | str | None) -> Path:
     Args:
         named: where it is said to be; None or empty: nowhere.
 
-    Raises ValueError for what is not there, cannot be run, or does not answer as PowerShell does.
+    Raises ValueError for what is not there. Whether it runs is seen when the engine is made.
     """
     if not named:
         raise ValueError("no pwsh is on the PATH")
     pwsh = Path(named).resolve()
     if not pwsh.is_file():
         raise ValueError(f"there is no PowerShell at {named}")
-    command = [str(pwsh), "-NoProfile", "-NonInteractive", "-Command", f"exit {_ANSWER}"]
-    try:
-        code = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_TRIAL_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ValueError(f"{named} did not answer within {_TRIAL_S} s") from error
-    except OSError as error:
-        raise ValueError(f"{named} cannot be run: {error.strerror}") from error
-    if code.returncode != _ANSWER:
-        raise ValueError(f"{named} is no PowerShell that runs here: exit code {code.returncode}, not {_ANSWER}")
     return pwsh
 
 
@@ -57,12 +45,14 @@ class PwshEngine:
         host: the model.
         pwsh: the program.
         directory: for the stub modules and the socket; made if missing.
+
+    Raises ValueError for a program that cannot be run, or is no PowerShell.
     """
 
     def __init__(self, host: Hypervisor, pwsh: Path, directory: Path) -> None:
         self._pwsh = pwsh
         self._modules = directory / "modules"
-        write_modules(self._modules)
+        write_modules(self._modules, pwsh)
         # The host script finds the journals where a host without a named directory has them.
         assert host.journal_directory.name == "snapshotd", host.journal_directory
         self._program_data = host.journal_directory.parent.resolve()

@@ -1,6 +1,9 @@
 """Writes the stub module: every cmdlet of hyperv-cmdlets.json with its real parameters, sets, aliases and validation.
 
-What a cmdlet does stands in stubs.ps1; one that has nothing there refuses with NotSupported.
+    Hyper-V.psm1 = errors.ps1, objects.ps1, acts.ps1, and a function for each cmdlet
+    beside it: Types.dll (types.py), jobs.ps1, and the tables that are shown by default (tables.ps1xml)
+
+What a cmdlet does stands in acts.ps1; one that has nothing there refuses with NotSupported.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from snapshotd.simulator.pwsh.types import NAMESPACE, enum_names, full_names, make_types
+
 _PLAIN: Final = {
-    *("string", "string[]", "guid[]", "Nullable[guid]", "switch", "bool", "uint32", "uint64", "psobject"),
-    *("Nullable[bool]", "Nullable[int]", "Nullable[uint64]"),
-    *("Nullable[long]", "Nullable[int16]", "Nullable[timespan]", "hashtable[]", "version"),
+    *("string", "string[]", "guid[]", "switch", "bool", "int", "uint16", "uint32", "uint64", "psobject"),
+    *("hashtable[]", "version", "Nullable[guid]", "Nullable[bool]", "Nullable[int]", "Nullable[uint64]"),
+    *("Nullable[long]", "Nullable[int16]", "Nullable[timespan]"),
 }
 """Types that every PowerShell has."""
 _ALIASES: Final = {
@@ -24,36 +29,50 @@ _ALIASES: Final = {
     "Restore-VMCheckpoint": "Restore-VMSnapshot",
     "Export-VMCheckpoint": "Export-VMSnapshot",
 }
+_SCRIPTS: Final = ("errors.ps1", "objects.ps1", "acts.ps1")
 _CIM: Final = ("Get-CimInstance", "Get-CimAssociatedInstance")
 
 
-def write_modules(directory: Path) -> None:
-    """Write the modules into a directory that stands on PSModulePath."""
+def write_modules(directory: Path, pwsh: Path) -> None:
+    """Write the modules into a directory that stands on PSModulePath.
+
+    Args:
+        directory: made if missing.
+        pwsh: the PowerShell that will load them; it makes the types.
+
+    Raises ValueError if it cannot be run, or is none.
+    """
     reflected = json.loads(_read("hyperv-cmdlets.json"))
-    enums: Mapping[str, Mapping[str, int]] = reflected["enums"]
-    text = [_enum(name, values) for name, values in sorted(enums.items())]
-    text.append(_properties(reflected["classes"]))
-    text.append(_read("stubs.ps1"))
-    text += [_function(name, cmdlet, set(enums)) for name, cmdlet in sorted(reflected["cmdlets"].items())]
+    enums = frozenset(enum_names(reflected).values())
+    text = [*map(_read, _SCRIPTS)]
+    text += [_function(name, cmdlet, enums) for name, cmdlet in sorted(reflected["cmdlets"].items())]
     text += [f"Set-Alias -Name {alias} -Value {target}" for alias, target in _ALIASES.items()]
+    hyperv = directory / "Hyper-V"
     exported = sorted(reflected["cmdlets"])
     text.append(f"Export-ModuleMember -Function {', '.join(exported)} -Alias {', '.join(_ALIASES)}")
-    _write(directory, "Hyper-V", "2.0.0.0", "\n".join(text), exported, tuple(_ALIASES))
+    _write(hyperv, "2.0.0.0", "\n".join(text), exported, tuple(_ALIASES), _read("tables.ps1xml"))
     cim = _read("cim.ps1") + f"\nExport-ModuleMember -Function {', '.join(_CIM)}\n"
-    _write(directory, "CimCmdlets", "1.0.0.0", cim, _CIM, ())
+    (hyperv / "jobs.ps1").write_text(_read("jobs.ps1"), encoding="utf-8")
+    # Put in its place at once: a PowerShell that a killed host has left behind may still have the former one open.
+    (hyperv / "Types.new").write_bytes(make_types(pwsh, reflected))
+    (hyperv / "Types.new").replace(hyperv / "Types.dll")
+    _write(directory / "CimCmdlets", "1.0.0.0", cim, _CIM)
 
 
 def _write(
-    directory: Path, name: str, version: str, text: str, functions: Iterable[str], aliases: Iterable[str]
+    module: Path, version: str, text: str, functions: Iterable[str], aliases: Iterable[str] = (), views: str = ""
 ) -> None:
-    module = directory / name
+    name = module.name
     module.mkdir(parents=True, exist_ok=True)
     (module / f"{name}.psm1").write_text(text, encoding="utf-8")
-    (module / f"{name}.psd1").write_text(
+    manifest = (
         f"@{{ RootModule = '{name}.psm1'; ModuleVersion = '{version}'; FunctionsToExport = @({_quoted(functions)}); "
-        f"AliasesToExport = @({_quoted(aliases)}); CmdletsToExport = @(); VariablesToExport = @() }}\n",
-        encoding="utf-8",
+        f"AliasesToExport = @({_quoted(aliases)}); CmdletsToExport = @(); VariablesToExport = @()"
     )
+    if views:
+        (module / f"{name}.Format.ps1xml").write_text(views, encoding="utf-8")
+        manifest += f"; FormatsToProcess = @('{name}.Format.ps1xml')"
+    (module / f"{name}.psd1").write_text(f"{manifest} }}\n", encoding="utf-8")
 
 
 def _quoted(names: Iterable[str]) -> str:
@@ -64,18 +83,7 @@ def _read(name: str) -> str:
     return files("snapshotd.simulator.pwsh").joinpath(name).read_text(encoding="utf-8")
 
 
-def _enum(name: str, values: Mapping[str, int]) -> str:
-    members = " ".join(f"{member} = {value};" for member, value in values.items())
-    return f"enum {name} {{ {members} }}"
-
-
-def _properties(classes: Mapping[str, Mapping[str, str]]) -> str:
-    """Write the names of each class's properties, so that an object has all of them."""
-    lines = [f"    {name} = @({_quoted(sorted(of))})" for name, of in sorted(classes.items())]
-    return "$script:Properties = @{\n" + "\n".join(lines) + "\n}"
-
-
-def _function(name: str, cmdlet: Mapping[str, Any], enums: set[str]) -> str:
+def _function(name: str, cmdlet: Mapping[str, Any], enums: frozenset[str]) -> str:
     impact = cmdlet.get("confirm_impact")
     binding = [f"DefaultParameterSetName = '{cmdlet['default_set']}'"] if cmdlet.get("default_set") else []
     binding += [f"SupportsShouldProcess = $true, ConfirmImpact = '{impact}'"] if impact else []
@@ -83,11 +91,12 @@ def _function(name: str, cmdlet: Mapping[str, Any], enums: set[str]) -> str:
     return (
         f"function {name} {{\n    [CmdletBinding({', '.join(binding)})]\n    param(\n"
         + ",\n".join(parameters)
-        + f"\n    )\n    process {{ Invoke-Stub '{name}' $PSBoundParameters $PSCmdlet }}\n}}"
+        + "\n    )\n    begin { . Use-Preference $PSBoundParameters $PSCmdlet }"
+        + f"\n    process {{ Invoke-Stub '{name}' $PSBoundParameters $PSCmdlet }}\n}}"
     )
 
 
-def _parameter(name: str, parameter: Mapping[str, Any], enums: set[str]) -> str:
+def _parameter(name: str, parameter: Mapping[str, Any], enums: frozenset[str]) -> str:
     attributes = [_attribute(s, of) for s, of in parameter.get("sets", {"*": {}}).items()]
     if aliases := parameter.get("aliases"):
         attributes.append(f"[Alias({_quoted(aliases)})]")
@@ -110,14 +119,8 @@ def _attribute(parameter_set: str, of: Mapping[str, Any]) -> str:
     return f"[Parameter({', '.join(parts)})]"
 
 
-def _type(name: str, enums: set[str]) -> list[str]:
-    """Return the type of a parameter: an object of Hyper-V's by its type name, an enum by ours of that name."""
-    if name in _PLAIN:
+def _type(name: str, enums: frozenset[str]) -> list[str]:
+    """Return the type of a parameter; one of a module that is not here takes any object."""
+    if name in _PLAIN or name.startswith(f"{NAMESPACE}.") or not enums.isdisjoint(full_names(name)):
         return [f"[{name}]"]
-    short = name.rpartition(".")[2].removesuffix("]")
-    if short in enums:
-        return [f"[Nullable[{short}]]" if name.startswith("Nullable[") else f"[{short}]"]
-    many = "[]" if name.endswith("[]") else ""
-    if name.startswith("Microsoft.HyperV.PowerShell."):
-        return [f"[PSTypeName('{name.removesuffix('[]')}')]", f"[psobject{many}]"]
-    return [f"[psobject{many}]"]
+    return ["[psobject[]]" if name.endswith("[]") else "[psobject]"]

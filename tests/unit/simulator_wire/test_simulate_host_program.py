@@ -178,7 +178,9 @@ def test_a_wrong_option_is_refused(option: list[str], capsys: pytest.CaptureFixt
         ("#!/bin/sh\n", False, "{} cannot be run: Permission denied"),
         ("no program", True, "{} cannot be run: Exec format error"),
         ("#!/nosuch/interpreter\n", True, "{} cannot be run: No such file or directory"),
-        ("#!/bin/sh\nexit 3\n", True, "{} is no PowerShell that runs here: exit code 3"),
+        ("#!/bin/sh\nexit 0\n", True, "{} is no PowerShell that can be used here: exit code 0"),
+        ("#!/bin/sh\necho oh >&2\n", True, "{} is no PowerShell that can be used here: oh"),
+        ("#!/bin/sh\nexit 3\n", True, "{} is no PowerShell that can be used here: exit code 3"),
     ],
 )
 def test_a_powershell_that_cannot_be_run_is_said_with_its_path_and_the_reason(
@@ -201,7 +203,6 @@ def test_a_relative_path_is_a_file_of_this_directory_and_not_a_program_on_the_pa
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "x"
-    program.write_text("#!/bin/sh\nexit 42\n")
-    program.chmod(0o755)
+    program.touch()
     monkeypatch.chdir(tmp_path)
     assert find_powershell(Path("./x")) == program

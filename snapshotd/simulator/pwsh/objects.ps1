@@ -1,0 +1,120 @@
+# Speaks with the simulated host over a unix socket, and makes Hyper-V's objects of what it says.
+
+$script:Link = $null
+
+# Returns the host's answer: what it was asked for in ok, or else an error with id and message.
+function Invoke-Host([string]$call, $arguments) {
+    if ($null -eq $script:Link) {
+        $socket = New-Object Net.Sockets.Socket ([Net.Sockets.AddressFamily]::Unix), ([Net.Sockets.SocketType]::Stream), ([Net.Sockets.ProtocolType]::Unspecified)
+        $socket.Connect((New-Object Net.Sockets.UnixDomainSocketEndPoint $env:SNAPSHOTD_BRIDGE))
+        $stream = New-Object Net.Sockets.NetworkStream $socket, $true
+        $plain = New-Object Text.UTF8Encoding $false
+        $script:Link = @{ in = New-Object IO.StreamReader $stream, $plain; out = New-Object IO.StreamWriter $stream, $plain }
+    }
+    $request = ConvertTo-Json @{ token = $env:SNAPSHOTD_BRIDGE_TOKEN; call = $call; arguments = $arguments } -Compress -Depth 5
+    $script:Link.out.Write($request + "`n")
+    $script:Link.out.Flush()
+    $line = $script:Link.in.ReadLine()
+    if ($null -eq $line) { throw 'the simulated host has closed the bridge' }
+    ConvertFrom-Json $line
+}
+
+# Asks the host to do something; writes its error if it refuses. Returns the answer, or nothing.
+function Request-Host([string]$call, $arguments, $context) {
+    $answer = Invoke-Host $call $arguments
+    if ($null -eq $answer.error) { return $answer }
+    $context.WriteError((New-HyperVError $answer.error.id $answer.error.message))
+}
+
+function Get-StubHost {
+    if ($null -eq $script:HostFacts) { $script:HostFacts = (Invoke-Host 'host' @{}).ok }
+    $script:HostFacts
+}
+$script:HostFacts = $null
+
+function ConvertTo-Guid($text) { if ($text) { [guid]$text } else { $null } }
+
+function ConvertTo-LocalTime($time) {
+    if (-not $time) { return [DateTime]::MinValue }
+    if ($time -isnot [DateTime]) { $time = [DateTimeOffset]::Parse($time).UtcDateTime }
+    $time.ToLocalTime()
+}
+
+function ConvertTo-Drive($drive, $owner) {
+    New-HyperVObject 'HardDiskDrive' @{
+        ControllerType = $drive.type; ControllerNumber = $drive.number; ControllerLocation = $drive.location
+        Path = [string]$drive.path; DiskNumber = if ($drive.pass_through) { 1 } else { $null }
+        SupportPersistentReservations = [bool]$drive.shared; Name = "Hard Drive on $($drive.type) controller number $($drive.number) at location $($drive.location)"
+        VMId = [guid]$owner.vm_id; VMName = $owner.vm_name; Id = "Microsoft:$($owner.vm_id)\$($drive.type):$($drive.number):$($drive.location)"
+        VMSnapshotId = [guid]$owner.snapshot_id; VMSnapshotName = $owner.snapshot_name; ComputerName = (Get-StubHost).name; PoolName = 'Primordial'
+    }
+}
+
+# What a VM and a checkpoint have both. Nobody has network adapters or the like here.
+function Get-Common($of, $drives, $owner) {
+    @{
+        Name = $of.name; CreationTime = ConvertTo-LocalTime $of.created_at; Path = $of.folder; ComputerName = (Get-StubHost).name
+        HardDrives = @($drives | ForEach-Object { ConvertTo-Drive $_ $owner }); DVDDrives = @(); NetworkAdapters = @(); VMIntegrationService = @()
+        FibreChannelHostBusAdapters = @(); Generation = 2; Version = '10.0'; Notes = ''
+        ProcessorCount = $of.cpu_count; MemoryStartup = $of.memory_bytes; MemoryMinimum = $of.memory_bytes; MemoryMaximum = $of.memory_bytes
+    }
+}
+
+function Set-Value([hashtable]$values, $more) { foreach ($name in $more.Keys) { $values[$name] = $more[$name] } }
+
+function ConvertTo-VMSnapshot($checkpoint) {
+    $owner = @{
+        vm_id = $checkpoint.vm_id; vm_name = $checkpoint.vm_name; snapshot_id = $checkpoint.id; snapshot_name = $checkpoint.name
+    }
+    $parent = ConvertTo-Guid $checkpoint.parent_id
+    $values = Get-Common $checkpoint $checkpoint.drives $owner
+    Set-Value $values @{
+        Id = [guid]$checkpoint.id; VMId = [guid]$checkpoint.vm_id; VMName = $checkpoint.vm_name
+        ParentSnapshotId = $parent; ParentCheckpointId = $parent
+        ParentSnapshotName = $checkpoint.parent_name; ParentCheckpointName = $checkpoint.parent_name
+        SnapshotType = $checkpoint.snapshot_type; State = if ($checkpoint.has_memory) { 'Saved' } else { 'Off' }
+        IsAutomaticCheckpoint = [bool]$checkpoint.automatic; SizeOfSystemFiles = [long]$checkpoint.system_files_bytes
+    }
+    New-HyperVObject 'VMSnapshot' $values
+}
+
+function ConvertTo-VM($vm) {
+    # The enum has 23769 for what the host calls 32769, so that one prints as a number (source read).
+    $word = Get-HyperVType 'Microsoft.HyperV.PowerShell.VMOperationalStatus'
+    $status = @($vm.secondary_status | ForEach-Object { if ($_ -eq 'ApplyingSnapshot') { [Enum]::ToObject($word, 32769) } else { [Enum]::Parse($word, $_) } })
+    $busy = $status.Count -gt 0
+    $primary = [Enum]::Parse($word, $(if ($busy) { 'InService' } else { 'Ok' }))
+    $on = 'Running', 'Paused' -contains $vm.state
+    $values = Get-Common $vm $vm.drives @{ vm_id = $vm.id; vm_name = $vm.name; snapshot_id = [guid]::Empty; snapshot_name = '' }
+    Set-Value $values @{
+        Id = [guid]$vm.id; VMId = [guid]$vm.id; VMName = $vm.name; State = $vm.state
+        Status = if ($busy) { 'Working' } else { 'Operating normally' }
+        PrimaryStatusDescription = 'Operating normally'; StatusDescriptions = @('Operating normally')
+        CheckpointType = $vm.checkpoint_type; ParentSnapshotId = ConvertTo-Guid $vm.parent_snapshot_id
+        ParentCheckpointId = ConvertTo-Guid $vm.parent_snapshot_id
+        ParentSnapshotName = $vm.parent_snapshot_name; ParentCheckpointName = $vm.parent_snapshot_name
+        PrimaryOperationalStatus = $primary; SecondaryOperationalStatus = if ($busy) { $status[0] } else { $null }
+        OperationalStatus = @($primary; $status)
+        AutomaticCheckpointsEnabled = [bool]$vm.automatic_checkpoints
+        Uptime = [TimeSpan]::FromMilliseconds([Math]::Floor(1000 * $vm.uptime_s))
+        MemoryAssigned = if ($on) { $vm.memory_bytes } else { 0 }; MemoryDemand = if ($on) { $vm.memory_bytes } else { 0 }
+        MemoryStatus = if ($on) { 'OK' } else { '' }; Heartbeat = if ($vm.state -eq 'Running') { 'OkApplicationsUnknown' } else { $null }
+        ReplicationMode = if ($vm.replica) { 'Replica' } else { 'None' }; IntegrationServicesState = ''; Groups = @()
+        ConfigurationLocation = $vm.folder; SnapshotFileLocation = $vm.folder; CheckpointFileLocation = $vm.folder; SmartPagingFilePath = $vm.folder
+        AutomaticStartAction = 'StartIfRunning'; AutomaticStopAction = 'Save'; AutomaticCriticalErrorAction = 'Pause'
+        AutomaticCriticalErrorActionTimeout = 30; LockOnDisconnect = 'Off'; VirtualMachineType = 'RealizedVirtualMachine'
+        VirtualMachineSubType = 'Generation2'; NumaNodesCount = 1; NumaSocketCount = 1
+    }
+    if ($vm.fibre_channel) { $values.FibreChannelHostBusAdapters = @([pscustomobject]@{ Name = 'Fibre Channel Adapter' }) }
+    foreach ($setting in $vm.settings.PSObject.Properties) { $values[$setting.Name] = $setting.Value }
+    $values.CheckpointFileLocation = $values.SnapshotFileLocation
+    New-HyperVObject 'VirtualMachine' $values
+}
+
+function ConvertTo-VHD($file) {
+    [pscustomobject]@{
+        PSTypeName = 'Microsoft.Vhd.PowerShell.VirtualHardDisk'; ComputerName = (Get-StubHost).name; Path = $file.path; VhdFormat = 'VHDX'
+        VhdType = [Enum]::Parse((Get-HyperVType 'Microsoft.Vhd.PowerShell.VhdType'), $(if ($file.parent_path) { 'Differencing' } else { 'Dynamic' }))
+        FileSize = [uint64]$file.file_bytes; Size = [uint64]$file.size_bytes; ParentPath = [string]$file.parent_path; Attached = $false
+    }
+}
