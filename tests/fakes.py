@@ -43,6 +43,7 @@ class FakeHost:
     """One VM with one disk on a host that does at once what it is asked for."""
 
     power: Power = Power.RUNNING
+    vm_id: VmId = VM_ID
     vss: bool = True
     leaf: str = "base.vhdx"
     parents: dict[str, str] = field(default_factory=dict)
@@ -89,7 +90,7 @@ class FakeHost:
             is_replica=False,
         )
         return VmReport(
-            vm_id=VM_ID,
+            vm_id=self.vm_id,
             power=Power.UNKNOWN if self.transition else self.power,
             host_state=self.transition,
             description=description,
@@ -255,15 +256,17 @@ class FakeHost:
 class World:
     """The core and one fake host, driven by hand: the log in a list, the clock in a variable, the network by choice."""
 
-    def __init__(self, power: Power = Power.RUNNING, policy: Policy | None = None) -> None:
-        self.host = FakeHost(power=power)
+    def __init__(
+        self, power: Power = Power.RUNNING, policy: Policy | None = None, vm_id: VmId = VM_ID, *, on: str = "hv01"
+    ) -> None:
+        self.host = FakeHost(power=power, vm_id=vm_id)
         self.policy = policy or Policy()
         self.now = START
-        self.vm = VirtualMachine(vm_id=VM_ID)
+        self.vm = VirtualMachine(vm_id=vm_id)
         self._ids = count(1)
         self.log: list[object] = []
         self.watch: Callable[[VirtualMachine], None] = lambda _: None
-        self.do(RegisterVm(host_id=HostId("hv01"), owner="ops", report=self.host.report()))
+        self.do(RegisterVm(host_id=HostId(on), owner="ops", report=self.host.report()))
 
     def do(self, command: VmCommand, *, request_id: str = "", digest: str = "", actor: str = "ann") -> Draft:
         """Decide a command and record what follows."""

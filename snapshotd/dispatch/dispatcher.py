@@ -4,24 +4,27 @@
     out: Record (a command to decide), Send (an order to an executor), Abandon (one that nobody waits for any more),
          Reply (to whoever asked)
 
-An order is sent only for what is durable: `changed` and `recorded` are called after the commit, with the events. A step
-that is ISSUED, but not by this process (a restart), has an unknown outcome and is observed. One slow host delays no
-other: each has its own share. No wait is endless: an order that is not answered in time is given up.
+An order is sent only for what is durable: `changed` and `recorded` are called after the commit, with the events. It has
+its slot on the host before it is recorded, so that it is sent at once (slots.py). A step that is ISSUED, but not by
+this process (a restart), has an unknown outcome and is observed. One slow host delays no other: each has its own slots.
+No wait is endless: an order that is not answered in time is given up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from snapshotd.application.host_failures import failure_of
-from snapshotd.application.next_action import AwaitAnswer, AwaitPerson, AwaitTurn, Later, Poll, next_action
+from snapshotd.application.next_action import AwaitAnswer, AwaitPerson, AwaitTurn, Later, Observe, Poll, next_action
 from snapshotd.dispatch.feeding import Feeding
+from snapshotd.dispatch.flights import Flight, Flights
 from snapshotd.dispatch.orders import Order, OrderKind, effect_order, observe_order, poll_order
+from snapshotd.dispatch.outputs import Abandon, Moment, Output, Record, Reply
+from snapshotd.dispatch.slots import Share, Waiter
 from snapshotd.dispatch.watch import Wait, Watch, still
 from snapshotd.domain.commands import LoseOutcome, Proceed, StallWait, TakeAnswer, TakePoll, VmCommand
-from snapshotd.domain.events import Envelope, StepIssued
+from snapshotd.domain.events import Envelope, ObservationIssued, StepIssued
 from snapshotd.domain.host_errors import NoExecutor
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, VmId
@@ -31,98 +34,42 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.catalogue import ACTIONS
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """The time on two clocks: the one that people and hosts use, and one that never jumps."""
-
-    utc: datetime
-    monotonic_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Decide this command on this VM and append; then call `recorded` or `refused`."""
-
-    vm_id: VmId
-    command: VmCommand
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send this order to this executor."""
-
-    executor: str
-    dispatch_id: str
-    order: Order
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """Nobody waits for this order any more; its executor may drop it."""
-
-    executor: str
-    dispatch_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Answer the question with this key. None: no executor serves the host."""
-
-    key: str
-    answer: HostAnswer | None
-
-
-Output = Record | Send | Abandon | Reply
-
 _LATE = "No answer came in time."
+_CROWDED = "All sessions of the host were busy until the deadline; nothing was sent."
+_RESTARTED = "The service was restarted, or lost its executor, before an answer came."
 _TURN = "AWAITING_TURN"
 """Reason of an operation that waits for the end of one that it preempts."""
 
-_REMEMBERED = 1000
-"""How many given-up effects are remembered, so that a late DONE still counts."""
 _HOLDS_UP = frozenset(
     {Verdict.NO_ANSWER, Verdict.FAILED, Verdict.FOREIGN_INSTALLATION, Verdict.BUSY, Verdict.IN_PROGRESS}
 )
 """Answers after which an operation waits, and the host is asked again."""
 
 
-@dataclass(slots=True)
-class _Flight:
-    """One order under way."""
-
-    executor: str
-    order: Order
-    number: int = 0
-    key: str = ""
-    asked_version: int = 0
-    """The VM's version when it was sent."""
-
-
 class Dispatcher:
     """Decides what to record and what to send. Holds nothing that must outlive it.
 
-    Besides the VMs of the log, it holds who is fed, what is in flight, and when a step was looked at and will be again;
-    and for people, why an operation or a host waits, and how far a job is.
+    Besides the VMs with active operations, it holds who is fed, what is in flight, and when a step was looked at and
+    will be again; and for people, why an operation or a host waits, and how far a job is.
     """
 
     def __init__(self, policy: Policy, lease_ttl_s: float, orders_per_host: int, incarnation: str) -> None:
         """Start with nothing in flight. `incarnation` makes dispatch ids unique over restarts."""
         self._policy = policy
-        self._per_host = orders_per_host
-        self._incarnation = incarnation
-        self._sent = 0
         self.feeding = Feeding(lease_ttl_s)
+        self._flights = Flights(orders_per_host, incarnation)
+        self._questions: dict[str, Order] = {}
+        """Those that wait for a slot, by key."""
         self._vms: dict[VmId, VirtualMachine] = {}
-        self._flights: dict[str, _Flight] = {}
-        self._given_up: dict[str, _Flight] = {}
-        """The latest effects whose answer is no longer awaited: a late DONE still settles its step."""
-        self._fresh: set[tuple[VmId, int]] = set()
+        """Those with active operations."""
         self._watches: dict[VmId, dict[int, Watch]] = {}
         """By VM and number of the operation."""
-        self._recording: set[VmId] = set()
+        self._recording: dict[VmId, int] = {}
+        """How many Records of a VM are under way."""
         self.contact: dict[HostId, Wait | None] = {}
         """Why a host does not answer; None: it does. A host that nobody has tried to reach is not in here."""
+
+    # --- for people ---------------------------------------------------------------------------------------------
 
     def wait(self, vm_id: VmId, number: int) -> Wait | None:
         """Return why an active operation waits, for people; None: nothing holds it up."""
@@ -133,6 +80,12 @@ class Dispatcher:
         """Return how far the hypervisor's job for an active operation has come, as last reported."""
         watch = self._watches.get(vm_id, {}).get(number)
         return watch.percent if watch else 0
+
+    def under_way(self) -> int:
+        """Return how many orders are under way."""
+        return len(self._flights)
+
+    # --- executors ----------------------------------------------------------------------------------------------
 
     def attached(self, executor: str, hosts: frozenset[str], moment: Moment) -> list[Output]:
         """Register an executor that has signed in; return what is due now."""
@@ -152,77 +105,109 @@ class Dispatcher:
         self.feeding.detach(executor)
         lost = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message="The executor is gone.")
         out: list[Output] = []
-        for dispatch_id in [d for d, f in self._flights.items() if f.executor == executor]:
+        for dispatch_id in self._flights.which(lambda f: f.executor == executor):
             out += self.answered(dispatch_id, lost, moment)
         return out
 
-    def recorded(self, vm: VirtualMachine, envelopes: Iterable[Envelope], moment: Moment) -> list[Output]:
-        """Return what is due after a Record was carried out."""
-        self._recording.discard(vm.vm_id)
-        return self.changed(vm, envelopes, moment)
+    # --- VMs ----------------------------------------------------------------------------------------------------
 
-    def changed(self, vm: VirtualMachine, envelopes: Iterable[Envelope], moment: Moment) -> list[Output]:
-        """Return what is due after a VM has durably changed by a request, or was replayed (then without envelopes)."""
+    def recorded(self, vm: VirtualMachine, envelopes: Iterable[Envelope], moment: Moment) -> list[Output]:
+        """Return what is due after a Record was carried out. A step or an observation in it is sent at once."""
+        self._keep(vm)
+        out: list[Output] = []
+        issued = [e for e in envelopes if isinstance(e.event, StepIssued | ObservationIssued)]
+        if self._record_ended(vm.vm_id) or issued:
+            self._flights.release(vm.vm_id)
+        for envelope in issued:
+            assert isinstance(envelope.event, StepIssued | ObservationIssued)
+            out += self._send_issued(self._vms[vm.vm_id], envelope.event.number, envelope.event.step, moment)
+        return out + self._look_and_serve(vm.vm_id, vm.host_id, moment)
+
+    def changed(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
+        """Return what is due after a VM has durably changed by a request, or was replayed."""
+        self._keep(vm)
+        return self._look_and_serve(vm.vm_id, vm.host_id, moment)
+
+    def refused(self, vm_id: VmId, moment: Moment) -> list[Output]:
+        """Note that a Record could not be carried out. A tick returns it again, if it is still due."""
+        if self._record_ended(vm_id):
+            self._flights.release(vm_id)
+        vm = self._vms.get(vm_id)
+        return self._serve(vm.host_id, moment) if vm else []
+
+    def _keep(self, vm: VirtualMachine) -> None:
+        """Keep the newest fold of a VM. Of one without active operations nothing is kept."""
         known = self._vms.get(vm.vm_id)
         if known is None or known.version <= vm.version:
             self._vms[vm.vm_id] = vm
-        self._fresh |= {(vm.vm_id, e.version) for e in envelopes if isinstance(e.event, StepIssued)}
-        return self._drop_unwanted(self._vms[vm.vm_id]) + self._look(self._vms[vm.vm_id], moment)
 
-    def _drop_unwanted(self, vm: VirtualMachine) -> list[Output]:
-        """Abandon the effects that are not waited for any more; a late DONE of one still counts."""
-        issued = {s.token for o in vm.active_operations for s in o.steps if s.state is StepState.ISSUED}
-        effects = {d: f for d, f in self._flights.items() if f.order.kind is OrderKind.EFFECT}
-        unwanted = [d for d, f in effects.items() if f.order.vm_id == vm.vm_id and f.order.token not in issued]
-        self._given_up |= {dispatch_id: self._flights.pop(dispatch_id) for dispatch_id in unwanted}
-        return [Abandon(effects[dispatch_id].executor, dispatch_id) for dispatch_id in unwanted]
+    def _record(self, vm_id: VmId, command: VmCommand) -> Record:
+        """Return a Record of a command. Until it is carried out, nothing else is due on this VM."""
+        self._recording[vm_id] = self._recording.get(vm_id, 0) + 1
+        return Record(vm_id, command)
 
-    def refused(self, vm_id: VmId) -> None:
-        """Note that a Record could not be carried out. A tick returns it again, if it is still due."""
-        self._recording.discard(vm_id)
+    def _record_ended(self, vm_id: VmId) -> bool:
+        """Note that a Record of a VM has ended; return whether none is under way now."""
+        left = self._recording.pop(vm_id, 1) - 1
+        if left:
+            self._recording[vm_id] = left
+        return not left
 
-    def asked(self, key: str, order: Order) -> list[Output]:
+    # --- questions ----------------------------------------------------------------------------------------------
+
+    def asked(self, key: str, order: Order, moment: Moment) -> list[Output]:
         """Send an order that belongs to no operation, such as a report; without an executor, reply at once."""
-        executor = self.feeding.fed(order.host_id)
-        if executor is None:
-            return [Reply(key, None)]
-        return [self._send(_Flight(executor, order, key=key))]
+        self._questions[key] = order
+        self._flights.slots(order.host_id).wait(Share.QUESTION, key)
+        return self._serve(order.host_id, moment)
 
-    def unasked(self, key: str) -> list[Output]:
+    def unasked(self, key: str, moment: Moment) -> list[Output]:
         """Abandon the order with this key: nobody waits for it any more. Harmless once it is answered."""
-        asked = [dispatch_id for dispatch_id, flight in self._flights.items() if flight.key == key]
-        return [Abandon(self._flights.pop(dispatch_id).executor, dispatch_id) for dispatch_id in asked]
+        if (waiting := self._questions.pop(key, None)) is not None:
+            self._flights.slots(waiting.host_id).leave(key)
+        out: list[Output] = []
+        for dispatch_id in self._flights.which(lambda f: f.key == key):
+            flight = self._flights.land(dispatch_id)
+            assert flight is not None, dispatch_id
+            out += [Abandon(flight.executor, dispatch_id), *self._serve(flight.order.host_id, moment)]
+        return out
+
+    # --- answers ------------------------------------------------------------------------------------------------
 
     def answered(self, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:
         """Settle an order that was answered, or that no answer will come for."""
-        flight = self._flights.pop(dispatch_id, None)
+        flight = self._flights.land(dispatch_id)
         if flight is None:
             return self._answered_late(dispatch_id, answer)
-        self._note_contact(flight.order.host_id, answer, moment)
+        host_id = flight.order.host_id
+        self._note_contact(host_id, answer, moment)
+        return self._settled(dispatch_id, flight, answer, moment) + self._serve(host_id, moment)
+
+    def _settled(self, dispatch_id: str, flight: Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
+        """Return what an order's answer leads to."""
         if flight.key:
             return [Reply(flight.key, answer)]
         order = flight.order
         assert order.vm_id is not None, order
-        vm = self._vms[order.vm_id]
-        self._note_waiting(vm, flight.number, answer, moment)
+        self._note_waiting(order.vm_id, flight.number, answer, moment)
         if order.kind is OrderKind.POLL:
-            return self._polled(vm, flight, answer, moment)
+            return self._polled(order.vm_id, flight, answer, moment)
         if answer.verdict is not Verdict.NO_ANSWER:
-            return [self._record(vm, _told(flight, answer))]
+            return [self._record(order.vm_id, _told(flight, answer))]
         if order.kind is OrderKind.OBSERVE:
             return []  # sent again with the same token, without an event
-        self._given_up[dispatch_id] = flight
-        for oldest in list(self._given_up)[:-_REMEMBERED]:
-            del self._given_up[oldest]
+        self._flights.remember(dispatch_id, flight)
         lost = LoseOutcome(number=flight.number, step=order.step, token=order.token, failure=failure_of(answer))
-        return [self._record(vm, lost)]
+        return [self._record(order.vm_id, lost)]
 
     def _answered_late(self, dispatch_id: str, answer: HostAnswer) -> list[Output]:
         """Take a DONE that an executor held while it was away, whatever was concluded since. Ignore other answers."""
-        flight = self._given_up.pop(dispatch_id, None)
+        flight = self._flights.late(dispatch_id)
         if flight is None or flight.order.vm_id is None or answer.verdict is not Verdict.DONE:
             return []
-        return [self._record(self._vms[flight.order.vm_id], _told(flight, answer))]
+        return [self._record(flight.order.vm_id, _told(flight, answer))]
+
+    # --- time ---------------------------------------------------------------------------------------------------
 
     def tick(self, moment: Moment) -> list[Output]:
         """Return everything that is due now."""
@@ -232,6 +217,8 @@ class Dispatcher:
         out += self._give_up(moment)
         for vm in tuple(self._vms.values()):
             out += self._look(vm, moment)
+        for host_id in self._flights.hosts():
+            out += self._serve(host_id, moment)
         return out
 
     def _give_up(self, moment: Moment) -> list[Output]:
@@ -239,45 +226,110 @@ class Dispatcher:
         latest = moment.utc - timedelta(seconds=self._policy.answer_grace_s)
         late = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="DEADLINE_EXCEEDED", error_message=_LATE)
         out: list[Output] = []
-        for dispatch_id in [d for d, f in self._flights.items() if f.order.deadline < latest]:
-            executor = self._flights[dispatch_id].executor
+        for dispatch_id in self._flights.which(lambda f: f.order.deadline < latest):
+            executor = self._flights.executor(dispatch_id)
             out += [Abandon(executor, dispatch_id), *self.answered(dispatch_id, late, moment)]
+        crowded = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="DEADLINE_EXCEEDED", error_message=_CROWDED)
+        for key in [key for key, order in self._questions.items() if order.deadline < moment.utc]:
+            self._flights.slots(self._questions.pop(key).host_id).leave(key)
+            out.append(Reply(key, crowded))
+        return out
+
+    # --- what is due --------------------------------------------------------------------------------------------
+
+    def _look_and_serve(self, vm_id: VmId, host_id: HostId, moment: Moment) -> list[Output]:
+        out = self._drop_unwanted(self._vms[vm_id])
+        return out + self._look(self._vms[vm_id], moment) + self._serve(host_id, moment)
+
+    def _drop_unwanted(self, vm: VirtualMachine) -> list[Output]:
+        """Abandon the effects that are not waited for any more; a late DONE of one still counts."""
+        issued = {s.token for o in vm.active_operations for s in o.steps if s.state is StepState.ISSUED}
+        out: list[Output] = []
+        for dispatch_id in self._flights.which(
+            lambda f: f.order.kind is OrderKind.EFFECT and f.order.vm_id == vm.vm_id and f.order.token not in issued
+        ):
+            flight = self._flights.land(dispatch_id)
+            assert flight is not None, dispatch_id
+            self._flights.remember(dispatch_id, flight)
+            out.append(Abandon(flight.executor, dispatch_id))
         return out
 
     def _look(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
-        """Return what is due on a VM; nothing while a Record of it is under way, since that leads back here."""
-        out: list[Output] = []
+        """Put a VM's operations into the queues of its host, or take them out. Record what was never answered."""
+        slots = self._flights.slots(vm.host_id)
         known = self._watches.pop(vm.vm_id, {})
-        if vm.active_operations:
-            self._watches[vm.vm_id] = {o.number: known.get(o.number, Watch()) for o in vm.active_operations}
+        for ended in known.keys() - {o.number for o in vm.active_operations}:
+            slots.leave((vm.vm_id, ended))
+        if not vm.active_operations:
+            self._vms.pop(vm.vm_id, None)
+            return []
+        self._watches[vm.vm_id] = {o.number: known.get(o.number, Watch()) for o in vm.active_operations}
         if vm.vm_id in self._recording:
-            return out
+            return []  # the end of the Record leads back here
+        out: list[Output] = []
         for operation in vm.active_operations:
-            action = next_action(vm, operation, moment.utc, self._policy)
-            match action:
-                case AwaitAnswer(step=step):
-                    out += self._await(vm, operation, step, moment)
-                case Poll(step=step):
-                    if self._due(vm, operation, step, moment):
-                        deadline = moment.utc + timedelta(seconds=self._policy.observe_wait_s)
-                        out += self._try_to_send(vm, operation, poll_order(vm, step, deadline))
-                case Later():
-                    pass
-                case AwaitTurn(older=older):
-                    watch = self._watches[vm.vm_id][operation.number]
-                    turn = Failure(reason=_TURN, message=f"{older.name} has to end first.")
-                    watch.wait = still(watch.wait, turn, moment.utc)
-                case AwaitPerson(why=why):
-                    watch = self._watches[vm.vm_id][operation.number]
-                    watch.wait = still(watch.wait, why, moment.utc)
-                case _:
-                    out += self._proceed(vm, operation, moment)
+            share = self._wants(vm, operation, moment)
+            if share is None:
+                slots.leave((vm.vm_id, operation.number))
+            else:
+                slots.wait(share, (vm.vm_id, operation.number))
+            out += self._lost(vm, operation)
         return out
 
-    def _proceed(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> list[Output]:
-        """Record what comes next, but only if it can then be sent."""
-        fed = self._is_fed(vm, operation, moment)
-        return [self._record(vm, Proceed())] if fed and self._room(vm.host_id) else []
+    def _wants(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> Share | None:
+        """Return what an operation needs a slot for now; None: nothing. Note why it waits."""
+        action = next_action(vm, operation, moment.utc, self._policy)
+        match action:
+            case Later():
+                return None
+            case AwaitTurn(older=older):
+                watch = self._watches[vm.vm_id][operation.number]
+                turn = Failure(reason=_TURN, message=f"{older.name} has to end first.")
+                watch.wait = still(watch.wait, turn, moment.utc)
+                return None
+            case AwaitPerson(why=why):
+                watch = self._watches[vm.vm_id][operation.number]
+                watch.wait = still(watch.wait, why, moment.utc)
+                return None
+            case AwaitAnswer(step=step) | Poll(step=step):
+                looks = step.observing or step.state is StepState.WAITING
+                due = looks and self._due(vm, operation, step, moment)
+                return Share.LOOK if due and self._is_fed(vm, operation, moment) else None
+            case Observe():
+                return Share.LOOK if self._is_fed(vm, operation, moment) else None
+            case _:
+                return Share.EFFECT if self._is_fed(vm, operation, moment) else None
+
+    def _serve(self, host_id: HostId, moment: Moment) -> list[Output]:
+        """Give the free slots of a host to those whose turn it is."""
+        slots = self._flights.slots(host_id)
+        out: list[Output] = []
+        while (waiter := slots.next(self._is_ready)) is not None:
+            out += self._answer_question(waiter) if isinstance(waiter, str) else self._go_on(*waiter, moment)
+        return out
+
+    def _is_ready(self, waiter: Waiter) -> bool:
+        return isinstance(waiter, str) or waiter[0] not in self._recording
+
+    def _answer_question(self, key: str) -> list[Output]:
+        order = self._questions.pop(key)
+        executor = self.feeding.fed(order.host_id)
+        if executor is None:
+            return [Reply(key, None)]
+        return [self._flights.send(Flight(executor=executor, order=order, share=Share.QUESTION, key=key))]
+
+    def _go_on(self, vm_id: VmId, number: int, moment: Moment) -> list[Output]:
+        """Use a slot for an operation: look at its step, or record what comes next, which is then sent."""
+        vm = self._vms[vm_id]
+        operation = vm.operations[number]
+        share = self._wants(vm, operation, moment)
+        if share is None:
+            return []
+        step = operation.open_step or operation.next_due
+        if step is not None and (step.observing or step.state is StepState.WAITING):
+            return self._send_look(vm, operation, step, moment)
+        self._flights.reserve(vm_id, vm.host_id, share)
+        return [self._record(vm_id, Proceed())]
 
     def _is_fed(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> bool:
         """Return whether an executor serves an operation's host. If none does, note that the operation waits."""
@@ -289,51 +341,72 @@ class Dispatcher:
             watch.wait = None
         return True
 
-    def _await(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> list[Output]:
-        if step.observing:
-            if not self._due(vm, operation, step, moment):
-                return []
-            deadline = moment.utc + timedelta(seconds=self._policy.observe_wait_s)
-            return self._try_to_send(vm, operation, observe_order(vm, operation, step, deadline))
-        if step.state is not StepState.ISSUED:
-            return []
-        if (vm.vm_id, step.token) in self._fresh:
-            self._fresh.discard((vm.vm_id, step.token))
-            if sent := self._try_to_send(vm, operation, effect_order(vm, operation, step)):
-                return sent
-        assert step.deadline is not None
-        if self._in_flight(vm, step):
-            return []  # until it is answered or given up
-        late = moment.utc > step.deadline + timedelta(seconds=self._policy.answer_grace_s)
-        text = _LATE if late else "The service was restarted, or lost its executor, before an answer came."
-        failure = Failure(reason="DEADLINE_EXCEEDED" if late else "CONNECTION_LOST", message=text)
-        lost = LoseOutcome(number=operation.number, step=step.plan.number, token=step.token, failure=failure)
-        return [self._record(vm, lost)]
+    # --- steps --------------------------------------------------------------------------------------------------
 
-    def _due(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> bool:
-        """Return whether to look at a step now. If so, schedule the next look, each time later."""
-        watch = self._watches[vm.vm_id][operation.number]
+    def _send_issued(self, vm: VirtualMachine, number: int, at: int, moment: Moment) -> list[Output]:
+        """Send what has just been recorded. Its slot has been kept."""
+        operation = vm.operations[number]
+        step = operation.step(at)
+        executor = self.feeding.fed(vm.host_id)
+        if executor is None:
+            return []
+        if step.observing:
+            return self._send_look(vm, operation, step, moment)
+        order = effect_order(vm, operation, step)
+        flight = Flight(executor=executor, order=order, share=Share.EFFECT, number=number, asked_version=vm.version)
+        return [self._flights.send(flight)]
+
+    def _send_look(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> list[Output]:
+        """Send an observation or a poll, and schedule the next one, each time later."""
+        executor = self.feeding.fed(vm.host_id)
+        if executor is None:
+            return []
+        watch = self._watch(vm, operation, step)
+        watch.looks += 1
+        polls = step.state is StepState.WAITING
+        interval = self._policy.poll_interval_s if polls else self._policy.backoff_s
+        watch.next_s = moment.monotonic_s + interval(watch.looks)
+        deadline = moment.utc + timedelta(seconds=self._policy.observe_wait_s)
+        order = poll_order(vm, step, deadline) if polls else observe_order(vm, operation, step, deadline)
+        number, version = operation.number, vm.version
+        flight = Flight(executor=executor, order=order, share=Share.LOOK, number=number, asked_version=version)
+        return [self._flights.send(flight)]
+
+    def _lost(self, vm: VirtualMachine, operation: Operation) -> list[Output]:
+        """Return the Record of a step whose answer cannot come: it is ISSUED, and not in flight."""
+        step = operation.open_step
+        if step is None or step.state is not StepState.ISSUED:
+            return []
+        if any(f.order.vm_id == vm.vm_id and f.order.token == step.token for f in self._flights):
+            return []  # until it is answered or given up
+        failure = Failure(reason="CONNECTION_LOST", message=_RESTARTED)
+        lost = LoseOutcome(number=operation.number, step=step.plan.number, token=step.token, failure=failure)
+        return [self._record(vm.vm_id, lost)]
+
+    def _watch(self, vm: VirtualMachine, operation: Operation, step: Step) -> Watch:
+        """Return the watch of a step. A new step, or a new token, begins to count anew."""
+        watches = self._watches.setdefault(vm.vm_id, {})
+        watch = watches.setdefault(operation.number, Watch())
         at = (step.plan.number, step.token)
         if watch.looked_at != at:
             watch.looked_at, watch.looks, watch.next_s, watch.idle_since_s = at, 0, 0.0, None
-        busy = any(f.order.vm_id == vm.vm_id and f.number == operation.number for f in self._flights.values())
-        if busy or moment.monotonic_s < watch.next_s or not self._room(vm.host_id):
-            return False
-        if not self._is_fed(vm, operation, moment):
-            return False
-        watch.looks += 1
-        interval = self._policy.poll_interval_s if step.state is StepState.WAITING else self._policy.backoff_s
-        watch.next_s = moment.monotonic_s + interval(watch.looks)
-        return True
+        return watch
 
-    def _polled(self, vm: VirtualMachine, flight: _Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
+    def _due(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> bool:
+        """Return whether to look at a step now."""
+        if any(f.order.vm_id == vm.vm_id and f.number == operation.number for f in self._flights):
+            return False
+        return moment.monotonic_s >= self._watch(vm, operation, step).next_s
+
+    def _polled(self, vm_id: VmId, flight: Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
         """Record a poll's report, and end a wait in which nothing moves."""
-        operation = vm.operations.get(flight.number)
+        vm = self._vms.get(vm_id)
+        operation = vm.operations.get(flight.number) if vm is not None else None
         step = operation.open_step if operation is not None else None
         if operation is None or step is None or step.state is not StepState.WAITING:
             return []
         number, at, action = operation.number, step.plan.number, ACTIONS[step.plan.action]
-        watch = self._watches[vm.vm_id][number]
+        watch = self._watches[vm_id][number]
         report = answer.vm
         if report is None:
             watch.idle_since_s = None  # without a report, the host may be at work
@@ -346,35 +419,14 @@ class Dispatcher:
             watch.idle_since_s = moment.monotonic_s
         elif moment.monotonic_s - watch.idle_since_s > action.time_limit_s(self._policy):
             stall = StallWait(number=number, step=at, failure=action.stalled(self._policy, watch.wait.failure))
-            return [self._record(vm, poll), self._record(vm, stall)]
-        return [self._record(vm, poll)]
+            return [self._record(vm_id, poll), self._record(vm_id, stall)]
+        return [self._record(vm_id, poll)]
 
-    def _record(self, vm: VirtualMachine, command: VmCommand) -> Record:
-        """Return a Record of a command. Until it is carried out, nothing else is due on this VM."""
-        self._recording.add(vm.vm_id)
-        return Record(vm.vm_id, command)
+    # --- why something waits ------------------------------------------------------------------------------------
 
-    def _in_flight(self, vm: VirtualMachine, step: Step) -> bool:
-        return any(f.order.vm_id == vm.vm_id and f.order.token == step.token for f in self._flights.values())
-
-    def _room(self, host_id: HostId) -> bool:
-        return sum(f.order.host_id == host_id for f in self._flights.values()) < self._per_host
-
-    def _try_to_send(self, vm: VirtualMachine, operation: Operation, order: Order) -> list[Output]:
-        executor = self.feeding.fed(vm.host_id)
-        if executor is None:
-            return []
-        return [self._send(_Flight(executor, order, number=operation.number, asked_version=vm.version))]
-
-    def _send(self, flight: _Flight) -> Send:
-        self._sent += 1
-        dispatch_id = f"{self._incarnation}-{self._sent}"
-        self._flights[dispatch_id] = flight
-        return Send(flight.executor, dispatch_id, flight.order)
-
-    def _note_waiting(self, vm: VirtualMachine, number: int, answer: HostAnswer, moment: Moment) -> None:
+    def _note_waiting(self, vm_id: VmId, number: int, answer: HostAnswer, moment: Moment) -> None:
         """Note why an operation waits, and clear that when its host answers."""
-        watch = self._watches.get(vm.vm_id, {}).get(number)
+        watch = self._watches.get(vm_id, {}).get(number)
         if watch is None:
             return
         if answer.verdict in _HOLDS_UP:
@@ -392,6 +444,6 @@ class Dispatcher:
             self.contact[host_id] = None
 
 
-def _told(flight: _Flight, answer: HostAnswer) -> TakeAnswer:
+def _told(flight: Flight, answer: HostAnswer) -> TakeAnswer:
     """Return the command that judges an order's answer."""
     return TakeAnswer(number=flight.number, step=flight.order.step, token=flight.order.token, answer=answer)

@@ -18,8 +18,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 from snapshotd.application.virtual_machines import Decided, VirtualMachines
-from snapshotd.dispatch.dispatcher import Abandon, Dispatcher, Moment, Output, Record, Reply, Send
+from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order, OrderKind
+from snapshotd.dispatch.outputs import Abandon, Moment, Output, Record, Reply, Send
 from snapshotd.domain.commands import VmCommand
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, LogFoundRolledBack
@@ -78,7 +79,7 @@ class Runtime:
     async def run(self) -> None:
         """Carry out what is due after the replay, and then whatever is due, until cancelled."""
         for vm in self._vms.registered():
-            self._carry_out(self.dispatcher.changed(vm, (), self.moment()))
+            self._carry_out(self.dispatcher.changed(vm, self.moment()))
         try:
             while True:
                 await asyncio.sleep(TICK_S)
@@ -107,7 +108,7 @@ class Runtime:
             decided = await self._vms.execute(vm_id, command, actor=actor, request_id=request_id, digest=digest)
             self.acknowledge(decided.envelopes)
             if decided.envelopes:
-                self._carry_out(self.dispatcher.changed(decided.vm, decided.envelopes, self.moment()))
+                self._carry_out(self.dispatcher.changed(decided.vm, self.moment()))
             return decided
 
         return await self.to_the_end(decide())
@@ -132,7 +133,7 @@ class Runtime:
         deadline = self._clock.now() + timedelta(seconds=self._policy.observe_wait_s)
         order = Order(kind=OrderKind.REPORT, host_id=host_id, deadline=deadline, vm_id=vm_id, after_vm_id=after_vm_id)
         try:
-            self._carry_out(self.dispatcher.asked(key, order))
+            self._carry_out(self.dispatcher.asked(key, order, self.moment()))
             async with asyncio.timeout(self._policy.observe_wait_s + self._policy.answer_grace_s):
                 return await answer
         except TimeoutError:
@@ -140,7 +141,7 @@ class Runtime:
         finally:
             self._questions.pop(key, None)
             # Not in time, or the caller has gone: the order must not take its host's room until an answer comes.
-            self._carry_out(self.dispatcher.unasked(key))
+            self._carry_out(self.dispatcher.unasked(key, self.moment()))
 
     def acknowledge(self, envelopes: Iterable[Envelope]) -> None:
         """Note that a caller is told of these events."""
@@ -205,11 +206,11 @@ class Runtime:
             decided = await self._vms.execute(record.vm_id, record.command, actor=ITSELF)
         except SnapshotdError as error:
             _log.warning("vm %s: %s not recorded: %s", record.vm_id, type(record.command).__name__, error)
-            self.dispatcher.refused(record.vm_id)
+            self._carry_out(self.dispatcher.refused(record.vm_id, self.moment()))
         except Exception:  # noqa: BLE001
             # A defect of ours on one VM must not keep it "being recorded" for ever; it shows in the log each time.
             _log.exception("vm %s: %s failed", record.vm_id, type(record.command).__name__)
-            self.dispatcher.refused(record.vm_id)
+            self._carry_out(self.dispatcher.refused(record.vm_id, self.moment()))
         else:
             self.acknowledge(decided.envelopes)
             self._carry_out(self.dispatcher.recorded(decided.vm, decided.envelopes, self.moment()))

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from snapshotd.dispatch.dispatcher import Abandon, Dispatcher, Moment, Output, Record, Reply, Send
+from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order, OrderKind
+from snapshotd.dispatch.outputs import Abandon, Moment, Output, Record, Reply, Send
 from snapshotd.domain.commands import LoseOutcome
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer, Verdict
@@ -45,7 +46,7 @@ class Room:
         self.sent.clear()
         if attached:
             self.dispatcher.feeding.attach("ex", frozenset({"*"}), self.seconds)
-        self.take(self.dispatcher.recorded(self.world.vm, (), self.moment))
+        self.take(self.dispatcher.changed(self.world.vm, self.moment))
 
     @property
     def moment(self) -> Moment:
@@ -290,19 +291,20 @@ def test_a_host_has_no_more_orders_under_way_than_its_share() -> None:
     room = asked(CASES[0])
     room.dispatcher.feeding.attach("ex", frozenset({"*"}), room.seconds)
     report = Order(kind=OrderKind.REPORT, host_id=HOST, deadline=room.world.now + timedelta(minutes=1))
-    for n in range(4):
-        room.take(room.dispatcher.asked(f"k{n}", report))
+    for n in range(9):
+        room.take(room.dispatcher.asked(f"k{n}", report, room.moment))
     room.tick()
-    assert [s.order.kind for s in room.sent] == [OrderKind.REPORT] * 4
-    while any(s.order.kind is OrderKind.REPORT for s in room.sent):
+    assert [s.order.kind for s in room.sent] == [OrderKind.REPORT] * 3 + [OrderKind.EFFECT]
+    while room.sent:
         room.deliver()
+        assert len(room.sent) <= 4
     room.run()
-    assert len([r for r in room.replies if r.answer is not None]) == 4
+    assert len([r for r in room.replies if r.answer is not None]) == 9
 
 
 def test_who_asks_of_a_host_without_an_executor_is_told_so() -> None:
     room = asked(CASES[0])
-    room.take(room.dispatcher.asked("k", Order(kind=OrderKind.REPORT, host_id=HOST, deadline=START)))
+    room.take(room.dispatcher.asked("k", Order(kind=OrderKind.REPORT, host_id=HOST, deadline=START), room.moment))
     assert room.replies == [Reply("k", None)]
 
 
@@ -311,7 +313,7 @@ def test_what_cannot_be_recorded_is_asked_for_again() -> None:
     (record,) = room.dispatcher.attached("ex", frozenset({"*"}), room.moment)
     assert isinstance(record, Record)
     assert room.dispatcher.tick(room.moment) == []
-    room.dispatcher.refused(record.vm_id)
+    assert room.dispatcher.refused(record.vm_id, room.moment) == []
     assert room.dispatcher.tick(room.moment) == [record]
 
 
@@ -405,7 +407,7 @@ def test_each_operation_of_a_vm_has_a_wait_of_its_own() -> None:
         room.deliver() if room.sent else room.tick()
     merging = room.world.vm.last_number
     draft = room.world.do(stop_vm(StopMode.TURN_OFF))
-    room.take(room.dispatcher.changed(draft.vm, (), room.moment))
+    room.take(room.dispatcher.changed(draft.vm, room.moment))
     while not any(s.order.kind is OrderKind.POLL for s in room.sent):
         room.deliver() if room.sent else room.tick()
     room.deliver(lose=True)
@@ -430,7 +432,7 @@ def test_an_operation_that_preempts_another_awaits_its_turn_until_that_has_ended
     older = room.world.vm.last_number
     assert room.waits() == ""
     draft = room.world.do(revert_to(sid(1)))
-    room.take(room.dispatcher.changed(draft.vm, (), room.moment))
+    room.take(room.dispatcher.changed(draft.vm, room.moment))
     if unfed:
         room.take(room.dispatcher.detached("ex", room.moment))
         room.sent.clear()
@@ -456,14 +458,14 @@ def test_a_shutdown_that_makes_way_is_abandoned_observed_and_its_script_ended() 
     world = World()
     room = Room(world)
     draft = world.do(stop_vm(StopMode.SHUTDOWN))
-    room.take(room.dispatcher.changed(draft.vm, (), room.moment))
+    room.take(room.dispatcher.changed(draft.vm, room.moment))
     room.attach()
     while not any(s.order.kind is OrderKind.EFFECT for s in room.sent):
         room.deliver() if room.sent else room.tick()
     (shutdown,) = room.sent
     world.host.transition = "Stopping"
     draft = world.do(stop_vm(StopMode.TURN_OFF))
-    room.take(room.dispatcher.changed(draft.vm, (), room.moment))
+    room.take(room.dispatcher.changed(draft.vm, room.moment))
     assert room.abandoned == [shutdown.dispatch_id]
     room.sent.remove(shutdown)
     room.tick()
@@ -480,26 +482,37 @@ def test_an_order_that_nobody_waits_for_any_more_takes_no_room_and_its_executor_
     room.dispatcher.feeding.attach("ex", frozenset({"*"}), room.seconds)
     report = Order(kind=OrderKind.REPORT, host_id=HOST, deadline=room.world.now + timedelta(minutes=1))
     for n in range(4):
-        room.take(room.dispatcher.asked(f"k{n}", report))
-    room.tick()
-    first, *_ = room.sent
-    assert [s.order.kind for s in room.sent] == [OrderKind.REPORT] * 4, "the host's share is taken"
-    assert room.dispatcher.unasked("k0") == [Abandon("ex", first.dispatch_id)]
-    assert room.dispatcher.unasked("k0") == []
+        room.take(room.dispatcher.asked(f"k{n}", report, room.moment))
+    assert [s.order.kind for s in room.sent] == [OrderKind.REPORT] * 3, "the reports' share is taken"
+    first = room.sent[0]
+    (abandoned, sent) = room.dispatcher.unasked("k0", room.moment)
+    assert abandoned == Abandon("ex", first.dispatch_id)
+    assert isinstance(sent, Send), "the one that waited is sent"
+    assert room.dispatcher.unasked("k0", room.moment) == []
     assert room.dispatcher.answered(first.dispatch_id, LOST, room.moment) == [], "the answer may still come"
-    room.tick()
-    assert room.sent[-1].order.kind is OrderKind.EFFECT
+
+
+def test_a_question_that_waits_for_a_slot_and_is_not_asked_any_more_is_never_sent() -> None:
+    room = asked(CASES[0])
+    room.dispatcher.feeding.attach("ex", frozenset({"*"}), room.seconds)
+    report = Order(kind=OrderKind.REPORT, host_id=HOST, deadline=room.world.now + timedelta(minutes=1))
+    for n in range(4):
+        room.take(room.dispatcher.asked(f"k{n}", report, room.moment))
+    assert room.dispatcher.unasked("k3", room.moment) == []
+    while room.sent:
+        room.deliver()
+    assert [r.key for r in room.replies] == ["k0", "k1", "k2"]
 
 
 def test_what_was_answered_is_not_abandoned() -> None:
     room = asked(CASES[0])
     room.dispatcher.feeding.attach("ex", frozenset({"*"}), room.seconds)
     report = Order(kind=OrderKind.REPORT, host_id=HOST, deadline=room.world.now + timedelta(minutes=1))
-    room.take(room.dispatcher.asked("k", report))
+    room.take(room.dispatcher.asked("k", report, room.moment))
     room.deliver()
     assert room.replies[-1].key == "k"
-    assert room.dispatcher.unasked("k") == []
-    assert room.dispatcher.unasked("never asked") == []
+    assert room.dispatcher.unasked("k", room.moment) == []
+    assert room.dispatcher.unasked("never asked", room.moment) == []
 
 
 @pytest.mark.parametrize("never_answered", [OrderKind.EFFECT, OrderKind.OBSERVE, OrderKind.POLL])
@@ -530,7 +543,7 @@ def test_who_asks_of_a_host_is_told_when_no_answer_comes_in_time() -> None:
     room = asked(CASES[0])
     room.dispatcher.feeding.attach("ex", frozenset({"*"}), room.seconds)
     deadline = room.world.now + timedelta(minutes=1)
-    room.take(room.dispatcher.asked("k", Order(kind=OrderKind.REPORT, host_id=HOST, deadline=deadline)))
+    room.take(room.dispatcher.asked("k", Order(kind=OrderKind.REPORT, host_id=HOST, deadline=deadline), room.moment))
     (send,) = room.sent
     for _ in range(60 + int(room.policy.answer_grace_s)):
         room.tick()

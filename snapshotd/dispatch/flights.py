@@ -1,0 +1,108 @@
+"""The orders under way, and the slots of their hosts. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from snapshotd.dispatch.orders import Order
+from snapshotd.dispatch.outputs import Send
+from snapshotd.dispatch.slots import Share, Slots
+from snapshotd.domain.ids import HostId, VmId
+
+_REMEMBERED = 1000
+"""How many given-up effects are remembered, so that a late DONE still counts."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Flight:
+    """One order under way."""
+
+    executor: str
+    order: Order
+    share: Share
+    """What its slot is used for."""
+    number: int = 0
+    """Of the operation; 0: it belongs to none."""
+    key: str = ""
+    """Of the question; empty: nobody asked."""
+    asked_version: int = 0
+    """The VM's version when it was sent."""
+
+
+class Flights:
+    """The orders under way, those given up, and the slots."""
+
+    def __init__(self, per_host: int, incarnation: str) -> None:
+        """Start with nothing under way.
+
+        Args:
+            per_host: the slots of a host.
+            incarnation: makes dispatch ids unique over restarts.
+        """
+        self._per_host = per_host
+        self._incarnation = incarnation
+        self._sent = 0
+        self._under_way: dict[str, Flight] = {}
+        self._given_up: dict[str, Flight] = {}
+        """The latest effects whose answer is no longer awaited: a late DONE still settles its step."""
+        self._reserved: dict[VmId, tuple[HostId, Share]] = {}
+        self._slots: dict[HostId, Slots] = {}
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def slots(self, host_id: HostId) -> Slots:
+        """Return the slots of a host."""
+        return self._slots.setdefault(host_id, Slots(self._per_host))
+
+    def hosts(self) -> tuple[HostId, ...]:
+        """Return the hosts that have had an order, or have one that waits."""
+        return tuple(self._slots)
+
+    def reserve(self, vm_id: VmId, host_id: HostId, share: Share) -> None:
+        """Keep a slot for what is about to be recorded for a VM."""
+        assert vm_id not in self._reserved, vm_id
+        self.slots(host_id).take(share)
+        self._reserved[vm_id] = (host_id, share)
+
+    def release(self, vm_id: VmId) -> None:
+        """Give back the slot that is kept for a VM, if one is."""
+        if (kept := self._reserved.pop(vm_id, None)) is not None:
+            self.slots(kept[0]).release(kept[1])
+
+    def send(self, flight: Flight) -> Send:
+        """Put an order under way. There must be a slot for it."""
+        self.slots(flight.order.host_id).take(flight.share)
+        self._sent += 1
+        dispatch_id = f"{self._incarnation}-{self._sent}"
+        self._under_way[dispatch_id] = flight
+        return Send(flight.executor, dispatch_id, flight.order)
+
+    def land(self, dispatch_id: str) -> Flight | None:
+        """End a flight, and give its slot back; None if there is no such flight."""
+        flight = self._under_way.pop(dispatch_id, None)
+        if flight is not None:
+            self.slots(flight.order.host_id).release(flight.share)
+        return flight
+
+    def remember(self, dispatch_id: str, flight: Flight) -> None:
+        """Keep an effect whose answer did not come, in case it comes after all."""
+        self._given_up[dispatch_id] = flight
+        for oldest in list(self._given_up)[:-_REMEMBERED]:
+            del self._given_up[oldest]
+
+    def late(self, dispatch_id: str) -> Flight | None:
+        """Return an effect that was given up, once."""
+        return self._given_up.pop(dispatch_id, None)
+
+    def which(self, is_meant: Callable[[Flight], bool]) -> tuple[str, ...]:
+        """Return the ids of the flights that are meant."""
+        return tuple(dispatch_id for dispatch_id, flight in self._under_way.items() if is_meant(flight))
+
+    def __iter__(self) -> Iterator[Flight]:
+        return iter(self._under_way.values())
+
+    def executor(self, dispatch_id: str) -> str:
+        """Return the executor of a flight that is under way."""
+        return self._under_way[dispatch_id].executor

@@ -1,0 +1,55 @@
+"""What the dispatcher is told with every call, the time, and what it returns, for others to carry out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from snapshotd.dispatch.orders import Order
+from snapshotd.domain.commands import VmCommand
+from snapshotd.domain.host_report import HostAnswer
+from snapshotd.domain.ids import VmId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """The time on two clocks: the one that people and hosts use, and one that never jumps."""
+
+    utc: datetime
+    monotonic_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Decide this command on this VM and append; then call `recorded` or `refused`."""
+
+    vm_id: VmId
+    command: VmCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this order to this executor."""
+
+    executor: str
+    dispatch_id: str
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Nobody waits for this order any more; its executor may drop it."""
+
+    executor: str
+    dispatch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer the question with this key. None: no executor serves the host."""
+
+    key: str
+    answer: HostAnswer | None
+
+
+Output = Record | Send | Abandon | Reply
