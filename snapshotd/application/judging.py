@@ -20,6 +20,9 @@ from snapshotd.operations.kind import CANCELLED
 from snapshotd.steps.action import Done, InProgress, Judgement, Trace, trace
 from snapshotd.steps.catalogue import ACTIONS
 
+LATE = "DEADLINE_EXCEEDED"
+"""Reason of an attempt that was ended at its deadline."""
+
 
 def told(step: Step, answer: HostAnswer) -> Done | None:
     """Return the result that a DONE reports; None for another verdict, or if its output does not fit the step."""
@@ -54,6 +57,12 @@ def hangs(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport
     return STATE_CHANGE in report.activities and (context.now >= step.deadline or vm.makes_way(operation))
 
 
+def ran_out(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> bool:
+    """Return whether a step without effect was at work until its deadline. One whose script never began was not."""
+    began = trace(vm, operation, step, report.journal) not in (Trace.UNTOUCHED, Trace.BEGUN_BEFORE)
+    return began and step.failure is not None and step.failure.reason == LATE
+
+
 def still_changing(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Failure:
     """Return the failure of a step without effect whose VM hangs between two powers."""
     assert step.failure is not None, step
@@ -61,7 +70,7 @@ def still_changing(vm: VirtualMachine, operation: Operation, step: Step, report:
         f"VM {vm.name} is still {report.host_state or 'changing its power'} on the host. What was begun may yet take "
         f"effect. Look at the VM there, then run `snapshotctl host sync`. Last failure: {step.failure.message}"
     )
-    reason = CANCELLED.reason if vm.makes_way(operation) else "DEADLINE_EXCEEDED"
+    reason = CANCELLED.reason if vm.makes_way(operation) else LATE
     return Failure(reason=reason, message=text, error_id=step.failure.error_id)
 
 

@@ -12,7 +12,16 @@ from typing import TypedDict, assert_never
 from snapshotd.application.draft import Draft
 from snapshotd.application.host_failures import failure_of
 from snapshotd.application.host_grades import may_pass
-from snapshotd.application.judging import between_two_powers, claimed, hangs, judged, still_changing, told
+from snapshotd.application.judging import (
+    LATE,
+    between_two_powers,
+    claimed,
+    hangs,
+    judged,
+    ran_out,
+    still_changing,
+    told,
+)
 from snapshotd.application.next_action import (
     Finish,
     GiveUp,
@@ -91,10 +100,9 @@ def take(draft: Draft, command: c.StepCommand) -> None:
     match command:
         case c.TakeAnswer():
             _take_answer(draft, operation, step, command)
-        case c.LoseOutcome():
-            # No answer will come: the outcome is unknown, never failed.
+        case c.LoseOutcome() | c.NotSent():
             if step.state is StepState.ISSUED and step.token == command.token:
-                _unknown(draft, operation, step, command.failure)
+                _take_loss(draft, operation, step, command)
         case c.TakePoll():
             if step.state is StepState.WAITING:
                 _take_poll(draft, operation, step, command)
@@ -104,6 +112,15 @@ def take(draft: Draft, command: c.StepCommand) -> None:
                 advance(draft)
         case _:
             assert_never(command)
+
+
+def _take_loss(draft: Draft, operation: Operation, step: Step, command: c.LoseOutcome | c.NotSent) -> None:
+    """Record that no answer will come: the outcome is unknown, never failed, unless nothing was sent at all."""
+    if isinstance(command, c.NotSent):
+        draft.add([e.StepNotSent(**_moved(operation, step, "not_sent"), failure=command.failure)], operation.number)
+        advance(draft)
+    else:
+        _unknown(draft, operation, step, command.failure)
 
 
 def _take_answer(draft: Draft, operation: Operation, step: Step, command: c.TakeAnswer) -> None:
@@ -170,7 +187,7 @@ def _issue(draft: Draft, operation: Operation, step: Step) -> None:
         **_moved(operation, step, "issued"),
         attempt=step.attempts + 1,
         before=action.facts.write(action.before(draft.vm, operation, step)),
-        deadline=(step.started_at or context.now) + wait,
+        deadline=context.now + wait,
     )
     draft.add([issued], operation.number)
 
@@ -245,7 +262,8 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             if hangs(draft.vm, operation, step, report, draft.context):
                 _fail(draft, operation, step, still_changing(draft.vm, operation, step, report))
             else:
-                _without_effect(draft, operation, step, failure, passing=passing)
+                late = ran_out(draft.vm, operation, step, report)
+                _without_effect(draft, operation, step, failure, passing=passing, late=late)
             _absorb(draft, operation, step, report)
         case Undetermined(detail=detail):
             assert step.failure is not None, step
@@ -291,19 +309,21 @@ def _unknown(draft: Draft, operation: Operation, step: Step, failure: Failure) -
     draft.add([event], operation.number)
 
 
-def _without_effect(draft: Draft, operation: Operation, step: Step, failure: Failure, *, passing: bool) -> None:
-    """Record that a step had no effect: due again if the reason may pass and attempts and time are left, or failed."""
-    context = draft.context
-    assert step.deadline is not None
-    in_time = context.now < step.deadline
+def _without_effect(
+    draft: Draft, operation: Operation, step: Step, failure: Failure, *, passing: bool, late: bool = False
+) -> None:
+    """Record that a step had no effect: due again if the reason may pass and attempts are left, or failed.
+
+    `late`: its script ran until the deadline, and was ended. It is not run for so long again. How long nobody could
+    look at the host does not count: the step was not at work then.
+    """
     wanted = operation.undoing or not operation.cancel_requested
-    again = passing and in_time and step.attempts < context.policy.max_attempts and wanted
-    if again:
+    if passing and not late and step.attempts < draft.context.policy.max_attempts and wanted:
         draft.add([e.StepDueAgain(**_moved(operation, step, "due_again"), failure=failure)], operation.number)
         return
-    if passing and not in_time:
+    if passing and late:
         text = f"The step had no effect before its deadline. Last failure: {failure.message}"
-        failure = Failure(reason="DEADLINE_EXCEEDED", message=text, error_id=failure.error_id)
+        failure = Failure(reason=LATE, message=text, error_id=failure.error_id)
     _fail(draft, operation, step, failure)
 
 

@@ -7,6 +7,7 @@
 An order is sent only for what is durable: `changed` and `recorded` are called after the commit, with the events. It has
 its slot on the host before it is recorded, so that it is sent at once (slots.py). A step that is ISSUED, but not by
 this process (a restart), has an unknown outcome and is observed. One slow host delays no other: each has its own slots.
+For a host that cannot be reached nothing is recorded, and it is probed until it answers (reach.py).
 No wait is endless: an order that is not answered in time is given up.
 """
 
@@ -21,9 +22,10 @@ from snapshotd.dispatch.feeding import Feeding
 from snapshotd.dispatch.flights import Flight, Flights
 from snapshotd.dispatch.orders import Order, OrderKind, effect_order, observe_order, poll_order
 from snapshotd.dispatch.outputs import Abandon, Moment, Output, Record, Reply
+from snapshotd.dispatch.reach import NEVER_SENT, Reach, never_sent
 from snapshotd.dispatch.slots import Share, Waiter
 from snapshotd.dispatch.watch import Wait, Watch, still
-from snapshotd.domain.commands import LoseOutcome, Proceed, StallWait, TakeAnswer, TakePoll, VmCommand
+from snapshotd.domain.commands import LoseOutcome, NotSent, Proceed, StallWait, TakeAnswer, TakePoll, VmCommand
 from snapshotd.domain.events import Envelope, ObservationIssued, StepIssued
 from snapshotd.domain.host_errors import NoExecutor
 from snapshotd.domain.host_report import HostAnswer, Verdict
@@ -40,6 +42,8 @@ _RESTARTED = "The service was restarted, or lost its executor, before an answer 
 _TURN = "AWAITING_TURN"
 """Reason of an operation that waits for the end of one that it preempts."""
 
+_PASSED = NEVER_SENT | {NoExecutor.reason, _TURN}
+"""Reasons to wait that no longer hold when something can be sent."""
 _HOLDS_UP = frozenset(
     {Verdict.NO_ANSWER, Verdict.FAILED, Verdict.FOREIGN_INSTALLATION, Verdict.BUSY, Verdict.IN_PROGRESS}
 )
@@ -66,8 +70,7 @@ class Dispatcher:
         """By VM and number of the operation."""
         self._recording: dict[VmId, int] = {}
         """How many Records of a VM are under way."""
-        self.contact: dict[HostId, Wait | None] = {}
-        """Why a host does not answer; None: it does. A host that nobody has tried to reach is not in here."""
+        self.reach = Reach(policy)
 
     # --- for people ---------------------------------------------------------------------------------------------
 
@@ -85,11 +88,17 @@ class Dispatcher:
         """Return how many orders are under way."""
         return len(self._flights)
 
+    def forget(self, host_id: HostId) -> None:
+        """Forget whether a host answered, and who is fed for it: it is registered no longer."""
+        self.reach.forget(host_id)
+        self.feeding.forget(host_id)
+
     # --- executors ----------------------------------------------------------------------------------------------
 
     def attached(self, executor: str, hosts: frozenset[str], moment: Moment) -> list[Output]:
         """Register an executor that has signed in; return what is due now."""
         self.feeding.attach(executor, hosts, moment.monotonic_s)
+        self.reach.at_once()
         return self.tick(moment)
 
     def heard(self, executor: str, moment: Moment) -> None:
@@ -180,13 +189,19 @@ class Dispatcher:
         if flight is None:
             return self._answered_late(dispatch_id, answer)
         host_id = flight.order.host_id
-        self._note_contact(host_id, answer, moment)
-        return self._settled(dispatch_id, flight, answer, moment) + self._serve(host_id, moment)
+        back = self.reach.answered(host_id, answer, moment, report=not flight.number)
+        out = self._settled(dispatch_id, flight, answer, moment)
+        if back:
+            for vm in [vm for vm in self._vms.values() if vm.host_id == host_id]:
+                out += self._look(vm, moment)
+        return out + self._serve(host_id, moment)
 
     def _settled(self, dispatch_id: str, flight: Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
         """Return what an order's answer leads to."""
         if flight.key:
             return [Reply(flight.key, answer)]
+        if not flight.number:
+            return []  # a probe
         order = flight.order
         assert order.vm_id is not None, order
         self._note_waiting(order.vm_id, flight.number, answer, moment)
@@ -197,6 +212,8 @@ class Dispatcher:
         if order.kind is OrderKind.OBSERVE:
             return []  # sent again with the same token, without an event
         self._flights.remember(dispatch_id, flight)
+        if never_sent(answer):
+            return [self._record(order.vm_id, _unsent(flight.number, order.step, order.token, failure_of(answer)))]
         lost = LoseOutcome(number=flight.number, step=order.step, token=order.token, failure=failure_of(answer))
         return [self._record(order.vm_id, lost)]
 
@@ -217,6 +234,7 @@ class Dispatcher:
         out += self._give_up(moment)
         for vm in tuple(self._vms.values()):
             out += self._look(vm, moment)
+        out += self._probe(moment)
         for host_id in self._flights.hosts():
             out += self._serve(host_id, moment)
         return out
@@ -233,6 +251,20 @@ class Dispatcher:
         for key in [key for key, order in self._questions.items() if order.deadline < moment.utc]:
             self._flights.slots(self._questions.pop(key).host_id).leave(key)
             out.append(Reply(key, crowded))
+        return out
+
+    def _probe(self, moment: Moment) -> list[Output]:
+        """Ask the hosts that are away for a report of one VM, if an operation waits for them. One probe at a time."""
+        out: list[Output] = []
+        for host_id in self.reach.due(moment.monotonic_s):
+            vm = next((vm for vm in self._vms.values() if vm.host_id == host_id), None)
+            executor = self.feeding.fed(host_id)
+            asked = any(f.order.host_id == host_id and not f.number for f in self._flights)
+            if vm is None or executor is None or asked or not self._flights.slots(host_id).free(Share.LOOK):
+                continue
+            deadline = moment.utc + timedelta(seconds=self._policy.observe_wait_s)
+            order = Order(kind=OrderKind.REPORT, host_id=host_id, deadline=deadline, vm_id=vm.vm_id)
+            out.append(self._flights.send(Flight(executor=executor, order=order, share=Share.LOOK)))
         return out
 
     # --- what is due --------------------------------------------------------------------------------------------
@@ -294,22 +326,26 @@ class Dispatcher:
             case AwaitAnswer(step=step) | Poll(step=step):
                 looks = step.observing or step.state is StepState.WAITING
                 due = looks and self._due(vm, operation, step, moment)
-                return Share.LOOK if due and self._is_fed(vm, operation, moment) else None
+                return Share.LOOK if due and self._can_send(vm, operation, moment) else None
             case Observe():
-                return Share.LOOK if self._is_fed(vm, operation, moment) else None
+                return Share.LOOK if self._can_send(vm, operation, moment) else None
             case _:
-                return Share.EFFECT if self._is_fed(vm, operation, moment) else None
+                return Share.EFFECT if self._can_send(vm, operation, moment) else None
 
     def _serve(self, host_id: HostId, moment: Moment) -> list[Output]:
         """Give the free slots of a host to those whose turn it is."""
         slots = self._flights.slots(host_id)
         out: list[Output] = []
-        while (waiter := slots.next(self._is_ready)) is not None:
+        trial = self.reach.on_trial(host_id)
+
+        def is_ready(waiter: Waiter) -> bool:
+            if isinstance(waiter, str):
+                return True
+            return waiter[0] not in self._recording and not (trial and self._flights.at_work(host_id))
+
+        while (waiter := slots.next(is_ready)) is not None:
             out += self._answer_question(waiter) if isinstance(waiter, str) else self._go_on(*waiter, moment)
         return out
-
-    def _is_ready(self, waiter: Waiter) -> bool:
-        return isinstance(waiter, str) or waiter[0] not in self._recording
 
     def _answer_question(self, key: str) -> list[Output]:
         order = self._questions.pop(key)
@@ -331,15 +367,23 @@ class Dispatcher:
         self._flights.reserve(vm_id, vm.host_id, share)
         return [self._record(vm_id, Proceed())]
 
-    def _is_fed(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> bool:
-        """Return whether an executor serves an operation's host. If none does, note that the operation waits."""
+    def _can_send(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> bool:
+        """Return whether an executor reaches an operation's host. If none does, note why the operation waits."""
         watch = self._watches[vm.vm_id][operation.number]
-        if self.feeding.fed(vm.host_id) is None:
-            watch.wait = still(watch.wait, Failure.of(NoExecutor(vm.host_id)), moment.utc)
+        why = self._unreachable(vm.host_id)
+        if why is not None:
+            watch.wait = still(watch.wait, why, moment.utc)
             return False
-        if watch.wait is not None and watch.wait.failure.reason in (NoExecutor.reason, _TURN):
+        if watch.wait is not None and watch.wait.failure.reason in _PASSED:
             watch.wait = None
         return True
+
+    def _unreachable(self, host_id: HostId) -> Failure | None:
+        """Return why nothing can be sent to a host; None: it can."""
+        if self.feeding.fed(host_id) is None:
+            return Failure.of(NoExecutor(host_id))
+        contact = self.reach.contact.get(host_id)
+        return None if self.reach.open(host_id) or contact is None else contact.failure
 
     # --- steps --------------------------------------------------------------------------------------------------
 
@@ -348,8 +392,10 @@ class Dispatcher:
         operation = vm.operations[number]
         step = operation.step(at)
         executor = self.feeding.fed(vm.host_id)
-        if executor is None:
-            return []
+        why = self._unreachable(vm.host_id)
+        if executor is None or why is not None:  # since it was decided to record this
+            assert why is not None, vm.host_id
+            return [] if step.observing else [self._record(vm.vm_id, _unsent(number, at, step.token, why))]
         if step.observing:
             return self._send_look(vm, operation, step, moment)
         order = effect_order(vm, operation, step)
@@ -436,14 +482,12 @@ class Dispatcher:
         else:
             watch.wait, watch.percent = None, answer.vm.percent if answer.vm else 0
 
-    def _note_contact(self, host_id: HostId, answer: HostAnswer, moment: Moment) -> None:
-        """Note whether a host answers."""
-        if answer.verdict is Verdict.NO_ANSWER:
-            self.contact[host_id] = still(self.contact.get(host_id), failure_of(answer), moment.utc)
-        else:
-            self.contact[host_id] = None
-
 
 def _told(flight: Flight, answer: HostAnswer) -> TakeAnswer:
     """Return the command that judges an order's answer."""
     return TakeAnswer(number=flight.number, step=flight.order.step, token=flight.order.token, answer=answer)
+
+
+def _unsent(number: int, step: int, token: int, failure: Failure) -> NotSent:
+    """Return the command for an effect that is on record, and was certainly not sent."""
+    return NotSent(number=number, step=step, token=token, failure=failure)

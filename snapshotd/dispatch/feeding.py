@@ -51,6 +51,10 @@ class Feeding:
         for host in self.serving(executor):
             del self._fed[host]
 
+    def forget(self, host_id: HostId) -> None:
+        """Note that nobody is fed for a host any more."""
+        self._fed.pop(host_id, None)
+
     def silent(self, now_s: float) -> tuple[str, ...]:
         """Return the executors that have not been heard of for too long."""
         return tuple(name for name, a in self._attached.items() if now_s - a.heard_s > self._ttl_s)

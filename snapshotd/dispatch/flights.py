@@ -71,6 +71,11 @@ class Flights:
         if (kept := self._reserved.pop(vm_id, None)) is not None:
             self.slots(kept[0]).release(kept[1])
 
+    def at_work(self, host_id: HostId) -> bool:
+        """Return whether an order of an operation is under way on a host, or being recorded."""
+        kept = any(host == host_id for host, _ in self._reserved.values())
+        return kept or any(f.number and f.order.host_id == host_id for f in self._under_way.values())
+
     def send(self, flight: Flight) -> Send:
         """Put an order under way. There must be a slot for it."""
         self.slots(flight.order.host_id).take(flight.share)

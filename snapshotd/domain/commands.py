@@ -70,6 +70,16 @@ class LoseOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotSent:
+    """Record that the effect with this token never left for the host: it is due as if it had not been issued."""
+
+    number: int
+    step: int
+    token: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TakePoll:
     """Judge a poll's report for a step that waits."""
 
@@ -98,6 +108,6 @@ class SyncVm:
     """The stream's version when the report was asked for."""
 
 
-StepCommand = TakeAnswer | LoseOutcome | TakePoll | StallWait
+StepCommand = TakeAnswer | LoseOutcome | NotSent | TakePoll | StallWait
 """About one step of an operation."""
 VmCommand = RegisterVm | UnregisterVm | RequestOperation | CancelOperation | Proceed | StepCommand | SyncVm

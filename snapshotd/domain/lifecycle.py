@@ -274,6 +274,7 @@ STEP = Lifecycle(
         Arrow("skipped", (_T.DUE,), _T.SKIPPED),
         Arrow("outcome_unknown", (_T.ISSUED,), _T.OUTCOME_UNKNOWN),
         Arrow("due_again", (_T.ISSUED, _T.OUTCOME_UNKNOWN), _T.DUE),
+        Arrow("not_sent", (_T.ISSUED,), _T.DUE),
         Arrow("done", (_T.ISSUED, _T.OUTCOME_UNKNOWN, _T.WAITING), _T.DONE),
         Arrow("failed", (_T.ISSUED, _T.OUTCOME_UNKNOWN, _T.WAITING), _T.FAILED),
         Arrow("undetermined", (_T.OUTCOME_UNKNOWN,), _T.UNDETERMINED),

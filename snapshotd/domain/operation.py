@@ -65,6 +65,7 @@ class Step:
     plan: PlannedStep
     state: StepState
     attempts: int = 0
+    """How often it was issued, those left out whose command was never sent."""
     token: int = 0
     """The newest token issued for it, by StepIssued or ObservationIssued; 0: none."""
     issued_token: int = 0
@@ -78,6 +79,7 @@ class Step:
     changed_at: Time | None = None
     """When it entered its state, for back-off and display."""
     deadline: Time | None = None
+    """Of the last attempt."""
     observing: bool = False
     """An observation with `token` is on record, and has not been answered."""
     looked_since: Time | None = None

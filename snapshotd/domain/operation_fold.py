@@ -83,6 +83,8 @@ def _evolve_step(step: Step, event: e.StepEvent, at: e.Occasion) -> Step:
             return replace(step, before=event.before, started_at=at.time)
         case e.StepDone():
             return replace(step, output=event.output, failure=None)
+        case e.StepNotSent():
+            return replace(step, attempts=step.attempts - 1, deadline=None, failure=event.failure)
         case e.StepFailed() | e.StepDueAgain() | e.StepOutcomeUnknown() | e.StepUndetermined():
             return replace(step, failure=event.failure)
         case e.StepSkipped():

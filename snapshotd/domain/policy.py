@@ -18,7 +18,7 @@ class Policy:
     max_per_vm: int = 10
     """`snapshots.max_per_vm`: snapshots that have a checkpoint or may get one."""
     create_wait_s: float = 1800.0
-    """`snapshots.create_wait`, counted from the first StepIssued."""
+    """`snapshots.create_wait`: of one attempt, counted from its StepIssued."""
     revert_wait_s: float = 1800.0
     remove_wait_s: float = 600.0
     power_wait_s: float = 600.0

@@ -72,7 +72,7 @@ class AdminService(AdminServiceServicer):
         return pb.HostState(
             host=host_name(host_id),
             executor=executor,
-            reachable=bool(executor) and host_id in dispatcher.contact and dispatcher.contact[host_id] is None,
+            reachable=bool(executor) and dispatcher.reach.answers(host_id),
             last_sync_time=timestamp(last_sync_at),
             wait=wait,
         )

@@ -70,7 +70,7 @@ class Backend:
 
     def why(self, host_id: HostId) -> Wait | None:
         """Return why nothing can be done on a host just now: no answer, no report, or the journals are not ours."""
-        contact = self.runtime.dispatcher.contact.get(host_id) or self.reports.refusals.get(host_id)
+        contact = self.runtime.dispatcher.reach.contact.get(host_id) or self.reports.refusals.get(host_id)
         return contact or owner_wait(self.reports.answers.get(host_id), self.installation_id, self.clock.now())
 
     async def host(self, host_id: HostId) -> HostRecord:

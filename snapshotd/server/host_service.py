@@ -141,7 +141,7 @@ class HostService(HostServiceServicer):
 
     def _message(self, host: HostRecord, vm_count: int) -> pb.Host:
         dispatcher = self._backend.runtime.dispatcher
-        contact = (host.host_id in dispatcher.contact, dispatcher.contact.get(host.host_id))
+        contact = (host.host_id in dispatcher.reach.contact, dispatcher.reach.contact.get(host.host_id))
         executor = dispatcher.feeding.fed(host.host_id) or ""
         host = replace(host, synced_at=self._backend.reports.last_synced(host))
         last, why = self._backend.reports.answers.get(host.host_id), self._backend.why(host.host_id)

@@ -120,7 +120,7 @@ class HostReports:
         self.answers.pop(host_id, None)
         self.refusals.pop(host_id, None)
         self._synced_at.pop(host_id, None)
-        self._runtime.dispatcher.contact.pop(host_id, None)
+        self._runtime.dispatcher.forget(host_id)
 
     def last_synced(self, host: HostRecord | None) -> datetime | None:
         """Return when a host was last synced: as recorded, or by a quiet sync since."""

@@ -139,7 +139,7 @@ class Action(ABC):
 
     @abstractmethod
     def time_limit_s(self, policy: Policy) -> float:
-        """Return how long it may take after it was first issued; if it polls, how long without progress."""
+        """Return how long one attempt may take; if it polls, how long without progress."""
 
     def done(self, output: object = Nothing()) -> Done:
         """Build the judgement that the step is done, with its Output."""

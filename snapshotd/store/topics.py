@@ -50,6 +50,7 @@ TOPICS: dict[type[e.Event], str] = {
     e.StepDone: "snapshotd.step.done:1",
     e.StepFailed: "snapshotd.step.failed:1",
     e.StepDueAgain: "snapshotd.step.due_again:1",
+    e.StepNotSent: "snapshotd.step.not_sent:1",
     e.StepOutcomeUnknown: "snapshotd.step.outcome_unknown:1",
     e.ObservationIssued: "snapshotd.step.observation_issued:1",
     e.ObservationAnswered: "snapshotd.step.observation_answered:1",

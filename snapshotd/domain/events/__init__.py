@@ -56,6 +56,7 @@ from snapshotd.domain.events.step import (
     StepEvent,
     StepFailed,
     StepIssued,
+    StepNotSent,
     StepOutcomeUnknown,
     StepSkipped,
     StepTransition,

@@ -60,6 +60,13 @@ class StepDueAgain(StepTransition):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepNotSent(StepTransition):
+    """Its command never left for the host: it is due as before, and this was no attempt."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutcomeUnknown(StepTransition):
     """No answer that settles the step has come. The host will be observed."""
 
@@ -100,6 +107,7 @@ StepEvent = (
     | StepDone
     | StepFailed
     | StepDueAgain
+    | StepNotSent
     | StepOutcomeUnknown
     | ObservationIssued
     | ObservationAnswered

@@ -84,6 +84,7 @@ STEP_RULES = {
     ("outcome_unknown", "ISSUED", "OUTCOME_UNKNOWN"),
     ("due_again", "ISSUED", "DUE"),
     ("due_again", "OUTCOME_UNKNOWN", "DUE"),
+    ("not_sent", "ISSUED", "DUE"),
     ("done", "ISSUED", "DONE"),
     ("done", "OUTCOME_UNKNOWN", "DONE"),
     ("done", "WAITING", "DONE"),
