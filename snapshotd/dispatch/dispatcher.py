@@ -2,22 +2,25 @@
 
     in:  attached, heard, detached, changed, recorded, refused, answered, asked, unasked, tick
     out: Record (a command to decide), Send (an order to an executor), Abandon (one that nobody waits for any more),
-         Reply (to whoever asked)
+         Reply (to whoever asked), Fault (to be logged)
 
 An order is sent only for what is durable: `changed` and `recorded` are called after the commit, with the events. It has
 its slot on the host before it is recorded, so that it is sent at once (slots.py). A step that is ISSUED, but not by
 this process (a restart), has an unknown outcome and is observed. One slow host delays no other: each has its own slots.
-For a host that cannot be reached nothing is recorded, and it is probed until it answers (reach.py).
+For a host that cannot be reached nothing is recorded, and it is probed until it answers (reach.py). An exception on one
+VM is a Fault of that VM, and touches no other (faults.py).
 No wait is endless: an order that is not answered in time is given up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 
 from snapshotd.application.host_failures import failure_of
 from snapshotd.application.next_action import AwaitAnswer, AwaitPerson, AwaitTurn, Later, Observe, Poll, next_action
+from snapshotd.dispatch.faults import Faults
 from snapshotd.dispatch.feeding import Feeding
 from snapshotd.dispatch.flights import Flight, Flights
 from snapshotd.dispatch.orders import Order, OrderKind, effect_order, observe_order, poll_order
@@ -71,6 +74,7 @@ class Dispatcher:
         self._recording: dict[VmId, int] = {}
         """How many Records of a VM are under way."""
         self.reach = Reach(policy)
+        self.faults = Faults(policy)
 
     # --- for people ---------------------------------------------------------------------------------------------
 
@@ -127,22 +131,37 @@ class Dispatcher:
         issued = [e for e in envelopes if isinstance(e.event, StepIssued | ObservationIssued)]
         if self._record_ended(vm.vm_id) or issued:
             self._flights.release(vm.vm_id)
+        self.faults.over(vm.vm_id)
         for envelope in issued:
             assert isinstance(envelope.event, StepIssued | ObservationIssued)
-            out += self._send_issued(self._vms[vm.vm_id], envelope.event.number, envelope.event.step, moment)
+            number, step = envelope.event.number, envelope.event.step
+            out += self._alone(vm.vm_id, partial(self._send_issued, self._vms[vm.vm_id], number, step, moment), moment)
         return out + self._look_and_serve(vm.vm_id, vm.host_id, moment)
 
     def changed(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
         """Return what is due after a VM has durably changed by a request, or was replayed."""
         self._keep(vm)
+        self.faults.wake(vm.vm_id)
         return self._look_and_serve(vm.vm_id, vm.host_id, moment)
 
-    def refused(self, vm_id: VmId, moment: Moment) -> list[Output]:
+    def refused(self, vm_id: VmId, error: Exception, moment: Moment) -> list[Output]:
         """Note that a Record could not be carried out. A tick returns it again, if it is still due."""
         if self._record_ended(vm_id):
             self._flights.release(vm_id)
         vm = self._vms.get(vm_id)
-        return self._serve(vm.host_id, moment) if vm else []
+        return [*self.faults.note(vm_id, error, moment), *(self._serve(vm.host_id, moment) if vm else [])]
+
+    def interrupted(self, vm_id: VmId) -> None:
+        """Note that a Record was given up, and nobody knows whether it was carried out."""
+        if self._record_ended(vm_id):
+            self._flights.release(vm_id)
+
+    def _alone(self, vm_id: VmId, work: Callable[[], list[Output]], moment: Moment) -> list[Output]:
+        """Return what work on a VM leads to. An exception is a fault of this VM."""
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001  (a defect that shows on one VM must not touch the others)
+            return [*self.faults.note(vm_id, error, moment)]
 
     def _keep(self, vm: VirtualMachine) -> None:
         """Keep the newest fold of a VM. Of one without active operations nothing is kept."""
@@ -190,11 +209,30 @@ class Dispatcher:
             return self._answered_late(dispatch_id, answer)
         host_id = flight.order.host_id
         back = self.reach.answered(host_id, answer, moment, report=not flight.number)
-        out = self._settled(dispatch_id, flight, answer, moment)
+        out = self._settle(dispatch_id, flight, answer, moment)
         if back:
             for vm in [vm for vm in self._vms.values() if vm.host_id == host_id]:
                 out += self._look(vm, moment)
         return out + self._serve(host_id, moment)
+
+    def unsendable(self, dispatch_id: str, error: Exception, moment: Moment) -> list[Output]:
+        """Settle an order that could not be put on its executor's stream, by a defect of ours."""
+        flight = self._flights.land(dispatch_id)
+        if flight is None:
+            return []
+        # An attempt as any other, so that a defect does not keep the operation for ever.
+        text = f"snapshotd could not send it, because of a defect: {type(error).__name__}. See the daemon's log."
+        answer = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message=text)
+        out = self._settle(dispatch_id, flight, answer, moment)
+        if flight.order.vm_id is not None:
+            out += self.faults.note(flight.order.vm_id, error, moment)
+        return out + self._serve(flight.order.host_id, moment)
+
+    def _settle(self, dispatch_id: str, flight: Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
+        """Return what an order's answer leads to, or the fault of its VM."""
+        if flight.order.vm_id is None:
+            return self._settled(dispatch_id, flight, answer, moment)
+        return self._alone(flight.order.vm_id, partial(self._settled, dispatch_id, flight, answer, moment), moment)
 
     def _settled(self, dispatch_id: str, flight: Flight, answer: HostAnswer, moment: Moment) -> list[Output]:
         """Return what an order's answer leads to."""
@@ -287,6 +325,10 @@ class Dispatcher:
         return out
 
     def _look(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
+        """Do `_look_at` a VM, or return its fault."""
+        return self._alone(vm.vm_id, partial(self._look_at, vm, moment), moment)
+
+    def _look_at(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
         """Put a VM's operations into the queues of its host, or take them out. Record what was never answered."""
         slots = self._flights.slots(vm.host_id)
         known = self._watches.pop(vm.vm_id, {})
@@ -294,10 +336,15 @@ class Dispatcher:
             slots.leave((vm.vm_id, ended))
         if not vm.active_operations:
             self._vms.pop(vm.vm_id, None)
+            self.faults.over(vm.vm_id)
             return []
         self._watches[vm.vm_id] = {o.number: known.get(o.number, Watch()) for o in vm.active_operations}
         if vm.vm_id in self._recording:
             return []  # the end of the Record leads back here
+        if self.faults.rests(vm.vm_id, moment):
+            for operation in vm.active_operations:
+                slots.leave((vm.vm_id, operation.number))
+            return []
         out: list[Output] = []
         for operation in vm.active_operations:
             share = self._wants(vm, operation, moment)
@@ -344,7 +391,10 @@ class Dispatcher:
             return waiter[0] not in self._recording and not (trial and self._flights.at_work(host_id))
 
         while (waiter := slots.next(is_ready)) is not None:
-            out += self._answer_question(waiter) if isinstance(waiter, str) else self._go_on(*waiter, moment)
+            if isinstance(waiter, str):
+                out += self._answer_question(waiter)
+            else:
+                out += self._alone(waiter[0], partial(self._go_on, *waiter, moment), moment)
         return out
 
     def _answer_question(self, key: str) -> list[Output]:

@@ -52,4 +52,13 @@ class Reply:
     answer: HostAnswer | None
 
 
-Output = Record | Send | Abandon | Reply
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Log this: a VM could not be gone on with, for the n-th time in a row. It is tried again later."""
+
+    vm_id: VmId
+    error: Exception
+    times: int
+
+
+Output = Record | Send | Abandon | Reply | Fault

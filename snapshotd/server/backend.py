@@ -66,7 +66,11 @@ class Backend:
     def troubles(self) -> tuple[tuple[str, Trouble], ...]:
         """Return what is wrong with the service itself just now, with what is affected."""
         known = (("event log", self.log.trouble()), ("views", self.views.trouble()))
-        return (*((subject, trouble) for subject, trouble in known if trouble is not None), *self.parts.all())
+        told = [(subject, trouble) for subject, trouble in known if trouble is not None]
+        # What the log refuses shows on each VM, and is told once.
+        faults = [f for f in self.runtime.dispatcher.faults if f.defect or self.log.trouble() is None]
+        vms = ((f"VM {f.vm_id}", Trouble(reason=f.reason, message=f.text, since=f.since)) for f in faults)
+        return (*told, *self.parts.all(), *vms)
 
     def why(self, host_id: HostId) -> Wait | None:
         """Return why nothing can be done on a host just now: no answer, no report, or the journals are not ours."""

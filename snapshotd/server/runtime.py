@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeVar
 from snapshotd.application.virtual_machines import Decided, VirtualMachines
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order, OrderKind
-from snapshotd.dispatch.outputs import Abandon, Moment, Output, Record, Reply, Send
+from snapshotd.dispatch.outputs import Abandon, Fault, Moment, Output, Record, Reply, Send
 from snapshotd.domain.commands import VmCommand
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, LogFoundRolledBack
@@ -117,13 +117,12 @@ class Runtime:
         """Await work that appends. A caller that goes away does not end it: the server must learn what is durable."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever asked has been told, or has gone
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_log_unheard)
+            raise
 
     async def ask(self, host_id: HostId, vm_id: VmId | None = None, after_vm_id: str = "") -> HostAnswer | None:
         """Ask a host for a report of a VM, or of those after one; None if no executor serves it."""
@@ -184,9 +183,12 @@ class Runtime:
                 case Record():
                     task = asyncio.create_task(self._record(output), name=f"record {output.vm_id}")
                     self._tasks.add(task)
-                    task.add_done_callback(self._forget)
+                    task.add_done_callback(self._tasks.discard)
+                    task.add_done_callback(_log_unheard)
                 case Send():
                     self._send(output)
+                case Fault():
+                    _log_fault(output)
                 case Abandon():
                     if (stream := self._streams.get(output.executor)) is not None:
                         stream.abandon(output.dispatch_id)
@@ -197,20 +199,43 @@ class Runtime:
 
     def _send(self, send: Send) -> None:
         stream = self._streams.get(send.executor)
-        if stream is not None:  # else it has just ended, and `detached` settles the flight
+        if stream is None:
+            return  # it has just ended, and `detached` settles the flight
+        try:
             stream.deliver(send.dispatch_id, send.order)
+        except Exception as defect:  # noqa: BLE001  (a defect that shows on one order must not touch the others)
+            self._carry_out(self.dispatcher.unsendable(send.dispatch_id, defect, self.moment()))
 
     async def _record(self, record: Record) -> None:
-        """Decide and append. If that fails, a tick returns the command again while it is due."""
+        """Decide and append. If that fails, a later tick returns the command again while it is due."""
         try:
             decided = await self._vms.execute(record.vm_id, record.command, actor=ITSELF)
-        except SnapshotdError as error:
-            _log.warning("vm %s: %s not recorded: %s", record.vm_id, type(record.command).__name__, error)
-            self._carry_out(self.dispatcher.refused(record.vm_id, self.moment()))
-        except Exception:  # noqa: BLE001
-            # A defect of ours on one VM must not keep it "being recorded" for ever; it shows in the log each time.
-            _log.exception("vm %s: %s failed", record.vm_id, type(record.command).__name__)
-            self._carry_out(self.dispatcher.refused(record.vm_id, self.moment()))
+        except asyncio.CancelledError:
+            self.dispatcher.interrupted(record.vm_id)  # the core stops, and may be started again
+            raise
+        except Exception as error:  # noqa: BLE001  (what one VM cannot get recorded must not touch the others)
+            outputs = self.dispatcher.refused(record.vm_id, error, self.moment())
         else:
             self.acknowledge(decided.envelopes)
-            self._carry_out(self.dispatcher.recorded(decided.vm, decided.envelopes, self.moment()))
+            outputs = self.dispatcher.recorded(decided.vm, decided.envelopes, self.moment())
+        self._carry_out(outputs)
+
+
+def _log_fault(fault: Fault) -> None:
+    """Log why a VM cannot be gone on with: in one line what the world did, and whole what is a defect."""
+    known = isinstance(fault.error, SnapshotdError)
+    _log.log(
+        logging.WARNING if known else logging.ERROR,
+        "vm %s: cannot go on with its operations (attempt %d): %s",
+        fault.vm_id,
+        fault.times,
+        fault.error if known else f"a defect: {fault.error!r}",
+        exc_info=None if known else fault.error,
+    )
+
+
+def _log_unheard(task: asyncio.Task[Any]) -> None:
+    """Log a defect whose caller has gone: nobody else will."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, SnapshotdError):
+        _log.error("%s failed, and its caller has gone", task.get_name(), exc_info=error)

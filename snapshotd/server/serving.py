@@ -72,6 +72,8 @@ _READS_VIEWS: Final = (*_CHANGES, "AuditService")
 """The services with calls that read the views."""
 _PROJECTION_HEALTH: Final = "snapshotd.projection."
 """The prefix of the health services that represent projections."""
+_CORE_HEALTH: Final = "snapshotd.core"
+"""The health service that represents the operations."""
 _Health = health_pb2.HealthCheckResponse
 
 
@@ -124,7 +126,8 @@ class GrpcServer:
         """Update health.
 
         A service is SERVING while all its calls can be served, "" while all services are and every part of the daemon
-        is at work, and `snapshotd.projection.<name>` while that projection follows the log.
+        is at work, `snapshotd.core` while the operations of every VM can go on, and `snapshotd.projection.<name>` while
+        that projection follows the log.
         """
         hampered = {
             *(_CHANGES if self._backend.log.trouble() is not None else ()),
@@ -133,6 +136,8 @@ class GrpcServer:
         for service in SERVICES:
             await self._set(service, serving=service.rpartition(".")[2] not in hampered)
         await self._set("", serving=not hampered and not self._backend.parts.concern_all())
+        held_up = any(True for _ in self._backend.runtime.dispatcher.faults)
+        await self._set(_CORE_HEALTH, serving=not held_up and not self._backend.parts.concern_all())
         for projection in progress:
             held_up = projection.state in (ProjectionState.STOPPED, ProjectionState.BEHIND)
             await self._set(_PROJECTION_HEALTH + projection.name, serving=not held_up)

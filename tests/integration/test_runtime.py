@@ -14,14 +14,16 @@ from snapshotd.bootstrap import RandomIds, SystemClock
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain.commands import RegisterVm
+from snapshotd.domain.errors import LogUnavailable
 from snapshotd.domain.host import Host
-from snapshotd.domain.ids import HostId
+from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.policy import Policy
 from snapshotd.server.runtime import Runtime
 from snapshotd.steps.vm_stop import StopMode
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.asking import stop_vm
 from tests.fakes import VM_ID, FakeHost
+from tests.integration.polling import until
 
 HV01 = HostId("hv01")
 
@@ -84,3 +86,64 @@ async def test_a_host_whose_registration_was_abandoned_is_known(core: Core) -> N
     _, envelopes = await core.hosts.register(wanted, actor="ann", request_id="A", digest="d")
     assert envelopes == ()
     assert core.hosts.get(HV01).registered
+
+
+async def test_an_order_that_cannot_be_sent_ends_no_task_unheard_and_other_vms_go_on(
+    core: Core, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Defective(Stream):
+        def deliver(self, dispatch_id: str, order: Order) -> None:
+            if order.vm_id == VM_ID:
+                raise ValueError("no such field")
+            super().deliver(dispatch_id, order)
+
+    other = VmId("22222222-2222-4222-8222-222222222222")
+    for vm_id in (VM_ID, other):
+        report = FakeHost(vm_id=vm_id).report()
+        await core.runtime.request(vm_id, RegisterVm(host_id=HV01, owner="ann", report=report), actor="ann")
+        await core.runtime.request(vm_id, stop_vm(StopMode.TURN_OFF), actor="ann")
+    stream = Defective()
+    core.runtime.attached("ex", frozenset({"*"}), stream)
+    order = await asyncio.wait_for(stream.sent.get(), 30)
+    assert order.vm_id == other
+    await until(lambda: any(True for _ in core.runtime.dispatcher.faults))
+    assert [f.vm_id for f in core.runtime.dispatcher.faults] == [VM_ID]
+    assert (
+        f"vm {VM_ID}: cannot go on with its operations (attempt 1): a defect: ValueError('no such field')"
+        in caplog.text
+    )
+
+
+async def test_a_record_that_fails_is_logged_with_its_vm_and_once(
+    core: Core, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Stream()
+    report = FakeHost().report()
+    await core.runtime.request(VM_ID, RegisterVm(host_id=HV01, owner="ann", report=report), actor="ann")
+    await core.runtime.request(VM_ID, stop_vm(StopMode.TURN_OFF), actor="ann")
+
+    async def full(*_: object) -> None:
+        raise LogUnavailable("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(core.log, "append", full)
+        core.runtime.attached("ex", frozenset({"*"}), stream)
+        await until(lambda: any(True for _ in core.runtime.dispatcher.faults))
+        assert caplog.text.count(f"vm {VM_ID}: cannot go on") == 1
+        assert "the disk is full" in caplog.text
+    order = await asyncio.wait_for(stream.sent.get(), 30)
+    assert order.vm_id == VM_ID
+
+
+async def test_a_defect_whose_caller_has_gone_is_logged(core: Core, caplog: pytest.LogCaptureFixture) -> None:
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        await begun.wait()
+        raise RuntimeError("a defect")
+
+    call = asyncio.create_task(core.runtime.to_the_end(work()))
+    await abandoned(call)
+    begun.set()
+    await until(lambda: "its caller has gone" in caplog.text)
+    assert "RuntimeError: a defect" in caplog.text

@@ -25,6 +25,8 @@ from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.client.calls import ExitCode, Failed, Server
+from snapshotd.domain.ids import VmId
+from snapshotd.server.runtime import Runtime
 from snapshotd.server.serving import GrpcServer
 from snapshotd.settings import load
 from snapshotd.store.sqlite_log import SqliteEventLog
@@ -37,6 +39,7 @@ class Served:
     """A server, and what stands behind it."""
 
     log: SqliteEventLog
+    runtime: Runtime
     projections: Projections
     server: GrpcServer
     channel: grpc.aio.Channel
@@ -52,7 +55,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         server = service.make_server()
         await server.start(projections.views.progress())
         async with grpc.aio.insecure_channel(server.address) as channel:
-            yield Served(log, projections, server, channel, tmp_path)
+            yield Served(log, service.runtime, projections, server, channel, tmp_path)
         await server.stop(0)
         projections.close()
 
@@ -126,6 +129,23 @@ async def test_a_projection_that_stops_shows_in_health_and_status_and_refuses_wh
     (audit,) = [p for p in status.projections if p.name == "audit"]
     assert (audit.position, "no such table" in audit.failure.message) == (1, True)
     assert {p.position for p in status.projections if p.name != "audit"} == {2}
+
+
+@pytest.mark.parametrize("at_fault", [True, False])
+async def test_health_and_status_say_whether_the_operations_of_all_vms_can_go_on(
+    served: Served, *, at_fault: bool
+) -> None:
+    dispatcher, vm = served.runtime.dispatcher, VmId("11111111-1111-4111-8111-111111111111")
+    if at_fault:
+        dispatcher.faults.note(vm, RuntimeError("a defect"), served.runtime.moment())
+    await served.server.show(served.projections.views.progress())
+    health: Any = HealthStub(served.channel)  # its types do not know its methods
+    checked = await health.Check(HealthCheckRequest(service="snapshotd.core"))
+    state = HealthCheckResponse.ServingStatus.Name(checked.status)
+    status = await AdminServiceStub(served.channel).GetStatus(admin_pb2.GetStatusRequest())
+    told = [(p.subject, p.reason, "(RuntimeError: a defect)" in p.message) for p in status.problems]
+    expected = [(f"VM {vm}", "INTERNAL", True)] if at_fault else []
+    assert (state, told) == ("NOT_SERVING" if at_fault else "SERVING", expected)
 
 
 async def test_a_command_that_is_durable_is_answered_though_the_view_of_it_has_stopped(served: Served) -> None:

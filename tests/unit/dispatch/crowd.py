@@ -33,6 +33,9 @@ class Crowd:
         self.sent: list[Send] = []
         self.replies: list[Reply] = []
         self.others: list[Output] = []
+        self.refuses: dict[VmId, Exception] = {}
+        """The VMs whose Records fail, and how."""
+        self.refused = 0
 
     @property
     def moment(self) -> Moment:
@@ -72,6 +75,10 @@ class Crowd:
     def record(self) -> None:
         """Carry out the oldest Record."""
         record = self.records.pop(0)
+        if (error := self.refuses.get(record.vm_id)) is not None:
+            self.refused += 1
+            self.take(self.dispatcher.refused(record.vm_id, error, self.moment))
+            return
         world = self.worlds[record.vm_id]
         world.now = self.now
         version = world.vm.version

@@ -9,8 +9,9 @@ import pytest
 
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order, OrderKind
-from snapshotd.dispatch.outputs import Abandon, Moment, Output, Record, Reply, Send
+from snapshotd.dispatch.outputs import Abandon, Fault, Moment, Output, Record, Reply, Send
 from snapshotd.domain.commands import LoseOutcome
+from snapshotd.domain.errors import LogUnavailable
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, StreamId
@@ -70,6 +71,8 @@ class Room:
                     self.abandoned.append(output.dispatch_id)
                 case Reply():
                     self.replies.append(output)
+                case Fault():
+                    raise output.error
 
     def record(self, record: Record) -> None:
         """Decide and append, and come back with the events in their envelopes."""
@@ -313,7 +316,9 @@ def test_what_cannot_be_recorded_is_asked_for_again() -> None:
     (record,) = room.dispatcher.attached("ex", frozenset({"*"}), room.moment)
     assert isinstance(record, Record)
     assert room.dispatcher.tick(room.moment) == []
-    assert room.dispatcher.refused(record.vm_id, room.moment) == []
+    full = LogUnavailable("the disk is full")
+    assert room.dispatcher.refused(record.vm_id, full, room.moment) == [Fault(record.vm_id, full, 1)]
+    room.seconds += 1
     assert room.dispatcher.tick(room.moment) == [record]
 
 

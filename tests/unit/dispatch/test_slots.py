@@ -65,7 +65,7 @@ def test_a_slot_is_free_again_when_the_record_is_refused() -> None:
     for at in crowd.worlds:
         crowd.ask(at, create(9))
     refused = crowd.records.pop(0)
-    crowd.take(crowd.dispatcher.refused(refused.vm_id, crowd.moment))
+    crowd.take(crowd.dispatcher.refused(refused.vm_id, RuntimeError("refused"), crowd.moment))
     assert [r.vm_id for r in crowd.records] == [vm_id(1), vm_id(2), vm_id(3)]
 
 
