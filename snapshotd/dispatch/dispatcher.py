@@ -2,7 +2,7 @@
 
     in:  attached, heard, detached, changed, recorded, refused, answered, asked, unasked, tick
     out: Record (a command to decide), Send (an order to an executor), Abandon (one that nobody waits for any more),
-         Reply (to whoever asked), Fault (to be logged)
+         End (a stream), Reply (to whoever asked), Fault (to be logged)
 
 An order is sent only for what is durable: `changed` and `recorded` are called after the commit, with the events. It has
 its slot on the host before it is recorded, so that it is sent at once (slots.py). A step that is ISSUED, but not by
@@ -20,11 +20,12 @@ from functools import partial
 
 from snapshotd.application.host_failures import failure_of
 from snapshotd.application.next_action import AwaitAnswer, AwaitPerson, AwaitTurn, Later, Observe, Poll, next_action
+from snapshotd.dispatch.answers import fitting
 from snapshotd.dispatch.faults import Faults
 from snapshotd.dispatch.feeding import Feeding
 from snapshotd.dispatch.flights import Flight, Flights
 from snapshotd.dispatch.orders import Order, OrderKind, effect_order, observe_order, poll_order
-from snapshotd.dispatch.outputs import Abandon, Moment, Output, Record, Reply
+from snapshotd.dispatch.outputs import Abandon, End, Moment, Output, Record, Reply
 from snapshotd.dispatch.reach import NEVER_SENT, Reach, never_sent
 from snapshotd.dispatch.slots import Share, Waiter
 from snapshotd.dispatch.watch import Wait, Watch, still
@@ -119,7 +120,7 @@ class Dispatcher:
         lost = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message="The executor is gone.")
         out: list[Output] = []
         for dispatch_id in self._flights.which(lambda f: f.executor == executor):
-            out += self.answered(dispatch_id, lost, moment)
+            out += self._landed(dispatch_id, lost, moment)
         return out
 
     # --- VMs ----------------------------------------------------------------------------------------------------
@@ -202,11 +203,19 @@ class Dispatcher:
 
     # --- answers ------------------------------------------------------------------------------------------------
 
-    def answered(self, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:
+    def answered(self, executor: str, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:
+        """Settle an order that its executor has answered. The word of any other executor counts for nothing."""
+        flight = self._flights.get(dispatch_id)
+        if flight is None:
+            return self._answered_late(executor, dispatch_id, answer)
+        if flight.executor != executor:
+            return []
+        return self._landed(dispatch_id, fitting(flight.order, answer), moment)
+
+    def _landed(self, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:
         """Settle an order that was answered, or that no answer will come for."""
         flight = self._flights.land(dispatch_id)
-        if flight is None:
-            return self._answered_late(dispatch_id, answer)
+        assert flight is not None, dispatch_id
         host_id = flight.order.host_id
         back = self.reach.answered(host_id, answer, moment, report=not flight.number)
         out = self._settle(dispatch_id, flight, answer, moment)
@@ -255,10 +264,13 @@ class Dispatcher:
         lost = LoseOutcome(number=flight.number, step=order.step, token=order.token, failure=failure_of(answer))
         return [self._record(order.vm_id, lost)]
 
-    def _answered_late(self, dispatch_id: str, answer: HostAnswer) -> list[Output]:
+    def _answered_late(self, executor: str, dispatch_id: str, answer: HostAnswer) -> list[Output]:
         """Take a DONE that an executor held while it was away, whatever was concluded since. Ignore other answers."""
-        flight = self._flights.late(dispatch_id)
-        if flight is None or flight.order.vm_id is None or answer.verdict is not Verdict.DONE:
+        flight = self._flights.late(dispatch_id, executor)
+        if flight is None or flight.order.vm_id is None:
+            return []
+        answer = fitting(flight.order, answer)
+        if answer.verdict is not Verdict.DONE:
             return []
         return [self._record(flight.order.vm_id, _told(flight, answer))]
 
@@ -268,7 +280,7 @@ class Dispatcher:
         """Return everything that is due now."""
         out: list[Output] = []
         for executor in self.feeding.silent(moment.monotonic_s):
-            out += self._lose(executor, moment)
+            out += [End(executor), *self._lose(executor, moment)]
         out += self._give_up(moment)
         for vm in tuple(self._vms.values()):
             out += self._look(vm, moment)
@@ -283,8 +295,9 @@ class Dispatcher:
         late = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="DEADLINE_EXCEEDED", error_message=_LATE)
         out: list[Output] = []
         for dispatch_id in self._flights.which(lambda f: f.order.deadline < latest):
-            executor = self._flights.executor(dispatch_id)
-            out += [Abandon(executor, dispatch_id), *self.answered(dispatch_id, late, moment)]
+            flight = self._flights.get(dispatch_id)
+            assert flight is not None, dispatch_id
+            out += [Abandon(flight.executor, dispatch_id), *self._landed(dispatch_id, late, moment)]
         crowded = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="DEADLINE_EXCEEDED", error_message=_CROWDED)
         for key in [key for key, order in self._questions.items() if order.deadline < moment.utc]:
             self._flights.slots(self._questions.pop(key).host_id).leave(key)

@@ -97,9 +97,10 @@ class Flights:
         for oldest in list(self._given_up)[:-_REMEMBERED]:
             del self._given_up[oldest]
 
-    def late(self, dispatch_id: str) -> Flight | None:
-        """Return an effect that was given up, once."""
-        return self._given_up.pop(dispatch_id, None)
+    def late(self, dispatch_id: str, executor: str) -> Flight | None:
+        """Return an effect of an executor that was given up, once."""
+        flight = self._given_up.get(dispatch_id)
+        return self._given_up.pop(dispatch_id) if flight is not None and flight.executor == executor else None
 
     def which(self, is_meant: Callable[[Flight], bool]) -> tuple[str, ...]:
         """Return the ids of the flights that are meant."""
@@ -108,6 +109,6 @@ class Flights:
     def __iter__(self) -> Iterator[Flight]:
         return iter(self._under_way.values())
 
-    def executor(self, dispatch_id: str) -> str:
-        """Return the executor of a flight that is under way."""
-        return self._under_way[dispatch_id].executor
+    def get(self, dispatch_id: str) -> Flight | None:
+        """Return an order that is under way; None: there is none of that id."""
+        return self._under_way.get(dispatch_id)

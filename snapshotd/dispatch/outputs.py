@@ -45,6 +45,13 @@ class Abandon:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """End the stream of this executor: nothing was heard of it for too long."""
+
+    executor: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Answer the question with this key. None: no executor serves the host."""
 
@@ -61,4 +68,4 @@ class Fault:
     times: int
 
 
-Output = Record | Send | Abandon | Reply | Fault
+Output = Record | Send | Abandon | End | Reply | Fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NewType
 
@@ -47,6 +48,11 @@ def is_guid(text: str) -> bool:
 def is_host_id(text: str) -> bool:
     """Return whether `text` may name a host."""
     return _HOST_ID.fullmatch(text) is not None
+
+
+def executor_name(executor_id: str) -> str:
+    """Return the name that an executor is shown under. Its id cannot be found from it, and stays a secret."""
+    return f"ex-{hashlib.sha256(executor_id.encode()).hexdigest()[:12]}"
 
 
 def vm_stream(vm_id: VmId) -> StreamId:

@@ -14,6 +14,7 @@ import grpc
 
 from snapshotd.api.v1.executor_pb2 import Hello
 from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
+from snapshotd.domain.ids import executor_name
 from snapshotd.executor.attach import Attachment, Detached
 from snapshotd.executor.backoff import Backoff
 from snapshotd.executor.channel import open_channel
@@ -78,7 +79,7 @@ class Executor:
                 _log.warning("stopped with %d outcomes not delivered; the server will ask the hosts", len(self._outbox))
         if not attached.cancelled():
             attached.result()
-        _log.info("executor %s stopped", self.executor_id)
+        _log.info("executor %s stopped", executor_name(self.executor_id))
 
     async def _finish(self, attached: asyncio.Task[None]) -> None:
         """Deliver the outcomes that are left, and wait for the server to end the stream."""
@@ -111,7 +112,7 @@ class Executor:
             try:
                 hello = Hello(executor_id=self.executor_id, hosts=settings.hosts, version=settings.version)
                 welcome = await attachment.sign_in(hello)
-                _log.info("executor %s attached to %s", self.executor_id, settings.server)
+                _log.info("executor %s attached to %s", executor_name(self.executor_id), settings.server)
                 happened = "detached from"
                 backoff.reset()
                 await attachment.serve(welcome)

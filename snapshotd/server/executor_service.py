@@ -21,12 +21,13 @@ from snapshotd.dispatch.feeding import EVERY_HOST
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain.errors import InvalidArgument, NotFound
 from snapshotd.domain.host import Host
-from snapshotd.domain.ids import HostId, is_guid, is_host_id
+from snapshotd.domain.ids import HostId, executor_name, is_guid, is_host_id
 from snapshotd.ports.clock import Clock
 from snapshotd.server.host_wire import from_outcome, no_answer, to_command
 from snapshotd.server.ownership import explained
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync_schedule import SyncSchedule
+from snapshotd.server.wire_limits import TooLong, bound
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ class Attached:
 
     def __init__(self, hello: pb.Hello, hosts: Hosts, runtime: Runtime, installation_id: str, now: datetime) -> None:
         """Read the Hello. Raises InvalidArgument if it cannot be used."""
+        try:
+            bound(hello)
+        except TooLong as error:
+            raise InvalidArgument("hello", "", f"is too long: {error}.") from error
         if not is_guid(hello.executor_id):
             raise InvalidArgument("hello.executor_id", hello.executor_id, "must be a UUID, new at each start.")
         if not hello.hosts:
@@ -49,7 +54,8 @@ class Attached:
         for host in hello.hosts:
             if host != EVERY_HOST and not is_host_id(host):
                 raise InvalidArgument("hello.hosts", host, "must be a host's id.")
-        self.executor = hello.executor_id
+        self.executor = executor_name(hello.executor_id)
+        """Its name. The id itself is its secret: who knows it can take its place, as it does when it reconnects."""
         self.serves = frozenset(hello.hosts)
         self.version = hello.version
         self.since = now
@@ -67,7 +73,9 @@ class Attached:
         try:
             host = self._hosts.get(order.host_id)
         except NotFound:
-            self._runtime.outcome(dispatch_id, no_answer("HOST_UNREACHABLE", "The host is no longer registered."))
+            self._runtime.outcome(
+                self.executor, dispatch_id, no_answer("HOST_UNREACHABLE", "The host is no longer registered.")
+            )
             return
         if self._told.get(host.host_id) != host:
             self._told[host.host_id] = host
@@ -80,6 +88,10 @@ class Attached:
     def abandon(self, dispatch_id: str) -> None:
         """Notify the executor that nobody waits for the outcome of an order."""
         self.to_send.put_nowait(pb.AttachResponse(abandon=pb.Abandon(dispatch_id=dispatch_id)))
+
+    def end(self) -> None:
+        """End the stream, when everything before has been sent."""
+        self.to_send.put_nowait(None)
 
     def release(self, host_id: HostId) -> None:
         """Notify the executor that a host is no longer registered."""
@@ -107,14 +119,19 @@ class ExecutorService(ExecutorServiceServicer):
         self._installation_id = installation_id
         self._clock = clock
         self.attached: dict[str, Attached] = {}
-        """By executor id."""
+        """By the executor's name."""
 
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context
     ) -> AsyncIterator[pb.AttachResponse]:
         """Sign in an executor, and feed it until its stream ends."""
         del context
-        first = await anext(request_iterator, None)
+        try:
+            async with asyncio.timeout(LEASE_TTL_S):
+                first = await anext(request_iterator, None)
+        except TimeoutError:
+            _log.warning("an executor connected and did not say Hello within %.0f s", LEASE_TTL_S)
+            return
         if first is None or first.WhichOneof("message") != "hello":
             raise InvalidArgument("message", "", "must be Hello, the first message of an executor.")
         stream = Attached(first.hello, self._hosts, self._runtime, self._installation_id, self._clock.now())
@@ -123,7 +140,7 @@ class ExecutorService(ExecutorServiceServicer):
         )
         _log.info("executor %s attached, for %s", stream.executor, ", ".join(sorted(stream.serves)))
         if stream.executor in self.attached:
-            self.attached[stream.executor].to_send.put_nowait(None)
+            self.attached[stream.executor].end()
         self.attached[stream.executor] = stream
         self._runtime.attached(stream.executor, stream.serves, stream)
         self._schedule.attached(self._fed_by(stream))
@@ -150,12 +167,12 @@ class ExecutorService(ExecutorServiceServicer):
                 stream.heard = self._clock.now()
                 if request.WhichOneof("message") == "outcome":
                     answer = explained(from_outcome(request.outcome), self._installation_id)
-                    self._runtime.outcome(request.outcome.dispatch_id, answer)
+                    self._runtime.outcome(stream.executor, request.outcome.dispatch_id, answer)
                 if not self._runtime.heard(stream.executor, stream):
                     _log.warning("executor %s was silent for too long; it must attach again", stream.executor)
                     break
         finally:
-            stream.to_send.put_nowait(None)
+            stream.end()
 
     def _fed_by(self, stream: Attached) -> list[HostId]:
         """Return the registered hosts that this executor serves now."""

@@ -25,9 +25,10 @@ from snapshotd.domain.host_report import (
     VmReport,
     file_key,
 )
-from snapshotd.domain.ids import CheckpointId
+from snapshotd.domain.ids import CheckpointId, is_guid
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.server.wire_limits import bound
 from snapshotd.server.wire_values import power_of, timestamp
 
 _JOURNALS: Final = {
@@ -78,9 +79,11 @@ def from_outcome(outcome: pb.CommandOutcome) -> HostAnswer:
     """Return the outcome of a command in the core's terms. An answer that breaks the protocol counts as none."""
     if outcome.WhichOneof("outcome") == "answer":
         try:
+            bound(outcome.answer)
             return _from_answer(outcome.answer)
-        except (ProtocolViolation, KeyError, ValueError) as error:
+        except (ProtocolViolation, KeyError, ValueError, OverflowError) as error:
             return no_answer("MALFORMED_ANSWER", f"The host's answer breaks the protocol: {error}")
+    bound(outcome.no_answer)
     reason = outcome.no_answer.reason
     # A newer executor may give a reason that is not known here: then no more is known than that no answer came.
     known = reason in pb.NoAnswer.Reason.values() and reason != pb.NoAnswer.REASON_UNSPECIFIED
@@ -127,7 +130,7 @@ def _output(holder: pb.HostAnswer | pb.JournalReport) -> JsonObject:
     values = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
     if missing := [name for name, value in values.items() if name.endswith("_id") and not value]:
         raise ProtocolViolation(f"{action} without {missing[0]}")
-    return {name: value.lower() if name.endswith("_id") else value for name, value in values.items()}
+    return {name: _guid(value) if name.endswith("_id") else value for name, value in values.items()}
 
 
 def _from_vm(vm: pb.VmReport) -> VmReport:
@@ -135,14 +138,14 @@ def _from_vm(vm: pb.VmReport) -> VmReport:
         raise ProtocolViolation("a VM without an id")
     if vm.HasField("error"):
         unread = Unread(vm.name, vm.error.id, vm.error.message)
-        return VmReport(vm_id=vm.vm_id.lower(), power=Power.UNKNOWN, host_state="", description=None, unread=unread)
+        return VmReport(vm_id=_guid(vm.vm_id), power=Power.UNKNOWN, host_state="", description=None, unread=unread)
     return VmReport(
-        vm_id=vm.vm_id.lower(),
+        vm_id=_guid(vm.vm_id),
         power=power_of(vm.power) if vm.present else Power.ABSENT,
         host_state=vm.host_state,
         description=_description(vm) if vm.present else None,
         activities=tuple(vm.activities),
-        percent=vm.percent,
+        percent=min(vm.percent, 100),
         journal=_journal(vm.journal),
         existing_files=tuple(vm.existing_files),
         unknown_files=tuple(vm.unknown_files),
@@ -211,8 +214,15 @@ def _journal(journal: pb.JournalReport) -> Journal:
     )
 
 
+def _guid(text: str) -> str:
+    """Return an id of Hyper-V's as it is kept. Raises ProtocolViolation."""
+    if not is_guid(text.lower()):
+        raise ProtocolViolation(f"{text[:40]!r} where an id is due")
+    return text.lower()
+
+
 def _checkpoint_id(text: str) -> CheckpointId | None:
-    return CheckpointId(text.lower()) if text else None
+    return CheckpointId(_guid(text)) if text else None
 
 
 def _time(message: pb.HostAnswer | pb.CheckpointReport | pb.JournalReport, field: str) -> datetime | None:

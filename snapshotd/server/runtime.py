@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeVar
 from snapshotd.application.virtual_machines import Decided, VirtualMachines
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order, OrderKind
-from snapshotd.dispatch.outputs import Abandon, Fault, Moment, Output, Record, Reply, Send
+from snapshotd.dispatch.outputs import Abandon, End, Fault, Moment, Output, Record, Reply, Send
 from snapshotd.domain.commands import VmCommand
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, LogFoundRolledBack
@@ -49,6 +49,9 @@ class Stream(Protocol):
 
     def abandon(self, dispatch_id: str) -> None:
         """Put on it that nobody waits for an order any more."""
+
+    def end(self) -> None:
+        """End it."""
 
 
 class Runtime:
@@ -164,10 +167,10 @@ class Runtime:
         self.dispatcher.heard(executor, self.moment())
         return self._streams.get(executor) is stream and self.dispatcher.feeding.knows(executor)
 
-    def outcome(self, dispatch_id: str, answer: HostAnswer) -> None:
-        """Hand on what came of an order. If nobody waits for it any more, nothing follows."""
+    def outcome(self, executor: str, dispatch_id: str, answer: HostAnswer) -> None:
+        """Hand on what an executor says came of an order. If nobody waits for that from it, nothing follows."""
         self.observed |= dict.fromkeys((VmId(vm.vm_id) for vm in answer.vms if not vm.unread), self._clock.now())
-        self._carry_out(self.dispatcher.answered(dispatch_id, answer, self.moment()))
+        self._carry_out(self.dispatcher.answered(executor, dispatch_id, answer, self.moment()))
 
     def detached(self, executor: str, stream: Stream) -> None:
         """Give up an executor whose stream has ended. Nothing follows if it has attached again meanwhile."""
@@ -192,6 +195,9 @@ class Runtime:
                 case Abandon():
                     if (stream := self._streams.get(output.executor)) is not None:
                         stream.abandon(output.dispatch_id)
+                case End():
+                    if (ended := self._streams.pop(output.executor, None)) is not None:
+                        ended.end()
                 case Reply():
                     question = self._questions.get(output.key)
                     if question is not None and not question.done():

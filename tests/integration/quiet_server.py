@@ -87,6 +87,9 @@ class Asked:
     def abandon(self, dispatch_id: str) -> None:
         """Take no note: what was asked stays in `orders`."""
 
+    def end(self) -> None:
+        """Take no note."""
+
 
 @dataclass
 class Time:
@@ -122,11 +125,11 @@ class Running:
 
     def answer(self, dispatch_id: str, *vms: VmReport, more: bool = False) -> None:
         """Have the host report."""
-        self.service.runtime.outcome(dispatch_id, HostAnswer(verdict=Verdict.REPORTED, vms=vms, more=more))
+        self.service.runtime.outcome("executor", dispatch_id, HostAnswer(verdict=Verdict.REPORTED, vms=vms, more=more))
 
     def fail(self, dispatch_id: str, error_id: str) -> None:
         """Have the host's script fail."""
-        self.service.runtime.outcome(dispatch_id, HostAnswer(verdict=Verdict.FAILED, error_id=error_id))
+        self.service.runtime.outcome("executor", dispatch_id, HostAnswer(verdict=Verdict.FAILED, error_id=error_id))
 
 
 @asynccontextmanager

@@ -40,6 +40,9 @@ class Stream:
     def abandon(self, dispatch_id: str) -> None:
         raise AssertionError(dispatch_id)
 
+    def end(self) -> None:
+        raise AssertionError
+
 
 class Core:
     """A runtime, its hosts and its log."""

@@ -104,7 +104,7 @@ async def test_a_comparison_at_attach_that_went_wrong_is_made_again_soon_and_the
     before = running.log.head_position()
     running.comparisons.attached([HV01])
     runtime = running.service.runtime
-    runtime.outcome(await running.asked.orders.get(), no_answer("HOST_UNREACHABLE", "It is down."))
+    runtime.outcome("executor", await running.asked.orders.get(), no_answer("HOST_UNREACHABLE", "It is down."))
     await turns()
     assert "could not be compared" in caplog.text
     assert not await looked(running, elapsed_s=4)

@@ -218,7 +218,7 @@ class ExecutorState(_message.Message):
     ATTACH_TIME_FIELD_NUMBER: _builtins.int
     LAST_HEARD_TIME_FIELD_NUMBER: _builtins.int
     executor_id: _builtins.str
-    """Its id, new at each start."""
+    """Its name, new at each start. Its log has it, too. Its id is a secret between it and the server."""
     version: _builtins.str
     """Its version."""
     @_builtins.property
@@ -269,7 +269,7 @@ class HostState(_message.Message):
     host: _builtins.str
     """hosts/{host}."""
     executor: _builtins.str
-    """Id of the executor that serves it; empty: none."""
+    """Name of the executor that serves it; empty: none."""
     reachable: _builtins.bool
     """It has an executor, and its last command was answered."""
     @_builtins.property

@@ -133,7 +133,9 @@ class Hello(_message.Message):
     HOSTS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     executor_id: _builtins.str
-    """A fresh random id for each start of an executor process (its incarnation)."""
+    """A fresh random id for each start of an executor process (its incarnation). It keeps it over reconnects, and tells it
+    to nobody else: whoever has it takes its place.
+    """
     version: _builtins.str
     """snapshotd's version, for operators."""
     @_builtins.property

@@ -143,7 +143,7 @@ class Host(_message.Message):
     state: Global___Host.State.ValueType
     """Whether it is reachable now."""
     executor: _builtins.str
-    """Id of the executor that serves it; empty: none."""
+    """Name of the executor that serves it; empty: none."""
     computer_name: _builtins.str
     """Its own name, as reported."""
     os_version: _builtins.str

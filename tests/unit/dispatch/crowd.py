@@ -107,7 +107,7 @@ class Crowd:
     def answer(self, send: Send, answer: HostAnswer | None = None) -> None:
         """Let the host carry an order out, or answer as given; record what follows."""
         self.sent.remove(send)
-        self.take(self.dispatcher.answered(send.dispatch_id, answer or self.carried_out(send.order), self.moment))
+        self.take(self.dispatcher.answered("ex", send.dispatch_id, answer or self.carried_out(send.order), self.moment))
         self.record_all()
 
     def carried_out(self, order: Order) -> HostAnswer:

@@ -9,7 +9,7 @@ import pytest
 
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order, OrderKind
-from snapshotd.dispatch.outputs import Abandon, Fault, Moment, Output, Record, Reply, Send
+from snapshotd.dispatch.outputs import Abandon, End, Fault, Moment, Output, Record, Reply, Send
 from snapshotd.domain.commands import LoseOutcome
 from snapshotd.domain.errors import LogUnavailable
 from snapshotd.domain.events import Envelope
@@ -38,6 +38,7 @@ class Room:
         self.sent: list[Send] = []
         self.seen: list[Send] = []
         self.abandoned: list[str] = []
+        self.ended: list[str] = []
         self.replies: list[Reply] = []
         self.start("first")
 
@@ -73,6 +74,8 @@ class Room:
                     self.replies.append(output)
                 case Fault():
                     raise output.error
+                case End():
+                    self.ended.append(output.executor)
 
     def record(self, record: Record) -> None:
         """Decide and append, and come back with the events in their envelopes."""
@@ -123,7 +126,7 @@ class Room:
         """Carry the oldest order to the host, and its answer back, or lose the answer."""
         send = self.sent.pop(0)
         answer = self.answer(send.order)
-        self.take(self.dispatcher.answered(send.dispatch_id, LOST if lose else answer, self.moment))
+        self.take(self.dispatcher.answered("ex", send.dispatch_id, LOST if lose else answer, self.moment))
 
     def run(self, limit: int = 400) -> None:
         """Go on until no operation is active."""
@@ -239,7 +242,7 @@ def test_an_observation_without_answer_is_sent_again_with_its_token_and_without_
             send = room.sent.pop()
             assert (send.order.kind, send.order.token) == (OrderKind.OBSERVE, token)
             looked += 1
-            room.take(room.dispatcher.answered(send.dispatch_id, LOST, room.moment))
+            room.take(room.dispatcher.answered("ex", send.dispatch_id, LOST, room.moment))
         room.tick()
     assert room.world.vm.version == version
     assert 8 <= looked <= 20
@@ -278,7 +281,7 @@ def test_a_merge_that_does_not_come_forward_ends_the_operation() -> None:
             send = room.sent.pop(0)
             room.world.host.merging = False
             stuck = HostAnswer(verdict=Verdict.REPORTED, vms=(room.world.host.report(),))
-            room.take(room.dispatcher.answered(send.dispatch_id, stuck, room.moment))
+            room.take(room.dispatcher.answered("ex", send.dispatch_id, stuck, room.moment))
         elif room.sent:
             room.deliver()
         else:
@@ -391,7 +394,7 @@ def test_a_power_that_is_not_known_is_looked_at_again_and_again_each_time_later(
         (o, s) for o in room.world.vm.active_operations for s in o.steps if s.state is StepState.ISSUED
     )
     done = HostAnswer(verdict=Verdict.DONE, vms=(host.report(),))
-    room.take(room.dispatcher.answered(room.sent.pop().dispatch_id, done, room.moment))
+    room.take(room.dispatcher.answered("ex", room.sent.pop().dispatch_id, done, room.moment))
     room.seen.clear()
     for _ in range(300):
         room.deliver() if room.sent else room.tick()
@@ -494,7 +497,7 @@ def test_an_order_that_nobody_waits_for_any_more_takes_no_room_and_its_executor_
     assert abandoned == Abandon("ex", first.dispatch_id)
     assert isinstance(sent, Send), "the one that waited is sent"
     assert room.dispatcher.unasked("k0", room.moment) == []
-    assert room.dispatcher.answered(first.dispatch_id, LOST, room.moment) == [], "the answer may still come"
+    assert room.dispatcher.answered("ex", first.dispatch_id, LOST, room.moment) == [], "the answer may still come"
 
 
 def test_a_question_that_waits_for_a_slot_and_is_not_asked_any_more_is_never_sent() -> None:
@@ -571,10 +574,10 @@ def test_an_answer_that_an_executor_held_while_it_was_away_settles_its_step() ->
     room.take(room.dispatcher.detached("ex", room.moment))
     assert room.world.vm.active_operations[0].steps[0].state is StepState.OUTCOME_UNKNOWN
     room.attach()
-    room.take(room.dispatcher.answered(effect.dispatch_id, done, room.moment))
+    room.take(room.dispatcher.answered("ex", effect.dispatch_id, done, room.moment))
     assert not room.world.vm.active_operations
     for _ in range(2):
-        assert room.dispatcher.answered(effect.dispatch_id, done, room.moment) == []
+        assert room.dispatcher.answered("ex", effect.dispatch_id, done, room.moment) == []
     check_end(room.world, next(c for c in CASES if c.name == "create disk"))
 
 
@@ -585,7 +588,7 @@ def test_a_merge_that_nobody_could_look_at_for_long_has_not_stalled() -> None:
     def polled(answer: HostAnswer) -> None:
         while not room.sent or room.sent[0].order.kind is not OrderKind.POLL:
             room.deliver() if room.sent else room.tick(30)
-        room.take(room.dispatcher.answered(room.sent.pop(0).dispatch_id, answer, room.moment))
+        room.take(room.dispatcher.answered("ex", room.sent.pop(0).dispatch_id, answer, room.moment))
 
     quiet = HostAnswer(verdict=Verdict.REPORTED, vms=(replace(room.world.host.report(), activities=()),))
     failed = HostAnswer(verdict=Verdict.FAILED, error_id="StorageUnreachable,snapshotd")

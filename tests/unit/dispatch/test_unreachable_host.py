@@ -48,7 +48,7 @@ def outage(room: Room, seconds: int, answer: HostAnswer, tick_s: int = 1) -> lis
         while room.sent:
             send = room.sent.pop(0)
             tried.append((room.seconds - began, send.order.kind))
-            room.take(room.dispatcher.answered(send.dispatch_id, answer, room.moment))
+            room.take(room.dispatcher.answered("ex", send.dispatch_id, answer, room.moment))
         room.tick(tick_s)
     return tried
 
@@ -93,7 +93,7 @@ def test_an_outage_that_cuts_off_an_effect_does_not_use_up_its_time(case: Case) 
     room = asked(case)
     room.attach()
     until_effect(room)
-    room.take(room.dispatcher.answered(room.sent.pop(0).dispatch_id, LOST, room.moment))
+    room.take(room.dispatcher.answered("ex", room.sent.pop(0).dispatch_id, LOST, room.moment))
     observations = events(room, ObservationIssued)
     outage(room, HOURS, unsent(), tick_s=60)
     assert events(room, ObservationIssued) <= observations + 1
@@ -119,7 +119,7 @@ def test_a_script_that_never_began_was_not_ended_at_its_deadline(case: Case) -> 
     room.attach()
     until_effect(room)
     silent = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="DEADLINE_EXCEEDED", error_message="Ended.")
-    room.take(room.dispatcher.answered(room.sent.pop(0).dispatch_id, silent, room.moment))
+    room.take(room.dispatcher.answered("ex", room.sent.pop(0).dispatch_id, silent, room.moment))
     room.run()
     check_end(room.world, case)
 
@@ -130,7 +130,7 @@ def test_a_host_that_is_away_gets_one_probe_at_a_time_and_each_later(before: str
     room.attach()
     until_effect(room)
     if before == "observation":
-        room.take(room.dispatcher.answered(room.sent.pop(0).dispatch_id, LOST, room.moment))
+        room.take(room.dispatcher.answered("ex", room.sent.pop(0).dispatch_id, LOST, room.moment))
     elif before == "poll":
         room.deliver()
         while not room.sent:
@@ -149,7 +149,7 @@ def test_a_probe_that_is_not_answered_is_not_sent_beside_another() -> None:
     room = asked(CASES[0])
     room.attach()
     until_effect(room)
-    room.take(room.dispatcher.answered(room.sent.pop(0).dispatch_id, unsent(), room.moment))
+    room.take(room.dispatcher.answered("ex", room.sent.pop(0).dispatch_id, unsent(), room.moment))
     for _ in range(60):
         room.tick()
     assert [s.order.kind for s in room.sent] == [OrderKind.REPORT]
@@ -254,7 +254,7 @@ def test_a_step_that_was_being_recorded_when_its_host_went_away_is_not_sent() ->
     crowd.question("k")
     (report,) = crowd.sent
     crowd.sent.clear()
-    crowd.take(crowd.dispatcher.answered(report.dispatch_id, unsent(), crowd.moment))
+    crowd.take(crowd.dispatcher.answered("ex", report.dispatch_id, unsent(), crowd.moment))
     crowd.record_all()
     assert not crowd.sent
     step = crowd.worlds[at].vm.active_operations[0].steps[0]

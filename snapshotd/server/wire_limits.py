@@ -1,0 +1,87 @@
+"""How much of what comes from executors and hosts is taken in: one table of lengths, applied to every field.
+
+Texts that are only shown are cut. A name, an id, a path or a list that is too long would mean something else when cut:
+then the message breaks the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+_SHOWN: Final[Mapping[str, int]] = {
+    "HostError.id": 300,
+    "HostError.message": 2_000,
+    "NoAnswer.detail": 2_000,
+    "HostFacts.name": 200,
+    "HostFacts.os_version": 200,
+    "HostFacts.powershell": 200,
+    "VmReport.host_state": 100,
+    "Hello.version": 100,
+}
+"""Characters that are kept of a text."""
+_PATH: Final = 32_767
+"""Characters of the longest path of Windows."""
+_LONGEST: Final[Mapping[str, int]] = {
+    "DiskReport.path": _PATH,
+    "FileReport.path": _PATH,
+    "FileReport.parent_path": _PATH,
+    "VmReport.existing_files": _PATH,
+    "VmReport.unknown_files": _PATH,
+}
+"""Characters that an element may have, other than by `_TEXT`."""
+_TEXT: Final = 1_000
+"""Characters that any other text may have: names, ids, words."""
+_MOST: Final[Mapping[str, int]] = {
+    "VmReport.activities": 100,
+    "VmReport.snapshot_blockers": 100,
+    "VmReport.checkpoints": 1_000,
+    "VmReport.disks": 1_000,
+    "CheckpointReport.disks": 1_000,
+    "Hello.hosts": 1_000,
+}
+"""Elements that a list may have, other than by `_LIST`."""
+_LIST: Final = 10_000
+"""Elements that any other list may have."""
+
+
+class TooLong(ValueError):
+    """A field that is longer than it may be."""
+
+
+def bound(message: Message) -> None:
+    """Cut the texts of a message that are only shown. Raises TooLong if anything else in it is too long."""
+    for field, value in message.ListFields():
+        if field.is_repeated:
+            _check(field, len(value), _MOST.get(_name(field), _LIST), "elements")
+        if field.type == FieldDescriptor.TYPE_STRING:
+            _bound_text(message, field, value)
+        elif field.message_type is not None:
+            for inner in value if field.is_repeated else (value,):
+                bound(inner)
+
+
+def _bound_text(message: Message, field: FieldDescriptor, value: str | Sequence[str]) -> None:
+    """Bound a text, or all of a list, which is never only shown."""
+    name = _name(field)
+    shown = _SHOWN.get(name)
+    if not isinstance(value, str):
+        _check(field, max(map(len, value)), _LONGEST.get(name, _TEXT), "characters")
+    elif shown is None:
+        _check(field, len(value), _LONGEST.get(name, _TEXT), "characters")
+    elif len(value) > shown:
+        setattr(message, field.name, value[: shown - 1] + "…")
+
+
+def _check(field: FieldDescriptor, length: int, most: int, what: str) -> None:
+    if length > most:
+        raise TooLong(f"{_name(field)} has {length} {what}; at most {most} are taken")
+
+
+def _name(field: FieldDescriptor) -> str:
+    owner = field.containing_type
+    assert owner is not None, field.full_name
+    return f"{owner.name}.{field.name}"

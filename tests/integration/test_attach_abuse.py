@@ -1,0 +1,96 @@
+"""The real server and executors that misbehave: one that poses as another, and those that say nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from projections.projections import Projections
+from snapshotd import bootstrap
+from snapshotd.api.v1 import admin_pb2, executor_pb2
+from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
+from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
+from snapshotd.server import executor_service
+from snapshotd.settings import load
+from snapshotd.store.sqlite_log import SqliteEventLog
+
+
+@pytest_asyncio.fixture
+async def channel(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[grpc.aio.Channel]:
+    monkeypatch.setattr(bootstrap, "LEASE_TTL_S", getattr(request, "param", 8.0))
+    settings = load(None, {}, {"server.listen": "127.0.0.1:0", "storage.directory": str(tmp_path)})
+    with SqliteEventLog(tmp_path / "events.db") as log:
+        projections = Projections(log, tmp_path / "views.db")
+        service = bootstrap.compose(settings, log, projections, log.installation_id, bootstrap.open_pool(settings))
+        server = service.make_server()
+        await server.start(projections.views.progress())
+        running = asyncio.create_task(service.runtime.run())
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            yield channel
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await server.stop(0)
+        projections.close()
+
+
+async def attach(channel: grpc.aio.Channel, executor_id: str, version: str = "") -> Any:  # noqa: ANN401
+    """Attach an executor, and return its stream; its types are those of a channel that blocks."""
+    stream: Any = ExecutorServiceStub(channel).Attach()
+    hello = executor_pb2.Hello(executor_id=executor_id, hosts=["*"], version=version)
+    await stream.write(executor_pb2.AttachRequest(hello=hello))
+    assert (await stream.read()).HasField("welcome")
+    return stream
+
+
+async def names(channel: grpc.aio.Channel) -> list[str]:
+    """Return the executors that the status shows."""
+    status = await AdminServiceStub(channel).GetStatus(admin_pb2.GetStatusRequest())
+    return [e.executor_id for e in status.executors]
+
+
+async def test_what_the_status_shows_of_an_executor_does_not_let_another_take_its_place(
+    channel: grpc.aio.Channel,
+) -> None:
+    secret = str(uuid4())
+    stream = await attach(channel, secret)
+    (name,) = await names(channel)
+    assert secret not in name
+    posing: Any = ExecutorServiceStub(channel).Attach()
+    await posing.write(executor_pb2.AttachRequest(hello=executor_pb2.Hello(executor_id=name, hosts=["*"])))
+    assert await posing.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert await names(channel) == [name]
+    stream.cancel()
+
+
+async def test_an_executor_that_reconnects_takes_its_own_place(channel: grpc.aio.Channel) -> None:
+    secret = str(uuid4())
+    first = await attach(channel, secret)
+    second = await attach(channel, secret)
+    assert await first.read() is grpc.aio.EOF
+    assert len(await names(channel)) == 1
+    second.cancel()
+
+
+async def test_a_stream_without_a_hello_is_ended(channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor_service, "LEASE_TTL_S", 0.05)
+    stream: Any = ExecutorServiceStub(channel).Attach()
+    assert await asyncio.wait_for(stream.read(), 10) is grpc.aio.EOF
+    assert await names(channel) == []
+
+
+@pytest.mark.parametrize("channel", [0.5], indirect=True)
+async def test_a_hello_and_then_silence_is_ended_by_the_lease(channel: grpc.aio.Channel) -> None:
+    stream = await attach(channel, str(uuid4()), version="x" * 5_000)
+    status = await AdminServiceStub(channel).GetStatus(admin_pb2.GetStatusRequest())
+    assert len(status.executors[0].version) == 100
+    assert await asyncio.wait_for(stream.read(), 10) is grpc.aio.EOF
+    assert await names(channel) == []
