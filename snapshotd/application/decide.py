@@ -49,7 +49,7 @@ def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
             _cancel(draft, command)
         case c.Proceed():
             advance(draft, issue=True)
-        case c.TakeAnswer() | c.LoseOutcome() | c.NotSent() | c.TakePoll() | c.StallWait():
+        case c.TakeAnswer() | c.LoseOutcome() | c.NotSent() | c.TakePoll() | c.StallWait() | c.GiveUpLook():
             take(draft, command)
         case c.SyncVm():
             _sync(draft, command)

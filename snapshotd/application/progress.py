@@ -100,8 +100,8 @@ def take(draft: Draft, command: c.StepCommand) -> None:
     match command:
         case c.TakeAnswer():
             _take_answer(draft, operation, step, command)
-        case c.LoseOutcome() | c.NotSent():
-            if step.state is StepState.ISSUED and step.token == command.token:
+        case c.LoseOutcome() | c.NotSent() | c.GiveUpLook():
+            if step.token == command.token:
                 _take_loss(draft, operation, step, command)
         case c.TakePoll():
             if step.state is StepState.WAITING:
@@ -114,13 +114,24 @@ def take(draft: Draft, command: c.StepCommand) -> None:
             assert_never(command)
 
 
-def _take_loss(draft: Draft, operation: Operation, step: Step, command: c.LoseOutcome | c.NotSent) -> None:
+def _take_loss(
+    draft: Draft, operation: Operation, step: Step, command: c.LoseOutcome | c.NotSent | c.GiveUpLook
+) -> None:
     """Record that no answer will come: the outcome is unknown, never failed, unless nothing was sent at all."""
-    if isinstance(command, c.NotSent):
-        draft.add([e.StepNotSent(**_moved(operation, step, "not_sent"), failure=command.failure)], operation.number)
+    failure = command.failure
+    if isinstance(command, c.GiveUpLook):
+        if step.state is StepState.OUTCOME_UNKNOWN:
+            text = "Cannot tell whether the step took effect: the VM could not be looked at for too long."
+            text = f"{text} Last failure: {failure.message}"
+            _give_up(draft, operation, step, Failure(reason=UNDETERMINED, message=text, error_id=failure.error_id))
+            advance(draft)
+    elif step.state is not StepState.ISSUED:
+        return
+    elif isinstance(command, c.NotSent):
+        draft.add([e.StepNotSent(**_moved(operation, step, "not_sent"), failure=failure)], operation.number)
         advance(draft)
     else:
-        _unknown(draft, operation, step, command.failure)
+        _unknown(draft, operation, step, failure)
 
 
 def _take_answer(draft: Draft, operation: Operation, step: Step, command: c.TakeAnswer) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
-from snapshotd.dispatch.orders import Order
-from snapshotd.dispatch.outputs import Send
+from snapshotd.dispatch.orders import Order, OrderKind
+from snapshotd.dispatch.outputs import Abandon, Send
 from snapshotd.dispatch.slots import Share, Slots
 from snapshotd.domain.ids import HostId, VmId
+from snapshotd.domain.lifecycle import StepState
+from snapshotd.domain.virtual_machine import VirtualMachine
 
 _REMEMBERED = 1000
 """How many given-up effects are remembered, so that a late DONE still counts."""
@@ -22,6 +25,7 @@ class Flight:
     order: Order
     share: Share
     """What its slot is used for."""
+    sent_at: datetime
     number: int = 0
     """Of the operation; 0: it belongs to none."""
     key: str = ""
@@ -96,6 +100,19 @@ class Flights:
         self._given_up[dispatch_id] = flight
         for oldest in list(self._given_up)[:-_REMEMBERED]:
             del self._given_up[oldest]
+
+    def abandon_unwanted(self, vm: VirtualMachine) -> list[Abandon]:
+        """Give up the effects on a VM that are not waited for any more; a late DONE of one still counts."""
+        issued = {s.token for o in vm.active_operations for s in o.steps if s.state is StepState.ISSUED}
+        unwanted = [
+            (dispatch_id, f)
+            for dispatch_id, f in self._under_way.items()
+            if f.order.kind is OrderKind.EFFECT and f.order.vm_id == vm.vm_id and f.order.token not in issued
+        ]
+        for dispatch_id, flight in unwanted:
+            self.land(dispatch_id)
+            self.remember(dispatch_id, flight)
+        return [Abandon(flight.executor, dispatch_id) for dispatch_id, flight in unwanted]
 
     def late(self, dispatch_id: str, executor: str) -> Flight | None:
         """Return an effect of an executor that was given up, once."""

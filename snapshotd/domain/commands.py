@@ -100,6 +100,17 @@ class StallWait:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUpLook:
+    """End the looking at a step whose outcome is unknown: for too long, every look at the VM has failed."""
+
+    number: int
+    step: int
+    token: int
+    failure: Failure
+    """Of the last look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncVm:
     """Compare a report with the record, and record what differs."""
 
@@ -108,6 +119,6 @@ class SyncVm:
     """The stream's version when the report was asked for."""
 
 
-StepCommand = TakeAnswer | LoseOutcome | NotSent | TakePoll | StallWait
+StepCommand = TakeAnswer | LoseOutcome | NotSent | TakePoll | StallWait | GiveUpLook
 """About one step of an operation."""
 VmCommand = RegisterVm | UnregisterVm | RequestOperation | CancelOperation | Proceed | StepCommand | SyncVm

@@ -591,11 +591,10 @@ def test_a_merge_that_nobody_could_look_at_for_long_has_not_stalled() -> None:
         room.take(room.dispatcher.answered("ex", room.sent.pop(0).dispatch_id, answer, room.moment))
 
     quiet = HostAnswer(verdict=Verdict.REPORTED, vms=(replace(room.world.host.report(), activities=()),))
-    failed = HostAnswer(verdict=Verdict.FAILED, error_id="StorageUnreachable,snapshotd")
     polled(quiet)
     away_since = room.seconds
     while room.seconds - away_since < 2 * room.policy.merge_stall_s:
-        polled(failed)
+        polled(LOST)
     polled(quiet)
     assert room.world.vm.active_operations
     room.run()

@@ -159,13 +159,13 @@ def test_an_answer_that_cannot_be_settled_ends_no_other_order() -> None:
     crowd = stopping(Crowd(3))
     crowd.attach()
     crowd.record_all()
-    crowd.dispatcher._watches[BROKEN] = None  # type: ignore[assignment]  # as after a defect of ours
+    crowd.dispatcher._watches._known[BROKEN] = None  # type: ignore[assignment]  # as after a defect of ours
     sends = tuple(crowd.sent)
     for send in sends:
         crowd.answer(send)
     assert [f.vm_id for f in faults(crowd)] == [BROKEN]
     assert BROKEN in crowd.active()
-    crowd.dispatcher._watches.pop(BROKEN, None)
+    crowd.dispatcher._watches._known.pop(BROKEN, None)
     crowd.now += timedelta(seconds=60)
     for _ in range(200):
         crowd.record_all()

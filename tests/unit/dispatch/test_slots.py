@@ -203,7 +203,7 @@ def test_a_vm_whose_operations_have_ended_is_not_kept() -> None:
         crowd.answer(send)
     assert not crowd.active()
     assert not crowd.dispatcher._vms
-    assert not crowd.dispatcher._watches
+    assert not crowd.dispatcher._watches._known
 
 
 def test_each_record_of_a_step_is_followed_by_its_send() -> None:
