@@ -15,7 +15,7 @@ given up, and so is a VM that cannot be looked at (settling.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from snapshotd.application.next_action import AwaitAnswer, AwaitPerson, AwaitTurn, Later, Observe, Poll, next_action
@@ -55,19 +55,17 @@ class Dispatcher:
         """Start with nothing in flight. `incarnation` makes dispatch ids unique over restarts."""
         self._policy = policy
         self.feeding = Feeding(lease_ttl_s)
-        self._flights = Flights(orders_per_host, incarnation)
+        self.flights = Flights(orders_per_host, incarnation)
         self._questions: dict[str, Order] = {}
         """Those that wait for a slot, by key."""
         self._vms: dict[VmId, VirtualMachine] = {}
         """Those with active operations."""
         self._watches = Watches(policy)
-        self._recording: dict[VmId, int] = {}
-        """How many Records of a VM are under way."""
+        self.observed: dict[VmId, datetime] = {}
+        """As of when a host last reported a VM."""
         self.reach = Reach(policy)
         self.faults = Faults(policy)
-        self._sending = Sending(policy, self.feeding, self._flights, self.reach, self._watches)
-
-    # --- for people ---------------------------------------------------------------------------------------------
+        self._sending = Sending(policy, self.feeding, self.flights, self.reach, self._watches)
 
     def wait(self, vm_id: VmId, number: int) -> Wait | None:
         """Return why an active operation waits, for people; None: nothing holds it up."""
@@ -78,10 +76,6 @@ class Dispatcher:
         """Return how far the hypervisor's job for an active operation has come, as last reported."""
         watch = self._watches.get(vm_id, number)
         return watch.percent if watch else 0
-
-    def under_way(self) -> int:
-        """Return how many orders are under way."""
-        return len(self._flights)
 
     def forget(self, host_id: HostId) -> None:
         """Forget whether a host answered, and who is fed for it: it is registered no longer."""
@@ -109,7 +103,7 @@ class Dispatcher:
         self.feeding.detach(executor)
         lost = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message="The executor is gone.")
         out: list[Output] = []
-        for dispatch_id in self._flights.which(lambda f: f.executor == executor):
+        for dispatch_id in self.flights.which(lambda f: f.executor == executor):
             out += self._landed(dispatch_id, lost, moment)
         return out
 
@@ -119,35 +113,33 @@ class Dispatcher:
         """Return what is due after a Record was carried out. A step or an observation in it is sent at once."""
         self._keep(vm)
         out: list[Output] = []
-        issued = [e for e in envelopes if isinstance(e.event, StepIssued | ObservationIssued)]
-        if self._record_ended(vm.vm_id) or issued:
-            self._flights.release(vm.vm_id)
+        issued = [e.event for e in envelopes if isinstance(e.event, StepIssued | ObservationIssued)]
+        self.flights.record_ends(vm.vm_id, sends=bool(issued))
         self.faults.over(vm.vm_id)
-        for envelope in issued:
-            assert isinstance(envelope.event, StepIssued | ObservationIssued)
-            number, step = envelope.event.number, envelope.event.step
-            out += self._alone(vm.vm_id, partial(self._send_issued, self._vms[vm.vm_id], number, step, moment), moment)
-        out += self._flights.abandon_unwanted(self._vms[vm.vm_id])
-        return out + self._look(self._vms[vm.vm_id], moment) + self._serve(vm.host_id, moment)
+        for event in issued:
+            send = partial(self._send_issued, self._vms[vm.vm_id], event.number, event.step, moment)
+            out += self._alone(vm.vm_id, send, moment)
+        return out + self._looked_again(vm, moment)
 
     def changed(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
-        """Return what is due after a VM has durably changed by a request, or was replayed."""
+        """Return what is due after a VM was durably changed by a request, or was replayed."""
         self._keep(vm)
         self.faults.wake(vm.vm_id)
-        out: list[Output] = [*self._flights.abandon_unwanted(self._vms[vm.vm_id])]
+        return self._looked_again(vm, moment)
+
+    def _looked_again(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
+        out: list[Output] = [*self.flights.abandon_unwanted(self._vms[vm.vm_id])]
         return out + self._look(self._vms[vm.vm_id], moment) + self._serve(vm.host_id, moment)
 
     def refused(self, vm_id: VmId, error: Exception, moment: Moment) -> list[Output]:
         """Note that a Record could not be carried out. A tick returns it again, if it is still due."""
-        if self._record_ended(vm_id):
-            self._flights.release(vm_id)
+        self.flights.record_ends(vm_id, sends=False)
         vm = self._vms.get(vm_id)
         return [*self.faults.note(vm_id, error, moment), *(self._serve(vm.host_id, moment) if vm else [])]
 
     def interrupted(self, vm_id: VmId) -> None:
         """Note that a Record was given up, and nobody knows whether it was carried out."""
-        if self._record_ended(vm_id):
-            self._flights.release(vm_id)
+        self.flights.record_ends(vm_id, sends=False)
 
     def _alone(self, vm_id: VmId, work: Callable[[], list[Output]], moment: Moment) -> list[Output]:
         """Return what work on a VM leads to. An exception is a fault of this VM."""
@@ -164,31 +156,22 @@ class Dispatcher:
 
     def _record(self, vm_id: VmId, command: VmCommand) -> Record:
         """Return a Record of a command. Until it is carried out, nothing else is due on this VM."""
-        self._recording[vm_id] = self._recording.get(vm_id, 0) + 1
+        self.flights.record_begins(vm_id)
         return Record(vm_id, command)
-
-    def _record_ended(self, vm_id: VmId) -> bool:
-        """Note that a Record of a VM has ended; return whether none is under way now."""
-        left = self._recording.pop(vm_id, 1) - 1
-        if left:
-            self._recording[vm_id] = left
-        return not left
-
-    # --- questions ----------------------------------------------------------------------------------------------
 
     def asked(self, key: str, order: Order, moment: Moment) -> list[Output]:
         """Send an order that belongs to no operation, such as a report; without an executor, reply at once."""
         self._questions[key] = order
-        self._flights.slots(order.host_id).wait(Share.QUESTION, key)
+        self.flights.slots(order.host_id).wait(Share.QUESTION, key)
         return self._serve(order.host_id, moment)
 
     def unasked(self, key: str, moment: Moment) -> list[Output]:
         """Abandon the order with this key: nobody waits for it any more. Harmless once it is answered."""
         if (waiting := self._questions.pop(key, None)) is not None:
-            self._flights.slots(waiting.host_id).leave(key)
+            self.flights.slots(waiting.host_id).leave(key)
         out: list[Output] = []
-        for dispatch_id in self._flights.which(lambda f: f.key == key):
-            flight = self._flights.land(dispatch_id)
+        for dispatch_id in self.flights.which(lambda f: f.key == key):
+            flight = self.flights.land(dispatch_id)
             assert flight is not None, dispatch_id
             out += [Abandon(flight.executor, dispatch_id), *self._serve(flight.order.host_id, moment)]
         return out
@@ -197,16 +180,23 @@ class Dispatcher:
 
     def answered(self, executor: str, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:
         """Settle an order that its executor has answered. The word of any other executor counts for nothing."""
-        flight = self._flights.get(dispatch_id)
+        flight = self.flights.get(dispatch_id)
         if flight is None:
             return self._answered_late(executor, dispatch_id, answer)
         if flight.executor != executor:
             return []
-        return self._landed(dispatch_id, fitting(flight.order, answer), moment)
+        answer = fitting(flight.order, answer)
+        # An effect reports when it has ended; a look may show what was there when it was sent.
+        self._note_observed(answer, moment.utc if flight.order.kind is OrderKind.EFFECT else flight.sent_at)
+        return self._landed(dispatch_id, answer, moment)
+
+    def _note_observed(self, answer: HostAnswer, at: datetime) -> None:
+        for vm_id in (VmId(report.vm_id) for report in answer.vms if report.unread is None):
+            self.observed[vm_id] = max(at, self.observed.get(vm_id, at))
 
     def _landed(self, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:
         """Settle an order that was answered, or that no answer will come for."""
-        flight = self._flights.land(dispatch_id)
+        flight = self.flights.land(dispatch_id)
         assert flight is not None, dispatch_id
         host_id = flight.order.host_id
         back = self.reach.answered(host_id, answer, moment, report=not flight.number)
@@ -218,7 +208,7 @@ class Dispatcher:
 
     def unsendable(self, dispatch_id: str, error: Exception, moment: Moment) -> list[Output]:
         """Settle an order that could not be put on its executor's stream, by a defect of ours."""
-        flight = self._flights.land(dispatch_id)
+        flight = self.flights.land(dispatch_id)
         if flight is None:
             return []
         # An attempt as any other, so that a defect does not keep the operation for ever.
@@ -246,7 +236,7 @@ class Dispatcher:
         self._watches.answered(vm_id, number, answer, moment)
         if flight.order.kind is OrderKind.EFFECT:
             if answer.verdict is Verdict.NO_ANSWER:
-                self._flights.remember(dispatch_id, flight)
+                self.flights.remember(dispatch_id, flight)
             commands = effect_settled(flight, answer)
         else:
             watch = self._watches.get(vm_id, number)
@@ -255,15 +245,14 @@ class Dispatcher:
 
     def _answered_late(self, executor: str, dispatch_id: str, answer: HostAnswer) -> list[Output]:
         """Take a DONE that an executor held while it was away, whatever was concluded since. Ignore other answers."""
-        flight = self._flights.late(dispatch_id, executor)
+        flight = self.flights.late(dispatch_id, executor)
         if flight is None or flight.order.vm_id is None:
             return []
         answer = fitting(flight.order, answer)
         if answer.verdict is not Verdict.DONE:
             return []
+        self._note_observed(answer, flight.sent_at)  # nobody knows for how long its executor has held it
         return [self._record(flight.order.vm_id, told(flight, answer))]
-
-    # --- time ---------------------------------------------------------------------------------------------------
 
     def tick(self, moment: Moment) -> list[Output]:
         """Return everything that is due now."""
@@ -274,7 +263,7 @@ class Dispatcher:
         for vm in tuple(self._vms.values()):
             out += self._look(vm, moment)
         out += self._probe(moment)
-        for host_id in self._flights.hosts():
+        for host_id in self.flights.hosts():
             out += self._serve(host_id, moment)
         return out
 
@@ -283,13 +272,13 @@ class Dispatcher:
         latest = moment.utc - timedelta(seconds=self._policy.answer_grace_s)
         late = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="DEADLINE_EXCEEDED", error_message=_LATE)
         out: list[Output] = []
-        for dispatch_id in self._flights.which(lambda f: f.order.deadline < latest):
-            flight = self._flights.get(dispatch_id)
+        for dispatch_id in self.flights.which(lambda f: f.order.deadline < latest):
+            flight = self.flights.get(dispatch_id)
             assert flight is not None, dispatch_id
             out += [Abandon(flight.executor, dispatch_id), *self._landed(dispatch_id, late, moment)]
         crowded = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="DEADLINE_EXCEEDED", error_message=_CROWDED)
         for key in [key for key, order in self._questions.items() if order.deadline < moment.utc]:
-            self._flights.slots(self._questions.pop(key).host_id).leave(key)
+            self.flights.slots(self._questions.pop(key).host_id).leave(key)
             out.append(Reply(key, crowded))
         return out
 
@@ -310,14 +299,14 @@ class Dispatcher:
 
     def _look_at(self, vm: VirtualMachine, moment: Moment) -> list[Output]:
         """Put a VM's operations into the queues of its host, or take them out. Record what was never answered."""
-        slots = self._flights.slots(vm.host_id)
+        slots = self.flights.slots(vm.host_id)
         for ended in self._watches.keep(vm):
             slots.leave((vm.vm_id, ended))
         if not vm.active_operations:
             self._vms.pop(vm.vm_id, None)
             self.faults.over(vm.vm_id)
             return []
-        if vm.vm_id in self._recording:
+        if self.flights.recording(vm.vm_id):
             return []  # the end of the Record leads back here
         if self.faults.rests(vm.vm_id, moment):
             for operation in vm.active_operations:
@@ -357,14 +346,14 @@ class Dispatcher:
 
     def _serve(self, host_id: HostId, moment: Moment) -> list[Output]:
         """Give the free slots of a host to those whose turn it is."""
-        slots = self._flights.slots(host_id)
+        slots = self.flights.slots(host_id)
         out: list[Output] = []
         trial = self.reach.on_trial(host_id)
 
         def is_ready(waiter: Waiter) -> bool:
             if isinstance(waiter, str):
                 return True
-            return waiter[0] not in self._recording and not (trial and self._flights.at_work(host_id))
+            return not self.flights.recording(waiter[0]) and not (trial and self.flights.at_work(host_id))
 
         while (waiter := slots.next(is_ready)) is not None:
             if isinstance(waiter, str):
@@ -384,10 +373,8 @@ class Dispatcher:
         step = operation.open_step or operation.next_due
         if step is not None and (step.observing or step.state is StepState.WAITING):
             return [self._sending.look(vm, operation, step, moment)]
-        self._flights.reserve(vm_id, vm.host_id, share)
+        self.flights.reserve(vm_id, vm.host_id, share)
         return [self._record(vm_id, Proceed())]
-
-    # --- steps --------------------------------------------------------------------------------------------------
 
     def _send_issued(self, vm: VirtualMachine, number: int, at: int, moment: Moment) -> list[Output]:
         """Send what has just been recorded. Its slot has been kept."""

@@ -1,4 +1,4 @@
-"""The orders under way, and the slots of their hosts. Decides nothing."""
+"""The orders under way or being recorded, and the slots of their hosts. Decides nothing."""
 
 from __future__ import annotations
 
@@ -50,6 +50,8 @@ class Flights:
         self._under_way: dict[str, Flight] = {}
         self._given_up: dict[str, Flight] = {}
         """The latest effects whose answer is no longer awaited: a late DONE still settles its step."""
+        self._recording: dict[VmId, int] = {}
+        """How many Records of a VM are under way."""
         self._reserved: dict[VmId, tuple[HostId, Share]] = {}
         self._slots: dict[HostId, Slots] = {}
 
@@ -70,9 +72,20 @@ class Flights:
         self.slots(host_id).take(share)
         self._reserved[vm_id] = (host_id, share)
 
-    def release(self, vm_id: VmId) -> None:
-        """Give back the slot that is kept for a VM, if one is."""
-        if (kept := self._reserved.pop(vm_id, None)) is not None:
+    def recording(self, vm_id: VmId) -> bool:
+        """Return whether a Record of a VM is under way."""
+        return vm_id in self._recording
+
+    def record_begins(self, vm_id: VmId) -> None:
+        """Note that something is being recorded for a VM."""
+        self._recording[vm_id] = self._recording.get(vm_id, 0) + 1
+
+    def record_ends(self, vm_id: VmId, *, sends: bool) -> None:
+        """Note that it was recorded, or could not be. Give back the slot kept for it if it sends, or was the last."""
+        left = self._recording.pop(vm_id, 1) - 1
+        if left:
+            self._recording[vm_id] = left
+        if (sends or not left) and (kept := self._reserved.pop(vm_id, None)) is not None:
             self.slots(kept[0]).release(kept[1])
 
     def at_work(self, host_id: HostId) -> bool:

@@ -93,7 +93,7 @@ class Backend:
 
     def vm_told(self, vm: VmRecord, snapshots: Iterable[Snapshot]) -> VmMessage:
         """Return a VM as callers get it, with what is known of its limit and its last report."""
-        return vm_message(vm, snapshots, self.policy.max_per_vm, self.runtime.observed.get(vm.vm_id))
+        return vm_message(vm, snapshots, self.policy.max_per_vm, self.runtime.dispatcher.observed.get(vm.vm_id))
 
     async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> Snapshot:
         """Return a snapshot, in whatever state. Raises NotFound."""

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 from snapshotd.application.virtual_machines import Decided, VirtualMachines
@@ -76,8 +76,6 @@ class Runtime:
         self.dispatcher = dispatcher
         self.acknowledged = 0
         """Position of the newest event that a caller was told of. Reads wait until the views hold it."""
-        self.observed: dict[VmId, datetime] = {}
-        """When a host last reported a VM."""
 
     async def run(self) -> None:
         """Carry out what is due after the replay, and then whatever is due, until cancelled."""
@@ -169,7 +167,6 @@ class Runtime:
 
     def outcome(self, executor: str, dispatch_id: str, answer: HostAnswer) -> None:
         """Hand on what an executor says came of an order. If nobody waits for that from it, nothing follows."""
-        self.observed |= dict.fromkeys((VmId(vm.vm_id) for vm in answer.vms if not vm.unread), self._clock.now())
         self._carry_out(self.dispatcher.answered(executor, dispatch_id, answer, self.moment()))
 
     def detached(self, executor: str, stream: Stream) -> None:

@@ -124,7 +124,7 @@ class SnapshotService(SnapshotServiceServicer):
             raise NotBuilt("GetSnapshotTree with as_of")
         vm = await self._backend.vm(vm_id_of(request.name))
         snapshots = await (await self._backend.seen("tree")).snapshots(vm.vm_id)
-        return tree_message(vm, snapshots, self._backend.runtime.observed.get(vm.vm_id))
+        return tree_message(vm, snapshots, self._backend.runtime.dispatcher.observed.get(vm.vm_id))
 
 
 def _taken(result: snapshot_create.TheSnapshot, now: Resources) -> pb.Snapshot:

@@ -182,7 +182,7 @@ class HostReports:
         The host is given a few seconds: somebody waits for the answer to a call.
         """
         vm = await self._runtime.load(vm_id)
-        now, seen = self._runtime.moment().utc, self._runtime.observed.get(vm_id)
+        now, seen = self._runtime.moment().utc, self._runtime.dispatcher.observed.get(vm_id)
         if not vm.registered or (seen is not None and now - seen < _FRESH):
             return False
         try:
@@ -196,7 +196,7 @@ class HostReports:
 
     def ground(self, vm_id: VmId) -> str:
         """Return when a VM was last seen on its host, for people."""
-        seen = self._runtime.observed.get(vm_id)
+        seen = self._runtime.dispatcher.observed.get(vm_id)
         if seen is None:
             return "The VM was not seen on its host since snapshotd started, and its host did not answer just now."
         age_s = max(0, round((self._runtime.moment().utc - seen).total_seconds()))

@@ -29,7 +29,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 def age(running: Running, seconds: int) -> None:
     """Have the VM been seen so long ago."""
-    running.service.runtime.observed[VM_ID] -= timedelta(seconds=seconds)
+    running.service.runtime.dispatcher.observed[VM_ID] -= timedelta(seconds=seconds)
 
 
 async def test_what_an_administrator_has_just_allowed_is_not_refused_by_an_old_record(running: Running) -> None:
