@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from snapshotd.domain.answered_requests import answered_before
-from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotFound, StreamChanged
+from snapshotd.domain.errors import HIDDEN, AlreadyExists, InvalidArgument, NotFound, StreamChanged
 from snapshotd.domain.events import (
     Envelope,
     HostEvent,
@@ -19,7 +19,7 @@ from snapshotd.domain.events import (
     NewEvent,
 )
 from snapshotd.domain.host import Host, evolve_host
-from snapshotd.domain.host_address import LARGEST_PORT, WINRM_HTTP_PORT, is_address, is_credential_name
+from snapshotd.domain.host_address import LARGEST_PORT, WINRM_HTTP_PORT, is_address, is_credential_name, without_user
 from snapshotd.domain.host_errors import HostInUse
 from snapshotd.domain.ids import HostId, VmId, host_stream, is_host_id
 from snapshotd.ports.clock import Clock
@@ -169,7 +169,8 @@ def checked(wanted: Host) -> Host:
         problem = "must be 1 to 63 of a-z, 0-9 and -. It must begin with a letter, and not end with -."
         raise InvalidArgument("host_id", wanted.host_id, problem)
     if not is_address(wanted.address):
-        raise InvalidArgument("host.address", wanted.address, "must be a DNS name, or an IP address without a zone.")
+        shown = without_user(wanted.address)
+        raise InvalidArgument("host.address", shown, "must be a DNS name, or an IP address without a zone.")
     if not 0 <= wanted.port <= LARGEST_PORT:
         problem = f"must be 1 to {LARGEST_PORT}, or 0 for the transport's default."
         raise InvalidArgument("host.port", str(wanted.port), problem)
@@ -181,7 +182,7 @@ def checked(wanted: Host) -> Host:
             "must name a credential on the executor's machine: 1 to 63 letters, digits and . _ -, beginning with a "
         )
         problem += "letter or digit. Never give the secret itself."
-        raise InvalidArgument("host.credential", wanted.credential, problem)
+        raise InvalidArgument("host.credential", HIDDEN, problem)  # it may well be the secret
     if wanted.ca_file:
         raise InvalidArgument("host.ca_file", wanted.ca_file, "must be empty: this release does not speak https.")
     if any(not c.isprintable() for c in wanted.journal_directory):

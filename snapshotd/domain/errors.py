@@ -50,15 +50,22 @@ class IllegalTransition(SnapshotdError):
         return f"Cannot apply {self.trigger.replace('_', ' ')!r}: this {self.lifecycle} is {self.state}."
 
 
+HIDDEN: Final = "(hidden)"
+"""Stands for a value that must not be shown, since it may be a secret in the wrong place."""
+
+
 @dataclass(eq=False)
 class InvalidArgument(SnapshotdError):
     """A field of the request that is wrong whatever the state of the world."""
 
     reason: ClassVar[str] = "INVALID_ARGUMENT"
-    text: ClassVar[str] = "Cannot accept {field} {value!r}: {problem}"
     field: str
     value: str
     problem: str
+
+    def message(self) -> str:  # noqa: D102
+        shown = self.field if self.value == HIDDEN else f"{self.field} {self.value!r}"
+        return f"Cannot accept {shown}: {self.problem}"
 
 
 @dataclass(eq=False)

@@ -35,3 +35,8 @@ def is_address(text: str) -> bool:
 def is_credential_name(text: str) -> bool:
     """Return whether `text` may name a credential."""
     return _CREDENTIAL.fullmatch(text) is not None
+
+
+def without_user(text: str) -> str:
+    """Return what is no address, for an error: without what stands before an `@`, as user and password do in a URL."""
+    return text.rpartition("@")[2]

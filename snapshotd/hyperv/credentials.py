@@ -73,8 +73,10 @@ class Credentials:
         Raises CredentialMissing if there is none of that name, or if it cannot or must not be used.
         """
         if not is_credential_name(name):
+            # Not shown: it may well be the secret itself.
             raise CredentialMissing(
-                f"credential name {name[:80]!r} must be 1 to 63 letters, digits and . _ -, a letter or digit first."
+                "a credential name must be 1 to 63 letters, digits and . _ -, a letter or digit first. Register the "
+                "host with the name of a credential, never with the secret itself."
             )
         systemd = self._environ.get("CREDENTIALS_DIRECTORY")
         for directory in ([Path(systemd)] if systemd else []) + ([self._directory] if self._directory else []):

@@ -24,7 +24,7 @@ from winrm.protocol import Protocol
 from winrm.transport import Transport
 
 from snapshotd.api.v1.executor_pb2 import HostConnection
-from snapshotd.domain.host_address import WINRM_HTTP_PORT, is_address
+from snapshotd.domain.host_address import WINRM_HTTP_PORT, is_address, without_user
 from snapshotd.hyperv.credentials import Credential
 from snapshotd.hyperv.no_answer import HostRefused
 from snapshotd.hyperv.one_connection import OneConnectionAdapter
@@ -70,7 +70,9 @@ def open_winrs(connection: HostConnection, credential: Credential, limits: WinRs
         raise HostRefused(f"transport {name} of {connection.host} is not built yet. Use NTLM_HTTP.")
     address = connection.address
     if not is_address(address):
-        raise HostRefused(f"address {address[:80]!r} of {connection.host} is not a DNS name or an IP address.")
+        raise HostRefused(
+            f"address {without_user(address)[:80]!r} of {connection.host} is not a DNS name or an IP address."
+        )
     host = f"[{address}]" if ":" in address else address
     return WinRsTransport(f"http://{host}:{connection.port or WINRM_HTTP_PORT}/wsman", credential, limits)
 

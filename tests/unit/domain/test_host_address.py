@@ -1,5 +1,7 @@
 """What is registered of a host can be connected to, and cannot change the URL or path that it goes into."""
 
+from dataclasses import replace
+
 import pytest
 
 from snapshotd.application.hosts import checked
@@ -7,6 +9,7 @@ from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.host import Host
 from snapshotd.domain.host_address import WINRM_HTTP_PORT
 from snapshotd.domain.ids import HostId
+from snapshotd.server.status import to_status
 
 
 def host(address: str = "hv01.example.org", port: int = 0, credential: str = "hv") -> Host:
@@ -40,3 +43,21 @@ def test_what_names_no_credential_is_refused(name: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         checked(host(credential=name))
     assert refused.value.field == "host.credential"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"credential": "DOM\\snap:Geheim"},
+        {"credential": "Geheim!"},
+        {"credential": "Geheim" * 20},
+        {"address": "snap:Geheim@hv01"},
+        {"address": "http://snap:Geheim@hv01:5985/wsman"},
+    ],
+)
+def test_a_secret_in_a_wrong_place_comes_back_in_no_part_of_the_refusal(fields: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        checked(replace(host(), **fields))  # type: ignore[arg-type]  # texts, all of them
+    status = to_status(refused.value)
+    assert b"Geheim" not in status.SerializeToString()
+    assert status.message.startswith(f"Cannot accept host.{next(iter(fields))}")

@@ -52,6 +52,13 @@ def test_a_name_that_could_leave_the_directory_is_refused(tmp_path: Path, name: 
         Credentials(tmp_path, {}).find(name)
 
 
+@pytest.mark.parametrize("typed", [f"DOM\\snap:{CANARY}", CANARY, "Geheim/1", "G" * 64])
+def test_a_secret_in_the_place_of_the_name_is_not_shown(tmp_path: Path, typed: str) -> None:
+    with pytest.raises(CredentialMissing, match="never with the secret") as caught:
+        Credentials(tmp_path, {}).find(typed)
+    assert typed not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o644, 0o666])
 def test_a_file_that_everybody_may_open_is_refused(tmp_path: Path, mode: int) -> None:
     write(tmp_path / "hv", f"snap:{CANARY}", mode)
