@@ -46,7 +46,7 @@ def creates_per_second(directory: Path, callers: int, creates: int, *, stored: b
 
 
 async def _measure(address: str, callers: int, creates: int) -> float:
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         vms = [str(uuid.uuid4()) for _ in range(-(-creates // _PER_VM))]
         await _register(channel, vms)
         shares = [vms[n::callers] for n in range(callers)]

@@ -88,7 +88,7 @@ class Stage:
 
     def connect(self) -> None:
         """Open a channel to the daemon."""
-        channel = grpc.insecure_channel(self.daemon.address)
+        channel = grpc.insecure_channel(self.daemon.address, options=[("grpc.enable_http_proxy", 0)])
         grpc.channel_ready_future(channel).result(PATIENCE_S)
         self.hosts, self.vms = HostServiceStub(channel), VirtualMachineServiceStub(channel)
         self.snapshots, self.operations = SnapshotServiceStub(channel), OperationsStub(channel)

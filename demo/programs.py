@@ -25,6 +25,8 @@ CREDENTIAL: Final = "hyperv"
 """The name of the credential file with the simulated host's password."""
 READY_S: Final = 30.0
 """How long a program may take to get ready, and to end when told to."""
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens URLs on loopback, where no proxy of the environment leads."""
 _BESIDE: Final = Path(__file__).parents[2] / "shared" / "pwsh" / "pwsh"
 
 
@@ -187,7 +189,7 @@ class HostControl:
             f"http://{self.control_address}/{action}", json.dumps(arguments).encode(), method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=READY_S) as answer:  # noqa: S310  (our own, on loopback)
+            with _DIRECT.open(request, timeout=READY_S) as answer:
                 document = json.load(answer)
         except urllib.error.HTTPError as error:
             with error:

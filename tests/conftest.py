@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from demo.programs import find_pwsh
+
+
+def pytest_configure() -> None:
+    """Drop the proxies of the environment: all that tests talk to is on loopback. A test of proxies sets its own."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -22,6 +22,7 @@ from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceStub
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceStub
 from snapshotd.client.render import shown
+from snapshotd.settings import is_local
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -94,7 +95,9 @@ class Server:
 
     def __post_init__(self) -> None:
         """Open the channel; nothing is sent yet."""
-        self.channel = grpc.insecure_channel(self.address, options=_CHANNEL)
+        # A proxy of the environment does not know this machine's loopback.
+        proxy = ("grpc.enable_http_proxy", int(not is_local(self.address)))
+        self.channel = grpc.insecure_channel(self.address, options=(*_CHANNEL, proxy))
         self.hosts = HostServiceStub(self.channel)
         self.vms = VirtualMachineServiceStub(self.channel)
         self.snapshots = SnapshotServiceStub(self.channel)

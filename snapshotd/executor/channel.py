@@ -24,6 +24,8 @@ def open_channel(settings: ExecutorSettings) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(
         settings.server,
         options=[
+            # A proxy of the environment does not know this machine's loopback.
+            ("grpc.enable_http_proxy", 0),
             ("grpc.keepalive_time_ms", int(settings.keepalive_s * 1000)),
             ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout_s * 1000)),
             # Without it, an unanswered keepalive ping counts only after 60 s (tried with grpcio 1.85.3).

@@ -6,7 +6,8 @@ NothingSent if nothing of the request was written to the first connection either
 leaves no unknown outcome. A request may be written several times (requests signs in and writes it again), so what
 counts is what was written since `begin`.
 
-Redirects are never followed: no WinRM service sends one, and it could lead a sealed command anywhere.
+A host is reached at its registered address, never through a proxy: NTLM signs in the connection, which would be the
+proxy's. Redirects are never followed: no WinRM service sends one, and it could lead a sealed command anywhere.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ class OneConnectionAdapter(HTTPAdapter):
         self._written = False
 
     def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
-        """Send a request with the time limits of this adapter, not the session's. Raises Broken for a redirect."""
+        """Send a request with the time limits of this adapter, never through a proxy. Raises Broken for a redirect."""
         kwargs["timeout"] = (self._connect_timeout_s, self._read_timeout_s)
+        kwargs["proxies"] = {}
         response = super().send(request, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
         if 300 <= response.status_code < 400:
             response.close()

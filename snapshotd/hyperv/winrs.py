@@ -86,7 +86,8 @@ class _SealedTransport(Transport):
             auth_method="ntlm",
             username=credential.username,
             password=credential.password.reveal(),
-            proxy=None,
+            # Not None: with that, requests sets no_proxy in the environment for a moment, which all threads share.
+            proxy="",
             ca_trust_path=None,  # type: ignore[arg-type]  # documented, but not in its type: no CA from the environment
             server_cert_validation="validate",
             message_encryption="always",
@@ -94,7 +95,8 @@ class _SealedTransport(Transport):
         self._adapter = adapter
 
     def setup_encryption(self, session: requests.Session) -> None:
-        # Only the one connection is allowed: no https, no redirect.
+        # Only the one connection is allowed: no https, no redirect, no proxy, nothing that the environment says.
+        session.trust_env = False
         session.adapters.clear()
         session.mount("http://", self._adapter)
         super().setup_encryption(session)

@@ -53,7 +53,8 @@ class Client:
 
     def __post_init__(self) -> None:
         """Open a channel."""
-        self.channel = grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)])
+        own = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+        self.channel = grpc.insecure_channel(self.address, options=own)
         self.hosts, self.vms = HostServiceStub(self.channel), VirtualMachineServiceStub(self.channel)
         self.snapshots, self.operations = SnapshotServiceStub(self.channel), OperationsStub(self.channel)
         self.audit, self.admin = AuditServiceStub(self.channel), AdminServiceStub(self.channel)

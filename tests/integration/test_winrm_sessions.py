@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,32 @@ def test_a_session_has_no_way_to_https_since_only_its_one_connection_is_held_to_
     transport = _SealedTransport(f"http://127.0.0.1:{endpoint.port}/wsman", credential, adapter)
     with transport.build_session() as session, pytest.raises(requests.exceptions.InvalidSchema):
         session.post("https://127.0.0.1:1/wsman")
+
+
+def test_a_session_goes_past_every_proxy_and_leaves_the_environment_alone(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed: dict[str, str] = {}
+
+    def note(name: str, value: str | None) -> nullcontext[None]:
+        changed.update({} if value is None else {name: value})
+        return nullcontext()
+
+    monkeypatch.setattr(requests.utils, "set_environ", note)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        for variable in ("http_proxy", "all_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(variable, url)
+        credential = Credential("WORKGROUP\\snap", Secret(CANARY))
+        adapter = OneConnectionAdapter(2)
+        adapter.begin(2)
+        transport = _SealedTransport(f"http://127.0.0.1:{endpoint.port}/wsman", credential, adapter)
+        with transport.build_session():
+            assert endpoint.sign_ins == 1
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+    assert not changed, "threads share the environment"
 
 
 async def test_after_a_failure_the_next_command_gets_a_new_session(endpoint: Endpoint, open_pool: Open) -> None:
