@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 from snapshotd.dispatch.feeding import EVERY_HOST
 from snapshotd.domain.ids import is_host_id
 from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT
+from snapshotd.small_file import read_small
 
 Value: TypeAlias = str | int | float | bool | tuple[str, ...] | Path | None
 
@@ -27,6 +28,8 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)")
 _ENDPOINT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 _PORTS: Final = 65535
 _LONGEST_S: Final = 30 * 24 * 3600.0
+_LARGEST_FILE: Final = 1024 * 1024
+"""Bytes of a settings file."""
 _SHORTEST_IDLE_S: Final = 10.0
 _NOT_ABOVE: Final = (("retries.first", "retries.longest"),)
 """Pairs of durations; the first must not be above the second."""
@@ -304,7 +307,7 @@ def _sections() -> str:
 
 def _read_file(file: Path) -> dict[str, object]:
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_small(file, _LARGEST_FILE).content.decode())
     except OSError as error:
         raise SettingsInvalid(f"Cannot read {file}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

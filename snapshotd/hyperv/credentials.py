@@ -12,7 +12,6 @@ anything but a line end. A secret appears in no log, error or repr: its type hid
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from typing import NoReturn
 
 from snapshotd.domain.host_address import is_credential_name
 from snapshotd.hyperv.no_answer import CredentialMissing
+from snapshotd.small_file import read_small
 
 _LARGEST_FILE = 4096
 """Bytes; a credential is one line."""
@@ -94,22 +94,17 @@ class Credentials:
 def _read(path: Path) -> str | None:
     """Return the content of a credential file, or None if there is none. Raises CredentialMissing if it is unusable."""
     try:
-        # The mode comes from the open file: a check by name could look at another file.
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if mode & stat.S_IRWXO:
-                raise CredentialMissing(f"{path} is open to everybody on this machine. Set its mode to 640 or 600.")
-            content = file.read(_LARGEST_FILE + 1)
+        found = read_small(path, _LARGEST_FILE)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CredentialMissing(f"{path} cannot be read: {error.strerror}.") from error
-    if len(content) > _LARGEST_FILE:
         raise CredentialMissing(
-            f"{path} is larger than {_LARGEST_FILE} bytes: it must hold one line, username:password."
-        )
+            f"{path} cannot be read: {error.strerror}. It must be a file with one line, username:password."
+        ) from error
+    if found.mode & stat.S_IRWXO:
+        raise CredentialMissing(f"{path} is open to everybody on this machine. Set its mode to 640 or 600.")
     try:
-        return content.decode()
+        return found.content.decode()
     except UnicodeDecodeError:
         # Not chained: the text of the error would show the bytes.
         raise CredentialMissing(f"{path} is not UTF-8.") from None

@@ -15,12 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from snapshotd.simulator.listener import PortInUse
 from snapshotd.simulator.needs import ControlledHost, Engine
 from snapshotd.simulator.running import RunningHost
 from snapshotd.simulator.settings import SimulateHostSettings
+from snapshotd.small_file import read_small
+
+_LARGEST_CREDENTIAL: Final = 4096
+"""Bytes; it is one line."""
 
 H = TypeVar("H", bound=ControlledHost)
 
@@ -40,7 +44,7 @@ def run(
     ended = threading.Event()
     before = {number: signal.signal(number, _setting(ended)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        credential = settings.credential.read_text(encoding="utf-8")
+        credential = read_small(settings.credential, _LARGEST_CREDENTIAL).content.decode()
         with _owned(settings.state), open_host(settings) as host:
             running = RunningHost(
                 host,

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from snapshotd.small_file import read_small
+
 STATES: Final = ("Running", "Off", "Saved", "Paused")
 CHECKPOINT_TYPES: Final = ("Disabled", "Production", "ProductionOnly", "Standard")
 SNAPSHOT_TYPES: Final = (
     *("Standard", "Recovery", "Planned", "Missing", "Replica", "AppConsistentReplica", "SyncedReplica"),
 )
 BLOCKERS: Final = ("PASS_THROUGH_DISK", "SHARED_DISK", "REPLICA", "FIBRE_CHANNEL")
+_LARGEST_FILE: Final = 64 * 1024 * 1024
+"""Bytes; an inventory of thousands of VMs has some megabytes."""
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LOCATION: Final = re.compile(r"(IDE|SCSI):\d+:\d+")
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
@@ -82,7 +86,7 @@ class Inventory:
 def read_inventory(path: Path) -> Inventory:
     """Read an inventory file. Raises ValueError naming file, field and value; OSError."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_small(path, _LARGEST_FILE).content.decode())
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     try:

@@ -6,6 +6,7 @@ between the two is made good when the host is opened again.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ class Truth:
     def __init__(self, path: Path) -> None:
         self._count = 0
         self._of_vm: dict[str, int] = {}
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))  # to open a pipe would wait for a reader
         if path.exists():
             text = path.read_bytes()
             whole = text[: text.rfind(b"\n") + 1]
