@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from snapshotd.dispatch.feeding import EVERY_HOST
 from snapshotd.domain.ids import is_host_id
 from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT
-from snapshotd.small_file import read_small
+from snapshotd.small_file import read_small, text_of
 
 Value: TypeAlias = str | int | float | bool | tuple[str, ...] | Path | None
 
@@ -307,7 +307,7 @@ def _sections() -> str:
 
 def _read_file(file: Path) -> dict[str, object]:
     try:
-        document = tomllib.loads(read_small(file, _LARGEST_FILE).content.decode())
+        document = tomllib.loads(text_of(read_small(file, _LARGEST_FILE).content))
     except OSError as error:
         raise SettingsInvalid(f"Cannot read {file}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

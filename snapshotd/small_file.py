@@ -6,6 +6,7 @@ opened, never for long, and never read beyond a limit. Writes nothing.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -20,6 +21,9 @@ _KINDS: Final = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+BOM: Final = "\ufeff"
+"""The byte order mark, as a character."""
+_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,14 @@ def read_small(path: Path, most_bytes: int) -> SmallFile:
     if len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes} bytes", str(path))
     return SmallFile(content, mode)
+
+
+def text_of(content: bytes) -> str:
+    """Return a file's text: UTF-8, or UTF-16 with a byte order mark, as Windows programs save it; without that mark.
+
+    Raises UnicodeDecodeError.
+    """
+    return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
 
 
 def _refuse_irregular(path: Path, mode: int) -> None:

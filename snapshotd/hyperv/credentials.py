@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from snapshotd.domain.host_address import is_credential_name
 from snapshotd.hyperv.no_answer import CredentialMissing
-from snapshotd.small_file import read_small
+from snapshotd.small_file import BOM, read_small, text_of
 
 _LARGEST_FILE = 4096
 """Bytes; a credential is one line."""
@@ -104,15 +104,16 @@ def _read(path: Path) -> str | None:
     if found.mode & stat.S_IRWXO:
         raise CredentialMissing(f"{path} is open to everybody on this machine. Set its mode to 640 or 600.")
     try:
-        return found.content.decode()
+        return text_of(found.content)
     except UnicodeDecodeError:
         # Not chained: the text of the error would show the bytes.
-        raise CredentialMissing(f"{path} is not UTF-8.") from None
+        raise CredentialMissing(f"{path} is not text in UTF-8, nor in UTF-16 with a byte order mark.") from None
 
 
 def _parse(text: str, place: str) -> Credential:
     """Return the credential in `username:password`. Raises CredentialMissing, without the content, if it is none."""
-    line = text.removesuffix("\n").removesuffix("\r")
+    # A variable that was set from a file may have the file's mark.
+    line = text.removeprefix(BOM).removesuffix("\n").removesuffix("\r")
     username, colon, password = line.partition(":")
     if not (username and colon and password) or any(c in line for c in "\r\n\0"):
         raise CredentialMissing(f"{place} must hold one line, username:password.")

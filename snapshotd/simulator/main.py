@@ -21,7 +21,7 @@ from snapshotd.simulator.listener import PortInUse
 from snapshotd.simulator.needs import ControlledHost, Engine
 from snapshotd.simulator.running import RunningHost
 from snapshotd.simulator.settings import SimulateHostSettings
-from snapshotd.small_file import read_small
+from snapshotd.small_file import read_small, text_of
 
 _LARGEST_CREDENTIAL: Final = 4096
 """Bytes; it is one line."""
@@ -44,7 +44,7 @@ def run(
     ended = threading.Event()
     before = {number: signal.signal(number, _setting(ended)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        credential = read_small(settings.credential, _LARGEST_CREDENTIAL).content.decode()
+        credential = text_of(read_small(settings.credential, _LARGEST_CREDENTIAL).content)
         with _owned(settings.state), open_host(settings) as host:
             running = RunningHost(
                 host,

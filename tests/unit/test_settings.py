@@ -32,6 +32,13 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path)
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_that_was_saved_on_windows_is_read_without_its_mark(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "snapshotd.toml"
+    file.write_bytes("[snapshots]\r\nmax_per_vm = 3\r\n".encode(encoding))
+    assert load(file, {}, {}).count("snapshots.max_per_vm") == 3
+
+
 @pytest.mark.parametrize("key", KEYS, ids=lambda k: k.name)
 def test_each_default_is_written_as_the_file_would_have_it(key: Key) -> None:
     assert (key.default is None) == (load(None, {}, {}).values[key.name] is None)

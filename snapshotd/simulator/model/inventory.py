@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from snapshotd.small_file import read_small
+from snapshotd.small_file import read_small, text_of
 
 STATES: Final = ("Running", "Off", "Saved", "Paused")
 CHECKPOINT_TYPES: Final = ("Disabled", "Production", "ProductionOnly", "Standard")
@@ -86,7 +86,7 @@ class Inventory:
 def read_inventory(path: Path) -> Inventory:
     """Read an inventory file. Raises ValueError naming file, field and value; OSError."""
     try:
-        document = json.loads(read_small(path, _LARGEST_FILE).content.decode())
+        document = json.loads(text_of(read_small(path, _LARGEST_FILE).content))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     try:

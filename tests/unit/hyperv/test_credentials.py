@@ -75,6 +75,35 @@ def test_what_is_not_one_line_of_user_and_password_is_refused_without_showing_it
     assert "Geheim" not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
+MARKED = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be")
+"""How Notepad and PowerShell's redirection write text; the last two need the mark to be written, too."""
+
+
+@pytest.mark.parametrize("encoding", MARKED)
+@pytest.mark.parametrize("end", ["\r\n", ""])
+def test_a_credential_that_was_saved_on_windows_is_read_without_its_mark(
+    tmp_path: Path, encoding: str, end: str
+) -> None:
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    (tmp_path / "hv").write_bytes(f"{mark}DOM\\snäp:Geheim-ß{end}".encode(encoding))
+    (tmp_path / "hv").chmod(0o600)
+    credential = Credentials(tmp_path, {}).find("hv")
+    assert (credential.username, credential.password.reveal()) == ("DOM\\snäp", "Geheim-ß")
+
+
+def test_a_mark_is_no_part_of_the_user_in_a_variable_either() -> None:
+    assert Credentials(None, {"SNAPSHOTD_CREDENTIAL_HV": "\ufeffsnap:x"}).find("hv").username == "snap"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfes\0:\0x", "snap:Geheim".encode("utf-16-le"), b"\xff\xfe"])
+def test_what_is_half_of_an_encoding_is_refused_without_showing_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "hv").write_bytes(content)
+    (tmp_path / "hv").chmod(0o600)
+    with pytest.raises(CredentialMissing) as caught:
+        Credentials(tmp_path, {}).find("hv")
+    assert "Geheim" not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
 def test_a_large_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "hv", "snap:" + "x" * 5000)
     with pytest.raises(CredentialMissing, match="larger"):
