@@ -36,6 +36,7 @@ READ: Final = {
         "executor.credentials",
         "executor.sessions_per_host",
         "executor.shell_idle",
+        "hosts.sign_in_pause",
     ),
     "check": ("storage.directory",),
     "config": tuple(key.name for key in KEYS),

@@ -110,6 +110,7 @@ def open_pool(settings: Settings) -> OpenPool:
     pool = PoolSettings(
         sessions_per_host=settings.count("executor.sessions_per_host"),
         idle_close_s=idle_s * _OWN_IDLE,
+        sign_in_pause_s=settings.seconds("hosts.sign_in_pause"),
         limits=WinRsLimits(shell_idle_s=math.ceil(idle_s)),
     )
     return HostPools(credentials, kept_script(), pool).open

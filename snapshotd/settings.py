@@ -200,6 +200,12 @@ KEYS: Final = (
         "5 min",
         "how often a host is compared with the record; 0: only when an executor attaches, and on request",
     ),
+    Key(
+        "hosts.sign_in_pause",
+        _seconds,
+        "30 min",
+        "how long a host that refused a credential is not signed in to again by itself",
+    ),
     Key("snapshots.max_per_vm", _per_vm, 10, "the most snapshots that a VM may have"),
     Key("snapshots.create_wait", _seconds, "30 min", "how long a checkpoint may take"),
     Key("snapshots.revert_wait", _seconds, "30 min", "how long a restore may take"),

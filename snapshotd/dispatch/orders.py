@@ -48,6 +48,8 @@ class Order:
     watched_files: tuple[str, ...] = ()
     ends_script: bool = False
     """OBSERVE: end the script that still works on the observed step: it may wait for its guest for ever."""
+    asked: bool = False
+    """A person asks for it now: nothing that repeats by itself may set this."""
 
 
 def effect_order(vm: VirtualMachine, operation: Operation, step: Step) -> Order:

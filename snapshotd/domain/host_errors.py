@@ -92,10 +92,7 @@ class HostAuthenticationFailed(SnapshotdError):
     detail: str
 
     def message(self) -> str:  # noqa: D102
-        return (
-            f"Cannot sign in to host {self.host} with credential {self.credential!r}: {self.detail.rstrip('.')}. "
-            "Check the credential's file on the executor's machine."
-        )
+        return f"Cannot sign in to host {self.host} with credential {self.credential!r}: {self.detail.rstrip('.')}."
 
 
 @dataclass(eq=False)

@@ -19,7 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 
-from snapshotd.hyperv.transport import Broken, NothingSent
+from snapshotd.hyperv.transport import Broken, NothingSent, SignInRefused
 
 _KEEPALIVE = [
     *HTTPConnection.default_socket_options,
@@ -29,6 +29,12 @@ _KEEPALIVE = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 ]
 """Keepalive finds out after a minute, before the next use, that the host of a kept connection has vanished."""
+
+REFUSED = (
+    "the host refused the sign-in: the user or the password is wrong, or the account is locked, disabled, "
+    "or may not use WinRM"
+)
+"""What a 401 means to people."""
 
 _LONGEST_LOCATION = 200
 """How many characters of a redirect's target an error shows."""
@@ -47,6 +53,8 @@ class OneConnectionAdapter(HTTPAdapter):
         self._connect_timeout_s = connect_timeout_s
         self._connection: HTTPConnection | None = None
         self._aborted = False
+        self.signed_in = False
+        """From now on no request may begin another sign-in."""
         self._connection_class = _connection_class(self)
         super().__init__(pool_connections=1, pool_maxsize=1)
 
@@ -67,7 +75,10 @@ class OneConnectionAdapter(HTTPAdapter):
         self._written = False
 
     def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
-        """Send a request with the time limits of this adapter, never through a proxy. Raises Broken for a redirect."""
+        """Send a request with the time limits of this adapter, never through a proxy.
+
+        Raises Broken for a redirect, and SignInRefused if the host wants another sign-in.
+        """
         kwargs["timeout"] = (self._connect_timeout_s, self._read_timeout_s)
         kwargs["proxies"] = {}
         response = super().send(request, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
@@ -75,6 +86,10 @@ class OneConnectionAdapter(HTTPAdapter):
             response.close()
             location = ascii(response.headers.get("Location", ""))[:_LONGEST_LOCATION]
             raise Broken(f"the host answered with a redirect (HTTP {response.status_code} to {location}): not followed")
+        if response.status_code == 401 and self.signed_in:
+            # requests_ntlm would sign in again, and write the request once more.
+            response.close()
+            raise SignInRefused(REFUSED)
         return response
 
     def admit(self, connection: HTTPConnection) -> None:

@@ -2,6 +2,7 @@
 
     run() ─► a place (FIFO) ─► a thread ─► the session used last, or a new one ─► HostAnswer | NoAnswer
 
+A host is signed in to once at a time, and not again with a credential that it has refused (sign_in.py).
 A session that fails is closed, and replaced when the next command needs one. An idle session is closed after a while.
 The pool never repeats a command that may have been sent, only one that a stale session certainly did not take. Once it
 is closing, the pool starts nothing more: commands that wait for a session are told that nothing was sent.
@@ -21,6 +22,7 @@ from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostConnectio
 from snapshotd.hyperv.credentials import Credentials
 from snapshotd.hyperv.no_answer import ConnectionLost, DeadlineExceeded, NoHostAnswer, StaleSession
 from snapshotd.hyperv.session import HostSession, KeptScript
+from snapshotd.hyperv.sign_in import SignIns
 from snapshotd.hyperv.winrs import WinRsLimits, open_winrs
 
 _log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ class PoolSettings:
     """How long an unused session is kept; well below `WinRsLimits.shell_idle_s`."""
     start_s: float = 60.0
     """How long a start may take, from connecting to READY."""
+    sign_in_pause_s: float = 1800.0
+    """How long a credential that a host refused is not tried again by itself."""
     limits: WinRsLimits = field(default_factory=WinRsLimits)
 
 
@@ -136,7 +140,7 @@ class HostPool:
         """Run one command in a thread, on a kept session or on a new one."""
         try:
             while True:
-                session = self._take(deadline)
+                session = self._take(deadline, asked=command.asked)
                 try:
                     return self._run_on(session, command, deadline)
                 except StaleSession as error:
@@ -154,7 +158,7 @@ class HostPool:
         finally:
             self._put(session)
 
-    def _take(self, deadline: float) -> HostSession:
+    def _take(self, deadline: float, *, asked: bool) -> HostSession:
         """Return the session that was used last, or a new one. Raises NoHostAnswer."""
         with self._lock:
             self._check_open()
@@ -169,7 +173,7 @@ class HostPool:
             self._busy.add(session)
         started = time.monotonic()
         try:
-            session.start(min(deadline, started + self._settings.start_s))
+            session.start(min(deadline, started + self._settings.start_s), asked=asked)
         except BaseException:
             self._put(session)
             raise
@@ -222,12 +226,14 @@ class HostPools:
         self._credentials = credentials
         self._script = script
         self._settings = settings
+        self._sign_ins = SignIns(settings.sign_in_pause_s)
 
     def open(self, connection: HostConnection) -> HostPool:
         """Return the pool of a host. It connects when the first command comes, so nothing is refused here."""
 
         def new_session() -> HostSession:
             credential = self._credentials.find(connection.credential)
-            return HostSession(open_winrs(connection, credential, self._settings.limits), self._script)
+            transport = open_winrs(connection, credential, self._settings.limits)
+            return HostSession(transport, self._script, self._sign_ins.of(connection, credential))
 
         return HostPool(connection.host, new_session, self._settings)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand
@@ -24,6 +25,7 @@ from snapshotd.hyperv.no_answer import (
     StaleSession,
     in_words,
 )
+from snapshotd.hyperv.sign_in import Sign, at_once
 from snapshotd.hyperv.transport import (
     HostTransport,
     NothingSent,
@@ -71,11 +73,13 @@ class HostSession:
     Args:
         transport: the way to it, not started yet.
         script: the script to run there.
+        sign: makes the sign-in, if it is allowed.
     """
 
-    def __init__(self, transport: HostTransport, script: KeptScript) -> None:
+    def __init__(self, transport: HostTransport, script: KeptScript, sign: Sign = at_once) -> None:
         self._transport = transport
         self._script = script
+        self._sign = sign
         self._pending = b""
         self._stderr = b""
         self._ended = False
@@ -83,35 +87,45 @@ class HostSession:
         self.usable = False
         """The session has started, and nothing has gone wrong."""
 
-    def start(self, deadline: float) -> None:
+    def start(self, deadline: float, *, asked: bool = False) -> None:
         """Connect, sign in, and load the host script.
 
         Args:
             deadline: seconds of the monotonic clock.
+            asked: a person asks for it now.
 
-        Raises HostUnreachable, AuthenticationFailed and HostRefused, and ConnectionLost if it was aborted meanwhile.
-        Each means that no command was sent.
+        Raises HostUnreachable, AuthenticationFailed, HostRefused and DeadlineExceeded, and ConnectionLost if it was
+        aborted meanwhile. Each means that no command was sent.
         """
+        self._sign(lambda: self._told(self._transport.open), asked, deadline)
+        self._told(lambda: self._load(deadline))
+        self.usable = True
+
+    def _told(self, part: Callable[[], None]) -> None:
+        """Carry out a part of the start. Raise what a failure of it means."""
         try:
-            self._transport.start(self._script.executable, self._script.arguments)
-            self._transport.write(self._script.first_line + b"\r\n")
-            line = self._read_line(deadline)
+            part()
         except SignInRefused as error:
             raise AuthenticationFailed(str(error)) from error
         except RequestRefused as error:
             raise HostRefused(str(error)) from error
-        except (_ProcessEnded, MalformedAnswer) as error:
-            raise HostRefused(f"PowerShell did not start the host script: {error}") from error
         except TransportError as error:
             if self._aborted:
                 raise ConnectionLost(_ABORTED) from error
             raise HostUnreachable(in_words(error)) from error
+
+    def _load(self, deadline: float) -> None:
+        try:
+            self._transport.start(self._script.executable, self._script.arguments)
+            self._transport.write(self._script.first_line + b"\r\n")
+            line = self._read_line(deadline)
+        except (_ProcessEnded, MalformedAnswer) as error:
+            raise HostRefused(f"PowerShell did not start the host script: {error}") from error
         except DeadlineExceeded as error:
             raise HostUnreachable("the host script was not ready in time; no command was sent.") from error
         # A byte order mark may come first with codepage 65001 (not verified on Windows). It does no harm.
         if line.removeprefix(_BOM).strip() != self._script.ready:
             raise HostRefused(f"the host did not accept the host script: {line[:200]!a}")
-        self.usable = True
 
     def run(self, command: HostCommand, deadline: float) -> HostAnswer:
         """Send one command to the script, and return its answer.

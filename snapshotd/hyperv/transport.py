@@ -26,7 +26,7 @@ class TransportError(Exception):
 
 
 class SignInRefused(TransportError):
-    """The host refused the credential."""
+    """The host refused the credential, at the sign-in or later."""
 
 
 class NothingSent(TransportError):
@@ -47,8 +47,11 @@ class Broken(TransportError):
 class HostTransport(Protocol):
     """One process on one host. All methods block."""
 
+    def open(self) -> None:
+        """Connect, sign in once, and make room for a process. Raises TransportError."""
+
     def start(self, executable: str, arguments: tuple[str, ...]) -> None:
-        """Connect, sign in, and start the process. Raises TransportError."""
+        """Start the process, after `open`. Raises TransportError."""
 
     def write(self, data: bytes) -> None:
         """Write to its stdin. Raises NothingSent if not a byte can have arrived, else another TransportError."""

@@ -27,7 +27,7 @@ from snapshotd.api.v1.executor_pb2 import HostConnection
 from snapshotd.domain.host_address import WINRM_HTTP_PORT, is_address, without_user
 from snapshotd.hyperv.credentials import Credential
 from snapshotd.hyperv.no_answer import HostRefused
-from snapshotd.hyperv.one_connection import OneConnectionAdapter
+from snapshotd.hyperv.one_connection import REFUSED, OneConnectionAdapter
 from snapshotd.hyperv.transport import Broken, NothingSent, Output, RequestRefused, SignInRefused, TransportError
 
 T = TypeVar("T")
@@ -124,10 +124,15 @@ class WinRsTransport:
         self._command = ""
         self._broken = False
 
-    def start(self, executable: str, arguments: tuple[str, ...]) -> None:
-        """Connect, sign in, open a shell and start the process in it."""
+    def open(self) -> None:
+        """Connect, sign in, and open a shell."""
+        self._ask(lambda p: p.transport.build_session())
+        self._adapter.signed_in = True
         idle = f"PT{self._limits.shell_idle_s}S"
         self._shell = self._ask(lambda p: p.open_shell(codepage=_UTF8, idle_timeout=idle))
+
+    def start(self, executable: str, arguments: tuple[str, ...]) -> None:
+        """Start the process in the shell."""
         self._command = self._ask(lambda p: p.run_command(self._shell, executable, arguments, console_mode_stdin=False))
 
     def write(self, data: bytes) -> None:
@@ -187,7 +192,7 @@ class WinRsTransport:
             raise (NothingSent if fault.wsman_fault_code == _NO_SUCH_SHELL else RequestRefused)(text) from fault
         except InvalidCredentialsError as error:
             self._broken = True
-            raise SignInRefused("the host refused the user or the password") from error
+            raise SignInRefused(REFUSED) from error
         except TransportError:
             self._broken = True
             raise

@@ -102,7 +102,8 @@ class HostService(HostServiceServicer):
     async def SyncHost(self, request: pb.SyncHostRequest, context: Context) -> pb.SyncHostResponse:
         """Compare a host with the record, and record what differs."""
         actor, host_id = actor_of(context), host_id_of(request.name)
-        synced = await self._backend.reports.sync(host_id, actor=actor, request_id=request_id_of(request.request_id))
+        request_id = request_id_of(request.request_id)
+        synced = await self._backend.reports.sync(host_id, actor=actor, request_id=request_id, asked=True)
         return pb.SyncHostResponse(
             host=await self._changed(host_id),
             virtual_machines_compared=synced.vms,
@@ -115,7 +116,7 @@ class HostService(HostServiceServicer):
     ) -> pb.DiscoverVirtualMachinesResponse:
         """Ask a host which VMs it has."""
         actor_of(context)
-        answer = await self._backend.reports.report(host_id_of(request.name))
+        answer = await self._backend.reports.report(host_id_of(request.name), asked=True)
         known = {vm.vm_id for vm in self._backend.vms.registered()}
         found = [
             discovered_message(vm, registered=vm.vm_id in known) for vm in answer.vms if vm.description or vm.unread

@@ -64,6 +64,7 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
         watched_files=order.watched_files,
         after_vm_id=order.after_vm_id,
         ends_script=order.ends_script,
+        asked=order.asked,
     )
     if order.action is not None:
         action = getattr(command, order.action)

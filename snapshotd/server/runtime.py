@@ -125,13 +125,25 @@ class Runtime:
             task.add_done_callback(_log_unheard)
             raise
 
-    async def ask(self, host_id: HostId, vm_id: VmId | None = None, after_vm_id: str = "") -> HostAnswer | None:
-        """Ask a host for a report of a VM, or of those after one; None if no executor serves it."""
+    async def ask(
+        self, host_id: HostId, vm_id: VmId | None = None, after_vm_id: str = "", *, asked: bool = False
+    ) -> HostAnswer | None:
+        """Ask a host for a report of a VM, or of those after one; None if no executor serves it.
+
+        `asked`: a person asks for it now.
+        """
         key = self._ids.fresh()
         answer: asyncio.Future[HostAnswer | None] = asyncio.get_running_loop().create_future()
         self._questions[key] = answer
         deadline = self._clock.now() + timedelta(seconds=self._policy.observe_wait_s)
-        order = Order(kind=OrderKind.REPORT, host_id=host_id, deadline=deadline, vm_id=vm_id, after_vm_id=after_vm_id)
+        order = Order(
+            kind=OrderKind.REPORT,
+            host_id=host_id,
+            deadline=deadline,
+            vm_id=vm_id,
+            after_vm_id=after_vm_id,
+            asked=asked,
+        )
         try:
             self._carry_out(self.dispatcher.asked(key, order, self.moment()))
             async with asyncio.timeout(self._policy.observe_wait_s + self._policy.answer_grace_s):

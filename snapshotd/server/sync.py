@@ -71,14 +71,14 @@ class HostReports:
         self.refusals: dict[HostId, Wait] = {}
         """Why a host answered, and gave no report, when it was last asked for all."""
 
-    async def report(self, host_id: HostId, vm_id: VmId | None = None) -> HostAnswer:
-        """Return a host's report of one VM, or of all.
+    async def report(self, host_id: HostId, vm_id: VmId | None = None, *, asked: bool) -> HostAnswer:
+        """Return a host's report of one VM, or of all. `asked`: a person asks for it now.
 
         Raises NotFound, NoExecutor, HostUnreachable, HostAuthenticationFailed, HostCredentialMissing, HostRefused,
         HostAnswerLost, HostCommandFailed.
         """
         try:
-            answer = await self._part(host_id, vm_id)
+            answer = await self._part(host_id, vm_id, asked=asked)
         except HostCommandFailed as error:
             now = self._runtime.moment().utc
             self.refusals[host_id] = still(self.refusals.get(host_id), Failure.of(error), now)
@@ -92,10 +92,12 @@ class HostReports:
         self.answers[host_id] = answer
         return answer
 
-    async def _part(self, host_id: HostId, vm_id: VmId | None = None, after_vm_id: str = "") -> HostAnswer:
+    async def _part(
+        self, host_id: HostId, vm_id: VmId | None = None, after_vm_id: str = "", *, asked: bool = False
+    ) -> HostAnswer:
         """Return a report of one VM, or of as many as fit into an answer. Raises as `report` does."""
         host = self._hosts.get(host_id)
-        answer = await self._runtime.ask(host_id, vm_id, after_vm_id)
+        answer = await self._runtime.ask(host_id, vm_id, after_vm_id, asked=asked)
         if answer is None:
             raise NoExecutor(host_id)
         if answer.verdict is Verdict.NO_ANSWER:
@@ -129,7 +131,9 @@ class HostReports:
         times = (host.synced_at, self._synced_at.get(host.host_id))
         return max((time for time in times if time is not None), default=None)
 
-    async def sync(self, host_id: HostId, *, actor: str, request_id: str = "", quiet: bool = False) -> Synced:
+    async def sync(
+        self, host_id: HostId, *, actor: str, request_id: str = "", quiet: bool = False, asked: bool = False
+    ) -> Synced:
         """Compare a host's VMs with the record, and record that it was done. Raises as `report` does.
 
         Args:
@@ -137,20 +141,21 @@ class HostReports:
             actor: who wants it.
             request_id: the caller's.
             quiet: record it only if something differed.
+            asked: a person asks for it now.
 
         A VM that an operation is at work on is left out: the operation itself asks the host. One that cannot be
         compared for another reason does not hold up the others.
         """
         async with self._syncing.setdefault(host_id, asyncio.Lock()):
-            return await self._sync(host_id, actor, request_id, quiet=quiet)
+            return await self._sync(host_id, actor, request_id, quiet=quiet, asked=asked)
 
-    async def _sync(self, host_id: HostId, actor: str, request_id: str, *, quiet: bool) -> Synced:
-        asked = {vm.vm_id: vm.version for vm in self._vms.registered() if vm.host_id == host_id}
-        answer = await self.report(host_id)
+    async def _sync(self, host_id: HostId, actor: str, request_id: str, *, quiet: bool, asked: bool) -> Synced:
+        versions = {vm.vm_id: vm.version for vm in self._vms.registered() if vm.host_id == host_id}
+        answer = await self.report(host_id, asked=asked)
         reports = {VmId(r.vm_id): r for r in answer.vms}
         drifts: list[Envelope] = []
         skipped: list[VmId] = []
-        for vm_id, version in asked.items():
+        for vm_id, version in versions.items():
             report = reports.get(vm_id) or await self._of_one(host_id, vm_id)
             if report is None or report.unread:
                 skipped.append(vm_id)
@@ -169,7 +174,7 @@ class HostReports:
                 skipped.append(vm_id)
             else:
                 drifts += [e for e in decided.envelopes if isinstance(e.event, DriftDetected)]
-        synced = Synced(len(asked) - len(skipped), tuple(drifts), tuple(skipped))
+        synced = Synced(len(versions) - len(skipped), tuple(drifts), tuple(skipped))
         if drifts or not quiet:
             await self.locks.alone(host_id, lambda: self._record(host_id, synced, actor, request_id))
         self._hosts.get(host_id)  # of one that was removed meanwhile, nothing is kept
@@ -187,7 +192,7 @@ class HostReports:
             return False
         try:
             async with asyncio.timeout(_LOOK_S):
-                report = (await self.report(vm.host_id, vm_id)).vm
+                report = (await self.report(vm.host_id, vm_id, asked=False)).vm
             if report is not None:
                 await self._runtime.request(vm_id, SyncVm(report=report, asked_version=vm.version), actor=ITSELF)
         except (SnapshotdError, TimeoutError):
@@ -208,7 +213,7 @@ class HostReports:
         That a list does not hold a VM is no evidence: an account that has lost its rights sees none (observed).
         """
         try:
-            return (await self.report(host_id, vm_id)).vm
+            return (await self.report(host_id, vm_id, asked=False)).vm
         except SnapshotdError as error:
             _log.warning("vm %s: not in host %s's report, and not compared with the record: %s", vm_id, host_id, error)
             return None

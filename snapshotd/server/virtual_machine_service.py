@@ -154,7 +154,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             return self._backend.vm_told(vm, vm.snapshots.values())
 
     async def _report(self, host_id: HostId, vm_id: VmId) -> VmReport:
-        answer = await self._backend.reports.report(host_id, vm_id)
+        answer = await self._backend.reports.report(host_id, vm_id, asked=True)
         refuse_foreign(host_id, answer, self._backend.installation_id)
         if answer.vm is None or answer.vm.description is None or answer.vm.vm_id != vm_id:
             raise NotFound("virtual machine", vm_id, f"Host {host_id} does not have it. Discover its VMs.")
@@ -163,7 +163,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     async def _named(self, host_id: HostId, name: str) -> VmReport:
         if not name:
             raise InvalidArgument("identity", "", "must be vm_id or vm_name.")
-        answer = await self._backend.reports.report(host_id)
+        answer = await self._backend.reports.report(host_id, asked=True)
         refuse_foreign(host_id, answer, self._backend.installation_id)
         present = [(vm, vm.description.name) for vm in answer.vms if vm.description is not None]
         found = [vm for vm, its_name in present if its_name == name]

@@ -351,13 +351,13 @@ def test_a_host_that_is_not_reached_is_said_and_what_is_asynchronous_waits_for_i
         system.host.control("network", up=True)
         assert not system.client.wait(accepted).HasField("error")
 
-        write_credential(tmp_path / "executor", "wrong")
+        write_credential(tmp_path / "executor", "let-me-in")
         system.executor.restart()
         until(lambda: refusal(sync_calls(system)["discover"])[1] == "AUTHENTICATION_FAILED")
         for name, call in sync_calls(system).items():
             code, reason, message = refusal(call)
             assert (code, reason) == (C.UNAVAILABLE, "AUTHENTICATION_FAILED"), name
-            assert "wrong" not in message
+            assert "let-me-in" not in message
         accepted = system.client.create(vm_id, "refused")
         check_waiting(system, accepted, "AUTHENTICATION_FAILED")
         write_credential(tmp_path / "executor")

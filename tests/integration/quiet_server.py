@@ -77,11 +77,13 @@ class Asked:
 
     orders: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     latest: Order | None = None
+    seen: list[Order] = field(default_factory=list)
 
     def deliver(self, dispatch_id: str, order: Order) -> None:
         """Take an order."""
         assert order.host_id == HV01
         self.latest = order
+        self.seen.append(order)
         self.orders.put_nowait(dispatch_id)
 
     def abandon(self, dispatch_id: str) -> None:

@@ -19,7 +19,7 @@ from snapshotd.domain.host_errors import HostCommandFailed
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import host_stream, vm_stream
 from snapshotd.domain.lifecycle import Power
-from snapshotd.server.host_wire import no_answer
+from snapshotd.server.host_wire import no_answer, to_command
 from tests.fakes import VM_ID, FakeHost
 from tests.integration.quiet_server import CALLER, HV01, INTERVAL_S, Running, run, turns
 
@@ -215,3 +215,25 @@ async def test_a_report_of_many_vms_is_asked_for_in_parts(running: Running) -> N
     running.answer(dispatch, replace(off, vm_id=OTHER))
     synced = await syncing
     assert (synced.virtual_machines_compared, len(synced.drifts)) == (2, 2)
+
+
+async def test_only_what_a_person_asks_for_is_told_as_that(running: Running) -> None:
+    report = FakeHost().report()
+    await running.register(report)
+    name = f"hosts/{HV01}"
+    for call in (
+        running.hosts.SyncHost(host_pb2.SyncHostRequest(name=name), CALLER),
+        running.hosts.DiscoverVirtualMachines(host_pb2.DiscoverVirtualMachinesRequest(name=name), CALLER),
+    ):
+        calling = asyncio.ensure_future(call)
+        running.answer(await running.asked.orders.get(), report)
+        await calling
+    assert [order.asked for order in running.asked.seen] == [True] * 3
+    assert not await looked(running, elapsed_s=0)
+    assert await looked(running, report, elapsed_s=INTERVAL_S)
+    running.comparisons.attached([HV01])
+    running.answer(await running.asked.orders.get(), report)
+    await turns()
+    assert [order.asked for order in running.asked.seen[3:]] == [False] * 2
+    commands = [to_command(order, "i", "") for order in running.asked.seen]
+    assert [command.asked for command in commands] == [True] * 3 + [False] * 2

@@ -69,7 +69,7 @@ class Endpoint:
     """By action (Create, Command, Send, Receive, Signal, Delete): a fault's code, or one of these words.
 
     cut_before, cut_after: the connection is cut. unsealed: the reply. redirect: to https. unauthorized: 401, and
-    the connection is closed.
+    the connection is closed. signed_out: 401, and another sign-in on this connection would be taken.
     """
     commands: list[HostCommand] = field(default_factory=list)
     """What the script was given."""
@@ -78,6 +78,8 @@ class Endpoint:
     shells: dict[str, _Process] = field(default_factory=dict)
     created: int = 0
     sign_ins: int = 0
+    refused: int = 0
+    """Sign-ins that were refused, as a domain counts them before it locks the account."""
     changed: threading.Condition = field(default_factory=threading.Condition)
     connections: list[_Handler] = field(default_factory=list)
     port: int = 0
@@ -164,6 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.context.step(raw)
         except spnego.exceptions.SpnegoError:
             self.context = None
+            with self.endpoint.changed:
+                self.endpoint.refused += 1
             self._reply(401, b"", "text/plain", {"WWW-Authenticate": "Negotiate"})
             return False
         self.endpoint.sign_ins += 1
@@ -185,6 +189,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if planned == "unauthorized":
             self._reply(401, b"", "text/plain", {"WWW-Authenticate": "Negotiate", "Connection": "close"})
+            return
+        if planned == "signed_out":
+            self._reply(401, b"", "text/plain", {"WWW-Authenticate": "Negotiate"})
             return
         code = 500 if b":Fault>" in reply else 200
         if planned == "unsealed":

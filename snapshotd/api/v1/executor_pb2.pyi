@@ -483,6 +483,7 @@ class HostCommand(_message.Message):
     AFTER_VM_ID_FIELD_NUMBER: _builtins.int
     LARGEST_PART_FIELD_NUMBER: _builtins.int
     ENDS_SCRIPT_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of this protocol: 1."""
     kind: Global___HostCommand.Kind.ValueType
@@ -510,6 +511,10 @@ class HostCommand(_message.Message):
     """REPORT of all VMs: how many characters of JSON the reports may have together; one VM is always told. 0: 1,000,000."""
     ends_script: _builtins.bool
     """OBSERVE: a script that still works on the observed step is ended, as if its deadline had passed."""
+    asked: _builtins.bool
+    """A person asks for this now, and it is no repetition. For the executor: it may sign in once more to a host that has
+    refused the credential. The script ignores it.
+    """
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """The step's deadline by the server's clock, journalled beside `begun` where `time_left_ms` is 0; effects and OBSERVE."""
@@ -559,10 +564,11 @@ class HostCommand(_message.Message):
         after_vm_id: _builtins.str = ...,
         largest_part: _builtins.int = ...,
         ends_script: _builtins.bool = ...,
+        asked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "vm_start", b"vm_start", "vm_stop", b"vm_stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "ends_script", b"ends_script", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "watched_files", b"watched_files"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "ends_script", b"ends_script", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "watched_files", b"watched_files"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015

@@ -49,9 +49,11 @@ class Process:
         self.cut = threading.Event()
         self.closed = False
 
-    def start(self, executable: str, arguments: tuple[str, ...]) -> None:
+    def open(self) -> None:
         if self.cut.is_set():
             raise NothingSent("the connection was cut")
+
+    def start(self, executable: str, arguments: tuple[str, ...]) -> None:
         self.host.started.append(self)
 
     def write(self, data: bytes) -> None:

@@ -1,0 +1,174 @@
+"""Who may sign in to a host now: one at a time, and nobody with a credential that the host has refused.
+
+    nobody signs in ──► an attempt ──► accepted: the next one
+                            │ └──────► failed: all who waited for it are told the same
+                            └─ refused ──► paused, until the credential changes, a person asks, or the pause is over
+
+Domains lock an account after a few wrong passwords, so many commands, and their repetitions, share one attempt.
+Knows hosts by address and port, so a host that is registered again begins nothing anew. Does not connect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from snapshotd.api.v1.executor_pb2 import HostConnection
+from snapshotd.hyperv.credentials import Credential
+from snapshotd.hyperv.no_answer import (
+    AuthenticationFailed,
+    DeadlineExceeded,
+    HostRefused,
+    HostUnreachable,
+    NoHostAnswer,
+)
+
+Sign = Callable[[Callable[[], None], bool, float], None]
+"""Makes an attempt, if it is allowed: the attempt, whether a person asks, and the monotonic time to be done by."""
+
+_REMEMBERED = 16
+"""Refused credentials of one host."""
+_LATE = "another command's sign-in to the host had not ended at the deadline; nothing was sent."
+
+
+def at_once(attempt: Callable[[], None], asked: bool, deadline: float) -> None:  # noqa: FBT001  (a Sign)
+    """Make an attempt without any condition."""
+    del asked, deadline
+    attempt()
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """What a host refused."""
+
+    first: datetime
+    last: datetime
+    until_s: float
+    """Monotonic."""
+    words: str
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A sign-in under way."""
+
+    mark: bytes
+    ended: threading.Event = field(default_factory=threading.Event)
+    failure: NoHostAnswer | None = None
+    """What those who waited are told."""
+
+
+class SignIns:
+    """The sign-ins of all hosts.
+
+    Args:
+        pause_s: how long a refused credential is not tried again by itself.
+        now_s: returns seconds of a monotonic clock.
+    """
+
+    def __init__(self, pause_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._pause_s = pause_s
+        self._now_s = now_s
+        self._key = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+        self._hosts: dict[tuple[str, int], _HostSignIns] = {}
+
+    def of(self, connection: HostConnection, credential: Credential) -> Sign:
+        """Return the way to sign in to a host with a credential. It raises as `_HostSignIns.sign` does."""
+        text = f"{credential.username}\0{credential.password.reveal()}".encode()
+        # Kept instead of the secret, to see whether it has changed.
+        mark = hashlib.blake2b(text, key=self._key).digest()
+        with self._lock:
+            host = self._hosts.setdefault(
+                (connection.address.lower(), connection.port), _HostSignIns(self._pause_s, self._now_s)
+            )
+        host_id = connection.host.rpartition("/")[2]
+
+        def sign(attempt: Callable[[], None], asked: bool, deadline: float) -> None:  # noqa: FBT001  (a Sign)
+            host.sign(host_id, mark, attempt, asked=asked, deadline=deadline)
+
+        return sign
+
+
+class _HostSignIns:
+    """The sign-ins of one host."""
+
+    def __init__(self, pause_s: float, now_s: Callable[[], float]) -> None:
+        self._pause_s = pause_s
+        self._now_s = now_s
+        self._lock = threading.Lock()
+        self._under_way: _Attempt | None = None
+        self._refused: dict[bytes, _Refused] = {}
+        """By mark: two hosts on record may be one machine, each with its own credential."""
+
+    def sign(self, host_id: str, mark: bytes, attempt: Callable[[], None], *, asked: bool, deadline: float) -> None:
+        """Make an attempt when no other one is under way. One of this credential that fails meanwhile counts for it.
+
+        Raises what the attempt raises, AuthenticationFailed also without one, and DeadlineExceeded.
+        """
+        while True:
+            own = _Attempt(mark)
+            with self._lock:
+                other = self._under_way
+                if other is None:
+                    self._check(host_id, mark, asked=asked)
+                    self._under_way = own
+            if other is None:
+                self._make(own, host_id, attempt)
+                return
+            if not other.ended.wait(max(0.0, deadline - self._now_s())):
+                raise DeadlineExceeded(_LATE)
+            if other.failure is not None and other.mark == mark:
+                raise type(other.failure)(str(other.failure))
+
+    def _check(self, host_id: str, mark: bytes, *, asked: bool) -> None:
+        """Raise AuthenticationFailed if the host has refused this credential, and it is not time to try it again."""
+        refused = self._refused.get(mark)
+        if refused is None or asked or self._now_s() >= refused.until_s:
+            return
+        raise AuthenticationFailed(_told(refused, refused.until_s - self._now_s(), host_id))
+
+    def _make(self, own: _Attempt, host_id: str, attempt: Callable[[], None]) -> None:
+        try:
+            attempt()
+        except AuthenticationFailed as error:
+            refused = self._refuse(own.mark, str(error))
+            own.failure = AuthenticationFailed(_told(refused, self._pause_s, host_id))
+            raise own.failure from error
+        except (HostUnreachable, HostRefused) as error:
+            own.failure = error
+            raise
+        else:
+            self._refused.pop(own.mark, None)
+        finally:
+            with self._lock:
+                self._under_way = None
+            own.ended.set()
+
+    def _refuse(self, mark: bytes, words: str) -> _Refused:
+        now, before = datetime.now(UTC), self._refused.pop(mark, None)
+        refused = _Refused(before.first if before else now, now, self._now_s() + self._pause_s, words)
+        self._refused[mark] = refused
+        for oldest in list(self._refused)[:-_REMEMBERED]:
+            del self._refused[oldest]
+        return refused
+
+
+def _told(refused: _Refused, left_s: float, host_id: str) -> str:
+    """Return since when a credential is refused, why it is not tried again, and what to do."""
+    since = _at(refused.first) if refused.first == refused.last else f"{_at(refused.first)}, last {_at(refused.last)}"
+    again = datetime.now(UTC) + timedelta(seconds=left_s)
+    return (
+        f"{refused.words} ({since}). So that the account is not locked, nothing signs in again before {_at(again)}. "
+        "Correct the credential's file, which then counts at once, or run "
+        f"`snapshotctl host sync {host_id}` to try it now."
+    )
+
+
+def _at(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%SZ}"
