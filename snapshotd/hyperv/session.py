@@ -49,6 +49,8 @@ _LONGEST_WAIT_S = 20.0
 _ABORTED = "this executor cut off the session before a command was sent."
 
 _BOM = b"\xef\xbb\xbf"
+_FAILED = b"FAILED "
+"""How the bootstrap's last line begins; why it failed follows."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,17 @@ class HostSession:
         except (_ProcessEnded, MalformedAnswer) as error:
             raise HostRefused(f"PowerShell did not start the host script: {error}") from error
         except DeadlineExceeded as error:
-            raise HostUnreachable("the host script was not ready in time; no command was sent.") from error
+            said = f" PowerShell says: {self._said}" if self._said else ""
+            raise HostUnreachable(f"the host script was not ready in time; no command was sent.{said}") from error
         # A byte order mark may come first with codepage 65001 (not verified on Windows). It does no harm.
-        if line.removeprefix(_BOM).strip() != self._script.ready:
+        line = line.removeprefix(_BOM).strip()
+        if line.startswith(_FAILED):
+            why = line.removeprefix(_FAILED).decode("utf-8", "replace")
+            raise HostRefused(
+                f"PowerShell cannot load the host script: {why}. It needs the module Hyper-V and the full language. "
+                "To see for yourself, sign in to the host as this account, and run Import-Module Hyper-V in PowerShell."
+            )
+        if line != self._script.ready:
             raise HostRefused(f"the host did not accept the host script: {line[:200]!a}")
 
     def run(self, command: HostCommand, deadline: float) -> HostAnswer:
@@ -191,9 +201,14 @@ class HostSession:
                 raise MalformedAnswer(f"the answer has more than {_LARGEST_LINE} bytes")
             self._ended = output.exit_code is not None
             if self._ended and b"\n" not in output.stdout:
-                raise _ProcessEnded(f"exit code {output.exit_code}. {self._stderr.decode('utf-8', 'replace')}".strip())
+                raise _ProcessEnded(f"exit code {output.exit_code}. {self._said}".strip())
         line, _, self._pending = b"".join(pieces).partition(b"\n")
         return line
+
+    @property
+    def _said(self) -> str:
+        """The end of stderr, in one line."""
+        return " ".join(self._stderr.decode("utf-8", "replace").split())
 
     def _note_stderr(self, output: Output) -> None:
         """Keep the end of stderr, for the message if the process ends. Output on stderr alone is no failure."""
