@@ -54,8 +54,7 @@ class HostRefused(SnapshotdError):
     detail: str
 
     def message(self) -> str:  # noqa: D102
-        detail = self.detail.rstrip(".")
-        return f"Cannot run the command on host {self.host}: {detail}. Check its WinRM quotas and settings."
+        return f"Cannot run commands on host {self.host}: {self.detail.rstrip('.')}."
 
 
 @dataclass(eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from http.client import RemoteDisconnected
+from http.client import BadStatusLine, IncompleteRead, LineTooLong, RemoteDisconnected, UnknownProtocol
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -101,6 +101,10 @@ def _problem(error: BaseException) -> str:
             return "name not found"
         case RemoteDisconnected() | ConnectionResetError() | BrokenPipeError():
             return "connection closed"
+        case BadStatusLine() | LineTooLong() | UnknownProtocol():
+            return "what answers there does not speak HTTP"
+        case IncompleteRead():
+            return "connection closed in the middle of a reply"
         case TimeoutError() | requests.Timeout():
             return "timed out"
         case OSError(strerror=str() as text):

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import requests
+from winrm.encryption import Encryption
 from winrm.exceptions import InvalidCredentialsError, WinRMOperationTimeoutError, WSManFaultError
 from winrm.protocol import Protocol
 from winrm.transport import Transport
@@ -36,6 +39,16 @@ _log = logging.getLogger(__name__)
 
 _UTF8 = 65001
 _NO_SUCH_SHELL = 2150858843
+_NO_NTLM = "the host's WinRM listener does not offer to sign in by Negotiate"
+_ENABLE = (
+    "This executor knows no other way. To allow it, run on the host: "
+    "Set-Item WSMan:\\localhost\\Service\\Auth\\Negotiate $true"
+)
+_SCHEME = re.compile(r"(?:^|,)\s*([A-Za-z][A-Za-z0-9-]*)(?=\s*(?:,|$)|\s+[^\s=,])")
+"""A scheme in WWW-Authenticate: a word that stands alone or before its parameters, and is no parameter itself."""
+_QUOTED = re.compile(r'"[^"]*"')
+_LONGEST_OFFER = 200
+"""How many characters of what a host says of itself an error shows."""
 _CHUNK = 48 * 1024
 """Bytes of stdin in one request. In base64 they stay well below the 150 KB that the oldest hosts take [documented]."""
 
@@ -99,7 +112,14 @@ class _SealedTransport(Transport):
         session.trust_env = False
         session.adapters.clear()
         session.mount("http://", self._adapter)
-        super().setup_encryption(session)
+        request = session.prepare_request(requests.Request("POST", self.endpoint, data=None))
+        try:
+            response = session.send(request)
+        except PermissionError as error:
+            # requests_ntlm's word for a 401 without a challenge.
+            raise RequestRefused(f"{_NO_NTLM} with NTLM, and gave no NTLM challenge when asked. {_ENABLE}") from error
+        _check_sign_in(response, urlsplit(self.endpoint).netloc)
+        self.encryption = Encryption(session, "ntlm")
 
     def _get_message_response_text(self, response: requests.Response) -> bytes:
         # pywinrm would accept a reply that is not sealed, which anybody on the way could write.
@@ -110,6 +130,27 @@ class _SealedTransport(Transport):
             raise Broken(f"the host answered HTTP {response.status_code} with a body that is not sealed")
         text: bytes = super()._get_message_response_text(response) if response.content else b""
         return text
+
+
+def _check_sign_in(response: requests.Response, place: str) -> None:
+    """Raise what a sign-in has come to, unless it was taken.
+
+    Raises SignInRefused, RequestRefused if the listener knows no way to sign in that we do, and Broken if what answers
+    is no WinRM service.
+    """
+    tried = "Authorization" in response.request.headers
+    if response.status_code == 401 and tried:
+        raise SignInRefused(REFUSED)
+    if response.status_code == 401:
+        offered = response.headers.get("WWW-Authenticate", "")
+        schemes = ", ".join(_SCHEME.findall(_QUOTED.sub('""', offered[:_LONGEST_OFFER]))) or "nothing"
+        raise RequestRefused(f"{_NO_NTLM}; it offers {schemes}. {_ENABLE}")
+    if not (tried and response.ok):
+        server = ascii(response.headers.get("Server", "no name"))[:_LONGEST_OFFER]
+        raise Broken(
+            f"{place}: what answers there is no WinRM service (HTTP {response.status_code} to a sign-in; "
+            f"it calls itself {server})"
+        )
 
 
 class WinRsTransport:
@@ -189,7 +230,9 @@ class WinRsTransport:
             raise _OperationTimedOut(f"the host did not carry out the request within {operation} s") from error
         except WSManFaultError as fault:
             text = f"{fault.reason} (fault {fault.wsman_fault_code}, {fault.fault_subcode})"
-            raise (NothingSent if fault.wsman_fault_code == _NO_SUCH_SHELL else RequestRefused)(text) from fault
+            if fault.wsman_fault_code == _NO_SUCH_SHELL:
+                raise NothingSent(text) from fault
+            raise RequestRefused(f"{text}. Check the host's WinRM quotas and settings.") from fault
         except InvalidCredentialsError as error:
             self._broken = True
             raise SignInRefused(REFUSED) from error
@@ -200,7 +243,8 @@ class WinRsTransport:
             # pywinrm and its libraries let through any error that a reply causes (KeyError, StopIteration,
             # ParseError, AssertionError, NTLM's own errors). The exchange is out of step then, whichever it was.
             self._broken = True
-            raise Broken(f"{type(error).__name__}: {error}") from error
+            _log.debug("%s: %r", self._endpoint, error)
+            raise Broken(f"the reply is not what a WinRM service sends: {error}") from error
 
 
 def _protocol(endpoint: str, credential: Credential, adapter: OneConnectionAdapter) -> Protocol:

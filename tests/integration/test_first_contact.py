@@ -1,0 +1,130 @@
+"""What is at a host's address and port, but is no WinRM that we can sign in to, is told in words that lead on."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from snapshotd.api.v1.executor_pb2 import HostCommand, HostConnection, NoAnswer
+from snapshotd.hyperv.credentials import Credentials
+from snapshotd.hyperv.pool import HostPools, PoolSettings
+from snapshotd.hyperv.winrs import WinRsLimits
+from tests.integration.winrm_endpoint import SCRIPT
+
+SETTINGS = PoolSettings(limits=WinRsLimits(connect_s=2, operation_s=2, margin_s=2, close_s=1))
+CHALLENGE = "Negotiate TlRMTVNTUAACAAAA"
+"""The beginning of one."""
+
+
+@contextmanager
+def http(status: int, body: bytes = b"", offer: str = "") -> Iterator[int]:
+    """Serve an HTTP server that answers everything so; yield its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        server_version, sys_version = "nginx/1.24", ""
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class's name)
+            """Stay quiet."""
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            if offer:
+                self.send_header("WWW-Authenticate", offer)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+@contextmanager
+def raw(reply: bytes) -> Iterator[int]:
+    """Serve one connection: answer its first bytes with others, and close it; yield the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(reply)
+
+        serving = threading.Thread(target=answer, daemon=True)
+        serving.start()
+        yield server.getsockname()[1]
+        serving.join()
+
+
+async def told(port: int) -> tuple[str, str]:
+    """Ask what is at a port for a report; return the reason, and the words."""
+    credentials = Credentials(None, {"SNAPSHOTD_CREDENTIAL_HV": "WORKGROUP\\snap:secret"})
+    way = HostConnection(host="hosts/hv01", address="127.0.0.1", port=port, credential="hv")
+    pool = HostPools(credentials, SCRIPT, SETTINGS).open(way)
+    result = await pool.run(HostCommand(protocol=1, kind=HostCommand.REPORT), 10)
+    await pool.close(5)
+    assert isinstance(result, NoAnswer)
+    for raw_python in ("Error:", "Error(", "object has no", "b'", "Exception"):
+        assert raw_python not in result.detail, result.detail
+    return NoAnswer.Reason.Name(result.reason), result.detail
+
+
+@pytest.mark.parametrize(
+    ("offer", "schemes"),
+    [
+        ('Basic realm="WSMAN"', "offers Basic."),
+        ('Kerberos, Basic realm="WSMAN, or so"', "offers Kerberos, Basic."),
+        ('Basic realm="WSMAN", CredSSP', "offers Basic, CredSSP."),
+        ("Kerberos", "offers Kerberos."),
+        ("", "offers nothing."),
+    ],
+)
+async def test_a_listener_that_does_not_offer_our_way_to_sign_in_says_which_it_offers(offer: str, schemes: str) -> None:
+    with http(401, offer=offer) as port:
+        reason, words = await told(port)
+    assert reason == "HOST_REFUSED"
+    assert "the host's WinRM listener does not offer to sign in by Negotiate" in words
+    assert schemes in words
+    assert "Set-Item WSMan:\\localhost\\Service\\Auth\\Negotiate $true" in words
+
+
+async def test_a_listener_that_offers_negotiate_and_gives_no_challenge_has_no_ntlm() -> None:
+    with http(401, offer="Negotiate") as port:
+        reason, words = await told(port)
+    assert reason == "HOST_REFUSED"
+    assert "gave no NTLM challenge" in words
+
+
+@pytest.mark.parametrize("status", [200, 204, 400, 403, 404, 405, 407, 500, 503])
+@pytest.mark.parametrize("body", [b"", b"<html>Welcome</html>"])
+async def test_a_web_server_is_told_as_no_winrm_with_its_name(status: int, body: bytes) -> None:
+    with http(status, b"" if status == 204 else body) as port:
+        reason, words = await told(port)
+    assert reason == "HOST_UNREACHABLE"
+    assert words.startswith(f"127.0.0.1:{port}: what answers there is no WinRM service (HTTP {status} to a sign-in")
+    assert "'nginx/1.24 '" in words or "'nginx/1.24'" in words
+
+
+@pytest.mark.parametrize("reply", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x03\0\2\2\x46", b"220 smtp ready\r\n" * 9])
+async def test_what_does_not_speak_http_is_told_as_that(reply: bytes) -> None:
+    with raw(reply) as port:
+        assert await told(port) == ("HOST_UNREACHABLE", f"127.0.0.1:{port}: what answers there does not speak HTTP")
+
+
+@pytest.mark.parametrize("challenge", [CHALLENGE, "Negotiate !", "Negotiate YIIx", "NTLM TlRMTVNTUAAB"])
+async def test_a_challenge_that_is_none_is_told_without_the_libraries_words(challenge: str) -> None:
+    with http(401, offer=challenge) as port:
+        reason, words = await told(port)
+    assert reason in {"HOST_REFUSED", "HOST_UNREACHABLE"}, words
