@@ -52,6 +52,12 @@ class Failure:
     message: str
     error_id: str = ""
 
+    @property
+    def text(self) -> str:
+        """The words with the host's error id, by which documentation and search engines know the error."""
+        named = not self.error_id or self.error_id in self.message
+        return self.message if named else f"{self.message} ({self.error_id})"
+
     @classmethod
     def of(cls, error: SnapshotdError) -> Failure:
         """Build the failure of an operation from an error."""

@@ -24,6 +24,8 @@ from snapshotd.executor.outbox import Outbox
 from snapshotd.executor.settings import ExecutorSettings
 
 _log = logging.getLogger(__name__)
+_LONGEST_WORDS = 300
+"""Characters of a host's words in the log."""
 _LONGEST_MS = (1 << 32) - 1
 """The most milliseconds that a command can carry as time left."""
 
@@ -143,6 +145,8 @@ class Work:
         if isinstance(result, HostAnswer):
             outcome.answer.CopyFrom(result)
             word = HostAnswer.Verdict.Name(result.verdict)
+            if result.HasField("error"):
+                word += f" ({result.error.id}: {result.error.message[:_LONGEST_WORDS]!a})"
         else:
             outcome.no_answer.CopyFrom(result)
             word = NoAnswer.Reason.Name(result.reason)

@@ -45,15 +45,14 @@ def wait_message(wait: Wait | None) -> pb.Wait | None:
     """Return why an operation or a host waits."""
     if wait is None:
         return None
-    return pb.Wait(reason=wait.failure.reason, message=wait.failure.message, since=timestamp(wait.since))
+    return pb.Wait(reason=wait.failure.reason, message=wait.failure.text, since=timestamp(wait.since))
 
 
 def failure_message(failure: Failure | None, time: datetime | None) -> pb.Failure | None:
     """Return why something failed, with the host's error id in the message."""
     if failure is None:
         return None
-    text = f"{failure.message} ({failure.error_id})" if failure.error_id else failure.message
-    return pb.Failure(reason=failure.reason, message=text, time=timestamp(time))
+    return pb.Failure(reason=failure.reason, message=failure.text, time=timestamp(time))
 
 
 def planned_step(plan: PlannedStep, vm_id: VmId, host_id: HostId, may_lose: str = "") -> pb.Step:

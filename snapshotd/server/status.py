@@ -108,7 +108,7 @@ def failure_status(failure: Failure) -> Status:
     """Return the status of an operation that did not succeed, cut like that of a refused call."""
     code = _OF_FAILURE.get(failure.reason, grpc.StatusCode.INTERNAL)
     values = {"error_id": failure.error_id} if failure.error_id else {}
-    return _fitting(lambda limit: _status(code, failure.message, failure.reason, values, limit))
+    return _fitting(lambda limit: _status(code, failure.text, failure.reason, values, limit))
 
 
 def internal_status(incident: str) -> Status:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import fields
+from datetime import UTC, datetime
 from importlib import import_module
 from pkgutil import walk_packages
 
@@ -10,8 +11,10 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
 
 import snapshotd
+from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.errors import InvalidArgument, NotFound, OperationActive, SnapshotdError, WrongPower
 from snapshotd.domain.operation import Failure
+from snapshotd.server.operation_messages import failure_message, wait_message
 from snapshotd.server.status import failure_status, to_status, wire_size
 
 
@@ -115,3 +118,14 @@ def test_a_long_value_is_cut_and_what_to_do_is_said_all_the_same() -> None:
 @pytest.mark.parametrize("value", LONG, ids=ascii_name)
 def test_a_failure_of_a_host_that_says_much_is_cut(value: str) -> None:
     assert wire_size(failure_status(Failure(reason="HOST_ERROR", message=value, error_id=value))) < 7_500
+
+
+def test_the_hosts_error_id_is_in_the_words_of_a_wait_and_of_a_failure_once() -> None:
+    for message in ("Access is denied.", "Access is denied. (JournalFailed,snapshotd)"):
+        failure = Failure(reason="HOST_SCRIPT_FAILED", message=message, error_id="JournalFailed,snapshotd")
+        wait = wait_message(Wait(failure, datetime(2026, 1, 1, tzinfo=UTC)))
+        told = failure_message(failure, None)
+        assert wait is not None
+        assert told is not None
+        texts = {wait.message, told.message, failure_status(failure).message}
+        assert texts == {"Access is denied. (JournalFailed,snapshotd)"}
