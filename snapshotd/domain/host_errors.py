@@ -68,6 +68,23 @@ class HostForeign(SnapshotdError):
 
 
 @dataclass(eq=False)
+class HostJournalsFailed(SnapshotdError):
+    """The account cannot write the journals on the host, so no effect could be fenced."""
+
+    reason: ClassVar[str] = "JOURNALS_NOT_WRITABLE"
+    host: str
+    error_id: str
+    detail: str
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"Cannot use host {self.host}: the account cannot write the journals there: {self.detail.rstrip('.')} "
+            f"({self.error_id}). On the host, let it write the journal directory (%ProgramData%\\snapshotd, or the one "
+            "that the host was registered with), and see that the disk is not full."
+        )
+
+
+@dataclass(eq=False)
 class HostAnswerLost(SnapshotdError):
     """The host was asked, and gave no valid answer in time."""
 

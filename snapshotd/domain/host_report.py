@@ -230,6 +230,9 @@ class HostAnswer:
     installation_id: str = ""
     more: bool = False
     """A report of all VMs: there are more after the last one in `vms`."""
+    journal_error_id: str = ""
+    journal_error: str = ""
+    """REPORTED: why the journals on the host could not be written; empty: they could."""
 
     @property
     def vm(self) -> VmReport | None:

@@ -291,6 +291,22 @@ function Write-Owner([string]$directory, [string]$installation) {
     catch [IO.IOException] { [IO.File]::Delete($draft) }
 }
 
+# Tries whether journals can be written here, and leaves nothing behind; returns why not, or nothing. A look at the host has
+# to tell it, before the first effect does.
+function Get-JournalError([string]$directory) {
+    $probe = Join-Path $directory ('probe.' + [Guid]::NewGuid().ToString('N'))
+    try {
+        New-JournalDirectory $directory
+        $stream = Open-File $probe ([IO.FileMode]::CreateNew) ([IO.FileAccess]::Write) ([IO.FileShare]::None)
+        try { Write-Stream $stream 0 (New-Object byte[] (2 * $SlotBytes)) }
+        finally {
+            $stream.Dispose()
+            [IO.File]::Delete($probe)
+        }
+    }
+    catch { Get-HostError $_ }
+}
+
 # --- one script at a time on a VM --------------------------------------------------------------------------------------
 
 function Open-VmMutex([string]$vmId) {
@@ -987,8 +1003,10 @@ function Read-Command([string]$line) {
 function Invoke-HostCommand($command, [string]$directory) {
     Assert-JournalDirectory $directory
     if ('REPORT', 'POLL' -notcontains $command.kind) { return Invoke-UnderMutex $command $directory }
-    if ((Get-Text $command.vm_id) -ne '') { return New-Answer 'REPORTED' @(Get-Report $command $directory) }
-    Get-Part $directory $command
+    $answer = if ((Get-Text $command.vm_id) -ne '') { New-Answer 'REPORTED' @(Get-Report $command $directory) }
+    else { Get-Part $directory $command }
+    if ($command.kind -eq 'REPORT') { $answer.journal_error = Get-JournalError $directory }
+    $answer
 }
 
 # Answers with as many VMs as fit, in the order of their ids. What is left is asked for after the last one.

@@ -22,7 +22,7 @@ from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
 from snapshotd.ports.trouble import Trouble
 from snapshotd.ports.views import ViewName, Views
-from snapshotd.server.ownership import owner_wait
+from snapshotd.server.ownership import journals_wait
 from snapshotd.server.resource_messages import vm_message
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
@@ -73,9 +73,10 @@ class Backend:
         return (*told, *self.parts.all(), *vms)
 
     def why(self, host_id: HostId) -> Wait | None:
-        """Return why nothing can be done on a host just now: no answer, no report, or the journals are not ours."""
+        """Return why nothing can be done on a host just now: no answer, no report, or journals of no use to us."""
         contact = self.runtime.dispatcher.reach.contact.get(host_id) or self.reports.refusals.get(host_id)
-        return contact or owner_wait(self.reports.answers.get(host_id), self.installation_id, self.clock.now())
+        last = self.reports.answers.get(host_id)
+        return contact or journals_wait(host_id, last, self.installation_id, self.clock.now())
 
     async def host(self, host_id: HostId) -> HostRecord:
         """Return a registered host. Raises NotFound."""

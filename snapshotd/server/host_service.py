@@ -17,7 +17,7 @@ from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_messages import snapshot_name, vm_name, wait_message
-from snapshotd.server.ownership import owner_wait
+from snapshotd.server.ownership import journals_wait
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of
 from snapshotd.server.resource_messages import discovered_message, host_message
 from snapshotd.server.wire_values import timestamp
@@ -116,7 +116,8 @@ class HostService(HostServiceServicer):
     ) -> pb.DiscoverVirtualMachinesResponse:
         """Ask a host which VMs it has."""
         actor_of(context)
-        answer = await self._backend.reports.report(host_id_of(request.name), asked=True)
+        host_id = host_id_of(request.name)
+        answer = await self._backend.reports.report(host_id, asked=True)
         known = {vm.vm_id for vm in self._backend.vms.registered()}
         found = [
             discovered_message(vm, registered=vm.vm_id in known) for vm in answer.vms if vm.description or vm.unread
@@ -125,7 +126,7 @@ class HostService(HostServiceServicer):
         return pb.DiscoverVirtualMachinesResponse(
             virtual_machines=found,
             host_time=timestamp(answer.host_time),
-            wait=wait_message(owner_wait(answer, self._backend.installation_id, self._backend.clock.now())),
+            wait=wait_message(journals_wait(host_id, answer, self._backend.installation_id, self._backend.clock.now())),
         )
 
     async def _changed(self, host_id: HostId) -> pb.Host:

@@ -119,6 +119,8 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
         powershell=answer.host.powershell,
         installation_id=answer.host.installation_id,
         more=answer.more,
+        journal_error_id=answer.journal_error.id,
+        journal_error=answer.journal_error.message or answer.journal_error.id,
     )
 
 

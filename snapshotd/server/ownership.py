@@ -1,4 +1,7 @@
-"""The owner of the journals on a host: this installation, none yet, or another one. Two must not use one host."""
+"""The journals on a host: whether they can be written, and whose they are: ours, nobody's, another installation's.
+
+Two installations must not use one host.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from snapshotd.dispatch.watch import Wait
-from snapshotd.domain.host_errors import HostForeign
+from snapshotd.domain.host_errors import HostForeign, HostJournalsFailed
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.operation import Failure
@@ -19,18 +22,30 @@ def explained(answer: HostAnswer, ours: str) -> HostAnswer:
     return replace(answer, error_message=_text(answer.installation_id, ours))
 
 
-def owner_wait(answer: HostAnswer | None, ours: str, now: datetime) -> Wait | None:
-    """Return what operations on a host wait for if its last report names another installation; else None."""
-    if answer is None or not _foreign(answer, ours):
+def journals_wait(host_id: HostId, answer: HostAnswer | None, ours: str, now: datetime) -> Wait | None:
+    """Return what operations on a host wait for if its last report says that its journals are of no use to us."""
+    if answer is None:
         return None
-    failure = Failure(reason=HostForeign.reason, message=_text(answer.installation_id, ours))
+    try:
+        refuse_unusable(host_id, answer, ours)
+    except HostForeign as error:
+        failure = Failure(reason=error.reason, message=error.detail)
+    except HostJournalsFailed as error:
+        failure = Failure.of(error)
+    else:
+        return None
     return Wait(failure=failure, since=answer.host_time or now)
 
 
-def refuse_foreign(host_id: HostId, answer: HostAnswer, ours: str) -> None:
-    """Raise HostForeign if a host's report names another installation."""
+def refuse_unusable(host_id: HostId, answer: HostAnswer, ours: str) -> None:
+    """Refuse a host whose journals are of no use to us.
+
+    Raises HostForeign if its report names another installation, and HostJournalsFailed if no journal can be written.
+    """
     if _foreign(answer, ours):
         raise HostForeign(host_id, _text(answer.installation_id, ours))
+    if answer.journal_error:
+        raise HostJournalsFailed(host_id, answer.journal_error_id, answer.journal_error)
 
 
 def _foreign(answer: HostAnswer, ours: str) -> bool:

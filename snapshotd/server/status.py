@@ -50,6 +50,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.CancelTooLate: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostInUse: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostForeign: grpc.StatusCode.FAILED_PRECONDITION,
+    h.HostJournalsFailed: grpc.StatusCode.FAILED_PRECONDITION,
     h.NoExecutor: grpc.StatusCode.UNAVAILABLE,
     h.HostUnreachable: grpc.StatusCode.UNAVAILABLE,
     h.HostRefused: grpc.StatusCode.UNAVAILABLE,

@@ -21,7 +21,7 @@ from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, matcher, ordered, page_of
 from snapshotd.server.operation_reader import OperationReader
-from snapshotd.server.ownership import refuse_foreign
+from snapshotd.server.ownership import refuse_unusable
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of, vm_id_of
 from snapshotd.steps.vm_stop import StopMode
 
@@ -155,7 +155,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
 
     async def _report(self, host_id: HostId, vm_id: VmId) -> VmReport:
         answer = await self._backend.reports.report(host_id, vm_id, asked=True)
-        refuse_foreign(host_id, answer, self._backend.installation_id)
+        refuse_unusable(host_id, answer, self._backend.installation_id)
         if answer.vm is None or answer.vm.description is None or answer.vm.vm_id != vm_id:
             raise NotFound("virtual machine", vm_id, f"Host {host_id} does not have it. Discover its VMs.")
         return answer.vm
@@ -164,7 +164,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         if not name:
             raise InvalidArgument("identity", "", "must be vm_id or vm_name.")
         answer = await self._backend.reports.report(host_id, asked=True)
-        refuse_foreign(host_id, answer, self._backend.installation_id)
+        refuse_unusable(host_id, answer, self._backend.installation_id)
         present = [(vm, vm.description.name) for vm in answer.vms if vm.description is not None]
         found = [vm for vm, its_name in present if its_name == name]
         found = found or [vm for vm, its_name in present if same_but_for_case(its_name, name)]

@@ -47,12 +47,13 @@ from snapshotd.simulator.journal import (
 )
 from snapshotd.simulator.mutexes import NamedMutexes
 from snapshotd.simulator.reporting import (
+    JOURNAL_FAILED,
     OUTPUTS,
     has_temporary_type,
     host_facts,
     journal_report,
+    look,
     own_checkpoint_type,
-    report_part,
     report_vm,
 )
 
@@ -137,7 +138,7 @@ class HostScript:
         except JournalChanged as error:
             answer = _failed("JournalChanged,snapshotd", str(error))
         except OSError as error:
-            answer = _failed("JournalFailed,snapshotd", str(error))
+            answer = _failed(JOURNAL_FAILED, str(error))
         answer.protocol = PROTOCOL
         answer.host_time.FromDatetime(self._around.host.now())
         answer.host.CopyFrom(host_facts(self._around.host, directory))
@@ -160,9 +161,7 @@ class _Run:
         """Return the answer. Takes the VM's mutex for all but a look."""
         command = self._command
         if command.kind in _READS:
-            if command.vm_id:
-                return HostAnswer(verdict=HostAnswer.REPORTED, vms=[self._report()])
-            return report_part(self._host, self._directory, command)
+            return look(self._host, self._directory, command, self._process)
         mutex = rf"Global\snapshotd-{command.vm_id.lower()}"
         if not self._take(mutex):
             return HostAnswer(verdict=HostAnswer.BUSY)

@@ -141,6 +141,16 @@ def write_journal(directory: Path, entry: JournalEntry, *, durable: bool = True)
     return written
 
 
+def try_to_write(directory: Path) -> None:
+    """Try whether journals can be written, and leave nothing behind but the directory. Raises OSError if not."""
+    directory.mkdir(parents=True, exist_ok=True)
+    probe = directory / f"probe.{uuid.uuid4().hex}"
+    try:
+        probe.write_bytes(bytes(2 * SLOT_BYTES))
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def read_host(directory: Path) -> str | None:
     """Return the id of the installation that owns the journals of a directory.
 

@@ -6,9 +6,10 @@ The words are docs/host-protocol.md's; how Hyper-V's states and statuses map ont
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -32,7 +33,7 @@ from snapshotd.api.v1.executor_pb2 import (
     VmReport,
 )
 from snapshotd.simulator.hypervisor import CheckpointView, DriveView, HyperVError, Hypervisor, JobView, VhdView, VmView
-from snapshotd.simulator.journal import JournalEntry, JournalUnreadable, Phase, read_host, read_journal
+from snapshotd.simulator.journal import JournalEntry, JournalUnreadable, Phase, read_host, read_journal, try_to_write
 
 POWER: Final[dict[str, Power.ValueType]] = {
     "Running": RUNNING,
@@ -103,6 +104,8 @@ CONDITIONS: Final = frozenset(
 
 LARGEST_PART: Final = 1_000_000
 """Characters of JSON that the reports of one answer may have together, if the command does not say."""
+JOURNAL_FAILED: Final = "JournalFailed,snapshotd"
+
 _CRITICAL: Final = "Critical"
 OUTPUTS: Final = {"checkpoint_create": {"checkpoint_id": str, "has_memory": bool}}
 """The fields of an action's output with their types; an action that is not in here has none."""
@@ -173,6 +176,29 @@ def power_of(state: str) -> Power.ValueType:
     return POWER.get(state.removesuffix(_CRITICAL), UNKNOWN)
 
 
+class Living(Protocol):
+    """A process that writes only while it lives."""
+
+    def living(self) -> AbstractContextManager[None]:
+        """Keep it alive inside. Raises ScriptKilled."""
+
+
+def look(host: Hypervisor, directory: Path, command: HostCommand, process: Living) -> HostAnswer:
+    """Return the answer to a command that only reads. A REPORT also tells why journals cannot be written."""
+    if command.vm_id:
+        report = report_vm(host, directory, command.vm_id, command.watched_files)
+        answer = HostAnswer(verdict=HostAnswer.REPORTED, vms=[report])
+    else:
+        answer = report_part(host, directory, command)
+    if command.kind == HostCommand.REPORT:
+        try:
+            with process.living():
+                try_to_write(directory)
+        except OSError as error:
+            answer.journal_error.CopyFrom(HostError(id=JOURNAL_FAILED, message=str(error)))
+    return answer
+
+
 def own_checkpoint_type(view: VmView, entry: JournalEntry | None) -> str:
     """Return the VM's own CheckpointType: the owed original, if one is owed and nobody else has set one since."""
     return entry.owed_checkpoint_type if entry and has_temporary_type(view, entry) else view.checkpoint_type
@@ -207,7 +233,7 @@ def _report_or_error(host: Hypervisor, directory: Path, view: VmView, watched: S
     except HyperVError as error:
         told = HostError(id=error.fully_qualified, message=str(error))
     except OSError as error:
-        told = HostError(id="JournalFailed,snapshotd", message=str(error))
+        told = HostError(id=JOURNAL_FAILED, message=str(error))
     return VmReport(vm_id=view.vm_id, present=True, name=view.name, error=told)
 
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from snapshotd.api.v1.executor_pb2 import PAUSED, RUNNING, SAVED, STOPPED, UNKNOWN, Power
+from snapshotd.api.v1.executor_pb2 import (
+    PAUSED,
+    RUNNING,
+    SAVED,
+    STOPPED,
+    UNKNOWN,
+    HostAnswer,
+    HostCommand,
+    Power,
+)
 from snapshotd.simulator.hypervisor import DriveView
 from snapshotd.simulator.reporting import report_vm
+from tests.host_script.conversation import Conversation
+from tests.host_script.host_commands import look
 from tests.host_script.recording_host import WEB, RecordingHost
 
 
@@ -103,3 +114,29 @@ def test_what_blocks_checkpoints_is_told_once_and_in_order(host: RecordingHost) 
     assert list(report.snapshot_blockers) == ["FIBRE_CHANNEL", "PASS_THROUGH_DISK", "REPLICA", "SHARED_DISK"]
     assert report.is_replica
     assert [disk.path for disk in report.disks] == ["", f"{host.disks}/web01.vhdx"]
+
+
+def test_a_report_tells_whether_journals_can_be_written_and_leaves_nothing_behind(
+    script: Conversation, host: RecordingHost
+) -> None:
+    for vm in (WEB, ""):
+        assert not script.ask(look(vm=vm)).HasField("journal_error")
+    assert list(host.journal_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("of_all", [False, True])
+def test_a_report_from_where_no_journal_can_be_written_says_so_beside_what_is_there(
+    script: Conversation, *, of_all: bool
+) -> None:
+    command = look(vm="" if of_all else WEB)
+    command.journal_directory = "/sys"  # can be read, and nothing can be made in it
+    answer = script.ask(command)
+    assert answer.verdict == HostAnswer.REPORTED
+    assert WEB in {report.vm_id for report in answer.vms}
+    assert answer.journal_error.id == "JournalFailed,snapshotd"
+    assert "denied" in answer.journal_error.message
+
+
+def test_a_poll_only_reads(script: Conversation, host: RecordingHost) -> None:
+    assert script.ask(look(HostCommand.POLL)).verdict == HostAnswer.REPORTED
+    assert not host.journal_directory.exists()

@@ -838,6 +838,7 @@ class HostAnswer(_message.Message):
     CHECKPOINT_CREATE_FIELD_NUMBER: _builtins.int
     HIGHEST_TOKEN_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    JOURNAL_ERROR_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     verdict: Global___HostAnswer.Verdict.ValueType
     highest_token: _builtins.int
@@ -862,6 +863,10 @@ class HostAnswer(_message.Message):
     def host(self) -> Global___HostFacts: ...
     @_builtins.property
     def checkpoint_create(self) -> Global___CheckpointCreated: ...
+    @_builtins.property
+    def journal_error(self) -> Global___HostError:
+        """REPORTED to a REPORT: why the journals could not be written; missing: they could."""
+
     def __init__(
         self,
         *,
@@ -874,10 +879,11 @@ class HostAnswer(_message.Message):
         checkpoint_create: Global___CheckpointCreated | None = ...,
         highest_token: _builtins.int = ...,
         more: _builtins.bool = ...,
+        journal_error: Global___HostError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "error", b"error", "host", b"host", "host_time", b"host_time", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "error", b"error", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "error", b"error", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "more", b"more", "output", b"output", "protocol", b"protocol", "verdict", b"verdict", "vms", b"vms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "error", b"error", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "more", b"more", "output", b"output", "protocol", b"protocol", "verdict", b"verdict", "vms", b"vms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["checkpoint_create"]  # noqa: Y015
     _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
