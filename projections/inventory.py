@@ -11,15 +11,23 @@ from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host import evolve_record as evolve_host
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.domain.virtual_machine import evolve_record as evolve_vm
+from snapshotd.ports.views import HOST_FIELDS, VM_FIELDS
 
 HOSTS: Final = Table(
-    "hosts", HostRecord, key={"host_id": lambda h: h.host_id}, columns={"registered": lambda h: h.registered}
+    "hosts",
+    HostRecord,
+    key={"host_id": lambda h: h.host_id},
+    columns={"registered": lambda h: h.registered, **HOST_FIELDS},
 )
 VMS: Final = Table(
     "vms",
     VmRecord,
     key={"vm_id": lambda vm: vm.vm_id},
-    columns={"host_id": lambda vm: vm.host_id, "name": lambda vm: vm.name, "registered": lambda vm: vm.registered},
+    columns={"host_id": lambda vm: vm.host_id, "registered": lambda vm: vm.registered, **VM_FIELDS},
+    indexes=(
+        "CREATE INDEX vms_named ON vms (display_name, name) WHERE registered",
+        "CREATE INDEX vms_host ON vms (host_id) WHERE registered",
+    ),
 )
 
 

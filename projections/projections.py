@@ -51,5 +51,6 @@ class Projections:
     def close(self) -> None:
         """Close the file."""
         self._runner.close()
+        self.views.close()
         self._reader.close()
         self._writer.close()

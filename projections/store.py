@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from snapshotd.domain.errors import SnapshotdError, ViewsUnreadable
 from snapshotd.ports import plain
+from snapshotd.ports.views import PageQuery
 from snapshotd.store.errors import Fault, detail_of, fault_of
 
 _log = logging.getLogger(__name__)
@@ -134,9 +135,35 @@ class Table(Schema, Generic[RowT]):
         """Return the rows that match; `where` and `rest` are built from constants only."""
         return self._read(connection, f"{self._select}{where} {rest}", values)
 
+    def page(
+        self, connection: sqlite3.Connection, where: str, values: Sequence[object], page: PageQuery
+    ) -> tuple[RowT, ...]:
+        """Return the rows of a page that match. The fields of its order are columns of the table."""
+        after = page.after or ()
+        if after:
+            beyond, compared = _beyond(page.order, after)
+            where, values = f"{where} AND ({beyond})", (*values, *compared)
+        by = ", ".join(f"{field} DESC" if falls else field for field, falls in page.order)
+        return self.find(connection, where, (*values, page.limit), f"ORDER BY {by} LIMIT ?")
+
     def _read(self, connection: sqlite3.Connection, statement: str, values: Sequence[object]) -> tuple[RowT, ...]:
         with reading(connection):
             return tuple(plain.decode_own(self._row, row) for (row,) in connection.execute(statement, values))
+
+
+def _beyond(order: Sequence[tuple[str, bool]], after: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the condition that a row comes after a place in an order, and the values that it compares with."""
+    fields, directions = [field for field, _ in order], {falls for _, falls in order}
+    if len(directions) == 1:  # as one comparison, which an index can answer
+        sign = "<" if True in directions else ">"
+        return f"({', '.join(fields)}) {sign} ({', '.join('?' * len(fields))})", tuple(after)
+    terms: list[str] = []
+    values: list[str] = []
+    for n, (field, falls) in enumerate(order):
+        same = "".join(f"{earlier} = ? AND " for earlier in fields[:n])
+        terms.append(f"({same}{field} {'<' if falls else '>'} ?)")
+        values += after[: n + 1]
+    return " OR ".join(terms), tuple(values)
 
 
 def script_of(schemas: Iterable[Schema], folds: Iterable[ModuleType] = ()) -> str:

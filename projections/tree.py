@@ -8,14 +8,20 @@ from projections.projection import Projection, vm_of
 from projections.store import Rows, Table
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
+from snapshotd.domain.lifecycle import SnapshotState
 from snapshotd.domain.snapshot import Snapshot, evolve_snapshot
-from snapshotd.ports.plain import encode_time
+from snapshotd.ports.views import SNAPSHOT_FIELDS
 
 SNAPSHOTS: Final = Table(
     "snapshots",
     Snapshot,
     key={"vm_id": lambda s: s.vm_id, "snapshot_id": lambda s: s.snapshot_id},
-    columns={"requested_at": lambda s: encode_time(s.requested_at)},
+    columns={"removed": lambda s: s.state is SnapshotState.REMOVED, **SNAPSHOT_FIELDS},
+    indexes=(
+        "CREATE INDEX snapshots_of_vm ON snapshots (vm_id, create_time, name)",
+        "CREATE INDEX snapshots_standing ON snapshots (vm_id, create_time, name) WHERE NOT removed",
+        "CREATE INDEX snapshots_by_time ON snapshots (create_time, name)",
+    ),
 )
 
 

@@ -1,13 +1,17 @@
 """Reads the views (ports/views.py). Never writes.
 
-Reads are short and indexed, well under a millisecond, so they run where they are asked for and not in a thread.
+Every read runs in one thread of its own, so that none holds up the event loop, however much it finds. It fetches a page
+at most, so that none holds up the others for long.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import Concatenate, ParamSpec, TypeVar
 
 from projections import audit
 from projections.inventory import HOSTS, VMS
@@ -22,7 +26,10 @@ from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.trouble import Trouble
-from snapshotd.ports.views import VIEWS, EventQuery, ProjectionProgress, ViewName
+from snapshotd.ports.views import VIEWS, EventQuery, PageQuery, ProjectionProgress, ViewName
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class SqliteViews:
@@ -36,6 +43,18 @@ class SqliteViews:
     def __init__(self, connection: sqlite3.Connection, runner: Runner) -> None:
         self._connection = connection
         self._runner = runner
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="views")
+
+    async def _read(
+        self, query: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a query in the thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: query(self._connection, *args, **kwargs))
+
+    def close(self) -> None:
+        """Wait for a read under way. The caller closes the connection."""
+        self._thread.shutdown()
 
     async def reached(self, position: int, views: Collection[ViewName] = VIEWS) -> None:
         """Wait until these views hold the log up to a position. Raises ViewStopped, ViewBehind."""
@@ -49,42 +68,46 @@ class SqliteViews:
         """Return how far each projection has come."""
         return self._runner.progress()
 
-    async def hosts(self) -> tuple[HostRecord, ...]:
-        """Return the registered hosts."""
-        return HOSTS.find(self._connection, "registered", (), "ORDER BY host_id")
+    async def hosts(self, page: PageQuery) -> tuple[HostRecord, ...]:
+        """Return registered hosts."""
+        return await self._read(HOSTS.page, "registered", (), page)
 
     async def host(self, host_id: HostId) -> HostRecord | None:
         """Return a registered host."""
-        host = HOSTS.get(self._connection, host_id)
+        host = await self._read(HOSTS.get, host_id)
         return host if host is not None and host.registered else None
 
     async def vm_counts(self) -> Mapping[HostId, int]:
         """Return how many registered VMs each host has."""
-        statement = "SELECT host_id, COUNT(*) FROM vms WHERE registered GROUP BY host_id"
-        with reading(self._connection):
-            return dict(self._connection.execute(statement).fetchall())
+        return await self._read(_vm_counts)
 
-    async def vms(self) -> tuple[VmRecord, ...]:
-        """Return the registered VMs."""
-        return VMS.find(self._connection, "registered", (), "ORDER BY name, vm_id")
+    async def vms(self, page: PageQuery) -> tuple[VmRecord, ...]:
+        """Return registered VMs."""
+        return await self._read(VMS.page, "registered", (), page)
 
     async def vm(self, vm_id: VmId) -> VmRecord | None:
         """Return a VM."""
-        return VMS.get(self._connection, vm_id)
+        return await self._read(VMS.get, vm_id)
 
-    async def snapshots(self, vm_id: VmId | None) -> tuple[Snapshot, ...]:
-        """Return a VM's snapshots, or all."""
-        where, values = ("1", ()) if vm_id is None else ("vm_id = ?", (vm_id,))
-        return SNAPSHOTS.find(self._connection, where, values, "ORDER BY requested_at, snapshot_id")
+    async def snapshots(self, vm_id: VmId | None, page: PageQuery, *, removed: bool) -> tuple[Snapshot, ...]:
+        """Return snapshots of a VM, or of all registered VMs."""
+        where, values = "vm_id IN (SELECT vm_id FROM vms WHERE registered)", ()
+        if vm_id is not None:
+            where, values = "vm_id = ?", (vm_id,)  # type: ignore[assignment]
+        return await self._read(SNAPSHOTS.page, where if removed else f"{where} AND NOT removed", values, page)
+
+    async def standing(self, vm_ids: Collection[VmId]) -> Mapping[VmId, tuple[Snapshot, ...]]:
+        """Return the snapshots of each of these VMs that are not REMOVED."""
+        return await self._read(_standing, vm_ids)
 
     async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> Snapshot | None:
         """Return one snapshot."""
-        return SNAPSHOTS.get(self._connection, vm_id, snapshot_id)
+        return await self._read(SNAPSHOTS.get, vm_id, snapshot_id)
 
     async def operation(self, name: OperationName) -> Operation | None:
         """Return one operation."""
         parsed = parse_operation_name(name)
-        operation = OPERATIONS.get(self._connection, *parsed) if parsed else None
+        operation = await self._read(OPERATIONS.get, *parsed) if parsed else None
         return operation if operation is not None and operation.name == name else None
 
     async def operations(self, before: tuple[datetime, str] | None, limit: int) -> tuple[Operation, ...]:
@@ -92,14 +115,27 @@ class SqliteViews:
         where, values = "1", ()
         if before is not None:
             where, values = "(requested_at, name) < (?, ?)", (encode_time(before[0]), before[1])  # type: ignore[assignment]
-        return OPERATIONS.find(
-            self._connection, where, (*values, limit), "ORDER BY requested_at DESC, name DESC LIMIT ?"
-        )
+        newest = "ORDER BY requested_at DESC, name DESC LIMIT ?"
+        return await self._read(OPERATIONS.find, where, (*values, limit), newest)
 
-    async def active_operations(self) -> tuple[Operation, ...]:
-        """Return the operations that have not ended."""
-        return OPERATIONS.find(self._connection, "active", (), "ORDER BY requested_at, name")
+    async def active_operations(self, after: tuple[datetime, str] | None, limit: int) -> tuple[Operation, ...]:
+        """Return operations that have not ended."""
+        where, values = "active", ()
+        if after is not None:
+            where, values = "active AND (requested_at, name) > (?, ?)", (encode_time(after[0]), after[1])  # type: ignore[assignment]
+        return await self._read(OPERATIONS.find, where, (*values, limit), "ORDER BY requested_at, name LIMIT ?")
 
     async def event_positions(self, query: EventQuery, beyond: int, limit: int, *, descending: bool) -> tuple[int, ...]:
         """Return positions of matching events in the log."""
-        return audit.find(self._connection, query, beyond, limit, descending=descending)
+        return await self._read(audit.find, query, beyond, limit, descending=descending)
+
+
+def _vm_counts(connection: sqlite3.Connection) -> Mapping[HostId, int]:
+    statement = "SELECT host_id, COUNT(*) FROM vms WHERE registered GROUP BY host_id"
+    with reading(connection):
+        return dict(connection.execute(statement).fetchall())
+
+
+def _standing(connection: sqlite3.Connection, vm_ids: Collection[VmId]) -> Mapping[VmId, tuple[Snapshot, ...]]:
+    of_one, by_time = "vm_id = ? AND NOT removed", "ORDER BY create_time, name"
+    return {vm_id: SNAPSHOTS.find(connection, of_one, (vm_id,), by_time) for vm_id in vm_ids}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import signal
@@ -95,6 +96,9 @@ async def serve(service: Service) -> int:
         loop.add_signal_handler(number, told)
     server = service.make_server()
     position = await replay(service.log, service.vms, service.hosts)
+    # What the log has left in memory is no garbage: looking through all of it again would stop every thread for long.
+    gc.collect()
+    gc.freeze()
     active = sum(len(vm.active_operations) for vm in service.vms.registered())
     _log.info("replayed the log up to %d: %d active operations", position, active)
     async with _Parts(service.parts) as parts:

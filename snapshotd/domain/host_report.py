@@ -107,8 +107,8 @@ class VmDescription:
 
     def size_of(self, checkpoint: Checkpoint) -> int:
         """Return the size of what a checkpoint holds: its memory and configuration, and its frozen files, in bytes."""
-        files = (self.file(disk.path) for disk in checkpoint.disks)
-        return checkpoint.system_files_bytes + sum(file.file_bytes for file in files if file)
+        frozen = file_keys(disk.path for disk in checkpoint.disks)
+        return checkpoint.system_files_bytes + sum(f.file_bytes for f in self.files if file_key(f.path) in frozen)
 
     def checkpoint_ids(self) -> tuple[CheckpointId, ...]:
         """Return the ids of all checkpoints, sorted."""

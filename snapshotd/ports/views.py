@@ -5,7 +5,7 @@ Every method reads what the view holds by now; `reached` first waits until it ho
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -16,11 +16,44 @@ from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.ports.plain import encode_time
 from snapshotd.ports.trouble import Trouble
 
 ViewName: TypeAlias = Literal["inventory", "tree", "operations", "audit"]
 VIEWS: Final[tuple[ViewName, ...]] = ("inventory", "tree", "operations", "audit")
 """Hosts and VMs; snapshots; operations; what each event is about."""
+
+
+def _text(time: datetime | None) -> str:
+    return encode_time(time) if time else ""
+
+
+HOST_FIELDS: Final[Mapping[str, Callable[[HostRecord], str]]] = {
+    "name": lambda host: host.host_id,
+    "create_time": lambda host: _text(host.registered_at),
+}
+VM_FIELDS: Final[Mapping[str, Callable[[VmRecord], str]]] = {
+    "display_name": lambda vm: vm.name,
+    "name": lambda vm: vm.vm_id,
+    "create_time": lambda vm: _text(vm.registered_at),
+}
+SNAPSHOT_FIELDS: Final[Mapping[str, Callable[[Snapshot], str]]] = {
+    "create_time": lambda snapshot: _text(snapshot.requested_at),
+    "display_name": lambda snapshot: snapshot.name,
+    "name": lambda snapshot: snapshot.snapshot_id,
+}
+"""The fields that each list can be ordered by. `name` tells every two entries apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageQuery:
+    """Which rows of a list: those after a place in an order."""
+
+    order: tuple[tuple[str, bool], ...]
+    """Names of fields, each with whether it descends. `name` is among them."""
+    after: tuple[str, ...] | None = None
+    """The values of these fields in the last row seen; None: from the start."""
+    limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +117,8 @@ class Views(Protocol):
         """Return how far each projection has come."""
         ...
 
-    async def hosts(self) -> tuple[HostRecord, ...]:
-        """Return the registered hosts, by id."""
+    async def hosts(self, page: PageQuery) -> tuple[HostRecord, ...]:
+        """Return registered hosts."""
         ...
 
     async def host(self, host_id: HostId) -> HostRecord | None:
@@ -96,16 +129,26 @@ class Views(Protocol):
         """Return how many registered VMs each host has. A host without any is left out."""
         ...
 
-    async def vms(self) -> tuple[VmRecord, ...]:
-        """Return the registered VMs, by name, then id."""
+    async def vms(self, page: PageQuery) -> tuple[VmRecord, ...]:
+        """Return registered VMs."""
         ...
 
     async def vm(self, vm_id: VmId) -> VmRecord | None:
         """Return a VM that is registered or was."""
         ...
 
-    async def snapshots(self, vm_id: VmId | None) -> tuple[Snapshot, ...]:
-        """Return a VM's snapshots, or all; of every state, by time of request, then id."""
+    async def snapshots(self, vm_id: VmId | None, page: PageQuery, *, removed: bool) -> tuple[Snapshot, ...]:
+        """Return snapshots.
+
+        Args:
+            vm_id: of this VM; None: of all registered VMs.
+            page: which of them.
+            removed: those that are REMOVED too.
+        """
+        ...
+
+    async def standing(self, vm_ids: Collection[VmId]) -> Mapping[VmId, tuple[Snapshot, ...]]:
+        """Return all snapshots of each of these VMs that are not REMOVED, by time of request, then id."""
         ...
 
     async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> Snapshot | None:
@@ -120,8 +163,8 @@ class Views(Protocol):
         """Return operations, the last requested first; `before`: (requested_at, name) of the last one seen."""
         ...
 
-    async def active_operations(self) -> tuple[Operation, ...]:
-        """Return the operations that have not ended, the first requested first."""
+    async def active_operations(self, after: tuple[datetime, str] | None, limit: int) -> tuple[Operation, ...]:
+        """Return operations that have not ended, the first requested first; `after`: as `before` above."""
         ...
 
     async def event_positions(self, query: EventQuery, beyond: int, limit: int, *, descending: bool) -> tuple[int, ...]:

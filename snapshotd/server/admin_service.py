@@ -6,9 +6,9 @@ from datetime import datetime
 
 from snapshotd.api.v1 import admin_pb2 as pb
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceServicer
-from snapshotd.api.v1.operation_pb2 import Failure, OperationMetadata, Wait
+from snapshotd.api.v1.operation_pb2 import Failure, Wait
+from snapshotd.dispatch import watch as dispatch
 from snapshotd.domain.errors import ViewsUnreadable
-from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_errors import NoExecutor
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState
@@ -17,7 +17,8 @@ from snapshotd.ports.views import ProjectionProgress
 from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import Attached, ExecutorService
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.operation_messages import host_name, metadata_message, wait_message
+from snapshotd.server.operation_messages import host_name, wait_message, wait_of
+from snapshotd.server.paging import Rows, in_slices, slices_of
 from snapshotd.server.wire_values import timestamp
 
 
@@ -50,14 +51,12 @@ class AdminService(AdminServiceServicer):
             projections=[_projection(p) for p in backend.views.progress()],
             executors=[self._executor(a) for a in self._executors.attached.values()],
         )
-        recorded: dict[HostId, HostRecord] = {}
         try:
-            recorded = {h.host_id: h for h in await backend.views.hosts()}
             status.operations.CopyFrom(await self._operations())
         except ViewsUnreadable as error:
             problems.append(pb.Problem(subject="views", reason=error.reason, message=error.message()))
-        for host in sorted(backend.hosts.registered(), key=lambda h: h.host_id):
-            status.hosts.append(self._host(host.host_id, backend.reports.last_synced(recorded.get(host.host_id))))
+        async for some in in_slices(sorted(backend.hosts.registered(), key=lambda h: h.host_id)):
+            status.hosts.extend(self._host(host.host_id, backend.reports.last_synced(host)) for host in some)
         status.problems.extend(problems)
         return status
 
@@ -78,17 +77,20 @@ class AdminService(AdminServiceServicer):
         )
 
     async def _operations(self) -> pb.OperationCounts:
-        rows = await self._backend.views.active_operations()
-        told = [(row, metadata_message(row, self._backend.wait(row), 0)) for row in rows]
-        waiting: list[tuple[str, OperationMetadata]] = [(r.name, m) for r, m in told if m.HasField("wait")]
-        waiting.sort(key=lambda entry: entry[1].wait.since.ToNanoseconds())
-        return pb.OperationCounts(
-            pending=sum(r.state is OperationState.PENDING for r in rows),
-            running=sum(r.state is OperationState.RUNNING for r in rows),
-            waiting=len(waiting),
-            oldest_waiting=waiting[0][0] if waiting else "",
-            oldest_wait=waiting[0][1].wait if waiting else None,
-        )
+        views = self._backend.views
+        counts = pb.OperationCounts()
+        oldest: dispatch.Wait | None = None
+        async for some in slices_of(Rows(views.active_operations, lambda o: (o.requested_at, str(o.name)))):
+            for row in some:
+                counts.pending += row.state is OperationState.PENDING
+                counts.running += row.state is OperationState.RUNNING
+                wait = wait_of(row, self._backend.wait(row))
+                counts.waiting += wait is not None
+                if wait is not None and (oldest is None or wait.since < oldest.since):
+                    oldest, counts.oldest_waiting = wait, row.name
+        if oldest is not None:
+            counts.oldest_wait.CopyFrom(wait_message(oldest))
+        return counts
 
     def _executor(self, attached: Attached) -> pb.ExecutorState:
         return pb.ExecutorState(

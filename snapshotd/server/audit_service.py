@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import datetime
-
-from google.protobuf.json_format import ParseDict
-from google.protobuf.struct_pb2 import Struct
 
 from snapshotd.api.v1 import audit_pb2 as pb
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceServicer
@@ -16,6 +15,7 @@ from snapshotd.ports.views import EventQuery
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import number, read_token, write_token
+from snapshotd.server.paging import Rows, read_page
 from snapshotd.server.request_errors import OrderByInvalid
 from snapshotd.server.requests import (
     host_id_of,
@@ -25,6 +25,7 @@ from snapshotd.server.requests import (
     time_of,
     vm_id_of,
 )
+from snapshotd.server.struct_values import struct_of
 from snapshotd.server.wire_values import timestamp
 
 
@@ -46,33 +47,39 @@ class AuditService(AuditServiceServicer):
         descending = request.order_by.endswith(" desc")
         size, query = page_size_of(request.page_size), _query(request)
         arguments = ("events", _conditions(request))
-        beyond = read_token(request.page_token, number, *arguments) or 0
+        after = read_token(request.page_token, number, *arguments)
         views = await self._backend.seen("audit")
-        positions = await views.event_positions(query, beyond, size + 1, descending=descending) if query else ()
-        page = positions[:size]
-        events = [self._message(envelope) for envelope in await self._backend.log.read_at(page)]
-        more = len(positions) > size
-        return pb.ListEventsResponse(
-            events=events, next_page_token=write_token(str(page[-1]), *arguments) if more else ""
-        )
 
-    def _message(self, envelope: Envelope) -> pb.Event:
-        from_state, to_state = transition_of(envelope.event)
-        return pb.Event(
-            position=envelope.position,
-            stream=envelope.stream,
-            version=envelope.version,
-            event_id=envelope.event_id,
-            time=timestamp(envelope.time),
-            actor=envelope.actor,
-            request_id=envelope.request_id,
-            operation=envelope.operation or "",
-            subject=_subject(envelope),
-            type=type(envelope.event).__name__,
-            from_state=from_state,
-            to_state=to_state,
-            data=ParseDict(plain.encode(envelope.event), Struct()),
-        )
+        async def fetch(after: int | None, limit: int) -> Sequence[int]:
+            return await views.event_positions(query, after or 0, limit, descending=descending) if query else ()
+
+        async def build(some: Sequence[int]) -> Sequence[pb.Event]:
+            envelopes = await self._backend.log.read_at(some)
+            # In a thread: what a single event holds can take longer than the loop may be held.
+            return await asyncio.to_thread(lambda: [_message(envelope) for envelope in envelopes])
+
+        page = await read_page(Rows(fetch, lambda position: position), after, size, build)
+        token = write_token(str(page.end), *arguments) if page.end else ""
+        return pb.ListEventsResponse(events=page.entries, next_page_token=token)
+
+
+def _message(envelope: Envelope) -> pb.Event:
+    from_state, to_state = transition_of(envelope.event)
+    return pb.Event(
+        position=envelope.position,
+        stream=envelope.stream,
+        version=envelope.version,
+        event_id=envelope.event_id,
+        time=timestamp(envelope.time),
+        actor=envelope.actor,
+        request_id=envelope.request_id,
+        operation=envelope.operation or "",
+        subject=_subject(envelope),
+        type=type(envelope.event).__name__,
+        from_state=from_state,
+        to_state=to_state,
+        data=struct_of(plain.encode(envelope.event)),
+    )
 
 
 def _query(request: pb.ListEventsRequest) -> EventQuery | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from google.protobuf.empty_pb2 import Empty
@@ -12,22 +13,17 @@ from snapshotd.domain.errors import NOT_READ
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import Host, HostRecord
 from snapshotd.domain.ids import HostId, VmId
+from snapshotd.ports.views import HOST_FIELDS, PageQuery
 from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import Fields, matcher, ordered, page_of
+from snapshotd.server.listing import Fields, Place, matcher, next_token, order_of, place_in, place_of, read_token
 from snapshotd.server.operation_messages import snapshot_name, vm_name, wait_message
 from snapshotd.server.ownership import journals_wait
+from snapshotd.server.paging import Rows, in_slices, read_page
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of
 from snapshotd.server.resource_messages import discovered_message, host_message
 from snapshotd.server.wire_values import timestamp
-
-_FILTERS: Fields[pb.Host] = {
-    "state": lambda h: pb.Host.State.Name(h.state),
-    "address": lambda h: h.address,
-    "executor": lambda h: h.executor,
-}
-_ORDERS: Fields[pb.Host] = {"name": lambda h: h.name, "create_time": lambda h: h.create_time.ToNanoseconds()}
 
 
 class HostService(HostServiceServicer):
@@ -41,6 +37,11 @@ class HostService(HostServiceServicer):
     def __init__(self, backend: Backend, executors: ExecutorService) -> None:
         self._backend = backend
         self._executors = executors
+        self._filters: Fields[HostRecord] = {
+            "state": lambda host: pb.Host.State.Name(self._message(host, 0).state),
+            "address": lambda host: host.address,
+            "executor": lambda host: self._message(host, 0).executor,
+        }
 
     async def RegisterHost(self, request: pb.RegisterHostRequest, context: Context) -> pb.Host:
         """Register a host."""
@@ -73,14 +74,21 @@ class HostService(HostServiceServicer):
     async def ListHosts(self, request: pb.ListHostsRequest, context: Context) -> pb.ListHostsResponse:
         """Return all hosts."""
         actor_of(context)
-        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
+        size, matches = page_size_of(request.page_size), matcher(request.filter, self._filters)
+        order = order_of(request.order_by, tuple(HOST_FIELDS), "name")
+        arguments = ("hosts", request.filter, request.order_by)
+        after = read_token(request.page_token, place_of(order), *arguments)
         views = await self._backend.seen("inventory")
         counts = await views.vm_counts()
-        messages = [self._message(host, counts.get(host.host_id, 0)) for host in await views.hosts()]
-        hosts = [h for h in messages if matches(h)]
-        hosts = list(ordered(hosts, request.order_by, _ORDERS, "name"))
-        page = page_of(hosts, size, request.page_token, "hosts", request.filter, request.order_by)
-        return pb.ListHostsResponse(hosts=page.entries, next_page_token=page.next_token)
+
+        async def fetch(after: Place | None, limit: int) -> Sequence[HostRecord]:
+            return await views.hosts(PageQuery(order=order, after=after, limit=limit))
+
+        async def build(some: Sequence[HostRecord]) -> Sequence[pb.Host]:
+            return [self._message(host, counts.get(host.host_id, 0)) for host in some]
+
+        found = await read_page(Rows(fetch, place_in(order, HOST_FIELDS), matches), after, size, build)
+        return pb.ListHostsResponse(hosts=found.entries, next_page_token=next_token(found.end, *arguments))
 
     async def RemoveHost(self, request: pb.RemoveHostRequest, context: Context) -> Empty:
         """Remove a host from the record."""
@@ -119,9 +127,9 @@ class HostService(HostServiceServicer):
         host_id = host_id_of(request.name)
         answer = await self._backend.reports.report(host_id, asked=True)
         known = {vm.vm_id for vm in self._backend.vms.registered()}
-        found = [
-            discovered_message(vm, registered=vm.vm_id in known) for vm in answer.vms if vm.description or vm.unread
-        ]
+        found: list[pb.DiscoveredVirtualMachine] = []
+        async for some in in_slices(vm for vm in answer.vms if vm.description or vm.unread):
+            found += [discovered_message(vm, registered=vm.vm_id in known) for vm in some]
         found.sort(key=lambda vm: (vm.display_name, vm.vm_id))
         return pb.DiscoverVirtualMachinesResponse(
             virtual_machines=found,

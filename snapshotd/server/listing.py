@@ -13,9 +13,8 @@ import json
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from snapshotd.domain.errors import InvalidArgument
 from snapshotd.ports.plain import decode_time
@@ -24,6 +23,8 @@ from snapshotd.server.request_errors import FilterInvalid, OrderByInvalid
 E = TypeVar("E")
 P = TypeVar("P")
 Value: TypeAlias = str | int | datetime
+Place: TypeAlias = tuple[str, ...]
+"""The place of an entry in an order: its values of the fields of that order."""
 
 _TERM: Final = re.compile(r'\s*([a-z_]+)\s*(!=|<=|>=|=|<|>)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)\s*')
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
@@ -41,14 +42,6 @@ _COMPARE: Final[dict[str, Callable[[Value, Value], bool]]] = {
 }
 Fields: TypeAlias = Mapping[str, Callable[[E], Value]]
 """The fields that entries can be filtered or ordered by."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[E]):
-    """One page of a list."""
-
-    entries: Sequence[E]
-    next_token: str
 
 
 def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
@@ -77,28 +70,50 @@ def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
     return matches
 
 
-def ordered(entries: Sequence[E], text: str, fields: Fields[E], default: str) -> Sequence[E]:
-    """Return the entries sorted by an order_by. Raises OrderByInvalid."""
+def order_of(text: str, fields: Sequence[str], default: str) -> tuple[tuple[str, bool], ...]:
+    """Return an order_by as fields, each with whether it descends; `name`, which is unique, comes last at the latest.
+
+    Raises OrderByInvalid.
+    """
     if len(text) > _LONGEST:
         raise OrderByInvalid(text[:200], f"has {len(text)} characters; {_LONGEST} is the limit.")
-    keys: list[tuple[Callable[[E], Value], bool]] = []
+    order: dict[str, bool] = {}
     for part in (text or default).split(","):
         name, _, direction = part.strip().partition(" ")
         if name not in fields or direction.strip().lower() not in ("", "asc", "desc"):
             raise OrderByInvalid(text[:200], f'name fields, " desc" after one that descends, of: {", ".join(fields)}.')
-        keys.append((fields[name], direction.strip().lower() == "desc"))
-    result = list(entries)
-    for of, falls in reversed(keys):
-        result.sort(key=lambda entry, of=of: of(entry), reverse=falls)  # type: ignore[misc]  # bound per key
-    return result
+        order.setdefault(name, direction.strip().lower() == "desc")  # a field that comes again orders nothing more
+    order.setdefault("name", False)
+    return tuple(order.items())
 
 
-def page_of(entries: Sequence[E], size: int, token: str, *arguments: str) -> Page[E]:
-    """Return a page of a whole list. Raises InvalidArgument for a token that is not of this list."""
-    start = read_token(token, number, *arguments) or 0
-    rest = entries[start : start + size]
-    more = start + size < len(entries)
-    return Page(rest, write_token(str(start + size), *arguments) if more else "")
+def place_in(order: Sequence[tuple[str, bool]], fields: Mapping[str, Callable[[E], str]]) -> Callable[[E], Place]:
+    """Return the function that tells the place of an entry in an order."""
+    return lambda entry: tuple(fields[field](entry) for field, _ in order)
+
+
+def write_place(place: Place) -> str:
+    """Return the text of a place in an order, for a page token."""
+    return json.dumps(place)
+
+
+def next_token(place: Place | None, *arguments: str) -> str:
+    """Return the token of the page after a place; empty if the list ends there."""
+    return "" if place is None else write_token(write_place(place), *arguments)
+
+
+def place_of(order: Sequence[tuple[str, bool]]) -> Callable[[str], Place]:
+    """Return the function that reads a place in an order. It raises ValueError for anything else."""
+
+    def read(text: str) -> Place:
+        place = json.loads(text)
+        if not isinstance(place, list) or len(place) != len(order) or not all(isinstance(part, str) for part in place):
+            raise ValueError(f"{text[:100]!r} is no place in this order")
+        for part in place:
+            part.encode()  # a lone surrogate is no text
+        return tuple(place)
+
+    return read
 
 
 def write_token(place: str, *arguments: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import overload
 
 from google.longrunning.operations_pb2 import Operation as OperationMessage
 
@@ -41,6 +42,10 @@ def kind_message(kind: KindName) -> pb.OperationMetadata.Kind.ValueType:
     return kinds.Value(kind) if kind in kinds.keys() else pb.OperationMetadata.KIND_UNSPECIFIED  # noqa: SIM118
 
 
+@overload
+def wait_message(wait: Wait) -> pb.Wait: ...
+@overload
+def wait_message(wait: Wait | None) -> pb.Wait | None: ...
 def wait_message(wait: Wait | None) -> pb.Wait | None:
     """Return why an operation or a host waits."""
     if wait is None:
@@ -136,7 +141,7 @@ def operation_message(operation: Operation, wait: Wait | None, job_percent: int 
 
 def metadata_message(operation: Operation, wait: Wait | None, job_percent: int) -> pb.OperationMetadata:
     """Return an operation's metadata, while it runs and afterwards."""
-    current = next((s for s in operation.steps if not s.state.at_rest), None) if operation.active else None
+    current = _current(operation)
     return pb.OperationMetadata(
         kind=kind_message(operation.kind),
         state=pb.OperationMetadata.State.Value(operation.state.name),
@@ -154,7 +159,7 @@ def metadata_message(operation: Operation, wait: Wait | None, job_percent: int) 
         start_time=timestamp(operation.started_at),
         update_time=timestamp(operation.updated_at),
         end_time=timestamp(operation.ended_at),
-        wait=wait_message(_wait(operation, current, wait)),
+        wait=wait_message(wait_of(operation, wait)),
         cancel_requested=operation.cancel_requested,
         outcome_detail=_outcome(operation),
     )
@@ -176,8 +181,13 @@ def _percent(operation: Operation, job_percent: int) -> int:
     return min(99, ended // max(1, len(planned)))
 
 
-def _wait(operation: Operation, current: Step | None, wait: Wait | None) -> Wait | None:
-    """Return why an active operation waits: its host cannot be asked, is at work, or is given time."""
+def _current(operation: Operation) -> Step | None:
+    return next((s for s in operation.steps if not s.state.at_rest), None) if operation.active else None
+
+
+def wait_of(operation: Operation, wait: Wait | None) -> Wait | None:
+    """Return why an active operation waits: its host cannot be asked (`wait`), is at work, or is given time."""
+    current = _current(operation)
     if not operation.active or wait is not None or current is None:
         return wait if operation.active else None
     since = current.started_at or operation.updated_at

@@ -38,7 +38,8 @@ class Resources:
     """What a response is made of, as it is now."""
 
     vm: VmRecord
-    snapshots: tuple[Snapshot, ...]
+    snapshot: Snapshot | None
+    """The one that the operation is about."""
     message: VmMessage
 
 
@@ -59,14 +60,15 @@ class OperationReader:
 
     async def message(self, operation: Operation) -> OperationMessage:
         """Return an operation. If it has succeeded, its response shows the resources as they are now."""
-        message = self._bare(operation)
+        message = self.listed(operation)
         if operation.state is OperationState.SUCCEEDED:
             response = await self._response(operation)
             if response is not None:
                 message.response.Pack(response)
         return message
 
-    def _bare(self, operation: Operation) -> OperationMessage:
+    def listed(self, operation: Operation) -> OperationMessage:
+        """Return an operation with what is on record of it alone: without a response, which needs the resources."""
         dispatcher = self._backend.runtime.dispatcher
         return operation_message(
             operation,
@@ -104,7 +106,7 @@ class OperationReader:
             return await self.message(operation)
         except NOT_READ:
             # The request is durable; only the state of the resources cannot be read just now.
-            return self._bare(operation)
+            return self.listed(operation)
 
     async def _by_a_fresh_record(self, vm_id: VmId, decide: Callable[[], Awaitable[D]]) -> D:
         """Return what is decided. Before a refusal that rests on what the host was like, look at the VM again."""
@@ -143,6 +145,7 @@ class OperationReader:
         vm = await views.vm(operation.vm_id)
         if vm is None:
             return None
-        snapshots = await views.snapshots(operation.vm_id)
+        standing = (await views.standing([vm.vm_id]))[vm.vm_id]
         result = KINDS[operation.kind].result(operation)
-        return self._writers[type(result)](result, Resources(vm, snapshots, self._backend.vm_told(vm, snapshots)))
+        subject = operation.snapshot_id and await views.snapshot(vm.vm_id, operation.snapshot_id)
+        return self._writers[type(result)](result, Resources(vm, subject or None, self._backend.vm_told(vm, standing)))

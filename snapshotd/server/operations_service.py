@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
@@ -22,12 +23,12 @@ from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, Value, matcher, read_token, write_token
 from snapshotd.server.operation_messages import kind_message, snapshot_name, vm_name
 from snapshotd.server.operation_reader import OperationReader
+from snapshotd.server.paging import Rows, read_page
 from snapshotd.server.requests import operation_of, page_size_of, timeout_of
 
 _LONGEST_WAIT_S: Final = 3600.0
 _LOOK_AGAIN_S: Final = 5.0
 """A wait looks again so often even if nothing was recorded."""
-_BATCH: Final = 200
 
 
 def _state(operation: Operation) -> Value:
@@ -45,9 +46,9 @@ _FILTERS: Fields[Operation] = {
 }
 
 
-def _written(operation: Operation) -> str:
-    """Return the text of the place after an operation, for a page token."""
-    return f"{encode_time(operation.requested_at)} {operation.name}"
+def _written(place: tuple[datetime, str]) -> str:
+    """Return the text of a place among operations, for a page token."""
+    return f"{encode_time(place[0])} {place[1]}"
 
 
 def _place(text: str) -> tuple[datetime, str]:
@@ -76,26 +77,21 @@ class OperationsService(OperationsServicer):
         return await self._operations.message(await self._backend.operation(operation_of(request.name)))
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
-        """Return operations, the last requested first."""
+        """Return operations, the last requested first, without their responses."""
         actor_of(context)
         if request.name not in ("", "operations"):
             raise InvalidArgument("name", request.name[:100], "must be 'operations', or empty.")
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
         views = await self._backend.seen("operations")
         before = read_token(request.page_token, _place, "operations", request.filter)
-        found: list[Operation] = []
-        while len(found) <= size:
-            batch = await views.operations(before, _BATCH)
-            found += [operation for operation in batch if matches(operation)]
-            if len(batch) < _BATCH:
-                break
-            before = (batch[-1].requested_at, batch[-1].name)
-        page = found[:size]
-        token = ""
-        if len(found) > size:
-            token = write_token(_written(page[-1]), "operations", request.filter)
-        messages = [await self._operations.message(operation) for operation in page]
-        return pb.ListOperationsResponse(operations=messages, next_page_token=token)
+        rows = Rows(views.operations, lambda o: (o.requested_at, str(o.name)), matches)
+
+        async def build(some: Sequence[Operation]) -> Sequence[pb.Operation]:
+            return [self._operations.listed(operation) for operation in some]
+
+        page = await read_page(rows, before, size, build)
+        token = write_token(_written(page.end), "operations", request.filter) if page.end else ""
+        return pb.ListOperationsResponse(operations=page.entries, next_page_token=token)
 
     async def WaitOperation(self, request: pb.WaitOperationRequest, context: Context) -> pb.Operation:
         """Return an operation when it has ended, or when the time is up."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -10,7 +10,7 @@ from snapshotd.api.v1 import host_pb2, snapshot_pb2, virtual_machine_pb2
 from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.conditions import conditions
 from snapshotd.domain.host import HostRecord
-from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmDescription, VmReport
+from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmDescription, VmReport, file_key
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState, VmActivity
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
@@ -74,12 +74,10 @@ def vm_message(
 
     Args:
         vm: what is on record.
-        snapshots: all of its snapshots.
+        snapshots: its snapshots; those that are REMOVED may be left out.
         limit: how many it may have.
         observed: when its host last reported it.
     """
-    vm_state = virtual_machine_pb2.VirtualMachine.State
-    activity = vm_state.STATE_UNSPECIFIED if vm.activity in _NO_ACTIVITY else vm_state.Value(vm.activity.name)
     snapshots = tuple(snapshots)
     own = {s.checkpoint_id for s in snapshots if s.checkpoint_id is not None}
     described = vm.description
@@ -89,9 +87,9 @@ def vm_message(
         display_name=vm.name,
         host=host_name(vm.host_id),
         owner=vm.owner,
-        state=activity or vm_state.Value(vm.power.name),
+        state=vm_state(vm),
         power=wire_power(vm.power),
-        activity=activity,
+        activity=_activity(vm),
         current_snapshot=snapshot_name(vm.vm_id, vm.current_id),
         active_operations=[active.name for active in vm.active],
         snapshot_count=sum(counts_towards_limit(s, described) for s in snapshots),
@@ -107,12 +105,22 @@ def vm_message(
     if described is not None:
         message.service_offering.cpu_count = described.cpu_count
         message.service_offering.memory_bytes = described.memory_bytes
-        message.disks.extend(_disk(d, described) for d in described.disks)
+        message.disks.extend(_disks(described.disks, described))
         message.foreign_checkpoint_count = sum(c.checkpoint_id not in own for c in described.checkpoints)
         message.snapshot_blockers.extend(described.snapshot_blockers)
         if described.checkpoint_type == "Disabled":
             message.snapshot_blockers.append("CHECKPOINTS_DISABLED")
     return message
+
+
+def vm_state(vm: VmRecord) -> virtual_machine_pb2.VirtualMachine.State.ValueType:
+    """Return the state of a VM: its activity, or its power if there is none."""
+    return _activity(vm) or virtual_machine_pb2.VirtualMachine.State.Value(vm.power.name)
+
+
+def _activity(vm: VmRecord) -> virtual_machine_pb2.VirtualMachine.State.ValueType:
+    states = virtual_machine_pb2.VirtualMachine.State
+    return states.STATE_UNSPECIFIED if vm.activity in _NO_ACTIVITY else states.Value(vm.activity.name)
 
 
 def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:
@@ -124,8 +132,8 @@ def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:
         uid=snapshot.snapshot_id,
         display_name=snapshot.name,
         description=snapshot.description,
-        kind=_kind(with_memory=snapshot.with_memory),
-        requested_kind=_kind(with_memory=snapshot.requested_with_memory),
+        kind=kind_of(with_memory=snapshot.with_memory),
+        requested_kind=kind_of(with_memory=snapshot.requested_with_memory),
         state=snapshot_pb2.Snapshot.State.Value(snapshot.state.name),
         parent=snapshot_name(snapshot.vm_id, snapshot.parent_id),
         current=vm.current_id == snapshot.snapshot_id,
@@ -138,7 +146,7 @@ def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:
         active_operation=at_work[0] if at_work else "",
     )
     if checkpoint is not None and vm.description is not None:
-        message.disks.extend(_disk(d, vm.description) for d in checkpoint.disks)
+        message.disks.extend(_disks(checkpoint.disks, vm.description))
     if snapshot.cpu_count or snapshot.memory_bytes:
         message.service_offering.cpu_count = snapshot.cpu_count
         message.service_offering.memory_bytes = snapshot.memory_bytes
@@ -173,7 +181,7 @@ def tree_message(vm: VmRecord, snapshots: Iterable[Snapshot], observed: datetime
     return snapshot_pb2.SnapshotTree(
         virtual_machine=vm_name(vm.vm_id),
         display_name=vm.name,
-        state=vm_message(vm, snapshots, 0, None).state,
+        state=vm_state(vm),
         nodes=_parents_first(nodes),
         current_node=node_of(vm.description.current_checkpoint_id) if vm.description else "",
         current_snapshot=snapshot_name(vm.vm_id, vm.current_id),
@@ -242,10 +250,14 @@ def _foreign(checkpoint: Checkpoint, described: VmDescription) -> snapshot_pb2.F
     )
 
 
-def _disk(disk: Disk, described: VmDescription) -> virtual_machine_pb2.Disk:
-    file = described.file(disk.path)
-    return virtual_machine_pb2.Disk(location=disk.location, path=disk.path, file_bytes=file.file_bytes if file else 0)
+def _disks(disks: Iterable[Disk], described: VmDescription) -> Iterator[virtual_machine_pb2.Disk]:
+    """Yield disks with the sizes of their files. A VM may have thousands of files: they are looked through once."""
+    sizes = {file_key(file.path): file.file_bytes for file in described.files}
+    for disk in disks:
+        size = sizes.get(file_key(disk.path), 0)
+        yield virtual_machine_pb2.Disk(location=disk.location, path=disk.path, file_bytes=size)
 
 
-def _kind(*, with_memory: bool) -> snapshot_pb2.Snapshot.Kind.ValueType:
+def kind_of(*, with_memory: bool) -> snapshot_pb2.Snapshot.Kind.ValueType:
+    """Return the kind of a snapshot."""
     return snapshot_pb2.Snapshot.DISK_AND_MEMORY if with_memory else snapshot_pb2.Snapshot.DISK

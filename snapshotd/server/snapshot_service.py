@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
 from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceServicer
 from snapshotd.domain.errors import InvalidArgument, NotBuilt
 from snapshotd.domain.ids import SnapshotId, VmId
-from snapshotd.domain.lifecycle import SnapshotState
+from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import snapshot_create, snapshot_delete, snapshot_revert
+from snapshotd.ports.views import SNAPSHOT_FIELDS, PageQuery
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import Fields, matcher, ordered, page_of
+from snapshotd.server.listing import Fields, Place, matcher, next_token, order_of, place_in, place_of, read_token
 from snapshotd.server.operation_messages import snapshot_name
 from snapshotd.server.operation_reader import OperationReader, Resources
+from snapshotd.server.paging import Rows, read_page
 from snapshotd.server.requests import (
     page_size_of,
     refuse_labels,
     snapshot_id_of,
     vm_id_of,
 )
-from snapshotd.server.resource_messages import snapshot_message, tree_message
+from snapshotd.server.resource_messages import kind_of, snapshot_message, tree_message
 
-_FILTERS: Fields[pb.Snapshot] = {
-    "display_name": lambda s: s.display_name,
-    "state": lambda s: pb.Snapshot.State.Name(s.state),
-    "kind": lambda s: pb.Snapshot.Kind.Name(s.kind),
+_FILTERS: Fields[Snapshot] = {
+    "display_name": lambda s: s.name,
+    "state": lambda s: s.state.name,
+    "kind": lambda s: pb.Snapshot.Kind.Name(kind_of(with_memory=s.with_memory)),
 }
-_ORDERS: Fields[pb.Snapshot] = {
-    "create_time": lambda s: s.create_time.ToNanoseconds(),
-    "display_name": lambda s: s.display_name,
-}
+_ORDERS: Final = ("create_time", "display_name")
 _EVERY_VM = "virtualMachines/-"
 
 
@@ -102,20 +105,27 @@ class SnapshotService(SnapshotServiceServicer):
         """Return a VM's snapshots, or all."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        vms: dict[VmId, VmRecord] = {}
-        if request.parent == _EVERY_VM:
-            vms = {vm.vm_id: vm for vm in await (await self._backend.seen("inventory", "tree")).vms()}
-            found = await self._backend.views.snapshots(None)
-        else:
-            vm = await self._backend.vm(vm_id_of(request.parent, "parent"))
-            vms = {vm.vm_id: vm}
-            found = await (await self._backend.seen("tree")).snapshots(vm.vm_id)
-        kept = [s for s in found if s.vm_id in vms and (request.show_deleted or s.state is not SnapshotState.REMOVED)]
-        snapshots = [m for m in (snapshot_message(s, vms[s.vm_id]) for s in kept) if matches(m)]
-        snapshots = list(ordered(snapshots, request.order_by, _ORDERS, "create_time"))
+        order = order_of(request.order_by, _ORDERS, "create_time")
         arguments = (request.parent, request.filter, request.order_by, str(request.show_deleted))
-        page = page_of(snapshots, size, request.page_token, *arguments)
-        return pb.ListSnapshotsResponse(snapshots=page.entries, next_page_token=page.next_token)
+        after = read_token(request.page_token, place_of(order), *arguments)
+        vm = None if request.parent == _EVERY_VM else await self._backend.vm(vm_id_of(request.parent, "parent"))
+        views = await self._backend.seen("inventory", "tree")
+        vms: dict[VmId, VmRecord | None] = {} if vm is None else {vm.vm_id: vm}
+
+        async def fetch(after: Place | None, limit: int) -> Sequence[Snapshot]:
+            page = PageQuery(order=order, after=after, limit=limit)
+            return await views.snapshots(vm.vm_id if vm else None, page, removed=request.show_deleted)
+
+        async def build(some: Sequence[Snapshot]) -> Sequence[pb.Snapshot]:
+            for vm_id in {s.vm_id for s in some} - vms.keys():
+                vms[vm_id] = await views.vm(vm_id)
+            of_vms = [(s, record) for s in some if (record := vms[s.vm_id]) is not None]
+            # In a thread: what a VM has of disks and files can take longer than the loop may be held.
+            return await asyncio.to_thread(lambda: [snapshot_message(s, record) for s, record in of_vms])
+
+        rows = Rows(fetch, place_in(order, SNAPSHOT_FIELDS), matches)
+        found = await read_page(rows, after, size, build)
+        return pb.ListSnapshotsResponse(snapshots=found.entries, next_page_token=next_token(found.end, *arguments))
 
     async def GetSnapshotTree(self, request: pb.GetSnapshotTreeRequest, context: Context) -> pb.SnapshotTree:
         """Return a VM's snapshots, with foreign checkpoints among them, as a tree."""
@@ -123,12 +133,15 @@ class SnapshotService(SnapshotServiceServicer):
         if request.WhichOneof("as_of"):
             raise NotBuilt("GetSnapshotTree with as_of")
         vm = await self._backend.vm(vm_id_of(request.name))
-        snapshots = await (await self._backend.seen("tree")).snapshots(vm.vm_id)
-        return tree_message(vm, snapshots, self._backend.runtime.dispatcher.observed.get(vm.vm_id))
+        standing = (await (await self._backend.seen("tree")).standing([vm.vm_id]))[vm.vm_id]
+        observed = self._backend.runtime.dispatcher.observed.get(vm.vm_id)
+        return await asyncio.to_thread(tree_message, vm, standing, observed)
 
 
 def _taken(result: snapshot_create.TheSnapshot, now: Resources) -> pb.Snapshot:
-    return next(snapshot_message(s, now.vm) for s in now.snapshots if s.snapshot_id == result.snapshot_id)
+    assert now.snapshot is not None, result
+    assert now.snapshot.snapshot_id == result.snapshot_id, result
+    return snapshot_message(now.snapshot, now.vm)
 
 
 def _reverted(result: snapshot_revert.Reverted, now: Resources) -> pb.RevertToSnapshotResponse:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 from google.longrunning.operations_pb2 import Operation
 from google.protobuf.empty_pb2 import Empty
 
-from snapshotd.api.v1 import executor_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServicer
 from snapshotd.application.virtual_machines import Decided
@@ -17,25 +19,24 @@ from snapshotd.domain.ids import HostId, VmId, is_guid
 from snapshotd.domain.names import same_but_for_case
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import vm_start, vm_stop
+from snapshotd.ports.views import VM_FIELDS, PageQuery
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import Fields, matcher, ordered, page_of
+from snapshotd.server.listing import Fields, Place, matcher, next_token, order_of, place_in, place_of, read_token
+from snapshotd.server.operation_messages import host_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.ownership import refuse_unusable
+from snapshotd.server.paging import Rows, read_page
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of, vm_id_of
+from snapshotd.server.resource_messages import vm_state
 from snapshotd.steps.vm_stop import StopMode
 
-_FILTERS: Fields[pb.VirtualMachine] = {
-    "display_name": lambda vm: vm.display_name,
-    "host": lambda vm: vm.host,
+_FILTERS: Fields[VmRecord] = {
+    "display_name": lambda vm: vm.name,
+    "host": lambda vm: host_name(vm.host_id),
     "owner": lambda vm: vm.owner,
-    "state": lambda vm: pb.VirtualMachine.State.Name(vm.state),
-    "power": lambda vm: executor_pb2.Power.Name(vm.power),
-}
-_ORDERS: Fields[pb.VirtualMachine] = {
-    "display_name": lambda vm: vm.display_name,
-    "name": lambda vm: vm.name,
-    "create_time": lambda vm: vm.create_time.ToNanoseconds(),
+    "state": lambda vm: pb.VirtualMachine.State.Name(vm_state(vm)),
+    "power": lambda vm: vm.power.name,
 }
 _MODES = {
     pb.StopVirtualMachineRequest.MODE_UNSPECIFIED: StopMode.SHUTDOWN,
@@ -103,11 +104,22 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         """Return the registered VMs."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        found = await (await self._backend.seen("inventory", "tree")).vms()
-        vms = [message for message in [await self._message(vm) for vm in found] if matches(message)]
-        vms = list(ordered(vms, request.order_by, _ORDERS, "display_name,name"))
-        page = page_of(vms, size, request.page_token, "vms", request.filter, request.order_by)
-        return pb.ListVirtualMachinesResponse(virtual_machines=page.entries, next_page_token=page.next_token)
+        order = order_of(request.order_by, tuple(VM_FIELDS), "display_name")
+        arguments = ("vms", request.filter, request.order_by)
+        after = read_token(request.page_token, place_of(order), *arguments)
+        views = await self._backend.seen("inventory", "tree")
+
+        async def fetch(after: Place | None, limit: int) -> Sequence[VmRecord]:
+            return await views.vms(PageQuery(order=order, after=after, limit=limit))
+
+        async def build(some: Sequence[VmRecord]) -> Sequence[pb.VirtualMachine]:
+            standing = await views.standing([vm.vm_id for vm in some])
+            # In a thread: what a VM has of disks and files can take longer than the loop may be held.
+            return await asyncio.to_thread(lambda: [self._backend.vm_told(vm, standing[vm.vm_id]) for vm in some])
+
+        found = await read_page(Rows(fetch, place_in(order, VM_FIELDS), matches), after, size, build)
+        token = next_token(found.end, *arguments)
+        return pb.ListVirtualMachinesResponse(virtual_machines=found.entries, next_page_token=token)
 
     async def StartVirtualMachine(self, request: pb.StartVirtualMachineRequest, context: Context) -> Operation:
         """Start, or resume, a VM."""
@@ -177,5 +189,5 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         return found[0]
 
     async def _message(self, vm: VmRecord) -> pb.VirtualMachine:
-        snapshots = await (await self._backend.seen("tree")).snapshots(vm.vm_id)
-        return self._backend.vm_told(vm, snapshots)
+        standing = await (await self._backend.seen("tree")).standing([vm.vm_id])
+        return self._backend.vm_told(vm, standing[vm.vm_id])

@@ -19,11 +19,14 @@ from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.host import Host
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, StreamId
+from snapshotd.server.admin_service import AdminService
+from snapshotd.server.audit_service import AuditService
 from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.host_service import HostService
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.operations_service import OperationsService
+from snapshotd.server.snapshot_service import SnapshotService
 from snapshotd.server.sync import HostReports
 from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.server.virtual_machine_service import VirtualMachineService
@@ -111,6 +114,10 @@ class Running:
     hosts: HostService
     vms: VirtualMachineService
     operations: OperationsService
+    snapshots: SnapshotService
+    audit: AuditService
+    admin: AdminService
+    backend: Backend
     asked: Asked
 
     async def registering(self, vm_id: str) -> tuple[asyncio.Task[vm_pb2.VirtualMachine], str]:
@@ -173,6 +180,10 @@ async def run(storage: Path) -> AsyncIterator[Running]:
             HostService(backend, executors),  # type: ignore[abstract]  # what is not built
             VirtualMachineService(backend, operations),  # type: ignore[abstract]  # as above
             OperationsService(backend, operations),  # type: ignore[abstract]  # as above
+            SnapshotService(backend, operations),  # type: ignore[abstract]  # as above
+            AuditService(backend),  # type: ignore[abstract]  # as above
+            AdminService(backend, executors),  # type: ignore[abstract]  # as above
+            backend,
             asked,
         )
         following.cancel()

@@ -19,6 +19,7 @@ from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.fakes import VM_ID
 from tests.integration.polling import until
 from tests.integration.writing import write
+from tests.unit.projections import whole
 from tests.unit.projections.comparing import dump
 from tests.unit.projections.histories import history
 from tests.unit.projections.oracle import compare
@@ -101,7 +102,7 @@ async def test_views_whose_follower_was_killed_again_and_again_equal_rebuilt_one
         assert {p.position for p in projections.views.progress()} == {stops[2]}
         await projections.catch_up()
         await compare(projections.views, world.envelopes)
-        assert len(await projections.views.snapshots(VM_ID)) == len(world.vm.snapshots)
+        assert len(await whole.snapshots(projections.views, VM_ID)) == len(world.vm.snapshots)
         projections.close()
         assert await rebuild(log, tmp_path / "rebuilt.db") == head
     assert dump(views) == dump(tmp_path / "rebuilt.db")

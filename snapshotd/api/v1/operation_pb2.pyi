@@ -40,8 +40,10 @@ class OperationMetadata(_message.Message):
       kind and resources, and an unspecified state. Its `response` is a Plan. If the real call would be refused, this one
       is refused with the same error.
     - page_size: the most entries of a page; 0 means 50; more than 1000 means 1000; negative is INVALID_ARGUMENT.
-      page_token: the next_page_token of the answer before, with the same other arguments; opaque. An empty
-      next_page_token ends the list.
+      A page has fewer if its entries are large: no more than 2 MiB of them, but at least one. page_token: the
+      next_page_token of the answer before, with the same other arguments; opaque. An empty next_page_token ends the list.
+    - ListOperations leaves out each `response`, which shows resources as they are now. GetOperation and WaitOperation
+      have it.
     - filter: comparisons `field = "value"` (also != < <= > >= for times and numbers) joined by AND. The fields are named at
       each `filter`; of ListOperations: state, done, kind, virtual_machine, snapshot, actor, create_time. Anything else is
       INVALID_ARGUMENT, reason FILTER_INVALID.

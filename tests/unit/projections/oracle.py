@@ -14,6 +14,7 @@ from snapshotd.domain.ids import OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import PlannedStep
 from snapshotd.ports.views import Views
+from tests.unit.projections import whole
 
 Facts: TypeAlias = dict[str, object]
 """By the name of the attribute that has to be so."""
@@ -165,8 +166,8 @@ async def compare(views: Views, envelopes: Sequence[Envelope]) -> None:
         streams.setdefault(envelope.stream, []).append(envelope)
     hosts = {name: own for name, own in streams.items() if name.startswith("host/")}
     there = {name: own for name, own in hosts.items() if not isinstance(own[-1].event, e.HostRemoved)}
-    assert [f"host/{h.host_id}" for h in await views.hosts()] == sorted(there)
-    for seen_host in await views.hosts():
+    assert [f"host/{h.host_id}" for h in await whole.hosts(views)] == sorted(there)
+    for seen_host in await whole.hosts(views):
         _agree(seen_host, host(there[f"host/{seen_host.host_id}"]))
     for name, own in streams.items():
         if name.startswith("vm/"):
@@ -180,17 +181,17 @@ async def _compare_vm(views: Views, vm_id: VmId, own: Sequence[Envelope]) -> Non
     active = [(a.number, a.snapshot_id) for a in seen.active]
     assert active == facts.pop("active")
     _agree(seen, facts)
-    assert (seen in await views.vms()) == facts["registered"]
-    await _compare_snapshots(views, own)
+    assert (seen in await whole.vms(views)) == facts["registered"]
+    await _compare_snapshots(views, vm_id, own)
     await _compare_operations(views, vm_id, own)
 
 
-async def _compare_snapshots(views: Views, own: Sequence[Envelope]) -> None:
+async def _compare_snapshots(views: Views, vm_id: VmId, own: Sequence[Envelope]) -> None:
     by_id: dict[SnapshotId, list[Envelope]] = {}
     for envelope in own:
         if isinstance(envelope.event, e.SnapshotTransition | e.SnapshotFact):
             by_id.setdefault(envelope.event.snapshot_id, []).append(envelope)
-    seen = {s.snapshot_id: s for s in await views.snapshots(None)}
+    seen = {s.snapshot_id: s for s in await whole.snapshots(views, vm_id)}
     assert set(seen) == set(by_id)
     for snapshot_id, events in by_id.items():
         _agree(seen[snapshot_id], snapshot(events))
@@ -227,7 +228,7 @@ async def _compare_operations(views: Views, vm_id: VmId, own: Sequence[Envelope]
             assert seen.active or seen_step.before is None
         if facts["active"]:
             active.append(facts["name"])
-    assert [o.name for o in await views.active_operations()] == active
+    assert [o.name for o in await whole.active(views)] == active
 
 
 def _agree(seen: object, facts: Facts) -> None:

@@ -14,13 +14,16 @@ from projections.rebuild import rebuild
 from snapshotd.domain.commands import RegisterVm, UnregisterVm
 from snapshotd.domain.events import Envelope, OperationRequested
 from snapshotd.domain.ids import HostId, SnapshotId
-from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.lifecycle import Power, SnapshotState
+from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.ports.views import EventQuery, Views
+from snapshotd.ports.views import SNAPSHOT_FIELDS, EventQuery, PageQuery, Views
+from snapshotd.server.listing import place_in
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import start_vm, stop_vm
 from tests.fakes import VM_ID
 from tests.memory_log import MemoryLog
+from tests.unit.projections import whole
 from tests.unit.projections.comparing import dump
 from tests.unit.projections.histories import history, with_hosts
 from tests.unit.projections.oracle import compare
@@ -45,9 +48,13 @@ async def test_the_views_say_what_the_log_says_after_every_decision(tmp_path: Pa
 
 async def same_as_the_aggregate(views: Views, vm: VirtualMachine) -> None:
     """Check that the views hold the very values that decisions are made by."""
-    assert {s.snapshot_id: s for s in await views.snapshots(VM_ID)} == vm.snapshots
+    assert {s.snapshot_id: s for s in await whole.snapshots(views, VM_ID)} == vm.snapshots
     for operation in vm.operations.values():
         assert await views.operation(operation.name) == operation
+    standing = await views.standing([VM_ID])
+    assert {s.snapshot_id: s for s in standing[VM_ID]} == {
+        s.snapshot_id: s for s in vm.snapshots.values() if s.state is not SnapshotState.REMOVED
+    }
     record = await views.vm(VM_ID)
     assert record is not None
     assert all(getattr(record, f.name) == getattr(vm, f.name) for f in fields(record))
@@ -74,18 +81,18 @@ async def test_hosts_come_and_go_with_their_vms_counted(tmp_path: Path) -> None:
     log = MemoryLog(world.envelopes[: before + 2])
     projections = Projections(log, tmp_path / "views.db")
     await projections.catch_up()
-    assert [(h.host_id, h.synced_at) for h in await projections.views.hosts()] == [("hv01", None), ("hv02", None)]
+    assert [(h.host_id, h.synced_at) for h in await whole.hosts(projections.views)] == [("hv01", None), ("hv02", None)]
     assert await projections.views.vm_counts() == {"hv01": 1}
     assert await projections.views.host(HostId("hv02")) is not None
     log.take(world.envelopes)
     await projections.catch_up()
     assert await projections.views.host(HostId("hv02")) is None
     assert await projections.views.host(HostId("hv01")) is not None
-    (host,) = await projections.views.hosts()
+    (host,) = await whole.hosts(projections.views)
     assert (host.host_id, host.synced_at) == ("hv01", world.now)
     assert await projections.views.vm_counts() == {}
     await compare(projections.views, world.envelopes)
-    assert await projections.views.vms() == ()
+    assert await whole.vms(projections.views) == ()
     vm = await projections.views.vm(VM_ID)
     assert vm is not None
     assert not vm.registered
@@ -101,16 +108,16 @@ async def test_a_vm_that_is_registered_again_has_one_row_with_what_was_known(tmp
     log = MemoryLog(world.envelopes[:gone])
     projections = Projections(log, tmp_path / "views.db")
     await projections.catch_up()
-    assert await projections.views.vms() == ()
+    assert await whole.vms(projections.views) == ()
     log.take(world.envelopes)
     await projections.catch_up()
     await compare(projections.views, world.envelopes)
-    (row,) = await projections.views.vms()
+    (row,) = await whole.vms(projections.views)
     assert (row.host_id, row.owner, row.registered_at) == ("hv02", "dev", world.now)
     world.do(start_vm() if row.power is not Power.RUNNING else stop_vm(StopMode.TURN_OFF))
     log.take(world.envelopes)
     await projections.catch_up()
-    (operation,) = await projections.views.active_operations()
+    (operation,) = await whole.active(projections.views)
     assert operation.host_id == "hv02"
     projections.close()
 
@@ -172,4 +179,34 @@ async def test_newest_operations_come_first_and_in_pages(tmp_path: Path) -> None
     pages = await projections.views.operations(None, 3)
     pages += await projections.views.operations((pages[-1].requested_at, pages[-1].name), 1000)
     assert pages == whole
+    projections.close()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        (("create_time", False), ("name", False)),
+        (("create_time", True), ("name", True)),
+        (("display_name", True), ("create_time", False), ("name", True)),
+    ],
+)
+async def test_pages_of_any_order_put_together_are_the_whole_list(
+    tmp_path: Path, order: tuple[tuple[str, bool], ...]
+) -> None:
+    world = history(5, 60)
+    projections = Projections(MemoryLog(world.envelopes), tmp_path / "views.db")
+    await projections.catch_up()
+    views, place = projections.views, place_in(order, SNAPSHOT_FIELDS)
+    seen: list[Snapshot] = []
+    while page := await views.snapshots(
+        VM_ID, PageQuery(order=order, after=place(seen[-1]) if seen else None, limit=3), removed=True
+    ):
+        seen += page
+    expected = list(world.vm.snapshots.values())
+    for field, falls in reversed(order):
+        expected.sort(key=SNAPSHOT_FIELDS[field], reverse=falls)
+    assert len(expected) > 6
+    assert seen == expected
+    left = await views.snapshots(VM_ID, PageQuery(order=order, limit=100), removed=False)
+    assert list(left) == [s for s in expected if s.state is not SnapshotState.REMOVED]
     projections.close()
