@@ -14,6 +14,7 @@ from typing import Final
 from snapshotd import bootstrap
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.executor.attach import AttachRefused
+from snapshotd.logs import Unblocking
 from snapshotd.server.address import AddressInUse
 from snapshotd.settings import KEYS, Settings, SettingsInvalid, Value, default_file, load
 from snapshotd.simulator import settings as simulate
@@ -76,9 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _start_logging(*, verbose: bool) -> None:
     """Log to stderr: of libraries only warnings, because their details hold secrets of the NTLM sign-in."""
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    handler = Unblocking()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for ours in ("snapshotd", "projections"):
         logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
 

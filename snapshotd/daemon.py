@@ -129,7 +129,7 @@ async def serve(service: Service) -> int:
 async def _keep_health(server: GrpcServer, views: Views) -> None:
     while True:
         await asyncio.sleep(_HEALTH_S)
-        await server.show(views.progress())
+        server.show(views.progress())
 
 
 class _Parts:

@@ -148,6 +148,8 @@ class ExecutorService(ExecutorServiceServicer):
         try:
             while (message := await stream.to_send.get()) is not None:
                 yield message
+            if reading.done():
+                reading.result()  # raises if it ended at what could not be read
         finally:
             reading.cancel()
             if self.attached.get(stream.executor) is stream:

@@ -1,20 +1,21 @@
-"""Rules for every call: errors become statuses, a method that is not built is refused, and the caller has a name.
-
-Health and reflection belong to libraries, and pass through.
-"""
+"""Rules for every call: errors become statuses, what cannot be read or is not built is refused, callers have names."""
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
 from snapshotd.domain.errors import InvalidArgument, NotBuilt, SnapshotdError
-from snapshotd.server.request_errors import ActorNotAllowed, Stopping
+from snapshotd.server.request_errors import ActorNotAllowed, MalformedRequest, Stopping
 from snapshotd.server.runtime import ITSELF
 from snapshotd.server.status import internal_status, to_status
 
@@ -28,6 +29,8 @@ ACTOR_METADATA: Final = "x-snapshotd-actor"
 _NOBODY: Final = "anonymous"
 _ACTOR_LIMIT: Final = 100
 _OURS: Final = ("/snapshotd.", "/google.longrunning.")
+_COMPLAINT_S: Final = 10.0
+"""The least time between two log lines about malformed requests."""
 _READS: Final = ("Get", "List", "Wait", "Discover", "Attach")
 """Prefixes of methods that change nothing. An executor stays attached to deliver its outcomes."""
 _LOCAL: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
@@ -35,9 +38,10 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
-    """Answers an error of our services with a status and its ErrorInfo."""
+    """Answers an error of any service with a status and its ErrorInfo."""
 
     def __init__(self) -> None:
+        self._complaints = Seldom(_COMPLAINT_S)
         self.stopping = False
         """Whether calls that change something are refused."""
 
@@ -46,27 +50,113 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """Return the wrapped handler of a call."""
+        """Return the wrapped handler of a call.
+
+        It takes a stream in any case: one that takes a single message is not called at all if none comes, and the
+        caller waits for ever.
+        """
         handler: Any = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None:
-            return grpc.unary_unary_rpc_method_handler(_unary(_not_built(method)))
-        if not method.startswith(_OURS):
-            return handler  # type: ignore[no-any-return]
+            return grpc.stream_unary_rpc_method_handler(_unary(_not_built(method)))
         streams = "stream" if handler.response_streaming else "unary"
         kind = f"{'stream' if handler.request_streaming else 'unary'}_{streams}"
         behaviour: _Call = getattr(handler, kind)
         if behaviour.__module__.endswith("_pb2_grpc"):  # the generated one: this method is not built
             behaviour = _not_built(method)
-        if self.stopping and not method.rpartition("/")[2].startswith(_READS):
+        elif self.stopping and method.startswith(_OURS) and not method.rpartition("/")[2].startswith(_READS):
             behaviour = _stopping(method)
-        wrapped = _stream(behaviour) if handler.response_streaming else _unary(behaviour)
-        make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
+        elif handler.request_streaming:
+            behaviour = self._of_stream(method, behaviour)
+        else:
+            behaviour = self._of_one(method, behaviour, streams=handler.response_streaming)
+        make: Any = getattr(grpc, f"stream_{streams}_rpc_method_handler")
         return make(  # type: ignore[no-any-return]
-            wrapped,
-            request_deserializer=handler.request_deserializer,
+            _stream(behaviour) if handler.response_streaming else _unary(behaviour),
+            request_deserializer=_reader(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
+
+    def _of_stream(self, method: str, behaviour: _Call) -> _Call:
+        """Return the behaviour of a method that takes a stream, with only messages that could be read."""
+        return lambda requests, context: behaviour(self._read(method, requests, context), context)
+
+    def _of_one(self, method: str, behaviour: _Call, *, streams: bool) -> _Call:
+        """Return the behaviour of a method that takes one message, for the stream that it comes in."""
+
+        async def first(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401  (any method's messages)
+            async for request in self._read(method, requests, context):
+                return request
+            raise MalformedRequest(method.removeprefix("/"), "there is none")
+
+        async def answer(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401
+            return await behaviour(await first(requests, context), context)
+
+        async def answers(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+            async for response in behaviour(await first(requests, context), context):
+                yield response
+
+        return answers if streams else answer
+
+    async def _read(self, method: str, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        """Yield the messages of a call. Raises MalformedRequest for one that could not be read."""
+        async for request in requests:
+            if isinstance(request, _Unreadable):
+                if (more := self._complaints.due()) is not None:
+                    _log.warning(
+                        "malformed request of %.200r from %.100r: %s (%d more since the last such line)",
+                        method,
+                        context.peer(),
+                        request.problem,
+                        more,
+                    )
+                raise MalformedRequest(method.removeprefix("/"), request.problem)
+            yield request
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """What came instead of a message."""
+
+    problem: str
+
+
+def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Return a deserializer that never raises: gRPC would answer UNKNOWN, and log a traceback."""
+    if deserialize is None:
+        return None
+
+    def read(data: bytes) -> Any:  # noqa: ANN401  (any method's messages)
+        try:
+            return deserialize(data)
+        except (DecodeError, ValueError, RecursionError) as error:
+            return _Unreadable(str(error))
+
+    return read
+
+
+class Seldom:
+    """Decides when a line that may be due often is logged.
+
+    Args:
+        interval_s: the least time between two lines.
+        now_s: returns seconds of a monotonic clock.
+    """
+
+    def __init__(self, interval_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = interval_s
+        self._now_s = now_s
+        self._next_s = -math.inf
+        self._left_out = 0
+
+    def due(self) -> int | None:
+        """Return how many lines were left out since the last one; None: leave this one out."""
+        now_s = self._now_s()
+        if now_s < self._next_s:
+            self._left_out += 1
+            return None
+        left_out, self._left_out, self._next_s = self._left_out, 0, now_s + self._interval_s
+        return left_out
 
 
 def actor_of(context: Context) -> str:

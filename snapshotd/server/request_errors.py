@@ -29,6 +29,19 @@ class OrderByInvalid(SnapshotdError):
 
 
 @dataclass(eq=False)
+class MalformedRequest(SnapshotdError):
+    """A request that is no message of its type, or is not there."""
+
+    reason: ClassVar[str] = "MALFORMED_REQUEST"
+    text: ClassVar[str] = (
+        "Cannot read the request of {request}: {problem}. Send one message of its type, encoded as its proto says; "
+        "texts must be UTF-8."
+    )
+    request: str
+    problem: str
+
+
+@dataclass(eq=False)
 class Stopping(SnapshotdError):
     """The service is stopping, and begins nothing new."""
 

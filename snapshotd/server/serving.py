@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Final
 
 import grpc
 from google.longrunning import operations_pb2
 from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
-from grpc_health.v1 import health, health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
@@ -32,6 +32,8 @@ from snapshotd.server.admin_service import AdminService
 from snapshotd.server.audit_service import AuditService
 from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import ExecutorService
+from snapshotd.server.health import SERVICE_NAME as HEALTH
+from snapshotd.server.health import Health, State
 from snapshotd.server.host_service import HostService
 from snapshotd.server.interceptors import ErrorsAsStatuses
 from snapshotd.server.operation_reader import OperationReader
@@ -74,7 +76,17 @@ _PROJECTION_HEALTH: Final = "snapshotd.projection."
 """The prefix of the health services that represent projections."""
 _CORE_HEALTH: Final = "snapshotd.core"
 """The health service that represents the operations."""
-_Health = health_pb2.HealthCheckResponse
+
+
+class _NoGoneCallers(logging.Filter):
+    """Leaves out what gRPC logs, with a traceback, if a caller has gone when it is answered: nothing is wrong here."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is logged."""
+        return not record.exc_info or getattr(record.exc_info[0], "__name__", "") != "ExecuteBatchError"
+
+
+_NO_GONE_CALLERS: Final = _NoGoneCallers()
 
 
 class GrpcServer:
@@ -91,8 +103,9 @@ class GrpcServer:
     def __init__(self, backend: Backend, executors: ExecutorService, listen: str) -> None:
         self._backend = backend
         self._answering = ErrorsAsStatuses()
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_NO_GONE_CALLERS)
         self._server = grpc.aio.server(interceptors=[self._answering], options=_OPTIONS)
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         operations = OperationReader(backend)
         add = self._server
         # Methods that are not built are abstract to the types. The interceptor answers them with UNIMPLEMENTED.
@@ -107,7 +120,7 @@ class GrpcServer:
         executor_pb2_grpc.add_ExecutorServiceServicer_to_server(executors, add)
         add_OperationsServicer_to_server(OperationsService(backend, operations), add)  # type: ignore[abstract]
         add_HealthServicer_to_server(self._health, add)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), add)
+        reflection.enable_server_reflection((*SERVICES, HEALTH, reflection.SERVICE_NAME), add)
         check_address(listen)
         try:
             port = self._server.add_insecure_port(listen)
@@ -119,10 +132,10 @@ class GrpcServer:
 
     async def start(self, progress: Sequence[ProjectionProgress]) -> None:
         """Start to serve."""
-        await self.show(progress)
+        self.show(progress)
         await self._server.start()
 
-    async def show(self, progress: Sequence[ProjectionProgress]) -> None:
+    def show(self, progress: Sequence[ProjectionProgress]) -> None:
         """Update health.
 
         A service is SERVING while all its calls can be served, "" while all services are and every part of the daemon
@@ -134,16 +147,16 @@ class GrpcServer:
             *(_READS_VIEWS if self._backend.views.trouble() is not None else ()),
         }
         for service in SERVICES:
-            await self._set(service, serving=service.rpartition(".")[2] not in hampered)
-        await self._set("", serving=not hampered and not self._backend.parts.concern_all())
+            self._set(service, serving=service.rpartition(".")[2] not in hampered)
+        self._set("", serving=not hampered and not self._backend.parts.concern_all())
         held_up = any(True for _ in self._backend.runtime.dispatcher.faults)
-        await self._set(_CORE_HEALTH, serving=not held_up and not self._backend.parts.concern_all())
+        self._set(_CORE_HEALTH, serving=not held_up and not self._backend.parts.concern_all())
         for projection in progress:
             held_up = projection.state in (ProjectionState.STOPPED, ProjectionState.BEHIND)
-            await self._set(_PROJECTION_HEALTH + projection.name, serving=not held_up)
+            self._set(_PROJECTION_HEALTH + projection.name, serving=not held_up)
 
-    async def _set(self, service: str, *, serving: bool) -> None:
-        await self._health.set(service, _Health.SERVING if serving else _Health.NOT_SERVING)
+    def _set(self, service: str, *, serving: bool) -> None:
+        self._health.set(service, State.SERVING if serving else State.NOT_SERVING)
 
     def refuse_changes(self) -> None:
         """Refuse calls that change something from now on. Reads are answered until `stop`."""
@@ -151,5 +164,5 @@ class GrpcServer:
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls. End running calls after the grace."""
-        await self._health.enter_graceful_shutdown()
+        self._health.stop()
         await self._server.stop(grace_s)

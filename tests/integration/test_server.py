@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,46 +17,21 @@ from google.longrunning.operations_pb2_grpc import OperationsStub
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from projections.projections import Projections
-from snapshotd import bootstrap
 from snapshotd.api.v1 import admin_pb2, audit_pb2, host_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.domain.ids import VmId
-from snapshotd.server.runtime import Runtime
-from snapshotd.server.serving import GrpcServer
-from snapshotd.settings import load
-from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.contract.failing_commits import failing_commit
 from tests.contract.logs import limit, log_pages
-
-
-@dataclass(frozen=True)
-class Served:
-    """A server, and what stands behind it."""
-
-    log: SqliteEventLog
-    runtime: Runtime
-    projections: Projections
-    server: GrpcServer
-    channel: grpc.aio.Channel
-    storage: Path
+from tests.integration.whole_server import Served, serve
 
 
 @pytest_asyncio.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    settings = load(None, {}, {"server.listen": "127.0.0.1:0", "storage.directory": str(tmp_path)})
-    with SqliteEventLog(tmp_path / "events.db") as log:
-        projections = Projections(log, tmp_path / "views.db")
-        service = bootstrap.compose(settings, log, projections, log.installation_id, bootstrap.open_pool(settings))
-        server = service.make_server()
-        await server.start(projections.views.progress())
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            yield Served(log, service.runtime, projections, server, channel, tmp_path)
-        await server.stop(0)
-        projections.close()
+    async with serve(tmp_path) as running:
+        yield running
 
 
 def host_request(host_id: str, journal_directory: str = "") -> host_pb2.RegisterHostRequest:
@@ -118,7 +92,7 @@ async def test_a_projection_that_stops_shows_in_health_and_status_and_refuses_wh
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "Cannot read the audit view: it stopped after position 1 of the log" in str(refused.value.details())
     assert "stop the service, and run `snapshotd check`" in str(refused.value.details())
-    await served.server.show(served.projections.views.progress())
+    served.server.show(served.projections.views.progress())
     health: Any = HealthStub(served.channel)  # its types do not know its methods
     for name, state in (("audit", "NOT_SERVING"), ("tree", "SERVING")):
         checked = await health.Check(HealthCheckRequest(service=f"snapshotd.projection.{name}"))

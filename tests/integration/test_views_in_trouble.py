@@ -55,7 +55,7 @@ class Served:
 
     async def serving(self) -> set[str]:
         """Return the last parts of the names of what serves; "" for the whole."""
-        await self.server.show(self.projections.views.progress())
+        self.server.show(self.projections.views.progress())
         stub: Any = HealthStub(self.channel)  # its types do not know its methods
         names = [f"snapshotd.api.v1.{name}" for name in ("HostService", "AuditService", "AdminService")]
         names += ["google.longrunning.Operations", "snapshotd.projection.tree", ""]
