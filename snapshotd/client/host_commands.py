@@ -130,6 +130,8 @@ def _found(found: pb.DiscoverVirtualMachinesResponse) -> str:
         for vm in found.virtual_machines
     ]
     why = [f"{found.wait.reason}: {found.wait.message}"] if found.HasField("wait") else []
+    if found.virtual_machines_omitted:
+        why.append(f"{counted(found.virtual_machines_omitted, 'more VM')} are left out here. Register one by its id.")
     return "\n\n".join([table(heads, rows, yields=("VM",), width=columns()), *why])
 
 
@@ -139,8 +141,15 @@ def _sync(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _synced(synced: pb.SyncHostResponse) -> str:
-    compared, drifts = counted(synced.virtual_machines_compared, "VM"), counted(len(synced.drifts), "difference")
+    compared, drifts = (
+        counted(synced.virtual_machines_compared, "VM"),
+        counted(len(synced.drifts) + synced.drifts_omitted, "difference"),
+    )
     lines = [f"{compared} compared, {drifts}."]
+    if synced.drifts_omitted:
+        lines.append(
+            f"{synced.drifts_omitted} of them are left out here. See `snapshotctl audit list --type DriftDetected`."
+        )
     if synced.drifts:
         lines.append(table(["WHAT", "OF", "DETAIL"], [[d.kind, d.subject, d.message] for d in synced.drifts]))
     lines += [

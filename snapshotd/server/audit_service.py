@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from snapshotd.api.v1 import audit_pb2 as pb
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceServicer
@@ -27,6 +28,9 @@ from snapshotd.server.requests import (
 )
 from snapshotd.server.struct_values import struct_of
 from snapshotd.server.wire_values import timestamp
+
+LARGEST_DATA: Final = 3 * 1024 * 1024
+"""The bytes of the largest data of an event: with more, no caller would take the event, nor any page that it is in."""
 
 
 class AuditService(AuditServiceServicer):
@@ -65,6 +69,8 @@ class AuditService(AuditServiceServicer):
 
 def _message(envelope: Envelope) -> pb.Event:
     from_state, to_state = transition_of(envelope.event)
+    data = struct_of(plain.encode(envelope.event))
+    size = data.ByteSize()
     return pb.Event(
         position=envelope.position,
         stream=envelope.stream,
@@ -78,7 +84,8 @@ def _message(envelope: Envelope) -> pb.Event:
         type=type(envelope.event).__name__,
         from_state=from_state,
         to_state=to_state,
-        data=struct_of(plain.encode(envelope.event)),
+        data=data if size <= LARGEST_DATA else None,
+        omitted_data_bytes=size if size > LARGEST_DATA else 0,
     )
 
 

@@ -20,7 +20,7 @@ from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, Place, matcher, next_token, order_of, place_in, place_of, read_token
 from snapshotd.server.operation_messages import snapshot_name, vm_name, wait_message
 from snapshotd.server.ownership import journals_wait
-from snapshotd.server.paging import Rows, in_slices, read_page
+from snapshotd.server.paging import Rows, in_slices, read_page, that_fit
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of
 from snapshotd.server.resource_messages import discovered_message, host_message
 from snapshotd.server.wire_values import timestamp
@@ -112,10 +112,15 @@ class HostService(HostServiceServicer):
         actor, host_id = actor_of(context), host_id_of(request.name)
         request_id = request_id_of(request.request_id)
         synced = await self._backend.reports.sync(host_id, actor=actor, request_id=request_id, asked=True)
+        drifts: list[pb.Drift] = []
+        async for some in in_slices(synced.drifts):
+            drifts += map(_drift, some)
+        told = that_fit(drifts)
         return pb.SyncHostResponse(
             host=await self._changed(host_id),
             virtual_machines_compared=synced.vms,
-            drifts=[_drift(d) for d in synced.drifts],
+            drifts=told,
+            drifts_omitted=len(drifts) - len(told),
             virtual_machines_skipped=[vm_name(vm) for vm in synced.skipped],
         )
 
@@ -131,8 +136,10 @@ class HostService(HostServiceServicer):
         async for some in in_slices(vm for vm in answer.vms if vm.description or vm.unread):
             found += [discovered_message(vm, registered=vm.vm_id in known) for vm in some]
         found.sort(key=lambda vm: (vm.display_name, vm.vm_id))
+        told = that_fit(found)
         return pb.DiscoverVirtualMachinesResponse(
-            virtual_machines=found,
+            virtual_machines=told,
+            virtual_machines_omitted=len(found) - len(told),
             host_time=timestamp(answer.host_time),
             wait=wait_message(journals_wait(host_id, answer, self._backend.installation_id, self._backend.clock.now())),
         )

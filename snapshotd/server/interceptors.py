@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.rpc.status_pb2 import Status
 
 from snapshotd.domain.errors import InvalidArgument, NotBuilt, SnapshotdError
-from snapshotd.server.request_errors import ActorNotAllowed, MalformedRequest, Stopping
+from snapshotd.server.request_errors import ActorNotAllowed, AnswerTooLarge, MalformedRequest, Stopping
 from snapshotd.server.runtime import ITSELF
 from snapshotd.server.status import internal_status, to_status
 
@@ -34,6 +34,8 @@ _COMPLAINT_S: Final = 10.0
 _READS: Final = ("Get", "List", "Wait", "Discover", "Attach")
 """Prefixes of methods that change nothing. An executor stays attached to deliver its outcomes."""
 _LOCAL: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
+LARGEST_ANSWER: Final = 4 * 1024 * 1024
+"""The bytes of the largest message that gRPC's clients take, if nobody tells them to take more."""
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -58,7 +60,7 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None:
-            return grpc.stream_unary_rpc_method_handler(_unary(_not_built(method)))
+            return grpc.stream_unary_rpc_method_handler(_unary(method, _not_built(method)))
         streams = "stream" if handler.response_streaming else "unary"
         kind = f"{'stream' if handler.request_streaming else 'unary'}_{streams}"
         behaviour: _Call = getattr(handler, kind)
@@ -72,7 +74,7 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
             behaviour = self._of_one(method, behaviour, streams=handler.response_streaming)
         make: Any = getattr(grpc, f"stream_{streams}_rpc_method_handler")
         return make(  # type: ignore[no-any-return]
-            _stream(behaviour) if handler.response_streaming else _unary(behaviour),
+            (_stream if handler.response_streaming else _unary)(method, behaviour),
             request_deserializer=_reader(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
@@ -175,10 +177,10 @@ def actor_of(context: Context) -> str:
     return _NOBODY
 
 
-def _unary(behaviour: _Call) -> _Call:
+def _unary(method: str, behaviour: _Call) -> _Call:
     async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  (any method's messages)
         try:
-            return await behaviour(request, context)
+            return _taken(method, await behaviour(request, context))
         except SnapshotdError as error:
             await _abort(context, to_status(error))
         except Exception:  # noqa: BLE001  (the caller gets the incident's id, the log gets the cause)
@@ -187,17 +189,25 @@ def _unary(behaviour: _Call) -> _Call:
     return call
 
 
-def _stream(behaviour: _Call) -> _Call:
+def _stream(method: str, behaviour: _Call) -> _Call:
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
         try:
             async for response in behaviour(request, context):
-                yield response
+                yield _taken(method, response)
         except SnapshotdError as error:
             await _abort(context, to_status(error))
         except Exception:  # noqa: BLE001  (as above)
             await _abort(context, _incident())
 
     return call
+
+
+def _taken(method: str, answer: Message) -> Message:
+    """Return an answer that callers will take. Raises AnswerTooLarge for another one."""
+    size = answer.ByteSize()
+    if size > LARGEST_ANSWER:
+        raise AnswerTooLarge(method.removeprefix("/"), size, LARGEST_ANSWER)
+    return answer
 
 
 def _not_built(method: str) -> _Call:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import overload
+from typing import Final, overload
 
 from google.longrunning.operations_pb2 import Operation as OperationMessage
 
@@ -19,6 +19,9 @@ from snapshotd.operations.catalogue import KINDS, Concurrency, concurrency
 from snapshotd.server.status import failure_status
 from snapshotd.server.wire_values import timestamp, wire_power
 from snapshotd.steps.catalogue import ACTIONS
+
+_LONGEST: Final = 4000
+"""The most characters of a failure's text in a message; the event log has all of it."""
 
 
 def vm_name(vm_id: VmId) -> str:
@@ -50,14 +53,19 @@ def wait_message(wait: Wait | None) -> pb.Wait | None:
     """Return why an operation or a host waits."""
     if wait is None:
         return None
-    return pb.Wait(reason=wait.failure.reason, message=wait.failure.text, since=timestamp(wait.since))
+    return pb.Wait(reason=wait.failure.reason, message=_cut(wait.failure.text), since=timestamp(wait.since))
 
 
 def failure_message(failure: Failure | None, time: datetime | None) -> pb.Failure | None:
     """Return why something failed, with the host's error id in the message."""
     if failure is None:
         return None
-    return pb.Failure(reason=failure.reason, message=failure.text, time=timestamp(time))
+    return pb.Failure(reason=failure.reason, message=_cut(failure.text), time=timestamp(time))
+
+
+def _cut(text: str) -> str:
+    """Return a text of a host, cut to what people read."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def planned_step(plan: PlannedStep, vm_id: VmId, host_id: HostId, may_lose: str = "") -> pb.Step:

@@ -24,7 +24,7 @@ _BATCH: Final = 100
 _SLICE: Final = 20
 """Rows that are filtered and built into messages at a time."""
 _PAGE_BYTES: Final = 2 * 1024 * 1024
-"""The most bytes of a page with several entries: gRPC's clients take 4 MiB, if nobody tells them to take more."""
+"""The most bytes of a page with several entries: half of what gRPC's clients take in one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,16 @@ async def read_page(
         if len(built) < len(kept):
             return Page(entries, end)
     return Page(entries, None)
+
+
+def that_fit(entries: Sequence[M]) -> Sequence[M]:
+    """Return the first entries, as many as a page may have bytes: for an answer that has no pages."""
+    room = _PAGE_BYTES
+    for n, entry in enumerate(entries):
+        room -= entry.ByteSize()
+        if room < 0:
+            return entries[:n]
+    return entries
 
 
 async def slices_of(rows: Rows[R, P], after: P | None = None) -> AsyncIterator[Sequence[R]]:

@@ -42,6 +42,20 @@ class MalformedRequest(SnapshotdError):
 
 
 @dataclass(eq=False)
+class AnswerTooLarge(SnapshotdError):
+    """An answer that callers would not take in one message."""
+
+    reason: ClassVar[str] = "ANSWER_TOO_LARGE"
+    text: ClassVar[str] = (
+        "Cannot answer {request} in one message: it would have {size} bytes, and {limit} is the most. "
+        "Read it in parts: a list has pages (ListSnapshots has the snapshots of a tree)."
+    )
+    request: str
+    size: int
+    limit: int
+
+
+@dataclass(eq=False)
 class Stopping(SnapshotdError):
     """The service is stopping, and begins nothing new."""
 

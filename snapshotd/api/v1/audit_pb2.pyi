@@ -39,6 +39,7 @@ class Event(_message.Message):
     FROM_STATE_FIELD_NUMBER: _builtins.int
     TO_STATE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    OMITTED_DATA_BYTES_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """In the log, from 1."""
     stream: _builtins.str
@@ -63,6 +64,8 @@ class Event(_message.Message):
     """State of the subject before; NEW: it was not on record yet; empty: the event is a fact."""
     to_state: _builtins.str
     """State of the subject afterwards; empty: the event is a fact."""
+    omitted_data_bytes: _builtins.int
+    """Size of `data`, if it is left out because it has more than 3 MiB; 0: it is there."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was recorded."""
@@ -87,10 +90,11 @@ class Event(_message.Message):
         from_state: _builtins.str = ...,
         to_state: _builtins.str = ...,
         data: _struct_pb2.Struct | None = ...,
+        omitted_data_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "data", b"data", "event_id", b"event_id", "from_state", b"from_state", "operation", b"operation", "position", b"position", "request_id", b"request_id", "stream", b"stream", "subject", b"subject", "time", b"time", "to_state", b"to_state", "type", b"type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "data", b"data", "event_id", b"event_id", "from_state", b"from_state", "omitted_data_bytes", b"omitted_data_bytes", "operation", b"operation", "position", b"position", "request_id", b"request_id", "stream", b"stream", "subject", b"subject", "time", b"time", "to_state", b"to_state", "type", b"type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -380,8 +380,11 @@ class SyncHostResponse(_message.Message):
     VIRTUAL_MACHINES_COMPARED_FIELD_NUMBER: _builtins.int
     DRIFTS_FIELD_NUMBER: _builtins.int
     VIRTUAL_MACHINES_SKIPPED_FIELD_NUMBER: _builtins.int
+    DRIFTS_OMITTED_FIELD_NUMBER: _builtins.int
     virtual_machines_compared: _builtins.int
     """How many registered VMs were compared."""
+    drifts_omitted: _builtins.int
+    """How many drifts are left out of `drifts`, which holds 2 MiB at most. All of them are in the event log."""
     @_builtins.property
     def host(self) -> Global___Host:
         """The host afterwards."""
@@ -401,10 +404,11 @@ class SyncHostResponse(_message.Message):
         virtual_machines_compared: _builtins.int = ...,
         drifts: _abc.Iterable[Global___Drift] | None = ...,
         virtual_machines_skipped: _abc.Iterable[_builtins.str] | None = ...,
+        drifts_omitted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drifts", b"drifts", "host", b"host", "virtual_machines_compared", b"virtual_machines_compared", "virtual_machines_skipped", b"virtual_machines_skipped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drifts", b"drifts", "drifts_omitted", b"drifts_omitted", "host", b"host", "virtual_machines_compared", b"virtual_machines_compared", "virtual_machines_skipped", b"virtual_machines_skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -471,6 +475,9 @@ class DiscoverVirtualMachinesResponse(_message.Message):
     VIRTUAL_MACHINES_FIELD_NUMBER: _builtins.int
     HOST_TIME_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    VIRTUAL_MACHINES_OMITTED_FIELD_NUMBER: _builtins.int
+    virtual_machines_omitted: _builtins.int
+    """How many VMs are left out, the last by name: an answer holds 2 MiB of them at most. They can be registered by id."""
     @_builtins.property
     def virtual_machines(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiscoveredVirtualMachine]:
         """By display name, then id."""
@@ -489,10 +496,11 @@ class DiscoverVirtualMachinesResponse(_message.Message):
         virtual_machines: _abc.Iterable[Global___DiscoveredVirtualMachine] | None = ...,
         host_time: _timestamp_pb2.Timestamp | None = ...,
         wait: _operation_pb2.Wait | None = ...,
+        virtual_machines_omitted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host_time", b"host_time", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_time", b"host_time", "virtual_machines", b"virtual_machines", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_time", b"host_time", "virtual_machines", b"virtual_machines", "virtual_machines_omitted", b"virtual_machines_omitted", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

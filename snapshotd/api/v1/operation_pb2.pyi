@@ -51,7 +51,7 @@ class OperationMetadata(_message.Message):
       reason ORDER_BY_INVALID.
     - Errors: each carries one google.rpc.ErrorInfo (domain "snapshotd", reason UPPER_SNAKE, the values in its metadata),
       INVALID_ARGUMENT also a google.rpc.BadRequest, FAILED_PRECONDITION also a google.rpc.PreconditionFailure. Illegal in
-      this state: FAILED_PRECONDITION. Another operation active: ABORTED, which names it. Limit reached: RESOURCE_EXHAUSTED.
+      this state: FAILED_PRECONDITION. An answer of more than 4 MiB: RESOURCE_EXHAUSTED, reason ANSWER_TOO_LARGE. Another operation active: ABORTED, which names it. Limit reached: RESOURCE_EXHAUSTED.
       No executor or host for a call that is answered when done: UNAVAILABLE. Declared and not built yet: UNIMPLEMENTED.
     - An operation that failed carries the same in Operation.error; a cancelled one carries code CANCELLED there.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from snapshotd.server.paging import Rows, in_slices, read_page
+from snapshotd.server.paging import Rows, in_slices, read_page, that_fit
 
 MANY = 10_000
 
@@ -100,3 +100,32 @@ async def test_slices_put_together_are_all_entries() -> None:
     slices = [some async for some in in_slices(range(50))]
     assert [len(some) for some in slices] == [20, 20, 10]
     assert [n for some in slices for n in some] == list(range(50))
+
+
+MIB = 1024 * 1024
+
+
+async def test_a_page_has_no_more_bytes_than_a_caller_takes_but_always_an_entry() -> None:
+    sizes = [MIB // 2, MIB // 2, MIB // 2, MIB, 5 * MIB, 10, 20, 3 * MIB, 30]
+
+    async def fetch(after: int | None, limit: int) -> Sequence[int]:
+        return range(0 if after is None else after + 1, len(sizes))[:limit]
+
+    async def build(rows: Sequence[int]) -> Sequence[StringValue]:
+        return [StringValue(value="x" * sizes[row]) for row in rows]
+
+    pages: list[list[int]] = []
+    after: int | None = None
+    while after is not None or not pages:
+        page = await read_page(Rows(fetch, lambda row: row), after, 1000, build)
+        pages.append([len(entry.value) for entry in page.entries])
+        after = page.end
+    assert [size for page in pages for size in page] == sizes
+    assert pages == [sizes[:3], sizes[3:4], sizes[4:5], sizes[5:7], sizes[7:8], sizes[8:]]
+
+
+def test_an_answer_without_pages_holds_what_fits() -> None:
+    entries = [StringValue(value="x" * MIB) for _ in range(3)]
+    assert that_fit(entries) == entries[:1]
+    assert that_fit(entries[:1]) == entries[:1]
+    assert that_fit([]) == []
