@@ -22,6 +22,7 @@ from typing import Final
 
 from projections.projection import Projection
 from projections.store import Rows, path_of
+from projections.watches import Watches
 from snapshotd.domain.errors import SnapshotdError, ViewBehind, ViewStopped
 from snapshotd.domain.events import Envelope
 from snapshotd.ports.event_log import EventLog
@@ -68,6 +69,8 @@ class Runner:
         self._moved = asyncio.Event()
         self.trouble: Trouble | None = None
         """What keeps all projections from going on just now."""
+        self.watches = Watches()
+        """Woken when a batch is in the views."""
         known = dict(connection.execute("SELECT projection, position FROM positions"))
         self._progress = {
             p.name: ProjectionProgress(name=p.name, position=known.get(p.name, 0), state=ProjectionState.CATCHING_UP)
@@ -104,6 +107,7 @@ class Runner:
             # A cancelled task lets the thread finish its transaction: `close` waits for it.
             await asyncio.get_running_loop().run_in_executor(self._thread, self._take, batch)
         self._go_on()
+        self.watches.wake({envelope.stream for envelope in batch})
         return bool(batch)
 
     def _fall_behind(self, error: Exception) -> None:

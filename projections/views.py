@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -20,13 +21,13 @@ from projections.runner import Runner
 from projections.store import reading
 from projections.tree import SNAPSHOTS
 from snapshotd.domain.host import HostRecord
-from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, parse_operation_name
+from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, parse_operation_name, vm_stream
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.trouble import Trouble
-from snapshotd.ports.views import VIEWS, EventQuery, PageQuery, ProjectionProgress, ViewName
+from snapshotd.ports.views import VIEWS, EventQuery, PageQuery, ProjectionProgress, ViewName, Watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +64,10 @@ class SqliteViews:
     def trouble(self) -> Trouble | None:
         """Return what keeps the views from following the log just now, or None."""
         return self._runner.trouble
+
+    def watch(self, vm_id: VmId) -> AbstractContextManager[Watch]:
+        """Watch a VM."""
+        return self._runner.watches.of(vm_stream(vm_id))
 
     def progress(self) -> tuple[ProjectionProgress, ...]:
         """Return how far each projection has come."""

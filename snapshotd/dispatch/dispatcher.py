@@ -78,9 +78,8 @@ class Dispatcher:
         return watch.percent if watch else 0
 
     def forget(self, host_id: HostId) -> None:
-        """Forget whether a host answered, and who is fed for it: it is registered no longer."""
+        """Forget whether a host answered: it is registered no longer."""
         self.reach.forget(host_id)
-        self.feeding.forget(host_id)
 
     # --- executors ----------------------------------------------------------------------------------------------
 

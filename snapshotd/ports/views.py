@@ -6,6 +6,7 @@ Every method reads what the view holds by now; `reached` first waits until it ho
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -99,6 +100,14 @@ class ProjectionProgress:
     """When it has stopped, or fell behind."""
 
 
+class Watch(Protocol):
+    """Notices what the views take in of one VM."""
+
+    async def changed(self, timeout_s: float) -> None:
+        """Return when something was taken in since the watch began or since this returned last, or after a time."""
+        ...
+
+
 class Views(Protocol):
     """All views, read by the server."""
 
@@ -111,6 +120,10 @@ class Views(Protocol):
 
     def trouble(self) -> Trouble | None:
         """Return what keeps the views from following the log just now, or None."""
+        ...
+
+    def watch(self, vm_id: VmId) -> AbstractContextManager[Watch]:
+        """Watch a VM."""
         ...
 
     def progress(self) -> tuple[ProjectionProgress, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from snapshotd.api.v1 import admin_pb2 as pb
@@ -49,7 +50,6 @@ class AdminService(AdminServiceServicer):
             start_time=timestamp(backend.started_at),
             log_head_position=backend.log.head_position(),
             projections=[_projection(p) for p in backend.views.progress()],
-            executors=[self._executor(a) for a in self._executors.attached.values()],
         )
         try:
             status.operations.CopyFrom(await self._operations())
@@ -57,6 +57,7 @@ class AdminService(AdminServiceServicer):
             problems.append(pb.Problem(subject="views", reason=error.reason, message=error.message()))
         async for some in in_slices(sorted(backend.hosts.registered(), key=lambda h: h.host_id)):
             status.hosts.extend(self._host(host.host_id, backend.reports.last_synced(host)) for host in some)
+        status.executors.extend(self._executor(a, status.hosts) for a in self._executors.attached.values())
         status.problems.extend(problems)
         return status
 
@@ -92,11 +93,11 @@ class AdminService(AdminServiceServicer):
             counts.oldest_wait.CopyFrom(wait_message(oldest))
         return counts
 
-    def _executor(self, attached: Attached) -> pb.ExecutorState:
+    def _executor(self, attached: Attached, hosts: Iterable[pb.HostState]) -> pb.ExecutorState:
         return pb.ExecutorState(
             executor_id=attached.executor,
             serves=sorted(attached.serves),
-            hosts=[host_name(h) for h in self._backend.runtime.dispatcher.feeding.serving(attached.executor)],
+            hosts=[host.host for host in hosts if host.executor == attached.executor],
             version=attached.version,
             attach_time=timestamp(attached.since),
             last_heard_time=timestamp(attached.heard),

@@ -17,9 +17,10 @@ from google.longrunning.operations_pb2_grpc import OperationsStub
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from snapshotd.api.v1 import admin_pb2, audit_pb2, host_pb2
+from snapshotd.api.v1 import admin_pb2, audit_pb2, executor_pb2, host_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
+from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.domain.ids import VmId
@@ -112,7 +113,7 @@ async def test_health_and_status_say_whether_the_operations_of_all_vms_can_go_on
     dispatcher, vm = served.runtime.dispatcher, VmId("11111111-1111-4111-8111-111111111111")
     if at_fault:
         dispatcher.faults.note(vm, RuntimeError("a defect"), served.runtime.moment())
-    await served.server.show(served.projections.views.progress())
+    served.server.show(served.projections.views.progress())
     health: Any = HealthStub(served.channel)  # its types do not know its methods
     checked = await health.Check(HealthCheckRequest(service="snapshotd.core"))
     state = HealthCheckResponse.ServingStatus.Name(checked.status)
@@ -134,3 +135,23 @@ async def test_a_command_that_is_durable_is_answered_though_the_view_of_it_has_s
     assert not operations.operations
     events = await AuditServiceStub(served.channel).ListEvents(audit_pb2.ListEventsRequest())
     assert len(events.events) == 2
+
+
+async def test_status_names_the_hosts_that_an_executor_is_fed_for_at_once_and_no_removed_one(served: Served) -> None:
+    await register(served, host_request("hv01"))
+    hello = executor_pb2.Hello(executor_id="11111111-2222-4333-8444-555555555555", hosts=["*"])
+    attached: Any = ExecutorServiceStub(served.channel).Attach()
+    await attached.write(executor_pb2.AttachRequest(hello=hello))
+    assert (await attached.read()).HasField("welcome")
+    assert (await attached.read()).host.host == "hosts/hv01"
+    await register(served, host_request("hv02"))
+    assert await fed(served) == ["hosts/hv01", "hosts/hv02"]
+    await HostServiceStub(served.channel).RemoveHost(host_pb2.RemoveHostRequest(name="hosts/hv01"))
+    assert await fed(served) == ["hosts/hv02"]
+    attached.cancel()
+
+
+async def fed(served: Served) -> list[str]:
+    """Return the hosts that the only executor is fed for, by what the status says."""
+    (executor,) = (await AdminServiceStub(served.channel).GetStatus(admin_pb2.GetStatusRequest())).executors
+    return list(executor.hosts)
