@@ -22,7 +22,6 @@ from snapshotd.client import (
 )
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands
-from snapshotd.client.resolve import is_id
 
 _EPILOG = """\
 exit codes:
@@ -71,13 +70,7 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except SystemExit as ended:  # argparse has told the user
         return int(ended.code or 0)
     with Server(parsed.server, parsed.actor, parsed.timeout) as server:
-        try:
-            return int(parsed.run(server, parsed))
-        except Failed as failed:
-            named = [getattr(parsed, name, None) or "" for name in ("vm", "snapshot")]
-            if failed.exit_code is ExitCode.NOT_FOUND and any(map(is_id, named)):
-                failed.hint = failed.hint or "A text in the form of an id is taken as an id, never as a name."
-            raise
+        return int(parsed.run(server, parsed))
 
 
 def _is_utf8(text: str) -> bool:

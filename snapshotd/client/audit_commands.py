@@ -13,7 +13,7 @@ from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands, output
 from snapshotd.client.pages import output_pages, pages
 from snapshotd.client.render import age, facts, last, quoted, table, when
-from snapshotd.client.resolve import host_name, operation_name, snapshot_name, vm_name
+from snapshotd.client.resolve import host_name, is_snapshot_name, operation_name, snapshot_name, vm_name
 
 
 def add_to(commands: Subcommands) -> None:
@@ -36,7 +36,7 @@ def add_to(commands: Subcommands) -> None:
 
 
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    if arguments.snapshot and not arguments.vm and not arguments.snapshot.startswith("virtualMachines/"):
+    if arguments.snapshot and not arguments.vm and not is_snapshot_name(arguments.snapshot):
         text = f"Cannot find snapshot {quoted(arguments.snapshot)} without its VM. Add --vm, or give its full name."
         raise Failed(text, ExitCode.USAGE)
     vm = vm_name(server, arguments.vm) if arguments.vm else ""

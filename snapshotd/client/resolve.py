@@ -1,4 +1,8 @@
-"""Finds VMs and snapshots by name or id. An ambiguous name is an error that lists the ids."""
+"""Finds VMs and snapshots by name or id. An ambiguous name is an error that lists the ids.
+
+Names are free: one may look like an id, or like a resource name. What has the form of either is tried as that first, so
+that nobody can hide a VM by naming another after it; if there is nothing of that id, it is a name like any other.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,34 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+import grpc
+
 from snapshotd.api.v1.audit_pb2 import ListEventsRequest
-from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsRequest, Snapshot
+from snapshotd.api.v1.snapshot_pb2 import GetSnapshotRequest, ListSnapshotsRequest, Snapshot
 from snapshotd.api.v1.virtual_machine_pb2 import (
+    GetVirtualMachineRequest,
     ListVirtualMachinesRequest,
     VirtualMachine,
 )
-from snapshotd.client.calls import ExitCode, Failed, Server
+from snapshotd.client.calls import ExitCode, Failed, RequestT, ResponseT, Server
 from snapshotd.client.pages import pages
 from snapshotd.client.render import quoted, shown
 from snapshotd.domain.names import same_but_for_case, same_name
 
-_GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_GUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_ID: Final = re.compile(_GUID, re.IGNORECASE)
+_VM: Final = re.compile(f"(?:virtualMachines/)?({_GUID})", re.IGNORECASE)
+_SNAPSHOT: Final = re.compile(f"(virtualMachines/{_GUID})/snapshots/({_GUID})", re.IGNORECASE)
 
 
 def is_id(text: str) -> bool:
     """Return whether a text has the form of a VM's or a snapshot's id, a GUID."""
-    return _GUID.fullmatch(text) is not None
+    return _ID.fullmatch(text) is not None
+
+
+def is_snapshot_name(text: str) -> bool:
+    """Return whether a text has the form of a snapshot's resource name."""
+    return _SNAPSHOT.fullmatch(text) is not None
 
 
 def host_name(text: str) -> str:
@@ -55,20 +70,33 @@ def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
         text: the user's text.
         unregistered_by: a request id that may have unregistered the VM already: then the audit trail names the VM.
     """
-    if text.startswith("virtualMachines/"):
-        return text
-    if is_id(text):
-        return f"virtualMachines/{text.lower()}"
+    by_id = _VM.fullmatch(text)
+    name = f"virtualMachines/{by_id[1].lower()}" if by_id else ""
+    if name and _is_there(server, server.vms.GetVirtualMachine, GetVirtualMachineRequest(name=name)):
+        return name
     vms = all_vms(server)
     named = [vm for vm in vms if vm.display_name == text]
     named = named or [vm for vm in vms if same_but_for_case(vm.display_name, text)]
-    if not named and unregistered_by and (name := _unregistered(server, unregistered_by)):
+    if named:
+        _one_of("VMs", text, [f"{vm.uid} on {vm.host}" for vm in named])
+        return named[0].name
+    if name:  # not registered, but there may be operations and events of it
         return name
-    if not named:
-        why = "it is not registered. See `snapshotctl vm list`."
-        raise Failed(f"Cannot find VM {quoted(text)}: {why}", ExitCode.NOT_FOUND)
-    _one_of("VMs", text, [f"{vm.uid} on {vm.host}" for vm in named])
-    return named[0].name
+    if unregistered_by and (name := _unregistered(server, unregistered_by)):
+        return name
+    why = "it is not registered. See `snapshotctl vm list`."
+    raise Failed(f"Cannot find VM {quoted(text)}: {why}", ExitCode.NOT_FOUND)
+
+
+def _is_there(server: Server, method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT) -> bool:
+    """Return whether the server knows a resource, or cannot tell just now. Raises Failed if there is no server."""
+    try:
+        server.call(method, request)
+    except Failed as failed:
+        if failed.exit_code is not ExitCode.NOT_FOUND and not failed.reason:
+            raise  # there is no server
+        return failed.exit_code is not ExitCode.NOT_FOUND
+    return True
 
 
 def _unregistered(server: Server, request_id: str) -> str:
@@ -83,26 +111,40 @@ def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False)
 
     Args:
         server: the server to ask.
-        vm: resource name of the VM; empty if only a full resource name can be read.
+        vm: resource name of the VM; empty if the text is a full resource name.
         text: the user's text. A full name must be of this VM: else a slip would reach a VM that nobody has named.
         repeated: the request may have been carried out already. Then a name that no snapshot has now means the last
             one that had it. If another request deleted that one, the server refuses.
     """
-    if text.startswith("virtualMachines/"):
-        if vm and not text.lower().startswith(f"{vm.lower()}/snapshots/"):
-            raise Failed(f"Cannot use {shown(text)}: it is not a snapshot of {shown(vm)}.", ExitCode.USAGE)
-        return text
-    if is_id(text):
-        return f"{vm}/snapshots/{text.lower()}"
-    named = [s for s in all_snapshots(server, vm) if same_name(s.display_name, text)]
-    if not named and repeated:
-        gone = [s for s in all_snapshots(server, vm, deleted=True) if same_name(s.display_name, text)]
-        named = sorted(gone, key=lambda s: s.update_time.ToNanoseconds())[-1:]
-    if not named:
-        why = "the VM has none of that name. See `snapshotctl snapshot list`."
-        raise Failed(f"Cannot find snapshot {quoted(text)}: {why}", ExitCode.NOT_FOUND)
-    _one_of("snapshots", text, [f"{s.uid} ({Snapshot.State.Name(s.state)})" for s in named])
-    return named[0].name
+    full = _SNAPSHOT.fullmatch(text)
+    ours = full is not None and (not vm or full[1].lower() == vm.lower())
+    name = text if ours else f"{vm}/snapshots/{text.lower()}" if is_id(text) else ""
+    if name and _is_there(server, server.snapshots.GetSnapshot, GetSnapshotRequest(name=name)):
+        return name
+    named = _snapshots_named(server, vm, text, repeated=repeated) if vm else []
+    if named:
+        _one_of("snapshots", text, [f"{s.uid} ({Snapshot.State.Name(s.state)})" for s in named])
+        return named[0].name
+    if name:
+        return name
+    if full:
+        raise Failed(f"Cannot use {shown(text)}: it is not a snapshot of {shown(vm)}.", ExitCode.USAGE)
+    why = "the VM has none of that name. See `snapshotctl snapshot list`."
+    raise Failed(f"Cannot find snapshot {quoted(text)}: {why}", ExitCode.NOT_FOUND)
+
+
+def _snapshots_named(server: Server, vm: str, text: str, *, repeated: bool) -> list[Snapshot]:
+    """Return the snapshots of a name; of a VM that is not registered, none."""
+    try:
+        named = [s for s in all_snapshots(server, vm) if same_name(s.display_name, text)]
+        if not named and repeated:
+            gone = [s for s in all_snapshots(server, vm, deleted=True) if same_name(s.display_name, text)]
+            named = sorted(gone, key=lambda s: s.update_time.ToNanoseconds())[-1:]
+    except Failed as failed:
+        if failed.exit_code is not ExitCode.NOT_FOUND:
+            raise
+        return []
+    return named
 
 
 def _one_of(what: str, text: str, ids: Sequence[str]) -> None:

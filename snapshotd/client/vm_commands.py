@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from typing import Final
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.client import arguments as read
-from snapshotd.client.calls import ExitCode, Server
+from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
 from snapshotd.client.render import columns, facts, last, size, table, when, word
 from snapshotd.client.resolve import all_vms, host_name, is_id, vm_name
+
+_NO_SUCH_VM: Final = "VIRTUAL_MACHINE_NOT_FOUND"
 
 
 def add_to(commands: Subcommands) -> None:
@@ -40,11 +43,18 @@ def _register(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.RegisterVirtualMachineRequest(
         host=host_name(arguments.host), owner=arguments.owner, request_id=request_id(arguments)
     )
-    if is_id(arguments.vm):
-        request.vm_id = arguments.vm
-    else:
+    if not is_id(arguments.vm):
         request.vm_name = arguments.vm
-    return output(arguments, server.call(server.vms.RegisterVirtualMachine, request), _facts)
+        return output(arguments, server.call(server.vms.RegisterVirtualMachine, request), _facts)
+    request.vm_id = arguments.vm
+    try:
+        registered = server.call(server.vms.RegisterVirtualMachine, request)
+    except Failed as failed:
+        if failed.reason != _NO_SUCH_VM:
+            raise
+        request.vm_name = arguments.vm  # it may be named like an id
+        registered = server.call(server.vms.RegisterVirtualMachine, request)
+    return output(arguments, registered, _facts)
 
 
 def _unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:

@@ -93,13 +93,11 @@ class SnapshotService(SnapshotServiceServicer):
         return await self._operations.answer(vm_id, snapshot_delete.DELETE_SNAPSHOT.request(params), request, context)
 
     async def GetSnapshot(self, request: pb.GetSnapshotRequest, context: Context) -> pb.Snapshot:
-        """Return a snapshot, also one that is REMOVED."""
+        """Return a snapshot of a registered VM, also one that is REMOVED."""
         actor_of(context)
         vm_id, snapshot_id = snapshot_id_of(request.name)
-        snapshot = await self._backend.snapshot(vm_id, snapshot_id)
-        vm = await (await self._backend.seen("inventory")).vm(vm_id)
-        assert vm is not None, snapshot
-        return snapshot_message(snapshot, vm)
+        vm = await self._backend.vm(vm_id)
+        return snapshot_message(await self._backend.snapshot(vm_id, snapshot_id), vm)
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
         """Return a VM's snapshots, or all."""

@@ -177,17 +177,23 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             raise InvalidArgument("identity", "", "must be vm_id or vm_name.")
         answer = await self._backend.reports.report(host_id, asked=True)
         refuse_unusable(host_id, answer, self._backend.installation_id)
-        present = [(vm, vm.description.name) for vm in answer.vms if vm.description is not None]
-        found = [vm for vm, its_name in present if its_name == name]
-        found = found or [vm for vm, its_name in present if same_but_for_case(its_name, name)]
+        # Also those that the host could not read: another one of the name must not be taken for the one that is meant.
+        named = [(vm, its_name) for vm in answer.vms if (its_name := _name_of(vm)) is not None]
+        found = [vm for vm, its_name in named if its_name == name]
+        found = found or [vm for vm, its_name in named if same_but_for_case(its_name, name)]
         if not found:
-            if unread := [vm for vm in answer.vms if vm.unread and same_but_for_case(vm.unread.name, name)]:
-                return await self._report(host_id, VmId(unread[0].vm_id))
             raise NotFound("virtual machine", name[:100], f"Host {host_id} has none of that name. Discover its VMs.")
         if len(found) > 1:
             raise VmNameAmbiguous(name, host_id, ", ".join(sorted(vm.vm_id for vm in found)))
-        return found[0]
+        return await self._report(host_id, VmId(found[0].vm_id)) if found[0].unread else found[0]
 
     async def _message(self, vm: VmRecord) -> pb.VirtualMachine:
         standing = await (await self._backend.seen("tree")).standing([vm.vm_id])
         return self._backend.vm_told(vm, standing[vm.vm_id])
+
+
+def _name_of(report: VmReport) -> str | None:
+    """Return the name of a VM as its host reports it; None if the host does not have it."""
+    if report.unread is not None:
+        return report.unread.name
+    return report.description.name if report.description is not None else None

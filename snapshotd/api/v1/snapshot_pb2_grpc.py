@@ -98,7 +98,8 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSnapshot(self, request, context):
-        """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND).
+        """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND, or
+        VIRTUAL_MACHINE_NOT_FOUND if its VM is not registered).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,9 @@ class SnapshotServiceStub:
     description over 255 characters, a kind that is not specified).
     """
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotRequest, _snapshot_pb2.Snapshot]
-    """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND)."""
+    """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND, or
+    VIRTUAL_MACHINE_NOT_FOUND if its VM is not registered).
+    """
     ListSnapshots: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.ListSnapshotsRequest, _snapshot_pb2.ListSnapshotsResponse]
     """Returns the snapshots of a VM, or of all VMs."""
     UpdateSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.UpdateSnapshotRequest, _operations_pb2.Operation]
@@ -75,7 +77,9 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     description over 255 characters, a kind that is not specified).
     """
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotRequest, _snapshot_pb2.Snapshot]  # type: ignore[assignment]
-    """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND)."""
+    """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND, or
+    VIRTUAL_MACHINE_NOT_FOUND if its VM is not registered).
+    """
     ListSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.ListSnapshotsRequest, _snapshot_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
     """Returns the snapshots of a VM, or of all VMs."""
     UpdateSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.UpdateSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
@@ -118,7 +122,9 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.GetSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_pb2.Snapshot, _abc.Awaitable[_snapshot_pb2.Snapshot]]:
-        """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND)."""
+        """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND, or
+        VIRTUAL_MACHINE_NOT_FOUND if its VM is not registered).
+        """
 
     @_abc_1.abstractmethod
     def ListSnapshots(

@@ -18,6 +18,8 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from snapshotd.api.v1.snapshot_pb2 import Snapshot
+from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine
 from snapshotd.client.__main__ import main
 
 Answer = Callable[[Any], Message]
@@ -33,9 +35,14 @@ class Refuse(Exception):
 
 @dataclass
 class FakeService(grpc.GenericRpcHandler):
-    """Answers methods by their names ("ListSnapshots"), and keeps what it was asked."""
+    """Answers methods by their names ("ListSnapshots"), and keeps what it was asked. Whatever an id names is there."""
 
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(
+        default_factory=lambda: {
+            "GetVirtualMachine": lambda request: VirtualMachine(name=request.name),
+            "GetSnapshot": lambda request: Snapshot(name=request.name),
+        }
+    )
     asked: list[Any] = field(default_factory=list)
     address: str = "127.0.0.1:0"
 

@@ -8,12 +8,14 @@ import grpc
 import pytest
 from google.longrunning.operations_pb2 import Operation
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsResponse
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.api.v1.virtual_machine_pb2 import (
     ListVirtualMachinesResponse,
+    RegisterVirtualMachineRequest,
     UnregisterVirtualMachineRequest,
     VirtualMachine,
 )
@@ -32,7 +34,7 @@ def two_vms(service: FakeService) -> None:
         "ListVirtualMachines": lambda _: ListVirtualMachinesResponse(virtual_machines=vms),
         "DeleteSnapshot": lambda _: accepted,
         "RevertToSnapshot": lambda _: accepted,
-        "GetSnapshot": lambda request: pb.Snapshot(name=request.name),
+        "ListSnapshots": lambda _: pb.ListSnapshotsResponse(),
     }
 
 
@@ -123,13 +125,90 @@ def test_a_snapshot_that_got_a_name_tells_it(ctl: Ctl, service: FakeService) -> 
     assert (unread.code, SNAPSHOT in unread.out) == (0, True)
 
 
-def test_a_name_with_the_form_of_an_id_is_an_id(ctl: Ctl, service: FakeService) -> None:
-    def refuse(_: object) -> Operation:
-        raise Refuse(grpc.StatusCode.NOT_FOUND, "snapshot is not on record.", "SNAPSHOT_NOT_FOUND")
+def not_found(_: object) -> Message:
+    """Refuse as the service does what is not on record."""
+    raise Refuse(grpc.StatusCode.NOT_FOUND, "It is not on record.", "NOT_FOUND")
 
-    service.answers["DeleteSnapshot"] = refuse
+
+ODD = (
+    WEB01,
+    WEB01[-36:],
+    WEB01[-36:].upper(),
+    "virtualMachines/x",
+    "virtualMachines/",
+    f"{WEB01}/snapshots/{SNAPSHOT}",
+)
+"""Names with the form of something else."""
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_vm_is_found_by_its_name_whatever_form_that_has(ctl: Ctl, service: FakeService, odd: str) -> None:
+    vms = [VirtualMachine(name=DB01, uid=DB01[-36:], display_name=odd)]
+    service.answers |= {
+        "GetVirtualMachine": not_found,
+        "ListVirtualMachines": lambda _: ListVirtualMachinesResponse(virtual_machines=vms),
+    }
+    assert ctl("snapshot", "delete", odd, SNAPSHOT).code == 0
+    (deleted,) = service.of(pb.DeleteSnapshotRequest)
+    assert deleted.name == f"{DB01}/snapshots/{SNAPSHOT}"
+
+
+@pytest.mark.parametrize("odd", [*ODD, SNAPSHOT, SNAPSHOT.upper(), f"{DB01}/snapshots/{SNAPSHOT}"])
+def test_a_snapshot_is_found_by_its_name_whatever_form_that_has(ctl: Ctl, service: FakeService, odd: str) -> None:
+    own = f"{WEB01}/snapshots/{SNAPSHOT[::-1]}"
+    listed = pb.ListSnapshotsResponse(snapshots=[pb.Snapshot(name=own, display_name=odd)])
+    service.answers |= {"GetSnapshot": not_found, "ListSnapshots": lambda _: listed}
+    assert ctl("snapshot", "delete", "web01", odd).code == 0
+    (deleted,) = service.of(pb.DeleteSnapshotRequest)
+    assert deleted.name == own
+
+
+def test_an_id_means_its_owner_even_if_another_is_named_so(ctl: Ctl, service: FakeService) -> None:
+    vms = [VirtualMachine(name=DB01, uid=DB01[-36:], display_name=WEB01[-36:])]
+    listed = pb.ListSnapshotsResponse(snapshots=[pb.Snapshot(name=f"{WEB01}/snapshots/x", display_name=SNAPSHOT)])
+    service.answers |= {
+        "ListVirtualMachines": lambda _: ListVirtualMachinesResponse(virtual_machines=vms),
+        "ListSnapshots": lambda _: listed,
+    }
+    assert ctl("snapshot", "delete", WEB01[-36:], SNAPSHOT).code == 0
+    (deleted,) = service.of(pb.DeleteSnapshotRequest)
+    assert deleted.name == f"{WEB01}/snapshots/{SNAPSHOT}"
+
+
+def test_an_id_of_nothing_is_sent_as_it_is_and_the_service_tells(ctl: Ctl, service: FakeService) -> None:
+    service.answers |= {"GetSnapshot": not_found, "DeleteSnapshot": not_found}
     said = ctl("snapshot", "delete", "web01", SNAPSHOT)
-    assert (said.code, "[SNAPSHOT_NOT_FOUND]\nA text in the form of an id is taken as an id" in said.err) == (4, True)
+    assert (said.code, "It is not on record. [NOT_FOUND]" in said.err) == (4, True)
+
+
+def test_what_a_stopped_view_hides_can_still_be_named_by_its_id(ctl: Ctl, service: FakeService) -> None:
+    def stopped(_: object) -> Message:
+        raise Refuse(grpc.StatusCode.UNAVAILABLE, "Cannot read the tree view.", "VIEW_STOPPED")
+
+    service.answers |= {"GetVirtualMachine": stopped, "GetSnapshot": stopped}
+    assert ctl("snapshot", "delete", WEB01, SNAPSHOT).code == 0
+
+
+def test_the_history_of_a_vm_that_is_gone_is_found_by_ids(ctl: Ctl, service: FakeService) -> None:
+    service.answers |= {"GetVirtualMachine": not_found, "GetSnapshot": not_found, "ListSnapshots": not_found}
+    service.answers["ListEvents"] = lambda _: ListEventsResponse()
+    gone = WEB01.replace("5501", "5599")
+    assert ctl("audit", "list", "--vm", gone[-36:], "--snapshot", SNAPSHOT).code == 0
+    assert ctl("audit", "list", "--snapshot", f"{gone}/snapshots/{SNAPSHOT}").code == 0
+    assert ctl("audit", "list", "--snapshot", "virtualMachines/x").code == 2
+    assert [r.snapshot for r in service.of(ListEventsRequest)] == [f"{gone}/snapshots/{SNAPSHOT}"] * 2
+
+
+def test_a_vm_that_is_named_like_an_id_can_be_registered(ctl: Ctl, service: FakeService) -> None:
+    def registered(request: RegisterVirtualMachineRequest) -> Message:
+        if request.WhichOneof("identity") == "vm_id":
+            raise Refuse(grpc.StatusCode.NOT_FOUND, "Host hv01 does not have it.", "VIRTUAL_MACHINE_NOT_FOUND")
+        return VirtualMachine(name=WEB01, display_name=request.vm_name)
+
+    service.answers["RegisterVirtualMachine"] = registered
+    assert ctl("vm", "register", "hv01", SNAPSHOT).code == 0
+    first, second = service.of(RegisterVirtualMachineRequest)
+    assert (first.vm_id, second.vm_name, first.request_id) == (SNAPSHOT, SNAPSHOT, second.request_id)
 
 
 def test_control_characters_in_a_name_are_escaped_once(ctl: Ctl, service: FakeService) -> None:
