@@ -83,7 +83,7 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
     if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
     if not vm.registered:
-        raise NotFound("virtual machine", vm.vm_id, "Register it first.")
+        raise NotFound("virtual machine", vm.vm_id, "Register it first (`snapshotctl vm register`).")
     kind = KINDS[request.kind]
     kind.check_existence(vm, request)
     if vm.rolled_back:
@@ -126,7 +126,11 @@ def _register(draft: Draft, command: c.RegisterVm) -> None:
         raise AlreadyExists("virtual machine", vm.vm_id, f"It is {vm.name}, on host {vm.host_id}.")
     description = command.report.description
     if description is None:
-        raise NotFound("virtual machine", vm.vm_id, f"Host {command.host_id} does not have it. Discover its VMs.")
+        raise NotFound(
+            "virtual machine",
+            vm.vm_id,
+            f"Host {command.host_id} does not have it. See `snapshotctl host discover {command.host_id}`.",
+        )
     registered = e.VmRegistered(
         from_state=vm.activity,
         to_state=VM.dest("registered", vm.activity),
@@ -159,7 +163,7 @@ def _unregister(draft: Draft) -> None:
 def _cancel(draft: Draft, command: c.CancelOperation) -> None:
     operation = draft.vm.operation(command.name)
     if operation is None:
-        raise NotFound("operation", command.name, "List the operations.")
+        raise NotFound("operation", command.name, "See `snapshotctl operation list`.")
     if operation.active and operation.cancel_requested:
         return
     too_late = operation.too_late_to_cancel()

@@ -68,7 +68,11 @@ class Hosts:
                 return None
             new = checked(wanted)
             if host.registered:
-                raise AlreadyExists("host", host.host_id, f"It is at {host.address}. Remove it first, to change it.")
+                raise AlreadyExists(
+                    "host",
+                    host.host_id,
+                    f"It is at {host.address}. To change it, first run `snapshotctl host remove {host.host_id}`.",
+                )
             return HostRegistered(
                 address=new.address,
                 port=new.port,
@@ -159,7 +163,9 @@ def _fold(host: Host, envelopes: Iterable[Envelope]) -> Host:
 def _registered(host: Host) -> Host:
     """Return a host that is registered. Raises NotFound."""
     if not host.registered:
-        raise NotFound("host", host.host_id, "Register it first, or list the hosts.")
+        raise NotFound(
+            "host", host.host_id, "Register it first (`snapshotctl host add`), or see `snapshotctl host list`."
+        )
     return host
 
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
-
-from google.protobuf.json_format import MessageToDict
+from typing import Final
 
 from snapshotd.api.v1 import admin_pb2, audit_pb2
 from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Failed, Server
+from snapshotd.client.details import detail
 from snapshotd.client.options import Subcommands, output
-from snapshotd.client.pages import output_pages, pages
+from snapshotd.client.pages import or_else, output_pages, pages
 from snapshotd.client.render import age, facts, last, quoted, table, when
-from snapshotd.client.resolve import host_name, is_snapshot_name, operation_name, snapshot_name, vm_name
+from snapshotd.client.resolve import host_name, is_snapshot_name, operation_name, refuse_unknown, snapshot_name, vm_name
+
+_LISTED_BY: Final = {
+    "host": "host list",
+    "virtual_machine": "vm list",
+    "snapshot": "snapshot list VM --deleted",
+    "operation": "operation list",
+}
+"""Conditions on events that name a resource, and the commands that list such resources."""
 
 
 def add_to(commands: Subcommands) -> None:
@@ -54,8 +62,15 @@ def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
     if arguments.until:
         request.end_time.FromDatetime(_time("--until", arguments.until))
     found = pages(server, server.audit.ListEvents, request, "events", arguments.limit)
+    found = or_else(found, "events", lambda: _refuse_unknown(server, request))
     heads = ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF", "DETAIL"]
     return output_pages(arguments, found, "events", heads, _row)
+
+
+def _refuse_unknown(server: Server, request: audit_pb2.ListEventsRequest) -> None:
+    """Raise Failed if no event can match, since there was never anything of a name that was given."""
+    for field, command in _LISTED_BY.items():
+        refuse_unknown(server, field, getattr(request, field), command)
 
 
 def _time(flag: str, text: str) -> datetime:
@@ -68,28 +83,15 @@ def _time(flag: str, text: str) -> datetime:
 
 def _row(event: audit_pb2.Event) -> list[str]:
     states = f"{event.from_state} -> {event.to_state}" if event.to_state else ""
-    subject, detail = _subject(event.subject), _detail(event)
-    return [str(event.position), when(event.time), event.actor, event.type, states, subject, detail]
-
-
-def _detail(event: audit_pb2.Event) -> str:
-    """Return the details of an event that people look for, besides its change of state."""
-    data = MessageToDict(event.data)
-    if failure := data.get("failure"):
-        told = f"{failure['reason']}: {failure['message']}"
-        return f"{told} [{failure['error_id']}]" if failure.get("error_id") else told
-    match event.type:
-        case "DriftDetected":
-            return f"{data.get('kind')}: {data.get('detail')}"
-        case "CurrentMoved":
-            ends = data.get("from_snapshot_id"), data.get("to_snapshot_id")
-        case "SnapshotReparented":
-            ends = data.get("from_parent_id"), data.get("to_parent_id")
-        case "VmPowerChanged":
-            ends = data.get("from_power"), data.get("to_power")
-        case _:
-            return ""
-    return f"{ends[0] or 'none'} -> {ends[1] or 'none'} ({data.get('cause')})"
+    return [
+        str(event.position),
+        when(event.time),
+        event.actor,
+        event.type,
+        states,
+        _subject(event.subject),
+        detail(event),
+    ]
 
 
 def _subject(subject: str) -> str:

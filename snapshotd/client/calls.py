@@ -38,6 +38,25 @@ _CHANNEL: Final = (
 )
 
 
+_OPTIONS: Final = {
+    "host_id": "ID",
+    "host.address": "ADDRESS",
+    "host.port": "--port",
+    "host.credential": "--credential",
+    "host.journal_directory": "--journal-directory",
+    "snapshot.display_name": "--name",
+    "snapshot.description": "--description",
+    "owner": "--owner",
+    "type": "--type",
+    "start_time": "--since",
+    "end_time": "--until",
+    "request id": "--request-id",
+    "request_id": "--request-id",
+    "x-snapshotd-actor": "--actor",
+}
+"""What this program calls the fields of requests that hold what its user has typed."""
+
+
 class ExitCode(IntEnum):
     """The exit code of the program."""
 
@@ -154,4 +173,13 @@ def _failed(error: grpc.RpcError, address: str) -> Failed:
         return Failed(text, ExitCode.UNAVAILABLE)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Failed(f"Cannot wait longer for the server at {address}. Raise --timeout.", exit_code)
-    return Failed(shown(details) or code.name, exit_code, reason)
+    return Failed(_in_own_words(shown(details)) or code.name, exit_code, reason)
+
+
+def _in_own_words(text: str) -> str:
+    """Return an error's text with the option of this program in the place of the field that it is sent in."""
+    for sent_as, option in _OPTIONS.items():
+        begins = f"Cannot accept {sent_as} "
+        if text.startswith(begins):
+            return f"Cannot accept {option} {text.removeprefix(begins)}"
+    return text

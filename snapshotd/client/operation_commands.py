@@ -16,10 +16,10 @@ from snapshotd.api.v1.operation_pb2 import OperationMetadata, Step
 from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Server
 from snapshotd.client.options import Subcommands, ended, output
-from snapshotd.client.pages import output_pages, pages
+from snapshotd.client.pages import or_else, output_pages, pages
 from snapshotd.client.progress import metadata_of, wait_for
 from snapshotd.client.render import age, facts, table, when, word
-from snapshotd.client.resolve import all_vms, operation_name, vm_name
+from snapshotd.client.resolve import all_vms, operation_name, refuse_unknown, vm_name
 
 
 def add_to(commands: Subcommands) -> None:
@@ -41,10 +41,12 @@ def add_to(commands: Subcommands) -> None:
 
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
     conditions = ['done = "false"'] if arguments.active else []
-    if arguments.vm:
-        conditions.append(f'virtual_machine = "{vm_name(server, arguments.vm)}"')
+    vm = vm_name(server, arguments.vm) if arguments.vm else ""
+    if vm:
+        conditions.append(f'virtual_machine = "{vm}"')
     request = ListOperationsRequest(filter=" AND ".join(conditions))
     found = pages(server, server.operations.ListOperations, request, "operations", arguments.limit)
+    found = or_else(found, "operations", lambda: refuse_unknown(server, "virtual_machine", vm, "vm list"))
     heads = ["OPERATION", "VM", "KIND", "STATE", "STEP", "%", "AGE", "WAITS FOR", "ACTOR"]
     names = {vm.name: vm.display_name for vm in all_vms(server)} if arguments.output == "table" else {}
     return output_pages(arguments, found, "operations", heads, lambda o: _row(o, names), yields=("VM",))

@@ -50,6 +50,16 @@ def pages(
             return
 
 
+def or_else(found: Iterable[ResponseT], field: str, empty: Callable[[], None]) -> Iterator[ResponseT]:
+    """Yield pages, but first call `empty` if there is no entry in `field` of any: it may say why."""
+    entries = 0
+    for page in found:
+        entries += len(getattr(page, field))
+        if not entries and not getattr(page, "next_page_token", ""):
+            empty()
+        yield page
+
+
 def output_pages(
     arguments: argparse.Namespace,
     found: Iterable[Any],

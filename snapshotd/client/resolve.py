@@ -106,6 +106,22 @@ def _unregistered(server: Server, request_id: str) -> str:
     return next((e.subject for e in events if e.request_id == request_id.lower()), "")
 
 
+def refuse_unknown(server: Server, field: str, name: str, command: str) -> None:
+    """Raise Failed if there is no event at all of a resource: then there was never one of that name.
+
+    Args:
+        server: the server to ask.
+        field: the condition of ListEvents on such resources.
+        name: resource name; empty: nothing is asked.
+        command: the command of this program that lists such resources.
+    """
+    request = ListEventsRequest(page_size=1)
+    setattr(request, field, name)
+    if name and not server.call(server.audit.ListEvents, request).events:
+        why = f"there is no event of it. See `snapshotctl {command}`."
+        raise Failed(f"Cannot find {shown(name)}: {why}", ExitCode.NOT_FOUND)
+
+
 def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False) -> str:
     """Return the resource name of a VM's snapshot that was named by id or by name. Raises Failed.
 

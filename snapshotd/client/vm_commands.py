@@ -7,6 +7,7 @@ from typing import Final
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
+from snapshotd.api.v1.host_pb2 import GetHostRequest
 from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
@@ -67,6 +68,8 @@ def _unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
     condition = f'host = "{host_name(arguments.host)}"' if arguments.host else ""
     found = pb.ListVirtualMachinesResponse(virtual_machines=all_vms(server, condition))
+    if arguments.host and not found.virtual_machines:
+        server.call(server.hosts.GetHost, GetHostRequest(name=host_name(arguments.host)))  # refused if there is none
     return output(arguments, found, _table)
 
 

@@ -108,7 +108,7 @@ class RequestIdReused(SnapshotdError):
 
     reason: ClassVar[str] = "REQUEST_ID_REUSED"
     text: ClassVar[str] = (
-        "Cannot accept request_id {request_id}: another request used it. Use a new UUID for each request."
+        "Cannot accept request id {request_id}: another request used it. Use a new UUID for each request."
     )
     request_id: str
 
@@ -129,7 +129,8 @@ class OperationActive(SnapshotdError):
         return (
             f"Cannot change VM {self.vm}: {self.operation} is active on it ({self.kind}, at step {self.step}, "
             f"requested {self.age_s} s ago by {self.owner or 'unknown'}). "
-            "Wait for it (WaitOperation) or cancel it, then try again."
+            f"Wait for it (`snapshotctl operation wait {self.operation}`), or cancel it (`snapshotctl operation cancel "
+            f"{self.operation}`), then try again."
         )
 
 
@@ -140,7 +141,8 @@ class MergePending(SnapshotdError):
     reason: ClassVar[str] = "MERGE_PENDING"
     text: ClassVar[str] = (
         "Cannot change the snapshots of VM {vm}, or unregister it: its host still merges disks for "
-        "{operation} (requested {age_s} s ago). Wait for that. Start and stop work meanwhile."
+        "{operation} (requested {age_s} s ago). Wait for that (`snapshotctl operation wait {operation}`). "
+        "Start and stop work meanwhile."
     )
     vm: str
     operation: str
@@ -171,7 +173,7 @@ class MemoryNeedsRunningVm(SnapshotdError):
     rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot capture the memory of VM {vm}: its power state is {power}. It must be RUNNING. "
-        "Start it, or ask for a DISK snapshot."
+        "Start it (`snapshotctl vm start {vm}`), or take a snapshot without memory."
     )
     vm: str
     power: str
@@ -185,7 +187,8 @@ class PowerChangeRefused(SnapshotdError):
     rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot revert VM {vm}: its power state would change from {power} to {power_after}, and "
-        "power_state_change is REFUSE. Bring it to that power state first, or ALLOW the change."
+        "the request refuses such a change. Bring it to that power state first (`snapshotctl vm start {vm}`, "
+        "`snapshotctl vm stop {vm}`), or allow the change."
     )
     vm: str
     power: str
@@ -246,7 +249,8 @@ class CheckpointsDisabled(SnapshotdError):
     rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot take a snapshot of VM {vm}: checkpoints are disabled for it on its host. "
-        "Set its CheckpointType there (Set-VM -CheckpointType Production), then sync the host."
+        "Set its CheckpointType there (Set-VM -CheckpointType Production), then run "
+        "`snapshotctl host sync HOST`."
     )
     vm: str
 
@@ -257,7 +261,9 @@ class SnapshotBlocked(SnapshotdError):
 
     reason: ClassVar[str] = "SNAPSHOT_BLOCKED"
     rests_on_host: ClassVar[bool] = True
-    text: ClassVar[str] = "Cannot {action} VM {vm}: {blockers} blocks it. Remove that, then sync the host."
+    text: ClassVar[str] = (
+        "Cannot {action} VM {vm}: {blockers} blocks it. Remove that, then run `snapshotctl host sync HOST`."
+    )
     vm: str
     blockers: str
     action: str
@@ -350,7 +356,7 @@ class AppendUncertain(SnapshotdError):
     reason: ClassVar[str] = "APPEND_UNCERTAIN"
     text: ClassVar[str] = (
         "Cannot tell whether this was recorded: {detail}. "
-        "Then repeat the request with the same request_id, or look at what is there."
+        "Then repeat the request with the same request id, or look at what is there."
     )
     detail: str
 

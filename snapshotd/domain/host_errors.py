@@ -18,7 +18,10 @@ class HostInUse(SnapshotdError):
 
     def message(self) -> str:  # noqa: D102
         vms = "1 registered VM. Unregister it" if self.vms == 1 else f"{self.vms} registered VMs. Unregister them"
-        return f"Cannot remove host {self.host}: it has {vms} first."
+        return (
+            f"Cannot remove host {self.host}: it has {vms} first (`snapshotctl vm list --host {self.host}`, "
+            "`snapshotctl vm unregister VM`)."
+        )
 
 
 @dataclass(eq=False)

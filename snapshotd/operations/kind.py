@@ -87,7 +87,7 @@ class Kind(ABC):
         """Raise NotFound if what a request is about is not there."""
         subject = self.subject(request)
         if subject is not None and subject not in vm.snapshots:
-            raise NotFound("snapshot", subject, "List the VM's snapshots.")
+            raise NotFound("snapshot", subject, f"See `snapshotctl snapshot list {vm.name}`.")
 
     @abstractmethod
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:

@@ -140,7 +140,7 @@ class CreateSnapshot(Kind):
         if fallback and not self.params.read(operation.params).allow_fallback:
             return Failure(
                 reason="FALLBACK_REFUSED",
-                message="The host could only make a checkpoint with memory. Set allow_fallback to accept that.",
+                message="The host could only make a checkpoint with memory. Allow that fallback, to accept it.",
             )
         return None
 

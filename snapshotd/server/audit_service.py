@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, get_args
 
 from snapshotd.api.v1 import audit_pb2 as pb
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceServicer
-from snapshotd.domain.events import Envelope, subject_of, transition_of
+from snapshotd.domain.errors import InvalidArgument
+from snapshotd.domain.events import Envelope, Event, subject_of, transition_of
 from snapshotd.domain.ids import OperationName
 from snapshotd.ports import plain
 from snapshotd.ports.views import EventQuery
@@ -29,6 +30,8 @@ from snapshotd.server.requests import (
 from snapshotd.server.struct_values import struct_of
 from snapshotd.server.wire_values import timestamp
 
+_TYPES: Final = frozenset(cls.__name__ for cls in get_args(Event))
+"""The names of the types of events."""
 LARGEST_DATA: Final = 3 * 1024 * 1024
 """The bytes of the largest data of an event: with more, no caller would take the event, nor any page that it is in."""
 
@@ -91,6 +94,9 @@ def _message(envelope: Envelope) -> pb.Event:
 
 def _query(request: pb.ListEventsRequest) -> EventQuery | None:
     """Return the query. It is None if no event can match: the snapshot is of another VM. Raises InvalidArgument."""
+    if request.type and request.type not in _TYPES:
+        known = ", ".join(sorted(_TYPES))
+        raise InvalidArgument("type", request.type[:100], f"must be a type of event: {known}.")
     vm_id = vm_id_of(request.virtual_machine, "virtual_machine") if request.virtual_machine else None
     owner, snapshot_id = snapshot_id_of(request.snapshot, "snapshot") if request.snapshot else (vm_id, None)
     operation: OperationName | None = None

@@ -82,14 +82,14 @@ class Backend:
         """Return a registered host. Raises NotFound."""
         row = await (await self.seen("inventory")).host(host_id)
         if row is None:
-            raise NotFound("host", host_id, "List the hosts.")
+            raise NotFound("host", host_id, "See `snapshotctl host list`.")
         return row
 
     async def vm(self, vm_id: VmId) -> VmRecord:
         """Return a registered VM. Raises NotFound."""
         row = await (await self.seen("inventory")).vm(vm_id)
         if row is None or not row.registered:
-            raise NotFound("virtual machine", vm_id, "List the registered VMs, or register it.")
+            raise NotFound("virtual machine", vm_id, "See `snapshotctl vm list`, or register it.")
         return row
 
     def vm_told(self, vm: VmRecord, snapshots: Iterable[Snapshot]) -> VmMessage:
@@ -100,12 +100,12 @@ class Backend:
         """Return a snapshot, in whatever state. Raises NotFound."""
         row = await (await self.seen("tree")).snapshot(vm_id, snapshot_id)
         if row is None:
-            raise NotFound("snapshot", snapshot_id, "List the VM's snapshots.")
+            raise NotFound("snapshot", snapshot_id, f"See `snapshotctl snapshot list {vm_id}`.")
         return row
 
     async def operation(self, name: OperationName) -> Operation:
         """Return an operation. Raises NotFound."""
         row = await (await self.seen("operations")).operation(name)
         if row is None:
-            raise NotFound("operation", name, "List the operations.")
+            raise NotFound("operation", name, "See `snapshotctl operation list`.")
         return row

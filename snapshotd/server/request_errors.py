@@ -48,7 +48,7 @@ class AnswerTooLarge(SnapshotdError):
     reason: ClassVar[str] = "ANSWER_TOO_LARGE"
     text: ClassVar[str] = (
         "Cannot answer {request} in one message: it would have {size} bytes, and {limit} is the most. "
-        "Read it in parts: a list has pages (ListSnapshots has the snapshots of a tree)."
+        "Read it in parts: a list has pages, and `snapshotctl snapshot list VM` has the snapshots of a tree."
     )
     request: str
     size: int

@@ -169,7 +169,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         answer = await self._backend.reports.report(host_id, vm_id, asked=True)
         refuse_unusable(host_id, answer, self._backend.installation_id)
         if answer.vm is None or answer.vm.description is None or answer.vm.vm_id != vm_id:
-            raise NotFound("virtual machine", vm_id, f"Host {host_id} does not have it. Discover its VMs.")
+            raise NotFound("virtual machine", vm_id, f"Host {host_id} does not have it. {_discover(host_id)}")
         return answer.vm
 
     async def _named(self, host_id: HostId, name: str) -> VmReport:
@@ -182,7 +182,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         found = [vm for vm, its_name in named if its_name == name]
         found = found or [vm for vm, its_name in named if same_but_for_case(its_name, name)]
         if not found:
-            raise NotFound("virtual machine", name[:100], f"Host {host_id} has none of that name. Discover its VMs.")
+            raise NotFound("virtual machine", name[:100], f"Host {host_id} has none of that name. {_discover(host_id)}")
         if len(found) > 1:
             raise VmNameAmbiguous(name, host_id, ", ".join(sorted(vm.vm_id for vm in found)))
         return await self._report(host_id, VmId(found[0].vm_id)) if found[0].unread else found[0]
@@ -190,6 +190,10 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     async def _message(self, vm: VmRecord) -> pb.VirtualMachine:
         standing = await (await self._backend.seen("tree")).standing([vm.vm_id])
         return self._backend.vm_told(vm, standing[vm.vm_id])
+
+
+def _discover(host_id: HostId) -> str:
+    return f"See `snapshotctl host discover {host_id}`."
 
 
 def _name_of(report: VmReport) -> str | None:

@@ -101,7 +101,9 @@ async def test_all_snapshots_are_read_in_pages_and_a_tree_that_is_too_large_is_r
     served: Served,
 ) -> None:
     stub = SnapshotServiceStub(served.channel)
-    with pytest.raises(grpc.aio.AioRpcError, match="ListSnapshots has the snapshots of a tree") as refused:
+    with pytest.raises(
+        grpc.aio.AioRpcError, match="`snapshotctl snapshot list VM` has the snapshots of a tree"
+    ) as refused:
         await stub.GetSnapshotTree(snapshot_pb2.GetSnapshotTreeRequest(name=VM))
     assert (refused.value.code(), reason(refused.value)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE")
     request = snapshot_pb2.ListSnapshotsRequest(parent=VM, page_size=1000)

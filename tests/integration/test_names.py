@@ -1,4 +1,4 @@
-"""Which VM of a host a name means, and what is told of a VM that is not registered any more."""
+"""What a name means: of a VM on a host, of a VM that is not registered any more, of a type of event."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from snapshotd.api.v1 import snapshot_pb2, virtual_machine_pb2
-from snapshotd.domain.errors import NotFound, VmNameAmbiguous
+from snapshotd.api.v1 import audit_pb2, snapshot_pb2, virtual_machine_pb2
+from snapshotd.domain.errors import InvalidArgument, NotFound, VmNameAmbiguous
 from snapshotd.domain.host_report import Unread, VmReport
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import Power
@@ -93,3 +93,10 @@ async def test_no_snapshot_is_told_of_a_vm_that_is_not_registered(running: Runni
     with pytest.raises(NotFound, match="virtual machine"):
         await running.snapshots.ListSnapshots(of_vm, CALLER)
     assert list((await running.snapshots.ListSnapshots(of_all, CALLER)).snapshots) == []
+
+
+async def test_events_of_a_type_that_does_not_exist_are_refused_with_those_that_do(running: Running) -> None:
+    await running.audit.ListEvents(audit_pb2.ListEventsRequest(type="SnapshotCreated"), CALLER)
+    for unknown in ("Foo", "snapshotCreated", "Envelope", "SnapshotTransition"):
+        with pytest.raises(InvalidArgument, match=r"must be a type of event: .*SnapshotCreated.*VmUnregistered"):
+            await running.audit.ListEvents(audit_pb2.ListEventsRequest(type=unknown), CALLER)

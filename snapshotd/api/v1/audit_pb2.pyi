@@ -128,7 +128,7 @@ class ListEventsRequest(_message.Message):
     actor: _builtins.str
     """Events caused by this actor."""
     type: _builtins.str
-    """Events of this type."""
+    """Events of this type: "SnapshotCreated". A type that does not exist is INVALID_ARGUMENT, which names those that do."""
     page_size: _builtins.int
     """The most entries of a page; see operation.proto."""
     page_token: _builtins.str

@@ -49,6 +49,7 @@ DOCUMENT = (Path(__file__).parents[3] / "docs/cli.md").read_text(encoding="utf-8
         (["audit", "list", "--since", "9999-12-31T23:59:59-12:00"], "2026-01-31T12:00:00Z"),
         (["audit", "list", "--until", "0001-01-01T00:00:00+12:00"], "2026-01-31T12:00:00Z"),
         (["vm", "show", "web\udcff"], "is not UTF-8"),
+        (["snapshot", "create", "web01", "--memory", "--allow-fallback"], "not allowed with argument --memory"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_sent(

@@ -9,10 +9,11 @@ from typing import Any
 import grpc
 import pytest
 from google.longrunning.operations_pb2 import ListOperationsRequest, ListOperationsResponse, Operation
+from google.protobuf.message import Message
 
 from snapshotd.api.v1.admin_pb2 import GetStatusResponse, HostState, OperationCounts, Problem
 from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsResponse
-from snapshotd.api.v1.host_pb2 import Drift, SyncHostResponse
+from snapshotd.api.v1.host_pb2 import Drift, Host, SyncHostResponse
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsResponse, Snapshot
 from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesResponse, VirtualMachine
@@ -99,7 +100,6 @@ def test_a_limit_below_one_makes_no_sense(ctl: Ctl, service: FakeService, comman
             {"from_power": "RUNNING", "to_power": "SAVED", "cause": "drift"},
             "RUNNING -> SAVED (drift)",
         ),
-        ("VmDescribed", {"description": {"name": "web01"}}, ""),
         ("UndoPlanned", {"failure": None}, ""),
         (
             "OperationFailed",
@@ -111,6 +111,32 @@ def test_a_limit_below_one_makes_no_sense(ctl: Ctl, service: FakeService, comman
             {"failure": {"reason": "OUTCOME_UNDETERMINED", "message": "Cannot tell.", "error_id": ""}},
             "OUTCOME_UNDETERMINED: Cannot tell.",
         ),
+        (
+            "VmDescribed",
+            {"description": {"name": "web01", "cpu_count": 2, "disks": [{}, {}]}},
+            "cpu count 2; disks 2; name web01",
+        ),
+        (
+            "SnapshotCreationFailed",
+            {
+                "snapshot_id": "s",
+                "to_state": "ERROR",
+                "failure": {"reason": "HOST_ERROR", "message": "It is in use.", "error_id": "E"},
+            },
+            "HOST_ERROR: It is in use. [E]",
+        ),
+        ("SnapshotRevertEnded", {"snapshot_id": "s", "failure": None}, ""),
+        (
+            "OperationRequested",
+            {"kind": "CREATE", "params": {"version": 1, "values": {"name": "a", "with_memory": False}}, "steps": [{}]},
+            "kind CREATE; name a; with memory no; steps 1",
+        ),
+        (
+            "HostSynced",
+            {"vms": 3, "drifts": 0, "skipped": list("abcdefg")},
+            "drifts 0; skipped a, b, c, d, e, 2 more; vms 3",
+        ),
+        ("SomethingNew", {"text": "x" * 5000}, "text " + "x" * 494 + "…"),
     ],
 )
 def test_an_event_that_says_more_than_a_state_tells_it(
@@ -121,6 +147,60 @@ def test_an_event_that_says_more_than_a_state_tells_it(
     service.answers["ListEvents"] = lambda _: ListEventsResponse(events=[event])
     line = ctl("audit", "list").out.splitlines()[1]
     assert line.partition("vm v")[2].strip() == detail
+
+
+def test_an_event_without_its_data_tells_how_much_is_left_out(ctl: Ctl, service: FakeService) -> None:
+    event = Event(position=1, type="VmDescribed", subject="virtualMachines/v", omitted_data_bytes=5 << 20)
+    service.answers["ListEvents"] = lambda _: ListEventsResponse(events=[event])
+    assert ctl("audit", "list").out.splitlines()[1].endswith("(5.0 MiB of data are left out)")
+
+
+def test_a_condition_that_names_nothing_is_refused_with_the_command_that_lists_what_there_is(
+    ctl: Ctl, service: FakeService
+) -> None:
+    def not_found(_: object) -> Host:
+        raise Refuse(
+            grpc.StatusCode.NOT_FOUND, "Cannot find host 'nope'. See `snapshotctl host list`.", "HOST_NOT_FOUND"
+        )
+
+    vm = "11111111-2222-3333-4444-555555555501"
+    service.answers |= {
+        "GetHost": not_found,
+        "ListVirtualMachines": lambda _: ListVirtualMachinesResponse(),
+        "ListEvents": lambda _: ListEventsResponse(),
+        "ListOperations": lambda _: ListOperationsResponse(),
+    }
+    for command, listed_by in (
+        (("vm", "list", "--host", "nope"), "host list"),
+        (("audit", "list", "--host", "nope"), "host list"),
+        (("audit", "list", "--vm", vm), "vm list"),
+        (("audit", "list", "--operation", "nope"), "operation list"),
+        (("operation", "list", "--vm", vm), "vm list"),
+    ):
+        said = ctl(*command)
+        assert (said.code, said.out) == (4, "")
+        assert f"See `snapshotctl {listed_by}`." in said.err
+    # Of what is known, none is an answer.
+    service.answers["GetHost"] = lambda _: Host()
+    assert ctl("vm", "list", "--host", "hv01").out == "(none)\n"
+
+    def only_without_actor(request: ListEventsRequest) -> ListEventsResponse:
+        return ListEventsResponse(events=[] if request.actor else [Event()])
+
+    service.answers["ListEvents"] = only_without_actor
+    assert ctl("audit", "list", "--host", "hv01", "--caller", "bob").out == "(none)\n"
+    assert ctl("operation", "list", "--vm", vm).out == "(none)\n"
+
+
+def test_an_error_names_the_option_and_not_the_field_that_it_is_sent_in(ctl: Ctl, service: FakeService) -> None:
+    def refuse(_: object) -> Message:
+        raise Refuse(
+            grpc.StatusCode.INVALID_ARGUMENT, "Cannot accept snapshot.display_name 'a': bad.", "INVALID_ARGUMENT"
+        )
+
+    service.answers["CreateSnapshot"] = refuse
+    said = ctl("snapshot", "create", "11111111-2222-3333-4444-555555555501", "--name", "a")
+    assert said.err == "snapshotctl: Cannot accept --name 'a': bad. [INVALID_ARGUMENT]\n"
 
 
 def test_a_list_tells_why_a_snapshot_is_in_error(ctl: Ctl, service: FakeService) -> None:

@@ -106,5 +106,5 @@ def test_what_is_quoted_is_escaped_once_and_not_too_long() -> None:
 
 def test_one_is_counted_in_the_singular() -> None:
     assert [counted(n, "VM") for n in (0, 1, 2)] == ["0 VMs", "1 VM", "2 VMs"]
-    assert HostInUse("hv01", 1).message() == "Cannot remove host hv01: it has 1 registered VM. Unregister it first."
-    assert HostInUse("hv01", 2).message() == "Cannot remove host hv01: it has 2 registered VMs. Unregister them first."
+    assert "it has 1 registered VM. Unregister it first (" in HostInUse("hv01", 1).message()
+    assert "it has 2 registered VMs. Unregister them first (" in HostInUse("hv01", 2).message()

@@ -191,7 +191,7 @@ def test_what_a_stopped_view_hides_can_still_be_named_by_its_id(ctl: Ctl, servic
 
 def test_the_history_of_a_vm_that_is_gone_is_found_by_ids(ctl: Ctl, service: FakeService) -> None:
     service.answers |= {"GetVirtualMachine": not_found, "GetSnapshot": not_found, "ListSnapshots": not_found}
-    service.answers["ListEvents"] = lambda _: ListEventsResponse()
+    service.answers["ListEvents"] = lambda _: ListEventsResponse(events=[Event()])
     gone = WEB01.replace("5501", "5599")
     assert ctl("audit", "list", "--vm", gone[-36:], "--snapshot", SNAPSHOT).code == 0
     assert ctl("audit", "list", "--snapshot", f"{gone}/snapshots/{SNAPSHOT}").code == 0

@@ -1,5 +1,6 @@
 """Every error has a code and exactly one ErrorInfo, whose values are the error's own."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -8,9 +9,12 @@ from pkgutil import walk_packages
 
 import grpc
 import pytest
+from google.longrunning import operations_pb2
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
 
 import snapshotd
+from snapshotd.api.v1 import admin_pb2, audit_pb2, executor_pb2, host_pb2, snapshot_pb2, virtual_machine_pb2
+from snapshotd.client.__main__ import _parser
 from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.errors import InvalidArgument, NotFound, OperationActive, SnapshotdError, WrongPower
 from snapshotd.domain.operation import Failure
@@ -78,6 +82,26 @@ def test_a_failed_operation_keeps_the_hosts_error_id() -> None:
     info = ErrorInfo()
     assert status.details[0].Unpack(info)
     assert info.metadata["error_id"] == "InvalidState,CheckpointVM"
+
+
+METHODS = {
+    method.name
+    for module in (host_pb2, virtual_machine_pb2, snapshot_pb2, audit_pb2, admin_pb2, executor_pb2, operations_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda e: type(e).__name__)
+def test_no_error_sends_people_to_a_method_of_the_api(error: SnapshotdError) -> None:
+    assert not METHODS & set(re.findall(r"\w+", error.message()))
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda e: type(e).__name__)
+def test_a_command_that_an_error_names_is_one(error: SnapshotdError) -> None:
+    for command in re.findall(r"`snapshotctl ([^`]*)`", error.message()):
+        words = [{"HOST": "h", "VM": "v"}.get(word, word) for word in command.split()]
+        assert _parser({}).parse_args(words).run
 
 
 def ascii_name(text: str) -> str:
