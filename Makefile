@@ -10,7 +10,7 @@ ENGINE ?= builtin
 # Processes that the tests run in. The tests of one file stay together, so what they share is started once.
 JOBS ?= 2
 
-.PHONY: help demo bench test check fmt lint types imports purity protos verify-protos diagrams verify-diagrams lock clean
+.PHONY: help demo bench test check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock clean
 
 help: ## Show what there is to do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -30,7 +30,7 @@ bench: $(STAMP) ## Measure creates and appends, beside peers in the same run (BE
 test: $(STAMP) ## Run all tests, in JOBS processes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
-check: fmt-check lint types imports purity verify-protos verify-diagrams ## Run all that CI checks but the tests
+check: fmt-check lint types imports purity verify-protos breaking verify-diagrams ## Run all that CI checks but the tests
 
 fmt: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
@@ -61,6 +61,9 @@ protos: $(STAMP) ## Generate snapshotd/api/v1 from protos/
 
 verify-protos: $(STAMP) ## Fail if the generated code is stale
 	$(BIN)/python -m tools.protos verify
+
+breaking: $(STAMP) ## Fail if the protos break callers of the last release (before there is one: of main)
+	$(BIN)/python -m tools.breaking
 
 diagrams: $(STAMP) ## Draw the lifecycles into docs/lifecycles.md
 	$(BIN)/python -m tools.diagrams write

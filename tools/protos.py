@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "verify":
                 return _verify()
             case _:
-                return _describe(options.file)
+                describe(options.file)
+                return 0
     except GenerationError as error:
         print(f"protos: {error}", file=sys.stderr)
         return 1
@@ -91,12 +92,12 @@ def _verify() -> int:
     return 1 if stale else 0
 
 
-def _describe(file: Path) -> int:
-    """Write a descriptor set with imports and comments to `file`."""
+def describe(file: Path, protos: Path = PROTOS) -> None:
+    """Write a descriptor set of the protos in a folder, with imports and comments. Raises GenerationError."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _include_paths() as includes:
-        _protoc(includes, [f"--descriptor_set_out={file}", "--include_imports", "--include_source_info"], _sources())
-    return 0
+    options = [f"--descriptor_set_out={file.resolve()}", "--include_imports", "--include_source_info"]
+    with _include_paths(protos) as includes:
+        _protoc(includes, options, _sources(protos))
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def _generated() -> Iterator[Path]:
 
 
 @contextmanager
-def _include_paths() -> Iterator[list[Path]]:
+def _include_paths(protos: Path = PROTOS) -> Iterator[list[Path]]:
     """Yield protoc's include path: our protos, Google's operations under its import name, Google's other protos."""
     shipped = SITE_PACKAGES / OPERATIONS.with_name("operations_proto.proto")
     if not shipped.exists():
@@ -123,7 +124,7 @@ def _include_paths() -> Iterator[list[Path]]:
         renamed = Path(folder) / OPERATIONS
         renamed.parent.mkdir(parents=True)
         shutil.copyfile(shipped, renamed)
-        yield [PROTOS, Path(folder), SITE_PACKAGES, SITE_PACKAGES / "grpc_tools" / "_proto"]
+        yield [protos, Path(folder), SITE_PACKAGES, SITE_PACKAGES / "grpc_tools" / "_proto"]
 
 
 def _stubs(out: Path) -> list[str]:
@@ -132,12 +133,12 @@ def _stubs(out: Path) -> list[str]:
     return [*plugins, f"--mypy_out=quiet:{out}", f"--mypy_grpc_out=quiet:{out}"]
 
 
-def _sources() -> list[Path]:
+def _sources(protos: Path = PROTOS) -> list[Path]:
     """Return our protos, relative to `protos/`, in a fixed order.
 
     Raises GenerationError where there are none, or one lies where its generated imports would not resolve.
     """
-    sources = sorted(path.relative_to(PROTOS) for path in PROTOS.rglob("*.proto"))
+    sources = sorted(path.relative_to(protos) for path in protos.rglob("*.proto"))
     astray = [str(path) for path in sources if path.parent != API]
     if astray or not sources:
         message = f"protos belong in protos/{API}; misplaced: {', '.join(astray) or 'none, and there are no protos'}"

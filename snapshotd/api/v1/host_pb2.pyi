@@ -156,7 +156,7 @@ class Host(_message.Message):
     """No new operations are accepted for its VMs."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The operator's own."""
+        """The operator's own. UNIMPLEMENTED in a request for now: nothing keeps them."""
 
     @_builtins.property
     def wait(self) -> _operation_pb2.Wait:

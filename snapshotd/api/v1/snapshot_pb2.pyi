@@ -176,7 +176,7 @@ class Snapshot(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The operator's own."""
+        """The operator's own. UNIMPLEMENTED in a request for now: nothing keeps them."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ class CreateSnapshotRequest(_message.Message):
     """Return only a Plan; see operation.proto."""
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
-        """display_name, description, kind and labels count."""
+        """display_name, description and kind count; with labels it is refused (UNIMPLEMENTED for now)."""
 
     def __init__(
         self,
@@ -352,8 +352,11 @@ class UpdateSnapshotRequest(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID; see operation.proto."""
+    validate_only: _builtins.bool
+    """Return only a Plan; see operation.proto."""
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
         """With its name, and the fields of the mask."""
@@ -368,10 +371,11 @@ class UpdateSnapshotRequest(_message.Message):
         snapshot: Global___Snapshot | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "snapshot", b"snapshot", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "snapshot", b"snapshot", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -199,7 +199,7 @@ class VirtualMachine(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The operator's own."""
+        """The operator's own. UNIMPLEMENTED in a request for now: nothing keeps them."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -352,7 +352,7 @@ class RegisterVirtualMachineRequest(_message.Message):
     """UUID; see operation.proto."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The operator's own."""
+        """The operator's own. UNIMPLEMENTED in a request for now: nothing keeps them."""
 
     def __init__(
         self,
