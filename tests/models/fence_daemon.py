@@ -11,6 +11,7 @@ from tests.models.fence_state import (
     Bounds,
     Command,
     Ended,
+    Journal,
     Rules,
     State,
     add,
@@ -59,7 +60,7 @@ def _sends(s: State, bounds: Bounds) -> Iterator[Step[State]]:
 
 
 def _taken_over(s: State) -> Step[State]:
-    """Return that a person takes the VM over: what it had under way ends, and the fence is raised."""
+    """Return that a person takes the VM over: what it had under way ends, and its journal is on record from now on."""
     journals = s.journals + (not s.journal.journal_id)
     token = max(s.token, s.journal.highest) + 1
     journal = s.journal._replace(journal_id=s.journal.journal_id or journals, highest=token)
@@ -69,6 +70,7 @@ def _taken_over(s: State) -> Step[State]:
         journal_id=journal.journal_id,
         journals=journals,
         journal=journal,
+        taken_over=s.journal.operation,
     )
     to = taken._replace(before=(), first=False) if s.phase == "due" else _end(taken, "undetermined")
     return Step(f"a person takes the VM over, token {token}", to)
@@ -77,9 +79,9 @@ def _taken_over(s: State) -> Step[State]:
 def _takes(s: State, answer: Answer, rules: Rules, bounds: Bounds) -> Iterator[Step[State]]:
     """Yield what can become of an answer that has just left the network."""
     yield Step(f"network loses answer {answer}", s, fault=True)
-    if rules.rolled_back and s.number <= bounds.operations and answer.journal.highest > s.token:
-        knows = f"the journal knows token {answer.journal.highest}, the log {s.token}"
-        yield Step(f"daemon: {knows}: rolled back", s._replace(rolled_back=True))
+    if rules.rolled_back and s.number <= bounds.operations and _newer(s, answer.journal, rules):
+        knows = f"token {answer.journal.highest} and op{answer.journal.operation}"
+        yield Step(f"daemon: the journal knows {knows}: rolled back", s._replace(rolled_back=True))
         return
     if answer.operation != truth(s, s.number) or s.rolled_back:
         return  # An ended operation, or one that this log does not know: ignored, which is the same as lost.
@@ -97,6 +99,14 @@ def _takes(s: State, answer: Answer, rules: Rules, bounds: Bounds) -> Iterator[S
             yield from _observed(s, answer, rules, bounds)
         case _:
             pass
+
+
+def _newer(s: State, journal: Journal, rules: Rules) -> bool:
+    """Return whether a journal was written for a newer log: it has a token, or an operation, that is not on record."""
+    if journal.highest > s.token:
+        return True
+    known = (name(truth(s, n), rules) for n in range(1, s.number + 1))
+    return journal.operation not in (0, s.taken_over, *known)
 
 
 def _observed(s: State, answer: Answer, rules: Rules, bounds: Bounds) -> Iterator[Step[State]]:

@@ -56,7 +56,7 @@ def _checks(s: State, script: Script, rules: Rules) -> Step[State]:
         return Step(f"host: op{operation} was done, stored answer", _answered(s, answer))
     acted = kind == "do" and token == journal.highest and rules.acts_once
     if acted or (token < journal.highest and rules.token):
-        answer = Answer("stale", operation, token, _told(journal))
+        answer = Answer("stale", operation, token, _told(journal)._replace(operation=0))
         return Step(f"host: {command} is stale (highest {journal.highest})", _answered(s, answer))
     if s.job and rules.job_wait:
         return Step(f"host: {command}: the hypervisor is busy", s)
@@ -102,7 +102,7 @@ def _acts(s: State, script: Script, rules: Rules) -> Iterator[Step[State]]:
 
 def _told(journal: Journal) -> Journal:
     """Return what counts of a journal in an answer that is not about it."""
-    return NO_JOURNAL._replace(highest=journal.highest)
+    return Journal(0, journal.highest, journal.operation)
 
 
 def _answered(s: State, answer: Answer) -> State:

@@ -31,6 +31,7 @@ def restore_steps(s: State, bounds: Bounds) -> Iterator[Step[State]]:
             before=(),
             first=False,
             journal_id=1,
+            taken_over=0,
             ended=(),
             restored=s.restored + 1,
         )

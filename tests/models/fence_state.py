@@ -32,9 +32,10 @@ class Rules:
     """An operation's name never comes again. So the host's journal cannot take a new operation for one that a lost log
     knew."""
     rolled_back: bool = True
-    """A journal with a higher token than the log's shows that the log is older than the host. Nothing is concluded or
-    issued until a person has taken the VM over. The take-over observes, fences above all that the journal knows, and
-    ends what was under way as undetermined."""
+    """A journal with a higher token than the log's, or with an operation that the log does not know, shows that the log
+    is older than the host. Nothing is concluded or issued until a person has taken the VM over. The take-over observes,
+    fences above all that the journal knows, ends what was under way as undetermined, and puts the journal's operation
+    on record."""
     act_on_before: bool = True
     """The script acts only on the state that it was told."""
 
@@ -111,7 +112,7 @@ class Answer(NamedTuple):
     operation: int
     token: int
     journal: Journal
-    """What counts of the journal: of 'seen' all of it, else the highest token."""
+    """What counts of the journal: of 'seen' all of it, of 'stale' the highest token, else that and the operation."""
     checkpoint_id: int = 0
     """Of 'done': the one that was made."""
     checkpoints: tuple[Checkpoint, ...] = ()
@@ -157,6 +158,8 @@ class State(NamedTuple):
     """The operation has been issued, and was not observed absent since."""
     journal_id: int = 1
     """The journal's, as last reported."""
+    taken_over: int = 0
+    """The operation that the journal knew when a person took the VM over: on record since."""
     ended: tuple[Ended, ...] = ()
     # The network, each a bag: sorted, since two orders would be two states.
     commands: tuple[Command, ...] = ()
