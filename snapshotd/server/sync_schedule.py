@@ -25,6 +25,8 @@ from snapshotd.server.troubles import Troubles
 
 _log = logging.getLogger(__name__)
 
+_AT_ONCE: Final = 64
+"""How many hosts are synced at a time: a report of many VMs takes memory while it is compared."""
 _LOOK_S: Final = 1.0
 """How often the service looks for hosts that are due."""
 _RETRY_FIRST_S: Final = 5.0
@@ -65,13 +67,14 @@ class SyncSchedule:
         self._failures: dict[HostId, tuple[int, str]] = {}
         """How many syncs of a host failed in a row, and why the last one did."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
         """Sync hosts when they are due, until this task is cancelled."""
         try:
             while True:
                 await asyncio.sleep(_LOOK_S)
-                await self.look()
+                self.look()
         finally:
             for task in tuple(self._tasks):
                 task.cancel()
@@ -81,12 +84,19 @@ class SyncSchedule:
         """Sync hosts at once: nobody knows what happened there while no executor served them."""
         for host_id in host_ids:
             self._owed.add(host_id)
-            task = asyncio.create_task(self._sync(host_id), name=f"sync {host_id}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(host_id)
 
-    async def look(self) -> None:
-        """Sync, one after another, the hosts that are due and have an executor."""
+    def _begin(self, host_id: HostId) -> None:
+        task = asyncio.create_task(self._in_turn(host_id), name=f"sync {host_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _in_turn(self, host_id: HostId) -> None:
+        async with self._places:
+            await self._sync(host_id)
+
+    def look(self) -> None:
+        """Begin to sync the hosts that are due and have an executor. One that is silent holds up no other."""
         registered = [host.host_id for host in self._hosts.registered()]
         for gone in self._due_s.keys() - registered:
             del self._due_s[gone]
@@ -96,10 +106,11 @@ class SyncSchedule:
         for host_id in registered:
             due_s = self._due_s.setdefault(host_id, self._now_s() + self._interval_s)
             if self._now_s() >= due_s and self._runtime.dispatcher.feeding.fed(host_id) is not None:
-                await self._sync(host_id)
+                self._due_s[host_id] = math.inf  # until it has run
+                self._begin(host_id)
 
     async def _sync(self, host_id: HostId) -> None:
-        self._due_s[host_id] = math.inf  # while it runs
+        self._due_s[host_id] = math.inf
         try:
             synced = await self._reports.sync(host_id, actor=ITSELF, quiet=host_id not in self._owed)
         except SnapshotdError as error:

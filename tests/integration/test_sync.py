@@ -54,15 +54,29 @@ async def test_a_vm_that_cannot_be_compared_does_not_hold_up_the_others(
 async def looked(running: Running, *vms: VmReport, elapsed_s: float) -> bool:
     """Let time pass and the hosts that are due be compared; say whether the host was asked."""
     running.time.s += elapsed_s
-    looking = asyncio.create_task(running.comparisons.look())
-    asking = asyncio.create_task(running.asked.orders.get())
-    await asyncio.wait([looking, asking], return_when=asyncio.FIRST_COMPLETED)
-    asked = asking.done()
+    running.comparisons.look()
+    await turns()
+    asked = not running.asked.orders.empty()
     if asked:
-        running.answer(asking.result(), *vms)
-    asking.cancel()
-    await looking
+        running.answer(running.asked.orders.get_nowait(), *vms)
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name().startswith("sync ")))
     return asked
+
+
+async def test_a_silent_host_holds_up_the_comparison_of_no_other(running: Running) -> None:
+    host = host_pb2.Host(address="hv02.example.com", credential="hv02")
+    await running.hosts.RegisterHost(host_pb2.RegisterHostRequest(host_id="hv02", host=host), CALLER)
+    running.comparisons.look()
+    running.time.s += INTERVAL_S
+    running.comparisons.look()
+    await turns()
+    asked = [running.asked.orders.get_nowait() for _ in range(2)]
+    assert running.asked.latest is not None
+    running.answer(asked[-1])
+    syncing = {task.get_name(): task for task in asyncio.all_tasks() if task.get_name().startswith("sync ")}
+    silent = syncing.pop("sync hv01" if running.asked.latest.host_id == "hv02" else "sync hv02")
+    await asyncio.gather(*syncing.values())
+    assert not silent.done()
 
 
 async def last_sync(running: Running) -> datetime:
