@@ -1,4 +1,7 @@
-"""Daemon, executor and host script are killed twenty times each, at random moments: all ends, each effect once."""
+"""Daemon, executor and host script are killed twenty times each, at random moments: all ends, each effect once.
+
+Half of the scripts are killed within a restore, before, while or after it is applied: its outcome is unknown then.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ from tests.unit.projections.comparing import dump
 
 KILLS_EACH = 20
 MOST_SNAPSHOTS = 7
+MOMENTS = ("before", "started", "after")
+"""Of a restore: when its script is killed."""
 EFFECTS = {
     "checkpoint": "checkpoint_made",
     "restore": "checkpoint_applied",
@@ -49,6 +54,18 @@ def ask_for_something(client: Client, vm_id: str, chance: random.Random, number:
     if running:
         return client.vms.StopVirtualMachine(vm_pb2.StopVirtualMachineRequest(name=name))
     return client.vms.StartVirtualMachine(vm_pb2.StartVirtualMachineRequest(name=name))
+
+
+def revert_into_a_kill(system: System, vm_id: str, chance: random.Random) -> str:
+    """Ask for a revert whose script will be killed at its restore; return where, or nothing if there is no snapshot."""
+    ready = [s for s in system.client.list_snapshots(vm_id) if s.state == snapshot_pb2.Snapshot.READY]
+    if not ready:
+        return ""
+    at = f"Restore-VMSnapshot:{chance.choice(MOMENTS)}"
+    system.host.control("kill_script", at=at, count=1)
+    request = snapshot_pb2.RevertToSnapshotRequest(name=chance.choice(ready).name)
+    system.client.snapshots.RevertToSnapshot(request)
+    return at
 
 
 def kill(system: System, victim: str) -> None:
@@ -103,13 +120,20 @@ def test_sixty_kills_leave_no_operation_behind_and_no_effect_twice(tmp_path: Pat
     victims = ["daemon", "executor", "script"] * KILLS_EACH
     chance.shuffle(victims)
     durations = ["--duration", "checkpoint=60", "restore=50", "remove=40", "merge=30", "start=30", "save=20"]
+    killed_within = 0
     with System(tmp_path, ("web01", "db01", "app01"), durations) as system:
         for number, victim in enumerate(victims):
-            for vm_id in system.ids.values():
+            first, *others = system.ids.values()
+            within = revert_into_a_kill(system, first, chance) if victim == "script" and chance.random() < 0.5 else ""
+            for vm_id in others if within else (first, *others):
                 ask_for_something(system.client, vm_id, chance, number)
-            time.sleep(chance.random() * 0.4)
-            kill(system, victim)
+            if not within:
+                time.sleep(chance.random() * 0.4)
+                kill(system, victim)
             until(lambda: all_ended(system))
+            if within:
+                killed_within += system.host.control("kill_script", at=within, count=0)["left"] == 0
+        assert killed_within, "no restore was killed"
         compare_with_truth(system)
         states = Counter(OperationMetadata.State.Name(metadata_of(o).state) for o in system.client.all_operations())
         assert states["SUCCEEDED"] > sum(states.values()) * 0.9, states
