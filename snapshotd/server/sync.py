@@ -77,20 +77,30 @@ class HostReports:
         Raises NotFound, NoExecutor, HostUnreachable, HostAuthenticationFailed, HostCredentialMissing, HostRefused,
         HostAnswerLost, HostCommandFailed.
         """
-        try:
+        if vm_id is not None:
             answer = await self._part(host_id, vm_id, asked=asked)
-        except HostCommandFailed as error:
-            now = self._runtime.moment().utc
-            self.refusals[host_id] = still(self.refusals.get(host_id), Failure.of(error), now)
-            raise
-        self.refusals.pop(host_id, None)
-        vms, more = list(answer.vms), answer.more
-        while more:
-            part = await self._part(host_id, after_vm_id=vms[-1].vm_id)
-            vms, more = [*vms, *part.vms], part.more
-        answer = replace(answer, vms=tuple(vms), more=False)
+        else:
+            try:
+                answer = await self._all(host_id, asked=asked)
+            except HostCommandFailed as error:
+                now = self._runtime.moment().utc
+                self.refusals[host_id] = still(self.refusals.get(host_id), Failure.of(error), now)
+                raise
+            self.refusals.pop(host_id, None)
         self.answers[host_id] = answer
         return answer
+
+    async def _all(self, host_id: HostId, *, asked: bool) -> HostAnswer:
+        """Return the parts of a report of all VMs as one. Raises as `report` does."""
+        answer = part = await self._part(host_id, asked=asked)
+        vms = list(answer.vms)
+        while part.more:
+            after = vms[-1].vm_id
+            part = await self._part(host_id, after_vm_id=after)
+            if any(vm.vm_id <= after for vm in part.vms) or (part.more and not part.vms):
+                raise HostAnswerLost(host_id, "MALFORMED_ANSWER", "A part of the report does not follow the last one.")
+            vms += part.vms
+        return replace(answer, vms=tuple(vms), more=False)
 
     async def _part(
         self, host_id: HostId, vm_id: VmId | None = None, after_vm_id: str = "", *, asked: bool = False

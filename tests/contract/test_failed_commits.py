@@ -29,8 +29,9 @@ async def test_a_commit_that_failed_and_yet_went_through_is_answered_as_recorded
             return_exceptions=True,
         )
     written = await log.read_all(0, 10)
-    assert [outcomes[0], outcomes[1]] == [written[:2], written[2:]]
-    # The third was refused by the version, or came in the next batch of a log that takes no more.
+    assert outcomes[0] == written[:2]
+    # The others may have come in the next batch, of a log that takes no more.
+    assert outcomes[1] == written[2:] != () or (isinstance(outcomes[1], LogUnavailable) and written[2:] == ())
     assert isinstance(outcomes[2], StreamChanged | LogUnavailable)
     assert log.head_position() == written[-1].position
     with pytest.raises(LogUnavailable, match=r"snapshotd ends\. Check the disk, then start it again"):

@@ -15,7 +15,7 @@ import pytest_asyncio
 from snapshotd.api.v1 import executor_pb2, host_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.domain.errors import LogUnavailable
-from snapshotd.domain.host_errors import HostCommandFailed
+from snapshotd.domain.host_errors import HostAnswerLost, HostCommandFailed
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import host_stream, vm_stream
 from snapshotd.domain.lifecycle import Power
@@ -251,3 +251,12 @@ async def test_only_what_a_person_asks_for_is_told_as_that(running: Running) -> 
     assert [order.asked for order in running.asked.seen[3:]] == [False] * 2
     commands = [to_command(order, "i", "") for order in running.asked.seen]
     assert [command.asked for command in commands] == [True] * 3 + [False] * 2
+
+
+async def test_parts_of_a_report_that_do_not_follow_one_another_end_it(running: Running) -> None:
+    up = FakeHost().report()
+    syncing = asyncio.create_task(running.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"), CALLER))
+    for _ in range(2):
+        running.answer(await running.asked.orders.get(), up, more=True)
+    with pytest.raises(HostAnswerLost, match="does not follow"):
+        await syncing
