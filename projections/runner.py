@@ -23,8 +23,9 @@ from typing import Final
 from projections.projection import Projection
 from projections.store import Rows, path_of
 from projections.watches import Watches
-from snapshotd.domain.errors import SnapshotdError, ViewBehind, ViewStopped
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope
+from snapshotd.domain.storage_errors import ViewBehind, ViewStopped
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.trouble import Trouble, still
 from snapshotd.ports.views import ProjectionProgress, ProjectionState

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from snapshotd.domain.errors import SnapshotdError, ViewsUnreadable
+from snapshotd.domain.errors import SnapshotdError
+from snapshotd.domain.storage_errors import ViewsUnreadable
 from snapshotd.ports import plain
 from snapshotd.ports.views import PageQuery
 from snapshotd.store.errors import Fault, detail_of, fault_of

@@ -7,9 +7,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from snapshotd.domain.errors import StreamChanged
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
+from snapshotd.domain.storage_errors import StreamChanged
 from snapshotd.ports.trouble import Trouble
 
 

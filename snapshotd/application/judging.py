@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from snapshotd.application.draft import Context
 from snapshotd.application.next_action import awaits_power
-from snapshotd.domain.errors import RecordNotReadable
 from snapshotd.domain.host_report import STATE_CHANGE, HostAnswer, Verdict, VmReport
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, Step, StepNature
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.storage_errors import RecordNotReadable
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED
 from snapshotd.steps.action import Done, InProgress, Judgement, Trace, trace

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
-from snapshotd.domain.errors import LogIncomplete, RecordNotReadable
 from snapshotd.domain.events import Envelope, HostEvent, OperationRequested, UndoPlanned
 from snapshotd.domain.ids import StreamId
 from snapshotd.domain.operation import Operation
+from snapshotd.domain.storage_errors import LogIncomplete, RecordNotReadable
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.ports.event_log import EventLog
 from snapshotd.steps.catalogue import ACTIONS

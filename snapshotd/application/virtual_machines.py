@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context, Draft
 from snapshotd.domain.commands import VmCommand
-from snapshotd.domain.errors import StreamChanged
 from snapshotd.domain.events import Envelope, NewEvent, VmEvent
 from snapshotd.domain.ids import VmId, vm_stream
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.storage_errors import StreamChanged
 from snapshotd.domain.virtual_machine import VirtualMachine, evolve
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from snapshotd.dispatch.orders import Order, OrderKind
-from snapshotd.domain.errors import RecordNotReadable
 from snapshotd.domain.host_report import HostAnswer, Verdict
+from snapshotd.domain.storage_errors import RecordNotReadable
 from snapshotd.steps.catalogue import ACTIONS
 
 _V = Verdict

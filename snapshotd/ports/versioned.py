@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from snapshotd.domain.errors import RecordNotReadable
 from snapshotd.domain.recorded import JsonObject, Recorded
+from snapshotd.domain.storage_errors import RecordNotReadable
 from snapshotd.ports import plain
 
 T_co = TypeVar("T_co", covariant=True)

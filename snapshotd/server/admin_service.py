@@ -9,10 +9,10 @@ from snapshotd.api.v1 import admin_pb2 as pb
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceServicer
 from snapshotd.api.v1.operation_pb2 import Failure, Wait
 from snapshotd.dispatch import watch as dispatch
-from snapshotd.domain.errors import ViewsUnreadable
 from snapshotd.domain.host_errors import NoExecutor
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState
+from snapshotd.domain.storage_errors import ViewsUnreadable
 from snapshotd.ports.trouble import Trouble
 from snapshotd.ports.views import ProjectionProgress
 from snapshotd.server.backend import Backend

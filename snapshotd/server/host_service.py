@@ -9,10 +9,10 @@ from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.host_pb2_grpc import HostServiceServicer
-from snapshotd.domain.errors import NOT_READ
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import Host, HostRecord
 from snapshotd.domain.ids import HostId, VmId
+from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.ports.views import HOST_FIELDS, PageQuery
 from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import ExecutorService

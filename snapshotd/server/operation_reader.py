@@ -14,12 +14,13 @@ from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine as VmMessage
 from snapshotd.application.decide import decide, operation_for
 from snapshotd.application.draft import Context
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import NOT_READ, SnapshotdError
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import OperationRequested
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Result, TheVm

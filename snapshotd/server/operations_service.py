@@ -14,9 +14,10 @@ from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.domain.commands import CancelOperation
-from snapshotd.domain.errors import NOT_READ, CancelTooLate, InvalidArgument
+from snapshotd.domain.errors import CancelTooLate, InvalidArgument
 from snapshotd.domain.ids import parse_operation_name, vm_of
 from snapshotd.domain.operation import Operation
+from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.ports.plain import decode_time, encode_time
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of

@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 
 from snapshotd.domain import errors as d
 from snapshotd.domain import host_errors as h
+from snapshotd.domain import storage_errors as s
 from snapshotd.domain.operation import Failure
 from snapshotd.server import request_errors as r
 
@@ -62,14 +63,14 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     h.HostCommandFailed: grpc.StatusCode.UNAVAILABLE,
     d.VmNameAmbiguous: grpc.StatusCode.FAILED_PRECONDITION,
     d.VmChanging: grpc.StatusCode.ABORTED,
-    d.StreamChanged: grpc.StatusCode.ABORTED,
-    d.LogUnavailable: grpc.StatusCode.UNAVAILABLE,
-    d.AppendUncertain: grpc.StatusCode.UNKNOWN,
-    d.LogIncomplete: grpc.StatusCode.DATA_LOSS,
-    d.RecordNotReadable: grpc.StatusCode.DATA_LOSS,
-    d.ViewStopped: grpc.StatusCode.UNAVAILABLE,
-    d.ViewBehind: grpc.StatusCode.UNAVAILABLE,
-    d.ViewsUnreadable: grpc.StatusCode.UNAVAILABLE,
+    s.StreamChanged: grpc.StatusCode.ABORTED,
+    s.LogUnavailable: grpc.StatusCode.UNAVAILABLE,
+    s.AppendUncertain: grpc.StatusCode.UNKNOWN,
+    s.LogIncomplete: grpc.StatusCode.DATA_LOSS,
+    s.RecordNotReadable: grpc.StatusCode.DATA_LOSS,
+    s.ViewStopped: grpc.StatusCode.UNAVAILABLE,
+    s.ViewBehind: grpc.StatusCode.UNAVAILABLE,
+    s.ViewsUnreadable: grpc.StatusCode.UNAVAILABLE,
     r.Stopping: grpc.StatusCode.UNAVAILABLE,
     r.ActorNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     d.NotBuilt: grpc.StatusCode.UNIMPLEMENTED,

@@ -13,10 +13,11 @@ from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServi
 from snapshotd.application.virtual_machines import Decided
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import RegisterVm, UnregisterVm
-from snapshotd.domain.errors import NOT_READ, InvalidArgument, NotBuilt, NotFound, VmNameAmbiguous
+from snapshotd.domain.errors import InvalidArgument, NotBuilt, NotFound, VmNameAmbiguous
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
 from snapshotd.domain.names import same_but_for_case
+from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import vm_start, vm_stop
 from snapshotd.ports.views import VM_FIELDS, PageQuery

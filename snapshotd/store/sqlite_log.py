@@ -28,9 +28,10 @@ from typing import Final, NoReturn, Self, TypeAlias
 from eventsourcing.persistence import PersistenceError
 from eventsourcing.sqlite import SQLiteConnection
 
-from snapshotd.domain.errors import AppendUncertain, LogUnavailable, SnapshotdError, StreamChanged
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
+from snapshotd.domain.storage_errors import AppendUncertain, LogUnavailable, StreamChanged
 from snapshotd.ports.trouble import Trouble
 from snapshotd.store.condition import Condition
 from snapshotd.store.errors import Fault, StorageUnusable, UnreadableEvent, fault_of, surely_not_committed

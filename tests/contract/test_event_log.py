@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd.domain.errors import LogUnavailable, StreamChanged
 from snapshotd.domain.ids import StreamId
+from snapshotd.domain.storage_errors import LogUnavailable, StreamChanged
 from snapshotd.ports.event_log import EventLog
 from snapshotd.store.errors import LogForeign, LogInUse, StorageUnusable
 from snapshotd.store.sqlite_log import SqliteEventLog

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd.domain.errors import AppendUncertain, LogUnavailable, SnapshotdError, StreamChanged
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.ids import StreamId
+from snapshotd.domain.storage_errors import AppendUncertain, LogUnavailable, StreamChanged
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.contract.failing_commits import failing_commit
 from tests.contract.logs import STREAM, new

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd.domain.errors import AppendUncertain, LogUnavailable
 from snapshotd.domain.ids import StreamId
+from snapshotd.domain.storage_errors import AppendUncertain, LogUnavailable
 from snapshotd.store import sqlite_log
 from snapshotd.store.errors import LogBroken, UnreadableEvent
 from snapshotd.store.sqlite_log import SqliteEventLog

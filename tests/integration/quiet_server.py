@@ -14,11 +14,11 @@ from snapshotd import bootstrap
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.daemon import Service
 from snapshotd.dispatch.orders import Order
-from snapshotd.domain.errors import LogUnavailable
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.host import Host
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, StreamId
+from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.server.admin_service import AdminService
 from snapshotd.server.audit_service import AuditService
 from snapshotd.server.backend import Backend

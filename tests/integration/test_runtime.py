@@ -14,10 +14,10 @@ from snapshotd.bootstrap import RandomIds, SystemClock
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain.commands import RegisterVm
-from snapshotd.domain.errors import LogUnavailable
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.server.runtime import Runtime
 from snapshotd.steps.vm_stop import StopMode
 from snapshotd.store.sqlite_log import SqliteEventLog

@@ -14,11 +14,11 @@ import pytest_asyncio
 
 from snapshotd.api.v1 import executor_pb2, host_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
-from snapshotd.domain.errors import LogUnavailable
 from snapshotd.domain.host_errors import HostAnswerLost, HostCommandFailed
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import host_stream, vm_stream
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.server.host_wire import no_answer, to_command
 from tests.fakes import VM_ID, FakeHost
 from tests.integration.quiet_server import CALLER, HV01, INTERVAL_S, Running, run, turns

@@ -12,10 +12,11 @@ from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain.commands import RegisterVm
-from snapshotd.domain.errors import NotFound, OperationActive, RecordNotReadable, RequestIdReused, SnapshotdError
+from snapshotd.domain.errors import NotFound, OperationActive, RequestIdReused, SnapshotdError
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.storage_errors import RecordNotReadable
 from snapshotd.operations import snapshot_create
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Kind

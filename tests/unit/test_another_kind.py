@@ -18,13 +18,14 @@ from snapshotd.application.draft import Context
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import Proceed, RequestOperation, SyncVm
-from snapshotd.domain.errors import InvalidArgument, OperationActive, RecordNotReadable, VmChanging
+from snapshotd.domain.errors import InvalidArgument, OperationActive, VmChanging
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId, KindName
 from snapshotd.domain.lifecycle import OperationState, Power, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.storage_errors import RecordNotReadable
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Kind, TheVm, move_vm

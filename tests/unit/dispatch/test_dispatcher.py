@@ -11,12 +11,12 @@ from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order, OrderKind
 from snapshotd.dispatch.outputs import Abandon, End, Fault, Moment, Output, Record, Reply, Send
 from snapshotd.domain.commands import LoseOutcome
-from snapshotd.domain.errors import LogUnavailable
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, StreamId
 from snapshotd.domain.lifecycle import OperationState, Power, StepState
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.steps.vm_stop import StopMode

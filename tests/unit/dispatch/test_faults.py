@@ -10,10 +10,10 @@ import pytest
 from snapshotd.dispatch.orders import OrderKind
 from snapshotd.dispatch.outputs import Fault
 from snapshotd.domain.commands import SyncVm
-from snapshotd.domain.errors import LogUnavailable
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import stop_vm

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from snapshotd.domain.errors import RecordNotReadable
 from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.storage_errors import RecordNotReadable
 from snapshotd.ports import plain
 from snapshotd.ports.versioned import Nothing, Versioned
 

@@ -17,9 +17,9 @@ from projections.projections import ALL, SCRIPT, Projections
 from projections.rebuild import rebuild
 from projections.runner import Runner
 from projections.store import LogLost, Rows, Table, ViewsNotMade, open_views, script_of
-from snapshotd.domain.errors import LogUnavailable, ViewBehind, ViewStopped
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.recorded import Time
+from snapshotd.domain.storage_errors import LogUnavailable, ViewBehind, ViewStopped
 from snapshotd.ports.views import ProjectionState
 from tests.integration.polling import until
 from tests.memory_log import MemoryLog

@@ -1,6 +1,6 @@
 """The troubles of parts: what is new is logged once, since when is kept, and what has ended is gone."""
 
-from snapshotd.domain.errors import LogUnavailable
+from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.server.troubles import Troubles
 
 
