@@ -131,7 +131,7 @@ CASES: dict[str, tuple[Refused, grpc.StatusCode, str, str]] = {
         "RUNNING",
     ),
     "an operation that is not there": (
-        lambda s: s.client.operations.GetOperation(GetOperationRequest(name=f"operations/{NOBODY}.1")),
+        lambda s: s.client.operations.GetOperation(GetOperationRequest(name=f"operations/{NOBODY}.1-0123abcd")),
         C.NOT_FOUND,
         "OPERATION_NOT_FOUND",
         NOBODY,
@@ -168,7 +168,7 @@ CASES: dict[str, tuple[Refused, grpc.StatusCode, str, str]] = {
     ),
     "a time-out below zero": (
         lambda s: s.client.operations.WaitOperation(
-            WaitOperationRequest(name=f"operations/{NOBODY}.1", timeout=Duration(nanos=-5))
+            WaitOperationRequest(name=f"operations/{NOBODY}.1-0123abcd", timeout=Duration(nanos=-5))
         ),
         C.INVALID_ARGUMENT,
         "INVALID_ARGUMENT",
