@@ -118,7 +118,7 @@ class FakeHost:
         if order.token <= journal.highest_token:
             return HostAnswer(verdict=Verdict.STALE, highest_token=journal.highest_token)
         turns_off = order.action == actions.STOP and order.input["mode"] == StopMode.TURN_OFF.name
-        if self.transition and not (turns_off and self.transition == "Stopping"):
+        if self.transition and not (turns_off and self.transition.removesuffix("Critical") == "Stopping"):
             return HostAnswer(verdict=Verdict.IN_PROGRESS, vms=(self.report(),))
         if journal.state is not JournalState.PRESENT or journal.journal_id != order.journal_id:
             return HostAnswer(verdict=Verdict.WRONG_JOURNAL, vms=(self.report(),))

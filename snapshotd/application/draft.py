@@ -37,7 +37,6 @@ class Draft:
     def __init__(self, vm: VirtualMachine, context: Context) -> None:
         """Start from a VM as it is on record."""
         self.vm = vm
-        self.version_on_record = vm.version
         self.context = context
         self.events: list[tuple[e.VmEvent, OperationName | None]] = []
 

@@ -24,17 +24,27 @@ LATE = "DEADLINE_EXCEEDED"
 """Reason of an attempt that was ended at its deadline."""
 
 
-def told(step: Step, answer: HostAnswer) -> Done | None:
-    """Return the result that a DONE reports; None for another verdict, or if its output does not fit the step."""
-    return _kept(step, answer.output) if answer.verdict is Verdict.DONE else None
+def told(vm: VirtualMachine, operation: Operation, step: Step, answer: HostAnswer) -> Done | None:
+    """Return the result that a DONE reports; None for another verdict, or if its output cannot be this step's.
+
+    What the journal beside it has kept of the step must be the same.
+    """
+    if answer.verdict is not Verdict.DONE:
+        return None
+    journal = answer.vm.journal if answer.vm else None
+    if journal and journal.output and trace(vm, operation, step, journal) is Trace.DONE:
+        return _kept(vm, step, answer.output) if dict(journal.output) == dict(answer.output) else None
+    return _kept(vm, step, answer.output)
 
 
-def _kept(step: Step, output: JsonObject) -> Done | None:
-    """Return a step's result by the output that its host has kept; None if it does not fit the step."""
+def _kept(vm: VirtualMachine, step: Step, output: JsonObject) -> Done | None:
+    """Return a step's result by the output that its host has kept; None if it cannot be this step's."""
+    action = ACTIONS[step.plan.action]
     try:
-        return ACTIONS[step.plan.action].told(output)
+        done = action.told(output)
     except RecordNotReadable:
         return None
+    return done if action.believable(vm, step, done) else None
 
 
 def judged(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport, context: Context) -> Judgement:
@@ -48,7 +58,7 @@ def judged(vm: VirtualMachine, operation: Operation, step: Step, report: VmRepor
     found = ACTIONS[step.plan.action].judge(vm, operation, step, report)
     if isinstance(found, InProgress) or trace(vm, operation, step, report.journal) is not Trace.DONE:
         return found
-    return _kept(step, report.journal.output) or found
+    return _kept(vm, step, report.journal.output) or found
 
 
 def hangs(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport, context: Context) -> bool:

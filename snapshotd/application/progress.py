@@ -125,6 +125,10 @@ def _take_loss(
             text = f"{text} Last failure: {failure.message}"
             _give_up(draft, operation, step, Failure(reason=UNDETERMINED, message=text, error_id=failure.error_id))
             advance(draft)
+        elif step.observing:
+            # Nothing was sent. The step goes on with what is on record, or is refused by it.
+            draft.add([e.ObservationAnswered(number=operation.number, step=step.plan.number)], operation.number)
+            advance(draft)
     elif step.state is not StepState.ISSUED:
         return
     elif isinstance(command, c.NotSent):
@@ -138,7 +142,7 @@ def _take_answer(draft: Draft, operation: Operation, step: Step, command: c.Take
     """Record what an answer means. One that comes twice changes nothing. With an old token only DONE counts."""
     answer = command.answer
     newest = command.token == step.token
-    done = told(step, answer) if step.open else None
+    done = told(draft.vm, operation, step, answer) if step.open else None
     if done is not None and answer.vm is not None:
         _settle(draft, operation, step, done, answer.vm, observed=False)
     elif not newest:

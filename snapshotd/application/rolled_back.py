@@ -1,9 +1,9 @@
 """Notices that the log is older than a VM's journal on its host: it was restored from a backup.
 
-A token is the version of the event that issued it, and an operation's name never comes again. So a journal with a
-higher token than the VM has events, or with an operation that the log does not know, was written for a newer log.
-Nothing else can cause that. What the newer log did to the VM is not on record here; so from then on nothing is
-concluded or issued, until a person has decided what is true.
+Tokens only grow, and an operation's name never comes again. So a journal with a higher token than any that the log
+has issued for the VM, or with an operation that the log does not know, was written for a newer log. Nothing else can
+cause that. What the newer log did to the VM is not on record here; so from then on nothing is concluded or issued,
+until a person has decided what is true.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def notice(draft: Draft, report: VmReport | None, highest_token: int = 0) -> Non
     vm, token = draft.vm, max(highest_token, report.journal.highest_token if report else 0)
     if vm.rolled_back:
         return
-    if token > draft.version_on_record or (report is not None and _unknown(vm, report.journal.operation)):
+    if token > vm.last_token or (report is not None and _unknown(vm, report.journal.operation)):
         draft.add([e.LogFoundRolledBack(journal_token=token)])
 
 

@@ -17,7 +17,7 @@ from snapshotd.dispatch.watch import Wait, Watch, still
 from snapshotd.domain.commands import GiveUpLook, LoseOutcome, NotSent, StallWait, StepCommand, TakeAnswer, TakePoll
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.lifecycle import StepState
-from snapshotd.domain.operation import Step
+from snapshotd.domain.operation import Operation, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.catalogue import ACTIONS
@@ -43,7 +43,7 @@ def look_settled(
 ) -> list[StepCommand]:
     """Return what to record of a look. Without an answer nothing: it is taken again, without an event."""
     operation = vm.operations.get(flight.number) if vm is not None else None
-    step = operation.open_step if operation is not None else None
+    step = (operation.open_step or operation.next_due) if operation is not None else None
     out: list[StepCommand] = []
     if flight.order.kind is OrderKind.OBSERVE:
         out += [told(flight, answer)] if answer.verdict is not Verdict.NO_ANSWER else []
@@ -55,17 +55,19 @@ def look_settled(
             awaited = ACTIONS[step.plan.action].awaits(step, answer.vm)
             watch.wait = still(watch.wait, awaited, moment.utc)
         out.append(TakePoll(number=flight.number, step=step.plan.number, report=answer.vm, asked_version=version))
-    if step is None or watch is None or answer.verdict is Verdict.OBSERVED:
+    if operation is None or step is None or watch is None or answer.verdict is Verdict.OBSERVED:
         return out
     if watch.idle(answer, moment.monotonic_s) > ACTIONS[step.plan.action].time_limit_s(policy):
-        out += _given_up(flight.number, step, answer, watch.wait, policy)
+        out += _given_up(operation, step, answer, watch.wait, policy)
     return out
 
 
-def _given_up(number: int, step: Step, answer: HostAnswer, wait: Wait | None, policy: Policy) -> list[StepCommand]:
+def _given_up(
+    operation: Operation, step: Step, answer: HostAnswer, wait: Wait | None, policy: Policy
+) -> list[StepCommand]:
     """Return what ends the looking at a step."""
-    at, action, last = step.plan.number, ACTIONS[step.plan.action], failure_of(answer)
-    if step.state is StepState.OUTCOME_UNKNOWN:
+    number, at, action, last = operation.number, step.plan.number, ACTIONS[step.plan.action], failure_of(answer)
+    if step.state is StepState.OUTCOME_UNKNOWN or (step.observing and operation.too_late_to_cancel()):
         return [GiveUpLook(number=number, step=at, token=step.token, failure=last)]
     if step.state is not StepState.WAITING:
         return []  # nothing was sent, so it can be cancelled

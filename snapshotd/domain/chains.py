@@ -26,10 +26,13 @@ def passed_through(description: VmDescription, without: CheckpointId | None = No
 def superfluous(description: VmDescription, gone: CheckpointId) -> tuple[str, ...]:
     """Return the files that are superfluous without a checkpoint, and are not already with it; sorted."""
     heads = file_keys(d.path for d in _disks(description, gone) if d.path)
-    reached = heads | set(_children(description, heads))
     checkpoint = description.checkpoint(gone)
     own = file_keys(d.path for d in checkpoint.disks if d.path) if checkpoint else set()
-    found = (passed_through(description, gone) | (own - reached)) - passed_through(description)
+    strays, children = passed_through(description), _children(description, heads)
+    reached = heads | set(children)
+    # What a stray is based on cannot be merged before the stray is.
+    held = {path for path, based in children.items() if based <= strays}
+    found = (passed_through(description, gone) | (own - reached)) - strays - held
     return tuple(sorted(f.path for f in description.files if file_key(f.path) in found))
 
 

@@ -84,6 +84,8 @@ class VirtualMachine(VmRecord):
     requests: Requests = field(default_factory=no_requests)
     last_step_version: int = 0
     """Version of the last event of a step: a report asked for before it must not be compared with the record."""
+    last_token: int = 0
+    """The highest token that was issued; 0: none."""
 
     @property
     def active_operations(self) -> tuple[Operation, ...]:
@@ -183,6 +185,8 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
         case e.OperationTransition() | e.CancelRequested() | e.UndoPlanned():
             return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at))
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
+            if isinstance(event, e.StepIssued | e.ObservationIssued):
+                vm = replace(vm, last_token=at.version)
             return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at), at.version)
         case (
             e.VmActivityChanged()

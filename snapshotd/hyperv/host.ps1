@@ -646,7 +646,7 @@ function Test-AtWork($command, $report) {
     if (-not $report.present) { return $false }
     $action = Get-ActionName $command
     $harmless = @(if ($BesideMerge -contains $action) { 'MERGE' })
-    $turnsOff = $action -eq 'vm_stop' -and $command.vm_stop.mode -ceq 'TURN_OFF' -and $ShuttingDown -contains $report.host_state
+    $turnsOff = $action -eq 'vm_stop' -and $command.vm_stop.mode -ceq 'TURN_OFF' -and $ShuttingDown -contains ($report.host_state -replace 'Critical$', '')
     # An observation raises the fence while the VM is between two powers, too: it may stay there for ever.
     if ($command.kind -eq 'OBSERVE' -or $turnsOff) { $harmless += 'STATE_CHANGE' }
     @($report.activities | Where-Object { $harmless -notcontains $_ }).Count -gt 0

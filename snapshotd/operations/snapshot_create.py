@@ -27,6 +27,8 @@ from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
 
 NAME_LIMIT = 255
 """Of a snapshot's name and description, in characters."""
+_JOINERS = "\u200c\u200d"
+"""Characters that join others, in emoji and in some scripts. They cannot be printed alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +202,8 @@ def _check_texts(params: Params) -> None:
         if len(value) > NAME_LIMIT:
             text = f"must have at most {NAME_LIMIT} characters; it has {len(value)}."
             raise InvalidArgument(field, value[:40] + "…", text)
-        if any(not c.isprintable() for c in value if c not in "\n\t" or field.endswith("name")):
+        allowed = _JOINERS if field.endswith("name") else f"\n\t{_JOINERS}"
+        if any(not c.isprintable() for c in value if c not in allowed):
             raise InvalidArgument(field, value[:40], "must hold no character that cannot be printed.")
     if params.name != params.name.strip():
         text = "must not begin or end with a blank. Without a name the snapshot gets one."

@@ -48,8 +48,22 @@ _LIST: Final = 10_000
 """Elements that any other list may have."""
 
 
+_LARGEST: Final = 2**53
+"""The largest number that is taken: exact in JSON, and beyond any size, token or count. Sums of them fit an int64."""
+_LARGEST_32: Final = 2**31 - 1
+_NUMBERS: Final = frozenset(
+    {
+        FieldDescriptor.CPPTYPE_INT32,
+        FieldDescriptor.CPPTYPE_INT64,
+        FieldDescriptor.CPPTYPE_UINT32,
+        FieldDescriptor.CPPTYPE_UINT64,
+    }
+)
+_IN_32_BITS: Final = frozenset({FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32})
+
+
 class TooLong(ValueError):
-    """A field that is longer than it may be."""
+    """A field that is longer, or a number that is larger, than it may be."""
 
 
 def bound(message: Message) -> None:
@@ -59,6 +73,8 @@ def bound(message: Message) -> None:
             _check(field, len(value), _MOST.get(_name(field), _LIST), "elements")
         if field.type == FieldDescriptor.TYPE_STRING:
             _bound_text(message, field, value)
+        elif field.cpp_type in _NUMBERS and field.full_name.startswith("snapshotd."):
+            _check_number(field, value)
         elif field.message_type is not None:
             for inner in value if field.is_repeated else (value,):
                 bound(inner)
@@ -74,6 +90,12 @@ def _bound_text(message: Message, field: FieldDescriptor, value: str | Sequence[
         _check(field, len(value), _LONGEST.get(name, _TEXT), "characters")
     elif len(value) > shown:
         setattr(message, field.name, value[: shown - 1] + "…")
+
+
+def _check_number(field: FieldDescriptor, value: int) -> None:
+    most = _LARGEST_32 if field.cpp_type in _IN_32_BITS else _LARGEST
+    if not 0 <= value <= most:
+        raise TooLong(f"{_name(field)} is {value}; 0 to {most} are taken")
 
 
 def _check(field: FieldDescriptor, length: int, most: int, what: str) -> None:

@@ -297,7 +297,9 @@ class _Run:
         harmless = {"MERGE"} if self._action in _BESIDE_MERGE else set()
         turns_off = self._action == "vm_stop" and command.vm_stop.mode == VmStop.TURN_OFF
         # An observation raises the fence while the VM is between two powers, too: it may stay there for ever.
-        if command.kind == HostCommand.OBSERVE or (turns_off and report.host_state in _SHUTTING_DOWN):
+        if command.kind == HostCommand.OBSERVE or (
+            turns_off and report.host_state.removesuffix("Critical") in _SHUTTING_DOWN
+        ):
             harmless.add("STATE_CHANGE")
         return bool(set(report.activities) - harmless)
 

@@ -149,6 +149,10 @@ class Action(ABC):
         """Build the judgement from the output that the host reported. Raises RecordNotReadable if it does not fit."""
         return self.done(self.output.now(values))
 
+    def believable(self, vm: VirtualMachine, step: Step, done: Done) -> bool:
+        """Return whether a result that the host told can be this step's. By default, any that fits its Output can."""
+        return True
+
     def sent(self, operation: Operation, step: Step) -> JsonObject:
         """Return its Input for the host: as planned, unless an earlier step's output has to be filled in."""
         return plain.encode(self.input.read(step.plan.input))

@@ -28,6 +28,7 @@ from snapshotd.steps import checkpoint_remove
 from snapshotd.steps.action import (
     Absent,
     Action,
+    Done,
     InProgress,
     Judgement,
     Trace,
@@ -114,6 +115,13 @@ class CheckpointCreate(Action):
         """Return the checkpoint that an operation has made; None if it has made none."""
         recorded = operation.output_of(self.name)
         return self.output.read(recorded) if recorded else None
+
+    def believable(self, vm: VirtualMachine, step: Step, done: Done) -> bool:
+        """Return whether the checkpoint can be the step's: it was not there before, and is no other snapshot's."""
+        made = self.output.read(done.output).checkpoint_id
+        before = self.facts.read(step.before).checkpoint_ids if step.before else ()
+        owner = vm.by_checkpoint(made)
+        return made not in before and (owner is None or owner.snapshot_id == step.plan.snapshot_id)
 
     def made(self, step: Step) -> frozenset[CheckpointId]:
         """Return the checkpoint, once it is there."""

@@ -11,7 +11,16 @@ from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
-from snapshotd.steps.action import Absent, Action, InProgress, Judgement, Undetermined, power_refusal
+from snapshotd.steps.action import (
+    Absent,
+    Action,
+    InProgress,
+    Judgement,
+    Trace,
+    Undetermined,
+    power_refusal,
+    trace,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,8 @@ class CheckpointRemove(Action):
         if report.works_besides_merging():
             return InProgress()
         if report.description is None:
-            return Undetermined("the host does not have the VM any more")
+            begun = trace(vm, operation, step, report.journal) is not Trace.UNTOUCHED
+            return Undetermined("the host does not have the VM any more") if begun else Absent()
         there = report.description.checkpoint(self.input.read(step.plan.input).checkpoint_id) is not None
         return Absent() if there else self.done()
 

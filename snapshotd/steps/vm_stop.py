@@ -95,7 +95,8 @@ class VmStop(PowerAction):
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Return what the power says. A turn-off that was not begun need not wait for the end of a shutdown."""
         judged = super().judge(vm, operation, step, report)
-        turns_off = self.input.read(step.plan.input).mode is StopMode.TURN_OFF and report.host_state in _SHUTTING_DOWN
+        state = report.host_state.removesuffix("Critical")
+        turns_off = self.input.read(step.plan.input).mode is StopMode.TURN_OFF and state in _SHUTTING_DOWN
         passes = turns_off and set(report.activities) <= {"MERGE", STATE_CHANGE}
         begun = trace(vm, operation, step, report.journal) is Trace.BEGUN
         return Absent() if isinstance(judged, InProgress) and passes and not begun else judged

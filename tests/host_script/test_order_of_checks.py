@@ -414,6 +414,7 @@ def test_a_vm_between_two_powers_is_fenced_by_an_observation_and_nothing_is_begu
     [
         ("Stopping", VmStop.TURN_OFF, True),
         ("ForceShutdown", VmStop.TURN_OFF, True),
+        ("StoppingCritical", VmStop.TURN_OFF, True),
         ("Starting", VmStop.TURN_OFF, False),
         ("Saving", VmStop.TURN_OFF, False),
         ("Stopping", VmStop.SHUTDOWN, False),

@@ -297,13 +297,16 @@ def test_a_vm_that_an_administrators_shutdown_has_left_between_two_powers_is_tur
     assert world.vm.power is world.host.power is Power.STOPPED
 
 
+@pytest.mark.parametrize("state", ["Stopping", "StoppingCritical"])
 @pytest.mark.parametrize("known", [False, True])
-def test_a_turn_off_needs_no_sync_to_pass_a_shutdown_that_an_administrator_has_begun(*, known: bool) -> None:
+def test_a_turn_off_needs_no_sync_to_pass_a_shutdown_that_an_administrator_has_begun(
+    *, known: bool, state: str
+) -> None:
     world = World()
     if known:
         chain(world)
     world.host.effects.clear()
-    world.host.transition = "Stopping"
+    world.host.transition = state
     assert world.vm.power is Power.RUNNING
     world.do(stop_vm(StopMode.TURN_OFF))
     assert look_until_over(world).state is OperationState.SUCCEEDED

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from snapshotd.domain.commands import LoseOutcome, Proceed, TakeAnswer
+from snapshotd.domain.commands import LoseOutcome, Proceed, SyncVm, TakeAnswer
 from snapshotd.domain.events import ObservationIssued, StepIssued
 from snapshotd.domain.host_report import HostAnswer, Journal, JournalState, Verdict
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
@@ -235,3 +235,35 @@ def test_a_new_operation_of_a_restored_log_is_not_taken_for_one_that_the_log_has
     answer = world.act(*found)
     assert (found[0].number, answer.verdict) == (2, Verdict.STALE)
     assert world.host.effects == effects
+
+
+@pytest.mark.parametrize("whose", ["another snapshot's", "a foreign one's"])
+def test_a_checkpoint_that_was_there_before_is_not_believed_to_have_been_made(whose: str) -> None:
+    world = World(power=Power.STOPPED)
+    if whose == "another snapshot's":
+        world.do(create(1))
+        world.run()
+    else:
+        world.host.take("by hand")
+        world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+    ((there, _),) = world.host.checkpoints.items()
+    world.do(create(2))
+    while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
+        world.do(Proceed()) if found is None else world.turn()
+    lie = {"checkpoint_id": there, "has_memory": False}
+    done = HostAnswer(verdict=Verdict.DONE, vms=(world.host.report(),), output=lie)
+    world.do(TakeAnswer(number=found[0].number, step=1, token=found[1].token, answer=done))
+    assert world.vm.operations[found[0].number].step(1).state is StepState.OUTCOME_UNKNOWN
+    assert world.run().state is OperationState.SUCCEEDED
+    assert world.vm.snapshots[sid(2)].checkpoint_id != there
+
+
+def test_a_done_that_differs_from_what_the_journal_kept_is_not_believed() -> None:
+    world, operation, step = issued()
+    answer = world.act(operation, step)
+    assert answer.vm is not None
+    kept = replace(answer.vm.journal, output=answer.output)
+    lie = {**answer.output, "checkpoint_id": "dddddddd-0000-4000-8000-000000000001"}
+    told = replace(answer, vms=(replace(answer.vm, journal=kept),), output=lie)
+    world.do(TakeAnswer(number=operation.number, step=1, token=step.token, answer=told))
+    assert world.vm.operations[operation.number].step(1).state is StepState.OUTCOME_UNKNOWN

@@ -142,3 +142,12 @@ def test_one_that_was_being_cancelled_when_it_is_noticed_ends_at_once() -> None:
     restored(world, world.vm)
     sync(world)
     assert world.vm.operations[1].state is OperationState.FAILED
+
+
+def test_it_is_noticed_however_much_the_restored_log_has_grown_by_what_was_never_begun() -> None:
+    world = over_a_restored_log()
+    while world.vm.version <= world.host.journal.highest_token + 60:
+        world.do(create(100 + world.vm.version))
+        world.cancel(world.vm.last_number)
+    sync(world)
+    assert world.vm.rolled_back == world.host.journal.highest_token

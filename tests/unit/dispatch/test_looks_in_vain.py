@@ -8,6 +8,7 @@ import pytest
 
 from snapshotd.dispatch.orders import OrderKind
 from snapshotd.domain.host_report import HostAnswer, Verdict
+from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import OperationState, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Operation
 from snapshotd.steps.catalogue import ACTIONS
@@ -162,3 +163,27 @@ def test_a_vm_that_cannot_be_read_before_anything_was_sent_waits_and_can_be_canc
     assert room.waits() == "HOST_SCRIPT_FAILED"
     room.world.cancel(newest(room).number)
     assert newest(room).state is OperationState.CANCELLED
+
+
+@in_vain
+def test_a_step_past_the_pivot_whose_vm_can_never_be_looked_at_ends_its_operation(answer: HostAnswer) -> None:
+    room = asked(next(c for c in CASES if c.name == "revert of a running VM to a memory snapshot"))
+    room.attach()
+    host = room.world.host
+    apply = host.apply
+
+    def apply_and_hang(checkpoint_id: CheckpointId) -> None:
+        apply(checkpoint_id)
+        host.transition = "Stopping"
+
+    host.apply = apply_and_hang  # type: ignore[method-assign]  # the fake's own clockwork
+    for _ in range(20):
+        if newest(room).step(1).state is not StepState.DONE:
+            room.deliver() if room.sent else room.tick()
+    assert newest(room).too_late_to_cancel()
+    assert newest(room).active
+    look(room, OrderKind.OBSERVE, answer, 2 * ACTIONS[newest(room).step(2).plan.action].time_limit_s(room.policy))
+    ended = newest(room)
+    assert ended.state is OperationState.FAILED
+    assert ended.failure is not None
+    assert "The disks are back at snapshot" in ended.failure.message

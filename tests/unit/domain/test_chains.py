@@ -61,7 +61,7 @@ def described(leaf: str, checkpoints: Mapping[str, str], *chains: str) -> VmDesc
         (described("d2", {"a": "base", "gone": "d1"}, "d2>d1>base"), ("d1",)),
         (described("d3", {"a": "base", "gone": "d1", "c": "d2"}, "d3>d2>d1>base"), ("d1",)),
         (described("d1", {"gone": "own"}, "d1>own>golden2>golden1"), ("own",)),
-        (described("d2", {"gone": "own"}, "d2>stray>own>golden"), ("own",)),
+        (described("d2", {"gone": "own"}, "d2>stray>own>golden"), ()),
         (described("d1", {"gone": "own"}, "d1>own>stray>golden"), ("own",)),
         (described("d9", {"a": "base", "gone": "d1"}, "d9>base", "d1>base"), ("base", "d1")[1:]),
         (described("d9", {"gone": "d1"}, "d9>base", "d1>base"), ("base", "d1")),

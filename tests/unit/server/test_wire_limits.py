@@ -102,6 +102,15 @@ def reported(**fields: object) -> pb.CommandOutcome:
         reported(disks=[pb.DiskReport()] * 1_001),
         reported(disks=[pb.DiskReport(path="x" * 32_768)]),
         reported(files=[pb.FileReport(parent_path="x" * 32_768)]),
+        reported(files=[pb.FileReport(path="x", file_bytes=2**53 + 1)]),
+        reported(files=[pb.FileReport(path="x", file_bytes=-1)]),
+        reported(checkpoints=[pb.CheckpointReport(checkpoint_id=VM, system_files_bytes=2**63 - 1)]),
+        pb.CommandOutcome(answer=pb.HostAnswer(protocol=1, verdict=pb.HostAnswer.STALE, highest_token=2**62)),
+        pb.CommandOutcome(
+            answer=pb.HostAnswer(
+                protocol=1, verdict=pb.HostAnswer.REPORTED, vms=[pb.VmReport(vm_id=VM, present=True, cpu_count=2**31)]
+            )
+        ),
         pb.CommandOutcome(
             answer=pb.HostAnswer(protocol=1, verdict=pb.HostAnswer.REPORTED, host_time={"seconds": 10**18})  # type: ignore[arg-type]
         ),

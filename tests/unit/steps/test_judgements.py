@@ -90,6 +90,14 @@ def test_a_removal_is_done_when_the_checkpoint_is_gone_and_unknown_when_the_vm_i
     assert judge(gone(there)) == Undetermined("the host does not have the VM any more")
 
 
+def test_a_removal_that_the_journal_says_never_began_has_not_happened_though_the_vm_is_gone() -> None:
+    world = made()
+    journal = replace(world.host.journal, operation="", begun=False, done=False)
+    assert journal.journal_id == world.vm.journal_id
+    report = replace(gone(world.host.report()), journal=journal)
+    assert CHECKPOINT_REMOVE.judge(world.vm, *removal(world.vm), report) == Absent()
+
+
 @pytest.mark.parametrize(("attempts", "satisfied"), [(0, True), (1, False)])
 def test_a_removal_that_was_issued_is_observed_whatever_is_on_record(*, attempts: int, satisfied: bool) -> None:
     world = made()
