@@ -170,7 +170,7 @@ def is_local(address: str) -> bool:
 
 
 _FORMS: Final[Mapping[Callable[[object], Value], str]] = {
-    _address: "HOST:PORT",
+    _address: "HOST:PORT|unix:PATH",
     _path: "PATH",
     _switch: "true|false",
     _hosts: "ID,ID",

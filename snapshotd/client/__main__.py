@@ -108,8 +108,8 @@ def _common() -> argparse.ArgumentParser:
     common.add_argument(
         "--server",
         type=read.server,
-        metavar="HOST:PORT",
-        help="address of the service (default: $SNAPSHOTD_SERVER, or 127.0.0.1:7443)",
+        metavar="HOST:PORT|unix:PATH",
+        help="address of the service, e.g. unix:/run/snapshotd.sock (default: $SNAPSHOTD_SERVER, or 127.0.0.1:7443)",
     )
     common.add_argument(
         "--actor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import unicodedata
 from argparse import ArgumentTypeError
@@ -11,6 +12,9 @@ from typing import Final
 from snapshotd.client.render import quoted
 
 _SERVER: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]):([0-9]{1,5})")
+_UNIX: Final = "unix:"
+_LONGEST_PATH: Final = 107
+"""The most bytes of a socket's path: Linux allows 108, with a NUL at the end."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NIL: Final = "00000000-0000-0000-0000-000000000000"
 _LONGEST_S: Final = 1_000_000
@@ -67,11 +71,28 @@ def uuid(text: str) -> str:
 
 
 def server(text: str) -> str:
-    """Read the server's address."""
+    """Read the server's address. The path of a socket is made absolute, as the server's settings have it."""
+    if text.startswith(_UNIX):
+        return _UNIX + _socket(text)
     found = _SERVER.fullmatch(text)
     if found is None or not 0 < int(found[3]) <= _LAST_PORT:
-        raise ArgumentTypeError(f"{quoted(text)}: must be HOST:PORT, e.g. 127.0.0.1:7443")
+        raise ArgumentTypeError(f"{quoted(text)}: must be HOST:PORT, e.g. 127.0.0.1:7443, or unix:PATH")
     return text
+
+
+def _socket(text: str) -> str:
+    """Return the absolute path of a socket's address."""
+    path = text.removeprefix(_UNIX)
+    authority = path.startswith("//") and not path.startswith("///")
+    # gRPC reads the address as a URI, and would look for a socket of another name.
+    if not path.strip("/") or authority or path.endswith("/") or not path.isprintable() or set(path) & set("%?#"):
+        raise ArgumentTypeError(f"{quoted(text)}: must be unix:PATH, e.g. unix:/run/snapshotd.sock, without % ? and #")
+    whole = os.path.abspath(path)  # noqa: PTH100  (Path.resolve would follow links)
+    if (size := len(whole.encode())) > _LONGEST_PATH:
+        raise ArgumentTypeError(
+            f"{quoted(text)}: its path has {size} bytes, and a socket's has at most {_LONGEST_PATH}"
+        )
+    return whole
 
 
 def actor(text: str) -> str:

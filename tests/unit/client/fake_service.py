@@ -72,7 +72,8 @@ class FakeService(grpc.GenericRpcHandler):
         """Serve: where it served before, if it did."""
         self._server = grpc.server(ThreadPoolExecutor(4), handlers=[self])
         port = self._server.add_insecure_port(self.address)
-        self.address = f"127.0.0.1:{port}"
+        if not self.address.startswith("unix:"):
+            self.address = f"127.0.0.1:{port}"
         self._server.start()
 
     def stop(self) -> None:

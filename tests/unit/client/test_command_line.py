@@ -24,6 +24,12 @@ DOCUMENT = (Path(__file__).parents[3] / "docs/cli.md").read_text(encoding="utf-8
         (["host", "list", "--server", "http://127.0.0.1:7443"], "must be HOST:PORT"),
         (["host", "list", "--server", "127.0.0.1"], "must be HOST:PORT"),
         (["host", "list", "--server", "127.0.0.1:99999"], "must be HOST:PORT"),
+        (["host", "list", "--server", "unix:"], "must be unix:PATH"),
+        (["host", "list", "--server", "unix:/"], "must be unix:PATH"),
+        (["host", "list", "--server", "unix:/run/"], "must be unix:PATH"),
+        (["host", "list", "--server", "unix://run/s.sock"], "must be unix:PATH"),
+        (["host", "list", "--server", "unix:/run/s#1"], "must be unix:PATH"),
+        (["host", "list", "--server", f"unix:/{'x' * 107}"], "has 108 bytes"),
         (["host", "list", "--actor", "Jürgen"], "e.g. Jurgen"),
         (["host", "list", "--actor", ""], "1 to 100"),
         (["host", "list", "--actor", " ann"], "blanks"),
@@ -66,6 +72,22 @@ def test_the_environment_is_checked_where_nothing_else_is_given(ctl: Ctl, servic
     assert ctl("host", "list", SNAPSHOTD_ACTOR="Jürgen").code == 2
     assert ctl("host", "list", SNAPSHOTD_SERVER="").code == 2
     assert ctl("host", "list", "--actor", "ann", SNAPSHOTD_ACTOR="Jürgen").code == 0
+
+
+@pytest.mark.parametrize("form", ["unix:{}", "unix://{}", "unix:s"])
+def test_a_server_is_reached_by_its_socket(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with FakeService(address=f"unix:{tmp_path / 's'}") as service:
+        service.answers["ListHosts"] = lambda _: ListHostsResponse()
+        ctl, address = Ctl(service, capsys), form.format(tmp_path / "s")
+        assert ctl("host", "list", "--server", address).out == "(none)\n"
+        assert ctl("host", "list", SNAPSHOTD_SERVER=address).out == "(none)\n"
+
+
+def test_the_help_has_both_forms_of_an_address(ctl: Ctl) -> None:
+    assert "--server HOST:PORT|unix:PATH" in ctl("host", "list", "--help").out
 
 
 def test_a_long_name_is_not_echoed_whole(ctl: Ctl) -> None:
