@@ -9,9 +9,10 @@ from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.api.v1.host_pb2 import GetHostRequest
 from snapshotd.client import arguments as read
+from snapshotd.client import streams
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
-from snapshotd.client.render import columns, facts, last, size, table, when, word
+from snapshotd.client.render import columns, facts, last, shown, size, table, when, word
 from snapshotd.client.resolve import all_vms, host_name, is_id, vm_name
 
 _NO_SUCH_VM: Final = "VIRTUAL_MACHINE_NOT_FOUND"
@@ -44,18 +45,26 @@ def _register(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.RegisterVirtualMachineRequest(
         host=host_name(arguments.host), owner=arguments.owner, request_id=request_id(arguments)
     )
-    if not is_id(arguments.vm):
-        request.vm_name = arguments.vm
-        return output(arguments, server.call(server.vms.RegisterVirtualMachine, request), _facts)
-    request.vm_id = arguments.vm
-    try:
-        registered = server.call(server.vms.RegisterVirtualMachine, request)
-    except Failed as failed:
-        if failed.reason != _NO_SUCH_VM:
-            raise
-        request.vm_name = arguments.vm  # it may be named like an id
-        registered = server.call(server.vms.RegisterVirtualMachine, request)
+    registered = _registered(server, request, arguments.vm)
+    for condition in registered.conditions:
+        streams.complain(
+            f"VM {shown(registered.display_name)} is registered, and needs attention: {shown(condition.message)} "
+            f"[{condition.reason}]"
+        )
     return output(arguments, registered, _facts)
+
+
+def _registered(server: Server, request: pb.RegisterVirtualMachineRequest, text: str) -> pb.VirtualMachine:
+    """Register the VM that the user's text stands for: an id, or a name, which may look like an id."""
+    if is_id(text):
+        request.vm_id = text
+        try:
+            return server.call(server.vms.RegisterVirtualMachine, request)
+        except Failed as failed:
+            if failed.reason != _NO_SUCH_VM:
+                raise
+    request.vm_name = text
+    return server.call(server.vms.RegisterVirtualMachine, request)
 
 
 def _unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:
@@ -74,12 +83,13 @@ def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _table(found: pb.ListVirtualMachinesResponse) -> str:
-    heads = ["VM", "HOST", "STATE", "SNAPSHOTS", "OWNER", "OPERATION", "ID"]
+    heads = ["VM", "HOST", "STATE", "ATTENTION", "SNAPSHOTS", "OWNER", "OPERATION", "ID"]
     rows = [
         [
             vm.display_name,
             last(vm.host),
             pb.VirtualMachine.State.Name(vm.state),
+            ", ".join(condition.reason for condition in vm.conditions),
             f"{vm.snapshot_count}/{vm.snapshot_limit}",
             vm.owner,
             ", ".join(vm.active_operations),
@@ -87,6 +97,10 @@ def _table(found: pb.ListVirtualMachinesResponse) -> str:
         ]
         for vm in found.virtual_machines
     ]
+    if not any(vm.conditions for vm in found.virtual_machines):
+        at = heads.index("ATTENTION")
+        for line in (heads, *rows):
+            del line[at]
     return table(heads, rows, yields=("OWNER", "VM"), width=columns())
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import Final
 
 from snapshotd.api.v1 import admin_pb2 as pb
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceServicer
 from snapshotd.api.v1.operation_pb2 import Failure, Wait
 from snapshotd.dispatch import watch as dispatch
+from snapshotd.domain.errors import LogRolledBack
 from snapshotd.domain.host_errors import NoExecutor
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.storage_errors import ViewsUnreadable
+from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.trouble import Trouble
 from snapshotd.ports.views import ProjectionProgress
 from snapshotd.server.backend import Backend
@@ -21,6 +24,9 @@ from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.operation_messages import host_name, wait_message, wait_of
 from snapshotd.server.paging import Rows, in_slices, slices_of
 from snapshotd.server.wire_values import timestamp
+
+_TOLD: Final = 20
+"""The most VMs of one problem that are listed; the others are counted."""
 
 
 class AdminService(AdminServiceServicer):
@@ -55,6 +61,7 @@ class AdminService(AdminServiceServicer):
             status.operations.CopyFrom(await self._operations())
         except ViewsUnreadable as error:
             problems.append(pb.Problem(subject="views", reason=error.reason, message=error.message()))
+        problems += _rolled_back(tuple(backend.rolled_back()))
         async for some in in_slices(sorted(backend.hosts.registered(), key=lambda h: h.host_id)):
             status.hosts.extend(self._host(host.host_id, backend.reports.last_synced(host)) for host in some)
         status.executors.extend(self._executor(a, status.hosts) for a in self._executors.attached.values())
@@ -115,6 +122,17 @@ def _projection(progress: ProjectionProgress) -> pb.ProjectionState:
         state=pb.ProjectionState.State.Value(progress.state.name),
         failure=failure,
     )
+
+
+def _rolled_back(vms: Sequence[VirtualMachine]) -> Iterator[pb.Problem]:
+    """Yield a problem for each VM whose journal is newer than the log, and one with the count of those left out."""
+    for vm in vms[:_TOLD]:
+        error = LogRolledBack(vm.name, vm.rolled_back)
+        yield pb.Problem(subject=f"VM {vm.vm_id}", reason=error.reason, message=error.message())
+    more = len(vms) - _TOLD
+    if more > 0:
+        text = f"{len(vms)} VMs in all are so; {more} of them are left out here. See `snapshotctl vm list`."
+        yield pb.Problem(subject=f"{more} more VMs", reason=LogRolledBack.reason, message=text)
 
 
 def _problem(subject: str, trouble: Trouble) -> pb.Problem:

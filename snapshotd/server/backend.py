@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
@@ -71,6 +71,10 @@ class Backend:
         faults = [f for f in self.runtime.dispatcher.faults if f.defect or self.log.trouble() is None]
         vms = ((f"VM {f.vm_id}", Trouble(reason=f.reason, message=f.text, since=f.since)) for f in faults)
         return (*told, *self.parts.all(), *vms)
+
+    def rolled_back(self) -> Iterator[VirtualMachine]:
+        """Yield the registered VMs whose journal is newer than the log, by name."""
+        yield from sorted((vm for vm in self.vms.registered() if vm.rolled_back), key=lambda vm: (vm.name, vm.vm_id))
 
     def why(self, host_id: HostId) -> Wait | None:
         """Return why nothing can be done on a host just now: no answer, no report, or journals of no use to us."""

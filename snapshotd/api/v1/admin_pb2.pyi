@@ -81,7 +81,9 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
-        """What is wrong with the service itself just now; empty: nothing is known to be. Each leaves when its cause is gone."""
+        """What is wrong with the service itself just now, and VMs that are LOG_ROLLED_BACK; empty: nothing is known to be.
+        Each leaves when its cause is gone. Of such VMs 20 are listed, and the others counted in one more.
+        """
 
     def __init__(
         self,
@@ -115,14 +117,14 @@ class Problem(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
-    """What is affected: "event log", "views", or a part of the service."""
+    """What is affected: "event log", "views", a VM, or a part of the service."""
     reason: _builtins.str
     """UPPER_SNAKE, as in errors: DISK_FULL, STORAGE_BUSY, DISK_FAILED, ..."""
     message: _builtins.str
     """For people: what cannot be done, why, and what to do."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since when."""
+        """Since when; absent: the audit trail has it (LogFoundRolledBack)."""
 
     def __init__(
         self,
