@@ -78,7 +78,8 @@ def still_changing(vm: VirtualMachine, operation: Operation, step: Step, report:
     assert step.failure is not None, step
     text = (
         f"VM {vm.name} is still {report.host_state or 'changing its power'} on the host. What was begun may yet take "
-        f"effect. Look at the VM there, then run `snapshotctl host sync`. Last failure: {step.failure.message}"
+        f"effect. Look at the VM there, then run `snapshotctl host sync {vm.host_id}`. "
+        f"Last failure: {step.failure.message}"
     )
     reason = CANCELLED.reason if vm.makes_way(operation) else LATE
     return Failure(reason=reason, message=text, error_id=step.failure.error_id)

@@ -126,7 +126,7 @@ def _facts(vm: pb.VirtualMachine) -> str:
             ("CPUs", str(vm.service_offering.cpu_count)),
             ("Memory", size(vm.service_offering.memory_bytes)),
             ("Registered", when(vm.create_time)),
-            ("Last seen", when(vm.observe_time)),
+            ("Last looked at", when(vm.observe_time)),
         ]
     )
     text += "".join(f"\n{condition.reason}: {condition.message}\n" for condition in vm.conditions)

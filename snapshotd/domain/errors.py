@@ -5,15 +5,28 @@ A message has three parts: what cannot be done, why, and what to do.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, fields
+from string import Formatter
 from typing import ClassVar, Final
+
+
+class _Text(Formatter):
+    """Writes values into a text. `{vm!q}` is one word of a command for a shell, whatever blanks the name has."""
+
+    def convert_field(self, value: object, conversion: str | None) -> object:
+        """Return a value in the form that a conversion asks for."""
+        return shlex.quote(str(value)) if conversion == "q" else super().convert_field(value, conversion)
+
+
+_TEXT: Final = _Text()
 
 
 class SnapshotdError(Exception):
     """The root of all errors that a caller can be told."""
 
     text: ClassVar[str]
-    """The message, with the names of the fields in braces for their values."""
+    """The message, with the names of the fields in braces for their values: `{vm}`; in commands `{vm!q}`."""
     rests_on_host: ClassVar[bool] = False
     """It rests on what the host was like when it was last looked at: another look may lift it."""
     ground: str = ""
@@ -30,7 +43,7 @@ class SnapshotdError(Exception):
 
     def message(self) -> str:
         """Return what cannot be done, why, and what to do."""
-        return self.text.format_map(vars(self))
+        return _TEXT.vformat(self.text, (), vars(self))
 
     def metadata(self) -> dict[str, str]:
         """Return the error's values by name, for programs."""
@@ -157,12 +170,29 @@ class WrongPower(SnapshotdError):
     rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot {action} VM {vm}: its power state is {power}. It must be {needed}. "
-        "Run `snapshotctl host sync HOST` to look again."
+        "Run `snapshotctl host sync {host}` to look again."
     )
     vm: str
     power: str
     needed: str
     action: str
+    host: str
+
+
+@dataclass(eq=False)
+class VmAbsent(SnapshotdError):
+    """The host, asked for the VM, does not show it. `action` is a verb phrase: "start", "turn off"."""
+
+    reason: ClassVar[str] = "VM_ABSENT"
+    rests_on_host: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "Cannot {action} VM {vm}: host {host} does not show it to this account. It was deleted or moved, or the "
+        "account lost its rights to it. If it is there again, run `snapshotctl host sync {host}`; if it is gone for "
+        "good, run `snapshotctl vm unregister {vm!q}`."
+    )
+    vm: str
+    action: str
+    host: str
 
 
 @dataclass(eq=False)
@@ -173,7 +203,7 @@ class MemoryNeedsRunningVm(SnapshotdError):
     rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot capture the memory of VM {vm}: its power state is {power}. It must be RUNNING. "
-        "Start it (`snapshotctl vm start {vm}`), or take a snapshot without memory."
+        "Start it (`snapshotctl vm start {vm!q}`), or take a snapshot without memory."
     )
     vm: str
     power: str
@@ -187,8 +217,8 @@ class PowerChangeRefused(SnapshotdError):
     rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot revert VM {vm}: its power state would change from {power} to {power_after}, and "
-        "the request refuses such a change. Bring it to that power state first (`snapshotctl vm start {vm}`, "
-        "`snapshotctl vm stop {vm}`), or allow the change."
+        "the request refuses such a change. Bring it to that power state first (`snapshotctl vm start {vm!q}`, "
+        "`snapshotctl vm stop {vm!q}`), or allow the change."
     )
     vm: str
     power: str
@@ -250,9 +280,10 @@ class CheckpointsDisabled(SnapshotdError):
     text: ClassVar[str] = (
         "Cannot take a snapshot of VM {vm}: checkpoints are disabled for it on its host. "
         "Set its CheckpointType there (Set-VM -CheckpointType Production), then run "
-        "`snapshotctl host sync HOST`."
+        "`snapshotctl host sync {host}`."
     )
     vm: str
+    host: str
 
 
 @dataclass(eq=False)
@@ -262,11 +293,12 @@ class SnapshotBlocked(SnapshotdError):
     reason: ClassVar[str] = "SNAPSHOT_BLOCKED"
     rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
-        "Cannot {action} VM {vm}: {blockers} blocks it. Remove that, then run `snapshotctl host sync HOST`."
+        "Cannot {action} VM {vm}: {blockers} blocks it. Remove that, then run `snapshotctl host sync {host}`."
     )
     vm: str
     blockers: str
     action: str
+    host: str
 
 
 @dataclass(eq=False)
@@ -277,9 +309,11 @@ class VmCritical(SnapshotdError):
     rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot take a snapshot of VM {vm}: Hyper-V reports it as critical. Its storage or configuration cannot be "
-        "reached, or its volume is full. See to that on its host; deleting snapshots frees space."
+        "reached, or its volume is full. See to that on its host, then run `snapshotctl host sync {host}`; deleting "
+        "snapshots frees space."
     )
     vm: str
+    host: str
 
 
 @dataclass(eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -87,7 +88,7 @@ class Kind(ABC):
         """Raise NotFound if what a request is about is not there."""
         subject = self.subject(request)
         if subject is not None and subject not in vm.snapshots:
-            raise NotFound("snapshot", subject, f"See `snapshotctl snapshot list {vm.name}`.")
+            raise NotFound("snapshot", subject, f"See `snapshotctl snapshot list {shlex.quote(vm.name)}`.")
 
     @abstractmethod
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import PowerChangeRefused, SnapshotNotUsable
+from snapshotd.domain.errors import PowerChangeRefused, SnapshotNotUsable, VmAbsent
 from snapshotd.domain.ids import KindName, SnapshotId
 from snapshotd.domain.lifecycle import VM, OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
@@ -142,6 +142,10 @@ class RevertToSnapshot(Kind):
         if restore is None or restore.state is not StepState.DONE:
             return failure
         snapshot, name = snapshot_of(vm, operation), shlex.quote(vm.name)
+        if vm.power is Power.ABSENT:
+            gone = VmAbsent(vm.name, "start" if power_after(snapshot) is Power.RUNNING else "turn off", vm.host_id)
+            said = failure.message if failure.reason == gone.reason else f"{failure.message} {gone}"
+            return replace(failure, message=f"The disks are back at snapshot {snapshot.name}. {said}")
         start, turn_off = f"`snapshotctl vm start {name}`", f"`snapshotctl vm stop {name} --turn-off`"
         if power_after(snapshot) is Power.STOPPED:
             wanted, leads_on = "off", f"Run {turn_off}."

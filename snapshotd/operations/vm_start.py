@@ -21,7 +21,7 @@ class StartVirtualMachine(PowerChange):
     trigger = "start_begins"
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Raise WrongPower unless the VM is off, saved or paused."""
+        """Raise WrongPower or VmAbsent unless the VM is off, saved or paused."""
         if wrong := wrong_power(vm, self.trigger, "start"):
             raise wrong
 

@@ -36,7 +36,7 @@ class StopVirtualMachine(PowerChange):
     trigger = "stop_begins"
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Raise WrongPower if the VM's power does not allow this way to stop."""
+        """Raise WrongPower or VmAbsent if the VM's power does not allow this way to stop."""
         if forbidden := step.forbids(vm, self.params.read(request.params).mode):
             raise forbidden
 

@@ -33,7 +33,7 @@ from snapshotd.server.runtime import ITSELF, Runtime
 
 _log = logging.getLogger(__name__)
 _FRESH: Final = timedelta(seconds=5)
-"""A VM that was seen so lately is not looked at again for a refusal."""
+"""A VM that was looked at so lately is not looked at again for a refusal."""
 _LOOK_S: Final = 10.0
 """How long a call may wait for that look."""
 
@@ -210,12 +210,12 @@ class HostReports:
         return report is not None
 
     def ground(self, vm_id: VmId) -> str:
-        """Return when a VM was last seen on its host, for people."""
+        """Return when a VM was last looked at on its host, whether it was there or not, for people."""
         seen = self._runtime.dispatcher.observed.get(vm_id)
         if seen is None:
-            return "The VM was not seen on its host since snapshotd started, and its host did not answer just now."
+            return "The VM was not looked at on its host since snapshotd started, and its host did not answer just now."
         age_s = max(0, round((self._runtime.moment().utc - seen).total_seconds()))
-        return f"The VM was last seen on its host at {seen:%H:%M:%S}Z, {age_s} s ago."
+        return f"The VM was last looked at on its host at {seen:%H:%M:%S}Z, {age_s} s ago."
 
     async def _of_one(self, host_id: HostId, vm_id: VmId) -> VmReport | None:
         """Return the report of a VM that a report of all has left out; None if it cannot be had.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import ClassVar
 
-from snapshotd.domain.errors import SnapshotBlocked, WrongPower
+from snapshotd.domain.errors import SnapshotBlocked, VmAbsent, WrongPower
 from snapshotd.domain.host_report import Journal, JournalState, VmDescription, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import NEEDS_POWER, Power, StepState
@@ -224,7 +224,7 @@ def numbered(steps: Iterable[PlannedStep], first: int = 1) -> tuple[PlannedStep,
     return tuple(replace(step, number=number) for number, step in enumerate(steps, first))
 
 
-def wrong_power(vm: VirtualMachine, trigger: str, action: str) -> WrongPower | None:
+def wrong_power(vm: VirtualMachine, trigger: str, action: str) -> WrongPower | VmAbsent | None:
     """Return why the VM's power does not allow an activity to begin, or None.
 
     Args:
@@ -235,10 +235,14 @@ def wrong_power(vm: VirtualMachine, trigger: str, action: str) -> WrongPower | N
     return power_outside(vm, NEEDS_POWER[trigger], action)
 
 
-def power_outside(vm: VirtualMachine, allowed: frozenset[Power], action: str) -> WrongPower | None:
+def power_outside(vm: VirtualMachine, allowed: frozenset[Power], action: str) -> WrongPower | VmAbsent | None:
     """Return what `wrong_power` does, for the powers that are allowed."""
+    if vm.power in allowed:
+        return None
+    if vm.power is Power.ABSENT:
+        return VmAbsent(vm.name, action, vm.host_id)
     needed = " or ".join(p.name for p in Power if p in allowed)
-    return None if vm.power in allowed else WrongPower(vm.name, vm.power.name, needed, action)
+    return WrongPower(vm.name, vm.power.name, needed, action, vm.host_id)
 
 
 def blocked(vm: VirtualMachine, action: str) -> SnapshotBlocked | None:
@@ -249,7 +253,7 @@ def blocked(vm: VirtualMachine, action: str) -> SnapshotBlocked | None:
         action: what cannot be done then, as a verb phrase.
     """
     blockers = vm.description.snapshot_blockers if vm.description else ()
-    return SnapshotBlocked(vm.name, ", ".join(blockers), action) if blockers else None
+    return SnapshotBlocked(vm.name, ", ".join(blockers), action, vm.host_id) if blockers else None
 
 
 def power_refusal(vm: VirtualMachine, trigger: str, action: str) -> Failure | None:

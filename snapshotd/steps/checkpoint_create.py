@@ -155,9 +155,9 @@ def forbids(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | None:
     if with_memory and vm.power is not Power.RUNNING:
         return MemoryNeedsRunningVm(vm.name, vm.power.name)
     if vm.description.checkpoint_type == "Disabled":
-        return CheckpointsDisabled(vm.name)
+        return CheckpointsDisabled(vm.name, vm.host_id)
     if vm.description.critical:
-        return VmCritical(vm.name)
+        return VmCritical(vm.name, vm.host_id)
     if found := blocked(vm, "take a snapshot of"):
         return found
     if checkpoints >= HYPERV_CHECKPOINT_LIMIT:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from snapshotd.domain.errors import WrongPower
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.host_report import STATE_CHANGE, VmReport
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import Power
@@ -76,7 +76,7 @@ class Input:
     mode: StopMode
 
 
-def forbids(vm: VirtualMachine, mode: StopMode) -> WrongPower | None:
+def forbids(vm: VirtualMachine, mode: StopMode) -> SnapshotdError | None:
     """Return why a VM cannot be stopped in this way in its power; None if it can."""
     return power_outside(vm, _FROM[mode], _VERBS[mode])
 

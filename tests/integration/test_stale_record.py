@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
-from snapshotd.domain.errors import OperationActive, WrongPower
+from snapshotd.domain.errors import OperationActive, VmAbsent, WrongPower
+from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.lifecycle import Power
 from tests.fakes import VM_ID, FakeHost
 from tests.integration.quiet_server import CALLER, Running, run, turns
@@ -46,7 +47,16 @@ async def test_a_refusal_that_stands_says_when_the_vm_was_seen(running: Running)
     age(running, 60)
     starting = asyncio.create_task(running.vms.StartVirtualMachine(START, CALLER))
     running.answer(await running.asked.orders.get(), UP)
-    with pytest.raises(WrongPower, match=r"The VM was last seen on its host at \d\d:\d\d:\d\dZ, \d s ago"):
+    with pytest.raises(WrongPower, match=r"The VM was last looked at on its host at \d\d:\d\d:\d\dZ, \d s ago"):
+        await starting
+
+
+async def test_a_vm_that_its_host_does_not_show_is_told_as_that_and_was_looked_at(running: Running) -> None:
+    age(running, 60)
+    starting = asyncio.create_task(running.vms.StartVirtualMachine(START, CALLER))
+    gone = VmReport(vm_id=VM_ID, power=Power.ABSENT, host_state="", description=None)
+    running.answer(await running.asked.orders.get(), gone)
+    with pytest.raises(VmAbsent, match=r"host hv01 does not show it to this account.*last looked at .* \d s ago"):
         await starting
 
 

@@ -89,7 +89,7 @@ class SnapshotServiceServicer:
 
     def CreateSnapshot(self, request, context):
         """Takes a snapshot. Refused with: NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND); ABORTED (OPERATION_ACTIVE); FAILED_PRECONDITION
-        (WRONG_POWER_STATE, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
+        (WRONG_POWER_STATE, VM_ABSENT, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
         (SNAPSHOT_EXISTS); RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED, CHECKPOINT_LIMIT_REACHED); INVALID_ARGUMENT (a name or
         description over 255 characters, a kind that is not specified).
         """
@@ -121,7 +121,7 @@ class SnapshotServiceServicer:
 
     def RevertToSnapshot(self, request, context):
         """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-        (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
+        (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
         (OPERATION_ACTIVE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -131,7 +131,7 @@ class SnapshotServiceServicer:
     def DeleteSnapshot(self, request, context):
         """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
         snapshot is being deleted already, with the same scope, the running operation is returned.
-        FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+        FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

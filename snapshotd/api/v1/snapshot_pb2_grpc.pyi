@@ -36,7 +36,7 @@ class SnapshotServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SnapshotServiceAsyncStub: ...
     CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.CreateSnapshotRequest, _operations_pb2.Operation]
     """Takes a snapshot. Refused with: NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND); ABORTED (OPERATION_ACTIVE); FAILED_PRECONDITION
-    (WRONG_POWER_STATE, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
+    (WRONG_POWER_STATE, VM_ABSENT, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
     (SNAPSHOT_EXISTS); RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED, CHECKPOINT_LIMIT_REACHED); INVALID_ARGUMENT (a name or
     description over 255 characters, a kind that is not specified).
     """
@@ -50,13 +50,13 @@ class SnapshotServiceStub:
     """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet."""
     RevertToSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.RevertToSnapshotRequest, _operations_pb2.Operation]
     """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-    (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
+    (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
     (OPERATION_ACTIVE).
     """
     DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]
     """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
     snapshot is being deleted already, with the same scope, the running operation is returned.
-    FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+    FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
     """
     DeleteAllSnapshots: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteAllSnapshotsRequest, _operations_pb2.Operation]
     """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
@@ -72,7 +72,7 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.CreateSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Takes a snapshot. Refused with: NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND); ABORTED (OPERATION_ACTIVE); FAILED_PRECONDITION
-    (WRONG_POWER_STATE, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
+    (WRONG_POWER_STATE, VM_ABSENT, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
     (SNAPSHOT_EXISTS); RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED, CHECKPOINT_LIMIT_REACHED); INVALID_ARGUMENT (a name or
     description over 255 characters, a kind that is not specified).
     """
@@ -86,13 +86,13 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet."""
     RevertToSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.RevertToSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-    (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
+    (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
     (OPERATION_ACTIVE).
     """
     DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
     snapshot is being deleted already, with the same scope, the running operation is returned.
-    FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+    FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
     """
     DeleteAllSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteAllSnapshotsRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
@@ -111,7 +111,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Takes a snapshot. Refused with: NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND); ABORTED (OPERATION_ACTIVE); FAILED_PRECONDITION
-        (WRONG_POWER_STATE, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
+        (WRONG_POWER_STATE, VM_ABSENT, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
         (SNAPSHOT_EXISTS); RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED, CHECKPOINT_LIMIT_REACHED); INVALID_ARGUMENT (a name or
         description over 255 characters, a kind that is not specified).
         """
@@ -149,7 +149,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-        (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
+        (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
         (OPERATION_ACTIVE).
         """
 
@@ -161,7 +161,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
         snapshot is being deleted already, with the same scope, the running operation is returned.
-        FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+        FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
         """
 
     @_abc_1.abstractmethod

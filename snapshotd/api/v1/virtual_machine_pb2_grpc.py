@@ -162,14 +162,14 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartVirtualMachine(self, request, context):
-        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise.
+        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopVirtualMachine(self, request, context):
-        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise. A TURN_OFF also of one whose
+        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
         power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -51,9 +51,9 @@ class VirtualMachineServiceStub:
     UpdateVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.UpdateVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
     """Changes owner or labels. Not built yet."""
     StartVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]
-    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
+    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise."""
     StopVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]
-    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise. A TURN_OFF also of one whose
+    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
     power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
     """
     DestroyVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]
@@ -96,9 +96,9 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     UpdateVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.UpdateVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
     """Changes owner or labels. Not built yet."""
     StartVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
+    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise."""
     StopVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise. A TURN_OFF also of one whose
+    """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
     power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
     """
     DestroyVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
@@ -174,7 +174,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.StartVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise."""
+        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise."""
 
     @_abc_1.abstractmethod
     def StopVirtualMachine(
@@ -182,7 +182,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.StopVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE) otherwise. A TURN_OFF also of one whose
+        """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
         power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
         """
 

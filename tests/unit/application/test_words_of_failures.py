@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
 from snapshotd.domain.operation import Failure
+from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import RESTORE, revert_to, start_vm, stop_vm
 from tests.fakes import World
@@ -70,6 +73,21 @@ def test_a_revert_whose_disks_are_back_says_how_the_vm_stands_and_what_leads_on(
     world.host.error_ids = {}
     world.do(start_vm() if left is not Power.RUNNING else stop_vm(StopMode.TURN_OFF))
     assert world.run().state is OperationState.SUCCEEDED, "the command that is named does lead on"
+
+
+def test_a_revert_whose_vm_is_gone_by_then_does_not_send_people_to_start_it() -> None:
+    gone = "Cannot start VM web01: host hv01 does not show it to this account."
+    _, failure = half_reverted(2, Power.ABSENT)
+    assert failure.message.startswith(f"The disks are back at snapshot s2. {gone}")
+    assert "run `snapshotctl host sync hv01`" in failure.message
+    assert "vm start" not in failure.message
+    world, refused = half_reverted(2, Power.SAVED)
+    refused = replace(refused, message="The host said no.")
+    # An operation that has ended no longer holds what its steps found before.
+    steps = tuple(replace(step, before=step.plan.input) for step in newest(world).steps)
+    at_its_end = replace(newest(world), steps=steps)
+    told = REVERT_TO_SNAPSHOT.explained(replace(world.vm, power=Power.ABSENT), at_its_end, refused)
+    assert told.message.startswith(f"The disks are back at snapshot s2. The host said no. {gone}")
 
 
 def test_a_revert_that_has_moved_nothing_says_no_more_than_the_host() -> None:

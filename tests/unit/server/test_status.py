@@ -1,6 +1,7 @@
 """Every error has a code and exactly one ErrorInfo, whose values are the error's own."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -59,7 +60,7 @@ def test_bad_arguments_carry_a_bad_request_that_names_the_field() -> None:
 
 
 def test_a_state_that_forbids_it_carries_a_precondition_failure() -> None:
-    status = to_status(WrongPower(vm="web01", power="RUNNING", needed="STOPPED", action="Start"))
+    status = to_status(WrongPower(vm="web01", power="RUNNING", needed="STOPPED", action="Start", host="hv01"))
     detail = PreconditionFailure()
     assert status.details[1].Unpack(detail)
     assert (detail.violations[0].type, detail.violations[0].subject) == ("WRONG_POWER_STATE", "web01")
@@ -102,6 +103,15 @@ def test_a_command_that_an_error_names_is_one(error: SnapshotdError) -> None:
     for command in re.findall(r"`snapshotctl ([^`]*)`", error.message()):
         words = [{"HOST": "h", "VM": "v"}.get(word, word) for word in command.split()]
         assert _parser({}).parse_args(words).run
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda e: type(e).__name__)
+def test_a_command_that_an_error_names_can_be_copied_whatever_the_vm_is_called(error: SnapshotdError) -> None:
+    named = type(error)(**{f.name: "Db 02" if f.name == "vm" else "7" if f.type == "str" else 7 for f in fields(error)})  # type: ignore[arg-type]  # leaves are dataclasses
+    for command in re.findall(r"`snapshotctl ([^`]*)`", named.message()):
+        words = shlex.split(command)
+        assert "HOST" not in words
+        assert [word for word in words if "Db" in word or "02" in word] in ([], ["Db 02"])
 
 
 def ascii_name(text: str) -> str:

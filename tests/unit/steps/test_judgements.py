@@ -114,7 +114,7 @@ def test_a_checkpoint_is_touched_only_while_the_power_of_its_vm_is_known(action:
     vm = with_power(made().vm, power)
     refusal = action.refusal(vm, *(removal(vm) if action is CHECKPOINT_REMOVE else renaming(vm)))
     reason = refusal.reason if refusal else None
-    assert reason == ("WRONG_POWER_STATE" if power in (Power.UNKNOWN, Power.ABSENT) else None)
+    assert reason == {Power.UNKNOWN: "WRONG_POWER_STATE", Power.ABSENT: "VM_ABSENT"}.get(power)
 
 
 def test_a_merge_watches_the_files_that_the_removal_found() -> None:

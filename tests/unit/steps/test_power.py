@@ -36,9 +36,13 @@ def test_a_power_change_needs_a_power_that_hyper_v_allows_it_from(
     vm = with_power(made().vm, power)
     operation = operation_of(vm, step_of(action, values))
     refusal = action.refusal(vm, operation, operation.step(1))
-    assert (refusal.reason if refusal else None) == (None if power in from_ else "WRONG_POWER_STATE")
+    wrong = "VM_ABSENT" if power is Power.ABSENT else "WRONG_POWER_STATE"
+    assert (refusal.reason if refusal else None) == (None if power in from_ else wrong)
     assert action.satisfied(vm, operation, operation.step(1)) is (power is to)
-    if refusal:
+    if refusal and power is Power.ABSENT:
+        assert "host hv01 does not show it to this account. It was deleted or moved" in refusal.message
+        assert "ABSENT" not in refusal.message
+    elif refusal:
         needed = " or ".join(p.name for p in Power if p in from_)
         assert f"its power state is {power.name}. It must be {needed}." in refusal.message
 

@@ -147,11 +147,11 @@ def test_without_its_checkpoint_or_its_vm_nobody_knows_whether_it_was_applied() 
 @pytest.mark.parametrize("power", Power)
 def test_a_restore_needs_a_power_that_is_known_and_its_checkpoint(power: Power) -> None:
     world, operation, step = restoring()
-    known = power not in (Power.UNKNOWN, Power.ABSENT)
+    wrong = {Power.UNKNOWN: "WRONG_POWER_STATE", Power.ABSENT: "VM_ABSENT"}.get(power)
     refusal = CHECKPOINT_RESTORE.refusal(with_power(world.vm, power), operation, step)
-    assert (refusal.reason if refusal else None) == (None if known else "WRONG_POWER_STATE")
+    assert (refusal.reason if refusal else None) == wrong
     assert world.vm.description is not None
     bare = replace(world.vm, power=power, description=replace(world.vm.description, checkpoints=()))
     refusal = CHECKPOINT_RESTORE.refusal(bare, operation, step)
     assert refusal is not None
-    assert refusal.reason == ("CHECKPOINT_MISSING" if known else "WRONG_POWER_STATE")
+    assert refusal.reason == (wrong or "CHECKPOINT_MISSING")
