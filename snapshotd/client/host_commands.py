@@ -7,7 +7,7 @@ import argparse
 from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.client import arguments as read
-from snapshotd.client.calls import ExitCode, Server
+from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands, add_request_id, output, request_id
 from snapshotd.client.pages import pages
 from snapshotd.client.render import columns, counted, facts, last, table, when
@@ -137,7 +137,17 @@ def _found(found: pb.DiscoverVirtualMachinesResponse) -> str:
 
 def _sync(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.SyncHostRequest(name=host_name(arguments.host), request_id=request_id(arguments))
-    return output(arguments, server.call(server.hosts.SyncHost, request), _synced)
+    synced = server.call(server.hosts.SyncHost, request)
+    code = output(arguments, synced, _synced)
+    left_out = len(synced.virtual_machines_skipped)
+    if synced.virtual_machines_compared or not left_out:
+        return code
+    changing = all(vm.reason == "VM_CHANGING" for vm in synced.skip_reasons)
+    raise Failed(
+        f"Cannot compare anything with the record: {counted(left_out, 'VM')} of {request.name} left out, and there is "
+        "no other. The output says why.",
+        ExitCode.BUSY if changing and synced.skip_reasons else ExitCode.UNAVAILABLE,
+    )
 
 
 def _synced(synced: pb.SyncHostResponse) -> str:
@@ -152,8 +162,9 @@ def _synced(synced: pb.SyncHostResponse) -> str:
         )
     if synced.drifts:
         lines.append(table(["WHAT", "OF", "DETAIL"], [[d.kind, d.subject, d.message] for d in synced.drifts]))
-    lines += [
-        f"Left out (an operation is at work on it, the host could not read it, or see the daemon's log): {vm}"
-        for vm in synced.virtual_machines_skipped
-    ]
+    if synced.skip_reasons:
+        rows = [[vm.display_name, vm.reason, vm.message, last(vm.name)] for vm in synced.skip_reasons]
+        lines.append(table(["LEFT OUT", "REASON", "WHY", "ID"], rows))
+    if more := len(synced.virtual_machines_skipped) - len(synced.skip_reasons):
+        lines.append(f"{counted(more, 'more VM')} left out; `-o json` has the names.")
     return "\n".join(lines)

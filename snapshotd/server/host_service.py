@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -23,7 +24,11 @@ from snapshotd.server.ownership import journals_wait
 from snapshotd.server.paging import Rows, in_slices, read_page, that_fit
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of
 from snapshotd.server.resource_messages import discovered_message, host_message
+from snapshotd.server.sync import Skipped
 from snapshotd.server.wire_values import timestamp
+
+_WHY_LIMIT: Final = 500
+"""Characters of the reason why a VM was left out: a host may say much, and of every VM the same."""
 
 
 class HostService(HostServiceServicer):
@@ -121,7 +126,8 @@ class HostService(HostServiceServicer):
             virtual_machines_compared=synced.vms,
             drifts=told,
             drifts_omitted=len(drifts) - len(told),
-            virtual_machines_skipped=[vm_name(vm) for vm in synced.skipped],
+            virtual_machines_skipped=[vm_name(vm.vm_id) for vm in synced.skipped],
+            skip_reasons=that_fit([_skipped(vm) for vm in synced.skipped]),
         )
 
     async def DiscoverVirtualMachines(
@@ -168,6 +174,11 @@ class HostService(HostServiceServicer):
 def _transport(value: pb.Host.Transport.ValueType) -> str:
     """Return the name of a transport. An unknown number stays a number, so that the refusal shows it."""
     return pb.Host.Transport.Name(value) if value in pb.Host.Transport.values() else str(value)
+
+
+def _skipped(vm: Skipped) -> pb.SkippedVirtualMachine:
+    name, text = vm_name(vm.vm_id), vm.why.text[:_WHY_LIMIT]
+    return pb.SkippedVirtualMachine(name=name, display_name=vm.name, reason=vm.why.reason, message=text)
 
 
 def _drift(envelope: Envelope) -> pb.Drift:

@@ -28,6 +28,7 @@ from snapshotd.domain.host_errors import (
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.server.host_locks import HostLocks
 from snapshotd.server.runtime import ITSELF, Runtime
 
@@ -39,14 +40,22 @@ _LOOK_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """A VM that was left out of a sync, and why."""
+
+    vm_id: VmId
+    name: str
+    why: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Synced:
     """The result of a sync."""
 
     vms: int
     drifts: tuple[Envelope, ...]
     """Their events are DriftDetected."""
-    skipped: tuple[VmId, ...]
-    """VMs left out: an operation was at work on them, the host could not read them, or the daemon's log says why."""
+    skipped: tuple[Skipped, ...]
 
 
 class HostReports:
@@ -160,36 +169,48 @@ class HostReports:
             return await self._sync(host_id, actor, request_id, quiet=quiet, asked=asked)
 
     async def _sync(self, host_id: HostId, actor: str, request_id: str, *, quiet: bool, asked: bool) -> Synced:
-        versions = {vm.vm_id: vm.version for vm in self._vms.registered() if vm.host_id == host_id}
+        vms = [vm for vm in self._vms.registered() if vm.host_id == host_id]
         answer = await self.report(host_id, asked=asked)
         reports = {VmId(r.vm_id): r for r in answer.vms}
         drifts: list[Envelope] = []
-        skipped: list[VmId] = []
-        for vm_id, version in versions.items():
-            report = reports.get(vm_id) or await self._of_one(host_id, vm_id)
-            if report is None or report.unread:
-                skipped.append(vm_id)
-                continue
-            command = SyncVm(report=report, asked_version=version)
-            try:
-                decided = await self._runtime.request(vm_id, command, actor=actor, request_id=request_id)
-            except VmChanging:
-                skipped.append(vm_id)
-            except SnapshotdError as error:
-                _log.warning("vm %s: not compared with the record: %s", vm_id, error)
-                skipped.append(vm_id)
-            except Exception:  # noqa: BLE001
-                # A defect of ours on one VM must not keep the others from being compared.
-                _log.exception("vm %s: not compared with the record", vm_id)
-                skipped.append(vm_id)
+        skipped: list[Skipped] = []
+        for vm in vms:
+            found = await self._compared(vm, reports.get(vm.vm_id), actor, request_id)
+            if isinstance(found, Failure):
+                skipped.append(Skipped(vm.vm_id, vm.name, found))
             else:
-                drifts += [e for e in decided.envelopes if isinstance(e.event, DriftDetected)]
-        synced = Synced(len(versions) - len(skipped), tuple(drifts), tuple(skipped))
+                drifts += found
+        synced = Synced(len(vms) - len(skipped), tuple(drifts), tuple(skipped))
         if drifts or not quiet:
             await self.locks.alone(host_id, lambda: self._record(host_id, synced, actor, request_id))
         self._hosts.get(host_id)  # of one that was removed meanwhile, nothing is kept
         self._synced_at[host_id] = self._runtime.moment().utc
         return synced
+
+    async def _compared(
+        self, vm: VirtualMachine, report: VmReport | None, actor: str, request_id: str
+    ) -> list[Envelope] | Failure:
+        """Compare a VM, as it was before its host was asked, with the record: return the drifts, or why it was not."""
+        try:
+            # That a list does not hold a VM is no evidence: an account that has lost its rights sees none (observed).
+            report = report or (await self.report(vm.host_id, vm.vm_id, asked=False)).vm
+            if report is None:
+                return Failure(reason="NOT_REPORTED", message=f"Host {vm.host_id} said nothing of it.")
+            if report.unread:
+                text = report.unread.message or "Its host could not read it."
+                return Failure(reason="UNREADABLE", message=text, error_id=report.unread.error_id)
+            command = SyncVm(report=report, asked_version=vm.version)
+            decided = await self._runtime.request(vm.vm_id, command, actor=actor, request_id=request_id)
+        except VmChanging as error:
+            return Failure.of(error)
+        except SnapshotdError as error:
+            _log.warning("vm %s: not compared with the record: %s", vm.vm_id, error)
+            return Failure.of(error)
+        except Exception:  # noqa: BLE001
+            # A defect of ours on one VM must not keep the others from being compared.
+            _log.exception("vm %s: not compared with the record", vm.vm_id)
+            return Failure(reason="INTERNAL", message="snapshotd has a defect. See the daemon's log.")
+        return [e for e in decided.envelopes if isinstance(e.event, DriftDetected)]
 
     async def look(self, vm_id: VmId) -> bool:
         """Compare one VM with the record, unless that was done just now; return whether it was compared.
@@ -217,19 +238,9 @@ class HostReports:
         age_s = max(0, round((self._runtime.moment().utc - seen).total_seconds()))
         return f"The VM was last looked at on its host at {seen:%H:%M:%S}Z, {age_s} s ago."
 
-    async def _of_one(self, host_id: HostId, vm_id: VmId) -> VmReport | None:
-        """Return the report of a VM that a report of all has left out; None if it cannot be had.
-
-        That a list does not hold a VM is no evidence: an account that has lost its rights sees none (observed).
-        """
-        try:
-            return (await self.report(host_id, vm_id, asked=False)).vm
-        except SnapshotdError as error:
-            _log.warning("vm %s: not in host %s's report, and not compared with the record: %s", vm_id, host_id, error)
-            return None
-
     async def _record(self, host_id: HostId, synced: Synced, actor: str, request_id: str) -> None:
+        skipped = tuple(vm.vm_id for vm in synced.skipped)
         envelopes = await self._hosts.synced(
-            host_id, synced.vms, len(synced.drifts), synced.skipped, actor=actor, request_id=request_id
+            host_id, synced.vms, len(synced.drifts), skipped, actor=actor, request_id=request_id
         )
         self._runtime.acknowledge(envelopes)

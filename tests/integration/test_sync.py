@@ -15,7 +15,7 @@ import pytest_asyncio
 from snapshotd.api.v1 import executor_pb2, host_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.domain.host_errors import HostAnswerLost, HostCommandFailed
-from snapshotd.domain.host_report import VmReport
+from snapshotd.domain.host_report import Unread, VmReport
 from snapshotd.domain.ids import host_stream, vm_stream
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.storage_errors import LogUnavailable
@@ -46,6 +46,10 @@ async def test_a_vm_that_cannot_be_compared_does_not_hold_up_the_others(
     synced = await syncing
     assert synced.virtual_machines_compared == 1
     assert list(synced.virtual_machines_skipped) == [f"virtualMachines/{VM_ID}"]
+    (why,) = synced.skip_reasons
+    assert (why.name, why.display_name) == (f"virtualMachines/{VM_ID}", "web01")
+    assert why.reason == ("INTERNAL" if defect else "LOG_UNAVAILABLE")
+    assert ("See the daemon's log" if defect else "refused by the test") in why.message
     assert [d.subject for d in synced.drifts] == [f"virtualMachines/{OTHER}"]
     assert f"vm {VM_ID}: not compared with the record" in caplog.text
     assert ("a defect" in caplog.text) == defect
@@ -203,6 +207,18 @@ async def test_a_vm_that_a_list_leaves_out_is_asked_for_by_itself(running: Runni
     synced = await syncing
     assert [d.kind for d in synced.drifts] == (["VM_MISSING"] if there == "gone" else [])
     assert list(synced.virtual_machines_skipped) == ([f"virtualMachines/{VM_ID}"] if there == "not told" else [])
+    assert [vm.reason for vm in synced.skip_reasons] == (["HOST_COMMAND_FAILED"] if there == "not told" else [])
+
+
+async def test_a_vm_that_its_host_could_not_read_is_left_out_with_what_the_host_said(running: Running) -> None:
+    up = FakeHost().report()
+    await running.register(up)
+    syncing = asyncio.create_task(running.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"), CALLER))
+    unread = Unread("web01", "ObjectNotFound,Get-VM", "Its folder is gone. " + "x" * 1000)
+    running.answer(await running.asked.orders.get(), replace(up, power=Power.UNKNOWN, description=None, unread=unread))
+    (why,) = (await syncing).skip_reasons
+    assert (why.reason, len(why.message)) == ("UNREADABLE", 500)
+    assert why.message.startswith("Its folder is gone. ")
 
 
 async def test_a_host_that_refuses_to_list_its_vms_makes_none_of_them_absent_and_is_shown_so(running: Running) -> None:

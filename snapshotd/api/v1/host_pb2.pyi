@@ -381,6 +381,7 @@ class SyncHostResponse(_message.Message):
     DRIFTS_FIELD_NUMBER: _builtins.int
     VIRTUAL_MACHINES_SKIPPED_FIELD_NUMBER: _builtins.int
     DRIFTS_OMITTED_FIELD_NUMBER: _builtins.int
+    SKIP_REASONS_FIELD_NUMBER: _builtins.int
     virtual_machines_compared: _builtins.int
     """How many registered VMs were compared."""
     drifts_omitted: _builtins.int
@@ -395,7 +396,11 @@ class SyncHostResponse(_message.Message):
 
     @_builtins.property
     def virtual_machines_skipped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """VMs that were left out: an operation is at work on them, the host could not read them, or see the daemon's log."""
+        """VMs that were left out: virtualMachines/{vm}."""
+
+    @_builtins.property
+    def skip_reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkippedVirtualMachine]:
+        """Why VMs were left out: one for each of `virtual_machines_skipped`, in its order, as far as 2 MiB go."""
 
     def __init__(
         self,
@@ -405,14 +410,51 @@ class SyncHostResponse(_message.Message):
         drifts: _abc.Iterable[Global___Drift] | None = ...,
         virtual_machines_skipped: _abc.Iterable[_builtins.str] | None = ...,
         drifts_omitted: _builtins.int = ...,
+        skip_reasons: _abc.Iterable[Global___SkippedVirtualMachine] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drifts", b"drifts", "drifts_omitted", b"drifts_omitted", "host", b"host", "virtual_machines_compared", b"virtual_machines_compared", "virtual_machines_skipped", b"virtual_machines_skipped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drifts", b"drifts", "drifts_omitted", b"drifts_omitted", "host", b"host", "skip_reasons", b"skip_reasons", "virtual_machines_compared", b"virtual_machines_compared", "virtual_machines_skipped", b"virtual_machines_skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SyncHostResponse: _TypeAlias = SyncHostResponse  # noqa: Y015
+
+@_typing.final
+class SkippedVirtualMachine(_message.Message):
+    """A VM that was not compared with the record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """virtualMachines/{vm}."""
+    display_name: _builtins.str
+    """Its name on record."""
+    reason: _builtins.str
+    """UPPER_SNAKE: VM_CHANGING (an operation is at work on it), UNREADABLE (its host could not read it), NOT_REPORTED (its
+    host said nothing of it), INTERNAL (a defect; see the daemon's log), or the reason of the error that stood in the way.
+    """
+    message: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "message", b"message", "name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkippedVirtualMachine: _TypeAlias = SkippedVirtualMachine  # noqa: Y015
 
 @_typing.final
 class Drift(_message.Message):

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from snapshotd.api.v1.admin_pb2 import GetStatusResponse, HostState, OperationCounts, Problem
 from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsResponse
-from snapshotd.api.v1.host_pb2 import Drift, Host, SyncHostResponse
+from snapshotd.api.v1.host_pb2 import Drift, Host, SkippedVirtualMachine, SyncHostResponse
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsResponse, Snapshot
 from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesResponse, VirtualMachine
@@ -244,6 +244,38 @@ def test_one_difference_is_counted_in_the_singular(ctl: Ctl, service: FakeServic
     synced = SyncHostResponse(virtual_machines_compared=1, drifts=[Drift(kind="VM_MISSING")])
     service.answers["SyncHost"] = lambda _: synced
     assert ctl("host", "sync", "hv01").out.splitlines()[0] == "1 VM compared, 1 difference."
+
+
+def left_out(*reasons: str, compared: int) -> SyncHostResponse:
+    """Return the answer of a sync that has left out a VM for each reason."""
+    vms = [
+        SkippedVirtualMachine(name=f"virtualMachines/{n}", display_name=f"web0{n}", reason=reason, message="Because.")
+        for n, reason in enumerate(reasons)
+    ]
+    names = [vm.name for vm in vms]
+    return SyncHostResponse(virtual_machines_compared=compared, virtual_machines_skipped=names, skip_reasons=vms)
+
+
+@pytest.mark.parametrize(
+    ("synced", "code"),
+    [
+        (left_out(compared=0), 0),
+        (left_out("UNREADABLE", compared=1), 0),
+        (left_out("VM_CHANGING", compared=0), 5),
+        (left_out("VM_CHANGING", "UNREADABLE", compared=0), 6),
+        (SyncHostResponse(virtual_machines_skipped=["virtualMachines/0"]), 6),
+    ],
+)
+def test_a_sync_says_why_it_left_vms_out_and_fails_if_it_compared_none(
+    ctl: Ctl, service: FakeService, synced: SyncHostResponse, code: int
+) -> None:
+    service.answers["SyncHost"] = lambda _: synced
+    said = ctl("host", "sync", "hv01")
+    assert said.code == code
+    assert ("Cannot compare anything with the record" in said.err) == (code != 0)
+    for vm in synced.skip_reasons:
+        assert re.search(rf"{vm.display_name} +{vm.reason} +Because.", said.out)
+    assert ctl("host", "sync", "hv01", "-o", "json").code == code
 
 
 def test_what_the_server_says_cannot_play_with_the_terminal(ctl: Ctl, service: FakeService) -> None:
