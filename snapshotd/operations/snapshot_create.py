@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, count
@@ -69,6 +70,15 @@ def _bearer(vm: VirtualMachine, name: str) -> Snapshot | None:
     return next((s for s in there if same_name(s.name, name)), None)
 
 
+def _about(vm: VirtualMachine, taken: Snapshot) -> str:
+    """Return what the snapshot is that has a name already, and what to do. A create that failed keeps its name."""
+    why = f" ({taken.failure.message.rstrip('.')})" if taken.failure and taken.state is SnapshotState.ERROR else ""
+    text = f"It is {taken.snapshot_id}, and its state is {taken.state.name}{why}. Choose another name"
+    if not SNAPSHOT.allows("expunge_starts", taken.state):
+        return f"{text}."
+    return f"{text}, or delete that one (`snapshotctl snapshot delete {shlex.quote(vm.name)} {taken.snapshot_id}`)."
+
+
 class CreateSnapshot(Kind):
     """Take a snapshot. A second request takes another one, so it never joins the first."""
 
@@ -90,9 +100,7 @@ class CreateSnapshot(Kind):
             raise forbidden
         name = params.name or default_name(vm, now)
         if taken := _bearer(vm, name):
-            raise AlreadyExists(
-                "snapshot", name, f"It is {taken.snapshot_id}. Choose another name, or delete that one."
-            )
+            raise AlreadyExists("snapshot", name, _about(vm, taken))
         counted = [s for s in vm.snapshots.values() if counts_towards_limit(s, vm.description)]
         if len(counted) >= policy.max_per_vm:
             raise SnapshotLimitReached(vm.name, len(counted), policy.max_per_vm)
