@@ -13,7 +13,7 @@ from typing import Final
 import grpc
 
 from snapshotd.api.v1.audit_pb2 import ListEventsRequest
-from snapshotd.api.v1.snapshot_pb2 import GetSnapshotRequest, ListSnapshotsRequest, Snapshot
+from snapshotd.api.v1.snapshot_pb2 import GetSnapshotRequest, GetSnapshotTreeRequest, ListSnapshotsRequest, Snapshot
 from snapshotd.api.v1.virtual_machine_pb2 import (
     GetVirtualMachineRequest,
     ListVirtualMachinesRequest,
@@ -21,7 +21,7 @@ from snapshotd.api.v1.virtual_machine_pb2 import (
 )
 from snapshotd.client.calls import ExitCode, Failed, RequestT, ResponseT, Server
 from snapshotd.client.pages import pages
-from snapshotd.client.render import quoted, shown
+from snapshotd.client.render import last, quoted, shown
 from snapshotd.domain.names import same_but_for_case, same_name
 
 _GUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -141,11 +141,13 @@ def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False)
     if named:
         _one_of("snapshots", text, [f"{s.uid} ({Snapshot.State.Name(s.state)})" for s in named])
         return named[0].name
+    if vm and not (full and not ours):
+        _refuse_foreign(server, vm, last(name) or text)
     if name:
         return name
     if full:
         raise Failed(f"Cannot use {shown(text)}: it is not a snapshot of {shown(vm)}.", ExitCode.USAGE)
-    why = "the VM has none of that name. See `snapshotctl snapshot list`."
+    why = f"the VM has none of that name. See `snapshotctl snapshot list {last(vm)}`."
     raise Failed(f"Cannot find snapshot {quoted(text)}: {why}", ExitCode.NOT_FOUND)
 
 
@@ -161,6 +163,21 @@ def _snapshots_named(server: Server, vm: str, text: str, *, repeated: bool) -> l
             raise
         return []
     return named
+
+
+def _refuse_foreign(server: Server, vm: str, text: str) -> None:
+    """Raise Failed if a text is the name or the id of a checkpoint in the VM's tree that snapshotd did not make."""
+    try:
+        nodes = server.call(server.snapshots.GetSnapshotTree, GetSnapshotTreeRequest(name=vm)).nodes
+    except Failed:
+        return  # what is not found is said by whoever asked
+    foreign = [node.foreign_checkpoint for node in nodes if node.HasField("foreign_checkpoint")]
+    if any(same_name(c.display_name, text) or c.checkpoint_id.lower() == text.lower() for c in foreign):
+        raise Failed(
+            f"Cannot use {quoted(text)}: it is a checkpoint that snapshotd did not make, so it neither reverts to it "
+            "nor deletes it. Use Hyper-V Manager.",
+            ExitCode.NOT_FOUND,
+        )
 
 
 def _one_of(what: str, text: str, ids: Sequence[str]) -> None:

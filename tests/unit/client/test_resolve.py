@@ -23,6 +23,7 @@ from tests.unit.client.fake_service import Ctl, FakeService, Refuse
 
 WEB01, DB01 = (f"virtualMachines/11111111-2222-3333-4444-55555555550{n}" for n in (1, 2))
 SNAPSHOT = "99999999-2222-3333-4444-555555555501"
+FOREIGN = "99999999-2222-3333-4444-5555555555ff"
 REQUEST = "77777777-2222-3333-4444-555555555501"
 
 
@@ -35,6 +36,7 @@ def two_vms(service: FakeService) -> None:
         "DeleteSnapshot": lambda _: accepted,
         "RevertToSnapshot": lambda _: accepted,
         "ListSnapshots": lambda _: pb.ListSnapshotsResponse(),
+        "GetSnapshotTree": lambda _: pb.SnapshotTree(),
     }
 
 
@@ -109,6 +111,26 @@ def test_a_name_is_found_however_its_characters_are_composed(
     }
     assert ctl("snapshot", "delete", vm, snapshot).code == 0
     assert [d.name for d in service.of(pb.DeleteSnapshotRequest)] == [taken[0].name]
+
+
+@pytest.mark.parametrize("command", ["delete", "revert", "show"])
+@pytest.mark.parametrize("text", ["by hand", FOREIGN, FOREIGN.upper(), f"{WEB01}/snapshots/{FOREIGN}"])
+def test_a_checkpoint_in_the_tree_that_is_not_ours_is_told_as_that(
+    ctl: Ctl, service: FakeService, command: str, text: str
+) -> None:
+    foreign = pb.ForeignCheckpoint(display_name="by hand", checkpoint_id=FOREIGN)
+    nodes = [pb.SnapshotTree.Node(id=FOREIGN, foreign_checkpoint=foreign)]
+    service.answers |= {
+        "GetSnapshot": not_found,
+        "ListSnapshots": lambda _: pb.ListSnapshotsResponse(),
+        "GetSnapshotTree": lambda _: pb.SnapshotTree(nodes=nodes),
+    }
+    said = ctl("snapshot", command, "web01", text)
+    assert said.code == 4
+    assert "it is a checkpoint that snapshotd did not make" in said.err
+    assert "Use Hyper-V Manager." in said.err
+    absent = ctl("snapshot", command, "web01", "other")
+    assert f"the VM has none of that name. See `snapshotctl snapshot list {WEB01[-36:]}`." in absent.err
 
 
 def test_a_snapshot_that_got_a_name_tells_it(ctl: Ctl, service: FakeService) -> None:
