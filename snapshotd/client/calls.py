@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +31,13 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 
 _REPEATS: Final = 4
 _FIRST_PAUSE_S: Final = 0.25
+_ADDRESS: Final = "Give the server's address with --server."
+_START: Final = "Start one (snapshotd serve), or give its address with --server."
+_NO_GRPC: Final = re.compile(r"http2 header with status|content-type|HTTP proxy", re.IGNORECASE)
+"""What gRPC says of an answer that no gRPC server has given (observed with grpcio 1.85.3)."""
+_PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
+"""The variables that gRPC takes a proxy from: the first that is set counts. Below, those that name what needs none."""
+_DIRECT: Final = ("no_grpc_proxy", "no_proxy")
 _CHANNEL: Final = (
     ("grpc.enable_retries", 0),  # `call` does that
     # So that a server that is back is found soon.
@@ -168,12 +177,30 @@ def _failed(error: grpc.RpcError, address: str) -> Failed:
     status = rpc_status.from_call(call)
     reason = reason_of(status) if status else ""
     # This client cancels nothing, so a server that is stopping has cancelled the call.
+    if not reason and _NO_GRPC.search(details):
+        text = f"Cannot reach a server at {address}: what answers is no snapshotd server ({shown(details)})."
+        return Failed(f"{text} {_proxy(address) or _ADDRESS}", ExitCode.UNAVAILABLE)
     if not reason and code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-        text = f"Cannot reach a server at {address}. Start one (snapshotd serve), or give its address with --server."
-        return Failed(text, ExitCode.UNAVAILABLE)
+        return Failed(f"Cannot reach a server at {address}. {_proxy(address) or _START}", ExitCode.UNAVAILABLE)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Failed(f"Cannot wait longer for the server at {address}. Raise --timeout.", exit_code)
     return Failed(_in_own_words(shown(details)) or code.name, exit_code, reason)
+
+
+def _proxy(address: str) -> str:
+    """Return what to do about the proxy that gRPC takes to an address, for people; empty if it takes none."""
+    host = address.rpartition(":")[0]
+    direct = next((os.environ[name] for name in _DIRECT if os.environ.get(name)), "").split(",")
+    name = next((name for name in _PROXIES if os.environ.get(name)), "")
+    if not name or is_local(address) or any(part.strip() and host.endswith(part.strip()) for part in direct):
+        return ""
+    # Without the user and the password that it may hold.
+    scheme, _, rest = os.environ[name].rpartition("://")
+    proxy = f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest.rpartition("@")[2]
+    return (
+        f"A proxy is set ({name}={shown(proxy)}), and may have answered instead. "
+        f"To go past it, add the server's host to no_proxy (no_proxy={host}). {_START}"
+    )
 
 
 def _in_own_words(text: str) -> str:
