@@ -21,7 +21,7 @@ import grpc
 from google.longrunning.operations_pb2 import GetOperationRequest, Operation, WaitOperationRequest
 from google.longrunning.operations_pb2_grpc import OperationsStub
 
-from demo.programs import CREDENTIAL, Daemon, Executor, SimulatedHost, find_pwsh
+from demo.programs import CREDENTIAL, Daemon, Executor, NotStarted, SimulatedHost, find_pwsh
 from snapshotd.api.v1 import admin_pb2, host_pb2, operation_pb2, snapshot_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
@@ -265,20 +265,29 @@ def at_the_end(stage: Stage) -> None:
     stage.checks.check("no operation is left over", status.get("operations", {}), {})
 
 
+def run(directory: Path, engine: str) -> Checks:
+    """Run the main job, and return what was checked. Raises NotStarted."""
+    stage = Stage(directory, engine)
+    say(f"start a simulated host ({engine} engine), the daemon, and an executor")
+    with stage.host, stage.daemon, Executor(directory / "executor", stage.daemon.address, ["hv01"]):
+        stage.connect()
+        for act in (register, chain_and_branch, kill_the_daemon, cut_the_network, at_the_end):
+            act(stage)
+    return stage.checks
+
+
 def main() -> int:
     """Run the demo. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", choices=["builtin", "pwsh"], default="builtin", help="engine of the simulated host")
     engine = parser.parse_args().engine
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="snapshotd-demo-") as directory:
-        stage = Stage(Path(directory), engine)
-        say(f"start a simulated host ({engine} engine), the daemon, and an executor")
-        with stage.host, stage.daemon, Executor(Path(directory) / "executor", stage.daemon.address, ["hv01"]):
-            stage.connect()
-            for act in (register, chain_and_branch, kill_the_daemon, cut_the_network, at_the_end):
-                act(stage)
-    checks = stage.checks
+    try:
+        with tempfile.TemporaryDirectory(prefix="snapshotd-demo-") as directory:
+            checks = run(Path(directory), engine)
+    except NotStarted as error:
+        sys.stderr.write(f"{str(error).rstrip()}\n")
+        return 2
     say(f"{checks.count} checks, {checks.failed} wrong, in {time.monotonic() - began:.0f} s")
     return 1 if checks.failed else 0
 
