@@ -47,7 +47,9 @@ READ: Final = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand. Return the exit code."""
-    parsed = _parser().parse_args(arguments)
+    parsed, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     _start_logging(verbose=parsed.verbose)
     try:
         if parsed.command == "simulate-host":
@@ -105,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "config":
             checks = command.add_subparsers(dest="what", required=True, metavar="check", help=text)
             command = checks.add_parser("check", description=f"{text[0].upper()}{text[1:]}. {_ORDER}", epilog=_DURATION)
+        command.set_defaults(parser=command)
         command.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
         for key in KEYS:
             if key.name in READ[name]:
@@ -137,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "run a simulated Hyper-V host, for trials and tests"
     described = f"{text[0].upper()}{text[1:]}. It prints its addresses in one line of JSON, and runs until SIGTERM."
     host = commands.add_parser("simulate-host", help=text, description=described)
+    host.set_defaults(parser=host)
     simulate.add_arguments(host)
     return parser
 

@@ -66,7 +66,9 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         if not _is_utf8(argument):
             raise Failed(f"Cannot read argument {ascii(argument)[:80]}: it is not UTF-8.", ExitCode.USAGE)
     try:
-        parsed = _parser(environ).parse_args(arguments)
+        parsed, unknown = _parser(environ).parse_known_args(arguments)
+        if unknown:
+            parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as ended:  # argparse has told the user
         return int(ended.code or 0)
     with Server(parsed.server, parsed.actor, parsed.timeout) as server:

@@ -66,6 +66,10 @@ _OPTIONS: Final = {
 """What this program calls the fields of requests that hold what its user has typed."""
 
 
+_NAMES: Final = ("name", "host", "operation")
+"""The fields of requests that hold the name of a host or an operation as its user has typed it."""
+
+
 class ExitCode(IntEnum):
     """The exit code of the program."""
 
@@ -184,6 +188,10 @@ def _failed(error: grpc.RpcError, address: str) -> Failed:
         return Failed(f"Cannot reach a server at {address}. {_proxy(address) or _START}", ExitCode.UNAVAILABLE)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Failed(f"Cannot wait longer for the server at {address}. Raise --timeout.", exit_code)
+    for name in _NAMES:
+        # What has not the form of any name names nothing.
+        if code is grpc.StatusCode.INVALID_ARGUMENT and details.startswith(begins := f"Cannot accept {name} '"):
+            return Failed(f"Cannot find '{shown(details.removeprefix(begins))}", ExitCode.NOT_FOUND, reason)
     return Failed(_in_own_words(shown(details)) or code.name, exit_code, reason)
 
 

@@ -26,7 +26,7 @@ Run = Callable[[Server, argparse.Namespace], ExitCode]
 
 
 class Subcommands:
-    """The commands below a parser. The parsed arguments hold the command's function as `run`."""
+    """The commands below a parser. The parsed arguments hold the command's function as `run`, and its `parser`."""
 
     def __init__(self, parser: argparse.ArgumentParser, common: argparse.ArgumentParser, metavar: str) -> None:
         """Add to a parser; each command takes the common options too."""
@@ -46,7 +46,7 @@ class Subcommands:
         parser: argparse.ArgumentParser = self._subparsers.add_parser(
             name, help=text, description=text[0].upper() + text[1:] + ".", parents=[self._common]
         )
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, parser=parser)
         return parser
 
 

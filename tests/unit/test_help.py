@@ -51,3 +51,15 @@ def test_config_check_shows_what_flags_would_do(capsys: pytest.CaptureFixture[st
     assert lines["executor.in_process"].split()[1:] == ["false", "--executor-in-process"]
     assert lines["executor.hosts"].split()[1:] == ["hv01", "--executor-hosts"]
     assert lines["storage.directory"].split()[-1] == "default"
+
+
+@pytest.mark.parametrize("command", [["serve"], ["config", "check"], ["executor"]])
+def test_an_unknown_option_shows_the_usage_of_its_command(
+    capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--frob"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: snapshotd {' '.join(command)} ")
+    assert "unrecognized arguments: --frob" in said

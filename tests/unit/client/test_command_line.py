@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
+from google.protobuf.message import Message
 
 from snapshotd.api.v1.host_pb2 import ListHostsResponse
 from snapshotd.client import arguments as read
 from snapshotd.client.__main__ import _parser
-from tests.unit.client.fake_service import Ctl, FakeService
+from tests.unit.client.fake_service import Ctl, FakeService, Refuse
 
 DOCUMENT = (Path(__file__).parents[3] / "docs/cli.md").read_text(encoding="utf-8")
 
@@ -130,3 +132,33 @@ def test_every_option_is_in_the_document() -> None:
     options = set(options_below(_parser({}))) - {"--help", "--version", "--output"}
     assert {o for o in options if not re.search(rf"{o}\b", DOCUMENT)} == set()
     assert "-o json" in DOCUMENT
+
+
+@pytest.mark.parametrize(
+    ("command", "method", "field"),
+    [
+        (("operation", "show", "bogus"), "GetOperation", "name"),
+        (("host", "show", "HV01"), "GetHost", "name"),
+        (("audit", "list", "--operation", "bogus"), "ListEvents", "operation"),
+    ],
+)
+def test_a_name_that_has_the_form_of_none_names_nothing(
+    ctl: Ctl, service: FakeService, command: tuple[str, ...], method: str, field: str
+) -> None:
+    def refuse(_: object) -> Message:
+        text = f"Cannot accept {field} 'bogus': must be a name."
+        raise Refuse(grpc.StatusCode.INVALID_ARGUMENT, text, "INVALID_ARGUMENT")
+
+    service.answers[method] = refuse
+    said = ctl(*command)
+    assert (said.code, said.err) == (4, "snapshotctl: Cannot find 'bogus': must be a name. [INVALID_ARGUMENT]\n")
+
+
+@pytest.mark.parametrize("arguments", [("operation", "show", "o", "--frob"), ("--frob", "operation", "show", "o")])
+def test_an_unknown_option_shows_the_usage_of_its_command(
+    ctl: Ctl, service: FakeService, arguments: tuple[str, ...]
+) -> None:
+    said = ctl(*arguments)
+    assert (said.code, service.asked) == (2, [])
+    assert said.err.startswith("usage: snapshotctl operation show ")
+    assert "unrecognized arguments: --frob" in said.err
