@@ -21,7 +21,7 @@ from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.storage_errors import ViewsUnreadable
 from snapshotd.ports import plain
 from snapshotd.ports.views import PageQuery
-from snapshotd.store.errors import Fault, detail_of, fault_of
+from snapshotd.store.errors import NEW_INSTALLATION, Fault, detail_of, fault_of
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ class LogLost(SnapshotdError):
     def message(self) -> str:  # noqa: D102  (said once on the root)
         return (
             f"Cannot use {Path(self.views).with_name('events.db')}: {self.views} knows {self.held} events, and the "
-            f"log holds {self.log}. Restore events.db from a backup, or move both files away to start over as a new "
-            "installation."
+            f"log holds {self.log}. Restore events.db from a backup, or move both files away to start over. "
+            f"{NEW_INSTALLATION}"
         )
 
 
@@ -302,7 +302,7 @@ def _fault(connection: sqlite3.Connection, script: str) -> str:
     """Return why a file is unusable; empty if it is usable."""
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
     if schema != _version(script):
-        return "it was made by another release"
+        return "it was made by another release, or is incomplete"
     (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     return "" if checked == "ok" else f"it is corrupt: {checked}"
 

@@ -165,17 +165,33 @@ class LogInUse(SnapshotdError):
         return f"Cannot open {self.path}: it is in use by process {self.owner or 'unknown'}. Stop that process first."
 
 
+NEW_INSTALLATION: Final = (
+    "A new log is a new installation: hosts with journals of this one refuse it (FOREIGN_INSTALLATION)."
+)
+"""What whoever starts over gives up."""
+
+
 @dataclass(eq=False)
 class LogForeign(SnapshotdError):
     """A file that is not an event log of snapshotd, or is one of another version."""
 
     reason: ClassVar[str] = "LOG_FOREIGN"
-    text: ClassVar[str] = (
-        "Cannot use {path} as the event log: {problem}. "
-        "Restore it from a backup, or set storage.directory to another directory."
-    )
     path: str
     problem: str
+    wal: str = ""
+    """The write-ahead log that was beside it; empty: none. SQLite reads it as a part of whatever file has the name."""
+
+    def message(self) -> str:  # noqa: D102
+        name = Path(self.path).name
+        text = (
+            f"Cannot use {self.path} as the event log: {self.problem}. "
+            f"Restore it from a backup, or set storage.directory to another directory. {NEW_INSTALLATION}"
+        )
+        if not self.wal:
+            return text
+        return (
+            f"{text} If you have just restored it, remove {name}-wal and {name}-shm, which belong to the former file."
+        )
 
 
 @dataclass(eq=False)

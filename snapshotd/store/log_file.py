@@ -35,12 +35,20 @@ def take_lock(path: Path) -> int:
 
 
 def check_file(path: Path) -> None:
-    """Mark a new file as ours. Raise LogForeign for one that is not ours, is corrupt or is of another version."""
+    """Mark a new file as ours. Raise LogForeign for one that is not ours, is corrupt or is of another version.
+
+    Raises StorageUnusable for what is no file, sqlite3.Error if it cannot be read. An existing file stays as it is.
+    """
     if not path.exists() or path.stat().st_size == 0:
         _mark(path)
         return
+    if not path.is_file():
+        raise StorageUnusable(str(path), "it is not a file")
+    wal = path.with_name(f"{path.name}-wal")
+    beside = str(wal) if wal.exists() and wal.stat().st_size else ""
     try:
-        connection = sqlite3.connect(path)
+        # Read-only: closed, it would write what a stale write-ahead log holds into the file, for good.
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             (application_id,) = connection.execute("PRAGMA application_id").fetchone()
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -49,14 +57,17 @@ def check_file(path: Path) -> None:
             connection.close()
     except sqlite3.Error as error:
         if fault_of(error, path) is Fault.DAMAGED:
-            raise LogForeign(str(path), str(error)) from error
+            raise LogForeign(str(path), str(error), beside) from error
         raise  # the file could not be read, so nobody knows what it holds
     if application_id != APPLICATION_ID:
-        raise LogForeign(str(path), f"its application id is {application_id:#x}, not {APPLICATION_ID:#x}")
-    if version != SCHEMA:
-        raise LogForeign(str(path), f"its schema is {version}, and this release writes {SCHEMA}")
-    if checked != "ok":
-        raise LogForeign(str(path), f"it is corrupt: {checked}")
+        problem = f"its application id is {application_id:#x}, not {APPLICATION_ID:#x}"
+    elif version != SCHEMA:
+        problem = f"its schema is {version}, and this release writes {SCHEMA}"
+    elif checked != "ok":
+        problem = f"it is corrupt: {checked}"
+    else:
+        return
+    raise LogForeign(str(path), problem, beside)
 
 
 def _mark(path: Path) -> None:

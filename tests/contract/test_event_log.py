@@ -149,7 +149,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, conten
 
 def test_a_file_that_cannot_be_opened_is_not_taken_for_a_foreign_one(path: Path) -> None:
     path.mkdir()
-    with pytest.raises(StorageUnusable, match="unable to open database file"):
+    with pytest.raises(StorageUnusable, match="it is not a file"):
         SqliteEventLog(path)
     path.rmdir()
     SqliteEventLog(path).close()
