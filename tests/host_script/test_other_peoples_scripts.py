@@ -260,6 +260,57 @@ def test_pipelines_go_by_object(run: Run, host: SimulatedHyperV) -> None:
     assert [of(host, vm)["state"] for vm in (WEB, APP, DB)] == ["Off", "Off", "Off"]
 
 
+@pytest.mark.parametrize(
+    ("piped", "name"),
+    [
+        ("[pscustomobject]@{ Name = 'web02' }", "@{Name=web02}"),
+        ("('Name', 'web02' | ConvertFrom-Csv)", "@{Name=web02}"),
+        ("(Get-VM web02 | Select-Object Name)", "@{Name=web02}"),
+        ("1", "1"),
+        ("@{ Name = 'web02' }", "System.Collections.Hashtable"),
+    ],
+)
+def test_an_object_that_is_no_vm_names_one_that_is_not_there(
+    run: Run, host: SimulatedHyperV, piped: str, name: str
+) -> None:
+    unknown = f'Hyper-V was unable to find a virtual machine with name "{name}".'
+    assert run(
+        f"""
+        {piped} | Get-VM -ErrorAction SilentlyContinue | ForEach-Object {{ $_.Name }}
+        {piped} | Stop-VM -TurnOff -ErrorAction SilentlyContinue
+        $Error | ForEach-Object {{ "$($_.FullyQualifiedErrorId) $_" }}
+        """
+    ) == [f"ObjectNotFound,Microsoft.HyperV.PowerShell.Commands.StopVM {unknown}", f"{UNKNOWN} {unknown}"]
+    assert [of(host, vm)["state"] for vm in (WEB, APP, DB)] == ["Running", "Off", "Running"]
+
+
+@pytest.mark.parametrize(
+    ("call", "what", "where"),
+    [
+        (
+            "[pscustomobject]@{ PSTypeName = 'Microsoft.FailoverClusters.PowerShell.ClusterObject' } | Get-VM",
+            *("Get-VM -ClusterObject", "Microsoft.HyperV.PowerShell.Commands.GetVM"),
+        ),
+        (
+            "[Microsoft.HyperV.PowerShell.VMDriveController]::new() | Get-VMHardDiskDrive",
+            *("Get-VMHardDiskDrive -VMDriveController", "Microsoft.HyperV.PowerShell.Commands.GetVMHardDiskDrive"),
+        ),
+        ("Get-VHD -DiskNumber 1", "Get-VHD -DiskNumber", "Microsoft.Vhd.PowerShell.Cmdlets.GetVHD"),
+    ],
+)
+def test_what_is_named_in_a_way_that_is_not_done_here_is_an_error_and_not_everything(
+    run: Run, call: str, what: str, where: str
+) -> None:
+    assert run(
+        f"""
+        Import-Module Hyper-V
+        $ErrorActionPreference = 'SilentlyContinue'
+        "$(@({call}).Count) $($Error.Count) $($Error[0].FullyQualifiedErrorId)"
+        "$($Error[0])"
+        """
+    ) == [f"0 1 NotSupported,{where}", f"The simulated host does not do {what}."]
+
+
 def test_checkpoints_are_a_tree_with_names(run: Run) -> None:
     assert run(
         """

@@ -183,8 +183,7 @@ $script:Acts = @{
             $answer = Request-Host 'vhd' @{ path = $path } $context
             if ($null -eq $answer) { continue }
             if ($null -ne $answer.ok) { ConvertTo-VHD $answer.ok; continue }
-            $id = 'ObjectNotFound,Microsoft.Vhd.PowerShell.Cmdlets.GetVHD'
-            $context.WriteError((New-HyperVError $id "The system failed to get information about the virtual hard disk '$path'." $path))
+            $context.WriteError((New-HyperVError (Get-ErrorId 'ObjectNotFound' $cmdlet) "The system failed to get information about the virtual hard disk '$path'." $path))
         }
     }
     'Set-VM' = { param($bound, $cmdlet, $context)
@@ -249,12 +248,22 @@ $script:Acts = @{
     }
 }
 
+# Parameters that say what a cmdlet is about, and that nothing here knows: without them it would be about something else.
+$script:Unknown = 'ClusterObject', 'VMDriveController', 'DiskNumber'
+
+# Returns what of a call nothing here does; nothing if all of it is done.
+function Find-Undone([string]$cmdlet, $bound) {
+    if (-not $script:Acts.ContainsKey($cmdlet)) { return $cmdlet }
+    foreach ($name in $script:Unknown) { if ($bound.ContainsKey($name)) { return "$cmdlet -$name" } }
+}
+
 function Invoke-Stub([string]$cmdlet, $bound, $context) {
-    $act = $script:Acts[$cmdlet]
-    if ($null -eq $act) {
-        $context.WriteError((New-HyperVError (Get-ErrorId 'NotSupported' $cmdlet) "The simulated host does not do $cmdlet."))
+    $undone = Find-Undone $cmdlet $bound
+    if ($undone) {
+        $context.WriteError((New-HyperVError (Get-ErrorId 'NotSupported' $cmdlet) "The simulated host does not do $undone."))
         return
     }
+    $act = $script:Acts[$cmdlet]
     if (-not $bound['AsJob']) { return & $act $bound $cmdlet $context }
     # A job cannot ask, so it is asked for once, here.
     if ($context.ShouldProcess($cmdlet)) { & (Join-Path $PSScriptRoot 'jobs.ps1') $cmdlet $bound $context }

@@ -35,7 +35,10 @@ function New-HyperVError([string]$id, [string]$message, $target) {
     $record
 }
 
-function Get-ErrorId([string]$id, [string]$cmdlet) { '{0},Microsoft.HyperV.PowerShell.Commands.{1}' -f $id, $cmdlet.Replace('-', '') }
+function Get-ErrorId([string]$id, [string]$cmdlet) {
+    $namespace = if ($cmdlet -like '*-VHD') { 'Microsoft.Vhd.PowerShell.Cmdlets' } else { 'Microsoft.HyperV.PowerShell.Commands' }
+    '{0},{1}.{2}' -f $id, $namespace, $cmdlet.Replace('-', '')
+}
 
 # An object of one of Hyper-V's classes, with the values given.
 function New-HyperVObject([string]$class, $values) {

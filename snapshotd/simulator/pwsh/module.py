@@ -19,7 +19,7 @@ from snapshotd.simulator.pwsh.types import NAMESPACE, enum_names, full_names, ma
 _PLAIN: Final = {
     *("string", "string[]", "guid[]", "switch", "bool", "int", "uint16", "uint32", "uint64", "psobject"),
     *("hashtable[]", "version", "Nullable[guid]", "Nullable[bool]", "Nullable[int]", "Nullable[uint64]"),
-    *("Nullable[long]", "Nullable[int16]", "Nullable[timespan]"),
+    *("Nullable[long]", "Nullable[int16]", "Nullable[timespan]", "pscredential", "pscredential[]"),
 }
 """Types that every PowerShell has."""
 _ALIASES: Final = {
@@ -29,6 +29,8 @@ _ALIASES: Final = {
     "Restore-VMCheckpoint": "Restore-VMSnapshot",
     "Export-VMCheckpoint": "Export-VMSnapshot",
 }
+_KEPT: Final = ("Validate", "PSTypeName")
+"""Begins what is taken over of a parameter's attributes."""
 _SCRIPTS: Final = ("errors.ps1", "objects.ps1", "acts.ps1")
 _CIM: Final = ("Get-CimInstance", "Get-CimAssociatedInstance")
 
@@ -100,7 +102,7 @@ def _parameter(name: str, parameter: Mapping[str, Any], enums: frozenset[str]) -
     attributes = [_attribute(s, of) for s, of in parameter.get("sets", {"*": {}}).items()]
     if aliases := parameter.get("aliases"):
         attributes.append(f"[Alias({_quoted(aliases)})]")
-    validations = [v for v in parameter.get("validate", ()) if v.startswith("Validate")]
+    validations = [v for v in parameter.get("validate", ()) if v.startswith(_KEPT)]
     attributes += [f"[{v}]" if "(" in v else f"[{v}()]" for v in validations]
     return "        " + " ".join([*attributes, *_type(parameter["type"], enums), f"${name}"])
 
