@@ -311,6 +311,58 @@ def test_what_is_named_in_a_way_that_is_not_done_here_is_an_error_and_not_everyt
     ) == [f"0 1 NotSupported,{where}", f"The simulated host does not do {what}."]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "Stop-VM web01 -TurnOff -ComputerName hv99",
+        "Stop-VM web01 -TurnOff -ComputerName hv01.elsewhere",
+        "Stop-VM web01 -TurnOff -CimSession hv99",
+        "Stop-VM web01 -TurnOff -CimSession ([pscustomobject]@{ ComputerName = 'hv99' })",
+        "Checkpoint-VM web01 -ComputerName hv99",
+        "Get-VM -ComputerName hv99",
+        "Get-VM -CimSession 1",
+        "'hv99' | Get-VMHost",
+        "Get-VHD -Path x -ComputerName hv99",
+    ],
+)
+def test_a_call_for_another_machine_is_an_error_and_does_nothing_here(
+    run: Run, host: SimulatedHyperV, call: str
+) -> None:
+    assert run(
+        f"""
+        $ErrorActionPreference = 'SilentlyContinue'
+        "$(@({call}).Count) $($Error.Count) $($Error[0].FullyQualifiedErrorId.Split(',')[0])"
+        $Error[0].Exception.Message -match 'cannot reach the computer "(hv99|hv01.elsewhere|1)"'
+        """
+    ) == ["0 1 InvalidParameter", "True"]
+    assert (of(host, WEB)["state"], names(host, WEB)) == ("Running", [])
+
+
+def test_a_call_for_this_machine_is_done_once_whatever_it_is_called(run: Run, host: SimulatedHyperV) -> None:
+    assert run(
+        """
+        foreach ($name in 'HV01', 'localhost', '.') { (Get-VM web01 -ComputerName $name).Name }
+        (Get-VM web01 -CimSession hv01).Name
+        ('hv01' | Get-VMHost).Name
+        Checkpoint-VM web01 -SnapshotName one -ComputerName hv99, localhost, hv01 -ErrorAction SilentlyContinue
+        $Error.Count
+        (Stop-VM web01 -TurnOff -ComputerName hv99 -AsJob | Wait-Job).State
+        """
+    ) == ["web01", "web01", "web01", "web01", "hv01", "1", "Failed"]
+    assert (of(host, WEB)["state"], names(host, WEB)) == ("Running", ["one"])
+
+
+def test_credentials_of_another_account_are_refused_and_not_left_out(run: Run, host: SimulatedHyperV) -> None:
+    assert run(
+        """
+        $other = [pscredential]::new('other', [securestring]::new())
+        Stop-VM web01 -TurnOff -ComputerName hv01 -Credential $other -ErrorAction SilentlyContinue
+        "$($Error.Count) $($Error[0].FullyQualifiedErrorId)"
+        """
+    ) == ["1 NotSupported,Microsoft.HyperV.PowerShell.Commands.StopVM"]
+    assert of(host, WEB)["state"] == "Running"
+
+
 def test_checkpoints_are_a_tree_with_names(run: Run) -> None:
     assert run(
         """

@@ -249,12 +249,31 @@ $script:Acts = @{
 }
 
 # Parameters that say what a cmdlet is about, and that nothing here knows: without them it would be about something else.
-$script:Unknown = 'ClusterObject', 'VMDriveController', 'DiskNumber'
+$script:Unknown = 'ClusterObject', 'VMDriveController', 'DiskNumber', 'Credential'
 
 # Returns what of a call nothing here does; nothing if all of it is done.
 function Find-Undone([string]$cmdlet, $bound) {
     if (-not $script:Acts.ContainsKey($cmdlet)) { return $cmdlet }
     foreach ($name in $script:Unknown) { if ($bound.ContainsKey($name)) { return "$cmdlet -$name" } }
+}
+
+# The machines that a call names: by name, or by a session with it.
+function Get-Machine($bound) {
+    @($bound['ComputerName']) + @($bound['CimSession'] | ForEach-Object { if ($_.ComputerName) { $_.ComputerName } else { $_ } }) |
+        Where-Object { $null -ne $_ } | ForEach-Object { [string]$_ }
+}
+
+# Returns whether a call is for this machine. The error of each other one is written: there is none (id inferred).
+function Test-Here($bound, [string]$cmdlet, $context) {
+    $machines = @(Get-Machine $bound)
+    if ($machines.Count -eq 0) { return $true }
+    $own = (Get-StubHost).name, 'localhost', '.'
+    foreach ($name in $machines) {
+        if ($own -contains $name) { continue }
+        $text = "The simulated host cannot reach the computer `"$name`": it knows only itself, $($own[0])."
+        $context.WriteError((New-HyperVError (Get-ErrorId 'InvalidParameter' $cmdlet) $text))
+    }
+    @($machines | Where-Object { $own -contains $_ }).Count -gt 0
 }
 
 function Invoke-Stub([string]$cmdlet, $bound, $context) {
@@ -264,7 +283,10 @@ function Invoke-Stub([string]$cmdlet, $bound, $context) {
         return
     }
     $act = $script:Acts[$cmdlet]
-    if (-not $bound['AsJob']) { return & $act $bound $cmdlet $context }
+    if (-not $bound['AsJob']) {
+        if (Test-Here $bound $cmdlet $context) { & $act $bound $cmdlet $context }
+        return
+    }
     # A job cannot ask, so it is asked for once, here.
     if ($context.ShouldProcess($cmdlet)) { & (Join-Path $PSScriptRoot 'jobs.ps1') $cmdlet $bound $context }
 }
