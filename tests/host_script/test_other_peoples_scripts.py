@@ -472,6 +472,24 @@ def test_as_job_gives_a_job_that_is_waited_for_and_received(run: Run, host: Simu
     assert names(host, WEB) == ["slow"]
 
 
+def test_a_job_that_failed_says_so_however_its_errors_are_received(run: Run) -> None:
+    assert run(
+        """
+        foreach ($n in 1..5) {
+            $job = Start-VM nosuch -AsJob
+            Receive-Job $job -Wait -ErrorAction SilentlyContinue
+            $job.State
+        }
+        foreach ($action in 'SilentlyContinue', 'Ignore', 'Stop') {
+            $job = Start-VM nosuch, none -AsJob -ErrorAction $action -ErrorVariable mine
+            Receive-Job $job -Wait -ErrorAction SilentlyContinue -ErrorVariable received
+            "$($job.State) $($mine.Count) $($received.Count)"
+        }
+        $job = Start-VM web02 -AsJob; Receive-Job $job -Wait; $job.State
+        """
+    ) == [*["Failed"] * 5, *["Failed 0 2"] * 3, "Completed"]
+
+
 def test_the_tables_have_hyper_vs_columns(run: Run) -> None:
     lines = run(
         """

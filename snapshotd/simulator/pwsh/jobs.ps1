@@ -13,22 +13,25 @@ class VMJob : System.Management.Automation.Job {
     [void] StopJob() { $this.Shell.Stop() }
 }
 
-# Sets the job's state itself, as its last act: an event's handler could not run while the script waits for the job.
+# Sets the job's state itself, as its last act: an event's handler could not run while the script waits for the job. What
+# failed is counted apart from the job's stream, which Receive-Job empties meanwhile.
 $body = {
     param($job, $module, $cmdlet, $bound, $setState)
     function Set-JobState([Management.Automation.JobState]$state) { [void]$setState.Invoke($job, @($state)) }
     Set-JobState Running
     try {
         Import-Module $module
-        & $cmdlet @bound
-        Set-JobState $(if ($job.Error.Count -gt 0) { 'Failed' } else { 'Completed' })
+        & $cmdlet @bound -ErrorVariable failed
+        Set-JobState $(if ($failed.Count -gt 0) { 'Failed' } else { 'Completed' })
     }
     catch { $job.Error.Add($_); Set-JobState Failed }
     finally { if ('Completed', 'Failed' -notcontains $job.JobStateInfo.State) { Set-JobState Stopped } }
 }
 
+# What becomes of an error is said to Receive-Job; the job has them all (inferred for the real one).
+$own = 'AsJob', 'Confirm', 'WhatIf', 'ErrorAction', 'ErrorVariable'
 $arguments = @{ Confirm = $false }
-foreach ($name in @($bound.Keys)) { if ('AsJob', 'Confirm', 'WhatIf' -notcontains $name) { $arguments[$name] = $bound[$name] } }
+foreach ($name in @($bound.Keys)) { if ($own -notcontains $name) { $arguments[$name] = $bound[$name] } }
 $job = [VMJob]::new($context.MyInvocation.Line.Trim())
 $job.Shell = [powershell]::Create()
 $job.Shell.Runspace = [runspacefactory]::CreateRunspace([runspace]::DefaultRunspace.InitialSessionState)
