@@ -57,18 +57,25 @@ class _Command:
     """The next whole line of stdout is never delivered: its connection is cut instead."""
     reading: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether a reply can be made of what is here already."""
+        if self.exit_code is not None:
+            return True
+        return b"\n" in self.stdout if self.answer_is_lost else bool(self.stdout or self.stderr)
+
     def collect(self, wait_s: float) -> None:
-        """Wait for output, at most so long."""
+        """Take over the process's output; wait for it, at most so long, if there is no answer without it."""
         if self.exit_code is None:
-            stdout, stderr, self.exit_code = self.process.read(wait_s)
+            stdout, stderr, self.exit_code = self.process.read(0.0 if self.has_answer else wait_s)
             self.stdout += stdout
             self.stderr += stderr
 
     def take(self, limit: int) -> Output | None:
         """Return what a reply has room for; None if there is nothing. Raises ConnectionDropped for a lost answer."""
+        if not self.has_answer:
+            return None
         if self.answer_is_lost:
-            if b"\n" not in self.stdout and self.exit_code is None:
-                return None
             self.answer_is_lost = False
             del self.stdout[: self.stdout.find(b"\n") + 1]
             raise ConnectionDropped
@@ -76,8 +83,6 @@ class _Command:
         stderr = bytes(self.stderr[: limit - len(stdout)])
         del self.stdout[: len(stdout)], self.stderr[: len(stderr)]
         finished = not self.stdout and not self.stderr
-        if not stdout and not stderr and self.exit_code is None:
-            return None
         return Output(stdout, stderr, self.exit_code if finished else None)
 
 

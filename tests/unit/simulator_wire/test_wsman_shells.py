@@ -13,7 +13,8 @@ import pytest
 import winrm
 from winrm.exceptions import WinRMOperationTimeoutError, WSManFaultError
 
-from snapshotd.simulator.shells import Quotas
+from snapshotd.simulator.network import Network
+from snapshotd.simulator.shells import Quotas, Shells
 from tests.unit.simulator_wire.conftest import PASSWORD, USER, Wire, read_line
 from tests.unit.simulator_wire.echo_engine import EchoEngine, EchoProcess
 
@@ -56,6 +57,29 @@ def test_output_over_the_envelope_size_comes_in_several_replies(wire: Wire) -> N
     before = wire.endpoint.requests
     assert protocol.get_command_output(shell, command) == (b"x" * 400_000, b"", 0)
     assert wire.endpoint.requests - before == 4
+
+
+class ProcessThatIsNotWaitedFor(EchoProcess):
+    """It goes on after its output, and must not be waited for while some of that is to be handed out."""
+
+    def read(self, timeout_s: float) -> tuple[bytes, bytes, int | None]:
+        assert self.stdout or timeout_s == 0.0, "waits, and there is output"
+        return super().read(timeout_s)
+
+
+class EngineThatGoesOn(EchoEngine):
+    """Writes once, and its process goes on."""
+
+    def start(self, command_line: str) -> EchoProcess:
+        return ProcessThatIsNotWaitedFor(self, stdout=b"x" * int(command_line))
+
+
+def test_output_that_is_there_is_handed_out_without_waiting_for_more() -> None:
+    shells = Shells(EngineThatGoesOn(), Network(), Quotas())
+    shell = shells.create(None)
+    command = shells.start(shell, "250")
+    replies = [shells.receive(shell, command, 5.0, 100, lambda: True) for _ in range(3)]
+    assert [(len(reply.stdout), reply.exit_code) for reply in replies] == [(100, None), (100, None), (50, None)]
 
 
 @pytest.mark.slow
