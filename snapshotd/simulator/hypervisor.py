@@ -17,8 +17,10 @@ _CLASSES: Final = {
     "Get-CimAssociatedInstance": "Microsoft.Management.Infrastructure.CimCmdlets.GetCimAssociatedInstanceCommand",
 }
 """Cmdlets of other modules than Hyper-V's."""
-
-
+LOGICAL_PROCESSORS: Final = 128
+"""What every simulated host has. Nothing is refused for want of it."""
+MEMORY_BYTES: Final = 4 << 40
+"""As LOGICAL_PROCESSORS."""
 Setting = str | int | bool
 """The value of a property that Set-VM sets."""
 
@@ -159,6 +161,10 @@ class Hypervisor(Protocol):
     @property
     def journal_directory(self) -> Path:
         """Where the VMs' journals are when a command names no directory."""
+
+    @property
+    def storage_directory(self) -> Path:
+        """Where VMs and their disks are, each in a folder of its own."""
 
     def now(self) -> datetime:
         """Return what the host's clock shows."""

@@ -122,6 +122,10 @@ class RecordingHost:
         """Where the disk files are: there is a real one for each that the host has."""
         return self.journal_directory.parent / "disks"
 
+    @property
+    def storage_directory(self) -> Path:
+        return self.disks
+
     def _file(self, path: str, parent: str = "") -> None:
         self.disks.mkdir(parents=True, exist_ok=True)
         Path(path).touch()

@@ -196,6 +196,10 @@ def test_enums_are_there_by_their_full_names_and_compare_with_words(run: Run) ->
         [int][Microsoft.HyperV.PowerShell.VMState]::Running
         [Microsoft.HyperV.PowerShell.SnapshotType]'Recovery'
         [int][Microsoft.Vhd.PowerShell.VhdType]::Differencing
+        [int][Microsoft.Vhd.PowerShell.VhdFormat]::VHDX
+        $vhd = Get-VHD (Get-VMHardDiskDrive web01).Path
+        [Microsoft.Vhd.PowerShell.VhdFormat]::VHDX -eq $vhd.VhdFormat -and $vhd.VhdFormat -eq 'VHDX'
+        $vhd.VhdFormat.GetType().FullName
         $vm = Get-VM web01
         $vm.State -eq [Microsoft.HyperV.PowerShell.VMState]::Running
         $vm.State -eq 'Running'
@@ -207,7 +211,7 @@ def test_enums_are_there_by_their_full_names_and_compare_with_words(run: Run) ->
         [enum]::GetNames([Microsoft.HyperV.PowerShell.CheckpointType]) -join ' '
         """
     ) == [
-        *("Off", "2", "Recovery", "4", "True", "True"),
+        *("Off", "2", "Recovery", "4", "3", "True", "Microsoft.Vhd.PowerShell.VhdFormat", "True", "True"),
         "Microsoft.HyperV.PowerShell.VMState",
         "Microsoft.HyperV.PowerShell.CheckpointType",
         *("switched", "Standard", "Disabled Production ProductionOnly Standard"),
@@ -470,6 +474,23 @@ def test_as_job_gives_a_job_that_is_waited_for_and_received(run: Run, host: Simu
         *('What if: Performing the operation "Checkpoint-VM" on target "Checkpoint-VM".', "True"),
     ]
     assert names(host, WEB) == ["slow"]
+
+
+def test_a_host_tells_what_it_has_and_where_it_keeps_its_vms(run: Run) -> None:
+    assert run(
+        """
+        $about = Get-VMHost
+        $about.Name, $about.ComputerName -join ' '
+        $vms = Get-VM
+        $about.LogicalProcessorCount -ge ($vms.ProcessorCount | Measure-Object -Maximum).Maximum
+        $about.MemoryCapacity -gt ($vms.MemoryAssigned | Measure-Object -Sum).Sum
+        foreach ($vm in $vms) {
+            $at = [IO.Path]::GetFullPath($vm.Path)
+            "$([IO.Path]::GetDirectoryName($at) -eq $about.VirtualMachinePath)"
+            foreach ($disk in $vm.HardDrives.Path) { $disk.StartsWith("$($about.VirtualHardDiskPath)/") }
+        }
+        """
+    ) == ["hv01 hv01", "True", "True", *["True"] * 7]
 
 
 def test_a_job_that_failed_says_so_however_its_errors_are_received(run: Run) -> None:

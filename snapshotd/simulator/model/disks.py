@@ -48,7 +48,8 @@ class DiskFiles:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
+        """Where they are, each folder in it."""
         directory.mkdir(parents=True, exist_ok=True)
         self._files: dict[str, DiskFile] = {}
         self._children: dict[str, set[str]] = {}
@@ -61,7 +62,7 @@ class DiskFiles:
     def load(self, folder: str) -> None:
         """Read a folder: of a VM that is on this host now. Raises ValueError."""
         self.bring_back(folder)
-        at = self._directory / folder
+        at = self.directory / folder
         for unfinished in at.glob("*.new"):
             unfinished.unlink()
         for path in at.glob("*vhdx"):
@@ -82,16 +83,16 @@ class DiskFiles:
             self._gone.discard(name)
 
     def _in(self, folder: str) -> list[str]:
-        inside = f"{self._directory / folder}/"
+        inside = f"{self.directory / folder}/"
         return [name for name in self._files if name.startswith(inside)]
 
     def image(self, name: str) -> str:
         """Return the path of an image."""
-        return str(self._directory / IMAGES / f"{name}.vhdx")
+        return str(self.directory / IMAGES / f"{name}.vhdx")
 
     def folder(self, name: str) -> str:
         """Return where the files of a folder are."""
-        return str(self._directory / name)
+        return str(self.directory / name)
 
     def make_disk(self, folder: str, name: str, file: DiskFile) -> str:
         """Make a disk that a VM, or an image, begins with; return its path.
@@ -99,8 +100,8 @@ class DiskFiles:
         Raises ValueError for one that is there and not as it began: another host's.
         """
         self.load(folder)
-        (self._directory / folder).mkdir(exist_ok=True)
-        path = str(self._directory / folder / f"{name}.vhdx")
+        (self.directory / folder).mkdir(exist_ok=True)
+        path = str(self.directory / folder / f"{name}.vhdx")
         if self._files.get(path, file) != file:
             raise ValueError(f"{path} is there already, and in use: choose another VM, image or --storage")
         return self._write(path, file)
@@ -148,17 +149,17 @@ class DiskFiles:
 
     def is_away(self, folder: str) -> bool:
         """Return whether a folder has been taken away."""
-        return (self._directory / f"{folder}{_AWAY}").exists()
+        return (self.directory / f"{folder}{_AWAY}").exists()
 
     def take_away(self, folder: str) -> None:
         """Take a folder away, with all that is in it."""
         if not self.is_away(folder):
-            (self._directory / folder).rename(self._directory / f"{folder}{_AWAY}")
+            (self.directory / folder).rename(self.directory / f"{folder}{_AWAY}")
 
     def bring_back(self, folder: str) -> None:
         """Bring a folder back that was taken away."""
         if self.is_away(folder):
-            (self._directory / f"{folder}{_AWAY}").rename(self._directory / folder)
+            (self.directory / f"{folder}{_AWAY}").rename(self.directory / folder)
 
     def is_gone(self, path: str) -> bool:
         """Return whether a file that is known here is not found any more."""

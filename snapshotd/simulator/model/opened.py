@@ -61,6 +61,11 @@ class SimulatedHyperV:
         """Where the journals are when a command names no directory."""
         return self._state.journal_directory
 
+    @property
+    def storage_directory(self) -> Path:
+        """Where the VMs and their disks are."""
+        return self._state.disks.directory
+
     def close(self) -> None:
         """End jobs and merges, and close the files."""
         self._merging.close()

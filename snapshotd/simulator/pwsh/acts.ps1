@@ -155,10 +155,7 @@ function Find-Checkpoint($of, [string]$id, $context) {
 
 $script:Acts = @{
     'Get-VM' = { param($bound, $cmdlet, $context) Resolve-Vm $bound $cmdlet $context | ForEach-Object { ConvertTo-VM $_ } }
-    'Get-VMHost' = {
-        $facts = Get-StubHost
-        New-HyperVObject 'VMHost' @{ Name = $facts.name; ComputerName = $facts.name; FullyQualifiedDomainName = $facts.name }
-    }
+    'Get-VMHost' = { ConvertTo-VMHost (Get-StubHost) }
     'Get-VMSnapshot' = { param($bound, $cmdlet, $context)
         $found = @(Resolve-Checkpoint $bound $cmdlet $context)
         if ($bound.ContainsKey('SnapshotType')) { $found = @($found | Where-Object { $_.snapshot_type -eq [string]$bound['SnapshotType'] }) }

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from snapshotd.simulator.hypervisor import Caller, CheckpointView, DriveView, Hypervisor, VmView
+from snapshotd.simulator.hypervisor import (
+    LOGICAL_PROCESSORS,
+    MEMORY_BYTES,
+    Caller,
+    CheckpointView,
+    DriveView,
+    Hypervisor,
+    VmView,
+)
 from snapshotd.simulator.pwsh.bridge import Call
 
 
@@ -36,7 +44,7 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
         return host.stop_vm(caller, arguments["vm"], turn_off=arguments["turn_off"], force=arguments["force"])
 
     return {
-        "host": lambda _, __: {"name": host.name},
+        "host": lambda _, __: _host(host),
         "vms": vms,
         "manages": lambda _, __: host.manages(),
         "jobs": jobs,
@@ -53,6 +61,15 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
         "stop": stop,
         "save": lambda c, a: host.save_vm(c, a["vm"]),
         "suspend": lambda c, a: host.suspend_vm(c, a["vm"]),
+    }
+
+
+def _host(host: Hypervisor) -> dict[str, object]:
+    return {
+        "name": host.name,
+        "folder": str(host.storage_directory),
+        "logical_processors": LOGICAL_PROCESSORS,
+        "memory_bytes": MEMORY_BYTES,
     }
 
 

@@ -111,9 +111,18 @@ function ConvertTo-VM($vm) {
     New-HyperVObject 'VirtualMachine' $values
 }
 
+function ConvertTo-VMHost($facts) {
+    New-HyperVObject 'VMHost' @{
+        Name = $facts.name; ComputerName = $facts.name; FullyQualifiedDomainName = $facts.name
+        LogicalProcessorCount = $facts.logical_processors; MemoryCapacity = $facts.memory_bytes
+        VirtualMachinePath = $facts.folder; VirtualHardDiskPath = $facts.folder
+    }
+}
+
 function ConvertTo-VHD($file) {
     [pscustomobject]@{
-        PSTypeName = 'Microsoft.Vhd.PowerShell.VirtualHardDisk'; ComputerName = (Get-StubHost).name; Path = $file.path; VhdFormat = 'VHDX'
+        PSTypeName = 'Microsoft.Vhd.PowerShell.VirtualHardDisk'; ComputerName = (Get-StubHost).name; Path = $file.path
+        VhdFormat = [Enum]::Parse((Get-HyperVType 'Microsoft.Vhd.PowerShell.VhdFormat'), 'VHDX')
         VhdType = [Enum]::Parse((Get-HyperVType 'Microsoft.Vhd.PowerShell.VhdType'), $(if ($file.parent_path) { 'Differencing' } else { 'Dynamic' }))
         FileSize = [uint64]$file.file_bytes; Size = [uint64]$file.size_bytes; ParentPath = [string]$file.parent_path; Attached = $false
     }

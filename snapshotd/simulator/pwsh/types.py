@@ -26,6 +26,10 @@ _ALIAS_FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "VirtualMachine": {"VMId": "System.Guid", "VMName": "System.String", "CheckpointFileLocation": "System.String"},
 }
 """The module's alias properties, which reflection does not show (documented); not verified that these are all."""
+_OTHER_ENUMS: Final[Mapping[str, Mapping[str, int]]] = {
+    "Microsoft.Vhd.PowerShell.VhdFormat": {"Unknown": 0, "VHD": 2, "VHDX": 3, "VHDSet": 4},
+}
+"""Enums of properties of a VHD, of which no parameter is, so that reflection does not show them (source read)."""
 _TRIAL_S: Final = 60
 
 
@@ -82,7 +86,8 @@ def _full_name(name: str, named: Collection[str]) -> str:
 
 
 def _enum_members(enums: Mapping[str, Mapping[str, int]], full: Mapping[str, str]) -> str:
-    lines = [f"    '{full[name]}' = '{_pairs(members)}'" for name, members in sorted(enums.items())]
+    by_full_name = {**{full[name]: members for name, members in enums.items()}, **_OTHER_ENUMS}
+    lines = [f"    '{name}' = '{_pairs(members)}'" for name, members in sorted(by_full_name.items())]
     return "$script:EnumMembers = @{\n" + "\n".join(lines) + "\n}"
 
 
