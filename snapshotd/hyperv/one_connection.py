@@ -8,17 +8,20 @@ counts is what was written since `begin`.
 
 A host is reached at its registered address, never through a proxy: NTLM signs in the connection, which would be the
 proxy's. Redirects are never followed: no WinRM service sends one, and it could lead a sealed command anywhere.
+A request and all its replies have one limit of time, however the bytes come (reply.py).
 """
 
 from __future__ import annotations
 
 import socket
+import time
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 
+from snapshotd.hyperv.reply import BoundedReply, read_body
 from snapshotd.hyperv.transport import Broken, NothingSent, SignInRefused
 
 _KEEPALIVE = [
@@ -36,6 +39,9 @@ REFUSED = (
 )
 """What a 401 means to people."""
 
+_SHORTEST_S = 0.001
+"""Seconds of the shortest time-out; 0 would mean not to wait at all."""
+
 _LONGEST_LOCATION = 200
 """How many characters of a redirect's target an error shows."""
 
@@ -48,7 +54,7 @@ class OneConnectionAdapter(HTTPAdapter):
     """
 
     def __init__(self, connect_timeout_s: float) -> None:
-        self._read_timeout_s = connect_timeout_s
+        self._deadline_s = time.monotonic() + connect_timeout_s
         self._written = False
         self._connect_timeout_s = connect_timeout_s
         self._connection: HTTPConnection | None = None
@@ -69,17 +75,22 @@ class OneConnectionAdapter(HTTPAdapter):
         pool.ConnectionCls = self._connection_class
         return pool
 
-    def begin(self, read_timeout_s: float) -> None:
-        """Begin a request. Nothing of it is written yet; its response may take `read_timeout_s` seconds."""
-        self._read_timeout_s = read_timeout_s
+    def begin(self, limit_s: float) -> None:
+        """Begin a request. Nothing of it is written yet; it and its responses may take `limit_s` seconds in all."""
+        self._deadline_s = time.monotonic() + limit_s
         self._written = False
 
     def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
-        """Send a request with the time limits of this adapter, never through a proxy.
+        """Send a request within the limits of this adapter, never through a proxy, and read the whole response.
 
-        Raises Broken for a redirect, and SignInRefused if the host wants another sign-in.
+        Raises Broken for a redirect and for a response that is too large, and SignInRefused if the host wants another
+        sign-in.
         """
-        kwargs["timeout"] = (self._connect_timeout_s, self._read_timeout_s)
+        left_s = self.time_left_s()
+        if left_s <= 0:
+            raise self._failure("the time for the request was over")
+        request.headers["Accept-Encoding"] = "identity"
+        kwargs["timeout"] = (min(self._connect_timeout_s, left_s), left_s)
         kwargs["proxies"] = {}
         response = super().send(request, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
         if 300 <= response.status_code < 400:
@@ -90,7 +101,12 @@ class OneConnectionAdapter(HTTPAdapter):
             # requests_ntlm would sign in again, and write the request once more.
             response.close()
             raise SignInRefused(REFUSED)
+        read_body(response)
         return response
+
+    def time_left_s(self) -> float:
+        """Return how many seconds the request may still take."""
+        return self._deadline_s - time.monotonic()
 
     def admit(self, connection: HTTPConnection) -> None:
         """Admit the first connection. Raises NothingSent or Broken for any other."""
@@ -127,7 +143,13 @@ class OneConnectionAdapter(HTTPAdapter):
 def _connection_class(adapter: OneConnectionAdapter) -> type[HTTPConnection]:
     """Return the class of the connections of one adapter. urllib3 wants a class where a factory would do."""
 
+    class Reply(BoundedReply):
+        def __init__(self, sock: socket.socket, *, method: str | None = None) -> None:
+            super().__init__(sock, adapter.time_left_s, method)
+
     class AdmittedConnection(HTTPConnection):
+        response_class = Reply
+
         def connect(self) -> None:
             adapter.admit(self)
             super().connect()
@@ -138,6 +160,8 @@ def _connection_class(adapter: OneConnectionAdapter) -> type[HTTPConnection]:
             if self.sock is None:
                 self.connect()
             adapter.writes()
+            # What the last response left is not the limit of this request.
+            self.sock.settimeout(max(adapter.time_left_s(), _SHORTEST_S))
             super().send(data)  # type: ignore[arg-type]  # passed on as it is
 
     return AdmittedConnection

@@ -101,6 +101,8 @@ class _SealedTransport(Transport):
             password=credential.password.reveal(),
             # Not None: with that, requests sets no_proxy in the environment for a moment, which all threads share.
             proxy="",
+            # Over http there is no channel to bind to.
+            send_cbt=False,
             ca_trust_path=None,  # type: ignore[arg-type]  # documented, but not in its type: no CA from the environment
             server_cert_validation="validate",
             message_encryption="always",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import socket
 import threading
+import tracemalloc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -17,6 +20,8 @@ from snapshotd.hyperv.winrs import WinRsLimits
 from tests.integration.winrm_endpoint import SCRIPT
 
 SETTINGS = PoolSettings(limits=WinRsLimits(connect_s=2, operation_s=2, margin_s=2, close_s=1))
+QUICK = PoolSettings(limits=WinRsLimits(connect_s=2, operation_s=0.1, margin_s=-0.8, close_s=1))
+"""A request may take 0.2 s. The operation's time-out goes to the host in whole seconds."""
 CHALLENGE = "Negotiate TlRMTVNTUAACAAAA"
 """The beginning of one."""
 
@@ -52,28 +57,37 @@ def http(status: int, body: bytes = b"", offer: str = "") -> Iterator[int]:
 
 
 @contextmanager
-def raw(reply: bytes) -> Iterator[int]:
-    """Serve one connection: answer its first bytes with others, and close it; yield the port."""
+def raw(*replies: bytes, again: bytes = b"") -> Iterator[int]:
+    """Serve one connection: answer what comes with one reply after the other, and close it; yield the port.
+
+    `again` is sent again and again at the end, a piece each 20 ms, until the other side closes.
+    """
+    ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
             connection, _ = server.accept()
-            with connection:
-                connection.recv(10_000)
-                connection.sendall(reply)
+            with connection, suppress(OSError):
+                for reply in replies:
+                    connection.recv(10_000)
+                    connection.sendall(reply)
+                while again and not ended.wait(0.02):
+                    connection.sendall(again)
 
         serving = threading.Thread(target=answer, daemon=True)
         serving.start()
         yield server.getsockname()[1]
+        ended.set()
         serving.join()
 
 
-async def told(port: int) -> tuple[str, str]:
+async def told(port: int, settings: PoolSettings = SETTINGS) -> tuple[str, str]:
     """Ask what is at a port for a report; return the reason, and the words."""
     credentials = Credentials(None, {"SNAPSHOTD_CREDENTIAL_HV": "WORKGROUP\\snap:secret"})
     way = HostConnection(host="hosts/hv01", address="127.0.0.1", port=port, credential="hv")
-    pool = HostPools(credentials, SCRIPT, SETTINGS).open(way)
-    result = await pool.run(HostCommand(protocol=1, kind=HostCommand.REPORT), 10)
+    pool = HostPools(credentials, SCRIPT, settings).open(way)
+    async with asyncio.timeout(30):
+        result = await pool.run(HostCommand(protocol=1, kind=HostCommand.REPORT), 10)
     await pool.close(5)
     assert isinstance(result, NoAnswer)
     for raw_python in ("Error:", "Error(", "object has no", "b'", "Exception"):
@@ -128,3 +142,53 @@ async def test_a_challenge_that_is_none_is_told_without_the_libraries_words(chal
     with http(401, offer=challenge) as port:
         reason, words = await told(port)
     assert reason in {"HOST_REFUSED", "HOST_UNREACHABLE"}, words
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+MUCH = 17 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        OK + b"\r\n" + b"x" * MUCH,
+        OK + b"Content-Length: 99999999999\r\n\r\n" + b"x" * MUCH,
+        b"HTTP/1.1 401 U\r\nWWW-Authenticate: Negotiate\r\n\r\n" + b"x" * MUCH,
+        OK + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % MUCH + b"x" * MUCH,
+        OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * (MUCH // 6),
+        b"HTTP/1.1 100 Continue\r\n\r\n" * (MUCH // 25),
+    ],
+    ids=["no length", "a length", "of a 401", "a chunk", "trailers", "interim replies"],
+)
+async def test_a_reply_without_an_end_is_read_no_further_than_any_service_writes(reply: bytes) -> None:
+    with raw(reply) as port:
+        reason, words = await told(port)
+    assert reason == "HOST_UNREACHABLE"
+    assert words == "what answers there is no WinRM service: its reply has more than 16 MiB"
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b"\0" * MUCH), b"hello"])
+async def test_a_reply_that_claims_to_be_compressed_is_not_decompressed(body: bytes) -> None:
+    tracemalloc.start()
+    with raw(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as port:
+        tracemalloc.reset_peak()
+        reason, words = await told(port)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (reason, "is no WinRM service (HTTP 200" in words) == ("HOST_UNREACHABLE", True)
+    assert peak < MUCH
+
+
+@pytest.mark.parametrize(
+    ("begin", "again"),
+    [
+        (b"HTTP/1.1 2", b"0"),
+        (OK + b"A: ", b"a"),
+        (OK + b"Content-Length: 100000\r\n\r\n", b"a"),
+        (b"HTTP/1.1 100 C\r\n\r\n", b"HTTP/1.1 100 C\r\n\r\n"),
+    ],
+    ids=["status", "header", "body", "interim replies"],
+)
+async def test_a_reply_that_comes_byte_by_byte_is_cut_at_the_limit_of_its_request(begin: bytes, again: bytes) -> None:
+    with raw(begin, again=again) as port:
+        assert await told(port, QUICK) == ("HOST_UNREACHABLE", f"127.0.0.1:{port}: timed out")
