@@ -99,7 +99,7 @@ class HostSession:
         Raises HostUnreachable, AuthenticationFailed, HostRefused and DeadlineExceeded, and ConnectionLost if it was
         aborted meanwhile. Each means that no command was sent.
         """
-        self._sign(lambda: self._told(self._transport.open), asked, deadline)
+        self._sign(lambda: self._told(lambda: self._transport.open(deadline)), asked, deadline)
         self._told(lambda: self._load(deadline))
         self.usable = True
 
@@ -118,8 +118,8 @@ class HostSession:
 
     def _load(self, deadline: float) -> None:
         try:
-            self._transport.start(self._script.executable, self._script.arguments)
-            self._transport.write(self._script.first_line + b"\r\n")
+            self._transport.start(self._script.executable, self._script.arguments, deadline)
+            self._transport.write(self._script.first_line + b"\r\n", deadline)
             line = self._read_line(deadline)
         except (_ProcessEnded, MalformedAnswer) as error:
             raise HostRefused(f"PowerShell did not start the host script: {error}") from error
@@ -152,7 +152,7 @@ class HostSession:
         line = encode_command(command)
         self.usable = False
         try:
-            self._transport.write(line)
+            self._transport.write(line, deadline)
         except NothingSent as error:
             if self._aborted:
                 # After an abort, no other session may carry the command instead.

@@ -45,16 +45,19 @@ class Broken(TransportError):
 
 
 class HostTransport(Protocol):
-    """One process on one host. All methods block."""
+    """One process on one host. All methods block. A `deadline` is in seconds of the monotonic clock."""
 
-    def open(self) -> None:
-        """Connect, sign in once, and make room for a process. Raises TransportError."""
+    def open(self, deadline: float) -> None:
+        """Connect, sign in once, and make room for a process. Raises TransportError, at the deadline too."""
 
-    def start(self, executable: str, arguments: tuple[str, ...]) -> None:
-        """Start the process, after `open`. Raises TransportError."""
+    def start(self, executable: str, arguments: tuple[str, ...], deadline: float) -> None:
+        """Start the process, after `open`. Raises TransportError, at the deadline too."""
 
-    def write(self, data: bytes) -> None:
-        """Write to its stdin. Raises NothingSent if not a byte can have arrived, else another TransportError."""
+    def write(self, data: bytes, deadline: float) -> None:
+        """Write to its stdin. Raises NothingSent if not a byte can have arrived, else another TransportError.
+
+        The deadline is such an error too.
+        """
 
     def read(self, wait_s: float) -> Output:
         """Return output, within `wait_s` seconds (rounded up to whole ones); empty if there is none yet."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -167,23 +168,25 @@ class WinRsTransport:
         self._command = ""
         self._broken = False
 
-    def open(self) -> None:
+    def open(self, deadline: float) -> None:
         """Connect, sign in, and open a shell."""
-        self._ask(lambda p: p.transport.build_session())
+        self._ask(lambda p: p.transport.build_session(), deadline=deadline)
         self._adapter.signed_in = True
         idle = f"PT{self._limits.shell_idle_s}S"
-        self._shell = self._ask(lambda p: p.open_shell(codepage=_UTF8, idle_timeout=idle))
+        self._shell = self._ask(lambda p: p.open_shell(codepage=_UTF8, idle_timeout=idle), deadline=deadline)
 
-    def start(self, executable: str, arguments: tuple[str, ...]) -> None:
+    def start(self, executable: str, arguments: tuple[str, ...], deadline: float) -> None:
         """Start the process in the shell."""
-        self._command = self._ask(lambda p: p.run_command(self._shell, executable, arguments, console_mode_stdin=False))
+        self._command = self._ask(
+            lambda p: p.run_command(self._shell, executable, arguments, console_mode_stdin=False), deadline=deadline
+        )
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, deadline: float) -> None:
         """Write to the stdin of the process. Raises NothingSent only if not even the first byte was sent."""
         for start in range(0, len(data), _CHUNK):
             send = partial(self._send, data[start : start + _CHUNK])
             try:
-                self._ask(send)
+                self._ask(send, deadline=deadline)
             except NothingSent as error:
                 if start == 0:
                     raise
@@ -221,11 +224,17 @@ class WinRsTransport:
         """Cut the connection, even under a thread that waits on it."""
         self._adapter.abort()
 
-    def _ask(self, request: Callable[[Protocol], T], operation_s: float | None = None) -> T:
-        """Carry out one request within its time limits. Raise the error that tells what a failure means."""
+    def _ask(
+        self, request: Callable[[Protocol], T], operation_s: float | None = None, *, deadline: float = math.inf
+    ) -> T:
+        """Carry out one request within its time limits. Raise the error that tells what a failure means.
+
+        Only what may take no longer than a command has its deadline. To read what the host says at that moment, and to
+        end the script, come after it.
+        """
         operation = max(1, math.ceil(operation_s if operation_s is not None else self._limits.operation_s))
         self._protocol.operation_timeout_sec = operation
-        self._adapter.begin(operation + self._limits.margin_s)
+        self._adapter.begin(min(operation + self._limits.margin_s, deadline - time.monotonic()))
         try:
             return request(self._protocol)
         except WinRMOperationTimeoutError as error:

@@ -29,10 +29,10 @@ class OnThisMachine:
         self._engine = engine
         self._process: Process | None = None
 
-    def open(self) -> None:
+    def open(self, deadline: float) -> None:
         """Do nothing: there is nobody to sign in to."""
 
-    def start(self, executable: str, arguments: tuple[str, ...]) -> None:
+    def start(self, executable: str, arguments: tuple[str, ...], deadline: float) -> None:
         """Start the process."""
         self._process = self._engine.start(" ".join([executable, *arguments]))
 
@@ -42,7 +42,7 @@ class OnThisMachine:
         assert self._process is not None
         return self._process
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, deadline: float) -> None:
         """Write to its stdin."""
         self.process.write_stdin(data)
 

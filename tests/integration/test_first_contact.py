@@ -15,7 +15,7 @@ import pytest
 
 from snapshotd.api.v1.executor_pb2 import HostCommand, HostConnection, NoAnswer
 from snapshotd.hyperv.credentials import Credentials
-from snapshotd.hyperv.pool import HostPools, PoolSettings
+from snapshotd.hyperv.pool import HostPool, HostPools, PoolSettings
 from snapshotd.hyperv.winrs import WinRsLimits
 from tests.integration.winrm_endpoint import SCRIPT
 
@@ -81,13 +81,21 @@ def raw(*replies: bytes, again: bytes = b"") -> Iterator[int]:
         serving.join()
 
 
-async def told(port: int, settings: PoolSettings = SETTINGS) -> tuple[str, str]:
-    """Ask what is at a port for a report; return the reason, and the words."""
+REPORT = HostCommand(protocol=1, kind=HostCommand.REPORT)
+
+
+def to(port: int, settings: PoolSettings) -> HostPool:
+    """Open a pool of sessions with what is at a port."""
     credentials = Credentials(None, {"SNAPSHOTD_CREDENTIAL_HV": "WORKGROUP\\snap:secret"})
     way = HostConnection(host="hosts/hv01", address="127.0.0.1", port=port, credential="hv")
-    pool = HostPools(credentials, SCRIPT, settings).open(way)
+    return HostPools(credentials, SCRIPT, settings).open(way)
+
+
+async def told(port: int, settings: PoolSettings = SETTINGS) -> tuple[str, str]:
+    """Ask what is at a port for a report; return the reason, and the words."""
+    pool = to(port, settings)
     async with asyncio.timeout(30):
-        result = await pool.run(HostCommand(protocol=1, kind=HostCommand.REPORT), 10)
+        result = await pool.run(REPORT, 10)
     await pool.close(5)
     assert isinstance(result, NoAnswer)
     for raw_python in ("Error:", "Error(", "object has no", "b'", "Exception"):
@@ -192,3 +200,14 @@ async def test_a_reply_that_claims_to_be_compressed_is_not_decompressed(body: by
 async def test_a_reply_that_comes_byte_by_byte_is_cut_at_the_limit_of_its_request(begin: bytes, again: bytes) -> None:
     with raw(begin, again=again) as port:
         assert await told(port, QUICK) == ("HOST_UNREACHABLE", f"127.0.0.1:{port}: timed out")
+
+
+async def test_a_sign_in_that_drips_ends_with_its_command_and_the_next_command_makes_its_own() -> None:
+    settings = PoolSettings(limits=WinRsLimits(operation_s=600))
+    with raw(OK + b"A: ", again=b"a") as port:
+        pool = to(port, settings)
+        for _ in range(2):
+            async with asyncio.timeout(30):
+                result = await pool.run(REPORT, 0.2)
+            assert result == NoAnswer(reason=NoAnswer.HOST_UNREACHABLE, detail=f"127.0.0.1:{port}: timed out")
+        await pool.close(5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,7 +29,7 @@ def unreachable(port: int) -> str:
         open_winrs(way, Credential("user", Secret("geheim")), LIMITS), KeptScript("powershell.exe", (), b"", b"READY")
     )
     with pytest.raises(HostUnreachable) as error:
-        session.start(0)
+        session.start(time.monotonic() + 10)
     session.close()
     return str(error.value)
 

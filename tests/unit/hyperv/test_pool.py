@@ -49,14 +49,14 @@ class Process:
         self.cut = threading.Event()
         self.closed = False
 
-    def open(self) -> None:
+    def open(self, deadline: float) -> None:
         if self.cut.is_set():
             raise NothingSent("the connection was cut")
 
-    def start(self, executable: str, arguments: tuple[str, ...]) -> None:
+    def start(self, executable: str, arguments: tuple[str, ...], deadline: float) -> None:
         self.host.started.append(self)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, deadline: float) -> None:
         self.lines += 1
         if self.lines == 1:
             self.stdout += SCRIPT.ready + b"\r\n"
