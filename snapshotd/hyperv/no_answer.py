@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from http.client import BadStatusLine, IncompleteRead, LineTooLong, RemoteDisconnected, UnknownProtocol
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import InvalidChunkLength, InvalidHeader, ProtocolError
 
 from snapshotd.api.v1.executor_pb2 import NoAnswer
 
 _LONGEST_DETAIL = 2000
 """Characters. The texts of a host are cut before they go into a message that is stored."""
+
+
+_NO_HTTP = "what answers there does not speak HTTP"
 
 
 class NoHostAnswer(Exception):
@@ -101,10 +105,13 @@ def _problem(error: BaseException) -> str:
             return "name not found"
         case RemoteDisconnected() | ConnectionResetError() | BrokenPipeError():
             return "connection closed"
-        case BadStatusLine() | LineTooLong() | UnknownProtocol():
-            return "what answers there does not speak HTTP"
+        case InvalidChunkLength() | InvalidHeader() | ProtocolError():
+            return _NO_HTTP
         case IncompleteRead():
-            return "connection closed in the middle of a reply"
+            return "the reply breaks off"
+        case HTTPException():
+            # The root of all that http.client finds wrong with a reply.
+            return _NO_HTTP
         case TimeoutError() | requests.Timeout():
             return "timed out"
         case OSError(strerror=str() as text):

@@ -42,6 +42,8 @@ REFUSED = (
 _SHORTEST_S = 0.001
 """Seconds of the shortest time-out; 0 would mean not to wait at all."""
 
+_REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
+
 _LONGEST_LOCATION = 200
 """How many characters of a redirect's target an error shows."""
 
@@ -93,7 +95,7 @@ class OneConnectionAdapter(HTTPAdapter):
         kwargs["timeout"] = (min(self._connect_timeout_s, left_s), left_s)
         kwargs["proxies"] = {}
         response = super().send(request, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
-        if 300 <= response.status_code < 400:
+        if response.status_code in _REDIRECTS:
             response.close()
             location = ascii(response.headers.get("Location", ""))[:_LONGEST_LOCATION]
             raise Broken(f"the host answered with a redirect (HTTP {response.status_code} to {location}): not followed")

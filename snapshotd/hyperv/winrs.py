@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import requests
 from winrm.encryption import Encryption
-from winrm.exceptions import InvalidCredentialsError, WinRMOperationTimeoutError, WSManFaultError
+from winrm.exceptions import InvalidCredentialsError, WinRMOperationTimeoutError, WinRMTransportError, WSManFaultError
 from winrm.protocol import Protocol
 from winrm.transport import Transport
 
@@ -47,7 +47,8 @@ _ENABLE = (
 )
 _SCHEME = re.compile(r"(?:^|,)\s*([A-Za-z][A-Za-z0-9-]*)(?=\s*(?:,|$)|\s+[^\s=,])")
 """A scheme in WWW-Authenticate: a word that stands alone or before its parameters, and is no parameter itself."""
-_QUOTED = re.compile(r'"[^"]*"')
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*+"?', re.DOTALL)
+"""A parameter's value, which may hold anything."""
 _LONGEST_OFFER = 200
 """How many characters of what a host says of itself an error shows."""
 _CHUNK = 48 * 1024
@@ -116,12 +117,18 @@ class _SealedTransport(Transport):
         session.adapters.clear()
         session.mount("http://", self._adapter)
         request = session.prepare_request(requests.Request("POST", self.endpoint, data=None))
+        place = urlsplit(self.endpoint).netloc
         try:
             response = session.send(request)
         except PermissionError as error:
             # requests_ntlm's word for a 401 without a challenge.
             raise RequestRefused(f"{_NO_NTLM} with NTLM, and gave no NTLM challenge when asked. {_ENABLE}") from error
-        _check_sign_in(response, urlsplit(self.endpoint).netloc)
+        except (requests.RequestException, TransportError):
+            raise
+        except Exception as error:
+            # What requests_ntlm and spnego let through when they read a challenge (KeyError, binascii's and NTLM's).
+            raise Broken(f"{place}: what answers there gave no NTLM challenge that can be read") from error
+        _check_sign_in(response, place)
         self.encryption = Encryption(session, "ntlm")
 
     def _get_message_response_text(self, response: requests.Response) -> bytes:
@@ -129,9 +136,15 @@ class _SealedTransport(Transport):
         sealed = self.encryption and self.encryption.protocol_string.decode() in response.headers.get(
             "Content-Type", ""
         )
-        if response.content and not sealed:
+        if not response.content:
+            raise Broken(f"the host answered HTTP {response.status_code} with an empty body")
+        if not sealed:
             raise Broken(f"the host answered HTTP {response.status_code} with a body that is not sealed")
-        text: bytes = super()._get_message_response_text(response) if response.content else b""
+        try:
+            text: bytes = super()._get_message_response_text(response)
+        except Exception as error:
+            # What pywinrm and spnego let through (IndexError, struct's and NTLM's own).
+            raise Broken("the host answered with a sealed body that cannot be opened") from error
         return text
 
 
@@ -146,9 +159,9 @@ def _check_sign_in(response: requests.Response, place: str) -> None:
         raise SignInRefused(REFUSED)
     if response.status_code == 401:
         offered = response.headers.get("WWW-Authenticate", "")
-        schemes = ", ".join(_SCHEME.findall(_QUOTED.sub('""', offered[:_LONGEST_OFFER]))) or "nothing"
-        raise RequestRefused(f"{_NO_NTLM}; it offers {schemes}. {_ENABLE}")
-    if not (tried and response.ok):
+        schemes = ", ".join(dict.fromkeys(_SCHEME.findall(_QUOTED.sub('""', offered)))) or "nothing"
+        raise RequestRefused(f"{_NO_NTLM}; it offers {schemes[:_LONGEST_OFFER]}. {_ENABLE}")
+    if not (tried and 200 <= response.status_code < 300):
         server = ascii(response.headers.get("Server", "no name"))[:_LONGEST_OFFER]
         raise Broken(
             f"{place}: what answers there is no WinRM service (HTTP {response.status_code} to a sign-in; "
@@ -250,12 +263,19 @@ class WinRsTransport:
         except TransportError:
             self._broken = True
             raise
-        except Exception as error:
-            # pywinrm and its libraries let through any error that a reply causes (KeyError, StopIteration,
-            # ParseError, AssertionError, NTLM's own errors). The exchange is out of step then, whichever it was.
+        except WinRMTransportError as error:
+            self._broken = True
+            raise Broken(f"the host answered HTTP {error.code}, and not as a WinRM service does") from error
+        except requests.RequestException as error:
             self._broken = True
             _log.debug("%s: %r", self._endpoint, error)
-            raise Broken(f"the reply is not what a WinRM service sends: {error}") from error
+            raise Broken("the connection failed") from error
+        except Exception as error:
+            # pywinrm lets through any error that the text of a reply causes (KeyError, StopIteration, ParseError,
+            # AssertionError). The exchange is out of step then, whichever it was.
+            self._broken = True
+            _log.debug("%s: %r", self._endpoint, error)
+            raise Broken("the reply is not the XML of a WinRM service") from error
 
 
 def _protocol(endpoint: str, credential: Credential, adapter: OneConnectionAdapter) -> Protocol:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import socket
+import struct
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from tests.integration.winrm_endpoint import SCRIPT
 SETTINGS = PoolSettings(limits=WinRsLimits(connect_s=2, operation_s=2, margin_s=2, close_s=1))
 QUICK = PoolSettings(limits=WinRsLimits(connect_s=2, operation_s=0.1, margin_s=-0.8, close_s=1))
 """A request may take 0.2 s. The operation's time-out goes to the host in whole seconds."""
-CHALLENGE = "Negotiate TlRMTVNTUAACAAAA"
+ABRIDGED = "Negotiate TlRMTVNTUAACAAAA"
 """The beginning of one."""
 
 
@@ -98,7 +100,7 @@ async def told(port: int, settings: PoolSettings = SETTINGS) -> tuple[str, str]:
         result = await pool.run(REPORT, 10)
     await pool.close(5)
     assert isinstance(result, NoAnswer)
-    for raw_python in ("Error:", "Error(", "object has no", "b'", "Exception"):
+    for raw_python in ("Error", "object has no", "b'", "Exception", "('", '("', "index", "www-", "raw", "line 1"):
         assert raw_python not in result.detail, result.detail
     return NoAnswer.Reason.Name(result.reason), result.detail
 
@@ -110,6 +112,9 @@ async def told(port: int, settings: PoolSettings = SETTINGS) -> tuple[str, str]:
         ('Kerberos, Basic realm="WSMAN, or so"', "offers Kerberos, Basic."),
         ('Basic realm="WSMAN", CredSSP', "offers Basic, CredSSP."),
         ("Kerberos", "offers Kerberos."),
+        ('Basic realm="' + "Acme, Kerberos, Inc " * 20 + '", Digest realm="x"', "offers Basic, Digest."),
+        ('Basic realm="a\\", CredSSP, \\"b", Digest realm="x, y', "offers Basic, Digest."),
+        ("Basic, Basic, Digest " + "a" * 500, "offers Basic, Digest."),
         ("", "offers nothing."),
     ],
 )
@@ -145,7 +150,7 @@ async def test_what_does_not_speak_http_is_told_as_that(reply: bytes) -> None:
         assert await told(port) == ("HOST_UNREACHABLE", f"127.0.0.1:{port}: what answers there does not speak HTTP")
 
 
-@pytest.mark.parametrize("challenge", [CHALLENGE, "Negotiate !", "Negotiate YIIx", "NTLM TlRMTVNTUAAB"])
+@pytest.mark.parametrize("challenge", [ABRIDGED, "Negotiate !", "Negotiate YIIx", "NTLM TlRMTVNTUAAB"])
 async def test_a_challenge_that_is_none_is_told_without_the_libraries_words(challenge: str) -> None:
     with http(401, offer=challenge) as port:
         reason, words = await told(port)
@@ -211,3 +216,63 @@ async def test_a_sign_in_that_drips_ends_with_its_command_and_the_next_command_m
                 result = await pool.run(REPORT, 0.2)
             assert result == NoAnswer(reason=NoAnswer.HOST_UNREACHABLE, detail=f"127.0.0.1:{port}: timed out")
         await pool.close(5)
+
+
+def reply(status: int, *headers: str, body: bytes = b"") -> bytes:
+    """Write a reply."""
+    lines = "".join(f"{header}\r\n" for header in headers)
+    return f"HTTP/1.1 {status} X\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def challenge() -> bytes:
+    """Write the reply to the first step of a sign-in, with a challenge as hosts give it."""
+    target, flags = b"\0" * 4, 0xE28A8235
+    token = b"NTLMSSP\0" + struct.pack("<IHHIIQQHHI", 2, 0, 0, 56, flags, 42, 0, len(target), len(target), 56)
+    encoded = base64.b64encode(token + b"\x0a\0\x63\x45\0\0\0\x0f" + target).decode()
+    return reply(401, f"WWW-Authenticate: Negotiate {encoded}")
+
+
+OFFER = reply(401, "WWW-Authenticate: Negotiate")
+SEALED = (
+    'Content-Type: multipart/encrypted;protocol="application/HTTP-SPNEGO-session-encrypted"'
+    ';boundary="Encrypted Boundary"'
+)
+NO_HTTP = "{}: what answers there does not speak HTTP"
+NO_CHALLENGE = "{}: what answers there gave no NTLM challenge that can be read"
+
+
+@pytest.mark.parametrize(
+    ("replies", "words"),
+    [
+        ([OK + b"Content-Length: 30\r\n\r\nhello"], "{}: the reply breaks off"),
+        ([b"HTTP/1.1 401 U\r\nContent-Length: 30\r\n\r\nhello"], "{}: the reply breaks off"),
+        ([OK + b"Transfer-Encoding: chunked\r\n\r\n9\r\nhello"], "{}: the reply breaks off"),
+        ([OK + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\nhello"], NO_HTTP),
+        ([OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 100_000], NO_HTTP),
+        ([OK + b"Content-Length: 3\r\nContent-Length: 5\r\n\r\nhello"], NO_HTTP),
+        ([OK + b"A: b\r\n" * 200 + b"Content-Length: 0\r\n\r\n"], NO_HTTP),
+        ([OFFER, reply(200)], NO_CHALLENGE),
+        ([OFFER, reply(304)], NO_CHALLENGE),
+        ([OFFER, challenge()[:-60] + b"\r\n\r\n"], NO_CHALLENGE),
+        ([challenge(), reply(200)], NO_CHALLENGE),
+        ([reply(304)], "{}: what answers there is no WinRM service (HTTP 304 to a sign-in; it calls itself 'no name')"),
+        (
+            [OFFER, challenge(), reply(304)],
+            "{}: what answers there is no WinRM service (HTTP 304 to a sign-in; it calls itself 'no name')",
+        ),
+        ([OFFER, challenge(), reply(200), reply(200)], "the host answered HTTP 200 with an empty body"),
+        ([OFFER, challenge(), reply(200), reply(304)], "the host answered HTTP 304 with an empty body"),
+        ([OFFER, challenge(), reply(200), reply(404)], "the host answered HTTP 404, and not as a WinRM service does"),
+        (
+            [OFFER, challenge(), reply(200), reply(200, SEALED, body=b"--Encrypted Boundary\r\nxx")],
+            "the host answered with a sealed body that cannot be opened",
+        ),
+        (
+            [OFFER, challenge(), reply(200), reply(200, SEALED, "Content-Encoding: gzip", body=b"\x1f\x8b")],
+            "the host answered with a sealed body that cannot be opened",
+        ),
+    ],
+)
+async def test_what_is_wrong_with_a_reply_is_told_in_words(replies: list[bytes], words: str) -> None:
+    with raw(*replies) as port:
+        assert await told(port) == ("HOST_UNREACHABLE", words.format(f"127.0.0.1:{port}"))
