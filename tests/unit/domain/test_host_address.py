@@ -16,13 +16,21 @@ def host(address: str = "hv01.example.org", port: int = 0, credential: str = "hv
     return Host(host_id=HostId("hv01"), address=address, port=port, transport="NTLM_HTTP", credential=credential)
 
 
-@pytest.mark.parametrize("address", ["h", "HV_01", "hv01.example.org", "10.0.0.1", "fe80::1", "a" * 253])
+@pytest.mark.parametrize(
+    "address",
+    ["h", "HV_01", "hv01.example.org", "10.0.0.1", "fe80::1", "1.example", "0xy", "a" * 63, ".".join(["a" * 49] * 5)],
+)
 def test_a_name_as_windows_gives_it_and_an_ip_address_are_taken(address: str) -> None:
     assert checked(host(address)).address == address
 
 
 @pytest.mark.parametrize(
-    "address", ["", "-a", "a-", "a/b", "user@host", "host:1", "[::1]", "fe80::1%eth0", "fe80::1%]:1@evil", "a" * 254]
+    "address",
+    [
+        *["", "-a", "a-", "a/b", "user@host", "host:1", "[::1]", "fe80::1%eth0", "fe80::1%]:1@evil"],
+        *["a" * 64, "hv01." + "a" * 64 + ".org", ".".join(["a" * 50] * 5), ".x", "x.", "x..y", "..", "a-.b", "a.-b"],
+        *["999.1.1.1", "1.2.3.4.5", "1.2.3", "127.1", "0", "010.0.0.1", "hv01.1", "0x7f.1", "0x7F000001", "hv01.0x"],
+    ],
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
