@@ -73,6 +73,8 @@ class HostReports:
         self._hosts = hosts
         self._syncing: WeakValueDictionary[HostId, asyncio.Lock] = WeakValueDictionary()
         self._synced_at: dict[HostId, datetime] = {}
+        self._refused: dict[HostId, HostAuthenticationFailed] = {}
+        """How the last sync that a person asked for was refused, if the host refused to be signed in to."""
         self.locks = HostLocks(runtime)
         """Held by what decides on a host by its VMs, or on a VM by its host."""
         self.answers: dict[HostId, HostAnswer] = {}
@@ -141,6 +143,7 @@ class HostReports:
         self.answers.pop(host_id, None)
         self.refusals.pop(host_id, None)
         self._synced_at.pop(host_id, None)
+        self._refused.pop(host_id, None)
         self._runtime.dispatcher.forget(host_id)
 
     def last_synced(self, host: HostRecord | None) -> datetime | None:
@@ -163,10 +166,22 @@ class HostReports:
             asked: a person asks for it now.
 
         A VM that an operation is at work on is left out: the operation itself asks the host. One that cannot be
-        compared for another reason does not hold up the others.
+        compared for another reason does not hold up the others. One that waits while the sign-in that another one asked
+        for is refused takes that refusal: each attempt more may lock the account.
         """
+        before = self._refused.get(host_id)
         async with self._syncing.setdefault(host_id, asyncio.Lock()):
-            return await self._sync(host_id, actor, request_id, quiet=quiet, asked=asked)
+            refused = self._refused.get(host_id)
+            if refused is not None and refused is not before:
+                raise replace(refused)
+            self._refused.pop(host_id, None)
+            try:
+                return await self._sync(host_id, actor, request_id, quiet=quiet, asked=asked)
+            except HostAuthenticationFailed as error:
+                if asked:
+                    # By itself, no attempt need have been made: the executor pauses a credential that was refused.
+                    self._refused[host_id] = error
+                raise
 
     async def _sync(self, host_id: HostId, actor: str, request_id: str, *, quiet: bool, asked: bool) -> Synced:
         vms = [vm for vm in self._vms.registered() if vm.host_id == host_id]

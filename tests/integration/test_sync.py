@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from snapshotd.api.v1 import executor_pb2, host_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
-from snapshotd.domain.host_errors import HostAnswerLost, HostCommandFailed
+from snapshotd.domain.host_errors import HostAnswerLost, HostAuthenticationFailed, HostCommandFailed
 from snapshotd.domain.host_report import Unread, VmReport
 from snapshotd.domain.ids import host_stream, vm_stream
 from snapshotd.domain.lifecycle import Power
@@ -174,6 +174,31 @@ async def test_two_comparisons_of_one_host_come_one_after_the_other(running: Run
         assert running.asked.orders.empty()
         running.answer(dispatch)
     await asyncio.gather(*syncing)
+
+
+async def test_syncs_that_wait_while_a_sign_in_is_refused_take_that_refusal(running: Running) -> None:
+    request = host_pb2.SyncHostRequest(name="hosts/hv01")
+    for asked in (1, 2):
+        syncing = [asyncio.create_task(running.hosts.SyncHost(request, CALLER)) for _ in range(10)]
+        dispatch = await running.asked.orders.get()
+        await turns()
+        running.service.runtime.outcome("executor", dispatch, no_answer("AUTHENTICATION_FAILED", "It is locked."))
+        async with asyncio.timeout(10):
+            refusals = await asyncio.gather(*syncing, return_exceptions=True)
+        assert [type(refusal) for refusal in refusals] == [HostAuthenticationFailed] * 10
+        assert {str(refusal) for refusal in refusals} == {str(refusals[0])}
+        assert len(running.asked.seen) == asked
+
+
+async def test_a_sync_that_a_person_asks_for_does_not_take_the_refusal_of_one_that_nobody_did(running: Running) -> None:
+    running.comparisons.attached([HV01])
+    dispatch = await running.asked.orders.get()
+    syncing = asyncio.create_task(running.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"), CALLER))
+    await turns()
+    running.service.runtime.outcome("executor", dispatch, no_answer("AUTHENTICATION_FAILED", "It is paused."))
+    running.answer(await running.asked.orders.get())
+    await syncing
+    assert [order.asked for order in running.asked.seen] == [False, True]
 
 
 async def test_without_an_executor_or_a_registration_nothing_is_asked(running: Running) -> None:
