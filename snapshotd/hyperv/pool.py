@@ -73,7 +73,8 @@ class HostPool:
         Cancelling the caller does not stop the command. Its place stays taken until it has ended.
         """
         assert not self._closed, "a closed pool must not be used"
-        deadline = time.monotonic() + timeout_s
+        came_s = time.monotonic()
+        deadline = came_s + timeout_s
         self._unfinished += 1
         self._idle.clear()
         try:
@@ -96,7 +97,7 @@ class HostPool:
         loop = asyncio.get_running_loop()
         if self._reaper is None:
             self._reaper = loop.create_task(self._close_idle(), name=f"idle sessions of {self._host}")
-        running = loop.run_in_executor(self._threads, self._run, command, deadline)
+        running = loop.run_in_executor(self._threads, self._run, command, came_s if command.asked else None, deadline)
         running.add_done_callback(self._give_place_back)
         return await asyncio.shield(running)
 
@@ -136,11 +137,11 @@ class HostPool:
         if not self._unfinished:
             self._idle.set()
 
-    def _run(self, command: HostCommand, deadline: float) -> HostAnswer | NoAnswer:
+    def _run(self, command: HostCommand, asked_s: float | None, deadline: float) -> HostAnswer | NoAnswer:
         """Run one command in a thread, on a kept session or on a new one."""
         try:
             while True:
-                session = self._take(deadline, asked=command.asked)
+                session = self._take(deadline, asked_s)
                 try:
                     return self._run_on(session, command, deadline)
                 except StaleSession as error:
@@ -158,7 +159,7 @@ class HostPool:
         finally:
             self._put(session)
 
-    def _take(self, deadline: float, *, asked: bool) -> HostSession:
+    def _take(self, deadline: float, asked_s: float | None) -> HostSession:
         """Return the session that was used last, or a new one. Raises NoHostAnswer."""
         with self._lock:
             self._check_open()
@@ -173,7 +174,7 @@ class HostPool:
             self._busy.add(session)
         started = time.monotonic()
         try:
-            session.start(min(deadline, started + self._settings.start_s), asked=asked)
+            session.start(min(deadline, started + self._settings.start_s), asked_s=asked_s)
         except BaseException:
             self._put(session)
             raise

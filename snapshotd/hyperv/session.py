@@ -89,17 +89,17 @@ class HostSession:
         self.usable = False
         """The session has started, and nothing has gone wrong."""
 
-    def start(self, deadline: float, *, asked: bool = False) -> None:
+    def start(self, deadline: float, *, asked_s: float | None = None) -> None:
         """Connect, sign in, and load the host script.
 
         Args:
             deadline: seconds of the monotonic clock.
-            asked: a person asks for it now.
+            asked_s: since when a person asks for it (monotonic), or None.
 
         Raises HostUnreachable, AuthenticationFailed, HostRefused and DeadlineExceeded, and ConnectionLost if it was
         aborted meanwhile. Each means that no command was sent.
         """
-        self._sign(lambda: self._told(lambda: self._transport.open(deadline)), asked, deadline)
+        self._sign(lambda: self._told(lambda: self._transport.open(deadline)), asked_s, deadline)
         self._told(lambda: self._load(deadline))
         self.usable = True
 

@@ -28,17 +28,20 @@ from snapshotd.hyperv.no_answer import (
     NoHostAnswer,
 )
 
-Sign = Callable[[Callable[[], None], bool, float], None]
-"""Makes an attempt, if it is allowed: the attempt, whether a person asks, and the monotonic time to be done by."""
+Sign = Callable[[Callable[[], None], float | None, float], None]
+"""Makes an attempt, if it is allowed: the attempt, since when a person asks for it, and when to be done by.
+
+The times are seconds of the monotonic clock.
+"""
 
 _REMEMBERED = 16
 """Refused credentials of one host."""
 _LATE = "another command's sign-in to the host had not ended at the deadline; nothing was sent."
 
 
-def at_once(attempt: Callable[[], None], asked: bool, deadline: float) -> None:  # noqa: FBT001  (a Sign)
+def at_once(attempt: Callable[[], None], asked_s: float | None, deadline: float) -> None:
     """Make an attempt without any condition."""
-    del asked, deadline
+    del asked_s, deadline
     attempt()
 
 
@@ -48,8 +51,8 @@ class _Refused:
 
     first: datetime
     last: datetime
-    until_s: float
-    """Monotonic."""
+    last_s: float
+    """Of the monotonic clock."""
     words: str
 
 
@@ -89,8 +92,8 @@ class SignIns:
             )
         host_id = connection.host.rpartition("/")[2]
 
-        def sign(attempt: Callable[[], None], asked: bool, deadline: float) -> None:  # noqa: FBT001  (a Sign)
-            host.sign(host_id, mark, attempt, asked=asked, deadline=deadline)
+        def sign(attempt: Callable[[], None], asked_s: float | None, deadline: float) -> None:
+            host.sign(host_id, mark, attempt, asked_s=asked_s, deadline=deadline)
 
         return sign
 
@@ -106,7 +109,9 @@ class _HostSignIns:
         self._refused: dict[bytes, _Refused] = {}
         """By mark: two hosts on record may be one machine, each with its own credential."""
 
-    def sign(self, host_id: str, mark: bytes, attempt: Callable[[], None], *, asked: bool, deadline: float) -> None:
+    def sign(
+        self, host_id: str, mark: bytes, attempt: Callable[[], None], *, asked_s: float | None, deadline: float
+    ) -> None:
         """Make an attempt when no other one is under way. One of this credential that fails meanwhile counts for it.
 
         Raises what the attempt raises, AuthenticationFailed also without one, and DeadlineExceeded.
@@ -116,7 +121,7 @@ class _HostSignIns:
             with self._lock:
                 other = self._under_way
                 if other is None:
-                    self._check(host_id, mark, asked=asked)
+                    self._check(host_id, mark, asked_s)
                     self._under_way = own
             if other is None:
                 self._make(own, host_id, attempt)
@@ -126,12 +131,17 @@ class _HostSignIns:
             if other.failure is not None and other.mark == mark:
                 raise type(other.failure)(str(other.failure))
 
-    def _check(self, host_id: str, mark: bytes, *, asked: bool) -> None:
-        """Raise AuthenticationFailed if the host has refused this credential, and it is not time to try it again."""
+    def _check(self, host_id: str, mark: bytes, asked_s: float | None) -> None:
+        """Raise AuthenticationFailed if the host has refused this credential, and it is not time to try it again.
+
+        Who asked before the refusal waited for it, and takes it: many may ask at once.
+        """
         refused = self._refused.get(mark)
-        if refused is None or asked or self._now_s() >= refused.until_s:
+        if refused is None or (asked_s is not None and asked_s > refused.last_s):
             return
-        raise AuthenticationFailed(_told(refused, refused.until_s - self._now_s(), host_id))
+        left_s = refused.last_s + self._pause_s - self._now_s()
+        if left_s > 0:
+            raise AuthenticationFailed(_told(refused, left_s, host_id))
 
     def _make(self, own: _Attempt, host_id: str, attempt: Callable[[], None]) -> None:
         try:
@@ -152,7 +162,7 @@ class _HostSignIns:
 
     def _refuse(self, mark: bytes, words: str) -> _Refused:
         now, before = datetime.now(UTC), self._refused.pop(mark, None)
-        refused = _Refused(before.first if before else now, now, self._now_s() + self._pause_s, words)
+        refused = _Refused(before.first if before else now, now, self._now_s(), words)
         self._refused[mark] = refused
         for oldest in list(self._refused)[:-_REMEMBERED]:
             del self._refused[oldest]

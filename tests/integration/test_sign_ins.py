@@ -112,6 +112,13 @@ async def test_each_persons_request_is_one_more_attempt_and_says_since_when_it_i
     assert host.endpoint.refused == 3
 
 
+async def test_requests_of_persons_that_wait_for_a_refusal_take_it(host: Host) -> None:
+    host.credential(WRONG)
+    pool = host.pool()
+    await asyncio.gather(*(refused(pool, asked=True) for _ in range(10)))
+    assert host.endpoint.refused == 1
+
+
 async def test_a_changed_credential_counts_at_once_and_another_wrong_one_is_one_attempt(host: Host) -> None:
     host.credential(WRONG)
     pool = host.pool()

@@ -52,12 +52,12 @@ def test_after_the_pause_there_is_one_more_attempt_and_another_pause() -> None:
     for pauses in range(1, 4):
         for _ in range(100):
             with pytest.raises(AuthenticationFailed, match="refused"):
-                sign(attempts, False, time.s + 60)
+                sign(attempts, None, time.s + 60)
             time.s += PAUSE_S / 100 - 0.001
         assert attempts.made == pauses
         time.s += 1
     attempts.error = None
-    sign(attempts, False, time.s + 60)
+    sign(attempts, None, time.s + 60)
     assert attempts.made == 4
 
 
@@ -67,7 +67,7 @@ def test_nothing_but_a_refusal_pauses_and_each_attempt_makes_way_for_the_next(er
     sign = SignIns(PAUSE_S, time).of(HOST, CREDENTIAL)
     for _ in range(3):
         with pytest.raises(type(error)) if error else nullcontext():
-            sign(attempts, False, time.s + 60)
+            sign(attempts, None, time.s + 60)
     assert attempts.made == 3
 
 
@@ -79,7 +79,7 @@ def test_who_waits_for_an_attempt_shares_its_failure_and_follows_its_success(err
 
     def sign() -> str:
         try:
-            sign_ins.of(HOST, CREDENTIAL)(attempts, False, deadline)
+            sign_ins.of(HOST, CREDENTIAL)(attempts, None, deadline)
         except (AuthenticationFailed, HostUnreachable) as failure:
             return type(failure).__name__
         return "signed in"
@@ -97,17 +97,31 @@ def test_who_waits_for_an_attempt_does_so_until_the_deadline() -> None:
     attempts, sign_ins = Attempts(), SignIns(PAUSE_S, Time())
     attempts.may_end.clear()
     with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(sign_ins.of(HOST, CREDENTIAL), attempts, False, Time.s + 60)
+        first = threads.submit(sign_ins.of(HOST, CREDENTIAL), attempts, None, Time.s + 60)
         assert attempts.begun.wait(10)
         with pytest.raises(DeadlineExceeded, match="nothing was sent"):
-            sign_ins.of(HOST, CREDENTIAL)(Attempts(), False, Time.s)
+            sign_ins.of(HOST, CREDENTIAL)(Attempts(), None, Time.s)
         attempts.may_end.set()
         first.result()
+
+
+def test_of_many_who_ask_at_once_those_who_waited_for_a_refusal_take_it_and_a_later_one_tries_again() -> None:
+    time, attempts = Time(), Attempts(AuthenticationFailed("refused"))
+    sign = SignIns(PAUSE_S, time).of(HOST, CREDENTIAL)
+    asked_s = time.s
+    for made in (1, 2):
+        time.s += 1
+        for _ in range(10):
+            with pytest.raises(AuthenticationFailed, match="refused"):
+                sign(attempts, asked_s, time.s + 60)
+        assert attempts.made == made
+        time.s += 1
+        asked_s = time.s
 
 
 def test_the_secret_is_in_nothing_that_is_kept() -> None:
     sign_ins = SignIns(PAUSE_S)
     with pytest.raises(AuthenticationFailed):
-        sign_ins.of(HOST, CREDENTIAL)(Attempts(AuthenticationFailed("refused")), False, 0)
+        sign_ins.of(HOST, CREDENTIAL)(Attempts(AuthenticationFailed("refused")), None, 0)
     kept = [vars(sign_ins), *(vars(host) for host in sign_ins._hosts.values())]
     assert "Geheim" not in f"{kept}"
