@@ -115,7 +115,10 @@ async def test_each_persons_request_is_one_more_attempt_and_says_since_when_it_i
 async def test_requests_of_persons_that_wait_for_a_refusal_take_it(host: Host) -> None:
     host.credential(WRONG)
     pool = host.pool()
-    await asyncio.gather(*(refused(pool, asked=True) for _ in range(10)))
+    with host.endpoint.changed:  # Nothing is refused before all have asked.
+        asking = [asyncio.create_task(refused(pool, asked=True)) for _ in range(10)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*asking)
     assert host.endpoint.refused == 1
 
 
