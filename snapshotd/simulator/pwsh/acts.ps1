@@ -264,7 +264,7 @@ function Get-Machine($bound) {
 function Test-Here($bound, [string]$cmdlet, $context) {
     $machines = @(Get-Machine $bound)
     if ($machines.Count -eq 0) { return $true }
-    $own = (Get-StubHost).name, 'localhost', '.'
+    $own = (Get-StubHost).name, $env:COMPUTERNAME, 'localhost', '.'
     foreach ($name in $machines) {
         if ($own -contains $name) { continue }
         $text = "The simulated host cannot reach the computer `"$name`": it knows only itself, $($own[0])."

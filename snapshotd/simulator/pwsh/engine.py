@@ -51,6 +51,7 @@ class PwshEngine:
 
     def __init__(self, host: Hypervisor, pwsh: Path, directory: Path) -> None:
         self._pwsh = pwsh
+        self._netbios_name = host.name.partition(".")[0][:15].upper()
         self._modules = directory / "modules"
         write_modules(self._modules, pwsh)
         # The host script finds the journals where a host without a named directory has them.
@@ -70,6 +71,7 @@ class PwshEngine:
         token = secrets.token_hex(16)
         environment = {
             **os.environ,
+            "COMPUTERNAME": self._netbios_name,
             "PSModulePath": str(self._modules),
             "ProgramData": str(self._program_data),
             "SNAPSHOTD_BRIDGE": str(self._socket),
