@@ -10,10 +10,10 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import Final, TypeVar
 
@@ -41,8 +41,9 @@ def run(
         open_host: opens the model on its state; left when the wire is closed.
         make_engine: makes what runs scripts on the model.
     """
-    ended = threading.Event()
-    before = {number: signal.signal(number, _setting(ended)) for number in (signal.SIGTERM, signal.SIGINT)}
+    # Not an Event: its lock deadlocks if a signal comes while it is waited for. A SimpleQueue is reentrant.
+    ended: SimpleQueue[int] = SimpleQueue()
+    before = {number: signal.signal(number, _telling(ended)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         credential = text_of(read_small(settings.credential, _LARGEST_CREDENTIAL).content)
         with _owned(settings.state), open_host(settings) as host:
@@ -58,7 +59,7 @@ def run(
             running.start()
             sys.stdout.write(_ready_line(running, settings) + "\n")
             sys.stdout.flush()
-            ended.wait()
+            ended.get()
             running.close()
     except (OSError, ValueError, LookupError, PortInUse) as error:
         sys.stderr.write(f"snapshotd simulate-host: {_said(error, settings)}\n")
@@ -104,8 +105,8 @@ def _ready_line(running: RunningHost, settings: SimulateHostSettings) -> str:
     return json.dumps({"listening": running.listening, "control": running.control, "engine": settings.engine})
 
 
-def _setting(event: threading.Event) -> Callable[[int, FrameType | None], None]:
-    def handler(_number: int, _frame: FrameType | None) -> None:
-        event.set()
+def _telling(ended: SimpleQueue[int]) -> Callable[[int, FrameType | None], None]:
+    def handler(number: int, _frame: FrameType | None) -> None:
+        ended.put(number)
 
     return handler

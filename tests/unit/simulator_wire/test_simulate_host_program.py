@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import signal
 import socket
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from winrm.protocol import Protocol
 
 from demo.programs import HostControl, NotStarted
+from snapshotd.simulator import main
 from snapshotd.simulator.pwsh.engine import find_powershell
 from snapshotd.simulator.settings import add_arguments, from_arguments
 from tests.simulated_host import (
@@ -131,6 +139,50 @@ def test_a_host_in_threads_is_driven_by_the_same_client(tmp_path: Path) -> None:
         assert [line["n"] for line in host.truth()] == [1, 2]
         assert [line["n"] for line in host.decisive()] == [1]
     assert (host.username, host.password) == (USERNAME, PASSWORD)
+
+
+def _serve_with_a_signal_at(line: int, directory: Path) -> int:
+    """Serve in this process; send SIGTERM at this line of its waiting, or later from outside."""
+    (directory / "credential").write_text(f"{USERNAME}:{PASSWORD}\n", encoding="utf-8")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    names = ("state", "inventory", "truth", "credential")
+    settings = from_arguments(parser.parse_args([word for n in names for word in (f"--{n}", str(directory / n))]))
+    left: int | None = None
+    waiting = main.__file__, threading.__file__
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal left
+        if frame.f_code is main._ready_line.__code__:
+            left = line
+        elif left is not None and event == "line" and frame.f_code.co_filename in waiting:
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                left = None
+                signal.raise_signal(signal.SIGTERM)
+        return trace
+
+    def stuck(*_: object) -> None:
+        raise AssertionError("it has not ended")
+
+    before = signal.signal(signal.SIGALRM, stuck)
+    late = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    signal.alarm(10)
+    late.start()
+    sys.settrace(trace)
+    try:
+        return main.run(settings, lambda _: nullcontext(RecordedHost()), lambda _: EchoEngine())
+    finally:
+        sys.settrace(None)
+        late.cancel()
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("line", range(12))
+def test_a_signal_ends_it_at_whatever_line_it_comes(line: int, tmp_path: Path) -> None:
+    assert _serve_with_a_signal_at(line, tmp_path) == 0
 
 
 def test_the_command_line_is_read_with_its_units() -> None:
