@@ -194,7 +194,7 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
         return StartWait(due)
     forward = due.plan.nature is StepNature.FORWARD_ONLY
     if not operation.undoing and (refused := kind.refusal(vm, operation, due)):
-        return Finish(OperationState.FAILED, refused) if forward else PlanUndo(refused)
+        return _goes_no_further(due, refused)
     if forward and awaits_power(vm, operation, due, now, policy):
         return Observe(due)
     refusal = action.refusal(vm, operation, due)
@@ -224,8 +224,13 @@ def _refused(operation: Operation, due: Step, refusal: Failure) -> Next:
         return Skip(due)
     if operation.undoing:
         return Finish(OperationState.FAILED, operation.failure or refusal)
+    return _goes_no_further(due, refusal)
+
+
+def _goes_no_further(due: Step, failure: Failure) -> Next:
+    """Return how an operation ends that must not begin its next step: nothing is undone after the pivot."""
     forward = due.plan.nature is StepNature.FORWARD_ONLY
-    return Finish(OperationState.FAILED, refusal) if forward else PlanUndo(refusal)
+    return Finish(OperationState.FAILED, failure) if forward else PlanUndo(failure)
 
 
 def awaits_power(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, policy: Policy) -> bool:

@@ -284,9 +284,7 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             assert step.failure is not None, step
             text = f"Cannot tell whether the step took effect: {detail}. Last failure: {step.failure.message}"
             failure = Failure(reason=UNDETERMINED, message=text, error_id=step.failure.error_id)
-            draft.add(
-                [e.StepUndetermined(**_moved(operation, step, "undetermined"), failure=failure)], operation.number
-            )
+            _give_up(draft, operation, step, failure)
             advance(draft)
             _absorb(draft, operation, step, report)
         case InProgress():

@@ -64,10 +64,6 @@ class Slots:
                 return waiter
         return None
 
-    def questions(self) -> tuple[str, ...]:
-        """Return the keys of the questions that wait."""
-        return tuple(w for w in self._waiting[Share.QUESTION] if isinstance(w, str))
-
     def take(self, share: Share) -> None:
         """Take a slot, which `next` or `free` has said is there."""
         self._taken[share] += 1
