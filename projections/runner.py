@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -23,7 +23,7 @@ from typing import Final
 from projections.projection import Projection
 from projections.store import Rows, path_of
 from projections.watches import Watches
-from snapshotd.domain.errors import SnapshotdError
+from snapshotd.domain.errors import DEFECT, SnapshotdError, told
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.storage_errors import ViewBehind, ViewStopped
 from snapshotd.ports.event_log import EventLog
@@ -38,7 +38,6 @@ _BATCH: Final = 500
 _POLL_S: Final = 1.0
 _REACHED_S: Final = 10.0
 """How long a read waits for the views."""
-_DEFECT: Final = "INTERNAL"
 _LOCKED: Final = Fault.PASSES.value
 
 
@@ -100,10 +99,7 @@ class Runner:
         after = self._slowest()
         batch = await self._log.read_all(after, _BATCH)
         if not batch:
-            for progress in self._following():
-                self._progress[progress.name] = replace(
-                    progress, state=ProjectionState.FOLLOWING, failure="", stopped_at=None
-                )
+            self._show(self._following(), ProjectionState.FOLLOWING)
         else:
             # A cancelled task lets the thread finish its transaction: `close` waits for it.
             await asyncio.get_running_loop().run_in_executor(self._thread, self._take, batch)
@@ -117,12 +113,9 @@ class Runner:
         reason, message = _told(error)
         self.trouble = still(known, Trouble(reason=reason, message=message, since=datetime.now(UTC)))
         if known is None or known.reason != reason:
-            defect = error if reason == _DEFECT else None
+            defect = error if reason == DEFECT else None
             _log.error("the views stay behind: %s", message, exc_info=defect)
-        for progress in self._following():
-            self._progress[progress.name] = replace(
-                progress, state=ProjectionState.BEHIND, failure=message, stopped_at=self.trouble.since
-            )
+        self._show(self._following(), ProjectionState.BEHIND, message, self.trouble.since)
         self._wake()
 
     def _go_on(self) -> None:
@@ -130,12 +123,19 @@ class Runner:
         if self.trouble is not None:
             _log.info("the views follow the log again")
             self.trouble = None
-        for progress in self._following():
-            if progress.state is ProjectionState.BEHIND:
-                self._progress[progress.name] = replace(
-                    progress, state=ProjectionState.CATCHING_UP, failure="", stopped_at=None
-                )
+        behind = [p for p in self._following() if p.state is ProjectionState.BEHIND]
+        self._show(behind, ProjectionState.CATCHING_UP)
         self._wake()
+
+    def _show(
+        self,
+        projections: Iterable[ProjectionProgress],
+        state: ProjectionState,
+        failure: str = "",
+        since: datetime | None = None,
+    ) -> None:
+        """Note the state of projections, where they have come to."""
+        self._progress |= {p.name: replace(p, state=state, failure=failure, stopped_at=since) for p in projections}
 
     def _wake(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()
@@ -237,12 +237,8 @@ class Runner:
                 raise
             except Exception as error:  # noqa: BLE001  (whatever it is, the projection stops and says so)
                 _log.exception("projection %s stops after position %d", projection.name, progress.position)
-                self._progress[projection.name] = replace(
-                    progress,
-                    state=ProjectionState.STOPPED,
-                    failure=f"{type(error).__name__}: {error}",
-                    stopped_at=datetime.now(UTC),
-                )
+                failure = f"{type(error).__name__}: {error}"
+                self._show([progress], ProjectionState.STOPPED, failure, datetime.now(UTC))
                 return
 
 
@@ -254,5 +250,5 @@ def _told(error: Exception) -> tuple[str, str]:
         case SnapshotdError():
             return error.reason, f"Cannot read the event log into the views: {error}"
         case _:
-            text = f"{type(error).__name__}: {error}"
-            return _DEFECT, f"The views cannot follow the log: snapshotd has a defect ({text}). See the daemon's log."
+            reason, text = told(error)
+            return reason, f"The views cannot follow the log: {text}"

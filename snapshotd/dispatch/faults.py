@@ -12,15 +12,12 @@ from datetime import datetime
 from typing import Final
 
 from snapshotd.dispatch.outputs import Fault, Moment
-from snapshotd.domain.errors import SnapshotdError
+from snapshotd.domain.errors import DEFECT, told
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.policy import Policy
 
 _AGAIN_S: Final = 600.0
 """How long the same fault of a VM is not told again."""
-_DEFECT: Final = "INTERNAL"
-_LONGEST: Final = 300
-"""Characters of a defect that are shown."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,11 +25,11 @@ class VmFault:
     """What is wrong with one VM, for people."""
 
     vm_id: VmId
-    reason: str
-    """UPPER_SNAKE, as in errors; INTERNAL for a defect of ours."""
-    text: str
-    """One line."""
     since: datetime
+    reason: str = ""
+    """UPPER_SNAKE, as in errors; INTERNAL for a defect of ours."""
+    text: str = ""
+    """One line."""
     times: int = 0
     told_s: float = 0.0
     next_s: float = 0.0
@@ -40,7 +37,7 @@ class VmFault:
     @property
     def defect(self) -> bool:
         """Whether it is a defect of ours."""
-        return self.reason == _DEFECT
+        return self.reason == DEFECT
 
 
 class Faults:
@@ -70,27 +67,14 @@ class Faults:
 
     def note(self, vm_id: VmId, error: Exception, moment: Moment) -> list[Fault]:
         """Note that a VM could not be gone on with. Return what is to be told of it: nothing, if that was told."""
-        reason, text = _told(error)
-        fault = self._known.get(vm_id)
-        new = fault is None or fault.text != text
-        if fault is None or fault.text != text:
-            since = moment.utc if fault is None else fault.since
-            times = 0 if fault is None else fault.times
-            fault = self._known[vm_id] = VmFault(vm_id=vm_id, reason=reason, text=text, since=since, times=times)
+        reason, what = told(error)
+        text = f"Cannot go on with the VM's operations: {what} It is tried again by itself."
+        fault = self._known.setdefault(vm_id, VmFault(vm_id=vm_id, since=moment.utc))
+        again = fault.text == text
+        fault.reason, fault.text = reason, text
         fault.times += 1
         fault.next_s = moment.monotonic_s + self._policy.backoff_s(fault.times)
-        if not new and moment.monotonic_s - fault.told_s < _AGAIN_S:
+        if again and moment.monotonic_s - fault.told_s < _AGAIN_S:
             return []
         fault.told_s = moment.monotonic_s
         return [Fault(vm_id, error, fault.times)]
-
-
-def _told(error: Exception) -> tuple[str, str]:
-    """Return an error for people: its reason, and one line."""
-    if isinstance(error, SnapshotdError):
-        reason, text = error.reason, error.message()
-    else:
-        first = next(iter(str(error).splitlines()), "")
-        said = f"{type(error).__name__}: {first}"[:_LONGEST].removesuffix(": ")
-        reason, text = _DEFECT, f"snapshotd has a defect ({said}). Its traceback is in the daemon's log."
-    return reason, f"Cannot go on with the VM's operations: {text} It is tried again by itself."

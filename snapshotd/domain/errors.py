@@ -20,6 +20,10 @@ class _Text(Formatter):
 
 
 _TEXT: Final = _Text()
+DEFECT: Final = "INTERNAL"
+"""The reason of a defect of ours."""
+_LONGEST: Final = 300
+"""Characters of a defect that are shown."""
 
 
 class SnapshotdError(Exception):
@@ -35,7 +39,7 @@ class SnapshotdError(Exception):
     @property
     def reason(self) -> str:
         """The error's name, UPPER_SNAKE and stable: programs match on it."""
-        return "INTERNAL"
+        return DEFECT
 
     def __str__(self) -> str:
         """Return the message for people, and how old its ground is."""
@@ -48,6 +52,15 @@ class SnapshotdError(Exception):
     def metadata(self) -> dict[str, str]:
         """Return the error's values by name, for programs."""
         return {f.name: str(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]  # leaves are dataclasses
+
+
+def told(error: Exception) -> tuple[str, str]:
+    """Return the reason and the message of an error; of a defect, one line that leads to its traceback."""
+    if isinstance(error, SnapshotdError):
+        return error.reason, error.message()
+    first = next(iter(str(error).splitlines()), "")
+    said = f"{type(error).__name__}: {first}"[:_LONGEST].removesuffix(": ")
+    return DEFECT, f"snapshotd has a defect ({said}). Its traceback is in the daemon's log."
 
 
 @dataclass(eq=False)

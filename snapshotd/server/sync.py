@@ -13,7 +13,7 @@ from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.dispatch.watch import Wait, still
 from snapshotd.domain.commands import SyncVm
-from snapshotd.domain.errors import SnapshotdError, VmChanging
+from snapshotd.domain.errors import DEFECT, SnapshotdError, VmChanging
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_errors import (
@@ -224,7 +224,7 @@ class HostReports:
         except Exception:  # noqa: BLE001
             # A defect of ours on one VM must not keep the others from being compared.
             _log.exception("vm %s: not compared with the record", vm.vm_id)
-            return Failure(reason="INTERNAL", message="snapshotd has a defect. See the daemon's log.")
+            return Failure(reason=DEFECT, message="snapshotd has a defect. See the daemon's log.")
         return [e for e in decided.envelopes if isinstance(e.event, DriftDetected)]
 
     async def look(self, vm_id: VmId) -> bool:

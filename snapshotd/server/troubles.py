@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
 
-from snapshotd.domain.errors import SnapshotdError
+from snapshotd.domain.errors import told
 from snapshotd.ports.trouble import Trouble, still
-
-_DEFECT: Final = "INTERNAL"
 
 
 class Troubles:
@@ -26,11 +23,7 @@ class Troubles:
             error: a SnapshotdError, or a defect of ours.
             concerns_all: whether the service as a whole does not serve meanwhile.
         """
-        if isinstance(error, SnapshotdError):
-            reason, message = error.reason, error.message()
-        else:
-            said = f"{type(error).__name__}: {error}"
-            reason, message = _DEFECT, f"snapshotd has a defect ({said}). Its traceback is in the daemon's log."
+        reason, message = told(error)
         known = self._known.get(subject)
         self._known[subject] = still(known, Trouble(reason=reason, message=message, since=datetime.now(UTC)))
         if concerns_all:
