@@ -14,14 +14,14 @@ from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import Host, HostRecord
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.storage_errors import NOT_READ
-from snapshotd.ports.views import HOST_FIELDS, PageQuery
+from snapshotd.ports.views import HOST_FIELDS
 from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import Fields, Place, matcher, next_token, order_of, place_in, place_of, read_token
+from snapshotd.server.listing import Fields, SortedPage, matcher
 from snapshotd.server.operation_messages import snapshot_name, vm_name, wait_message
 from snapshotd.server.ownership import journals_wait
-from snapshotd.server.paging import Rows, in_slices, read_page, that_fit
+from snapshotd.server.paging import in_slices, that_fit
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of
 from snapshotd.server.resource_messages import discovered_message, host_message
 from snapshotd.server.sync import Skipped
@@ -80,20 +80,16 @@ class HostService(HostServiceServicer):
         """Return all hosts."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, self._filters)
-        order = order_of(request.order_by, tuple(HOST_FIELDS), "name")
         arguments = ("hosts", request.filter, request.order_by)
-        after = read_token(request.page_token, place_of(order), *arguments)
+        page = SortedPage(request.order_by, request.page_token, HOST_FIELDS, HOST_FIELDS, "name", arguments)
         views = await self._backend.seen("inventory")
         counts = await views.vm_counts()
-
-        async def fetch(after: Place | None, limit: int) -> Sequence[HostRecord]:
-            return await views.hosts(PageQuery(order=order, after=after, limit=limit))
 
         async def build(some: Sequence[HostRecord]) -> Sequence[pb.Host]:
             return [self._message(host, counts.get(host.host_id, 0)) for host in some]
 
-        found = await read_page(Rows(fetch, place_in(order, HOST_FIELDS), matches), after, size, build)
-        return pb.ListHostsResponse(hosts=found.entries, next_page_token=next_token(found.end, *arguments))
+        hosts, token = await page.read(views.hosts, matches, size, build)
+        return pb.ListHostsResponse(hosts=hosts, next_page_token=token)
 
     async def RemoveHost(self, request: pb.RemoveHostRequest, context: Context) -> Empty:
         """Remove a host from the record."""

@@ -12,16 +12,21 @@ import hashlib
 import json
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
 
 from snapshotd.domain.errors import InvalidArgument
 from snapshotd.ports.plain import decode_time
+from snapshotd.ports.views import PageQuery
+from snapshotd.server.paging import Rows, read_page
 from snapshotd.server.request_errors import FilterInvalid, OrderByInvalid
 
 E = TypeVar("E")
 P = TypeVar("P")
+M = TypeVar("M", bound=Message)
 Value: TypeAlias = str | int | datetime
 Place: TypeAlias = tuple[str, ...]
 """The place of an entry in an order: its values of the fields of that order."""
@@ -41,7 +46,7 @@ _COMPARE: Final[dict[str, Callable[[Value, Value], bool]]] = {
     ">=": lambda a, b: a >= b,  # type: ignore[operator]
 }
 Fields: TypeAlias = Mapping[str, Callable[[E], Value]]
-"""The fields that entries can be filtered or ordered by."""
+"""The fields that entries can be filtered by."""
 
 
 def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
@@ -97,11 +102,6 @@ def write_place(place: Place) -> str:
     return json.dumps(place)
 
 
-def next_token(place: Place | None, *arguments: str) -> str:
-    """Return the token of the page after a place; empty if the list ends there."""
-    return "" if place is None else write_token(write_place(place), *arguments)
-
-
 def place_of(order: Sequence[tuple[str, bool]]) -> Callable[[str], Place]:
     """Return the function that reads a place in an order. It raises ValueError for anything else."""
 
@@ -114,6 +114,57 @@ def place_of(order: Sequence[tuple[str, bool]]) -> Callable[[str], Place]:
         return tuple(place)
 
     return read
+
+
+class SortedPage(Generic[E]):
+    """The page that a request asks for, of a list that can be ordered by several fields.
+
+    Args:
+        order_by: of the request.
+        token: of the request.
+        fields: return the values that entries are ordered by; `name` is among them.
+        names: the fields that callers can name.
+        default: the order_by of a request without one.
+        arguments: what the tokens are bound to.
+
+    Raises OrderByInvalid, and InvalidArgument for a token of another list.
+    """
+
+    def __init__(
+        self,
+        order_by: str,
+        token: str,
+        fields: Mapping[str, Callable[[E], str]],
+        names: Iterable[str],
+        default: str,
+        arguments: Sequence[str],
+    ) -> None:
+        self._order = order_of(order_by, tuple(names), default)
+        self._fields = fields
+        self._arguments = arguments
+        self._after = read_token(token, place_of(self._order), *arguments)
+
+    async def read(
+        self,
+        find: Callable[[PageQuery], Awaitable[Sequence[E]]],
+        matches: Callable[[E], bool],
+        size: int,
+        build: Callable[[Sequence[E]], Awaitable[Sequence[M]]],
+    ) -> tuple[Sequence[M], str]:
+        """Return the page's entries, and the token of the next one, as AIP-158 has it.
+
+        Args:
+            find: returns the rows of a query.
+            matches: the filter.
+            size: the most entries of the page.
+            build: returns the messages of a few rows.
+        """
+
+        async def fetch(after: Place | None, limit: int) -> Sequence[E]:
+            return await find(PageQuery(order=self._order, after=after, limit=limit))
+
+        page = await read_page(Rows(fetch, place_in(self._order, self._fields), matches), self._after, size, build)
+        return page.entries, "" if page.end is None else write_token(write_place(page.end), *self._arguments)
 
 
 def write_token(place: str, *arguments: str) -> str:

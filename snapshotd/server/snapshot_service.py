@@ -18,10 +18,9 @@ from snapshotd.operations import snapshot_create, snapshot_delete, snapshot_reve
 from snapshotd.ports.views import SNAPSHOT_FIELDS, PageQuery
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import Fields, Place, matcher, next_token, order_of, place_in, place_of, read_token
+from snapshotd.server.listing import Fields, SortedPage, matcher
 from snapshotd.server.operation_messages import snapshot_name
 from snapshotd.server.operation_reader import OperationReader, Resources
-from snapshotd.server.paging import Rows, read_page
 from snapshotd.server.requests import (
     page_size_of,
     refuse_labels,
@@ -103,16 +102,14 @@ class SnapshotService(SnapshotServiceServicer):
         """Return a VM's snapshots, or all."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        order = order_of(request.order_by, _ORDERS, "create_time")
         arguments = (request.parent, request.filter, request.order_by, str(request.show_deleted))
-        after = read_token(request.page_token, place_of(order), *arguments)
+        page = SortedPage(request.order_by, request.page_token, SNAPSHOT_FIELDS, _ORDERS, "create_time", arguments)
         vm = None if request.parent == _EVERY_VM else await self._backend.vm(vm_id_of(request.parent, "parent"))
         views = await self._backend.seen("inventory", "tree")
         vms: dict[VmId, VmRecord | None] = {} if vm is None else {vm.vm_id: vm}
 
-        async def fetch(after: Place | None, limit: int) -> Sequence[Snapshot]:
-            page = PageQuery(order=order, after=after, limit=limit)
-            return await views.snapshots(vm.vm_id if vm else None, page, removed=request.show_deleted)
+        async def find(query: PageQuery) -> Sequence[Snapshot]:
+            return await views.snapshots(vm.vm_id if vm else None, query, removed=request.show_deleted)
 
         async def build(some: Sequence[Snapshot]) -> Sequence[pb.Snapshot]:
             for vm_id in {s.vm_id for s in some} - vms.keys():
@@ -121,9 +118,8 @@ class SnapshotService(SnapshotServiceServicer):
             # In a thread: what a VM has of disks and files can take longer than the loop may be held.
             return await asyncio.to_thread(lambda: [snapshot_message(s, record) for s, record in of_vms])
 
-        rows = Rows(fetch, place_in(order, SNAPSHOT_FIELDS), matches)
-        found = await read_page(rows, after, size, build)
-        return pb.ListSnapshotsResponse(snapshots=found.entries, next_page_token=next_token(found.end, *arguments))
+        snapshots, token = await page.read(find, matches, size, build)
+        return pb.ListSnapshotsResponse(snapshots=snapshots, next_page_token=token)
 
     async def GetSnapshotTree(self, request: pb.GetSnapshotTreeRequest, context: Context) -> pb.SnapshotTree:
         """Return a VM's snapshots, with foreign checkpoints among them, as a tree."""

@@ -20,14 +20,13 @@ from snapshotd.domain.names import same_but_for_case
 from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import vm_start, vm_stop
-from snapshotd.ports.views import VM_FIELDS, PageQuery
+from snapshotd.ports.views import VM_FIELDS
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import Fields, Place, matcher, next_token, order_of, place_in, place_of, read_token
+from snapshotd.server.listing import Fields, SortedPage, matcher
 from snapshotd.server.operation_messages import host_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.ownership import refuse_unusable
-from snapshotd.server.paging import Rows, read_page
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of, vm_id_of
 from snapshotd.server.resource_messages import vm_state
 from snapshotd.steps.vm_stop import StopMode
@@ -105,22 +104,17 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         """Return the registered VMs."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        order = order_of(request.order_by, tuple(VM_FIELDS), "display_name")
         arguments = ("vms", request.filter, request.order_by)
-        after = read_token(request.page_token, place_of(order), *arguments)
+        page = SortedPage(request.order_by, request.page_token, VM_FIELDS, VM_FIELDS, "display_name", arguments)
         views = await self._backend.seen("inventory", "tree")
-
-        async def fetch(after: Place | None, limit: int) -> Sequence[VmRecord]:
-            return await views.vms(PageQuery(order=order, after=after, limit=limit))
 
         async def build(some: Sequence[VmRecord]) -> Sequence[pb.VirtualMachine]:
             standing = await views.standing([vm.vm_id for vm in some])
             # In a thread: what a VM has of disks and files can take longer than the loop may be held.
             return await asyncio.to_thread(lambda: [self._backend.vm_told(vm, standing[vm.vm_id]) for vm in some])
 
-        found = await read_page(Rows(fetch, place_in(order, VM_FIELDS), matches), after, size, build)
-        token = next_token(found.end, *arguments)
-        return pb.ListVirtualMachinesResponse(virtual_machines=found.entries, next_page_token=token)
+        vms, token = await page.read(views.vms, matches, size, build)
+        return pb.ListVirtualMachinesResponse(virtual_machines=vms, next_page_token=token)
 
     async def StartVirtualMachine(self, request: pb.StartVirtualMachineRequest, context: Context) -> Operation:
         """Start, or resume, a VM."""
