@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from snapshotd.simulator.hypervisor import HyperVError
-from snapshotd.simulator.model.controls import checkpoint_of, disk_at, snapshot_type
+from snapshotd.simulator.model.controls import check_bool, checkpoint_of, disk_at, snapshot_type
 from snapshotd.simulator.model.host import ADMINISTRATOR, HostState
 from snapshotd.simulator.model.machine import machine_of
 from snapshotd.simulator.model.merging import Merging
@@ -31,21 +31,21 @@ class Conditions:
 
     def hide(self, vms: object = (), hidden: object = True) -> None:  # noqa: FBT002  (the name is the port's)
         """Hide VMs from the account that signs in, or show them again; all, if none is named."""
-        _check_bool("hidden", hidden)
+        gone = check_bool("hidden", hidden)
         if not isinstance(vms, list | tuple):
             raise ValueError(f"vms must be a list of VMs, or empty for all: {vms!r}")  # noqa: TRY004  (the port's word)
         with self._host.changed:
             chosen = [self._host.named(vm) for vm in vms] if vms else list(self._host.machines.values())
             for machine in chosen:
-                machine.hidden = bool(hidden)
+                machine.hidden = gone
                 self._host.record(machine, ADMINISTRATOR, "vm_hidden" if hidden else "vm_shown")
 
     def critical(self, vm: str, critical: object = True) -> None:  # noqa: FBT002  (the name is the port's)
         """Bring a VM into the critical form of whatever state it is in, or out of it."""
-        _check_bool("critical", critical)
+        is_so = check_bool("critical", critical)
         with self._host.changed:
             machine = self._host.named(vm)
-            machine.critical = bool(critical)
+            machine.critical = is_so
             self._host.record(machine, ADMINISTRATOR, "vm_critical" if critical else "vm_not_critical")
 
     def set_checkpoint(self, vm: str, checkpoint: object, **facts: object) -> None:
@@ -53,7 +53,7 @@ class Conditions:
         if unknown := sorted(set(facts) - {"type", "files"}):
             raise ValueError(f"no fact {', '.join(unknown)} of a checkpoint: use type, files")
         if "files" in facts:
-            _check_bool("files", facts["files"])
+            check_bool("files", facts["files"])
         kind = snapshot_type(facts["type"]) if "type" in facts else ""
         with self._host.changed:
             machine = self._host.named(vm)
@@ -123,8 +123,3 @@ class Conditions:
             self._host.set_clock(offset_s)
             for machine in self._host.machines.values():
                 self._host.record(machine, ADMINISTRATOR, "clock_set", offset_s=offset_s)
-
-
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false: {value!r}")  # noqa: TRY004  (the port's word for nonsense)

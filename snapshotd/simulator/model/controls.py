@@ -85,11 +85,10 @@ class Controls:
         vm: str = "",
     ) -> None:
         """Make the next calls of a cmdlet fail; for one VM only if the cmdlet reads."""
-        if not isinstance(after_effect, bool):
-            raise ValueError(f"after_effect must be true or false: {after_effect!r}")  # noqa: TRY004  (the port's word)
+        late = check_bool("after_effect", after_effect)
         with self._host.changed:
             vm_id = self._host.named(vm).vm_id if vm else ""
-            self._host.faults.plan_failure(cmdlet, error_id, message, count, after_effect=after_effect, vm_id=vm_id)
+            self._host.faults.plan_failure(cmdlet, error_id, message, count, after_effect=late, vm_id=vm_id)
 
     def lose_journal(self, vm: str) -> None:
         """Delete a VM's journal."""
@@ -106,8 +105,7 @@ class Controls:
 
     def storage(self, vm: str, up: object) -> None:
         """Take a VM's storage away, or bring it back."""
-        if not isinstance(up, bool):
-            raise ValueError(f"up must be true or false: {up!r}")  # noqa: TRY004  (the port's word)
+        check_bool("up", up)
         with self._host.changed:
             machine = self._host.named(vm)
             (self._host.disks.bring_back if up else self._host.disks.take_away)(machine.vm_id)
@@ -120,8 +118,7 @@ class Controls:
             for name, value in abilities.items():
                 if name not in _ABILITIES:
                     raise ValueError(f"no ability {name!r}: use {', '.join(_ABILITIES)}")
-                if not isinstance(value, bool):
-                    raise ValueError(f"{name} must be true or false: {value!r}")  # noqa: TRY004  (the port's word)
+                check_bool(name, value)
             for name, value in abilities.items():
                 setattr(machine, name, value)
             self._host.keep(machine)
@@ -175,9 +172,7 @@ class Controls:
         return {}
 
     def _set_automatic_checkpoints(self, machine: Machine, value: object) -> None:
-        if not isinstance(value, bool):
-            raise ValueError(f"value must be true or false: {value!r}")  # noqa: TRY004  (the port's word)
-        machine.automatic_checkpoints = value
+        machine.automatic_checkpoints = check_bool("value", value)
         self._host.record(machine, ADMINISTRATOR, "automatic_checkpoints_set", value=value)
 
     def restart_host(self) -> None:
@@ -189,6 +184,13 @@ class Controls:
                     machine.goes_to("Off")
                     machine.memory = ""
                 self._host.record(machine, HYPERVISOR, "host_restarted")
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return a value of the control port that is true or false. Raises ValueError for any other."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false: {value!r}")  # noqa: TRY004  (the port's word for nonsense)
+    return value
 
 
 def checkpoint_of(machine: Machine, checkpoint: object) -> Checkpoint:

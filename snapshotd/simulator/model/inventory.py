@@ -14,7 +14,13 @@ from snapshotd.small_file import read_small, text_of
 STATES: Final = ("Running", "Off", "Saved", "Paused")
 CHECKPOINT_TYPES: Final = ("Disabled", "Production", "ProductionOnly", "Standard")
 SNAPSHOT_TYPES: Final = (
-    *("Standard", "Recovery", "Planned", "Missing", "Replica", "AppConsistentReplica", "SyncedReplica"),
+    "Standard",
+    "Recovery",
+    "Planned",
+    "Missing",
+    "Replica",
+    "AppConsistentReplica",
+    "SyncedReplica",
 )
 BLOCKERS: Final = ("PASS_THROUGH_DISK", "SHARED_DISK", "REPLICA", "FIBRE_CHANNEL")
 _LARGEST_FILE: Final = 64 * 1024 * 1024
