@@ -12,14 +12,12 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from projections.projections import Projections
 from snapshotd import bootstrap
 from snapshotd.api.v1 import admin_pb2, executor_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
 from snapshotd.server import executor_service
-from snapshotd.settings import load
-from snapshotd.store.sqlite_log import SqliteEventLog
+from tests.integration.whole_server import serve
 
 
 @pytest_asyncio.fixture
@@ -27,19 +25,11 @@ async def channel(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[grpc.aio.Channel]:
     monkeypatch.setattr(bootstrap, "LEASE_TTL_S", getattr(request, "param", 8.0))
-    settings = load(None, {}, {"server.listen": "127.0.0.1:0", "storage.directory": str(tmp_path)})
-    with SqliteEventLog(tmp_path / "events.db") as log:
-        projections = Projections(log, tmp_path / "views.db")
-        service = bootstrap.compose(settings, log, projections, log.installation_id, bootstrap.open_pool(settings))
-        server = service.make_server()
-        await server.start(projections.views.progress())
-        running = asyncio.create_task(service.runtime.run())
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            yield channel
+    async with serve(tmp_path) as served:
+        running = asyncio.create_task(served.runtime.run())
+        yield served.channel
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await server.stop(0)
-        projections.close()
 
 
 async def attach(channel: grpc.aio.Channel, executor_id: str, version: str = "") -> Any:  # noqa: ANN401

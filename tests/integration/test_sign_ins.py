@@ -12,7 +12,7 @@ from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostConnectio
 from snapshotd.hyperv.credentials import Credentials
 from snapshotd.hyperv.pool import HostPool, HostPools, PoolSettings
 from snapshotd.hyperv.winrs import WinRsLimits
-from tests.integration.winrm_endpoint import SCRIPT, Endpoint, serve
+from tests.integration.winrm_endpoint import SCRIPT, Endpoint, served
 
 RIGHT, WRONG = "right!1", "wrong!1"
 SETTINGS = PoolSettings(sessions_per_host=4, limits=WinRsLimits(connect_s=2, operation_s=2, margin_s=2, close_s=1))
@@ -53,12 +53,8 @@ class Host:
 @pytest.fixture
 def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     monkeypatch.setenv("NTLM_USER_FILE", str(tmp_path / "users"))
-    endpoint = Endpoint()
-    server = serve(endpoint)
-    yield endpoint
-    server.shutdown()
-    endpoint.cut_connections()
-    server.server_close()
+    with served(Endpoint()) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

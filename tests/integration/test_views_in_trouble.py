@@ -16,15 +16,13 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from projections.projections import Projections
-from snapshotd import bootstrap
 from snapshotd.api.v1 import admin_pb2, audit_pb2, host_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.server.serving import GrpcServer
-from snapshotd.settings import load
-from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.integration.polling import until
+from tests.integration.whole_server import serve
 
 BIG = "C:\\" + "x" * 100_000
 
@@ -70,20 +68,12 @@ class Served:
 
 @pytest_asyncio.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    settings = load(None, {}, {"server.listen": "127.0.0.1:0", "storage.directory": str(tmp_path)})
-    with SqliteEventLog(tmp_path / "events.db") as log:
-        projections = Projections(log, tmp_path / "views.db")
-        service = bootstrap.compose(settings, log, projections, log.installation_id, bootstrap.open_pool(settings))
-        server = service.make_server()
-        await server.start(projections.views.progress())
-        following = asyncio.create_task(projections.run())
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            yield Served(projections, server, channel, tmp_path)
-        await server.stop(0)
+    async with serve(tmp_path) as whole:
+        following = asyncio.create_task(whole.projections.run())
+        yield Served(whole.projections, whole.server, whole.channel, tmp_path)
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
-        projections.close()
 
 
 ALL = {"HostService", "AuditService", "AdminService", "Operations", "tree", ""}

@@ -20,7 +20,7 @@ from snapshotd.hyperv.one_connection import OneConnectionAdapter
 from snapshotd.hyperv.pool import HostPool, HostPools, PoolSettings
 from snapshotd.hyperv.winrs import WinRsLimits, _SealedTransport
 from tests.integration.polling import until
-from tests.integration.winrm_endpoint import NO_SUCH_SHELL, SCRIPT, Endpoint, answer_line, reports, serve
+from tests.integration.winrm_endpoint import NO_SUCH_SHELL, SCRIPT, Endpoint, answer_line, reports, served
 
 CANARY = "kanarienvogel-Geheim!1"
 
@@ -34,12 +34,8 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoi
     users = tmp_path / "users"
     users.write_text(f"WORKGROUP:snap:{CANARY}\n")
     monkeypatch.setenv("NTLM_USER_FILE", str(users))
-    endpoint = Endpoint()
-    server = serve(endpoint)
-    yield endpoint
-    server.shutdown()
-    endpoint.cut_connections()
-    server.server_close()
+    with served(Endpoint()) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import struct
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -280,6 +281,18 @@ def serve(endpoint: Endpoint) -> ThreadingHTTPServer:
     endpoint.port = server.server_port
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     return server
+
+
+@contextmanager
+def served(endpoint: Endpoint) -> Iterator[Endpoint]:
+    """Serve an endpoint, and end every connection afterwards."""
+    server = serve(endpoint)
+    try:
+        yield endpoint
+    finally:
+        server.shutdown()
+        endpoint.cut_connections()
+        server.server_close()
 
 
 def _unseal(context: spnego.ContextProxy, body: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """Every operation as a case: how the world is before it, and what must be true after it. All generic tests run them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snapshotd.domain.commands import LoseOutcome, RequestOperation
 from snapshotd.domain.events import DriftDetected
@@ -30,6 +30,22 @@ def chain(world: World) -> None:
         world.do(create(n, memory=memory))
         assert world.run().state is OperationState.SUCCEEDED
     world.host.effects.clear()
+
+
+def begin(world: World) -> None:
+    """Have a script write that it begins, and work for ever."""
+    found = world.open_step()
+    assert found is not None
+    operation, step = found
+    world.host.journal = replace(
+        world.host.journal,
+        highest_token=step.token,
+        operation=operation.name,
+        step=step.plan.number,
+        begun=True,
+        done=False,
+        begun_token=step.token,
+    )
 
 
 @dataclass(frozen=True)

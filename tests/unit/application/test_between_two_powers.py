@@ -18,7 +18,7 @@ from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import CREATE, REMOVE, RESTORE, START, STOP, delete, revert_to, start_vm, stop_vm
 from tests.fakes import World
-from tests.unit.application.cases import chain, create, lose_command, sid
+from tests.unit.application.cases import begin, chain, create, lose_command, sid
 from tests.unit.application.test_disturbed import begin_and_die, newest, until_issued
 
 NOT_KNOWN = ["Starting", "Stopping", "Saving", ""]
@@ -231,22 +231,6 @@ def test_a_turn_off_goes_past_a_shutdown(so_far: str) -> None:
     assert (ended.state, ended.number) == (OperationState.SUCCEEDED, shutdown + 1)
     assert (world.host.power, world.vm.power, world.vm.activity) == (Power.STOPPED, Power.STOPPED, VmActivity.IDLE)
     assert [action for action, _, _ in world.host.effects] == [STOP], "and nothing is started in between"
-
-
-def begin(world: World) -> None:
-    """Have a script write that it begins, and work for ever."""
-    found = world.open_step()
-    assert found is not None
-    operation, step = found
-    world.host.journal = replace(
-        world.host.journal,
-        highest_token=step.token,
-        operation=operation.name,
-        step=step.plan.number,
-        begun=True,
-        done=False,
-        begun_token=step.token,
-    )
 
 
 def look_until_over(world: World) -> Operation:

@@ -37,7 +37,7 @@ from tests.asking import (
     stop_vm,
 )
 from tests.fakes import World
-from tests.unit.application.cases import chain, create, lose_command, sid
+from tests.unit.application.cases import begin, chain, create, lose_command, sid
 
 LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
 
@@ -197,18 +197,7 @@ BY_DEFAULT = "web01 - (11/25/2026 - 9:00:30 AM)"
 
 def begin_and_die(world: World) -> None:
     """Have a script write that it begins, and die before it has done anything."""
-    found = world.open_step()
-    assert found is not None
-    operation, step = found
-    world.host.journal = replace(
-        world.host.journal,
-        highest_token=step.token,
-        operation=operation.name,
-        step=step.plan.number,
-        begun=True,
-        done=False,
-        begun_token=step.token,
-    )
+    begin(world)
     lose_command(world)
 
 

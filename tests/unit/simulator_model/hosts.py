@@ -89,6 +89,16 @@ def of(host: SimulatedHyperV, vm_id: str) -> dict[str, Any]:
     return dict(found)
 
 
+def is_refused(at: Path, act: Callable[[SimulatedHyperV], Any], error: type[Exception], told: str) -> None:
+    """Check that a new host refuses an act with this error, and that nothing changes."""
+    with host_at(at) as host:
+        before = host.state()
+        with pytest.raises(error, match=told):
+            act(host)
+        assert host.state() == before
+    assert truth(at) == []
+
+
 def until(holds: Callable[[], bool]) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + 10

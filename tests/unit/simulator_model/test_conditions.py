@@ -18,6 +18,7 @@ from tests.unit.simulator_model.hosts import (
     begun,
     bring,
     host_at,
+    is_refused,
     no_file_is_left_over,
     of,
     settled,
@@ -304,9 +305,4 @@ def test_a_checkpoint_from_the_future_is_listed_when_its_delay_has_passed(tmp_pa
 def test_what_makes_no_sense_is_refused_and_changes_nothing(
     tmp_path: Path, act: Callable[[SimulatedHyperV], Any], error: type[Exception], told: str
 ) -> None:
-    with host_at(tmp_path) as host:
-        before = host.state()
-        with pytest.raises(error, match=told):
-            act(host)
-        assert host.state() == before
-    assert truth(tmp_path) == []
+    is_refused(tmp_path, act, error, told)

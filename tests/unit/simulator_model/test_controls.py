@@ -12,7 +12,7 @@ import pytest
 from snapshotd.simulator.hypervisor import HyperVError, ScriptKilled
 from snapshotd.simulator.journal import JournalEntry, journal_path, write_journal
 from snapshotd.simulator.model import SimulatedHyperV
-from tests.unit.simulator_model.hosts import DB, WEB, Script, host_at, of, settled, truth, until
+from tests.unit.simulator_model.hosts import DB, WEB, Script, host_at, is_refused, of, settled, truth, until
 
 
 def test_an_administrator_does_by_hand_what_a_script_does(tmp_path: Path) -> None:
@@ -176,12 +176,7 @@ def test_merges_of_one_vm_wait_for_no_other_and_end_sooner_when_told(tmp_path: P
 def test_what_makes_no_sense_is_refused_and_changes_nothing(
     tmp_path: Path, act: Callable[[SimulatedHyperV], Any], error: type[Exception], told: str
 ) -> None:
-    with host_at(tmp_path) as host:
-        before = host.state()
-        with pytest.raises(error, match=told):
-            act(host)
-        assert host.state() == before
-    assert truth(tmp_path) == []
+    is_refused(tmp_path, act, error, told)
 
 
 def test_a_checkpoint_of_another_vm_is_none_of_this_one(tmp_path: Path) -> None:
