@@ -31,21 +31,21 @@ class Conditions:
 
     def hide(self, vms: object = (), hidden: object = True) -> None:  # noqa: FBT002  (the name is the port's)
         """Hide VMs from the account that signs in, or show them again; all, if none is named."""
-        gone = check_bool("hidden", hidden)
+        hidden = check_bool("hidden", hidden)
         if not isinstance(vms, list | tuple):
             raise ValueError(f"vms must be a list of VMs, or empty for all: {vms!r}")  # noqa: TRY004  (the port's word)
         with self._host.changed:
             chosen = [self._host.named(vm) for vm in vms] if vms else list(self._host.machines.values())
             for machine in chosen:
-                machine.hidden = gone
+                machine.hidden = hidden
                 self._host.record(machine, ADMINISTRATOR, "vm_hidden" if hidden else "vm_shown")
 
     def critical(self, vm: str, critical: object = True) -> None:  # noqa: FBT002  (the name is the port's)
         """Bring a VM into the critical form of whatever state it is in, or out of it."""
-        is_so = check_bool("critical", critical)
+        critical = check_bool("critical", critical)
         with self._host.changed:
             machine = self._host.named(vm)
-            machine.critical = is_so
+            machine.critical = critical
             self._host.record(machine, ADMINISTRATOR, "vm_critical" if critical else "vm_not_critical")
 
     def set_checkpoint(self, vm: str, checkpoint: object, **facts: object) -> None:

@@ -85,10 +85,10 @@ class Controls:
         vm: str = "",
     ) -> None:
         """Make the next calls of a cmdlet fail; for one VM only if the cmdlet reads."""
-        late = check_bool("after_effect", after_effect)
+        after_effect = check_bool("after_effect", after_effect)
         with self._host.changed:
             vm_id = self._host.named(vm).vm_id if vm else ""
-            self._host.faults.plan_failure(cmdlet, error_id, message, count, after_effect=late, vm_id=vm_id)
+            self._host.faults.plan_failure(cmdlet, error_id, message, count, after_effect=after_effect, vm_id=vm_id)
 
     def lose_journal(self, vm: str) -> None:
         """Delete a VM's journal."""
