@@ -53,12 +53,16 @@ class GetStatusResponse(_message.Message):
     HOSTS_FIELD_NUMBER: _builtins.int
     OPERATIONS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    OVERDUE_OPERATIONS_FIELD_NUMBER: _builtins.int
+    OVERDUE_OPERATION_COUNT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """snapshotd's version."""
     installation_id: _builtins.str
     """Id of this installation, which owns the journals on the hosts."""
     log_head_position: _builtins.int
     """Position of the log's last event; 0: it is empty."""
+    overdue_operation_count: _builtins.int
+    """How many there are."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When this server started."""
@@ -85,6 +89,10 @@ class GetStatusResponse(_message.Message):
         Each leaves when its cause is gone. Of such VMs 20 are listed, and the others counted in one more.
         """
 
+    @_builtins.property
+    def overdue_operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverdueOperation]:
+        """Operations that take longer than their kind should, the longest first; 20 at most."""
+
     def __init__(
         self,
         *,
@@ -97,14 +105,60 @@ class GetStatusResponse(_message.Message):
         hosts: _abc.Iterable[Global___HostState] | None = ...,
         operations: Global___OperationCounts | None = ...,
         problems: _abc.Iterable[Global___Problem] | None = ...,
+        overdue_operations: _abc.Iterable[Global___OverdueOperation] | None = ...,
+        overdue_operation_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["operations", b"operations", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["executors", b"executors", "hosts", b"hosts", "installation_id", b"installation_id", "log_head_position", b"log_head_position", "operations", b"operations", "problems", b"problems", "projections", b"projections", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executors", b"executors", "hosts", b"hosts", "installation_id", b"installation_id", "log_head_position", b"log_head_position", "operations", b"operations", "overdue_operation_count", b"overdue_operation_count", "overdue_operations", b"overdue_operations", "problems", b"problems", "projections", b"projections", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class OverdueOperation(_message.Message):
+    """An operation that takes longer than its kind should."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    VIRTUAL_MACHINE_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """operations/{operation}."""
+    virtual_machine: _builtins.str
+    """virtualMachines/{vm}."""
+    display_name: _builtins.str
+    """The VM's name."""
+    kind: _operation_pb2.OperationMetadata.Kind.ValueType
+    """What it does."""
+    message: _builtins.str
+    """Why it does not come forward, and what can be done about it, for people."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is overdue."""
+
+    def __init__(
+        self,
+        *,
+        operation: _builtins.str = ...,
+        virtual_machine: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        kind: _operation_pb2.OperationMetadata.Kind.ValueType = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "kind", b"kind", "message", b"message", "operation", b"operation", "since", b"since", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OverdueOperation: _TypeAlias = OverdueOperation  # noqa: Y015
 
 @_typing.final
 class Problem(_message.Message):
@@ -353,22 +407,22 @@ class SettleOperationRequest(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         OUTCOME_UNSPECIFIED: SettleOperationRequest._Outcome.ValueType  # 0
         TOOK_EFFECT: SettleOperationRequest._Outcome.ValueType  # 1
-        """It took effect."""
+        """It took effect (DONE): the operation goes on from there."""
         NO_EFFECT: SettleOperationRequest._Outcome.ValueType  # 2
-        """It did not take effect."""
+        """It did not take effect, and cannot any more (ABSENT): the operation is undone, or fails."""
         GIVEN_UP: SettleOperationRequest._Outcome.ValueType  # 3
-        """Nobody knows: the operation fails, and nothing is run again."""
+        """Nobody knows (UNDETERMINED): the operation fails, and nothing is run again."""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
         """What a person can say about a step."""
 
     OUTCOME_UNSPECIFIED: SettleOperationRequest.Outcome.ValueType  # 0
     TOOK_EFFECT: SettleOperationRequest.Outcome.ValueType  # 1
-    """It took effect."""
+    """It took effect (DONE): the operation goes on from there."""
     NO_EFFECT: SettleOperationRequest.Outcome.ValueType  # 2
-    """It did not take effect."""
+    """It did not take effect, and cannot any more (ABSENT): the operation is undone, or fails."""
     GIVEN_UP: SettleOperationRequest.Outcome.ValueType  # 3
-    """Nobody knows: the operation fails, and nothing is run again."""
+    """Nobody knows (UNDETERMINED): the operation fails, and nothing is run again."""
 
     NAME_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int

@@ -40,6 +40,7 @@ class Event(_message.Message):
     TO_STATE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     OMITTED_DATA_BYTES_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """In the log, from 1."""
     stream: _builtins.str
@@ -66,6 +67,8 @@ class Event(_message.Message):
     """State of the subject afterwards; empty: the event is a fact."""
     omitted_data_bytes: _builtins.int
     """Size of `data`, if it is left out because it has more than 3 MiB; 0: it is there."""
+    summary: _builtins.str
+    """What happened, in a sentence for people: names, reasons, old and new values."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was recorded."""
@@ -91,10 +94,11 @@ class Event(_message.Message):
         to_state: _builtins.str = ...,
         data: _struct_pb2.Struct | None = ...,
         omitted_data_bytes: _builtins.int = ...,
+        summary: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "data", b"data", "event_id", b"event_id", "from_state", b"from_state", "omitted_data_bytes", b"omitted_data_bytes", "operation", b"operation", "position", b"position", "request_id", b"request_id", "stream", b"stream", "subject", b"subject", "time", b"time", "to_state", b"to_state", "type", b"type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "data", b"data", "event_id", b"event_id", "from_state", b"from_state", "omitted_data_bytes", b"omitted_data_bytes", "operation", b"operation", "position", b"position", "request_id", b"request_id", "stream", b"stream", "subject", b"subject", "summary", b"summary", "time", b"time", "to_state", b"to_state", "type", b"type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,6 +121,8 @@ class ListEventsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    ACTORS_FIELD_NUMBER: _builtins.int
     virtual_machine: _builtins.str
     """Events of this VM's stream: virtualMachines/{vm}."""
     snapshot: _builtins.str
@@ -143,6 +149,14 @@ class ListEventsRequest(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """Recorded before this time."""
 
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Events of one of these types, as `type`, which counts as one more of them."""
+
+    @_builtins.property
+    def actors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Events caused by one of these actors, as `actor`, which counts as one more of them."""
+
     def __init__(
         self,
         *,
@@ -157,10 +171,12 @@ class ListEventsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         order_by: _builtins.str = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        actors: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "end_time", b"end_time", "host", b"host", "operation", b"operation", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "snapshot", b"snapshot", "start_time", b"start_time", "type", b"type", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "actors", b"actors", "end_time", b"end_time", "host", b"host", "operation", b"operation", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "snapshot", b"snapshot", "start_time", b"start_time", "type", b"type", "types", b"types", "virtual_machine", b"virtual_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,19 +218,31 @@ class WatchEventsRequest(_message.Message):
 
     AFTER_POSITION_FIELD_NUMBER: _builtins.int
     VIRTUAL_MACHINE_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    ACTORS_FIELD_NUMBER: _builtins.int
     after_position: _builtins.int
     """Events after this position; 0: all."""
     virtual_machine: _builtins.str
     """Events of this VM's stream; empty: of all."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Events of one of these types; empty: of all."""
+
+    @_builtins.property
+    def actors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Events caused by one of these actors; empty: by all."""
+
     def __init__(
         self,
         *,
         after_position: _builtins.int = ...,
         virtual_machine: _builtins.str = ...,
+        types: _abc.Iterable[_builtins.str] | None = ...,
+        actors: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_position", b"after_position", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "after_position", b"after_position", "types", b"types", "virtual_machine", b"virtual_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -69,7 +69,8 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Returns the events after a position, and then new ones as they come. Not built yet.
+        """Returns the events after a position, and then new ones as they come, none left out and none twice. While nothing
+        comes, an Event that holds only the position reached is sent as a heartbeat. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,9 @@ class AuditServiceStub:
     ListEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListEventsRequest, _audit_pb2.ListEventsResponse]
     """Returns the events that meet every given condition, in the order of the log."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.WatchEventsRequest, _audit_pb2.Event]
-    """Returns the events after a position, and then new ones as they come. Not built yet."""
+    """Returns the events after a position, and then new ones as they come, none left out and none twice. While nothing
+    comes, an Event that holds only the position reached is sent as a heartbeat. Not built yet.
+    """
     VerifyLog: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyLogRequest, _audit_pb2.VerifyLogResponse]
     """Checks that the log was not changed. Not built yet."""
     GetLogHead: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetLogHeadRequest, _audit_pb2.LogHead]
@@ -50,7 +52,9 @@ class AuditServiceAsyncStub(AuditServiceStub):
     ListEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListEventsRequest, _audit_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Returns the events that meet every given condition, in the order of the log."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.WatchEventsRequest, _audit_pb2.Event]  # type: ignore[assignment]
-    """Returns the events after a position, and then new ones as they come. Not built yet."""
+    """Returns the events after a position, and then new ones as they come, none left out and none twice. While nothing
+    comes, an Event that holds only the position reached is sent as a heartbeat. Not built yet.
+    """
     VerifyLog: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyLogRequest, _audit_pb2.VerifyLogResponse]  # type: ignore[assignment]
     """Checks that the log was not changed. Not built yet."""
     GetLogHead: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetLogHeadRequest, _audit_pb2.LogHead]  # type: ignore[assignment]
@@ -73,7 +77,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_audit_pb2.Event], _abc.AsyncIterator[_audit_pb2.Event]]:
-        """Returns the events after a position, and then new ones as they come. Not built yet."""
+        """Returns the events after a position, and then new ones as they come, none left out and none twice. While nothing
+        comes, an Event that holds only the position reached is sent as a heartbeat. Not built yet.
+        """
 
     @_abc_1.abstractmethod
     def VerifyLog(

@@ -25,12 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from snapshotd.api.v1 import executor_pb2 as snapshotd_dot_api_dot_v1_dot_executor__pb2
 from snapshotd.api.v1 import operation_pb2 as snapshotd_dot_api_dot_v1_dot_operation__pb2
+from snapshotd.api.v1 import virtual_machine_pb2 as snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsnapshotd/api/v1/host.proto\x12\x10snapshotd.api.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fsnapshotd/api/v1/executor.proto\x1a snapshotd/api/v1/operation.proto\"\xe9\x07\n\x04Host\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x15\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04port\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x39\n\ttransport\x18\x04 \x01(\x0e\x32 .snapshotd.api.v1.Host.TransportB\x04\xe2\x41\x01\x01\x12\x18\n\ncredential\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63\x61_file\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11journal_directory\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x06labels\x18\x08 \x03(\x0b\x32\".snapshotd.api.v1.Host.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x31\n\x05state\x18\t \x01(\x0e\x32\x1c.snapshotd.api.v1.Host.StateB\x04\xe2\x41\x01\x03\x12*\n\x04wait\x18\n \x01(\x0b\x32\x16.snapshotd.api.v1.WaitB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65xecutor\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x38\n\x0elast_sync_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rcomputer_name\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nos_version\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\npowershell\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12#\n\x15virtual_machine_count\x18\x10 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08\x64raining\x18\x11 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa7\x01\n\tTransport\x12\x19\n\x15TRANSPORT_UNSPECIFIED\x10\x00\x12\r\n\tNTLM_HTTP\x10\x01\x12\x0e\n\nNTLM_HTTPS\x10\x02\x12\x11\n\rKERBEROS_HTTP\x10\x03\x12\x12\n\x0eKERBEROS_HTTPS\x10\x04\x12\x15\n\x11\x43\x45RTIFICATE_HTTPS\x10\x05\x12\x0f\n\x0b\x42\x41SIC_HTTPS\x10\x06\x12\x11\n\rCREDSSP_HTTPS\x10\x07\"\\\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07UNTRIED\x10\x01\x12\r\n\tREACHABLE\x10\x02\x12\x0f\n\x0bUNREACHABLE\x10\x03\x12\x0f\n\x0bNO_EXECUTOR\x10\x04:.\xea\x41+\n\x0esnapshotd/Host\x12\x0chosts/{host}*\x05hosts2\x04host\"r\n\x13RegisterHostRequest\x12\x15\n\x07host_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x04host\x18\x02 \x01(\x0b\x32\x16.snapshotd.api.v1.HostB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"7\n\x0eGetHostRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xe2\x41\x01\x02\xfa\x41\x10\n\x0esnapshotd/Host\"s\n\x10ListHostsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"S\n\x11ListHostsResponse\x12%\n\x05hosts\x18\x01 \x03(\x0b\x32\x16.snapshotd.api.v1.Host\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x11RemoveHostRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xe2\x41\x01\x02\xfa\x41\x10\n\x0esnapshotd/Host\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"R\n\x0fSyncHostRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xe2\x41\x01\x02\xfa\x41\x10\n\x0esnapshotd/Host\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xfd\x01\n\x10SyncHostResponse\x12$\n\x04host\x18\x01 \x01(\x0b\x32\x16.snapshotd.api.v1.Host\x12!\n\x19virtual_machines_compared\x18\x02 \x01(\x05\x12\'\n\x06\x64rifts\x18\x03 \x03(\x0b\x32\x17.snapshotd.api.v1.Drift\x12 \n\x18virtual_machines_skipped\x18\x04 \x03(\t\x12\x16\n\x0e\x64rifts_omitted\x18\x05 \x01(\x05\x12=\n\x0cskip_reasons\x18\x06 \x03(\x0b\x32\'.snapshotd.api.v1.SkippedVirtualMachine\"\\\n\x15SkippedVirtualMachine\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"7\n\x05\x44rift\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"G\n\x1e\x44iscoverVirtualMachinesRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xe2\x41\x01\x02\xfa\x41\x10\n\x0esnapshotd/Host\"\xde\x01\n\x1f\x44iscoverVirtualMachinesResponse\x12\x44\n\x10virtual_machines\x18\x01 \x03(\x0b\x32*.snapshotd.api.v1.DiscoveredVirtualMachine\x12-\n\thost_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x04wait\x18\x03 \x01(\x0b\x32\x16.snapshotd.api.v1.Wait\x12 \n\x18virtual_machines_omitted\x18\x04 \x01(\x05\"\x86\x02\n\x18\x44iscoveredVirtualMachine\x12\r\n\x05vm_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12&\n\x05power\x18\x03 \x01(\x0e\x32\x17.snapshotd.api.v1.Power\x12\x12\n\nhost_state\x18\x04 \x01(\t\x12\x17\n\x0fvirtual_machine\x18\x05 \x01(\t\x12\x11\n\tcpu_count\x18\x06 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x07 \x01(\x03\x12\x12\n\ndisk_count\x18\x08 \x01(\x05\x12\x18\n\x10\x63heckpoint_count\x18\t \x01(\x05\x12\x19\n\x11snapshot_blockers\x18\n \x03(\t\"k\n\x10\x44rainHostRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xe2\x41\x01\x02\xfa\x41\x10\n\x0esnapshotd/Host\x12\x16\n\x08\x64raining\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x32\xde\x04\n\x0bHostService\x12M\n\x0cRegisterHost\x12%.snapshotd.api.v1.RegisterHostRequest\x1a\x16.snapshotd.api.v1.Host\x12\x43\n\x07GetHost\x12 .snapshotd.api.v1.GetHostRequest\x1a\x16.snapshotd.api.v1.Host\x12T\n\tListHosts\x12\".snapshotd.api.v1.ListHostsRequest\x1a#.snapshotd.api.v1.ListHostsResponse\x12I\n\nRemoveHost\x12#.snapshotd.api.v1.RemoveHostRequest\x1a\x16.google.protobuf.Empty\x12Q\n\x08SyncHost\x12!.snapshotd.api.v1.SyncHostRequest\x1a\".snapshotd.api.v1.SyncHostResponse\x12~\n\x17\x44iscoverVirtualMachines\x12\x30.snapshotd.api.v1.DiscoverVirtualMachinesRequest\x1a\x31.snapshotd.api.v1.DiscoverVirtualMachinesResponse\x12G\n\tDrainHost\x12\".snapshotd.api.v1.DrainHostRequest\x1a\x16.snapshotd.api.v1.Hostb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsnapshotd/api/v1/host.proto\x12\x10snapshotd.api.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fsnapshotd/api/v1/executor.proto\x1a snapshotd/api/v1/operation.proto\x1a&snapshotd/api/v1/virtual_machine.proto\"\xe9\x07\n\x04Host\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x15\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04port\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x39\n\ttransport\x18\x04 \x01(\x0e\x32 .snapshotd.api.v1.Host.TransportB\x04\xe2\x41\x01\x01\x12\x18\n\ncredential\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63\x61_file\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11journal_directory\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x38\n\x06labels\x18\x08 \x03(\x0b\x32\".snapshotd.api.v1.Host.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x31\n\x05state\x18\t \x01(\x0e\x32\x1c.snapshotd.api.v1.Host.StateB\x04\xe2\x41\x01\x03\x12*\n\x04wait\x18\n \x01(\x0b\x32\x16.snapshotd.api.v1.WaitB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65xecutor\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x38\n\x0elast_sync_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rcomputer_name\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nos_version\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\npowershell\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12#\n\x15virtual_machine_count\x18\x10 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08\x64raining\x18\x11 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa7\x01\n\tTransport\x12\x19\n\x15TRANSPORT_UNSPECIFIED\x10\x00\x12\r\n\tNTLM_HTTP\x10\x01\x12\x0e\n\nNTLM_HTTPS\x10\x02\x12\x11\n\rKERBEROS_HTTP\x10\x03\x12\x12\n\x0eKERBEROS_HTTPS\x10\x04\x12\x15\n\x11\x43\x45RTIFICATE_HTTPS\x10\x05\x12\x0f\n\x0b\x42\x41SIC_HTTPS\x10\x06\x12\x11\n\rCREDSSP_HTTPS\x10\x07\"\\\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07UNTRIED\x10\x01\x12\r\n\tREACHABLE\x10\x02\x12\x0f\n\x0bUNREACHABLE\x10\x03\x12\x0f\n\x0bNO_EXECUTOR\x10\x04:.\xea\x41+\n\x0esnapshotd/Host\x12\x0chosts/{host}*\x05hosts2\x04host\"r\n\x13RegisterHostRequest\x12\x15\n\x07host_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x04host\x18\x02 \x01(\x0b\x32\x16.snapshotd.api.v1.HostB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"7\n\x0eGetHostRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xe2\x41\x01\x02\xfa\x41\x10\n\x0esnapshotd/Host\"s\n\x10ListHostsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"S\n\x11ListHostsResponse\x12%\n\x05hosts\x18\x01 \x03(\x0b\x32\x16.snapshotd.api.v1.Host\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x11RemoveHostRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xe2\x41\x01\x02\xfa\x41\x10\n\x0esnapshotd/Host\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nunregister\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x90\x01\n\x11UpdateHostRequest\x12*\n\x04host\x18\x01 \x01(\x0b\x32\x16.snapshotd.api.v1.HostB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\x89\x01\n\x13TakeOverHostRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xe2\x41\x01\x02\xfa\x41\x10\n\x0esnapshotd/Host\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xaf\x01\n\x14TakeOverHostResponse\x12$\n\x04host\x18\x01 \x01(\x0b\x32\x16.snapshotd.api.v1.Host\x12\x1e\n\x16\x66ormer_installation_id\x18\x02 \x01(\t\x12\x35\n\x10virtual_machines\x18\x03 \x03(\x0b\x32\x1b.snapshotd.api.v1.TakenOver\x12\x1a\n\x12unregistered_count\x18\x04 \x01(\x05\"R\n\x0fSyncHostRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xe2\x41\x01\x02\xfa\x41\x10\n\x0esnapshotd/Host\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xfd\x01\n\x10SyncHostResponse\x12$\n\x04host\x18\x01 \x01(\x0b\x32\x16.snapshotd.api.v1.Host\x12!\n\x19virtual_machines_compared\x18\x02 \x01(\x05\x12\'\n\x06\x64rifts\x18\x03 \x03(\x0b\x32\x17.snapshotd.api.v1.Drift\x12 \n\x18virtual_machines_skipped\x18\x04 \x03(\t\x12\x16\n\x0e\x64rifts_omitted\x18\x05 \x01(\x05\x12=\n\x0cskip_reasons\x18\x06 \x03(\x0b\x32\'.snapshotd.api.v1.SkippedVirtualMachine\"\\\n\x15SkippedVirtualMachine\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"[\n\x05\x44rift\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08recorded\x18\x04 \x01(\t\x12\x10\n\x08observed\x18\x05 \x01(\t\"G\n\x1e\x44iscoverVirtualMachinesRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xe2\x41\x01\x02\xfa\x41\x10\n\x0esnapshotd/Host\"\xde\x01\n\x1f\x44iscoverVirtualMachinesResponse\x12\x44\n\x10virtual_machines\x18\x01 \x03(\x0b\x32*.snapshotd.api.v1.DiscoveredVirtualMachine\x12-\n\thost_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x04wait\x18\x03 \x01(\x0b\x32\x16.snapshotd.api.v1.Wait\x12 \n\x18virtual_machines_omitted\x18\x04 \x01(\x05\"\x86\x02\n\x18\x44iscoveredVirtualMachine\x12\r\n\x05vm_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12&\n\x05power\x18\x03 \x01(\x0e\x32\x17.snapshotd.api.v1.Power\x12\x12\n\nhost_state\x18\x04 \x01(\t\x12\x17\n\x0fvirtual_machine\x18\x05 \x01(\t\x12\x11\n\tcpu_count\x18\x06 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x07 \x01(\x03\x12\x12\n\ndisk_count\x18\x08 \x01(\x05\x12\x18\n\x10\x63heckpoint_count\x18\t \x01(\x05\x12\x19\n\x11snapshot_blockers\x18\n \x03(\t\"k\n\x10\x44rainHostRequest\x12%\n\x04name\x18\x01 \x01(\tB\x17\xe2\x41\x01\x02\xfa\x41\x10\n\x0esnapshotd/Host\x12\x16\n\x08\x64raining\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x32\x88\x06\n\x0bHostService\x12M\n\x0cRegisterHost\x12%.snapshotd.api.v1.RegisterHostRequest\x1a\x16.snapshotd.api.v1.Host\x12\x43\n\x07GetHost\x12 .snapshotd.api.v1.GetHostRequest\x1a\x16.snapshotd.api.v1.Host\x12T\n\tListHosts\x12\".snapshotd.api.v1.ListHostsRequest\x1a#.snapshotd.api.v1.ListHostsResponse\x12I\n\nUpdateHost\x12#.snapshotd.api.v1.UpdateHostRequest\x1a\x16.snapshotd.api.v1.Host\x12]\n\x0cTakeOverHost\x12%.snapshotd.api.v1.TakeOverHostRequest\x1a&.snapshotd.api.v1.TakeOverHostResponse\x12I\n\nRemoveHost\x12#.snapshotd.api.v1.RemoveHostRequest\x1a\x16.google.protobuf.Empty\x12Q\n\x08SyncHost\x12!.snapshotd.api.v1.SyncHostRequest\x1a\".snapshotd.api.v1.SyncHostResponse\x12~\n\x17\x44iscoverVirtualMachines\x12\x30.snapshotd.api.v1.DiscoverVirtualMachinesRequest\x1a\x31.snapshotd.api.v1.DiscoverVirtualMachinesResponse\x12G\n\tDrainHost\x12\".snapshotd.api.v1.DrainHostRequest\x1a\x16.snapshotd.api.v1.Hostb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -97,6 +99,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REMOVEHOSTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\020\n\016snapshotd/Host'
   _globals['_REMOVEHOSTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REMOVEHOSTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_REMOVEHOSTREQUEST'].fields_by_name['unregister']._loaded_options = None
+  _globals['_REMOVEHOSTREQUEST'].fields_by_name['unregister']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEHOSTREQUEST'].fields_by_name['host']._loaded_options = None
+  _globals['_UPDATEHOSTREQUEST'].fields_by_name['host']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEHOSTREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATEHOSTREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEHOSTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATEHOSTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_TAKEOVERHOSTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_TAKEOVERHOSTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\020\n\016snapshotd/Host'
+  _globals['_TAKEOVERHOSTREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_TAKEOVERHOSTREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_TAKEOVERHOSTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_TAKEOVERHOSTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_TAKEOVERHOSTREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_TAKEOVERHOSTREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_SYNCHOSTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_SYNCHOSTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\020\n\016snapshotd/Host'
   _globals['_SYNCHOSTREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -109,40 +127,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRAINHOSTREQUEST'].fields_by_name['draining']._serialized_options = b'\342A\001\002'
   _globals['_DRAINHOSTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_DRAINHOSTREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
-  _globals['_HOST']._serialized_start=239
-  _globals['_HOST']._serialized_end=1240
-  _globals['_HOST_LABELSENTRY']._serialized_start=883
-  _globals['_HOST_LABELSENTRY']._serialized_end=928
-  _globals['_HOST_TRANSPORT']._serialized_start=931
-  _globals['_HOST_TRANSPORT']._serialized_end=1098
-  _globals['_HOST_STATE']._serialized_start=1100
-  _globals['_HOST_STATE']._serialized_end=1192
-  _globals['_REGISTERHOSTREQUEST']._serialized_start=1242
-  _globals['_REGISTERHOSTREQUEST']._serialized_end=1356
-  _globals['_GETHOSTREQUEST']._serialized_start=1358
-  _globals['_GETHOSTREQUEST']._serialized_end=1413
-  _globals['_LISTHOSTSREQUEST']._serialized_start=1415
-  _globals['_LISTHOSTSREQUEST']._serialized_end=1530
-  _globals['_LISTHOSTSRESPONSE']._serialized_start=1532
-  _globals['_LISTHOSTSRESPONSE']._serialized_end=1615
-  _globals['_REMOVEHOSTREQUEST']._serialized_start=1617
-  _globals['_REMOVEHOSTREQUEST']._serialized_end=1701
-  _globals['_SYNCHOSTREQUEST']._serialized_start=1703
-  _globals['_SYNCHOSTREQUEST']._serialized_end=1785
-  _globals['_SYNCHOSTRESPONSE']._serialized_start=1788
-  _globals['_SYNCHOSTRESPONSE']._serialized_end=2041
-  _globals['_SKIPPEDVIRTUALMACHINE']._serialized_start=2043
-  _globals['_SKIPPEDVIRTUALMACHINE']._serialized_end=2135
-  _globals['_DRIFT']._serialized_start=2137
-  _globals['_DRIFT']._serialized_end=2192
-  _globals['_DISCOVERVIRTUALMACHINESREQUEST']._serialized_start=2194
-  _globals['_DISCOVERVIRTUALMACHINESREQUEST']._serialized_end=2265
-  _globals['_DISCOVERVIRTUALMACHINESRESPONSE']._serialized_start=2268
-  _globals['_DISCOVERVIRTUALMACHINESRESPONSE']._serialized_end=2490
-  _globals['_DISCOVEREDVIRTUALMACHINE']._serialized_start=2493
-  _globals['_DISCOVEREDVIRTUALMACHINE']._serialized_end=2755
-  _globals['_DRAINHOSTREQUEST']._serialized_start=2757
-  _globals['_DRAINHOSTREQUEST']._serialized_end=2864
-  _globals['_HOSTSERVICE']._serialized_start=2867
-  _globals['_HOSTSERVICE']._serialized_end=3473
+  _globals['_HOST']._serialized_start=313
+  _globals['_HOST']._serialized_end=1314
+  _globals['_HOST_LABELSENTRY']._serialized_start=957
+  _globals['_HOST_LABELSENTRY']._serialized_end=1002
+  _globals['_HOST_TRANSPORT']._serialized_start=1005
+  _globals['_HOST_TRANSPORT']._serialized_end=1172
+  _globals['_HOST_STATE']._serialized_start=1174
+  _globals['_HOST_STATE']._serialized_end=1266
+  _globals['_REGISTERHOSTREQUEST']._serialized_start=1316
+  _globals['_REGISTERHOSTREQUEST']._serialized_end=1430
+  _globals['_GETHOSTREQUEST']._serialized_start=1432
+  _globals['_GETHOSTREQUEST']._serialized_end=1487
+  _globals['_LISTHOSTSREQUEST']._serialized_start=1489
+  _globals['_LISTHOSTSREQUEST']._serialized_end=1604
+  _globals['_LISTHOSTSRESPONSE']._serialized_start=1606
+  _globals['_LISTHOSTSRESPONSE']._serialized_end=1689
+  _globals['_REMOVEHOSTREQUEST']._serialized_start=1691
+  _globals['_REMOVEHOSTREQUEST']._serialized_end=1801
+  _globals['_UPDATEHOSTREQUEST']._serialized_start=1804
+  _globals['_UPDATEHOSTREQUEST']._serialized_end=1948
+  _globals['_TAKEOVERHOSTREQUEST']._serialized_start=1951
+  _globals['_TAKEOVERHOSTREQUEST']._serialized_end=2088
+  _globals['_TAKEOVERHOSTRESPONSE']._serialized_start=2091
+  _globals['_TAKEOVERHOSTRESPONSE']._serialized_end=2266
+  _globals['_SYNCHOSTREQUEST']._serialized_start=2268
+  _globals['_SYNCHOSTREQUEST']._serialized_end=2350
+  _globals['_SYNCHOSTRESPONSE']._serialized_start=2353
+  _globals['_SYNCHOSTRESPONSE']._serialized_end=2606
+  _globals['_SKIPPEDVIRTUALMACHINE']._serialized_start=2608
+  _globals['_SKIPPEDVIRTUALMACHINE']._serialized_end=2700
+  _globals['_DRIFT']._serialized_start=2702
+  _globals['_DRIFT']._serialized_end=2793
+  _globals['_DISCOVERVIRTUALMACHINESREQUEST']._serialized_start=2795
+  _globals['_DISCOVERVIRTUALMACHINESREQUEST']._serialized_end=2866
+  _globals['_DISCOVERVIRTUALMACHINESRESPONSE']._serialized_start=2869
+  _globals['_DISCOVERVIRTUALMACHINESRESPONSE']._serialized_end=3091
+  _globals['_DISCOVEREDVIRTUALMACHINE']._serialized_start=3094
+  _globals['_DISCOVEREDVIRTUALMACHINE']._serialized_end=3356
+  _globals['_DRAINHOSTREQUEST']._serialized_start=3358
+  _globals['_DRAINHOSTREQUEST']._serialized_end=3465
+  _globals['_HOSTSERVICE']._serialized_start=3468
+  _globals['_HOSTSERVICE']._serialized_end=4244
 # @@protoc_insertion_point(module_scope)

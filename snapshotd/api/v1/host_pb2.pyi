@@ -5,12 +5,14 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from snapshotd.api.v1 import executor_pb2 as _executor_pb2
 from snapshotd.api.v1 import operation_pb2 as _operation_pb2
+from snapshotd.api.v1 import virtual_machine_pb2 as _virtual_machine_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -326,23 +328,133 @@ class RemoveHostRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    UNREGISTER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """hosts/{host}."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
+    unregister: _builtins.bool
+    """Unregister its VMs first. UNIMPLEMENTED for now."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        unregister: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "unregister", b"unregister"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveHostRequest: _TypeAlias = RemoveHostRequest  # noqa: Y015
+
+@_typing.final
+class UpdateHostRequest(_message.Message):
+    """Request of UpdateHost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID; see operation.proto."""
+    @_builtins.property
+    def host(self) -> Global___Host:
+        """With its name, and the fields of the mask."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """address, port, transport, credential, ca_file; empty: those of them that are set."""
+
+    def __init__(
+        self,
+        *,
+        host: Global___Host | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateHostRequest: _TypeAlias = UpdateHostRequest  # noqa: Y015
+
+@_typing.final
+class TakeOverHostRequest(_message.Message):
+    """Request of TakeOverHost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """hosts/{host}."""
+    reason: _builtins.str
+    """Why, in the person's words; recorded."""
+    request_id: _builtins.str
+    """UUID; see operation.proto."""
+    validate_only: _builtins.bool
+    """Return what would be taken over, and change nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeOverHostRequest: _TypeAlias = TakeOverHostRequest  # noqa: Y015
+
+@_typing.final
+class TakeOverHostResponse(_message.Message):
+    """Response of TakeOverHost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    FORMER_INSTALLATION_ID_FIELD_NUMBER: _builtins.int
+    VIRTUAL_MACHINES_FIELD_NUMBER: _builtins.int
+    UNREGISTERED_COUNT_FIELD_NUMBER: _builtins.int
+    former_installation_id: _builtins.str
+    """Id of the installation that its journals belonged to; empty: they were this one's already."""
+    unregistered_count: _builtins.int
+    """VMs on it that are not registered; each can be registered afterwards, with its history on the host."""
+    @_builtins.property
+    def host(self) -> Global___Host:
+        """The host afterwards."""
+
+    @_builtins.property
+    def virtual_machines(self) -> _containers.RepeatedCompositeFieldContainer[_virtual_machine_pb2.TakenOver]:
+        """Its registered VMs."""
+
+    def __init__(
+        self,
+        *,
+        host: Global___Host | None = ...,
+        former_installation_id: _builtins.str = ...,
+        virtual_machines: _abc.Iterable[_virtual_machine_pb2.TakenOver] | None = ...,
+        unregistered_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["former_installation_id", b"former_installation_id", "host", b"host", "unregistered_count", b"unregistered_count", "virtual_machines", b"virtual_machines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeOverHostResponse: _TypeAlias = TakeOverHostResponse  # noqa: Y015
 
 @_typing.final
 class SyncHostRequest(_message.Message):
@@ -465,22 +577,30 @@ class Drift(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    OBSERVED_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """UPPER_SNAKE: POWER_STATE_CHANGED, VM_MISSING, CHECKPOINT_MISSING, CHECKPOINT_DAMAGED, FOREIGN_CHECKPOINT, CURRENT_MOVED, ..."""
     subject: _builtins.str
     """virtualMachines/{vm} or virtualMachines/{vm}/snapshots/{snapshot}."""
     message: _builtins.str
     """For people."""
+    recorded: _builtins.str
+    """What is on record ("RUNNING"); empty: nothing."""
+    observed: _builtins.str
+    """What the host has; empty: nothing."""
     def __init__(
         self,
         *,
         kind: _builtins.str = ...,
         subject: _builtins.str = ...,
         message: _builtins.str = ...,
+        recorded: _builtins.str = ...,
+        observed: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "message", b"message", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "message", b"message", "observed", b"observed", "recorded", b"recorded", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -51,6 +51,16 @@ class HostServiceStub:
                 request_serializer=snapshotd_dot_api_dot_v1_dot_host__pb2.ListHostsRequest.SerializeToString,
                 response_deserializer=snapshotd_dot_api_dot_v1_dot_host__pb2.ListHostsResponse.FromString,
                 _registered_method=True)
+        self.UpdateHost = channel.unary_unary(
+                '/snapshotd.api.v1.HostService/UpdateHost',
+                request_serializer=snapshotd_dot_api_dot_v1_dot_host__pb2.UpdateHostRequest.SerializeToString,
+                response_deserializer=snapshotd_dot_api_dot_v1_dot_host__pb2.Host.FromString,
+                _registered_method=True)
+        self.TakeOverHost = channel.unary_unary(
+                '/snapshotd.api.v1.HostService/TakeOverHost',
+                request_serializer=snapshotd_dot_api_dot_v1_dot_host__pb2.TakeOverHostRequest.SerializeToString,
+                response_deserializer=snapshotd_dot_api_dot_v1_dot_host__pb2.TakeOverHostResponse.FromString,
+                _registered_method=True)
         self.RemoveHost = channel.unary_unary(
                 '/snapshotd.api.v1.HostService/RemoveHost',
                 request_serializer=snapshotd_dot_api_dot_v1_dot_host__pb2.RemoveHostRequest.SerializeToString,
@@ -93,6 +103,21 @@ class HostServiceServicer:
 
     def ListHosts(self, request, context):
         """Returns all hosts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateHost(self, request, context):
+        """Changes how a host is reached: address, port, transport, credential, ca_file. Not built yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TakeOverHost(self, request, context):
+        """Takes a host over whose journals belong to another installation (FOREIGN_INSTALLATION), or were written for a newer
+        log (LOG_ROLLED_BACK). The other installation is refused from then on. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,6 +170,16 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.ListHosts,
                     request_deserializer=snapshotd_dot_api_dot_v1_dot_host__pb2.ListHostsRequest.FromString,
                     response_serializer=snapshotd_dot_api_dot_v1_dot_host__pb2.ListHostsResponse.SerializeToString,
+            ),
+            'UpdateHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateHost,
+                    request_deserializer=snapshotd_dot_api_dot_v1_dot_host__pb2.UpdateHostRequest.FromString,
+                    response_serializer=snapshotd_dot_api_dot_v1_dot_host__pb2.Host.SerializeToString,
+            ),
+            'TakeOverHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeOverHost,
+                    request_deserializer=snapshotd_dot_api_dot_v1_dot_host__pb2.TakeOverHostRequest.FromString,
+                    response_serializer=snapshotd_dot_api_dot_v1_dot_host__pb2.TakeOverHostResponse.SerializeToString,
             ),
             'RemoveHost': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveHost,
@@ -249,6 +284,60 @@ class HostService:
             '/snapshotd.api.v1.HostService/ListHosts',
             snapshotd_dot_api_dot_v1_dot_host__pb2.ListHostsRequest.SerializeToString,
             snapshotd_dot_api_dot_v1_dot_host__pb2.ListHostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/snapshotd.api.v1.HostService/UpdateHost',
+            snapshotd_dot_api_dot_v1_dot_host__pb2.UpdateHostRequest.SerializeToString,
+            snapshotd_dot_api_dot_v1_dot_host__pb2.Host.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeOverHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/snapshotd.api.v1.HostService/TakeOverHost',
+            snapshotd_dot_api_dot_v1_dot_host__pb2.TakeOverHostRequest.SerializeToString,
+            snapshotd_dot_api_dot_v1_dot_host__pb2.TakeOverHostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,12 @@ class HostServiceStub:
     """Returns a host. NOT_FOUND (HOST_NOT_FOUND)."""
     ListHosts: _grpc.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]
     """Returns all hosts."""
+    UpdateHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.UpdateHostRequest, _host_pb2.Host]
+    """Changes how a host is reached: address, port, transport, credential, ca_file. Not built yet."""
+    TakeOverHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.TakeOverHostRequest, _host_pb2.TakeOverHostResponse]
+    """Takes a host over whose journals belong to another installation (FOREIGN_INSTALLATION), or were written for a newer
+    log (LOG_ROLLED_BACK). The other installation is refused from then on. Not built yet.
+    """
     RemoveHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _empty_pb2.Empty]
     """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
     registered.
@@ -64,6 +70,12 @@ class HostServiceAsyncStub(HostServiceStub):
     """Returns a host. NOT_FOUND (HOST_NOT_FOUND)."""
     ListHosts: _aio.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]  # type: ignore[assignment]
     """Returns all hosts."""
+    UpdateHost: _aio.UnaryUnaryMultiCallable[_host_pb2.UpdateHostRequest, _host_pb2.Host]  # type: ignore[assignment]
+    """Changes how a host is reached: address, port, transport, credential, ca_file. Not built yet."""
+    TakeOverHost: _aio.UnaryUnaryMultiCallable[_host_pb2.TakeOverHostRequest, _host_pb2.TakeOverHostResponse]  # type: ignore[assignment]
+    """Takes a host over whose journals belong to another installation (FOREIGN_INSTALLATION), or were written for a newer
+    log (LOG_ROLLED_BACK). The other installation is refused from then on. Not built yet.
+    """
     RemoveHost: _aio.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
     registered.
@@ -103,6 +115,24 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_host_pb2.ListHostsResponse, _abc.Awaitable[_host_pb2.ListHostsResponse]]:
         """Returns all hosts."""
+
+    @_abc_1.abstractmethod
+    def UpdateHost(
+        self,
+        request: _host_pb2.UpdateHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_pb2.Host, _abc.Awaitable[_host_pb2.Host]]:
+        """Changes how a host is reached: address, port, transport, credential, ca_file. Not built yet."""
+
+    @_abc_1.abstractmethod
+    def TakeOverHost(
+        self,
+        request: _host_pb2.TakeOverHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_pb2.TakeOverHostResponse, _abc.Awaitable[_host_pb2.TakeOverHostResponse]]:
+        """Takes a host over whose journals belong to another installation (FOREIGN_INSTALLATION), or were written for a newer
+        log (LOG_ROLLED_BACK). The other installation is refused from then on. Not built yet.
+        """
 
     @_abc_1.abstractmethod
     def RemoveHost(

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from google.longrunning import operations_pb2 as _operations_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -82,6 +83,11 @@ class OperationMetadata(_message.Message):
         EXPORT_VIRTUAL_MACHINE: OperationMetadata._Kind.ValueType  # 13
         TAKE_VOLUME_SNAPSHOT: OperationMetadata._Kind.ValueType  # 14
         DELETE_VOLUME_SNAPSHOT: OperationMetadata._Kind.ValueType  # 15
+        RESTART_VIRTUAL_MACHINE: OperationMetadata._Kind.ValueType  # 16
+        FORGET_SNAPSHOT: OperationMetadata._Kind.ValueType  # 17
+        """A snapshot that is taken off the record; nothing is asked of the host."""
+        ADOPT_CHECKPOINT: OperationMetadata._Kind.ValueType  # 18
+        """A foreign checkpoint that becomes a snapshot."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What operations there are."""
@@ -102,6 +108,11 @@ class OperationMetadata(_message.Message):
     EXPORT_VIRTUAL_MACHINE: OperationMetadata.Kind.ValueType  # 13
     TAKE_VOLUME_SNAPSHOT: OperationMetadata.Kind.ValueType  # 14
     DELETE_VOLUME_SNAPSHOT: OperationMetadata.Kind.ValueType  # 15
+    RESTART_VIRTUAL_MACHINE: OperationMetadata.Kind.ValueType  # 16
+    FORGET_SNAPSHOT: OperationMetadata.Kind.ValueType  # 17
+    """A snapshot that is taken off the record; nothing is asked of the host."""
+    ADOPT_CHECKPOINT: OperationMetadata.Kind.ValueType  # 18
+    """A foreign checkpoint that becomes a snapshot."""
 
     class _State:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -155,6 +166,8 @@ class OperationMetadata(_message.Message):
     WAIT_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     OUTCOME_DETAIL_FIELD_NUMBER: _builtins.int
+    SNAPSHOTS_REMOVED_FIELD_NUMBER: _builtins.int
+    OVERDUE_SINCE_FIELD_NUMBER: _builtins.int
     kind: Global___OperationMetadata.Kind.ValueType
     """The kind of work."""
     state: Global___OperationMetadata.State.ValueType
@@ -209,6 +222,14 @@ class OperationMetadata(_message.Message):
     def wait(self) -> Global___Wait:
         """What it waits for; absent: it goes on, or it has ended."""
 
+    @_builtins.property
+    def snapshots_removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Snapshots that are REMOVED by it, so far; also when it failed afterwards."""
+
+    @_builtins.property
+    def overdue_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it has taken longer than its kind should; absent: it has not."""
+
     def __init__(
         self,
         *,
@@ -231,10 +252,12 @@ class OperationMetadata(_message.Message):
         wait: Global___Wait | None = ...,
         cancel_requested: _builtins.bool = ...,
         outcome_detail: _builtins.str = ...,
+        snapshots_removed: _abc.Iterable[_builtins.str] | None = ...,
+        overdue_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "start_time", b"start_time", "update_time", b"update_time", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "overdue_since", b"overdue_since", "start_time", b"start_time", "update_time", b"update_time", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "current_step", b"current_step", "current_step_number", b"current_step_number", "end_time", b"end_time", "host", b"host", "kind", b"kind", "outcome_detail", b"outcome_detail", "percent", b"percent", "request_id", b"request_id", "snapshot", b"snapshot", "start_time", b"start_time", "state", b"state", "step_count", b"step_count", "steps", b"steps", "update_time", b"update_time", "virtual_machine", b"virtual_machine", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "current_step", b"current_step", "current_step_number", b"current_step_number", "end_time", b"end_time", "host", b"host", "kind", b"kind", "outcome_detail", b"outcome_detail", "overdue_since", b"overdue_since", "percent", b"percent", "request_id", b"request_id", "snapshot", b"snapshot", "snapshots_removed", b"snapshots_removed", "start_time", b"start_time", "state", b"state", "step_count", b"step_count", "steps", b"steps", "update_time", b"update_time", "virtual_machine", b"virtual_machine", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -456,6 +479,56 @@ class Failure(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Failure: _TypeAlias = Failure  # noqa: Y015
+
+@_typing.final
+class WatchOperationsRequest(_message.Message):
+    """Request of WatchOperations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """As of ListOperations."""
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOperationsRequest: _TypeAlias = WatchOperationsRequest  # noqa: Y015
+
+@_typing.final
+class WatchOperationsResponse(_message.Message):
+    """Part of the answer of WatchOperations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    complete: _builtins.bool
+    """All that met the filter at the beginning have been sent."""
+    @_builtins.property
+    def operation(self) -> _operations_pb2.Operation:
+        """An operation as it is now; absent: a heartbeat, sent while nothing changes."""
+
+    def __init__(
+        self,
+        *,
+        operation: _operations_pb2.Operation | None = ...,
+        complete: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOperationsResponse: _TypeAlias = WatchOperationsResponse  # noqa: Y015
 
 @_typing.final
 class Plan(_message.Message):

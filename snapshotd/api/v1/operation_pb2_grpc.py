@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from snapshotd.api.v1 import operation_pb2 as snapshotd_dot_api_dot_v1_dot_operation__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -22,3 +23,79 @@ if _version_not_supported:
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
+
+
+class OperationServiceStub:
+    """Operations as they come forward. To get, list, wait for and cancel them: google.longrunning.Operations.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.WatchOperations = channel.unary_stream(
+                '/snapshotd.api.v1.OperationService/WatchOperations',
+                request_serializer=snapshotd_dot_api_dot_v1_dot_operation__pb2.WatchOperationsRequest.SerializeToString,
+                response_deserializer=snapshotd_dot_api_dot_v1_dot_operation__pb2.WatchOperationsResponse.FromString,
+                _registered_method=True)
+
+
+class OperationServiceServicer:
+    """Operations as they come forward. To get, list, wait for and cancel them: google.longrunning.Operations.
+    """
+
+    def WatchOperations(self, request, context):
+        """Returns the operations that meet a filter, and then each again when it has changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_OperationServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'WatchOperations': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchOperations,
+                    request_deserializer=snapshotd_dot_api_dot_v1_dot_operation__pb2.WatchOperationsRequest.FromString,
+                    response_serializer=snapshotd_dot_api_dot_v1_dot_operation__pb2.WatchOperationsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'snapshotd.api.v1.OperationService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('snapshotd.api.v1.OperationService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class OperationService:
+    """Operations as they come forward. To get, list, wait for and cancel them: google.longrunning.Operations.
+    """
+
+    @staticmethod
+    def WatchOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/snapshotd.api.v1.OperationService/WatchOperations',
+            snapshotd_dot_api_dot_v1_dot_operation__pb2.WatchOperationsRequest.SerializeToString,
+            snapshotd_dot_api_dot_v1_dot_operation__pb2.WatchOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

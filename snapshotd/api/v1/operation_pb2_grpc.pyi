@@ -5,9 +5,16 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from snapshotd.api.v1 import operation_pb2 as _operation_pb2
 import abc as _abc_1
 import grpc as _grpc
+import sys
 import typing as _typing
+
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
 
 _T = _typing.TypeVar("_T")
 
@@ -18,3 +25,34 @@ class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ig
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+
+class OperationServiceStub:
+    """Operations as they come forward. To get, list, wait for and cancel them: google.longrunning.Operations."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> OperationServiceAsyncStub: ...
+    WatchOperations: _grpc.UnaryStreamMultiCallable[_operation_pb2.WatchOperationsRequest, _operation_pb2.WatchOperationsResponse]
+    """Returns the operations that meet a filter, and then each again when it has changed."""
+
+@_typing.type_check_only
+class OperationServiceAsyncStub(OperationServiceStub):
+    """Operations as they come forward. To get, list, wait for and cancel them: google.longrunning.Operations."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    WatchOperations: _aio.UnaryStreamMultiCallable[_operation_pb2.WatchOperationsRequest, _operation_pb2.WatchOperationsResponse]  # type: ignore[assignment]
+    """Returns the operations that meet a filter, and then each again when it has changed."""
+
+class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Operations as they come forward. To get, list, wait for and cancel them: google.longrunning.Operations."""
+
+    @_abc_1.abstractmethod
+    def WatchOperations(
+        self,
+        request: _operation_pb2.WatchOperationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operation_pb2.WatchOperationsResponse], _abc.AsyncIterator[_operation_pb2.WatchOperationsResponse]]:
+        """Returns the operations that meet a filter, and then each again when it has changed."""
+
+def add_OperationServiceServicer_to_server(servicer: OperationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -107,6 +107,36 @@ class Snapshot(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Hold(_message.Message):
+        """That nobody may delete a snapshot."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ACTOR_FIELD_NUMBER: _builtins.int
+        REASON_FIELD_NUMBER: _builtins.int
+        TIME_FIELD_NUMBER: _builtins.int
+        actor: _builtins.str
+        """Who holds it."""
+        reason: _builtins.str
+        """Why, in that person's words."""
+        @_builtins.property
+        def time(self) -> _timestamp_pb2.Timestamp:
+            """Since when."""
+
+        def __init__(
+            self,
+            *,
+            actor: _builtins.str = ...,
+            reason: _builtins.str = ...,
+            time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "reason", b"reason", "time", b"time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
@@ -126,6 +156,9 @@ class Snapshot(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     ACTIVE_OPERATION_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ADOPTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}/snapshots/{snapshot}."""
     uid: _builtins.str
@@ -154,6 +187,8 @@ class Snapshot(_message.Message):
     """Who requested it."""
     active_operation: _builtins.str
     """The operation that is at work on it; empty: none."""
+    adopted: _builtins.bool
+    """It was made by others, and became a snapshot by a person's decision."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was requested."""
@@ -178,6 +213,14 @@ class Snapshot(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The operator's own. UNIMPLEMENTED in a request for now: nothing keeps them."""
 
+    @_builtins.property
+    def hold(self) -> Global___Snapshot.Hold:
+        """Why nobody may delete it; absent: it is not held. See HoldSnapshot."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is no longer needed, as its owner says; absent: not said. Nothing is deleted by it yet."""
+
     def __init__(
         self,
         *,
@@ -200,10 +243,13 @@ class Snapshot(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         actor: _builtins.str = ...,
         active_operation: _builtins.str = ...,
+        hold: Global___Snapshot.Hold | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        adopted: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "service_offering", b"service_offering", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "failure", b"failure", "hold", b"hold", "service_offering", b"service_offering", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operation", b"active_operation", "actor", b"actor", "checkpoint_id", b"checkpoint_id", "create_time", b"create_time", "current", b"current", "description", b"description", "disks", b"disks", "display_name", b"display_name", "failure", b"failure", "kind", b"kind", "labels", b"labels", "name", b"name", "parent", b"parent", "requested_kind", b"requested_kind", "service_offering", b"service_offering", "size_bytes", b"size_bytes", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operation", b"active_operation", "actor", b"actor", "adopted", b"adopted", "checkpoint_id", b"checkpoint_id", "create_time", b"create_time", "current", b"current", "description", b"description", "disks", b"disks", "display_name", b"display_name", "expire_time", b"expire_time", "failure", b"failure", "hold", b"hold", "kind", b"kind", "labels", b"labels", "name", b"name", "parent", b"parent", "requested_kind", b"requested_kind", "service_offering", b"service_offering", "size_bytes", b"size_bytes", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -363,7 +409,7 @@ class UpdateSnapshotRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """display_name, description, labels."""
+        """display_name, description, labels, expire_time."""
 
     def __init__(
         self,
@@ -386,6 +432,31 @@ class RevertToSnapshotRequest(_message.Message):
     """Request of RevertToSnapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    class _PowerAfter:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PowerAfterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RevertToSnapshotRequest._PowerAfter.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        POWER_AFTER_UNSPECIFIED: RevertToSnapshotRequest._PowerAfter.ValueType  # 0
+        AS_SNAPSHOT: RevertToSnapshotRequest._PowerAfter.ValueType  # 1
+        """RUNNING for DISK_AND_MEMORY, STOPPED for DISK."""
+        RUNNING: RevertToSnapshotRequest._PowerAfter.ValueType  # 2
+        """RUNNING: it is started from its disks if the snapshot has no memory."""
+        AS_BEFORE: RevertToSnapshotRequest._PowerAfter.ValueType  # 3
+        """As it was before: RUNNING if it was, else STOPPED."""
+
+    class PowerAfter(_PowerAfter, metaclass=_PowerAfterEnumTypeWrapper):
+        """The power that a VM has after a revert."""
+
+    POWER_AFTER_UNSPECIFIED: RevertToSnapshotRequest.PowerAfter.ValueType  # 0
+    AS_SNAPSHOT: RevertToSnapshotRequest.PowerAfter.ValueType  # 1
+    """RUNNING for DISK_AND_MEMORY, STOPPED for DISK."""
+    RUNNING: RevertToSnapshotRequest.PowerAfter.ValueType  # 2
+    """RUNNING: it is started from its disks if the snapshot has no memory."""
+    AS_BEFORE: RevertToSnapshotRequest.PowerAfter.ValueType  # 3
+    """As it was before: RUNNING if it was, else STOPPED."""
 
     class _PowerStateChange:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -413,6 +484,9 @@ class RevertToSnapshotRequest(_message.Message):
     SAFETY_SNAPSHOT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    POWER_AFTER_FIELD_NUMBER: _builtins.int
+    SAFETY_SNAPSHOT_NAME_FIELD_NUMBER: _builtins.int
+    REQUIRE_MEMORY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}/snapshots/{snapshot}."""
     power_state_change: Global___RevertToSnapshotRequest.PowerStateChange.ValueType
@@ -423,6 +497,12 @@ class RevertToSnapshotRequest(_message.Message):
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
+    power_after: Global___RevertToSnapshotRequest.PowerAfter.ValueType
+    """The VM's power afterwards; unspecified: AS_SNAPSHOT."""
+    safety_snapshot_name: _builtins.str
+    """Display name of the safety snapshot; empty: before-revert-<target>."""
+    require_memory: _builtins.bool
+    """Fail, rather than end without the snapshot's memory, if that is lost on the way (the VM was turned off by hand)."""
     def __init__(
         self,
         *,
@@ -431,10 +511,13 @@ class RevertToSnapshotRequest(_message.Message):
         safety_snapshot: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        power_after: Global___RevertToSnapshotRequest.PowerAfter.ValueType = ...,
+        safety_snapshot_name: _builtins.str = ...,
+        require_memory: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "power_state_change", b"power_state_change", "request_id", b"request_id", "safety_snapshot", b"safety_snapshot", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "power_after", b"power_after", "power_state_change", b"power_state_change", "request_id", b"request_id", "require_memory", b"require_memory", "safety_snapshot", b"safety_snapshot", "safety_snapshot_name", b"safety_snapshot_name", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -449,10 +532,13 @@ class RevertToSnapshotResponse(_message.Message):
     VIRTUAL_MACHINE_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     SAFETY_SNAPSHOT_FIELD_NUMBER: _builtins.int
+    MEMORY_LOST_FIELD_NUMBER: _builtins.int
     snapshot: _builtins.str
     """The snapshot that it was brought back to."""
     safety_snapshot: _builtins.str
     """The snapshot that was taken first; empty: none."""
+    memory_lost: _builtins.bool
+    """The memory of the snapshot was lost: the VM was started from its disks."""
     @_builtins.property
     def virtual_machine(self) -> _virtual_machine_pb2.VirtualMachine:
         """The VM afterwards."""
@@ -463,10 +549,11 @@ class RevertToSnapshotResponse(_message.Message):
         virtual_machine: _virtual_machine_pb2.VirtualMachine | None = ...,
         snapshot: _builtins.str = ...,
         safety_snapshot: _builtins.str = ...,
+        memory_lost: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["virtual_machine", b"virtual_machine"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["safety_snapshot", b"safety_snapshot", "snapshot", b"snapshot", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_lost", b"memory_lost", "safety_snapshot", b"safety_snapshot", "snapshot", b"snapshot", "virtual_machine", b"virtual_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -507,6 +594,7 @@ class DeleteSnapshotRequest(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    FORGET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}/snapshots/{snapshot}."""
     scope: Global___DeleteSnapshotRequest.Scope.ValueType
@@ -515,6 +603,8 @@ class DeleteSnapshotRequest(_message.Message):
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
+    forget: _builtins.bool
+    """Take it off the record, and touch nothing on the host. Only for one in ERROR, or whose VM is gone."""
     def __init__(
         self,
         *,
@@ -522,10 +612,11 @@ class DeleteSnapshotRequest(_message.Message):
         scope: Global___DeleteSnapshotRequest.Scope.ValueType = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        forget: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "scope", b"scope", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forget", b"forget", "name", b"name", "request_id", b"request_id", "scope", b"scope", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -798,6 +889,36 @@ class ForeignCheckpoint(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Ignore(_message.Message):
+        """That somebody has looked at a foreign checkpoint."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ACTOR_FIELD_NUMBER: _builtins.int
+        REASON_FIELD_NUMBER: _builtins.int
+        TIME_FIELD_NUMBER: _builtins.int
+        actor: _builtins.str
+        """Who."""
+        reason: _builtins.str
+        """Why it may stay, in that person's words."""
+        @_builtins.property
+        def time(self) -> _timestamp_pb2.Timestamp:
+            """When."""
+
+        def __init__(
+            self,
+            *,
+            actor: _builtins.str = ...,
+            reason: _builtins.str = ...,
+            time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "reason", b"reason", "time", b"time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     CHECKPOINT_TYPE_FIELD_NUMBER: _builtins.int
@@ -805,6 +926,8 @@ class ForeignCheckpoint(_message.Message):
     HAS_MEMORY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    IGNORE_FIELD_NUMBER: _builtins.int
+    MARKED_AS_OURS_FIELD_NUMBER: _builtins.int
     checkpoint_id: _builtins.str
     """Hyper-V's id."""
     display_name: _builtins.str
@@ -817,9 +940,15 @@ class ForeignCheckpoint(_message.Message):
     """It holds memory."""
     size_bytes: _builtins.int
     """Size of its files."""
+    marked_as_ours: _builtins.bool
+    """It bears the marker of a snapshot that is not on record."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made, by the host's clock."""
+
+    @_builtins.property
+    def ignore(self) -> Global___ForeignCheckpoint.Ignore:
+        """Somebody has looked at it, and it may stay as it is; absent: nobody has."""
 
     def __init__(
         self,
@@ -831,11 +960,147 @@ class ForeignCheckpoint(_message.Message):
         has_memory: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         size_bytes: _builtins.int = ...,
+        ignore: Global___ForeignCheckpoint.Ignore | None = ...,
+        marked_as_ours: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "ignore", b"ignore"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "checkpoint_id", b"checkpoint_id", "checkpoint_type", b"checkpoint_type", "create_time", b"create_time", "display_name", b"display_name", "has_memory", b"has_memory", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "checkpoint_id", b"checkpoint_id", "checkpoint_type", b"checkpoint_type", "create_time", b"create_time", "display_name", b"display_name", "has_memory", b"has_memory", "ignore", b"ignore", "marked_as_ours", b"marked_as_ours", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForeignCheckpoint: _TypeAlias = ForeignCheckpoint  # noqa: Y015
+
+@_typing.final
+class HoldSnapshotRequest(_message.Message):
+    """Request of HoldSnapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """virtualMachines/{vm}/snapshots/{snapshot}."""
+    reason: _builtins.str
+    """Why, for those who would delete it."""
+    request_id: _builtins.str
+    """UUID; see operation.proto."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldSnapshotRequest: _TypeAlias = HoldSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseSnapshotRequest(_message.Message):
+    """Request of ReleaseSnapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """virtualMachines/{vm}/snapshots/{snapshot}."""
+    request_id: _builtins.str
+    """UUID; see operation.proto."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseSnapshotRequest: _TypeAlias = ReleaseSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class AdoptCheckpointRequest(_message.Message):
+    """Request of AdoptCheckpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """virtualMachines/{vm}."""
+    checkpoint_id: _builtins.str
+    """Hyper-V's id of the foreign checkpoint."""
+    request_id: _builtins.str
+    """UUID; see operation.proto."""
+    validate_only: _builtins.bool
+    """Return only a Plan; see operation.proto."""
+    @_builtins.property
+    def snapshot(self) -> Global___Snapshot:
+        """display_name, description, labels and expire_time count; an empty display_name: the checkpoint's name."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        checkpoint_id: _builtins.str = ...,
+        snapshot: Global___Snapshot | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "parent", b"parent", "request_id", b"request_id", "snapshot", b"snapshot", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptCheckpointRequest: _TypeAlias = AdoptCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class IgnoreCheckpointRequest(_message.Message):
+    """Request of IgnoreCheckpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    UNDO_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """virtualMachines/{vm}."""
+    checkpoint_id: _builtins.str
+    """Hyper-V's id of the foreign checkpoint."""
+    reason: _builtins.str
+    """Why it may stay."""
+    undo: _builtins.bool
+    """Take it back: nobody has looked at it."""
+    request_id: _builtins.str
+    """UUID; see operation.proto."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        checkpoint_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        undo: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "parent", b"parent", "reason", b"reason", "request_id", b"request_id", "undo", b"undo"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IgnoreCheckpointRequest: _TypeAlias = IgnoreCheckpointRequest  # noqa: Y015

@@ -71,6 +71,26 @@ class SnapshotServiceStub:
                 request_serializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.DeleteAllSnapshotsRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.HoldSnapshot = channel.unary_unary(
+                '/snapshotd.api.v1.SnapshotService/HoldSnapshot',
+                request_serializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.HoldSnapshotRequest.SerializeToString,
+                response_deserializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.Snapshot.FromString,
+                _registered_method=True)
+        self.ReleaseSnapshot = channel.unary_unary(
+                '/snapshotd.api.v1.SnapshotService/ReleaseSnapshot',
+                request_serializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.ReleaseSnapshotRequest.SerializeToString,
+                response_deserializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.Snapshot.FromString,
+                _registered_method=True)
+        self.AdoptCheckpoint = channel.unary_unary(
+                '/snapshotd.api.v1.SnapshotService/AdoptCheckpoint',
+                request_serializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.AdoptCheckpointRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.IgnoreCheckpoint = channel.unary_unary(
+                '/snapshotd.api.v1.SnapshotService/IgnoreCheckpoint',
+                request_serializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.IgnoreCheckpointRequest.SerializeToString,
+                response_deserializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.ForeignCheckpoint.FromString,
+                _registered_method=True)
         self.GetSnapshotTree = channel.unary_unary(
                 '/snapshotd.api.v1.SnapshotService/GetSnapshotTree',
                 request_serializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.GetSnapshotTreeRequest.SerializeToString,
@@ -144,6 +164,34 @@ class SnapshotServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HoldSnapshot(self, request, context):
+        """Keeps a snapshot from being deleted by anyone until it is released. Not built yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseSnapshot(self, request, context):
+        """Allows again that a snapshot is deleted. Not built yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdoptCheckpoint(self, request, context):
+        """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. Not built yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IgnoreCheckpoint(self, request, context):
+        """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Not built yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSnapshotTree(self, request, context):
         """Returns the VM's snapshots, and the foreign checkpoints among them, as a tree.
         """
@@ -195,6 +243,26 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.DeleteAllSnapshots,
                     request_deserializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.DeleteAllSnapshotsRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'HoldSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldSnapshot,
+                    request_deserializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.HoldSnapshotRequest.FromString,
+                    response_serializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.Snapshot.SerializeToString,
+            ),
+            'ReleaseSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseSnapshot,
+                    request_deserializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.ReleaseSnapshotRequest.FromString,
+                    response_serializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.Snapshot.SerializeToString,
+            ),
+            'AdoptCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdoptCheckpoint,
+                    request_deserializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.AdoptCheckpointRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'IgnoreCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.IgnoreCheckpoint,
+                    request_deserializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.IgnoreCheckpointRequest.FromString,
+                    response_serializer=snapshotd_dot_api_dot_v1_dot_snapshot__pb2.ForeignCheckpoint.SerializeToString,
             ),
             'GetSnapshotTree': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSnapshotTree,
@@ -397,6 +465,114 @@ class SnapshotService:
             '/snapshotd.api.v1.SnapshotService/DeleteAllSnapshots',
             snapshotd_dot_api_dot_v1_dot_snapshot__pb2.DeleteAllSnapshotsRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/snapshotd.api.v1.SnapshotService/HoldSnapshot',
+            snapshotd_dot_api_dot_v1_dot_snapshot__pb2.HoldSnapshotRequest.SerializeToString,
+            snapshotd_dot_api_dot_v1_dot_snapshot__pb2.Snapshot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/snapshotd.api.v1.SnapshotService/ReleaseSnapshot',
+            snapshotd_dot_api_dot_v1_dot_snapshot__pb2.ReleaseSnapshotRequest.SerializeToString,
+            snapshotd_dot_api_dot_v1_dot_snapshot__pb2.Snapshot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdoptCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/snapshotd.api.v1.SnapshotService/AdoptCheckpoint',
+            snapshotd_dot_api_dot_v1_dot_snapshot__pb2.AdoptCheckpointRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IgnoreCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/snapshotd.api.v1.SnapshotService/IgnoreCheckpoint',
+            snapshotd_dot_api_dot_v1_dot_snapshot__pb2.IgnoreCheckpointRequest.SerializeToString,
+            snapshotd_dot_api_dot_v1_dot_snapshot__pb2.ForeignCheckpoint.FromString,
             options,
             channel_credentials,
             insecure,

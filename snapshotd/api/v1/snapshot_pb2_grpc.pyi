@@ -60,6 +60,14 @@ class SnapshotServiceStub:
     """
     DeleteAllSnapshots: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteAllSnapshotsRequest, _operations_pb2.Operation]
     """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
+    HoldSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.HoldSnapshotRequest, _snapshot_pb2.Snapshot]
+    """Keeps a snapshot from being deleted by anyone until it is released. Not built yet."""
+    ReleaseSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.ReleaseSnapshotRequest, _snapshot_pb2.Snapshot]
+    """Allows again that a snapshot is deleted. Not built yet."""
+    AdoptCheckpoint: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.AdoptCheckpointRequest, _operations_pb2.Operation]
+    """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. Not built yet."""
+    IgnoreCheckpoint: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.IgnoreCheckpointRequest, _snapshot_pb2.ForeignCheckpoint]
+    """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Not built yet."""
     GetSnapshotTree: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]
     """Returns the VM's snapshots, and the foreign checkpoints among them, as a tree."""
     WatchSnapshotTree: _grpc.UnaryStreamMultiCallable[_snapshot_pb2.WatchSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]
@@ -96,6 +104,14 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """
     DeleteAllSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteAllSnapshotsRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
+    HoldSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.HoldSnapshotRequest, _snapshot_pb2.Snapshot]  # type: ignore[assignment]
+    """Keeps a snapshot from being deleted by anyone until it is released. Not built yet."""
+    ReleaseSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.ReleaseSnapshotRequest, _snapshot_pb2.Snapshot]  # type: ignore[assignment]
+    """Allows again that a snapshot is deleted. Not built yet."""
+    AdoptCheckpoint: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.AdoptCheckpointRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. Not built yet."""
+    IgnoreCheckpoint: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.IgnoreCheckpointRequest, _snapshot_pb2.ForeignCheckpoint]  # type: ignore[assignment]
+    """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Not built yet."""
     GetSnapshotTree: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]  # type: ignore[assignment]
     """Returns the VM's snapshots, and the foreign checkpoints among them, as a tree."""
     WatchSnapshotTree: _aio.UnaryStreamMultiCallable[_snapshot_pb2.WatchSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]  # type: ignore[assignment]
@@ -171,6 +187,38 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
+
+    @_abc_1.abstractmethod
+    def HoldSnapshot(
+        self,
+        request: _snapshot_pb2.HoldSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.Snapshot, _abc.Awaitable[_snapshot_pb2.Snapshot]]:
+        """Keeps a snapshot from being deleted by anyone until it is released. Not built yet."""
+
+    @_abc_1.abstractmethod
+    def ReleaseSnapshot(
+        self,
+        request: _snapshot_pb2.ReleaseSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.Snapshot, _abc.Awaitable[_snapshot_pb2.Snapshot]]:
+        """Allows again that a snapshot is deleted. Not built yet."""
+
+    @_abc_1.abstractmethod
+    def AdoptCheckpoint(
+        self,
+        request: _snapshot_pb2.AdoptCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. Not built yet."""
+
+    @_abc_1.abstractmethod
+    def IgnoreCheckpoint(
+        self,
+        request: _snapshot_pb2.IgnoreCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshot_pb2.ForeignCheckpoint, _abc.Awaitable[_snapshot_pb2.ForeignCheckpoint]]:
+        """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Not built yet."""
 
     @_abc_1.abstractmethod
     def GetSnapshotTree(

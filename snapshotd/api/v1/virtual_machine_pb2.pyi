@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -113,7 +114,8 @@ class VirtualMachine(_message.Message):
         REASON_FIELD_NUMBER: _builtins.int
         MESSAGE_FIELD_NUMBER: _builtins.int
         reason: _builtins.str
-        """LOG_ROLLED_BACK: the log is older than the host, so the VM is only observed. VM_CRITICAL: Hyper-V cannot reach the
+        """LOG_ROLLED_BACK: the log is older than the host, so the VM is only observed. CLAIMED_BY_TWO_HOSTS: two hosts report
+        it as theirs, so nothing is done to it. VM_CRITICAL: Hyper-V cannot reach the
         VM's storage or configuration, or its volume is full. NEEDS_CONSOLIDATION: files in its chains that nothing stands on.
         """
         message: _builtins.str
@@ -578,7 +580,9 @@ class StopVirtualMachineRequest(_message.Message):
         TURN_OFF: StopVirtualMachineRequest._Mode.ValueType  # 2
         """The VM is turned off at once: what the guest holds in memory is lost."""
         SAVE: StopVirtualMachineRequest._Mode.ValueType  # 3
-        """Memory is kept on disk; the VM ends SAVED. UNIMPLEMENTED for now."""
+        """Memory is kept on disk; the VM ends SAVED."""
+        PAUSE: StopVirtualMachineRequest._Mode.ValueType  # 4
+        """The VM stands still, in memory; it ends PAUSED."""
 
     class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
         """Ways to stop, with the numbers of StopAction.Mode."""
@@ -589,31 +593,343 @@ class StopVirtualMachineRequest(_message.Message):
     TURN_OFF: StopVirtualMachineRequest.Mode.ValueType  # 2
     """The VM is turned off at once: what the guest holds in memory is lost."""
     SAVE: StopVirtualMachineRequest.Mode.ValueType  # 3
-    """Memory is kept on disk; the VM ends SAVED. UNIMPLEMENTED for now."""
+    """Memory is kept on disk; the VM ends SAVED."""
+    PAUSE: StopVirtualMachineRequest.Mode.ValueType  # 4
+    """The VM stands still, in memory; it ends PAUSED."""
 
     NAME_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SHUTDOWN_TIMEOUT_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}."""
     mode: Global___StopVirtualMachineRequest.Mode.ValueType
     """How; unspecified: SHUTDOWN."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
+    validate_only: _builtins.bool
+    """Return only a Plan; see operation.proto."""
+    @_builtins.property
+    def shutdown_timeout(self) -> _duration_pb2.Duration:
+        """With SHUTDOWN: turn the VM off if it is not off after so long; absent: never."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         mode: Global___StopVirtualMachineRequest.Mode.ValueType = ...,
         request_id: _builtins.str = ...,
+        shutdown_timeout: _duration_pb2.Duration | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shutdown_timeout", b"shutdown_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "name", b"name", "request_id", b"request_id", "shutdown_timeout", b"shutdown_timeout", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StopVirtualMachineRequest: _TypeAlias = StopVirtualMachineRequest  # noqa: Y015
+
+@_typing.final
+class RestartVirtualMachineRequest(_message.Message):
+    """Request of RestartVirtualMachine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    SHUTDOWN_TIMEOUT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """virtualMachines/{vm}."""
+    mode: Global___StopVirtualMachineRequest.Mode.ValueType
+    """SHUTDOWN or TURN_OFF; unspecified: SHUTDOWN."""
+    request_id: _builtins.str
+    """UUID; see operation.proto."""
+    validate_only: _builtins.bool
+    """Return only a Plan; see operation.proto."""
+    @_builtins.property
+    def shutdown_timeout(self) -> _duration_pb2.Duration:
+        """As of StopVirtualMachine."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        mode: Global___StopVirtualMachineRequest.Mode.ValueType = ...,
+        shutdown_timeout: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shutdown_timeout", b"shutdown_timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "name", b"name", "request_id", b"request_id", "shutdown_timeout", b"shutdown_timeout", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestartVirtualMachineRequest: _TypeAlias = RestartVirtualMachineRequest  # noqa: Y015
+
+@_typing.final
+class RegisterHostVirtualMachinesRequest(_message.Message):
+    """Request of RegisterHostVirtualMachines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    HOST_FIELD_NUMBER: _builtins.int
+    NAME_PATTERNS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """The host that has them: hosts/{host}."""
+    owner: _builtins.str
+    """The account that owns them; empty: the caller."""
+    request_id: _builtins.str
+    """UUID; see operation.proto. A repetition registers what is not registered yet."""
+    validate_only: _builtins.bool
+    """Return what would be registered, and record nothing."""
+    @_builtins.property
+    def name_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those whose name matches one of these, with * and ? as wildcards, in any case; empty: all."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The operator's own, for each of them."""
+
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        name_patterns: _abc.Iterable[_builtins.str] | None = ...,
+        owner: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "labels", b"labels", "name_patterns", b"name_patterns", "owner", b"owner", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterHostVirtualMachinesRequest: _TypeAlias = RegisterHostVirtualMachinesRequest  # noqa: Y015
+
+@_typing.final
+class RegisterHostVirtualMachinesResponse(_message.Message):
+    """Response of RegisterHostVirtualMachines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Refused(_message.Message):
+        """A VM that cannot be registered."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        VM_ID_FIELD_NUMBER: _builtins.int
+        DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+        FAILURE_FIELD_NUMBER: _builtins.int
+        vm_id: _builtins.str
+        """Hyper-V's id."""
+        display_name: _builtins.str
+        """Hyper-V's name."""
+        @_builtins.property
+        def failure(self) -> _operation_pb2.Failure:
+            """Why."""
+
+        def __init__(
+            self,
+            *,
+            vm_id: _builtins.str = ...,
+            display_name: _builtins.str = ...,
+            failure: _operation_pb2.Failure | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "failure", b"failure", "vm_id", b"vm_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REGISTERED_FIELD_NUMBER: _builtins.int
+    REGISTERED_BEFORE_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    registered_before: _builtins.int
+    """How many of those that match were registered before."""
+    @_builtins.property
+    def registered(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """VMs that were registered, as virtualMachines/{vm}."""
+
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegisterHostVirtualMachinesResponse.Refused]:
+        """VMs that match and cannot be registered, with the reasons."""
+
+    def __init__(
+        self,
+        *,
+        registered: _abc.Iterable[_builtins.str] | None = ...,
+        registered_before: _builtins.int = ...,
+        refused: _abc.Iterable[Global___RegisterHostVirtualMachinesResponse.Refused] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refused", b"refused", "registered", b"registered", "registered_before", b"registered_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterHostVirtualMachinesResponse: _TypeAlias = RegisterHostVirtualMachinesResponse  # noqa: Y015
+
+@_typing.final
+class TakeOverVirtualMachineRequest(_message.Message):
+    """Request of TakeOverVirtualMachine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """virtualMachines/{vm}."""
+    reason: _builtins.str
+    """Why, in the person's words; recorded."""
+    request_id: _builtins.str
+    """UUID; see operation.proto."""
+    validate_only: _builtins.bool
+    """Return what would be taken over, and change nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeOverVirtualMachineRequest: _TypeAlias = TakeOverVirtualMachineRequest  # noqa: Y015
+
+@_typing.final
+class TakeOverVirtualMachineResponse(_message.Message):
+    """Response of TakeOverVirtualMachine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAKEN_OVER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def taken_over(self) -> Global___TakenOver:
+        """What was taken over, or would be."""
+
+    def __init__(
+        self,
+        *,
+        taken_over: Global___TakenOver | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["taken_over", b"taken_over"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["taken_over", b"taken_over"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeOverVirtualMachineResponse: _TypeAlias = TakeOverVirtualMachineResponse  # noqa: Y015
+
+@_typing.final
+class TakenOver(_message.Message):
+    """What taking over one VM means."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ForeignMarked(_message.Message):
+        """A checkpoint with our marker that is not on record."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+        DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+        checkpoint_id: _builtins.str
+        """Hyper-V's id."""
+        display_name: _builtins.str
+        """Its name on the host."""
+        def __init__(
+            self,
+            *,
+            checkpoint_id: _builtins.str = ...,
+            display_name: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "display_name", b"display_name"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VIRTUAL_MACHINE_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    JOURNAL_TOKEN_FIELD_NUMBER: _builtins.int
+    OPERATIONS_ENDED_FIELD_NUMBER: _builtins.int
+    MARKED_CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    virtual_machine: _builtins.str
+    """virtualMachines/{vm}."""
+    display_name: _builtins.str
+    """Its name."""
+    journal_token: _builtins.int
+    """The highest token of its journal: commands of this installation have higher ones from now on."""
+    @_builtins.property
+    def operations_ended(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Operations that the log believed under way: they end, and what came of them is not known."""
+
+    @_builtins.property
+    def marked_checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___TakenOver.ForeignMarked]:
+        """Checkpoints that bear our marker and are not on record: they can be adopted."""
+
+    @_builtins.property
+    def failure(self) -> _operation_pb2.Failure:
+        """Why it was not taken over; absent: it was, or would be."""
+
+    def __init__(
+        self,
+        *,
+        virtual_machine: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        journal_token: _builtins.int = ...,
+        operations_ended: _abc.Iterable[_builtins.str] | None = ...,
+        marked_checkpoints: _abc.Iterable[Global___TakenOver.ForeignMarked] | None = ...,
+        failure: _operation_pb2.Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "failure", b"failure", "journal_token", b"journal_token", "marked_checkpoints", b"marked_checkpoints", "operations_ended", b"operations_ended", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakenOver: _TypeAlias = TakenOver  # noqa: Y015
 
 @_typing.final
 class DestroyVirtualMachineRequest(_message.Message):

@@ -47,6 +47,16 @@ class VirtualMachineServiceStub:
                 request_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.UnregisterVirtualMachineRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.RegisterHostVirtualMachines = channel.unary_unary(
+                '/snapshotd.api.v1.VirtualMachineService/RegisterHostVirtualMachines',
+                request_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.RegisterHostVirtualMachinesRequest.SerializeToString,
+                response_deserializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.RegisterHostVirtualMachinesResponse.FromString,
+                _registered_method=True)
+        self.TakeOverVirtualMachine = channel.unary_unary(
+                '/snapshotd.api.v1.VirtualMachineService/TakeOverVirtualMachine',
+                request_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.TakeOverVirtualMachineRequest.SerializeToString,
+                response_deserializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.TakeOverVirtualMachineResponse.FromString,
+                _registered_method=True)
         self.GetVirtualMachine = channel.unary_unary(
                 '/snapshotd.api.v1.VirtualMachineService/GetVirtualMachine',
                 request_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.GetVirtualMachineRequest.SerializeToString,
@@ -70,6 +80,11 @@ class VirtualMachineServiceStub:
         self.StopVirtualMachine = channel.unary_unary(
                 '/snapshotd.api.v1.VirtualMachineService/StopVirtualMachine',
                 request_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.StopVirtualMachineRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.RestartVirtualMachine = channel.unary_unary(
+                '/snapshotd.api.v1.VirtualMachineService/RestartVirtualMachine',
+                request_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.RestartVirtualMachineRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
         self.DestroyVirtualMachine = channel.unary_unary(
@@ -140,6 +155,20 @@ class VirtualMachineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterHostVirtualMachines(self, request, context):
+        """Registers all VMs of a host that are not registered yet, or those whose names match. Asks the host once. Not built yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TakeOverVirtualMachine(self, request, context):
+        """Takes a VM over whose journal belongs to another installation, or knows more than this log. Not built yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetVirtualMachine(self, request, context):
         """Returns a VM. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND).
         """
@@ -171,6 +200,13 @@ class VirtualMachineServiceServicer:
     def StopVirtualMachine(self, request, context):
         """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
         power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestartVirtualMachine(self, request, context):
+        """Shuts a VM down, or turns it off, and starts it again. Not built yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -252,6 +288,16 @@ def add_VirtualMachineServiceServicer_to_server(servicer, server):
                     request_deserializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.UnregisterVirtualMachineRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
+            'RegisterHostVirtualMachines': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterHostVirtualMachines,
+                    request_deserializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.RegisterHostVirtualMachinesRequest.FromString,
+                    response_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.RegisterHostVirtualMachinesResponse.SerializeToString,
+            ),
+            'TakeOverVirtualMachine': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeOverVirtualMachine,
+                    request_deserializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.TakeOverVirtualMachineRequest.FromString,
+                    response_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.TakeOverVirtualMachineResponse.SerializeToString,
+            ),
             'GetVirtualMachine': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVirtualMachine,
                     request_deserializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.GetVirtualMachineRequest.FromString,
@@ -275,6 +321,11 @@ def add_VirtualMachineServiceServicer_to_server(servicer, server):
             'StopVirtualMachine': grpc.unary_unary_rpc_method_handler(
                     servicer.StopVirtualMachine,
                     request_deserializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.StopVirtualMachineRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'RestartVirtualMachine': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestartVirtualMachine,
+                    request_deserializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.RestartVirtualMachineRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'DestroyVirtualMachine': grpc.unary_unary_rpc_method_handler(
@@ -378,6 +429,60 @@ class VirtualMachineService:
             '/snapshotd.api.v1.VirtualMachineService/UnregisterVirtualMachine',
             snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.UnregisterVirtualMachineRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterHostVirtualMachines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/snapshotd.api.v1.VirtualMachineService/RegisterHostVirtualMachines',
+            snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.RegisterHostVirtualMachinesRequest.SerializeToString,
+            snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.RegisterHostVirtualMachinesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeOverVirtualMachine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/snapshotd.api.v1.VirtualMachineService/TakeOverVirtualMachine',
+            snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.TakeOverVirtualMachineRequest.SerializeToString,
+            snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.TakeOverVirtualMachineResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -512,6 +617,33 @@ class VirtualMachineService:
             target,
             '/snapshotd.api.v1.VirtualMachineService/StopVirtualMachine',
             snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.StopVirtualMachineRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestartVirtualMachine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/snapshotd.api.v1.VirtualMachineService/RestartVirtualMachine',
+            snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.RestartVirtualMachineRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,

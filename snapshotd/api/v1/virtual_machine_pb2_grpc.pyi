@@ -44,6 +44,10 @@ class VirtualMachineServiceStub:
     """Unregisters a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
     FAILED_PRECONDITION (MERGE_PENDING) if that operation only waits for a merge.
     """
+    RegisterHostVirtualMachines: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.RegisterHostVirtualMachinesRequest, _virtual_machine_pb2.RegisterHostVirtualMachinesResponse]
+    """Registers all VMs of a host that are not registered yet, or those whose names match. Asks the host once. Not built yet."""
+    TakeOverVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeOverVirtualMachineRequest, _virtual_machine_pb2.TakeOverVirtualMachineResponse]
+    """Takes a VM over whose journal belongs to another installation, or knows more than this log. Not built yet."""
     GetVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
     """Returns a VM. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
     ListVirtualMachines: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]
@@ -56,6 +60,8 @@ class VirtualMachineServiceStub:
     """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
     power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
     """
+    RestartVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.RestartVirtualMachineRequest, _operations_pb2.Operation]
+    """Shuts a VM down, or turns it off, and starts it again. Not built yet."""
     DestroyVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]
     """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
     AttachVolume: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]
@@ -89,6 +95,10 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     """Unregisters a VM; nothing on the host is touched. ABORTED (OPERATION_ACTIVE) while an operation is active on it,
     FAILED_PRECONDITION (MERGE_PENDING) if that operation only waits for a merge.
     """
+    RegisterHostVirtualMachines: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.RegisterHostVirtualMachinesRequest, _virtual_machine_pb2.RegisterHostVirtualMachinesResponse]  # type: ignore[assignment]
+    """Registers all VMs of a host that are not registered yet, or those whose names match. Asks the host once. Not built yet."""
+    TakeOverVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeOverVirtualMachineRequest, _virtual_machine_pb2.TakeOverVirtualMachineResponse]  # type: ignore[assignment]
+    """Takes a VM over whose journal belongs to another installation, or knows more than this log. Not built yet."""
     GetVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
     """Returns a VM. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
     ListVirtualMachines: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]  # type: ignore[assignment]
@@ -101,6 +111,8 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
     power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
     """
+    RestartVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.RestartVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
+    """Shuts a VM down, or turns it off, and starts it again. Not built yet."""
     DestroyVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
     AttachVolume: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]  # type: ignore[assignment]
@@ -145,6 +157,22 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def RegisterHostVirtualMachines(
+        self,
+        request: _virtual_machine_pb2.RegisterHostVirtualMachinesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_virtual_machine_pb2.RegisterHostVirtualMachinesResponse, _abc.Awaitable[_virtual_machine_pb2.RegisterHostVirtualMachinesResponse]]:
+        """Registers all VMs of a host that are not registered yet, or those whose names match. Asks the host once. Not built yet."""
+
+    @_abc_1.abstractmethod
+    def TakeOverVirtualMachine(
+        self,
+        request: _virtual_machine_pb2.TakeOverVirtualMachineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_virtual_machine_pb2.TakeOverVirtualMachineResponse, _abc.Awaitable[_virtual_machine_pb2.TakeOverVirtualMachineResponse]]:
+        """Takes a VM over whose journal belongs to another installation, or knows more than this log. Not built yet."""
+
+    @_abc_1.abstractmethod
     def GetVirtualMachine(
         self,
         request: _virtual_machine_pb2.GetVirtualMachineRequest,
@@ -185,6 +213,14 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
         power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
         """
+
+    @_abc_1.abstractmethod
+    def RestartVirtualMachine(
+        self,
+        request: _virtual_machine_pb2.RestartVirtualMachineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
+        """Shuts a VM down, or turns it off, and starts it again. Not built yet."""
 
     @_abc_1.abstractmethod
     def DestroyVirtualMachine(
