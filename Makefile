@@ -24,8 +24,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 demo: $(STAMP) ## Run the main job on a simulated host (ENGINE=builtin, or pwsh)
 	$(BIN)/python -m demo.main_job --engine $(ENGINE)
 
-bench: $(STAMP) ## Measure creates and appends, beside peers in the same run (BESIDE=commit: beside that commit)
-	$(BIN)/python -m $(if $(BESIDE),benchmarks.beside $(BESIDE),benchmarks)
+bench: $(STAMP) ## Measure creates, appends and calls with 10,000 VMs (ONLY="creates vms"; BESIDE=commit: beside that commit)
+	$(BIN)/python -m $(if $(BESIDE),benchmarks.beside $(BESIDE),benchmarks $(ONLY))
 
 test: $(STAMP) ## Run all tests, in JOBS processes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile

@@ -23,7 +23,17 @@ def add_to(commands: Subcommands) -> None:
     group = commands.group("vm", "virtual machines")
     register = group.command("register", "register a VM that its host reports", _register)
     register.add_argument("host", type=read.named, metavar="HOST")
-    register.add_argument("vm", type=read.named, metavar="VM", help="its name on the host, or Hyper-V's id")
+    register.add_argument("vm", type=read.named, nargs="?", metavar="VM", help="its name on the host, or Hyper-V's id")
+    register.add_argument("--all", action="store_true", help="all VMs of the host that are not registered yet")
+    register.add_argument(
+        "--match",
+        type=read.named,
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="those whose names match (* and ?)",
+    )
+    register.add_argument("--dry-run", action="store_true", help="with --all or --match: show which, and do nothing")
     register.add_argument("--owner", type=read.named, metavar="NAME", help="its owner (default: the caller)")
     group.command("list", "show the registered VMs", _list).add_argument(
         "--host", type=read.named, help="only those of a host"
@@ -42,6 +52,38 @@ def add_to(commands: Subcommands) -> None:
 
 
 def _register(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    many = arguments.all or bool(arguments.match)
+    if [bool(arguments.vm), arguments.all, bool(arguments.match)].count(True) != 1 or (arguments.dry_run and not many):
+        raise Failed("Give one VM, or --all, or --match PATTERN. --dry-run goes with the last two.", ExitCode.USAGE)
+    return _register_many(server, arguments) if many else _register_one(server, arguments)
+
+
+def _register_many(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    request = pb.RegisterHostVirtualMachinesRequest(
+        host=host_name(arguments.host),
+        name_patterns=[] if arguments.all else arguments.match,
+        owner=arguments.owner,
+        request_id=request_id(arguments),
+        validate_only=arguments.dry_run,
+    )
+    found = server.call(server.vms.RegisterHostVirtualMachines, request)
+    code = output(arguments, found, lambda said: _registered_text(said, dry_run=arguments.dry_run))
+    return ExitCode.REFUSED if found.refused and not code else code
+
+
+def _registered_text(found: pb.RegisterHostVirtualMachinesResponse, *, dry_run: bool) -> str:
+    verb = "would be registered" if dry_run else "registered"
+    counts = (
+        f"{len(found.registered)} {verb}, {found.registered_before} registered before, {len(found.refused)} refused."
+    )
+    why = [
+        f"{shown(vm.display_name)} ({vm.vm_id}): {shown(vm.failure.message)} [{vm.failure.reason}]"
+        for vm in found.refused
+    ]
+    return "\n".join([counts, *why])
+
+
+def _register_one(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.RegisterVirtualMachineRequest(
         host=host_name(arguments.host), owner=arguments.owner, request_id=request_id(arguments)
     )

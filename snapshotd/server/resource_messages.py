@@ -16,6 +16,7 @@ from snapshotd.domain.lifecycle import SnapshotState, VmActivity
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.server.operation_messages import failure_message, host_name, snapshot_name, vm_name, wait_message
+from snapshotd.server.registering import Refused, name_of
 from snapshotd.server.wire_values import timestamp, wire_power
 
 _NOT_TRIED: Final = "CREDENTIAL_MISSING"
@@ -213,6 +214,15 @@ def discovered_message(report: VmReport, *, registered: bool) -> host_pb2.Discov
         disk_count=len(report.description.disks),
         checkpoint_count=len(report.description.checkpoints),
         snapshot_blockers=report.description.snapshot_blockers,
+    )
+
+
+def refused_message(refused: Refused, now: datetime) -> virtual_machine_pb2.RegisterHostVirtualMachinesResponse.Refused:
+    """Return a VM that was not registered, and why."""
+    return virtual_machine_pb2.RegisterHostVirtualMachinesResponse.Refused(
+        vm_id=refused.report.vm_id,
+        display_name=name_of(refused.report) or "",
+        failure=failure_message(refused.why, now),
     )
 
 

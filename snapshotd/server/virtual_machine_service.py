@@ -13,7 +13,7 @@ from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServi
 from snapshotd.application.virtual_machines import Decided
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import RegisterVm, UnregisterVm
-from snapshotd.domain.errors import InvalidArgument, NotBuilt, NotFound, VmNameAmbiguous
+from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotBuilt, NotFound, VmNameAmbiguous
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
 from snapshotd.domain.names import same_but_for_case
@@ -24,11 +24,13 @@ from snapshotd.ports.views import VM_FIELDS
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, SortedPage, matcher
-from snapshotd.server.operation_messages import host_name
+from snapshotd.server.operation_messages import host_name, vm_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.ownership import refuse_unusable
+from snapshotd.server.paging import that_fit
+from snapshotd.server.registering import Refused, each, matching, name_of
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of, vm_id_of
-from snapshotd.server.resource_messages import vm_state
+from snapshotd.server.resource_messages import refused_message, vm_state
 from snapshotd.steps.vm_stop import StopMode
 
 _FILTERS: Fields[VmRecord] = {
@@ -65,9 +67,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         actor, host_id = actor_of(context), host_id_of(request.host, "host")
         request_id, digest = request_id_of(request.request_id), digest_of(request)
         refuse_labels(request.labels, "virtual machines")
-        owner = request.owner or actor
-        if len(owner) > _OWNER_LIMIT or not owner.isprintable():
-            raise InvalidArgument("owner", owner[:40], f"must have at most {_OWNER_LIMIT} characters, all printable.")
+        owner = _owner(request.owner, actor)
         self._backend.hosts.get(host_id)
         if request.WhichOneof("identity") == "vm_id":
             vm_id = request.vm_id.lower()
@@ -79,6 +79,39 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         else:
             report = await self._named(host_id, request.vm_name)
         return await self._registered(await self._register(host_id, report, owner, actor, request_id, digest))
+
+    async def RegisterHostVirtualMachines(
+        self, request: pb.RegisterHostVirtualMachinesRequest, context: Context
+    ) -> pb.RegisterHostVirtualMachinesResponse:
+        """Register the VMs of a host that match, by one report."""
+        actor, host_id = actor_of(context), host_id_of(request.host, "host")
+        request_id, digest = request_id_of(request.request_id), digest_of(request)
+        refuse_labels(request.labels, "virtual machines")
+        owner, matches = _owner(request.owner, actor), matching(request.name_patterns)
+        self._backend.hosts.get(host_id)
+        answer = await self._backend.reports.report(host_id, asked=True)
+        refuse_unusable(host_id, answer, self._backend.installation_id)
+        found = [vm for vm in answer.vms if (name := name_of(vm)) is not None and matches(name)]
+        hosts = {vm.vm_id: vm.host_id for vm in self._backend.vms.registered()}
+        new = [vm for vm in found if hosts.get(VmId(vm.vm_id)) != host_id]
+
+        async def register(vm: VmReport) -> None:
+            if not request.validate_only:
+                await self._register_one(host_id, vm, owner, actor, request_id, digest)
+            elif (other := hosts.get(VmId(vm.vm_id))) is not None:
+                raise AlreadyExists("virtual machine", vm.vm_id, f"It is on record, on host {other}.")
+
+        async def all_of_them() -> tuple[tuple[VmId, ...], tuple[Refused, ...]]:
+            self._backend.hosts.get(host_id)  # it may have been removed while it was asked
+            return await each(new, register)
+
+        registered, refused = await self._backend.reports.locks.alone(host_id, all_of_them)
+        now = self._backend.clock.now()
+        return pb.RegisterHostVirtualMachinesResponse(
+            registered=map(vm_name, registered),
+            registered_before=len(found) - len(new),
+            refused=that_fit([refused_message(one, now) for one in refused]),
+        )
 
     async def UnregisterVirtualMachine(self, request: pb.UnregisterVirtualMachineRequest, context: Context) -> Empty:
         """Unregister a VM. Nothing on its host is touched."""
@@ -140,15 +173,20 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     async def _register(
         self, host_id: HostId, report: VmReport, owner: str, actor: str, request_id: str, digest: str
     ) -> Decided:
-        command = RegisterVm(host_id=host_id, owner=owner, report=report)
-
         async def register() -> Decided:
             self._backend.hosts.get(host_id)  # it may have been removed while it was asked
-            return await self._backend.runtime.request(
-                VmId(report.vm_id), command, actor=actor, request_id=request_id, digest=digest
-            )
+            return await self._register_one(host_id, report, owner, actor, request_id, digest)
 
         return await self._backend.reports.locks.alone(host_id, register)
+
+    async def _register_one(
+        self, host_id: HostId, report: VmReport, owner: str, actor: str, request_id: str, digest: str
+    ) -> Decided:
+        """Register a VM. The host's lock is held."""
+        command = RegisterVm(host_id=host_id, owner=owner, report=report)
+        return await self._backend.runtime.request(
+            VmId(report.vm_id), command, actor=actor, request_id=request_id, digest=digest
+        )
 
     async def _registered(self, decided: Decided) -> pb.VirtualMachine:
         """Return a VM that was registered. It is durable, so it is shown even if its view cannot be read."""
@@ -173,7 +211,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         answer = await self._backend.reports.report(host_id, asked=True)
         refuse_unusable(host_id, answer, self._backend.installation_id)
         # Also those that the host could not read: another one of the name must not be taken for the one that is meant.
-        named = [(vm, its_name) for vm in answer.vms if (its_name := _name_of(vm)) is not None]
+        named = [(vm, its_name) for vm in answer.vms if (its_name := name_of(vm)) is not None]
         found = [vm for vm, its_name in named if its_name == name]
         found = found or [vm for vm, its_name in named if same_but_for_case(its_name, name)]
         if not found:
@@ -191,8 +229,9 @@ def _discover(host_id: HostId) -> str:
     return f"See `snapshotctl host discover {host_id}`."
 
 
-def _name_of(report: VmReport) -> str | None:
-    """Return the name of a VM as its host reports it; None if the host does not have it."""
-    if report.unread is not None:
-        return report.unread.name
-    return report.description.name if report.description is not None else None
+def _owner(asked: str, actor: str) -> str:
+    """Return the owner that a VM gets: the caller, if none is asked for. Raises InvalidArgument."""
+    owner = asked or actor
+    if len(owner) > _OWNER_LIMIT or not owner.isprintable():
+        raise InvalidArgument("owner", owner[:40], f"must have at most {_OWNER_LIMIT} characters, all printable.")
+    return owner

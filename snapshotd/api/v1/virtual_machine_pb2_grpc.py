@@ -156,7 +156,8 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RegisterHostVirtualMachines(self, request, context):
-        """Registers all VMs of a host that are not registered yet, or those whose names match. Asks the host once. Not built yet.
+        """Registers all VMs of a host that are not registered yet, or those whose names match, by one report of the host. What
+        stands in the way of one of them holds up no other, and is told. Errors of the call itself: as RegisterVirtualMachine.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

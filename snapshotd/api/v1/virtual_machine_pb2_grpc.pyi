@@ -45,7 +45,9 @@ class VirtualMachineServiceStub:
     FAILED_PRECONDITION (MERGE_PENDING) if that operation only waits for a merge.
     """
     RegisterHostVirtualMachines: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.RegisterHostVirtualMachinesRequest, _virtual_machine_pb2.RegisterHostVirtualMachinesResponse]
-    """Registers all VMs of a host that are not registered yet, or those whose names match. Asks the host once. Not built yet."""
+    """Registers all VMs of a host that are not registered yet, or those whose names match, by one report of the host. What
+    stands in the way of one of them holds up no other, and is told. Errors of the call itself: as RegisterVirtualMachine.
+    """
     TakeOverVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeOverVirtualMachineRequest, _virtual_machine_pb2.TakeOverVirtualMachineResponse]
     """Takes a VM over whose journal belongs to another installation, or knows more than this log. Not built yet."""
     GetVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
@@ -96,7 +98,9 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     FAILED_PRECONDITION (MERGE_PENDING) if that operation only waits for a merge.
     """
     RegisterHostVirtualMachines: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.RegisterHostVirtualMachinesRequest, _virtual_machine_pb2.RegisterHostVirtualMachinesResponse]  # type: ignore[assignment]
-    """Registers all VMs of a host that are not registered yet, or those whose names match. Asks the host once. Not built yet."""
+    """Registers all VMs of a host that are not registered yet, or those whose names match, by one report of the host. What
+    stands in the way of one of them holds up no other, and is told. Errors of the call itself: as RegisterVirtualMachine.
+    """
     TakeOverVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeOverVirtualMachineRequest, _virtual_machine_pb2.TakeOverVirtualMachineResponse]  # type: ignore[assignment]
     """Takes a VM over whose journal belongs to another installation, or knows more than this log. Not built yet."""
     GetVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
@@ -162,7 +166,9 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.RegisterHostVirtualMachinesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.RegisterHostVirtualMachinesResponse, _abc.Awaitable[_virtual_machine_pb2.RegisterHostVirtualMachinesResponse]]:
-        """Registers all VMs of a host that are not registered yet, or those whose names match. Asks the host once. Not built yet."""
+        """Registers all VMs of a host that are not registered yet, or those whose names match, by one report of the host. What
+        stands in the way of one of them holds up no other, and is told. Errors of the call itself: as RegisterVirtualMachine.
+        """
 
     @_abc_1.abstractmethod
     def TakeOverVirtualMachine(
