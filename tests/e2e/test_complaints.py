@@ -101,21 +101,23 @@ class Vm:
         assert own.get(tree.current_node, "") == truth["current"]
 
 
+def ended_over_a_restart(vm: Vm, operation: Operation, job: str) -> None:
+    """Kill the daemon while the host is at a job, start it again, and wait until the operation has succeeded."""
+    until(lambda: vm.truth["job"] == job)
+    vm.system.daemon.restart()
+    vm.control("durations", checkpoint=0, remove=0)
+    until(lambda: bool(vm.client.list_snapshots(vm.vm_id)))
+    done = vm.client.wait(_now(vm, operation))
+    assert not done.HasField("error"), done.error.message
+
+
 def test_stuck_in_a_transient_state_for_ever_after_a_restart(system: System) -> None:
     vm = Vm(system, "restarted")
     first = vm.take("first")
-    for durations, ask, job in (
-        ({"checkpoint": LONG_MS}, lambda: vm.client.create(vm.vm_id, "second"), "CreatingSnapshot"),
-        ({"remove": LONG_MS}, lambda: vm.delete(first), "DeletingSnapshot"),
-    ):
-        vm.control("durations", **durations)
-        operation = ask()
-        until(lambda job=job: vm.truth["job"] == job)
-        system.daemon.restart()
-        vm.control("durations", **dict.fromkeys(durations, 0))
-        until(lambda: bool(vm.client.list_snapshots(vm.vm_id)))
-        done = vm.client.wait(vm.client.operations.GetOperation(GetOperationRequest(name=operation.name)))
-        assert not done.HasField("error"), done.error.message
+    vm.control("durations", checkpoint=LONG_MS, remove=LONG_MS)
+    ended_over_a_restart(vm, vm.client.create(vm.vm_id, "second"), "CreatingSnapshot")
+    vm.control("durations", remove=LONG_MS)
+    ended_over_a_restart(vm, vm.delete(first), "DeletingSnapshot")
     assert [(s.display_name, s.state) for s in vm.client.list_snapshots(vm.vm_id)] == [("second", Snapshot.READY)]
     vm.agrees_with_its_host()
 
