@@ -10,25 +10,34 @@ ENGINE ?= builtin
 # Processes that the tests run in. The tests of one file stay together, so what they share is started once.
 JOBS ?= 2
 
-.PHONY: help demo bench test check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock clean
+.PHONY: help demo sandbox bench test test-fast check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock clean
 
 help: ## Show what there is to do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 $(STAMP): requirements/dev.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -qq --require-hashes -r requirements/dev.txt
-	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
-	touch $@
+	@echo "Setting up $(VENV), once:"
+	@test -x $(BIN)/python || { echo "  a virtual environment"; $(PYTHON) -m venv $(VENV); }
+	@echo "  the locked dependencies (about a minute)"
+	@$(BIN)/pip install -qq --require-hashes -r requirements/dev.txt
+	@echo "  snapshotd itself"
+	@$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
+	@touch $@
 
 demo: $(STAMP) ## Run the main job on a simulated host (ENGINE=builtin, or pwsh)
 	$(BIN)/python -m demo.main_job --engine $(ENGINE)
+
+sandbox: $(STAMP) ## Start a simulated host and snapshotd to play with; Ctrl-C ends it (ENGINE=builtin, or pwsh)
+	@$(BIN)/python -m demo.sandbox --engine $(ENGINE)
 
 bench: $(STAMP) ## Measure creates, appends and calls with 10,000 VMs (ONLY="creates vms"; BESIDE=commit: beside that commit)
 	$(BIN)/python -m $(if $(BESIDE),benchmarks.beside $(BESIDE),benchmarks $(ONLY))
 
 test: $(STAMP) ## Run all tests, in JOBS processes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
+
+test-fast: $(STAMP) ## Run the tests for the inner loop, in JOBS processes: those of parts, without the slow ones
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" tests/unit tests/contract
 
 check: fmt-check lint types imports purity verify-protos breaking verify-diagrams ## Run all that CI checks but the tests
 

@@ -21,6 +21,7 @@ import grpc
 from google.longrunning.operations_pb2 import GetOperationRequest, Operation, WaitOperationRequest
 from google.longrunning.operations_pb2_grpc import OperationsStub
 
+from demo.checks import Checks, say
 from demo.programs import CREDENTIAL, Daemon, Executor, NotStarted, SimulatedHost, find_pwsh
 from snapshotd.api.v1 import admin_pb2, host_pb2, operation_pb2, snapshot_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
@@ -34,28 +35,6 @@ LONG_MS: Final = 600_000
 """How long the host works on something that an outage must interrupt; later it is told to finish."""
 DISK: Final = snapshot_pb2.Snapshot.DISK
 MEMORY: Final = snapshot_pb2.Snapshot.DISK_AND_MEMORY
-
-
-def say(text: str) -> None:
-    """Print a heading."""
-    sys.stdout.write(f"\n== {text}\n")
-    sys.stdout.flush()
-
-
-class Checks:
-    """Counts the comparisons, and those that failed."""
-
-    def __init__(self) -> None:
-        self.failed = 0
-        self.count = 0
-
-    def check(self, what: str, found: object, wanted: object) -> None:
-        """Compare two values, and print the result."""
-        self.count += 1
-        same = found == wanted
-        self.failed += not same
-        found_text = "" if same else f": {found!r}, not {wanted!r}"
-        sys.stdout.write(f"   {'ok   ' if same else 'WRONG'} {what}{found_text}\n")
 
 
 class Stage:
