@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from snapshotd.application.draft import Context, Draft
+from snapshotd.application.facts import lay_down
 from snapshotd.application.progress import advance, make_way, take
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.application.rolled_back import notice
@@ -43,6 +44,8 @@ def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
             _register(draft, command)
         case c.UnregisterVm():
             _unregister(draft)
+        case c.HoldSnapshot() | c.ReleaseSnapshot():
+            lay_down(draft, command)
         case c.RequestOperation():
             _request(draft, command)
         case c.CancelOperation():

@@ -190,11 +190,11 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
     kind = KINDS[operation.kind]
     if kind.skips(vm, operation, due) and action.satisfied(vm, operation, due):
         return Skip(due)
-    if due.plan.polls:
-        return StartWait(due)
     forward = due.plan.nature is StepNature.FORWARD_ONLY
     if not operation.undoing and (refused := kind.refusal(vm, operation, due)):
         return _goes_no_further(due, refused)
+    if due.plan.polls:
+        return StartWait(due)
     if forward and awaits_power(vm, operation, due, now, policy):
         return Observe(due)
     refusal = action.refusal(vm, operation, due)

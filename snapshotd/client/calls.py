@@ -56,6 +56,7 @@ _OPTIONS: Final = {
     "snapshot.display_name": "--name",
     "snapshot.description": "--description",
     "owner": "--owner",
+    "reason": "--reason",
     "type": "--type",
     "start_time": "--since",
     "end_time": "--until",

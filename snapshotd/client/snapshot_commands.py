@@ -10,12 +10,14 @@ from google.longrunning.operations_pb2 import Operation
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.operation_pb2 import Plan
 from snapshotd.client import arguments as read
+from snapshotd.client import snapshot_decisions
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
 from snapshotd.client.plan import describe
 from snapshotd.client.progress import metadata_of
 from snapshotd.client.render import age, columns, facts, last, shown, size, table, when
 from snapshotd.client.resolve import all_snapshots, snapshot_name, vm_name
+from snapshotd.client.snapshot_decisions import held_text
 from snapshotd.client.tree import ASCII, BOXES, draw, state_text
 
 
@@ -38,6 +40,7 @@ def add_to(commands: Subcommands) -> None:
     kinds.add_argument("--memory", action="store_true", help="take the memory too; the VM must be running")
     kinds.add_argument("--allow-fallback", action="store_true", help="keep one with memory if disks cannot be frozen")
     listing.add_argument("--deleted", action="store_true", help="show deleted ones too")
+    snapshot_decisions.add_to(group)
     tree.add_argument("--ascii", action="store_true", help="draw without box characters")
     revert.add_argument("--refuse-power-change", action="store_true", help="refuse if the power state would change")
     for parser in (create, revert, delete):
@@ -168,6 +171,7 @@ def _facts(snapshot: pb.Snapshot) -> str:
             ("Name", snapshot.name),
             ("State", pb.Snapshot.State.Name(snapshot.state)),
             ("Why", f"{failure.reason}: {failure.message}" if failure.reason else ""),
+            ("Held", held_text(snapshot)),
             ("Kind", pb.Snapshot.Kind.Name(snapshot.kind)),
             ("Asked for", pb.Snapshot.Kind.Name(snapshot.requested_kind)),
             ("Current", "yes" if snapshot.current else "no"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snapshotd.domain.host_report import HostAnswer, VmReport
-from snapshotd.domain.ids import HostId, KindName, OperationName
+from snapshotd.domain.ids import HostId, KindName, OperationName, SnapshotId
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.recorded import Recorded
 
@@ -24,6 +24,21 @@ class RegisterVm:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnregisterVm:
     """Forget a VM. Nothing on its host is touched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldSnapshot:
+    """Keep a snapshot from being deleted by anyone until it is released."""
+
+    snapshot_id: SnapshotId
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseSnapshot:
+    """Allow again that a snapshot is deleted."""
+
+    snapshot_id: SnapshotId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,4 +136,8 @@ class SyncVm:
 
 StepCommand = TakeAnswer | LoseOutcome | NotSent | TakePoll | StallWait | GiveUpLook
 """About one step of an operation."""
-VmCommand = RegisterVm | UnregisterVm | RequestOperation | CancelOperation | Proceed | StepCommand | SyncVm
+FactCommand = HoldSnapshot | ReleaseSnapshot
+"""Answered at once with a fact on record: nothing is asked of the host."""
+VmCommand = (
+    RegisterVm | UnregisterVm | FactCommand | RequestOperation | CancelOperation | Proceed | StepCommand | SyncVm
+)

@@ -256,6 +256,27 @@ class SnapshotNotUsable(SnapshotdError):
 
 
 @dataclass(eq=False)
+class SnapshotHeld(SnapshotdError):
+    """Somebody holds the snapshot. `action` is a verb: "delete", "forget"."""
+
+    reason: ClassVar[str] = "SNAPSHOT_HELD"
+    vm: str
+    snapshot: str
+    name: str
+    action: str
+    owner: str
+    why: str
+    since: str
+
+    def message(self) -> str:  # noqa: D102
+        why = f" ({self.why.rstrip('.')})" if self.why else ""
+        return (
+            f"Cannot {self.action} snapshot {self.name}: {self.owner} holds it since {self.since}{why}. Nobody deletes "
+            f"it until it is released (`snapshotctl snapshot release {shlex.quote(self.vm)} {self.snapshot}`)."
+        )
+
+
+@dataclass(eq=False)
 class SnapshotLimitReached(SnapshotdError):
     """The VM has as many snapshots as it may have."""
 

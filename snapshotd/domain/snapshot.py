@@ -14,6 +14,17 @@ from snapshotd.domain.recorded import Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """That nobody may delete a snapshot."""
+
+    actor: str
+    """Who holds it."""
+    why: str
+    """In that person's words; may be empty."""
+    since: Time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One snapshot of the VM, in whatever state."""
 
@@ -39,6 +50,8 @@ class Snapshot:
     """Files that its removed checkpoint left to merge, when its expunge failed."""
     failure: Failure | None = None
     """Why it is in ERROR, or what went wrong last."""
+    hold: Hold | None = None
+    """Who keeps it from being deleted; None: nobody."""
 
 
 class SnapshotMove(TypedDict):
@@ -83,10 +96,8 @@ def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEve
             updated_at=at.time,
         )
     assert snapshot is not None, event
-    if isinstance(event, e.SnapshotReparented):
-        return replace(snapshot, parent_id=event.to_parent_id, updated_at=at.time)
-    if isinstance(event, e.SnapshotCheckpointIdentified):
-        return replace(snapshot, checkpoint_id=event.checkpoint_id, updated_at=at.time)
+    if isinstance(event, e.SnapshotFact):
+        return replace(_with_fact(snapshot, event, at), updated_at=at.time)
     snapshot = replace(snapshot, state=event.to_state, updated_at=at.time)
     match event:
         case e.SnapshotCreationStarted():
@@ -118,5 +129,19 @@ def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEve
             | e.SnapshotRemoved()
         ):
             return snapshot
+        case _:
+            assert_never(event)
+
+
+def _with_fact(snapshot: Snapshot, event: e.SnapshotFact, at: e.Occasion) -> Snapshot:
+    match event:
+        case e.SnapshotReparented():
+            return replace(snapshot, parent_id=event.to_parent_id)
+        case e.SnapshotCheckpointIdentified():
+            return replace(snapshot, checkpoint_id=event.checkpoint_id)
+        case e.SnapshotHeld():
+            return replace(snapshot, hold=Hold(actor=at.actor, why=event.why, since=at.time))
+        case e.SnapshotReleased():
+            return replace(snapshot, hold=None)
         case _:
             assert_never(event)

@@ -177,8 +177,9 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
         case e.RequestJoined():
             return _answered(vm, event.request_digest, vm.operations[event.number].name, at)
         case e.SnapshotTransition() | e.SnapshotReparented() | e.SnapshotCheckpointIdentified():
-            snapshot = evolve_snapshot(vm.vm_id, vm.snapshots.get(event.snapshot_id), event, at)
-            return replace(vm, snapshots=MappingProxyType({**vm.snapshots, snapshot.snapshot_id: snapshot}))
+            return _with_snapshot(vm, event, at)
+        case e.SnapshotHeld() | e.SnapshotReleased():
+            return _answered(_with_snapshot(vm, event, at), event.request_digest, None, at)
         case e.OperationRequested():
             vm = _with_operation(replace(vm, last_number=event.number), new_operation(vm.vm_id, event, at))
             return _answered(vm, event.request_digest, event.name, at)
@@ -200,6 +201,11 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             return vm
         case _:
             assert_never(event)
+
+
+def _with_snapshot(vm: VirtualMachine, event: e.SnapshotEvent, at: e.Occasion) -> VirtualMachine:
+    snapshot = evolve_snapshot(vm.vm_id, vm.snapshots.get(event.snapshot_id), event, at)
+    return replace(vm, snapshots=MappingProxyType({**vm.snapshots, snapshot.snapshot_id: snapshot}))
 
 
 def _with_operation(vm: VirtualMachine, operation: Operation, step_version: int = 0) -> VirtualMachine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,7 +9,7 @@ from typing import ClassVar
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import NotFound
+from snapshotd.domain.foreign_checkpoints import no_such_snapshot
 from snapshotd.domain.ids import KindName, SnapshotId
 from snapshotd.domain.lifecycle import VM, OperationState, Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
@@ -88,7 +87,7 @@ class Kind(ABC):
         """Raise NotFound if what a request is about is not there."""
         subject = self.subject(request)
         if subject is not None and subject not in vm.snapshots:
-            raise NotFound("snapshot", subject, f"See `snapshotctl snapshot list {shlex.quote(vm.name)}`.")
+            raise no_such_snapshot(vm, subject)
 
     @abstractmethod
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:

@@ -20,7 +20,7 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED, Kind, Preview, Result, move_vm
-from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_id_of, snapshot_of
+from snapshotd.operations.snapshots import after_remove, expunge_ended, held, snapshot_id_of, snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_remove
 from snapshotd.steps.action import wrong_power
@@ -54,10 +54,12 @@ class DeleteSnapshot(Kind):
         return self.params.read(request.params).snapshot_id
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Raise a SnapshotdError unless the snapshot is READY or ERROR, and the VM's power is known."""
+        """Raise a SnapshotdError unless the snapshot is READY or ERROR and not held, and the VM's power is known."""
         snapshot = vm.snapshots[self.subject(request)]
         if not SNAPSHOT.allows("expunge_starts", snapshot.state):
             raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "delete", "READY or ERROR")
+        if refused := held(vm, snapshot, "delete"):
+            raise refused
         if wrong := wrong_power(vm, "delete_begins", "delete a snapshot of"):
             raise wrong
 
@@ -70,6 +72,12 @@ class DeleteSnapshot(Kind):
         which = checkpoint_remove.Input(target.checkpoint_id)
         remove = CHECKPOINT_REMOVE.planned(which, nature=StepNature.PIVOT, snapshot_id=target.snapshot_id)
         return remove, merge
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Return a refusal if somebody holds the snapshot since the delete was accepted."""
+        snapshot = snapshot_of(vm, operation)
+        refused = held(vm, snapshot, "delete") if snapshot.state is not SnapshotState.EXPUNGING else None
+        return Failure.of(refused) if refused else None
 
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the moves of the snapshot to EXPUNGING, and of the VM too unless there is only a wait."""

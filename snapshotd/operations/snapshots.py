@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 from snapshotd.domain import events as e
+from snapshotd.domain.errors import SnapshotHeld
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import VmActivity
 from snapshotd.domain.operation import Failure, Operation
@@ -21,6 +24,21 @@ def snapshot_id_of(operation: Operation) -> SnapshotId:
 def snapshot_of(vm: VirtualMachine, operation: Operation) -> Snapshot:
     """Return the snapshot that an operation is about."""
     return vm.snapshots[snapshot_id_of(operation)]
+
+
+def held(vm: VirtualMachine, snapshot: Snapshot, action: str) -> SnapshotHeld | None:
+    """Return why nobody may delete a snapshot just now; None if nobody holds it.
+
+    Args:
+        vm: its VM.
+        snapshot: the snapshot.
+        action: what cannot be done then, as a verb: "delete", "forget".
+    """
+    hold = snapshot.hold
+    if hold is None:
+        return None
+    since = f"{hold.since.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+    return SnapshotHeld(vm.name, snapshot.snapshot_id, snapshot.name, action, hold.actor, hold.why, since)
 
 
 def hand_on(vm: VirtualMachine, snapshot: Snapshot, cause: str) -> tuple[e.VmEvent, ...]:

@@ -11,6 +11,7 @@ from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.errors import NotFound
+from snapshotd.domain.foreign_checkpoints import no_such_snapshot
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.operation import Failure, Operation
@@ -100,11 +101,11 @@ class Backend:
         """Return a VM as callers get it, with what is known of its limit and its last report."""
         return vm_message(vm, snapshots, self.policy.max_per_vm, self.runtime.dispatcher.observed.get(vm.vm_id))
 
-    async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> Snapshot:
-        """Return a snapshot, in whatever state. Raises NotFound."""
-        row = await (await self.seen("tree")).snapshot(vm_id, snapshot_id)
+    async def snapshot(self, vm: VmRecord, snapshot_id: SnapshotId) -> Snapshot:
+        """Return a snapshot of a VM, in whatever state. Raises NotFound."""
+        row = await (await self.seen("tree")).snapshot(vm.vm_id, snapshot_id)
         if row is None:
-            raise NotFound("snapshot", snapshot_id, f"See `snapshotctl snapshot list {vm_id}`.")
+            raise no_such_snapshot(vm, snapshot_id)
         return row
 
     async def operation(self, name: OperationName) -> Operation:

@@ -19,6 +19,7 @@ _LARGEST_PAGE: Final = 1000
 _LONGEST_DURATION_S: Final = 315_576_000_000
 """The most seconds that a Duration can hold (see its proto)."""
 _NANOS: Final = 1_000_000_000
+_LONGEST_WORDS: Final = 255
 
 
 def host_id_of(name: str, field: str = "name") -> HostId:
@@ -94,6 +95,18 @@ def timeout_of(duration: Duration, field: str) -> float:
         value = f"{duration.seconds} s, {duration.nanos} ns"
         raise InvalidArgument(field, value, "must not be negative or longer than a Duration can be (10,000 years).")
     return duration.seconds + duration.nanos / _NANOS
+
+
+def words_of(text: str, field: str) -> str:
+    """Return a person's words, without blanks around them. Raises InvalidArgument if they are not one short line."""
+    words = text.strip()
+    if len(words) > _LONGEST_WORDS:
+        raise InvalidArgument(
+            field, words[:40] + "…", f"must have at most {_LONGEST_WORDS} characters; it has {len(words)}."
+        )
+    if not words.isprintable():
+        raise InvalidArgument(field, words[:40], "must be one line, of characters that can be printed.")
+    return words
 
 
 def refuse_labels(labels: object, what: str) -> None:

@@ -146,6 +146,9 @@ def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:
         actor=snapshot.actor,
         active_operation=at_work[0] if at_work else "",
     )
+    if snapshot.hold is not None:
+        message.hold.actor, message.hold.reason = snapshot.hold.actor, snapshot.hold.why
+        message.hold.time.FromDatetime(snapshot.hold.since)
     if checkpoint is not None and vm.description is not None:
         message.disks.extend(_disks(checkpoint.disks, vm.description))
     if snapshot.cpu_count or snapshot.memory_bytes:

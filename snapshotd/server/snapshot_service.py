@@ -10,6 +10,7 @@ from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceServicer
+from snapshotd.domain import commands as c
 from snapshotd.domain.errors import InvalidArgument, NotBuilt
 from snapshotd.domain.ids import SnapshotId, VmId
 from snapshotd.domain.snapshot import Snapshot
@@ -22,10 +23,13 @@ from snapshotd.server.listing import Fields, SortedPage, matcher
 from snapshotd.server.operation_messages import snapshot_name
 from snapshotd.server.operation_reader import OperationReader, Resources
 from snapshotd.server.requests import (
+    digest_of,
     page_size_of,
     refuse_labels,
+    request_id_of,
     snapshot_id_of,
     vm_id_of,
+    words_of,
 )
 from snapshotd.server.resource_messages import kind_of, snapshot_message, tree_message
 
@@ -91,12 +95,40 @@ class SnapshotService(SnapshotServiceServicer):
         params = snapshot_delete.Params(snapshot_id)
         return await self._operations.answer(vm_id, snapshot_delete.DELETE_SNAPSHOT.request(params), request, context)
 
+    async def HoldSnapshot(self, request: pb.HoldSnapshotRequest, context: Context) -> pb.Snapshot:
+        """Keep a snapshot from being deleted by anyone until it is released."""
+        vm_id, snapshot_id = snapshot_id_of(request.name)
+        why = words_of(request.reason, "reason")
+        return await self._laid_down(vm_id, c.HoldSnapshot(snapshot_id=snapshot_id, why=why), request, context)
+
+    async def ReleaseSnapshot(self, request: pb.ReleaseSnapshotRequest, context: Context) -> pb.Snapshot:
+        """Allow again that a snapshot is deleted."""
+        vm_id, snapshot_id = snapshot_id_of(request.name)
+        return await self._laid_down(vm_id, c.ReleaseSnapshot(snapshot_id=snapshot_id), request, context)
+
+    async def _laid_down(
+        self,
+        vm_id: VmId,
+        command: c.HoldSnapshot | c.ReleaseSnapshot,
+        request: pb.HoldSnapshotRequest | pb.ReleaseSnapshotRequest,
+        context: Context,
+    ) -> pb.Snapshot:
+        """Return a snapshot of which a fact was recorded. That is durable, so it is told from the record itself."""
+        decided = await self._backend.runtime.request(
+            vm_id,
+            command,
+            actor=actor_of(context),
+            request_id=request_id_of(request.request_id),
+            digest=digest_of(request),
+        )
+        return snapshot_message(decided.vm.snapshots[command.snapshot_id], decided.vm)
+
     async def GetSnapshot(self, request: pb.GetSnapshotRequest, context: Context) -> pb.Snapshot:
         """Return a snapshot of a registered VM, also one that is REMOVED."""
         actor_of(context)
         vm_id, snapshot_id = snapshot_id_of(request.name)
         vm = await self._backend.vm(vm_id)
-        return snapshot_message(await self._backend.snapshot(vm_id, snapshot_id), vm)
+        return snapshot_message(await self._backend.snapshot(vm, snapshot_id), vm)
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
         """Return a VM's snapshots, or all."""

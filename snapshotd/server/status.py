@@ -45,6 +45,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.MemoryNeedsRunningVm: grpc.StatusCode.FAILED_PRECONDITION,
     d.PowerChangeRefused: grpc.StatusCode.FAILED_PRECONDITION,
     d.SnapshotNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
+    d.SnapshotHeld: grpc.StatusCode.FAILED_PRECONDITION,
     d.SnapshotLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
     d.CheckpointLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
     d.CheckpointsDisabled: grpc.StatusCode.FAILED_PRECONDITION,
@@ -99,6 +100,7 @@ _OF_FAILURE: Final = {
     "MEMORY_NEEDS_RUNNING_VM": grpc.StatusCode.FAILED_PRECONDITION,
     "CHECKPOINT_MISSING": grpc.StatusCode.FAILED_PRECONDITION,
     "CHECKPOINT_DAMAGED": grpc.StatusCode.FAILED_PRECONDITION,
+    "SNAPSHOT_HELD": grpc.StatusCode.FAILED_PRECONDITION,
     "VM_CRITICAL": grpc.StatusCode.FAILED_PRECONDITION,
     "FALLBACK_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
 }

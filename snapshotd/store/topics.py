@@ -38,6 +38,8 @@ TOPICS: dict[type[e.Event], str] = {
     e.SnapshotCheckpointFound: "snapshotd.snapshot.checkpoint_found:1",
     e.SnapshotCheckpointIdentified: "snapshotd.snapshot.checkpoint_identified:1",
     e.SnapshotReparented: "snapshotd.snapshot.reparented:1",
+    e.SnapshotHeld: "snapshotd.snapshot.held:1",
+    e.SnapshotReleased: "snapshotd.snapshot.released:1",
     e.OperationRequested: "snapshotd.operation.requested:1",
     e.OperationStarted: "snapshotd.operation.started:1",
     e.OperationSucceeded: "snapshotd.operation.succeeded:1",

@@ -41,7 +41,7 @@ _BUILT: Final = [
     method
     for method in METHODS
     if method.name.startswith(
-        ("Get", "List", "Register", "Remove", "Sync", "Start", "Stop", "Create", "Revert", "Delete")
+        ("Get", "List", "Register", "Remove", "Sync", "Start", "Stop", "Create", "Revert", "Delete", "Hold", "Release")
     )
 ]
 """Most of those that are built: they get more of the calls."""

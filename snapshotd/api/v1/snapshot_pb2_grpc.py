@@ -151,7 +151,7 @@ class SnapshotServiceServicer:
     def DeleteSnapshot(self, request, context):
         """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
         snapshot is being deleted already, with the same scope, the running operation is returned.
-        FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+        FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,14 +165,16 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def HoldSnapshot(self, request, context):
-        """Keeps a snapshot from being deleted by anyone until it is released. Not built yet.
+        """Keeps a snapshot from being deleted by anyone until it is released. Answers when it is on record. To hold it again
+        changes the reason; nobody takes another's hold over: FAILED_PRECONDITION (SNAPSHOT_HELD; SNAPSHOT_NOT_READY unless
+        it is READY, REVERTING or ERROR), NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseSnapshot(self, request, context):
-        """Allows again that a snapshot is deleted. Not built yet.
+        """Allows again that a snapshot is deleted, whoever holds it. If nobody does, nothing changes. NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

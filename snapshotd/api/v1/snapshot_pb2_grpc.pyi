@@ -56,14 +56,17 @@ class SnapshotServiceStub:
     DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]
     """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
     snapshot is being deleted already, with the same scope, the running operation is returned.
-    FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+    FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
     """
     DeleteAllSnapshots: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteAllSnapshotsRequest, _operations_pb2.Operation]
     """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
     HoldSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.HoldSnapshotRequest, _snapshot_pb2.Snapshot]
-    """Keeps a snapshot from being deleted by anyone until it is released. Not built yet."""
+    """Keeps a snapshot from being deleted by anyone until it is released. Answers when it is on record. To hold it again
+    changes the reason; nobody takes another's hold over: FAILED_PRECONDITION (SNAPSHOT_HELD; SNAPSHOT_NOT_READY unless
+    it is READY, REVERTING or ERROR), NOT_FOUND.
+    """
     ReleaseSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.ReleaseSnapshotRequest, _snapshot_pb2.Snapshot]
-    """Allows again that a snapshot is deleted. Not built yet."""
+    """Allows again that a snapshot is deleted, whoever holds it. If nobody does, nothing changes. NOT_FOUND."""
     AdoptCheckpoint: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.AdoptCheckpointRequest, _operations_pb2.Operation]
     """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. Not built yet."""
     IgnoreCheckpoint: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.IgnoreCheckpointRequest, _snapshot_pb2.ForeignCheckpoint]
@@ -100,14 +103,17 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
     snapshot is being deleted already, with the same scope, the running operation is returned.
-    FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+    FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
     """
     DeleteAllSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteAllSnapshotsRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
     HoldSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.HoldSnapshotRequest, _snapshot_pb2.Snapshot]  # type: ignore[assignment]
-    """Keeps a snapshot from being deleted by anyone until it is released. Not built yet."""
+    """Keeps a snapshot from being deleted by anyone until it is released. Answers when it is on record. To hold it again
+    changes the reason; nobody takes another's hold over: FAILED_PRECONDITION (SNAPSHOT_HELD; SNAPSHOT_NOT_READY unless
+    it is READY, REVERTING or ERROR), NOT_FOUND.
+    """
     ReleaseSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.ReleaseSnapshotRequest, _snapshot_pb2.Snapshot]  # type: ignore[assignment]
-    """Allows again that a snapshot is deleted. Not built yet."""
+    """Allows again that a snapshot is deleted, whoever holds it. If nobody does, nothing changes. NOT_FOUND."""
     AdoptCheckpoint: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.AdoptCheckpointRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. Not built yet."""
     IgnoreCheckpoint: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.IgnoreCheckpointRequest, _snapshot_pb2.ForeignCheckpoint]  # type: ignore[assignment]
@@ -177,7 +183,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
         snapshot is being deleted already, with the same scope, the running operation is returned.
-        FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+        FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
         """
 
     @_abc_1.abstractmethod
@@ -194,7 +200,10 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.HoldSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_pb2.Snapshot, _abc.Awaitable[_snapshot_pb2.Snapshot]]:
-        """Keeps a snapshot from being deleted by anyone until it is released. Not built yet."""
+        """Keeps a snapshot from being deleted by anyone until it is released. Answers when it is on record. To hold it again
+        changes the reason; nobody takes another's hold over: FAILED_PRECONDITION (SNAPSHOT_HELD; SNAPSHOT_NOT_READY unless
+        it is READY, REVERTING or ERROR), NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ReleaseSnapshot(
@@ -202,7 +211,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.ReleaseSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_pb2.Snapshot, _abc.Awaitable[_snapshot_pb2.Snapshot]]:
-        """Allows again that a snapshot is deleted. Not built yet."""
+        """Allows again that a snapshot is deleted, whoever holds it. If nobody does, nothing changes. NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def AdoptCheckpoint(

@@ -39,6 +39,8 @@ from snapshotd.domain.events.snapshot import (
     SnapshotExpungeStarted,
     SnapshotFact,
     SnapshotGivenUp,
+    SnapshotHeld,
+    SnapshotReleased,
     SnapshotRemoved,
     SnapshotReparented,
     SnapshotRequestCancelled,

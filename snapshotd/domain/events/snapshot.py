@@ -147,7 +147,25 @@ class SnapshotReparented:
     """`step` or `drift`."""
 
 
-SnapshotFact = SnapshotReparented | SnapshotCheckpointIdentified
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotHeld:
+    """Somebody holds it: nobody deletes it until it is released."""
+
+    snapshot_id: SnapshotId
+    why: str
+    """In that person's words; may be empty."""
+    request_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotReleased:
+    """It may be deleted again."""
+
+    snapshot_id: SnapshotId
+    request_digest: str
+
+
+SnapshotFact = SnapshotReparented | SnapshotCheckpointIdentified | SnapshotHeld | SnapshotReleased
 """What is recorded of a snapshot that stays in its state."""
 SnapshotEvent = (
     SnapshotRequested
@@ -167,5 +185,7 @@ SnapshotEvent = (
     | SnapshotCheckpointFound
     | SnapshotCheckpointIdentified
     | SnapshotReparented
+    | SnapshotHeld
+    | SnapshotReleased
 )
 """Everything that may happen to a snapshot."""

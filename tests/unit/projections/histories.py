@@ -8,7 +8,15 @@ from contextlib import suppress
 from datetime import timedelta
 
 from snapshotd.application.draft import Draft
-from snapshotd.domain.commands import LoseOutcome, RequestOperation, SyncVm, UnregisterVm, VmCommand
+from snapshotd.domain.commands import (
+    HoldSnapshot,
+    LoseOutcome,
+    ReleaseSnapshot,
+    RequestOperation,
+    SyncVm,
+    UnregisterVm,
+    VmCommand,
+)
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, Event, HostEvent, HostRegistered, HostRemoved, HostSynced
 from snapshotd.domain.ids import CheckpointId, OperationName, StreamId, vm_stream
@@ -92,6 +100,8 @@ def history(seed: int, requests: int) -> RecordedWorld:
         _run(world, chance)
         if chance.random() < 0.2:
             _drift(world, chance)
+        if chance.random() < 0.2:
+            _lay_down(world, chance)
         world.now += timedelta(seconds=chance.randrange(100))
     return world
 
@@ -112,6 +122,17 @@ def _ask(world: RecordedWorld, chance: random.Random) -> None:
     )
     with suppress(SnapshotdError):
         world.do(chance.choice(wanted), request_id=f"r{n}", actor=chance.choice(["ann", "bob"]))
+
+
+def _lay_down(world: RecordedWorld, chance: random.Random) -> None:
+    """Have somebody decide something about a snapshot; that it is refused is as good."""
+    some = chance.choice([*world.vm.snapshots, sid(0)])
+    wanted: Sequence[VmCommand] = (
+        HoldSnapshot(snapshot_id=some, why=chance.choice(["", "for the audit"])),
+        ReleaseSnapshot(snapshot_id=some),
+    )
+    with suppress(SnapshotdError):
+        world.do(chance.choice(wanted), request_id=f"f{len(world.envelopes)}", actor=chance.choice(["ann", "bob"]))
 
 
 def _run(world: RecordedWorld, chance: random.Random) -> None:

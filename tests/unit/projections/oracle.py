@@ -13,6 +13,7 @@ from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import PlannedStep
+from snapshotd.domain.snapshot import Hold
 from snapshotd.ports.views import Views
 from tests.unit.projections import whole
 
@@ -57,7 +58,16 @@ def snapshot(own: Sequence[Envelope]) -> Facts:
         "actor": requested.actor,
         "requested_at": requested.time,
         "updated_at": own[-1].time,
+        "hold": hold(own),
     }
+
+
+def hold(own: Sequence[Envelope]) -> Hold | None:
+    """Return who holds a snapshot by its events."""
+    told = of_type(own, e.SnapshotHeld, e.SnapshotReleased)
+    if not told or not isinstance(held := told[-1].event, e.SnapshotHeld):
+        return None
+    return Hold(actor=told[-1].actor, why=held.why, since=told[-1].time)
 
 
 _PARENTS = ("parent_id", "to_parent_id")
