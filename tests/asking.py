@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.ids import SnapshotId
-from snapshotd.operations import snapshot_create, snapshot_delete, snapshot_revert, vm_start, vm_stop
+from snapshotd.operations import snapshot_create, snapshot_delete, snapshot_revert, vm_restart, vm_start, vm_stop
+from snapshotd.operations.power_change import StopParams
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
@@ -23,9 +24,14 @@ def start_vm() -> RequestOperation:
     return vm_start.START_VIRTUAL_MACHINE.request()
 
 
-def stop_vm(mode: StopMode) -> RequestOperation:
+def stop_vm(mode: StopMode, timeout_s: float | None = None) -> RequestOperation:
     """Ask for the VM's stop."""
-    return vm_stop.STOP_VIRTUAL_MACHINE.request(vm_stop.Params(mode))
+    return vm_stop.STOP_VIRTUAL_MACHINE.request(StopParams(mode, timeout_s))
+
+
+def restart_vm(mode: StopMode = StopMode.SHUTDOWN, timeout_s: float | None = None) -> RequestOperation:
+    """Ask for the VM's restart."""
+    return vm_restart.RESTART_VIRTUAL_MACHINE.request(StopParams(mode, timeout_s))
 
 
 def create_snapshot(

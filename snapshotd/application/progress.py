@@ -6,7 +6,6 @@ Pure. The core's half of the fence is here (docs/adr/0002), the host's half in d
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import TypedDict, assert_never
 
 from snapshotd.application.draft import Draft
@@ -193,16 +192,14 @@ def _moved(operation: Operation, step: Step, trigger: str) -> _Moved:
 def _issue(draft: Draft, operation: Operation, step: Step) -> None:
     """Record a step that is about to be sent. The first one also starts the operation, in the same append."""
     kind, action = KINDS[operation.kind], ACTIONS[step.plan.action]
-    context = draft.context
     _begin(draft, operation, step)
     if operation.state is OperationState.RUNNING:
         draft.add(kind.continues(draft.vm, operation, step), operation.number)
-    wait = timedelta(seconds=action.time_limit_s(context.policy))
     issued = e.StepIssued(
         **_moved(operation, step, "issued"),
         attempt=step.attempts + 1,
         before=action.facts.write(action.before(draft.vm, operation, step)),
-        deadline=context.now + wait,
+        deadline=kind.deadline(operation, step, draft.context.now, draft.context.policy),
     )
     draft.add([issued], operation.number)
 
@@ -331,7 +328,9 @@ def _without_effect(
     look at the host does not count: the step was not at work then.
     """
     wanted = operation.undoing or not operation.cancel_requested
-    if passing and not late and step.attempts < draft.context.policy.max_attempts and wanted:
+    now, policy = draft.context.now, draft.context.policy
+    late = late or KINDS[operation.kind].deadline(operation, step, now, policy) <= now
+    if passing and not late and step.attempts < policy.max_attempts and wanted:
         draft.add([e.StepDueAgain(**_moved(operation, step, "due_again"), failure=failure)], operation.number)
         return
     if passing and late:

@@ -169,6 +169,7 @@ VM = Lifecycle(
         Arrow("unregistered", (_V.IDLE,), _V.UNREGISTERED),
         Arrow("start_begins", (_V.IDLE,), _V.STARTING),
         Arrow("stop_begins", (_V.IDLE,), _V.STOPPING),
+        Arrow("restart_goes_on", (_V.STOPPING,), _V.STARTING),
         Arrow("snapshot_begins", (_V.IDLE,), _V.SNAPSHOTTING),
         Arrow("revert_begins", (_V.IDLE,), _V.REVERTING),
         Arrow("revert_begins_with_start", (_V.IDLE,), _V.STARTING),

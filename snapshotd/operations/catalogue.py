@@ -14,12 +14,14 @@ from snapshotd.operations.kind import Kind
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
+from snapshotd.operations.vm_restart import RESTART_VIRTUAL_MACHINE
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE
 
 _ALL: tuple[Kind, ...] = (
     START_VIRTUAL_MACHINE,
     STOP_VIRTUAL_MACHINE,
+    RESTART_VIRTUAL_MACHINE,
     CREATE_SNAPSHOT,
     REVERT_TO_SNAPSHOT,
     DELETE_SNAPSHOT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from snapshotd.domain import events as e
@@ -109,6 +109,10 @@ class Kind(ABC):
         """Return whether a step is skipped if the host already is as the step wants it."""
         return True
 
+    def deadline(self, operation: Operation, step: Step, now: datetime, policy: Policy) -> datetime:
+        """Return until when an attempt of a step that is issued now may take."""
+        return now + timedelta(seconds=ACTIONS[step.plan.action].time_limit_s(policy))
+
     @abstractmethod
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the events of VM and snapshot when the first step begins."""
@@ -143,6 +147,10 @@ class Kind(ABC):
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
         """Return what an acceptable request would lead to."""
         return Preview(current=vm.current_id, power=vm.power)
+
+    def remark(self, operation: Operation) -> str:
+        """Return what came of an operation that has ended, for people, if its state and its steps do not tell."""
+        return ""
 
     def result(self, operation: Operation) -> Result:
         """Return what the response of an operation that succeeded holds."""

@@ -1,4 +1,7 @@
-"""StopVirtualMachine: one undoable step, by shutdown, turn-off, save or pause.
+"""StopVirtualMachine: one undoable step, by shutdown, turn-off, save or pause; a shutdown may have a timeout.
+
+A shutdown with a timeout is two steps: the shutdown, whose failure is recorded, and a turn-off, which is skipped if the
+VM is off by then. Without a timeout, a shutdown never becomes a power cut.
 
 A turn-off goes past a shutdown, which may hang in its guest for ever. The shutdown ends CANCELLED, and is not undone:
 nothing is started only to be turned off. If the shutdown got there after all, the turn-off has nothing to do.
@@ -6,34 +9,24 @@ nothing is started only to be turned off. If the shutdown got there after all, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.ids import KindName
-from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.operation import Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.kind import Undo
-from snapshotd.operations.power_change import PowerChange
-from snapshotd.ports.versioned import Versioned
+from snapshotd.operations.kind import Preview
+from snapshotd.operations.power_change import Stop, asks_guest
 from snapshotd.steps import vm_stop as step
+from snapshotd.steps.power import IN_MEMORY
 from snapshotd.steps.vm_stop import StopMode
 
 
-@dataclass(frozen=True, slots=True)
-class Params:
-    """How to stop."""
-
-    mode: StopMode
-
-
-class StopVirtualMachine(PowerChange):
+class StopVirtualMachine(Stop):
     """Shut a VM down, turn it off, save or pause it."""
 
     name = KindName("STOP_VIRTUAL_MACHINE")
-    params: Versioned[Params] = Versioned(Params)
-    trigger = "stop_begins"
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
         """Raise WrongPower or VmAbsent if the VM's power does not allow this way to stop."""
@@ -42,28 +35,29 @@ class StopVirtualMachine(PowerChange):
 
     def goes_past(self, request: RequestOperation, active: Operation) -> bool:
         """Return whether a turn-off is asked for while the guest is being shut down."""
-        wanted = self.params.read(request.params).mode
-        return wanted is StopMode.TURN_OFF and active.kind == self.name and self._mode(active) is StopMode.SHUTDOWN
-
-    def _mode(self, operation: Operation) -> StopMode:
-        return self.params.read(operation.params).mode
+        return self.params.read(request.params).mode is StopMode.TURN_OFF and asks_guest(active)
 
     def skips(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
-        """Return whether the step is an undo, or a turn-off that went past a shutdown."""
-        stops = [o for o in vm.operations.values() if o.kind == self.name and o.number < operation.number]
+        """Return whether the step is an undo, follows a shutdown, or is a turn-off that went past one."""
+        older = [o for o in vm.operations.values() if o.number < operation.number and asks_guest(o)]
         passed = any(
-            o.cancel_requested and (o.ended_at or operation.requested_at) >= operation.requested_at for o in stops
+            o.cancel_requested and (o.ended_at or operation.requested_at) >= operation.requested_at for o in older
         )
-        return passed or super().skips(vm, operation, step)
-
-    def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
-        """Return the start of a VM that was running, unless the operation makes way for a turn-off."""
-        return Undo() if vm.makes_way(operation) else super().undo(vm, operation, failure)
+        return passed or step.plan.number > 1 or super().skips(vm, operation, step)
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
-        """Return one step."""
-        how = step.Input(self.params.read(request.params).mode)
-        return (step.VM_STOP.planned(how, nature=StepNature.UNDOABLE),)
+        """Return the stop."""
+        return self.stop_steps(request)
+
+    def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
+        """Return the power that the VM ends in, and whether its memory is lost."""
+        mode = self.params.read(request.params).mode
+        return Preview(
+            current=vm.current_id,
+            power=step.GOAL[mode],
+            memory_lost=mode is StopMode.TURN_OFF and vm.power in IN_MEMORY,
+            warnings=self.warnings(request),
+        )
 
 
 STOP_VIRTUAL_MACHINE = StopVirtualMachine()

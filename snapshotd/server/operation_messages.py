@@ -223,9 +223,15 @@ def _undone(operation: Operation) -> bool:
 
 
 def _outcome(operation: Operation) -> str:
-    """Return what became of the changes of an operation that was to be undone, for people."""
+    """Return what became of the changes of an operation that was to be undone, and what its kind adds, for people."""
+    if operation.active:
+        return ""
+    return " ".join(filter(None, (_rolled_back(operation), KINDS[operation.kind].remark(operation))))
+
+
+def _rolled_back(operation: Operation) -> str:
     done = [s.plan for s in operation.steps if s.plan.undoes is None and s.state is StepState.DONE]
-    if operation.active or not operation.undoing or not (done or _undoing(operation)):
+    if not operation.undoing or not (done or _undoing(operation)):
         return ""
     back = "All changes were rolled back." if _undone(operation) else "Not all changes were rolled back; see the steps."
     return " ".join([back, *filter(None, (ACTIONS[plan.action].lost(plan) for plan in done))])

@@ -1,4 +1,4 @@
-"""VirtualMachineService: registers, shows, starts, stops and unregisters VMs."""
+"""VirtualMachineService: registers, shows, starts, stops, restarts and unregisters VMs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from snapshotd.domain.ids import HostId, VmId, is_guid
 from snapshotd.domain.names import same_but_for_case
 from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.domain.virtual_machine import VmRecord
-from snapshotd.operations import vm_start, vm_stop
+from snapshotd.operations import vm_restart, vm_start, vm_stop
+from snapshotd.operations.power_change import StopParams
 from snapshotd.ports.views import VM_FIELDS
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
@@ -29,7 +30,15 @@ from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.ownership import refuse_unusable
 from snapshotd.server.paging import that_fit
 from snapshotd.server.registering import Refused, each, matching, name_of
-from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of, vm_id_of
+from snapshotd.server.requests import (
+    digest_of,
+    host_id_of,
+    page_size_of,
+    refuse_labels,
+    request_id_of,
+    timeout_of,
+    vm_id_of,
+)
 from snapshotd.server.resource_messages import refused_message, vm_state
 from snapshotd.steps.vm_stop import StopMode
 
@@ -44,7 +53,10 @@ _MODES = {
     pb.StopVirtualMachineRequest.MODE_UNSPECIFIED: StopMode.SHUTDOWN,
     pb.StopVirtualMachineRequest.SHUTDOWN: StopMode.SHUTDOWN,
     pb.StopVirtualMachineRequest.TURN_OFF: StopMode.TURN_OFF,
+    pb.StopVirtualMachineRequest.SAVE: StopMode.SAVE,
+    pb.StopVirtualMachineRequest.PAUSE: StopMode.PAUSE,
 }
+_LONGEST_SHUTDOWN_S = 24 * 3600.0
 _OWNER_LIMIT = 100
 
 
@@ -157,12 +169,18 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         return await self._operations.answer(vm_id_of(request.name), wanted, request, context)
 
     async def StopVirtualMachine(self, request: pb.StopVirtualMachineRequest, context: Context) -> Operation:
-        """Shut a VM down, or turn it off."""
-        if request.mode == pb.StopVirtualMachineRequest.SAVE:
-            raise NotBuilt("StopVirtualMachine with mode SAVE")
+        """Shut a VM down, turn it off, save or pause it."""
         if request.mode not in _MODES:
+            raise InvalidArgument("mode", str(request.mode), "must be SHUTDOWN, TURN_OFF, SAVE or PAUSE.")
+        wanted = vm_stop.STOP_VIRTUAL_MACHINE.request(_stop_params(request, _MODES[request.mode]))
+        return await self._operations.answer(vm_id_of(request.name), wanted, request, context)
+
+    async def RestartVirtualMachine(self, request: pb.RestartVirtualMachineRequest, context: Context) -> Operation:
+        """Shut a VM down, or turn it off, and start it again."""
+        mode = _MODES.get(request.mode)
+        if mode not in (StopMode.SHUTDOWN, StopMode.TURN_OFF):
             raise InvalidArgument("mode", str(request.mode), "must be SHUTDOWN or TURN_OFF.")
-        wanted = vm_stop.STOP_VIRTUAL_MACHINE.request(vm_stop.Params(_MODES[request.mode]))
+        wanted = vm_restart.RESTART_VIRTUAL_MACHINE.request(_stop_params(request, mode))
         return await self._operations.answer(vm_id_of(request.name), wanted, request, context)
 
     async def _registered_before(self, vm_id: VmId, actor: str, request_id: str, digest: str) -> bool:
@@ -223,6 +241,21 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     async def _message(self, vm: VmRecord) -> pb.VirtualMachine:
         standing = await (await self._backend.seen("tree")).standing([vm.vm_id])
         return self._backend.vm_told(vm, standing[vm.vm_id])
+
+
+def _stop_params(request: pb.StopVirtualMachineRequest | pb.RestartVirtualMachineRequest, mode: StopMode) -> StopParams:
+    """Return how to stop. Raises InvalidArgument for a timeout that is none, or not of a shutdown."""
+    if not request.HasField("shutdown_timeout"):
+        return StopParams(mode)
+    timeout_s, field = timeout_of(request.shutdown_timeout, "shutdown_timeout"), "shutdown_timeout"
+    if mode is not StopMode.SHUTDOWN:
+        raise InvalidArgument(
+            field, f"{timeout_s:g} s", "goes with mode SHUTDOWN only: nothing else waits for the guest."
+        )
+    if not 0 < timeout_s <= _LONGEST_SHUTDOWN_S:
+        text = "must be above 0 and at most 24 h. Leave it out, and the VM is never turned off."
+        raise InvalidArgument(field, f"{timeout_s:g} s", text)
+    return StopParams(mode, timeout_s)
 
 
 def _discover(host_id: HostId) -> str:

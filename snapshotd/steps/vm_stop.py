@@ -126,8 +126,13 @@ class VmStop(PowerAction):
         return _DESCRIPTIONS[self.input.read(plan.input).mode]
 
     def may_lose(self, vm: VirtualMachine, plan: PlannedStep) -> str:
-        """Return the guest's memory. Nothing for the last step of a revert: by then the memory is the snapshot's."""
-        return "guest memory" if plan.nature is not StepNature.FORWARD_ONLY and vm.power in IN_MEMORY else ""
+        """Return the guest's memory, if it turns the VM off.
+
+        Nothing for the last step of a revert: by then the memory is the snapshot's.
+        """
+        last = plan.nature is StepNature.FORWARD_ONLY
+        turns_off = self.input.read(plan.input).mode is StopMode.TURN_OFF and not last
+        return "guest memory" if turns_off and vm.power in IN_MEMORY else ""
 
     def lost(self, plan: PlannedStep) -> str:
         """Return the guest's memory, if the VM was turned off."""

@@ -10,7 +10,19 @@ from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmA
 from snapshotd.domain.operation import Failure, PlannedStep, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import CREATE, REMOVE, RESTORE, START, STOP, create_snapshot, delete, revert_to, start_vm, stop_vm
+from tests.asking import (
+    CREATE,
+    REMOVE,
+    RESTORE,
+    START,
+    STOP,
+    create_snapshot,
+    delete,
+    restart_vm,
+    revert_to,
+    start_vm,
+    stop_vm,
+)
 from tests.fakes import World
 
 
@@ -63,7 +75,13 @@ class Case:
 CASES = (
     Case("start", start_vm(), power=Power.STOPPED, effects=(START,)),
     Case("stop", stop_vm(StopMode.SHUTDOWN), after=Power.STOPPED, effects=(STOP,)),
+    Case("turn off", stop_vm(StopMode.TURN_OFF), after=Power.STOPPED, effects=(STOP,)),
+    Case("pause", stop_vm(StopMode.PAUSE), after=Power.PAUSED, effects=(STOP,)),
+    Case("stop with a timeout", stop_vm(StopMode.SHUTDOWN, 3600.0), after=Power.STOPPED, effects=(STOP,)),
     Case("save", stop_vm(StopMode.SAVE), after=Power.SAVED, effects=(STOP,)),
+    Case("restart", restart_vm(), effects=(STOP, START)),
+    Case("restart by a turn-off", restart_vm(StopMode.TURN_OFF), effects=(STOP, START)),
+    Case("restart with a timeout", restart_vm(timeout_s=3600.0), effects=(STOP, START)),
     Case("create disk", create(9), current=9, effects=(CREATE,)),
     Case("create with memory", create(9, memory=True), current=9, effects=(CREATE,)),
     Case(

@@ -186,9 +186,9 @@ def test_an_adopted_checkpoint_is_no_drift() -> None:
 @pytest.mark.parametrize("refused", [r for r in REFUSED if r.plan.number == 2 and r.plan.nature is StepNature.PIVOT])
 def test_an_undo_that_fails_too_leaves_on_record_what_is_there(refused: Refused) -> None:
     world = ready(refused.case)
-    undo = 4
-    world.host.error_ids = {refused.plan.number: FINAL, undo: "InvalidParameter,X"}
     world.do(refused.case.request)
+    undo = len(world.vm.operations[world.vm.last_number].steps) + 1
+    world.host.error_ids = {refused.plan.number: FINAL, undo: "InvalidParameter,X"}
     operation = world.run()
     assert (operation.step(undo).plan.undoes, operation.step(undo).state) == (1, StepState.FAILED)
     check_failed(world, operation)

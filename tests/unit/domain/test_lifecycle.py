@@ -15,6 +15,7 @@ VM_RULES = {
     ("unregistered", "IDLE", "UNREGISTERED"),
     ("start_begins", "IDLE", "STARTING"),
     ("stop_begins", "IDLE", "STOPPING"),
+    ("restart_goes_on", "STOPPING", "STARTING"),
     ("snapshot_begins", "IDLE", "SNAPSHOTTING"),
     ("revert_begins", "IDLE", "REVERTING"),
     ("revert_begins_with_start", "IDLE", "STARTING"),

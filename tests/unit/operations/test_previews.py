@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.operations.catalogue import KINDS
@@ -13,7 +14,9 @@ from snapshotd.operations.kind import Preview
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
-from tests.asking import delete, revert_to, start_vm
+from snapshotd.steps.catalogue import ACTIONS
+from snapshotd.steps.vm_stop import StopMode
+from tests.asking import delete, restart_vm, revert_to, start_vm, stop_vm
 from tests.fakes import World
 from tests.unit.application.cases import chain, create, sid
 
@@ -71,3 +74,32 @@ def test_a_create_warns_of_memory_only_where_the_guest_may_have_to_be_frozen(
 def test_a_start_moves_no_snapshot_and_warns_of_nothing() -> None:
     vm = chained().vm
     assert KINDS[start_vm().kind].preview(vm, start_vm()) == Preview(current=sid(3), power=Power.RUNNING)
+
+
+TIMEOUT = (
+    "If the guest cannot be shut down, or is not off after 90 s, the VM is turned off. "
+    "What the guest holds in memory is lost then."
+)
+
+
+@pytest.mark.parametrize(
+    ("request_", "after", "lost", "warned"),
+    [
+        (stop_vm(StopMode.SHUTDOWN), Power.STOPPED, False, ()),
+        (stop_vm(StopMode.SHUTDOWN, 90.0), Power.STOPPED, False, (TIMEOUT,)),
+        (stop_vm(StopMode.TURN_OFF), Power.STOPPED, True, ()),
+        (stop_vm(StopMode.SAVE), Power.SAVED, False, ()),
+        (stop_vm(StopMode.PAUSE), Power.PAUSED, False, ()),
+        (restart_vm(), Power.RUNNING, False, ()),
+        (restart_vm(timeout_s=90.0), Power.RUNNING, False, (TIMEOUT,)),
+        (restart_vm(StopMode.TURN_OFF), Power.RUNNING, True, ()),
+    ],
+)
+def test_only_a_turn_off_is_said_to_lose_memory(
+    request_: RequestOperation, after: Power, warned: tuple[str, ...], *, lost: bool
+) -> None:
+    vm = chained().vm
+    kind = KINDS[request_.kind]
+    assert kind.preview(vm, request_) == Preview(current=sid(3), power=after, memory_lost=lost, warnings=warned)
+    may_lose = [ACTIONS[step.action].may_lose(vm, step) for step in kind.plan(vm, request_)]
+    assert any(may_lose) is bool(lost or warned)
