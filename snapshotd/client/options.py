@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from google.longrunning.operations_pb2 import Operation
 from google.protobuf.message import Message
 
+from snapshotd.api.v1.operation_pb2 import Plan
 from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Failed, Server, reason_of
 from snapshotd.client.progress import wait_for
@@ -93,6 +94,17 @@ def started(server: Server, arguments: argparse.Namespace, operation: Operation,
             arguments, operation, lambda o: f"{o.name} accepted. To wait: snapshotctl operation wait {o.name}"
         )
     return ended(arguments, wait_for(server, operation.name, None))
+
+
+def answered(
+    server: Server, arguments: argparse.Namespace, operation: Operation, text: Callable[[Plan], str], made: str = ""
+) -> ExitCode:
+    """Print the plan if the call was a dry run; else go on with the operation, as `started` does."""
+    if not arguments.dry_run:
+        return started(server, arguments, operation, made)
+    plan = Plan()
+    operation.response.Unpack(plan)
+    return output(arguments, plan, text)
 
 
 def ended(arguments: argparse.Namespace, operation: Operation) -> ExitCode:

@@ -19,7 +19,7 @@ def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = l
         named: turns the resource name of a snapshot into a name for people.
     """
     what = f"{word(OperationMetadata.Kind.Name(plan.kind))} {shown(snapshot)}".rstrip()
-    lines = [f"Would {what} on {shown(vm)}:"]
+    lines = [f"Would {what} on {shown(vm)}:" if plan.snapshot else f"Would {what} {shown(vm)}:"]
     for step in plan.steps:
         loses = f" May lose: {step.may_lose}." if step.may_lose else ""
         nature = word(Step.Class.Name(step.step_class)).replace(" ", "-")
@@ -36,7 +36,8 @@ def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = l
         f"Moves:   {of(m.snapshot)} from below {of(m.old_parent)} to below {of(m.new_parent)}"
         for m in plan.children_moved
     ]
-    lines.append(f"Current: {of(plan.old_current)} -> {of(plan.new_current)}")
+    if plan.snapshot or plan.new_current != plan.old_current:
+        lines.append(f"Current: {of(plan.old_current)} -> {of(plan.new_current)}")
     lines.append(f"Power:   {Power.Name(plan.power_before)} -> {Power.Name(plan.power_after)}")
     if plan.snapshots_discarded:
         lines.append(f"Gone:    {', '.join(of(s) for s in plan.snapshots_discarded)}")

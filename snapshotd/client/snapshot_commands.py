@@ -8,11 +8,10 @@ import sys
 from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
-from snapshotd.api.v1.operation_pb2 import Plan
 from snapshotd.client import arguments as read
 from snapshotd.client import snapshot_decisions
 from snapshotd.client.calls import ExitCode, Failed, Server
-from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
+from snapshotd.client.options import Subcommands, add_request_id, add_wait, answered, output, request_id
 from snapshotd.client.plan import describe
 from snapshotd.client.progress import metadata_of
 from snapshotd.client.render import age, columns, facts, last, shown, size, table, when
@@ -102,17 +101,13 @@ def _delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 def _answered(server: Server, arguments: argparse.Namespace, vm: str, operation: Operation, made: str = "") -> ExitCode:
     """Print the plan if the call was a dry run; else go on with the operation."""
-    if not arguments.dry_run:
-        return started(server, arguments, operation, made)
-    plan = Plan()
-    operation.response.Unpack(plan)
-    names = {s.name: s.display_name for s in all_snapshots(server, vm)}
+    names = {s.name: s.display_name for s in all_snapshots(server, vm)} if arguments.dry_run else {}
 
     def named(name: str) -> str:
         return "the new snapshot" if name.endswith("/-") else names.get(name, last(name))
 
     snapshot = (arguments.name or "") if arguments.run is _create else arguments.snapshot
-    return output(arguments, plan, lambda p: describe(p, arguments.vm, snapshot, named))
+    return answered(server, arguments, operation, lambda p: describe(p, arguments.vm, snapshot, named), made)
 
 
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:

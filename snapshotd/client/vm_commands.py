@@ -9,9 +9,9 @@ from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.api.v1.host_pb2 import GetHostRequest
 from snapshotd.client import arguments as read
-from snapshotd.client import streams
+from snapshotd.client import power_commands, streams
 from snapshotd.client.calls import ExitCode, Failed, Server
-from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id, started
+from snapshotd.client.options import Subcommands, add_request_id, output, request_id
 from snapshotd.client.render import columns, facts, last, shown, size, table, when, word
 from snapshotd.client.resolve import all_vms, host_name, is_id, vm_name
 
@@ -40,15 +40,11 @@ def add_to(commands: Subcommands) -> None:
     )
     unregister = group.command("unregister", "unregister a VM; nothing on its host is touched", _unregister)
     show = group.command("show", "show a VM", _show)
-    start = group.command("start", "start or resume a VM", _start)
-    stop = group.command("stop", "stop a VM: its guest is asked to shut down", _stop)
-    stop.add_argument("--turn-off", action="store_true", help="turn it off at once; guest memory is lost")
-    for parser in (unregister, show, start, stop):
+    for parser in (unregister, show):
         parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
-    for parser in (register, unregister, start, stop):
+    for parser in (register, unregister):
         add_request_id(parser)
-    for parser in (start, stop):
-        add_wait(parser)
+    power_commands.add_to(group)
 
 
 def _register(server: Server, arguments: argparse.Namespace) -> ExitCode:
@@ -173,18 +169,3 @@ def _facts(vm: pb.VirtualMachine) -> str:
     )
     text += "".join(f"\n{condition.reason}: {condition.message}\n" for condition in vm.conditions)
     return text + "\n" + table(["DISK", "FILE"], [[d.location, d.path] for d in vm.disks])
-
-
-def _start(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    request = pb.StartVirtualMachineRequest(name=vm_name(server, arguments.vm), request_id=request_id(arguments))
-    return started(server, arguments, server.call(server.vms.StartVirtualMachine, request))
-
-
-def _stop(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    kinds = pb.StopVirtualMachineRequest
-    request = pb.StopVirtualMachineRequest(
-        name=vm_name(server, arguments.vm),
-        mode=kinds.TURN_OFF if arguments.turn_off else kinds.SHUTDOWN,
-        request_id=request_id(arguments),
-    )
-    return started(server, arguments, server.call(server.vms.StopVirtualMachine, request))

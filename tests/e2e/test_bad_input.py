@@ -58,6 +58,21 @@ def create(vm: str, **fields: object) -> Refused:
     return call
 
 
+OFF, SHUTDOWN = vm_pb2.StopVirtualMachineRequest.TURN_OFF, vm_pb2.StopVirtualMachineRequest.SHUTDOWN
+
+
+def stop(mode: vm_pb2.StopVirtualMachineRequest.Mode.ValueType, timeout_s: int) -> Refused:
+    """Build a stop with a timeout."""
+
+    def call(system: System) -> object:
+        timeout = Duration(seconds=timeout_s)
+        name = f"virtualMachines/{system.ids['web01']}"
+        request = vm_pb2.StopVirtualMachineRequest(name=name, mode=mode, shutdown_timeout=timeout)
+        return system.client.vms.StopVirtualMachine(request)
+
+    return call
+
+
 def snapshot_of(system: System, snapshot_id: str = NOBODY) -> str:
     """Name a snapshot of web01."""
     return f"virtualMachines/{system.ids['web01']}/snapshots/{snapshot_id}"
@@ -129,6 +144,19 @@ CASES: dict[str, tuple[Refused, grpc.StatusCode, str, str]] = {
         C.FAILED_PRECONDITION,
         "WRONG_POWER_STATE",
         "RUNNING",
+    ),
+    "a timeout of what is no shutdown": (stop(OFF, 9), C.INVALID_ARGUMENT, "INVALID_ARGUMENT", "mode SHUTDOWN only"),
+    "a timeout of nothing": (stop(SHUTDOWN, 0), C.INVALID_ARGUMENT, "INVALID_ARGUMENT", "above 0"),
+    "a timeout of days": (stop(SHUTDOWN, 86_401), C.INVALID_ARGUMENT, "INVALID_ARGUMENT", "24 h"),
+    "a restart by saving": (
+        lambda s: s.client.vms.RestartVirtualMachine(
+            vm_pb2.RestartVirtualMachineRequest(
+                name=f"virtualMachines/{s.ids['web01']}", mode=vm_pb2.StopVirtualMachineRequest.SAVE
+            )
+        ),
+        C.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "SHUTDOWN or TURN_OFF",
     ),
     "an operation that is not there": (
         lambda s: s.client.operations.GetOperation(GetOperationRequest(name=f"operations/{NOBODY}.1-0123abcd")),

@@ -612,7 +612,7 @@ class StopVirtualMachineRequest(_message.Message):
     """Return only a Plan; see operation.proto."""
     @_builtins.property
     def shutdown_timeout(self) -> _duration_pb2.Duration:
-        """With SHUTDOWN: turn the VM off if it is not off after so long; absent: never."""
+        """With SHUTDOWN: turn the VM off if the guest cannot be shut down, or is not off after so long; absent: never. At most 24 h."""
 
     def __init__(
         self,

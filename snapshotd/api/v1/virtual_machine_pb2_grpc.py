@@ -201,13 +201,15 @@ class VirtualMachineServiceServicer:
     def StopVirtualMachine(self, request, context):
         """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
         power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
+        A SAVE needs RUNNING or PAUSED; a SHUTDOWN and a PAUSE need RUNNING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RestartVirtualMachine(self, request, context):
-        """Shuts a VM down, or turns it off, and starts it again. Not built yet.
+        """Shuts a VM down, or turns it off, and starts it again. It can be cancelled until the start is issued, and then a VM that was stopped is
+        started. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) unless it is RUNNING; a TURN_OFF takes a PAUSED one too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,9 +61,12 @@ class VirtualMachineServiceStub:
     StopVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]
     """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
     power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
+    A SAVE needs RUNNING or PAUSED; a SHUTDOWN and a PAUSE need RUNNING.
     """
     RestartVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.RestartVirtualMachineRequest, _operations_pb2.Operation]
-    """Shuts a VM down, or turns it off, and starts it again. Not built yet."""
+    """Shuts a VM down, or turns it off, and starts it again. It can be cancelled until the start is issued, and then a VM that was stopped is
+    started. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) unless it is RUNNING; a TURN_OFF takes a PAUSED one too.
+    """
     DestroyVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]
     """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
     AttachVolume: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]
@@ -114,9 +117,12 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     StopVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
     power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
+    A SAVE needs RUNNING or PAUSED; a SHUTDOWN and a PAUSE need RUNNING.
     """
     RestartVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.RestartVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Shuts a VM down, or turns it off, and starts it again. Not built yet."""
+    """Shuts a VM down, or turns it off, and starts it again. It can be cancelled until the start is issued, and then a VM that was stopped is
+    started. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) unless it is RUNNING; a TURN_OFF takes a PAUSED one too.
+    """
     DestroyVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
     AttachVolume: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]  # type: ignore[assignment]
@@ -218,6 +224,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
         power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
+        A SAVE needs RUNNING or PAUSED; a SHUTDOWN and a PAUSE need RUNNING.
         """
 
     @_abc_1.abstractmethod
@@ -226,7 +233,9 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.RestartVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Shuts a VM down, or turns it off, and starts it again. Not built yet."""
+        """Shuts a VM down, or turns it off, and starts it again. It can be cancelled until the start is issued, and then a VM that was stopped is
+        started. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) unless it is RUNNING; a TURN_OFF takes a PAUSED one too.
+        """
 
     @_abc_1.abstractmethod
     def DestroyVirtualMachine(

@@ -62,6 +62,7 @@ def test_a_plan_says_what_moves_what_is_lost_and_that_nothing_was_done() -> None
     plan = Plan(
         kind=OperationMetadata.DELETE_SNAPSHOT,
         virtual_machine="virtualMachines/v",
+        snapshot="s/gone",
         steps=[Step(number=1, name="remove", step_class=Step.PIVOT, description="Remove it.", host="hosts/hv01")],
         children_moved=[Plan.Move(snapshot="s/child", old_parent="s/gone")],
         old_current="s/gone",
