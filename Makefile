@@ -10,7 +10,7 @@ ENGINE ?= builtin
 # Processes that the tests run in. The tests of one file stay together, so what they share is started once.
 JOBS ?= 2
 
-.PHONY: help demo sandbox bench test test-fast check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock clean
+.PHONY: help demo seed sandbox bench test test-fast check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock clean
 
 help: ## Show what there is to do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -26,6 +26,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 
 demo: $(STAMP) ## Run the main job on a simulated host (ENGINE=builtin, or pwsh)
 	$(BIN)/python -m demo.main_job --engine $(ENGINE)
+
+seed: $(STAMP) ## Type the seed's test list on a simulated host, checked against its truth (ENGINE=builtin, or pwsh)
+	$(BIN)/python -m demo.seed --engine $(ENGINE)
 
 sandbox: $(STAMP) ## Start a simulated host and snapshotd to play with; Ctrl-C ends it (ENGINE=builtin, or pwsh)
 	@$(BIN)/python -m demo.sandbox --engine $(ENGINE)

@@ -25,3 +25,12 @@ class Checks:
         self.failed += not same
         found_text = "" if same else f": {found!r}, not {wanted!r}"
         sys.stdout.write(f"   {'ok   ' if same else 'WRONG'} {what}{found_text}\n")
+
+    def require(self, what: str, code: int, error: str) -> None:
+        """Raise what a command said that must not fail. Raises Unexpected."""
+        if code:
+            raise Unexpected(f"{what} ended with exit code {code}: {error}")
+
+
+class Unexpected(Exception):
+    """A command failed without which nothing can be compared."""
