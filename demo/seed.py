@@ -2,8 +2,8 @@
 
 The page is "VM Snapshots in Hyper-V" (CLOUDSTACK-10066). It says what has to be tested: snapshots with and without
 memory of VMs that run or are stopped, reverts, trees, and what else happens to a VM that has snapshots. Each line of it
-is a chapter here, on VMs of its own. After each command the record is compared with the host's own truth. Any difference
-ends it with exit code 1.
+is a chapter here, on VMs of its own. After each command the record is compared with the host's own truth. Any
+difference ends it with exit code 1.
 """
 
 from __future__ import annotations
