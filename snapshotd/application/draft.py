@@ -11,7 +11,7 @@ from datetime import datetime
 
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Occasion
-from snapshotd.domain.ids import OperationName, operation_name
+from snapshotd.domain.ids import HostId, OperationName, operation_name
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine, evolve
 
@@ -39,6 +39,8 @@ class Draft:
         self.vm = vm
         self.context = context
         self.events: list[tuple[e.VmEvent, OperationName | None]] = []
+        self.reporter: HostId | None = None
+        """The host whose report is taken in; None: the VM's own."""
 
     def add(self, events: Iterable[e.VmEvent], number: int | None = None) -> None:
         """Apply and collect events. `number`: the operation that they belong to."""
@@ -50,6 +52,10 @@ class Draft:
             )
             self.vm = evolve(self.vm, event, at)
             self.events.append((event, name))
+
+    def actor_of(self, event: e.VmEvent) -> str:
+        """Return who an event is by: what a host shows by itself is by the host."""
+        return (self.reporter or self.vm.host_id) if e.shown_by_host(event) else self.context.actor
 
     def operation(self, number: int) -> OperationName:
         """Return the name of an operation: of one on record, or of the one that is being accepted."""

@@ -84,7 +84,7 @@ class VirtualMachines:
                 NewEvent(
                     event_id=self._ids.fresh(),
                     time=context.now,
-                    actor=actor,
+                    actor=draft.actor_of(event),
                     request_id=request_id,
                     operation=operation,
                     event=event,

@@ -42,10 +42,12 @@ class Snapshot:
     parent_id: SnapshotId | None = None
     checkpoint_id: CheckpointId | None = None
     was_ready: bool = False
+    unwanted: bool = False
+    """Its checkpoint was made, and was to be removed again."""
     size_bytes: int = 0
     cpu_count: int = 0
     memory_bytes: int = 0
-    """The VM's when it was taken; 0: not taken yet."""
+    """The VM's when it was taken; 0: not taken yet, or not known."""
     unmerged: tuple[str, ...] = ()
     """Files that its removed checkpoint left to merge, when its expunge failed."""
     failure: Failure | None = None
@@ -114,9 +116,11 @@ def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEve
                 was_ready=True,
             )
         case e.SnapshotUnwanted():
-            return replace(snapshot, checkpoint_id=event.checkpoint_id, failure=event.failure)
-        case e.SnapshotRevertEnded() | e.SnapshotCheckpointFound():
+            return replace(snapshot, checkpoint_id=event.checkpoint_id, failure=event.failure, unwanted=True)
+        case e.SnapshotRevertEnded():
             return replace(snapshot, failure=event.failure)
+        case e.SnapshotCheckpointFound():
+            return _found(replace(snapshot, failure=event.failure), event)
         case e.SnapshotExpungeFailed() | e.SnapshotGivenUp():
             return replace(snapshot, failure=event.failure, unmerged=event.unmerged)
         case e.SnapshotCreationFailed() | e.SnapshotCheckpointMissing():
@@ -145,3 +149,9 @@ def _with_fact(snapshot: Snapshot, event: e.SnapshotFact, at: e.Occasion) -> Sna
             return replace(snapshot, hold=None)
         case _:
             assert_never(event)
+
+
+def _found(snapshot: Snapshot, event: e.SnapshotCheckpointFound) -> Snapshot:
+    if event.with_memory is None:
+        return snapshot
+    return replace(snapshot, with_memory=event.with_memory, size_bytes=event.size_bytes, was_ready=True)

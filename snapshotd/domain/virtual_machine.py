@@ -43,6 +43,15 @@ class Active:
     snapshot_id: SnapshotId | None
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Another host that has the VM too."""
+
+    host_id: HostId
+    unasked: str
+    """Why the VM's host on record cannot be asked whether it still has it, as a reason; empty: it has."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmRecord:
     """What is on record of a VM itself, without its snapshots and operations."""
@@ -51,6 +60,10 @@ class VmRecord:
     version: int = 0
     activity: VmActivity = VmActivity.NEW
     host_id: HostId = _NOWHERE
+    host_since: int = 0
+    """The version at which the VM came to its host from another one; 0: it was never on another."""
+    claims: tuple[Claim, ...] = ()
+    """Other hosts that have it too. While there is one, nothing is done to the VM."""
     name: str = ""
     owner: str = ""
     power: Power = Power.UNKNOWN
@@ -118,17 +131,18 @@ class VirtualMachine(VmRecord):
         return None
 
     def nearest_own(self, checkpoint_id: CheckpointId | None) -> SnapshotId | None:
-        """Return the nearest snapshot of ours at or above a checkpoint, past foreign and unwanted ones."""
-        if self.description is None:
-            return None
-        parents = {c.checkpoint_id: c.parent_id for c in self.description.checkpoints}
-        for _ in range(len(parents) + 1):
+        """Return the nearest snapshot of ours at or above a checkpoint, past foreign and unwanted ones.
+
+        What the host does not list counts for nothing, and ends the way up.
+        """
+        parents = {c.checkpoint_id: c.parent_id for c in self.description.checkpoints} if self.description else {}
+        for _ in range(len(parents)):
+            if checkpoint_id is None or checkpoint_id not in parents:
+                return None
             found = self.by_checkpoint(checkpoint_id)
             if found is not None and found.was_ready:
                 return found.snapshot_id
-            if checkpoint_id is None:
-                return None
-            checkpoint_id = parents.get(checkpoint_id)
+            checkpoint_id = parents[checkpoint_id]
         return None
 
     def children(self, snapshot_id: SnapshotId) -> tuple[Snapshot, ...]:
@@ -146,14 +160,17 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
     vm = replace(vm, version=at.version, updated_at=at.time)
     match event:
         case e.VmRegistered():
-            vm = replace(vm, activity=event.to_state, host_id=event.host_id, name=event.name, owner=event.owner)
-            return replace(vm, registered_at=at.time)
+            vm = replace(vm, activity=event.to_state, name=event.name, owner=event.owner, claims=())
+            vm = replace(vm, registered_at=at.time)
+            return vm if vm.host_id == event.host_id else _came(vm, event.host_id, at)
         case e.VmUnregistered() | e.VmActivityChanged():
             return replace(vm, activity=event.to_state)
         case e.VmPowerChanged():
             return replace(vm, power=event.to_power)
         case e.VmDescribed():
             return replace(vm, description=event.description, name=event.description.name)
+        case e.VmMoved() | e.VmClaimed() | e.VmClaimEnded():
+            return _evolve_place(vm, event, at)
         case e.JournalIdentified():
             return replace(vm, journal_id=event.journal_id)
         case e.LogFoundRolledBack():
@@ -166,6 +183,29 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
             return replace(vm, active=tuple(active for active in vm.active if active.number != event.number))
         case _:
             return vm
+
+
+def _evolve_place(vm: VmT, event: e.VmMoved | e.VmClaimed | e.VmClaimEnded, at: e.Occasion) -> VmT:
+    """Return the record with what an event says of where the VM is."""
+    match event:
+        case e.VmMoved():
+            return _came(vm, event.to_host_id, at)
+        case e.VmClaimed():
+            return replace(vm, claims=(*_claims_but(vm, event.host_id), Claim(event.host_id, event.unasked)))
+        case e.VmClaimEnded():
+            return replace(vm, claims=_claims_but(vm, event.host_id))
+        case _:
+            assert_never(event)
+
+
+def _came(vm: VmT, host_id: HostId, at: e.Occasion) -> VmT:
+    """Return the record of a VM that came to a host. The journal of another one stayed behind: each has its own."""
+    since = at.version if vm.host_id else 0
+    return replace(vm, host_id=host_id, host_since=since, journal_id="", claims=_claims_but(vm, host_id))
+
+
+def _claims_but(vm: VmRecord, host_id: HostId) -> tuple[Claim, ...]:
+    return tuple(claim for claim in vm.claims if claim.host_id != host_id)
 
 
 def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachine:
@@ -193,6 +233,9 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             e.VmActivityChanged()
             | e.VmPowerChanged()
             | e.VmDescribed()
+            | e.VmMoved()
+            | e.VmClaimed()
+            | e.VmClaimEnded()
             | e.JournalIdentified()
             | e.LogFoundRolledBack()
             | e.CurrentMoved()

@@ -182,4 +182,10 @@ def _drift(envelope: Envelope) -> pb.Drift:
     assert isinstance(event, DriftDetected), envelope
     vm_id = VmId(envelope.stream.partition("/")[2])
     subject = snapshot_name(vm_id, event.snapshot_id) or vm_name(vm_id)
-    return pb.Drift(kind=event.kind.name, subject=subject, message=event.detail)
+    return pb.Drift(
+        kind=event.kind.name,
+        subject=subject,
+        message=event.detail,
+        recorded=event.recorded,
+        observed=event.observed,
+    )

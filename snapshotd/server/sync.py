@@ -160,7 +160,7 @@ class HostReports:
 
         Args:
             host_id: the host; one sync of it at a time.
-            actor: who wants it.
+            actor: who wants it. What it finds is by the host, and what follows from that by snapshotd.
             request_id: the caller's.
             quiet: record it only if something differed.
             asked: a person asks for it now.
@@ -190,7 +190,7 @@ class HostReports:
         drifts: list[Envelope] = []
         skipped: list[Skipped] = []
         for vm in vms:
-            found = await self._compared(vm, reports.get(vm.vm_id), actor, request_id)
+            found = await self._compared(vm, reports.get(vm.vm_id), request_id)
             if isinstance(found, Failure):
                 skipped.append(Skipped(vm.vm_id, vm.name, found))
             else:
@@ -202,9 +202,7 @@ class HostReports:
         self._synced_at[host_id] = self._runtime.moment().utc
         return synced
 
-    async def _compared(
-        self, vm: VirtualMachine, report: VmReport | None, actor: str, request_id: str
-    ) -> list[Envelope] | Failure:
+    async def _compared(self, vm: VirtualMachine, report: VmReport | None, request_id: str) -> list[Envelope] | Failure:
         """Compare a VM, as it was before its host was asked, with the record: return the drifts, or why it was not."""
         try:
             # That a list does not hold a VM is no evidence: an account that has lost its rights sees none (observed).
@@ -215,7 +213,7 @@ class HostReports:
                 text = report.unread.message or "Its host could not read it."
                 return Failure(reason="UNREADABLE", message=text, error_id=report.unread.error_id)
             command = SyncVm(report=report, asked_version=vm.version)
-            decided = await self._runtime.request(vm.vm_id, command, actor=actor, request_id=request_id)
+            decided = await self._runtime.request(vm.vm_id, command, actor=ITSELF, request_id=request_id)
         except VmChanging as error:
             return Failure.of(error)
         except SnapshotdError as error:

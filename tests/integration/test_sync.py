@@ -301,3 +301,15 @@ async def test_parts_of_a_report_that_do_not_follow_one_another_end_it(running: 
         running.answer(await running.asked.orders.get(), up, more=True)
     with pytest.raises(HostAnswerLost, match="does not follow"):
         await syncing
+
+
+async def test_what_a_sync_finds_is_by_the_host_and_the_sync_by_who_asked(running: Running) -> None:
+    await running.register(FakeHost().report())
+    before = running.log.head_position()
+    syncing = asyncio.create_task(running.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"), CALLER))
+    running.answer(await running.asked.orders.get(), FakeHost(power=Power.STOPPED).report())
+    (drift,) = (await syncing).drifts
+    assert (drift.kind, drift.recorded, drift.observed) == ("POWER_STATE_CHANGED", "RUNNING", "STOPPED")
+    actors = {type(e.event).__name__: e.actor for e in await running.log.read_all(before, 10)}
+    assert {actors[name] for name in ("DriftDetected", "VmPowerChanged")} == {"hv01"}
+    assert actors["HostSynced"] not in ("hv01", "snapshotd")

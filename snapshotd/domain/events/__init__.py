@@ -10,6 +10,7 @@ from snapshotd.domain.events.envelope import (
     NewEvent,
     Occasion,
     VmEvent,
+    shown_by_host,
     subject_of,
     transition_of,
 )
@@ -73,7 +74,10 @@ from snapshotd.domain.events.virtual_machine import (
     LogFoundRolledBack,
     RequestJoined,
     VmActivityChanged,
+    VmClaimed,
+    VmClaimEnded,
     VmDescribed,
+    VmMoved,
     VmPowerChanged,
     VmRegistered,
     VmTransition,

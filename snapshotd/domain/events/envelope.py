@@ -13,7 +13,15 @@ from snapshotd.domain.events.operation import (
     OperationTransition,
     UndoPlanned,
 )
-from snapshotd.domain.events.snapshot import SnapshotEvent, SnapshotFact, SnapshotTransition
+from snapshotd.domain.events.snapshot import (
+    SnapshotCheckpointFound,
+    SnapshotCheckpointIdentified,
+    SnapshotCheckpointMissing,
+    SnapshotEvent,
+    SnapshotFact,
+    SnapshotReparented,
+    SnapshotTransition,
+)
 from snapshotd.domain.events.step import ObservationAnswered, ObservationIssued, StepEvent, StepTransition
 from snapshotd.domain.events.virtual_machine import (
     CurrentMoved,
@@ -22,7 +30,10 @@ from snapshotd.domain.events.virtual_machine import (
     LogFoundRolledBack,
     RequestJoined,
     VmActivityChanged,
+    VmClaimed,
+    VmClaimEnded,
     VmDescribed,
+    VmMoved,
     VmPowerChanged,
     VmRegistered,
     VmTransition,
@@ -36,6 +47,9 @@ VmEvent = (
     | VmActivityChanged
     | VmPowerChanged
     | VmDescribed
+    | VmMoved
+    | VmClaimed
+    | VmClaimEnded
     | JournalIdentified
     | LogFoundRolledBack
     | CurrentMoved
@@ -106,3 +120,24 @@ def transition_of(event: Event) -> tuple[str, str]:
     if isinstance(event, VmTransition | SnapshotTransition | OperationTransition | StepTransition):
         return event.from_state.name, event.to_state.name
     return "", ""
+
+
+def shown_by_host(event: Event) -> bool:
+    """Return whether an event tells what a host shows by itself. Then the host is its actor, whoever had it asked."""
+    if isinstance(event, VmPowerChanged | CurrentMoved | SnapshotReparented):
+        return event.cause == "drift"
+    return isinstance(event, _SHOWN)
+
+
+_SHOWN = (
+    DriftDetected
+    | VmDescribed
+    | VmMoved
+    | VmClaimed
+    | VmClaimEnded
+    | JournalIdentified
+    | LogFoundRolledBack
+    | SnapshotCheckpointMissing
+    | SnapshotCheckpointFound
+    | SnapshotCheckpointIdentified
+)

@@ -126,6 +126,10 @@ class SnapshotCheckpointFound(SnapshotTransition):
 
     failure: Failure | None
     """What went wrong with it before, unless this disproves it."""
+    with_memory: bool | None = None
+    """If it was never READY: what its checkpoint shows. None: it was, and all that is on record."""
+    size_bytes: int = 0
+    """Likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,17 +87,35 @@ class CurrentMoved:
 
 
 class DriftKind(Enum):
-    """How a host and the record differ."""
+    """How a host and the record differ. Programs match on the names."""
 
     POWER_STATE_CHANGED = "POWER_STATE_CHANGED"
     VM_MISSING = "VM_MISSING"
+    """Its host, asked for that VM, does not have it."""
+    VM_FOUND = "VM_FOUND"
+    """It is there again."""
+    VM_MOVED = "VM_MOVED"
+    """Its host does not have it any more, and another one has."""
+    VM_CLAIMED_BY_TWO_HOSTS = "VM_CLAIMED_BY_TWO_HOSTS"
+    """Another host has it too, or its own cannot be asked whether it still has it."""
+    VM_CLAIM_ENDED = "VM_CLAIM_ENDED"
+    """The other host does not have it any more."""
+    VM_RENAMED = "VM_RENAMED"
+    CHECKPOINT_TYPE_CHANGED = "CHECKPOINT_TYPE_CHANGED"
+    """The VM's own setting: by somebody, or by a restore after which nobody put it back."""
+    REPLICATION_CHANGED = "REPLICATION_CHANGED"
+    """It has become a replica, or is one no longer."""
     CHECKPOINT_MISSING = "CHECKPOINT_MISSING"
     CHECKPOINT_DAMAGED = "CHECKPOINT_DAMAGED"
     """It is there, and cannot be brought back: its own files, or those of its disks, are not."""
+    CHECKPOINT_FOUND = "CHECKPOINT_FOUND"
+    """The checkpoint of a snapshot in ERROR is there, and intact."""
     FOREIGN_CHECKPOINT = "FOREIGN_CHECKPOINT"
     AUTOMATIC_CHECKPOINT = "AUTOMATIC_CHECKPOINT"
     UNRECORDED_CHECKPOINT = "UNRECORDED_CHECKPOINT"
     """Ours by its marker, and not in the log."""
+    FOREIGN_CHECKPOINT_GONE = "FOREIGN_CHECKPOINT_GONE"
+    """One of the last three is no longer there."""
     CHECKPOINT_RENAMED = "CHECKPOINT_RENAMED"
     REPARENTED = "REPARENTED"
     CURRENT_MOVED = "CURRENT_MOVED"
@@ -109,8 +127,39 @@ class DriftDetected:
 
     kind: DriftKind
     detail: str
+    """For people: with the names of snapshots, where `recorded` and `observed` have their ids."""
     checkpoint_id: CheckpointId | None = None
     snapshot_id: SnapshotId | None = None
+    recorded: str = ""
+    """What is on record; empty: nothing."""
+    observed: str = ""
+    """What the host has; empty: nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmMoved:
+    """The VM is on another host now. Its journal stays behind, and nothing is known of one on the new host."""
+
+    from_host_id: HostId
+    to_host_id: HostId
+    cause: str
+    """`drift`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmClaimed:
+    """A host has a VM that is on record on another one. Until one of them does not have it, nothing is done to it."""
+
+    host_id: HostId
+    unasked: str
+    """Why its host on record cannot be asked whether it still has it, as a reason; empty: it has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmClaimEnded:
+    """A host that had the VM too does not have it any more, or is not registered any more."""
+
+    host_id: HostId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

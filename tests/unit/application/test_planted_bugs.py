@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import pytest
 
-from snapshotd.application import reconcile
+from snapshotd.application import drift
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.operation import Operation, Step
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -54,7 +54,7 @@ BUGS: dict[str, Plant] = {
     "an unknown remove is taken for done": judges(CheckpointRemove, lambda self, *_: self.done()),
     "any newcomer is taken for ours": judges(CheckpointCreate, newest),
     "children of a removed snapshot are left to themselves": patched(kinds, "hand_on", lambda *_: ()),
-    "what others changed is not compared": patched(reconcile, "_follow_current", lambda _: None),
+    "what others changed is not compared": patched(drift, "current_moved", lambda _: ()),
 }
 
 

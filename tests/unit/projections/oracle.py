@@ -10,10 +10,11 @@ from typing import TypeAlias
 
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
-from snapshotd.domain.ids import OperationName, SnapshotId, VmId
+from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import PlannedStep
 from snapshotd.domain.snapshot import Hold
+from snapshotd.domain.virtual_machine import Claim
 from snapshotd.ports.views import Views
 from tests.unit.projections import whole
 
@@ -41,17 +42,20 @@ def snapshot(own: Sequence[Envelope]) -> Facts:
     requested, created = own[0], of_type(own, e.SnapshotCreated)
     assert isinstance(requested.event, e.SnapshotRequested), requested
     told_failure = [x for x in own if hasattr(x.event, "failure")]
+    # One that was READY before learns nothing new from its checkpoint.
+    shown = [x for x in own if getattr(x.event, "with_memory", None) is not None]
     return {
         "name": requested.event.name,
         "description": requested.event.description,
         "requested_with_memory": requested.event.with_memory,
-        "with_memory": last(own, "with_memory"),
+        "with_memory": last(shown, "with_memory"),
         "state": last(own, "to_state"),
         "parent_id": last(of_type(own, e.SnapshotCreationStarted, e.SnapshotCreated, e.SnapshotReparented), *_PARENTS),
         "checkpoint_id": last(of_type(own, *_IDENTIFYING), "checkpoint_id"),
-        "was_ready": bool(created),
+        "was_ready": bool(of_type(shown, e.SnapshotCreated, e.SnapshotCheckpointFound)),
+        "unwanted": bool(of_type(own, e.SnapshotUnwanted)),
         "unmerged": last(own, "unmerged", default=()),
-        "size_bytes": last(created, "size_bytes", default=0),
+        "size_bytes": last(shown, "size_bytes", default=0),
         "cpu_count": last(created, "cpu_count", default=0),
         "memory_bytes": last(created, "memory_bytes", default=0),
         "failure": getattr(told_failure[-1].event, "failure", None) if told_failure else None,
@@ -138,9 +142,12 @@ def vm(own: Sequence[Envelope]) -> Facts:
     comings = of_type(own, e.VmRegistered, e.VmUnregistered)
     ended = {getattr(x.event, "number", 0) for x in own if isinstance(x.event, e.OperationEnd)}
     requested = [x.event for x in own if isinstance(x.event, e.OperationRequested)]
+    stays = [x for x, host_id in _on_hosts(own)]
     return {
         "version": len(own),
-        "host_id": last(registered, "host_id"),
+        "host_id": _on_hosts(own)[-1][1],
+        "host_since": stays[-1].version if stays[1:] else 0,
+        "claims": _claims(own),
         "owner": last(registered, "owner"),
         "name": named.description.name if isinstance(named, e.VmDescribed) else last(registered, "name"),
         "registered": isinstance(comings[-1].event, e.VmRegistered),
@@ -150,10 +157,30 @@ def vm(own: Sequence[Envelope]) -> Facts:
         "power": last(own, "to_power", default=Power.UNKNOWN),
         "description": last(described, "description"),
         "current_id": last(own, "to_snapshot_id"),
-        "journal_id": last(own, "journal_id", default=""),
+        "journal_id": last(own[stays[-1].version :], "journal_id", default=""),
         "rolled_back": last(own, "journal_token", default=0),
         "active": [(o.number, o.snapshot_id) for o in reversed(requested) if o.number not in ended],
     }
+
+
+def _on_hosts(own: Sequence[Envelope]) -> list[tuple[Envelope, object]]:
+    """Return the events that brought the VM to a host where it was not, with the host."""
+    comings = [(x, last([x], "host_id", "to_host_id")) for x in of_type(own, e.VmRegistered, e.VmMoved)]
+    return [(x, host) for n, (x, host) in enumerate(comings) if not n or comings[n - 1][1] != host]
+
+
+def _claims(own: Sequence[Envelope]) -> tuple[Claim, ...]:
+    """Return which other hosts have the VM too, by what was last said of each since it was last registered."""
+    since = of_type(own, e.VmRegistered)[-1].version
+    said: dict[object, str | None] = {}
+    for envelope in own[since:]:
+        event = envelope.event
+        if isinstance(event, e.VmClaimed):
+            said.pop(event.host_id, None)
+            said[event.host_id] = event.unasked
+        elif isinstance(event, e.VmClaimEnded | e.VmMoved):
+            said[event.host_id if isinstance(event, e.VmClaimEnded) else event.to_host_id] = None
+    return tuple(Claim(HostId(str(host)), unasked) for host, unasked in said.items() if unasked is not None)
 
 
 def host(own: Sequence[Envelope]) -> Facts:
@@ -218,8 +245,8 @@ async def _compare_operations(views: Views, vm_id: VmId, own: Sequence[Envelope]
     host_id: object = None
     for envelope in own:
         event = envelope.event
-        if isinstance(event, e.VmRegistered):
-            host_id = event.host_id
+        if isinstance(event, e.VmRegistered | e.VmMoved):
+            host_id = event.host_id if isinstance(event, e.VmRegistered) else event.to_host_id
         if isinstance(event, e.RequestJoined) or not hasattr(event, "number"):
             continue
         hosts.setdefault(event.number, host_id)

@@ -1,0 +1,33 @@
+"""Whether the record of a VM is what is on its host, when nothing is at work on it."""
+
+from __future__ import annotations
+
+from snapshotd.domain.lifecycle import SnapshotState, VmActivity
+from snapshotd.steps.checkpoint_name import marker
+from tests.fakes import World
+from tests.unit.application.cases import check_invariants
+
+
+def compare(world: World) -> None:
+    """Compare names, power, tree and current with the host."""
+    vm, report = world.vm, world.host.report()
+    assert not vm.active_operations
+    assert vm.activity is VmActivity.IDLE
+    check_invariants(vm)
+    assert vm.power is report.power
+    if report.description is None:
+        return
+    assert (vm.description, vm.name) == (report.description, report.description.name)
+    assert vm.current_id == vm.nearest_own(report.description.current_checkpoint_id)
+    for snapshot in vm.snapshots.values():
+        checkpoint = report.description.checkpoint(snapshot.checkpoint_id)
+        intact = checkpoint is not None and not report.description.damage(checkpoint)
+        assert snapshot.state in (SnapshotState.READY, SnapshotState.ERROR, SnapshotState.REMOVED)
+        assert intact or snapshot.state is not SnapshotState.READY
+        assert not (intact and snapshot.was_ready) or snapshot.state is SnapshotState.READY, snapshot
+        if checkpoint is not None and snapshot.state is SnapshotState.READY:
+            assert snapshot.parent_id == vm.nearest_own(checkpoint.parent_id)
+            assert snapshot.with_memory == checkpoint.has_memory
+    for checkpoint in report.description.checkpoints:
+        marked = [s for s in vm.snapshots.values() if checkpoint.name.endswith(marker(s.snapshot_id))]
+        assert all(s.checkpoint_id == checkpoint.checkpoint_id for s in marked)
