@@ -13,6 +13,7 @@ from snapshotd.application.facts import lay_down
 from snapshotd.application.progress import advance, make_way, take
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.application.rolled_back import notice
+from snapshotd.application.settle import settle
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import answered_before
@@ -50,6 +51,8 @@ def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
             _request(draft, command)
         case c.CancelOperation():
             _cancel(draft, command)
+        case c.SettleOperation():
+            settle(draft, command)
         case c.Proceed():
             advance(draft, issue=True)
         case c.TakeAnswer() | c.LoseOutcome() | c.NotSent() | c.TakePoll() | c.StallWait() | c.GiveUpLook():

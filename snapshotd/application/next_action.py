@@ -15,12 +15,15 @@ from datetime import datetime, timedelta
 
 from snapshotd.domain.errors import LogRolledBack
 from snapshotd.domain.lifecycle import OperationState, Power, StepState
-from snapshotd.domain.operation import Failure, Operation, Step, StepNature
+from snapshotd.domain.operation import Failure, Operation, Settlement, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import UNDETERMINED
 from snapshotd.steps.catalogue import ACTIONS
+
+GIVEN_UP = "GIVEN_UP"
+"""The reason of an operation that a person gave up before anything of it was sent."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ Next = (
 def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy: Policy) -> Next:
     """Return what happens next with an active operation."""
     assert operation.active, operation
+    if (said := operation.given_up) is not None:
+        return _given_up(operation, said)
     if vm.rolled_back:
         return _rolled_back(vm, operation)
     step = operation.open_step
@@ -152,6 +157,17 @@ def _rolled_back(vm: VirtualMachine, operation: Operation) -> Next:
     if operation.state is OperationState.PENDING:
         return Finish(OperationState.CANCELLED)
     unknown = Failure(reason=UNDETERMINED, message=f"Cannot tell what came of the operation. {why.message}")
+    return _ends_unknown(operation, unknown)
+
+
+def _given_up(operation: Operation, said: Settlement) -> Next:
+    """Return how an operation ends that a person has given up: at once, and nothing is asked of the host for that."""
+    if operation.state is OperationState.PENDING:
+        return Finish(OperationState.FAILED, Failure(reason=GIVEN_UP, message=f"Nothing of it was sent. {said.text}"))
+    return _ends_unknown(operation, Failure(reason=UNDETERMINED, message=f"It was given up. {said.text}"))
+
+
+def _ends_unknown(operation: Operation, unknown: Failure) -> Next:
     step = operation.open_step
     if step is not None:
         return StopWait(step) if step.state is StepState.WAITING else GiveUp(step, unknown)
@@ -200,9 +216,10 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
     refusal = action.refusal(vm, operation, due)
     if refusal is not None:
         return _refused(operation, due, refusal)
-    if not vm.journal_id or _first_loss(vm, operation, due):
+    if not vm.journal_id or vm.fence_due or _first_loss(vm, operation, due):
         # An effect acts only on the journal that it was told of (the rule journal-id), so the journal is made known
-        # first. And nothing is lost for later steps that turn out to be refused: the record may be old.
+        # first. What was sent for a settled step must not act any more. And nothing is lost for later steps that turn
+        # out to be refused: the record may be old.
         return Observe(due)
     if due.attempts and due.changed_at is not None:
         ready = due.changed_at + timedelta(seconds=policy.backoff_s(due.attempts))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from snapshotd.domain.host_report import HostAnswer, VmReport
 from snapshotd.domain.ids import HostId, KindName, OperationName, SnapshotId
-from snapshotd.domain.operation import Failure
+from snapshotd.domain.operation import Failure, SettledAs
 from snapshotd.domain.recorded import Recorded
 
 # --- by callers -----------------------------------------------------------------------------------------------------
@@ -54,6 +54,19 @@ class CancelOperation:
     """End an operation as soon as that is safe."""
 
     name: OperationName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleOperation:
+    """End a step that cannot end by itself, as a person says."""
+
+    name: OperationName
+    outcome: SettledAs
+    reason: str
+    """In the person's words."""
+    step: int
+    token: int
+    """The step that was looked at, and its token: if the operation has come forward since, it is not settled."""
 
 
 # --- by the dispatcher ----------------------------------------------------------------------------------------------
@@ -139,5 +152,13 @@ StepCommand = TakeAnswer | LoseOutcome | NotSent | TakePoll | StallWait | GiveUp
 FactCommand = HoldSnapshot | ReleaseSnapshot
 """Answered at once with a fact on record: nothing is asked of the host."""
 VmCommand = (
-    RegisterVm | UnregisterVm | FactCommand | RequestOperation | CancelOperation | Proceed | StepCommand | SyncVm
+    RegisterVm
+    | UnregisterVm
+    | FactCommand
+    | RequestOperation
+    | CancelOperation
+    | SettleOperation
+    | Proceed
+    | StepCommand
+    | SyncVm
 )

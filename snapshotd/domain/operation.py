@@ -64,6 +64,33 @@ class Failure:
         return cls(reason=error.reason, message=error.message())
 
 
+class SettledAs(Enum):
+    """What a person says became of a step."""
+
+    TOOK_EFFECT = "TOOK_EFFECT"
+    """The operation goes on from there."""
+    NO_EFFECT = "NO_EFFECT"
+    """It had none, and cannot have one any more: it failed."""
+    GIVEN_UP = "GIVEN_UP"
+    """Nobody knows, or nobody can carry it out: the operation ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What a person said about a step that nothing else could bring to an end."""
+
+    step: int
+    outcome: SettledAs
+    reason: str
+    """In the person's words."""
+    actor: str
+
+    @property
+    def text(self) -> str:
+        """Who said what, for people."""
+        return f"{self.actor} settled step {self.step} as {self.outcome.name}: {self.reason.rstrip('.')}."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """A planned step, and how far it has come."""
@@ -132,6 +159,18 @@ class Operation:
     """Its undo steps have been planned (there may be none)."""
     failure: Failure | None = None
     """Why it is going to fail, or has failed."""
+    settled: tuple[Settlement, ...] = ()
+    """What people said became of its steps, the oldest first."""
+
+    @property
+    def given_up(self) -> Settlement | None:
+        """Who gave it up; None: nobody did."""
+        return next((s for s in self.settled if s.outcome is SettledAs.GIVEN_UP), None)
+
+    @property
+    def current_step(self) -> Step | None:
+        """The step that is at work or comes next; None: none is left."""
+        return self.open_step or self.next_due
 
     @property
     def active(self) -> bool:

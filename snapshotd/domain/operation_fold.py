@@ -8,7 +8,7 @@ from typing import assert_never
 from snapshotd.domain import events as e
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import StepState
-from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Settlement, Step
 
 
 def new_operation(vm_id: VmId, event: e.OperationRequested, at: e.Occasion) -> Operation:
@@ -48,6 +48,9 @@ def evolve_operation(operation: Operation, event: e.OperationProgress | e.StepEv
         case e.UndoPlanned():
             steps = operation.steps + _due(event.steps)
             return replace(operation, steps=steps, undoing=True, failure=event.failure, updated_at=at.time)
+        case e.OperationSettled():
+            said = Settlement(step=event.step, outcome=event.outcome, reason=event.reason, actor=at.actor)
+            return replace(operation, settled=(*operation.settled, said), updated_at=at.time)
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
             step = _evolve_step(operation.step(event.step), event, at)
             steps = tuple(step if s.plan.number == event.step else s for s in operation.steps)

@@ -74,6 +74,9 @@ class VmRecord:
     rolled_back: int = 0
     """The highest token of the journal on the host, if this log has not issued it: the log is older than the host, and
     the VM is only observed. 0: it is not."""
+    fence_due: bool = False
+    """A step was settled whose command may still reach the host. The VM is observed, so that it cannot act any more,
+    before anything else is sent."""
     current_id: SnapshotId | None = None
     active: tuple[Active, ...] = ()
     """The newest first. It holds the VM, or will as soon as every older one has ended or merely waits."""
@@ -175,6 +178,10 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
             return replace(vm, journal_id=event.journal_id)
         case e.LogFoundRolledBack():
             return replace(vm, rolled_back=event.journal_token)
+        case e.OperationSettled():
+            return replace(vm, fence_due=True)
+        case e.ObservationAnswered():
+            return replace(vm, fence_due=False)
         case e.CurrentMoved():
             return replace(vm, current_id=event.to_snapshot_id)
         case e.OperationRequested():
@@ -223,6 +230,9 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
         case e.OperationRequested():
             vm = _with_operation(replace(vm, last_number=event.number), new_operation(vm.vm_id, event, at))
             return _answered(vm, event.request_digest, event.name, at)
+        case e.OperationSettled():
+            operation = evolve_operation(vm.operations[event.number], event, at)
+            return _answered(_with_operation(vm, operation), event.request_digest, operation.name, at)
         case e.OperationTransition() | e.CancelRequested() | e.UndoPlanned():
             return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at))
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():

@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 
 from snapshotd.domain import errors as d
 from snapshotd.domain import host_errors as h
+from snapshotd.domain import settle_errors as t
 from snapshotd.domain import storage_errors as s
 from snapshotd.domain.operation import Failure
 from snapshotd.server import request_errors as r
@@ -53,6 +54,8 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.LogRolledBack: grpc.StatusCode.FAILED_PRECONDITION,
     d.VmCritical: grpc.StatusCode.FAILED_PRECONDITION,
     d.CancelTooLate: grpc.StatusCode.FAILED_PRECONDITION,
+    t.SettleTooEarly: grpc.StatusCode.FAILED_PRECONDITION,
+    t.SettleRefused: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostInUse: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostForeign: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostJournalsFailed: grpc.StatusCode.FAILED_PRECONDITION,
@@ -102,6 +105,8 @@ _OF_FAILURE: Final = {
     "CHECKPOINT_DAMAGED": grpc.StatusCode.FAILED_PRECONDITION,
     "SNAPSHOT_HELD": grpc.StatusCode.FAILED_PRECONDITION,
     "VM_CRITICAL": grpc.StatusCode.FAILED_PRECONDITION,
+    "GIVEN_UP": grpc.StatusCode.ABORTED,
+    "SETTLED_ABSENT": grpc.StatusCode.ABORTED,
     "FALLBACK_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """Codes of failed operations, by reason. All others are INTERNAL: the host refused for a reason of its own."""

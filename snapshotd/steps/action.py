@@ -153,6 +153,10 @@ class Action(ABC):
         """Return whether a result that the host told can be this step's. By default, any that fits its Output can."""
         return True
 
+    def settled(self, vm: VirtualMachine, step: Step) -> Done | None:
+        """Return the result of a step that took effect, as a person says; None: it is not in the VM's record."""
+        return self.done() if self.output.cls is Nothing else None
+
     def sent(self, operation: Operation, step: Step) -> JsonObject:
         """Return its Input for the host: as planned, unless an earlier step's output has to be filled in."""
         return plain.encode(self.input.read(step.plan.input))

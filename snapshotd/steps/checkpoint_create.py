@@ -8,6 +8,7 @@ adopted only if all evidence fits (`_is_like_ours`); else the outcome is undeter
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from snapshotd.domain.errors import (
@@ -88,9 +89,8 @@ class CheckpointCreate(Action):
         assert step.before is not None
         before = self.facts.read(step.before)
         new = [c for c in report.description.checkpoints if c.checkpoint_id not in before.checkpoint_ids]
-        tail = marker_in(self.input.read(step.plan.input).checkpoint_name)
-        if marked := [c for c in new if c.name.endswith(tail)]:
-            return self.done(Output(marked[0].checkpoint_id, marked[0].has_memory))
+        if (marked := self._marked(step, new)) is not None:
+            return marked
         if not new and found is not Trace.DONE:
             return Absent()
         if found is Trace.NO_EVIDENCE:
@@ -122,6 +122,15 @@ class CheckpointCreate(Action):
         before = self.facts.read(step.before).checkpoint_ids if step.before else ()
         owner = vm.by_checkpoint(made)
         return made not in before and (owner is None or owner.snapshot_id == step.plan.snapshot_id)
+
+    def settled(self, vm: VirtualMachine, step: Step) -> Done | None:
+        """Return the checkpoint with our marker that the VM was last reported with."""
+        return self._marked(step, vm.description.checkpoints) if vm.description else None
+
+    def _marked(self, step: Step, checkpoints: Iterable[Checkpoint]) -> Done | None:
+        tail = marker_in(self.input.read(step.plan.input).checkpoint_name)
+        marked = next((c for c in checkpoints if c.name.endswith(tail)), None)
+        return self.done(Output(marked.checkpoint_id, marked.has_memory)) if marked else None
 
     def made(self, step: Step) -> frozenset[CheckpointId]:
         """Return the checkpoint, once it is there."""

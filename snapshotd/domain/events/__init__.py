@@ -22,6 +22,7 @@ from snapshotd.domain.events.operation import (
     OperationFailed,
     OperationProgress,
     OperationRequested,
+    OperationSettled,
     OperationStarted,
     OperationSucceeded,
     OperationTransition,

@@ -10,6 +10,7 @@ from snapshotd.domain.events.operation import (
     CancelRequested,
     OperationProgress,
     OperationRequested,
+    OperationSettled,
     OperationTransition,
     UndoPlanned,
 )
@@ -110,7 +111,7 @@ def subject_of(envelope: Envelope) -> str:
         return f"snapshot/{event.snapshot_id}"
     if isinstance(event, StepTransition | ObservationIssued | ObservationAnswered):
         return f"step/{event.number}.{event.step}"
-    if isinstance(event, OperationTransition | CancelRequested | UndoPlanned | RequestJoined):
+    if isinstance(event, OperationTransition | CancelRequested | UndoPlanned | OperationSettled | RequestJoined):
         return f"operation/{event.number}"
     return "vm"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from snapshotd.domain.ids import HostId, KindName, OperationName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState
-from snapshotd.domain.operation import Failure, PlannedStep
+from snapshotd.domain.operation import Failure, PlannedStep, SettledAs
 from snapshotd.domain.recorded import Recorded
 
 
@@ -71,7 +71,19 @@ class UndoPlanned:
     """None: cancelled."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationSettled:
+    """A person said what became of the operation's step, which nothing else could bring to an end."""
+
+    number: int
+    step: int
+    outcome: SettledAs
+    reason: str
+    """In the person's words."""
+    request_digest: str
+
+
 OperationEnd = OperationSucceeded | OperationFailed | OperationCancelled
 """How an operation ends."""
-OperationProgress = OperationStarted | OperationEnd | CancelRequested | UndoPlanned
+OperationProgress = OperationStarted | OperationEnd | CancelRequested | UndoPlanned | OperationSettled
 """Everything that may happen to an operation that was requested."""

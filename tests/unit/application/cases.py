@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from snapshotd.domain.commands import LoseOutcome, RequestOperation
+from snapshotd.application.draft import Draft
+from snapshotd.domain.commands import LoseOutcome, RequestOperation, SettleOperation
 from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.ids import ActionName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
-from snapshotd.domain.operation import Failure, PlannedStep, StepNature
+from snapshotd.domain.operation import Failure, PlannedStep, SettledAs, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import (
@@ -116,6 +117,24 @@ CASES = (
     Case("delete the current one", delete(sid(3)), current=2, effects=(REMOVE,)),
     Case("delete the first one", delete(sid(1)), effects=(REMOVE,)),
 )
+
+
+def settlement(world: World, outcome: SettledAs, number: int = 0) -> SettleOperation:
+    """Return what a person says of an operation's step; by default of the oldest one that has not ended."""
+    operation = world.vm.operations[number] if number else world.vm.active_operations[0]
+    step = operation.current_step
+    return SettleOperation(
+        name=operation.name,
+        outcome=outcome,
+        reason="the host is gone",
+        step=step.plan.number if step else 0,
+        token=step.token if step else 0,
+    )
+
+
+def settle(world: World, outcome: SettledAs, number: int = 0, *, request_id: str = "", digest: str = "") -> Draft:
+    """Let a person say what became of an operation's step; by default of the oldest one that has not ended."""
+    return world.do(settlement(world, outcome, number), actor="eve", request_id=request_id, digest=digest)
 
 
 def check_invariants(vm: VirtualMachine) -> None:

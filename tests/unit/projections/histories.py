@@ -21,12 +21,12 @@ from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, Event, HostEvent, HostRegistered, HostRemoved, HostSynced
 from snapshotd.domain.ids import CheckpointId, OperationName, StreamId, vm_stream
 from snapshotd.domain.lifecycle import SnapshotState, StepState
-from snapshotd.domain.operation import Failure
+from snapshotd.domain.operation import Failure, SettledAs
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import delete, revert_to, start_vm, stop_vm
 from tests.fakes import START, VM_ID, FakeHost, World
-from tests.unit.application.cases import create, sid
+from tests.unit.application.cases import create, settle, sid
 
 _MOST_TURNS = 1000
 """An operation that has not ended after so many never will."""
@@ -146,11 +146,19 @@ def _run(world: RecordedWorld, chance: random.Random) -> None:
                 world.cancel(world.vm.active_operations[-1].number)
         elif dice < 0.2:
             _lose_command(world)
+        elif dice < 0.22:
+            _settle(world, chance)
         elif dice < (0.7 if all(o.only_waits for o in world.vm.active_operations) else 0.25):
             _ask(world, chance)
         else:
             world.turn(lose=chance.random() < 0.2, twice=chance.random() < 0.1)
     raise AssertionError(world.vm.active_operations)
+
+
+def _settle(world: RecordedWorld, chance: random.Random) -> None:
+    """Let somebody say what became of a step; that it is refused is as good."""
+    with suppress(SnapshotdError):
+        settle(world, chance.choice(list(SettledAs)), request_id=f"r{len(world.envelopes)}")
 
 
 def _lose_command(world: World) -> None:

@@ -12,7 +12,7 @@ from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
-from snapshotd.domain.operation import PlannedStep
+from snapshotd.domain.operation import PlannedStep, Settlement
 from snapshotd.domain.snapshot import Hold
 from snapshotd.domain.virtual_machine import Claim
 from snapshotd.ports.views import Views
@@ -35,6 +35,12 @@ def last(envelopes: Iterable[Envelope], *names: str, default: object = None) -> 
 def of_type(envelopes: Iterable[Envelope], *types: type) -> list[Envelope]:
     """Return those whose event is of one of these types."""
     return [envelope for envelope in envelopes if isinstance(envelope.event, types)]
+
+
+def last_of(envelopes: Iterable[Envelope], *types: type) -> object:
+    """Return the last event of one of these types; None: there is none."""
+    found = of_type(envelopes, *types)
+    return found[-1].event if found else None
 
 
 def snapshot(own: Sequence[Envelope]) -> Facts:
@@ -88,6 +94,7 @@ def operation(own: Sequence[Envelope], host_id: object) -> Facts:
     ended = state in (OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED)
     plans = [*requested.event.steps, *(p for x in own if isinstance(x.event, e.UndoPlanned) for p in x.event.steps)]
     started = of_type(own, e.OperationStarted)
+    of_steps = [x for x in own if not isinstance(x.event, e.OperationSettled)]
     return {
         "name": requested.operation,
         "number": requested.event.number,
@@ -106,7 +113,12 @@ def operation(own: Sequence[Envelope], host_id: object) -> Facts:
         "started_at": started[0].time if started else None,
         "ended_at": of_itself[-1].time if ended else None,
         "active": not ended,
-        "steps": [step(plan, [x for x in own if getattr(x.event, "step", 0) == plan.number]) for plan in plans],
+        "settled": tuple(
+            Settlement(step=x.event.step, outcome=x.event.outcome, reason=x.event.reason, actor=x.actor)
+            for x in own
+            if isinstance(x.event, e.OperationSettled)
+        ),
+        "steps": [step(plan, [x for x in of_steps if getattr(x.event, "step", 0) == plan.number]) for plan in plans],
     }
 
 
@@ -158,6 +170,7 @@ def vm(own: Sequence[Envelope]) -> Facts:
         "description": last(described, "description"),
         "current_id": last(own, "to_snapshot_id"),
         "journal_id": last(own[stays[-1].version :], "journal_id", default=""),
+        "fence_due": isinstance(last_of(own, e.OperationSettled, e.ObservationAnswered), e.OperationSettled),
         "rolled_back": last(own, "journal_token", default=0),
         "active": [(o.number, o.snapshot_id) for o in reversed(requested) if o.number not in ended],
     }
