@@ -14,7 +14,7 @@ from typing import Final
 from snapshotd import bootstrap
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.executor.attach import AttachRefused
-from snapshotd.logs import Unblocking
+from snapshotd.logs import FORMATS, Unblocking
 from snapshotd.server.address import AddressInUse
 from snapshotd.settings import KEYS, Settings, SettingsInvalid, Value, default_file, load
 from snapshotd.simulator import settings as simulate
@@ -38,8 +38,9 @@ READ: Final = {
         "executor.sessions_per_host",
         "executor.shell_idle",
         "hosts.sign_in_pause",
+        "log.format",
     ),
-    "check": ("storage.directory",),
+    "check": ("storage.directory", "log.format"),
     "config": tuple(key.name for key in KEYS),
 }
 """The settings that each command reads. Only these are its flags; a file may hold the settings of all commands."""
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.command == "simulate-host":
             return bootstrap.simulate_host(simulate.from_arguments(parsed))
         settings = load(parsed.config or default_file(), os.environ, _flags(parsed))
+        _format_logs(settings)
         match parsed.command:
             case "serve":
                 return bootstrap.serve(settings)
@@ -80,10 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _start_logging(*, verbose: bool) -> None:
     """Log to stderr: of libraries only warnings, because their details hold secrets of the NTLM sign-in."""
     handler = Unblocking()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(FORMATS["text"]())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for ours in ("snapshotd", "projections"):
         logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _format_logs(settings: Settings) -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, Unblocking):
+            handler.setFormatter(FORMATS[settings.text("log.format")]())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,32 +1,95 @@
 """The log on standard error, written by a thread, so that whoever logs never waits for whoever reads it.
 
-a record ──► formatted ──► queue of _LINES ──► thread ──► standard error
+a record ──► formatted (text or JSON) ──► queue of _LINES ──► thread ──► standard error
                                  └─ full: dropped, and counted in the next line that gets through
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final
 
 _LINES: Final = 1000
 """Records that wait at most."""
 _LONGEST: Final = 16_000
 """The most characters of one."""
+_SHORT: Final = 200
+"""The most characters of a text in a line that would be too long otherwise."""
 _FLUSH_S: Final = 1.0
 """How long an ending process waits for its last lines to be read."""
 _STDERR: Final = 2
+_FACTS: Final = "facts"
+_PLAIN: Final = re.compile(r'[^\s"=]+')
 
 
 def write_to_stderr(data: bytes) -> None:
     """Write to the file itself: the interpreter locks `sys.stderr`, and would wait for that when it ends."""
     while data:
         data = data[os.write(_STDERR, data) :]
+
+
+def about(**facts: str) -> dict[str, dict[str, str]]:
+    """Return the `extra` of a line that names what it is about: operation, vm, vm_name, host, kind, reason, actor.
+
+    Those that are empty are left out. Never a secret.
+    """
+    return {_FACTS: {name: value for name, value in facts.items() if value}}
+
+
+def _facts_of(record: logging.LogRecord) -> dict[str, str]:
+    facts: dict[str, str] = getattr(record, _FACTS, {})
+    return facts
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    """Return when a line was logged: ISO 8601, with the machine's offset from UTC."""
+    return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+
+
+class Text(logging.Formatter):
+    """Lines for people: the time, the level, where it comes from, the message, and what it is about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and below it the traceback, if there is one."""
+        facts = " ".join(f"{name}={_word(value)}" for name, value in _facts_of(record).items())
+        line = f"{_time_of(record)} {record.levelname} {record.name}: {record.getMessage()} {facts}".rstrip()
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _word(text: str) -> str:
+    """Return a text as one word: in quotes, unless it is one already."""
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+class Json(logging.Formatter):
+    """Lines for programs: one JSON object each, of at most _LONGEST characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        error = self.formatException(record.exc_info) if record.exc_info else ""
+        texts = (self._line(record, error, limit) for limit in (_LONGEST, _LONGEST // 4, _LONGEST // 16))
+        return next((text for text in texts if len(text) <= _LONGEST), self._line(record, error, _SHORT))
+
+    def _line(self, record: logging.LogRecord, error: str, limit: int) -> str:
+        line = {name: value[:limit] for name, value in _facts_of(record).items()} | {
+            "time": _time_of(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage()[:limit],
+        }
+        return json.dumps(line | ({"exception": error[-limit:]} if error else {}), ensure_ascii=False)
+
+
+FORMATS: Final[Mapping[str, type[logging.Formatter]]] = {"text": Text, "json": Json}
+"""The formats of `log.format`."""
 
 
 class Unblocking(logging.Handler):

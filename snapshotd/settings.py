@@ -137,6 +137,12 @@ def _shell_idle(value: object) -> float:
     return seconds
 
 
+def _log_format(value: object) -> str:
+    if value not in ("text", "json"):
+        raise ValueError('must be "text" or "json"')
+    return str(value)
+
+
 def _interval(value: object) -> float:
     """Return a duration, or 0 for never."""
     if value == "0" or (value == 0 and not isinstance(value, bool)):
@@ -179,6 +185,7 @@ _FORMS: Final[Mapping[Callable[[object], Value], str]] = {
     _seconds: "DURATION",
     _shell_idle: "DURATION",
     _interval: "DURATION|0",
+    _log_format: "text|json",
 }
 KEYS: Final = (
     Key("server.listen", _address, "127.0.0.1:7443", "address of the gRPC server; port 0: any free one"),
@@ -218,6 +225,7 @@ KEYS: Final = (
     Key("retries.longest", _seconds, "1 min", "the longest back-off"),
     Key("retries.observe_wait", _seconds, "1 min", "how long a report of a host may take"),
     Key("retries.answer_grace", _seconds, "10 s", "how long after a deadline an executor may take to report"),
+    Key("log.format", _log_format, "text", "lines of the log on standard error: for people, or JSON for programs"),
 )
 """All settings."""
 

@@ -23,7 +23,7 @@ from snapshotd.dispatch.orders import Order, OrderKind
 from snapshotd.dispatch.outputs import Abandon, End, Fault, Moment, Output, Record, Reply, Send
 from snapshotd.domain.commands import VmCommand
 from snapshotd.domain.errors import SnapshotdError
-from snapshotd.domain.events import Envelope, LogFoundRolledBack
+from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.policy import Policy
@@ -31,6 +31,7 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.ids import Ids
 from snapshotd.server.host_wire import no_answer
+from snapshotd.server.log_lines import tell
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Runtime:
         async def decide() -> Decided:
             decided = await self._vms.execute(vm_id, command, actor=actor, request_id=request_id, digest=digest)
             self.acknowledge(decided.envelopes)
+            tell(decided.vm, decided.envelopes)
             if decided.envelopes:
                 self._carry_out(self.dispatcher.changed(decided.vm, self.moment()))
             return decided
@@ -159,9 +161,6 @@ class Runtime:
         """Note that a caller is told of these events."""
         for envelope in envelopes:
             self.acknowledged = max(self.acknowledged, envelope.position)
-            if isinstance(envelope.event, LogFoundRolledBack):
-                token = envelope.event.journal_token
-                _log.error("%s: the log is older than the VM's journal on its host (token %d)", envelope.stream, token)
 
     # --- for executors ------------------------------------------------------------------------------------------
 
@@ -232,6 +231,7 @@ class Runtime:
             outputs = self.dispatcher.refused(record.vm_id, error, self.moment())
         else:
             self.acknowledge(decided.envelopes)
+            tell(decided.vm, decided.envelopes)
             outputs = self.dispatcher.recorded(decided.vm, decided.envelopes, self.moment())
         self._carry_out(outputs)
 

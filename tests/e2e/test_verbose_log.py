@@ -29,5 +29,5 @@ def test_a_verbose_executor_that_signs_in_writes_no_message_of_ntlm(tmp_path: Pa
     assert f"attached to {daemon.address}" in log
     for written in (base64.b64encode(_NTLM[:6]).decode(), _NTLM.hex(), _NTLM.hex().upper(), "NTLMSSP"):
         assert written not in log
-    told = {line.split()[3].partition(".")[0] for line in log.splitlines() if " DEBUG " in line}
+    told = {line.split()[2].partition(".")[0] for line in log.splitlines() if " DEBUG " in line}
     assert told <= {"snapshotd"}, told

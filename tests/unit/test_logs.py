@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from snapshotd.logs import Unblocking
+from snapshotd.logs import FORMATS, Unblocking, about
+from snapshotd.settings import SettingsInvalid, load
 
 
 class Reader:
@@ -103,3 +107,69 @@ def test_a_program_whose_standard_error_nobody_reads_goes_on_and_ends() -> None:
         assert program.wait(60) == 0
         assert program.stderr is not None
         assert program.stderr.readline().endswith("line 0 of many that nobody reads\n")
+
+
+def line(form: str, message: str, *arguments: object, error: Exception | None = None, **facts: str) -> str:
+    """Return a line of the log in one of the formats."""
+    raised = (type(error), error, error.__traceback__) if error else None
+    record = logging.LogRecord("snapshotd.x", logging.WARNING, "f", 1, message, arguments, raised)
+    record.__dict__.update(about(**facts))
+    return FORMATS[form]().format(record)
+
+
+FACTS: dict[str, str] = {
+    "operation": "operations/1.1-a",
+    "vm_name": 'web "01"',
+    "reason": "HOST_ERROR",
+    "actor": "",
+    "kind": "a b",
+}
+
+
+def test_a_line_for_people_says_when_with_its_offset_and_what_it_is_about() -> None:
+    told = line("text", "failed: %s", "no disk", error=None, **FACTS)
+    found = re.fullmatch(
+        r"(\S+) WARNING snapshotd\.x: failed: no disk operation=operations/1\.1-a "
+        r'vm_name="web \\"01\\"" reason=HOST_ERROR kind="a b"',
+        told,
+    )
+    assert found is not None, told
+    time = datetime.fromisoformat(found[1])
+    assert time.tzinfo is not None
+    assert abs(datetime.now(UTC) - time) < timedelta(minutes=1)
+
+
+def test_a_line_for_programs_is_one_object_with_the_same() -> None:
+    told = line("json", "failed:\n%s", "no disk", error=None, **FACTS)
+    assert "\n" not in told
+    read = json.loads(told)
+    assert datetime.fromisoformat(read.pop("time")).tzinfo is not None
+    assert read == {
+        "operation": "operations/1.1-a",
+        "vm_name": 'web "01"',
+        "reason": "HOST_ERROR",
+        "kind": "a b",
+        "level": "WARNING",
+        "logger": "snapshotd.x",
+        "message": "failed:\nno disk",
+    }
+
+
+def test_an_error_is_told_whole() -> None:
+    assert line("text", "oh", error=KeyError("a")).splitlines()[1:] == ["KeyError: 'a'"]
+    assert json.loads(line("json", "oh", error=KeyError("a")))["exception"] == "KeyError: 'a'"
+
+
+@pytest.mark.parametrize("text", ["x" * 99_000, "\x01" * 99_000])
+def test_a_line_for_programs_that_is_too_long_is_cut_and_can_still_be_read(text: str) -> None:
+    told = line("json", text, error=KeyError(text), vm_name=text)
+    assert len(told) <= 16_000
+    read = json.loads(told)
+    assert text.startswith(read["message"])
+    assert read["exception"].endswith("'")
+
+
+def test_what_names_no_format_is_refused() -> None:
+    with pytest.raises(SettingsInvalid, match='must be "text" or "json"'):
+        load(None, {"SNAPSHOTD_LOG_FORMAT": "xml"}, {})
+    assert load(None, {}, {"log.format": "json"}).text("log.format") == "json"
