@@ -8,6 +8,7 @@ from projections.projection import Projection, vm_of
 from projections.store import Rows, Table
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
+from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.operation_fold import evolve_operation, new_operation
 from snapshotd.ports.plain import encode_time
@@ -20,9 +21,11 @@ OPERATIONS: Final = Table(
         "name": lambda o: o.name,
         "requested_at": lambda o: encode_time(o.requested_at),
         "active": lambda o: o.active,
+        "failed_at": lambda o: encode_time(o.ended_at) if o.ended_at and o.state is OperationState.FAILED else None,
     },
     indexes=(
         "CREATE INDEX operations_newest ON operations (requested_at DESC, name DESC)",
+        "CREATE INDEX operations_failed ON operations (failed_at DESC, name DESC) WHERE failed_at IS NOT NULL",
         "CREATE INDEX operations_active ON operations (requested_at, name) WHERE active",
     ),
 )

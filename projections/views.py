@@ -130,6 +130,10 @@ class SqliteViews:
             where, values = "active AND (requested_at, name) > (?, ?)", (encode_time(after[0]), after[1])  # type: ignore[assignment]
         return await self._read(OPERATIONS.find, where, (*values, limit), "ORDER BY requested_at, name LIMIT ?")
 
+    async def failures(self, since: datetime, limit: int) -> tuple[int, tuple[Operation, ...]]:
+        """Return how many operations have failed, and the last of them."""
+        return await self._read(_failures, encode_time(since), limit)
+
     async def event_positions(self, query: EventQuery, beyond: int, limit: int, *, descending: bool) -> tuple[int, ...]:
         """Return positions of matching events in the log."""
         return await self._read(audit.find, query, beyond, limit, descending=descending)
@@ -144,3 +148,10 @@ def _vm_counts(connection: sqlite3.Connection) -> Mapping[HostId, int]:
 def _standing(connection: sqlite3.Connection, vm_ids: Collection[VmId]) -> Mapping[VmId, tuple[Snapshot, ...]]:
     of_one, by_time = "vm_id = ? AND NOT removed", "ORDER BY create_time, name"
     return {vm_id: SNAPSHOTS.find(connection, of_one, (vm_id,), by_time) for vm_id in vm_ids}
+
+
+def _failures(connection: sqlite3.Connection, since: str, limit: int) -> tuple[int, tuple[Operation, ...]]:
+    failed = "failed_at IS NOT NULL AND failed_at >= ?"
+    (count,) = connection.execute(f"SELECT count(*) FROM operations WHERE {failed}", (since,)).fetchone()  # noqa: S608
+    newest = "ORDER BY failed_at DESC, name DESC LIMIT ?"
+    return count, OPERATIONS.find(connection, failed, (since, limit), newest)

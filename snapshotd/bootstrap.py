@@ -41,6 +41,7 @@ from snapshotd.server.serving import GrpcServer
 from snapshotd.server.sync import HostReports
 from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.server.troubles import Troubles
+from snapshotd.server.watchdog import Watchdog
 from snapshotd.settings import Settings, SettingsInvalid
 from snapshotd.simulator import main as simulator
 from snapshotd.simulator.builtin import AcceptedScript, BuiltinEngine
@@ -211,6 +212,7 @@ def compose(
         hosts=hosts,
         runtime=runtime,
         schedule=schedule,
+        watchdog=Watchdog(backend),
         projections=projections,
         make_server=lambda: GrpcServer(backend, executors, settings.text("server.listen")),
         run_executor=run_executor_here if settings.switch("executor.in_process") else None,

@@ -21,6 +21,7 @@ from snapshotd.server.runtime import Runtime
 from snapshotd.server.serving import GrpcServer
 from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.server.troubles import Troubles
+from snapshotd.server.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Service:
     hosts: Hosts
     runtime: Runtime
     schedule: SyncSchedule
+    watchdog: Watchdog
     projections: Projections
     make_server: Callable[[], GrpcServer]
     """Binds the address. Raises AddressInUse."""
@@ -107,6 +109,7 @@ async def serve(service: Service) -> int:
         await server.start(service.projections.views.progress())
         parts.keep("core", service.runtime.run)
         parts.keep("sync schedule", service.schedule.run)
+        parts.keep("watchdog", service.watchdog.run)
         parts.keep("health", lambda: _keep_health(server, service.projections.views))
         executor_stop = asyncio.Event()
         if (run_executor := service.run_executor) is not None:

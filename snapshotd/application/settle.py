@@ -79,8 +79,8 @@ def _result(draft: Draft, operation: Operation, step: Step, outcome: SettledAs) 
     done = ACTIONS[step.plan.action].settled(draft.vm, step)
     if done is None:
         why = (
-            f"nothing on record tells the result of step {step.plan.number}, which the operation needs. Run "
-            f"`snapshotctl host sync {draft.vm.host_id}` if the host can be asked; else give it up (GIVEN_UP)."
+            f"nothing on record tells the result of step {step.plan.number}, which the operation needs. Give it up "
+            "(GIVEN_UP): what it has left on the host is told when the host is looked at again."
         )
         raise SettleRefused(operation.name, outcome.name, why)
     return done

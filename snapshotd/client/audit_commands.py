@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
 from snapshotd.api.v1 import admin_pb2, audit_pb2
+from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Failed, Server
 from snapshotd.client.details import detail
 from snapshotd.client.options import Subcommands, output
 from snapshotd.client.pages import or_else, output_pages, pages
-from snapshotd.client.render import age, facts, last, quoted, table, when
+from snapshotd.client.render import age, counted, facts, last, quoted, table, when, word
 from snapshotd.client.resolve import host_name, is_snapshot_name, operation_name, refuse_unknown, snapshot_name, vm_name
 
 _LISTED_BY: Final = {
@@ -110,7 +112,7 @@ def _status(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def _facts(status: admin_pb2.GetStatusResponse) -> str:
-    counts = status.operations
+    counts, failures = status.operations, status.recent_failures
     head = facts(
         [
             ("snapshotd", status.version),
@@ -118,6 +120,7 @@ def _facts(status: admin_pb2.GetStatusResponse) -> str:
             ("Started", f"{when(status.start_time)} ({age(status.start_time)} ago)"),
             ("Events", str(status.log_head_position)),
             ("Operations", _counted(status)),
+            ("Failed, last 24 h", str(failures.count) if status.HasField("recent_failures") else ""),
             (
                 "Waits longest",
                 f"{counts.oldest_waiting} ({counts.oldest_wait.reason})" if counts.oldest_waiting else "",
@@ -136,11 +139,33 @@ def _facts(status: admin_pb2.GetStatusResponse) -> str:
         [
             head,
             *(["Problems\n" + table(["SUBJECT", "REASON", "SINCE", "WHAT TO DO"], problems)] if problems else []),
+            *_trouble_of_operations(status),
             table(["VIEW", "STATE", "POSITION", "WHY"], projections),
             "Executors\n" + table(["EXECUTOR", "REACHES", "IS FED FOR", "HEARD"], executors),
             "Hosts\n" + table(["HOST", "REACHABLE", "LAST SYNC", "WHY", "EXECUTOR"], hosts),
         ]
     )
+
+
+def _trouble_of_operations(status: admin_pb2.GetStatusResponse) -> Iterator[str]:
+    """Yield the tables of overdue operations and of recent failures, if there are any."""
+    kinds = OperationMetadata.Kind
+    if status.overdue_operations:
+        late = [
+            [o.operation, o.display_name, word(kinds.Name(o.kind)), when(o.since), o.message]
+            for o in status.overdue_operations
+        ]
+        yield "Overdue\n" + table(["OPERATION", "VM", "KIND", "SINCE", "WHY, AND WHAT TO DO"], late)
+        if (more := status.overdue_operation_count - len(late)) > 0:
+            yield f"{counted(more, 'more operation')} overdue. See `snapshotctl operation list --active`."
+    if status.recent_failures.latest:
+        failed = [
+            [f.operation, f.display_name, word(kinds.Name(f.kind)), when(f.failure.time), f.actor, f.failure.reason]
+            for f in status.recent_failures.latest
+        ]
+        yield "Failed last\n" + table(["OPERATION", "VM", "KIND", "FAILED", "ACTOR", "REASON"], failed)
+        if status.recent_failures.count > len(failed):
+            yield "All of them: `snapshotctl operation list --failed --since 24h`."
 
 
 def _counted(status: admin_pb2.GetStatusResponse) -> str:

@@ -29,7 +29,7 @@ from snapshotd.dispatch.reach import Reach
 from snapshotd.dispatch.sending import TURN, Sending
 from snapshotd.dispatch.settling import effect_settled, look_settled, told
 from snapshotd.dispatch.slots import Share, Waiter
-from snapshotd.dispatch.watch import Wait, Watches
+from snapshotd.dispatch.watch import Wait, Watch, Watches
 from snapshotd.domain.commands import LoseOutcome, NotSent, Proceed, VmCommand
 from snapshotd.domain.events import Envelope, ObservationIssued, StepIssued
 from snapshotd.domain.host_report import HostAnswer, Verdict
@@ -72,10 +72,9 @@ class Dispatcher:
         watch = self._watches.get(vm_id, number)
         return watch.wait if watch else None
 
-    def percent(self, vm_id: VmId, number: int) -> int:
-        """Return how far the hypervisor's job for an active operation has come, as last reported."""
-        watch = self._watches.get(vm_id, number)
-        return watch.percent if watch else 0
+    def watch(self, vm_id: VmId, number: int) -> Watch | None:
+        """Return what is kept of an active operation outside of the log."""
+        return self._watches.get(vm_id, number)
 
     def forget(self, host_id: HostId) -> None:
         """Forget whether a host answered: it is registered no longer."""

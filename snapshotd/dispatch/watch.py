@@ -49,6 +49,8 @@ class Watch:
     wait: Wait | None = None
     percent: int = 0
     """How far the hypervisor's job has come, as last reported."""
+    worked_at: datetime | None = None
+    """When the host was last seen at work for it; None: not since the service started."""
 
     def idle(self, answer: HostAnswer, now_s: float) -> float:
         """Take in the answer to a look. Return for how long nothing has been seen at work."""
@@ -121,6 +123,8 @@ class Watches:
         watch = self.get(vm_id, number)
         if watch is None:
             return
+        if answer.verdict is Verdict.IN_PROGRESS or (answer.vm is not None and answer.vm.activities):
+            watch.worked_at = moment.utc
         if answer.verdict in _HOLDS_UP:
             watch.wait = still(watch.wait, failure_of(answer), moment.utc)
         elif answer.verdict is Verdict.OBSERVED and answer.vm is not None and answer.vm.works_besides_merging():

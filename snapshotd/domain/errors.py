@@ -167,8 +167,9 @@ class MergePending(SnapshotdError):
     reason: ClassVar[str] = "MERGE_PENDING"
     text: ClassVar[str] = (
         "Cannot change the snapshots of VM {vm}, or unregister it: its host still merges disks for "
-        "{operation} (requested {age_s} s ago). Wait for that (`snapshotctl operation wait {operation}`). "
-        "Start and stop work meanwhile."
+        "{operation} (requested {age_s} s ago). Wait for that (`snapshotctl operation wait {operation}`); if the host "
+        "will never answer, settle it"
+        " (`snapshotctl operation settle {operation} given-up --reason TEXT`). Start and stop work meanwhile."
     )
     vm: str
     operation: str

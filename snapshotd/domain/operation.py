@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.ids import ActionName, HostId, KindName, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.recorded import Recorded, Time
+
+_OR_SETTLE: Final = "Wait for it to end; if its host will never answer, settle it (`snapshotctl operation settle`)"
 
 
 class StepNature(Enum):
@@ -194,11 +197,11 @@ class Operation:
         if not self.active:
             return "it has ended"
         if self.undoing:
-            return "it is already being undone. Wait for it to end"
+            return f"it is already being undone. {_OR_SETTLE}"
         pivots = [s for s in self.steps if s.plan.nature is StepNature.PIVOT]
         past = any(s.state not in (StepState.DUE, StepState.SKIPPED) for s in pivots)
         if past or (self.state is OperationState.RUNNING and self.only_waits):
-            return "there may be no way back on the host. Wait for it to end"
+            return f"there may be no way back on the host. {_OR_SETTLE}"
         return ""
 
     @property

@@ -178,16 +178,23 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
             return replace(vm, journal_id=event.journal_id)
         case e.LogFoundRolledBack():
             return replace(vm, rolled_back=event.journal_token)
-        case e.OperationSettled():
-            return replace(vm, fence_due=True)
-        case e.ObservationAnswered():
-            return replace(vm, fence_due=False)
         case e.CurrentMoved():
             return replace(vm, current_id=event.to_snapshot_id)
+        case _ if isinstance(event, e.OperationRequested | e.OperationProgress | e.ObservationAnswered):
+            return _evolve_work(vm, event)
+        case _:
+            return vm
+
+
+def _evolve_work(vm: VmT, event: e.OperationRequested | e.OperationProgress | e.ObservationAnswered) -> VmT:
+    """Return the record with what an event says of the work on the VM."""
+    match event:
         case e.OperationRequested():
             return replace(vm, active=(Active(event.number, event.name, event.snapshot_id), *vm.active))
         case e.OperationSucceeded() | e.OperationFailed() | e.OperationCancelled():
             return replace(vm, active=tuple(active for active in vm.active if active.number != event.number))
+        case e.OperationSettled() | e.ObservationAnswered():
+            return replace(vm, fence_due=isinstance(event, e.OperationSettled))
         case _:
             return vm
 

@@ -109,9 +109,13 @@ class Kind(ABC):
         """Return whether a step is skipped if the host already is as the step wants it."""
         return True
 
+    def time_limit_s(self, operation: Operation, step: Step, policy: Policy) -> float:
+        """Return how long one attempt of a step may take; if it polls, how long without progress."""
+        return ACTIONS[step.plan.action].time_limit_s(policy)
+
     def deadline(self, operation: Operation, step: Step, now: datetime, policy: Policy) -> datetime:
         """Return until when an attempt of a step that is issued now may take."""
-        return now + timedelta(seconds=ACTIONS[step.plan.action].time_limit_s(policy))
+        return now + timedelta(seconds=self.time_limit_s(operation, step, policy))
 
     @abstractmethod
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import ClassVar
 
 from snapshotd.domain import events as e
@@ -65,12 +65,19 @@ class Stop(PowerChange):
             VM_STOP.planned(vm_stop.Input(StopMode.TURN_OFF), nature=StepNature.UNDOABLE),
         )
 
+    def time_limit_s(self, operation: Operation, step: Step, policy: Policy) -> float:
+        """Return what counts for any step; for a shutdown with a timeout, that."""
+        timeout_s = self._timeout_s(operation, step)
+        return super().time_limit_s(operation, step, policy) if timeout_s is None else timeout_s
+
     def deadline(self, operation: Operation, step: Step, now: datetime, policy: Policy) -> datetime:
-        """Return what counts for any step; for a shutdown with a timeout, that, counted from its first attempt."""
-        timeout_s = self.params.read(operation.params).shutdown_timeout_s
-        if timeout_s is None or not ACTIONS[step.plan.action].waits_for_guest(step.plan):
-            return super().deadline(operation, step, now, policy)
-        return (step.started_at or now) + timedelta(seconds=timeout_s)
+        """Return what counts for any step; of a shutdown with a timeout, all attempts that were sent share that."""
+        first = step.started_at if step.attempts and self._timeout_s(operation, step) is not None else None
+        return super().deadline(operation, step, first or now, policy)
+
+    def _timeout_s(self, operation: Operation, step: Step) -> float | None:
+        shuts_down = ACTIONS[step.plan.action].waits_for_guest(step.plan)
+        return self.params.read(operation.params).shutdown_timeout_s if shuts_down else None
 
     def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
         """Return the start of a VM that was running, unless the operation makes way for a turn-off."""

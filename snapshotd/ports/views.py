@@ -180,6 +180,10 @@ class Views(Protocol):
         """Return operations that have not ended, the first requested first; `after`: as `before` above."""
         ...
 
+    async def failures(self, since: datetime, limit: int) -> tuple[int, tuple[Operation, ...]]:
+        """Return how many operations have failed since, and the last of them, the newest first."""
+        ...
+
     async def event_positions(self, query: EventQuery, beyond: int, limit: int, *, descending: bool) -> tuple[int, ...]:
         """Return positions of matching events in the log.
 

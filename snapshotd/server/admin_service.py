@@ -1,19 +1,22 @@
-"""AdminService: the state of the service at a glance."""
+"""AdminService: the state of the service at a glance, and settling what cannot end by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
+
+from google.longrunning.operations_pb2 import Operation as OperationMessage
 
 from snapshotd.api.v1 import admin_pb2 as pb
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceServicer
 from snapshotd.api.v1.operation_pb2 import Failure, Wait
 from snapshotd.dispatch import watch as dispatch
-from snapshotd.domain.errors import LogRolledBack
+from snapshotd.domain.errors import InvalidArgument, LogRolledBack
 from snapshotd.domain.host_errors import NoExecutor
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState
+from snapshotd.domain.operation import Operation, SettledAs
 from snapshotd.domain.storage_errors import ViewsUnreadable
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.trouble import Trouble
@@ -21,12 +24,27 @@ from snapshotd.ports.views import ProjectionProgress
 from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import Attached, ExecutorService
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.operation_messages import host_name, wait_message, wait_of
+from snapshotd.server.operation_messages import (
+    failure_message,
+    host_name,
+    kind_message,
+    vm_name,
+    wait_message,
+    wait_of,
+)
+from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.paging import Rows, in_slices, slices_of
+from snapshotd.server.requests import digest_of, operation_of, request_id_of
+from snapshotd.server.settling import Settling, reason_of
 from snapshotd.server.wire_values import timestamp
 
 _TOLD: Final = 20
-"""The most VMs of one problem that are listed; the others are counted."""
+"""The most VMs of one problem, and overdue operations, that are listed; the others are counted."""
+_RECENT: Final = timedelta(hours=24)
+"""How far back failures are told."""
+_LATEST: Final = 5
+"""How many of them are listed."""
+_OUTCOMES: Final = {pb.SettleOperationRequest.Outcome.Value(o.name): o for o in SettledAs}
 
 
 class AdminService(AdminServiceServicer):
@@ -35,11 +53,30 @@ class AdminService(AdminServiceServicer):
     Args:
         backend: of the server.
         executors: the attached executors.
+        operations: makes the messages of operations.
     """
 
-    def __init__(self, backend: Backend, executors: ExecutorService) -> None:
+    def __init__(self, backend: Backend, executors: ExecutorService, operations: OperationReader) -> None:
         self._backend = backend
         self._executors = executors
+        self._operations = operations
+        self._settling = Settling(backend)
+
+    async def SettleOperation(self, request: pb.SettleOperationRequest, context: Context) -> OperationMessage:
+        """Record what a person says became of an operation's step; return the operation as it is then."""
+        actor, name = actor_of(context), operation_of(request.name)
+        if request.outcome not in _OUTCOMES:
+            problem = f"must be {', '.join(o.name for o in SettledAs)}."
+            raise InvalidArgument("outcome", str(request.outcome), problem)
+        await self._settling.settle(
+            name,
+            _OUTCOMES[request.outcome],
+            reason_of(request.reason),
+            actor=actor,
+            request_id=request_id_of(request.request_id),
+            digest=digest_of(request),
+        )
+        return await self._operations.message(await self._backend.operation(name))
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
         """Return the state of everything, from what the views hold now, so that it works if a view has stopped.
@@ -58,7 +95,8 @@ class AdminService(AdminServiceServicer):
             projections=[_projection(p) for p in backend.views.progress()],
         )
         try:
-            status.operations.CopyFrom(await self._operations())
+            await self._tell_operations(status)
+            status.recent_failures.CopyFrom(await self._failures())
         except ViewsUnreadable as error:
             problems.append(pb.Problem(subject="views", reason=error.reason, message=error.message()))
         problems += _rolled_back(tuple(backend.rolled_back()))
@@ -84,21 +122,60 @@ class AdminService(AdminServiceServicer):
             wait=wait,
         )
 
-    async def _operations(self) -> pb.OperationCounts:
-        views = self._backend.views
-        counts = pb.OperationCounts()
+    async def _tell_operations(self, status: pb.GetStatusResponse) -> None:
+        """Write how many operations are active, why they wait, and which are overdue."""
+        backend, counts = self._backend, pb.OperationCounts()
         oldest: dispatch.Wait | None = None
-        async for some in slices_of(Rows(views.active_operations, lambda o: (o.requested_at, str(o.name)))):
+        late: list[tuple[datetime, Operation]] = []
+        async for some in slices_of(Rows(backend.views.active_operations, lambda o: (o.requested_at, str(o.name)))):
             for row in some:
                 counts.pending += row.state is OperationState.PENDING
                 counts.running += row.state is OperationState.RUNNING
-                wait = wait_of(row, self._backend.wait(row))
+                wait = wait_of(row, backend.wait(row))
                 counts.waiting += wait is not None
                 if wait is not None and (oldest is None or wait.since < oldest.since):
                     oldest, counts.oldest_waiting = wait, row.name
+                if (since := backend.overdue_since(row)) is not None:
+                    late.append((since, row))
         if oldest is not None:
             counts.oldest_wait.CopyFrom(wait_message(oldest))
-        return counts
+        status.operations.CopyFrom(counts)
+        status.overdue_operation_count = len(late)
+        for since, row in sorted(late, key=lambda found: found[0])[:_TOLD]:
+            status.overdue_operations.append(await self._overdue(since, row))
+
+    async def _overdue(self, since: datetime, operation: Operation) -> pb.OverdueOperation:
+        return pb.OverdueOperation(
+            operation=operation.name,
+            virtual_machine=vm_name(operation.vm_id),
+            display_name=await self._vm_name(operation),
+            kind=kind_message(operation.kind),
+            since=timestamp(since),
+            message=self._backend.why_overdue(operation),
+        )
+
+    async def _failures(self) -> pb.RecentFailures:
+        since = self._backend.clock.now() - _RECENT
+        count, latest = await self._backend.views.failures(since, _LATEST)
+        return pb.RecentFailures(
+            count=count,
+            since=timestamp(since),
+            latest=[
+                pb.FailedOperation(
+                    operation=operation.name,
+                    virtual_machine=vm_name(operation.vm_id),
+                    display_name=await self._vm_name(operation),
+                    kind=kind_message(operation.kind),
+                    actor=operation.actor,
+                    failure=failure_message(operation.failure, operation.ended_at),
+                )
+                for operation in latest
+            ],
+        )
+
+    async def _vm_name(self, operation: Operation) -> str:
+        vm = await self._backend.views.vm(operation.vm_id)
+        return vm.name if vm is not None else ""
 
     def _executor(self, attached: Attached, hosts: Iterable[pb.HostState]) -> pb.ExecutorState:
         return pb.ExecutorState(

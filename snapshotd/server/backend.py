@@ -8,6 +8,7 @@ from datetime import datetime
 
 from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine as VmMessage
 from snapshotd.application.hosts import Hosts
+from snapshotd.application.overdue import overdue_since, way_out
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.errors import NotFound
@@ -23,6 +24,7 @@ from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
 from snapshotd.ports.trouble import Trouble
 from snapshotd.ports.views import ViewName, Views
+from snapshotd.server.operation_messages import wait_of
 from snapshotd.server.ownership import journals_wait
 from snapshotd.server.resource_messages import vm_message
 from snapshotd.server.runtime import Runtime
@@ -63,6 +65,17 @@ class Backend:
         if trouble is not None:
             return Wait(Failure(reason=trouble.reason, message=trouble.message), trouble.since)
         return self.runtime.dispatcher.wait(operation.vm_id, operation.number)
+
+    def overdue_since(self, operation: Operation) -> datetime | None:
+        """Return since when an operation takes longer than its kind should; None: it does not."""
+        watch = self.runtime.dispatcher.watch(operation.vm_id, operation.number)
+        return overdue_since(operation, self.clock.now(), self.policy, watch.worked_at if watch else None)
+
+    def why_overdue(self, operation: Operation) -> str:
+        """Return why an active operation does not come forward, and what can be done about it, for people."""
+        wait = wait_of(operation, self.wait(operation))
+        why = f"{wait.failure.reason}: {wait.failure.text}" if wait else "Nothing is known to hold it up."
+        return f"{why} {way_out(operation)}"
 
     def troubles(self) -> tuple[tuple[str, Trouble], ...]:
         """Return what is wrong with the service itself just now, with what is affected."""

@@ -28,6 +28,8 @@ E = TypeVar("E")
 P = TypeVar("P")
 M = TypeVar("M", bound=Message)
 Value: TypeAlias = str | int | datetime
+Found: TypeAlias = Value | None
+"""The value of an entry; None, of one that has none, meets no comparison."""
 Place: TypeAlias = tuple[str, ...]
 """The place of an entry in an order: its values of the fields of that order."""
 
@@ -45,13 +47,13 @@ _COMPARE: Final[dict[str, Callable[[Value, Value], bool]]] = {
     ">": lambda a, b: a > b,  # type: ignore[operator]
     ">=": lambda a, b: a >= b,  # type: ignore[operator]
 }
-Fields: TypeAlias = Mapping[str, Callable[[E], Value]]
+Fields: TypeAlias = Mapping[str, Callable[[E], Found]]
 """The fields that entries can be filtered by."""
 
 
 def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
     """Return the function that applies a filter. Raises FilterInvalid."""
-    terms: list[tuple[Callable[[E], Value], str, str]] = []
+    terms: list[tuple[Callable[[E], Found], str, str]] = []
     if len(text) > _LONGEST:
         raise FilterInvalid(text[:200], f"has {len(text)} characters; {_LONGEST} is the limit.")
     at = 0 if text.strip() else len(text)
@@ -70,7 +72,8 @@ def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
             at = joined.end()
 
     def matches(entry: E) -> bool:
-        return all(_COMPARE[compare](of(entry), _like(of(entry), value, text)) for of, compare, value in terms)
+        found = ((of(entry), compare, value) for of, compare, value in terms)
+        return all(a is not None and _COMPARE[compare](a, _like(a, value, text)) for a, compare, value in found)
 
     return matches
 

@@ -129,16 +129,22 @@ def plan_message(vm: VirtualMachine, request: RequestOperation, requested: Opera
     return plan
 
 
-def operation_message(operation: Operation, wait: Wait | None, job_percent: int = 0) -> OperationMessage:
+def operation_message(
+    operation: Operation, wait: Wait | None, job_percent: int = 0, overdue_since: datetime | None = None
+) -> OperationMessage:
     """Return an operation without its response.
 
     Args:
         operation: what is on record.
         wait: why it waits just now.
         job_percent: what its host reports of the job under way.
+        overdue_since: since when it takes longer than its kind should; None: it does not.
     """
     message = OperationMessage(name=operation.name, done=not operation.active)
-    message.metadata.Pack(metadata_message(operation, wait, job_percent))
+    metadata = metadata_message(operation, wait, job_percent)
+    if overdue_since is not None:
+        metadata.overdue_since.FromDatetime(overdue_since)
+    message.metadata.Pack(metadata)
     if operation.state is OperationState.FAILED:
         message.error.CopyFrom(failure_status(operation.failure or Failure(reason="INTERNAL", message="It failed.")))
     elif operation.state is OperationState.CANCELLED:
@@ -223,10 +229,11 @@ def _undone(operation: Operation) -> bool:
 
 
 def _outcome(operation: Operation) -> str:
-    """Return what became of the changes of an operation that was to be undone, and what its kind adds, for people."""
-    if operation.active:
-        return ""
-    return " ".join(filter(None, (_rolled_back(operation), KINDS[operation.kind].remark(operation))))
+    """Return who settled it, what became of changes that were to be undone, and what its kind adds, for people."""
+    said = [settlement.text for settlement in operation.settled]
+    if not operation.active:
+        said += [_rolled_back(operation), KINDS[operation.kind].remark(operation)]
+    return " ".join(filter(None, said))
 
 
 def _rolled_back(operation: Operation) -> str:

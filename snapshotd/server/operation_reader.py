@@ -70,11 +70,12 @@ class OperationReader:
 
     def listed(self, operation: Operation) -> OperationMessage:
         """Return an operation with what is on record of it alone: without a response, which needs the resources."""
-        dispatcher = self._backend.runtime.dispatcher
+        watch = self._backend.runtime.dispatcher.watch(operation.vm_id, operation.number)
         return operation_message(
             operation,
             self._backend.wait(operation),
-            dispatcher.percent(operation.vm_id, operation.number),
+            watch.percent if watch else 0,
+            self._backend.overdue_since(operation),
         )
 
     async def answer(

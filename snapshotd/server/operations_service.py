@@ -44,6 +44,7 @@ _FILTERS: Fields[Operation] = {
     "snapshot": lambda operation: snapshot_name(operation.vm_id, operation.snapshot_id),
     "actor": lambda operation: operation.actor,
     "create_time": lambda operation: operation.requested_at,
+    "end_time": lambda operation: operation.ended_at,
 }
 
 

@@ -116,7 +116,7 @@ class GrpcServer:
         virtual_machine_pb2_grpc.add_VirtualMachineServiceServicer_to_server(vms, add)
         snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, add)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(backend), add)  # type: ignore[abstract]
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(backend, executors), add)  # type: ignore[abstract]
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(backend, executors, operations), add)  # type: ignore[abstract]
         executor_pb2_grpc.add_ExecutorServiceServicer_to_server(executors, add)
         add_OperationsServicer_to_server(OperationsService(backend, operations), add)  # type: ignore[abstract]
         add_HealthServicer_to_server(self._health, add)

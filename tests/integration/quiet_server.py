@@ -181,7 +181,7 @@ async def run(storage: Path) -> AsyncIterator[Running]:
             OperationsService(backend, operations),  # type: ignore[abstract]  # as above
             SnapshotService(backend, operations),  # type: ignore[abstract]  # as above
             AuditService(backend),  # type: ignore[abstract]  # as above
-            AdminService(backend, executors),  # type: ignore[abstract]  # as above
+            AdminService(backend, executors, operations),  # type: ignore[abstract]  # as above
             backend,
             asked,
         )

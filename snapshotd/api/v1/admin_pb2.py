@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from snapshotd.api.v1 import operation_pb2 as snapshotd_dot_api_dot_v1_dot_operation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csnapshotd/api/v1/admin.proto\x12\x10snapshotd.api.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a snapshotd/api/v1/operation.proto\"\x12\n\x10GetStatusRequest\"\xe5\x03\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x17\n\x0finstallation_id\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11log_head_position\x18\x04 \x01(\x03\x12\x36\n\x0bprojections\x18\x05 \x03(\x0b\x32!.snapshotd.api.v1.ProjectionState\x12\x32\n\texecutors\x18\x06 \x03(\x0b\x32\x1f.snapshotd.api.v1.ExecutorState\x12*\n\x05hosts\x18\x07 \x03(\x0b\x32\x1b.snapshotd.api.v1.HostState\x12\x35\n\noperations\x18\x08 \x01(\x0b\x32!.snapshotd.api.v1.OperationCounts\x12+\n\x08problems\x18\n \x03(\x0b\x32\x19.snapshotd.api.v1.Problem\x12>\n\x12overdue_operations\x18\x0b \x03(\x0b\x32\".snapshotd.api.v1.OverdueOperation\x12\x1f\n\x17overdue_operation_count\x18\x0c \x01(\x05\"\xc8\x01\n\x10OverdueOperation\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x17\n\x0fvirtual_machine\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x36\n\x04kind\x18\x04 \x01(\x0e\x32(.snapshotd.api.v1.OperationMetadata.Kind\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x06 \x01(\t\"f\n\x07Problem\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xee\x01\n\x0fProjectionState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32\'.snapshotd.api.v1.ProjectionState.State\x12*\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x19.snapshotd.api.v1.Failure\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tFOLLOWING\x10\x01\x12\x0f\n\x0b\x43\x41TCHING_UP\x10\x02\x12\x0b\n\x07STOPPED\x10\x03\x12\n\n\x06\x42\x45HIND\x10\x04\"\xba\x01\n\rExecutorState\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\x12\x0e\n\x06serves\x18\x02 \x03(\t\x12\r\n\x05hosts\x18\x03 \x03(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12/\n\x0b\x61ttach_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0flast_heard_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x98\x01\n\tHostState\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x10\n\x08\x65xecutor\x18\x02 \x01(\t\x12\x11\n\treachable\x18\x03 \x01(\x08\x12\x32\n\x0elast_sync_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x04wait\x18\x05 \x01(\x0b\x32\x16.snapshotd.api.v1.Wait\"\x89\x01\n\x0fOperationCounts\x12\x0f\n\x07pending\x18\x01 \x01(\x05\x12\x0f\n\x07running\x18\x02 \x01(\x05\x12\x0f\n\x07waiting\x18\x03 \x01(\x05\x12\x16\n\x0eoldest_waiting\x18\x04 \x01(\t\x12+\n\x0boldest_wait\x18\x05 \x01(\x0b\x32\x16.snapshotd.api.v1.Wait\"\xf7\x01\n\x16SettleOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12G\n\x07outcome\x18\x02 \x01(\x0e\x32\x30.snapshotd.api.v1.SettleOperationRequest.OutcomeB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"P\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTOOK_EFFECT\x10\x01\x12\r\n\tNO_EFFECT\x10\x02\x12\x0c\n\x08GIVEN_UP\x10\x03\"N\n\x18RebuildProjectionRequest\x12\x18\n\nprojection\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"R\n\x19RebuildProjectionResponse\x12\x35\n\nprojection\x18\x01 \x01(\x0b\x32!.snapshotd.api.v1.ProjectionState2\xde\x02\n\x0c\x41\x64minService\x12T\n\tGetStatus\x12\".snapshotd.api.v1.GetStatusRequest\x1a#.snapshotd.api.v1.GetStatusResponse\x12\x89\x01\n\x0fSettleOperation\x12(.snapshotd.api.v1.SettleOperationRequest\x1a\x1d.google.longrunning.Operation\"-\xca\x41*\n\x15google.protobuf.Empty\x12\x11OperationMetadata\x12l\n\x11RebuildProjection\x12*.snapshotd.api.v1.RebuildProjectionRequest\x1a+.snapshotd.api.v1.RebuildProjectionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csnapshotd/api/v1/admin.proto\x12\x10snapshotd.api.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a snapshotd/api/v1/operation.proto\"\x12\n\x10GetStatusRequest\"\xa0\x04\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x17\n\x0finstallation_id\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11log_head_position\x18\x04 \x01(\x03\x12\x36\n\x0bprojections\x18\x05 \x03(\x0b\x32!.snapshotd.api.v1.ProjectionState\x12\x32\n\texecutors\x18\x06 \x03(\x0b\x32\x1f.snapshotd.api.v1.ExecutorState\x12*\n\x05hosts\x18\x07 \x03(\x0b\x32\x1b.snapshotd.api.v1.HostState\x12\x35\n\noperations\x18\x08 \x01(\x0b\x32!.snapshotd.api.v1.OperationCounts\x12+\n\x08problems\x18\n \x03(\x0b\x32\x19.snapshotd.api.v1.Problem\x12>\n\x12overdue_operations\x18\x0b \x03(\x0b\x32\".snapshotd.api.v1.OverdueOperation\x12\x1f\n\x17overdue_operation_count\x18\x0c \x01(\x05\x12\x39\n\x0frecent_failures\x18\r \x01(\x0b\x32 .snapshotd.api.v1.RecentFailures\"}\n\x0eRecentFailures\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x06latest\x18\x03 \x03(\x0b\x32!.snapshotd.api.v1.FailedOperation\"\xc6\x01\n\x0f\x46\x61iledOperation\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x17\n\x0fvirtual_machine\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x36\n\x04kind\x18\x04 \x01(\x0e\x32(.snapshotd.api.v1.OperationMetadata.Kind\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12*\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x19.snapshotd.api.v1.Failure\"\xc8\x01\n\x10OverdueOperation\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x17\n\x0fvirtual_machine\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x36\n\x04kind\x18\x04 \x01(\x0e\x32(.snapshotd.api.v1.OperationMetadata.Kind\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x06 \x01(\t\"f\n\x07Problem\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xee\x01\n\x0fProjectionState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32\'.snapshotd.api.v1.ProjectionState.State\x12*\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x19.snapshotd.api.v1.Failure\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tFOLLOWING\x10\x01\x12\x0f\n\x0b\x43\x41TCHING_UP\x10\x02\x12\x0b\n\x07STOPPED\x10\x03\x12\n\n\x06\x42\x45HIND\x10\x04\"\xba\x01\n\rExecutorState\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\x12\x0e\n\x06serves\x18\x02 \x03(\t\x12\r\n\x05hosts\x18\x03 \x03(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12/\n\x0b\x61ttach_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0flast_heard_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x98\x01\n\tHostState\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x10\n\x08\x65xecutor\x18\x02 \x01(\t\x12\x11\n\treachable\x18\x03 \x01(\x08\x12\x32\n\x0elast_sync_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x04wait\x18\x05 \x01(\x0b\x32\x16.snapshotd.api.v1.Wait\"\x89\x01\n\x0fOperationCounts\x12\x0f\n\x07pending\x18\x01 \x01(\x05\x12\x0f\n\x07running\x18\x02 \x01(\x05\x12\x0f\n\x07waiting\x18\x03 \x01(\x05\x12\x16\n\x0eoldest_waiting\x18\x04 \x01(\t\x12+\n\x0boldest_wait\x18\x05 \x01(\x0b\x32\x16.snapshotd.api.v1.Wait\"\xf7\x01\n\x16SettleOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12G\n\x07outcome\x18\x02 \x01(\x0e\x32\x30.snapshotd.api.v1.SettleOperationRequest.OutcomeB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"P\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTOOK_EFFECT\x10\x01\x12\r\n\tNO_EFFECT\x10\x02\x12\x0c\n\x08GIVEN_UP\x10\x03\"N\n\x18RebuildProjectionRequest\x12\x18\n\nprojection\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"R\n\x19RebuildProjectionResponse\x12\x35\n\nprojection\x18\x01 \x01(\x0b\x32!.snapshotd.api.v1.ProjectionState2\xde\x02\n\x0c\x41\x64minService\x12T\n\tGetStatus\x12\".snapshotd.api.v1.GetStatusRequest\x1a#.snapshotd.api.v1.GetStatusResponse\x12\x89\x01\n\x0fSettleOperation\x12(.snapshotd.api.v1.SettleOperationRequest\x1a\x1d.google.longrunning.Operation\"-\xca\x41*\n\x15google.protobuf.Empty\x12\x11OperationMetadata\x12l\n\x11RebuildProjection\x12*.snapshotd.api.v1.RebuildProjectionRequest\x1a+.snapshotd.api.v1.RebuildProjectionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,29 +52,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_start=187
   _globals['_GETSTATUSREQUEST']._serialized_end=205
   _globals['_GETSTATUSRESPONSE']._serialized_start=208
-  _globals['_GETSTATUSRESPONSE']._serialized_end=693
-  _globals['_OVERDUEOPERATION']._serialized_start=696
-  _globals['_OVERDUEOPERATION']._serialized_end=896
-  _globals['_PROBLEM']._serialized_start=898
-  _globals['_PROBLEM']._serialized_end=1000
-  _globals['_PROJECTIONSTATE']._serialized_start=1003
-  _globals['_PROJECTIONSTATE']._serialized_end=1241
-  _globals['_PROJECTIONSTATE_STATE']._serialized_start=1154
-  _globals['_PROJECTIONSTATE_STATE']._serialized_end=1241
-  _globals['_EXECUTORSTATE']._serialized_start=1244
-  _globals['_EXECUTORSTATE']._serialized_end=1430
-  _globals['_HOSTSTATE']._serialized_start=1433
-  _globals['_HOSTSTATE']._serialized_end=1585
-  _globals['_OPERATIONCOUNTS']._serialized_start=1588
-  _globals['_OPERATIONCOUNTS']._serialized_end=1725
-  _globals['_SETTLEOPERATIONREQUEST']._serialized_start=1728
-  _globals['_SETTLEOPERATIONREQUEST']._serialized_end=1975
-  _globals['_SETTLEOPERATIONREQUEST_OUTCOME']._serialized_start=1895
-  _globals['_SETTLEOPERATIONREQUEST_OUTCOME']._serialized_end=1975
-  _globals['_REBUILDPROJECTIONREQUEST']._serialized_start=1977
-  _globals['_REBUILDPROJECTIONREQUEST']._serialized_end=2055
-  _globals['_REBUILDPROJECTIONRESPONSE']._serialized_start=2057
-  _globals['_REBUILDPROJECTIONRESPONSE']._serialized_end=2139
-  _globals['_ADMINSERVICE']._serialized_start=2142
-  _globals['_ADMINSERVICE']._serialized_end=2492
+  _globals['_GETSTATUSRESPONSE']._serialized_end=752
+  _globals['_RECENTFAILURES']._serialized_start=754
+  _globals['_RECENTFAILURES']._serialized_end=879
+  _globals['_FAILEDOPERATION']._serialized_start=882
+  _globals['_FAILEDOPERATION']._serialized_end=1080
+  _globals['_OVERDUEOPERATION']._serialized_start=1083
+  _globals['_OVERDUEOPERATION']._serialized_end=1283
+  _globals['_PROBLEM']._serialized_start=1285
+  _globals['_PROBLEM']._serialized_end=1387
+  _globals['_PROJECTIONSTATE']._serialized_start=1390
+  _globals['_PROJECTIONSTATE']._serialized_end=1628
+  _globals['_PROJECTIONSTATE_STATE']._serialized_start=1541
+  _globals['_PROJECTIONSTATE_STATE']._serialized_end=1628
+  _globals['_EXECUTORSTATE']._serialized_start=1631
+  _globals['_EXECUTORSTATE']._serialized_end=1817
+  _globals['_HOSTSTATE']._serialized_start=1820
+  _globals['_HOSTSTATE']._serialized_end=1972
+  _globals['_OPERATIONCOUNTS']._serialized_start=1975
+  _globals['_OPERATIONCOUNTS']._serialized_end=2112
+  _globals['_SETTLEOPERATIONREQUEST']._serialized_start=2115
+  _globals['_SETTLEOPERATIONREQUEST']._serialized_end=2362
+  _globals['_SETTLEOPERATIONREQUEST_OUTCOME']._serialized_start=2282
+  _globals['_SETTLEOPERATIONREQUEST_OUTCOME']._serialized_end=2362
+  _globals['_REBUILDPROJECTIONREQUEST']._serialized_start=2364
+  _globals['_REBUILDPROJECTIONREQUEST']._serialized_end=2442
+  _globals['_REBUILDPROJECTIONRESPONSE']._serialized_start=2444
+  _globals['_REBUILDPROJECTIONRESPONSE']._serialized_end=2526
+  _globals['_ADMINSERVICE']._serialized_start=2529
+  _globals['_ADMINSERVICE']._serialized_end=2879
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,7 @@ class GetStatusResponse(_message.Message):
     PROBLEMS_FIELD_NUMBER: _builtins.int
     OVERDUE_OPERATIONS_FIELD_NUMBER: _builtins.int
     OVERDUE_OPERATION_COUNT_FIELD_NUMBER: _builtins.int
+    RECENT_FAILURES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """snapshotd's version."""
     installation_id: _builtins.str
@@ -93,6 +94,10 @@ class GetStatusResponse(_message.Message):
     def overdue_operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverdueOperation]:
         """Operations that take longer than their kind should, the longest first; 20 at most."""
 
+    @_builtins.property
+    def recent_failures(self) -> Global___RecentFailures:
+        """Operations that failed in the last 24 hours; absent: the views cannot be read just now."""
+
     def __init__(
         self,
         *,
@@ -107,14 +112,93 @@ class GetStatusResponse(_message.Message):
         problems: _abc.Iterable[Global___Problem] | None = ...,
         overdue_operations: _abc.Iterable[Global___OverdueOperation] | None = ...,
         overdue_operation_count: _builtins.int = ...,
+        recent_failures: Global___RecentFailures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["operations", b"operations", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operations", b"operations", "recent_failures", b"recent_failures", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["executors", b"executors", "hosts", b"hosts", "installation_id", b"installation_id", "log_head_position", b"log_head_position", "operations", b"operations", "overdue_operation_count", b"overdue_operation_count", "overdue_operations", b"overdue_operations", "problems", b"problems", "projections", b"projections", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executors", b"executors", "hosts", b"hosts", "installation_id", b"installation_id", "log_head_position", b"log_head_position", "operations", b"operations", "overdue_operation_count", b"overdue_operation_count", "overdue_operations", b"overdue_operations", "problems", b"problems", "projections", b"projections", "recent_failures", b"recent_failures", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class RecentFailures(_message.Message):
+    """Operations that failed in the last 24 hours."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    LATEST_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many there are."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when they are counted."""
+
+    @_builtins.property
+    def latest(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedOperation]:
+        """The last of them, the newest first; 5 at most."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        latest: _abc.Iterable[Global___FailedOperation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "latest", b"latest", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecentFailures: _TypeAlias = RecentFailures  # noqa: Y015
+
+@_typing.final
+class FailedOperation(_message.Message):
+    """An operation that failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    VIRTUAL_MACHINE_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """operations/{operation}."""
+    virtual_machine: _builtins.str
+    """virtualMachines/{vm}."""
+    display_name: _builtins.str
+    """The VM's name."""
+    kind: _operation_pb2.OperationMetadata.Kind.ValueType
+    """What it should have done."""
+    actor: _builtins.str
+    """Who asked for it."""
+    @_builtins.property
+    def failure(self) -> _operation_pb2.Failure:
+        """Why, and when."""
+
+    def __init__(
+        self,
+        *,
+        operation: _builtins.str = ...,
+        virtual_machine: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        kind: _operation_pb2.OperationMetadata.Kind.ValueType = ...,
+        actor: _builtins.str = ...,
+        failure: _operation_pb2.Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "display_name", b"display_name", "failure", b"failure", "kind", b"kind", "operation", b"operation", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailedOperation: _TypeAlias = FailedOperation  # noqa: Y015
 
 @_typing.final
 class OverdueOperation(_message.Message):

@@ -65,7 +65,14 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SettleOperation(self, request, context):
-        """Ends an operation that cannot end by itself, as a person says. Recorded with the actor. Not built yet.
+        """Ends a step of an operation that cannot end by itself, as a person says; recorded with the actor and the reason.
+        Meant for a host that will never answer: while it answers, nobody needs to decide what it can tell. What was sent
+        for the step may arrive late, so the VM is observed before anything else is sent to it.
+
+        Errors: OPERATION_NOT_FOUND; SETTLE_TOO_EARLY (FAILED_PRECONDITION): the host answers, and is at work on the VM, or
+        the operation is in time; SETTLE_REFUSED (FAILED_PRECONDITION): it has ended, has come forward meanwhile, was not
+        sent, or its result is not known; LOG_ROLLED_BACK for another outcome than GIVEN_UP; INVALID_ARGUMENT;
+        REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

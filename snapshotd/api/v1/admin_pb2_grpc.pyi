@@ -37,7 +37,15 @@ class AdminServiceStub:
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]
     """The state of the service at a glance."""
     SettleOperation: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SettleOperationRequest, _operations_pb2.Operation]
-    """Ends an operation that cannot end by itself, as a person says. Recorded with the actor. Not built yet."""
+    """Ends a step of an operation that cannot end by itself, as a person says; recorded with the actor and the reason.
+    Meant for a host that will never answer: while it answers, nobody needs to decide what it can tell. What was sent
+    for the step may arrive late, so the VM is observed before anything else is sent to it.
+
+    Errors: OPERATION_NOT_FOUND; SETTLE_TOO_EARLY (FAILED_PRECONDITION): the host answers, and is at work on the VM, or
+    the operation is in time; SETTLE_REFUSED (FAILED_PRECONDITION): it has ended, has come forward meanwhile, was not
+    sent, or its result is not known; LOG_ROLLED_BACK for another outcome than GIVEN_UP; INVALID_ARGUMENT;
+    REQUEST_ID_REUSED.
+    """
     RebuildProjection: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RebuildProjectionRequest, _admin_pb2.RebuildProjectionResponse]
     """Drops a projection and rebuilds it from the log. Not built yet."""
 
@@ -49,7 +57,15 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]  # type: ignore[assignment]
     """The state of the service at a glance."""
     SettleOperation: _aio.UnaryUnaryMultiCallable[_admin_pb2.SettleOperationRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Ends an operation that cannot end by itself, as a person says. Recorded with the actor. Not built yet."""
+    """Ends a step of an operation that cannot end by itself, as a person says; recorded with the actor and the reason.
+    Meant for a host that will never answer: while it answers, nobody needs to decide what it can tell. What was sent
+    for the step may arrive late, so the VM is observed before anything else is sent to it.
+
+    Errors: OPERATION_NOT_FOUND; SETTLE_TOO_EARLY (FAILED_PRECONDITION): the host answers, and is at work on the VM, or
+    the operation is in time; SETTLE_REFUSED (FAILED_PRECONDITION): it has ended, has come forward meanwhile, was not
+    sent, or its result is not known; LOG_ROLLED_BACK for another outcome than GIVEN_UP; INVALID_ARGUMENT;
+    REQUEST_ID_REUSED.
+    """
     RebuildProjection: _aio.UnaryUnaryMultiCallable[_admin_pb2.RebuildProjectionRequest, _admin_pb2.RebuildProjectionResponse]  # type: ignore[assignment]
     """Drops a projection and rebuilds it from the log. Not built yet."""
 
@@ -70,7 +86,15 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.SettleOperationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Ends an operation that cannot end by itself, as a person says. Recorded with the actor. Not built yet."""
+        """Ends a step of an operation that cannot end by itself, as a person says; recorded with the actor and the reason.
+        Meant for a host that will never answer: while it answers, nobody needs to decide what it can tell. What was sent
+        for the step may arrive late, so the VM is observed before anything else is sent to it.
+
+        Errors: OPERATION_NOT_FOUND; SETTLE_TOO_EARLY (FAILED_PRECONDITION): the host answers, and is at work on the VM, or
+        the operation is in time; SETTLE_REFUSED (FAILED_PRECONDITION): it has ended, has come forward meanwhile, was not
+        sent, or its result is not known; LOG_ROLLED_BACK for another outcome than GIVEN_UP; INVALID_ARGUMENT;
+        REQUEST_ID_REUSED.
+        """
 
     @_abc_1.abstractmethod
     def RebuildProjection(

@@ -46,7 +46,8 @@ class OperationMetadata(_message.Message):
     - ListOperations leaves out each `response`, which shows resources as they are now. GetOperation and WaitOperation
       have it.
     - filter: comparisons `field = "value"` (also != < <= > >= for times and numbers) joined by AND. The fields are named at
-      each `filter`; of ListOperations: state, done, kind, virtual_machine, snapshot, actor, create_time. Anything else is
+      each `filter`; of ListOperations: state, done, kind, virtual_machine, snapshot, actor, create_time, end_time.
+      What is absent (the end_time of an operation that has not ended) meets no comparison. Anything else is
       INVALID_ARGUMENT, reason FILTER_INVALID.
     - order_by: field names joined by commas, each followed by " desc" if it descends. Anything else is INVALID_ARGUMENT,
       reason ORDER_BY_INVALID.

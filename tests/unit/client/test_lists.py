@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
 import pytest
 from google.longrunning.operations_pb2 import ListOperationsRequest, ListOperationsResponse, Operation
 from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 
-from snapshotd.api.v1.admin_pb2 import GetStatusResponse, HostState, OperationCounts, Problem
+from snapshotd.api.v1.admin_pb2 import (
+    FailedOperation,
+    GetStatusResponse,
+    HostState,
+    OperationCounts,
+    OverdueOperation,
+    Problem,
+    SettleOperationRequest,
+)
 from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsResponse
 from snapshotd.api.v1.host_pb2 import Drift, Host, SkippedVirtualMachine, SyncHostResponse
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
@@ -284,3 +295,102 @@ def test_what_the_server_says_cannot_play_with_the_terminal(ctl: Ctl, service: F
 
     service.answers["SyncHost"] = refuse
     assert ctl("host", "sync", "hv01").err == r"snapshotctl: VM x\x1b[31m is busy. [WRONG_POWER_STATE]" + "\n"
+
+
+def failed(name: str) -> Operation:
+    """Return an operation that failed an hour ago."""
+    operation = Operation(name=name, done=True)
+    operation.error.CopyFrom(Status(code=2, message="Nobody knows."))
+    operation.error.details.add().Pack(ErrorInfo(reason="OUTCOME_UNDETERMINED", domain="snapshotd"))
+    metadata = OperationMetadata(kind=OperationMetadata.CREATE_SNAPSHOT, actor="ann")
+    metadata.end_time.FromDatetime(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    operation.metadata.Pack(metadata)
+    return operation
+
+
+def test_failed_operations_are_listed_with_when_and_why(ctl: Ctl, service: FakeService) -> None:
+    service.answers["ListOperations"] = lambda _: ListOperationsResponse(operations=[failed("operations/o.1")])
+    service.answers["ListVirtualMachines"] = lambda _: ListVirtualMachinesResponse()
+    said = ctl("operation", "list", "--failed", "--since", "2026-01-02T00:00:00Z")
+    assert said.out.splitlines()[1].split() == [
+        "operations/o.1",
+        "create",
+        "snapshot",
+        "2026-01-02",
+        "03:04:05Z",
+        "ann",
+        "OUTCOME_UNDETERMINED",
+    ]
+    (asked,) = service.of(ListOperationsRequest)
+    assert asked.filter == 'state = "FAILED" AND end_time >= "2026-01-02T00:00:00+00:00"'
+
+
+@pytest.mark.parametrize(("text", "ago"), [("1h", 3600), ("30 min", 1800), ("5m", 300), ("2d", 172800), ("9 s", 9)])
+def test_since_takes_how_long_ago_it_is(ctl: Ctl, service: FakeService, text: str, ago: int) -> None:
+    service.answers["ListOperations"] = lambda _: ListOperationsResponse()
+    service.answers["ListVirtualMachines"] = lambda _: ListVirtualMachinesResponse()
+    assert ctl("operation", "list", "--since", text).code == 0
+    (asked,) = service.of(ListOperationsRequest)
+    found = re.fullmatch('create_time >= "(.*)"', asked.filter)
+    assert found is not None
+    assert abs(datetime.now(UTC).timestamp() - datetime.fromisoformat(found[1]).timestamp() - ago) < 60
+
+
+@pytest.mark.parametrize("text", ["yesterday", "1y", "-1h", "2026-13-01", "9999999999d", "999999999d"])
+def test_since_refuses_what_is_no_time(ctl: Ctl, service: FakeService, text: str) -> None:
+    said = ctl("operation", "list", f"--since={text}")
+    assert (said.code, service.asked) == (2, [])
+    assert "must be how long ago" in said.err
+
+
+def test_failed_and_active_exclude_each_other(ctl: Ctl, service: FakeService) -> None:
+    assert ctl("operation", "list", "--failed", "--active").code == 2
+    assert not service.asked
+
+
+def test_an_overdue_operation_is_told_in_the_list(ctl: Ctl, service: FakeService) -> None:
+    operation = Operation(name="operations/o.1")
+    metadata = OperationMetadata()
+    metadata.overdue_since.FromDatetime(datetime.now(UTC) - timedelta(minutes=61))
+    operation.metadata.Pack(metadata)
+    service.answers["ListOperations"] = lambda _: ListOperationsResponse(operations=[operation])
+    service.answers["ListVirtualMachines"] = lambda _: ListVirtualMachinesResponse()
+    heads, row = ctl("operation", "list", "--active").out.splitlines()
+    assert row[heads.index("OVERDUE") :].startswith("1 h")
+
+
+@pytest.mark.parametrize(("done", "told"), [(True, "is FAILED."), (False, "goes on. To wait:")])
+def test_settling_says_what_came_of_it(ctl: Ctl, service: FakeService, *, done: bool, told: str) -> None:
+    operation = Operation(name="operations/o.1", done=done)
+    operation.metadata.Pack(OperationMetadata(state=OperationMetadata.FAILED))
+    service.answers["SettleOperation"] = lambda _: operation
+    said = ctl("operation", "settle", "o.1", "took-effect", "--reason", "seen on the host")
+    assert told in said.out
+    (asked,) = service.of(SettleOperationRequest)
+    assert (asked.name, asked.outcome) == ("operations/o.1", SettleOperationRequest.TOOK_EFFECT)
+    assert asked.reason == "seen on the host"
+    assert asked.request_id
+
+
+def test_settling_needs_an_outcome_and_a_reason(ctl: Ctl, service: FakeService) -> None:
+    assert ctl("operation", "settle", "o.1", "given-up").code == 2
+    assert ctl("operation", "settle", "o.1", "--reason", "x").code == 2
+    assert not service.asked
+
+
+def test_status_tells_what_is_overdue_and_what_failed_of_late(ctl: Ctl, service: FakeService) -> None:
+    late = OverdueOperation(operation="operations/o.1", display_name="web01", message="NO_EXECUTOR: none. Cancel it.")
+    lost = FailedOperation(operation="operations/o.2", display_name="db01", actor="ann")
+    lost.failure.reason = "HOST_ERROR"
+    status = GetStatusResponse(overdue_operations=[late], overdue_operation_count=3)
+    status.recent_failures.latest.append(lost)
+    status.recent_failures.count = 7
+    service.answers["GetStatus"] = lambda _: status
+    told = ctl("status").out
+    assert re.search(r"Failed, last 24 h: +7\n", told)
+    assert re.search(r"Overdue\n.*\noperations/o\.1 +web01 .*NO_EXECUTOR: none\. Cancel it\.\n", told)
+    assert "2 more operations overdue. See `snapshotctl operation list --active`." in told
+    assert re.search(r"Failed last\n.*\noperations/o\.2 +db01 .*ann +HOST_ERROR\n", told)
+    assert "`snapshotctl operation list --failed --since 24h`" in told
+    service.answers["GetStatus"] = lambda _: GetStatusResponse()
+    assert "Overdue" not in ctl("status").out

@@ -14,7 +14,7 @@ from snapshotd.domain.events import ObservationIssued, StepIssued, StepNotSent
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.lifecycle import OperationState, StepState, VmActivity
 from snapshotd.domain.operation import Operation
-from snapshotd.steps.catalogue import ACTIONS
+from snapshotd.operations.catalogue import KINDS
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import stop_vm
 from tests.unit.application.cases import CASES, Case, check_end, create
@@ -82,7 +82,7 @@ def test_an_outage_of_hours_before_an_effect_is_sent_delays_it_and_nothing_else(
     first = newest(room).open_step
     assert first is not None
     assert first.attempts == 1
-    limit = timedelta(seconds=ACTIONS[first.plan.action].time_limit_s(room.policy))
+    limit = timedelta(seconds=KINDS[newest(room).kind].time_limit_s(newest(room), first, room.policy))
     assert effect.order.deadline == room.world.now + limit, "its time begins when it is sent"
     room.run()
     check_end(room.world, case)

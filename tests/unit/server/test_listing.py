@@ -18,7 +18,12 @@ ENTRIES: list[Entry] = [
     ("db", 2, datetime(2026, 1, 2, tzinfo=UTC)),
     ("db", 9, datetime(2026, 1, 9, tzinfo=UTC)),
 ]
-FIELDS: Fields[Entry] = {"name": lambda e: e[0], "size": lambda e: e[1], "create_time": lambda e: e[2]}
+FIELDS: Fields[Entry] = {
+    "name": lambda e: e[0],
+    "size": lambda e: e[1],
+    "create_time": lambda e: e[2],
+    "end_time": lambda e: e[2] if e[1] > 2 else None,
+}
 
 
 def kept(text: str) -> list[int]:
@@ -38,6 +43,8 @@ def kept(text: str) -> list[int]:
         ('name = "db" AND size > 2', [9]),
         ('size >= 2 AND size<=3 and name="web"', [3]),
         ('create_time < "2026-01-02T00:00:00Z"', [1]),
+        ('end_time < "2026-01-09T00:00:00Z"', [3]),
+        ('end_time != "2026-01-09T00:00:00Z"', [3]),
     ],
 )
 def test_a_filter_keeps_what_it_says(text: str, sizes: list[int]) -> None:
