@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.ids import SnapshotId
-from snapshotd.operations import snapshot_create, snapshot_delete, snapshot_revert, vm_restart, vm_start, vm_stop
+from snapshotd.operations import (
+    snapshot_create,
+    snapshot_delete,
+    snapshot_delete_all,
+    snapshot_revert,
+    vm_restart,
+    vm_start,
+    vm_stop,
+)
 from snapshotd.operations.power_change import StopParams
+from snapshotd.operations.snapshot_delete import Scope
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
@@ -59,6 +68,11 @@ def revert_to(snapshot_id: SnapshotId, *, refuse_power_change: bool = False) -> 
     return snapshot_revert.REVERT_TO_SNAPSHOT.request(snapshot_revert.Params(snapshot_id, refuse_power_change))
 
 
-def delete(snapshot_id: SnapshotId) -> RequestOperation:
-    """Ask for a snapshot's deletion."""
-    return snapshot_delete.DELETE_SNAPSHOT.request(snapshot_delete.Params(snapshot_id))
+def delete(snapshot_id: SnapshotId, scope: Scope = Scope.ONE) -> RequestOperation:
+    """Ask for the deletion of a snapshot, of what is below it, or of both."""
+    return snapshot_delete.DELETE_SNAPSHOT.request(snapshot_delete.Params(snapshot_id, scope))
+
+
+def delete_all(*, only_with_memory: bool = False) -> RequestOperation:
+    """Ask for the deletion of all snapshots, or of those with memory."""
+    return snapshot_delete_all.DELETE_ALL_SNAPSHOTS.request(snapshot_delete_all.Params(only_with_memory))

@@ -120,8 +120,8 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
         request_digest=context.digest,
     )
     draft.add([requested], number)
-    if preempted:
-        advance(draft)  # one that has not begun ends at once
+    if preempted or not requested.steps:
+        advance(draft)  # one that has not begun ends at once, and so does one with nothing to do
 
 
 def _register(draft: Draft, command: c.RegisterVm) -> None:

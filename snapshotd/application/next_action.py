@@ -55,8 +55,12 @@ class Poll(_OfStep):
     """Poll for this step."""
 
 
-class Skip(_OfStep):
-    """Skip this step: it is not needed."""
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Skip this step: it is not needed, or it must not be issued and the plan goes on without it."""
+
+    step: Step
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,11 @@ def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy:
     if operation.undoing:
         return _over(operation.failure)
     failure = KINDS[operation.kind].verify(vm, operation)
-    return PlanUndo(failure) if failure else Finish(OperationState.SUCCEEDED)
+    if failure is None:
+        return Finish(OperationState.SUCCEEDED)
+    natures = {s.plan.nature for s in operation.steps if s.state is StepState.DONE}
+    undoable = StepNature.UNDOABLE in natures and StepNature.PIVOT not in natures
+    return PlanUndo(failure) if undoable else Finish(OperationState.FAILED, failure)
 
 
 def _rolled_back(vm: VirtualMachine, operation: Operation) -> Next:
@@ -187,9 +195,17 @@ def _stopped(operation: Operation) -> Next | None:
                 return PlanUndo(None if operation.cancel_requested else step.failure)
             else:
                 return Finish(OperationState.FAILED, step.failure)
-    if operation.cancel_requested and not operation.undoing:
+    if operation.cancel_requested and not operation.undoing and not _completes(operation):
         return PlanUndo(None)
     return None
+
+
+def _completes(operation: Operation) -> bool:
+    """Return whether the next step only waits for what a step that is done has begun: no cancellation stops that."""
+    due = operation.next_due
+    if due is None or not due.plan.polls or due.plan.snapshot_id is None:
+        return False
+    return any(s.state is StepState.DONE and s.plan.snapshot_id == due.plan.snapshot_id for s in operation.steps)
 
 
 def _over(failure: Failure | None) -> Finish:
@@ -206,12 +222,13 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
     kind = KINDS[operation.kind]
     if kind.skips(vm, operation, due) and action.satisfied(vm, operation, due):
         return Skip(due)
-    forward = due.plan.nature is StepNature.FORWARD_ONLY
     if not operation.undoing and (refused := kind.refusal(vm, operation, due)):
         return _goes_no_further(due, refused)
+    if not operation.undoing and (spared := kind.spares(vm, operation, due)):
+        return Skip(due, spared)
     if due.plan.polls:
         return StartWait(due)
-    if forward and awaits_power(vm, operation, due, now, policy):
+    if _is_patient(due) and awaits_power(vm, operation, due, now, policy):
         return Observe(due)
     refusal = action.refusal(vm, operation, due)
     if refusal is not None:
@@ -235,10 +252,19 @@ def _first_loss(vm: VirtualMachine, operation: Operation, due: Step) -> bool:
     return first and due.plan.number < len(operation.steps) and ACTIONS[due.plan.action].may_lose(vm, due.plan) != ""
 
 
+def _is_patient(due: Step) -> bool:
+    """Return whether a step waits until the VM's power is known, rather than be refused.
+
+    One that the operation can go on without does so too, unless it is only there to change the power.
+    """
+    spared = due.plan.nature is StepNature.BEST_EFFORT and ACTIONS[due.plan.action].goal(due.plan) is None
+    return spared or due.plan.nature is StepNature.FORWARD_ONLY
+
+
 def _refused(operation: Operation, due: Step, refusal: Failure) -> Next:
     """Return how an operation goes on when its next step must not be issued."""
     if due.plan.nature is StepNature.BEST_EFFORT:
-        return Skip(due)
+        return Skip(due, refusal)
     if operation.undoing:
         return Finish(OperationState.FAILED, operation.failure or refusal)
     return _goes_no_further(due, refusal)

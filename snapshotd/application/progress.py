@@ -62,9 +62,7 @@ def advance(draft: Draft, *, issue: bool = False) -> None:
             action = next_action(draft.vm, operation, draft.context.now, draft.context.policy)
             match action:
                 case Skip():
-                    draft.add([e.StepSkipped(**_moved(operation, action.step, "skipped"))], number)
-                    if operation.state is OperationState.RUNNING:
-                        draft.add(KINDS[operation.kind].step_done(draft.vm, operation, action.step), number)
+                    _skip(draft, operation, action)
                 case PlanUndo():
                     _plan_undo(draft, operation, action.failure)
                 case Finish():
@@ -81,6 +79,15 @@ def advance(draft: Draft, *, issue: bool = False) -> None:
                     _fail(draft, operation, action.step, CANCELLED)
                 case _:
                     break
+
+
+def _skip(draft: Draft, operation: Operation, skip: Skip) -> None:
+    """Record that a step is not needed, or must not be issued."""
+    number, at = operation.number, skip.step.plan.number
+    draft.add([e.StepSkipped(**_moved(operation, skip.step, "skipped"), failure=skip.failure)], number)
+    if operation.state is OperationState.RUNNING:
+        operation = draft.vm.operations[number]
+        draft.add(KINDS[operation.kind].step_done(draft.vm, operation, operation.step(at)), number)
 
 
 def take(draft: Draft, command: c.StepCommand) -> None:
@@ -164,6 +171,14 @@ def _take_poll(draft: Draft, operation: Operation, step: Step, command: c.TakePo
 
 def _fail(draft: Draft, operation: Operation, step: Step, failure: Failure) -> None:
     draft.add([e.StepFailed(**_moved(operation, step, "failed"), failure=failure)], operation.number)
+    _failed(draft, operation, step)
+
+
+def _failed(draft: Draft, operation: Operation, step: Step) -> None:
+    """Record what it means for VM and snapshots that a step has ended without its effect, or undetermined."""
+    operation = draft.vm.operations[operation.number]
+    ended = operation.step(step.plan.number)
+    draft.add(KINDS[operation.kind].step_failed(draft.vm, operation, ended), operation.number)
 
 
 def _give_up(draft: Draft, operation: Operation, step: Step, failure: Failure) -> None:
@@ -173,6 +188,7 @@ def _give_up(draft: Draft, operation: Operation, step: Step, failure: Failure) -
         step = draft.vm.operations[operation.number].step(step.plan.number)
     given_up = e.StepUndetermined(**_moved(operation, step, "undetermined"), failure=failure)
     draft.add([given_up], operation.number)
+    _failed(draft, operation, step)
 
 
 def _taken(vm: VirtualMachine, operation: Operation) -> bool:
@@ -221,6 +237,8 @@ def _start_wait(draft: Draft, operation: Operation, step: Step) -> None:
     """Record that the host is polled from now on."""
     action = ACTIONS[step.plan.action]
     _begin(draft, operation, step)
+    if operation.state is OperationState.RUNNING:
+        draft.add(KINDS[operation.kind].continues(draft.vm, operation, step), operation.number)
     before = action.facts.write(action.before(draft.vm, operation, step))
     draft.add([e.StepWaitStarted(**_moved(operation, step, "wait_starts"), before=before)], operation.number)
 

@@ -278,6 +278,19 @@ class SnapshotHeld(SnapshotdError):
 
 
 @dataclass(eq=False)
+class NoDescendants(SnapshotdError):
+    """The descendants of a snapshot are to be deleted, and there are none."""
+
+    reason: ClassVar[str] = "NO_DESCENDANTS"
+    text: ClassVar[str] = (
+        "Cannot delete the descendants of snapshot {snapshot} of VM {vm}: it has none. To delete the snapshot itself, "
+        "run `snapshotctl snapshot delete {vm!q} {snapshot!q}`."
+    )
+    vm: str
+    snapshot: str
+
+
+@dataclass(eq=False)
 class SnapshotLimitReached(SnapshotdError):
     """The VM has as many snapshots as it may have."""
 

@@ -107,7 +107,8 @@ class Step:
     issued_token: int = 0
     """The newest token of an effect, by StepIssued; 0: none."""
     before: Recorded | None = None
-    """The facts recorded when it was last issued, or its wait began. Kept until the operation ends."""
+    """The facts recorded when it was last issued, or its wait began. Kept until the operation ends, or
+    goes on to another snapshot."""
     output: Recorded | None = None
     """What came of it; None: it is not done."""
     started_at: Time | None = None
@@ -184,9 +185,10 @@ class Operation:
         """Return the step of that number. Raises IndexError if the plan has none."""
         return self.steps[number - 1]
 
-    def last(self, action: ActionName) -> Step | None:
-        """Return the last step of an action that was issued; None if there is none."""
-        return next((s for s in reversed(self.steps) if s.plan.action == action and s.before is not None), None)
+    def last(self, action: ActionName, about: SnapshotId | None = None) -> Step | None:
+        """Return the last step of an action that was issued, for a snapshot if one is given; None if there is none."""
+        issued = (s for s in reversed(self.steps) if s.plan.action == action and s.before is not None)
+        return next((s for s in issued if about is None or s.plan.snapshot_id == about), None)
 
     def output_of(self, action: ActionName) -> Recorded | None:
         """Return the output of an action's last step that is done; None if there is none."""

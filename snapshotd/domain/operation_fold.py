@@ -8,7 +8,7 @@ from typing import assert_never
 from snapshotd.domain import events as e
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import StepState
-from snapshotd.domain.operation import Failure, Operation, PlannedStep, Settlement, Step
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Settlement, Step, StepNature
 
 
 def new_operation(vm_id: VmId, event: e.OperationRequested, at: e.Occasion) -> Operation:
@@ -53,10 +53,26 @@ def evolve_operation(operation: Operation, event: e.OperationProgress | e.StepEv
             return replace(operation, settled=(*operation.settled, said), updated_at=at.time)
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
             step = _evolve_step(operation.step(event.step), event, at)
-            steps = tuple(step if s.plan.number == event.step else s for s in operation.steps)
+            begins = isinstance(event, e.StepIssued | e.StepWaitStarted)
+            others = _without_facts(operation.steps, step) if begins else operation.steps
+            steps = tuple(step if s.plan.number == event.step else s for s in others)
             return replace(operation, steps=steps, updated_at=at.time)
         case _:
             assert_never(event)
+
+
+def _without_facts(steps: tuple[Step, ...], begun: Step) -> tuple[Step, ...]:
+    """Return steps without the `before` of those that are over and were about another snapshot than one that begins.
+
+    What they have done is on record, and is never undone. So an operation about many snapshots stays small.
+    """
+    about = begun.plan.snapshot_id
+
+    def is_settled(step: Step) -> bool:
+        for_another = None not in (about, step.plan.snapshot_id) and step.plan.snapshot_id != about
+        return for_another and step.state.at_rest and step.plan.nature is not StepNature.UNDOABLE
+
+    return tuple(replace(step, before=None) if is_settled(step) else step for step in steps)
 
 
 def _ended(operation: Operation, event: e.OperationEnd, at: e.Occasion, failure: Failure | None) -> Operation:
@@ -91,6 +107,6 @@ def _evolve_step(step: Step, event: e.StepEvent, at: e.Occasion) -> Step:
         case e.StepFailed() | e.StepDueAgain() | e.StepOutcomeUnknown() | e.StepUndetermined():
             return replace(step, failure=event.failure)
         case e.StepSkipped():
-            return step
+            return replace(step, failure=event.failure or step.failure)
         case _:
             assert_never(event)

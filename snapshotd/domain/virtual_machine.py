@@ -41,6 +41,8 @@ class Active:
     number: int
     name: OperationName
     snapshot_id: SnapshotId | None
+    touches: tuple[SnapshotId, ...] = ()
+    """The snapshots that the steps of its plan are about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,9 @@ def _evolve_work(vm: VmT, event: e.OperationRequested | e.OperationProgress | e.
     """Return the record with what an event says of the work on the VM."""
     match event:
         case e.OperationRequested():
-            return replace(vm, active=(Active(event.number, event.name, event.snapshot_id), *vm.active))
+            touches = dict.fromkeys(s.snapshot_id for s in event.steps if s.snapshot_id is not None)
+            active = Active(event.number, event.name, event.snapshot_id, tuple(touches))
+            return replace(vm, active=(active, *vm.active))
         case e.OperationSucceeded() | e.OperationFailed() | e.OperationCancelled():
             return replace(vm, active=tuple(active for active in vm.active if active.number != event.number))
         case e.OperationSettled() | e.ObservationAnswered():

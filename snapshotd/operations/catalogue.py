@@ -13,6 +13,7 @@ from snapshotd.domain.operation import Operation
 from snapshotd.operations.kind import Kind
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
+from snapshotd.operations.snapshot_delete_all import DELETE_ALL_SNAPSHOTS
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.operations.vm_restart import RESTART_VIRTUAL_MACHINE
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
@@ -25,6 +26,7 @@ _ALL: tuple[Kind, ...] = (
     CREATE_SNAPSHOT,
     REVERT_TO_SNAPSHOT,
     DELETE_SNAPSHOT,
+    DELETE_ALL_SNAPSHOTS,
 )
 KINDS: dict[KindName, Kind] = {kind.name: kind for kind in _ALL}
 """By name."""
@@ -45,8 +47,7 @@ class Concurrency(Enum):
 def concurrency(active: Operation, request: RequestOperation) -> Concurrency:
     """Return what becomes of a request while an operation is active."""
     kind = KINDS[request.kind]
-    wanted = kind.joins and not active.cancel_requested and not active.undoing
-    if wanted and request.kind == active.kind and kind.params.read(request.params) == kind.params.read(active.params):
+    if not active.cancel_requested and not active.undoing and kind.does(request, active):
         return Concurrency.JOIN
     if active.only_waits and kind.passes:
         return Concurrency.PASS

@@ -89,6 +89,11 @@ class Kind(ABC):
         if subject is not None and subject not in vm.snapshots:
             raise no_such_snapshot(vm, subject)
 
+    def does(self, request: RequestOperation, active: Operation) -> bool:
+        """Return whether an active operation does just what a request asks for, so that it answers that."""
+        alike = self.joins and request.kind == active.kind
+        return alike and self.params.read(request.params) == self.params.read(active.params)
+
     @abstractmethod
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
         """Raise a SnapshotdError if the state, or then a limit, forbids it."""
@@ -103,6 +108,10 @@ class Kind(ABC):
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return why the operation must not go on with a step now; None leaves that to the step's action."""
+        return None
+
+    def spares(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Return why a step is left out though the host is not as it wants it; None if it is not. The plan goes on."""
         return None
 
     def skips(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
@@ -122,11 +131,15 @@ class Kind(ABC):
         """Return the events of VM and snapshot when the first step begins."""
 
     def continues(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Return their events when a later step is issued. For an undo, they come with its decision (`undo`)."""
+        """Return their events when a later step begins. For an undo, they come with its decision (`undo`)."""
         return ()
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return their events when a step is done or skipped."""
+        return ()
+
+    def step_failed(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+        """Return their events when a step has ended without its effect, or undetermined, and the plan may go on."""
         return ()
 
     def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
@@ -159,6 +172,14 @@ class Kind(ABC):
     def result(self, operation: Operation) -> Result:
         """Return what the response of an operation that succeeded holds."""
         return TheVm()
+
+    def achieved(self, operation: Operation) -> Result | None:
+        """Return what the error of an operation that failed holds besides: what it has done all the same, if much."""
+        return None
+
+    def removed(self, operation: Operation) -> tuple[SnapshotId, ...]:
+        """Return the snapshots that an operation was asked to delete, and that are gone by now."""
+        return ()
 
 
 def undo_steps(vm: VirtualMachine, operation: Operation, touched: list[Step]) -> tuple[PlannedStep, ...]:

@@ -102,6 +102,6 @@ class Stop(PowerChange):
 
 def asks_guest(operation: Operation) -> bool:
     """Return whether an operation asks the guest to shut down, and has not gone on to its next step."""
-    first, *later = (s for s in operation.steps if s.plan.undoes is None)
-    asks = ACTIONS[first.plan.action].waits_for_guest(first.plan)
-    return asks and all(s.state in (StepState.DUE, StepState.SKIPPED) for s in later)
+    steps = [s for s in operation.steps if s.plan.undoes is None]
+    asks = any(ACTIONS[s.plan.action].waits_for_guest(s.plan) for s in steps[:1])
+    return asks and all(s.state in (StepState.DUE, StepState.SKIPPED) for s in steps[1:])

@@ -101,7 +101,8 @@ class CreateSnapshot(Kind):
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the VM's release when an unwanted checkpoint is gone and only its merge is left."""
-        return after_remove(vm, snapshot_of(vm, operation)) if step.plan.action == CHECKPOINT_REMOVE.name else ()
+        removed = step.plan.action == CHECKPOINT_REMOVE.name
+        return after_remove(vm, operation, snapshot_of(vm, operation)) if removed else ()
 
     def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
         """Return a failure if the snapshot has memory that was neither asked for nor allowed."""

@@ -1,120 +1,80 @@
-"""DeleteSnapshot: remove the checkpoint (the pivot), then wait until the host has merged the disks.
+"""DeleteSnapshot: one snapshot, it and all below it, or all below it (operations/deletion.py).
 
-The checkpoint is removed when its id is gone. The same append re-parents its children, in whatever state, and releases
-the VM. The operation is done when the disks are merged: a host accepts a removal long before that (docs/hyperv.md,
-section 2, observed).
+The first removal is the pivot. What is done stands when a later one fails.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
-from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import SnapshotNotUsable
+from snapshotd.domain.errors import NoDescendants
 from snapshotd.domain.ids import KindName, SnapshotId
-from snapshotd.domain.lifecycle import SNAPSHOT, OperationState, SnapshotState
-from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.operation import Operation
 from snapshotd.domain.policy import Policy
-from snapshotd.domain.snapshot import moved
+from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.kind import CANCELLED, Kind, Preview, Result, move_vm
-from snapshotd.operations.snapshots import after_remove, expunge_ended, held, snapshot_id_of, snapshot_of
+from snapshotd.operations.deletion import Deletion, check_power, check_state, expunges
+from snapshotd.operations.snapshots import held, leaves_first
 from snapshotd.ports.versioned import Versioned
-from snapshotd.steps import checkpoint_remove
-from snapshotd.steps.action import wrong_power
-from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
-from snapshotd.steps.disks_merge import DISKS_MERGE
+
+
+class Scope(Enum):
+    """What is deleted. Below a snapshot is what is there in the tree of record; others' checkpoints stay."""
+
+    ONE = "ONE"
+    """The snapshot; its children become its parent's."""
+    WITH_DESCENDANTS = "WITH_DESCENDANTS"
+    """The snapshot and all below it."""
+    ONLY_DESCENDANTS = "ONLY_DESCENDANTS"
+    """All below the snapshot; it stays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """Which snapshot to delete; its children become its parent's."""
+    """Which snapshot is meant, and what of it to delete."""
 
     snapshot_id: SnapshotId
+    scope: Scope = Scope.ONE
 
 
-@dataclass(frozen=True, slots=True)
-class Removed(Result):
-    """The snapshots that are gone."""
-
-    snapshot_ids: tuple[SnapshotId, ...]
-
-
-class DeleteSnapshot(Kind):
-    """Delete one snapshot."""
+class DeleteSnapshot(Deletion):
+    """Delete a snapshot, what is below it, or both."""
 
     name = KindName("DELETE_SNAPSHOT")
-    params: Versioned[Params] = Versioned(Params)
-    joins = True
+    params: Versioned[Params] = Versioned(Params, 2, {1: lambda values: {**values, "scope": Scope.ONE.name}})
+    goes_on = False
 
     def subject(self, request: RequestOperation) -> SnapshotId:
-        """Return the snapshot to delete."""
+        """Return the snapshot that is meant."""
         return self.params.read(request.params).snapshot_id
 
+    def does(self, request: RequestOperation, active: Operation) -> bool:
+        """Return also whether an active operation is just now deleting the one snapshot that is asked for."""
+        one = self.params.read(request.params).scope is Scope.ONE
+        return super().does(request, active) or (one and expunges(active, self.subject(request)))
+
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Raise a SnapshotdError unless the snapshot is READY or ERROR and not held, and the VM's power is known."""
-        snapshot = vm.snapshots[self.subject(request)]
-        if not SNAPSHOT.allows("expunge_starts", snapshot.state):
-            raise SnapshotNotUsable(snapshot.snapshot_id, snapshot.state.name, "delete", "READY or ERROR")
-        if refused := held(vm, snapshot, "delete"):
-            raise refused
-        if wrong := wrong_power(vm, "delete_begins", "delete a snapshot of"):
-            raise wrong
+        """Raise a SnapshotdError unless there is one, none is held, and their states and the VM's power allow it."""
+        targets = self.targets(vm, request)
+        if not targets:
+            subject = vm.snapshots[self.subject(request)]
+            raise NoDescendants(vm.name, subject.name)
+        for target in targets:
+            check_state(target)
+            if refused := held(vm, target, "delete"):
+                raise refused
+        check_power(vm)
 
-    def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
-        """Return the removal and the wait; only the wait for a snapshot that never had a checkpoint."""
-        target = vm.snapshots[self.subject(request)]
-        merge = DISKS_MERGE.planned(nature=StepNature.FORWARD_ONLY, snapshot_id=target.snapshot_id)
-        if target.checkpoint_id is None:
-            return (merge,)
-        which = checkpoint_remove.Input(target.checkpoint_id)
-        remove = CHECKPOINT_REMOVE.planned(which, nature=StepNature.PIVOT, snapshot_id=target.snapshot_id)
-        return remove, merge
-
-    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Return a refusal if somebody holds the snapshot since the delete was accepted."""
-        snapshot = snapshot_of(vm, operation)
-        refused = held(vm, snapshot, "delete") if snapshot.state is not SnapshotState.EXPUNGING else None
-        return Failure.of(refused) if refused else None
-
-    def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Return the moves of the snapshot to EXPUNGING, and of the VM too unless there is only a wait."""
-        snapshot = snapshot_of(vm, operation)
-        started = e.SnapshotExpungeStarted(**moved(snapshot, "expunge_starts"))
-        if step.plan.action == DISKS_MERGE.name:
-            return (started, *after_remove(vm, snapshot))
-        return move_vm(vm, "delete_begins"), started
-
-    def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Return the events that hand the snapshot's children and the current mark to its parent."""
-        return after_remove(vm, snapshot_of(vm, operation)) if step.plan.action == CHECKPOINT_REMOVE.name else ()
-
-    def ends(
-        self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
-    ) -> tuple[e.VmEvent, ...]:
-        """Return the event that brings the snapshot to rest, if the expunge had begun."""
-        snapshot = snapshot_of(vm, operation)
-        if snapshot.state is not SnapshotState.EXPUNGING:
-            return ()
-        return (
-            expunge_ended(vm, operation, snapshot, failure or CANCELLED, removed=outcome is OperationState.SUCCEEDED),
-        )
-
-    def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
-        """Return the children that move up, and the snapshot as gone."""
-        snapshot = vm.snapshots[self.subject(request)]
-        return Preview(
-            moved=tuple((child.snapshot_id, snapshot.parent_id) for child in vm.children(snapshot.snapshot_id)),
-            current=snapshot.parent_id if vm.current_id == snapshot.snapshot_id else vm.current_id,
-            power=vm.power,
-            discarded=(snapshot.snapshot_id,),
-        )
-
-    def result(self, operation: Operation) -> Result:
-        """Return the removed snapshot."""
-        return Removed((snapshot_id_of(operation),))
+    def targets(self, vm: VirtualMachine, request: RequestOperation) -> tuple[Snapshot, ...]:
+        """Return the snapshots in the scope, each before its parent."""
+        subject, scope = vm.snapshots[self.subject(request)], self.params.read(request.params).scope
+        if scope is Scope.ONE:
+            return (subject,)
+        both = leaves_first(vm, [subject])
+        return both if scope is Scope.WITH_DESCENDANTS else both[:-1]
 
 
 DELETE_SNAPSHOT = DeleteSnapshot()

@@ -1,13 +1,15 @@
-"""What kinds have in common about snapshots: how an expunge ends, and who takes a removed one's place."""
+"""What kinds have in common about snapshots: how an expunge ends, who takes a removed one's place, what is below."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import UTC
 
 from snapshotd.domain import events as e
 from snapshotd.domain.errors import SnapshotHeld
 from snapshotd.domain.ids import SnapshotId
-from snapshotd.domain.lifecycle import VmActivity
+from snapshotd.domain.lifecycle import SnapshotState, VmActivity
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -56,10 +58,36 @@ def hand_on(vm: VirtualMachine, snapshot: Snapshot, cause: str) -> tuple[e.VmEve
     return children + (move_current(vm, snapshot.parent_id, cause) if was_current else ())
 
 
-def after_remove(vm: VirtualMachine, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
-    """Return the events that hand on what a removed snapshot stood for, and release the VM."""
-    released = (move_vm(vm, "only_merge_left"),) if vm.activity is VmActivity.EXPUNGING else ()
+def after_remove(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tuple[e.VmEvent, ...]:
+    """Return the events that hand on what a removed snapshot stood for, and release the VM if only merges are left."""
+    needed = any(s.plan.holds_vm for s in operation.steps if not s.state.at_rest)
+    expunging = vm.activity is VmActivity.EXPUNGING
+    released = (move_vm(vm, "only_merge_left"),) if expunging and not needed else ()
     return hand_on(vm, snapshot, "step") + released
+
+
+def alive(vm: VirtualMachine) -> tuple[Snapshot, ...]:
+    """Return the snapshots in the tree, in whatever state but REMOVED."""
+    return tuple(s for s in vm.snapshots.values() if s.state is not SnapshotState.REMOVED)
+
+
+def leaves_first(vm: VirtualMachine, tops: Iterable[Snapshot]) -> tuple[Snapshot, ...]:
+    """Return snapshots and all that are below them in the tree of record, each before its parent."""
+    below: dict[SnapshotId | None, list[Snapshot]] = defaultdict(list)
+    for snapshot in alive(vm):
+        below[snapshot.parent_id].append(snapshot)
+    found, todo = list[Snapshot](), list(tops)
+    while todo:
+        found.append(todo.pop())
+        todo += below[found[-1].snapshot_id]
+    return tuple(reversed(found))
+
+
+def nearest_left(vm: VirtualMachine, snapshot_id: SnapshotId | None, gone: frozenset[SnapshotId]) -> SnapshotId | None:
+    """Return the nearest snapshot, at or above one, that is not among those that are gone."""
+    while snapshot_id in gone:
+        snapshot_id = vm.snapshots[snapshot_id].parent_id
+    return snapshot_id
 
 
 def expunge_ended(
@@ -71,7 +99,7 @@ def expunge_ended(
     """
     if removed:
         return e.SnapshotRemoved(**moved(snapshot, "removed"))
-    wait = operation.last(DISKS_MERGE.name)
+    wait = operation.last(DISKS_MERGE.name, snapshot.snapshot_id)
     unmerged = DISKS_MERGE.facts.read(wait.before).superfluous if wait and wait.before else snapshot.unmerged
     if why.reason == UNDETERMINED:
         return e.SnapshotGivenUp(**moved(snapshot, "given_up"), failure=why, unmerged=unmerged)

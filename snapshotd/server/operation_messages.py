@@ -56,6 +56,10 @@ def wait_message(wait: Wait | None) -> pb.Wait | None:
     return pb.Wait(reason=wait.failure.reason, message=_cut(wait.failure.text), since=timestamp(wait.since))
 
 
+@overload
+def failure_message(failure: Failure, time: datetime | None) -> pb.Failure: ...
+@overload
+def failure_message(failure: Failure | None, time: datetime | None) -> pb.Failure | None: ...
 def failure_message(failure: Failure | None, time: datetime | None) -> pb.Failure | None:
     """Return why something failed, with the host's error id in the message."""
     if failure is None:
@@ -176,6 +180,7 @@ def metadata_message(operation: Operation, wait: Wait | None, job_percent: int) 
         wait=wait_message(wait_of(operation, wait)),
         cancel_requested=operation.cancel_requested,
         outcome_detail=_outcome(operation),
+        snapshots_removed=[snapshot_name(operation.vm_id, s) for s in KINDS[operation.kind].removed(operation)],
     )
 
 
@@ -240,6 +245,8 @@ def _rolled_back(operation: Operation) -> str:
     done = [s.plan for s in operation.steps if s.plan.undoes is None and s.state is StepState.DONE]
     if not operation.undoing or not (done or _undoing(operation)):
         return ""
+    if deleted := len(KINDS[operation.kind].removed(operation)):
+        return f"{deleted} snapshot{'s' * (deleted > 1)} had been deleted by then, and cannot be brought back."
     back = "All changes were rolled back." if _undone(operation) else "Not all changes were rolled back; see the steps."
     return " ".join([back, *filter(None, (ACTIONS[plan.action].lost(plan) for plan in done))])
 

@@ -54,10 +54,15 @@ class OperationReader:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._writers: dict[type[Result], Callable[[Any, Resources], Message]] = {TheVm: lambda _, now: now.message}
+        self._adders: dict[type[Result], Callable[[Any, Operation], Message]] = {}
 
     def writes(self, result: type[R], writer: Callable[[R, Resources], Message]) -> None:
         """Have a kind's result written as the response of its operations."""
         self._writers[result] = writer
+
+    def adds(self, result: type[R], writer: Callable[[R, Operation], Message]) -> None:
+        """Have what a kind's failed operations achieved written as a further detail of their errors."""
+        self._adders[result] = writer
 
     async def message(self, operation: Operation) -> OperationMessage:
         """Return an operation. If it has succeeded, its response shows the resources as they are now."""
@@ -71,12 +76,15 @@ class OperationReader:
     def listed(self, operation: Operation) -> OperationMessage:
         """Return an operation with what is on record of it alone: without a response, which needs the resources."""
         watch = self._backend.runtime.dispatcher.watch(operation.vm_id, operation.number)
-        return operation_message(
+        message = operation_message(
             operation,
             self._backend.wait(operation),
             watch.percent if watch else 0,
             self._backend.overdue_since(operation),
         )
+        if operation.state is OperationState.FAILED and (achieved := KINDS[operation.kind].achieved(operation)):
+            message.error.details.add().Pack(self._adders[type(achieved)](achieved, operation))
+        return message
 
     async def answer(
         self, vm_id: VmId, wanted: RequestOperation, call: Message, context: CallContext

@@ -127,7 +127,7 @@ def _activity(vm: VmRecord) -> virtual_machine_pb2.VirtualMachine.State.ValueTyp
 def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:
     """Return a snapshot of a VM."""
     checkpoint = vm.description.checkpoint(snapshot.checkpoint_id) if vm.description else None
-    at_work = [a.name for a in vm.active if a.snapshot_id == snapshot.snapshot_id]
+    at_work = [a.name for a in vm.active if snapshot.snapshot_id in (a.snapshot_id, *a.touches)]
     message = snapshot_pb2.Snapshot(
         name=snapshot_name(snapshot.vm_id, snapshot.snapshot_id),
         uid=snapshot.snapshot_id,

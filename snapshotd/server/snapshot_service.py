@@ -13,14 +13,15 @@ from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceServicer
 from snapshotd.domain import commands as c
 from snapshotd.domain.errors import InvalidArgument, NotBuilt
 from snapshotd.domain.ids import SnapshotId, VmId
+from snapshotd.domain.operation import Operation as OperationRecord
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
-from snapshotd.operations import snapshot_create, snapshot_delete, snapshot_revert
+from snapshotd.operations import deletion, snapshot_create, snapshot_delete, snapshot_delete_all, snapshot_revert
 from snapshotd.ports.views import SNAPSHOT_FIELDS, PageQuery
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, SortedPage, matcher
-from snapshotd.server.operation_messages import snapshot_name
+from snapshotd.server.operation_messages import failure_message, snapshot_name
 from snapshotd.server.operation_reader import OperationReader, Resources
 from snapshotd.server.requests import (
     digest_of,
@@ -55,7 +56,9 @@ class SnapshotService(SnapshotServiceServicer):
         self._operations = operations
         operations.writes(snapshot_create.TheSnapshot, _taken)
         operations.writes(snapshot_revert.Reverted, _reverted)
-        operations.writes(snapshot_delete.Removed, _removed)
+        operations.writes(deletion.Removed, _removed)
+        operations.writes(snapshot_delete_all.Outcome, _all_removed)
+        operations.adds(snapshot_delete_all.Outcome, _not_all_removed)
 
     async def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: Context) -> Operation:
         """Take a snapshot."""
@@ -90,9 +93,12 @@ class SnapshotService(SnapshotServiceServicer):
     async def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: Context) -> Operation:
         """Delete a snapshot."""
         vm_id, snapshot_id = snapshot_id_of(request.name)
-        if request.scope not in (pb.DeleteSnapshotRequest.SCOPE_UNSPECIFIED, pb.DeleteSnapshotRequest.ONE):
-            raise NotBuilt("DeleteSnapshot with a scope other than ONE")
-        params = snapshot_delete.Params(snapshot_id)
+        scopes = pb.DeleteSnapshotRequest
+        scope = request.scope or scopes.ONE
+        if scope not in scopes.Scope.values():
+            text = "must be ONE, WITH_DESCENDANTS or ONLY_DESCENDANTS."
+            raise InvalidArgument("scope", str(request.scope), text)
+        params = snapshot_delete.Params(snapshot_id, snapshot_delete.Scope[scopes.Scope.Name(scope)])
         return await self._operations.answer(vm_id, snapshot_delete.DELETE_SNAPSHOT.request(params), request, context)
 
     async def HoldSnapshot(self, request: pb.HoldSnapshotRequest, context: Context) -> pb.Snapshot:
@@ -122,6 +128,13 @@ class SnapshotService(SnapshotServiceServicer):
             digest=digest_of(request),
         )
         return snapshot_message(decided.vm.snapshots[command.snapshot_id], decided.vm)
+
+    async def DeleteAllSnapshots(self, request: pb.DeleteAllSnapshotsRequest, context: Context) -> Operation:
+        """Delete all snapshots of a VM, or those with memory."""
+        vm_id = vm_id_of(request.parent, "parent")
+        params = snapshot_delete_all.Params(only_with_memory=request.only_with_memory)
+        wanted = snapshot_delete_all.DELETE_ALL_SNAPSHOTS.request(params)
+        return await self._operations.answer(vm_id, wanted, request, context)
 
     async def GetSnapshot(self, request: pb.GetSnapshotRequest, context: Context) -> pb.Snapshot:
         """Return a snapshot of a registered VM, also one that is REMOVED."""
@@ -175,6 +188,20 @@ def _reverted(result: snapshot_revert.Reverted, now: Resources) -> pb.RevertToSn
     return pb.RevertToSnapshotResponse(virtual_machine=now.message, snapshot=snapshot)
 
 
-def _removed(result: snapshot_delete.Removed, now: Resources) -> pb.DeleteSnapshotResponse:
+def _removed(result: deletion.Removed, now: Resources) -> pb.DeleteSnapshotResponse:
     removed = [snapshot_name(now.vm.vm_id, snapshot_id) for snapshot_id in result.snapshot_ids]
     return pb.DeleteSnapshotResponse(removed=removed, current_snapshot=now.message.current_snapshot)
+
+
+def _all_removed(result: snapshot_delete_all.Outcome, now: Resources) -> pb.DeleteAllSnapshotsResponse:
+    removed = [snapshot_name(now.vm.vm_id, snapshot_id) for snapshot_id in result.removed]
+    return pb.DeleteAllSnapshotsResponse(removed=removed)
+
+
+def _not_all_removed(result: snapshot_delete_all.Outcome, operation: OperationRecord) -> pb.DeleteAllSnapshotsResponse:
+    removed = [snapshot_name(operation.vm_id, snapshot_id) for snapshot_id in result.removed]
+    response = pb.DeleteAllSnapshotsResponse(removed=removed)
+    for snapshot_id, failure in result.failures:
+        message = failure_message(failure, operation.ended_at)
+        response.failures[snapshot_name(operation.vm_id, snapshot_id)].CopyFrom(message)
+    return response

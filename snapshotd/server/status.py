@@ -47,6 +47,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.PowerChangeRefused: grpc.StatusCode.FAILED_PRECONDITION,
     d.SnapshotNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
     d.SnapshotHeld: grpc.StatusCode.FAILED_PRECONDITION,
+    d.NoDescendants: grpc.StatusCode.FAILED_PRECONDITION,
     d.SnapshotLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
     d.CheckpointLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
     d.CheckpointsDisabled: grpc.StatusCode.FAILED_PRECONDITION,
@@ -108,6 +109,7 @@ _OF_FAILURE: Final = {
     "GIVEN_UP": grpc.StatusCode.ABORTED,
     "SETTLED_ABSENT": grpc.StatusCode.ABORTED,
     "FALLBACK_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
+    "SNAPSHOTS_NOT_DELETED": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """Codes of failed operations, by reason. All others are INTERNAL: the host refused for a reason of its own."""
 

@@ -11,6 +11,7 @@ from typing import Final
 from snapshotd.domain.chains import passed_through
 from snapshotd.domain.host_report import VmReport, file_key, file_keys
 from snapshotd.domain.ids import ActionName
+from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -44,7 +45,7 @@ class DisksMerge(Action):
 
     def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
         """Return the files as the removal found them; without a removal, what an earlier one has left unmerged."""
-        remove = operation.last(CHECKPOINT_REMOVE.name)
+        remove = operation.last(CHECKPOINT_REMOVE.name, step.plan.snapshot_id)
         if remove is not None and remove.before is not None:
             found = CHECKPOINT_REMOVE.facts.read(remove.before)
             return Before(found.superfluous, found.watched)
@@ -59,6 +60,15 @@ class DisksMerge(Action):
         gone = vm.snapshots[step.plan.snapshot_id].checkpoint_id
         there = report.description.checkpoint(gone) is not None
         return InProgress() if there or self.left(step, report) else self.done()
+
+    def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
+        """Return whether the checkpoint was not removed, so that there is nothing to merge."""
+        removals = (s for s in operation.steps if s.plan.action == CHECKPOINT_REMOVE.name)
+        removal = next((s for s in removals if s.plan.snapshot_id == step.plan.snapshot_id), None)
+        if removal is None or removal.state is StepState.DONE:
+            return False
+        gone = CHECKPOINT_REMOVE.satisfied(vm, operation, removal)
+        return removal.state is not StepState.SKIPPED or not gone
 
     def left(self, step: Step, report: VmReport) -> tuple[str, ...]:
         """Return the files that are still to be merged, or of which nobody can tell, sorted."""

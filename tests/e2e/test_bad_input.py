@@ -109,21 +109,19 @@ CASES: dict[str, tuple[Refused, grpc.StatusCode, str, str]] = {
         "SNAPSHOT_NOT_FOUND",
         NOBODY,
     ),
-    "a scope that is not built": (
+    "a scope that there is not": (
         lambda s: s.client.snapshots.DeleteSnapshot(
-            snapshot_pb2.DeleteSnapshotRequest(
-                name=snapshot_of(s), scope=snapshot_pb2.DeleteSnapshotRequest.WITH_DESCENDANTS
-            )
+            snapshot_pb2.DeleteSnapshotRequest(name=snapshot_of(s), scope=9)  # type: ignore[arg-type]  # no such scope
         ),
-        C.UNIMPLEMENTED,
-        "UNIMPLEMENTED",
-        "scope",
+        C.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "WITH_DESCENDANTS",
     ),
     "a method that is not built": (
-        lambda s: s.client.snapshots.DeleteAllSnapshots(snapshot_pb2.DeleteAllSnapshotsRequest(parent="x")),
+        lambda s: s.client.vms.DestroyVirtualMachine(vm_pb2.DestroyVirtualMachineRequest(name="x")),
         C.UNIMPLEMENTED,
         "UNIMPLEMENTED",
-        "DeleteAllSnapshots",
+        "DestroyVirtualMachine",
     ),
     "a stream that is not built": (
         lambda s: list(s.client.audit.WatchEvents(audit_pb2.WatchEventsRequest())),

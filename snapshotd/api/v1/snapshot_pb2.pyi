@@ -598,7 +598,7 @@ class DeleteSnapshotRequest(_message.Message):
     name: _builtins.str
     """virtualMachines/{vm}/snapshots/{snapshot}."""
     scope: Global___DeleteSnapshotRequest.Scope.ValueType
-    """Unspecified: ONE. The others are UNIMPLEMENTED for now."""
+    """Unspecified: ONE."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool

@@ -149,16 +149,22 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSnapshot(self, request, context):
-        """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
-        snapshot is being deleted already, with the same scope, the running operation is returned.
-        FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+        """Deletes READY or ERROR snapshots, one after another, leaves first: one, one with all below it, or all below it. Each
+        is REMOVED when the host has merged its disks. What stays below one that goes becomes its parent's; others'
+        checkpoints always stay. What is deleted stays so when a later one fails: see OperationMetadata.snapshots_removed. If
+        the same is being done already, the running operation is returned; so it is for a single snapshot that is EXPUNGING.
+        FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, NO_DESCENDANTS, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING),
+        ABORTED (OPERATION_ACTIVE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAllSnapshots(self, request, context):
-        """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet.
+        """Deletes all snapshots of a VM, or those with memory, leaves first; goes on when one cannot be deleted, or is held. It has
+        SUCCEEDED only if all are gone; else it FAILS (SNAPSHOTS_NOT_DELETED), and Operation.error has the
+        DeleteAllSnapshotsResponse as a further detail. Without any to delete it has SUCCEEDED at once. Cancelled, it ends before the next snapshot.
+        FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,12 +54,19 @@ class SnapshotServiceStub:
     (OPERATION_ACTIVE).
     """
     DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]
-    """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
-    snapshot is being deleted already, with the same scope, the running operation is returned.
-    FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+    """Deletes READY or ERROR snapshots, one after another, leaves first: one, one with all below it, or all below it. Each
+    is REMOVED when the host has merged its disks. What stays below one that goes becomes its parent's; others'
+    checkpoints always stay. What is deleted stays so when a later one fails: see OperationMetadata.snapshots_removed. If
+    the same is being done already, the running operation is returned; so it is for a single snapshot that is EXPUNGING.
+    FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, NO_DESCENDANTS, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING),
+    ABORTED (OPERATION_ACTIVE).
     """
     DeleteAllSnapshots: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteAllSnapshotsRequest, _operations_pb2.Operation]
-    """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
+    """Deletes all snapshots of a VM, or those with memory, leaves first; goes on when one cannot be deleted, or is held. It has
+    SUCCEEDED only if all are gone; else it FAILS (SNAPSHOTS_NOT_DELETED), and Operation.error has the
+    DeleteAllSnapshotsResponse as a further detail. Without any to delete it has SUCCEEDED at once. Cancelled, it ends before the next snapshot.
+    FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+    """
     HoldSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.HoldSnapshotRequest, _snapshot_pb2.Snapshot]
     """Keeps a snapshot from being deleted by anyone until it is released. Answers when it is on record. To hold it again
     changes the reason; nobody takes another's hold over: FAILED_PRECONDITION (SNAPSHOT_HELD; SNAPSHOT_NOT_READY unless
@@ -101,12 +108,19 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     (OPERATION_ACTIVE).
     """
     DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
-    snapshot is being deleted already, with the same scope, the running operation is returned.
-    FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+    """Deletes READY or ERROR snapshots, one after another, leaves first: one, one with all below it, or all below it. Each
+    is REMOVED when the host has merged its disks. What stays below one that goes becomes its parent's; others'
+    checkpoints always stay. What is deleted stays so when a later one fails: see OperationMetadata.snapshots_removed. If
+    the same is being done already, the running operation is returned; so it is for a single snapshot that is EXPUNGING.
+    FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, NO_DESCENDANTS, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING),
+    ABORTED (OPERATION_ACTIVE).
     """
     DeleteAllSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteAllSnapshotsRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
+    """Deletes all snapshots of a VM, or those with memory, leaves first; goes on when one cannot be deleted, or is held. It has
+    SUCCEEDED only if all are gone; else it FAILS (SNAPSHOTS_NOT_DELETED), and Operation.error has the
+    DeleteAllSnapshotsResponse as a further detail. Without any to delete it has SUCCEEDED at once. Cancelled, it ends before the next snapshot.
+    FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+    """
     HoldSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.HoldSnapshotRequest, _snapshot_pb2.Snapshot]  # type: ignore[assignment]
     """Keeps a snapshot from being deleted by anyone until it is released. Answers when it is on record. To hold it again
     changes the reason; nobody takes another's hold over: FAILED_PRECONDITION (SNAPSHOT_HELD; SNAPSHOT_NOT_READY unless
@@ -181,9 +195,12 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.DeleteSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Deletes a READY or ERROR snapshot; done when the host has merged its disks. Its children become its parent's. If the
-        snapshot is being deleted already, with the same scope, the running operation is returned.
-        FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+        """Deletes READY or ERROR snapshots, one after another, leaves first: one, one with all below it, or all below it. Each
+        is REMOVED when the host has merged its disks. What stays below one that goes becomes its parent's; others'
+        checkpoints always stay. What is deleted stays so when a later one fails: see OperationMetadata.snapshots_removed. If
+        the same is being done already, the running operation is returned; so it is for a single snapshot that is EXPUNGING.
+        FAILED_PRECONDITION (SNAPSHOT_HELD, SNAPSHOT_NOT_READY, NO_DESCENDANTS, WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING),
+        ABORTED (OPERATION_ACTIVE).
         """
 
     @_abc_1.abstractmethod
@@ -192,7 +209,11 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.DeleteAllSnapshotsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Deletes all snapshots of a VM, or those with memory; goes on after a failure. Not built yet."""
+        """Deletes all snapshots of a VM, or those with memory, leaves first; goes on when one cannot be deleted, or is held. It has
+        SUCCEEDED only if all are gone; else it FAILS (SNAPSHOTS_NOT_DELETED), and Operation.error has the
+        DeleteAllSnapshotsResponse as a further detail. Without any to delete it has SUCCEEDED at once. Cancelled, it ends before the next snapshot.
+        FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE).
+        """
 
     @_abc_1.abstractmethod
     def HoldSnapshot(

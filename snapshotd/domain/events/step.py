@@ -98,7 +98,10 @@ class StepUndetermined(StepTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSkipped(StepTransition):
-    """It was not needed, or the operation ended before it."""
+    """It was not needed, or the operation ended before it, or it must not be issued."""
+
+    failure: Failure | None = None
+    """Why it must not be issued."""
 
 
 StepEvent = (

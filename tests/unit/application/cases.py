@@ -10,6 +10,7 @@ from snapshotd.domain.ids import ActionName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
 from snapshotd.domain.operation import Failure, PlannedStep, SettledAs, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.snapshot_delete import Scope
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import (
     CREATE,
@@ -19,6 +20,7 @@ from tests.asking import (
     STOP,
     create_snapshot,
     delete,
+    delete_all,
     restart_vm,
     revert_to,
     start_vm,
@@ -71,6 +73,8 @@ class Case:
     after: Power = Power.RUNNING
     current: int | None = 3
     effects: tuple[ActionName, ...] = ()
+    goes_on: bool = False
+    """It does what it can, and fails in the end if that was not all."""
 
 
 CASES = (
@@ -116,6 +120,10 @@ CASES = (
     Case("delete in the middle", delete(sid(2)), effects=(REMOVE,)),
     Case("delete the current one", delete(sid(3)), current=2, effects=(REMOVE,)),
     Case("delete the first one", delete(sid(1)), effects=(REMOVE,)),
+    Case("delete one with its descendants", delete(sid(2), Scope.WITH_DESCENDANTS), current=1, effects=(REMOVE,) * 2),
+    Case("delete the descendants of one", delete(sid(1), Scope.ONLY_DESCENDANTS), current=1, effects=(REMOVE,) * 2),
+    Case("delete all", delete_all(), current=None, effects=(REMOVE,) * 3, goes_on=True),
+    Case("delete those with memory", delete_all(only_with_memory=True), effects=(REMOVE,), goes_on=True),
 )
 
 
@@ -187,7 +195,8 @@ def _refused(case: Case) -> Iterator[Refused]:
     world.do(case.request)
     plans = [step.plan for step in world.vm.operations[world.vm.last_number].steps]
     for plan in plans:
-        alike = [p for p in plans if p.number < plan.number and p.action == plan.action]
+        earlier = (p for p in plans if p.number < plan.number and p.snapshot_id == plan.snapshot_id)
+        alike = [p for p in earlier if p.action == plan.action]
         if plan.action in case.effects and all(p.nature is StepNature.BEST_EFFORT for p in alike):
             yield Refused(case, plan, frozenset({plan.number, *(p.number for p in alike)}))
 

@@ -85,7 +85,9 @@ def test_a_step_of_every_nature_that_the_host_can_refuse_is_refused_somewhere() 
         (StepNature.PIVOT, RESTORE),
         (StepNature.PIVOT, REMOVE),
         (StepNature.FORWARD_ONLY, START),
+        (StepNature.FORWARD_ONLY, REMOVE),
         (StepNature.BEST_EFFORT, START),
+        (StepNature.BEST_EFFORT, REMOVE),
     }
 
 
@@ -103,6 +105,9 @@ def test_a_step_that_fails_means_for_the_operation_what_its_nature_says(refused:
     assert world.vm.activity is VmActivity.IDLE
     assert world.vm.power is world.host.power
     match refused.plan.nature:
+        case StepNature.BEST_EFFORT if refused.case.goes_on:
+            check_failed(world, operation)
+            check_all_but_one_is_done(world, refused)
         case StepNature.BEST_EFFORT:
             check_success(world, refused.case)
         case StepNature.UNDOABLE | StepNature.PIVOT:
@@ -117,10 +122,23 @@ def check_failed(world: World, operation: Operation) -> None:
     """Check that an operation says why it failed, and that every snapshot rests."""
     assert operation.state is OperationState.FAILED
     assert operation.failure is not None
-    assert operation.failure.error_id == FINAL
+    assert FINAL in operation.failure.text
+    removed = KINDS[operation.kind].removed(operation)
     for snapshot in world.vm.snapshots.values():
         made = snapshot.checkpoint_id in world.host.checkpoints
-        assert snapshot.state is (SnapshotState.READY if made else SnapshotState.ERROR)
+        gone = SnapshotState.REMOVED if snapshot.snapshot_id in removed else SnapshotState.ERROR
+        assert snapshot.state is (SnapshotState.READY if made else gone)
+
+
+def check_all_but_one_is_done(world: World, refused: Refused) -> None:
+    """Check that a step which was refused has held up none that does not need it."""
+    operation = world.vm.operations[world.vm.last_number]
+    for step in operation.steps:
+        held_up = step.plan.snapshot_id == refused.plan.snapshot_id
+        assert (step.state is StepState.DONE) is not held_up
+        if held_up and step.plan.snapshot_id is not None:
+            assert world.vm.snapshots[step.plan.snapshot_id].checkpoint_id in world.host.checkpoints
+    assert world.vm.current_id == world.vm.nearest_own(world.host.current)
 
 
 def check_brought_back(world: World, operation: Operation, before: VmReport) -> None:
@@ -136,9 +154,10 @@ def check_brought_back(world: World, operation: Operation, before: VmReport) -> 
 def check_finished_effects_stay(world: World, operation: Operation) -> None:
     """Check that after the pivot nothing is undone, and that the record says what was done."""
     assert not operation.undoing
-    done = [s.plan.number for s in operation.steps if s.state is StepState.DONE]
+    done = [s.plan.number for s in operation.steps if s.state is StepState.DONE and not s.plan.polls]
+    assert done
     assert [number for _, _, number in world.host.effects] == done
-    assert world.vm.current_id == operation.snapshot_id == world.vm.nearest_own(world.host.current)
+    assert world.vm.current_id == world.vm.nearest_own(world.host.current)
 
 
 @every_refused

@@ -30,8 +30,9 @@ from snapshotd.domain.host_report import HostAnswer, Journal, JournalState, Verd
 from snapshotd.domain.ids import ActionName, CheckpointId, OperationName
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
+from snapshotd.operations.snapshot_delete import Scope
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import CREATE, RESTORE, START, STOP, delete, revert_to, start_vm, stop_vm
+from tests.asking import CREATE, RESTORE, START, STOP, delete, delete_all, revert_to, start_vm, stop_vm
 from tests.fakes import World
 from tests.unit.application.cases import check_invariants, create
 
@@ -45,9 +46,11 @@ class Life:
 
     Args:
         seed: of all chance.
+        trees: its user takes many snapshots, and deletes several at once.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, trees: bool = False) -> None:
+        self.trees = trees
         self.chance = random.Random(seed)
         self.world = World(power=self.chance.choice([Power.RUNNING, Power.STOPPED]))
         self.world.watch = check_invariants
@@ -83,7 +86,10 @@ class Life:
     def request(self) -> RequestOperation:
         """Return what a user asks for."""
         chance, snapshots = self.chance, list(self.world.vm.snapshots)
-        kind = chance.randrange(6)
+        if self.trees and snapshots and chance.random() < 0.25:
+            several = [delete(chance.choice(snapshots), chance.choice(list(Scope))) for _ in range(3)]
+            return chance.choice([*several, delete_all(only_with_memory=chance.random() < 0.5)])
+        kind = chance.randrange(12 if self.trees else 6)
         if kind == 0:
             return start_vm()
         if kind == 1:
@@ -208,9 +214,9 @@ class Life:
         self.world.do(SyncVm(report=self.world.host.report(), asked_version=self.world.vm.version))
 
 
-def lived(seed: int) -> Life:
+def lived(seed: int, *, trees: bool = False) -> Life:
     """Return a life after it has come to rest."""
-    life = Life(seed)
+    life = Life(seed, trees=trees)
     life.live(120)
     life.come_to_rest()
     return life
@@ -246,3 +252,8 @@ def check(life: Life) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_happens_all_ends_and_the_record_is_what_is_there(seed: int) -> None:
     check(lived(seed))
+
+
+@pytest.mark.parametrize("seed", SEEDS[:150])
+def test_whatever_happens_while_whole_trees_are_deleted_all_ends_and_the_record_is_what_is_there(seed: int) -> None:
+    check(lived(seed, trees=True))

@@ -126,7 +126,7 @@ def step(plan: PlannedStep, own: Sequence[Envelope]) -> Facts:
     """Return what the events of one step say."""
     moved, issued = of_type(own, e.StepTransition), of_type(own, e.StepIssued)
     begun = of_type(own, e.StepIssued, e.StepWaitStarted)
-    told_failure = [x for x in moved if hasattr(x.event, "failure") or isinstance(x.event, e.StepDone)]
+    told_failure = [x for x in moved if getattr(x.event, "failure", None) or isinstance(x.event, e.StepDone)]
     fenced = of_type(own, e.StepIssued, e.ObservationIssued)
     since = moved[-1].version if moved else 0
     looks = [x for x in of_type(own, e.ObservationIssued) if x.version > since]

@@ -123,7 +123,7 @@ def test_a_merge_watches_the_files_that_the_removal_found() -> None:
     facts = checkpoint_remove.Before(
         checkpoint_ids=(), chain_files=(*found, "golden.vhdx"), superfluous=found[:1], watched=found
     )
-    remove = step_of(CHECKPOINT_REMOVE, checkpoint_remove.Input(own(world.vm)), before=facts)
+    remove = step_of(CHECKPOINT_REMOVE, checkpoint_remove.Input(own(world.vm)), before=facts, snapshot_id=sid(1))
     merge = step_of(DISKS_MERGE, nature=StepNature.FORWARD_ONLY, snapshot_id=sid(1))
     after_removal, alone = operation_of(world.vm, remove, merge), operation_of(world.vm, merge)
     both = disks_merge.Before(found[:1], found)
