@@ -81,6 +81,7 @@ def policy_of(settings: Settings) -> Policy:
     """Return the policy: the numbers that decisions depend on."""
     return Policy(
         max_per_vm=settings.count("snapshots.max_per_vm"),
+        old_after_s=settings.seconds("snapshots.old_after"),
         create_wait_s=settings.seconds("snapshots.create_wait"),
         revert_wait_s=settings.seconds("snapshots.revert_wait"),
         remove_wait_s=settings.seconds("snapshots.remove_wait"),

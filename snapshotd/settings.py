@@ -23,11 +23,12 @@ from snapshotd.small_file import read_small, text_of
 Value: TypeAlias = str | int | float | bool | tuple[str, ...] | Path | None
 
 _UNIX: Final = "unix:"
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)")
 _ENDPOINT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 _PORTS: Final = 65535
 _LONGEST_S: Final = 30 * 24 * 3600.0
+_LONGEST_AGE_S: Final = 100 * 365 * 86400.0
 _LARGEST_FILE: Final = 1024 * 1024
 """Bytes of a settings file."""
 _SHORTEST_IDLE_S: Final = 10.0
@@ -120,6 +121,13 @@ def _switch(value: object) -> bool:
     raise ValueError("must be true or false")
 
 
+def _age(value: object) -> float:
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or not float(found[1]):
+        raise ValueError('must be a duration above 0 with its unit, e.g. "30 d", "12 h"')
+    return min(float(found[1]) * _UNITS[found[2]], _LONGEST_AGE_S)
+
+
 def _seconds(value: object) -> float:
     found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None or not float(found[1]):
@@ -183,6 +191,7 @@ _FORMS: Final[Mapping[Callable[[object], Value], str]] = {
     _count: "N",
     _per_vm: "N",
     _seconds: "DURATION",
+    _age: "DURATION",
     _shell_idle: "DURATION",
     _interval: "DURATION|0",
     _log_format: "text|json",
@@ -214,6 +223,7 @@ KEYS: Final = (
         "how long a host that refused a credential is not signed in to again by itself",
     ),
     Key("snapshots.max_per_vm", _per_vm, 10, "the most snapshots that a VM may have"),
+    Key("snapshots.old_after", _age, "30 d", "the age of a snapshot from which the plan of a revert warns of it"),
     Key("snapshots.create_wait", _seconds, "30 min", "how long a checkpoint may take"),
     Key("snapshots.revert_wait", _seconds, "30 min", "how long a restore may take"),
     Key("snapshots.remove_wait", _seconds, "10 min", "how long the removal of a checkpoint may take"),

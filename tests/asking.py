@@ -14,7 +14,9 @@ from snapshotd.operations import (
     vm_stop,
 )
 from snapshotd.operations.power_change import StopParams
+from snapshotd.operations.safety_snapshot import Safety
 from snapshotd.operations.snapshot_delete import Scope
+from snapshotd.operations.snapshot_revert import PowerAfter
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
@@ -63,9 +65,19 @@ def create_snapshot(
     )
 
 
-def revert_to(snapshot_id: SnapshotId, *, refuse_power_change: bool = False) -> RequestOperation:
+def revert_to(
+    snapshot_id: SnapshotId,
+    *,
+    refuse_power_change: bool = False,
+    power_after: PowerAfter = PowerAfter.AS_SNAPSHOT,
+    safety: SnapshotId | None = None,
+    safety_name: str = "",
+    require_memory: bool = False,
+) -> RequestOperation:
     """Ask for a revert."""
-    return snapshot_revert.REVERT_TO_SNAPSHOT.request(snapshot_revert.Params(snapshot_id, refuse_power_change))
+    first = Safety(safety, safety_name) if safety else None
+    params = snapshot_revert.Params(snapshot_id, refuse_power_change, power_after, first, require_memory)
+    return snapshot_revert.REVERT_TO_SNAPSHOT.request(params)
 
 
 def delete(snapshot_id: SnapshotId, scope: Scope = Scope.ONE) -> RequestOperation:

@@ -22,7 +22,8 @@ class StepNature(Enum):
     PIVOT = "PIVOT"
     """If it fails without effect, as UNDOABLE. Once it is issued, it cannot be undone or cancelled."""
     FORWARD_ONLY = "FORWARD_ONLY"
-    """After the pivot: repeated until done, or the operation fails with the finished effects on record."""
+    """Repeated until done, or the operation fails with the finished effects on record. Never undone: it comes after the
+    pivot, or is kept whatever follows."""
     BEST_EFFORT = "BEST_EFFORT"
     """Its failure is recorded, and the plan goes on."""
 

@@ -17,6 +17,8 @@ class Policy:
 
     max_per_vm: int = 10
     """`snapshots.max_per_vm`: snapshots that have a checkpoint or may get one."""
+    old_after_s: float = 30 * 86400.0
+    """`snapshots.old_after`: the age from which a plan warns of what a revert brings back out of date."""
     create_wait_s: float = 1800.0
     """`snapshots.create_wait`: of one attempt, counted from its StepIssued."""
     revert_wait_s: float = 1800.0

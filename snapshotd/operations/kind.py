@@ -165,6 +165,14 @@ class Kind(ABC):
         """Return what an acceptable request would lead to."""
         return Preview(current=vm.current_id, power=vm.power)
 
+    def warns(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> tuple[str, ...]:
+        """Return what people should know beforehand by limits and ages, besides the preview."""
+        return ()
+
+    def safety_snapshot(self, operation: Operation) -> SnapshotId | None:
+        """Return the snapshot that the operation takes of the state before it; None: it takes none."""
+        return None
+
     def remark(self, operation: Operation) -> str:
         """Return what came of an operation that has ended, for people, if its state and its steps do not tell."""
         return ""

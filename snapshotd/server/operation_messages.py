@@ -13,7 +13,7 @@ from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.events import OperationRequested
 from snapshotd.domain.ids import HostId, KindName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
-from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS, Concurrency, concurrency
 from snapshotd.server.status import failure_status
@@ -87,13 +87,19 @@ def planned_step(plan: PlannedStep, vm_id: VmId, host_id: HostId, may_lose: str 
     )
 
 
-def plan_message(vm: VirtualMachine, request: RequestOperation, requested: OperationRequested | None) -> pb.Plan:
+def plan_message(
+    vm: VirtualMachine,
+    request: RequestOperation,
+    requested: OperationRequested | None,
+    warned: tuple[str, ...] = (),
+) -> pb.Plan:
     """Return what a request would lead to.
 
     Args:
         vm: as it is.
         request: an acceptable one.
         requested: the operation as it would be recorded; None: an active one does just this.
+        warned: what its kind warns of.
     """
     kind = KINDS[request.kind]
     seen = kind.preview(vm, request)
@@ -119,7 +125,7 @@ def plan_message(vm: VirtualMachine, request: RequestOperation, requested: Opera
         power_after=wire_power(seen.power),
         snapshots_discarded=[named(s) for s in seen.discarded],
         guest_memory_lost=seen.memory_lost,
-        warnings=seen.warnings,
+        warnings=(*seen.warnings, *warned),
     )
     for step in requested.steps if requested else ():
         message = planned_step(step, vm.vm_id, vm.host_id, ACTIONS[step.action].may_lose(vm, step))
@@ -181,6 +187,7 @@ def metadata_message(operation: Operation, wait: Wait | None, job_percent: int) 
         cancel_requested=operation.cancel_requested,
         outcome_detail=_outcome(operation),
         snapshots_removed=[snapshot_name(operation.vm_id, s) for s in KINDS[operation.kind].removed(operation)],
+        safety_snapshot=snapshot_name(operation.vm_id, KINDS[operation.kind].safety_snapshot(operation)),
     )
 
 
@@ -242,7 +249,7 @@ def _outcome(operation: Operation) -> str:
 
 
 def _rolled_back(operation: Operation) -> str:
-    done = [s.plan for s in operation.steps if s.plan.undoes is None and s.state is StepState.DONE]
+    done = [s.plan for s in operation.steps if s.plan.nature is StepNature.UNDOABLE and s.state is StepState.DONE]
     if not operation.undoing or not (done or _undoing(operation)):
         return ""
     if deleted := len(KINDS[operation.kind].removed(operation)):

@@ -142,7 +142,8 @@ class OperationReader:
         context = Context(now=backend.clock.now(), actor=actor, policy=backend.policy, fresh_id=backend.ids.fresh())
         draft = decide(vm, request, context)
         requested = next((e for e, _ in draft.events if isinstance(e, OperationRequested)), None)
-        plan = plan_message(vm, request, requested)
+        warned = KINDS[request.kind].warns(vm, request, backend.policy, context.now)
+        plan = plan_message(vm, request, requested, warned)
         message = OperationMessage(done=True)
         message.metadata.Pack(
             OperationMetadata(kind=plan.kind, virtual_machine=plan.virtual_machine, snapshot=plan.snapshot)

@@ -17,6 +17,8 @@ from snapshotd.domain.operation import Operation as OperationRecord
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import deletion, snapshot_create, snapshot_delete, snapshot_delete_all, snapshot_revert
+from snapshotd.operations.safety_snapshot import Safety
+from snapshotd.operations.snapshot_revert import PowerAfter
 from snapshotd.ports.views import SNAPSHOT_FIELDS, PageQuery
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
@@ -38,6 +40,12 @@ _FILTERS: Fields[Snapshot] = {
     "display_name": lambda s: s.name,
     "state": lambda s: s.state.name,
     "kind": lambda s: pb.Snapshot.Kind.Name(kind_of(with_memory=s.with_memory)),
+}
+_POWERS_AFTER: Final = {
+    pb.RevertToSnapshotRequest.POWER_AFTER_UNSPECIFIED: PowerAfter.AS_SNAPSHOT,
+    pb.RevertToSnapshotRequest.AS_SNAPSHOT: PowerAfter.AS_SNAPSHOT,
+    pb.RevertToSnapshotRequest.RUNNING: PowerAfter.RUNNING,
+    pb.RevertToSnapshotRequest.AS_BEFORE: PowerAfter.AS_BEFORE,
 }
 _ORDERS: Final = ("create_time", "display_name")
 _EVERY_VM = "virtualMachines/-"
@@ -79,16 +87,30 @@ class SnapshotService(SnapshotServiceServicer):
     async def RevertToSnapshot(self, request: pb.RevertToSnapshotRequest, context: Context) -> Operation:
         """Revert a VM to a snapshot."""
         vm_id, snapshot_id = snapshot_id_of(request.name)
-        if request.safety_snapshot:
-            raise NotBuilt("RevertToSnapshot with safety_snapshot")
         change = request.power_state_change
         if change not in pb.RevertToSnapshotRequest.PowerStateChange.values():
             raise InvalidArgument("power_state_change", str(change), "must be ALLOW or REFUSE.")
-        refuse = change == pb.RevertToSnapshotRequest.REFUSE
-        params = snapshot_revert.Params(snapshot_id, refuse_power_change=refuse)
+        if request.power_after not in _POWERS_AFTER:
+            raise InvalidArgument("power_after", str(request.power_after), "must be AS_SNAPSHOT, RUNNING or AS_BEFORE.")
+        params = snapshot_revert.Params(
+            snapshot_id,
+            refuse_power_change=change == pb.RevertToSnapshotRequest.REFUSE,
+            power_after=_POWERS_AFTER[request.power_after],
+            safety=self._safety(request),
+            require_memory=request.require_memory,
+        )
         return await self._operations.answer(
             vm_id, snapshot_revert.REVERT_TO_SNAPSHOT.request(params), request, context
         )
+
+    def _safety(self, request: pb.RevertToSnapshotRequest) -> Safety | None:
+        """Return the safety snapshot that is asked for, if one is. Raises InvalidArgument for a name alone."""
+        name = request.safety_snapshot_name
+        if request.safety_snapshot:
+            return Safety(SnapshotId(self._backend.ids.fresh()), name)
+        if name:
+            raise InvalidArgument("safety_snapshot_name", name[:40], "goes with safety_snapshot only.")
+        return None
 
     async def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: Context) -> Operation:
         """Delete a snapshot."""
@@ -184,8 +206,12 @@ def _taken(result: snapshot_create.TheSnapshot, now: Resources) -> pb.Snapshot:
 
 
 def _reverted(result: snapshot_revert.Reverted, now: Resources) -> pb.RevertToSnapshotResponse:
-    snapshot = snapshot_name(now.vm.vm_id, result.snapshot_id)
-    return pb.RevertToSnapshotResponse(virtual_machine=now.message, snapshot=snapshot)
+    return pb.RevertToSnapshotResponse(
+        virtual_machine=now.message,
+        snapshot=snapshot_name(now.vm.vm_id, result.snapshot_id),
+        safety_snapshot=snapshot_name(now.vm.vm_id, result.safety_id),
+        memory_lost=result.memory_lost,
+    )
 
 
 def _removed(result: deletion.Removed, now: Resources) -> pb.DeleteSnapshotResponse:

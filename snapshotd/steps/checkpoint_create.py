@@ -155,11 +155,17 @@ class CheckpointCreate(Action):
         return "Take a checkpoint of the VM."
 
 
-def forbids(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | None:
-    """Return why the VM, as it was last reported, cannot be checkpointed; None if it can."""
+def forbids(vm: VirtualMachine, *, with_memory: bool, action: str = "take a snapshot of") -> SnapshotdError | None:
+    """Return why the VM, as it was last reported, cannot be checkpointed; None if it can.
+
+    Args:
+        vm: the VM.
+        with_memory: whether its memory is wanted too.
+        action: what cannot be done then, as a verb phrase.
+    """
     assert vm.description is not None
     checkpoints = len(vm.description.checkpoints)
-    if wrong := wrong_power(vm, "snapshot_begins", "take a snapshot of"):
+    if wrong := wrong_power(vm, "snapshot_begins", action):
         return wrong
     if with_memory and vm.power is not Power.RUNNING:
         return MemoryNeedsRunningVm(vm.name, vm.power.name)
@@ -167,7 +173,7 @@ def forbids(vm: VirtualMachine, *, with_memory: bool) -> SnapshotdError | None:
         return CheckpointsDisabled(vm.name, vm.host_id)
     if vm.description.critical:
         return VmCritical(vm.name, vm.host_id)
-    if found := blocked(vm, "take a snapshot of"):
+    if found := blocked(vm, action):
         return found
     if checkpoints >= HYPERV_CHECKPOINT_LIMIT:
         return CheckpointLimitReached(vm.name, checkpoints, HYPERV_CHECKPOINT_LIMIT)

@@ -72,7 +72,7 @@ def test_what_only_this_machine_reaches_may_be_served_on_and_attached_to(address
         ("retries.first", "90"),
         ("retries.first", "0 s"),
         ("retries.first", "-1 s"),
-        ("retries.first", "1 d"),
+        ("retries.first", "1 w"),
         ("hosts.sync_interval", "-1 s"),
         ("hosts.sync_interval", "never"),
         ("snapshots.max_per_vm", "1.5"),

@@ -169,6 +169,7 @@ class OperationMetadata(_message.Message):
     OUTCOME_DETAIL_FIELD_NUMBER: _builtins.int
     SNAPSHOTS_REMOVED_FIELD_NUMBER: _builtins.int
     OVERDUE_SINCE_FIELD_NUMBER: _builtins.int
+    SAFETY_SNAPSHOT_FIELD_NUMBER: _builtins.int
     kind: Global___OperationMetadata.Kind.ValueType
     """The kind of work."""
     state: Global___OperationMetadata.State.ValueType
@@ -199,6 +200,10 @@ class OperationMetadata(_message.Message):
     """Its cancellation was requested. It ends at the next safe point."""
     outcome_detail: _builtins.str
     """The result in a sentence for people: what was kept, undone or left; empty: nothing to add."""
+    safety_snapshot: _builtins.str
+    """The snapshot that it takes of the state before it; empty: none. Its state tells whether it was taken. Whatever comes of the operation, it is
+    kept.
+    """
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """The recorded plan, with the state of each step so far."""
@@ -255,10 +260,11 @@ class OperationMetadata(_message.Message):
         outcome_detail: _builtins.str = ...,
         snapshots_removed: _abc.Iterable[_builtins.str] | None = ...,
         overdue_since: _timestamp_pb2.Timestamp | None = ...,
+        safety_snapshot: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "overdue_since", b"overdue_since", "start_time", b"start_time", "update_time", b"update_time", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "current_step", b"current_step", "current_step_number", b"current_step_number", "end_time", b"end_time", "host", b"host", "kind", b"kind", "outcome_detail", b"outcome_detail", "overdue_since", b"overdue_since", "percent", b"percent", "request_id", b"request_id", "snapshot", b"snapshot", "snapshots_removed", b"snapshots_removed", "start_time", b"start_time", "state", b"state", "step_count", b"step_count", "steps", b"steps", "update_time", b"update_time", "virtual_machine", b"virtual_machine", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "current_step", b"current_step", "current_step_number", b"current_step_number", "end_time", b"end_time", "host", b"host", "kind", b"kind", "outcome_detail", b"outcome_detail", "overdue_since", b"overdue_since", "percent", b"percent", "request_id", b"request_id", "safety_snapshot", b"safety_snapshot", "snapshot", b"snapshot", "snapshots_removed", b"snapshots_removed", "start_time", b"start_time", "state", b"state", "step_count", b"step_count", "steps", b"steps", "update_time", b"update_time", "virtual_machine", b"virtual_machine", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -282,7 +288,9 @@ class Step(_message.Message):
         PIVOT: Step._Class.ValueType  # 2
         """From here on the operation only goes forward."""
         FORWARD_ONLY: Step._Class.ValueType  # 3
-        """After the pivot, or an undo: retried while that may help. Then the operation FAILS, and what was done is on record."""
+        """After the pivot, an undo, or a safety snapshot: retried while that may help, and never undone. If it fails, the operation FAILS, and what was
+        done is on record.
+        """
         BEST_EFFORT: Step._Class.ValueType  # 4
         """Its failure is recorded, and the plan goes on."""
         WAIT: Step._Class.ValueType  # 5
@@ -297,7 +305,9 @@ class Step(_message.Message):
     PIVOT: Step.Class.ValueType  # 2
     """From here on the operation only goes forward."""
     FORWARD_ONLY: Step.Class.ValueType  # 3
-    """After the pivot, or an undo: retried while that may help. Then the operation FAILS, and what was done is on record."""
+    """After the pivot, an undo, or a safety snapshot: retried while that may help, and never undone. If it fails, the operation FAILS, and what was
+    done is on record.
+    """
     BEST_EFFORT: Step.Class.ValueType  # 4
     """Its failure is recorded, and the plan goes on."""
     WAIT: Step.Class.ValueType  # 5

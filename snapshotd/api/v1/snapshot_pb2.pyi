@@ -492,7 +492,10 @@ class RevertToSnapshotRequest(_message.Message):
     power_state_change: Global___RevertToSnapshotRequest.PowerStateChange.ValueType
     """Whether the VM may end in another power state; unspecified: ALLOW."""
     safety_snapshot: _builtins.bool
-    """Take a snapshot of the current state first. UNIMPLEMENTED for now."""
+    """Take a snapshot of the current state first, before anything is lost; with memory if the VM is RUNNING. It needs the VM to be
+    RUNNING or STOPPED, and counts towards the limit. Its name is in the operation's metadata. It is kept, also if the revert fails;
+    if it cannot be taken, the revert fails and has changed nothing. To undo the revert, revert to it.
+    """
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
@@ -500,9 +503,13 @@ class RevertToSnapshotRequest(_message.Message):
     power_after: Global___RevertToSnapshotRequest.PowerAfter.ValueType
     """The VM's power afterwards; unspecified: AS_SNAPSHOT."""
     safety_snapshot_name: _builtins.str
-    """Display name of the safety snapshot; empty: before-revert-<target>."""
+    """Display name of the safety snapshot; empty: before-revert-<target>, followed by _2, _3, ... if that is taken. Only with
+    safety_snapshot.
+    """
     require_memory: _builtins.bool
-    """Fail, rather than end without the snapshot's memory, if that is lost on the way (the VM was turned off by hand)."""
+    """Fail (MEMORY_LOST), rather than start the VM without the snapshot's memory, if that is lost on the way (the VM was turned off by
+    hand). Only for DISK_AND_MEMORY, and a VM that ends RUNNING.
+    """
     def __init__(
         self,
         *,

@@ -140,9 +140,10 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevertToSnapshot(self, request, context):
-        """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-        (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
-        (OPERATION_ACTIVE).
+        """Brings the VM back to a READY snapshot. Unless power_after says otherwise, it ends RUNNING for DISK_AND_MEMORY, STOPPED for
+        DISK. FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED,
+        MERGE_PENDING), ABORTED (OPERATION_ACTIVE). With a safety_snapshot also what refuses CreateSnapshot. With require_memory the
+        operation can fail with MEMORY_LOST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,9 +49,10 @@ class SnapshotServiceStub:
     UpdateSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.UpdateSnapshotRequest, _operations_pb2.Operation]
     """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet."""
     RevertToSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.RevertToSnapshotRequest, _operations_pb2.Operation]
-    """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-    (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
-    (OPERATION_ACTIVE).
+    """Brings the VM back to a READY snapshot. Unless power_after says otherwise, it ends RUNNING for DISK_AND_MEMORY, STOPPED for
+    DISK. FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED,
+    MERGE_PENDING), ABORTED (OPERATION_ACTIVE). With a safety_snapshot also what refuses CreateSnapshot. With require_memory the
+    operation can fail with MEMORY_LOST.
     """
     DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]
     """Deletes READY or ERROR snapshots, one after another, leaves first: one, one with all below it, or all below it. Each
@@ -103,9 +104,10 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     UpdateSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.UpdateSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet."""
     RevertToSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.RevertToSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-    (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
-    (OPERATION_ACTIVE).
+    """Brings the VM back to a READY snapshot. Unless power_after says otherwise, it ends RUNNING for DISK_AND_MEMORY, STOPPED for
+    DISK. FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED,
+    MERGE_PENDING), ABORTED (OPERATION_ACTIVE). With a safety_snapshot also what refuses CreateSnapshot. With require_memory the
+    operation can fail with MEMORY_LOST.
     """
     DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.DeleteSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Deletes READY or ERROR snapshots, one after another, leaves first: one, one with all below it, or all below it. Each
@@ -184,9 +186,10 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.RevertToSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Brings the VM back to a READY snapshot. It ends RUNNING for DISK_AND_MEMORY, STOPPED for DISK. FAILED_PRECONDITION
-        (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED, MERGE_PENDING), ABORTED
-        (OPERATION_ACTIVE).
+        """Brings the VM back to a READY snapshot. Unless power_after says otherwise, it ends RUNNING for DISK_AND_MEMORY, STOPPED for
+        DISK. FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED,
+        MERGE_PENDING), ABORTED (OPERATION_ACTIVE). With a safety_snapshot also what refuses CreateSnapshot. With require_memory the
+        operation can fail with MEMORY_LOST.
         """
 
     @_abc_1.abstractmethod

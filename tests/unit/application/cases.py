@@ -11,6 +11,7 @@ from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmA
 from snapshotd.domain.operation import Failure, PlannedStep, SettledAs, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.snapshot_delete import Scope
+from snapshotd.operations.snapshot_revert import PowerAfter
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import (
     CREATE,
@@ -32,6 +33,10 @@ from tests.fakes import World
 def sid(n: int) -> SnapshotId:
     """Return the n-th snapshot id."""
     return SnapshotId(f"aaaaaaaa-0000-4000-8000-{n:012d}")
+
+
+SAFETY = sid(8)
+"""The safety snapshot of the cases that take one."""
 
 
 def create(n: int, *, memory: bool = False, fallback: bool = False) -> RequestOperation:
@@ -75,6 +80,8 @@ class Case:
     effects: tuple[ActionName, ...] = ()
     goes_on: bool = False
     """It does what it can, and fails in the end if that was not all."""
+    safety: bool = False
+    """It takes a safety snapshot first."""
 
 
 CASES = (
@@ -116,6 +123,63 @@ CASES = (
         revert_to(sid(2)),
         current=2,
         effects=(RESTORE,),
+    ),
+    Case("revert to the current snapshot", revert_to(sid(3)), after=Power.STOPPED, effects=(STOP, RESTORE)),
+    Case(
+        "revert of a running VM to a disk snapshot, running afterwards",
+        revert_to(sid(1), power_after=PowerAfter.RUNNING),
+        current=1,
+        effects=(STOP, RESTORE, START),
+    ),
+    Case(
+        "revert of a stopped VM to a disk snapshot, running afterwards",
+        revert_to(sid(1), power_after=PowerAfter.RUNNING),
+        power=Power.STOPPED,
+        current=1,
+        effects=(RESTORE, START),
+    ),
+    Case(
+        "revert of a running VM to a disk snapshot, as before",
+        revert_to(sid(1), power_after=PowerAfter.AS_BEFORE),
+        current=1,
+        effects=(STOP, RESTORE, START),
+    ),
+    Case(
+        "revert of a stopped VM to a memory snapshot, as before",
+        revert_to(sid(2), power_after=PowerAfter.AS_BEFORE),
+        power=Power.STOPPED,
+        after=Power.STOPPED,
+        current=2,
+        effects=(RESTORE, STOP),
+    ),
+    Case(
+        "revert of a running VM to a disk snapshot with a safety snapshot",
+        revert_to(sid(1), safety=SAFETY),
+        after=Power.STOPPED,
+        current=1,
+        effects=(CREATE, STOP, RESTORE),
+        safety=True,
+    ),
+    Case(
+        "revert of a stopped VM to a memory snapshot with a safety snapshot",
+        revert_to(sid(2), safety=SAFETY),
+        power=Power.STOPPED,
+        current=2,
+        effects=(CREATE, START, RESTORE),
+        safety=True,
+    ),
+    Case(
+        "revert of a running VM to a memory snapshot with a safety snapshot",
+        revert_to(sid(2), safety=SAFETY, require_memory=True),
+        current=2,
+        effects=(CREATE, RESTORE),
+        safety=True,
+    ),
+    Case(
+        "revert to the current snapshot with a safety snapshot, as before",
+        revert_to(sid(3), safety=SAFETY, power_after=PowerAfter.AS_BEFORE),
+        effects=(CREATE, STOP, RESTORE, START),
+        safety=True,
     ),
     Case("delete in the middle", delete(sid(2)), effects=(REMOVE,)),
     Case("delete the current one", delete(sid(3)), current=2, effects=(REMOVE,)),

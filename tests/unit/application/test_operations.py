@@ -5,6 +5,7 @@ import pytest
 from snapshotd.domain.errors import CancelTooLate
 from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.host_report import VmReport
+from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Operation, StepNature
 from snapshotd.operations.catalogue import KINDS
@@ -14,6 +15,7 @@ from tests.fakes import World
 from tests.unit.application.cases import (
     CASES,
     REFUSED,
+    SAFETY,
     Case,
     Refused,
     check_end,
@@ -84,8 +86,10 @@ def test_a_step_of_every_nature_that_the_host_can_refuse_is_refused_somewhere() 
         (StepNature.UNDOABLE, CREATE),
         (StepNature.PIVOT, RESTORE),
         (StepNature.PIVOT, REMOVE),
+        (StepNature.FORWARD_ONLY, CREATE),
         (StepNature.FORWARD_ONLY, START),
         (StepNature.FORWARD_ONLY, REMOVE),
+        (StepNature.FORWARD_ONLY, STOP),
         (StepNature.BEST_EFFORT, START),
         (StepNature.BEST_EFFORT, REMOVE),
     }
@@ -112,10 +116,10 @@ def test_a_step_that_fails_means_for_the_operation_what_its_nature_says(refused:
             check_success(world, refused.case)
         case StepNature.UNDOABLE | StepNature.PIVOT:
             check_failed(world, operation)
-            check_brought_back(world, operation, before)
+            check_brought_back(world, operation, before, refused.case)
         case _:
             check_failed(world, operation)
-            check_finished_effects_stay(world, operation)
+            check_finished_effects_stay(world, operation, refused.case)
 
 
 def check_failed(world: World, operation: Operation) -> None:
@@ -141,23 +145,33 @@ def check_all_but_one_is_done(world: World, refused: Refused) -> None:
     assert world.vm.current_id == world.vm.nearest_own(world.host.current)
 
 
-def check_brought_back(world: World, operation: Operation, before: VmReport) -> None:
-    """Check that the host is as it was, since each effect there was is undone."""
+def check_brought_back(world: World, operation: Operation, before: VmReport, case: Case) -> None:
+    """Check that the host is as it was, since each effect there was is undone; but a safety snapshot is kept."""
     after = world.host.report()
-    assert (after.description, after.power) == (before.description, before.power)
+    kept = [s.plan.number for s in operation.steps if s.plan.action == CREATE and s.state is StepState.DONE]
+    kept = kept if case.safety else []
     done = [s.plan for s in operation.steps if s.state is StepState.DONE]
     undone = [p.undoes for p in done if p.undoes is not None]
-    assert len(undone) == len(done) - len(undone)
+    assert len(undone) == len(done) - len(undone) - len(kept)
+    if kept:
+        assert world.vm.current_id == SAFETY == world.vm.nearest_own(world.host.current)
+        world.host.remove(world.host.current or CheckpointId(""))
+        world.host.merge()
+        assert after.power is before.power
+        after = world.host.report()
+    assert (after.description, after.power) == (before.description, before.power)
     assert [number for _, _, number in world.host.effects] == [p.number for p in done]
 
 
-def check_finished_effects_stay(world: World, operation: Operation) -> None:
-    """Check that after the pivot nothing is undone, and that the record says what was done."""
+def check_finished_effects_stay(world: World, operation: Operation, case: Case) -> None:
+    """Check that after the pivot nothing is undone, nor where a safety snapshot was not taken; the record says so."""
     assert not operation.undoing
     done = [s.plan.number for s in operation.steps if s.state is StepState.DONE and not s.plan.polls]
     assert done
     assert [number for _, _, number in world.host.effects] == done
-    assert world.vm.current_id == world.vm.nearest_own(world.host.current)
+    current = operation.snapshot_id if done and RESTORE in case.effects else world.vm.current_id
+    assert world.vm.current_id == current == world.vm.nearest_own(world.host.current)
+    assert (world.host.power is case.power) or done
 
 
 @every_refused

@@ -31,10 +31,11 @@ from snapshotd.domain.ids import ActionName, CheckpointId, OperationName
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.operations.snapshot_delete import Scope
+from snapshotd.operations.snapshot_revert import PowerAfter
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import CREATE, RESTORE, START, STOP, delete, delete_all, revert_to, start_vm, stop_vm
+from tests.asking import CREATE, RESTORE, START, STOP, delete, delete_all, restart_vm, revert_to, start_vm, stop_vm
 from tests.fakes import World
-from tests.unit.application.cases import check_invariants, create
+from tests.unit.application.cases import check_invariants, create, sid
 
 SEEDS = range(int(os.environ.get("SNAPSHOTD_TEST_SEED", "0")), int(os.environ.get("SNAPSHOTD_TEST_SEED", "0")) + 300)
 LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
@@ -89,15 +90,23 @@ class Life:
         if self.trees and snapshots and chance.random() < 0.25:
             several = [delete(chance.choice(snapshots), chance.choice(list(Scope))) for _ in range(3)]
             return chance.choice([*several, delete_all(only_with_memory=chance.random() < 0.5)])
-        kind = chance.randrange(12 if self.trees else 6)
+        kind = chance.randrange(12 if self.trees else 7)
         if kind == 0:
             return start_vm()
         if kind == 1:
-            return stop_vm(chance.choice([StopMode.SHUTDOWN, StopMode.TURN_OFF, StopMode.SAVE]))
+            return chance.choice([*map(stop_vm, StopMode), stop_vm(StopMode.SHUTDOWN, 60.0)])
         if kind == 2 and snapshots:
-            return revert_to(chance.choice(snapshots), refuse_power_change=chance.random() < 0.3)
+            self.asked += 1
+            return revert_to(
+                chance.choice(snapshots),
+                refuse_power_change=chance.random() < 0.3,
+                power_after=chance.choice(list(PowerAfter)),
+                safety=sid(self.asked) if chance.random() < 0.4 else None,
+            )
         if kind == 3 and snapshots:
             return delete(chance.choice(snapshots))
+        if kind == 4:
+            return chance.choice([restart_vm(), restart_vm(StopMode.TURN_OFF), restart_vm(timeout_s=60.0)])
         self.asked += 1
         return create(self.asked, memory=chance.random() < 0.4, fallback=chance.random() < 0.3)
 

@@ -23,8 +23,9 @@ from snapshotd.domain.ids import CheckpointId, OperationName, StreamId, vm_strea
 from snapshotd.domain.lifecycle import SnapshotState, StepState
 from snapshotd.domain.operation import Failure, SettledAs
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.snapshot_revert import PowerAfter
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import delete, revert_to, start_vm, stop_vm
+from tests.asking import delete, restart_vm, revert_to, start_vm, stop_vm
 from tests.fakes import START, VM_ID, FakeHost, World
 from tests.unit.application.cases import create, settle, sid
 
@@ -115,6 +116,8 @@ def _ask(world: RecordedWorld, chance: random.Random) -> None:
         create(n, memory=chance.random() < 0.4),
         create(n),
         revert_to(some),
+        revert_to(some, safety=sid(n), power_after=chance.choice(list(PowerAfter))),
+        restart_vm(),
         delete(some),
         delete(some),
         start_vm(),

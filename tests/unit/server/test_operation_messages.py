@@ -10,7 +10,6 @@ from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.ids import ActionName, CheckpointId, HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
-from snapshotd.domain.recorded import Recorded
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.ports.versioned import Nothing
@@ -19,7 +18,7 @@ from snapshotd.server.wire_values import timestamp
 from snapshotd.steps import checkpoint_create, checkpoint_remove, checkpoint_rename, checkpoint_restore, vm_stop
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import CREATE, MERGE, REMOVE, RENAME, RESTORE, START, STOP
+from tests.asking import CREATE, MERGE, REMOVE, RENAME, RESTORE, START, STOP, revert_to
 
 VM = VmId("11111111-2222-3333-4444-555555555501")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,12 +47,12 @@ def operation(state: OperationState, steps: Steps) -> Operation:
         host_id=HostId("hv01"),
         number=1,
         kind=REVERT_TO_SNAPSHOT.name,
-        params=Recorded(1, {}),
+        params=revert_to(SnapshotId(VM)).params,
         state=state,
         snapshot_id=SnapshotId(VM),
         steps=tuple(
             Step(
-                plan=planned(action, StepNature.FORWARD_ONLY, number, undoes),
+                plan=planned(action, StepNature.UNDOABLE, number, undoes),
                 state=step_state,
                 attempts=1,
                 started_at=NOW,
