@@ -164,6 +164,8 @@ class Operation:
     """Its undo steps have been planned (there may be none)."""
     failure: Failure | None = None
     """Why it is going to fail, or has failed."""
+    memory_lost: bool = False
+    """Memory was lost that it was to keep."""
     settled: tuple[Settlement, ...] = ()
     """What people said became of its steps, the oldest first."""
 

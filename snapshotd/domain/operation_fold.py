@@ -51,6 +51,8 @@ def evolve_operation(operation: Operation, event: e.OperationProgress | e.StepEv
         case e.OperationSettled():
             said = Settlement(step=event.step, outcome=event.outcome, reason=event.reason, actor=at.actor)
             return replace(operation, settled=(*operation.settled, said), updated_at=at.time)
+        case e.MemoryLost():
+            return replace(operation, memory_lost=True, updated_at=at.time)
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
             step = _evolve_step(operation.step(event.step), event, at)
             begins = isinstance(event, e.StepIssued | e.StepWaitStarted)

@@ -244,7 +244,7 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
         case e.OperationSettled():
             operation = evolve_operation(vm.operations[event.number], event, at)
             return _answered(_with_operation(vm, operation), event.request_digest, operation.name, at)
-        case e.OperationTransition() | e.CancelRequested() | e.UndoPlanned():
+        case e.OperationTransition() | e.CancelRequested() | e.UndoPlanned() | e.MemoryLost():
             return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at))
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
             if isinstance(event, e.StepIssued | e.ObservationIssued):

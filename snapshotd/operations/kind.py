@@ -11,7 +11,7 @@ from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.foreign_checkpoints import no_such_snapshot
 from snapshotd.domain.ids import KindName, SnapshotId
-from snapshotd.domain.lifecycle import VM, OperationState, Power
+from snapshotd.domain.lifecycle import VM, OperationState, Power, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -158,8 +158,8 @@ class Kind(ABC):
     def ends(
         self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
     ) -> tuple[e.VmEvent, ...]:
-        """Return the snapshot's events when the operation ends."""
-        return ()
+        """Return the snapshot's events when the operation ends, and that memory was lost that it was to keep."""
+        return memory_lost_by_undone(operation)
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
         """Return what an acceptable request would lead to."""
@@ -188,6 +188,13 @@ class Kind(ABC):
     def removed(self, operation: Operation) -> tuple[SnapshotId, ...]:
         """Return the snapshots that an operation was asked to delete, and that are gone by now."""
         return ()
+
+
+def memory_lost_by_undone(operation: Operation) -> tuple[e.VmEvent, ...]:
+    """Return the event that an operation that was undone has lost what the guest held in memory, if it has."""
+    done = (s for s in operation.steps if s.state is StepState.DONE and s.plan.undoes is None)
+    lost = operation.undoing and any(ACTIONS[step.plan.action].lost_memory(step) for step in done)
+    return (e.MemoryLost(number=operation.number, snapshot_id=None),) if lost else ()
 
 
 def undo_steps(vm: VirtualMachine, operation: Operation, touched: list[Step]) -> tuple[PlannedStep, ...]:

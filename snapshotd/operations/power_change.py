@@ -72,8 +72,9 @@ class Stop(PowerChange):
 
     def deadline(self, operation: Operation, step: Step, now: datetime, policy: Policy) -> datetime:
         """Return what counts for any step; of a shutdown with a timeout, all attempts that were sent share that."""
-        first = step.started_at if step.attempts and self._timeout_s(operation, step) is not None else None
-        return super().deadline(operation, step, first or now, policy)
+        # A command that was never sent has left no deadline: its guest was not asked.
+        shared = step.deadline if step.attempts and self._timeout_s(operation, step) is not None else None
+        return shared or super().deadline(operation, step, now, policy)
 
     def _timeout_s(self, operation: Operation, step: Step) -> float | None:
         shuts_down = ACTIONS[step.plan.action].waits_for_guest(step.plan)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from snapshotd.domain.errors import VmAbsent
-from snapshotd.domain.lifecycle import Power
-from snapshotd.domain.operation import Failure
+from snapshotd.domain.lifecycle import OperationState, Power
+from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -44,6 +44,22 @@ def how_it_stands(vm: VirtualMachine, target: Snapshot, after: Power, failure: F
     now = f"but VM {vm.name} is not {wanted}: it is {vm.power.name}"
     text = f"The disks are back at snapshot {target.name}, {now}. {failure.message} {leads_on}"
     return replace(failure, message=text)
+
+
+def memory_required(vm: VirtualMachine) -> Failure:
+    """Return why a revert whose caller requires the snapshot's memory does not start a VM that is off."""
+    text = (
+        f"The memory that the snapshot holds was lost, and the request requires it: VM {vm.name} was turned off before "
+        "it could go on from it. To get the memory, revert to the snapshot again."
+    )
+    return Failure(reason="MEMORY_LOST", message=text)
+
+
+def memory_lost(operation: Operation) -> str:
+    """Return what became of the snapshot's memory, for a revert that could not go on from it."""
+    if operation.state is not OperationState.SUCCEEDED:
+        return "The memory that the snapshot holds was lost."
+    return "The memory that the snapshot holds was lost: the VM was off by then, and was started from its disks."
 
 
 def losses(target: Snapshot, after: Power, *, safety: bool) -> tuple[str, ...]:

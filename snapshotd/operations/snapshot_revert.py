@@ -23,7 +23,17 @@ from snapshotd.domain.recorded import JsonObject
 from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations import revert_words, safety_snapshot
-from snapshotd.operations.kind import UNDETERMINED, Kind, Preview, Result, Undo, move_current, move_vm, undo_steps
+from snapshotd.operations.kind import (
+    UNDETERMINED,
+    Kind,
+    Preview,
+    Result,
+    Undo,
+    memory_lost_by_undone,
+    move_current,
+    move_vm,
+    undo_steps,
+)
 from snapshotd.operations.safety_snapshot import Safety
 from snapshotd.operations.snapshot_making import created, creation_starts, making_ended
 from snapshotd.operations.snapshots import snapshot_id_of, snapshot_of
@@ -102,10 +112,15 @@ def power_after(vm: VirtualMachine, target: Snapshot, wanted: PowerAfter) -> Pow
 
 def _planned_power(operation: Operation) -> Power:
     """Return the power that a revert was planned to end in: its last step brings that about."""
-    last = [step.plan for step in operation.steps if step.plan.undoes is None][-1]
+    last = operation.step(max(_planned(operation))).plan
     power = ACTIONS[last.action].goal(last)
     assert power is not None, last
     return power
+
+
+def _planned(operation: Operation) -> list[int]:
+    """Return the numbers of the steps that were planned from the first."""
+    return [step.plan.number for step in operation.steps if step.plan.undoes is None]
 
 
 def _refused_change(vm: VirtualMachine, after: Power, params: Params) -> PowerChangeRefused | None:
@@ -184,7 +199,13 @@ class RevertToSnapshot(Kind):
         return tuple(steps)
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
-        """Return a refusal before anything is done for nothing, before the power is changed, and before the restore."""
+        """Return a refusal before anything is done for nothing, before the power is changed, and before the restore.
+
+        At last one of a start from disks, if the caller requires the snapshot's memory.
+        """
+        if _is_last(operation, step):
+            required = self.params.read(operation.params).require_memory and vm.power is Power.STOPPED
+            return revert_words.memory_required(vm) if required else None
         begins = operation.state is OperationState.PENDING or vm.activity is VmActivity.SNAPSHOTTING
         if not begins and step.plan.action != CHECKPOINT_RESTORE.name:
             return None
@@ -243,14 +264,15 @@ class RevertToSnapshot(Kind):
         outcome: OperationState,
         failure: Failure | None,
     ) -> tuple[e.VmEvent, ...]:
-        """Return the event that brings the snapshot to rest, if the revert had begun, and that of a safety snapshot."""
+        """Return what was lost, and the events that bring the snapshot and a safety snapshot to rest."""
         safety, snapshot = self._safety(vm, operation), snapshot_of(vm, operation)
+        lost = _memory_lost(vm, operation, snapshot)
         not_taken = making_ended(safety, outcome, failure) if safety is not None else ()
         if snapshot.state is not SnapshotState.REVERTING:
-            return not_taken
+            return (*lost, *not_taken)
         if failure is not None and failure.reason == UNDETERMINED and not not_taken:
-            return (e.SnapshotGivenUp(**moved(snapshot, "given_up"), failure=failure),)
-        return *not_taken, e.SnapshotRevertEnded(**moved(snapshot, "revert_ended"), failure=failure)
+            return (*lost, e.SnapshotGivenUp(**moved(snapshot, "given_up"), failure=failure))
+        return *lost, *not_taken, e.SnapshotRevertEnded(**moved(snapshot, "revert_ended"), failure=failure)
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
         """Return the VM's power and current snapshot after the revert, and what is lost."""
@@ -279,9 +301,36 @@ class RevertToSnapshot(Kind):
         safety_id = self.safety_snapshot(operation)
         return vm.snapshots[safety_id] if safety_id else None
 
+    def remark(self, operation: Operation) -> str:
+        """Return that the snapshot's memory was lost."""
+        return revert_words.memory_lost(operation) if operation.memory_lost and not operation.undoing else ""
+
     def result(self, operation: Operation) -> Result:
-        """Return the snapshot that the VM was reverted to, and the safety snapshot."""
-        return Reverted(snapshot_id_of(operation), self.safety_snapshot(operation), memory_lost=False)
+        """Return the snapshot that the VM was reverted to, the safety snapshot, and whether the memory was lost."""
+        return Reverted(snapshot_id_of(operation), self.safety_snapshot(operation), operation.memory_lost)
+
+
+def _is_last(operation: Operation, step: Step) -> bool:
+    """Return whether a step is the last one of the plan: it brings the power to what it must be."""
+    return step.plan.undoes is None and step.plan.number == max(_planned(operation))
+
+
+def _memory_lost(vm: VirtualMachine, operation: Operation, target: Snapshot) -> tuple[e.VmEvent, ...]:
+    """Return the event that memory was lost: the guest's by an undone revert, the snapshot's by one that went on.
+
+    A restore leaves a VM with the snapshot's memory RUNNING or SAVED. So if it was STOPPED when it was started at last,
+    or is STOPPED now, somebody has turned it off in between.
+    """
+    restore = operation.last(CHECKPOINT_RESTORE.name)
+    if restore is None or restore.state is not StepState.DONE:
+        return memory_lost_by_undone(operation)
+    if not target.with_memory or _planned_power(operation) is not Power.RUNNING:
+        return ()
+    last = operation.step(max(_planned(operation)))
+    started = last.state is StepState.DONE and last.before is not None
+    power = VM_START.facts.read(last.before).power if started and last.before else vm.power
+    lost = power is Power.STOPPED
+    return (e.MemoryLost(number=operation.number, snapshot_id=target.snapshot_id),) if lost else ()
 
 
 def _check_memory(snapshot: Snapshot, after: Power) -> None:

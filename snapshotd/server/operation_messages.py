@@ -254,8 +254,12 @@ def _rolled_back(operation: Operation) -> str:
         return ""
     if deleted := len(KINDS[operation.kind].removed(operation)):
         return f"{deleted} snapshot{'s' * (deleted > 1)} had been deleted by then, and cannot be brought back."
-    back = "All changes were rolled back." if _undone(operation) else "Not all changes were rolled back; see the steps."
-    return " ".join([back, *filter(None, (ACTIONS[plan.action].lost(plan) for plan in done))])
+    back = "Not all changes were rolled back; see the steps."
+    if not operation.memory_lost:
+        return "All changes were rolled back." if _undone(operation) else back
+    if not _undone(operation):
+        return f"{back} What the guest held in memory is lost."
+    return "The VM was restarted; what its guest held in memory is lost. All other changes were rolled back."
 
 
 def _step(step: Step, operation: Operation) -> pb.Step:

@@ -110,6 +110,7 @@ _OF_FAILURE: Final = {
     "SETTLED_ABSENT": grpc.StatusCode.ABORTED,
     "FALLBACK_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
     "SNAPSHOTS_NOT_DELETED": grpc.StatusCode.FAILED_PRECONDITION,
+    "MEMORY_LOST": grpc.StatusCode.ABORTED,
 }
 """Codes of failed operations, by reason. All others are INTERNAL: the host refused for a reason of its own."""
 

@@ -218,9 +218,9 @@ class Action(ABC):
         """Return what the step may lose, for people; empty: nothing."""
         return ""
 
-    def lost(self, plan: PlannedStep) -> str:
-        """Return what no undo brings back once the step is done, for people; empty: nothing."""
-        return ""
+    def lost_memory(self, step: Step) -> bool:
+        """Return whether a step that is done has lost what the guest held in memory. No undo brings that back."""
+        return False
 
 
 def numbered(steps: Iterable[PlannedStep], first: int = 1) -> tuple[PlannedStep, ...]:

@@ -134,9 +134,11 @@ class VmStop(PowerAction):
         turns_off = self.input.read(plan.input).mode is StopMode.TURN_OFF and not last
         return "guest memory" if turns_off and vm.power in IN_MEMORY else ""
 
-    def lost(self, plan: PlannedStep) -> str:
-        """Return the guest's memory, if the VM was turned off."""
-        return "What the guest held in memory is lost." if self.input.read(plan.input).mode is StopMode.TURN_OFF else ""
+    def lost_memory(self, step: Step) -> bool:
+        """Return whether a VM was turned off that had memory to lose."""
+        assert step.before is not None, step
+        turned_off = self.input.read(step.plan.input).mode is StopMode.TURN_OFF
+        return turned_off and self.facts.read(step.before).power in (*IN_MEMORY, Power.UNKNOWN)
 
 
 VM_STOP = VmStop()

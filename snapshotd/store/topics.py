@@ -50,6 +50,7 @@ TOPICS: dict[type[e.Event], str] = {
     e.OperationCancelled: "snapshotd.operation.cancelled:1",
     e.CancelRequested: "snapshotd.operation.cancel_requested:1",
     e.UndoPlanned: "snapshotd.operation.undo_planned:1",
+    e.MemoryLost: "snapshotd.operation.memory_lost:1",
     e.OperationSettled: "snapshotd.operation.settled:1",
     e.StepIssued: "snapshotd.step.issued:1",
     e.StepWaitStarted: "snapshotd.step.wait_started:1",

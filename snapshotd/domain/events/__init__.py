@@ -17,6 +17,7 @@ from snapshotd.domain.events.envelope import (
 from snapshotd.domain.events.host import HostEvent, HostRegistered, HostRemoved, HostSynced
 from snapshotd.domain.events.operation import (
     CancelRequested,
+    MemoryLost,
     OperationCancelled,
     OperationEnd,
     OperationFailed,

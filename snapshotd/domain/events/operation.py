@@ -83,7 +83,16 @@ class OperationSettled:
     request_digest: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryLost:
+    """Memory was lost that the operation was to keep: no undo, and no further step, brings it back."""
+
+    number: int
+    snapshot_id: SnapshotId | None
+    """Of this snapshot, which a revert could not go on from. None: what the guest held."""
+
+
 OperationEnd = OperationSucceeded | OperationFailed | OperationCancelled
 """How an operation ends."""
-OperationProgress = OperationStarted | OperationEnd | CancelRequested | UndoPlanned | OperationSettled
+OperationProgress = OperationStarted | OperationEnd | CancelRequested | UndoPlanned | MemoryLost | OperationSettled
 """Everything that may happen to an operation that was requested."""

@@ -90,22 +90,22 @@ class Life:
         if self.trees and snapshots and chance.random() < 0.25:
             several = [delete(chance.choice(snapshots), chance.choice(list(Scope))) for _ in range(3)]
             return chance.choice([*several, delete_all(only_with_memory=chance.random() < 0.5)])
-        kind = chance.randrange(12 if self.trees else 7)
+        kind = chance.randrange(16 if self.trees else 10)
         if kind == 0:
             return start_vm()
         if kind == 1:
             return chance.choice([*map(stop_vm, StopMode), stop_vm(StopMode.SHUTDOWN, 60.0)])
-        if kind == 2 and snapshots:
+        if kind in (2, 3, 4) and snapshots:
             self.asked += 1
             return revert_to(
                 chance.choice(snapshots),
                 refuse_power_change=chance.random() < 0.3,
                 power_after=chance.choice(list(PowerAfter)),
-                safety=sid(self.asked) if chance.random() < 0.4 else None,
+                safety=sid(self.asked) if chance.random() < 0.25 else None,
             )
-        if kind == 3 and snapshots:
+        if kind == 5 and snapshots:
             return delete(chance.choice(snapshots))
-        if kind == 4:
+        if kind == 6:
             return chance.choice([restart_vm(), restart_vm(StopMode.TURN_OFF), restart_vm(timeout_s=60.0)])
         self.asked += 1
         return create(self.asked, memory=chance.random() < 0.4, fallback=chance.random() < 0.3)

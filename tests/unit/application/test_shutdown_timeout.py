@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from snapshotd.domain.commands import LoseOutcome
+from snapshotd.domain.commands import LoseOutcome, NotSent
 from snapshotd.domain.lifecycle import OperationState, Power, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.operations.catalogue import KINDS
@@ -93,6 +93,20 @@ def test_the_timeout_counts_from_the_first_attempt() -> None:
     assert 1 < step.attempts < world.policy.max_attempts
     assert world.run().state is OperationState.SUCCEEDED
     assert [action for action, _, _ in world.host.effects] == [STOP]
+
+
+def test_the_time_in_which_nothing_could_be_sent_does_not_count() -> None:
+    world = World()
+    operation, step = asked(world)
+    unsent = Failure(reason="HOST_UNREACHABLE", message="Nobody is there.")
+    world.do(NotSent(number=operation.number, step=1, token=step.token, failure=unsent))
+    world.now += timedelta(hours=5)
+    world.host.error_ids = {1: "ObjectInUse,X"}
+    while world.vm.operations[operation.number].step(1).attempts < 2:
+        world.turn(seconds=1)
+    world.host.error_ids = {}
+    ended = world.run()
+    assert [s.state for s in ended.steps] == [StepState.DONE, StepState.SKIPPED]
 
 
 @pytest.mark.parametrize("transition", ["", "Stopping"])

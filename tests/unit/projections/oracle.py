@@ -107,6 +107,7 @@ def operation(own: Sequence[Envelope], host_id: object) -> Facts:
         "request_id": requested.request_id,
         "cancel_requested": bool(of_type(own, e.CancelRequested)),
         "undoing": bool(undo),
+        "memory_lost": bool(of_type(own, e.MemoryLost)),
         "failure": last(of_type(own, e.UndoPlanned, e.OperationFailed), "failure"),
         "requested_at": requested.time,
         "updated_at": own[-1].time,

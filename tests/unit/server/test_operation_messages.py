@@ -96,28 +96,45 @@ def test_the_last_step_of_a_revert_says_that_it_acts_only_where_it_must() -> Non
 
 
 @pytest.mark.parametrize(
-    ("steps", "said"),
+    ("steps", "lost", "said"),
     [
-        (((STOP, R.SKIPPED, None), (RESTORE, R.SKIPPED, None)), ""),
-        (((CREATE, R.DONE, None), (REMOVE, R.DONE, 1)), "All changes were rolled back."),
-        (((CREATE, R.DONE, None), (REMOVE, R.FAILED, 1)), "Not all changes were rolled back; see the steps."),
+        (((STOP, R.SKIPPED, None), (RESTORE, R.SKIPPED, None)), False, ""),
+        (((CREATE, R.DONE, None), (REMOVE, R.DONE, 1)), False, "All changes were rolled back."),
+        (((CREATE, R.DONE, None), (REMOVE, R.FAILED, 1)), False, "Not all changes were rolled back; see the steps."),
         (
             ((STOP, R.DONE, None), (START, R.DONE, 1)),
-            "All changes were rolled back. What the guest held in memory is lost.",
+            True,
+            "The VM was restarted; what its guest held in memory is lost. All other changes were rolled back.",
         ),
         (
             ((STOP, R.DONE, None),),
+            True,
             "Not all changes were rolled back; see the steps. What the guest held in memory is lost.",
         ),
     ],
 )
-def test_what_was_rolled_back_is_told_and_what_no_undo_brings_back(steps: Steps, said: str) -> None:
-    ended = replace(operation(OperationState.CANCELLED, steps), undoing=True)
+def test_what_was_rolled_back_is_told_and_what_no_undo_brings_back(steps: Steps, said: str, *, lost: bool) -> None:
+    ended = replace(operation(OperationState.CANCELLED, steps), undoing=True, memory_lost=lost)
     message = operation_message(ended, None)
     assert message.error.message == f"The operation was cancelled. {said}".rstrip()
     assert metadata_message(ended, None, 0).outcome_detail == said
-    failed = replace(ended, state=OperationState.FAILED, undoing=False)
-    assert metadata_message(failed, None, 0).outcome_detail == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (OperationState.FAILED, "The memory that the snapshot holds was lost."),
+        (
+            OperationState.SUCCEEDED,
+            "The memory that the snapshot holds was lost: the VM was off by then, and was started from its disks.",
+        ),
+        (OperationState.RUNNING, ""),
+    ],
+)
+def test_a_revert_that_went_on_without_the_memory_says_so_at_its_end(state: OperationState, said: str) -> None:
+    steps = ((RESTORE, R.DONE, None), (START, R.DONE, None))
+    assert metadata_message(operation(state, steps), None, 0).outcome_detail == ""
+    assert metadata_message(replace(operation(state, steps), memory_lost=True), None, 0).outcome_detail == said
 
 
 def test_the_api_has_a_word_for_every_kind() -> None:

@@ -15,6 +15,7 @@ from snapshotd.steps import checkpoint_create, checkpoint_remove, checkpoint_ren
 from snapshotd.steps.action import Action
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
+from snapshotd.steps.power import Before
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP, StopMode
 from tests.asking import CREATE, REMOVE, RENAME, RESTORE, STOP, revert_to
@@ -63,9 +64,14 @@ def test_a_revert_names_the_guests_memory_once_whoever_loses_it(power: Power, *,
 
 
 @pytest.mark.parametrize("mode", StopMode)
-def test_only_what_was_turned_off_has_lost_its_memory_for_good(mode: StopMode) -> None:
-    plan = VM_STOP.planned(vm_stop.Input(mode), nature=StepNature.UNDOABLE)
-    assert VM_STOP.lost(plan) == ("What the guest held in memory is lost." if mode is StopMode.TURN_OFF else "")
+@pytest.mark.parametrize("power", Power)
+def test_only_what_was_turned_off_with_memory_has_lost_it_for_good(mode: StopMode, power: Power) -> None:
+    step = replace(
+        step_of(VM_STOP, vm_stop.Input(mode), nature=StepNature.UNDOABLE),
+        before=VM_STOP.facts.write(Before(power)),
+    )
+    had_memory = power in (*HAVE_MEMORY, Power.UNKNOWN)
+    assert VM_STOP.lost_memory(step) is (mode is StopMode.TURN_OFF and had_memory)
 
 
 @pytest.mark.parametrize(
