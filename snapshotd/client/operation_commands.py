@@ -137,7 +137,7 @@ def _facts(operation: Operation) -> str:
 
 
 def _wait(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    return ended(arguments, wait_for(server, operation_name(arguments.operation), arguments.seconds))
+    return ended(server, arguments, wait_for(server, operation_name(arguments.operation), arguments.seconds))
 
 
 def _cancel(server: Server, arguments: argparse.Namespace) -> ExitCode:

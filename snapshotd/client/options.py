@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from snapshotd.api.v1.operation_pb2 import Plan
 from snapshotd.client import arguments as read
 from snapshotd.client.calls import ExitCode, Failed, Server, reason_of
+from snapshotd.client.outcome import names_from, not_succeeded, succeeded
 from snapshotd.client.progress import wait_for
 from snapshotd.client.render import as_json, shown
 
@@ -93,7 +94,7 @@ def started(server: Server, arguments: argparse.Namespace, operation: Operation,
         return output(
             arguments, operation, lambda o: f"{o.name} accepted. To wait: snapshotctl operation wait {o.name}"
         )
-    return ended(arguments, wait_for(server, operation.name, None))
+    return ended(server, arguments, wait_for(server, operation.name, None))
 
 
 def answered(
@@ -107,17 +108,17 @@ def answered(
     return output(arguments, plan, text)
 
 
-def ended(arguments: argparse.Namespace, operation: Operation) -> ExitCode:
-    """Print the result of an operation. Raises Failed if it did not succeed, unless the output is JSON."""
+def ended(server: Server, arguments: argparse.Namespace, operation: Operation) -> ExitCode:
+    """Print what came of an operation. Raises Failed if it did not succeed, unless the output is JSON."""
     if not operation.HasField("error"):
-        return output(arguments, operation, lambda o: f"{o.name} succeeded.")
+        return output(arguments, operation, lambda o: succeeded(o, names_from(server)))
     if arguments.output == "json":
         output(arguments, operation, str)
         return ExitCode.OPERATION_FAILED
     reason, text = reason_of(operation.error), shown(operation.error.message)
     not_frozen = reason == "FALLBACK_REFUSED" or "production checkpoint" in text.lower()
     raise Failed(
-        f"{operation.name} did not succeed: {text}",
+        not_succeeded(operation, names_from(server)),
         ExitCode.OPERATION_FAILED,
         reason,
         hint=_FALLBACK_HINT if not_frozen else "",

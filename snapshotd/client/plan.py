@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
+
+from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Plan, Step
+from snapshotd.client.calls import ExitCode, Server
+from snapshotd.client.options import answered
 from snapshotd.client.render import last, shown, word
+from snapshotd.client.resolve import all_snapshots
 
 
 def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = last) -> str:
@@ -46,3 +52,24 @@ def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = l
     lines += [f"Note:    {shown(warning)}" for warning in plan.warnings]
     lines.append("Nothing was done.")
     return "\n".join(lines)
+
+
+def about_snapshot(
+    server: Server, arguments: argparse.Namespace, vm: str, operation: Operation, snapshot: str, made: str = ""
+) -> ExitCode:
+    """Print the plan of a call about a snapshot, with names, if it was a dry run; else go on with the operation.
+
+    Args:
+        server: the server that has answered.
+        arguments: those of the command.
+        vm: the VM's resource name.
+        operation: the answer.
+        snapshot: the snapshot, as the user named it; empty if the user did not.
+        made: what is said of a snapshot that the user did not name.
+    """
+    names = {s.name: s.display_name for s in all_snapshots(server, vm)} if arguments.dry_run else {}
+
+    def named(name: str) -> str:
+        return "the new snapshot" if name.endswith("/-") else names.get(name, last(name))
+
+    return answered(server, arguments, operation, lambda p: describe(p, arguments.vm, snapshot, named), made)

@@ -9,10 +9,10 @@ from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.client import arguments as read
-from snapshotd.client import snapshot_decisions
+from snapshotd.client import revert_commands, snapshot_decisions
 from snapshotd.client.calls import ExitCode, Failed, Server
-from snapshotd.client.options import Subcommands, add_request_id, add_wait, answered, output, request_id
-from snapshotd.client.plan import describe
+from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id
+from snapshotd.client.plan import about_snapshot
 from snapshotd.client.progress import metadata_of
 from snapshotd.client.render import age, columns, facts, last, shown, size, table, when
 from snapshotd.client.resolve import all_snapshots, snapshot_name, vm_name
@@ -27,11 +27,10 @@ def add_to(commands: Subcommands) -> None:
     listing = group.command("list", "show a VM's snapshots", _list)
     tree = group.command("tree", "draw a VM's snapshots as a tree", _tree)
     show = group.command("show", "show a snapshot", _show)
-    revert = group.command("revert", "bring a VM back to a snapshot", _revert)
     delete = group.command("delete", "delete a snapshot; its children stay", _delete)
-    for parser in (create, listing, tree, show, revert, delete):
+    for parser in (create, listing, tree, show, delete):
         parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
-    for parser in (show, revert, delete):
+    for parser in (show, delete):
         parser.add_argument("snapshot", type=read.named, metavar="SNAPSHOT", help="name or id")
     create.add_argument("--name", type=read.named, metavar="NAME", help="its name (default: <vm>_VS_<time>)")
     create.add_argument("--description", metavar="TEXT")
@@ -41,8 +40,8 @@ def add_to(commands: Subcommands) -> None:
     listing.add_argument("--deleted", action="store_true", help="show deleted ones too")
     snapshot_decisions.add_to(group)
     tree.add_argument("--ascii", action="store_true", help="draw without box characters")
-    revert.add_argument("--refuse-power-change", action="store_true", help="refuse if the power state would change")
-    for parser in (create, revert, delete):
+    revert_commands.add_to(group)
+    for parser in (create, delete):
         parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
         add_request_id(parser)
         add_wait(parser)
@@ -63,7 +62,7 @@ def _create(server: Server, arguments: argparse.Namespace) -> ExitCode:
     )
     operation = server.call(server.snapshots.CreateSnapshot, request)
     made = "" if arguments.name or arguments.dry_run else _made(server, operation)
-    return _answered(server, arguments, vm, operation, made)
+    return about_snapshot(server, arguments, vm, operation, arguments.name or "", made)
 
 
 def _made(server: Server, operation: Operation) -> str:
@@ -77,18 +76,6 @@ def _made(server: Server, operation: Operation) -> str:
     return f"The snapshot is named {shown(name)}."
 
 
-def _revert(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    vm = vm_name(server, arguments.vm)
-    changes = pb.RevertToSnapshotRequest
-    request = pb.RevertToSnapshotRequest(
-        name=snapshot_name(server, vm, arguments.snapshot, repeated=bool(arguments.request_id)),
-        power_state_change=changes.REFUSE if arguments.refuse_power_change else changes.ALLOW,
-        request_id=request_id(arguments),
-        validate_only=arguments.dry_run,
-    )
-    return _answered(server, arguments, vm, server.call(server.snapshots.RevertToSnapshot, request))
-
-
 def _delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
     vm = vm_name(server, arguments.vm)
     request = pb.DeleteSnapshotRequest(
@@ -96,18 +83,8 @@ def _delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
         request_id=request_id(arguments),
         validate_only=arguments.dry_run,
     )
-    return _answered(server, arguments, vm, server.call(server.snapshots.DeleteSnapshot, request))
-
-
-def _answered(server: Server, arguments: argparse.Namespace, vm: str, operation: Operation, made: str = "") -> ExitCode:
-    """Print the plan if the call was a dry run; else go on with the operation."""
-    names = {s.name: s.display_name for s in all_snapshots(server, vm)} if arguments.dry_run else {}
-
-    def named(name: str) -> str:
-        return "the new snapshot" if name.endswith("/-") else names.get(name, last(name))
-
-    snapshot = (arguments.name or "") if arguments.run is _create else arguments.snapshot
-    return answered(server, arguments, operation, lambda p: describe(p, arguments.vm, snapshot, named), made)
+    operation = server.call(server.snapshots.DeleteSnapshot, request)
+    return about_snapshot(server, arguments, vm, operation, arguments.snapshot)
 
 
 def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:

@@ -10,8 +10,8 @@ from snapshotd.simulator import before, effects
 from snapshotd.steps.catalogue import ACTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICERS = {"snapshot_service.py", "virtual_machine_service.py"}
-"""They translate a request into a kind's Params."""
+SPEAKERS = {"snapshot_service.py", "virtual_machine_service.py", "revert_commands.py"}
+"""They speak for a kind: servicers translate a request into its Params, and one client command looks for reverts."""
 OLD_NAMES = re.compile(
     "StepAction|OperationKind|StopMode|StartVm|StopVm|CreateSnapshot|RevertToSnapshot|DeleteSnapshot"
     "|allow_fallback|refuse_power_change|stop_mode"
@@ -46,7 +46,7 @@ def test_nothing_names_a_kind_or_an_action_but_its_own_room_and_who_speaks_for_i
     module = own.__module__.rpartition(".")[2]
     pattern = re.compile(rf"\b({name}|{module}|{module.upper()})\b")
     rooms = ("domain", "ports", "application", "dispatch", "store", "server", "executor", "hyperv", "client")
-    elsewhere = [p for p in files(*(f"snapshotd/{room}" for room in rooms), "projections") if p.name not in SERVICERS]
+    elsewhere = [p for p in files(*(f"snapshotd/{room}" for room in rooms), "projections") if p.name not in SPEAKERS]
     assert lines_with(pattern, elsewhere) == []
     assert lines_with(pattern, files("snapshotd/steps", "snapshotd/operations"))
 

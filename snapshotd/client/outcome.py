@@ -1,0 +1,115 @@
+"""What came of an operation that has ended, for people: the snapshot that was made, the VM's power, what was lost."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any, Final
+
+from google.longrunning.operations_pb2 import Operation
+from google.protobuf.message import Message
+
+from snapshotd.api.v1.executor_pb2 import Power
+from snapshotd.api.v1.operation_pb2 import OperationMetadata
+from snapshotd.api.v1.snapshot_pb2 import (
+    DeleteAllSnapshotsResponse,
+    DeleteSnapshotResponse,
+    GetSnapshotRequest,
+    RevertToSnapshotResponse,
+    Snapshot,
+)
+from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine
+from snapshotd.client.calls import Failed, Server
+from snapshotd.client.progress import metadata_of
+from snapshotd.client.render import last, shown
+
+Named = Callable[[str], str]
+"""Turns the resource name of a snapshot into a name for people."""
+
+
+def succeeded(operation: Operation, named: Named) -> str:
+    """Return what an operation has led to."""
+    said = [f"{operation.name} succeeded.", _response(operation, named), *_besides(operation, named)]
+    return "\n".join(filter(None, said))
+
+
+def not_succeeded(operation: Operation, named: Named) -> str:
+    """Return why an operation did not succeed, and what came of it all the same."""
+    text = operation.error.message
+    said = [line for line in _besides(operation, named) if line not in text]
+    return " ".join([f"{operation.name} did not succeed: {shown(text)}", *said])
+
+
+def names_from(server: Server) -> Named:
+    """Return a function that asks the server for the name of a snapshot, and adds its id."""
+
+    def named(name: str) -> str:
+        try:
+            found = server.call(server.snapshots.GetSnapshot, GetSnapshotRequest(name=name))
+        except Failed:
+            return last(name)  # nothing can be read just now, and the id is good for any command
+        return f"{shown(found.display_name)} ({last(name)})"
+
+    return named
+
+
+def _response(operation: Operation, named: Named) -> str:
+    """Return what the response of an operation holds; empty if it is of a kind that needs no words."""
+    for kind, tell in _TELL.items():
+        message = kind()
+        if operation.response.Unpack(message):
+            return tell(message, named)
+    return ""
+
+
+def _besides(operation: Operation, named: Named) -> list[str]:
+    """Return what the metadata say besides: what was lost or kept, and the safety snapshot."""
+    metadata = metadata_of(operation)
+    said = [shown(metadata.outcome_detail)] if metadata.outcome_detail else []
+    if metadata.safety_snapshot and _taken(metadata):
+        vm = shlex.quote(last(metadata.virtual_machine))
+        said.append(
+            f"The state before is in snapshot {named(metadata.safety_snapshot)}. To go back to it: "
+            f"snapshotctl snapshot undo-revert {vm}"
+        )
+    return said
+
+
+def _taken(metadata: OperationMetadata) -> bool:
+    """Return whether the safety snapshot was taken: its step is the first that is about it."""
+    first = next((s for s in metadata.steps if s.snapshot == metadata.safety_snapshot), None)
+    return first is not None and first.state == first.DONE
+
+
+def _snapshot(snapshot: Snapshot, _: Named) -> str:
+    kind = Snapshot.Kind.Name(snapshot.kind)
+    asked = Snapshot.Kind.Name(snapshot.requested_kind)
+    instead = f", not {asked}: its guest could not be frozen" if snapshot.kind != snapshot.requested_kind else ""
+    return f"Snapshot {shown(snapshot.display_name)} ({last(snapshot.name)}) is taken. It is {kind}{instead}."
+
+
+def _vm(vm: VirtualMachine, _: Named) -> str:
+    return f"VM {shown(vm.display_name)} is {Power.Name(vm.power)}."
+
+
+def _reverted(response: RevertToSnapshotResponse, named: Named) -> str:
+    vm = response.virtual_machine
+    return f"VM {shown(vm.display_name)} is back at snapshot {named(response.snapshot)}, and {Power.Name(vm.power)}."
+
+
+def _deleted(response: DeleteSnapshotResponse, named: Named) -> str:
+    now = named(response.current_snapshot) if response.current_snapshot else "none"
+    return f"Deleted: {', '.join(map(named, response.removed)) or 'none'}. Current: {now}."
+
+
+def _all_deleted(response: DeleteAllSnapshotsResponse, named: Named) -> str:
+    return f"Deleted: {', '.join(map(named, response.removed)) or 'none'}."
+
+
+_TELL: Final[dict[type[Message], Callable[[Any, Named], str]]] = {
+    Snapshot: _snapshot,
+    VirtualMachine: _vm,
+    RevertToSnapshotResponse: _reverted,
+    DeleteSnapshotResponse: _deleted,
+    DeleteAllSnapshotsResponse: _all_deleted,
+}
