@@ -228,7 +228,12 @@ KEYS: Final = (
     Key("snapshots.revert_wait", _seconds, "30 min", "how long a restore may take"),
     Key("snapshots.remove_wait", _seconds, "10 min", "how long the removal of a checkpoint may take"),
     Key("snapshots.power_wait", _seconds, "10 min", "how long a start or stop may take"),
-    Key("snapshots.merge_poll", _seconds, "2 s", "the first interval between two looks at a merge"),
+    Key(
+        "snapshots.merge_poll",
+        _seconds,
+        "2 s",
+        "the first interval between two looks at a merge; at most 10 s",
+    ),
     Key("snapshots.merge_stall", _seconds, "30 min", "how long a merge may stand still before it counts as stalled"),
     Key("retries.max_attempts", _count, 5, "how often an effect is tried; a look at the host has no limit"),
     Key("retries.first", _seconds, "1 s", "back-off after the first attempt; it doubles each time"),

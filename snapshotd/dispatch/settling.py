@@ -45,6 +45,7 @@ def look_settled(
     operation = vm.operations.get(flight.number) if vm is not None else None
     step = (operation.open_step or operation.next_due) if operation is not None else None
     out: list[StepCommand] = []
+    forward = False
     if flight.order.kind is OrderKind.OBSERVE:
         out += [told(flight, answer)] if answer.verdict is not Verdict.NO_ANSWER else []
     elif step is None or step.state is not StepState.WAITING:
@@ -52,12 +53,15 @@ def look_settled(
     elif answer.vm is not None:
         version = flight.asked_version
         if watch is not None:
-            awaited = ACTIONS[step.plan.action].awaits(step, answer.vm)
-            watch.wait = still(watch.wait, awaited, moment.utc)
+            action = ACTIONS[step.plan.action]
+            watch.wait = still(watch.wait, action.awaits(step, answer.vm), moment.utc)
+            before, watch.percent = watch.percent, action.progress(step, answer.vm)
+            forward = watch.percent > before
+            watch.worked_at = moment.utc if forward else watch.worked_at
         out.append(TakePoll(number=flight.number, step=step.plan.number, report=answer.vm, asked_version=version))
     if operation is None or step is None or watch is None or answer.verdict is Verdict.OBSERVED:
         return out
-    if watch.idle(answer, moment.monotonic_s) > ACTIONS[step.plan.action].time_limit_s(policy):
+    if watch.idle(answer, moment.monotonic_s, forward=forward) > ACTIONS[step.plan.action].time_limit_s(policy):
         out += _given_up(operation, step, answer, watch.wait, policy)
     return out
 

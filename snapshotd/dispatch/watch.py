@@ -48,13 +48,19 @@ class Watch:
     """When the last look saw nothing at work, or could not be taken; None: it saw something, or the host was away."""
     wait: Wait | None = None
     percent: int = 0
-    """How far the hypervisor's job has come, as last reported."""
+    """How far what is polled for has come, by the last poll."""
     worked_at: datetime | None = None
     """When the host was last seen at work for it; None: not since the service started."""
 
-    def idle(self, answer: HostAnswer, now_s: float) -> float:
-        """Take in the answer to a look. Return for how long nothing has been seen at work."""
-        if answer.verdict is Verdict.IN_PROGRESS or (answer.vm is not None and answer.vm.activities):
+    def idle(self, answer: HostAnswer, now_s: float, *, forward: bool = False) -> float:
+        """Take in the answer to a look. Return for how long nothing has been seen at work.
+
+        Args:
+            answer: to the look.
+            now_s: the time.
+            forward: what is waited for has come forward since the last look, though nothing may be seen at work now.
+        """
+        if forward or answer.verdict is Verdict.IN_PROGRESS or (answer.vm is not None and answer.vm.activities):
             self.idle_s, self.quiet_at_s = 0.0, None
         elif _of_the_host(answer):
             self.quiet_at_s = None
@@ -96,7 +102,7 @@ class Watches:
         at = (step.plan.number, step.token)
         if watch.looked_at != at:
             watch.looked_at, watch.looks, watch.next_s = at, 0, 0.0
-            watch.idle_s, watch.quiet_at_s = 0.0, None
+            watch.idle_s, watch.quiet_at_s, watch.percent = 0.0, None, 0
         return watch
 
     def looked(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> None:
@@ -130,7 +136,7 @@ class Watches:
         elif answer.verdict is Verdict.OBSERVED and answer.vm is not None and answer.vm.works_besides_merging():
             watch.wait = still(watch.wait, failure_of(HostAnswer(verdict=Verdict.IN_PROGRESS)), moment.utc)
         else:
-            watch.wait, watch.percent = None, answer.vm.percent if answer.vm else 0
+            watch.wait = None
 
 
 def still(known: Wait | None, failure: Failure, now: datetime) -> Wait:

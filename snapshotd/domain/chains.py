@@ -42,6 +42,18 @@ def not_passed_through(description: VmDescription) -> tuple[str, ...]:
     return tuple(sorted(f.path for f in description.files if file_key(f.path) not in strays))
 
 
+def disk_of(description: VmDescription) -> dict[str, str]:
+    """Return, by its key, for each file in a chain the location of the disk that it is of."""
+    parents = {file_key(f.path): file_key(f.parent_path) for f in description.files}
+    found: dict[str, str] = {}
+    for disk in _disks(description, None):
+        at = file_key(disk.path)
+        while at and at not in found:
+            found[at] = disk.location
+            at = parents.get(at, "")
+    return found
+
+
 def _disks(description: VmDescription, without: CheckpointId | None) -> tuple[Disk, ...]:
     others = (c for c in description.checkpoints if c.checkpoint_id != without)
     return (*description.disks, *(d for c in others for d in c.disks))

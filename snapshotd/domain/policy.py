@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LONGEST_POLL_S = 10.0
+"""The longest interval between two polls, however long a wait takes: people look at it meanwhile."""
 HYPERV_CHECKPOINT_LIMIT = 50
 """Checkpoints of any kind that Hyper-V allows a VM (documented)."""
 
@@ -26,7 +28,7 @@ class Policy:
     power_wait_s: float = 600.0
     """Starting and stopping a VM."""
     merge_poll_s: float = 2.0
-    """First interval between two polls of a merge; grows to `backoff_max_s`."""
+    """First interval between two polls of a merge; grows to LONGEST_POLL_S."""
     merge_stall_s: float = 1800.0
     """`snapshots.merge_stall`: how long files may be left, with no job under way, until the wait fails."""
     max_attempts: int = 5
@@ -40,12 +42,13 @@ class Policy:
 
     def backoff_s(self, attempts: int) -> float:
         """Return how long to wait after the n-th attempt (n from 1) before the next."""
-        return self._doubled(self.backoff_first_s, attempts)
+        return _doubled(self.backoff_first_s, attempts, self.backoff_max_s)
 
     def poll_interval_s(self, polls: int) -> float:
         """Return how long to wait after the n-th poll (n from 1) before the next."""
-        return self._doubled(self.merge_poll_s, polls)
+        return _doubled(self.merge_poll_s, polls, min(LONGEST_POLL_S, self.backoff_max_s))
 
-    def _doubled(self, first_s: float, count: int) -> float:
-        # An unreachable host is observed for ever: 2.0 ** 1024 would be too large for a float.
-        return min(self.backoff_max_s, first_s * 2.0 ** min(max(0, count - 1), 30))
+
+def _doubled(first_s: float, count: int, most_s: float) -> float:
+    # An unreachable host is observed for ever: 2.0 ** 1024 would be too large for a float.
+    return min(most_s, first_s * 2.0 ** min(max(0, count - 1), 30))

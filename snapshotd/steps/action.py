@@ -201,6 +201,10 @@ class Action(ABC):
         """Return what the operation waits for by a poll's report. Only for an action that polls."""
         return self.waits_for
 
+    def progress(self, step: Step, report: VmReport) -> int:
+        """Return how far what a poll waits for has come, in percent: by default, as the host says of its job."""
+        return report.percent
+
     def stalled(self, policy: Policy, awaited: Failure) -> Failure:
         """Return the failure for no progress in `time_limit_s`. Only for an action that polls.
 

@@ -5,10 +5,13 @@ It does not rely on which file is merged into which: the chains are read again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ntpath import basename
 from typing import Final
 
-from snapshotd.domain.chains import passed_through
+from snapshotd.domain.chains import disk_of, passed_through
 from snapshotd.domain.host_report import VmReport, file_key, file_keys
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import StepState
@@ -89,16 +92,30 @@ class DisksMerge(Action):
         """Return `snapshots.merge_stall`. With progress, the wait has no limit."""
         return policy.merge_stall_s
 
+    def progress(self, step: Step, report: VmReport) -> int:
+        """Return how much of the files is merged; of the one that the host is at, as it says."""
+        assert step.before is not None, step
+        files = self.facts.read(step.before).superfluous
+        if report.description is None or not files:
+            return report.percent
+        left = set(self.left(step, report)) & set(files)
+        return (100 * (len(files) - len(left)) + (report.percent if left else 0)) // len(files)
+
     def awaits(self, step: Step, report: VmReport) -> Failure:
-        """Return that the host merges, or which files are left while it does not."""
+        """Return that the host merges and how far it is, or which files are left while it does not."""
         if report.description is None:
             text = "The host does not have the VM any more, so nobody can tell whether its disks were merged."
             return Failure(reason="VM_MISSING", message=text)
-        if report.activities:
-            return self.waits_for
         left = self.left(step, report)
-        files = f": {', '.join(left[:_MOST_NAMED])}" + (", ..." if len(left) > _MOST_NAMED else "") if left else ""
-        text = f"The host is not merging, and {len(left)} file{'s are' if len(left) != 1 else ' is'} left{files}."
+        merging = {"DELETE", "MERGE"} & set(report.activities)
+        if not left or (merging and len(report.activities) == len(merging)):
+            percent = f" ({self.progress(step, report)} %)" if left else ""
+            return replace(self.waits_for, message=f"The host is merging disks{percent}.{_told(report, left)}")
+        if report.activities:
+            others = ", ".join(sorted(set(report.activities) - merging))
+            text = f"The host is at work on the VM ({others}), and disks are left to merge.{_told(report, left)}"
+            return Failure(reason="HOST_WORKING", message=text)
+        text = f"The host is not merging.{_told(report, left, str)}"
         return Failure(reason="MERGE_NOT_BEGUN", message=text)
 
     def stalled(self, policy: Policy, awaited: Failure) -> Failure:
@@ -110,6 +127,27 @@ class DisksMerge(Action):
     def description(self, plan: PlannedStep) -> str:
         """Return what it does."""
         return "Wait until the host has merged the disks."
+
+
+def _told(report: VmReport, left: tuple[str, ...], name: Callable[[str], str] = basename) -> str:
+    """Return how many files are left of each disk, and which, in a sentence for people; empty if none is.
+
+    Args:
+        report: of the host.
+        left: their paths.
+        name: makes of a path what is said of it.
+    """
+    assert report.description is not None, report
+    if not left:
+        return ""
+    disks = disk_of(report.description)
+    by_disk: dict[str, list[str]] = defaultdict(list)
+    for path in left:
+        by_disk[disks.get(file_key(path), "outside of the chains")].append(path)
+    counts = ", ".join(f"{disk}: {len(paths)} file{'s' * (len(paths) > 1)}" for disk, paths in sorted(by_disk.items()))
+    names = [name(path) for _, paths in sorted(by_disk.items()) for path in paths]
+    more = ", ..." if len(names) > _MOST_NAMED else ""
+    return f" Left: {counts} ({', '.join(names[:_MOST_NAMED])}{more})."
 
 
 DISKS_MERGE = DisksMerge()

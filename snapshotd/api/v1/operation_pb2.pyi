@@ -193,8 +193,8 @@ class OperationMetadata(_message.Message):
     step_count: _builtins.int
     """How many steps the recorded plan has by now; undo steps are added when they become due."""
     percent: _builtins.int
-    """0 to 100, by the steps that have ended. A merge counts as the host reports it, which falls back when another disk
-    begins. 100 only when the operation is done. If it did not succeed: the steps that took effect and were not undone.
+    """0 to 100, by the steps that have ended. A merge counts by its files, and by what the host says of the one at hand;
+    `wait` tells which files of which disks are left. 100 only when the operation is done. If it did not succeed: the steps that took effect and were not undone.
     """
     cancel_requested: _builtins.bool
     """Its cancellation was requested. It ends at the next safe point."""

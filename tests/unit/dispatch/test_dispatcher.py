@@ -4,6 +4,8 @@ import random
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
+from types import MappingProxyType
 
 import pytest
 
@@ -12,19 +14,22 @@ from snapshotd.dispatch.orders import Order, OrderKind
 from snapshotd.dispatch.outputs import Abandon, End, Fault, Moment, Output, Record, Reply, Send
 from snapshotd.domain.commands import LoseOutcome
 from snapshotd.domain.events import Envelope
-from snapshotd.domain.host_report import HostAnswer, Verdict
+from snapshotd.domain.host_report import Disk, DiskFile, HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, StreamId
 from snapshotd.domain.lifecycle import OperationState, Power, StepState
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
+from snapshotd.steps import disks_merge
+from snapshotd.steps.disks_merge import DISKS_MERGE
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import RESTORE, revert_to, stop_vm
 from tests.fakes import START, VM_ID, World
 from tests.unit.application.cases import CASES, Case, chain, check_end, check_invariants, create, ready, sid
 
 HOST = HostId("hv01")
+MERGING = next(c for c in CASES if c.name == "delete in the middle")
 LOST = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message="The connection was lost.")
 
 
@@ -291,6 +296,82 @@ def test_a_merge_that_does_not_come_forward_ends_the_operation() -> None:
     assert operation.failure is not None
     assert operation.failure.reason == "MERGE_STALLED"
     assert room.world.now - START > timedelta(seconds=room.policy.merge_stall_s)
+
+
+def merging(policy: Policy) -> Room:
+    """Return a room in which the first poll of a merge is on its way."""
+    world = ready(MERGING)
+    world.policy = policy
+    world.do(MERGING.request)
+    room = Room(world, policy)
+    room.attach()
+    to_poll(room)
+    return room
+
+
+def to_poll(room: Room) -> None:
+    """Go on until a poll is on its way, or the operation has ended."""
+    while room.world.vm.active_operations and not (room.sent and room.sent[0].order.kind is OrderKind.POLL):
+        room.deliver() if room.sent else room.tick(0.5)
+
+
+def polled(room: Room, answers: Iterable[HostAnswer]) -> list[float]:
+    """Have the polls answered so, until the operation has ended; return the seconds at which they were sent."""
+    sent = []
+    for answer in answers:
+        if room.sent:
+            sent.append(room.seconds)
+            room.take(room.dispatcher.answered("ex", room.sent.pop(0).dispatch_id, answer, room.moment))
+            to_poll(room)
+    return sent
+
+
+def chained(*files: str, activities: tuple[str, ...] = ()) -> HostAnswer:
+    """Return a poll's answer that shows these files in the chain of the one disk."""
+    seen = ready(MERGING).host.report()
+    assert seen.description is not None
+    chain = ("leaf", *files, "base")
+    there = tuple(DiskFile(path=a, parent_path=b) for a, b in zip(chain, (*chain[1:], ""), strict=True))
+    disk = Disk(location="SCSI:0:0", path="leaf")
+    described = replace(seen.description, files=there, disks=(disk,), checkpoints=())
+    report = replace(seen, description=described, activities=activities, existing_files=("leaf", *files))
+    return HostAnswer(verdict=Verdict.REPORTED, vms=(report,))
+
+
+@pytest.mark.parametrize("first_s", [0.5, 2.0, 45.0])
+def test_a_merge_is_polled_at_least_every_ten_seconds(first_s: float) -> None:
+    room = merging(Policy(merge_poll_s=first_s))
+    sent = polled(room, [chained("d2", activities=("MERGE",))] * 40)
+    assert len(sent) == 40
+    assert max(later - earlier for earlier, later in pairwise(sent)) <= 10.5, "with the half second of a tick"
+
+
+def with_files_to_merge(room: Room, *files: str) -> None:
+    """Put on record that the merge which is waited for has these files to merge."""
+    vm, number = room.world.vm, room.world.vm.last_number
+    facts = DISKS_MERGE.facts.write(disks_merge.Before(files, ()))
+    operation = vm.operations[number]
+    steps = tuple(replace(s, before=facts) if s.plan.polls else s for s in operation.steps)
+    operations = {**vm.operations, number: replace(operation, steps=steps)}
+    room.world.vm = replace(vm, operations=MappingProxyType(operations))
+    room.take(room.dispatcher.changed(room.world.vm, room.moment))
+
+
+def test_a_merge_in_which_nothing_happens_stalls_after_merge_stall_and_not_before() -> None:
+    room = merging(Policy(merge_stall_s=300))
+    with_files_to_merge(room, "f0", "f1")
+    sent = polled(room, [chained("f0", "f1")] * 400)
+    assert 300 < sent[-1] - sent[0] <= 300 + 2 * 10.5
+
+
+def test_a_merge_that_comes_forward_has_not_stalled_though_nobody_ever_sees_the_host_at_it() -> None:
+    room = merging(Policy(merge_stall_s=300))
+    files = [f"f{n}" for n in range(20)]
+    with_files_to_merge(room, *files)
+    answers = [answer for n in range(20) for answer in [chained(*files[n:])] * 20]
+    assert len(polled(room, answers)) == len(answers), "it was waited for all the time"
+    polled(room, [chained()])
+    assert room.world.vm.operations[room.world.vm.last_number].state is OperationState.SUCCEEDED
 
 
 def test_a_host_has_no_more_orders_under_way_than_its_share() -> None:
