@@ -191,6 +191,8 @@ def test_a_merge_that_succeeded_for_one_disk_treated_as_all_or_nothing(system: S
     operation = vm.delete(snapshot)
     until(lambda: len(vm.truth["files"]) < len(files))  # one disk of two is merged
     vm.control("durations", merge=LONG_MS)
+    (left,) = (at for at, disk in vm.truth["disks"].items() if len(disk["chain"]) > 1)
+    until(lambda: f"Left: {left}: 1 file" in metadata_of(_now(vm, operation)).wait.message)
     assert vm.snapshot("one").state == Snapshot.EXPUNGING
     system.executor.restart()
     vm.control("durations", merge=0)
