@@ -187,6 +187,50 @@ def restart_of_the_service(stage: Stage) -> None:
     stage.agrees(vm, {"two": ""})
 
 
+def revert_and_back(stage: Stage) -> None:
+    """Revert with a safety snapshot, and undo the revert; revert to the current one; have the VM run afterwards."""
+    vm = "revert-back"
+    stage.take(vm, "first")
+    stage.write(vm, "work of today")
+    stage.type(f"snapshot revert {vm} first --safety-snapshot --wait")
+    stage.sees(vm, "first")
+    stage.power(vm, "Off")
+    stage.agrees(vm, {"first": "", "before-revert-first": "first"})
+    stage.type(f"snapshot undo-revert {vm} --wait")
+    stage.sees(vm, "work of today")
+    stage.power(vm, "Running")
+    stage.write(vm, "lost")
+    stage.type(f"snapshot revert {vm} before-revert-first --power-after as-before --wait")
+    stage.sees(vm, "work of today")
+    stage.power(vm, "Running")
+    stage.type(f"snapshot revert {vm} first --refuse-power-change", REFUSED)
+    stage.type(f"snapshot revert {vm} first --power-after running --wait")
+    stage.sees(vm, "first")
+    stage.power(vm, "Running")
+    stage.agrees(vm)
+
+
+def power(stage: Stage) -> None:
+    """Stop, save, pause, start and restart a VM with snapshots: none of them is lost."""
+    vm = "power"
+    for name, memory in (("one", False), ("two", True)):
+        stage.take(vm, name, memory=memory)
+    for line, state in (
+        ("vm stop {} --shutdown-timeout 60 --wait", "Off"),
+        ("vm start {} --wait", "Running"),
+        ("vm stop {} --save --wait", "Saved"),
+        ("vm start {} --wait", "Running"),
+        ("vm stop {} --pause --wait", "Paused"),
+        ("vm start {} --wait", "Running"),
+        ("vm restart {} --wait", "Running"),
+        ("vm stop {} --turn-off --wait", "Off"),
+    ):
+        stage.type(line.format(vm))
+        stage.power(vm, state)
+    stage.sees(vm, "two")
+    stage.agrees(vm, {"one": "", "two": "one"})
+
+
 CHAPTERS: Final[tuple[tuple[Callable[[Stage], None], tuple[tuple[str, str], ...]], ...]] = (
     (create, (("create-running", "Running"), ("create-stopped", "Off"))),
     (revert, (("revert-running", "Running"), ("revert-stopped", "Running"))),
@@ -194,6 +238,8 @@ CHAPTERS: Final[tuple[tuple[Callable[[Stage], None], tuple[tuple[str, str], ...]
         trees,
         (("tree-memory", "Running"), ("tree-mixed", "Running"), ("tree-disks", "Running"), ("tree-stopped", "Off")),
     ),
+    (revert_and_back, (("revert-back", "Running"),)),
+    (power, (("power", "Running"),)),
     (restart_of_the_service, (("sync", "Running"),)),
 )
 """Each with its VMs, and the state that they begin in."""

@@ -20,10 +20,11 @@ from snapshotd.domain.host_report import HostAnswer, Journal, JournalState, Verd
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity
 from snapshotd.operations.snapshot_delete import Scope
+from snapshotd.operations.snapshot_revert import PowerAfter
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import delete, delete_all, restart_vm, revert_to, start_vm, stop_vm
 from tests.fakes import World
-from tests.unit.application.cases import check_invariants, create
+from tests.unit.application.cases import check_invariants, create, sid
 from tests.unit.dispatch.test_dispatcher import LOST, Room
 
 FIRST = int(os.environ.get("SNAPSHOTD_TEST_SEED", "0"))
@@ -95,7 +96,7 @@ class Town:
         ]
         if vm.snapshots:
             ways += [
-                lambda: revert_to(chance.choice(list(vm.snapshots)), refuse_power_change=chance.random() < 0.2),
+                self.revert,
                 lambda: delete(chance.choice(list(vm.snapshots)), chance.choice(list(Scope))),
             ]
         if vm.last_number:
@@ -106,6 +107,18 @@ class Town:
         """Return a request for a snapshot."""
         self.names += 1
         return create(self.names, memory=self.chance.random() < 0.4, fallback=self.chance.random() < 0.3)
+
+    def revert(self) -> RequestOperation:
+        """Return a request for a revert."""
+        chance = self.chance
+        self.names += 1
+        return revert_to(
+            chance.choice(list(self.world.vm.snapshots)),
+            refuse_power_change=chance.random() < 0.2,
+            power_after=chance.choice(list(PowerAfter)),
+            safety=sid(self.names) if chance.random() < 0.4 else None,
+            require_memory=chance.random() < 0.2,
+        )
 
     # --- an administrator ----------------------------------------------------------------------------------------
 
