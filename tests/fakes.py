@@ -339,6 +339,8 @@ class World:
             return
         for _ in range(2 if twice else 1):
             self.do(TakeAnswer(number=number, step=at, token=step.token, answer=answer))
+        if self.host.report().power is Power.ABSENT:
+            self.now += timedelta(seconds=seconds)  # looked at again, later
 
     def run(self, *, lose: bool = False, twice: bool = False, limit: int = 60) -> Operation:
         """Let things happen until no operation is active; return the newest one."""

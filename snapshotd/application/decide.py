@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from snapshotd.application.claims import compare_hosts
 from snapshotd.application.draft import Context, Draft
 from snapshotd.application.facts import lay_down
 from snapshotd.application.progress import advance, make_way, take
@@ -17,6 +18,7 @@ from snapshotd.application.settle import settle
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import answered_before
+from snapshotd.domain.conditions import claimed
 from snapshotd.domain.errors import (
     AlreadyExists,
     CancelTooLate,
@@ -59,6 +61,8 @@ def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
             take(draft, command)
         case c.SyncVm():
             _sync(draft, command)
+        case c.CompareHosts():
+            compare_hosts(draft, command)
         case _:
             assert_never(command)
     return draft
@@ -94,6 +98,8 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
     kind.check_existence(vm, request)
     if vm.rolled_back:
         raise LogRolledBack(vm.name, vm.rolled_back)
+    if vm.claims:
+        raise claimed(vm)
     becomes = [(concurrency(active, request), active) for active in vm.active_operations]
     for joined in (active for what, active in becomes if what is Concurrency.JOIN):
         if context.request_id:
@@ -182,8 +188,10 @@ def _cancel(draft: Draft, command: c.CancelOperation) -> None:
 def _sync(draft: Draft, command: c.SyncVm) -> None:
     """Compare a report with the record, if no step was open when it was asked for, and none has been since."""
     vm = draft.vm
-    if not vm.registered:
+    if not vm.registered or command.host_id not in (None, vm.host_id):
         return
+    if vm.claims:
+        raise claimed(vm)
     notice(draft, command.report)
     if draft.events:
         advance(draft)

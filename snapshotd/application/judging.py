@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from snapshotd.application.draft import Context
-from snapshotd.application.next_action import awaits_power
+from snapshotd.application.next_action import awaits_move, awaits_power
 from snapshotd.domain.host_report import STATE_CHANGE, HostAnswer, Verdict, VmReport
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, Step, StepNature
@@ -95,6 +95,13 @@ def between_two_powers(
     passing = STATE_CHANGE in report.activities or step.plan.nature is StepNature.FORWARD_ONLY
     seen = replace(vm, power=report.power)
     return passing and awaits_power(seen, operation, step, context.now, context.policy)
+
+
+def away(vm: VirtualMachine, step: Step, report: VmReport, context: Context) -> bool:
+    """Return whether nothing is concluded yet since the host does not have the VM: it may be on its way to another."""
+    return report.power is Power.ABSENT and awaits_move(
+        replace(vm, power=report.power), step, context.now, context.policy
+    )
 
 
 def claimed(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> frozenset[Power]:

@@ -3,7 +3,7 @@
 Issue, Observe                 are recorded first, then sent (write-ahead)
 AwaitAnswer, Poll, Later       need the host, or the clock, before anything can be recorded
 AwaitTurn                      needs the end of an older operation, which was cancelled for this one
-AwaitPerson                    needs a decision by a person: the log is older than the host
+AwaitPerson                    needs a person: the log is older than the host, or two hosts have the VM
 Skip, StartWait, StopWait,     need nobody: they are recorded together with what led to them
 GiveUp, PlanUndo, Finish
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from snapshotd.domain.conditions import claimed
 from snapshotd.domain.errors import LogRolledBack
 from snapshotd.domain.lifecycle import OperationState, Power, StepState
 from snapshotd.domain.operation import Failure, Operation, Settlement, Step, StepNature
@@ -131,6 +132,10 @@ def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy:
         return _given_up(operation, said)
     if vm.rolled_back:
         return _rolled_back(vm, operation)
+    if vm.claims:
+        begun = operation.state is not OperationState.PENDING
+        waits = begun or not operation.cancel_requested
+        return AwaitPerson(Failure.of(claimed(vm))) if waits else Finish(OperationState.CANCELLED)
     step = operation.open_step
     if step is not None:
         if step.state is StepState.WAITING:
@@ -222,6 +227,8 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
     kind = KINDS[operation.kind]
     if kind.skips(vm, operation, due) and action.satisfied(vm, operation, due):
         return Skip(due)
+    if awaits_move(vm, due, now, policy) and not due.plan.polls:
+        return Observe(due)
     if not operation.undoing and (refused := kind.refusal(vm, operation, due)):
         return _goes_no_further(due, refused)
     if not operation.undoing and (spared := kind.spares(vm, operation, due)):
@@ -274,6 +281,12 @@ def _goes_no_further(due: Step, failure: Failure) -> Next:
     """Return how an operation ends that must not begin its next step: nothing is undone after the pivot."""
     forward = due.plan.nature is StepNature.FORWARD_ONLY
     return Finish(OperationState.FAILED, failure) if forward else PlanUndo(failure)
+
+
+def awaits_move(vm: VirtualMachine, step: Step, now: datetime, policy: Policy) -> bool:
+    """Return whether a step waits since its host does not have the VM: for a while, another one may turn out to."""
+    limit = timedelta(seconds=policy.move_wait_s)
+    return vm.power is Power.ABSENT and (step.looked_since is None or now < step.looked_since + limit)
 
 
 def awaits_power(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, policy: Policy) -> bool:

@@ -13,6 +13,7 @@ from snapshotd.application.host_failures import failure_of
 from snapshotd.application.host_grades import may_pass
 from snapshotd.application.judging import (
     LATE,
+    away,
     between_two_powers,
     claimed,
     hangs,
@@ -34,6 +35,7 @@ from snapshotd.application.next_action import (
 )
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.application.rolled_back import notice
+from snapshotd.application.unknown import take_nothing, unknown
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
@@ -103,6 +105,13 @@ def take(draft: Draft, command: c.StepCommand) -> None:
     if operation is None or not operation.active or command.step > len(operation.steps):
         return
     step = operation.step(command.step)
+    if draft.vm.claims and not isinstance(command, c.NotSent):
+        take_nothing(draft, operation, step, command)
+    else:
+        _take(draft, operation, step, command)
+
+
+def _take(draft: Draft, operation: Operation, step: Step, command: c.StepCommand) -> None:
     match command:
         case c.TakeAnswer():
             _take_answer(draft, operation, step, command)
@@ -141,17 +150,21 @@ def _take_loss(
         draft.add([e.StepNotSent(**_moved(operation, step, "not_sent"), failure=failure)], operation.number)
         advance(draft)
     else:
-        _unknown(draft, operation, step, failure)
+        unknown(draft, operation, step, failure)
 
 
 def _take_answer(draft: Draft, operation: Operation, step: Step, command: c.TakeAnswer) -> None:
-    """Record what an answer means. One that comes twice changes nothing. With an old token only DONE counts."""
+    """Record what an answer means. One that comes twice changes nothing.
+
+    With an old token, or by a host that the VM has left, only DONE counts.
+    """
     answer = command.answer
     newest = command.token == step.token
+    elsewhere = command.host_id not in (None, draft.vm.host_id)
     done = told(draft.vm, operation, step, answer) if step.open else None
     if done is not None and answer.vm is not None:
-        _settle(draft, operation, step, done, answer.vm, observed=False)
-    elif not newest:
+        _settle(draft, operation, step, done, answer.vm, observed=False, current=not elsewhere)
+    elif not newest or elsewhere:
         return
     elif answer.verdict is Verdict.OBSERVED and step.observing and answer.vm is not None:
         _observed(draft, operation, step, answer.vm)
@@ -162,6 +175,8 @@ def _take_answer(draft: Draft, operation: Operation, step: Step, command: c.Take
 
 def _take_poll(draft: Draft, operation: Operation, step: Step, command: c.TakePoll) -> None:
     """Record that a step is done, if a poll shows it. A poll proves nothing else."""
+    if command.host_id not in (None, draft.vm.host_id):
+        return
     judged = ACTIONS[step.plan.action].judge(draft.vm, operation, step, command.report)
     if isinstance(judged, Done):
         current = draft.vm.last_step_version <= command.asked_version
@@ -184,7 +199,7 @@ def _failed(draft: Draft, operation: Operation, step: Step) -> None:
 def _give_up(draft: Draft, operation: Operation, step: Step, failure: Failure) -> None:
     """Record that nobody will ever know what became of a step whose command may have been at work."""
     if step.state is StepState.ISSUED:
-        _unknown(draft, operation, step, failure)
+        unknown(draft, operation, step, failure)
         step = draft.vm.operations[operation.number].step(step.plan.number)
     given_up = e.StepUndetermined(**_moved(operation, step, "undetermined"), failure=failure)
     draft.add([given_up], operation.number)
@@ -276,9 +291,11 @@ def _settle(
 
 def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) -> None:
     """Record what an observation proves. For a step that is only due, it makes the journal and the power known."""
+    if away(draft.vm, step, report, draft.context):
+        return  # looked at again with the same token, each time later
     if step.state is StepState.DUE:
         if between_two_powers(draft.vm, operation, step, report, draft.context):
-            return  # looked at again with the same token, each time later
+            return  # likewise
         draft.add([e.ObservationAnswered(number=operation.number, step=step.plan.number)], operation.number)
         _absorb(draft, operation, step, report)
         return
@@ -313,7 +330,7 @@ def make_way(draft: Draft, operation: Operation) -> None:
         draft.add([e.CancelRequested(number=number)], number)
     for step in operation.steps:
         if step.state is StepState.ISSUED and ACTIONS[step.plan.action].waits_for_guest(step.plan):
-            _unknown(draft, operation, step, CANCELLED)
+            unknown(draft, operation, step, CANCELLED)
 
 
 def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: HostAnswer) -> None:
@@ -325,16 +342,11 @@ def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: 
         if answer.vm is not None:
             _absorb(draft, operation, step, answer.vm)
         return
-    _unknown(draft, operation, step, failure)
+    unknown(draft, operation, step, failure)
     if answer.verdict is Verdict.CHANGED and answer.vm is not None:
         # The script wrote the token before it compared: this is an observation with that token.
         operation = draft.vm.operations[operation.number]
         _observed(draft, operation, operation.step(step.plan.number), answer.vm)
-
-
-def _unknown(draft: Draft, operation: Operation, step: Step, failure: Failure) -> None:
-    event = e.StepOutcomeUnknown(**_moved(operation, step, "outcome_unknown"), failure=failure)
-    draft.add([event], operation.number)
 
 
 def _without_effect(

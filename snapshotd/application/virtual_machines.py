@@ -47,12 +47,12 @@ class VirtualMachines:
 
     async def load(self, vm_id: VmId) -> VirtualMachine:
         """Return a VM as the log has it; a VM that is not on record has version 0."""
-        vm = self._known(vm_id)
+        vm = self.known(vm_id)
         return self._keep(fold(vm, await self._log.read_stream(vm_stream(vm_id), vm.version)))
 
     def take(self, envelope: Envelope) -> None:
         """Apply an envelope of a VM's stream during the replay."""
-        vm = self._known(VmId(envelope.stream.partition("/")[2]))
+        vm = self.known(VmId(envelope.stream.partition("/")[2]))
         self._keep(fold(vm, [envelope] if envelope.version > vm.version else []))
 
     def registered(self) -> tuple[VirtualMachine, ...]:
@@ -101,7 +101,7 @@ class VirtualMachines:
                 return Decided(vm=self._keep(draft.vm), envelopes=envelopes, draft=draft)
         raise AssertionError(vm_id)
 
-    def _known(self, vm_id: VmId) -> VirtualMachine:
+    def known(self, vm_id: VmId) -> VirtualMachine:
         """Return what is in memory of a VM; version 0 if nothing is."""
         return self._vms.get(vm_id) or VirtualMachine(vm_id=vm_id)
 

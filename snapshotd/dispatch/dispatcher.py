@@ -61,7 +61,7 @@ class Dispatcher:
         self._vms: dict[VmId, VirtualMachine] = {}
         """Those with active operations."""
         self._watches = Watches(policy)
-        self.observed: dict[VmId, datetime] = {}
+        self.observed: dict[tuple[HostId, VmId], datetime] = {}
         """As of when a host last reported a VM."""
         self.reach = Reach(policy)
         self.faults = Faults(policy)
@@ -75,6 +75,10 @@ class Dispatcher:
     def watch(self, vm_id: VmId, number: int) -> Watch | None:
         """Return what is kept of an active operation outside of the log."""
         return self._watches.get(vm_id, number)
+
+    def sought(self) -> tuple[VmId, ...]:
+        """Return the VMs that an operation waits for though their host does not have them: another one may."""
+        return tuple(vm_id for vm_id in self._vms if self._watches.misses(vm_id))
 
     def forget(self, host_id: HostId) -> None:
         """Forget whether a host answered: it is registered no longer."""
@@ -149,8 +153,13 @@ class Dispatcher:
     def _keep(self, vm: VirtualMachine) -> None:
         """Keep the newest fold of a VM. Of one without active operations nothing is kept."""
         known = self._vms.get(vm.vm_id)
-        if known is None or known.version <= vm.version:
-            self._vms[vm.vm_id] = vm
+        if known is not None and known.version > vm.version:
+            return
+        self._vms[vm.vm_id] = vm
+        if known is not None and known.host_id != vm.host_id:
+            for operation in known.active_operations:
+                self.flights.slots(known.host_id).leave((vm.vm_id, operation.number))
+            self._watches.forget(vm.vm_id)
 
     def _record(self, vm_id: VmId, command: VmCommand) -> Record:
         """Return a Record of a command. Until it is carried out, nothing else is due on this VM."""
@@ -185,12 +194,13 @@ class Dispatcher:
             return []
         answer = fitting(flight.order, answer)
         # An effect reports when it has ended; a look may show what was there when it was sent.
-        self._note_observed(answer, moment.utc if flight.order.kind is OrderKind.EFFECT else flight.sent_at)
+        at = moment.utc if flight.order.kind is OrderKind.EFFECT else flight.sent_at
+        self._note_observed(flight.order.host_id, answer, at)
         return self._landed(dispatch_id, answer, moment)
 
-    def _note_observed(self, answer: HostAnswer, at: datetime) -> None:
+    def _note_observed(self, host_id: HostId, answer: HostAnswer, at: datetime) -> None:
         for vm_id in (VmId(report.vm_id) for report in answer.vms if report.unread is None):
-            self.observed[vm_id] = max(at, self.observed.get(vm_id, at))
+            self.observed[host_id, vm_id] = max(at, self.observed.get((host_id, vm_id), at))
 
     def _landed(self, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:
         """Settle an order that was answered, or that no answer will come for."""
@@ -249,7 +259,9 @@ class Dispatcher:
         answer = fitting(flight.order, answer)
         if answer.verdict is not Verdict.DONE:
             return []
-        self._note_observed(answer, flight.sent_at)  # nobody knows for how long its executor has held it
+        self._note_observed(
+            flight.order.host_id, answer, flight.sent_at
+        )  # nobody knows for how long its executor has held it
         return [self._record(flight.order.vm_id, told(flight, answer))]
 
     def tick(self, moment: Moment) -> list[Output]:

@@ -115,16 +115,22 @@ class Flights:
             del self._given_up[oldest]
 
     def abandon_unwanted(self, vm: VirtualMachine) -> list[Abandon]:
-        """Give up the effects on a VM that are not waited for any more; a late DONE of one still counts."""
+        """Give up the effects on a VM that are not waited for any more, and all that went to a host that it has left.
+
+        A late DONE of an effect still counts.
+        """
         issued = {s.token for o in vm.active_operations for s in o.steps if s.state is StepState.ISSUED}
-        unwanted = [
-            (dispatch_id, f)
-            for dispatch_id, f in self._under_way.items()
-            if f.order.kind is OrderKind.EFFECT and f.order.vm_id == vm.vm_id and f.order.token not in issued
-        ]
+
+        def unwanted_is(f: Flight) -> bool:
+            left = f.number != 0 and f.order.host_id != vm.host_id
+            return left or (f.order.kind is OrderKind.EFFECT and f.order.token not in issued)
+
+        under_way = ((dispatch_id, f) for dispatch_id, f in self._under_way.items() if f.order.vm_id == vm.vm_id)
+        unwanted = [(dispatch_id, f) for dispatch_id, f in under_way if unwanted_is(f)]
         for dispatch_id, flight in unwanted:
             self.land(dispatch_id)
-            self.remember(dispatch_id, flight)
+            if flight.order.kind is OrderKind.EFFECT:
+                self.remember(dispatch_id, flight)
         return [Abandon(flight.executor, dispatch_id) for dispatch_id, flight in unwanted]
 
     def late(self, dispatch_id: str, executor: str) -> Flight | None:

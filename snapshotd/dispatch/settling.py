@@ -25,7 +25,8 @@ from snapshotd.steps.catalogue import ACTIONS
 
 def told(flight: Flight, answer: HostAnswer) -> TakeAnswer:
     """Return the command that judges an order's answer."""
-    return TakeAnswer(number=flight.number, step=flight.order.step, token=flight.order.token, answer=answer)
+    order = flight.order
+    return TakeAnswer(number=flight.number, step=order.step, token=order.token, answer=answer, host_id=order.host_id)
 
 
 def effect_settled(flight: Flight, answer: HostAnswer) -> list[StepCommand]:
@@ -51,14 +52,17 @@ def look_settled(
     elif step is None or step.state is not StepState.WAITING:
         return []
     elif answer.vm is not None:
-        version = flight.asked_version
+        version, host_id = flight.asked_version, flight.order.host_id
         if watch is not None:
             action = ACTIONS[step.plan.action]
             watch.wait = still(watch.wait, action.awaits(step, answer.vm), moment.utc)
             before, watch.percent = watch.percent, action.progress(step, answer.vm)
             forward = watch.percent > before
             watch.worked_at = moment.utc if forward else watch.worked_at
-        out.append(TakePoll(number=flight.number, step=step.plan.number, report=answer.vm, asked_version=version))
+        poll = TakePoll(
+            number=flight.number, step=step.plan.number, report=answer.vm, asked_version=version, host_id=host_id
+        )
+        out.append(poll)
     if operation is None or step is None or watch is None or answer.verdict is Verdict.OBSERVED:
         return out
     if watch.idle(answer, moment.monotonic_s, forward=forward) > ACTIONS[step.plan.action].time_limit_s(policy):

@@ -15,7 +15,7 @@ from snapshotd.application.host_failures import failure_of
 from snapshotd.dispatch.outputs import Moment
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import VmId
-from snapshotd.domain.lifecycle import StepState
+from snapshotd.domain.lifecycle import Power, StepState
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -24,6 +24,14 @@ _HOLDS_UP: Final = frozenset(
     {Verdict.NO_ANSWER, Verdict.FAILED, Verdict.FOREIGN_INSTALLATION, Verdict.BUSY, Verdict.IN_PROGRESS}
 )
 """Answers after which an operation waits, and the host is asked again."""
+
+
+VM_MISSING: Final = "VM_MISSING"
+"""Reason of an operation whose host does not have the VM."""
+_ELSEWHERE: Final = Failure(
+    reason=VM_MISSING,
+    message="The host does not have the VM. The other hosts are asked for it, since it may have been moved to one.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,15 @@ class Watches:
         """Return the watch of an active operation."""
         return self._known.get(vm_id, {}).get(number)
 
+    def misses(self, vm_id: VmId) -> bool:
+        """Return whether an operation waits since its host does not have the VM."""
+        waits = (watch.wait for watch in self._known.get(vm_id, {}).values())
+        return any(wait is not None and wait.failure.reason == VM_MISSING for wait in waits)
+
+    def forget(self, vm_id: VmId) -> None:
+        """Forget why the operations of a VM wait, and how often it was looked at: it has moved to another host."""
+        self._known.pop(vm_id, None)
+
     def of_step(self, vm: VirtualMachine, operation: Operation, step: Step) -> Watch:
         """Return the watch of an operation whose step is to be looked at."""
         watch = self._known.setdefault(vm.vm_id, {}).setdefault(operation.number, Watch())
@@ -133,6 +150,8 @@ class Watches:
             watch.worked_at = moment.utc
         if answer.verdict in _HOLDS_UP:
             watch.wait = still(watch.wait, failure_of(answer), moment.utc)
+        elif answer.verdict is Verdict.OBSERVED and answer.vm is not None and answer.vm.power is Power.ABSENT:
+            watch.wait = still(watch.wait, _ELSEWHERE, moment.utc)
         elif answer.verdict is Verdict.OBSERVED and answer.vm is not None and answer.vm.works_besides_merging():
             watch.wait = still(watch.wait, failure_of(HostAnswer(verdict=Verdict.IN_PROGRESS)), moment.utc)
         else:

@@ -85,6 +85,8 @@ class TakeAnswer:
     step: int
     token: int
     answer: HostAnswer
+    host_id: HostId | None = None
+    """The host that answered; None: the VM's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,8 @@ class TakePoll:
     report: VmReport
     asked_version: int
     """The stream's version when the poll was sent."""
+    host_id: HostId | None = None
+    """The host that reported; None: the VM's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,12 +149,31 @@ class SyncVm:
     report: VmReport
     asked_version: int
     """The stream's version when the report was asked for."""
+    host_id: HostId | None = None
+    """The host that reported; None: the VM's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareHosts:
+    """Compare what another host says of a VM with what the VM's own says, and record where the VM is."""
+
+    host_id: HostId
+    """The other host."""
+    report: VmReport
+    """By the other host, which was asked for this VM."""
+    own_host_id: HostId
+    """The VM's host when it was asked."""
+    own: VmReport | Failure
+    """By the VM's host, likewise; or why it could not be asked."""
+    asked_version: int
+    """The stream's version when the reports were asked for."""
 
 
 StepCommand = TakeAnswer | LoseOutcome | NotSent | TakePoll | StallWait | GiveUpLook
 """About one step of an operation."""
 FactCommand = HoldSnapshot | ReleaseSnapshot
 """Answered at once with a fact on record: nothing is asked of the host."""
+_ReportCommand = SyncVm | CompareHosts
 VmCommand = (
     RegisterVm
     | UnregisterVm
@@ -160,5 +183,5 @@ VmCommand = (
     | SettleOperation
     | Proceed
     | StepCommand
-    | SyncVm
+    | _ReportCommand
 )

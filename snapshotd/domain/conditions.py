@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from snapshotd.domain.chains import passed_through
-from snapshotd.domain.errors import LogRolledBack
+from snapshotd.domain.errors import ClaimedByTwoHosts, LogRolledBack
 from snapshotd.domain.host_report import VmDescription, file_key
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.virtual_machine import VmRecord
@@ -23,6 +23,8 @@ def conditions(vm: VmRecord) -> tuple[Failure, ...]:
 def _conditions(vm: VmRecord) -> Iterator[Failure]:
     if vm.rolled_back:
         yield Failure.of(LogRolledBack(vm.name, vm.rolled_back))
+    if vm.claims:
+        yield Failure.of(claimed(vm))
     if vm.description is None:
         return
     if vm.description.critical:
@@ -37,6 +39,13 @@ def _conditions(vm: VmRecord) -> Iterator[Failure]:
             "merge has left them. Hyper-V may merge them when the VM is shut down; snapshotd does not touch them."
         )
         yield Failure(reason="NEEDS_CONSOLIDATION", message=text)
+
+
+def claimed(vm: VmRecord) -> ClaimedByTwoHosts:
+    """Build the refusal of what is asked of a VM that another host has too."""
+    claimants = ", ".join(claim.host_id for claim in vm.claims)
+    unasked = next((claim.unasked for claim in vm.claims if claim.unasked), "")
+    return ClaimedByTwoHosts(vm.name, vm.host_id, claimants, unasked)
 
 
 def _strays(description: VmDescription) -> list[str]:

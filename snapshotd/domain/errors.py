@@ -201,8 +201,9 @@ class VmAbsent(SnapshotdError):
     rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
         "Cannot {action} VM {vm}: host {host} does not show it to this account. It was deleted or moved, or the "
-        "account lost its rights to it. If it is there again, run `snapshotctl host sync {host}`; if it is gone for "
-        "good, run `snapshotctl vm unregister {vm!q}`."
+        "account lost its rights to it. If it is there again, run `snapshotctl host sync {host}`; if it was moved to "
+        "another host, sync that one, which has to be registered for that; if it is gone for good, run "
+        "`snapshotctl vm unregister {vm!q}`."
     )
     vm: str
     action: str
@@ -409,6 +410,37 @@ class LogRolledBack(SnapshotdError):
     )
     vm: str
     token: int
+
+
+@dataclass(eq=False)
+class ClaimedByTwoHosts(SnapshotdError):
+    """Another host has the VM too, or its own cannot be asked whether it still has it."""
+
+    reason: ClassVar[str] = "CLAIMED_BY_TWO_HOSTS"
+    rests_on_host: ClassVar[bool] = True
+    vm: str
+    host: str
+    claimants: str
+    """The other hosts, each a word."""
+    unasked: str = ""
+    """Why `host` cannot be asked, as a reason; empty: it has the VM."""
+
+    def message(self) -> str:  # noqa: D102
+        first = self.claimants.split(", ")[0]
+        if not self.unasked:
+            return (
+                f"Cannot change VM {self.vm}: {self.host} and {self.claimants} each have it, and nothing is done to it "
+                "until only one does. Find out where it belongs, remove it from the other in Hyper-V (its disks may be "
+                f"the same files), then run `snapshotctl host sync {first}`."
+            )
+        vm = shlex.quote(self.vm)
+        return (
+            f"Cannot change VM {self.vm}: {self.claimants} has it, and {self.host}, where it was, cannot be asked "
+            f"whether it still has it ({self.unasked}). Make {self.host} reachable, then run "
+            f"`snapshotctl host sync {first}`. If {self.host} is gone for good, end the VM's operations "
+            f"(`snapshotctl operation list --vm {vm} --active`), run `snapshotctl vm unregister {vm}`, then "
+            f"`snapshotctl vm register {first} {vm}`."
+        )
 
 
 @dataclass(eq=False)

@@ -188,6 +188,11 @@ class VmReport:
     unknown_files: tuple[str, ...] = ()
     """Those of the watched files of which nobody can tell."""
 
+    @property
+    def holds_vm(self) -> bool:
+        """Whether the host has the VM, and not merely a replica of it."""
+        return self.description is not None and not self.description.is_replica
+
     def works_besides_merging(self) -> bool:
         """Return whether the hypervisor works on the VM, merging left aside."""
         return any(a != "MERGE" for a in self.activities)

@@ -164,18 +164,14 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
     """Return the record of the VM itself with one event applied. Never refuses, calls no port."""
     vm = replace(vm, version=at.version, updated_at=at.time)
     match event:
-        case e.VmRegistered():
-            vm = replace(vm, activity=event.to_state, name=event.name, owner=event.owner, claims=())
-            vm = replace(vm, registered_at=at.time)
-            return vm if vm.host_id == event.host_id else _came(vm, event.host_id, at)
+        case e.VmRegistered() | e.VmMoved() | e.VmClaimed() | e.VmClaimEnded():
+            return _evolve_place(vm, event, at)
         case e.VmUnregistered() | e.VmActivityChanged():
             return replace(vm, activity=event.to_state)
         case e.VmPowerChanged():
             return replace(vm, power=event.to_power)
         case e.VmDescribed():
             return replace(vm, description=event.description, name=event.description.name)
-        case e.VmMoved() | e.VmClaimed() | e.VmClaimEnded():
-            return _evolve_place(vm, event, at)
         case e.JournalIdentified():
             return replace(vm, journal_id=event.journal_id)
         case e.LogFoundRolledBack():
@@ -203,9 +199,13 @@ def _evolve_work(vm: VmT, event: e.OperationRequested | e.OperationProgress | e.
             return vm
 
 
-def _evolve_place(vm: VmT, event: e.VmMoved | e.VmClaimed | e.VmClaimEnded, at: e.Occasion) -> VmT:
+def _evolve_place(vm: VmT, event: e.VmRegistered | e.VmMoved | e.VmClaimed | e.VmClaimEnded, at: e.Occasion) -> VmT:
     """Return the record with what an event says of where the VM is."""
     match event:
+        case e.VmRegistered():
+            known = replace(vm, activity=event.to_state, name=event.name, owner=event.owner, registered_at=at.time)
+            known = replace(known, claims=())
+            return known if known.host_id == event.host_id else _came(known, event.host_id, at)
         case e.VmMoved():
             return _came(vm, event.to_host_id, at)
         case e.VmClaimed():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,7 +12,8 @@ from snapshotd.api.v1 import admin_pb2 as pb
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceServicer
 from snapshotd.api.v1.operation_pb2 import Failure, Wait
 from snapshotd.dispatch import watch as dispatch
-from snapshotd.domain.errors import InvalidArgument, LogRolledBack
+from snapshotd.domain.conditions import claimed
+from snapshotd.domain.errors import InvalidArgument, LogRolledBack, SnapshotdError
 from snapshotd.domain.host_errors import NoExecutor
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState
@@ -99,7 +100,8 @@ class AdminService(AdminServiceServicer):
             status.recent_failures.CopyFrom(await self._failures())
         except ViewsUnreadable as error:
             problems.append(pb.Problem(subject="views", reason=error.reason, message=error.message()))
-        problems += _rolled_back(tuple(backend.rolled_back()))
+        problems += _of_vms(backend.needing(lambda vm: bool(vm.rolled_back)), _rolled_back)
+        problems += _of_vms(backend.needing(lambda vm: bool(vm.claims)), claimed)
         async for some in in_slices(sorted(backend.hosts.registered(), key=lambda h: h.host_id)):
             status.hosts.extend(self._host(host.host_id, backend.reports.last_synced(host)) for host in some)
         status.executors.extend(self._executor(a, status.hosts) for a in self._executors.attached.values())
@@ -201,15 +203,21 @@ def _projection(progress: ProjectionProgress) -> pb.ProjectionState:
     )
 
 
-def _rolled_back(vms: Sequence[VirtualMachine]) -> Iterator[pb.Problem]:
-    """Yield a problem for each VM whose journal is newer than the log, and one with the count of those left out."""
+def _of_vms(
+    vms: Sequence[VirtualMachine], error_of: Callable[[VirtualMachine], SnapshotdError]
+) -> Iterator[pb.Problem]:
+    """Yield a problem for each VM, and one with the count of those left out. All have an error of one reason."""
     for vm in vms[:_TOLD]:
-        error = LogRolledBack(vm.name, vm.rolled_back)
+        error = error_of(vm)
         yield pb.Problem(subject=f"VM {vm.vm_id}", reason=error.reason, message=error.message())
     more = len(vms) - _TOLD
     if more > 0:
         text = f"{len(vms)} VMs in all are so; {more} of them are left out here. See `snapshotctl vm list`."
-        yield pb.Problem(subject=f"{more} more VMs", reason=LogRolledBack.reason, message=text)
+        yield pb.Problem(subject=f"{more} more VMs", reason=error_of(vms[-1]).reason, message=text)
+
+
+def _rolled_back(vm: VirtualMachine) -> LogRolledBack:
+    return LogRolledBack(vm.name, vm.rolled_back)
 
 
 def _problem(subject: str, trouble: Trouble) -> pb.Problem:

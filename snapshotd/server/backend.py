@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -86,9 +86,9 @@ class Backend:
         vms = ((f"VM {f.vm_id}", Trouble(reason=f.reason, message=f.text, since=f.since)) for f in faults)
         return (*told, *self.parts.all(), *vms)
 
-    def rolled_back(self) -> Iterator[VirtualMachine]:
-        """Yield the registered VMs whose journal is newer than the log, by name."""
-        yield from sorted((vm for vm in self.vms.registered() if vm.rolled_back), key=lambda vm: (vm.name, vm.vm_id))
+    def needing(self, attention: Callable[[VirtualMachine], bool]) -> tuple[VirtualMachine, ...]:
+        """Return the registered VMs that need attention, by name."""
+        return tuple(sorted(filter(attention, self.vms.registered()), key=lambda vm: (vm.name, vm.vm_id)))
 
     def why(self, host_id: HostId) -> Wait | None:
         """Return why nothing can be done on a host just now: no answer, no report, or journals of no use to us."""
@@ -112,7 +112,11 @@ class Backend:
 
     def vm_told(self, vm: VmRecord, snapshots: Iterable[Snapshot]) -> VmMessage:
         """Return a VM as callers get it, with what is known of its limit and its last report."""
-        return vm_message(vm, snapshots, self.policy.max_per_vm, self.runtime.dispatcher.observed.get(vm.vm_id))
+        return vm_message(vm, snapshots, self.policy.max_per_vm, self.observed(vm))
+
+    def observed(self, vm: VmRecord) -> datetime | None:
+        """Return as of when a VM's host last reported it; None: not since the start."""
+        return self.runtime.dispatcher.observed.get((vm.host_id, vm.vm_id))
 
     async def snapshot(self, vm: VmRecord, snapshot_id: SnapshotId) -> Snapshot:
         """Return a snapshot of a VM, in whatever state. Raises NotFound."""

@@ -195,8 +195,7 @@ class SnapshotService(SnapshotServiceServicer):
             raise NotBuilt("GetSnapshotTree with as_of")
         vm = await self._backend.vm(vm_id_of(request.name))
         standing = (await (await self._backend.seen("tree")).standing([vm.vm_id]))[vm.vm_id]
-        observed = self._backend.runtime.dispatcher.observed.get(vm.vm_id)
-        return await asyncio.to_thread(tree_message, vm, standing, observed)
+        return await asyncio.to_thread(tree_message, vm, standing, self._backend.observed(vm))
 
 
 def _taken(result: snapshot_create.TheSnapshot, now: Resources) -> pb.Snapshot:

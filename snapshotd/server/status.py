@@ -53,6 +53,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.CheckpointsDisabled: grpc.StatusCode.FAILED_PRECONDITION,
     d.SnapshotBlocked: grpc.StatusCode.FAILED_PRECONDITION,
     d.LogRolledBack: grpc.StatusCode.FAILED_PRECONDITION,
+    d.ClaimedByTwoHosts: grpc.StatusCode.FAILED_PRECONDITION,
     d.VmCritical: grpc.StatusCode.FAILED_PRECONDITION,
     d.CancelTooLate: grpc.StatusCode.FAILED_PRECONDITION,
     t.SettleTooEarly: grpc.StatusCode.FAILED_PRECONDITION,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from snapshotd.application.hosts import Hosts
-from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.application.virtual_machines import Decided, VirtualMachines
 from snapshotd.dispatch.watch import Wait, still
 from snapshotd.domain.commands import SyncVm
+from snapshotd.domain.conditions import claimed
 from snapshotd.domain.errors import DEFECT, SnapshotdError, VmChanging
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import HostRecord
@@ -29,6 +31,7 @@ from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.server.claims import Claims, Silent
 from snapshotd.server.host_locks import HostLocks
 from snapshotd.server.runtime import ITSELF, Runtime
 
@@ -77,6 +80,7 @@ class HostReports:
         """How the last sync that a person asked for was refused, if the host refused to be signed in to."""
         self.locks = HostLocks(runtime)
         """Held by what decides on a host by its VMs, or on a VM by its host."""
+        self._claims = Claims(runtime, hosts, self.locks, self._one)
         self.answers: dict[HostId, HostAnswer] = {}
         """The last report of each host, for what it says of the host itself."""
         self.refusals: dict[HostId, Wait] = {}
@@ -100,6 +104,9 @@ class HostReports:
             self.refusals.pop(host_id, None)
         self.answers[host_id] = answer
         return answer
+
+    async def _one(self, host_id: HostId, vm_id: VmId) -> VmReport | None:
+        return (await self.report(host_id, vm_id, asked=False)).vm
 
     async def _all(self, host_id: HostId, *, asked: bool) -> HostAnswer:
         """Return the parts of a report of all VMs as one. Raises as `report` does."""
@@ -187,43 +194,82 @@ class HostReports:
         vms = [vm for vm in self._vms.registered() if vm.host_id == host_id]
         answer = await self.report(host_id, asked=asked)
         reports = {VmId(r.vm_id): r for r in answer.vms}
+        silent: Silent = {}
         drifts: list[Envelope] = []
         skipped: list[Skipped] = []
-        for vm in vms:
-            found = await self._compared(vm, reports.get(vm.vm_id), request_id)
+        others = [vm for vm in self._vms.registered() if _may_have(vm, host_id, reports.get(vm.vm_id))]
+        for vm in vms + others:
+            if vm.host_id != host_id:
+                look = self._located(vm, (host_id,), reports.get(vm.vm_id), silent, request_id)
+            elif vm.claims:
+                look = self._located(vm, tuple(c.host_id for c in vm.claims), None, silent, request_id)
+            else:
+                look = self._compared(vm, reports.get(vm.vm_id), request_id)
+            found = await self._guarded(vm, look)
             if isinstance(found, Failure):
                 skipped.append(Skipped(vm.vm_id, vm.name, found))
             else:
                 drifts += found
-        synced = Synced(len(vms) - len(skipped), tuple(drifts), tuple(skipped))
+        synced = Synced(len(vms) + len(others) - len(skipped), tuple(drifts), tuple(skipped))
         if drifts or not quiet:
             await self.locks.alone(host_id, lambda: self._record(host_id, synced, actor, request_id))
         self._hosts.get(host_id)  # of one that was removed meanwhile, nothing is kept
         self._synced_at[host_id] = self._runtime.moment().utc
         return synced
 
-    async def _compared(self, vm: VirtualMachine, report: VmReport | None, request_id: str) -> list[Envelope] | Failure:
-        """Compare a VM, as it was before its host was asked, with the record: return the drifts, or why it was not."""
+    async def _guarded(
+        self, vm: VirtualMachine, look: Coroutine[Any, Any, list[Envelope] | Failure]
+    ) -> list[Envelope] | Failure:
+        """Return the drifts that a look at one VM finds, or why it failed: others are compared all the same."""
         try:
-            # That a list does not hold a VM is no evidence: an account that has lost its rights sees none (observed).
-            report = report or (await self.report(vm.host_id, vm.vm_id, asked=False)).vm
-            if report is None:
-                return Failure(reason="NOT_REPORTED", message=f"Host {vm.host_id} said nothing of it.")
-            if report.unread:
-                text = report.unread.message or "Its host could not read it."
-                return Failure(reason="UNREADABLE", message=text, error_id=report.unread.error_id)
-            command = SyncVm(report=report, asked_version=vm.version)
-            decided = await self._runtime.request(vm.vm_id, command, actor=ITSELF, request_id=request_id)
+            return await look
         except VmChanging as error:
             return Failure.of(error)
         except SnapshotdError as error:
             _log.warning("vm %s: not compared with the record: %s", vm.vm_id, error)
             return Failure.of(error)
-        except Exception:  # noqa: BLE001
-            # A defect of ours on one VM must not keep the others from being compared.
+        except Exception:  # noqa: BLE001  (a defect of ours)
             _log.exception("vm %s: not compared with the record", vm.vm_id)
             return Failure(reason=DEFECT, message="snapshotd has a defect. See the daemon's log.")
-        return [e for e in decided.envelopes if isinstance(e.event, DriftDetected)]
+
+    async def _compared(self, vm: VirtualMachine, report: VmReport | None, request_id: str) -> list[Envelope] | Failure:
+        """Compare a VM, as it was before its host was asked, with the record: return the drifts, or why it was not."""
+        # That a list does not hold a VM is no evidence: an account that has lost its rights sees none (observed).
+        report = report or await self._one(vm.host_id, vm.vm_id)
+        if report is None:
+            return Failure(reason="NOT_REPORTED", message=f"Host {vm.host_id} said nothing of it.")
+        if report.unread:
+            text = report.unread.message or "Its host could not read it."
+            return Failure(reason="UNREADABLE", message=text, error_id=report.unread.error_id)
+        command = SyncVm(report=report, asked_version=vm.version, host_id=vm.host_id)
+        decided = await self._runtime.request(vm.vm_id, command, actor=ITSELF, request_id=request_id)
+        return _drifts(decided)
+
+    async def _located(
+        self, vm: VirtualMachine, others: Iterable[HostId], listed: VmReport | None, silent: Silent, request_id: str
+    ) -> list[Envelope] | Failure:
+        """Compare what a VM's own host and others say of where it is. One that is claimed no more is compared whole.
+
+        Return the drifts, or why it was not compared.
+        """
+        drifts: list[Envelope] = []
+        unasked: Failure | None = None
+        before = vm
+        for other in others:
+            usable = listed if listed is not None and listed.holds_vm else None
+            decided = await self._claims.compare(vm, other, usable, silent, request_id)
+            if isinstance(decided, Failure):
+                unasked = decided
+            else:
+                drifts += _drifts(decided)
+                vm = decided.vm
+        if vm.claims or unasked is not None:
+            # What has just changed is told; why the VM is left out, by the next sync.
+            return drifts or (Failure.of(claimed(vm)) if vm.claims else unasked) or []
+        if before.claims and vm.host_id == before.host_id:
+            compared = await self._compared(vm, None, request_id)
+            return drifts + compared if isinstance(compared, list) else drifts or compared
+        return drifts
 
     async def look(self, vm_id: VmId) -> bool:
         """Compare one VM with the record, unless that was done just now; return whether it was compared.
@@ -231,21 +277,39 @@ class HostReports:
         The host is given a few seconds: somebody waits for the answer to a call.
         """
         vm = await self._runtime.load(vm_id)
-        now, seen = self._runtime.moment().utc, self._runtime.dispatcher.observed.get(vm_id)
-        if not vm.registered or (seen is not None and now - seen < _FRESH):
+        now, seen = self._runtime.moment().utc, self._seen(vm_id)
+        if not vm.registered or (not vm.claims and seen is not None and now - seen < _FRESH):
             return False
         try:
             async with asyncio.timeout(_LOOK_S):
-                report = (await self.report(vm.host_id, vm_id, asked=False)).vm
+                if vm.claims:
+                    return isinstance(await self._located(vm, [c.host_id for c in vm.claims], None, {}, ""), list)
+                report = await self._one(vm.host_id, vm_id)
             if report is not None:
-                await self._runtime.request(vm_id, SyncVm(report=report, asked_version=vm.version), actor=ITSELF)
+                command = SyncVm(report=report, asked_version=vm.version, host_id=vm.host_id)
+                await self._runtime.request(vm_id, command, actor=ITSELF)
         except (SnapshotdError, TimeoutError):
             return False
         return report is not None
 
+    async def find(self, vm_id: VmId) -> None:
+        """Ask all other hosts for a VM that its own does not have, and follow it where it is."""
+        vm, silent = await self._runtime.load(vm_id), dict[HostId, Failure]()
+
+        async def ask(other: HostId) -> None:
+            report = await self._claims.asked(other, vm_id, silent)
+            if isinstance(report, VmReport) and report.holds_vm:
+                await self._guarded(vm, self._located(vm, (other,), report, silent, ""))
+
+        hosts = [host.host_id for host in self._hosts.registered() if host.host_id != vm.host_id]
+        await asyncio.gather(*map(ask, hosts))
+
+    def _seen(self, vm_id: VmId) -> datetime | None:
+        return self._runtime.dispatcher.observed.get((self._vms.known(vm_id).host_id, vm_id))
+
     def ground(self, vm_id: VmId) -> str:
         """Return when a VM was last looked at on its host, whether it was there or not, for people."""
-        seen = self._runtime.dispatcher.observed.get(vm_id)
+        seen = self._seen(vm_id)
         if seen is None:
             return "The VM was not looked at on its host since snapshotd started, and its host did not answer just now."
         age_s = max(0, round((self._runtime.moment().utc - seen).total_seconds()))
@@ -257,3 +321,13 @@ class HostReports:
             host_id, synced.vms, len(synced.drifts), skipped, actor=actor, request_id=request_id
         )
         self._runtime.acknowledge(envelopes)
+
+
+def _may_have(vm: VirtualMachine, host_id: HostId, report: VmReport | None) -> bool:
+    """Return whether a host, by its list, has a VM of another host, or had it when it was last asked."""
+    claims = any(claim.host_id == host_id for claim in vm.claims)
+    return vm.host_id != host_id and (claims or (report is not None and report.holds_vm))
+
+
+def _drifts(decided: Decided) -> list[Envelope]:
+    return [e for e in decided.envelopes if isinstance(e.event, DriftDetected)]

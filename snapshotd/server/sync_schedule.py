@@ -13,12 +13,12 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.domain.errors import SnapshotdError
-from snapshotd.domain.ids import HostId
+from snapshotd.domain.ids import HostId, VmId
 from snapshotd.server.runtime import ITSELF, Runtime
 from snapshotd.server.sync import HostReports
 from snapshotd.server.troubles import Troubles
@@ -29,6 +29,8 @@ _AT_ONCE: Final = 64
 """How many hosts are synced at a time: a report of many VMs takes memory while it is compared."""
 _LOOK_S: Final = 1.0
 """How often the service looks for hosts that are due."""
+_SEEK_S: Final = 15.0
+"""How often a VM that its host does not have is looked for on the others while an operation waits for it."""
 _RETRY_FIRST_S: Final = 5.0
 _RETRY_LONGEST_S: Final = 300.0
 """The delay after a failed sync. It doubles each time, up to the interval if that is shorter."""
@@ -66,6 +68,8 @@ class SyncSchedule:
         """Hosts not yet synced since an executor attached for them. That sync is recorded."""
         self._failures: dict[HostId, tuple[int, str]] = {}
         """How many syncs of a host failed in a row, and why the last one did."""
+        self._sought_s: dict[VmId, float] = {}
+        """When a VM that its host does not have is looked for next."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(_AT_ONCE)
 
@@ -87,7 +91,10 @@ class SyncSchedule:
             self._begin(host_id)
 
     def _begin(self, host_id: HostId) -> None:
-        task = asyncio.create_task(self._in_turn(host_id), name=f"sync {host_id}")
+        self._run(self._in_turn(host_id), f"sync {host_id}")
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -97,6 +104,7 @@ class SyncSchedule:
 
     def look(self) -> None:
         """Begin to sync the hosts that are due and have an executor. One that is silent holds up no other."""
+        self._seek()
         registered = [host.host_id for host in self._hosts.registered()]
         for gone in self._due_s.keys() - registered:
             del self._due_s[gone]
@@ -108,6 +116,20 @@ class SyncSchedule:
             if self._now_s() >= due_s and self._runtime.dispatcher.feeding.fed(host_id) is not None:
                 self._due_s[host_id] = math.inf  # until it has run
                 self._begin(host_id)
+
+    def _seek(self) -> None:
+        """Look on other hosts for VMs that operations wait for, and that their own hosts do not have."""
+        now_s, sought = self._now_s(), self._runtime.dispatcher.sought()
+        self._sought_s = {vm_id: self._sought_s.get(vm_id, now_s) for vm_id in sought}
+        for vm_id in [vm_id for vm_id in sought if now_s >= self._sought_s[vm_id]]:
+            self._sought_s[vm_id] = now_s + _SEEK_S
+            self._run(self._find(vm_id), f"find {vm_id}")
+
+    async def _find(self, vm_id: VmId) -> None:
+        try:
+            await self._reports.find(vm_id)
+        except SnapshotdError as error:
+            _log.warning("vm %s could not be looked for on other hosts: %s", vm_id, error)
 
     async def _sync(self, host_id: HostId) -> None:
         self._due_s[host_id] = math.inf

@@ -34,4 +34,4 @@ def test_what_an_administrator_does_is_followed_and_a_host_where_nothing_happens
         get = vm_pb2.GetVirtualMachineRequest(name=f"virtualMachines/{vm_id}")
         until(lambda: client.vms.GetVirtualMachine(get).state == vm_pb2.VirtualMachine.STOPPED)
         drifts = client.audit.ListEvents(audit_pb2.ListEventsRequest(type="DriftDetected")).events
-        assert [(e.actor, e.data["kind"]) for e in drifts] == [("snapshotd", "POWER_STATE_CHANGED")]
+        assert [(e.actor, e.data["kind"]) for e in drifts] == [("hv01", "POWER_STATE_CHANGED")]

@@ -15,7 +15,7 @@ from snapshotd.domain.errors import OperationActive, VmAbsent, WrongPower
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.lifecycle import Power
 from tests.fakes import VM_ID, FakeHost
-from tests.integration.quiet_server import CALLER, Running, run, turns
+from tests.integration.quiet_server import CALLER, HV01, Running, run, turns
 
 START = vm_pb2.StartVirtualMachineRequest(name=f"virtualMachines/{VM_ID}")
 UP, OFF = FakeHost().report(), FakeHost(power=Power.STOPPED).report()
@@ -30,7 +30,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 def age(running: Running, seconds: int) -> None:
     """Have the VM been seen so long ago."""
-    running.service.runtime.dispatcher.observed[VM_ID] -= timedelta(seconds=seconds)
+    running.service.runtime.dispatcher.observed[HV01, VM_ID] -= timedelta(seconds=seconds)
 
 
 async def test_what_an_administrator_has_just_allowed_is_not_refused_by_an_old_record(running: Running) -> None:

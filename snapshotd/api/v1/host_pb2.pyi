@@ -580,13 +580,13 @@ class Drift(_message.Message):
     RECORDED_FIELD_NUMBER: _builtins.int
     OBSERVED_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """UPPER_SNAKE: POWER_STATE_CHANGED, VM_MISSING, CHECKPOINT_MISSING, CHECKPOINT_DAMAGED, FOREIGN_CHECKPOINT, CURRENT_MOVED, ..."""
+    """UPPER_SNAKE and stable: POWER_STATE_CHANGED, VM_MOVED, CHECKPOINT_MISSING, ... All are explained in docs/drift.md."""
     subject: _builtins.str
     """virtualMachines/{vm} or virtualMachines/{vm}/snapshots/{snapshot}."""
     message: _builtins.str
     """For people."""
     recorded: _builtins.str
-    """What is on record ("RUNNING"); empty: nothing."""
+    """What is on record ("RUNNING"), of snapshots their ids; empty: nothing."""
     observed: _builtins.str
     """What the host has; empty: nothing."""
     def __init__(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
-from snapshotd.domain.commands import SyncVm
+from snapshotd.domain.commands import CompareHosts, SyncVm
+from snapshotd.domain.errors import VmChanging
 from snapshotd.domain.events import DriftKind
-from snapshotd.domain.host_report import Checkpoint
-from snapshotd.domain.ids import CheckpointId, SnapshotId
+from snapshotd.domain.host_report import Checkpoint, Journal, JournalState, VmReport
+from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId
 from snapshotd.domain.lifecycle import Power
-from tests.fakes import World
+from snapshotd.domain.operation import Failure
+from tests.fakes import FakeHost, World
 from tests.unit.application.cases import sid
 
 UNKNOWN_MARKER = "before-upgrade #99999999-9999-4999-8999-999999999999"
@@ -32,8 +36,28 @@ class Act:
 
 
 def sync(world: World) -> None:
-    """Compare the host with the record."""
-    world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+    """Compare the host with the record, unless a step is at work."""
+    with contextlib.suppress(VmChanging):
+        world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+
+
+def copy(host: FakeHost) -> FakeHost:
+    """Return another host that has the VM as it is, and no journal of it."""
+    other = deepcopy(host)
+    other.journal, other.effects = Journal(state=JournalState.MISSING), []
+    return other
+
+
+def compare_hosts(world: World, other: FakeHost, *, own: VmReport | Failure | None = None) -> None:
+    """Have the VM's host, and another one, say whether they have it."""
+    command = CompareHosts(
+        host_id=HostId("hv02") if world.vm.host_id == "hv01" else HostId("hv01"),
+        report=other.report(),
+        own_host_id=world.vm.host_id,
+        own=own or world.host.report(),
+        asked_version=world.vm.version,
+    )
+    world.do(command)
 
 
 def of(world: World, snapshot_id: SnapshotId) -> CheckpointId:

@@ -329,6 +329,7 @@ def test_a_checkpoint_that_turns_up_after_its_create_has_failed_belongs_to_its_s
     answer = world.host.observe(found[1].token)
     (report,) = answer.vms
     away = replace(report, power=Power.ABSENT, description=None)
+    world.now += timedelta(seconds=world.policy.move_wait_s)
     world.do(TakeAnswer(number=1, step=1, token=found[1].token, answer=replace(answer, vms=(away,))))
     assert world.vm.snapshots[sid(1)].state is SnapshotState.ERROR
     sync(world)

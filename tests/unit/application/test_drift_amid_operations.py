@@ -1,0 +1,150 @@
+"""Drift in the middle of every kind of operation: whatever others do, and whenever, the record is what is there.
+
+Each case of `cases.py` is stopped before its first step, with each step on its way, with each step done and its answer
+lost, and while a merge is waited for. Then the administrator acts, and everything goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from snapshotd.domain.commands import LoseOutcome, StallWait
+from snapshotd.domain.events import DriftDetected, DriftKind
+from snapshotd.domain.lifecycle import StepState
+from snapshotd.domain.operation import Failure
+from tests.fakes import World
+from tests.unit.application.administrator import ACTS, Act, compare_hosts, copy, sync
+from tests.unit.application.cases import CASES, Case, ready
+from tests.unit.application.comparing import compare
+
+LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
+STALLED = Failure(reason="MERGE_STALLED", message="Nothing has happened for long.")
+UNASKED = Failure(reason="HOST_UNREACHABLE", message="It is down.")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in an operation."""
+
+    turns: int
+    lost: bool
+    """The step that is on its way is carried out, and its answer is lost."""
+
+
+def at(case: Case, moment: Moment) -> World:
+    """Return the world of a case at a moment of its operation."""
+    world = ready(case)
+    world.do(case.request)
+    for _ in range(moment.turns):
+        world.turn()
+    if moment.lost:
+        found = world.open_step()
+        assert found is not None
+        operation, step = found
+        world.act(operation, step)
+        world.do(LoseOutcome(number=operation.number, step=step.plan.number, token=step.token, failure=LOST))
+    return world
+
+
+def _moments(case: Case) -> Iterator[Moment]:
+    yield Moment(0, lost=False)
+    world = ready(case)
+    world.do(case.request)
+    turns = 0
+    while world.vm.active_operations:
+        found = world.open_step()
+        if found is not None and found[1].state in (StepState.ISSUED, StepState.WAITING):
+            yield Moment(turns, lost=False)
+            if found[1].state is StepState.ISSUED:
+                yield Moment(turns, lost=True)
+        world.turn()
+        turns += 1
+
+
+MOMENTS = {case.name: tuple(_moments(case)) for case in CASES}
+
+
+def come_to_rest(world: World) -> None:
+    """Let everything end, and compare the host with the record once more."""
+    for _ in range(40):
+        if world.vm.active_operations:
+            world.turn()
+    for operation in world.vm.active_operations:
+        # A merge of disks that are gone, or that others still use, is given up.
+        step = operation.open_step
+        assert step is not None
+        assert step.state is StepState.WAITING
+        world.do(StallWait(number=operation.number, step=step.plan.number, failure=STALLED))
+    world.run()
+    world.host.merge()
+    sync(world)
+
+
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_whatever_others_do_amid_an_operation_the_record_is_what_is_there(case: Case, act: Act) -> None:
+    for moment in MOMENTS[case.name]:
+        world = at(case, moment)
+        act.before(world)
+        act.do(world)
+        sync(world)
+        come_to_rest(world)
+        compare(world)
+
+
+def told(world: World) -> list[DriftKind]:
+    """Return the kinds of the drift on record that are about where the VM is."""
+    places = (DriftKind.VM_MOVED, DriftKind.VM_CLAIMED_BY_TWO_HOSTS, DriftKind.VM_CLAIM_ENDED)
+    return [event.kind for event in world.log if isinstance(event, DriftDetected) and event.kind in places]
+
+
+@pytest.mark.parametrize("first", ["the other host reports", "its own host reports", "its operation looks"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_vm_that_moves_amid_an_operation_is_followed_and_the_operation_goes_on_there(case: Case, first: str) -> None:
+    for moment in MOMENTS[case.name]:
+        world = at(case, moment)
+        here, there = world.host, copy(world.host)
+        here.gone = True
+        done = len(here.effects)
+        if first == "its own host reports":
+            sync(world)
+        elif first == "its operation looks":
+            world.turn(seconds=0)
+            world.turn(seconds=0)
+        compare_hosts(world, there)
+        world.host = there
+        assert (world.vm.host_id, told(world)) == ("hv02", [DriftKind.VM_MOVED])
+        come_to_rest(world)
+        compare(world)
+        assert world.vm.operations[world.vm.last_number].state.name == "SUCCEEDED"
+        assert [action for action, _, _ in here.effects[:done] + there.effects] == list(case.effects)
+        assert len(here.effects) == done
+
+
+@pytest.mark.parametrize("own", [None, UNASKED], ids=["both have it", "its own cannot be asked"])
+@pytest.mark.parametrize("stays", ["hv01", "hv02"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_while_two_hosts_have_a_vm_nothing_is_done_to_it_and_then_it_goes_on_where_it_stays(
+    case: Case, stays: str, own: Failure | None
+) -> None:
+    for moment in MOMENTS[case.name]:
+        world = at(case, moment)
+        here, there = world.host, copy(world.host)
+        compare_hosts(world, there, own=own)
+        effects = list(here.effects)
+        for _ in range(5):
+            if (found := world.open_step()) is None or found[1].state is not StepState.ISSUED:
+                world.turn()
+        assert (here.effects, there.effects) == (effects, [])
+        assert world.vm.operations[world.vm.last_number].active
+        (there if stays == "hv01" else here).gone = True
+        compare_hosts(world, there)
+        world.host = here if stays == "hv01" else there
+        ended = DriftKind.VM_CLAIM_ENDED if stays == "hv01" else DriftKind.VM_MOVED
+        assert (world.vm.host_id, told(world)) == (stays, [DriftKind.VM_CLAIMED_BY_TWO_HOSTS, ended])
+        come_to_rest(world)
+        compare(world)
+        assert world.vm.operations[world.vm.last_number].state.name == "SUCCEEDED"
