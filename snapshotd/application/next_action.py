@@ -229,10 +229,8 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
         return Skip(due)
     if awaits_move(vm, due, now, policy) and not due.plan.polls:
         return Observe(due)
-    if not operation.undoing and (refused := kind.refusal(vm, operation, due)):
-        return _goes_no_further(due, refused)
-    if not operation.undoing and (spared := kind.spares(vm, operation, due)):
-        return Skip(due, spared)
+    if (withheld := _withheld(vm, operation, due)) is not None:
+        return withheld
     if due.plan.polls:
         return StartWait(due)
     if _is_patient(due) and awaits_power(vm, operation, due, now, policy):
@@ -251,6 +249,17 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
         if due.changed_at <= now < ready:
             return Later(ready)
     return Issue(due)
+
+
+def _withheld(vm: VirtualMachine, operation: Operation, due: Step) -> Next | None:
+    """Return how the operation goes on if its kind does not let the next step begin; None: it does."""
+    kind = KINDS[operation.kind]
+    if operation.undoing:
+        return None
+    if refused := kind.refusal(vm, operation, due):
+        return _goes_no_further(due, refused)
+    spared = kind.spares(vm, operation, due)
+    return Skip(due, spared) if spared else None
 
 
 def _first_loss(vm: VirtualMachine, operation: Operation, due: Step) -> bool:
