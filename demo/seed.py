@@ -98,15 +98,15 @@ class Stage:
         """Compare tree, current snapshot and power of record with the host's; `shape`: also what each is below."""
         tree, truth = self.read(f"snapshot tree {vm}"), self.truth(vm)
         nodes = tree.get("nodes", [])
-        content = {n["id"]: n.get("snapshot") or n.get("foreignCheckpoint") for n in nodes}
-        ids = {node: told["checkpointId"] for node, told in content.items()}
+        content = {n["id"]: n.get("snapshot") or n.get("foreign_checkpoint") for n in nodes}
+        ids = {node: told["checkpoint_id"] for node, told in content.items()}
         parents = {ids[n["id"]]: ids.get(n.get("parent", ""), "") for n in nodes}
         self.checks.check("the tree is the host's", parents, {c["id"]: c["parent"] for c in truth["checkpoints"]})
-        self.checks.check("current is the host's", ids.get(tree.get("currentNode", ""), ""), truth["current"])
+        self.checks.check("current is the host's", ids.get(tree.get("current_node", ""), ""), truth["current"])
         power = {"Off": "STOPPED"}.get(truth["state"], truth["state"].upper())
         self.checks.check("the power is the host's", self.read(f"vm show {vm}")["power"], power)
         if shape is not None:
-            names = {node: told["displayName"] for node, told in content.items()}
+            names = {node: told["display_name"] for node, told in content.items()}
             found = {names[n["id"]]: names.get(n.get("parent", ""), "") for n in nodes}
             self.checks.check("each snapshot is below the one it should be", found, shape)
 
@@ -149,7 +149,7 @@ def trees(stage: Stage) -> None:
     for vm, memory in (("tree-memory", "lrdf"), ("tree-mixed", "ldf"), ("tree-disks", ""), ("tree-stopped", "")):
         stage.take(vm, "root")
         for name, below in (("left", "root"), ("deep", "left"), ("right", "root"), ("far", "right")):
-            if stage.read(f"vm show {vm}").get("currentSnapshot") != _named(stage, vm, below):
+            if stage.read(f"vm show {vm}").get("current_snapshot") != _named(stage, vm, below):
                 stage.type(f"snapshot revert {vm} {below} --wait")
                 stage.sees(vm, below)
             with_memory = name[0] in memory

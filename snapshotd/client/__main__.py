@@ -7,21 +7,18 @@ import getpass
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 
+from snapshotd.client import arguments as read
 from snapshotd.client import (
-    arguments as read,
-)
-from snapshotd.client import (
-    audit_commands,
-    host_commands,
-    operation_commands,
-    snapshot_commands,
+    audit_parser,
+    host_parser,
+    operation_parser,
+    snapshot_parser,
     streams,
-    vm_commands,
+    vm_parser,
 )
-from snapshotd.client.calls import ExitCode, Failed, Server
-from snapshotd.client.options import Subcommands
+from snapshotd.client.failure import ExitCode, Failed
+from snapshotd.client.parser import Parser, Subcommands, common_options, function_of, output_of
 
 _EPILOG = """\
 exit codes:
@@ -40,12 +37,13 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run a command; return the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
         streams.prepare()
-        code = _run(sys.argv[1:] if arguments is None else arguments, os.environ if environ is None else environ)
+        code = _run(given, os.environ if environ is None else environ)
         sys.stdout.flush()
     except Failed as failed:
-        streams.complain(failed.whole)
+        streams.complain(failed, output_of(given))
         return int(failed.exit_code)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
@@ -56,7 +54,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     except OSError as error:
         # The network's errors come as gRPC's own, and the client opens no files: this is the output.
         streams.discard(sys.stdout)
-        streams.complain(f"Cannot write the output: {error.strerror}. Check where it goes.")
+        text = f"Cannot write the output: {error.strerror}. Check where it goes."
+        streams.complain(Failed(text, ExitCode.OUTPUT_FAILED), output_of(given))
         return int(ExitCode.OUTPUT_FAILED)
     return code
 
@@ -69,10 +68,13 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         parsed, unknown = _parser(environ).parse_known_args(arguments)
         if unknown:
             parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    except SystemExit as ended:  # argparse has told the user
+    except SystemExit as ended:  # argparse has shown the help or the version
         return int(ended.code or 0)
+    run = function_of(parsed.run)
+    from snapshotd.client.calls import Server  # noqa: PLC0415  gRPC: only what calls the server waits for it
+
     with Server(parsed.server, parsed.actor, parsed.timeout) as server:
-        return int(parsed.run(server, parsed))
+        return int(run(server, parsed))
 
 
 def _is_utf8(text: str) -> bool:
@@ -83,45 +85,36 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(environ: Mapping[str, str]) -> Parser:
+    parser = Parser(
         prog="snapshotctl",
         description="Takes, reverts and deletes snapshots of Hyper-V VMs through snapshotd.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[_common()],
+        parents=[common_options()],
     )
     parser.set_defaults(
         server=environ.get("SNAPSHOTD_SERVER", "127.0.0.1:7443"),
         actor=environ.get("SNAPSHOTD_ACTOR") or _user(),
         timeout=90.0,
         output="table",
+        full_ids=False,
     )
-    parser.add_argument("--version", action="version", version=f"snapshotctl {version('snapshotd')}")
-    commands = Subcommands(parser, _common(), "COMMAND")
-    for module in (host_commands, vm_commands, snapshot_commands, operation_commands, audit_commands):
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version of this program")
+    commands = Subcommands(parser, common_options(), "COMMAND")
+    for module in (host_parser, vm_parser, snapshot_parser, operation_parser, audit_parser):
         module.add_to(commands)
     return parser
 
 
-def _common() -> argparse.ArgumentParser:
-    """Declare the options that may stand before or after a command. One that is not given leaves the value as it is."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument(
-        "--server",
-        type=read.server,
-        metavar="HOST:PORT|unix:PATH",
-        help="address of the service, e.g. unix:/run/snapshotd.sock (default: $SNAPSHOTD_SERVER, or 127.0.0.1:7443)",
-    )
-    common.add_argument(
-        "--actor",
-        type=read.actor,
-        metavar="NAME",
-        help="who you are, for the audit trail (default: $SNAPSHOTD_ACTOR, or your account)",
-    )
-    common.add_argument("--timeout", type=read.seconds_above_zero, metavar="S", help="of each call (default: 90 s)")
-    common.add_argument("-o", "--output", choices=["table", "json"], help="output format (default: table)")
-    return common
+class _Version(argparse.Action):
+    """argparse's `version`, which is looked up only when it is asked for: that takes longer than the help."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        sys.stdout.write(f"snapshotctl {version('snapshotd')}\n")
+        parser.exit()
 
 
 def _user() -> str:

@@ -33,6 +33,14 @@ def named(text: str) -> str:
     return text
 
 
+def names(text: str) -> list[str]:
+    """Read names of columns, separated by commas."""
+    found = [name.strip().lower() for name in text.split(",")]
+    if not all(found):
+        raise ArgumentTypeError(f"{quoted(text)}: must be names, separated by commas")
+    return found
+
+
 def positive(text: str) -> int:
     """Read a whole number, 1 or more."""
     if not re.fullmatch("[0-9]{1,18}", text) or not int(text):

@@ -9,13 +9,15 @@ from typing import Final
 
 from snapshotd.api.v1 import admin_pb2, audit_pb2
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
-from snapshotd.client import arguments as read
-from snapshotd.client.calls import ExitCode, Failed, Server
+from snapshotd.client.calls import Server
 from snapshotd.client.details import detail
-from snapshotd.client.options import Subcommands, output
+from snapshotd.client.failure import ExitCode, Failed
+from snapshotd.client.messages import no_names
+from snapshotd.client.options import output
 from snapshotd.client.pages import or_else, output_pages, pages
-from snapshotd.client.render import age, counted, facts, last, quoted, table, when, word
-from snapshotd.client.resolve import host_name, is_snapshot_name, operation_name, refuse_unknown, snapshot_name, vm_name
+from snapshotd.client.render import age, counted, facts, last, prose, quoted, when, word
+from snapshotd.client.resolve import host_name, is_snapshot_name, refuse_unknown, snapshot_name, vm_name
+from snapshotd.client.which_operation import operation_name
 
 _LISTED_BY: Final = {
     "host": "host list",
@@ -26,26 +28,8 @@ _LISTED_BY: Final = {
 """Conditions on events that name a resource, and the commands that list such resources."""
 
 
-def add_to(commands: Subcommands) -> None:
-    """Declare the commands."""
-    listing = commands.group("audit", "the event log, to read").command("list", "show events, the oldest first", _list)
-    for flag, text in (
-        ("--vm", "of a VM, by name or id"),
-        ("--snapshot", "about a snapshot, by name or id; needs --vm, unless it is a full resource name"),
-        ("--operation", "of an operation"),
-        ("--host", "of a host"),
-        ("--caller", "caused by this actor"),
-        ("--type", "of this type, e.g. SnapshotCreated"),
-        ("--since", "recorded at this time or later, RFC 3339"),
-        ("--until", "recorded before this time, RFC 3339"),
-    ):
-        listing.add_argument(flag, type=read.named, help=text)
-    listing.add_argument("--reverse", action="store_true", help="the newest first")
-    listing.add_argument("--limit", type=read.positive, metavar="N", help="at most N (default: all)")
-    commands.command("status", "show the state of the service", _status)
-
-
-def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Show events, the oldest first."""
     if arguments.snapshot and not arguments.vm and not is_snapshot_name(arguments.snapshot):
         text = f"Cannot find snapshot {quoted(arguments.snapshot)} without its VM. Add --vm, or give its full name."
         raise Failed(text, ExitCode.USAGE)
@@ -53,7 +37,7 @@ def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = audit_pb2.ListEventsRequest(
         virtual_machine=vm,
         snapshot=snapshot_name(server, vm, arguments.snapshot) if arguments.snapshot else "",
-        operation=operation_name(arguments.operation) if arguments.operation else "",
+        operation=operation_name(server, arguments.operation) if arguments.operation else "",
         host=host_name(arguments.host) if arguments.host else "",
         actor=arguments.caller,
         type=arguments.type,
@@ -66,7 +50,15 @@ def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
     found = pages(server, server.audit.ListEvents, request, "events", arguments.limit)
     found = or_else(found, "events", lambda: _refuse_unknown(server, request))
     heads = ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF", "DETAIL"]
-    return output_pages(arguments, found, "events", heads, _row)
+    return output_pages(
+        arguments,
+        found,
+        "events",
+        heads,
+        _row,
+        yields=("DETAIL", "ACTOR", "STATES", "WHAT", "OF"),
+        ids=("OF", "DETAIL"),
+    )
 
 
 def _refuse_unknown(server: Server, request: audit_pb2.ListEventsRequest) -> None:
@@ -107,8 +99,9 @@ def _subject(subject: str) -> str:
     return f"{'host' if parts[0] == 'hosts' else 'vm'} {last(subject)}"
 
 
-def _status(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    return output(arguments, server.call(server.admin.GetStatus, admin_pb2.GetStatusRequest()), _facts)
+def status(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Show the state of the service."""
+    return output(arguments, server.call(server.admin.GetStatus, admin_pb2.GetStatusRequest()), _facts, no_names)
 
 
 def _facts(status: admin_pb2.GetStatusResponse) -> str:
@@ -138,11 +131,11 @@ def _facts(status: admin_pb2.GetStatusResponse) -> str:
     return "\n\n".join(
         [
             head,
-            *(["Problems\n" + table(["SUBJECT", "REASON", "SINCE", "WHAT TO DO"], problems)] if problems else []),
+            *(["Problems\n" + prose(["SUBJECT", "REASON", "SINCE", "WHAT TO DO"], problems)] if problems else []),
             *_trouble_of_operations(status),
-            table(["VIEW", "STATE", "POSITION", "WHY"], projections),
-            "Executors\n" + table(["EXECUTOR", "REACHES", "IS FED FOR", "HEARD"], executors),
-            "Hosts\n" + table(["HOST", "REACHABLE", "LAST SYNC", "WHY", "EXECUTOR"], hosts),
+            prose(["VIEW", "STATE", "POSITION", "WHY"], projections),
+            "Executors\n" + prose(["EXECUTOR", "REACHES", "IS FED FOR", "HEARD"], executors),
+            "Hosts\n" + prose(["HOST", "REACHABLE", "LAST SYNC", "WHY", "EXECUTOR"], hosts),
         ]
     )
 
@@ -155,7 +148,7 @@ def _trouble_of_operations(status: admin_pb2.GetStatusResponse) -> Iterator[str]
             [o.operation, o.display_name, word(kinds.Name(o.kind)), when(o.since), o.message]
             for o in status.overdue_operations
         ]
-        yield "Overdue\n" + table(["OPERATION", "VM", "KIND", "SINCE", "WHY, AND WHAT TO DO"], late)
+        yield "Overdue\n" + prose(["OPERATION", "VM", "KIND", "SINCE", "WHY, AND WHAT TO DO"], late)
         if (more := status.overdue_operation_count - len(late)) > 0:
             yield f"{counted(more, 'more operation')} overdue. See `snapshotctl operation list --active`."
     if status.recent_failures.latest:
@@ -163,7 +156,7 @@ def _trouble_of_operations(status: admin_pb2.GetStatusResponse) -> Iterator[str]
             [f.operation, f.display_name, word(kinds.Name(f.kind)), when(f.failure.time), f.actor, f.failure.reason]
             for f in status.recent_failures.latest
         ]
-        yield "Failed last\n" + table(["OPERATION", "VM", "KIND", "FAILED", "ACTOR", "REASON"], failed)
+        yield "Failed last\n" + prose(["OPERATION", "VM", "KIND", "FAILED", "ACTOR", "REASON"], failed)
         if status.recent_failures.count > len(failed):
             yield "All of them: `snapshotctl operation list --failed --since 24h`."
 

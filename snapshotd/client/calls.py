@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntEnum
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -23,6 +22,7 @@ from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceStub
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceStub
+from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.render import shown
 from snapshotd.settings import is_local
 
@@ -71,24 +71,6 @@ _NAMES: Final = ("name", "host", "operation")
 """The fields of requests that hold the name of a host or an operation as its user has typed it."""
 
 
-class ExitCode(IntEnum):
-    """The exit code of the program."""
-
-    OK = 0
-    OPERATION_FAILED = 1
-    """The operation that was waited for FAILED or was CANCELLED."""
-    USAGE = 2
-    REFUSED = 3
-    NOT_FOUND = 4
-    BUSY = 5
-    """Another operation is active on the VM, or another caller was faster."""
-    UNAVAILABLE = 6
-    TIMED_OUT = 7
-    OUTPUT_FAILED = 8
-    """The output could not be written. The request may have been carried out."""
-    INTERRUPTED = 130
-
-
 _EXIT_CODES: Final = {
     grpc.StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
     grpc.StatusCode.ABORTED: ExitCode.BUSY,
@@ -96,23 +78,6 @@ _EXIT_CODES: Final = {
     grpc.StatusCode.UNKNOWN: ExitCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: ExitCode.TIMED_OUT,
 }
-
-
-class Failed(Exception):
-    """The command has failed; the text is for people."""
-
-    def __init__(self, message: str, exit_code: ExitCode, reason: str = "", hint: str = "") -> None:
-        """Keep the exit code, the server's reason if it gave one, and a hint that goes on its own line."""
-        super().__init__(message)
-        self.exit_code = exit_code
-        self.reason = reason
-        self.hint = hint
-
-    @property
-    def whole(self) -> str:
-        """The text, with the reason in brackets if there is one, and the hint below."""
-        text = f"{self} [{self.reason}]" if self.reason else str(self)
-        return f"{text}\n{self.hint}" if self.hint else text
 
 
 @dataclass
@@ -168,10 +133,15 @@ class Server:
         raise AssertionError("the last attempt raises")
 
 
+def info_of(status: Status) -> ErrorInfo:
+    """Return the reason of a status, and the values it is about; empty if it has none."""
+    info = ErrorInfo()
+    return next((info for detail in status.details if detail.Unpack(info)), info)
+
+
 def reason_of(status: Status) -> str:
     """Return the reason of a status, or an empty text if it has none."""
-    info = ErrorInfo()
-    return next((info.reason for detail in status.details if detail.Unpack(info)), "")
+    return info_of(status).reason
 
 
 def _failed(error: grpc.RpcError, address: str) -> Failed:
@@ -180,7 +150,8 @@ def _failed(error: grpc.RpcError, address: str) -> Failed:
     code, details = call.code(), call.details() or ""
     exit_code = _EXIT_CODES.get(code, ExitCode.REFUSED)
     status = rpc_status.from_call(call)
-    reason = reason_of(status) if status else ""
+    info = info_of(status) if status else ErrorInfo()
+    reason = info.reason
     # This client cancels nothing, so a server that is stopping has cancelled the call.
     if not reason and _NO_GRPC.search(details):
         text = f"Cannot reach a server at {address}: what answers is no snapshotd server ({shown(details)})."
@@ -193,7 +164,8 @@ def _failed(error: grpc.RpcError, address: str) -> Failed:
         # What has not the form of any name names nothing.
         if code is grpc.StatusCode.INVALID_ARGUMENT and details.startswith(begins := f"Cannot accept {name} '"):
             return Failed(f"Cannot find '{shown(details.removeprefix(begins))}", ExitCode.NOT_FOUND, reason)
-    return Failed(_in_own_words(shown(details)) or code.name, exit_code, reason)
+    text = _in_own_words(shown(details)) or code.name
+    return Failed(text, exit_code, reason, code=code.name, metadata=info.metadata)
 
 
 def _proxy(address: str) -> str:

@@ -3,50 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from typing import Final
 
 from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
-from snapshotd.client import arguments as read
-from snapshotd.client.calls import ExitCode, Failed, Server
-from snapshotd.client.options import Subcommands, add_request_id, output, request_id
-from snapshotd.client.pages import pages
-from snapshotd.client.render import columns, counted, facts, last, table, when
+from snapshotd.client.calls import Server
+from snapshotd.client.columns import chosen
+from snapshotd.client.failure import ExitCode, Failed
+from snapshotd.client.options import output, request_id
+from snapshotd.client.pages import Listing, output_pages, pages
+from snapshotd.client.render import counted, facts, last, prose, when
 from snapshotd.client.resolve import host_name
 
-
-def add_to(commands: Subcommands) -> None:
-    """Declare the commands."""
-    group = commands.group("host", "Hyper-V hosts")
-    add = group.command("add", "register a host; it is not contacted", _add)
-    add.add_argument("host", type=read.named, metavar="ID", help="the name it gets: a-z, 0-9 and -")
-    add.add_argument(
-        "address", type=read.named, metavar="ADDRESS", help="DNS name or IP address, as executors reach it"
-    )
-    add.add_argument("--port", type=read.port, metavar="N", help="TCP port of WinRM (default: 5985)")
-    add.add_argument(
-        "--credential", type=read.named, required=True, metavar="NAME", help="name of a credential of the executor"
-    )
-    add.add_argument(
-        "--journal-directory",
-        type=read.named,
-        metavar="DIR",
-        help="directory on the host (default: %%ProgramData%%\\snapshotd)",
-    )
-    add_request_id(add)
-    group.command("list", "show all hosts", _list)
-    for name, text, run in (
-        ("show", "show a host", _show),
-        ("remove", "unregister a host; nothing on it is touched", _remove),
-        ("discover", "ask a host which VMs it has", _discover),
-        ("sync", "ask a host what is there, and record what differs", _sync),
-    ):
-        parser = group.command(name, text, run)
-        parser.add_argument("host", type=read.named, metavar="HOST")
-        if run in (_remove, _sync):
-            add_request_id(parser)
+_HEADS: Final = ["HOST", "ADDRESS", "STATE", "VMS", "LAST SYNC", "WHY"]
+_MORE: Final = ["CREDENTIAL", "TRANSPORT", "EXECUTOR", "COMPUTER", "REGISTERED"]
+"""The heads of columns that are shown only when they are asked for."""
+_VM_HEADS: Final = ["VM", "POWER", "DISKS", "CHECKPOINTS", "REGISTERED", "BLOCKED BY", "ID"]
 
 
-def _add(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def add(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Register a host; it is not contacted."""
     host = pb.Host(
         address=arguments.address,
         port=arguments.port,
@@ -57,30 +33,30 @@ def _add(server: Server, arguments: argparse.Namespace) -> ExitCode:
     return output(arguments, server.call(server.hosts.RegisterHost, request), _facts)
 
 
-def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    found = pb.ListHostsResponse()
-    for page in pages(server, server.hosts.ListHosts, pb.ListHostsRequest()):
-        found.hosts.extend(page.hosts)
-    return output(arguments, found, _table)
+def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Show all hosts."""
+    found = pages(server, server.hosts.ListHosts, pb.ListHostsRequest())
+    return output_pages(arguments, found, "hosts", _HEADS, _row, yields=("WHY", "ADDRESS", "HOST"), more=_MORE)
 
 
-def _table(found: pb.ListHostsResponse) -> str:
-    heads = ["HOST", "ADDRESS", "STATE", "VMS", "LAST SYNC", "WHY"]
-    rows = [
-        [
-            last(h.name),
-            f"{h.address}:{h.port}",
-            pb.Host.State.Name(h.state),
-            str(h.virtual_machine_count),
-            when(h.last_sync_time),
-            h.wait.reason,
-        ]
-        for h in found.hosts
+def _row(host: pb.Host) -> list[str]:
+    return [
+        last(host.name),
+        f"{host.address}:{host.port}",
+        pb.Host.State.Name(host.state),
+        str(host.virtual_machine_count),
+        when(host.last_sync_time),
+        host.wait.reason,
+        host.credential,
+        pb.Host.Transport.Name(host.transport),
+        host.executor,
+        host.computer_name,
+        when(host.create_time),
     ]
-    return table(heads, rows)
 
 
-def _show(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def show(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Show a host."""
     request = pb.GetHostRequest(name=host_name(arguments.host))
     return output(arguments, server.call(server.hosts.GetHost, request), _facts)
 
@@ -104,19 +80,26 @@ def _facts(host: pb.Host) -> str:
     )
 
 
-def _remove(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def remove(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Unregister a host; nothing on it is touched."""
     request = pb.RemoveHostRequest(name=host_name(arguments.host), request_id=request_id(arguments))
     server.call(server.hosts.RemoveHost, request)
     return output(arguments, request, lambda _: f"{request.name} is no longer registered. Nothing on it was touched.")
 
 
-def _discover(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def discover(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Ask a host which VMs it has."""
     request = pb.DiscoverVirtualMachinesRequest(name=host_name(arguments.host))
-    return output(arguments, server.call(server.hosts.DiscoverVirtualMachines, request), _found)
+    show = Listing(arguments, _VM_HEADS, chosen(arguments, _VM_HEADS), ("BLOCKED BY", "VM"), ("ID",))
+    return output(
+        arguments,
+        server.call(server.hosts.DiscoverVirtualMachines, request),
+        lambda found: _found(found, show),
+        lambda found: [vm.vm_id for vm in found.virtual_machines],
+    )
 
 
-def _found(found: pb.DiscoverVirtualMachinesResponse) -> str:
-    heads = ["VM", "POWER", "DISKS", "CHECKPOINTS", "REGISTERED", "BLOCKED BY", "ID"]
+def _found(found: pb.DiscoverVirtualMachinesResponse, show: Listing) -> str:
     rows = [
         [
             vm.display_name,
@@ -132,10 +115,11 @@ def _found(found: pb.DiscoverVirtualMachinesResponse) -> str:
     why = [f"{found.wait.reason}: {found.wait.message}"] if found.HasField("wait") else []
     if found.virtual_machines_omitted:
         why.append(f"{counted(found.virtual_machines_omitted, 'more VM')} are left out here. Register one by its id.")
-    return "\n\n".join([table(heads, rows, yields=("VM",), width=columns()), *why])
+    return "\n\n".join([show.text(rows) if rows else "(none)", *why])
 
 
-def _sync(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def sync(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Ask a host what is there, and record what differs."""
     request = pb.SyncHostRequest(name=host_name(arguments.host), request_id=request_id(arguments))
     synced = server.call(server.hosts.SyncHost, request)
     code = output(arguments, synced, _synced)
@@ -161,10 +145,10 @@ def _synced(synced: pb.SyncHostResponse) -> str:
             f"{synced.drifts_omitted} of them are left out here. See `snapshotctl audit list --type DriftDetected`."
         )
     if synced.drifts:
-        lines.append(table(["WHAT", "OF", "DETAIL"], [[d.kind, d.subject, d.message] for d in synced.drifts]))
+        lines.append(prose(["WHAT", "OF", "DETAIL"], [[d.kind, d.subject, d.message] for d in synced.drifts]))
     if synced.skip_reasons:
-        rows = [[vm.display_name, vm.reason, vm.message, last(vm.name)] for vm in synced.skip_reasons]
-        lines.append(table(["LEFT OUT", "REASON", "WHY", "ID"], rows))
+        rows = [[vm.display_name, vm.reason, last(vm.name), vm.message] for vm in synced.skip_reasons]
+        lines.append(prose(["LEFT OUT", "REASON", "ID", "WHY"], rows))
     if more := len(synced.virtual_machines_skipped) - len(synced.skip_reasons):
         lines.append(f"{counted(more, 'more VM')} left out; `-o json` has the names.")
     return "\n".join(lines)

@@ -10,61 +10,35 @@ from google.longrunning.operations_pb2 import (
     CancelOperationRequest,
     GetOperationRequest,
     ListOperationsRequest,
+    ListOperationsResponse,
     Operation,
 )
 
 from snapshotd.api.v1 import admin_pb2 as pb
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Step
-from snapshotd.client import arguments as read
-from snapshotd.client.calls import ExitCode, Server, reason_of
-from snapshotd.client.options import Subcommands, add_request_id, ended, output, request_id
+from snapshotd.client.calls import Server, reason_of
+from snapshotd.client.failure import ExitCode
+from snapshotd.client.options import ended, output, request_id, waited
 from snapshotd.client.pages import or_else, output_pages, pages
 from snapshotd.client.progress import metadata_of, wait_for
-from snapshotd.client.render import age, facts, table, when, word
-from snapshotd.client.resolve import all_vms, operation_name, refuse_unknown, vm_name
+from snapshotd.client.render import age, facts, last, prose, shown, took, when, word
+from snapshotd.client.resolve import all_vms, refuse_unknown, vm_name
+from snapshotd.client.streams import notes
+from snapshotd.client.which_operation import active_on, asked_for, operation_name
 
 _OUTCOMES: Final = {
     name.lower().replace("_", "-"): number for name, number in pb.SettleOperationRequest.Outcome.items() if number
 }
 """What can be said of a step."""
 _HEADS: Final = ("OPERATION", "VM", "KIND", "STATE", "STEP", "%", "AGE", "OVERDUE", "WAITS FOR", "ACTOR")
-_FAILED: Final = ("OPERATION", "VM", "KIND", "FAILED", "ACTOR", "REASON")
+_FAILED: Final = ("OPERATION", "VM", "KIND", "ENDED", "ACTOR", "REASON")
+"""The heads of what is shown of operations, and of those that failed."""
+_MORE: Final = ("SNAPSHOT", "HOST", "REQUESTED", "ENDED", "REASON", "ERROR")
+"""The heads of columns that are shown only when they are asked for."""
 
 
-def add_to(commands: Subcommands) -> None:
-    """Declare the commands."""
-    group = commands.group("operation", "long work: show it, wait for it, cancel it, settle it")
-    listing = group.command("list", "show operations, the newest first", _list)
-    listing.add_argument("--vm", type=read.named, help="only those of a VM, by name or id")
-    state = listing.add_mutually_exclusive_group()
-    state.add_argument("--active", action="store_true", help="only those that have not ended")
-    state.add_argument("--failed", action="store_true", help="only those that failed, with when and why")
-    listing.add_argument(
-        "--since",
-        type=read.past,
-        metavar="1h|TIME",
-        help="only those requested since; with --failed: that failed since",
-    )
-    listing.add_argument(
-        "--limit", type=read.positive, default=50, metavar="N", help="at most N (default: %(default)s)"
-    )
-    show = group.command("show", "show an operation with its steps", _show)
-    wait = group.command("wait", "wait until an operation has ended", _wait)
-    wait.add_argument("--for", dest="seconds", type=read.seconds, metavar="S", help="wait at most S seconds")
-    cancel = group.command("cancel", "end an operation as soon as that is safe", _cancel)
-    settle = group.command("settle", "say what became of an operation whose host will never tell", _settle)
-    for parser in (show, wait, cancel, settle):
-        parser.add_argument("operation", type=read.named, metavar="OPERATION")
-    settle.add_argument(
-        "outcome",
-        choices=list(_OUTCOMES),
-        help="took-effect: the operation goes on; no-effect: its step failed; given-up: nobody knows, and it ends",
-    )
-    settle.add_argument("--reason", type=read.named, required=True, metavar="TEXT", help="why, for the audit trail")
-    add_request_id(settle)
-
-
-def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Show operations, the newest first."""
     conditions = ['done = "false"'] if arguments.active else ['state = "FAILED"'] if arguments.failed else []
     if arguments.since:
         field = "end_time" if arguments.failed else "create_time"
@@ -76,27 +50,46 @@ def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
     found = pages(server, server.operations.ListOperations, request, "operations", arguments.limit)
     found = or_else(found, "operations", lambda: refuse_unknown(server, "virtual_machine", vm, "vm list"))
     names = {vm.name: vm.display_name for vm in all_vms(server)} if arguments.output == "table" else {}
-    heads, row = (_FAILED, _failed_row) if arguments.failed else (_HEADS, _row)
-    return output_pages(arguments, found, "operations", heads, lambda o: row(o, names), yields=("VM",))
+    heads = _FAILED if arguments.failed else _HEADS
+    more = [head for head in (*_HEADS, *_MORE) if head not in heads]
+    return output_pages(
+        arguments,
+        found,
+        "operations",
+        heads,
+        lambda o: [_cells(o, names)[head] for head in (*heads, *more)],
+        yields=("ACTOR", "VM", "WAITS FOR", "STEP", "KIND", "REASON"),
+        ids=("OPERATION", "SNAPSHOT"),
+        more=more,
+    )
 
 
-def _row(operation: Operation, names: Mapping[str, str]) -> list[str]:
+def _cells(operation: Operation, names: Mapping[str, str]) -> dict[str, str]:
+    """Return what a list can show of an operation, by head. `names`: the names of VMs, by resource name."""
     m = metadata_of(operation)
-    step = f"{m.current_step_number}/{m.step_count} {m.current_step}" if m.current_step else ""
-    kind, state = OperationMetadata.Kind.Name(m.kind), OperationMetadata.State.Name(m.state)
-    waits = m.wait.reason if m.HasField("wait") else ""
-    vm, overdue = names.get(m.virtual_machine, ""), age(m.overdue_since)
-    return [operation.name, vm, word(kind), state, step, str(m.percent), age(m.create_time), overdue, waits, m.actor]
+    return {
+        "OPERATION": operation.name,
+        "VM": names.get(m.virtual_machine, ""),
+        "KIND": word(OperationMetadata.Kind.Name(m.kind)),
+        "STATE": OperationMetadata.State.Name(m.state),
+        "STEP": f"{m.current_step_number}/{m.step_count} {m.current_step}" if m.current_step else "",
+        "%": str(m.percent),
+        "AGE": age(m.create_time),
+        "OVERDUE": age(m.overdue_since),
+        "WAITS FOR": m.wait.reason if m.HasField("wait") else "",
+        "ACTOR": m.actor,
+        "SNAPSHOT": last(m.snapshot),
+        "HOST": last(m.host),
+        "REQUESTED": when(m.create_time),
+        "ENDED": when(m.end_time),
+        "REASON": reason_of(operation.error),
+        "ERROR": operation.error.message,
+    }
 
 
-def _failed_row(operation: Operation, names: Mapping[str, str]) -> list[str]:
-    m = metadata_of(operation)
-    kind, vm = OperationMetadata.Kind.Name(m.kind), names.get(m.virtual_machine, "")
-    return [operation.name, vm, word(kind), when(m.end_time), m.actor, reason_of(operation.error)]
-
-
-def _show(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    request = GetOperationRequest(name=operation_name(arguments.operation))
+def show(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Show an operation with its steps."""
+    request = GetOperationRequest(name=asked_for(server, arguments))
     return output(arguments, server.call(server.operations.GetOperation, request), _facts)
 
 
@@ -128,27 +121,46 @@ def _facts(operation: Operation) -> str:
             Step.State.Name(s.state),
             str(s.attempts),
             when(s.start_time),
-            when(s.end_time),
+            took(s.start_time, s.end_time),
             f"{s.failure.reason}: {s.failure.message}" if s.HasField("failure") else "",
         ]
         for s in m.steps
     ]
-    return text + "\n" + table(["STEP", "NAME", "STATE", "TRIED", "BEGUN", "ENDED", "WHY"], rows)
+    return text + "\n" + prose(["STEP", "NAME", "STATE", "TRIED", "BEGUN", "TOOK", "WHY"], rows)
 
 
-def _wait(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    return ended(server, arguments, wait_for(server, operation_name(arguments.operation), arguments.seconds))
+def wait(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Wait until an operation has ended."""
+    if not arguments.vm:
+        return waited(server, arguments, asked_for(server, arguments), arguments.seconds)
+    vm = vm_name(server, arguments.vm)
+    until = None if arguments.seconds is None else server.clock() + arguments.seconds
+    found = []
+    for operation in active_on(server, vm):
+        left_s = None if until is None else max(0.0, until - server.clock())
+        found.append(wait_for(server, operation.name, left_s, notes(arguments.output)))
+    if len(found) == 1:
+        return ended(server, arguments, found[0])
+    names = ", ".join(f"{o.name} {OperationMetadata.State.Name(metadata_of(o).state)}" for o in found)
+    output(
+        arguments,
+        ListOperationsResponse(operations=found),
+        lambda _: f"Ended: {names}." if names else f"No operation is active on {shown(arguments.vm)}.",
+    )
+    return ExitCode.OPERATION_FAILED if any(o.HasField("error") for o in found) else ExitCode.OK
 
 
-def _cancel(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    name = operation_name(arguments.operation)
+def cancel(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """End an operation as soon as that is safe."""
+    name = asked_for(server, arguments)
     server.call(server.operations.CancelOperation, CancelOperationRequest(name=name))
     return output(arguments, server.call(server.operations.GetOperation, GetOperationRequest(name=name)), _cancelled)
 
 
-def _settle(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def settle(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Say what became of an operation whose host will never tell."""
     request = pb.SettleOperationRequest(
-        name=operation_name(arguments.operation),
+        name=operation_name(server, arguments.operation),
         outcome=_OUTCOMES[arguments.outcome],
         reason=arguments.reason,
         request_id=request_id(arguments),

@@ -1,22 +1,26 @@
-"""What the commands share: their declaration, their output, and waiting for long work."""
+"""What the commands share: their output, and waiting for long work."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import uuid
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
 from google.longrunning.operations_pb2 import Operation
 from google.protobuf.message import Message
+from google.rpc.code_pb2 import Code
 
 from snapshotd.api.v1.operation_pb2 import Plan
-from snapshotd.client import arguments as read
-from snapshotd.client.calls import ExitCode, Failed, Server, reason_of
+from snapshotd.client.calls import Server, info_of
+from snapshotd.client.documents import DOCUMENTS, document
+from snapshotd.client.failure import ExitCode, Failed
+from snapshotd.client.messages import as_dict, names_of, no_names
 from snapshotd.client.outcome import names_from, not_succeeded, succeeded
 from snapshotd.client.progress import wait_for
-from snapshotd.client.render import as_json, shown
+from snapshotd.client.render import shown
+from snapshotd.client.streams import notes
 
 M = TypeVar("M", bound=Message)
 _FALLBACK_HINT: Final = (
@@ -24,57 +28,32 @@ _FALLBACK_HINT: Final = (
     "`--memory` asks for one."
 )
 
-Run = Callable[[Server, argparse.Namespace], ExitCode]
-
-
-class Subcommands:
-    """The commands below a parser. The parsed arguments hold the command's function as `run`, and its `parser`."""
-
-    def __init__(self, parser: argparse.ArgumentParser, common: argparse.ArgumentParser, metavar: str) -> None:
-        """Add to a parser; each command takes the common options too."""
-        self._common = common
-        # The type of argparse for this is private.
-        self._subparsers: Any = parser.add_subparsers(required=True, metavar=metavar)
-
-    def group(self, name: str, text: str) -> Subcommands:
-        """Add a group of commands."""
-        parser = self._subparsers.add_parser(
-            name, help=text, description=text[0].upper() + text[1:] + ".", parents=[self._common]
-        )
-        return Subcommands(parser, self._common, "COMMAND")
-
-    def command(self, name: str, text: str, run: Run) -> argparse.ArgumentParser:
-        """Add a command."""
-        parser: argparse.ArgumentParser = self._subparsers.add_parser(
-            name, help=text, description=text[0].upper() + text[1:] + ".", parents=[self._common]
-        )
-        parser.set_defaults(run=run, parser=parser)
-        return parser
-
-
-def add_request_id(parser: argparse.ArgumentParser) -> None:
-    """Declare --request-id, for a command that changes something. It is None if it was not given."""
-    parser.add_argument(
-        "--request-id",
-        type=read.uuid,
-        metavar="UUID",
-        help="repeat a request safely: the same id gets the first answer again (default: a new one)",
-    )
-
 
 def request_id(arguments: argparse.Namespace) -> str:
     """Return the request id that was given, or a new one."""
     return arguments.request_id or str(uuid.uuid4())
 
 
-def add_wait(parser: argparse.ArgumentParser) -> None:
-    """Declare --wait."""
-    parser.add_argument("--wait", action="store_true", help="wait until it has ended, and show the progress")
+def output(
+    arguments: argparse.Namespace,
+    message: M,
+    text: Callable[[M], str],
+    names: Callable[[M], Iterable[str]] = names_of,
+) -> ExitCode:
+    """Print a message.
 
-
-def output(arguments: argparse.Namespace, message: M, text: Callable[[M], str]) -> ExitCode:
-    """Print a message: as JSON, or as text for people."""
-    sys.stdout.write((as_json(message) if arguments.output == "json" else text(message)) + "\n")
+    Args:
+        arguments: those of the command, with `output`.
+        message: the server's answer.
+        text: makes the text for people.
+        names: tells the resource names in it.
+    """
+    if arguments.output in DOCUMENTS:
+        sys.stdout.write(document(as_dict(message), arguments.output) + "\n")
+    elif arguments.output == "name":
+        sys.stdout.writelines(f"{name}\n" for name in names(message))
+    else:
+        sys.stdout.write(text(message) + "\n")
     return ExitCode.OK
 
 
@@ -94,7 +73,12 @@ def started(server: Server, arguments: argparse.Namespace, operation: Operation,
         return output(
             arguments, operation, lambda o: f"{o.name} accepted. To wait: snapshotctl operation wait {o.name}"
         )
-    return ended(server, arguments, wait_for(server, operation.name, None))
+    return waited(server, arguments, operation.name)
+
+
+def waited(server: Server, arguments: argparse.Namespace, name: str, timeout_s: float | None = None) -> ExitCode:
+    """Wait until an operation has ended, and print its result. Raises Failed as `wait_for` and `ended`."""
+    return ended(server, arguments, wait_for(server, name, timeout_s, notes(arguments.output)))
 
 
 def answered(
@@ -105,21 +89,23 @@ def answered(
         return started(server, arguments, operation, made)
     plan = Plan()
     operation.response.Unpack(plan)
-    return output(arguments, plan, text)
+    return output(arguments, plan, text, no_names)
 
 
 def ended(server: Server, arguments: argparse.Namespace, operation: Operation) -> ExitCode:
-    """Print what came of an operation. Raises Failed if it did not succeed, unless the output is JSON."""
+    """Print what came of an operation. Raises Failed if it did not succeed, unless the output is a document."""
     if not operation.HasField("error"):
         return output(arguments, operation, lambda o: succeeded(o, names_from(server)))
-    if arguments.output == "json":
+    if arguments.output in DOCUMENTS:
         output(arguments, operation, str)
         return ExitCode.OPERATION_FAILED
-    reason, text = reason_of(operation.error), shown(operation.error.message)
-    not_frozen = reason == "FALLBACK_REFUSED" or "production checkpoint" in text.lower()
+    info, text = info_of(operation.error), shown(operation.error.message)
+    not_frozen = info.reason == "FALLBACK_REFUSED" or "production checkpoint" in text.lower()
     raise Failed(
         not_succeeded(operation, names_from(server)),
         ExitCode.OPERATION_FAILED,
-        reason,
+        info.reason,
         hint=_FALLBACK_HINT if not_frozen else "",
+        code=Code.Name(operation.error.code) if operation.error.code in Code.values() else "",
+        metadata=info.metadata,
     )

@@ -19,7 +19,8 @@ from snapshotd.api.v1.snapshot_pb2 import (
     Snapshot,
 )
 from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine
-from snapshotd.client.calls import Failed, Server
+from snapshotd.client.calls import Server
+from snapshotd.client.failure import Failed
 from snapshotd.client.progress import metadata_of
 from snapshotd.client.render import last, shown
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
-from snapshotd.client.calls import ExitCode, Server
-from snapshotd.client.render import Table, as_json, columns
+from snapshotd.client.calls import Server
+from snapshotd.client.columns import chosen, short_ids
+from snapshotd.client.documents import DOCUMENTS, ListDocument
+from snapshotd.client.failure import ExitCode
+from snapshotd.client.messages import as_dict, names_of
+from snapshotd.client.render import Table, columns
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -66,35 +69,76 @@ def output_pages(
     field: str,
     heads: Sequence[str],
     row: Callable[[Any], Sequence[str]],
+    *,
     yields: Sequence[str] = (),
+    ids: Sequence[str] = (),
+    more: Sequence[str] = (),
 ) -> ExitCode:
-    """Print a list as it comes: as a table, or as one JSON document. Tell on stderr if there is more.
+    """Print a list as it comes: as a table, as names, or as one document. Tell on stderr if there is more.
 
     Args:
-        arguments: those of the command, with `output` and `limit`.
+        arguments: those of the command, with `output`.
         found: the pages.
         field: the field of a page that holds the entries.
         heads: the heads of the table.
-        row: makes the row of an entry.
+        row: makes the row of an entry, with cells for `heads` and `more`.
         yields: heads of the columns to cut if the terminal is too narrow.
+        ids: heads of the columns that hold ids, which are shown short unless they are asked for whole.
+        more: heads of columns that are shown only if --columns names them.
     """
-    printed, more = 0, False
-    lines = Table(heads, yields, columns())
+    show = Listing(arguments, [*heads, *more], chosen(arguments, heads, more), yields, ids)
+    document = ListDocument(field, arguments.output)
+    printed, cut = 0, False
     for page in found:
         entries = getattr(page, field)
-        more = bool(page.next_page_token)
-        for entry in entries if arguments.output == "json" else ():
-            before = f'{{\n  "{field}": [\n' if not printed else ",\n"
-            sys.stdout.write(before + textwrap.indent(as_json(entry), "    "))
-            printed += 1
-        if arguments.output != "json" and entries:
-            sys.stdout.write(lines.text([row(entry) for entry in entries]) + "\n")
-            printed += len(entries)
-    if arguments.output == "json":
-        sys.stdout.write("\n  ]\n}\n" if printed else "{}\n")
-    elif not printed:
+        cut = bool(page.next_page_token)
+        printed += len(entries)
+        if arguments.output in DOCUMENTS:
+            sys.stdout.writelines(document.piece(as_dict(entry)) for entry in entries)
+        elif arguments.output == "name":
+            sys.stdout.writelines(f"{name}\n" for entry in entries for name in names_of(entry))
+        elif entries:
+            sys.stdout.write(show.text([row(entry) for entry in entries]) + "\n")
+    if arguments.output in DOCUMENTS:
+        sys.stdout.write(document.end())
+    elif not printed and arguments.output == "table":
         sys.stdout.write("(none)\n")
-    elif more:
+    elif cut:
         sys.stdout.flush()
         sys.stderr.write(f"Only the first {printed} are shown. Set a higher --limit to see more.\n")
     return ExitCode.OK
+
+
+class Listing:
+    """A table of the columns that were chosen, printed part by part.
+
+    Args:
+        arguments: those of the command.
+        heads: the heads of all columns.
+        show: the numbers of those to print, in order.
+        yields: heads of the columns to cut if the terminal is too narrow.
+        ids: heads of the columns that hold ids.
+    """
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        heads: Sequence[str],
+        show: Sequence[int],
+        yields: Sequence[str] = (),
+        ids: Sequence[str] = (),
+    ) -> None:
+        shown = [heads[n] for n in show]
+        whole = getattr(arguments, "full_ids", False)
+        self._show = show
+        self._ids = [] if whole else [n for n, head in enumerate(shown) if head in ids]
+        self._table = Table(shown, [head for head in yields if head in shown], columns())
+
+    def text(self, rows: Sequence[Sequence[str]]) -> str:
+        """Return the next part."""
+        kept = [[row[n] for n in self._show] for row in rows]
+        cells = iter(short_ids(row[n] for row in kept for n in self._ids))
+        for row in kept:
+            for n in self._ids:
+                row[n] = next(cells)
+        return self._table.text(kept)

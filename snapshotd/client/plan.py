@@ -9,7 +9,8 @@ from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Plan, Step
-from snapshotd.client.calls import ExitCode, Server
+from snapshotd.client.calls import Server
+from snapshotd.client.failure import ExitCode
 from snapshotd.client.options import answered
 from snapshotd.client.render import last, shown, word
 from snapshotd.client.resolve import all_snapshots

@@ -8,43 +8,21 @@ from google.longrunning.operations_pb2 import Operation
 from google.protobuf.duration_pb2 import Duration
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
-from snapshotd.client import arguments as read
-from snapshotd.client.calls import ExitCode, Server
-from snapshotd.client.options import Subcommands, add_request_id, add_wait, answered, request_id, started
+from snapshotd.client.calls import Server
+from snapshotd.client.failure import ExitCode
+from snapshotd.client.options import answered, request_id, started
 from snapshotd.client.plan import describe
 from snapshotd.client.resolve import vm_name
 
 
-def add_to(group: Subcommands) -> None:
-    """Declare the commands."""
-    start = group.command("start", "start or resume a VM", _start)
-    stop = group.command("stop", "stop a VM: its guest is asked to shut down", _stop)
-    restart = group.command("restart", "restart a VM: its guest is asked to shut down", _restart)
-    for parser in (stop, restart):
-        ways = parser.add_mutually_exclusive_group()
-        ways.add_argument("--turn-off", action="store_true", help="turn it off at once; guest memory is lost")
-        if parser is stop:
-            ways.add_argument("--save", action="store_true", help="keep its memory on disk")
-            ways.add_argument("--pause", action="store_true", help="let it stand still, in memory")
-        ways.add_argument(
-            "--shutdown-timeout",
-            type=read.seconds_above_zero,
-            metavar="S",
-            help="turn it off if it is not off after S seconds (default: never)",
-        )
-        parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
-    for parser in (start, stop, restart):
-        parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
-        add_request_id(parser)
-        add_wait(parser)
-
-
-def _start(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def start(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Start or resume a VM."""
     request = pb.StartVirtualMachineRequest(name=vm_name(server, arguments.vm), request_id=request_id(arguments))
     return started(server, arguments, server.call(server.vms.StartVirtualMachine, request))
 
 
-def _stop(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def stop(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Stop a VM: its guest is asked to shut down."""
     modes = pb.StopVirtualMachineRequest
     asked = {modes.TURN_OFF: arguments.turn_off, modes.SAVE: arguments.save, modes.PAUSE: arguments.pause}
     request = pb.StopVirtualMachineRequest(
@@ -57,7 +35,8 @@ def _stop(server: Server, arguments: argparse.Namespace) -> ExitCode:
     return _answered(server, arguments, server.call(server.vms.StopVirtualMachine, request))
 
 
-def _restart(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def restart(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Restart a VM: its guest is asked to shut down."""
     modes = pb.StopVirtualMachineRequest
     request = pb.RestartVirtualMachineRequest(
         name=vm_name(server, arguments.vm),

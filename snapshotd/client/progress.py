@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
-from snapshotd.client.calls import ExitCode, Failed, Server
+from snapshotd.client.calls import Server
+from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.render import cut, shown
 
 _LOOK_S: Final = 1.0

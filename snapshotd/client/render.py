@@ -5,21 +5,19 @@ from __future__ import annotations
 import shutil
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from google.protobuf import json_format
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
+if TYPE_CHECKING:  # help and errors of usage come without it
+    from google.protobuf.timestamp_pb2 import Timestamp
 
 NARROWEST: Final = 12
-"""The fewest columns that a name is cut to."""
-
-
-def as_json(message: Message) -> str:
-    """Return a message in protobuf's JSON mapping."""
-    return json_format.MessageToJson(message)
+"""The fewest columns that a name is cut to, as long as there is another way to fit."""
+_FEWEST: Final = 6
+"""The fewest columns of any cell that is cut."""
+_NARROWEST_TEXT: Final = 24
+"""The fewest columns of a text that is broken into lines."""
 
 
 def shown(text: str) -> str:
@@ -53,10 +51,20 @@ def columns() -> int | None:
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], yields: Sequence[str] = (), width: int | None = None
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    yields: Sequence[str] = (),
+    width: int | None = None,
+    *,
+    wraps: bool = False,
 ) -> str:
     """Return aligned columns under their heads; for an empty table, one line. Takes the arguments of Table."""
-    return Table(heads, yields, width).text(rows) if rows else "(none)"
+    return Table(heads, yields, width, wraps=wraps).text(rows) if rows else "(none)"
+
+
+def prose(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table whose last column is a text to read: on a terminal it goes over several lines, and none is cut."""
+    return table(heads, rows, width=columns(), wraps=True)
 
 
 class Table:
@@ -64,25 +72,67 @@ class Table:
 
     Args:
         heads: the heads, printed above the first part.
-        yields: heads of the columns to cut if the table is too wide, in this order.
+        yields: heads of the columns to cut if the table is too wide: first in this order, each to NARROWEST; if that is
+            not enough, the widest one again and again, but never to less than its head.
         width: the widest it may be; None for no limit.
+        wraps: the last column is broken into lines at its blanks, and never cut.
     """
 
-    def __init__(self, heads: Sequence[str], yields: Sequence[str] = (), width: int | None = None) -> None:
+    def __init__(
+        self, heads: Sequence[str], yields: Sequence[str] = (), width: int | None = None, *, wraps: bool = False
+    ) -> None:
         self._waiting = [list(heads)]
         self._widths = [0] * len(heads)
+        self._floors = [max(_FEWEST, width_of(head)) for head in heads]
         self._yields = [list(heads).index(head) for head in yields]
         self._width = width
+        self._wraps = wraps
 
     def text(self, rows: Sequence[Sequence[str]]) -> str:
         """Return the next part."""
         cells = [[shown(cell) for cell in row] for row in (*self._waiting, *rows)]
         self._waiting = []
         self._widths = [max(width, *(width_of(row[n]) for row in cells)) for n, width in enumerate(self._widths)]
-        for n in self._yields if self._width is not None else ():
-            too_wide = sum(self._widths) + 2 * (len(self._widths) - 1) - (self._width or 0)
-            self._widths[n] = min(self._widths[n], max(NARROWEST, self._widths[n] - too_wide))
-        return "\n".join("  ".join(map(_padded, row, self._widths)).rstrip() for row in cells)
+        if self._width is not None:
+            self._fit(self._width)
+        return "\n".join(line for row in cells for line in self._lines(row))
+
+    def _fit(self, width: int) -> None:
+        """Make the columns narrower, as far as that goes."""
+        if self._wraps:
+            self._narrow(len(self._widths) - 1, width, _NARROWEST_TEXT)
+        for n in self._yields:
+            self._narrow(n, width, NARROWEST)
+        while self._too_wide(width) > 0:
+            more = [n for n in self._yields if self._widths[n] > self._floors[n]]
+            if not more:
+                return
+            self._widths[max(more, key=lambda n: self._widths[n])] -= 1
+
+    def _narrow(self, n: int, width: int, least: int) -> None:
+        self._widths[n] = min(self._widths[n], max(least, self._widths[n] - self._too_wide(width)))
+
+    def _too_wide(self, width: int) -> int:
+        return sum(self._widths) + 2 * (len(self._widths) - 1) - width
+
+    def _lines(self, row: Sequence[str]) -> Iterator[str]:
+        texts = _wrapped(row[-1], self._widths[-1]) if self._wraps else [cut(row[-1], self._widths[-1])]
+        cells = [_padded(cell, width) for cell, width in zip(row[:-1], self._widths, strict=False)]
+        yield "  ".join([*cells, texts[0]]).rstrip()
+        indent = " " * (sum(self._widths[:-1]) + 2 * (len(self._widths) - 1))
+        yield from (indent + text for text in texts[1:])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return a text as lines of at most `width` columns, broken at its blanks; a longer word stays whole."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if width_of(longer) > width and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
@@ -96,11 +146,19 @@ def age(time: Timestamp, now: datetime | None = None) -> str:
     """Return how long ago something was: "5 s", "3 min", "2 h", "4 d"."""
     if not time.seconds:
         return ""
-    seconds = max(0.0, ((now or datetime.now(UTC)) - time.ToDatetime(UTC)).total_seconds())
+    return _lasting(((now or datetime.now(UTC)) - time.ToDatetime(UTC)).total_seconds())
+
+
+def took(start: Timestamp, end: Timestamp) -> str:
+    """Return how long something took; empty if it has not ended."""
+    return _lasting((end.ToNanoseconds() - start.ToNanoseconds()) / 1e9) if start.seconds and end.seconds else ""
+
+
+def _lasting(seconds: float) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
-    return f"{int(seconds)} s"
+    return f"{int(max(0.0, seconds))} s"
 
 
 def when(time: Timestamp) -> str:

@@ -1,7 +1,8 @@
-"""Finds VMs and snapshots by name or id. An ambiguous name is an error that lists the ids.
+"""Finds VMs and snapshots by name, id, or the beginning of an id. What is ambiguous is an error that lists the ids.
 
 Names are free: one may look like an id, or like a resource name. What has the form of either is tried as that first, so
-that nobody can hide a VM by naming another after it; if there is nothing of that id, it is a name like any other.
+that nobody can hide a VM by naming another after it; if there is nothing of that id, it is a name like any other. The
+beginning of an id comes last: a name that looks like one is the name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from snapshotd.api.v1.virtual_machine_pb2 import (
     ListVirtualMachinesRequest,
     VirtualMachine,
 )
-from snapshotd.client.calls import ExitCode, Failed, RequestT, ResponseT, Server
+from snapshotd.client.calls import RequestT, ResponseT, Server
+from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.pages import pages
 from snapshotd.client.render import last, quoted, shown
 from snapshotd.domain.names import same_but_for_case, same_name
@@ -27,7 +29,20 @@ from snapshotd.domain.names import same_but_for_case, same_name
 _GUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _ID: Final = re.compile(_GUID, re.IGNORECASE)
 _VM: Final = re.compile(f"(?:virtualMachines/)?({_GUID})", re.IGNORECASE)
+_BEGINNING: Final = re.compile("[0-9a-f]{4}[0-9a-f-]{0,31}", re.IGNORECASE)
+"""The form of an id's beginning. A shorter one says too little."""
 _SNAPSHOT: Final = re.compile(f"(virtualMachines/{_GUID})/snapshots/({_GUID})", re.IGNORECASE)
+
+_LONGEST_NAME: Final = 1000
+"""Characters; no VM has a longer name, and a filter has its limit."""
+WORDS: Final = {
+    "current": "no snapshot of the VM is current",
+    "latest": "the VM has no snapshot that was taken",
+    "parent": "the VM's current snapshot has no parent among its snapshots",
+}
+"""Words that stand for a snapshot of a VM, unless one is named so; and why there may be none."""
+_NOT_TAKEN: Final = (Snapshot.ALLOCATED, Snapshot.CREATING, Snapshot.ERROR)
+BEGIN_WITH: Final = "have ids that begin with"
 
 
 def is_id(text: str) -> bool:
@@ -35,19 +50,25 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def is_beginning(text: str) -> bool:
+    """Return whether a text may be the beginning of an id."""
+    return _BEGINNING.fullmatch(text) is not None
+
+
 def is_snapshot_name(text: str) -> bool:
     """Return whether a text has the form of a snapshot's resource name."""
     return _SNAPSHOT.fullmatch(text) is not None
 
 
+def quoted_value(text: str) -> str:
+    """Return a text as a value of a filter."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def host_name(text: str) -> str:
     """Return a host's resource name."""
     return text if text.startswith("hosts/") else f"hosts/{text}"
-
-
-def operation_name(text: str) -> str:
-    """Return an operation's resource name."""
-    return text if text.startswith("operations/") else f"operations/{text}"
 
 
 def all_vms(server: Server, filter_text: str = "") -> list[VirtualMachine]:
@@ -56,9 +77,9 @@ def all_vms(server: Server, filter_text: str = "") -> list[VirtualMachine]:
     return [vm for page in pages(server, server.vms.ListVirtualMachines, request) for vm in page.virtual_machines]
 
 
-def all_snapshots(server: Server, vm: str, *, deleted: bool = False) -> list[Snapshot]:
+def all_snapshots(server: Server, vm: str, filter_text: str = "", *, deleted: bool = False) -> list[Snapshot]:
     """Return a VM's snapshots, from all pages."""
-    request = ListSnapshotsRequest(parent=vm, show_deleted=deleted)
+    request = ListSnapshotsRequest(parent=vm, show_deleted=deleted, filter=filter_text)
     return [s for page in pages(server, server.snapshots.ListSnapshots, request) for s in page.snapshots]
 
 
@@ -74,18 +95,29 @@ def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
     name = f"virtualMachines/{by_id[1].lower()}" if by_id else ""
     if name and _is_there(server, server.vms.GetVirtualMachine, GetVirtualMachineRequest(name=name)):
         return name
-    vms = all_vms(server)
-    named = [vm for vm in vms if vm.display_name == text]
-    named = named or [vm for vm in vms if same_but_for_case(vm.display_name, text)]
+    named = _vms_named(server, text)
     if named:
-        _one_of("VMs", text, [f"{vm.uid} on {vm.host}" for vm in named])
+        one_of("VMs", "are named", text, [f"{vm.uid} on {vm.host}" for vm in named])
         return named[0].name
     if name:  # not registered, but there may be operations and events of it
         return name
+    begun = all_vms(server, f"uid = {quoted_value(f'{text}*')}") if is_beginning(text) else []
+    if begun:
+        one_of("VMs", BEGIN_WITH, text, [f"{vm.uid} {shown(vm.display_name)} on {vm.host}" for vm in begun])
+        return begun[0].name
     if unregistered_by and (name := _unregistered(server, unregistered_by)):
         return name
     why = "it is not registered. See `snapshotctl vm list`."
     raise Failed(f"Cannot find VM {quoted(text)}: {why}", ExitCode.NOT_FOUND)
+
+
+def _vms_named(server: Server, text: str) -> list[VirtualMachine]:
+    """Return the VMs of a name. Letter case counts only if there are several that differ by it."""
+    if len(text) > _LONGEST_NAME:
+        return []
+    vms = all_vms(server, f"any_case_name = {quoted_value(text)}")
+    exactly = [vm for vm in vms if vm.display_name == text]
+    return exactly or [vm for vm in vms if same_but_for_case(vm.display_name, text)]
 
 
 def _is_there(server: Server, method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT) -> bool:
@@ -137,10 +169,9 @@ def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False)
     name = text if ours else f"{vm}/snapshots/{text.lower()}" if is_id(text) else ""
     if name and _is_there(server, server.snapshots.GetSnapshot, GetSnapshotRequest(name=name)):
         return name
-    named = _snapshots_named(server, vm, text, repeated=repeated) if vm else []
-    if named:
-        _one_of("snapshots", text, [f"{s.uid} ({Snapshot.State.Name(s.state)})" for s in named])
-        return named[0].name
+    found = _snapshots_of(server, vm, text, repeated=repeated) if vm else []
+    if found:
+        return found[0].name
     if vm and not (full and not ours):
         _refuse_foreign(server, vm, last(name) or text)
     if name:
@@ -151,18 +182,53 @@ def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False)
     raise Failed(f"Cannot find snapshot {quoted(text)}: {why}", ExitCode.NOT_FOUND)
 
 
-def _snapshots_named(server: Server, vm: str, text: str, *, repeated: bool) -> list[Snapshot]:
-    """Return the snapshots of a name; of a VM that is not registered, none."""
+def _snapshots_of(server: Server, vm: str, text: str, *, repeated: bool) -> list[Snapshot]:
+    """Return the one snapshot that is meant by a name, a word or the beginning of an id; an empty list if none is.
+
+    Raises Failed if several are meant.
+    """
+    snapshots = _listed(server, vm)
+    named = [s for s in snapshots if same_name(s.display_name, text)]
+    if not named and repeated:
+        gone = [s for s in _listed(server, vm, deleted=True) if same_name(s.display_name, text)]
+        named = sorted(gone, key=lambda s: s.update_time.ToNanoseconds())[-1:]
+    if named:
+        one_of("snapshots", "are named", text, [f"{s.uid} ({Snapshot.State.Name(s.state)})" for s in named])
+        return named
+    if text in WORDS:
+        return [_meant(snapshots, text)]
+    if not is_beginning(text):
+        return []
+    begun = [s for s in snapshots if s.uid.startswith(text.lower())]
+    begun = begun or _listed(server, vm, f"uid = {quoted_value(f'{text}*')}", deleted=True)
+    lines = [f"{s.uid} {shown(s.display_name)} ({Snapshot.State.Name(s.state)})" for s in begun]
+    one_of("snapshots", BEGIN_WITH, text, lines)
+    return begun
+
+
+def _listed(server: Server, vm: str, filter_text: str = "", *, deleted: bool = False) -> list[Snapshot]:
+    """Return snapshots of a VM; of one that is not registered, none."""
     try:
-        named = [s for s in all_snapshots(server, vm) if same_name(s.display_name, text)]
-        if not named and repeated:
-            gone = [s for s in all_snapshots(server, vm, deleted=True) if same_name(s.display_name, text)]
-            named = sorted(gone, key=lambda s: s.update_time.ToNanoseconds())[-1:]
+        return all_snapshots(server, vm, filter_text, deleted=deleted)
     except Failed as failed:
         if failed.exit_code is not ExitCode.NOT_FOUND:
             raise
         return []
-    return named
+
+
+def _meant(snapshots: Sequence[Snapshot], word: str) -> Snapshot:
+    """Return the snapshot that a word stands for. Raises Failed if there is none."""
+    current = [s for s in snapshots if s.current]
+    if word == "latest":
+        taken = [s for s in snapshots if s.state not in _NOT_TAKEN]
+        found = sorted(taken, key=lambda s: s.create_time.ToNanoseconds())[-1:]
+    elif word == "current":
+        found = current
+    else:
+        found = [s for s in snapshots if current and s.name == current[0].parent]
+    if not found:
+        raise Failed(f"Cannot find snapshot '{word}': {WORDS[word]}.", ExitCode.NOT_FOUND)
+    return found[0]
 
 
 def _refuse_foreign(server: Server, vm: str, text: str) -> None:
@@ -180,7 +246,8 @@ def _refuse_foreign(server: Server, vm: str, text: str) -> None:
         )
 
 
-def _one_of(what: str, text: str, ids: Sequence[str]) -> None:
+def one_of(things: str, what: str, text: str, ids: Sequence[str]) -> None:
+    """Raise Failed, with the ids, if there are several."""
     if len(ids) > 1:
         what_to_do = "Give the id of one:" + "".join(f"\n  {i}" for i in ids)
-        raise Failed(f"Cannot choose: {len(ids)} {what} are named {quoted(text)}. {what_to_do}", ExitCode.REFUSED)
+        raise Failed(f"Cannot choose: {len(ids)} {things} {what} {quoted(text)}. {what_to_do}", ExitCode.REFUSED)

@@ -10,9 +10,9 @@ from google.longrunning.operations_pb2 import ListOperationsRequest, Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
-from snapshotd.client import arguments as read
-from snapshotd.client.calls import ExitCode, Failed, Server
-from snapshotd.client.options import Subcommands, add_request_id, add_wait, request_id
+from snapshotd.client.calls import Server
+from snapshotd.client.failure import ExitCode, Failed
+from snapshotd.client.options import request_id
 from snapshotd.client.pages import pages
 from snapshotd.client.plan import about_snapshot
 from snapshotd.client.progress import metadata_of
@@ -26,45 +26,15 @@ _POWERS = {
 }
 
 
-def add_to(group: Subcommands) -> None:
-    """Declare the commands."""
-    revert = group.command("revert", "bring a VM back to a snapshot", _revert)
-    undo = group.command("undo-revert", "bring a VM back to what it was before its last revert", _undo)
-    for parser in (revert, undo):
-        parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
-    revert.add_argument("snapshot", type=read.named, metavar="SNAPSHOT", help="name or id")
-    for parser in (revert, undo):
-        parser.add_argument(
-            "--power-after",
-            choices=sorted(_POWERS),
-            default="as-snapshot",
-            help="the VM's power afterwards (default: running for one with memory, else stopped)",
-        )
-        parser.add_argument("--refuse-power-change", action="store_true", help="refuse if the power state would change")
-        parser.add_argument(
-            "--safety-snapshot", action="store_true", help="take a snapshot first; undo-revert goes back to it"
-        )
-        parser.add_argument(
-            "--safety-snapshot-name",
-            type=read.named,
-            metavar="NAME",
-            help="take one of this name (default: before-revert-<snapshot>)",
-        )
-        parser.add_argument(
-            "--require-memory", action="store_true", help="fail rather than start it without the snapshot's memory"
-        )
-        parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
-        add_request_id(parser)
-        add_wait(parser)
-
-
-def _revert(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def revert(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Bring a VM back to a snapshot."""
     vm = vm_name(server, arguments.vm)
     target = snapshot_name(server, vm, arguments.snapshot, repeated=bool(arguments.request_id))
     return about_snapshot(server, arguments, vm, _asked(server, arguments, target), arguments.snapshot)
 
 
-def _undo(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def undo(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Bring a VM back to what it was before its last revert."""
     vm = vm_name(server, arguments.vm)
     before = _before_last_revert(server, arguments.vm, vm)
     return about_snapshot(server, arguments, vm, _asked(server, arguments, before.name), before.display_name)

@@ -4,50 +4,31 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Final
 
 from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
-from snapshotd.client import arguments as read
-from snapshotd.client import revert_commands, snapshot_decisions
-from snapshotd.client.calls import ExitCode, Failed, Server
-from snapshotd.client.options import Subcommands, add_request_id, add_wait, output, request_id
+from snapshotd.client.calls import Server
+from snapshotd.client.columns import chosen
+from snapshotd.client.failure import ExitCode, Failed
+from snapshotd.client.options import output, request_id
+from snapshotd.client.pages import Listing, output_pages, pages
 from snapshotd.client.plan import about_snapshot
 from snapshotd.client.progress import metadata_of
-from snapshotd.client.render import age, columns, facts, last, shown, size, table, when
+from snapshotd.client.render import columns, facts, last, prose, shown, size, when
 from snapshotd.client.resolve import all_snapshots, snapshot_name, vm_name
 from snapshotd.client.snapshot_decisions import held_text
-from snapshotd.client.tree import ASCII, BOXES, draw, state_text
+from snapshotd.client.standing import Standing, name_of, standing_of
+from snapshotd.client.tree import ASCII, BOXES, draw, facts_of, id_of
+
+_HEADS: Final = ["SNAPSHOT", "STATE", "KIND", "CURRENT", "PARENT", "AGE", "SIZE", "ID"]
+_MORE: Final = ["DESCRIPTION", "TAKEN", "ACTOR", "OPERATION", "CHECKPOINT"]
+"""The heads of columns that are shown only when they are asked for."""
 
 
-def add_to(commands: Subcommands) -> None:
-    """Declare the commands."""
-    group = commands.group("snapshot", "snapshots of VMs")
-    create = group.command("create", "take a snapshot", _create)
-    listing = group.command("list", "show a VM's snapshots", _list)
-    tree = group.command("tree", "draw a VM's snapshots as a tree", _tree)
-    show = group.command("show", "show a snapshot", _show)
-    delete = group.command("delete", "delete a snapshot; its children stay", _delete)
-    for parser in (create, listing, tree, show, delete):
-        parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
-    for parser in (show, delete):
-        parser.add_argument("snapshot", type=read.named, metavar="SNAPSHOT", help="name or id")
-    create.add_argument("--name", type=read.named, metavar="NAME", help="its name (default: <vm>_VS_<time>)")
-    create.add_argument("--description", metavar="TEXT")
-    kinds = create.add_mutually_exclusive_group()
-    kinds.add_argument("--memory", action="store_true", help="take the memory too; the VM must be running")
-    kinds.add_argument("--allow-fallback", action="store_true", help="keep one with memory if disks cannot be frozen")
-    listing.add_argument("--deleted", action="store_true", help="show deleted ones too")
-    snapshot_decisions.add_to(group)
-    tree.add_argument("--ascii", action="store_true", help="draw without box characters")
-    revert_commands.add_to(group)
-    for parser in (create, delete):
-        parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
-        add_request_id(parser)
-        add_wait(parser)
-
-
-def _create(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def create(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Take a snapshot."""
     vm = vm_name(server, arguments.vm)
     request = pb.CreateSnapshotRequest(
         parent=vm,
@@ -76,7 +57,8 @@ def _made(server: Server, operation: Operation) -> str:
     return f"The snapshot is named {shown(name)}."
 
 
-def _delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Delete a snapshot; its children stay."""
     vm = vm_name(server, arguments.vm)
     request = pb.DeleteSnapshotRequest(
         name=snapshot_name(server, vm, arguments.snapshot, repeated=bool(arguments.request_id)),
@@ -87,35 +69,44 @@ def _delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
     return about_snapshot(server, arguments, vm, operation, arguments.snapshot)
 
 
-def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    snapshots = all_snapshots(server, vm_name(server, arguments.vm), deleted=arguments.deleted)
-    return output(arguments, pb.ListSnapshotsResponse(snapshots=snapshots), _table)
+def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Show a VM's snapshots."""
+    vm = vm_name(server, arguments.vm)
+    if arguments.output != "table":
+        chosen(arguments, _HEADS)
+        request = pb.ListSnapshotsRequest(parent=vm, show_deleted=arguments.deleted)
+        found = pages(server, server.snapshots.ListSnapshots, request)
+        return output_pages(arguments, found, "snapshots", _HEADS, lambda _: ())
+    show = Listing(
+        arguments, [*_HEADS, *_MORE], chosen(arguments, _HEADS, _MORE), ("PARENT", "SNAPSHOT"), ("ID", "OPERATION")
+    )
+    tree = server.call(server.snapshots.GetSnapshotTree, pb.GetSnapshotTreeRequest(name=vm))
+    for snapshot in all_snapshots(server, vm, deleted=True) if arguments.deleted else ():
+        if snapshot.state == pb.Snapshot.REMOVED:
+            tree.nodes.add(id=snapshot.name, parent=snapshot.parent, snapshot=snapshot)
+    standing = Standing(tree)
+    rows = [_row(node, standing) for node in tree.nodes]
+    sys.stdout.write(f"{show.text(rows) if rows else '(none)'}\n")
+    return ExitCode.OK
 
 
-def _table(found: pb.ListSnapshotsResponse) -> str:
-    names = {s.name: s.display_name for s in found.snapshots}
-    heads = ["SNAPSHOT", "STATE", "KIND", "CURRENT", "PARENT", "AGE", "SIZE", "ID"]
-    rows = [
-        [
-            s.display_name,
-            state_text(s),
-            pb.Snapshot.Kind.Name(s.kind),
-            "*" if s.current else "",
-            names.get(s.parent, last(s.parent)),
-            age(s.create_time),
-            size(s.size_bytes),
-            s.uid,
-        ]
-        for s in found.snapshots
-    ]
-    return table(heads, rows, yields=("PARENT", "SNAPSHOT"), width=columns())
+def _row(node: pb.SnapshotTree.Node, standing: Standing) -> list[str]:
+    state, kind, how_old, how_large = facts_of(node)
+    parent = standing.parent(node)
+    current = "*" if node.id == standing.current else ""
+    cells = [name_of(node), state, kind, current, standing.name(parent), how_old, how_large, id_of(node)]
+    own = node.snapshot
+    return [*cells, own.description, when(own.create_time), own.actor, last(own.active_operation), own.checkpoint_id]
 
 
-def _tree(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def draw_tree(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Draw a VM's snapshots as a tree."""
     request = pb.GetSnapshotTreeRequest(name=vm_name(server, arguments.vm))
     strokes = ASCII if arguments.ascii or not _can_box() else BOXES
     return output(
-        arguments, server.call(server.snapshots.GetSnapshotTree, request), lambda t: draw(t, strokes, width=columns())
+        arguments,
+        server.call(server.snapshots.GetSnapshotTree, request),
+        lambda t: draw(t, strokes, width=columns(), whole_ids=arguments.full_ids),
     )
 
 
@@ -128,13 +119,15 @@ def _can_box() -> bool:
     return True
 
 
-def _show(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def show(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Show a snapshot."""
     vm = vm_name(server, arguments.vm)
     request = pb.GetSnapshotRequest(name=snapshot_name(server, vm, arguments.snapshot))
-    return output(arguments, server.call(server.snapshots.GetSnapshot, request), _facts)
+    snapshot = server.call(server.snapshots.GetSnapshot, request)
+    return output(arguments, snapshot, lambda s: _facts(s, standing_of(server, vm)))
 
 
-def _facts(snapshot: pb.Snapshot) -> str:
+def _facts(snapshot: pb.Snapshot, standing: Standing) -> str:
     failure = snapshot.failure
     text = facts(
         [
@@ -146,8 +139,8 @@ def _facts(snapshot: pb.Snapshot) -> str:
             ("Held", held_text(snapshot)),
             ("Kind", pb.Snapshot.Kind.Name(snapshot.kind)),
             ("Asked for", pb.Snapshot.Kind.Name(snapshot.requested_kind)),
-            ("Current", "yes" if snapshot.current else "no"),
-            ("Parent", snapshot.parent),
+            ("Current", standing.current_text(snapshot)),
+            ("Parent", standing.parent_text(snapshot)),
             ("Checkpoint", snapshot.checkpoint_id),
             ("Size", size(snapshot.size_bytes)),
             ("Asked for by", snapshot.actor),
@@ -155,4 +148,4 @@ def _facts(snapshot: pb.Snapshot) -> str:
             ("Operation", snapshot.active_operation),
         ]
     )
-    return text + "\n" + table(["DISK", "FILE"], [[d.location, d.path] for d in snapshot.disks])
+    return text + "\n" + prose(["DISK", "FILE"], [[d.location, d.path] for d in snapshot.disks])

@@ -5,32 +5,23 @@ from __future__ import annotations
 import argparse
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
-from snapshotd.client import arguments as read
-from snapshotd.client.calls import ExitCode, Server
-from snapshotd.client.options import Subcommands, add_request_id, output, request_id
+from snapshotd.client.calls import Server
+from snapshotd.client.failure import ExitCode
+from snapshotd.client.options import output, request_id
 from snapshotd.client.render import shown, when
 from snapshotd.client.resolve import snapshot_name, vm_name
 
 
-def add_to(group: Subcommands) -> None:
-    """Declare the commands below `snapshot`."""
-    hold = group.command("hold", "keep a snapshot from being deleted by anyone", _hold)
-    release = group.command("release", "allow again that a snapshot is deleted", _release)
-    for parser in (hold, release):
-        parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
-        parser.add_argument("snapshot", type=read.named, metavar="SNAPSHOT", help="name or id")
-        add_request_id(parser)
-    hold.add_argument("--reason", metavar="TEXT", help="why, for those who would delete it")
-
-
-def _hold(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def hold(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Keep a snapshot from being deleted by anyone."""
     name = snapshot_name(server, vm_name(server, arguments.vm), arguments.snapshot)
     request = pb.HoldSnapshotRequest(name=name, reason=arguments.reason, request_id=request_id(arguments))
     held = server.call(server.snapshots.HoldSnapshot, request)
     return output(arguments, held, lambda s: f"Nobody deletes {shown(s.display_name)} until it is released.")
 
 
-def _release(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def release(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Allow again that a snapshot is deleted."""
     name = snapshot_name(server, vm_name(server, arguments.vm), arguments.snapshot)
     request = pb.ReleaseSnapshotRequest(name=name, request_id=request_id(arguments))
     released = server.call(server.snapshots.ReleaseSnapshot, request)

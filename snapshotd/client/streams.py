@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from snapshotd.client.calls import ExitCode, Failed
+from snapshotd.client.documents import DOCUMENTS, document
+from snapshotd.client.failure import ExitCode, Failed
 
 
 def prepare() -> None:
@@ -22,10 +23,25 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def complain(text: str) -> None:
-    """Write an error to standard error. If that fails too, only the exit code is left."""
+def complain(failed: Failed, output: str) -> None:
+    """Write an error to standard error, in an output format."""
+    _write(document(failed.document, output) if output in DOCUMENTS else failed.whole)
+
+
+def warn(text: str) -> None:
+    """Write to standard error what the user must know of a command that was carried out."""
+    _write(f"snapshotctl: {text}")
+
+
+def notes(output: str) -> TextIO:
+    """Return where goes what people read beside the output. With one that programs read, only a terminal shows it."""
+    return sys.stderr if output not in DOCUMENTS or sys.stderr.isatty() else io.StringIO()
+
+
+def _write(text: str) -> None:
+    """Write to standard error. If that fails too, only the exit code is left."""
     try:
-        sys.stderr.write(f"snapshotctl: {text}\n")
+        sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
     except OSError:
         discard(sys.stderr)

@@ -9,7 +9,9 @@ from typing import Final
 
 from snapshotd.api.v1.snapshot_pb2 import Snapshot, SnapshotTree
 from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine
+from snapshotd.client.columns import short_ids
 from snapshotd.client.render import NARROWEST, age, cut, shown, size, table, width_of, word
+from snapshotd.client.standing import Standing, name_of
 
 _Node = SnapshotTree.Node
 _HEADS: Final = ("STATE", "KIND", "AGE", "SIZE", "ID")
@@ -29,7 +31,14 @@ BOXES = Strokes("├─ ", "└─ ", "│  ")
 ASCII = Strokes("|- ", "`- ", "|  ")
 
 
-def draw(tree: SnapshotTree, strokes: Strokes, now: datetime | None = None, width: int | None = None) -> str:
+def draw(
+    tree: SnapshotTree,
+    strokes: Strokes,
+    now: datetime | None = None,
+    width: int | None = None,
+    *,
+    whole_ids: bool = False,
+) -> str:
     """Return the tree for people: state, kind, age, size, and `*` where the VM's disks descend from.
 
     Args:
@@ -37,20 +46,24 @@ def draw(tree: SnapshotTree, strokes: Strokes, now: datetime | None = None, widt
         strokes: the strokes that the branches are drawn with.
         now: the time that ages are counted from; None for the present.
         width: the widest a line may be: names are cut; None for no limit.
+        whole_ids: show ids whole.
     """
     head = f"{shown(tree.display_name)} ({word(VirtualMachine.State.Name(tree.state))})"
     if not tree.nodes:
         return f"{head}\n(no snapshots)"
+    standing = Standing(tree)
     children: dict[str, list[_Node]] = {}
     for node in tree.nodes:
-        children.setdefault(_parent(node, tree), []).append(node)
-    nodes = [(prefix, node, _columns(node, now)) for prefix, node in _walk(children, "", "", strokes, roots=True)]
+        children.setdefault(standing.parent(node), []).append(node)
+    drawn = list(_walk(children, "", "", strokes, roots=True))
+    ids = [id_of(node) for _, node in drawn]
+    shown_ids = ids if whole_ids else short_ids(ids)
+    nodes = [(prefix, node, [*facts_of(node, now), one]) for (prefix, node), one in zip(drawn, shown_ids, strict=True)]
     beside = max(width_of(line) for line in table(_HEADS, [cells for _, _, cells in nodes]).splitlines())
     room = None if width is None else width - beside - 2
-    rows = [[prefix + _name(node, tree, room, len(prefix)), *cells] for prefix, node, cells in nodes]
-    lines = table(["NAME", *_HEADS], rows)
-    where = "The VM's disks descend from the one marked *." if tree.current_node else "No snapshot is current."
-    return f"{head}\n{lines}\n{where}"
+    rows = [[prefix + _name(node, standing, room, len(prefix)), *cells] for prefix, node, cells in nodes]
+    where = "The VM's disks descend from the one marked *." if standing.current else "No snapshot is current."
+    return "\n".join([head, table(["NAME", *_HEADS], rows), where])
 
 
 def state_text(snapshot: Snapshot) -> str:
@@ -59,10 +72,21 @@ def state_text(snapshot: Snapshot) -> str:
     return f"{state} ({snapshot.failure.reason})" if snapshot.state == Snapshot.ERROR else state
 
 
-def _parent(node: _Node, tree: SnapshotTree) -> str:
-    """Return the parent of a node. A snapshot that is only requested will get the current one as its parent."""
-    allocated = node.HasField("snapshot") and node.snapshot.state == Snapshot.ALLOCATED
-    return tree.current_node if allocated else node.parent
+def facts_of(node: SnapshotTree.Node, now: datetime | None = None) -> list[str]:
+    """Return the state, the kind, the age and the size of a snapshot or a foreign checkpoint."""
+    if node.HasField("snapshot"):
+        own = node.snapshot
+        kind = "disk+memory" if own.kind == Snapshot.DISK_AND_MEMORY else "disk"
+        return [state_text(own), kind, age(own.create_time, now), size(own.size_bytes)]
+    foreign = node.foreign_checkpoint
+    kind = "disk+memory" if foreign.has_memory else "disk"
+    state = "automatic, not ours" if foreign.automatic else "not ours"
+    return [state, kind, age(foreign.create_time, now), size(foreign.size_bytes)]
+
+
+def id_of(node: SnapshotTree.Node) -> str:
+    """Return the id of a snapshot or a foreign checkpoint."""
+    return node.snapshot.uid if node.HasField("snapshot") else node.foreign_checkpoint.checkpoint_id
 
 
 def _walk(
@@ -77,19 +101,6 @@ def _walk(
         yield from _walk(children, node.id, below, strokes)
 
 
-def _name(node: _Node, tree: SnapshotTree, room: int | None, indent: int) -> str:
-    own = node.HasField("snapshot")
-    name = node.snapshot.display_name if own else node.foreign_checkpoint.display_name
-    name = f"{'*' if node.id == tree.current_node else ''}{shown(name)}"
+def _name(node: _Node, standing: Standing, room: int | None, indent: int) -> str:
+    name = f"{'*' if node.id == standing.current else ''}{name_of(node)}"
     return name if room is None else cut(name, max(NARROWEST, room - indent))
-
-
-def _columns(node: _Node, now: datetime | None) -> list[str]:
-    if node.HasField("snapshot"):
-        own = node.snapshot
-        kind = "disk+memory" if own.kind == Snapshot.DISK_AND_MEMORY else "disk"
-        return [state_text(own), kind, age(own.create_time, now), size(own.size_bytes), own.uid]
-    foreign = node.foreign_checkpoint
-    kind = "disk+memory" if foreign.has_memory else "disk"
-    state = "automatic, not ours" if foreign.automatic else "not ours"
-    return [state, kind, age(foreign.create_time, now), size(foreign.size_bytes), foreign.checkpoint_id]

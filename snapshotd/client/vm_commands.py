@@ -7,47 +7,25 @@ from typing import Final
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
-from snapshotd.api.v1.host_pb2 import GetHostRequest
-from snapshotd.client import arguments as read
-from snapshotd.client import power_commands, streams
-from snapshotd.client.calls import ExitCode, Failed, Server
-from snapshotd.client.options import Subcommands, add_request_id, output, request_id
-from snapshotd.client.render import columns, facts, last, shown, size, table, when, word
-from snapshotd.client.resolve import all_vms, host_name, is_id, vm_name
+from snapshotd.api.v1.host_pb2 import DiscoverVirtualMachinesRequest, GetHostRequest
+from snapshotd.client import streams
+from snapshotd.client.calls import Server
+from snapshotd.client.failure import ExitCode, Failed
+from snapshotd.client.options import output, request_id
+from snapshotd.client.pages import output_pages
+from snapshotd.client.render import facts, last, prose, shown, size, when, word
+from snapshotd.client.resolve import BEGIN_WITH, all_vms, host_name, is_beginning, is_id, one_of, vm_name
+from snapshotd.client.standing import Standing, standing_of
 
 _NO_SUCH_VM: Final = "VIRTUAL_MACHINE_NOT_FOUND"
+_ATTENTION: Final = "ATTENTION"
+_HEADS: Final = ["VM", "HOST", "STATE", _ATTENTION, "SNAPSHOTS", "OWNER", "OPERATION", "ID"]
+_MORE: Final = ["POWER", "CPUS", "MEMORY", "REGISTERED", "LOOKED AT"]
+"""The heads of columns that are shown only when they are asked for."""
 
 
-def add_to(commands: Subcommands) -> None:
-    """Declare the commands."""
-    group = commands.group("vm", "virtual machines")
-    register = group.command("register", "register a VM that its host reports", _register)
-    register.add_argument("host", type=read.named, metavar="HOST")
-    register.add_argument("vm", type=read.named, nargs="?", metavar="VM", help="its name on the host, or Hyper-V's id")
-    register.add_argument("--all", action="store_true", help="all VMs of the host that are not registered yet")
-    register.add_argument(
-        "--match",
-        type=read.named,
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="those whose names match (* and ?)",
-    )
-    register.add_argument("--dry-run", action="store_true", help="with --all or --match: show which, and do nothing")
-    register.add_argument("--owner", type=read.named, metavar="NAME", help="its owner (default: the caller)")
-    group.command("list", "show the registered VMs", _list).add_argument(
-        "--host", type=read.named, help="only those of a host"
-    )
-    unregister = group.command("unregister", "unregister a VM; nothing on its host is touched", _unregister)
-    show = group.command("show", "show a VM", _show)
-    for parser in (unregister, show):
-        parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
-    for parser in (register, unregister):
-        add_request_id(parser)
-    power_commands.add_to(group)
-
-
-def _register(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def register(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Register a VM that its host reports."""
     many = arguments.all or bool(arguments.match)
     if [bool(arguments.vm), arguments.all, bool(arguments.match)].count(True) != 1 or (arguments.dry_run and not many):
         raise Failed("Give one VM, or --all, or --match PATTERN. --dry-run goes with the last two.", ExitCode.USAGE)
@@ -63,7 +41,12 @@ def _register_many(server: Server, arguments: argparse.Namespace) -> ExitCode:
         validate_only=arguments.dry_run,
     )
     found = server.call(server.vms.RegisterHostVirtualMachines, request)
-    code = output(arguments, found, lambda said: _registered_text(said, dry_run=arguments.dry_run))
+    code = output(
+        arguments,
+        found,
+        lambda said: _registered_text(said, dry_run=arguments.dry_run),
+        lambda said: said.registered,
+    )
     return ExitCode.REFUSED if found.refused and not code else code
 
 
@@ -85,15 +68,15 @@ def _register_one(server: Server, arguments: argparse.Namespace) -> ExitCode:
     )
     registered = _registered(server, request, arguments.vm)
     for condition in registered.conditions:
-        streams.complain(
-            f"VM {shown(registered.display_name)} is registered, and needs attention: {shown(condition.message)} "
-            f"[{condition.reason}]"
+        streams.warn(
+            f"VM {shown(registered.display_name)} is registered, and needs attention: "
+            f"{shown(condition.message)} [{condition.reason}]"
         )
-    return output(arguments, registered, _facts)
+    return output(arguments, registered, lambda vm: _facts(vm, standing_of(server, vm.name)))
 
 
 def _registered(server: Server, request: pb.RegisterVirtualMachineRequest, text: str) -> pb.VirtualMachine:
-    """Register the VM that the user's text stands for: an id, or a name, which may look like an id."""
+    """Register the VM that a text stands for: an id, a name, which may look like an id, or an id's beginning."""
     if is_id(text):
         request.vm_id = text
         try:
@@ -102,52 +85,82 @@ def _registered(server: Server, request: pb.RegisterVirtualMachineRequest, text:
             if failed.reason != _NO_SUCH_VM:
                 raise
     request.vm_name = text
+    try:
+        return server.call(server.vms.RegisterVirtualMachine, request)
+    except Failed as failed:
+        if failed.reason != _NO_SUCH_VM or not is_beginning(text):
+            raise
+        request.vm_id = _discovered(server, request.host, text)
+        if not request.vm_id:
+            raise
     return server.call(server.vms.RegisterVirtualMachine, request)
 
 
-def _unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def _discovered(server: Server, host: str, beginning: str) -> str:
+    """Return the id of a host's VM by its beginning; empty if there is none. Raises Failed if there are several."""
+    request = DiscoverVirtualMachinesRequest(name=host)
+    found = server.call(server.hosts.DiscoverVirtualMachines, request).virtual_machines
+    begun = [vm for vm in found if vm.vm_id.startswith(beginning.lower())]
+    one_of("VMs", BEGIN_WITH, beginning, [f"{vm.vm_id} {shown(vm.display_name)}" for vm in begun])
+    return begun[0].vm_id if begun else ""
+
+
+def unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Unregister a VM; nothing on its host is touched."""
     name = vm_name(server, arguments.vm, unregistered_by=arguments.request_id or "")
     request = pb.UnregisterVirtualMachineRequest(name=name, request_id=request_id(arguments))
     server.call(server.vms.UnregisterVirtualMachine, request)
     return output(arguments, request, lambda _: f"{name} is no longer registered. Nothing on its host was touched.")
 
 
-def _list(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Show the registered VMs."""
     condition = f'host = "{host_name(arguments.host)}"' if arguments.host else ""
     found = pb.ListVirtualMachinesResponse(virtual_machines=all_vms(server, condition))
     if arguments.host and not found.virtual_machines:
         server.call(server.hosts.GetHost, GetHostRequest(name=host_name(arguments.host)))  # refused if there is none
-    return output(arguments, found, _table)
+    attention = any(vm.conditions for vm in found.virtual_machines)
+    return output_pages(
+        arguments,
+        [found],
+        "virtual_machines",
+        _HEADS if attention or arguments.columns else [head for head in _HEADS if head != _ATTENTION],
+        lambda vm: _row(vm, attention=attention or bool(arguments.columns)),
+        yields=("OWNER", "VM", "HOST", _ATTENTION),
+        ids=("OPERATION", "ID"),
+        more=_MORE,
+    )
 
 
-def _table(found: pb.ListVirtualMachinesResponse) -> str:
-    heads = ["VM", "HOST", "STATE", "ATTENTION", "SNAPSHOTS", "OWNER", "OPERATION", "ID"]
-    rows = [
-        [
-            vm.display_name,
-            last(vm.host),
-            pb.VirtualMachine.State.Name(vm.state),
-            ", ".join(condition.reason for condition in vm.conditions),
-            f"{vm.snapshot_count}/{vm.snapshot_limit}",
-            vm.owner,
-            ", ".join(vm.active_operations),
-            vm.uid,
-        ]
-        for vm in found.virtual_machines
+def _row(vm: pb.VirtualMachine, *, attention: bool) -> list[str]:
+    return [
+        vm.display_name,
+        last(vm.host),
+        pb.VirtualMachine.State.Name(vm.state),
+        *([", ".join(condition.reason for condition in vm.conditions)] if attention else []),
+        f"{vm.snapshot_count}/{vm.snapshot_limit}",
+        vm.owner,
+        ", ".join(vm.active_operations),
+        vm.uid,
+        Power.Name(vm.power),
+        str(vm.service_offering.cpu_count),
+        size(vm.service_offering.memory_bytes),
+        when(vm.create_time),
+        when(vm.observe_time),
     ]
-    if not any(vm.conditions for vm in found.virtual_machines):
-        at = heads.index("ATTENTION")
-        for line in (heads, *rows):
-            del line[at]
-    return table(heads, rows, yields=("OWNER", "VM"), width=columns())
 
 
-def _show(server: Server, arguments: argparse.Namespace) -> ExitCode:
+def show(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Show a VM."""
     request = pb.GetVirtualMachineRequest(name=vm_name(server, arguments.vm))
-    return output(arguments, server.call(server.vms.GetVirtualMachine, request), _facts)
+    return output(
+        arguments,
+        server.call(server.vms.GetVirtualMachine, request),
+        lambda vm: _facts(vm, standing_of(server, vm.name)),
+    )
 
 
-def _facts(vm: pb.VirtualMachine) -> str:
+def _facts(vm: pb.VirtualMachine, standing: Standing) -> str:
     text = facts(
         [
             ("VM", vm.display_name),
@@ -156,7 +169,7 @@ def _facts(vm: pb.VirtualMachine) -> str:
             ("Owner", vm.owner),
             ("State", word(pb.VirtualMachine.State.Name(vm.state))),
             ("Power", Power.Name(vm.power)),
-            ("Current", vm.current_snapshot),
+            ("Current", standing.vm_text() or last(vm.current_snapshot)),
             ("Operations", ", ".join(vm.active_operations)),
             ("Snapshots", f"{vm.snapshot_count} of {vm.snapshot_limit}"),
             ("Not ours", str(vm.foreign_checkpoint_count)),
@@ -168,4 +181,4 @@ def _facts(vm: pb.VirtualMachine) -> str:
         ]
     )
     text += "".join(f"\n{condition.reason}: {condition.message}\n" for condition in vm.conditions)
-    return text + "\n" + table(["DISK", "FILE"], [[d.location, d.path] for d in vm.disks])
+    return text + "\n" + prose(["DISK", "FILE"], [[d.location, d.path] for d in vm.disks])

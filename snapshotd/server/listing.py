@@ -19,6 +19,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 from google.protobuf.message import Message
 
 from snapshotd.domain.errors import InvalidArgument
+from snapshotd.domain.names import same_but_for_case
 from snapshotd.ports.plain import decode_time
 from snapshotd.ports.views import PageQuery
 from snapshotd.server.paging import Rows, read_page
@@ -47,6 +48,29 @@ _COMPARE: Final[dict[str, Callable[[Value, Value], bool]]] = {
     ">": lambda a, b: a > b,  # type: ignore[operator]
     ">=": lambda a, b: a >= b,  # type: ignore[operator]
 }
+
+
+class Id(str):
+    """An id in an entry. In a filter, its beginning and a `*` stand for it too."""
+
+    __slots__ = ()
+
+    def like(self, value: str) -> str:
+        """Return what a value of a filter stands for: this id, if it does for this one."""
+        beginning = value.removesuffix("*").lower()
+        return self if beginning and value.endswith("*") and self.startswith(beginning) else value.lower()
+
+
+class AnyCase(str):
+    """A name in an entry that a filter finds however its letters' case and the composition of its characters are."""
+
+    __slots__ = ()
+
+    def like(self, value: str) -> str:
+        """Return what a value of a filter stands for: this name, if it is one with it."""
+        return self if same_but_for_case(self, value) else value
+
+
 Fields: TypeAlias = Mapping[str, Callable[[E], Found]]
 """The fields that entries can be filtered by."""
 
@@ -223,6 +247,8 @@ def _like(entry: Value, value: str, text: str) -> Value:
                 return int(value)
             case datetime():
                 return decode_time(value)
+            case Id() | AnyCase():
+                return entry.like(value)
             case _:
                 return value
     except ValueError:

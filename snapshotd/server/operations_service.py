@@ -21,7 +21,7 @@ from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.ports.plain import decode_time, encode_time
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import Fields, Value, matcher, read_token, write_token
+from snapshotd.server.listing import Fields, Id, Value, matcher, read_token, write_token
 from snapshotd.server.operation_messages import kind_message, snapshot_name, vm_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.paging import Rows, read_page
@@ -38,6 +38,7 @@ def _state(operation: Operation) -> Value:
 
 _FILTERS: Fields[Operation] = {
     "state": _state,
+    "tag": lambda operation: Id(operation.name.rpartition("-")[2]),
     "done": lambda operation: "false" if operation.active else "true",
     "kind": lambda operation: OperationMetadata.Kind.Name(kind_message(operation.kind)),
     "virtual_machine": lambda operation: vm_name(operation.vm_id),

@@ -22,7 +22,7 @@ from snapshotd.operations.snapshot_revert import PowerAfter
 from snapshotd.ports.views import SNAPSHOT_FIELDS, PageQuery
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import Fields, SortedPage, matcher
+from snapshotd.server.listing import Fields, Id, SortedPage, matcher
 from snapshotd.server.operation_messages import failure_message, snapshot_name
 from snapshotd.server.operation_reader import OperationReader, Resources
 from snapshotd.server.requests import (
@@ -37,6 +37,7 @@ from snapshotd.server.requests import (
 from snapshotd.server.resource_messages import kind_of, snapshot_message, tree_message
 
 _FILTERS: Fields[Snapshot] = {
+    "uid": lambda s: Id(s.snapshot_id),
     "display_name": lambda s: s.name,
     "state": lambda s: s.state.name,
     "kind": lambda s: pb.Snapshot.Kind.Name(kind_of(with_memory=s.with_memory)),

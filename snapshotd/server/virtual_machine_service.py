@@ -24,7 +24,7 @@ from snapshotd.operations.power_change import StopParams
 from snapshotd.ports.views import VM_FIELDS
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import Fields, SortedPage, matcher
+from snapshotd.server.listing import AnyCase, Fields, Id, SortedPage, matcher
 from snapshotd.server.operation_messages import host_name, vm_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.ownership import refuse_unusable
@@ -43,7 +43,9 @@ from snapshotd.server.resource_messages import refused_message, vm_state
 from snapshotd.steps.vm_stop import StopMode
 
 _FILTERS: Fields[VmRecord] = {
+    "uid": lambda vm: Id(vm.vm_id),
     "display_name": lambda vm: vm.name,
+    "any_case_name": lambda vm: AnyCase(vm.name),
     "host": lambda vm: host_name(vm.host_id),
     "owner": lambda vm: vm.owner,
     "state": lambda vm: pb.VirtualMachine.State.Name(vm_state(vm)),

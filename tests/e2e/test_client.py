@@ -51,11 +51,11 @@ def test_a_snapshot_is_taken_shown_reverted_to_and_deleted_by_name(ctl: Ctl) -> 
     assert ctl("snapshot", "create", "web01", "--name", "two", "--memory", "--wait").code == 0
     tree = json.loads(ctl("snapshot", "tree", "web01", "-o", "json").out)
     truth = ctl.system.truth_of(ctl.system.ids["web01"])
-    own = {n["id"]: n["snapshot"]["checkpointId"] for n in tree["nodes"]}
-    assert {own[n["id"]]: own.get(n.get("parent", ""), "") for n in tree["nodes"]} == {
+    own = {n["id"]: n["snapshot"]["checkpoint_id"] for n in tree["nodes"]}
+    assert {own[n["id"]]: own.get(n["parent"], "") for n in tree["nodes"]} == {
         c["id"]: c["parent"] for c in truth["checkpoints"]
     }
-    assert own[tree["currentNode"]] == truth["current"]
+    assert own[tree["current_node"]] == truth["current"]
     plan = ctl("snapshot", "revert", "web01", "one", "--dry-run")
     assert plan.out.startswith("Would revert to snapshot one on web01:\n")
     assert "Nothing was done." in plan.out
@@ -65,6 +65,28 @@ def test_a_snapshot_is_taken_shown_reverted_to_and_deleted_by_name(ctl: Ctl) -> 
     assert ctl("snapshot", "delete", "web01", "two", "--wait").code == 0
     assert [line.split()[0] for line in ctl("snapshot", "list", "web01").out.splitlines()] == ["SNAPSHOT", "one"]
     assert "REMOVED" in ctl("snapshot", "list", "web01", "--deleted").out
+
+
+@pytest.mark.slow
+def test_what_tables_show_is_enough_to_name_things_by(ctl: Ctl) -> None:
+    assert ctl("snapshot", "create", "db01", "--name", "first", "--wait").code == 0
+    assert ctl("snapshot", "create", "db01", "--name", "second", "--wait").code == 0
+    (vm,) = [line.split()[-1] for line in ctl("vm", "list").out.splitlines() if line.startswith("db01 ")]
+    assert (len(vm), ctl.system.ids["db01"].startswith(vm)) == (8, True)
+    ids = {line.split()[0]: line.split()[-1] for line in ctl("snapshot", "list", vm).out.splitlines()}
+    assert len(ids["second"]) == 8
+    assert "second" in ctl("snapshot", "show", vm, ids["second"][:6]).out
+    for word, name in (("current", "second"), ("parent", "first"), ("latest", "second")):
+        assert json.loads(ctl("snapshot", "show", "db01", word, "-o", "json").out)["display_name"] == name
+    assert ctl("snapshot", "revert", vm, "parent", "--wait").code == 0
+    last = json.loads(ctl("operation", "show", "--last", "-o", "json").out)
+    assert (last["metadata"]["kind"], last["metadata"]["actor"]) == ("REVERT_TO_SNAPSHOT", "ann")
+    (tag,) = [line.split()[0] for line in ctl("operation", "list", "--limit", "1").out.splitlines()[1:]]
+    assert last["name"].endswith(f"-{tag}")
+    assert json.loads(ctl("operation", "show", tag[:7], "-o", "json").out)["name"] == last["name"]
+    assert ctl("operation", "wait", "--vm", "db01").out == "No operation is active on db01.\n"
+    assert ctl("snapshot", "delete", vm, ids["second"], "--wait").code == 0
+    assert ctl("snapshot", "delete", vm, "current", "--wait").code == 0
 
 
 @pytest.mark.slow
@@ -172,7 +194,7 @@ def test_an_unregistering_can_be_repeated_by_name(ctl: Ctl) -> None:
 def test_names_of_vms_ignore_case_as_hyper_v_does(ctl: Ctl) -> None:
     ctl("vm", "unregister", "db01")
     registered = json.loads(ctl("vm", "register", "hv01", "Db01", "-o", "json").out)
-    assert (registered["uid"], registered["displayName"]) == (ctl.system.ids["db01"], "db01")
+    assert (registered["uid"], registered["display_name"]) == (ctl.system.ids["db01"], "db01")
     assert json.loads(ctl("vm", "show", "DB01", "-o", "json").out)["uid"] == registered["uid"]
     assert ctl("vm", "register", "hv01", "Db02").code == 4
 

@@ -22,7 +22,8 @@ from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
-from snapshotd.client.calls import ExitCode, Failed, Server
+from snapshotd.client.calls import Server
+from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.domain.ids import VmId
 from tests.contract.failing_commits import failing_commit
 from tests.contract.logs import limit, log_pages

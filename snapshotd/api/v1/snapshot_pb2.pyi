@@ -338,7 +338,7 @@ class ListSnapshotsRequest(_message.Message):
     page_token: _builtins.str
     """From the answer before; empty: from the start."""
     filter: _builtins.str
-    """On: display_name, state, kind."""
+    """On: uid, display_name, state, kind."""
     order_by: _builtins.str
     """On: create_time, display_name. Empty: create_time."""
     show_deleted: _builtins.bool

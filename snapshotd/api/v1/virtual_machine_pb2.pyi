@@ -451,7 +451,7 @@ class ListVirtualMachinesRequest(_message.Message):
     page_token: _builtins.str
     """From the answer before; empty: from the start."""
     filter: _builtins.str
-    """On: display_name, host, owner, state, power."""
+    """On: uid, display_name, any_case_name (the display name, however its case), host, owner, state, power."""
     order_by: _builtins.str
     """On: display_name, name, create_time. Empty: display_name, name."""
     def __init__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -28,9 +28,11 @@ Answer = Callable[[Any], Message]
 class Refuse(Exception):
     """An answer that is none: a status, with a reason if it is the service's own."""
 
-    def __init__(self, code: grpc.StatusCode, text: str = "", reason: str = "") -> None:
+    def __init__(
+        self, code: grpc.StatusCode, text: str = "", reason: str = "", metadata: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(text)
-        self.code, self.text, self.reason = code, text, reason
+        self.code, self.text, self.reason, self.metadata = code, text, reason, metadata
 
 
 @dataclass
@@ -58,7 +60,9 @@ class FakeService(grpc.GenericRpcHandler):
             except Refuse as refused:
                 if refused.reason:
                     status = Status(code=refused.code.value[0], message=refused.text)
-                    status.details.add().Pack(ErrorInfo(reason=refused.reason, domain="snapshotd"))
+                    status.details.add().Pack(
+                        ErrorInfo(reason=refused.reason, domain="snapshotd", metadata=refused.metadata)
+                    )
                     context.abort_with_status(rpc_status.to_status(status))
                 context.abort(refused.code, refused.text)
 

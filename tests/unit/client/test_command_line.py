@@ -106,7 +106,7 @@ def test_common_options_stand_before_a_command_between_or_after(ctl: Ctl, servic
     service.answers["ListHosts"] = lambda _: ListHostsResponse()
     command = ["host", "list"]
     command[place:place] = ["-o", "json", "--timeout", "5", "--server", service.address, "--actor", "bob"]
-    assert ctl(*command, SNAPSHOTD_SERVER="127.0.0.1:1").out == "{}\n"
+    assert ctl(*command, SNAPSHOTD_SERVER="127.0.0.1:1").out == '{\n  "hosts": []\n}\n'
     # The later one counts.
     assert ctl(*command, "-o", "table").out == "(none)\n"
 

@@ -91,8 +91,21 @@ def test_a_table_that_is_too_wide_cuts_the_columns_that_yield_one_after_the_othe
     heads = ["NAME", "PARENT", "ID"]
     assert table(heads, rows, ("PARENT", "NAME"), 70).splitlines()[1] == f"{'n' * 40}  {'p' * 23}…  1"
     assert table(heads, rows, ("PARENT", "NAME"), 50).splitlines()[1] == f"{'n' * 31}…  {'p' * 11}…  1"
-    assert table(heads, rows, ("PARENT", "NAME"), 5).splitlines()[1] == f"{'n' * 11}…  {'p' * 11}…  1"
+    assert table(heads, rows, ("PARENT", "NAME"), 26).splitlines()[1] == f"{'n' * 9}…  {'p' * 9}…  1"
+    assert table(heads, rows, ("PARENT", "NAME"), 5).splitlines()[1] == f"{'n' * 5}…  {'p' * 5}…  1"
     assert table(heads, rows, ("PARENT", "NAME")).splitlines()[1] == f"{'n' * 40}  {'p' * 40}  1"
+
+
+def test_a_text_to_read_goes_over_several_lines_and_is_never_cut() -> None:
+    rows = [["a", "It is broken. " * 3 + "x" * 40], ["b", "Short."]]
+    assert table(["WHO", "WHY"], rows, width=32, wraps=True).splitlines() == [
+        "WHO  WHY",
+        "a    It is broken. It is broken.",
+        "     It is broken.",
+        f"     {'x' * 40}",
+        "b    Short.",
+    ]
+    assert table(["WHO", "WHY"], rows, wraps=True).splitlines()[1].endswith(f"broken. {'x' * 40}")
 
 
 @pytest.mark.parametrize(("text", "cut_text"), [("abcdef", "abcdef"), ("abcdefg", "abcde…"), ("漢字漢字", "漢字…")])

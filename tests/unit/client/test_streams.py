@@ -11,17 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsResponse, Snapshot
+from snapshotd.api.v1.snapshot_pb2 import Snapshot, SnapshotTree
 from tests.unit.client.fake_service import FakeService
 
 VM = "11111111-2222-3333-4444-555555555501"
 COMMAND = [sys.executable, "-m", "snapshotd.client", "snapshot", "list", VM]
 
 
+def tree_of(snapshot: Snapshot) -> SnapshotTree:
+    """Return a tree of one snapshot."""
+    return SnapshotTree(nodes=[SnapshotTree.Node(snapshot=snapshot)])
+
+
 def run(service: FakeService, shell: str = "", **environ: str) -> subprocess.CompletedProcess[bytes]:
     """List snapshots as a process, as a part of a line of the shell."""
-    names = ListSnapshotsResponse(snapshots=[Snapshot(display_name="Jürgen → 漢")])
-    service.answers["ListSnapshots"] = lambda _: names
+    tree = tree_of(Snapshot(display_name="Jürgen → 漢"))
+    service.answers["GetSnapshotTree"] = lambda _: tree
     known = {**os.environ, "SNAPSHOTD_SERVER": service.address, "SNAPSHOTD_ACTOR": "ann", **environ}
     known.pop("PYTHONUNBUFFERED", None)  # what is buffered is written at the end only, where it is easily lost
     command = ["bash", "-c", f'"$@" {shell}', "bash", *COMMAND]
@@ -64,8 +69,8 @@ def test_a_reader_that_has_read_enough_is_no_error(service: FakeService) -> None
 
 @pytest.mark.slow
 def test_a_table_fits_the_terminal_and_is_whole_elsewhere(service: FakeService) -> None:
-    listed = ListSnapshotsResponse(snapshots=[Snapshot(display_name="n" * 200, uid=VM)])
-    service.answers["ListSnapshots"] = lambda _: listed
+    tree = tree_of(Snapshot(display_name="n" * 200, uid=VM))
+    service.answers["GetSnapshotTree"] = lambda _: tree
     known = {**os.environ, "SNAPSHOTD_SERVER": service.address, "SNAPSHOTD_ACTOR": "ann"}
     known.pop("COLUMNS", None)
     ours, its = pty.openpty()

@@ -16,7 +16,8 @@ from google.protobuf.empty_pb2 import Empty
 from google.rpc.error_details_pb2 import ErrorInfo
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
-from snapshotd.client.calls import ExitCode, Failed, Server
+from snapshotd.client.calls import Server
+from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.progress import Shown, wait_for
 from tests.unit.client.fake_service import Ctl, FakeService, Refuse
 

@@ -6,7 +6,18 @@ from datetime import UTC, datetime
 import pytest
 
 from snapshotd.domain.errors import InvalidArgument
-from snapshotd.server.listing import Fields, matcher, number, order_of, place_of, read_token, write_place, write_token
+from snapshotd.server.listing import (
+    AnyCase,
+    Fields,
+    Id,
+    matcher,
+    number,
+    order_of,
+    place_of,
+    read_token,
+    write_place,
+    write_token,
+)
 from snapshotd.server.operations_service import _place, _written
 from snapshotd.server.request_errors import FilterInvalid, OrderByInvalid
 
@@ -23,6 +34,8 @@ FIELDS: Fields[Entry] = {
     "size": lambda e: e[1],
     "create_time": lambda e: e[2],
     "end_time": lambda e: e[2] if e[1] > 2 else None,
+    "uid": lambda e: Id(f"{e[1]}a-b"),
+    "any_case_name": lambda e: AnyCase(e[0]),
 }
 
 
@@ -45,6 +58,15 @@ def kept(text: str) -> list[int]:
         ('create_time < "2026-01-02T00:00:00Z"', [1]),
         ('end_time < "2026-01-09T00:00:00Z"', [3]),
         ('end_time != "2026-01-09T00:00:00Z"', [3]),
+        ('uid = "9a-b"', [9]),
+        ('uid = "9A*"', [9]),
+        ("uid = 9a-*", [9]),
+        ('uid != "9*"', [3, 1, 2]),
+        ('uid = "9a"', []),
+        ('uid = "*"', []),
+        ('name = "d*"', []),
+        ('any_case_name = "DB"', [2, 9]),
+        ('any_case_name = "d"', []),
     ],
 )
 def test_a_filter_keeps_what_it_says(text: str, sizes: list[int]) -> None:

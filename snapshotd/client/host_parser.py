@@ -1,0 +1,40 @@
+"""`snapshotctl host ...`: what the commands take."""
+
+from __future__ import annotations
+
+from snapshotd.client import arguments as read
+from snapshotd.client.parser import Subcommands, add_columns, add_request_id
+
+
+def add_to(commands: Subcommands) -> None:
+    """Declare the commands."""
+    group = commands.group("host", "Hyper-V hosts")
+    add = group.command("add", "register a host; it is not contacted", "host_commands.add")
+    add.add_argument("host", type=read.named, metavar="ID", help="the name it gets: a-z, 0-9 and -")
+    add.add_argument(
+        "address", type=read.named, metavar="ADDRESS", help="DNS name or IP address, as executors reach it"
+    )
+    add.add_argument("--port", type=read.port, metavar="N", help="TCP port of WinRM (default: 5985)")
+    add.add_argument(
+        "--credential", type=read.named, required=True, metavar="NAME", help="name of a credential of the executor"
+    )
+    add.add_argument(
+        "--journal-directory",
+        type=read.named,
+        metavar="DIR",
+        help="directory on the host (default: %%ProgramData%%\\snapshotd)",
+    )
+    add_request_id(add)
+    add_columns(group.command("list", "show all hosts", "host_commands.list_all"))
+    for name, text, run in (
+        ("show", "show a host", "host_commands.show"),
+        ("remove", "unregister a host; nothing on it is touched", "host_commands.remove"),
+        ("discover", "ask a host which VMs it has", "host_commands.discover"),
+        ("sync", "ask a host what is there, and record what differs", "host_commands.sync"),
+    ):
+        parser = group.command(name, text, run)
+        parser.add_argument("host", type=read.named, metavar="HOST")
+        if run in ("host_commands.remove", "host_commands.sync"):
+            add_request_id(parser)
+        if run == "host_commands.discover":
+            add_columns(parser)

@@ -1,0 +1,127 @@
+"""What the declarations of the commands share.
+
+What a command takes is declared in `*_parser.py`. What it does is in `*_commands.py`, imported when it runs. So help,
+completion and errors of usage come at once: the declarations import neither gRPC nor protobuf.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, Final, NoReturn
+
+from snapshotd.client import arguments as read
+from snapshotd.client.failure import ExitCode, Failed
+
+OUTPUTS: Final = ("table", "json", "yaml", "name")
+"""The output formats."""
+_PACKAGE: Final = "snapshotd.client"
+
+
+class Misused(Failed):
+    """The command line is wrong. Text output shows the usage of the command above the error."""
+
+    def __init__(self, usage: str, program: str, message: str) -> None:
+        super().__init__(message, ExitCode.USAGE)
+        self._whole = f"{usage}{program}: error: {message}"
+
+    @property
+    def whole(self) -> str:
+        """As argparse has it."""
+        return self._whole
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, with errors as exceptions."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise Misused."""
+        raise Misused(self.format_usage(), self.prog, message)
+
+
+class Subcommands:
+    """The commands below a parser. The parsed arguments hold the name of the command's function as `run`."""
+
+    def __init__(self, parser: Parser, common: Parser, metavar: str) -> None:
+        """Add to a parser; each command takes the common options too."""
+        self._common = common
+        # The type of argparse for this is private.
+        self._subparsers: Any = parser.add_subparsers(required=True, metavar=metavar)
+
+    def group(self, name: str, text: str) -> Subcommands:
+        """Add a group of commands."""
+        return Subcommands(self._parser(name, text), self._common, "COMMAND")
+
+    def command(self, name: str, text: str, run: str) -> Parser:
+        """Add a command. `run`: its function, as "module.function" of this package."""
+        parser = self._parser(name, text)
+        parser.set_defaults(run=run, parser=parser)
+        return parser
+
+    def _parser(self, name: str, text: str) -> Parser:
+        described = text[0].upper() + text[1:] + "."
+        parser: Parser = self._subparsers.add_parser(name, help=text, description=described, parents=[self._common])
+        return parser
+
+
+def function_of(run: str) -> Callable[[Any, argparse.Namespace], int]:
+    """Import and return the function of a command, which takes the server and the parsed arguments."""
+    module, _, function = run.partition(".")
+    found: Callable[[Any, argparse.Namespace], int] = getattr(import_module(f"{_PACKAGE}.{module}"), function)
+    return found
+
+
+def common_options() -> Parser:
+    """Declare the options that may stand before or after a command. One that is not given leaves the value as it is."""
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument(
+        "--server",
+        type=read.server,
+        metavar="HOST:PORT|unix:PATH",
+        help="address of the service, e.g. unix:/run/snapshotd.sock (default: $SNAPSHOTD_SERVER, or 127.0.0.1:7443)",
+    )
+    common.add_argument(
+        "--actor",
+        type=read.actor,
+        metavar="NAME",
+        help="who you are, for the audit trail (default: $SNAPSHOTD_ACTOR, or your account)",
+    )
+    common.add_argument("--timeout", type=read.seconds_above_zero, metavar="S", help="of each call (default: 90 s)")
+    common.add_argument(
+        "-o", "--output", choices=OUTPUTS, help="output format; name: resource names, one a line (default: table)"
+    )
+    common.add_argument("--full-ids", action="store_true", help="show ids whole in tables, too")
+    return common
+
+
+def output_of(arguments: Sequence[str]) -> str:
+    """Return the output format that a command line asks for, be it right otherwise or not."""
+    parser = Parser(add_help=False)
+    parser.add_argument("-o", "--output", default="table")
+    try:
+        return str(parser.parse_known_args(arguments)[0].output)
+    except Misused:
+        return "table"
+
+
+def add_request_id(parser: argparse.ArgumentParser) -> None:
+    """Declare --request-id, for a command that changes something. It is None if it was not given."""
+    parser.add_argument(
+        "--request-id",
+        type=read.uuid,
+        metavar="UUID",
+        help="repeat a request safely: the same id gets the first answer again (default: a new one)",
+    )
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Declare --columns, for a list. It is None if it was not given."""
+    parser.add_argument(
+        "--columns", type=read.names, metavar="A,B", help="show these columns, in this order (default: the usual ones)"
+    )
+
+
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """Declare --wait."""
+    parser.add_argument("--wait", action="store_true", help="wait until it has ended, and show the progress")

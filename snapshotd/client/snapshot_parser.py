@@ -1,0 +1,35 @@
+"""`snapshotctl snapshot ...`: what the commands take."""
+
+from __future__ import annotations
+
+from snapshotd.client import arguments as read
+from snapshotd.client import decision_parser, revert_parser
+from snapshotd.client.parser import Subcommands, add_columns, add_request_id, add_wait
+
+
+def add_to(commands: Subcommands) -> None:
+    """Declare the commands."""
+    group = commands.group("snapshot", "snapshots of VMs")
+    create = group.command("create", "take a snapshot", "snapshot_commands.create")
+    listing = group.command("list", "show a VM's snapshots", "snapshot_commands.list_all")
+    tree = group.command("tree", "draw a VM's snapshots as a tree", "snapshot_commands.draw_tree")
+    show = group.command("show", "show a snapshot", "snapshot_commands.show")
+    delete = group.command("delete", "delete a snapshot; its children stay", "snapshot_commands.delete")
+    for parser in (create, listing, tree, show, delete):
+        parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
+    for parser in (show, delete):
+        parser.add_argument("snapshot", type=read.named, metavar="SNAPSHOT", help="name or id")
+    create.add_argument("--name", type=read.named, metavar="NAME", help="its name (default: <vm>_VS_<time>)")
+    create.add_argument("--description", metavar="TEXT")
+    kinds = create.add_mutually_exclusive_group()
+    kinds.add_argument("--memory", action="store_true", help="take the memory too; the VM must be running")
+    kinds.add_argument("--allow-fallback", action="store_true", help="keep one with memory if disks cannot be frozen")
+    listing.add_argument("--deleted", action="store_true", help="show deleted ones too")
+    add_columns(listing)
+    decision_parser.add_to(group)
+    tree.add_argument("--ascii", action="store_true", help="draw without box characters")
+    revert_parser.add_to(group)
+    for parser in (create, delete):
+        parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
+        add_request_id(parser)
+        add_wait(parser)

@@ -1,0 +1,162 @@
+"""Every list, and the tree, fits a terminal of 80 columns, however long the names; elsewhere nothing is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from google.longrunning.operations_pb2 import ListOperationsResponse, Operation
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from snapshotd.api.v1.audit_pb2 import Event, ListEventsResponse
+from snapshotd.api.v1.executor_pb2 import RUNNING
+from snapshotd.api.v1.host_pb2 import (
+    DiscoveredVirtualMachine,
+    DiscoverVirtualMachinesResponse,
+    Host,
+    ListHostsResponse,
+)
+from snapshotd.api.v1.operation_pb2 import OperationMetadata, Wait
+from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsResponse, Snapshot, SnapshotTree
+from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesResponse, VirtualMachine
+from snapshotd.client.render import width_of
+from tests.unit.client.fake_service import Ctl, FakeService
+
+LONG = "database-server-of-the-accounting-department"
+VM_ID = "11111111-2222-3333-4444-555555555501"
+VM = f"virtualMachines/{VM_ID}"
+SNAPSHOT = f"{VM}/snapshots/99999999-2222-3333-4444-555555555501"
+OPERATION = f"operations/{VM_ID}.123-0a1b2c3d"
+NOW = Timestamp(seconds=1_790_000_000)
+STATES = OperationMetadata
+
+
+def operation() -> Operation:
+    """Return an operation that waits."""
+    made = Operation(name=OPERATION)
+    made.metadata.Pack(
+        OperationMetadata(
+            virtual_machine=VM,
+            kind=STATES.REVERT_TO_SNAPSHOT,
+            state=STATES.RUNNING,
+            current_step="checkpoint",
+            current_step_number=2,
+            step_count=4,
+            create_time=NOW,
+            wait=Wait(reason="FOREIGN_INSTALLATION"),
+            actor=LONG,
+        )
+    )
+    return made
+
+
+def snapshot() -> Snapshot:
+    """Return a snapshot with a long name."""
+    return Snapshot(
+        name=SNAPSHOT, uid=SNAPSHOT[-36:], display_name=LONG, state=Snapshot.READY, create_time=NOW, size_bytes=1 << 40
+    )
+
+
+def event() -> Event:
+    """Return an event whose details are long."""
+    made = Event(
+        position=12_345_678,
+        time=NOW,
+        actor=LONG,
+        type="SnapshotStateChanged",
+        from_state="CREATING",
+        to_state="READY",
+        subject=SNAPSHOT,
+    )
+    made.data.update({"reason": LONG})
+    return made
+
+
+LISTS: dict[str, tuple[str, Callable[[], Message]]] = {
+    "host list": (
+        "ListHosts",
+        lambda: ListHostsResponse(
+            hosts=[
+                Host(
+                    name=f"hosts/{LONG}",
+                    address=f"{LONG}.example.com",
+                    port=5985,
+                    state=Host.UNREACHABLE,
+                    last_sync_time=NOW,
+                    wait=Wait(reason="AUTHENTICATION_FAILED"),
+                )
+            ]
+        ),
+    ),
+    "host discover hv01": (
+        "DiscoverVirtualMachines",
+        lambda: DiscoverVirtualMachinesResponse(
+            virtual_machines=[
+                DiscoveredVirtualMachine(
+                    vm_id=VM_ID,
+                    display_name=LONG,
+                    power=RUNNING,
+                    disk_count=12,
+                    snapshot_blockers=["PASS_THROUGH_DISK", "REPLICA"],
+                )
+            ]
+        ),
+    ),
+    "vm list": (
+        "ListVirtualMachines",
+        lambda: ListVirtualMachinesResponse(
+            virtual_machines=[
+                VirtualMachine(
+                    name=VM,
+                    uid=VM_ID,
+                    display_name=LONG,
+                    state=VirtualMachine.RUNNING,
+                    host=f"hosts/{LONG}",
+                    owner=LONG,
+                    active_operations=[OPERATION],
+                    conditions=[
+                        VirtualMachine.Condition(reason="FOREIGN_INSTALLATION"),
+                        VirtualMachine.Condition(reason="VM_CRITICAL"),
+                    ],
+                )
+            ]
+        ),
+    ),
+    f"snapshot list {VM}": (
+        "GetSnapshotTree",
+        lambda: SnapshotTree(
+            nodes=[SnapshotTree.Node(id=SNAPSHOT, snapshot=snapshot()), SnapshotTree.Node(id="x", parent=SNAPSHOT)]
+        ),
+    ),
+    f"snapshot tree {VM}": (
+        "GetSnapshotTree",
+        lambda: SnapshotTree(nodes=[SnapshotTree.Node(id=SNAPSHOT, snapshot=snapshot())]),
+    ),
+    "operation list": ("ListOperations", lambda: ListOperationsResponse(operations=[operation()])),
+    "audit list": ("ListEvents", lambda: ListEventsResponse(events=[event()])),
+}
+
+
+@pytest.fixture(autouse=True)
+def known(service: FakeService) -> None:
+    service.answers |= {
+        "ListVirtualMachines": lambda _: ListVirtualMachinesResponse(),
+        "ListSnapshots": lambda _: ListSnapshotsResponse(),
+    }
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_a_list_fits_eighty_columns(
+    ctl: Ctl, service: FakeService, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    method, make = LISTS[command]
+    service.answers[method] = lambda _: make()
+    whole = ctl(*command.split())
+    assert LONG in whole.out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    said = ctl(*command.split())
+    assert said.code == 0, said
+    assert max(map(width_of, said.out.splitlines())) <= 80, said.out
+    assert "…" in said.out
