@@ -5,7 +5,7 @@ A host has few events, so all hosts stay in memory from the replay on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from snapshotd.domain.answered_requests import answered_before
@@ -16,6 +16,7 @@ from snapshotd.domain.events import (
     HostRegistered,
     HostRemoved,
     HostSynced,
+    HostUpdated,
     NewEvent,
 )
 from snapshotd.domain.host import Host, evolve_host
@@ -72,7 +73,7 @@ class Hosts:
                 raise AlreadyExists(
                     "host",
                     host.host_id,
-                    f"It is at {host.address}. To change it, first run `snapshotctl host remove {host.host_id}`.",
+                    f"It is at {host.address}. To change that, run `snapshotctl host update {host.host_id}`.",
                 )
             return HostRegistered(
                 address=new.address,
@@ -85,6 +86,47 @@ class Hosts:
             )
 
         return await self._execute(wanted.host_id, decide, actor, request_id)
+
+    async def update(
+        self, host_id: HostId, way: Mapping[str, str | int], *, actor: str, request_id: str, digest: str
+    ) -> tuple[Envelope, ...]:
+        """Change the way to a host. What is already so is not recorded.
+
+        Args:
+            host_id: the host.
+            way: the values to change, by their names in Host.
+            actor: who asks for it.
+            request_id: of the request.
+            digest: of the request.
+
+        Raises NotFound, InvalidArgument, RequestIdReused, LogUnavailable, AppendUncertain.
+        """
+
+        def decide(host: Host) -> HostEvent | None:
+            if answered_before(host.requests, actor, request_id, digest):
+                return None
+            new = checked(replace(_registered(host), **way))  # type: ignore[arg-type]  # each has its field's type
+            if new == host:
+                return None
+            return HostUpdated(
+                from_address=host.address,
+                to_address=new.address,
+                from_port=host.port,
+                to_port=new.port,
+                from_transport=host.transport,
+                to_transport=new.transport,
+                from_credential=host.credential,
+                to_credential=new.credential,
+                from_ca_file=host.ca_file,
+                to_ca_file=new.ca_file,
+                request_digest=digest,
+            )
+
+        return (await self._execute(host_id, decide, actor, request_id))[1]
+
+    def answered(self, host_id: HostId, *, actor: str, request_id: str, digest: str) -> bool:
+        """Return whether a request to a host was answered before. Raises RequestIdReused."""
+        return answered_before(self._known(host_id).requests, actor, request_id, digest) is not None
 
     async def remove(
         self, host_id: HostId, vms: int, *, actor: str, request_id: str, digest: str

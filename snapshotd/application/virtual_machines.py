@@ -69,14 +69,7 @@ class VirtualMachines:
         """
         vm = self._vms.get(vm_id) or await self.load(vm_id)
         for attempt in range(1, _ATTEMPTS + 1):
-            context = Context(
-                now=self._clock.now(),
-                actor=actor,
-                policy=self._policy,
-                fresh_id=self._ids.fresh(),
-                request_id=request_id,
-                digest=digest,
-            )
+            context = self._context(actor, request_id, digest)
             draft = decide(vm, command, context)
             if not draft.events:
                 return Decided(vm=vm, envelopes=(), draft=draft)
@@ -100,6 +93,20 @@ class VirtualMachines:
             else:
                 return Decided(vm=self._keep(draft.vm), envelopes=envelopes, draft=draft)
         raise AssertionError(vm_id)
+
+    async def consider(self, vm_id: VmId, command: VmCommand, *, actor: str, request_id: str, digest: str) -> None:
+        """Raise the SnapshotdError that would refuse a command. Nothing is recorded."""
+        decide(await self.load(vm_id), command, self._context(actor, request_id, digest))
+
+    def _context(self, actor: str, request_id: str, digest: str) -> Context:
+        return Context(
+            now=self._clock.now(),
+            actor=actor,
+            policy=self._policy,
+            fresh_id=self._ids.fresh(),
+            request_id=request_id,
+            digest=digest,
+        )
 
     def known(self, vm_id: VmId) -> VirtualMachine:
         """Return what is in memory of a VM; version 0 if nothing is."""

@@ -53,6 +53,8 @@ _OPTIONS: Final = {
     "host.port": "--port",
     "host.credential": "--credential",
     "host.journal_directory": "--journal-directory",
+    "host.transport": "--transport",
+    "host.ca_file": "--ca-file",
     "snapshot.display_name": "--name",
     "snapshot.description": "--description",
     "owner": "--owner",
@@ -67,7 +69,7 @@ _OPTIONS: Final = {
 """What this program calls the fields of requests that hold what its user has typed."""
 
 
-_NAMES: Final = ("name", "host", "operation")
+_NAMES: Final = ("name", "host", "host.name", "operation")
 """The fields of requests that hold the name of a host or an operation as its user has typed it."""
 
 

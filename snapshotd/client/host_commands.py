@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.client.calls import Server
@@ -80,11 +82,32 @@ def _facts(host: pb.Host) -> str:
     )
 
 
+def update(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Change how a host is reached."""
+    fields = {name: getattr(arguments, name) for name in ("address", "port", "transport", "credential", "ca_file")}
+    given = {name: value for name, value in fields.items() if value is not None}
+    if not given:
+        raise Failed("Give what to change: --address, --port, --transport, --credential or --ca-file.", ExitCode.USAGE)
+    if arguments.transport is not None:
+        given["transport"] = pb.Host.Transport.Value(arguments.transport)
+    host = pb.Host(name=host_name(arguments.host))
+    for name, value in given.items():
+        setattr(host, name, value)
+    mask = FieldMask(paths=list(given))
+    request = pb.UpdateHostRequest(host=host, update_mask=mask, request_id=request_id(arguments))
+    return output(arguments, server.call(server.hosts.UpdateHost, request), _facts)
+
+
 def remove(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Unregister a host; nothing on it is touched."""
-    request = pb.RemoveHostRequest(name=host_name(arguments.host), request_id=request_id(arguments))
+    request = pb.RemoveHostRequest(
+        name=host_name(arguments.host), unregister=arguments.unregister, request_id=request_id(arguments)
+    )
     server.call(server.hosts.RemoveHost, request)
-    return output(arguments, request, lambda _: f"{request.name} is no longer registered. Nothing on it was touched.")
+    vms = ", nor are its VMs" if request.unregister else ""
+    return output(
+        arguments, request, lambda _: f"{request.name} is no longer registered{vms}. Nothing on it was touched."
+    )
 
 
 def discover(server: Server, arguments: argparse.Namespace) -> ExitCode:

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from snapshotd.client import arguments as read
 from snapshotd.client.parser import Subcommands, add_columns, add_request_id
+
+_TRANSPORTS: Final = (
+    "NTLM_HTTP",
+    "NTLM_HTTPS",
+    "KERBEROS_HTTP",
+    "KERBEROS_HTTPS",
+    "CERTIFICATE_HTTPS",
+    "BASIC_HTTPS",
+    "CREDSSP_HTTPS",
+)
+"""Those of the API; a test compares them. The server says which it speaks."""
 
 
 def add_to(commands: Subcommands) -> None:
@@ -25,6 +38,16 @@ def add_to(commands: Subcommands) -> None:
         help="directory on the host (default: %%ProgramData%%\\snapshotd)",
     )
     add_request_id(add)
+    update = group.command("update", "change how a host is reached; what is not given stays", "host_commands.update")
+    update.add_argument("host", type=read.named, metavar="HOST")
+    update.add_argument("--address", type=read.named, metavar="ADDRESS", help="DNS name or IP address")
+    update.add_argument("--port", type=read.port, metavar="N", help="TCP port of WinRM")
+    update.add_argument("--credential", type=read.named, metavar="NAME", help="name of a credential of the executor")
+    update.add_argument("--transport", choices=_TRANSPORTS, help="how to sign in")
+    update.add_argument(
+        "--ca-file", metavar="FILE", help="PEM file on the executor's machine, for https; '' for the system's"
+    )
+    add_request_id(update)
     add_columns(group.command("list", "show all hosts", "host_commands.list_all"))
     for name, text, run in (
         ("show", "show a host", "host_commands.show"),
@@ -36,5 +59,9 @@ def add_to(commands: Subcommands) -> None:
         parser.add_argument("host", type=read.named, metavar="HOST")
         if run in ("host_commands.remove", "host_commands.sync"):
             add_request_id(parser)
+        if run == "host_commands.remove":
+            parser.add_argument(
+                "--unregister", action="store_true", help="unregister its VMs first: all of them, or nothing is done"
+            )
         if run == "host_commands.discover":
             add_columns(parser)

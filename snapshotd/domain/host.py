@@ -57,6 +57,15 @@ def evolve_record(host: HostT, event: e.HostEvent, at: Occasion) -> HostT:
                 registered_at=at.time,
                 synced_at=None,
             )
+        case e.HostUpdated():
+            return replace(
+                host,
+                address=event.to_address,
+                port=event.to_port,
+                transport=event.to_transport,
+                credential=event.to_credential,
+                ca_file=event.to_ca_file,
+            )
         case e.HostRemoved():
             return replace(host, registered=False)
         case e.HostSynced():
@@ -68,6 +77,6 @@ def evolve_record(host: HostT, event: e.HostEvent, at: Occasion) -> HostT:
 def evolve_host(host: Host, event: e.HostEvent, at: Occasion) -> Host:
     """Return the aggregate with one event applied. Never refuses, calls no port."""
     host = evolve_record(host, event, at)
-    if isinstance(event, e.HostRegistered | e.HostRemoved):
+    if isinstance(event, e.HostRegistered | e.HostUpdated | e.HostRemoved):
         return replace(host, requests=remember(host.requests, event.request_digest, None, at))
     return host

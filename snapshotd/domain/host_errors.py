@@ -20,7 +20,7 @@ class HostInUse(SnapshotdError):
         vms = "1 registered VM. Unregister it" if self.vms == 1 else f"{self.vms} registered VMs. Unregister them"
         return (
             f"Cannot remove host {self.host}: it has {vms} first (`snapshotctl vm list --host {self.host}`, "
-            "`snapshotctl vm unregister VM`)."
+            f"`snapshotctl vm unregister VM`), or with it (`snapshotctl host remove {self.host} --unregister`)."
         )
 
 

@@ -162,6 +162,11 @@ class ExecutorService(ExecutorServiceServicer):
         for stream in self.attached.values():
             stream.release(host_id)
 
+    def reached_anew(self, host_id: HostId) -> None:
+        """Sync a host whose connection has changed: with the first command, its executor is told of that."""
+        fed = self._runtime.dispatcher.feeding.fed(host_id)
+        self._schedule.attached([host_id] if fed is not None else [])
+
     async def _read(self, requests: AsyncIterator[pb.AttachRequest], stream: Attached) -> None:
         """Handle the executor's messages until it ends its side, then end the stream."""
         try:

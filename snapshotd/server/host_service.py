@@ -10,6 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1 import host_pb2 as pb
 from snapshotd.api.v1.host_pb2_grpc import HostServiceServicer
+from snapshotd.domain.commands import UnregisterVm
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import Host, HostRecord
 from snapshotd.domain.ids import HostId, VmId
@@ -17,6 +18,7 @@ from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.ports.views import HOST_FIELDS
 from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import ExecutorService
+from snapshotd.server.host_way import transport_name, way_of
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, SortedPage, matcher
 from snapshotd.server.operation_messages import snapshot_name, vm_name, wait_message
@@ -36,7 +38,7 @@ class HostService(HostServiceServicer):
 
     Args:
         backend: of the server.
-        executors: are told when a host is removed.
+        executors: are told when a host is removed, or reached in another way.
     """
 
     def __init__(self, backend: Backend, executors: ExecutorService) -> None:
@@ -57,7 +59,7 @@ class HostService(HostServiceServicer):
             host_id=HostId(request.host_id),
             address=request.host.address,
             port=request.host.port,
-            transport=_transport(transport),
+            transport=transport_name(transport),
             credential=request.host.credential,
             ca_file=request.host.ca_file,
             journal_directory=request.host.journal_directory,
@@ -70,6 +72,24 @@ class HostService(HostServiceServicer):
 
         await self._backend.reports.locks.alone(wanted.host_id, register)
         return await self._changed(wanted.host_id)
+
+    async def UpdateHost(self, request: pb.UpdateHostRequest, context: Context) -> pb.Host:
+        """Change how a host is reached. What it was asked on the old way goes on there; it is synced on the new one."""
+        actor, host_id = actor_of(context), host_id_of(request.host.name, "host.name")
+        request_id, digest = request_id_of(request.request_id), digest_of(request)
+        way = way_of(request)
+
+        async def update() -> None:
+            envelopes = await self._backend.hosts.update(
+                host_id, way, actor=actor, request_id=request_id, digest=digest
+            )
+            self._backend.runtime.acknowledge(envelopes)
+            if envelopes:
+                self._backend.reports.forget(host_id)
+                self._executors.reached_anew(host_id)
+
+        await self._backend.reports.locks.alone(host_id, update)
+        return await self._changed(host_id)
 
     async def GetHost(self, request: pb.GetHostRequest, context: Context) -> pb.Host:
         """Return a host."""
@@ -97,9 +117,15 @@ class HostService(HostServiceServicer):
         request_id, digest = request_id_of(request.request_id), digest_of(request)
 
         async def remove() -> None:
-            vms = sum(vm.host_id == host_id for vm in self._backend.vms.registered())
+            vms = [vm.vm_id for vm in self._backend.vms.registered() if vm.host_id == host_id]
+            seen = self._backend.hosts.answered(host_id, actor=actor, request_id=request_id, digest=digest)
+            if request.unregister and not seen:
+                await self._backend.runtime.request_of_all(
+                    vms, UnregisterVm(), actor=actor, request_id=request_id, digest=digest
+                )
+                vms = []
             envelopes = await self._backend.hosts.remove(
-                host_id, vms, actor=actor, request_id=request_id, digest=digest
+                host_id, len(vms), actor=actor, request_id=request_id, digest=digest
             )
             self._backend.runtime.acknowledge(envelopes)
             self._executors.release(host_id)
@@ -165,11 +191,6 @@ class HostService(HostServiceServicer):
         host = replace(host, synced_at=self._backend.reports.last_synced(host))
         last, why = self._backend.reports.answers.get(host.host_id), self._backend.why(host.host_id)
         return host_message(host, vm_count, executor, contact, last, why)
-
-
-def _transport(value: pb.Host.Transport.ValueType) -> str:
-    """Return the name of a transport. An unknown number stays a number, so that the refusal shows it."""
-    return pb.Host.Transport.Name(value) if value in pb.Host.Transport.values() else str(value)
 
 
 def _skipped(vm: Skipped) -> pb.SkippedVirtualMachine:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
 
@@ -32,6 +32,7 @@ from snapshotd.ports.clock import Clock
 from snapshotd.ports.ids import Ids
 from snapshotd.server.host_wire import no_answer
 from snapshotd.server.log_lines import tell
+from snapshotd.server.vm_gate import VmGate
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ ITSELF: Final = "snapshotd"
 """The actor of what the service does by itself."""
 TICK_S: Final = 1.0
 """How often the dispatcher looks for what is due by time alone."""
+_TOGETHER: Final = 64
+"""How many VMs are decided on at once: what falls together is committed together."""
 
 
 class Stream(Protocol):
@@ -74,6 +77,7 @@ class Runtime:
         self._streams: dict[str, Stream] = {}
         self._questions: dict[str, asyncio.Future[HostAnswer | None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._gate = VmGate()
         self.dispatcher = dispatcher
         self.acknowledged = 0
         """Position of the newest event that a caller was told of. Reads wait until the views hold it."""
@@ -106,15 +110,37 @@ class Runtime:
     ) -> Decided:
         """Decide a command, and return once its events are durable. Raises the SnapshotdError that refused it."""
 
-        async def decide() -> Decided:
-            decided = await self._vms.execute(vm_id, command, actor=actor, request_id=request_id, digest=digest)
-            self.acknowledge(decided.envelopes)
-            tell(decided.vm, decided.envelopes)
-            if decided.envelopes:
-                self._carry_out(self.dispatcher.changed(decided.vm, self.moment()))
-            return decided
+        async def alone() -> Decided:
+            async with self._gate.enter(vm_id):
+                return await self._decide(vm_id, command, actor, request_id, digest)
 
-        return await self.to_the_end(decide())
+        return await self.to_the_end(alone())
+
+    async def request_of_all(
+        self, vm_ids: Sequence[VmId], command: VmCommand, *, actor: str, request_id: str, digest: str
+    ) -> None:
+        """Decide a command on several VMs: on all of them, or on none if one refuses it. Raises what that one raises.
+
+        If the log fails on the way, what was recorded stands, and a repetition does the rest.
+        """
+
+        async def all_of_them() -> None:
+            async with self._gate.close(vm_ids):
+                for vm_id in vm_ids:
+                    await self._vms.consider(vm_id, command, actor=actor, request_id=request_id, digest=digest)
+                for first in range(0, len(vm_ids), _TOGETHER):
+                    some = vm_ids[first : first + _TOGETHER]
+                    await asyncio.gather(*(self._decide(one, command, actor, request_id, digest) for one in some))
+
+        await self.to_the_end(all_of_them())
+
+    async def _decide(self, vm_id: VmId, command: VmCommand, actor: str, request_id: str, digest: str) -> Decided:
+        decided = await self._vms.execute(vm_id, command, actor=actor, request_id=request_id, digest=digest)
+        self.acknowledge(decided.envelopes)
+        tell(decided.vm, decided.envelopes)
+        if decided.envelopes:
+            self._carry_out(self.dispatcher.changed(decided.vm, self.moment()))
+        return decided
 
     async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Await work that appends. A caller that goes away does not end it: the server must learn what is durable."""

@@ -64,6 +64,7 @@ TOPICS: dict[type[e.Event], str] = {
     e.StepUndetermined: "snapshotd.step.undetermined:1",
     e.StepSkipped: "snapshotd.step.skipped:1",
     e.HostRegistered: "snapshotd.host.registered:1",
+    e.HostUpdated: "snapshotd.host.updated:1",
     e.HostRemoved: "snapshotd.host.removed:1",
     e.HostSynced: "snapshotd.host.synced:1",
 }

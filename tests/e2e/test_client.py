@@ -87,6 +87,7 @@ def test_what_tables_show_is_enough_to_name_things_by(ctl: Ctl) -> None:
     assert ctl("operation", "wait", "--vm", "db01").out == "No operation is active on db01.\n"
     assert ctl("snapshot", "delete", vm, ids["second"], "--wait").code == 0
     assert ctl("snapshot", "delete", vm, "current", "--wait").code == 0
+    assert ctl("vm", "start", vm, "--wait").code == 0
 
 
 @pytest.mark.slow
@@ -183,6 +184,29 @@ def test_the_audit_trail_and_the_status_are_shown(ctl: Ctl) -> None:
 
 
 @pytest.mark.slow
+def test_a_host_is_reached_by_what_was_updated_last(ctl: Ctl) -> None:
+    def why() -> str:
+        wait: dict[str, str] = json.loads(ctl("host", "show", "hv01", "-o", "json").out).get("wait", {})
+        return wait.get("reason", "")
+
+    known = json.loads(ctl("host", "show", "hv01", "-o", "json").out)
+    assert ctl("host", "update", "hv01", "--credential", "nobody").code == 0
+    until(lambda: why() == "CREDENTIAL_MISSING")
+    assert ctl("host", "update", "hv01", "--credential", known["credential"], "--port", "1").code == 0
+    until(lambda: why() == "HOST_UNREACHABLE")
+    started = json.loads(ctl("snapshot", "create", "web01", "--name", "waits", "-o", "json").out)
+    assert ctl("host", "update", "hv01", "--port", str(known["port"])).code == 0
+    assert ctl("operation", "wait", started["name"]).code == 0
+    assert why() == ""
+    updates = json.loads(ctl("audit", "list", "--type", "HostUpdated", "-o", "json").out)["events"]
+    assert [(e["data"]["from_port"], e["data"]["to_port"]) for e in updates[1:]] == [
+        (known["port"], 1),
+        (1, known["port"]),
+    ]
+    assert ctl("snapshot", "delete", "web01", "waits", "--wait").code == 0
+
+
+@pytest.mark.slow
 def test_an_unregistering_can_be_repeated_by_name(ctl: Ctl) -> None:
     command = ("vm", "unregister", "db01", "--request-id", str(uuid.uuid4()))
     first, second = ctl(*command), ctl(*command)
@@ -206,3 +230,20 @@ def test_a_host_without_an_executor_is_not_reached_and_says_why(ctl: Ctl) -> Non
     (line,) = [line for line in ctl("status").out.splitlines() if line.startswith("hv02")]
     assert line.split() == ["hv02", "no", "NO_EXECUTOR"]
     assert "in lower case" in ctl("host", "show", "HV01").err
+
+
+@pytest.mark.slow
+def test_a_host_is_removed_with_all_its_vms_or_not_at_all(ctl: Ctl) -> None:
+    ctl.system.host.control("durations", checkpoint=600_000)
+    started = json.loads(ctl("snapshot", "create", "web01", "--name", "last", "-o", "json").out)
+    refused = ctl("host", "remove", "hv01", "--unregister")
+    assert (refused.code, started["name"] in refused.err) == (5, True)
+    there = ctl("vm", "list", "--host", "hv01", "-o", "name").out.splitlines()
+    assert len(there) == 3
+    ctl.system.host.control("durations", checkpoint=0)
+    assert ctl("operation", "wait", "--vm", "web01").code == 0
+    assert ctl("host", "remove", "hv01").code == 3
+    assert ctl("host", "remove", "hv01", "--unregister").code == 0
+    assert ctl("vm", "list").out == "(none)\n"
+    gone = json.loads(ctl("audit", "list", "--type", "VmUnregistered", "--reverse", "--limit", "3", "-o", "json").out)
+    assert sorted(event["subject"] for event in gone["events"]) == sorted(there)

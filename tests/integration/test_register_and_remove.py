@@ -13,12 +13,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from snapshotd.api.v1 import host_pb2
-from snapshotd.domain.errors import AlreadyExists, NotFound
-from snapshotd.domain.host_errors import HostInUse, HostJournalsFailed
+from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
+from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotFound, OperationActive, RequestIdReused
+from snapshotd.domain.events import VmUnregistered
+from snapshotd.domain.host_errors import HostInUse, HostJournalsFailed, HostUnreachable
 from snapshotd.domain.host_report import HostAnswer, Verdict
-from snapshotd.domain.ids import HostId, host_stream, vm_stream
+from snapshotd.domain.ids import HostId, VmId, host_stream, vm_stream
+from snapshotd.server.host_wire import no_answer
 from tests.fakes import VM_ID, FakeHost
 from tests.integration.quiet_server import CALLER, HV01, Running, run, turns
 
@@ -117,3 +121,121 @@ async def test_journals_that_cannot_be_written_are_told_by_discover_and_refuse_a
     await running.register(other)
     host = await running.hosts.GetHost(host_pb2.GetHostRequest(name="hosts/hv01"), CALLER)
     assert not host.HasField("wait")
+
+
+WITH_ITS_VMS = host_pb2.RemoveHostRequest(name="hosts/hv01", unregister=True, request_id=OTHER)
+
+
+async def test_a_host_is_removed_with_its_vms_each_on_record_and_a_repetition_is_answered(running: Running) -> None:
+    for vm_id in (VM_ID, OTHER):
+        await running.register(replace(FakeHost().report(), vm_id=vm_id))
+    with pytest.raises(HostInUse, match="--unregister"):
+        await running.hosts.RemoveHost(REMOVE, CALLER)
+    await running.hosts.RemoveHost(WITH_ITS_VMS, CALLER)
+    assert (running.service.vms.registered(), running.service.hosts.registered()) == ((), ())
+    unregistered = [e for e in await running.log.read_all(0, 100) if isinstance(e.event, VmUnregistered)]
+    assert {e.stream for e in unregistered} == {vm_stream(VM_ID), vm_stream(VmId(OTHER))}
+    assert {e.request_id for e in unregistered} == {OTHER}
+    await running.hosts.RemoveHost(WITH_ITS_VMS, CALLER)
+    wanted = host_pb2.Host(address="10.0.0.1", credential="hv")
+    await running.hosts.RegisterHost(host_pb2.RegisterHostRequest(host_id="hv01", host=wanted), CALLER)
+    await running.register(FakeHost().report())
+    await running.hosts.RemoveHost(WITH_ITS_VMS, CALLER)
+    assert [vm.vm_id for vm in running.service.vms.registered()] == [VM_ID], "the request was carried out before"
+    with pytest.raises(RequestIdReused):
+        await running.hosts.RemoveHost(host_pb2.RemoveHostRequest(name="hosts/hv01", request_id=OTHER), CALLER)
+
+
+async def test_a_host_with_a_vm_at_work_is_not_removed_and_no_other_vm_is_unregistered(running: Running) -> None:
+    idle = replace(FakeHost().report(), vm_id=OTHER)
+    await running.register(idle)
+    await running.register(FakeHost().report())
+    request = vm_pb2.StopVirtualMachineRequest(
+        name=f"virtualMachines/{VM_ID}", mode=vm_pb2.StopVirtualMachineRequest.TURN_OFF
+    )
+    operation = await running.vms.StopVirtualMachine(request, CALLER)
+    before = running.log.head_position()
+    with pytest.raises(OperationActive, match=re.escape(operation.name)):
+        await running.hosts.RemoveHost(WITH_ITS_VMS, CALLER)
+    assert {vm.vm_id for vm in running.service.vms.registered()} == {VM_ID, OTHER}
+    recorded = [e.event for e in await running.log.read_all(before, 100)]
+    assert not any(isinstance(event, VmUnregistered) for event in recorded)
+    assert running.service.hosts.registered()
+
+
+async def test_what_is_requested_while_a_host_is_removed_waits_and_is_refused(running: Running) -> None:
+    await running.register(FakeHost().report())
+    running.log.held = vm_stream(VM_ID)
+    removing = asyncio.create_task(running.hosts.RemoveHost(WITH_ITS_VMS, CALLER))
+    await running.log.arrived.wait()
+    request = vm_pb2.StopVirtualMachineRequest(
+        name=f"virtualMachines/{VM_ID}", mode=vm_pb2.StopVirtualMachineRequest.TURN_OFF
+    )
+    stopping = asyncio.create_task(running.vms.StopVirtualMachine(request, CALLER))
+    await turns()
+    running.log.released.set()
+    await removing
+    with pytest.raises(NotFound):
+        await stopping
+
+
+async def test_what_was_requested_before_a_host_is_removed_refuses_the_removal(running: Running) -> None:
+    await running.register(FakeHost().report())
+    running.log.held = vm_stream(VM_ID)
+    request = vm_pb2.StopVirtualMachineRequest(
+        name=f"virtualMachines/{VM_ID}", mode=vm_pb2.StopVirtualMachineRequest.TURN_OFF
+    )
+    stopping = asyncio.create_task(running.vms.StopVirtualMachine(request, CALLER))
+    await running.log.arrived.wait()
+    removing = asyncio.create_task(running.hosts.RemoveHost(WITH_ITS_VMS, CALLER))
+    await turns()
+    running.log.released.set()
+    with pytest.raises(OperationActive):
+        await removing
+    await stopping
+    assert running.service.vms.registered()
+
+
+async def test_the_way_to_a_host_is_changed_and_it_is_tried_at_once(running: Running) -> None:
+    name = "hosts/hv01"
+    await running.backend.views.reached(running.log.head_position())
+    asking = asyncio.ensure_future(
+        running.hosts.DiscoverVirtualMachines(host_pb2.DiscoverVirtualMachinesRequest(name=name), CALLER)
+    )
+    dispatch = await running.asked.orders.get()
+    running.service.runtime.outcome("executor", dispatch, no_answer("HOST_UNREACHABLE", "Nobody is there."))
+    with pytest.raises(HostUnreachable):
+        await asking
+    assert (await running.hosts.GetHost(host_pb2.GetHostRequest(name=name), CALLER)).state == host_pb2.Host.UNREACHABLE
+    changed = host_pb2.Host(name=name, address="hv01.example.com", credential="other")
+    host = await running.hosts.UpdateHost(host_pb2.UpdateHostRequest(host=changed), CALLER)
+    assert (host.address, host.port, host.credential) == ("hv01.example.com", 5985, "other")
+    assert (host.state, host.wait.reason) == (host_pb2.Host.UNTRIED, "")
+    running.answer(await running.asked.orders.get())
+    await turns()
+    assert (await running.hosts.GetHost(host_pb2.GetHostRequest(name=name), CALLER)).state == host_pb2.Host.REACHABLE
+    again = await running.hosts.UpdateHost(host_pb2.UpdateHostRequest(host=changed), CALLER)
+    assert again.state == host_pb2.Host.REACHABLE, "nothing was changed"
+
+
+@pytest.mark.parametrize(
+    ("host", "paths", "named"),
+    [
+        (host_pb2.Host(), [], "''"),
+        (host_pb2.Host(journal_directory="D:\\j"), [], "'journal_directory'"),
+        (host_pb2.Host(labels={"a": "b"}), [], "'labels'"),
+        (host_pb2.Host(address="10.0.0.2"), ["address", "state"], "'state'"),
+    ],
+)
+async def test_an_update_of_anything_else_is_refused(
+    running: Running, host: host_pb2.Host, paths: list[str], named: str
+) -> None:
+    host.name = "hosts/hv01"
+    request = host_pb2.UpdateHostRequest(host=host, update_mask=FieldMask(paths=paths))
+    with pytest.raises(InvalidArgument, match=named):
+        await running.hosts.UpdateHost(request, CALLER)
+    request = host_pb2.UpdateHostRequest(
+        host=host_pb2.Host(name="hosts/hv01"), update_mask=FieldMask(paths=["credential"])
+    )
+    with pytest.raises(InvalidArgument):
+        await running.hosts.UpdateHost(request, CALLER)

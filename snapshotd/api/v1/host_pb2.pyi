@@ -334,7 +334,7 @@ class RemoveHostRequest(_message.Message):
     request_id: _builtins.str
     """UUID; see operation.proto."""
     unregister: _builtins.bool
-    """Unregister its VMs first. UNIMPLEMENTED for now."""
+    """Unregister its VMs first: all of them, or none."""
     def __init__(
         self,
         *,

@@ -109,7 +109,8 @@ class HostServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateHost(self, request, context):
-        """Changes how a host is reached: address, port, transport, credential, ca_file. Not built yet.
+        """Changes how a host is reached: address, port, transport, credential, ca_file. What it was asked before goes on by the
+        old way; then it is synced by the new one. NOT_FOUND (HOST_NOT_FOUND); INVALID_ARGUMENT for a mask with other fields.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +126,8 @@ class HostServiceServicer:
 
     def RemoveHost(self, request, context):
         """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
-        registered.
+        registered, unless `unregister` is set. Then ABORTED (OPERATION_ACTIVE, MERGE_PENDING), and nothing is changed, while
+        an operation is active on one of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,14 +41,17 @@ class HostServiceStub:
     ListHosts: _grpc.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]
     """Returns all hosts."""
     UpdateHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.UpdateHostRequest, _host_pb2.Host]
-    """Changes how a host is reached: address, port, transport, credential, ca_file. Not built yet."""
+    """Changes how a host is reached: address, port, transport, credential, ca_file. What it was asked before goes on by the
+    old way; then it is synced by the new one. NOT_FOUND (HOST_NOT_FOUND); INVALID_ARGUMENT for a mask with other fields.
+    """
     TakeOverHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.TakeOverHostRequest, _host_pb2.TakeOverHostResponse]
     """Takes a host over whose journals belong to another installation (FOREIGN_INSTALLATION), or were written for a newer
     log (LOG_ROLLED_BACK). The other installation is refused from then on. Not built yet.
     """
     RemoveHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _empty_pb2.Empty]
     """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
-    registered.
+    registered, unless `unregister` is set. Then ABORTED (OPERATION_ACTIVE, MERGE_PENDING), and nothing is changed, while
+    an operation is active on one of them.
     """
     SyncHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.SyncHostRequest, _host_pb2.SyncHostResponse]
     """Compares the host with the record, and records what differs. UNAVAILABLE if it cannot be reached
@@ -71,14 +74,17 @@ class HostServiceAsyncStub(HostServiceStub):
     ListHosts: _aio.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]  # type: ignore[assignment]
     """Returns all hosts."""
     UpdateHost: _aio.UnaryUnaryMultiCallable[_host_pb2.UpdateHostRequest, _host_pb2.Host]  # type: ignore[assignment]
-    """Changes how a host is reached: address, port, transport, credential, ca_file. Not built yet."""
+    """Changes how a host is reached: address, port, transport, credential, ca_file. What it was asked before goes on by the
+    old way; then it is synced by the new one. NOT_FOUND (HOST_NOT_FOUND); INVALID_ARGUMENT for a mask with other fields.
+    """
     TakeOverHost: _aio.UnaryUnaryMultiCallable[_host_pb2.TakeOverHostRequest, _host_pb2.TakeOverHostResponse]  # type: ignore[assignment]
     """Takes a host over whose journals belong to another installation (FOREIGN_INSTALLATION), or were written for a newer
     log (LOG_ROLLED_BACK). The other installation is refused from then on. Not built yet.
     """
     RemoveHost: _aio.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
-    registered.
+    registered, unless `unregister` is set. Then ABORTED (OPERATION_ACTIVE, MERGE_PENDING), and nothing is changed, while
+    an operation is active on one of them.
     """
     SyncHost: _aio.UnaryUnaryMultiCallable[_host_pb2.SyncHostRequest, _host_pb2.SyncHostResponse]  # type: ignore[assignment]
     """Compares the host with the record, and records what differs. UNAVAILABLE if it cannot be reached
@@ -122,7 +128,9 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_pb2.UpdateHostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_pb2.Host, _abc.Awaitable[_host_pb2.Host]]:
-        """Changes how a host is reached: address, port, transport, credential, ca_file. Not built yet."""
+        """Changes how a host is reached: address, port, transport, credential, ca_file. What it was asked before goes on by the
+        old way; then it is synced by the new one. NOT_FOUND (HOST_NOT_FOUND); INVALID_ARGUMENT for a mask with other fields.
+        """
 
     @_abc_1.abstractmethod
     def TakeOverHost(
@@ -141,7 +149,8 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
-        registered.
+        registered, unless `unregister` is set. Then ABORTED (OPERATION_ACTIVE, MERGE_PENDING), and nothing is changed, while
+        an operation is active on one of them.
         """
 
     @_abc_1.abstractmethod

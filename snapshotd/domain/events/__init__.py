@@ -14,7 +14,7 @@ from snapshotd.domain.events.envelope import (
     subject_of,
     transition_of,
 )
-from snapshotd.domain.events.host import HostEvent, HostRegistered, HostRemoved, HostSynced
+from snapshotd.domain.events.host import HostEvent, HostRegistered, HostRemoved, HostSynced, HostUpdated
 from snapshotd.domain.events.operation import (
     CancelRequested,
     MemoryLost,

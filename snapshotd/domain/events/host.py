@@ -22,6 +22,24 @@ class HostRegistered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostUpdated:
+    """The way to a host was changed. It has not been contacted on the new one."""
+
+    from_address: str
+    to_address: str
+    from_port: int
+    to_port: int
+    from_transport: str
+    to_transport: str
+    from_credential: str
+    to_credential: str
+    """The name of a credential; never a secret."""
+    from_ca_file: str
+    to_ca_file: str
+    request_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostRemoved:
     """A host was forgotten."""
 
@@ -38,5 +56,5 @@ class HostSynced:
     """VMs that were not compared, most often because an operation was at work on them."""
 
 
-HostEvent = HostRegistered | HostRemoved | HostSynced
+HostEvent = HostRegistered | HostUpdated | HostRemoved | HostSynced
 """Everything that may stand in a host's stream."""

@@ -18,7 +18,7 @@ from snapshotd.domain.commands import (
     VmCommand,
 )
 from snapshotd.domain.errors import SnapshotdError
-from snapshotd.domain.events import Envelope, Event, HostEvent, HostRegistered, HostRemoved, HostSynced
+from snapshotd.domain.events import Envelope, Event, HostEvent, HostRegistered, HostRemoved, HostSynced, HostUpdated
 from snapshotd.domain.ids import CheckpointId, OperationName, StreamId, vm_stream
 from snapshotd.domain.lifecycle import SnapshotState, StepState
 from snapshotd.domain.operation import Failure, SettledAs
@@ -202,9 +202,23 @@ def with_hosts(world: RecordedWorld) -> None:
         journal_directory="",
         request_digest="",
     )
+    updated = HostUpdated(
+        from_address="10.0.0.1",
+        to_address="hv.example.com",
+        from_port=5985,
+        to_port=5986,
+        from_transport="NTLM_HTTP",
+        to_transport="NTLM_HTTP",
+        from_credential="hv",
+        to_credential="other",
+        from_ca_file="",
+        to_ca_file="",
+        request_digest="",
+    )
     events: list[tuple[str, HostEvent]] = [
         ("hv01", registered),
         ("hv02", registered),
+        ("hv01", updated),
         ("hv01", HostSynced(vms=1, drifts=0, skipped=())),
         ("hv02", HostRemoved(request_digest="")),
     ]

@@ -201,13 +201,19 @@ def host(own: Sequence[Envelope]) -> Facts:
     """Return what the events of one host's stream say."""
     registered, synced = of_type(own, e.HostRegistered)[-1], of_type(own, e.HostSynced)
     names = ("address", "port", "transport", "credential", "ca_file", "journal_directory")
+    updated = [u.event for u in of_type(own, e.HostUpdated) if u.version > registered.version]
+    now = {name: getattr(event, f"to_{name}") for event in updated for name in names if hasattr(event, f"to_{name}")}
     comings = of_type(own, e.HostRegistered, e.HostRemoved)
-    return {name: getattr(registered.event, name) for name in names} | {
-        "registered": isinstance(comings[-1].event, e.HostRegistered),
-        "registered_at": registered.time,
-        "synced_at": synced[-1].time if synced and synced[-1].version > registered.version else None,
-        "version": len(own),
-    }
+    return (
+        {name: getattr(registered.event, name) for name in names}
+        | now
+        | {
+            "registered": isinstance(comings[-1].event, e.HostRegistered),
+            "registered_at": registered.time,
+            "synced_at": synced[-1].time if synced and synced[-1].version > registered.version else None,
+            "version": len(own),
+        }
+    )
 
 
 async def compare(views: Views, envelopes: Sequence[Envelope]) -> None:
