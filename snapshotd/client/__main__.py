@@ -6,20 +6,24 @@ import argparse
 import getpass
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from snapshotd.client import arguments as read
 from snapshotd.client import (
     audit_parser,
+    completion_parser,
     host_parser,
     operation_parser,
     snapshot_parser,
     streams,
     vm_parser,
 )
+from snapshotd.client.completion import COMPLETE, Typed, answer
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.parser import Parser, Subcommands, common_options, function_of, output_of
 
+_SERVER: Final = "127.0.0.1:7443"
 _EPILOG = """\
 exit codes:
     0  done
@@ -37,7 +41,7 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run a command; return the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         streams.prepare()
         code = _run(given, os.environ if environ is None else environ)
@@ -60,7 +64,26 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     return code
 
 
+def _complete(request: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Answer a completion script. Nobody reads errors there, so there are none."""
+
+    def names(kind: str, typed: Typed, word: str) -> Iterable[str]:
+        from snapshotd.client import completed_names  # noqa: PLC0415  (gRPC: only names wait for it)
+
+        server = typed.given.get("server", environ.get("SNAPSHOTD_SERVER", _SERVER))
+        actor = typed.given.get("actor") or environ.get("SNAPSHOTD_ACTOR") or _user()
+        try:
+            return completed_names.names(kind, typed.given.get("vm", ""), word, read.server(server), read.actor(actor))
+        except argparse.ArgumentTypeError:
+            return ()
+
+    sys.stdout.write(answer(_parser(environ), request, names))
+    return int(ExitCode.OK)
+
+
 def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    if arguments[:1] == [COMPLETE]:
+        return _complete(arguments[1:], environ)
     for argument in arguments:
         if not _is_utf8(argument):
             raise Failed(f"Cannot read argument {ascii(argument)[:80]}: it is not UTF-8.", ExitCode.USAGE)
@@ -71,6 +94,8 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except SystemExit as ended:  # argparse has shown the help or the version
         return int(ended.code or 0)
     run = function_of(parsed.run)
+    if not parsed.calls:
+        return int(run(None, parsed))
     from snapshotd.client.calls import Server  # noqa: PLC0415  gRPC: only what calls the server waits for it
 
     with Server(parsed.server, parsed.actor, parsed.timeout) as server:
@@ -94,7 +119,7 @@ def _parser(environ: Mapping[str, str]) -> Parser:
         parents=[common_options()],
     )
     parser.set_defaults(
-        server=environ.get("SNAPSHOTD_SERVER", "127.0.0.1:7443"),
+        server=environ.get("SNAPSHOTD_SERVER", _SERVER),
         actor=environ.get("SNAPSHOTD_ACTOR") or _user(),
         timeout=90.0,
         output="table",
@@ -102,7 +127,7 @@ def _parser(environ: Mapping[str, str]) -> Parser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version of this program")
     commands = Subcommands(parser, common_options(), "COMMAND")
-    for module in (host_parser, vm_parser, snapshot_parser, operation_parser, audit_parser):
+    for module in (host_parser, vm_parser, snapshot_parser, operation_parser, audit_parser, completion_parser):
         module.add_to(commands)
     return parser
 

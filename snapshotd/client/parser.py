@@ -53,10 +53,17 @@ class Subcommands:
         """Add a group of commands."""
         return Subcommands(self._parser(name, text), self._common, "COMMAND")
 
-    def command(self, name: str, text: str, run: str) -> Parser:
-        """Add a command. `run`: its function, as "module.function" of this package."""
+    def command(self, name: str, text: str, run: str, *, calls: bool = True) -> Parser:
+        """Add a command.
+
+        Args:
+            name: its name.
+            text: what it does.
+            run: its function, as "module.function" of this package.
+            calls: it calls the server. Otherwise its function gets None for that.
+        """
         parser = self._parser(name, text)
-        parser.set_defaults(run=run, parser=parser)
+        parser.set_defaults(run=run, parser=parser, calls=calls)
         return parser
 
     def _parser(self, name: str, text: str) -> Parser:

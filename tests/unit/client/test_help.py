@@ -38,6 +38,8 @@ print(json.dumps([code, sorted(m for m in sys.modules if m.split(".")[0] in ("gr
         (0, "--version"),
         (0, "snapshot --help"),
         (0, "snapshot create --help"),
+        (0, "completion bash"),
+        (0, "__complete bash snapshotctl"),
         (2, "snapshot frobnicate"),
         (2, "host list --frob"),
         (2, "-o json host add"),
