@@ -142,7 +142,8 @@ def _take_loss(
             advance(draft)
         elif step.observing:
             # Nothing was sent. The step goes on with what is on record, or is refused by it.
-            draft.add([e.ObservationAnswered(number=operation.number, step=step.plan.number)], operation.number)
+            unseen = e.ObservationAnswered(number=operation.number, step=step.plan.number, seen=False)
+            draft.add([unseen], operation.number)
             advance(draft)
     elif step.state is not StepState.ISSUED:
         return

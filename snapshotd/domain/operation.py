@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
 
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.ids import ActionName, HostId, KindName, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.recorded import Recorded, Time
-
-_OR_SETTLE: Final = "Wait for it to end; if its host will never answer, settle it (`snapshotctl operation settle`)"
 
 
 class StepNature(Enum):
@@ -201,12 +198,14 @@ class Operation:
         """Return why it can no longer be cancelled, for people; empty: it can."""
         if not self.active:
             return "it has ended"
+        settle = f"`snapshotctl operation settle {self.name} given-up --reason TEXT`"
+        or_settle = f"Wait for it to end; if its host will never answer, settle it ({settle})"
         if self.undoing:
-            return f"it is already being undone. {_OR_SETTLE}"
+            return f"it is already being undone. {or_settle}"
         pivots = [s for s in self.steps if s.plan.nature is StepNature.PIVOT]
         past = any(s.state not in (StepState.DUE, StepState.SKIPPED) for s in pivots)
         if past or (self.state is OperationState.RUNNING and self.only_waits):
-            return f"there may be no way back on the host. {_OR_SETTLE}"
+            return f"there may be no way back on the host. {or_settle}"
         return ""
 
     @property

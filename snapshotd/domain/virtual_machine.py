@@ -193,7 +193,7 @@ def _evolve_work(vm: VmT, event: e.OperationRequested | e.OperationProgress | e.
             return replace(vm, active=(active, *vm.active))
         case e.OperationSucceeded() | e.OperationFailed() | e.OperationCancelled():
             return replace(vm, active=tuple(active for active in vm.active if active.number != event.number))
-        case e.OperationSettled() | e.ObservationAnswered():
+        case e.OperationSettled() | e.ObservationAnswered(seen=True):
             return replace(vm, fence_due=isinstance(event, e.OperationSettled))
         case _:
             return vm

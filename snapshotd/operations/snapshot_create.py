@@ -140,7 +140,7 @@ class CreateSnapshot(Kind):
             return (expunge_ended(vm, operation, snapshot, why, removed=undone and why.reason != UNDETERMINED),)
         if outcome is OperationState.SUCCEEDED:
             return created(vm, operation, snapshot)
-        return making_ended(snapshot, outcome, failure)
+        return making_ended(snapshot, outcome, failure, CHECKPOINT_CREATE.made_by(operation))
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
         """Return the snapshot as the current one, and a warning if one with memory may be kept instead."""

@@ -136,8 +136,13 @@ def created(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tup
     return event, *move_current(vm, snapshot.snapshot_id)
 
 
-def making_ended(snapshot: Snapshot, outcome: OperationState, failure: Failure | None) -> tuple[e.VmEvent, ...]:
-    """Return the event that brings a snapshot to rest that was not made. None for one that has gone beyond that."""
+def making_ended(
+    snapshot: Snapshot, outcome: OperationState, failure: Failure | None, made: checkpoint_create.Output | None = None
+) -> tuple[e.VmEvent, ...]:
+    """Return the events that bring a snapshot to rest that was not made. None for one that has gone beyond that.
+
+    `made`: its checkpoint, if the operation was given up after that step. The snapshot keeps it, to be deleted with it.
+    """
     why = failure or CANCELLED
     cancelled = outcome is OperationState.CANCELLED
     match snapshot.state:
@@ -148,7 +153,11 @@ def making_ended(snapshot: Snapshot, outcome: OperationState, failure: Failure |
         case SnapshotState.CREATING if cancelled:
             return (e.SnapshotCreationCancelled(**moved(snapshot, "creation_cancelled")),)
         case SnapshotState.CREATING if why.reason == UNDETERMINED:
-            return (e.SnapshotGivenUp(**moved(snapshot, "given_up"), failure=why),)
+            given_up = e.SnapshotGivenUp(**moved(snapshot, "given_up"), failure=why)
+            if made is None:
+                return (given_up,)
+            known = e.SnapshotCheckpointIdentified(snapshot_id=snapshot.snapshot_id, checkpoint_id=made.checkpoint_id)
+            return given_up, known
         case SnapshotState.CREATING:
             return (e.SnapshotCreationFailed(**moved(snapshot, "creation_failed"), failure=why),)
         case _:

@@ -69,7 +69,7 @@ class AdminService(AdminServiceServicer):
         if request.outcome not in _OUTCOMES:
             problem = f"must be {', '.join(o.name for o in SettledAs)}."
             raise InvalidArgument("outcome", str(request.outcome), problem)
-        await self._settling.settle(
+        settled = await self._settling.settle(
             name,
             _OUTCOMES[request.outcome],
             reason_of(request.reason),
@@ -77,7 +77,7 @@ class AdminService(AdminServiceServicer):
             request_id=request_id_of(request.request_id),
             digest=digest_of(request),
         )
-        return await self._operations.message(await self._backend.operation(name))
+        return await self._operations.durable(settled or await self._backend.operation(name))
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
         """Return the state of everything, from what the views hold now, so that it works if a view has stopped.

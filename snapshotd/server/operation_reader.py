@@ -73,6 +73,13 @@ class OperationReader:
                 message.response.Pack(response)
         return message
 
+    async def durable(self, operation: Operation) -> OperationMessage:
+        """Return an operation after a request that is durable, without a response if the resources cannot be read."""
+        try:
+            return await self.message(operation)
+        except NOT_READ:
+            return self.listed(operation)
+
     def listed(self, operation: Operation) -> OperationMessage:
         """Return an operation with what is on record of it alone: without a response, which needs the resources."""
         watch = self._backend.runtime.dispatcher.watch(operation.vm_id, operation.number)
@@ -112,11 +119,7 @@ class OperationReader:
             name = decided.vm.requests[actor, request_id].operation
             assert name is not None, request_id
             return await self.message(await self._backend.operation(name))
-        try:
-            return await self.message(operation)
-        except NOT_READ:
-            # The request is durable; only the state of the resources cannot be read just now.
-            return self.listed(operation)
+        return await self.durable(operation)
 
     async def _by_a_fresh_record(self, vm_id: VmId, decide: Callable[[], Awaitable[D]]) -> D:
         """Return what is decided. Before a refusal that rests on what the host was like, look at the VM again."""

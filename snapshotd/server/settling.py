@@ -53,8 +53,10 @@ class Settling:
 
     async def settle(
         self, name: OperationName, outcome: SettledAs, reason: str, *, actor: str, request_id: str, digest: str
-    ) -> None:
+    ) -> Operation | None:
         """Record what a person says became of an operation's step, unless its host will tell.
+
+        Return the operation as it is then; None: this was answered so long ago that it is only in the views.
 
         Raises NotFound, SettleRefused, SettleTooEarly, and what refuses an append.
         """
@@ -77,7 +79,8 @@ class Settling:
             # What the core refuses needs no look, which may take a while.
             decide(vm, said, self._context(actor))
             await self._look(vm, operation, step)
-        await self._backend.runtime.request(vm_id, said, actor=actor, request_id=request_id, digest=digest)
+        decided = await self._backend.runtime.request(vm_id, said, actor=actor, request_id=request_id, digest=digest)
+        return decided.vm.operation(name)
 
     def _context(self, actor: str) -> Context:
         backend = self._backend

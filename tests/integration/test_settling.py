@@ -212,6 +212,7 @@ async def test_status_tells_what_failed_in_the_last_day(running: Running) -> Non
         operation = await running.vms.StopVirtualMachine(STOP, CALLER)
         await running.admin.SettleOperation(saying(operation.name), CALLER)
         names.append(operation.name)
+    await metadata(running, names[-1])  # until the views have it
     failures = (await running.admin.GetStatus(pb.GetStatusRequest(), CALLER)).recent_failures
     assert failures.count == 6
     assert [f.operation for f in failures.latest] == names[:0:-1]

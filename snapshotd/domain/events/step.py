@@ -87,6 +87,8 @@ class ObservationAnswered:
 
     number: int
     step: int
+    seen: bool = True
+    """False: for too long the VM could not be looked at, and the step goes on with what is on record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Random lives of a VM: users, an administrator, lost answers and a host that refuses, all at once.
+"""Random lives of a VM: users, an administrator, lost answers, a host that refuses, what is given up, all at once.
 
 However it went: every operation ends, the VM is free, and when the host is looked at again, the record is what is
 there. What others made is still there and is no snapshot of ours; what we made belongs to a snapshot.
@@ -15,6 +15,7 @@ from datetime import timedelta
 
 import pytest
 
+from snapshotd.dispatch.orders import Order, effect_order
 from snapshotd.domain.commands import (
     CancelOperation,
     LoseOutcome,
@@ -25,17 +26,17 @@ from snapshotd.domain.commands import (
     TakePoll,
 )
 from snapshotd.domain.errors import SnapshotdError
-from snapshotd.domain.events import OperationRequested, StepDone, StepFailed, UndoPlanned
+from snapshotd.domain.events import DriftDetected, DriftKind, OperationRequested, StepDone, StepFailed, UndoPlanned
 from snapshotd.domain.host_report import HostAnswer, Journal, JournalState, Verdict
 from snapshotd.domain.ids import ActionName, CheckpointId, OperationName
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
-from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, SettledAs, Step
 from snapshotd.operations.snapshot_delete import Scope
 from snapshotd.operations.snapshot_revert import PowerAfter
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import CREATE, RESTORE, START, STOP, delete, delete_all, restart_vm, revert_to, start_vm, stop_vm
 from tests.fakes import World
-from tests.unit.application.cases import check_invariants, create, sid
+from tests.unit.application.cases import check_invariants, create, settle, sid
 
 SEEDS = range(int(os.environ.get("SNAPSHOTD_TEST_SEED", "0")), int(os.environ.get("SNAPSHOTD_TEST_SEED", "0")) + 300)
 LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
@@ -58,6 +59,11 @@ class Life:
         self.foreign: set[CheckpointId] = set()
         self.journal_lost = False
         self.late: list[TakeAnswer] = []
+        self.stray: list[Order] = []
+        """Commands of steps that were given up before they reached the host."""
+        self.gives_up = seed % 3 == 0
+        """In the other lives everything ends by itself."""
+        self.gave_up = False
         self.asked = 0
 
     def live(self, happenings: int) -> None:
@@ -76,6 +82,10 @@ class Life:
                 self.tried(SyncVm(report=self.world.host.report(), asked_version=self.world.vm.version))
             elif share < 0.46 and self.late:
                 self.world.do(self.late.pop(self.chance.randrange(len(self.late))))
+            elif share < 0.48 and self.gives_up and self.world.vm.active_operations:
+                self.give_up()
+            elif share < 0.5 and self.stray:
+                self.world.host.effect(self.stray.pop())
             else:
                 self.carry_out(lossy=True)
 
@@ -109,6 +119,20 @@ class Life:
             return chance.choice([restart_vm(), restart_vm(StopMode.TURN_OFF), restart_vm(timeout_s=60.0)])
         self.asked += 1
         return create(self.asked, memory=chance.random() < 0.4, fallback=chance.random() < 0.3)
+
+    def give_up(self) -> None:
+        """Have somebody give an operation up, whose command may arrive later."""
+        operation = self.chance.choice(self.world.vm.active_operations)
+        step = operation.current_step
+        if step is not None and step.state is StepState.ISSUED:
+            self.stray.append(effect_order(self.world.vm, operation, step))
+            self.gave_up = True
+        settle(self.world, SettledAs.GIVEN_UP, operation.number)
+
+    def told_as_unrecorded(self) -> set[CheckpointId | None]:
+        """Return the checkpoints of ours that were told not to be on record."""
+        drifts = [event for event in self.world.log if isinstance(event, DriftDetected)]
+        return {d.checkpoint_id for d in drifts if d.kind is DriftKind.UNRECORDED_CHECKPOINT}
 
     def administrator(self) -> None:
         """Have somebody act by hand on the host."""
@@ -214,6 +238,8 @@ class Life:
     def come_to_rest(self) -> None:
         """Let the host refuse nothing and nothing be lost, until all has ended; then look at the host."""
         self.world.host.error_ids = {}
+        for order in self.stray:
+            self.world.host.effect(order)
         for _ in range(400):
             if not self.world.vm.active_operations:
                 break
@@ -244,7 +270,9 @@ def check(life: Life) -> None:
     assert not [c for c in life.foreign if vm.by_checkpoint(c)]
     # One that a script left unmarked when it died may stay undetermined.
     ours = {c.checkpoint_id for c in host.checkpoints.values() if "#" in c.name and c.checkpoint_id not in life.foreign}
-    assert not [c for c in ours if vm.by_checkpoint(c) is None]
+    nobodys = {c for c in ours if vm.by_checkpoint(c) is None}
+    # A create may be given up, its snapshot deleted, and then its command arrive: that is told.
+    assert nobodys <= (life.told_as_unrecorded() if life.gave_up else set())
     # With its journal lost, a start or stop is judged by the power that is seen, and a create by the checkpoints; so it
     # can come a second time where others have done away with what it did.
     unproven = {START, STOP, CREATE} if life.journal_lost else set[ActionName]()

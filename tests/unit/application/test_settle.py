@@ -10,16 +10,16 @@ from dataclasses import replace
 import pytest
 
 from snapshotd.dispatch.orders import Order, effect_order
-from snapshotd.domain.commands import Proceed, RegisterVm, RequestOperation, SyncVm, UnregisterVm
+from snapshotd.domain.commands import GiveUpLook, Proceed, RegisterVm, RequestOperation, SyncVm, UnregisterVm
 from snapshotd.domain.errors import LogRolledBack, MergePending, NotFound, OperationActive, RequestIdReused
-from snapshotd.domain.events import DriftDetected, OperationSettled, StepIssued
+from snapshotd.domain.events import DriftDetected, OperationSettled, StepIssued, VmPowerChanged
 from snapshotd.domain.host_report import Verdict
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
-from snapshotd.domain.operation import SettledAs
+from snapshotd.domain.operation import Failure, SettledAs
 from snapshotd.domain.settle_errors import SettleRefused
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import start_vm, stop_vm
+from tests.asking import RENAME, delete, start_vm, stop_vm
 from tests.fakes import FakeHost, World
 from tests.unit.application.cases import CASES, REFUSED, Case, create, lose_command, ready, settle, settlement, sid
 
@@ -294,3 +294,44 @@ def test_an_operation_of_a_log_that_is_older_than_its_host_can_only_be_given_up(
         settle(world, SettledAs.NO_EFFECT)
     settle(world, SettledAs.GIVEN_UP)
     check_free(world)
+
+
+def test_a_create_that_is_given_up_while_its_checkpoint_is_named_keeps_the_checkpoint_to_be_deleted_with_it() -> None:
+    world = ready(CREATE_CASE)
+    world.host.dies_unnamed = True
+    world.do(CREATE_CASE.request)
+    while (found := world.open_step()) is None or found[1].plan.action != RENAME:
+        world.turn()
+    settle(world, SettledAs.GIVEN_UP)
+    own = world.vm.snapshots[sid(9)]
+    assert (own.state, own.checkpoint_id) == (SnapshotState.ERROR, world.host.current)
+    world.do(delete(sid(9)))
+    assert world.run().state is OperationState.SUCCEEDED
+    assert own.checkpoint_id not in world.host.checkpoints
+
+
+def test_a_vm_that_could_not_be_looked_at_after_a_settling_is_still_to_be_looked_at() -> None:
+    world = unknown()
+    settle(world, SettledAs.GIVEN_UP)
+    world.do(stop_vm(StopMode.TURN_OFF))
+    world.do(Proceed())
+    found = world.open_step()
+    assert found is not None
+    operation, step = found
+    failed = Failure(reason="HOST_SCRIPT_FAILED", message="It failed.")
+    world.do(GiveUpLook(number=operation.number, step=step.plan.number, token=step.token, failure=failed))
+    world.do(Proceed())
+    found = world.open_step()
+    assert found is not None
+    assert (found[1].state, found[1].observing) == (StepState.DUE, True)
+    assert world.run().state is OperationState.SUCCEEDED
+
+
+def test_a_stop_that_took_effect_as_a_person_says_has_brought_the_power_that_it_was_for() -> None:
+    world = sent(stop_vm(StopMode.SHUTDOWN))
+    version = world.vm.version
+    settle(world, SettledAs.TOOK_EFFECT)
+    assert world.vm.operations[world.vm.last_number].state is OperationState.SUCCEEDED
+    assert world.vm.power is Power.STOPPED
+    (changed,) = [event for event in world.log[version:] if isinstance(event, VmPowerChanged)]
+    assert changed.cause == "step"

@@ -153,6 +153,7 @@ def vm(own: Sequence[Envelope]) -> Facts:
     described = of_type(own, e.VmDescribed)
     named = of_type(own, e.VmRegistered, e.VmDescribed)[-1].event
     comings = of_type(own, e.VmRegistered, e.VmUnregistered)
+    fencing = [x for x in own if getattr(x.event, "seen", True)]
     ended = {getattr(x.event, "number", 0) for x in own if isinstance(x.event, e.OperationEnd)}
     requested = [x.event for x in own if isinstance(x.event, e.OperationRequested)]
     stays = [x for x, host_id in _on_hosts(own)]
@@ -171,7 +172,7 @@ def vm(own: Sequence[Envelope]) -> Facts:
         "description": last(described, "description"),
         "current_id": last(own, "to_snapshot_id"),
         "journal_id": last(own[stays[-1].version :], "journal_id", default=""),
-        "fence_due": isinstance(last_of(own, e.OperationSettled, e.ObservationAnswered), e.OperationSettled),
+        "fence_due": isinstance(last_of(fencing, e.OperationSettled, e.ObservationAnswered), e.OperationSettled),
         "rolled_back": last(own, "journal_token", default=0),
         "active": [(o.number, o.snapshot_id) for o in reversed(requested) if o.number not in ended],
     }
