@@ -238,6 +238,11 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
     refusal = action.refusal(vm, operation, due)
     if refusal is not None:
         return _refused(operation, due, refusal)
+    return _allowed(vm, operation, due, now, policy)
+
+
+def _allowed(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, policy: Policy) -> Next:
+    """Return how a step begins that nothing on record forbids."""
     if not vm.journal_id or vm.fence_due or _first_loss(vm, operation, due):
         # An effect acts only on the journal that it was told of (the rule journal-id), so the journal is made known
         # first. What was sent for a settled step must not act any more. And nothing is lost for later steps that turn
