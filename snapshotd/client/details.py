@@ -36,6 +36,8 @@ def detail(event: Event) -> str:
         return cut(f"{before or 'none'} -> {after or 'none'} ({data.get('cause')})", _LONGEST)
     if event.type == "DriftDetected":
         return cut(f"{data.get('kind')}: {data.get('detail')}", _LONGEST)
+    if event.type == "MemoryLost":
+        return "of the snapshot" if data.get("snapshot_id") else "of the guest"
     return cut("; ".join(_facts(data)), _LONGEST)
 
 

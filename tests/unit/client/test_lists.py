@@ -112,6 +112,8 @@ def test_a_limit_below_one_makes_no_sense(ctl: Ctl, service: FakeService, comman
             "RUNNING -> SAVED (drift)",
         ),
         ("UndoPlanned", {"failure": None}, ""),
+        ("MemoryLost", {"number": 3, "snapshot_id": None}, "of the guest"),
+        ("MemoryLost", {"number": 3, "snapshot_id": "a"}, "of the snapshot"),
         (
             "OperationFailed",
             {"failure": {"reason": "HOST_ERROR", "message": "No room.", "error_id": "OperationFailed,X"}},
