@@ -20,7 +20,7 @@ from snapshotd.client.calls import Server, reason_of
 from snapshotd.client.failure import ExitCode
 from snapshotd.client.options import ended, output, request_id, waited
 from snapshotd.client.pages import or_else, output_pages, pages
-from snapshotd.client.progress import metadata_of, wait_for
+from snapshotd.client.progress import metadata_of, state_of, wait_for
 from snapshotd.client.render import age, facts, last, prose, shown, took, when, word
 from snapshotd.client.resolve import all_vms, refuse_unknown, vm_name
 from snapshotd.client.streams import notes
@@ -71,7 +71,7 @@ def _cells(operation: Operation, names: Mapping[str, str]) -> dict[str, str]:
         "OPERATION": operation.name,
         "VM": names.get(m.virtual_machine, ""),
         "KIND": word(OperationMetadata.Kind.Name(m.kind)),
-        "STATE": OperationMetadata.State.Name(m.state),
+        "STATE": state_of(m),
         "STEP": f"{m.current_step_number}/{m.step_count} {m.current_step}" if m.current_step else "",
         "%": str(m.percent),
         "AGE": age(m.create_time),
@@ -99,7 +99,8 @@ def _facts(operation: Operation) -> str:
         [
             ("Operation", operation.name),
             ("Kind", word(OperationMetadata.Kind.Name(m.kind))),
-            ("State", OperationMetadata.State.Name(m.state)),
+            ("State", state_of(m)),
+            ("Cancelled", _cancellation(m)),
             ("Error", operation.error.message if operation.HasField("error") else ""),
             ("Outcome", m.outcome_detail),
             ("Waits", f"{m.wait.reason}: {m.wait.message}" if m.HasField("wait") else ""),
@@ -114,10 +115,13 @@ def _facts(operation: Operation) -> str:
             ("Percent", str(m.percent)),
         ]
     )
+    # Which snapshot a step is about is told where there are several.
+    several = len({s.snapshot for s in m.steps if s.snapshot}) > 1
     rows = [
         [
             f"{s.number}{' (undo)' if s.undo else ''}",
             s.name,
+            *([last(s.snapshot)] if several else []),
             Step.State.Name(s.state),
             str(s.attempts),
             when(s.start_time),
@@ -126,7 +130,8 @@ def _facts(operation: Operation) -> str:
         ]
         for s in m.steps
     ]
-    return text + "\n" + prose(["STEP", "NAME", "STATE", "TRIED", "BEGUN", "TOOK", "WHY"], rows)
+    heads = ["STEP", "NAME", *(["SNAPSHOT"] if several else []), "STATE", "TRIED", "BEGUN", "TOOK", "WHY"]
+    return text + "\n" + prose(heads, rows)
 
 
 def wait(server: Server, arguments: argparse.Namespace) -> ExitCode:
@@ -173,6 +178,15 @@ def _settled(operation: Operation) -> str:
     if not operation.done:
         return f"{operation.name} goes on. To wait: snapshotctl operation wait {operation.name}"
     return f"{operation.name} is {OperationMetadata.State.Name(metadata_of(operation).state)}."
+
+
+def _cancellation(m: OperationMetadata) -> str:
+    """Return that somebody has cancelled an operation, and what became of that; empty if nobody has."""
+    if not m.cancel_requested:
+        return ""
+    if not m.HasField("end_time"):
+        return "requested; it ends at its next safe point"
+    return "as requested" if m.state == OperationMetadata.CANCELLED else "requested, and it ended otherwise"
 
 
 def _cancelled(operation: Operation) -> str:

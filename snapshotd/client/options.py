@@ -69,6 +69,8 @@ def started(server: Server, arguments: argparse.Namespace, operation: Operation,
     if arguments.output == "table" and made:
         sys.stdout.write(f"{made}\n")
         sys.stdout.flush()
+    if operation.done:
+        return ended(server, arguments, operation)
     if not arguments.wait:
         return output(
             arguments, operation, lambda o: f"{o.name} accepted. To wait: snapshotctl operation wait {o.name}"

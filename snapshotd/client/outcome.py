@@ -67,6 +67,9 @@ def _besides(operation: Operation, named: Named) -> list[str]:
     """Return what the metadata say besides: what was lost or kept, and the safety snapshot."""
     metadata = metadata_of(operation)
     said = [shown(metadata.outcome_detail)] if metadata.outcome_detail else []
+    if metadata.state == OperationMetadata.CANCELLED and metadata.snapshots_removed:
+        # How one that failed stands, its error says.
+        said.append(f"Deleted: {', '.join(map(named, metadata.snapshots_removed))}.")
     if metadata.safety_snapshot and _taken(metadata):
         vm = shlex.quote(last(metadata.virtual_machine))
         said.append(

@@ -16,7 +16,7 @@ from snapshotd.client.render import last, shown, word
 from snapshotd.client.resolve import all_snapshots
 
 
-def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = last) -> str:
+def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = last, what: str = "") -> str:
     """Return a plan for people.
 
     Args:
@@ -24,21 +24,24 @@ def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = l
         vm: the VM, as the user named it.
         snapshot: the snapshot, as the user named it; empty if the user did not.
         named: turns the resource name of a snapshot into a name for people.
+        what: would be done, for people; empty: the kind tells it.
     """
-    what = f"{word(OperationMetadata.Kind.Name(plan.kind))} {shown(snapshot)}".rstrip()
-    lines = [f"Would {what} on {shown(vm)}:" if plan.snapshot else f"Would {what} {shown(vm)}:"]
-    for step in plan.steps:
-        loses = f" May lose: {step.may_lose}." if step.may_lose else ""
-        nature = word(Step.Class.Name(step.step_class)).replace(" ", "-")
-        lines.append(
-            f"  {step.number}. {step.name:10} {shown(step.description)} [{nature}, on {last(step.host)}]{loses}"
-        )
-    if not plan.steps:
-        lines.append("  nothing new")
+    what = what or f"{word(OperationMetadata.Kind.Name(plan.kind))} {shown(snapshot)}".rstrip()
+    of_vm = OperationMetadata.Kind.Name(plan.kind).endswith("VIRTUAL_MACHINE")
+    lines = [f"Would {what} {shown(vm)}:" if of_vm else f"Would {what} on {shown(vm)}:"]
 
     def of(name: str) -> str:
         return shown(named(name)) if name else "none"
 
+    for step in plan.steps:
+        loses = f" May lose: {step.may_lose}." if step.may_lose else ""
+        nature = word(Step.Class.Name(step.step_class)).replace(" ", "-")
+        about = f"{of(step.snapshot)}: " if step.snapshot and len({s.snapshot for s in plan.steps}) > 1 else ""
+        lines.append(
+            f"  {step.number}. {step.name:10} {about}{shown(step.description)} [{nature}, on {last(step.host)}]{loses}"
+        )
+    if not plan.steps:
+        lines.append("  nothing new")
     lines += [
         f"Moves:   {of(m.snapshot)} from below {of(m.old_parent)} to below {of(m.new_parent)}"
         for m in plan.children_moved
@@ -56,7 +59,14 @@ def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = l
 
 
 def about_snapshot(
-    server: Server, arguments: argparse.Namespace, vm: str, operation: Operation, snapshot: str, made: str = ""
+    server: Server,
+    arguments: argparse.Namespace,
+    vm: str,
+    operation: Operation,
+    snapshot: str,
+    made: str = "",
+    *,
+    what: str = "",
 ) -> ExitCode:
     """Print the plan of a call about a snapshot, with names, if it was a dry run; else go on with the operation.
 
@@ -67,10 +77,11 @@ def about_snapshot(
         operation: the answer.
         snapshot: the snapshot, as the user named it; empty if the user did not.
         made: what is said of a snapshot that the user did not name.
+        what: would be done, for people; empty: the kind tells it.
     """
     names = {s.name: s.display_name for s in all_snapshots(server, vm)} if arguments.dry_run else {}
 
     def named(name: str) -> str:
         return "the new snapshot" if name.endswith("/-") else names.get(name, last(name))
 
-    return answered(server, arguments, operation, lambda p: describe(p, arguments.vm, snapshot, named), made)
+    return answered(server, arguments, operation, lambda p: describe(p, arguments.vm, snapshot, named, what), made)

@@ -139,9 +139,15 @@ def _goes_on(name: str) -> str:
     return f"{name} goes on. To wait again:\n  snapshotctl operation wait {name}"
 
 
+def state_of(metadata: OperationMetadata) -> str:
+    """Return an operation's state for people: CANCELLING for one that is to end, and has not yet."""
+    active = metadata.state in (OperationMetadata.PENDING, OperationMetadata.RUNNING)
+    return "CANCELLING" if active and metadata.cancel_requested else OperationMetadata.State.Name(metadata.state)
+
+
 def _where(metadata: OperationMetadata) -> str:
     """Return the progress of an operation in one line."""
-    state = OperationMetadata.State.Name(metadata.state)
+    state = state_of(metadata)
     text = state
     if metadata.current_step:
         text = f"{state} step {metadata.current_step_number}/{metadata.step_count} {metadata.current_step}"

@@ -57,18 +57,6 @@ def _made(server: Server, operation: Operation) -> str:
     return f"The snapshot is named {shown(name)}."
 
 
-def delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    """Delete a snapshot; its children stay."""
-    vm = vm_name(server, arguments.vm)
-    request = pb.DeleteSnapshotRequest(
-        name=snapshot_name(server, vm, arguments.snapshot, repeated=bool(arguments.request_id)),
-        request_id=request_id(arguments),
-        validate_only=arguments.dry_run,
-    )
-    operation = server.call(server.snapshots.DeleteSnapshot, request)
-    return about_snapshot(server, arguments, vm, operation, arguments.snapshot)
-
-
 def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Show a VM's snapshots."""
     vm = vm_name(server, arguments.vm)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from snapshotd.client import arguments as read
-from snapshotd.client import decision_parser, revert_parser
+from snapshotd.client import decision_parser, deletion_parser, revert_parser
 from snapshotd.client.parser import Subcommands, add_columns, add_request_id, add_wait
 
 
@@ -14,11 +14,9 @@ def add_to(commands: Subcommands) -> None:
     listing = group.command("list", "show a VM's snapshots", "snapshot_commands.list_all")
     tree = group.command("tree", "draw a VM's snapshots as a tree", "snapshot_commands.draw_tree")
     show = group.command("show", "show a snapshot", "snapshot_commands.show")
-    delete = group.command("delete", "delete a snapshot; its children stay", "snapshot_commands.delete")
-    for parser in (create, listing, tree, show, delete):
+    for parser in (create, listing, tree, show):
         parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
-    for parser in (show, delete):
-        parser.add_argument("snapshot", type=read.named, metavar="SNAPSHOT", help="name or id")
+    show.add_argument("snapshot", type=read.named, metavar="SNAPSHOT", help="name or id")
     create.add_argument("--name", type=read.named, metavar="NAME", help="its name (default: <vm>_VS_<time>)")
     create.add_argument("--description", metavar="TEXT")
     kinds = create.add_mutually_exclusive_group()
@@ -29,7 +27,7 @@ def add_to(commands: Subcommands) -> None:
     decision_parser.add_to(group)
     tree.add_argument("--ascii", action="store_true", help="draw without box characters")
     revert_parser.add_to(group)
-    for parser in (create, delete):
-        parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
-        add_request_id(parser)
-        add_wait(parser)
+    deletion_parser.add_to(group)
+    create.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
+    add_request_id(create)
+    add_wait(create)

@@ -65,6 +65,27 @@ def test_what_tables_show_is_enough_to_name_things_by(ctl: Ctl) -> None:
 
 
 @pytest.mark.slow
+def test_several_snapshots_are_deleted_by_one_command_which_says_what_is_left(ctl: Ctl) -> None:
+    for name in ("p", "q", "r"):
+        assert ctl("snapshot", "create", "db01", "--name", name, "--wait").code == 0
+    plan = ctl("snapshot", "delete", "db01", "q", "--with-descendants", "--dry-run").out
+    assert "Would delete snapshot q and all below it on db01:\n  1. remove     r: " in plan
+    assert "Gone:    r, q\n" in plan
+    ctl.system.host.control("fail", cmdlet="Remove-VMSnapshot", error_id="OperationFailed", message="No.", count=1)
+    failed = ctl("snapshot", "delete-all", "db01", "--wait")
+    assert failed.code == 1
+    assert "Cannot delete 1 of 3 snapshots of VM db01. r: No. (" in failed.err
+    assert " Deleted: q, p. " in failed.err
+    assert "[SNAPSHOTS_NOT_DELETED]" in failed.err
+    assert [c["name"].partition(" ")[0] for c in ctl.system.truth_of(ctl.system.ids["db01"])["checkpoints"]] == ["r"]
+    assert ctl("snapshot", "delete", "db01", "r", "--only-descendants").code == 3
+    done = ctl("snapshot", "delete", "db01", "r", "--with-descendants", "--wait")
+    assert (done.code, "Deleted: r (" in done.out) == (0, True)
+    assert ctl.system.truth_of(ctl.system.ids["db01"])["checkpoints"] == []
+    assert "Deleted: none." in ctl("snapshot", "delete-all", "db01", "--wait").out
+
+
+@pytest.mark.slow
 def test_exit_codes_tell_refusals_apart(ctl: Ctl) -> None:
     assert ctl("snapshot", "frobnicate").code == 2
     off = ctl("vm", "stop", "db01", "--turn-off", "--wait")
