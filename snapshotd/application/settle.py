@@ -115,3 +115,6 @@ def _had_none(draft: Draft, operation: Operation, step: Step) -> None:
         failure=Failure(reason=SETTLED_ABSENT, message=f"The step had no effect, as a person said. {said.text}"),
     )
     draft.add([event], operation.number)
+    operation = draft.vm.operations[operation.number]
+    ended = operation.step(step.plan.number)
+    draft.add(KINDS[operation.kind].step_failed(draft.vm, operation, ended), operation.number)

@@ -28,15 +28,16 @@ from snapshotd.domain.errors import (
 from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.ids import ActionName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
-from snapshotd.domain.operation import Failure, Operation, Step
+from snapshotd.domain.operation import Failure, Operation, SettledAs, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.snapshot_delete import Scope
 from snapshotd.operations.snapshot_delete_all import NOT_DELETED, Outcome
 from snapshotd.ports import plain
+from snapshotd.server.resource_messages import snapshot_message
 from tests.asking import MERGE, REMOVE, delete, delete_all, revert_to, start_vm
 from tests.fakes import World
-from tests.unit.application.cases import check_invariants, create, sid
+from tests.unit.application.cases import check_invariants, create, settlement, sid
 
 FINAL = "OperationFailed,X"
 LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
@@ -290,6 +291,18 @@ def test_an_outcome_that_nobody_can_tell_does_not_stop_the_others() -> None:
     assert states(world) == dict.fromkeys((1, 2, 3, 5), SnapshotState.REMOVED), "4 was found intact since"
 
 
+def test_a_removal_that_a_person_says_had_no_effect_lets_its_snapshot_rest_at_once() -> None:
+    world = grown()
+    world.do(delete_all())
+    until(world, 4, REMOVE, StepState.ISSUED)
+    world.do(settlement(world, SettledAs.NO_EFFECT))
+    assert newest(world).active
+    assert states(world) == {3: SnapshotState.REMOVED}
+    kept = world.vm.snapshots[sid(4)]
+    assert kept.failure is not None
+    assert kept.failure.message.startswith("The step had no effect, as a person said.")
+
+
 def test_a_merge_that_stalls_does_not_stop_the_others_and_can_be_waited_for_again() -> None:
     world = grown()
     world.do(delete_all())
@@ -500,6 +513,14 @@ def test_a_delete_joins_one_that_does_just_that_or_is_deleting_just_this_snapsho
     assert joins(delete(sid(4)))
     until(world, 2, MERGE, StepState.WAITING)
     assert joins(delete(sid(2)))
+
+
+def test_each_snapshot_that_an_operation_is_to_delete_names_it_and_no_other_does() -> None:
+    world = grown()
+    world.do(delete(sid(2), WITH))
+    name = newest(world).name
+    told = {n: snapshot_message(world.vm.snapshots[sid(n)], world.vm).active_operation for n in range(1, 6)}
+    assert told == {1: "", 2: name, 3: name, 4: name, 5: ""}
 
 
 def test_a_delete_of_a_subtree_cannot_be_cancelled_once_it_has_begun() -> None:
