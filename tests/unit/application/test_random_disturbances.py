@@ -61,7 +61,7 @@ class Life:
         self.late: list[TakeAnswer] = []
         self.stray: list[Order] = []
         """Commands of steps that were given up before they reached the host."""
-        self.gives_up = seed % 3 == 0
+        self.gives_up = seed % 5 == 0
         """In the other lives everything ends by itself."""
         self.gave_up = False
         self.asked = 0
@@ -126,7 +126,7 @@ class Life:
         step = operation.current_step
         if step is not None and step.state is StepState.ISSUED:
             self.stray.append(effect_order(self.world.vm, operation, step))
-            self.gave_up = True
+        self.gave_up = True
         settle(self.world, SettledAs.GIVEN_UP, operation.number)
 
     def told_as_unrecorded(self) -> set[CheckpointId | None]:
@@ -271,7 +271,7 @@ def check(life: Life) -> None:
     # One that a script left unmarked when it died may stay undetermined.
     ours = {c.checkpoint_id for c in host.checkpoints.values() if "#" in c.name and c.checkpoint_id not in life.foreign}
     nobodys = {c for c in ours if vm.by_checkpoint(c) is None}
-    # A create may be given up, its snapshot deleted, and then its command arrive: that is told.
+    # A create may be given up, its snapshot deleted, and only then be seen what it has made: that is told.
     assert nobodys <= (life.told_as_unrecorded() if life.gave_up else set())
     # With its journal lost, a start or stop is judged by the power that is seen, and a create by the checkpoints; so it
     # can come a second time where others have done away with what it did.
