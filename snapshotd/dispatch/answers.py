@@ -21,6 +21,7 @@ _VERDICTS: Final[Mapping[OrderKind, frozenset[Verdict]]] = {
     OrderKind.POLL: _READS,
     OrderKind.OBSERVE: _ANY | {_V.OBSERVED, _V.IN_PROGRESS, _V.STALE, _V.BUSY},
     OrderKind.EFFECT: frozenset(_V) - {_V.REPORTED, _V.OBSERVED},
+    OrderKind.TAKE_OVER: _ANY | {_V.DONE},
 }
 """What may be answered to what (docs/host-protocol.md)."""
 _WITH_REPORT: Final = frozenset(

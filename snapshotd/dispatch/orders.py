@@ -22,6 +22,7 @@ class OrderKind(Enum):
     POLL = "POLL"
     OBSERVE = "OBSERVE"
     EFFECT = "EFFECT"
+    TAKE_OVER = "TAKE_OVER"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Order:
     host_id: HostId
     deadline: datetime
     vm_id: VmId | None = None
-    """None: all VMs of the host; REPORT only."""
+    """None: all VMs of the host (REPORT), or the host itself (TAKE_OVER)."""
     after_vm_id: str = ""
     """REPORT of all VMs: only those that come after this one."""
     operation: OperationName | None = None
@@ -48,6 +49,8 @@ class Order:
     watched_files: tuple[str, ...] = ()
     ends_script: bool = False
     """OBSERVE: end the script that still works on the observed step: it may wait for its guest for ever."""
+    former_installation_id: str = ""
+    """TAKE_OVER: the owner of the journals, as the host told it."""
     asked: bool = False
     """A person asks for it now: nothing that repeats by itself may set this."""
 

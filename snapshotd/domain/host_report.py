@@ -233,6 +233,9 @@ class HostAnswer:
     os_version: str = ""
     powershell: str = ""
     installation_id: str = ""
+    """The owner of the journals; empty: none, or none that can be read."""
+    former_installation_ids: tuple[str, ...] = ()
+    """Those that it was taken over from, the last one first."""
     more: bool = False
     """A report of all VMs: there are more after the last one in `vms`."""
     journal_error_id: str = ""

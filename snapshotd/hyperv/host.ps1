@@ -266,18 +266,25 @@ function Write-Journal([string]$directory, $entry) {
     finally { $stream.Dispose() }
 }
 
-# Returns the installation that owns the journals: '' for none yet, and '?' for a file that cannot be understood.
-function Read-Owner([string]$directory) {
+# Returns the installation that owns the journals: '' for none yet, and '?' for a file that cannot be understood; and those
+# that it was taken over from, the last one first.
+function Read-Ownership([string]$directory) {
     $path = Join-Path $directory 'host.json'
-    if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { return '' }
-    try {
-        $text = [Text.Encoding]::UTF8.GetString((Read-Bytes $path)).TrimStart([char]0xFEFF)
-        $document = ConvertFrom-Json $text
-        if ($document.v -ne 1 -or $document.installation_id -isnot [string]) { return '?' }
-        $document.installation_id
+    if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { return @{ owner = ''; former = [string[]]@() } }
+    ConvertFrom-Ownership (Read-Bytes $path)
+}
+
+function ConvertFrom-Ownership([byte[]]$content) {
+    $unknown = @{ owner = '?'; former = [string[]]@() }
+    try { $document = ConvertFrom-Json ([Text.Encoding]::UTF8.GetString($content).TrimStart([char]0xFEFF)) }
+    catch [ArgumentException] { return $unknown }
+    catch [InvalidOperationException] { return $unknown }
+    if ($document.v -ne 1 -or $document.installation_id -isnot [string]) { return $unknown }
+    $former = [string[]]@()
+    if ($document.former_installation_ids -is [array]) {
+        $former = [string[]]@($document.former_installation_ids | Where-Object { $_ -is [string] })
     }
-    catch [ArgumentException] { '?' }
-    catch [InvalidOperationException] { '?' }
+    @{ owner = $document.installation_id; former = $former }
 }
 
 # Written whole or not at all; the first one stays.
@@ -289,6 +296,29 @@ function Write-Owner([string]$directory, [string]$installation) {
     try { Write-Stream $stream 0 ([Text.Encoding]::UTF8.GetBytes($text)) } finally { $stream.Dispose() }
     try { [IO.File]::Move($draft, (Join-Path $directory 'host.json')) }
     catch [IO.IOException] { [IO.File]::Delete($draft) }
+}
+
+# Makes an installation the owner, if $former is it now ('': none, or a file that cannot be understood); returns whether it
+# is the owner. Nobody else has the file open between the comparison and the write, on another node neither.
+function Set-Owner([string]$directory, [string]$installation, [string]$former) {
+    $path = Join-Path $directory 'host.json'
+    if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { Write-Owner $directory $installation }
+    $stream = Open-File $path ([IO.FileMode]::Open) ([IO.FileAccess]::ReadWrite) ([IO.FileShare]::None)
+    try {
+        $known = ConvertFrom-Ownership (Read-Stream $stream)
+        if ($known.owner -ceq $installation) { return $true }
+        $owner = if ($known.owner -ceq '?') { '' } else { $known.owner }
+        if ($owner -cne $former) { return $false }
+        $told = @(@($owner) + $known.former | Where-Object { $_ -cne '' -and $_ -cne $installation })
+        $texts = @($told | ForEach-Object { ConvertTo-Json $_ -Compress }) -join ','
+        $text = '{"v":1,"installation_id":' + (ConvertTo-Json $installation -Compress)
+        $text += ',"former_installation_ids":[' + $texts + "]}`n"
+        $bytes = [Text.Encoding]::UTF8.GetBytes($text)
+        Write-Stream $stream 0 $bytes
+        $stream.SetLength($bytes.Length)
+        $true
+    }
+    finally { $stream.Dispose() }
 }
 
 # Tries whether journals can be written here, and leaves nothing behind; returns why not, or nothing. A look at the host has
@@ -820,10 +850,10 @@ function New-DoneAnswer($command, [string]$directory, $entry) {
 
 # A host.json that cannot be understood belongs to another installation.
 function Test-Owned($command, [string]$directory) {
-    $owner = Read-Owner $directory
+    $owner = (Read-Ownership $directory).owner
     if ($owner -eq '') {
         Write-Owner $directory $command.installation_id
-        $owner = Read-Owner $directory
+        $owner = (Read-Ownership $directory).owner
     }
     $owner -ceq $command.installation_id
 }
@@ -956,14 +986,16 @@ function Invoke-UnderMutex($command, [string]$directory) {
 function Get-Complaint($command) {
     if ($command.protocol -ne 1) { return "protocol $($command.protocol); this script speaks 1" }
     $kind = Get-Text $command.kind
-    if ('REPORT', 'POLL', 'OBSERVE', 'EFFECT' -cnotcontains $kind) { return 'no kind that this script knows' }
+    if ('REPORT', 'POLL', 'OBSERVE', 'EFFECT', 'TAKE_OVER' -cnotcontains $kind) { return 'no kind that this script knows' }
     $action = @(Get-ActionName $command)
     if ($action.Count -gt 1) { return "more than one action: $action" }
     $vmId = Get-Text $command.vm_id
-    if ($vmId -notmatch $GuidPattern -and ($vmId -ne '' -or $kind -ne 'REPORT')) { return "vm_id '$vmId' is no GUID" }
+    $ofHost = 'REPORT', 'TAKE_OVER' -ccontains $kind
+    if ($vmId -notmatch $GuidPattern -and ($vmId -ne '' -or -not $ofHost)) { return "vm_id '$vmId' is no GUID" }
     try { [void][uint32]$command.largest_part } catch { return 'largest_part is a whole number' }
     foreach ($file in $command.watched_files) { if ($file -isnot [string] -or $file -eq '') { return 'watched_files names no file' } }
     if ('REPORT', 'POLL' -contains $kind) { return '' }
+    if ($kind -eq 'TAKE_OVER' -and (Get-Text $command.installation_id) -ne '') { return '' }
     try { [void]([long]$command.token + [int]$command.step + [uint32]$command.time_left_ms) }
     catch { return 'token, step and time_left_ms are whole numbers' }
     $operation = Get-Text $command.operation
@@ -976,7 +1008,7 @@ function Get-Complaint($command) {
     ''
 }
 
-$Texts = -split 'kind vm_id after_vm_id installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id'
+$Texts = -split 'kind vm_id after_vm_id installation_id former_installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id'
 
 # Throws for a field of another type than the protocol's. Removes fields whose names have capitals: the protocol has none,
 # and PowerShell would take them for those that it has.
@@ -1002,6 +1034,10 @@ function Read-Command([string]$line) {
 
 function Invoke-HostCommand($command, [string]$directory) {
     Assert-JournalDirectory $directory
+    if ($command.kind -eq 'TAKE_OVER') {
+        $ours = Set-Owner $directory $command.installation_id (Get-Text $command.former_installation_id)
+        return New-Answer $(if ($ours) { 'DONE' } else { 'FOREIGN_INSTALLATION' }) @()
+    }
     if ('REPORT', 'POLL' -notcontains $command.kind) { return Invoke-UnderMutex $command $directory }
     $answer = if ((Get-Text $command.vm_id) -ne '') { New-Answer 'REPORTED' @(Get-Report $command $directory) }
     else { Get-Part $directory $command }
@@ -1032,12 +1068,13 @@ function Get-Part([string]$directory, $command) {
 }
 
 function Get-HostFact([string]$directory) {
-    $owner = try { Read-Owner $directory } catch { '' }
+    $known = try { Read-Ownership $directory } catch { @{ owner = ''; former = [string[]]@() } }
     [pscustomobject]@{
         name = $HostName
         os_version = [Environment]::OSVersion.Version.ToString()
         powershell = '{0} {1}' -f $PSVersionTable.PSEdition, $PSVersionTable.PSVersion
-        installation_id = if ($owner -eq '?') { '' } else { $owner }
+        installation_id = if ($known.owner -eq '?') { '' } else { $known.owner }
+        former_installation_ids = $known.former
     }
 }
 

@@ -65,6 +65,7 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
         after_vm_id=order.after_vm_id,
         ends_script=order.ends_script,
         asked=order.asked,
+        former_installation_id=order.former_installation_id,
     )
     if order.action is not None:
         action = getattr(command, order.action)
@@ -118,6 +119,7 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
         os_version=answer.host.os_version,
         powershell=answer.host.powershell,
         installation_id=answer.host.installation_id,
+        former_installation_ids=tuple(answer.host.former_installation_ids),
         more=answer.more,
         journal_error_id=answer.journal_error.id,
         journal_error=answer.journal_error.message or answer.journal_error.id,

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 from snapshotd.application.virtual_machines import Decided, VirtualMachines
@@ -160,18 +160,31 @@ class Runtime:
 
         `asked`: a person asks for it now.
         """
-        key = self._ids.fresh()
-        answer: asyncio.Future[HostAnswer | None] = asyncio.get_running_loop().create_future()
-        self._questions[key] = answer
-        deadline = self._clock.now() + timedelta(seconds=self._policy.observe_wait_s)
         order = Order(
             kind=OrderKind.REPORT,
             host_id=host_id,
-            deadline=deadline,
+            deadline=self._deadline(),
             vm_id=vm_id,
             after_vm_id=after_vm_id,
             asked=asked,
         )
+        return await self._answer(order)
+
+    async def take_over(self, host_id: HostId, former_installation_id: str) -> HostAnswer | None:
+        """Make a host's journals this installation's, if they are the former one's; None: no executor serves it."""
+        kind, deadline = OrderKind.TAKE_OVER, self._deadline()
+        return await self._answer(
+            Order(kind=kind, host_id=host_id, deadline=deadline, former_installation_id=former_installation_id)
+        )
+
+    def _deadline(self) -> datetime:
+        return self._clock.now() + timedelta(seconds=self._policy.observe_wait_s)
+
+    async def _answer(self, order: Order) -> HostAnswer | None:
+        """Send an order that belongs to no operation, and return what comes of it."""
+        key = self._ids.fresh()
+        answer: asyncio.Future[HostAnswer | None] = asyncio.get_running_loop().create_future()
+        self._questions[key] = answer
         try:
             self._carry_out(self.dispatcher.asked(key, order, self.moment()))
             async with asyncio.timeout(self._policy.observe_wait_s + self._policy.answer_grace_s):

@@ -40,12 +40,11 @@ from snapshotd.simulator.journal import (
     JournalEntry,
     JournalUnreadable,
     Output,
-    read_host,
     read_journal,
-    write_host,
     write_journal,
 )
 from snapshotd.simulator.mutexes import NamedMutexes
+from snapshotd.simulator.ownership import read_host, take_host_over, write_host
 from snapshotd.simulator.reporting import (
     JOURNAL_FAILED,
     OUTPUTS,
@@ -78,6 +77,8 @@ _SHUTTING_DOWN: Final = frozenset({"Stopping", "ForceShutdown"})
 """States of a VM that is being shut down. A guest may hang in one for ever, and a turn-off gets the VM out (not
 verified)."""
 _READS: Final = frozenset({HostCommand.REPORT, HostCommand.POLL})
+_OF_THE_HOST: Final = frozenset({HostCommand.REPORT, HostCommand.TAKE_OVER})
+"""Commands that may name no VM."""
 
 
 class ScriptProcess(Script, Protocol):
@@ -158,10 +159,12 @@ class _Run:
         self._directory = directory
 
     def answer(self) -> HostAnswer:
-        """Return the answer. Takes the VM's mutex for all but a look."""
+        """Return the answer. Takes the VM's mutex for what works on a VM."""
         command = self._command
         if command.kind in _READS:
             return look(self._host, self._directory, command, self._process)
+        if command.kind == HostCommand.TAKE_OVER:
+            return self._take_host_over()
         mutex = rf"Global\snapshotd-{command.vm_id.lower()}"
         if not self._take(mutex):
             return HostAnswer(verdict=HostAnswer.BUSY)
@@ -169,6 +172,14 @@ class _Run:
             return self._checked()
         finally:
             self._around.mutexes.release(mutex, self._process)
+
+    def _take_host_over(self) -> HostAnswer:
+        command, durable = self._command, self._around.durable
+        with self._process.living():
+            ours = take_host_over(
+                self._directory, command.installation_id, command.former_installation_id, durable=durable
+            )
+        return HostAnswer(verdict=HostAnswer.DONE if ours else HostAnswer.FOREIGN_INSTALLATION)
 
     def _take(self, mutex: str) -> bool:
         """Take the mutex. First end its holder, if that is a script past its deadline, or one that is given up."""
@@ -306,14 +317,14 @@ class _Run:
     def _owned(self) -> bool:
         """Return the answer of check 0. A host.json that cannot be read belongs to another installation."""
         try:
-            owner = read_host(self._directory)
-            if owner is None:
+            known = read_host(self._directory)
+            if known is None:
                 with self._process.living():
                     write_host(self._directory, self._command.installation_id, durable=self._around.durable)
-                owner = read_host(self._directory)
+                known = read_host(self._directory)
         except JournalUnreadable:
             return False
-        return owner == self._command.installation_id
+        return known is not None and known.owner == self._command.installation_id
 
     def _with_type_put_back(self, entry: JournalEntry) -> JournalEntry:
         """Restore an owed CheckpointType; return the entry, not yet written, that owes it no more.
@@ -367,11 +378,13 @@ def _parse(line: bytes) -> HostCommand:
         raise _InvalidCommand(f"protocol {command.protocol}; this script speaks {PROTOCOL}")
     if command.kind == HostCommand.KIND_UNSPECIFIED:
         raise _InvalidCommand("no kind that this script knows")
-    if not _GUID.fullmatch(command.vm_id) and (command.vm_id or command.kind != HostCommand.REPORT):
+    if not _GUID.fullmatch(command.vm_id) and (command.vm_id or command.kind not in _OF_THE_HOST):
         raise _InvalidCommand(f"vm_id {command.vm_id!r} is no GUID")
     if "" in command.watched_files:
         raise _InvalidCommand("watched_files names no file")
     if command.kind in _READS:
+        return command
+    if command.kind == HostCommand.TAKE_OVER and command.installation_id:
         return command
     if not command.installation_id or not 0 < len(command.operation) <= _LONGEST_OPERATION:
         raise _InvalidCommand("installation_id and operation must be named, and fit the journal")

@@ -1,4 +1,4 @@
-"""The host's journal files, as docs/host-protocol.md defines them: two slots a VM, and host.json beside them.
+"""The host's journal files, as docs/host-protocol.md defines them: two slots a VM.
 
 Reads and writes them, whichever engine wrote them before. Never decides what a journal means for a command.
 """
@@ -137,7 +137,7 @@ def write_journal(directory: Path, entry: JournalEntry, *, durable: bool = True)
         written = replace(entry, seq=entry.seq + 1)
         # The other slot of a new journal is blanked: it may hold a higher seq of the VM that the file belonged to.
         blank = b"" if known else b" " * (SLOT_BYTES - 1) + b"\n"
-        _write(path, (1 - slot) * SLOT_BYTES, _slot_of(written) + blank, durable=durable)
+        write_through(path, (1 - slot) * SLOT_BYTES, _slot_of(written) + blank, durable=durable)
     return written
 
 
@@ -149,41 +149,6 @@ def try_to_write(directory: Path) -> None:
         probe.write_bytes(bytes(2 * SLOT_BYTES))
     finally:
         probe.unlink(missing_ok=True)
-
-
-def read_host(directory: Path) -> str | None:
-    """Return the id of the installation that owns the journals of a directory.
-
-    Returns:
-        None when there is no host.json.
-
-    Raises:
-        JournalUnreadable: host.json is there and cannot be read.
-
-    """
-    path = directory / "host.json"
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise JournalUnreadable(f"{path}: {error}") from error
-    if not isinstance(document, dict) or document.get("v") != 1 or not isinstance(document.get("installation_id"), str):
-        raise JournalUnreadable(f"{path}: is not of layout 1")
-    return str(document["installation_id"])
-
-
-def write_host(directory: Path, installation_id: str, *, durable: bool = True) -> None:
-    """Make host.json, whole or not at all; one that is there already stays (read it again to see who was first)."""
-    directory.mkdir(parents=True, exist_ok=True)
-    draft = directory / f"host.json.{uuid.uuid4().hex}"
-    content = json.dumps({"v": 1, "installation_id": installation_id}, separators=(",", ":")) + "\n"
-    _write(draft, 0, content.encode(), durable=durable)
-    try:
-        with suppress(FileExistsError):
-            os.link(draft, directory / "host.json")
-    finally:
-        draft.unlink()
 
 
 def _newest(content: bytes, path: Path) -> tuple[JournalEntry, int] | None:
@@ -292,7 +257,8 @@ def _text(time: datetime | None) -> str:
     return "" if time is None else time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _write(path: Path, offset: int, content: bytes, *, durable: bool) -> None:
+def write_through(path: Path, offset: int, content: bytes, *, durable: bool) -> None:
+    """Write to a place in a file, which is made if it is missing; `durable`: through to the disk."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         written = os.pwrite(handle, content, offset)

@@ -33,7 +33,8 @@ from snapshotd.api.v1.executor_pb2 import (
     VmReport,
 )
 from snapshotd.simulator.hypervisor import CheckpointView, DriveView, HyperVError, Hypervisor, JobView, VhdView, VmView
-from snapshotd.simulator.journal import JournalEntry, JournalUnreadable, Phase, read_host, read_journal, try_to_write
+from snapshotd.simulator.journal import JournalEntry, JournalUnreadable, Phase, read_journal, try_to_write
+from snapshotd.simulator.ownership import Ownership, read_host
 
 POWER: Final[dict[str, Power.ValueType]] = {
     "Running": RUNNING,
@@ -160,14 +161,15 @@ def _check_rights(host: Hypervisor) -> None:
 def host_facts(host: Hypervisor, directory: Path) -> HostFacts:
     """Return the facts that every answer holds. The PowerShell version shows that the host is simulated."""
     try:
-        installation_id = read_host(directory) or ""
+        known = read_host(directory) or Ownership("")
     except (JournalUnreadable, OSError):
-        installation_id = ""
+        known = Ownership("")
     return HostFacts(
         name=host.name,
         os_version="10.0.20348",
         powershell="Desktop 5.1.20348.0 (simulated host, builtin engine)",
-        installation_id=installation_id,
+        installation_id=known.owner,
+        former_installation_ids=known.former,
     )
 
 

@@ -17,11 +17,10 @@ from snapshotd.simulator.journal import (
     JournalEntry,
     JournalUnreadable,
     journal_path,
-    read_host,
     read_journal,
-    write_host,
     write_journal,
 )
+from snapshotd.simulator.ownership import Ownership, read_host, write_host
 from tests.host_script.conversation import Conversation
 from tests.host_script.host_commands import look, observe
 from tests.host_script.recording_host import OTHER, WEB, RecordingHost
@@ -216,13 +215,13 @@ def test_a_host_without_host_json_has_no_owner(tmp_path: Path) -> None:
 def test_the_first_owner_stays(tmp_path: Path) -> None:
     write_host(tmp_path / "new", "first")
     write_host(tmp_path / "new", "second")
-    assert read_host(tmp_path / "new") == "first"
+    assert read_host(tmp_path / "new") == Ownership("first")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["host.json"]
 
 
 def test_host_json_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "host.json").write_bytes(b'\xef\xbb\xbf{"v":1,"installation_id":"first"}\r\n')
-    assert read_host(tmp_path) == "first"
+    assert read_host(tmp_path) == Ownership("first")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"v":2,"installation_id":"x"}', '{"v":1}'])

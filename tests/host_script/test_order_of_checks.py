@@ -25,7 +25,8 @@ from snapshotd.api.v1.executor_pb2 import (
     VmStop,
 )
 from snapshotd.simulator.hypervisor import Caller, HyperVError, JobView, VhdView, VmView
-from snapshotd.simulator.journal import JournalEntry, journal_path, read_host, read_journal, write_host, write_journal
+from snapshotd.simulator.journal import JournalEntry, journal_path, read_journal, write_journal
+from snapshotd.simulator.ownership import Ownership, read_host, write_host
 from tests.host_script.conversation import INSTALLATION, PATIENCE_S, Conversation
 from tests.host_script.engines import engine_on
 from tests.host_script.host_commands import any_effect, create, effect, entry, known_journal, look, observe
@@ -135,7 +136,7 @@ def test_a_file_whose_storage_is_away_is_not_taken_for_missing(
 
 def test_an_observation_and_an_effect_make_host_json(script: Conversation, host: RecordingHost) -> None:
     assert script.ask(create(host, "none", 1)).verdict == HostAnswer.WRONG_JOURNAL
-    assert read_host(host.journal_directory) == INSTALLATION
+    assert read_host(host.journal_directory) == Ownership(INSTALLATION)
     (host.journal_directory / "host.json").unlink()
     assert script.ask(observe(1)).host.installation_id == INSTALLATION
 

@@ -449,6 +449,8 @@ class HostCommand(_message.Message):
         """Raises the fence, makes a missing journal, and reports one VM."""
         EFFECT: HostCommand._Kind.ValueType  # 4
         """Does what its action says, once."""
+        TAKE_OVER: HostCommand._Kind.ValueType  # 5
+        """Makes `installation_id` the owner of the host's journals, if `former_installation_id` is it now."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: HostCommand.Kind.ValueType  # 0
@@ -460,6 +462,8 @@ class HostCommand(_message.Message):
     """Raises the fence, makes a missing journal, and reports one VM."""
     EFFECT: HostCommand.Kind.ValueType  # 4
     """Does what its action says, once."""
+    TAKE_OVER: HostCommand.Kind.ValueType  # 5
+    """Makes `installation_id` the owner of the host's journals, if `former_installation_id` is it now."""
 
     PROTOCOL_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
@@ -484,6 +488,7 @@ class HostCommand(_message.Message):
     LARGEST_PART_FIELD_NUMBER: _builtins.int
     ENDS_SCRIPT_FIELD_NUMBER: _builtins.int
     ASKED_FIELD_NUMBER: _builtins.int
+    FORMER_INSTALLATION_ID_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of this protocol: 1."""
     kind: Global___HostCommand.Kind.ValueType
@@ -492,13 +497,13 @@ class HostCommand(_message.Message):
     journal_directory: _builtins.str
     """Directory of the journals; empty: %ProgramData%\\snapshotd."""
     vm_id: _builtins.str
-    """The VM; empty only for REPORT (all VMs of the host)."""
+    """The VM; empty for TAKE_OVER, and for REPORT of all VMs of the host."""
     operation: _builtins.str
     """"operations/{vm}.{n}-{tag}"; effects and OBSERVE."""
     step: _builtins.int
     """Number of the step in the operation's plan, from 1; effects and OBSERVE."""
     token: _builtins.int
-    """The fence: version of StepIssued or ObservationIssued in the VM's stream; effects and OBSERVE."""
+    """The fence: version of StepIssued or ObservationIssued in the VM's stream, above its token base; effects and OBSERVE."""
     journal_id: _builtins.str
     """The journal that the effect must find; effects."""
     time_left_ms: _builtins.int
@@ -515,6 +520,8 @@ class HostCommand(_message.Message):
     """A person asks for this now, and it is no repetition. For the executor: it may sign in once more to a host that has
     refused the credential. The script ignores it.
     """
+    former_installation_id: _builtins.str
+    """TAKE_OVER: the installation that owns the journals, as HostFacts told it; empty: none, or none that can be read."""
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """The step's deadline by the server's clock, journalled beside `begun` where `time_left_ms` is 0; effects and OBSERVE."""
@@ -565,10 +572,11 @@ class HostCommand(_message.Message):
         largest_part: _builtins.int = ...,
         ends_script: _builtins.bool = ...,
         asked: _builtins.bool = ...,
+        former_installation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "vm_start", b"vm_start", "vm_stop", b"vm_stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "ends_script", b"ends_script", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "watched_files", b"watched_files"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "ends_script", b"ends_script", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "watched_files", b"watched_files"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -782,7 +790,7 @@ class HostAnswer(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         VERDICT_UNSPECIFIED: HostAnswer._Verdict.ValueType  # 0
         DONE: HostAnswer._Verdict.ValueType  # 1
-        """The step is done, by this command or by an earlier one of the same step."""
+        """The step is done, by this command or by an earlier one of the same step. TAKE_OVER: the journals are ours."""
         NO_EFFECT: HostAnswer._Verdict.ValueType  # 2
         """The host refused it, and was compared with `before` again: nothing has happened."""
         CHANGED: HostAnswer._Verdict.ValueType  # 3
@@ -807,7 +815,7 @@ class HostAnswer(_message.Message):
     class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
     VERDICT_UNSPECIFIED: HostAnswer.Verdict.ValueType  # 0
     DONE: HostAnswer.Verdict.ValueType  # 1
-    """The step is done, by this command or by an earlier one of the same step."""
+    """The step is done, by this command or by an earlier one of the same step. TAKE_OVER: the journals are ours."""
     NO_EFFECT: HostAnswer.Verdict.ValueType  # 2
     """The host refused it, and was compared with `before` again: nothing has happened."""
     CHANGED: HostAnswer.Verdict.ValueType  # 3
@@ -847,8 +855,8 @@ class HostAnswer(_message.Message):
     """REPORT of all VMs: there are more after the last one in `vms`; `after_vm_id` asks for them."""
     @_builtins.property
     def vms(self) -> _containers.RepeatedCompositeFieldContainer[Global___VmReport]:
-        """What is there now: the VM, or for a REPORT without `vm_id` all VMs of the host. STALE, BUSY, FOREIGN_INSTALLATION and
-        FAILED have none.
+        """What is there now: the VM, or for a REPORT without `vm_id` all VMs of the host. STALE, BUSY, FOREIGN_INSTALLATION,
+        FAILED and the answers to TAKE_OVER have none.
         """
 
     @_builtins.property
@@ -948,13 +956,18 @@ class HostFacts(_message.Message):
     OS_VERSION_FIELD_NUMBER: _builtins.int
     POWERSHELL_FIELD_NUMBER: _builtins.int
     INSTALLATION_ID_FIELD_NUMBER: _builtins.int
+    FORMER_INSTALLATION_IDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     os_version: _builtins.str
     """Windows build, e.g. "10.0.20348"."""
     powershell: _builtins.str
     """PowerShell edition and version, e.g. "Desktop 5.1.20348"."""
     installation_id: _builtins.str
-    """Installation that owns the journals; empty: none yet."""
+    """Installation that owns the journals; empty: none yet, or none that can be read."""
+    @_builtins.property
+    def former_installation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those that it was taken over from, the last one first. All of them are refused."""
+
     def __init__(
         self,
         *,
@@ -962,10 +975,11 @@ class HostFacts(_message.Message):
         os_version: _builtins.str = ...,
         powershell: _builtins.str = ...,
         installation_id: _builtins.str = ...,
+        former_installation_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["installation_id", b"installation_id", "name", b"name", "os_version", b"os_version", "powershell", b"powershell"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["former_installation_ids", b"former_installation_ids", "installation_id", b"installation_id", "name", b"name", "os_version", b"os_version", "powershell", b"powershell"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -120,7 +120,8 @@ def test_a_done_without_its_output_that_comes_again_and_again_ends_the_operation
 def order(kind: OrderKind, *, all_vms: bool = False) -> Order:
     """Return an order of a kind."""
     action = CREATE if kind in (OrderKind.EFFECT, OrderKind.OBSERVE) else None
-    return Order(kind=kind, host_id=HOST, deadline=START, vm_id=None if all_vms else VM_ID, action=action)
+    of_host = all_vms or kind is OrderKind.TAKE_OVER
+    return Order(kind=kind, host_id=HOST, deadline=START, vm_id=None if of_host else VM_ID, action=action)
 
 
 ALLOWED = {
@@ -128,6 +129,7 @@ ALLOWED = {
     OrderKind.POLL: {"REPORTED", "FAILED", "FOREIGN_INSTALLATION", "NO_ANSWER"},
     OrderKind.OBSERVE: {"OBSERVED", "IN_PROGRESS", "STALE", "BUSY", "FAILED", "FOREIGN_INSTALLATION", "NO_ANSWER"},
     OrderKind.EFFECT: {v.name for v in Verdict} - {"REPORTED", "OBSERVED"},
+    OrderKind.TAKE_OVER: {"DONE", "FAILED", "FOREIGN_INSTALLATION", "NO_ANSWER"},
 }
 
 
