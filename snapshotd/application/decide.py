@@ -13,8 +13,9 @@ from snapshotd.application.draft import Context, Draft
 from snapshotd.application.facts import lay_down
 from snapshotd.application.progress import advance, make_way, take
 from snapshotd.application.reconcile import describe, reconcile
-from snapshotd.application.rolled_back import notice
+from snapshotd.application.rolled_back import disprove, notice
 from snapshotd.application.settle import settle
+from snapshotd.application.take_over import inherit, take_over
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import answered_before
@@ -49,6 +50,8 @@ def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
             _unregister(draft)
         case c.HoldSnapshot() | c.ReleaseSnapshot():
             lay_down(draft, command)
+        case c.AwaitTakeOver() | c.TakeOverVm():
+            take_over(draft, command)
         case c.RequestOperation():
             _request(draft, command)
         case c.CancelOperation():
@@ -152,6 +155,8 @@ def _register(draft: Draft, command: c.RegisterVm) -> None:
         request_digest=context.digest,
     )
     draft.add([registered])
+    if command.inherits:
+        inherit(draft, command.report)
     notice(draft, command.report)
     if command.report.power is not vm.power:
         power = e.VmPowerChanged(from_power=vm.power, to_power=command.report.power, cause="registration")
@@ -196,6 +201,7 @@ def _sync(draft: Draft, command: c.SyncVm) -> None:
     if draft.events:
         advance(draft)
         return
+    disprove(draft, command.report, command.asked_version)
     if vm.at_work() or vm.last_step_version > command.asked_version:
         raise VmChanging(vm.name)
     before = describe(draft, command.report)

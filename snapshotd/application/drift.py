@@ -24,7 +24,8 @@ from snapshotd.steps.checkpoint_name import checkpoint_name, marker
 
 _MISSING, _DAMAGED = "CHECKPOINT_MISSING", "CHECKPOINT_DAMAGED"
 """The reasons of a snapshot that was READY, and whose checkpoint is gone, or not intact: finding it disproves them."""
-_MARKED = re.compile(r"#[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+MARKED = re.compile(r"#[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+"""The end of a checkpoint's name that bears our marker."""
 
 
 def of_power(recorded: Power, observed: Power) -> e.DriftDetected:
@@ -72,7 +73,7 @@ def of_checkpoints(vm: VirtualMachine, recorded: VmDescription) -> Iterator[e.Dr
 
 
 def _kind_of(newcomer: Checkpoint) -> DriftKind:
-    if _MARKED.search(newcomer.name):
+    if MARKED.search(newcomer.name):
         return DriftKind.UNRECORDED_CHECKPOINT
     return DriftKind.AUTOMATIC_CHECKPOINT if newcomer.automatic else DriftKind.FOREIGN_CHECKPOINT
 

@@ -16,6 +16,7 @@ from snapshotd.domain.events import (
     HostRegistered,
     HostRemoved,
     HostSynced,
+    HostTakenOver,
     HostUpdated,
     NewEvent,
 )
@@ -145,6 +146,19 @@ class Hosts:
             return HostRemoved(request_digest=digest)
 
         return (await self._execute(host_id, decide, actor, request_id))[1]
+
+    async def taken_over(
+        self, host_id: HostId, former: str, reason: str, *, actor: str, request_id: str, digest: str
+    ) -> tuple[Host, tuple[Envelope, ...]]:
+        """Record that a host's journals were taken over from another installation. Raises NotFound, RequestIdReused."""
+
+        def decide(host: Host) -> HostEvent | None:
+            if answered_before(host.requests, actor, request_id, digest):
+                return None
+            _registered(host)
+            return HostTakenOver(former_installation_id=former, reason=reason, request_digest=digest)
+
+        return await self._execute(host_id, decide, actor, request_id)
 
     async def synced(
         self, host_id: HostId, vms: int, drifts: int, skipped: tuple[VmId, ...], *, actor: str, request_id: str

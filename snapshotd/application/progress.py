@@ -72,7 +72,7 @@ def advance(draft: Draft, *, issue: bool = False) -> None:
                 case Issue() if issue and not _taken(draft.vm, operation):
                     _issue(draft, operation, action.step)
                 case Observe() if issue and not _taken(draft.vm, operation):
-                    draft.add([e.ObservationIssued(number=number, step=action.step.plan.number)], number)
+                    _observe(draft, number, action.step)
                 case StartWait():
                     _start_wait(draft, operation, action.step)
                 case GiveUp():
@@ -207,6 +207,14 @@ def _give_up(draft: Draft, operation: Operation, step: Step, failure: Failure) -
     _failed(draft, operation, step)
 
 
+def end_undetermined(draft: Draft, operation: Operation, failure: Failure) -> None:
+    """End an operation of which nobody will ever know what came, by a person's decision."""
+    step = operation.open_step
+    if step is not None:
+        (_fail if step.state is StepState.WAITING else _give_up)(draft, operation, step, failure)
+    _finish(draft, draft.vm.operations[operation.number], OperationState.FAILED, failure)
+
+
 def _taken(vm: VirtualMachine, operation: Operation) -> bool:
     """Return whether another operation's step is open: at most one step per VM has an open token."""
     return any(s.open or s.observing for o in vm.active_operations if o.number != operation.number for s in o.steps)
@@ -232,8 +240,15 @@ def _issue(draft: Draft, operation: Operation, step: Step) -> None:
         attempt=step.attempts + 1,
         before=action.facts.write(action.before(draft.vm, operation, step)),
         deadline=kind.deadline(operation, step, draft.context.now, draft.context.policy),
+        token_base=draft.vm.token_base,
     )
     draft.add([issued], operation.number)
+
+
+def _observe(draft: Draft, number: int, step: Step) -> None:
+    """Record an observation that is about to be sent."""
+    base = draft.vm.token_base
+    draft.add([e.ObservationIssued(number=number, step=step.plan.number, token_base=base)], number)
 
 
 def _begin(draft: Draft, operation: Operation, step: Step) -> None:

@@ -48,7 +48,9 @@ def _counts(vm: VirtualMachine, journal: Journal) -> bool:
     the earlier one could still begin there.
     """
     new = journal.state is JournalState.PRESENT and journal.journal_id != vm.journal_id
-    return new and journal.highest_token >= vm.host_since
+    of_this_stay = not vm.host_since or journal.highest_token >= vm.token_at(vm.host_since)
+    # While the log is older than the journal, which one that was must not be forgotten (rolled_back.disprove).
+    return new and of_this_stay and not vm.rolled_back
 
 
 def reconcile(draft: Draft, before: VmDescription | None) -> None:

@@ -94,9 +94,9 @@ class VirtualMachines:
                 return Decided(vm=self._keep(draft.vm), envelopes=envelopes, draft=draft)
         raise AssertionError(vm_id)
 
-    async def consider(self, vm_id: VmId, command: VmCommand, *, actor: str, request_id: str, digest: str) -> None:
-        """Raise the SnapshotdError that would refuse a command. Nothing is recorded."""
-        decide(await self.load(vm_id), command, self._context(actor, request_id, digest))
+    async def consider(self, vm_id: VmId, command: VmCommand, *, actor: str, request_id: str, digest: str) -> Draft:
+        """Decide a command, and record nothing. Raises the SnapshotdError that would refuse it."""
+        return decide(await self.load(vm_id), command, self._context(actor, request_id, digest))
 
     def _context(self, actor: str, request_id: str, digest: str) -> Context:
         return Context(

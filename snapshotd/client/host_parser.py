@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from snapshotd.client import arguments as read
+from snapshotd.client import take_over_parser
 from snapshotd.client.parser import Subcommands, add_columns, add_request_id
 
 _TRANSPORTS: Final = (
@@ -49,6 +50,7 @@ def add_to(commands: Subcommands) -> None:
     )
     add_request_id(update)
     add_columns(group.command("list", "show all hosts", "host_commands.list_all"))
+    take_over_parser.add_to_hosts(group)
     for name, text, run in (
         ("show", "show a host", "host_commands.show"),
         ("remove", "unregister a host; nothing on it is touched", "host_commands.remove"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from snapshotd.client import arguments as read
-from snapshotd.client import power_parser
+from snapshotd.client import power_parser, take_over_parser
 from snapshotd.client.parser import Subcommands, add_columns, add_request_id
 
 
@@ -35,4 +35,5 @@ def add_to(commands: Subcommands) -> None:
         parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
     for parser in (register, unregister):
         add_request_id(parser)
+    take_over_parser.add_to_vms(group)
     power_parser.add_to(group)

@@ -19,6 +19,8 @@ class RegisterVm:
     host_id: HostId
     owner: str
     report: VmReport
+    inherits: bool = False
+    """The host was taken over from another installation: a VM that this log has never worked on is taken over too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,23 @@ class SettleOperation:
     step: int
     token: int
     """The step that was looked at, and its token: if the operation has come forward since, it is not settled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitTakeOver:
+    """Only observe the VM until it is taken over: its host's journals are about to be, from another installation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeOverVm:
+    """Go on from what the VM's journal and its host say, whichever log that was written for."""
+
+    reason: str
+    report: VmReport
+    asked_version: int
+    """The stream's version when the report was asked for."""
+    foreign: bool = False
+    """The host's journals belong to another installation: then also if the journal seems to know no more."""
 
 
 # --- by the dispatcher ----------------------------------------------------------------------------------------------
@@ -177,6 +196,8 @@ _ReportCommand = SyncVm | CompareHosts
 VmCommand = (
     RegisterVm
     | UnregisterVm
+    | AwaitTakeOver
+    | TakeOverVm
     | FactCommand
     | RequestOperation
     | CancelOperation

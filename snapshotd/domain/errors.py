@@ -405,8 +405,9 @@ class LogRolledBack(SnapshotdError):
     reason: ClassVar[str] = "LOG_ROLLED_BACK"
     text: ClassVar[str] = (
         "Cannot change VM {vm}: snapshotd's log is older than the VM's journal on its host (token {token}), as after a "
-        "restore from a backup. What was done since is not on record, so the VM is only observed. Put the newer log "
-        "back. Reading, cancelling operations and unregistering the VM work meanwhile."
+        "restore from a backup, or when another installation has worked on the VM. What was done since is not on "
+        "record, so the VM is only observed. Put the newer log back, or take the VM over (`snapshotctl vm take-over "
+        "{vm!q}`). Reading, cancelling operations and unregistering the VM work meanwhile."
     )
     vm: str
     token: int

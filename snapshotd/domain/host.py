@@ -35,6 +35,8 @@ class Host(HostRecord):
     """The aggregate: a host with the requests it has answered, at one version of its stream."""
 
     requests: Requests = field(default_factory=no_requests)
+    former_installation_id: str = ""
+    """The one that it was last taken over from."""
 
 
 HostT = TypeVar("HostT", bound=HostRecord)
@@ -68,6 +70,8 @@ def evolve_record(host: HostT, event: e.HostEvent, at: Occasion) -> HostT:
             )
         case e.HostRemoved():
             return replace(host, registered=False)
+        case e.HostTakenOver():
+            return host
         case e.HostSynced():
             return replace(host, synced_at=at.time)
         case _:
@@ -77,6 +81,8 @@ def evolve_record(host: HostT, event: e.HostEvent, at: Occasion) -> HostT:
 def evolve_host(host: Host, event: e.HostEvent, at: Occasion) -> Host:
     """Return the aggregate with one event applied. Never refuses, calls no port."""
     host = evolve_record(host, event, at)
-    if isinstance(event, e.HostRegistered | e.HostUpdated | e.HostRemoved):
+    if isinstance(event, e.HostTakenOver):
+        host = replace(host, former_installation_id=event.former_installation_id)
+    if isinstance(event, e.HostRegistered | e.HostUpdated | e.HostRemoved | e.HostTakenOver):
         return replace(host, requests=remember(host.requests, event.request_digest, None, at))
     return host

@@ -1,4 +1,4 @@
-"""What a caller is told when a host is in use, or cannot be asked. Knows nothing of gRPC or WinRM."""
+"""What a caller is told when a host is in use, or cannot be asked or taken over. Knows nothing of gRPC or WinRM."""
 
 from __future__ import annotations
 
@@ -67,6 +67,16 @@ class HostForeign(SnapshotdError):
     reason: ClassVar[str] = "FOREIGN_INSTALLATION"
     text: ClassVar[str] = "Cannot use host {host}: {detail}"
     host: str
+    detail: str
+
+
+@dataclass(eq=False)
+class NotTakenOver(SnapshotdError):
+    """A VM that cannot be taken over just now."""
+
+    reason: ClassVar[str] = "NOT_TAKEN_OVER"
+    text: ClassVar[str] = "Cannot take VM {vm} over: {detail}"
+    vm: str
     detail: str
 
 

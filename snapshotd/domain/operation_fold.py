@@ -85,16 +85,19 @@ def _ended(operation: Operation, event: e.OperationEnd, at: e.Occasion, failure:
 
 def _evolve_step(step: Step, event: e.StepEvent, at: e.Occasion) -> Step:
     if isinstance(event, e.ObservationIssued):
-        return replace(step, token=at.version, observing=True, looked_since=step.looked_since or at.time)
+        return replace(
+            step, token=e.token_of(event, at.version), observing=True, looked_since=step.looked_since or at.time
+        )
     if isinstance(event, e.ObservationAnswered):
         return replace(step, observing=False)
     step = replace(step, state=event.to_state, changed_at=at.time, observing=False, looked_since=None)
     match event:
         case e.StepIssued():
+            token = e.token_of(event, at.version)
             return replace(
                 step,
-                token=at.version,
-                issued_token=at.version,
+                token=token,
+                issued_token=token,
                 attempts=event.attempt,
                 before=event.before,
                 deadline=event.deadline,

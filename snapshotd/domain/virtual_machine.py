@@ -76,9 +76,11 @@ class VmRecord:
     rolled_back: int = 0
     """The highest token of the journal on the host, if this log has not issued it: the log is older than the host, and
     the VM is only observed. 0: it is not."""
+    foreign_journal: bool = False
+    """It is rolled back since its host's journals belonged to another installation: only a take-over ends that."""
     fence_due: bool = False
-    """A step was settled whose command may still reach the host. The VM is observed, so that it cannot act any more,
-    before anything else is sent."""
+    """A step was settled whose command may still reach the host, or the VM was taken over. It is observed, so that what
+    was sent before cannot act any more, before anything else is sent."""
     current_id: SnapshotId | None = None
     active: tuple[Active, ...] = ()
     """The newest first. It holds the VM, or will as soon as every older one has ended or merely waits."""
@@ -103,7 +105,15 @@ class VirtualMachine(VmRecord):
     last_step_version: int = 0
     """Version of the last event of a step: a report asked for before it must not be compared with the record."""
     last_token: int = 0
-    """The highest token that was issued; 0: none."""
+    """The highest token that was issued, or taken over with a journal; 0: none."""
+    token_base: int = 0
+    """What tokens lie above, besides their version in the stream: the highest token that was taken over."""
+    taken_over: e.VmTakenOver | None = None
+    """The last take-over."""
+
+    def token_at(self, version: int) -> int:
+        """Return the token that an event of this version issues."""
+        return self.token_base + version
 
     @property
     def active_operations(self) -> tuple[Operation, ...]:
@@ -172,16 +182,32 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
             return replace(vm, power=event.to_power)
         case e.VmDescribed():
             return replace(vm, description=event.description, name=event.description.name)
-        case e.JournalIdentified():
-            return replace(vm, journal_id=event.journal_id)
-        case e.LogFoundRolledBack():
-            return replace(vm, rolled_back=event.journal_token)
+        case e.JournalIdentified() | e.LogFoundRolledBack() | e.LogRollbackDisproved() | e.VmTakenOver():
+            return _evolve_journal(vm, event)
         case e.CurrentMoved():
             return replace(vm, current_id=event.to_snapshot_id)
         case _ if isinstance(event, e.OperationRequested | e.OperationProgress | e.ObservationAnswered):
             return _evolve_work(vm, event)
         case _:
             return vm
+
+
+def _evolve_journal(
+    vm: VmT, event: e.JournalIdentified | e.LogFoundRolledBack | e.LogRollbackDisproved | e.VmTakenOver
+) -> VmT:
+    """Return the record with what an event says of the VM's journal."""
+    match event:
+        case e.JournalIdentified():
+            return replace(vm, journal_id=event.journal_id)
+        case e.LogFoundRolledBack():
+            return replace(vm, rolled_back=event.journal_token, foreign_journal=event.foreign)
+        case e.LogRollbackDisproved():
+            return replace(vm, rolled_back=0)
+        case e.VmTakenOver():
+            vm = replace(vm, rolled_back=0, foreign_journal=False)
+            return replace(vm, journal_id=event.journal_id, fence_due=True)
+        case _:
+            assert_never(event)
 
 
 def _evolve_work(vm: VmT, event: e.OperationRequested | e.OperationProgress | e.ObservationAnswered) -> VmT:
@@ -248,8 +274,10 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at))
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
             if isinstance(event, e.StepIssued | e.ObservationIssued):
-                vm = replace(vm, last_token=at.version)
+                vm = replace(vm, last_token=e.token_of(event, at.version))
             return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at), at.version)
+        case e.VmTakenOver():
+            return _answered(_above(vm, event), event.request_digest, None, at)
         case (
             e.VmActivityChanged()
             | e.VmPowerChanged()
@@ -259,12 +287,19 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             | e.VmClaimEnded()
             | e.JournalIdentified()
             | e.LogFoundRolledBack()
+            | e.LogRollbackDisproved()
             | e.CurrentMoved()
             | e.DriftDetected()
         ):
             return vm
         case _:
             assert_never(event)
+
+
+def _above(vm: VirtualMachine, event: e.VmTakenOver) -> VirtualMachine:
+    """Return the VM with its tokens above all that the journal knew."""
+    base, last = max(vm.token_base, event.journal_token), max(vm.last_token, event.journal_token)
+    return replace(vm, token_base=base, last_token=last, taken_over=event)
 
 
 def _with_snapshot(vm: VirtualMachine, event: e.SnapshotEvent, at: e.Occasion) -> VirtualMachine:

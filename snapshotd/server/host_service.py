@@ -1,4 +1,4 @@
-"""HostService: registers hosts, asks them, compares them with the record, and removes them."""
+"""HostService: registers hosts, asks them, compares them with the record, takes them over, and removes them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from snapshotd.server.paging import in_slices, that_fit
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of
 from snapshotd.server.resource_messages import discovered_message, host_message
 from snapshotd.server.sync import Skipped
+from snapshotd.server.take_over import TakeOver, wish_of
 from snapshotd.server.wire_values import timestamp
 
 _WHY_LIMIT: Final = 500
@@ -44,6 +45,7 @@ class HostService(HostServiceServicer):
     def __init__(self, backend: Backend, executors: ExecutorService) -> None:
         self._backend = backend
         self._executors = executors
+        self._take_over = TakeOver(backend)
         self._filters: Fields[HostRecord] = {
             "state": lambda host: pb.Host.State.Name(self._message(host, 0).state),
             "address": lambda host: host.address,
@@ -133,6 +135,21 @@ class HostService(HostServiceServicer):
 
         await self._backend.reports.locks.alone(host_id, remove)
         return Empty()
+
+    async def TakeOverHost(self, request: pb.TakeOverHostRequest, context: Context) -> pb.TakeOverHostResponse:
+        """Take a host over, with its VMs."""
+        host_id = host_id_of(request.name)
+        whole = await self._take_over.host(host_id, wish_of(request, context))
+        now = self._backend.clock.now()
+        told = that_fit([one.message(now) for one in whole.vms])
+        return pb.TakeOverHostResponse(
+            host=await self._changed(host_id),
+            former_installation_id=whole.former,
+            virtual_machines=told,
+            virtual_machines_omitted=len(whole.vms) - len(told),
+            unregistered_count=whole.unregistered,
+            changes_hands=whole.changes_hands,
+        )
 
     async def SyncHost(self, request: pb.SyncHostRequest, context: Context) -> pb.SyncHostResponse:
         """Compare a host with the record, and record what differs."""

@@ -43,7 +43,10 @@ def tell(vm: VirtualMachine, envelopes: Iterable[Envelope]) -> None:
             case e.DriftDetected(kind=kind, detail=detail):
                 facts = of_vm(vm) | {"operation": envelope.operation or "", "reason": kind.name}
                 _log.warning("drift: %s", detail, extra=about(**facts, actor=envelope.actor))
-            case e.LogFoundRolledBack(journal_token=token):
+            case e.VmTakenOver(journal_token=token):
+                text = "taken over, from token %d of its journal"
+                _log.warning(text, token, extra=about(**of_vm(vm), actor=envelope.actor))
+            case e.LogFoundRolledBack(journal_token=token, foreign=False):
                 text = "the log is older than the VM's journal on its host (token %d)"
                 _log.error(text, token, extra=about(**of_vm(vm), reason="LOG_ROLLED_BACK"))
             case _:

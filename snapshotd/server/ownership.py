@@ -56,5 +56,6 @@ def _text(theirs: str, ours: str) -> str:
     owner = f"installation {theirs}" if theirs else "an unknown installation"
     return (
         f"The journals on the host belong to {owner} (see host.json beside them), and this one is {ours}. "
-        "Two must not use one host: retire one of them, and go on with the owner, from its storage directory."
+        "Two must not use one host: retire one of them, and go on with the owner, from its storage directory; or take "
+        "the host over (`snapshotctl host take-over`)."
     )

@@ -59,6 +59,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     t.SettleTooEarly: grpc.StatusCode.FAILED_PRECONDITION,
     t.SettleRefused: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostInUse: grpc.StatusCode.FAILED_PRECONDITION,
+    h.NotTakenOver: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostForeign: grpc.StatusCode.FAILED_PRECONDITION,
     h.HostJournalsFailed: grpc.StatusCode.FAILED_PRECONDITION,
     h.NoExecutor: grpc.StatusCode.UNAVAILABLE,

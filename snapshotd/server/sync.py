@@ -42,6 +42,28 @@ _LOOK_S: Final = 10.0
 """How long a call may wait for that look."""
 
 
+def answered(host: HostRecord, answer: HostAnswer | None) -> HostAnswer:
+    """Return what a host has answered.
+
+    Raises NoExecutor, HostUnreachable, HostAuthenticationFailed, HostCredentialMissing, HostRefused, HostAnswerLost.
+    """
+    if answer is None:
+        raise NoExecutor(host.host_id)
+    if answer.verdict is not Verdict.NO_ANSWER:
+        return answer
+    match answer.error_id:
+        case "AUTHENTICATION_FAILED":
+            raise HostAuthenticationFailed(host.host_id, host.credential, answer.error_message)
+        case "CREDENTIAL_MISSING":
+            raise HostCredentialMissing(host.host_id, host.credential, answer.error_message)
+        case "HOST_UNREACHABLE":
+            raise HostUnreachable(host.host_id, answer.error_message)
+        case "HOST_REFUSED":
+            raise HostRefused(host.host_id, answer.error_message)
+        case _:
+            raise HostAnswerLost(host.host_id, answer.error_id, answer.error_message)
+
+
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """A VM that was left out of a sync, and why."""
@@ -125,21 +147,7 @@ class HostReports:
     ) -> HostAnswer:
         """Return a report of one VM, or of as many as fit into an answer. Raises as `report` does."""
         host = self._hosts.get(host_id)
-        answer = await self._runtime.ask(host_id, vm_id, after_vm_id, asked=asked)
-        if answer is None:
-            raise NoExecutor(host_id)
-        if answer.verdict is Verdict.NO_ANSWER:
-            match answer.error_id:
-                case "AUTHENTICATION_FAILED":
-                    raise HostAuthenticationFailed(host_id, host.credential, answer.error_message)
-                case "CREDENTIAL_MISSING":
-                    raise HostCredentialMissing(host_id, host.credential, answer.error_message)
-                case "HOST_UNREACHABLE":
-                    raise HostUnreachable(host_id, answer.error_message)
-                case "HOST_REFUSED":
-                    raise HostRefused(host_id, answer.error_message)
-                case _:
-                    raise HostAnswerLost(host_id, answer.error_id, answer.error_message)
+        answer = answered(host, await self._runtime.ask(host_id, vm_id, after_vm_id, asked=asked))
         if answer.verdict is not Verdict.REPORTED:
             detail = answer.error_message or f"the answer was {answer.verdict.name}"
             raise HostCommandFailed(host_id, answer.error_id, detail)

@@ -40,6 +40,7 @@ from snapshotd.server.requests import (
     vm_id_of,
 )
 from snapshotd.server.resource_messages import refused_message, vm_state
+from snapshotd.server.take_over import TakeOver, wish_of
 from snapshotd.steps.vm_stop import StopMode
 
 _FILTERS: Fields[VmRecord] = {
@@ -73,6 +74,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     def __init__(self, backend: Backend, operations: OperationReader) -> None:
         self._backend = backend
         self._operations = operations
+        self._take_over = TakeOver(backend)
 
     async def RegisterVirtualMachine(
         self, request: pb.RegisterVirtualMachineRequest, context: Context
@@ -137,6 +139,13 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             digest=digest_of(request),
         )
         return Empty()
+
+    async def TakeOverVirtualMachine(
+        self, request: pb.TakeOverVirtualMachineRequest, context: Context
+    ) -> pb.TakeOverVirtualMachineResponse:
+        """Take a VM over."""
+        one = await self._take_over.vm(vm_id_of(request.name), wish_of(request, context))
+        return pb.TakeOverVirtualMachineResponse(taken_over=one.message(self._backend.clock.now()))
 
     async def GetVirtualMachine(self, request: pb.GetVirtualMachineRequest, context: Context) -> pb.VirtualMachine:
         """Return a VM."""
@@ -203,7 +212,9 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         self, host_id: HostId, report: VmReport, owner: str, actor: str, request_id: str, digest: str
     ) -> Decided:
         """Register a VM. The host's lock is held."""
-        command = RegisterVm(host_id=host_id, owner=owner, report=report)
+        last = self._backend.reports.answers.get(host_id)
+        inherits = last is not None and bool(last.former_installation_ids)
+        command = RegisterVm(host_id=host_id, owner=owner, report=report, inherits=inherits)
         return await self._backend.runtime.request(
             VmId(report.vm_id), command, actor=actor, request_id=request_id, digest=digest
         )

@@ -21,6 +21,8 @@ TOPICS: dict[type[e.Event], str] = {
     e.VmClaimEnded: "snapshotd.vm.claim_ended:1",
     e.JournalIdentified: "snapshotd.vm.journal_identified:1",
     e.LogFoundRolledBack: "snapshotd.vm.log_found_rolled_back:1",
+    e.LogRollbackDisproved: "snapshotd.vm.log_rollback_disproved:1",
+    e.VmTakenOver: "snapshotd.vm.taken_over:1",
     e.CurrentMoved: "snapshotd.vm.current_moved:1",
     e.DriftDetected: "snapshotd.vm.drift_detected:1",
     e.RequestJoined: "snapshotd.operation.request_joined:1",
@@ -66,6 +68,7 @@ TOPICS: dict[type[e.Event], str] = {
     e.HostRegistered: "snapshotd.host.registered:1",
     e.HostUpdated: "snapshotd.host.updated:1",
     e.HostRemoved: "snapshotd.host.removed:1",
+    e.HostTakenOver: "snapshotd.host.taken_over:1",
     e.HostSynced: "snapshotd.host.synced:1",
 }
 """The name that each event is written under."""

@@ -397,7 +397,7 @@ class TakeOverHostRequest(_message.Message):
     name: _builtins.str
     """hosts/{host}."""
     reason: _builtins.str
-    """Why, in the person's words; recorded."""
+    """Why, in the person's words, up to 1,000 characters; recorded."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
@@ -428,17 +428,23 @@ class TakeOverHostResponse(_message.Message):
     FORMER_INSTALLATION_ID_FIELD_NUMBER: _builtins.int
     VIRTUAL_MACHINES_FIELD_NUMBER: _builtins.int
     UNREGISTERED_COUNT_FIELD_NUMBER: _builtins.int
+    CHANGES_HANDS_FIELD_NUMBER: _builtins.int
+    VIRTUAL_MACHINES_OMITTED_FIELD_NUMBER: _builtins.int
     former_installation_id: _builtins.str
-    """Id of the installation that its journals belonged to; empty: they were this one's already."""
+    """Id of the installation that its journals belonged to; empty: they were this one's already, or nobody's that is known."""
     unregistered_count: _builtins.int
     """VMs on it that are not registered; each can be registered afterwards, with its history on the host."""
+    changes_hands: _builtins.bool
+    """The host changes hands, whether its owner could be read or not."""
+    virtual_machines_omitted: _builtins.int
+    """How many VMs are left out of `virtual_machines`, which holds 2 MiB at most."""
     @_builtins.property
     def host(self) -> Global___Host:
         """The host afterwards."""
 
     @_builtins.property
     def virtual_machines(self) -> _containers.RepeatedCompositeFieldContainer[_virtual_machine_pb2.TakenOver]:
-        """Its registered VMs."""
+        """Its registered VMs that are taken over, or that cannot be. The others need no take-over."""
 
     def __init__(
         self,
@@ -447,10 +453,12 @@ class TakeOverHostResponse(_message.Message):
         former_installation_id: _builtins.str = ...,
         virtual_machines: _abc.Iterable[_virtual_machine_pb2.TakenOver] | None = ...,
         unregistered_count: _builtins.int = ...,
+        changes_hands: _builtins.bool = ...,
+        virtual_machines_omitted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["former_installation_id", b"former_installation_id", "host", b"host", "unregistered_count", b"unregistered_count", "virtual_machines", b"virtual_machines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes_hands", b"changes_hands", "former_installation_id", b"former_installation_id", "host", b"host", "unregistered_count", b"unregistered_count", "virtual_machines", b"virtual_machines", "virtual_machines_omitted", b"virtual_machines_omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -118,7 +118,9 @@ class HostServiceServicer:
 
     def TakeOverHost(self, request, context):
         """Takes a host over whose journals belong to another installation (FOREIGN_INSTALLATION), or were written for a newer
-        log (LOG_ROLLED_BACK). The other installation is refused from then on. Not built yet.
+        log (LOG_ROLLED_BACK), with its VMs. The other installation is refused from then on. A VM that cannot be taken over
+        is told with its failure, and does not hold up the others: a repetition takes over what is left. UNAVAILABLE as
+        SyncHost; FAILED_PRECONDITION (FOREIGN_INSTALLATION) if a third installation was faster, (JOURNALS_NOT_WRITABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,9 @@ class HostServiceStub:
     """
     TakeOverHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.TakeOverHostRequest, _host_pb2.TakeOverHostResponse]
     """Takes a host over whose journals belong to another installation (FOREIGN_INSTALLATION), or were written for a newer
-    log (LOG_ROLLED_BACK). The other installation is refused from then on. Not built yet.
+    log (LOG_ROLLED_BACK), with its VMs. The other installation is refused from then on. A VM that cannot be taken over
+    is told with its failure, and does not hold up the others: a repetition takes over what is left. UNAVAILABLE as
+    SyncHost; FAILED_PRECONDITION (FOREIGN_INSTALLATION) if a third installation was faster, (JOURNALS_NOT_WRITABLE).
     """
     RemoveHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _empty_pb2.Empty]
     """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
@@ -79,7 +81,9 @@ class HostServiceAsyncStub(HostServiceStub):
     """
     TakeOverHost: _aio.UnaryUnaryMultiCallable[_host_pb2.TakeOverHostRequest, _host_pb2.TakeOverHostResponse]  # type: ignore[assignment]
     """Takes a host over whose journals belong to another installation (FOREIGN_INSTALLATION), or were written for a newer
-    log (LOG_ROLLED_BACK). The other installation is refused from then on. Not built yet.
+    log (LOG_ROLLED_BACK), with its VMs. The other installation is refused from then on. A VM that cannot be taken over
+    is told with its failure, and does not hold up the others: a repetition takes over what is left. UNAVAILABLE as
+    SyncHost; FAILED_PRECONDITION (FOREIGN_INSTALLATION) if a third installation was faster, (JOURNALS_NOT_WRITABLE).
     """
     RemoveHost: _aio.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Removes a host from the record; nothing on it is touched. FAILED_PRECONDITION (HOST_IN_USE) while VMs on it are
@@ -139,7 +143,9 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_host_pb2.TakeOverHostResponse, _abc.Awaitable[_host_pb2.TakeOverHostResponse]]:
         """Takes a host over whose journals belong to another installation (FOREIGN_INSTALLATION), or were written for a newer
-        log (LOG_ROLLED_BACK). The other installation is refused from then on. Not built yet.
+        log (LOG_ROLLED_BACK), with its VMs. The other installation is refused from then on. A VM that cannot be taken over
+        is told with its failure, and does not hold up the others: a repetition takes over what is left. UNAVAILABLE as
+        SyncHost; FAILED_PRECONDITION (FOREIGN_INSTALLATION) if a third installation was faster, (JOURNALS_NOT_WRITABLE).
         """
 
     @_abc_1.abstractmethod

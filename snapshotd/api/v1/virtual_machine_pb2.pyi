@@ -814,7 +814,7 @@ class TakeOverVirtualMachineRequest(_message.Message):
     name: _builtins.str
     """virtualMachines/{vm}."""
     reason: _builtins.str
-    """Why, in the person's words; recorded."""
+    """Why, in the person's words, up to 1,000 characters; recorded."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
@@ -895,12 +895,15 @@ class TakenOver(_message.Message):
     OPERATIONS_ENDED_FIELD_NUMBER: _builtins.int
     MARKED_CHECKPOINTS_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    NOTHING_TO_DO_FIELD_NUMBER: _builtins.int
     virtual_machine: _builtins.str
     """virtualMachines/{vm}."""
     display_name: _builtins.str
     """Its name."""
     journal_token: _builtins.int
     """The highest token of its journal: commands of this installation have higher ones from now on."""
+    nothing_to_do: _builtins.bool
+    """It needs no take-over: its journal knows no more than this log."""
     @_builtins.property
     def operations_ended(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Operations that the log believed under way: they end, and what came of them is not known."""
@@ -922,10 +925,11 @@ class TakenOver(_message.Message):
         operations_ended: _abc.Iterable[_builtins.str] | None = ...,
         marked_checkpoints: _abc.Iterable[Global___TakenOver.ForeignMarked] | None = ...,
         failure: _operation_pb2.Failure | None = ...,
+        nothing_to_do: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "failure", b"failure", "journal_token", b"journal_token", "marked_checkpoints", b"marked_checkpoints", "operations_ended", b"operations_ended", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "failure", b"failure", "journal_token", b"journal_token", "marked_checkpoints", b"marked_checkpoints", "nothing_to_do", b"nothing_to_do", "operations_ended", b"operations_ended", "virtual_machine", b"virtual_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -164,7 +164,10 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TakeOverVirtualMachine(self, request, context):
-        """Takes a VM over whose journal belongs to another installation, or knows more than this log. Not built yet.
+        """Takes a VM over whose journal knows more than this log (LOG_ROLLED_BACK): operations that are under way end as
+        undetermined, and the record follows the host. FAILED_PRECONDITION (NOT_TAKEN_OVER) while its host is at work on it,
+        (FOREIGN_INSTALLATION) if the host has to be taken over first (TakeOverHost); ABORTED (VM_CHANGING); NOT_FOUND
+        (VIRTUAL_MACHINE_NOT_FOUND); UNAVAILABLE as SyncHost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,7 +49,11 @@ class VirtualMachineServiceStub:
     stands in the way of one of them holds up no other, and is told. Errors of the call itself: as RegisterVirtualMachine.
     """
     TakeOverVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeOverVirtualMachineRequest, _virtual_machine_pb2.TakeOverVirtualMachineResponse]
-    """Takes a VM over whose journal belongs to another installation, or knows more than this log. Not built yet."""
+    """Takes a VM over whose journal knows more than this log (LOG_ROLLED_BACK): operations that are under way end as
+    undetermined, and the record follows the host. FAILED_PRECONDITION (NOT_TAKEN_OVER) while its host is at work on it,
+    (FOREIGN_INSTALLATION) if the host has to be taken over first (TakeOverHost); ABORTED (VM_CHANGING); NOT_FOUND
+    (VIRTUAL_MACHINE_NOT_FOUND); UNAVAILABLE as SyncHost.
+    """
     GetVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
     """Returns a VM. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
     ListVirtualMachines: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]
@@ -105,7 +109,11 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     stands in the way of one of them holds up no other, and is told. Errors of the call itself: as RegisterVirtualMachine.
     """
     TakeOverVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeOverVirtualMachineRequest, _virtual_machine_pb2.TakeOverVirtualMachineResponse]  # type: ignore[assignment]
-    """Takes a VM over whose journal belongs to another installation, or knows more than this log. Not built yet."""
+    """Takes a VM over whose journal knows more than this log (LOG_ROLLED_BACK): operations that are under way end as
+    undetermined, and the record follows the host. FAILED_PRECONDITION (NOT_TAKEN_OVER) while its host is at work on it,
+    (FOREIGN_INSTALLATION) if the host has to be taken over first (TakeOverHost); ABORTED (VM_CHANGING); NOT_FOUND
+    (VIRTUAL_MACHINE_NOT_FOUND); UNAVAILABLE as SyncHost.
+    """
     GetVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
     """Returns a VM. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND)."""
     ListVirtualMachines: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]  # type: ignore[assignment]
@@ -182,7 +190,11 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.TakeOverVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.TakeOverVirtualMachineResponse, _abc.Awaitable[_virtual_machine_pb2.TakeOverVirtualMachineResponse]]:
-        """Takes a VM over whose journal belongs to another installation, or knows more than this log. Not built yet."""
+        """Takes a VM over whose journal knows more than this log (LOG_ROLLED_BACK): operations that are under way end as
+        undetermined, and the record follows the host. FAILED_PRECONDITION (NOT_TAKEN_OVER) while its host is at work on it,
+        (FOREIGN_INSTALLATION) if the host has to be taken over first (TakeOverHost); ABORTED (VM_CHANGING); NOT_FOUND
+        (VIRTUAL_MACHINE_NOT_FOUND); UNAVAILABLE as SyncHost.
+        """
 
     @_abc_1.abstractmethod
     def GetVirtualMachine(

@@ -14,7 +14,14 @@ from snapshotd.domain.events.envelope import (
     subject_of,
     transition_of,
 )
-from snapshotd.domain.events.host import HostEvent, HostRegistered, HostRemoved, HostSynced, HostUpdated
+from snapshotd.domain.events.host import (
+    HostEvent,
+    HostRegistered,
+    HostRemoved,
+    HostSynced,
+    HostTakenOver,
+    HostUpdated,
+)
 from snapshotd.domain.events.operation import (
     CancelRequested,
     MemoryLost,
@@ -67,6 +74,7 @@ from snapshotd.domain.events.step import (
     StepTransition,
     StepUndetermined,
     StepWaitStarted,
+    token_of,
 )
 from snapshotd.domain.events.virtual_machine import (
     CurrentMoved,
@@ -74,6 +82,7 @@ from snapshotd.domain.events.virtual_machine import (
     DriftKind,
     JournalIdentified,
     LogFoundRolledBack,
+    LogRollbackDisproved,
     RequestJoined,
     VmActivityChanged,
     VmClaimed,
@@ -82,6 +91,7 @@ from snapshotd.domain.events.virtual_machine import (
     VmMoved,
     VmPowerChanged,
     VmRegistered,
+    VmTakenOver,
     VmTransition,
     VmUnregistered,
 )

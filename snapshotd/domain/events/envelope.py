@@ -29,6 +29,7 @@ from snapshotd.domain.events.virtual_machine import (
     DriftDetected,
     JournalIdentified,
     LogFoundRolledBack,
+    LogRollbackDisproved,
     RequestJoined,
     VmActivityChanged,
     VmClaimed,
@@ -37,6 +38,7 @@ from snapshotd.domain.events.virtual_machine import (
     VmMoved,
     VmPowerChanged,
     VmRegistered,
+    VmTakenOver,
     VmTransition,
     VmUnregistered,
 )
@@ -53,6 +55,8 @@ VmEvent = (
     | VmClaimEnded
     | JournalIdentified
     | LogFoundRolledBack
+    | LogRollbackDisproved
+    | VmTakenOver
     | CurrentMoved
     | DriftDetected
     | RequestJoined

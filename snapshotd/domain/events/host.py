@@ -47,6 +47,17 @@ class HostRemoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostTakenOver:
+    """A person took the host over: its journals belong to this installation from now on."""
+
+    former_installation_id: str
+    """The one that they belonged to, which the host refuses now; empty: none that could be read."""
+    reason: str
+    """The person's words."""
+    request_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostSynced:
     """The host's VMs were compared with the record."""
 
@@ -56,5 +67,5 @@ class HostSynced:
     """VMs that were not compared, most often because an operation was at work on them."""
 
 
-HostEvent = HostRegistered | HostUpdated | HostRemoved | HostSynced
+HostEvent = HostRegistered | HostUpdated | HostRemoved | HostTakenOver | HostSynced
 """Everything that may stand in a host's stream."""

@@ -1,4 +1,4 @@
-"""What happens to a step of an operation. A token is the version of its StepIssued or ObservationIssued."""
+"""What happens to a step of an operation. `token_of` says which token StepIssued and ObservationIssued have issued."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ class StepTransition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepIssued(StepTransition):
-    """An effect is about to be sent. Its token is this event's version in the stream."""
+    """An effect is about to be sent, with a token of its own."""
 
     attempt: int
     before: Recorded
     deadline: Time
+    token_base: int = 0
+    """Of the VM then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +77,12 @@ class StepOutcomeUnknown(StepTransition):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservationIssued:
-    """The host is about to be observed for a step. Its token is this event's version in the stream."""
+    """The host is about to be observed for a step, with a token of its own."""
 
     number: int
     step: int
+    token_base: int = 0
+    """Of the VM then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,11 @@ class StepSkipped(StepTransition):
 
     failure: Failure | None = None
     """Why it must not be issued."""
+
+
+def token_of(event: StepIssued | ObservationIssued, version: int) -> int:
+    """Return the token that an event of this version in the stream has issued: it lies above the VM's token base."""
+    return event.token_base + version
 
 
 StepEvent = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from snapshotd.domain.host_report import VmDescription
-from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId
+from snapshotd.domain.ids import CheckpointId, HostId, OperationName, SnapshotId
 from snapshotd.domain.lifecycle import Power, VmActivity
 
 
@@ -70,10 +70,40 @@ class JournalIdentified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFoundRolledBack:
-    """The VM's journal on the host knows a token that this log has not issued: the log was restored from a backup."""
+    """The VM's journal on the host was written for another log: this one was restored from a backup, say."""
 
     journal_token: int
     """The highest that the journal knows."""
+    foreign: bool = False
+    """The host is being taken over from another installation: whatever the journal shows, this holds until then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRollbackDisproved:
+    """The same journal, looked at later, knows no more than this log: what LogFoundRolledBack went by was not true."""
+
+    shown_token: int
+    """The highest that the journal knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmTakenOver:
+    """A person took the VM over: its journal was written for another log, and counts for this one from now on.
+
+    What it knows is on record with this. All tokens that are issued afterwards are higher than `journal_token`.
+    """
+
+    reason: str
+    """The person's words."""
+    journal_id: str
+    """The journal that was found; empty: none."""
+    journal_token: int
+    """The highest that it knew."""
+    journal_operation: str
+    """The last one that it had begun; empty: none."""
+    ended: tuple[OperationName, ...]
+    """Operations that were under way by this log. They have ended in the same append."""
+    request_digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,15 +128,16 @@ def step(plan: PlannedStep, own: Sequence[Envelope]) -> Facts:
     moved, issued = of_type(own, e.StepTransition), of_type(own, e.StepIssued)
     begun = of_type(own, e.StepIssued, e.StepWaitStarted)
     told_failure = [x for x in moved if getattr(x.event, "failure", None) or isinstance(x.event, e.StepDone)]
-    fenced = of_type(own, e.StepIssued, e.ObservationIssued)
+    fenced = [(x.version + x.event.token_base) for x in own if isinstance(x.event, e.StepIssued | e.ObservationIssued)]
+    effects = [(x.version + x.event.token_base) for x in own if isinstance(x.event, e.StepIssued)]
     since = moved[-1].version if moved else 0
     looks = [x for x in of_type(own, e.ObservationIssued) if x.version > since]
     return {
         "plan": plan,
         "state": last(moved, "to_state", default=StepState.DUE),
         "attempts": len(issued),
-        "token": fenced[-1].version if fenced else 0,
-        "issued_token": issued[-1].version if issued else 0,
+        "token": fenced[-1] if fenced else 0,
+        "issued_token": effects[-1] if effects else 0,
         "output": last(moved, "output"),
         "deadline": last(issued, "deadline"),
         "started_at": begun[0].time if begun else None,
@@ -157,6 +158,7 @@ def vm(own: Sequence[Envelope]) -> Facts:
     ended = {getattr(x.event, "number", 0) for x in own if isinstance(x.event, e.OperationEnd)}
     requested = [x.event for x in own if isinstance(x.event, e.OperationRequested)]
     stays = [x for x, host_id in _on_hosts(own)]
+    doubts = of_type(own, e.LogFoundRolledBack, e.LogRollbackDisproved, e.VmTakenOver)
     return {
         "version": len(own),
         "host_id": _on_hosts(own)[-1][1],
@@ -172,8 +174,12 @@ def vm(own: Sequence[Envelope]) -> Facts:
         "description": last(described, "description"),
         "current_id": last(own, "to_snapshot_id"),
         "journal_id": last(own[stays[-1].version :], "journal_id", default=""),
-        "fence_due": isinstance(last_of(fencing, e.OperationSettled, e.ObservationAnswered), e.OperationSettled),
-        "rolled_back": last(own, "journal_token", default=0),
+        "fence_due": isinstance(
+            last_of(fencing, e.OperationSettled, e.VmTakenOver, e.ObservationAnswered),
+            e.OperationSettled | e.VmTakenOver,
+        ),
+        "foreign_journal": last(doubts[-1:], "foreign", default=False),
+        "rolled_back": last(of_type(doubts[-1:], e.LogFoundRolledBack), "journal_token", default=0),
         "active": [(o.number, o.snapshot_id) for o in reversed(requested) if o.number not in ended],
     }
 
