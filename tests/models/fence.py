@@ -2,44 +2,52 @@
 
 Create operations run one after the other on one VM. Commands and answers are lost, late and doubled. The host's script
 is killed between any two of its actions, while the hypervisor's own job goes on. The journal is lost. Somebody else
-takes a checkpoint by hand. The log is restored from a backup. The daemon's crash needs no action of its own: it is a
-lost message followed by a time-out.
+takes a checkpoint by hand. The log is restored from a backup. A second installation takes the host over while the first
+one goes on, and the first one takes it back. An answer claims what is not so. The daemon's crash needs no action of its
+own: it is a lost message followed by a time-out.
 
     fence_daemon.py --commands--> fence_network.py --commands--> fence_host.py
           ^------------------------answers----------------------------'
+    fence_take_over.py: what people decide
 
 Every reachable state is visited (exploration.py). Each must keep these promises:
 
 once      No operation has made two checkpoints.
 true      An operation that SUCCEEDED owns exactly one checkpoint, and it is the one adopted. One that FAILED owns none,
           neither now nor in any later state.
-restored  Only a log that was restored is told to be older than the host.
-ends      From every state all operations can end without a further fault. States that have used up the model's tokens
-          are not judged by this.
+restored  Only a log that was restored, or lied to, or whose host changed hands, is told to be older than the host.
+taken     What was taken over does not show once more that the log is older than the host.
+ends      From every state all operations of the host's owner can end without a further fault. States that have used up
+          the model's tokens are not judged by this.
 
 python -m tests.models.fence                The design: expects no violation.
 python -m tests.models.fence --without R    Rule R is left out: prints the shortest way to the violation.
 python -m tests.models.fence --all          The design, then each rule left out in turn. Exit code 1 if a rule proves
-                                            needless. With restored=1, those that hold when a log is restored.
+                                            needless. With restored=1, those that hold when a log is restored;
+                                            with handed=2, those that hold when a host changes hands.
 python -m tests.models.fence foreign=1 wiped=0 adopt=0      Other bounds than the defaults.
 
 What each rule and bound means is told in fence_state.py. With foreign=1 and adopt=1 the model finds the one case that
 no rule closes: our script dies before it acts, and somebody takes a checkpoint in that moment. Hence the product adopts
 an unmarked one only if all other evidence fits too, and says OUTCOME_UNDETERMINED otherwise.
 
-Two rules have a part that the promises do not need. `act_on_before` is there because somebody may have changed what the
-operation was decided on (a revert would throw away what nobody agreed to lose), and because 'no effect' may be said
-only after the state was compared once more. Of `rolled_back`, the operation in the journal is there for a restored log
-whose version has grown past the journal's tokens by other events: what the lost log did is not on record, so it is for
-a person to judge, even if nothing happens twice.
+Some rules, or parts of them, are there for what the promises do not say. `act_on_before`: somebody may have changed
+what the operation was decided on (a revert would throw away what nobody agreed to lose), and 'no effect' may be said only
+after the state was compared once more. `rolled_back`, the operation in the journal: a restored log may have grown past
+the journal's tokens by other events; what the lost log did is not on record, so it is for a person to judge, even if
+nothing happens twice. `owner`: tokens alone keep two installations from doing things twice, but not from working on one
+VM in turns. `look_first`: what a lost log has sent, and is still on its way, cannot act once the first look has come.
+`same_journal`: a journal that was made anew is no evidence of what the lost one knew.
 
 Visited without a violation, some 25,000 states a second on one core:
 
-defaults                                            966,985
-foreign=1 wiped=0 adopt=0                         1,633,757
-restored=1 wiped=0 doubled=0 killed=0               232,536
-restored=1 wiped=0 doubled=0                        540,045
-restored=1 wiped=0 doubled=0 killed=0 tokens=6    1,471,832
+defaults                                                                    966,985
+foreign=1 wiped=0 adopt=0                                                 1,633,757
+restored=1 wiped=0 doubled=0 killed=0                                       171,157
+restored=1 wiped=0 doubled=0                                                390,926
+handed=2 wiped=0 doubled=0 killed=0 operations=1 tokens=4                    95,237
+handed=2 wiped=0 doubled=0 operations=1 tokens=4 earlier=1 stride=3         259,008
+restored=1 lies=1 doubled=0 killed=0 operations=1 tokens=4                  113,238
 
 The rule `rolled_back` needs tokens=6 to show what it is for: without it an observation stays stale for ever.
 CI explores smaller bounds (test_fence_model.py).
@@ -57,12 +65,15 @@ from tests.models.exploration import Step, explore
 from tests.models.fence_daemon import daemon_steps
 from tests.models.fence_host import host_steps
 from tests.models.fence_network import network_steps, restore_steps
-from tests.models.fence_state import Bounds, Rules, State, truth
+from tests.models.fence_state import Bounds, Log, Rules, State, truth
+from tests.models.fence_take_over import person_steps, second_installation_steps
 
 NEEDED: Final = ("token", "acts-once", "observe-fences", "newest-only", "job-wait", "journal-id")
 """Rules that a promise breaks without."""
-NEEDED_IF_RESTORED: Final = ("unique-names", "rolled-back")
+NEEDED_IF_RESTORED: Final = ("unique-names", "rolled-back", "token-base", "operation-known")
 """Those that it breaks without once a log is restored."""
+NEEDED_IF_HANDED: Final = ("blocked-first",)
+"""Those that it breaks without once a host has changed hands twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +86,32 @@ class Fence:
     @property
     def start(self) -> State:
         """Return the first state: nothing is on record, and nothing was done on the host."""
-        return State()
+        return State(log=Log(number=1 + self.bounds.earlier))
 
     def steps(self, state: State) -> Iterator[Step[State]]:
         """Yield all that can happen in a state."""
-        yield from daemon_steps(state, self.rules, self.bounds)
+        for seen in (state, state.turned()) if state.other is not None else (state,):
+            for label, to, fault in self._own_steps(seen):
+                whole = to if seen is state else to.turned()
+                yield Step(label if seen is state else f"the second installation's {label}", whole, fault)
+        yield from second_installation_steps(state, self.rules, self.bounds)
         yield from network_steps(state, self.bounds)
         yield from restore_steps(state, self.bounds)
         yield from host_steps(state, self.rules, self.bounds)
 
+    def _own_steps(self, seen: State) -> Iterator[Step[State]]:
+        """Yield what one installation, and the people who look after it, can do."""
+        yield from daemon_steps(seen, self.rules, self.bounds)
+        yield from person_steps(seen, self.rules, self.bounds)
+
     def violation(self, state: State) -> str:
         """Return which promise a state breaks, or nothing."""
-        if state.rolled_back and not state.restored:
-            return "restored: the log is told to be older than the host, and it is not"
+        logs = (state.log,) if state.other is None else (state.log, state.other)
+        for log in logs:
+            if log.rolled_back and not (state.restored or state.handed or log.lied_to):
+                return "restored: the log is told to be older than the host, and it is not"
+            if log.again:
+                return "taken: what was taken over shows again that the log is older than the host"
         made: dict[int, list[int]] = {}
         for checkpoint in state.checkpoints:
             if checkpoint.owner:
@@ -95,8 +119,11 @@ class Fence:
         for operation, checkpoint_ids in made.items():
             if len(checkpoint_ids) > 1:
                 return f"once: op{operation} made the checkpoints {checkpoint_ids}"
-        for number, (outcome, adopted) in enumerate(state.ended, 1):
-            operation = truth(state, number)
+        for operation, (outcome, adopted) in [
+            (truth(log, number), ended)
+            for log in logs
+            for number, ended in enumerate(log.ended, log.number - len(log.ended))
+        ]:
             mine = made.get(operation, [])
             if outcome == "ok" and mine != [adopted]:
                 return f"true: op{operation} SUCCEEDED with checkpoint {adopted}, and on the host its own are {mine}"
@@ -105,8 +132,10 @@ class Fence:
         return ""
 
     def over(self, state: State) -> bool:
-        """Return whether all operations have ended, or no token is left to end them with."""
-        return state.number > self.bounds.operations or state.spent >= self.bounds.tokens
+        """Return whether all operations of the host's owner have ended, or no token is left to end them with."""
+        owner = state.log if state.log.installation == state.owner else state.other
+        ended = owner is not None and owner.number > self.bounds.last(owner)
+        return ended or state.spent >= self.bounds.tokens
 
 
 def _bound(text: str) -> tuple[str, int]:
@@ -127,7 +156,8 @@ def main(arguments: Sequence[str]) -> int:
     which.add_argument("--without", choices=names, metavar="RULE", help=f"leave one out: {', '.join(names)}")
     asked = parser.parse_intermixed_args(arguments)
     bounds = replace(Bounds(), **dict(asked.bounds))
-    left_out = ["", *(NEEDED_IF_RESTORED if bounds.restored else NEEDED)] if asked.all else [asked.without or ""]
+    needed = NEEDED_IF_RESTORED if bounds.restored else NEEDED_IF_HANDED if bounds.handed else NEEDED
+    left_out = ["", *needed] if asked.all else [asked.without or ""]
     unexpected = False
     for rule in left_out:
         outcome = explore(Fence(Rules().without(rule) if rule else Rules(), bounds))

@@ -17,6 +17,7 @@ from tests.models.fence_state import (
     add,
     checkpoint_ids,
     drop,
+    installation_of,
     name,
 )
 
@@ -29,12 +30,19 @@ def host_steps(s: State, rules: Rules, bounds: Bounds) -> Iterator[Step[State]]:
         if s.killed < bounds.killed:
             label = f"host: script {script.command} killed at step {script.at}"
             yield Step(label, rest._replace(killed=s.killed + 1), fault=True)
-        if script.at:
+        if script.at > 1:
             yield from _acts(rest, script, rules)
+        elif script.at:
+            yield _checks(rest, script, rules)
         elif held:
             yield Step(f"host: {script.command} refused, busy", rest)
-        else:
+        elif not bounds.handed:
             yield _checks(rest, script, rules)
+        elif rules.owner and installation_of(script.command.operation) != s.owner:
+            yield Step(f"host: {script.command} refused, the host is another's", rest)
+        else:
+            checked = add(rest.scripts, Script(script.command, 1))
+            yield Step(f"host: {script.command} may act: the host is its owner's", rest._replace(scripts=checked))
     new = max((c.checkpoint_id for c in s.checkpoints), default=0) + 1
     if s.job:
         appeared = (*s.checkpoints, Checkpoint(new, s.job))
@@ -74,24 +82,24 @@ def _checks(s: State, script: Script, rules: Rules) -> Step[State]:
         return Step(f"host: {command}: not the state it was told, reported", _seen(s, operation, token, fenced))
     journals = s.journals + (not journal.journal_id)
     begun = Journal(journal.journal_id or journals, highest, name(operation, rules), "begun")
-    scripts = add(s.scripts, Script(command, 1))
+    scripts = add(s.scripts, Script(command, 2))
     return Step(f"host: {command} begun", s._replace(scripts=scripts, journals=journals, journal=begun))
 
 
 def _acts(s: State, script: Script, rules: Rules) -> Iterator[Step[State]]:
     """Yield what the script can do once it has begun."""
     command, operation, token = script.command, script.command.operation, script.command.token
-    if script.at == 1:
+    if script.at == 2:
         if checkpoint_ids(s) == command.before and not s.job:  # Compared once more: nothing has happened.
             answer = Answer("no effect", operation, token, _told(s.journal))
             yield Step(f"host: the cmdlet refuses {command}, answers no effect", _answered(s, answer))
-        asked = s._replace(scripts=add(s.scripts, Script(command, 2)), job=s.job or operation)
+        asked = s._replace(scripts=add(s.scripts, Script(command, 3)), job=s.job or operation)
         yield Step(f"host: {command} asks the hypervisor", asked)
-    elif script.at == 2:
+    elif script.at == 3:
         mine = [c for c in s.checkpoints if c.owner == operation]
         if mine and not s.job:
             marked = tuple(c._replace(marked=operation) if c == mine[-1] else c for c in s.checkpoints)
-            scripts = add(s.scripts, Script(command, 3))
+            scripts = add(s.scripts, Script(command, 4))
             yield Step(f"host: op{operation} marks its checkpoint", s._replace(scripts=scripts, checkpoints=marked))
     else:
         done = next(c for c in s.checkpoints if c.marked == operation)

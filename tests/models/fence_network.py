@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.models.exploration import Step
-from tests.models.fence_state import Bounds, Script, State, add, drop
+from tests.models.fence_state import Bounds, Log, Script, State, add, drop, first_number
 
 
 def network_steps(s: State, bounds: Bounds) -> Iterator[Step[State]]:
@@ -23,16 +23,5 @@ def network_steps(s: State, bounds: Bounds) -> Iterator[Step[State]]:
 def restore_steps(s: State, bounds: Bounds) -> Iterator[Step[State]]:
     """Yield that the log is replaced by a backup from before its first operation."""
     if s.restored < bounds.restored and s.spent:
-        backup = s._replace(
-            number=1,
-            phase="due",
-            token=0,
-            rolled_back=False,
-            before=(),
-            first=False,
-            journal_id=1,
-            taken_over=0,
-            ended=(),
-            restored=s.restored + 1,
-        )
-        yield Step("the log is restored from a backup", backup, fault=True)
+        backup = Log(epoch=s.log.epoch + 1, number=first_number(s.log, bounds))
+        yield Step("the log is restored from a backup", s._replace(log=backup, restored=s.restored + 1), fault=True)

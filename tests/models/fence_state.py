@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple, TypeVar
 T = TypeVar("T", bound=tuple[object, ...])
 
 EPOCH: Final = 10
-"""Operation 1 of the log that was restored once is 11: who made a checkpoint, in truth."""
+"""Operation 1 of the second log is 11: who made a checkpoint, in truth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +32,21 @@ class Rules:
     """An operation's name never comes again. So the host's journal cannot take a new operation for one that a lost log
     knew."""
     rolled_back: bool = True
-    """A journal with a higher token than the log's, or with an operation that the log does not know, shows that the log
-    is older than the host. Nothing is concluded or issued until a person has taken the VM over. The take-over observes,
-    fences above all that the journal knows, ends what was under way as undetermined, and puts the journal's operation
-    on record."""
+    """A journal with a higher token than the log's, or with an operation that the log does not know, shows that it was
+    written for another log. Nothing is concluded or issued until a person has taken the VM over, which ends what was
+    under way as undetermined."""
+    token_base: bool = True
+    """After a take-over, tokens lie above all that the journal knew."""
+    operation_known: bool = True
+    """A take-over puts the journal's operation on record."""
+    blocked_first: bool = True
+    """Before a host changes hands, the VM is blocked for the log that gets it, until it is taken over."""
+    owner: bool = True
+    """The host refuses the commands of all installations but the one that owns it."""
+    same_journal: bool = True
+    """That a log is older than its host is disproved only by the journal that was known."""
+    look_first: bool = True
+    """After a take-over, the first step begins with a look, which raises the fence."""
     act_on_before: bool = True
     """The script acts only on the state that it was told."""
 
@@ -58,6 +69,20 @@ class Bounds:
     """Checkpoints that somebody else takes by hand."""
     restored: int = 0
     """Times that the log is replaced by a backup from before its first operation."""
+    handed: int = 0
+    """Times that the host changes hands: to a second installation, which has a log of its own, and back again."""
+    lies: int = 0
+    """Answers that claim a higher token than the journal has."""
+    earlier: int = 0
+    """Operations of the first installation that have ended before, and that its log has forgotten. Of a number that low
+    nobody can tell whose operation it is."""
+    stride: int = 1
+    """By how much a token of the first installation is higher than the last: its log grows by other events too."""
+
+    def last(self, log: Log) -> int:
+        """Return the number of a log's last operation."""
+        return self.operations + first_number(log, self) - 1
+
     adopt: int = 1
     """What becomes of one unmarked newcomer found after the script had begun: 1, it is taken for ours; 0, it is
     undetermined."""
@@ -127,8 +152,8 @@ class Script(NamedTuple):
 
     command: Command
     at: int = 0
-    """0: it has checked nothing; 1: begun is written; 2: the hypervisor is asked; 3: the checkpoint is marked. It holds
-    the mutex from 1 on."""
+    """0: it has checked nothing; 1: the owner is the right one; 2: begun is written; 3: the hypervisor is asked; 4: the
+    checkpoint is marked. It holds the mutex from 1 on. Where the host never changes hands, 1 is left out."""
 
 
 class Ended(NamedTuple):
@@ -139,32 +164,54 @@ class Ended(NamedTuple):
     """The checkpoint."""
 
 
-class State(NamedTuple):
-    """One state of everything: the log, the network, the host, and the faults spent."""
+class Log(NamedTuple):
+    """The log of one installation, with what its daemon does. It survives a crash."""
 
-    # The daemon's log: it survives a crash.
+    installation: int = 1
+    epoch: int = 0
+    """Tells its operations apart from those that another log gave the same numbers."""
     number: int = 1
     """Of the operation under way; above the bound when all have ended."""
-    phase: Literal["due", "issued", "unknown", "observing"] = "due"
+    phase: Literal["due", "looking", "issued", "unknown", "observing"] = "due"
     token: int = 0
-    """The newest one issued: the version of the VM's stream, above its base."""
-    spent: int = 0
-    """Tokens issued in all, by lost logs too."""
-    rolled_back: bool = False
-    """The log is known to be older than the host."""
+    """The newest one issued, or taken over."""
+    rolled_back: Literal["", "noticed", "blocked"] = ""
+    """It is known to be older than the host: by an answer, or since the host is about to change hands."""
+    read: Journal | None = None
+    """The journal as it was read for the take-over that comes next."""
+    look_due: bool = False
+    """The VM was taken over, and not looked at since."""
     before: tuple[int, ...] = ()
     """The checkpoints that were there when the operation was first issued."""
     first: bool = False
     """The operation has been issued, and was not observed absent since."""
     journal_id: int = 1
-    """The journal's, as last reported."""
-    taken_over: int = 0
-    """The operation that the journal knew when a person took the VM over: on record since."""
+    """The journal's, as last reported; 0: not known."""
+    taken_over: Journal = Journal(journal_id=0)
+    """The journal of the last take-over, as it was read."""
+    again: bool = False
+    """It was told to be older than the host by nothing but what had been taken over."""
+    lied_to: bool = False
     ended: tuple[Ended, ...] = ()
+
+
+class State(NamedTuple):
+    """One state of everything: the logs, the network, the host, and the faults spent."""
+
+    log: Log = Log()
+    """That of the installation which acts next."""
+    other: Log | None = None
+    """That of the other one."""
+    spent: int = 0
+    """Tokens issued in all, by lost logs too."""
+    logs: int = 1
+    """So many have there been."""
     # The network, each a bag: sorted, since two orders would be two states.
     commands: tuple[Command, ...] = ()
     answers: tuple[Answer, ...] = ()
     # The host.
+    owner: int = 1
+    """The installation that its journals belong to."""
     checkpoints: tuple[Checkpoint, ...] = ()
     """Sorted by id."""
     job: int = 0
@@ -180,6 +227,13 @@ class State(NamedTuple):
     wiped: int = 0
     foreign: int = 0
     restored: int = 0
+    handed: int = 0
+    lies: int = 0
+
+    def turned(self) -> State:
+        """Return the state seen from the other installation."""
+        assert self.other is not None, self
+        return self._replace(log=self.other, other=self.log)
 
 
 def add(bag: tuple[T, ...], item: T) -> tuple[T, ...]:
@@ -198,9 +252,23 @@ def checkpoint_ids(s: State) -> tuple[int, ...]:
     return tuple([c.checkpoint_id for c in s.checkpoints])
 
 
-def truth(s: State, number: int) -> int:
-    """Return an operation of this log, told apart from one that a lost log gave the same number."""
-    return number + EPOCH * s.restored
+def first_number(log: Log, bounds: Bounds) -> int:
+    """Return the number of a log's first operation in the model."""
+    return 1 + (bounds.earlier if log.installation == 1 else 0)
+
+
+def truth(log: Log, number: int) -> int:
+    """Return an operation of a log, told apart from one that another log gave the same number."""
+    return number + EPOCH * log.epoch
+
+
+SECOND: Final = 5
+"""The first epoch of the second installation."""
+
+
+def installation_of(operation: int) -> int:
+    """Return the installation that an operation is one of."""
+    return 2 if operation >= SECOND * EPOCH else 1
 
 
 def name(operation: int, rules: Rules) -> int:
