@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
@@ -133,5 +134,5 @@ def _vm_lines(vms: Sequence[vm_pb2.TakenOver], *, done: bool) -> Iterator[str]:
         for checkpoint in vm.marked_checkpoints:
             yield (
                 f"  Not on record, and marked as ours: {quoted(checkpoint.display_name, 100)}. To adopt it: "
-                f"{_CALL} snapshot adopt {name} {checkpoint.checkpoint_id}"
+                f"{_CALL} snapshot adopt {shlex.quote(vm.display_name)} {checkpoint.checkpoint_id}"
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.longrunning.operations_pb2 import GetOperationRequest
 
 from demo.programs import Daemon, Executor
 from snapshotd.api.v1 import admin_pb2, host_pb2
@@ -105,6 +106,47 @@ def test_a_second_installation_is_kept_from_acting_and_says_why(tmp_path: Path) 
         system.client.wait(system.client.create(vm_id, "three"))
         names = [c["name"].partition(" #")[0] for c in system.truth_of(vm_id)["checkpoints"]]
         assert (names, len(system.host.decisive())) == (["one", "three"], 2)
+        client.channel.close()
+
+
+@pytest.mark.slow
+def test_a_second_installation_takes_a_host_over_while_the_first_still_runs(tmp_path: Path) -> None:
+    with System(tmp_path, ("web01",)) as system, Daemon(tmp_path / "other", options=QUICK) as other:
+        vm_id, first = system.ids["web01"], system.client
+        first.wait(first.create(vm_id, "one"))
+        client = Client(other.address)
+        client.register_host(system.host.port)
+        register = vm_pb2.RegisterVirtualMachineRequest(host="hosts/hv01", vm_id=vm_id)
+        until(lambda: bool(client.admin.GetStatus(admin_pb2.GetStatusRequest()).executors))
+        assert refusal(lambda: client.vms.RegisterVirtualMachine(register))[1] == "FOREIGN_INSTALLATION"
+        taken = client.hosts.TakeOverHost(host_pb2.TakeOverHostRequest(name="hosts/hv01", reason="moved"))
+        assert (taken.former_installation_id, taken.unregistered_count) == (installation_of(first), 1)
+        assert not client.vms.RegisterVirtualMachine(register).conditions
+
+        effects = len(system.host.decisive())
+        refused = first.create(vm_id, "two")
+        until(
+            lambda: metadata_of(first.operations.GetOperation(GetOperationRequest(name=refused.name))).wait.reason != ""
+        )
+        wait = metadata_of(first.operations.GetOperation(GetOperationRequest(name=refused.name))).wait
+        assert wait.reason in ("FOREIGN_INSTALLATION", "LOG_ROLLED_BACK")
+        first.hosts.DiscoverVirtualMachines(host_pb2.DiscoverVirtualMachinesRequest(name="hosts/hv01"))
+        (told,) = first.admin.GetStatus(admin_pb2.GetStatusRequest()).hosts
+        assert told.wait.reason == "FOREIGN_INSTALLATION"
+        assert installation_of(client) in told.wait.message
+        assert len(system.host.decisive()) == effects
+
+        assert client.wait(client.create(vm_id, "three")).HasField("response")
+        names = [c["name"].partition(" #")[0] for c in system.truth_of(vm_id)["checkpoints"]]
+        assert (names, len(system.host.decisive())) == (["one", "three"], effects + 1)
+
+        # The first one takes the host back: what it had under way ends, and is not done.
+        back = first.hosts.TakeOverHost(host_pb2.TakeOverHostRequest(name="hosts/hv01"))
+        (vm,) = back.virtual_machines
+        assert list(vm.operations_ended) == [refused.name]
+        assert first.wait(first.create(vm_id, "five")).HasField("response")
+        names = [c["name"].partition(" #")[0] for c in system.truth_of(vm_id)["checkpoints"]]
+        assert names == ["one", "three", "five"]
         client.channel.close()
 
 

@@ -32,12 +32,12 @@ no rule closes: our script dies before it acts, and somebody takes a checkpoint 
 an unmarked one only if all other evidence fits too, and says OUTCOME_UNDETERMINED otherwise.
 
 Some rules, or parts of them, are there for what the promises do not say. `act_on_before`: somebody may have changed
-what the operation was decided on (a revert would throw away what nobody agreed to lose), and 'no effect' may be said only
-after the state was compared once more. `rolled_back`, the operation in the journal: a restored log may have grown past
-the journal's tokens by other events; what the lost log did is not on record, so it is for a person to judge, even if
-nothing happens twice. `owner`: tokens alone keep two installations from doing things twice, but not from working on one
-VM in turns. `look_first`: what a lost log has sent, and is still on its way, cannot act once the first look has come.
-`same_journal`: a journal that was made anew is no evidence of what the lost one knew.
+what the operation was decided on (a revert would throw away what nobody agreed to lose), and 'no effect' may be said
+only after the state was compared once more. `rolled_back`, the operation in the journal: a restored log may have
+grown past the journal's tokens by other events; what the lost log did is not on record, so it is for a person to
+judge, even if nothing happens twice. `owner`: tokens alone keep two installations from doing things twice, but not
+from working on one VM in turns. `look_first`: what a lost log has sent, and is still on its way, cannot act once the
+first look has come. `same_journal`: a journal that was made anew is no evidence of what the lost one knew.
 
 Visited without a violation, some 25,000 states a second on one core:
 
