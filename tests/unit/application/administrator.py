@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy as shallow
 from dataclasses import dataclass, replace
 
 from snapshotd.domain.commands import CompareHosts, SyncVm
@@ -41,9 +41,24 @@ def sync(world: World) -> None:
         world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
 
 
+def fork(world: World) -> World:
+    """Return a world that is as another one is, and goes its own way."""
+    other = shallow(world)
+    other.host, other.log = _alike(world.host), list(world.log)
+    return other
+
+
+def _alike(host: FakeHost) -> FakeHost:
+    other = shallow(host)
+    for name, value in vars(host).items():
+        if isinstance(value, dict | list):
+            setattr(other, name, shallow(value))
+    return other
+
+
 def copy(host: FakeHost) -> FakeHost:
     """Return another host that has the VM as it is, and no journal of it."""
-    other = deepcopy(host)
+    other = _alike(host)
     other.journal, other.effects = Journal(state=JournalState.MISSING), []
     return other
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
@@ -16,7 +17,7 @@ from snapshotd.domain.events import DriftDetected, DriftKind
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure
 from tests.fakes import World
-from tests.unit.application.administrator import ACTS, Act, compare_hosts, copy, sync
+from tests.unit.application.administrator import ACTS, Act, compare_hosts, copy, fork, sync
 from tests.unit.application.cases import CASES, Case, ready
 from tests.unit.application.comparing import compare
 
@@ -36,6 +37,12 @@ class Moment:
 
 def at(case: Case, moment: Moment) -> World:
     """Return the world of a case at a moment of its operation."""
+    return fork(_reached(case.name, moment))
+
+
+@cache
+def _reached(name: str, moment: Moment) -> World:
+    case = next(case for case in CASES if case.name == name)
     world = ready(case)
     world.do(case.request)
     for _ in range(moment.turns):
