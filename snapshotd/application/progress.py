@@ -157,7 +157,7 @@ def _take_loss(
 def _take_answer(draft: Draft, operation: Operation, step: Step, command: c.TakeAnswer) -> None:
     """Record what an answer means. One that comes twice changes nothing.
 
-    With an old token, or by a host that the VM has left, only DONE counts.
+    With an old token only DONE counts. So it is with a host that the VM has left: what went there is looked at anew.
     """
     answer = command.answer
     newest = command.token == step.token
@@ -165,7 +165,7 @@ def _take_answer(draft: Draft, operation: Operation, step: Step, command: c.Take
     done = told(draft.vm, operation, step, answer) if step.open else None
     if done is not None and answer.vm is not None:
         _settle(draft, operation, step, done, answer.vm, observed=False, current=not elsewhere)
-    elif not newest or elsewhere:
+    elif not newest:
         return
     elif answer.verdict is Verdict.OBSERVED and step.observing and answer.vm is not None:
         _observed(draft, operation, step, answer.vm)

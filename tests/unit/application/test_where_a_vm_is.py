@@ -28,7 +28,7 @@ from snapshotd.steps.vm_stop import StopMode
 from tests.asking import CREATE, delete, stop_vm
 from tests.fakes import FakeHost, World
 from tests.unit.application.administrator import compare_hosts, copy, sync
-from tests.unit.application.cases import chain, create, sid
+from tests.unit.application.cases import chain, create, lose_command, sid
 from tests.unit.application.comparing import compare
 from tests.unit.application.test_disturbed import act_and_lose_the_answer, until_issued
 
@@ -221,9 +221,9 @@ def test_a_vm_whose_host_is_gone_for_good_amid_an_operation_is_taken_to_where_it
     compare(world)
 
 
-@pytest.mark.parametrize("verdict", [Verdict.DONE, Verdict.NO_EFFECT, Verdict.OBSERVED])
+@pytest.mark.parametrize("verdict", [Verdict.DONE, Verdict.NO_EFFECT])
 def test_of_what_a_host_says_that_the_vm_has_left_only_done_counts(verdict: Verdict) -> None:
-    world, here, there = with_a_copy()
+    world, here, _ = with_a_copy()
     world.do(create(9))
     until_issued(world, CREATE)
     found = world.open_step()
@@ -231,19 +231,43 @@ def test_of_what_a_host_says_that_the_vm_has_left_only_done_counts(verdict: Verd
     operation, step = found
     answer = world.act(operation, step)
     there = copy(here)
+    there.power = Power.PAUSED
     here.gone = True
     compare_hosts(world, there)
     world.host = there
     answer = answer if verdict is Verdict.DONE else HostAnswer(verdict=verdict, vms=answer.vms)
-    version = world.vm.version
+    known = len(world.log)
     late = TakeAnswer(number=operation.number, step=1, token=step.token, answer=answer, host_id=HV01)
     world.do(late)
     now = world.vm.operations[operation.number].steps[0].state
     assert now is (StepState.DONE if verdict is Verdict.DONE else StepState.OUTCOME_UNKNOWN)
-    assert verdict is Verdict.DONE or world.vm.version == version
-    assert world.vm.journal_id == ""
+    assert verdict is Verdict.DONE or len(world.log) == known
+    assert not any(isinstance(event, e.VmDescribed | e.JournalIdentified) for event in world.log[known:])
     world.run()
     sync(world)
+    compare(world)
+
+
+def test_an_observation_that_a_host_answers_which_the_vm_has_left_meanwhile_proves_nothing() -> None:
+    world, here, _ = with_a_copy()
+    world.do(create(9))
+    until_issued(world, CREATE)
+    lose_command(world)
+    world.do(Proceed())
+    found = world.open_step()
+    assert found is not None
+    operation, step = found
+    assert step.observing
+    answer = here.observe(step.token)
+    there = copy(here)
+    here.gone = True
+    compare_hosts(world, there)
+    world.host = there
+    known = len(world.log)
+    late = TakeAnswer(number=operation.number, step=1, token=step.token, answer=answer, host_id=HV01)
+    world.do(late)
+    assert len(world.log) == known
+    assert world.run().state is OperationState.SUCCEEDED
     compare(world)
 
 
