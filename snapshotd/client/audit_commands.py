@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from snapshotd.api.v1 import admin_pb2, audit_pb2
@@ -14,8 +15,8 @@ from snapshotd.client.details import detail
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.messages import no_names
 from snapshotd.client.options import output
-from snapshotd.client.pages import or_else, output_pages, pages
-from snapshotd.client.render import age, counted, facts, last, prose, quoted, when, word
+from snapshotd.client.pages import or_else, output_pages, overview, pages
+from snapshotd.client.render import age, counted, facts, last, quoted, subject_text, when, word
 from snapshotd.client.resolve import host_name, is_snapshot_name, refuse_unknown, snapshot_name, vm_name
 from snapshotd.client.which_operation import operation_name
 
@@ -83,28 +84,18 @@ def _row(event: audit_pb2.Event) -> list[str]:
         event.actor,
         event.type,
         states,
-        _subject(event.subject),
+        subject_text(event.subject),
         detail(event),
     ]
 
 
-def _subject(subject: str) -> str:
-    """Shorten a resource name to its kind and id."""
-    parts = subject.split("/")
-    if len(parts) >= 4 and parts[2] == "snapshots":
-        return f"snapshot {parts[3]}"
-    if parts[0] == "operations":
-        step = f" step {parts[3]}" if len(parts) > 3 else ""
-        return f"operation {parts[1]}{step}"
-    return f"{'host' if parts[0] == 'hosts' else 'vm'} {last(subject)}"
-
-
 def status(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Show the state of the service."""
-    return output(arguments, server.call(server.admin.GetStatus, admin_pb2.GetStatusRequest()), _facts, no_names)
+    found = server.call(server.admin.GetStatus, admin_pb2.GetStatusRequest())
+    return output(arguments, found, lambda status: _facts(status, partial(overview, arguments)), no_names)
 
 
-def _facts(status: admin_pb2.GetStatusResponse) -> str:
+def _facts(status: admin_pb2.GetStatusResponse, table: Callable[..., str]) -> str:
     counts, failures = status.operations, status.recent_failures
     head = facts(
         [
@@ -131,16 +122,23 @@ def _facts(status: admin_pb2.GetStatusResponse) -> str:
     return "\n\n".join(
         [
             head,
-            *(["Problems\n" + prose(["SUBJECT", "REASON", "SINCE", "WHAT TO DO"], problems)] if problems else []),
-            *_trouble_of_operations(status),
-            prose(["VIEW", "STATE", "POSITION", "WHY"], projections),
-            "Executors\n" + prose(["EXECUTOR", "REACHES", "IS FED FOR", "HEARD"], executors),
-            "Hosts\n" + prose(["HOST", "REACHABLE", "LAST SYNC", "WHY", "EXECUTOR"], hosts),
+            *(
+                [
+                    "Problems\n"
+                    + table(["SUBJECT", "REASON", "SINCE", "WHAT TO DO"], problems, ["SUBJECT", "REASON"], ["SUBJECT"])
+                ]
+                if problems
+                else []
+            ),
+            *_trouble_of_operations(status, table),
+            table(["VIEW", "STATE", "POSITION", "WHY"], projections),
+            "Executors\n" + table(["EXECUTOR", "REACHES", "IS FED FOR", "HEARD"], executors, ["IS FED FOR", "REACHES"]),
+            "Hosts\n" + table(["HOST", "REACHABLE", "LAST SYNC", "WHY", "EXECUTOR"], hosts, ["HOST", "WHY"]),
         ]
     )
 
 
-def _trouble_of_operations(status: admin_pb2.GetStatusResponse) -> Iterator[str]:
+def _trouble_of_operations(status: admin_pb2.GetStatusResponse, table: Callable[..., str]) -> Iterator[str]:
     """Yield the tables of overdue operations and of recent failures, if there are any."""
     kinds = OperationMetadata.Kind
     if status.overdue_operations:
@@ -148,7 +146,9 @@ def _trouble_of_operations(status: admin_pb2.GetStatusResponse) -> Iterator[str]
             [o.operation, o.display_name, word(kinds.Name(o.kind)), when(o.since), o.message]
             for o in status.overdue_operations
         ]
-        yield "Overdue\n" + prose(["OPERATION", "VM", "KIND", "SINCE", "WHY, AND WHAT TO DO"], late)
+        yield "Overdue\n" + table(
+            ["OPERATION", "VM", "KIND", "SINCE", "WHY, AND WHAT TO DO"], late, ["KIND", "VM"], ["OPERATION"]
+        )
         if (more := status.overdue_operation_count - len(late)) > 0:
             yield f"{counted(more, 'more operation')} overdue. See `snapshotctl operation list --active`."
     if status.recent_failures.latest:
@@ -156,7 +156,9 @@ def _trouble_of_operations(status: admin_pb2.GetStatusResponse) -> Iterator[str]
             [f.operation, f.display_name, word(kinds.Name(f.kind)), when(f.failure.time), f.actor, f.failure.reason]
             for f in status.recent_failures.latest
         ]
-        yield "Failed last\n" + prose(["OPERATION", "VM", "KIND", "FAILED", "ACTOR", "REASON"], failed)
+        yield "Failed last\n" + table(
+            ["OPERATION", "VM", "KIND", "FAILED", "ACTOR", "REASON"], failed, ["ACTOR", "KIND", "VM"], ["OPERATION"]
+        )
         if status.recent_failures.count > len(failed):
             yield "All of them: `snapshotctl operation list --failed --since 24h`."
 

@@ -13,8 +13,8 @@ from snapshotd.client.calls import Server
 from snapshotd.client.columns import chosen
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.options import output, request_id
-from snapshotd.client.pages import Listing, output_pages, pages
-from snapshotd.client.render import counted, facts, last, prose, when
+from snapshotd.client.pages import Listing, output_pages, overview, pages
+from snapshotd.client.render import counted, facts, last, subject_text, when
 from snapshotd.client.resolve import host_name
 
 _HEADS: Final = ["HOST", "ADDRESS", "STATE", "VMS", "LAST SYNC", "WHY"]
@@ -145,7 +145,7 @@ def sync(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Ask a host what is there, and record what differs."""
     request = pb.SyncHostRequest(name=host_name(arguments.host), request_id=request_id(arguments))
     synced = server.call(server.hosts.SyncHost, request)
-    code = output(arguments, synced, _synced)
+    code = output(arguments, synced, lambda s: _synced(s, arguments))
     left_out = len(synced.virtual_machines_skipped)
     if synced.virtual_machines_compared or not left_out:
         return code
@@ -157,7 +157,7 @@ def sync(server: Server, arguments: argparse.Namespace) -> ExitCode:
     )
 
 
-def _synced(synced: pb.SyncHostResponse) -> str:
+def _synced(synced: pb.SyncHostResponse, arguments: argparse.Namespace) -> str:
     compared, drifts = (
         counted(synced.virtual_machines_compared, "VM"),
         counted(len(synced.drifts) + synced.drifts_omitted, "difference"),
@@ -168,10 +168,11 @@ def _synced(synced: pb.SyncHostResponse) -> str:
             f"{synced.drifts_omitted} of them are left out here. See `snapshotctl audit list --type DriftDetected`."
         )
     if synced.drifts:
-        lines.append(prose(["WHAT", "OF", "DETAIL"], [[d.kind, d.subject, d.message] for d in synced.drifts]))
+        found = [[d.kind, subject_text(d.subject), d.message] for d in synced.drifts]
+        lines.append(overview(arguments, ["WHAT", "OF", "DETAIL"], found, ["WHAT", "OF"], ["OF"]))
     if synced.skip_reasons:
         rows = [[vm.display_name, vm.reason, last(vm.name), vm.message] for vm in synced.skip_reasons]
-        lines.append(prose(["LEFT OUT", "REASON", "ID", "WHY"], rows))
+        lines.append(overview(arguments, ["LEFT OUT", "REASON", "ID", "WHY"], rows, ["LEFT OUT", "REASON"], ["ID"]))
     if more := len(synced.virtual_machines_skipped) - len(synced.skip_reasons):
         lines.append(f"{counted(more, 'more VM')} left out; `-o json` has the names.")
     return "\n".join(lines)

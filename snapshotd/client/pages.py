@@ -109,6 +109,17 @@ def output_pages(
     return ExitCode.OK
 
 
+def overview(
+    arguments: argparse.Namespace,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    yields: Sequence[str] = (),
+    ids: Sequence[str] = (),
+) -> str:
+    """Return a table of an answer that has several. Takes arguments of Listing; its last column is a text to read."""
+    return Listing(arguments, heads, range(len(heads)), yields, ids, wraps=True).text(rows) if rows else "(none)"
+
+
 class Listing:
     """A table of the columns that were chosen, printed part by part.
 
@@ -118,6 +129,7 @@ class Listing:
         show: the numbers of those to print, in order.
         yields: heads of the columns to cut if the terminal is too narrow.
         ids: heads of the columns that hold ids.
+        wraps: the last column is a text to read, which goes over several lines.
     """
 
     def __init__(
@@ -127,12 +139,14 @@ class Listing:
         show: Sequence[int],
         yields: Sequence[str] = (),
         ids: Sequence[str] = (),
+        *,
+        wraps: bool = False,
     ) -> None:
         shown = [heads[n] for n in show]
         whole = getattr(arguments, "full_ids", False)
         self._show = show
         self._ids = [] if whole else [n for n, head in enumerate(shown) if head in ids]
-        self._table = Table(shown, [head for head in yields if head in shown], columns())
+        self._table = Table(shown, [head for head in yields if head in shown], columns(), wraps=wraps)
 
     def text(self, rows: Sequence[Sequence[str]]) -> str:
         """Return the next part."""

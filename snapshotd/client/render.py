@@ -181,6 +181,17 @@ def last(name: str) -> str:
     return name.rpartition("/")[2]
 
 
+def subject_text(subject: str) -> str:
+    """Return the kind and the id of what a resource name names."""
+    parts = subject.split("/")
+    if len(parts) >= 4 and parts[2] == "snapshots":
+        return f"snapshot {parts[3]}"
+    if parts[0] == "operations":
+        step = f" step {parts[3]}" if len(parts) > 3 else ""
+        return f"operation {parts[1]}{step}"
+    return f"{'host' if parts[0] == 'hosts' else 'vm'} {last(subject)}"
+
+
 def word(text: str) -> str:
     """Return the name of an enum value in the form people write."""
     return text.lower().replace("_", " ")

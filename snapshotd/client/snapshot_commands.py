@@ -61,7 +61,6 @@ def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Show a VM's snapshots."""
     vm = vm_name(server, arguments.vm)
     if arguments.output != "table":
-        chosen(arguments, _HEADS)
         request = pb.ListSnapshotsRequest(parent=vm, show_deleted=arguments.deleted)
         found = pages(server, server.snapshots.ListSnapshots, request)
         return output_pages(arguments, found, "snapshots", _HEADS, lambda _: ())

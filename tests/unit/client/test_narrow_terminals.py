@@ -9,13 +9,17 @@ from google.longrunning.operations_pb2 import ListOperationsResponse, Operation
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from snapshotd.api.v1.admin_pb2 import ExecutorState, GetStatusResponse, HostState, OverdueOperation, Problem
 from snapshotd.api.v1.audit_pb2 import Event, ListEventsResponse
 from snapshotd.api.v1.executor_pb2 import RUNNING
 from snapshotd.api.v1.host_pb2 import (
     DiscoveredVirtualMachine,
     DiscoverVirtualMachinesResponse,
+    Drift,
     Host,
     ListHostsResponse,
+    SkippedVirtualMachine,
+    SyncHostResponse,
 )
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Wait
 from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsResponse, Snapshot, SnapshotTree
@@ -71,6 +75,35 @@ def event() -> Event:
     )
     made.data.update({"reason": LONG})
     return made
+
+
+def status() -> GetStatusResponse:
+    """Return a status with trouble."""
+    overdue = OverdueOperation(operation=OPERATION, display_name=LONG, kind=STATES.REVERT_TO_SNAPSHOT, since=NOW)
+    overdue.message = "The host does not answer. " * 5
+    made = GetStatusResponse(
+        problems=[
+            Problem(subject=f"VM {VM_ID}", reason="FOREIGN_INSTALLATION", since=NOW, message="It is foreign. " * 9)
+        ],
+        hosts=[HostState(host=f"hosts/{LONG}", executor="ex-0123456789ab", last_sync_time=NOW)],
+        executors=[ExecutorState(executor_id="ex-0123456789ab", serves=[LONG], hosts=[f"hosts/{LONG}"])],
+        overdue_operations=[overdue],
+    )
+    failed = made.recent_failures.latest.add(operation=OPERATION, display_name=LONG, actor=LONG)
+    failed.failure.reason = "OUTCOME_UNDETERMINED"
+    failed.failure.time.CopyFrom(NOW)
+    return made
+
+
+def synced() -> SyncHostResponse:
+    """Return a sync that found something, and left something out."""
+    why = SkippedVirtualMachine(name=VM, display_name=LONG, reason="UNREADABLE", message="It is locked. " * 9)
+    return SyncHostResponse(
+        virtual_machines_compared=1,
+        drifts=[Drift(kind="FOREIGN_CHECKPOINT", subject=SNAPSHOT, message="It is new. " * 9)],
+        virtual_machines_skipped=[VM],
+        skip_reasons=[why],
+    )
 
 
 LISTS: dict[str, tuple[str, Callable[[], Message]]] = {
@@ -134,6 +167,8 @@ LISTS: dict[str, tuple[str, Callable[[], Message]]] = {
         lambda: SnapshotTree(nodes=[SnapshotTree.Node(id=SNAPSHOT, snapshot=snapshot())]),
     ),
     "operation list": ("ListOperations", lambda: ListOperationsResponse(operations=[operation()])),
+    "status": ("GetStatus", status),
+    "host sync hv01": ("SyncHost", synced),
     "audit list": ("ListEvents", lambda: ListEventsResponse(events=[event()])),
 }
 
@@ -160,3 +195,4 @@ def test_a_list_fits_eighty_columns(
     assert said.code == 0, said
     assert max(map(width_of, said.out.splitlines())) <= 80, said.out
     assert "…" in said.out
+    assert OPERATION not in said.out
