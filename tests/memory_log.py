@@ -64,9 +64,11 @@ class MemoryLog:
         self.take(appended)
         return appended
 
-    async def read_stream(self, stream: StreamId, after_version: int = 0) -> tuple[Envelope, ...]:
-        """Return a stream's envelopes after a version."""
-        return tuple(self._streams.get(stream, [])[after_version:])
+    async def read_stream(
+        self, stream: StreamId, after_version: int = 0, limit: int | None = None
+    ) -> tuple[Envelope, ...]:
+        """Return a stream's envelopes after a version, at most `limit`."""
+        return tuple(self._streams.get(stream, [])[after_version:][:limit])
 
     async def read_all(self, after_position: int, limit: int) -> tuple[Envelope, ...]:
         """Return up to `limit` envelopes after a position."""

@@ -23,8 +23,10 @@ class EventLog(Protocol):
         """
         ...
 
-    async def read_stream(self, stream: StreamId, after_version: int = 0) -> tuple[Envelope, ...]:
-        """Return the stream's envelopes after a version, in order; empty for an unknown stream."""
+    async def read_stream(
+        self, stream: StreamId, after_version: int = 0, limit: int | None = None
+    ) -> tuple[Envelope, ...]:
+        """Return the stream's envelopes after a version, in order, at most `limit`; empty for an unknown stream."""
         ...
 
     async def read_all(self, after_position: int, limit: int) -> tuple[Envelope, ...]:

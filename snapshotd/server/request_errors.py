@@ -56,6 +56,17 @@ class AnswerTooLarge(SnapshotdError):
 
 
 @dataclass(eq=False)
+class VmNotThere(SnapshotdError):
+    """A VM that is on record, and not registered: at the time that was asked for, or any longer."""
+
+    reason: ClassVar[str] = "VIRTUAL_MACHINE_NOT_FOUND"
+    text: ClassVar[str] = "Cannot show virtual machine {name!r}: {why}"
+    name: str
+    why: str
+    """In a sentence."""
+
+
+@dataclass(eq=False)
 class Stopping(SnapshotdError):
     """The service is stopping, and begins nothing new."""
 

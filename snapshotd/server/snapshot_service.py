@@ -11,7 +11,7 @@ from google.longrunning.operations_pb2 import Operation
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceServicer
 from snapshotd.domain import commands as c
-from snapshotd.domain.errors import InvalidArgument, NotBuilt
+from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.ids import SnapshotId, VmId
 from snapshotd.domain.operation import Operation as OperationRecord
 from snapshotd.domain.snapshot import Snapshot
@@ -20,6 +20,7 @@ from snapshotd.operations import deletion, snapshot_create, snapshot_delete, sna
 from snapshotd.operations.safety_snapshot import Safety
 from snapshotd.operations.snapshot_revert import PowerAfter
 from snapshotd.ports.views import SNAPSHOT_FIELDS, PageQuery
+from snapshotd.server.as_of import past, point_of
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, Id, SortedPage, matcher
@@ -192,9 +193,12 @@ class SnapshotService(SnapshotServiceServicer):
     async def GetSnapshotTree(self, request: pb.GetSnapshotTreeRequest, context: Context) -> pb.SnapshotTree:
         """Return a VM's snapshots, with foreign checkpoints among them, as a tree."""
         actor_of(context)
-        if request.WhichOneof("as_of"):
-            raise NotBuilt("GetSnapshotTree with as_of")
-        vm = await self._backend.vm(vm_id_of(request.name))
+        vm_id = vm_id_of(request.name)
+        point = point_of(request.WhichOneof("as_of"), request.as_of_time, request.as_of_version)
+        if point is not None:
+            then = await past(self._backend, vm_id, point)
+            return await asyncio.to_thread(tree_message, then.vm, then.snapshots.values(), None)
+        vm = await self._backend.vm(vm_id)
         standing = (await (await self._backend.seen("tree")).standing([vm.vm_id]))[vm.vm_id]
         return await asyncio.to_thread(tree_message, vm, standing, self._backend.observed(vm))
 

@@ -79,6 +79,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     s.ViewStopped: grpc.StatusCode.UNAVAILABLE,
     s.ViewBehind: grpc.StatusCode.UNAVAILABLE,
     s.ViewsUnreadable: grpc.StatusCode.UNAVAILABLE,
+    r.VmNotThere: grpc.StatusCode.NOT_FOUND,
     r.Stopping: grpc.StatusCode.UNAVAILABLE,
     r.ActorNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     d.NotBuilt: grpc.StatusCode.UNIMPLEMENTED,

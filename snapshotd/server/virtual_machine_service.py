@@ -22,6 +22,7 @@ from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import vm_restart, vm_start, vm_stop
 from snapshotd.operations.power_change import StopParams
 from snapshotd.ports.views import VM_FIELDS
+from snapshotd.server.as_of import past, point_of
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import AnyCase, Fields, Id, SortedPage, matcher
@@ -39,7 +40,7 @@ from snapshotd.server.requests import (
     timeout_of,
     vm_id_of,
 )
-from snapshotd.server.resource_messages import refused_message, vm_state
+from snapshotd.server.resource_messages import refused_message, vm_message, vm_state
 from snapshotd.server.take_over import TakeOver, wish_of
 from snapshotd.steps.vm_stop import StopMode
 
@@ -150,9 +151,12 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     async def GetVirtualMachine(self, request: pb.GetVirtualMachineRequest, context: Context) -> pb.VirtualMachine:
         """Return a VM."""
         actor_of(context)
-        if request.WhichOneof("as_of"):
-            raise NotBuilt("GetVirtualMachine with as_of")
-        return await self._message(await self._backend.vm(vm_id_of(request.name)))
+        vm_id = vm_id_of(request.name)
+        point = point_of(request.WhichOneof("as_of"), request.as_of_time, request.as_of_version)
+        if point is None:
+            return await self._message(await self._backend.vm(vm_id))
+        then, limit = await past(self._backend, vm_id, point), self._backend.policy.max_per_vm
+        return await asyncio.to_thread(vm_message, then.vm, then.snapshots.values(), limit, None)
 
     async def ListVirtualMachines(
         self, request: pb.ListVirtualMachinesRequest, context: Context

@@ -133,10 +133,12 @@ class SqliteEventLog:
         self._queue.put(asked)
         return await asked.future
 
-    async def read_stream(self, stream: StreamId, after_version: int = 0) -> tuple[Envelope, ...]:
-        """Return a stream's envelopes after a version, in order."""
-        where = "originator_id = ? AND originator_version > ?"
-        return await asyncio.to_thread(self._read, where, (stream, after_version), "originator_version", -1)
+    async def read_stream(
+        self, stream: StreamId, after_version: int = 0, limit: int | None = None
+    ) -> tuple[Envelope, ...]:
+        """Return a stream's envelopes after a version, in order, at most `limit`."""
+        where, most = "originator_id = ? AND originator_version > ?", -1 if limit is None else limit
+        return await asyncio.to_thread(self._read, where, (stream, after_version), "originator_version", most)
 
     async def read_all(self, after_position: int, limit: int) -> tuple[Envelope, ...]:
         """Return up to `limit` envelopes after a position, in order."""

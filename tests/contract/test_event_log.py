@@ -50,6 +50,7 @@ async def test_what_was_appended_is_read_back_in_order(log: EventLog) -> None:
     assert log.head_position() == everything[-1].position
     assert await log.read_all(everything[1].position, 1) == everything[2:3]
     assert await log.read_stream(STREAM, after_version=2) == second
+    assert await log.read_stream(STREAM, after_version=1, limit=1) == first[1:]
 
 
 async def test_events_are_read_by_their_positions_in_the_order_asked(log: EventLog) -> None:

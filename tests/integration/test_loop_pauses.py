@@ -14,6 +14,7 @@ from google.longrunning.operations_pb2 import GetOperationRequest, ListOperation
 from google.protobuf.message import Message
 
 from snapshotd.api.v1 import admin_pb2, audit_pb2, host_pb2, snapshot_pb2, virtual_machine_pb2
+from snapshotd.server.wire_values import timestamp
 from tests.fakes import VM_ID
 from tests.integration import quiet_server
 from tests.integration.large_history import SNAPSHOTS, large_history, operation
@@ -64,6 +65,12 @@ READS: dict[str, Callable[[Running], Awaitable[Message]]] = {
     ),
     "GetVirtualMachine": lambda s: s.vms.GetVirtualMachine(
         virtual_machine_pb2.GetVirtualMachineRequest(name=VM), CALLER
+    ),
+    "GetSnapshotTree, as of the last event": lambda s: s.snapshots.GetSnapshotTree(
+        snapshot_pb2.GetSnapshotTreeRequest(name=VM, as_of_time=timestamp(s.backend.clock.now())), CALLER
+    ),
+    "GetVirtualMachine, as of the last event": lambda s: s.vms.GetVirtualMachine(
+        virtual_machine_pb2.GetVirtualMachineRequest(name=VM, as_of_time=timestamp(s.backend.clock.now())), CALLER
     ),
     "ListEvents": lambda s: s.audit.ListEvents(audit_pb2.ListEventsRequest(page_size=1000), CALLER),
     "ListEvents, found nowhere": lambda s: s.audit.ListEvents(

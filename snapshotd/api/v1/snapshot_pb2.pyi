@@ -754,10 +754,10 @@ class GetSnapshotTreeRequest(_message.Message):
     name: _builtins.str
     """virtualMachines/{vm}."""
     as_of_version: _builtins.int
-    """At this version of the VM's stream."""
+    """At this version of the VM's stream, from 1."""
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
-        """At this time."""
+        """After the last event that was recorded at this time or before."""
 
     def __init__(
         self,

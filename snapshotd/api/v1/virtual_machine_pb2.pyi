@@ -414,10 +414,10 @@ class GetVirtualMachineRequest(_message.Message):
     name: _builtins.str
     """virtualMachines/{vm}."""
     as_of_version: _builtins.int
-    """At this version of its stream."""
+    """At this version of its stream, from 1."""
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
-        """At this time."""
+        """After the last event that was recorded at this time or before."""
 
     def __init__(
         self,
