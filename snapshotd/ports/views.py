@@ -59,16 +59,17 @@ class PageQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventQuery:
-    """Conditions on events; None for no condition."""
+    """Conditions on events; None, or empty, for no condition."""
 
     vm_id: VmId | None = None
     host_id: HostId | None = None
     snapshot_id: SnapshotId | None = None
     """Events about this snapshot, and those of the operations on it."""
     operation: OperationName | None = None
-    actor: str | None = None
-    event_type: str | None = None
-    """Class name of the event."""
+    actors: tuple[str, ...] = ()
+    """Events of any of these; empty: of all."""
+    event_types: tuple[str, ...] = ()
+    """Class names of events, any of them; empty: all."""
     since: datetime | None = None
     until: datetime | None = None
     """Exclusive."""

@@ -30,6 +30,7 @@ from snapshotd.server.resource_messages import vm_message
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
 from snapshotd.server.troubles import Troubles
+from snapshotd.server.watching import Ending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,8 @@ class Backend:
     started_at: datetime
     parts: Troubles = field(default_factory=Troubles)
     """What is wrong with parts of the daemon."""
+    ending: Ending = field(default_factory=Ending)
+    """Ends the calls that have no end."""
 
     async def seen(self, *views: ViewName) -> Views:
         """Return the views, once the named ones hold everything that a caller was told of.

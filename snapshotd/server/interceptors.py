@@ -31,7 +31,7 @@ _ACTOR_LIMIT: Final = 100
 _OURS: Final = ("/snapshotd.", "/google.longrunning.")
 _COMPLAINT_S: Final = 10.0
 """The least time between two log lines about malformed requests."""
-_READS: Final = ("Get", "List", "Wait", "Discover", "Attach")
+_READS: Final = ("Get", "List", "Wait", "Watch", "Discover", "Attach")
 """Prefixes of methods that change nothing. An executor stays attached to deliver its outcomes."""
 _LOCAL: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 LARGEST_ANSWER: Final = 4 * 1024 * 1024

@@ -56,6 +56,19 @@ class AnswerTooLarge(SnapshotdError):
 
 
 @dataclass(eq=False)
+class PositionUnknown(SnapshotdError):
+    """A position that the caller has read up to in another log: this one was restored from a backup since."""
+
+    reason: ClassVar[str] = "POSITION_UNKNOWN"
+    text: ClassVar[str] = (
+        "Cannot go on after position {after_position}: this log, whose newest position is {head}, does not hold what "
+        "was read there. It was restored from a backup, or it is another installation's. Read it anew."
+    )
+    after_position: int
+    head: int
+
+
+@dataclass(eq=False)
 class VmNotThere(SnapshotdError):
     """A VM that is on record, and not registered: at the time that was asked for, or any longer."""
 

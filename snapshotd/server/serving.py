@@ -163,6 +163,7 @@ class GrpcServer:
         self._answering.stopping = True
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls. End running calls after the grace."""
+        """Take no new calls. End those that have no end, and the others after the grace."""
         self._health.stop()
+        self._backend.ending.begin()
         await self._server.stop(grace_s)

@@ -35,6 +35,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     r.FilterInvalid: grpc.StatusCode.INVALID_ARGUMENT,
     r.OrderByInvalid: grpc.StatusCode.INVALID_ARGUMENT,
     r.MalformedRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    r.PositionUnknown: grpc.StatusCode.INVALID_ARGUMENT,
     r.AnswerTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     d.NotFound: grpc.StatusCode.NOT_FOUND,
     d.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,

@@ -123,11 +123,11 @@ CASES: dict[str, tuple[Refused, grpc.StatusCode, str, str]] = {
         "UNIMPLEMENTED",
         "DestroyVirtualMachine",
     ),
-    "a stream that is not built": (
-        lambda s: list(s.client.audit.WatchEvents(audit_pb2.WatchEventsRequest())),
-        C.UNIMPLEMENTED,
-        "UNIMPLEMENTED",
-        "WatchEvents",
+    "a stream of events of a type that does not exist": (
+        lambda s: list(s.client.audit.WatchEvents(audit_pb2.WatchEventsRequest(types=["x"]))),
+        C.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "must be a type of event",
     ),
     "a method that does not exist": (
         lambda s: s.client.channel.unary_unary("/snapshotd.api.v1.SnapshotService/Frobnicate")(b""),  # type: ignore[arg-type]  # raw bytes

@@ -41,7 +41,7 @@ _BUILT: Final = [
     method
     for method in METHODS
     if method.name.startswith(
-        ("Get", "List", "Register", "Remove", "Sync", "Start", "Stop", "Create", "Revert", "Delete", "Hold", "Release")
+        ("Get", "List", "Register", "Remove", "Sync", "Start", "Stop", "Create", "Revert", "Delete", "Watch", "Hold", "Release")
     )
 ]
 """Most of those that are built: they get more of the calls."""
@@ -113,7 +113,7 @@ def fuzzed_call(chance: random.Random) -> FuzzedCall:
     if chance.random() < 0.1:
         metadata.append(("x-trace-bin", chance.randbytes(20)))
     message = _message(method, kind, chance) if kind else None
-    return FuzzedCall(path, message, metadata, method.name in ("Watch", "WaitOperation"))
+    return FuzzedCall(path, message, metadata, method.name.startswith(("Wait", "Watch")))
 
 
 def _message(method: MethodDescriptor, kind: str, chance: random.Random) -> bytes:

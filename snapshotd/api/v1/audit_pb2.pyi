@@ -151,11 +151,11 @@ class ListEventsRequest(_message.Message):
 
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Events of one of these types, as `type`, which counts as one more of them."""
+        """Events of one of these types, at most 100; `type` counts as one more of them."""
 
     @_builtins.property
     def actors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Events caused by one of these actors, as `actor`, which counts as one more of them."""
+        """Events caused by one of these actors, at most 100; `actor` counts as one more of them."""
 
     def __init__(
         self,
@@ -220,10 +220,15 @@ class WatchEventsRequest(_message.Message):
     VIRTUAL_MACHINE_FIELD_NUMBER: _builtins.int
     TYPES_FIELD_NUMBER: _builtins.int
     ACTORS_FIELD_NUMBER: _builtins.int
+    AFTER_EVENT_ID_FIELD_NUMBER: _builtins.int
     after_position: _builtins.int
     """Events after this position; 0: all."""
     virtual_machine: _builtins.str
     """Events of this VM's stream; empty: of all."""
+    after_event_id: _builtins.str
+    """The event_id of the event at after_position, as the caller has read it; empty: not checked. Tells a log that was
+    restored, and has grown past the position since.
+    """
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Events of one of these types; empty: of all."""
@@ -239,10 +244,11 @@ class WatchEventsRequest(_message.Message):
         virtual_machine: _builtins.str = ...,
         types: _abc.Iterable[_builtins.str] | None = ...,
         actors: _abc.Iterable[_builtins.str] | None = ...,
+        after_event_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "after_position", b"after_position", "types", b"types", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "after_event_id", b"after_event_id", "after_position", b"after_position", "types", b"types", "virtual_machine", b"virtual_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

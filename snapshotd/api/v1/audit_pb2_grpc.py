@@ -69,8 +69,10 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Returns the events after a position, and then new ones as they come, none left out and none twice. While nothing
-        comes, an Event that holds only the position reached is sent as a heartbeat. Not built yet.
+        """Returns the events after a position, and then new ones as they come, in the order of the log, none left out and none
+        twice. An Event that holds only a position is a heartbeat: up to there, nothing more matched. One is sent when all
+        that is there has been sent, and every 5 s while nothing matches. INVALID_ARGUMENT (POSITION_UNKNOWN) if the log is
+        not the one that the caller has read; UNAVAILABLE (STOPPING) when the service ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,8 +36,10 @@ class AuditServiceStub:
     ListEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListEventsRequest, _audit_pb2.ListEventsResponse]
     """Returns the events that meet every given condition, in the order of the log."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.WatchEventsRequest, _audit_pb2.Event]
-    """Returns the events after a position, and then new ones as they come, none left out and none twice. While nothing
-    comes, an Event that holds only the position reached is sent as a heartbeat. Not built yet.
+    """Returns the events after a position, and then new ones as they come, in the order of the log, none left out and none
+    twice. An Event that holds only a position is a heartbeat: up to there, nothing more matched. One is sent when all
+    that is there has been sent, and every 5 s while nothing matches. INVALID_ARGUMENT (POSITION_UNKNOWN) if the log is
+    not the one that the caller has read; UNAVAILABLE (STOPPING) when the service ends.
     """
     VerifyLog: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyLogRequest, _audit_pb2.VerifyLogResponse]
     """Checks that the log was not changed. Not built yet."""
@@ -52,8 +54,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     ListEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListEventsRequest, _audit_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Returns the events that meet every given condition, in the order of the log."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_audit_pb2.WatchEventsRequest, _audit_pb2.Event]  # type: ignore[assignment]
-    """Returns the events after a position, and then new ones as they come, none left out and none twice. While nothing
-    comes, an Event that holds only the position reached is sent as a heartbeat. Not built yet.
+    """Returns the events after a position, and then new ones as they come, in the order of the log, none left out and none
+    twice. An Event that holds only a position is a heartbeat: up to there, nothing more matched. One is sent when all
+    that is there has been sent, and every 5 s while nothing matches. INVALID_ARGUMENT (POSITION_UNKNOWN) if the log is
+    not the one that the caller has read; UNAVAILABLE (STOPPING) when the service ends.
     """
     VerifyLog: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyLogRequest, _audit_pb2.VerifyLogResponse]  # type: ignore[assignment]
     """Checks that the log was not changed. Not built yet."""
@@ -77,8 +81,10 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_audit_pb2.Event], _abc.AsyncIterator[_audit_pb2.Event]]:
-        """Returns the events after a position, and then new ones as they come, none left out and none twice. While nothing
-        comes, an Event that holds only the position reached is sent as a heartbeat. Not built yet.
+        """Returns the events after a position, and then new ones as they come, in the order of the log, none left out and none
+        twice. An Event that holds only a position is a heartbeat: up to there, nothing more matched. One is sent when all
+        that is there has been sent, and every 5 s while nothing matches. INVALID_ARGUMENT (POSITION_UNKNOWN) if the log is
+        not the one that the caller has read; UNAVAILABLE (STOPPING) when the service ends.
         """
 
     @_abc_1.abstractmethod

@@ -139,10 +139,17 @@ async def test_events_are_found_by_what_they_are_about(tmp_path: Path) -> None:
     assert await found(limit=3, beyond=everything[4]) == everything[5:8]
     assert await found(descending=True, limit=3, beyond=everything[4]) == everything[3:0:-1]
     assert await found(vm_id=VM_ID) == everything
-    assert await found(actor="bob") == [e.position for e in world.envelopes if e.actor == "bob"]
-    assert await found(event_type="StepDone") == [
-        e.position for e in world.envelopes if type(e.event).__name__ == "StepDone"
-    ]
+    for actors in (("bob",), ("bob", "ann"), ("ann", "nobody")):
+        assert await found(actors=actors) == [e.position for e in world.envelopes if e.actor in actors]
+    for types in (("StepDone",), ("StepDone", "SnapshotCreated")):
+        of_types = [e.position for e in world.envelopes if type(e.event).__name__ in types]
+        assert await found(event_types=types) == of_types
+        assert (
+            await found(event_types=types, actors=("ann", "bob"), descending=True, limit=2)
+            == [e.position for e in world.envelopes if type(e.event).__name__ in types and e.actor in ("ann", "bob")][
+                :-3:-1
+            ]
+        )
     third = world.vm.operations[world.vm.last_number]
     assert await found(operation=third.name) == [e.position for e in world.envelopes if e.operation == third.name]
     middle = world.envelopes[len(everything) // 2].time
