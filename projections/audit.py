@@ -10,6 +10,7 @@ from projections.projection import Projection, host_of, vm_of
 from projections.store import Rows, Schema, reading
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
+from snapshotd.domain.ids import OperationName
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.views import EventQuery
 
@@ -83,6 +84,17 @@ def find(
     statement = f"SELECT position FROM events WHERE {where} ORDER BY {order} LIMIT :limit"  # noqa: S608  (constants)
     with reading(connection):
         return tuple(position for (position,) in connection.execute(statement, values))
+
+
+def operations_after(
+    connection: sqlite3.Connection, position: int, limit: int
+) -> tuple[tuple[int, OperationName], ...]:
+    """Return the next events of operations (see ports/views.py)."""
+    statement = (
+        "SELECT position, operation FROM events WHERE position > ? AND operation NOTNULL ORDER BY position LIMIT ?"
+    )
+    with reading(connection):
+        return tuple(connection.execute(statement, (position, limit)))
 
 
 _SCHEMA: Final = Schema(

@@ -134,6 +134,10 @@ class SqliteViews:
         """Return how many operations have failed, and the last of them."""
         return await self._read(_failures, encode_time(since), limit)
 
+    async def operations_after(self, position: int, limit: int) -> tuple[tuple[int, OperationName], ...]:
+        """Return the positions of the next events that belong to operations, with these."""
+        return await self._read(audit.operations_after, position, limit)
+
     async def event_positions(self, query: EventQuery, beyond: int, limit: int, *, descending: bool) -> tuple[int, ...]:
         """Return positions of matching events in the log."""
         return await self._read(audit.find, query, beyond, limit, descending=descending)

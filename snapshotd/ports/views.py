@@ -185,6 +185,10 @@ class Views(Protocol):
         """Return how many operations have failed since, and the last of them, the newest first."""
         ...
 
+    async def operations_after(self, position: int, limit: int) -> tuple[tuple[int, OperationName], ...]:
+        """Return the positions of the next events that belong to operations, with these, as the audit view has it."""
+        ...
+
     async def event_positions(self, query: EventQuery, beyond: int, limit: int, *, descending: bool) -> tuple[int, ...]:
         """Return positions of matching events in the log.
 

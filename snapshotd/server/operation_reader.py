@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from google.longrunning.operations_pb2 import Operation as OperationMessage
@@ -13,6 +14,7 @@ from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine as VmMessage
 from snapshotd.application.decide import decide, operation_for
 from snapshotd.application.draft import Context
+from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import OperationRequested
@@ -82,16 +84,16 @@ class OperationReader:
 
     def listed(self, operation: Operation) -> OperationMessage:
         """Return an operation with what is on record of it alone: without a response, which needs the resources."""
-        watch = self._backend.runtime.dispatcher.watch(operation.vm_id, operation.number)
-        message = operation_message(
-            operation,
-            self._backend.wait(operation),
-            watch.percent if watch else 0,
-            self._backend.overdue_since(operation),
-        )
+        message = operation_message(operation, *self.unrecorded(operation))
         if operation.state is OperationState.FAILED and (achieved := KINDS[operation.kind].achieved(operation)):
             message.error.details.add().Pack(self._adders[type(achieved)](achieved, operation))
         return message
+
+    def unrecorded(self, operation: Operation) -> tuple[Wait | None, int, datetime | None]:
+        """Return what is told of an operation and on no record: its wait, the percent of its job, when it was due."""
+        watch = self._backend.runtime.dispatcher.watch(operation.vm_id, operation.number)
+        percent = watch.percent if watch else 0
+        return self._backend.wait(operation), percent, self._backend.overdue_since(operation)
 
     async def answer(
         self, vm_id: VmId, wanted: RequestOperation, call: Message, context: CallContext

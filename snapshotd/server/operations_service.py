@@ -36,7 +36,7 @@ def _state(operation: Operation) -> Value:
     return operation.state.name
 
 
-_FILTERS: Fields[Operation] = {
+FILTERS: Fields[Operation] = {
     "state": _state,
     "tag": lambda operation: Id(operation.name.rpartition("-")[2]),
     "done": lambda operation: "false" if operation.active else "true",
@@ -84,7 +84,7 @@ class OperationsService(OperationsServicer):
         actor_of(context)
         if request.name not in ("", "operations"):
             raise InvalidArgument("name", request.name[:100], "must be 'operations', or empty.")
-        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
+        size, matches = page_size_of(request.page_size), matcher(request.filter, FILTERS)
         views = await self._backend.seen("operations")
         before = read_token(request.page_token, _place, "operations", request.filter)
         rows = Rows(views.operations, lambda o: (o.requested_at, str(o.name)), matches)

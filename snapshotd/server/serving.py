@@ -21,6 +21,8 @@ from snapshotd.api.v1 import (
     executor_pb2_grpc,
     host_pb2,
     host_pb2_grpc,
+    operation_pb2,
+    operation_pb2_grpc,
     snapshot_pb2,
     snapshot_pb2_grpc,
     virtual_machine_pb2,
@@ -37,6 +39,7 @@ from snapshotd.server.health import Health, State
 from snapshotd.server.host_service import HostService
 from snapshotd.server.interceptors import ErrorsAsStatuses
 from snapshotd.server.operation_reader import OperationReader
+from snapshotd.server.operation_service import OperationService
 from snapshotd.server.operations_service import OperationsService
 from snapshotd.server.snapshot_service import SnapshotService
 from snapshotd.server.virtual_machine_service import VirtualMachineService
@@ -59,6 +62,7 @@ SERVICES: Final = (
             (host_pb2, "HostService"),
             (virtual_machine_pb2, "VirtualMachineService"),
             (snapshot_pb2, "SnapshotService"),
+            (operation_pb2, "OperationService"),
             (audit_pb2, "AuditService"),
             (admin_pb2, "AdminService"),
             (executor_pb2, "ExecutorService"),
@@ -70,7 +74,7 @@ SERVICES: Final = (
 
 _CHANGES: Final = ("HostService", "VirtualMachineService", "SnapshotService", "Operations")
 """The services with calls that record something: without a log that can be written they do not serve."""
-_READS_VIEWS: Final = (*_CHANGES, "AuditService")
+_READS_VIEWS: Final = (*_CHANGES, "OperationService", "AuditService")
 """The services with calls that read the views."""
 _PROJECTION_HEALTH: Final = "snapshotd.projection."
 """The prefix of the health services that represent projections."""
@@ -115,6 +119,7 @@ class GrpcServer:
         host_pb2_grpc.add_HostServiceServicer_to_server(hosts, add)
         virtual_machine_pb2_grpc.add_VirtualMachineServiceServicer_to_server(vms, add)
         snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server(snapshots, add)
+        operation_pb2_grpc.add_OperationServiceServicer_to_server(OperationService(backend, operations), add)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(backend), add)  # type: ignore[abstract]
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(backend, executors, operations), add)  # type: ignore[abstract]
         executor_pb2_grpc.add_ExecutorServiceServicer_to_server(executors, add)

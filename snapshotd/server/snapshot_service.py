@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from google.longrunning.operations_pb2 import Operation
@@ -36,6 +36,7 @@ from snapshotd.server.requests import (
     words_of,
 )
 from snapshotd.server.resource_messages import kind_of, snapshot_message, tree_message
+from snapshotd.server.tree_watch import tree_now, watched_tree
 
 _FILTERS: Fields[Snapshot] = {
     "uid": lambda s: Id(s.snapshot_id),
@@ -198,9 +199,15 @@ class SnapshotService(SnapshotServiceServicer):
         if point is not None:
             then = await past(self._backend, vm_id, point)
             return await asyncio.to_thread(tree_message, then.vm, then.snapshots.values(), None)
-        vm = await self._backend.vm(vm_id)
-        standing = (await (await self._backend.seen("tree")).standing([vm.vm_id]))[vm.vm_id]
-        return await asyncio.to_thread(tree_message, vm, standing, self._backend.observed(vm))
+        return await tree_now(self._backend, await self._backend.vm(vm_id))
+
+    async def WatchSnapshotTree(
+        self, request: pb.WatchSnapshotTreeRequest, context: Context
+    ) -> AsyncIterator[pb.SnapshotTree]:
+        """Yield a VM's tree, and again after each change."""
+        actor_of(context)
+        async for tree in watched_tree(self._backend, vm_id_of(request.name)):
+            yield tree
 
 
 def _taken(result: snapshot_create.TheSnapshot, now: Resources) -> pb.Snapshot:

@@ -15,7 +15,7 @@ from tests.e2e.system import System
 SERVICES = {
     *(
         f"snapshotd.api.v1.{name}Service"
-        for name in ("Host", "VirtualMachine", "Snapshot", "Audit", "Admin", "Executor")
+        for name in ("Host", "VirtualMachine", "Snapshot", "Operation", "Audit", "Admin", "Executor")
     ),
     "google.longrunning.Operations",
     "grpc.health.v1.Health",

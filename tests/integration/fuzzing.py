@@ -14,13 +14,21 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from snapshotd.api.v1 import admin_pb2, audit_pb2, executor_pb2, host_pb2, snapshot_pb2, virtual_machine_pb2
+from snapshotd.api.v1 import (
+    admin_pb2,
+    audit_pb2,
+    executor_pb2,
+    host_pb2,
+    operation_pb2,
+    snapshot_pb2,
+    virtual_machine_pb2,
+)
 from snapshotd.server.listing import write_token
 from tests.fakes import VM_ID
 
 _MODULES: Final[Sequence[Any]] = (
     *(host_pb2, virtual_machine_pb2, snapshot_pb2, audit_pb2, admin_pb2, executor_pb2),
-    *(operations_pb2, health_pb2, reflection_pb2),
+    *(operation_pb2, operations_pb2, health_pb2, reflection_pb2),
 )
 METHODS: Final[Sequence[MethodDescriptor]] = [
     method

@@ -522,10 +522,12 @@ class WatchOperationsResponse(_message.Message):
     OPERATION_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     complete: _builtins.bool
-    """All that met the filter at the beginning have been sent."""
+    """All that met the filter at the beginning have been sent, in this answer and all later ones."""
     @_builtins.property
     def operation(self) -> _operations_pb2.Operation:
-        """An operation as it is now; absent: a heartbeat, sent while nothing changes."""
+        """An operation as it is now. If it changes several times while others are taken, only the last state comes. Absent: a
+        heartbeat, sent when all that is there has been sent, and every 5 s while nothing changes.
+        """
 
     def __init__(
         self,

@@ -47,7 +47,10 @@ class OperationServiceServicer:
     """
 
     def WatchOperations(self, request, context):
-        """Returns the operations that meet a filter, and then each again when it has changed.
+        """Returns the operations that meet a filter, the last requested first, and then each again when it has changed: also
+        new ones, those that meet it only now, and once more one that meets it no longer (with done = "false", one that has
+        ended). One that ends while the first ones are being sent may come twice. Without their responses, as ListOperations.
+        UNAVAILABLE (STOPPING) when the service ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

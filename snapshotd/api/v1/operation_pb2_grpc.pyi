@@ -34,7 +34,11 @@ class OperationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperationServiceAsyncStub: ...
     WatchOperations: _grpc.UnaryStreamMultiCallable[_operation_pb2.WatchOperationsRequest, _operation_pb2.WatchOperationsResponse]
-    """Returns the operations that meet a filter, and then each again when it has changed."""
+    """Returns the operations that meet a filter, the last requested first, and then each again when it has changed: also
+    new ones, those that meet it only now, and once more one that meets it no longer (with done = "false", one that has
+    ended). One that ends while the first ones are being sent may come twice. Without their responses, as ListOperations.
+    UNAVAILABLE (STOPPING) when the service ends.
+    """
 
 @_typing.type_check_only
 class OperationServiceAsyncStub(OperationServiceStub):
@@ -42,7 +46,11 @@ class OperationServiceAsyncStub(OperationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchOperations: _aio.UnaryStreamMultiCallable[_operation_pb2.WatchOperationsRequest, _operation_pb2.WatchOperationsResponse]  # type: ignore[assignment]
-    """Returns the operations that meet a filter, and then each again when it has changed."""
+    """Returns the operations that meet a filter, the last requested first, and then each again when it has changed: also
+    new ones, those that meet it only now, and once more one that meets it no longer (with done = "false", one that has
+    ended). One that ends while the first ones are being sent may come twice. Without their responses, as ListOperations.
+    UNAVAILABLE (STOPPING) when the service ends.
+    """
 
 class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Operations as they come forward. To get, list, wait for and cancel them: google.longrunning.Operations."""
@@ -53,6 +61,10 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_pb2.WatchOperationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_operation_pb2.WatchOperationsResponse], _abc.AsyncIterator[_operation_pb2.WatchOperationsResponse]]:
-        """Returns the operations that meet a filter, and then each again when it has changed."""
+        """Returns the operations that meet a filter, the last requested first, and then each again when it has changed: also
+        new ones, those that meet it only now, and once more one that meets it no longer (with done = "false", one that has
+        ended). One that ends while the first ones are being sent may come twice. Without their responses, as ListOperations.
+        UNAVAILABLE (STOPPING) when the service ends.
+        """
 
 def add_OperationServiceServicer_to_server(servicer: OperationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -209,7 +209,9 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchSnapshotTree(self, request, context):
-        """Returns the tree now, and again after each change. Not built yet.
+        """Returns the tree now, and again after each change of what it shows (`version` and `observe_time` apart). If it changes
+        faster than it is taken, only the last one comes. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND) when the VM is unregistered,
+        UNAVAILABLE (STOPPING) when the service ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
