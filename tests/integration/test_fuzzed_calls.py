@@ -96,7 +96,7 @@ async def test_every_call_is_answered_or_refused_with_one_reason_and_without_a_t
     malformed = [r for r in caplog.records if "malformed request" in r.getMessage()]
     assert 1 <= len(malformed) <= 10
     assert found["INVALID_ARGUMENT MALFORMED_REQUEST"] > CALLS / 10
-    assert found["OK"] > CALLS / 20
+    assert found["OK"] + found["goes on"] > CALLS / 20
     assert len(found) >= 9, found
 
 
