@@ -109,6 +109,12 @@ class SqliteViews:
         """Return one snapshot."""
         return await self._read(SNAPSHOTS.get, vm_id, snapshot_id)
 
+    async def display_names(
+        self, vms: Collection[VmId], snapshots: Collection[tuple[VmId, SnapshotId]]
+    ) -> tuple[Mapping[VmId, str], Mapping[tuple[VmId, SnapshotId], str]]:
+        """Return the names of VMs and of snapshots, in whatever state."""
+        return await self._read(_display_names, vms, snapshots)
+
     async def operation(self, name: OperationName) -> Operation | None:
         """Return one operation."""
         parsed = parse_operation_name(name)
@@ -159,3 +165,15 @@ def _failures(connection: sqlite3.Connection, since: str, limit: int) -> tuple[i
     (count,) = connection.execute(f"SELECT count(*) FROM operations WHERE {failed}", (since,)).fetchone()  # noqa: S608
     newest = "ORDER BY failed_at DESC, name DESC LIMIT ?"
     return count, OPERATIONS.find(connection, failed, (since, limit), newest)
+
+
+def _display_names(
+    connection: sqlite3.Connection, vms: Collection[VmId], snapshots: Collection[tuple[VmId, SnapshotId]]
+) -> tuple[Mapping[VmId, str], Mapping[tuple[VmId, SnapshotId], str]]:
+    of_vm = "SELECT display_name FROM vms WHERE vm_id = ?"
+    of_snapshot = "SELECT display_name FROM snapshots WHERE vm_id = ? AND snapshot_id = ?"
+    with reading(connection):
+        return (
+            {vm: name for vm in vms for (name,) in connection.execute(of_vm, (vm,))},
+            {own: name for own in snapshots for (name,) in connection.execute(of_snapshot, own)},
+        )

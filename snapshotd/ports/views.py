@@ -169,6 +169,12 @@ class Views(Protocol):
         """Return one snapshot."""
         ...
 
+    async def display_names(
+        self, vms: Collection[VmId], snapshots: Collection[tuple[VmId, SnapshotId]]
+    ) -> tuple[Mapping[VmId, str], Mapping[tuple[VmId, SnapshotId], str]]:
+        """Return the names of VMs and of snapshots, in whatever state; those that are not on record are left out."""
+        ...
+
     async def operation(self, name: OperationName) -> Operation | None:
         """Return one operation."""
         ...

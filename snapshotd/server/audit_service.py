@@ -14,7 +14,7 @@ from snapshotd.domain.events import Event
 from snapshotd.domain.ids import OperationName
 from snapshotd.ports.views import EventQuery
 from snapshotd.server.backend import Backend
-from snapshotd.server.event_messages import event_message
+from snapshotd.server.event_messages import event_message, names_in
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import number, read_token, write_token
 from snapshotd.server.paging import Rows, read_page, slices_of
@@ -112,8 +112,9 @@ class AuditService(AuditServiceServicer):
     async def _messages(self, positions: Sequence[int]) -> Sequence[pb.Event]:
         """Return the messages of a few events."""
         envelopes = await self._backend.log.read_at(positions)
+        names = await names_in(self._backend.views, envelopes)
         # In a thread: what a single event holds can take longer than the loop may be held.
-        return await asyncio.to_thread(lambda: [event_message(envelope) for envelope in envelopes])
+        return await asyncio.to_thread(lambda: [event_message(envelope, names) for envelope in envelopes])
 
 
 def _query(request: pb.ListEventsRequest) -> EventQuery | None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from snapshotd.api.v1 import audit_pb2 as pb
 from snapshotd.domain.events import Envelope, subject_of, transition_of
+from snapshotd.domain.ids import OperationName, SnapshotId, VmId
+from snapshotd.domain.operation import Operation
+from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.ports import plain
+from snapshotd.ports.views import Views
+from snapshotd.server.event_summaries import Names, summary_of
 from snapshotd.server.struct_values import struct_of
 from snapshotd.server.wire_values import timestamp
 
@@ -14,7 +20,30 @@ LARGEST_DATA: Final = 3 * 1024 * 1024
 """The bytes of the largest data of an event: with more, no caller would take the event, nor any page that it is in."""
 
 
-def event_message(envelope: Envelope) -> pb.Event:
+_OF_SNAPSHOTS: Final = ("snapshot_id", "parent_id")
+_ENDS: Final = ("", "from_", "to_")
+"""How the fields of events are named that hold a snapshot's id."""
+
+
+async def names_in(views: Views, envelopes: Sequence[Envelope]) -> Names:
+    """Return what the views know of the subjects of events. Without views, nothing is known: the ids stand for it."""
+    vms = {envelope.stream: VmId(envelope.stream.partition("/")[2]) for envelope in envelopes}
+    snapshots: set[tuple[VmId, SnapshotId]] = set()
+    for envelope in envelopes:
+        fields = (getattr(envelope.event, end + name, None) for end in _ENDS for name in _OF_SNAPSHOTS)
+        snapshots.update((vms[envelope.stream], found) for found in fields if found is not None)
+    operations: dict[OperationName, Operation] = {}
+    try:
+        for name in {envelope.operation for envelope in envelopes if envelope.operation is not None}:
+            if (known := await views.operation(name)) is not None:
+                operations[name] = known
+                snapshots |= {(known.vm_id, known.snapshot_id)} if known.snapshot_id is not None else set()
+        return Names(*await views.display_names(frozenset(vms.values()), snapshots), operations)
+    except NOT_READ:
+        return Names()
+
+
+def event_message(envelope: Envelope, names: Names) -> pb.Event:
     """Return an event as callers get it."""
     from_state, to_state = transition_of(envelope.event)
     data = struct_of(plain.encode(envelope.event))
@@ -34,6 +63,7 @@ def event_message(envelope: Envelope) -> pb.Event:
         to_state=to_state,
         data=data if size <= LARGEST_DATA else None,
         omitted_data_bytes=size if size > LARGEST_DATA else 0,
+        summary=summary_of(envelope, names),
     )
 
 

@@ -49,7 +49,21 @@ _BUILT: Final = [
     method
     for method in METHODS
     if method.name.startswith(
-        ("Get", "List", "Register", "Remove", "Sync", "Start", "Stop", "Create", "Revert", "Delete", "Watch", "Hold", "Release")
+        (
+            "Get",
+            "List",
+            "Register",
+            "Remove",
+            "Sync",
+            "Start",
+            "Stop",
+            "Create",
+            "Revert",
+            "Delete",
+            "Watch",
+            "Hold",
+            "Release",
+        )
     )
 ]
 """Most of those that are built: they get more of the calls."""

@@ -19,7 +19,8 @@ from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, WatchEventsRequ
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.events import VmDescribed
-from snapshotd.domain.ids import VmId, vm_stream
+from snapshotd.domain.ids import SnapshotId, VmId, vm_stream
+from snapshotd.domain.storage_errors import ViewsUnreadable
 from snapshotd.ports.views import EventQuery, Views
 from snapshotd.server.audit_service import AuditService
 from snapshotd.server.request_errors import PositionUnknown
@@ -30,6 +31,7 @@ from tests.integration.quiet_server import CALLER, Running
 from tests.integration.test_fuzzed_calls import reason
 from tests.integration.whole_server import serve
 from tests.integration.writing import write
+from tests.unit.application.cases import create
 from tests.unit.projections.histories import RecordedWorld, history
 
 VM: Final = f"virtualMachines/{VM_ID}"
@@ -65,6 +67,13 @@ async def taken(watched: AsyncIterator[Event], count: int) -> list[Event]:
     return found
 
 
+def bare(events: Sequence[Event]) -> list[Event]:
+    """Return events without their sentences, which tell names as far as they are known by then."""
+    for event in events:
+        event.ClearField("summary")
+    return list(events)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "conditions",
@@ -93,7 +102,7 @@ async def test_all_that_matches_comes_once_and_in_order_whatever_is_written_mean
     assert len(everything) > 3
     for one, first, position in zip(watches, begun, (0, 0, 7, half), strict=True):
         wanted = [event for event in everything if event.position > position]
-        assert await first + await taken(one, len(wanted) - 1) == wanted
+        assert bare(await first + await taken(one, len(wanted) - 1)) == bare(wanted)
 
 
 async def test_what_is_written_next_comes_next(server: Running) -> None:
@@ -146,6 +155,39 @@ async def test_a_hundred_watches_of_an_idle_log_read_nothing(server: Running) ->
     for _ in range(5):
         assert {beat.position for beat in await asyncio.gather(*map(anext, watches))} == {head}
     assert counted.reads == 0
+
+
+async def test_each_event_says_in_a_sentence_what_happened_by_the_names_of_its_subjects(server: Running) -> None:
+    world = RecordedWorld()
+    world.do(create(0))
+    world.run()
+    await write(server.log, world.envelopes)
+    events = await listed(server, virtual_machine=VM)
+    assert all(event.summary for event in events)
+    names = {s.snapshot_id: s.name for s in world.vm.snapshots.values()}
+    created = [event for event in events if event.type == "SnapshotCreated"]
+    assert created
+    for event in created:
+        name = names[SnapshotId(event.subject.rpartition("/")[2])]
+        assert event.summary.startswith(f"Snapshot '{name}' of VM web01 was taken (disks")
+    issued = [event.summary for event in events if event.type == "StepIssued"]
+    assert any("(checkpoint) of operation" in text and "(create snapshot 's" in text for text in issued)
+
+
+async def test_without_the_views_of_names_the_ids_stand_in_the_sentence(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = history(seed=5, requests=2)
+    await write(server.log, world.envelopes)
+    await server.backend.views.reached(server.log.head_position())
+
+    async def unreadable(*_: object) -> None:
+        raise ViewsUnreadable("the disk failed")
+
+    monkeypatch.setattr(server.backend.views, "display_names", unreadable)
+    events = await listed(server, types=["VmPowerChanged", "VmActivityChanged"])
+    assert events
+    assert all(f"VM {VM_ID}" in event.summary for event in events)
 
 
 async def refusal(server: Running, **conditions: Any) -> str:  # noqa: ANN401

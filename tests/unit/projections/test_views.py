@@ -13,7 +13,7 @@ from projections.projections import Projections
 from projections.rebuild import rebuild
 from snapshotd.domain.commands import RegisterVm, UnregisterVm
 from snapshotd.domain.events import Envelope, OperationRequested
-from snapshotd.domain.ids import HostId, SnapshotId
+from snapshotd.domain.ids import HostId, SnapshotId, VmId
 from snapshotd.domain.lifecycle import Power, SnapshotState
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -150,6 +150,12 @@ async def test_events_are_found_by_what_they_are_about(tmp_path: Path) -> None:
                 :-3:-1
             ]
         )
+    assert await projections.views.display_names([VM_ID, VmId("x")], [(VM_ID, SnapshotId("x"))]) == (
+        {VM_ID: "web01"},
+        {},
+    )
+    own = {(VM_ID, s.snapshot_id): s.name for s in world.vm.snapshots.values()}
+    assert (await projections.views.display_names([], own))[1] == own
     third = world.vm.operations[world.vm.last_number]
     assert await found(operation=third.name) == [e.position for e in world.envelopes if e.operation == third.name]
     middle = world.envelopes[len(everything) // 2].time

@@ -1,0 +1,331 @@
+"""What each event means, in a sentence for people. To add an event, add its sentence here; mypy asks for it.
+
+A sentence names what the event itself holds: reasons, old and new values. VMs, snapshots and steps are named as the
+views have them now, and by their ids if no view has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, assert_never
+
+from snapshotd.domain import events as e
+from snapshotd.domain.events import Envelope
+from snapshotd.domain.ids import OperationName, SnapshotId, VmId
+from snapshotd.domain.operation import Failure, Operation
+from snapshotd.steps.catalogue import ACTIONS
+
+_LONGEST: Final = 1000
+"""The most characters of a sentence; `data` has all of it."""
+_GIB: Final = 1 << 30
+_CAUSES: Final = {
+    "step": "by a step of an operation",
+    "drift": "on the host, not by snapshotd",
+    "registration": "as first seen",
+}
+"""By what a fact came about."""
+_Shown: TypeAlias = (
+    e.VmDescribed
+    | e.DriftDetected
+    | e.VmMoved
+    | e.VmClaimed
+    | e.VmClaimEnded
+    | e.JournalIdentified
+    | e.LogFoundRolledBack
+)
+"""What a host shows of a VM by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the views know of the subjects of some events."""
+
+    vms: Mapping[VmId, str] = field(default_factory=dict)
+    snapshots: Mapping[tuple[VmId, SnapshotId], str] = field(default_factory=dict)
+    operations: Mapping[OperationName, Operation] = field(default_factory=dict)
+
+
+def summary_of(envelope: Envelope, names: Names) -> str:
+    """Return what happened, in a sentence."""
+    text = _sentence(envelope.event, _Subject(envelope, names))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """How an event's subjects are called."""
+
+    envelope: Envelope
+    names: Names
+
+    @property
+    def owner(self) -> str:
+        """The id of the VM or host in whose stream it is."""
+        return self.envelope.stream.partition("/")[2]
+
+    @property
+    def vm(self) -> str:
+        return f"VM {self.names.vms.get(VmId(self.owner), self.owner)}"
+
+    def snapshot(self, snapshot_id: SnapshotId | None) -> str:
+        """Return how a snapshot is called; "none" for none."""
+        if snapshot_id is None:
+            return "none"
+        return f"'{self.names.snapshots.get((VmId(self.owner), snapshot_id), snapshot_id)}'"
+
+    def operation(self, number: int) -> str:
+        """Return how an operation of the VM is called, with what it is for, if that is known."""
+        called = f"{number} on {self.vm}"
+        known = self.names.operations.get(self.envelope.operation) if self.envelope.operation else None
+        return called if known is None or known.number != number else f"{called} ({self.purpose(known)})"
+
+    def purpose(self, asked: Operation | e.OperationRequested) -> str:
+        """Return what an operation is for: "delete snapshot 'one'"."""
+        kind = asked.kind.lower().replace("_", " ")
+        return f"{kind} {self.snapshot(asked.snapshot_id)}" if asked.snapshot_id else kind
+
+    def step(self, number: int, step: int) -> str:
+        """Return how a step is called, with its label, if that is known."""
+        known = self.names.operations.get(self.envelope.operation) if self.envelope.operation else None
+        plans = [s.plan for s in known.steps if s.plan.number == step] if known else []
+        label = f" ({_label(plans[0].action)})" if plans else ""
+        return f"Step {step}{label} of operation {self.operation(number)}"
+
+
+def _label(action: str) -> str:
+    return next((a.label for name, a in ACTIONS.items() if name == action), action)
+
+
+def _why(failure: Failure | None) -> str:
+    """Return a failure as the end of a sentence."""
+    if failure is None:
+        return "."
+    text = failure.text
+    return f": {failure.reason}: {text}" + ("" if text.endswith((".", "!", "?", ")")) else ".")
+
+
+def _cause(cause: str) -> str:
+    """Return by what a fact came about, in words."""
+    return _CAUSES.get(cause, f"by {cause}")
+
+
+def _sentence(event: e.Event, of: _Subject) -> str:
+    if isinstance(event, e.HostEvent):
+        return _of_host(event, of)
+    if isinstance(event, e.SnapshotEvent):
+        return _of_snapshot(event, of)
+    if isinstance(event, e.OperationRequested | e.OperationProgress):
+        return _of_operation(event, of)
+    if isinstance(event, e.StepEvent):
+        return _of_step(event, of)
+    return _of_vm(event, of)
+
+
+def _of_host(event: e.HostEvent, of: _Subject) -> str:
+    match event:
+        case e.HostRegistered():
+            return (
+                f"Host {of.owner} was registered at {event.address}:{event.port}, with credential {event.credential}."
+            )
+        case e.HostUpdated():
+            return (
+                f"Host {of.owner} is reached another way from now on: {', '.join(_ways(event)) or 'nothing changed'}."
+            )
+        case e.HostRemoved():
+            return f"Host {of.owner} was removed from the record."
+        case e.HostSynced():
+            left_out = f", {len(event.skipped)} left out" if event.skipped else ""
+            return (
+                f"Host {of.owner} was compared with the record: {event.vms} VMs, {event.drifts} differences{left_out}."
+            )
+        case _:
+            assert_never(event)
+
+
+def _ways(event: e.HostUpdated) -> Iterator[str]:
+    """Yield what is new about the way to a host, with both values."""
+    for what in ("address", "port", "transport", "credential", "ca_file"):
+        before, after = getattr(event, f"from_{what}"), getattr(event, f"to_{what}")
+        if before != after:
+            yield f"{what.replace('_', ' ')} {before or 'none'} -> {after or 'none'}"
+
+
+def _of_vm(
+    event: e.VmRegistered
+    | e.VmUnregistered
+    | e.VmActivityChanged
+    | e.VmPowerChanged
+    | e.CurrentMoved
+    | e.RequestJoined
+    | _Shown,
+    of: _Subject,
+) -> str:
+    match event:
+        case e.VmRegistered():
+            return f"VM {event.name} was registered on host {event.host_id}, owned by {event.owner}."
+        case e.VmUnregistered():
+            return f"{of.vm} was unregistered; nothing on its host was touched."
+        case e.VmActivityChanged():
+            trigger = event.trigger.replace("_", " ")
+            return f"{of.vm} went from {event.from_state.name} to {event.to_state.name} ({trigger})."
+        case e.VmPowerChanged():
+            went = f"went from {event.from_power.name} to {event.to_power.name}"
+            return f"The power of {of.vm} {went}, {_cause(event.cause)}."
+        case e.CurrentMoved():
+            was, now_is = of.snapshot(event.from_snapshot_id), of.snapshot(event.to_snapshot_id)
+            return f"The current snapshot of {of.vm} went from {was} to {now_is}, {_cause(event.cause)}."
+        case e.RequestJoined():
+            return f"A request was answered with operation {of.operation(event.number)}, which was running already."
+        case _:
+            return _of_what_a_host_shows(event, of)
+
+
+def _of_what_a_host_shows(event: _Shown, of: _Subject) -> str:
+    match event:
+        case e.VmDescribed():
+            now = event.description
+            return (
+                f"The host describes {of.vm} anew: named {now.name}, {now.cpu_count} CPUs, "
+                f"{now.memory_bytes / _GIB:.1f} GiB of memory, {len(now.disks)} disks and "
+                f"{len(now.checkpoints)} checkpoints."
+            )
+        case e.DriftDetected():
+            about = f" of snapshot {of.snapshot(event.snapshot_id)}" if event.snapshot_id else ""
+            values = f" (recorded: {event.recorded or 'nothing'}; on the host: {event.observed or 'nothing'})"
+            known = values if event.recorded or event.observed else ""
+            return f"The host differs from the record of {of.vm}{about}: {event.kind.name}: {event.detail}{known}"
+        case e.VmMoved():
+            return f"{of.vm} moved from host {event.from_host_id} to host {event.to_host_id}."
+        case e.VmClaimed():
+            own = f", and its own cannot be asked ({event.unasked})" if event.unasked else " too"
+            return f"Host {event.host_id} has {of.vm}{own}: nothing is done to it until one of them does not have it."
+        case e.VmClaimEnded():
+            return f"Host {event.host_id} does not have {of.vm} any more."
+        case e.JournalIdentified():
+            return f"The journal of {of.vm} on its host is {event.journal_id}."
+        case e.LogFoundRolledBack():
+            return (
+                f"The journal of {of.vm} on its host knows token {event.journal_token}, which this log has not issued: "
+                "the log is older than the host."
+            )
+        case _:
+            assert_never(event)
+
+
+def _of_snapshot(event: e.SnapshotEvent, of: _Subject) -> str:  # noqa: C901  (one sentence for each event)
+    own = f"Snapshot {of.snapshot(event.snapshot_id)} of {of.vm}"
+    if isinstance(event, e.SnapshotFact):
+        return _of_snapshot_fact(event, own, of)
+    match event:
+        case e.SnapshotRequested():
+            kind = "disks and memory" if event.with_memory else "disks"
+            described = f", described as '{event.description}'" if event.description else ""
+            return f"Snapshot '{event.name}' of {of.vm} was asked for ({kind}){described}."
+        case e.SnapshotCreationStarted():
+            return f"{own} is being taken, below {of.snapshot(event.parent_id)}."
+        case e.SnapshotCreated():
+            kind = "disks and memory" if event.with_memory else "disks"
+            below = of.snapshot(event.parent_id)
+            return f"{own} was taken ({kind}), below {below}; its checkpoint is {event.checkpoint_id}."
+        case e.SnapshotCreationFailed():
+            return f"{own} could not be taken{_why(event.failure)}"
+        case e.SnapshotRequestCancelled():
+            return f"{own} was cancelled before anything was asked of the host."
+        case e.SnapshotCreationCancelled():
+            return f"{own} was cancelled; the host has no checkpoint of it."
+        case e.SnapshotUnwanted():
+            unwanted = f"has checkpoint {event.checkpoint_id}, which is not wanted and will be removed"
+            return f"{own} {unwanted}{_why(event.failure)}"
+        case e.SnapshotRevertStarted():
+            return f"{of.vm} is about to be reverted to snapshot {of.snapshot(event.snapshot_id)}."
+        case e.SnapshotRevertEnded():
+            done = "was reverted" if event.failure is None else "could not be reverted"
+            return f"{of.vm} {done} to snapshot {of.snapshot(event.snapshot_id)}{_why(event.failure)}"
+        case e.SnapshotExpungeStarted():
+            return f"{own} is about to be removed."
+        case e.SnapshotRemoved():
+            return f"{own} is removed."
+        case e.SnapshotExpungeFailed():
+            return f"{own} could not be removed, and is {event.to_state.name}{_why(event.failure)}"
+        case e.SnapshotGivenUp():
+            return f"{own} was given up, and is {event.to_state.name}{_why(event.failure)}"
+        case e.SnapshotCheckpointMissing():
+            return f"{own} lost its checkpoint{_why(event.failure)}"
+        case e.SnapshotCheckpointFound():
+            return f"{own} has its checkpoint, intact; it went from {event.from_state.name} to {event.to_state.name}."
+        case _:
+            assert_never(event)
+
+
+def _of_snapshot_fact(event: e.SnapshotFact, own: str, of: _Subject) -> str:
+    match event:
+        case e.SnapshotCheckpointIdentified():
+            return f"{own} has checkpoint {event.checkpoint_id}, by its marker."
+        case e.SnapshotHeld():
+            return f"{own} is held, so that nobody deletes it" + (f": {event.why}" if event.why else ".")
+        case e.SnapshotReleased():
+            return f"{own} is held no longer."
+        case e.SnapshotReparented():
+            was, now_is = of.snapshot(event.from_parent_id), of.snapshot(event.to_parent_id)
+            return f"{own} went from below {was} to below {now_is}, {_cause(event.cause)}."
+        case _:
+            assert_never(event)
+
+
+def _of_operation(event: e.OperationRequested | e.OperationProgress, of: _Subject) -> str:
+    own = f"Operation {of.operation(event.number)}"
+    match event:
+        case e.OperationRequested():
+            steps = ", ".join(_label(plan.action) for plan in event.steps) or "none"
+            return f"Operation {event.number} on {of.vm} ({of.purpose(event)}) was accepted. Its steps: {steps}."
+        case e.OperationStarted():
+            return f"{own} began."
+        case e.OperationSucceeded():
+            return f"{own} succeeded."
+        case e.OperationFailed():
+            return f"{own} failed{_why(event.failure)}"
+        case e.OperationCancelled():
+            return f"{own} ended by its cancellation."
+        case e.CancelRequested():
+            return f"{own} is to be cancelled."
+        case e.MemoryLost():
+            whose = f"of snapshot {of.snapshot(event.snapshot_id)}" if event.snapshot_id else "of the guest"
+            return f"{own} lost the memory {whose}, which it was to keep."
+        case e.OperationSettled():
+            said = f"said what became of step {event.step}: {event.outcome.name}"
+            return f"{of.envelope.actor} {said}, of operation {of.operation(event.number)}: {event.reason}"
+        case e.UndoPlanned():
+            steps = ", ".join(_label(plan.action) for plan in event.steps) or "no steps"
+            return f"{own} will be undone, by {steps}{_why(event.failure)}"
+        case _:
+            assert_never(event)
+
+
+def _of_step(event: e.StepEvent, of: _Subject) -> str:
+    own = of.step(event.number, event.step)
+    match event:
+        case e.StepIssued():
+            return f"{own} is sent to the host, attempt {event.attempt}."
+        case e.StepWaitStarted():
+            return f"{own} waits for the host."
+        case e.StepDone():
+            return f"{own} is done, {'as a look at the host showed' if event.observed else 'as the host answered'}."
+        case e.StepFailed():
+            return f"{own} failed{_why(event.failure)}"
+        case e.StepDueAgain():
+            return f"{own} had no effect, and will be tried again{_why(event.failure)}"
+        case e.StepNotSent():
+            return f"{own} was not sent{_why(event.failure)}"
+        case e.StepOutcomeUnknown():
+            return f"{own} may have taken effect, so the host is looked at{_why(event.failure)}"
+        case e.ObservationIssued():
+            return f"The host is looked at for: {own[0].lower()}{own[1:]}."
+        case e.ObservationAnswered():
+            return f"The host was looked at for: {own[0].lower()}{own[1:]}."
+        case e.StepUndetermined():
+            return f"{own} may or may not have taken effect; nobody knows{_why(event.failure)}"
+        case e.StepSkipped():
+            return f"{own} was not needed."
+        case _:
+            assert_never(event)
