@@ -86,9 +86,9 @@ class SqliteViews:
         """Return how many registered VMs each host has."""
         return await self._read(_vm_counts)
 
-    async def vms(self, page: PageQuery) -> tuple[VmRecord, ...]:
-        """Return registered VMs."""
-        return await self._read(VMS.page, "registered", (), page)
+    async def vms(self, page: PageQuery, *, unregistered: bool = False) -> tuple[VmRecord, ...]:
+        """Return registered VMs; `unregistered`: those that were unregistered, too."""
+        return await self._read(VMS.page, "1" if unregistered else "registered", (), page)
 
     async def vm(self, vm_id: VmId) -> VmRecord | None:
         """Return a VM."""

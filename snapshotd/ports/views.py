@@ -143,8 +143,8 @@ class Views(Protocol):
         """Return how many registered VMs each host has. A host without any is left out."""
         ...
 
-    async def vms(self, page: PageQuery) -> tuple[VmRecord, ...]:
-        """Return registered VMs."""
+    async def vms(self, page: PageQuery, *, unregistered: bool = False) -> tuple[VmRecord, ...]:
+        """Return registered VMs; `unregistered`: those that were unregistered, too."""
         ...
 
     async def vm(self, vm_id: VmId) -> VmRecord | None:

@@ -99,6 +99,7 @@ def vm_message(
         update_time=timestamp(vm.updated_at),
         observe_time=timestamp(observed),
         version=vm.version,
+        unregister_time=None if vm.registered else timestamp(vm.updated_at),
         conditions=[
             virtual_machine_pb2.VirtualMachine.Condition(reason=c.reason, message=c.message) for c in conditions(vm)
         ],
@@ -191,6 +192,7 @@ def tree_message(vm: VmRecord, snapshots: Iterable[Snapshot], observed: datetime
         current_snapshot=snapshot_name(vm.vm_id, vm.current_id),
         version=vm.version,
         observe_time=timestamp(observed),
+        update_time=timestamp(vm.updated_at),
     )
 
 

@@ -52,4 +52,5 @@ def _shown(tree: SnapshotTree) -> SnapshotTree:
     shown.CopyFrom(tree)
     shown.ClearField("version")
     shown.ClearField("observe_time")
+    shown.ClearField("update_time")
     return shown

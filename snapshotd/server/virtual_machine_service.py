@@ -21,7 +21,7 @@ from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import vm_restart, vm_start, vm_stop
 from snapshotd.operations.power_change import StopParams
-from snapshotd.ports.views import VM_FIELDS
+from snapshotd.ports.views import VM_FIELDS, PageQuery
 from snapshotd.server.as_of import past, point_of
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
@@ -161,10 +161,10 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     async def ListVirtualMachines(
         self, request: pb.ListVirtualMachinesRequest, context: Context
     ) -> pb.ListVirtualMachinesResponse:
-        """Return the registered VMs."""
+        """Return the registered VMs, or all that ever were."""
         actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
-        arguments = ("vms", request.filter, request.order_by)
+        arguments = ("vms", request.filter, request.order_by, *(["all"] if request.show_unregistered else []))
         page = SortedPage(request.order_by, request.page_token, VM_FIELDS, VM_FIELDS, "display_name", arguments)
         views = await self._backend.seen("inventory", "tree")
 
@@ -173,7 +173,10 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             # In a thread: what a VM has of disks and files can take longer than the loop may be held.
             return await asyncio.to_thread(lambda: [self._backend.vm_told(vm, standing[vm.vm_id]) for vm in some])
 
-        vms, token = await page.read(views.vms, matches, size, build)
+        async def find(query: PageQuery) -> Sequence[VmRecord]:
+            return await views.vms(query, unregistered=request.show_unregistered)
+
+        vms, token = await page.read(find, matches, size, build)
         return pb.ListVirtualMachinesResponse(virtual_machines=vms, next_page_token=token)
 
     async def StartVirtualMachine(self, request: pb.StartVirtualMachineRequest, context: Context) -> Operation:

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from snapshotd.api.v1.snapshot_pb2 import GetSnapshotTreeRequest, SnapshotTree
-from snapshotd.api.v1.virtual_machine_pb2 import GetVirtualMachineRequest, VirtualMachine
+from snapshotd.api.v1.virtual_machine_pb2 import GetVirtualMachineRequest, ListVirtualMachinesRequest, VirtualMachine
 from snapshotd.domain.errors import InvalidArgument, NotFound
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import VmId, vm_stream
@@ -122,6 +122,10 @@ async def test_a_vm_that_was_not_registered_then_is_not_found_and_says_when_it_w
     assert f"since {last.time:%Y-%m-%dT%H:%M:%S}" in gone
     before = await refusal(at_time(server, first.time - timedelta(seconds=1)))
     assert f"It was first registered at {first.time:%Y-%m-%dT%H:%M:%S}" in before
+    listing = await server.vms.ListVirtualMachines(ListVirtualMachinesRequest(show_unregistered=True), CALLER)
+    (listed,) = listing.virtual_machines
+    assert (listed.display_name, listed.unregister_time) == ("web01", timestamp(last.time))
+    assert not (await server.vms.ListVirtualMachines(ListVirtualMachinesRequest(), CALLER)).virtual_machines
     other = f"virtualMachines/{VmId('22222222-2222-4222-8222-222222222222')}"
     unknown = server.vms.GetVirtualMachine(GetVirtualMachineRequest(name=other, as_of_version=1), CALLER)
     assert "it is not on record" in await refusal(unknown)

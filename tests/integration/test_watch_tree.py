@@ -58,8 +58,9 @@ async def recorded(server: Running, envelopes: Sequence[Envelope]) -> None:
 
 
 def shown(tree: SnapshotTree) -> SnapshotTree:
-    """Return a tree without its version, which each event raises."""
+    """Return a tree without its version and time, which are those of the last event."""
     tree.ClearField("version")
+    tree.ClearField("update_time")
     return tree
 
 

@@ -850,6 +850,7 @@ class SnapshotTree(_message.Message):
     CURRENT_SNAPSHOT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
     virtual_machine: _builtins.str
     """virtualMachines/{vm}."""
     display_name: _builtins.str
@@ -870,6 +871,10 @@ class SnapshotTree(_message.Message):
     def observe_time(self) -> _timestamp_pb2.Timestamp:
         """When the host's checkpoints were last reported; absent: not since the server started."""
 
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When the event of that version was recorded."""
+
     def __init__(
         self,
         *,
@@ -881,10 +886,11 @@ class SnapshotTree(_message.Message):
         current_snapshot: _builtins.str = ...,
         version: _builtins.int = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["observe_time", b"observe_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["observe_time", b"observe_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_node", b"current_node", "current_snapshot", b"current_snapshot", "display_name", b"display_name", "nodes", b"nodes", "observe_time", b"observe_time", "state", b"state", "version", b"version", "virtual_machine", b"virtual_machine"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_node", b"current_node", "current_snapshot", b"current_snapshot", "display_name", b"display_name", "nodes", b"nodes", "observe_time", b"observe_time", "state", b"state", "update_time", b"update_time", "version", b"version", "virtual_machine", b"virtual_machine"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

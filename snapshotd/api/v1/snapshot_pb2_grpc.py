@@ -209,7 +209,7 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchSnapshotTree(self, request, context):
-        """Returns the tree now, and again after each change of what it shows (`version` and `observe_time` apart). If it changes
+        """Returns the tree now, and again after each change of what it shows (`version` and the two times apart). If it changes
         faster than it is taken, only the last one comes. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND) when the VM is unregistered,
         UNAVAILABLE (STOPPING) when the service ends.
         """

@@ -82,7 +82,7 @@ class SnapshotServiceStub:
     GetSnapshotTree: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]
     """Returns the VM's snapshots, and the foreign checkpoints among them, as a tree."""
     WatchSnapshotTree: _grpc.UnaryStreamMultiCallable[_snapshot_pb2.WatchSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]
-    """Returns the tree now, and again after each change of what it shows (`version` and `observe_time` apart). If it changes
+    """Returns the tree now, and again after each change of what it shows (`version` and the two times apart). If it changes
     faster than it is taken, only the last one comes. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND) when the VM is unregistered,
     UNAVAILABLE (STOPPING) when the service ends.
     """
@@ -140,7 +140,7 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     GetSnapshotTree: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]  # type: ignore[assignment]
     """Returns the VM's snapshots, and the foreign checkpoints among them, as a tree."""
     WatchSnapshotTree: _aio.UnaryStreamMultiCallable[_snapshot_pb2.WatchSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]  # type: ignore[assignment]
-    """Returns the tree now, and again after each change of what it shows (`version` and `observe_time` apart). If it changes
+    """Returns the tree now, and again after each change of what it shows (`version` and the two times apart). If it changes
     faster than it is taken, only the last one comes. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND) when the VM is unregistered,
     UNAVAILABLE (STOPPING) when the service ends.
     """
@@ -273,7 +273,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.WatchSnapshotTreeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_snapshot_pb2.SnapshotTree], _abc.AsyncIterator[_snapshot_pb2.SnapshotTree]]:
-        """Returns the tree now, and again after each change of what it shows (`version` and `observe_time` apart). If it changes
+        """Returns the tree now, and again after each change of what it shows (`version` and the two times apart). If it changes
         faster than it is taken, only the last one comes. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND) when the VM is unregistered,
         UNAVAILABLE (STOPPING) when the service ends.
         """

@@ -155,6 +155,7 @@ class VirtualMachine(_message.Message):
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     CONDITIONS_FIELD_NUMBER: _builtins.int
+    UNREGISTER_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}; {vm} is Hyper-V's id."""
     uid: _builtins.str
@@ -219,6 +220,10 @@ class VirtualMachine(_message.Message):
     def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VirtualMachine.Condition]:
         """What is wrong with it, or needs somebody's attention; empty: nothing."""
 
+    @_builtins.property
+    def unregister_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was unregistered; absent: it is registered."""
+
     def __init__(
         self,
         *,
@@ -245,10 +250,11 @@ class VirtualMachine(_message.Message):
         observe_time: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
         conditions: _abc.Iterable[Global___VirtualMachine.Condition] | None = ...,
+        unregister_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "observe_time", b"observe_time", "service_offering", b"service_offering", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "observe_time", b"observe_time", "service_offering", b"service_offering", "unregister_time", b"unregister_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operations", b"active_operations", "activity", b"activity", "conditions", b"conditions", "create_time", b"create_time", "current_snapshot", b"current_snapshot", "disks", b"disks", "display_name", b"display_name", "foreign_checkpoint_count", b"foreign_checkpoint_count", "host", b"host", "host_state", b"host_state", "labels", b"labels", "name", b"name", "observe_time", b"observe_time", "owner", b"owner", "power", b"power", "service_offering", b"service_offering", "snapshot_blockers", b"snapshot_blockers", "snapshot_count", b"snapshot_count", "snapshot_limit", b"snapshot_limit", "state", b"state", "uid", b"uid", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operations", b"active_operations", "activity", b"activity", "conditions", b"conditions", "create_time", b"create_time", "current_snapshot", b"current_snapshot", "disks", b"disks", "display_name", b"display_name", "foreign_checkpoint_count", b"foreign_checkpoint_count", "host", b"host", "host_state", b"host_state", "labels", b"labels", "name", b"name", "observe_time", b"observe_time", "owner", b"owner", "power", b"power", "service_offering", b"service_offering", "snapshot_blockers", b"snapshot_blockers", "snapshot_count", b"snapshot_count", "snapshot_limit", b"snapshot_limit", "state", b"state", "uid", b"uid", "unregister_time", b"unregister_time", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -446,6 +452,7 @@ class ListVirtualMachinesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
+    SHOW_UNREGISTERED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The most entries of a page; see operation.proto."""
     page_token: _builtins.str
@@ -454,6 +461,8 @@ class ListVirtualMachinesRequest(_message.Message):
     """On: uid, display_name, any_case_name (the display name, however its case), host, owner, state, power."""
     order_by: _builtins.str
     """On: display_name, name, create_time. Empty: display_name, name."""
+    show_unregistered: _builtins.bool
+    """Those that were unregistered too, as they were last."""
     def __init__(
         self,
         *,
@@ -461,10 +470,11 @@ class ListVirtualMachinesRequest(_message.Message):
         page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
         order_by: _builtins.str = ...,
+        show_unregistered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "show_unregistered", b"show_unregistered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
