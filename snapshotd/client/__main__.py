@@ -22,6 +22,7 @@ from snapshotd.client import (
 from snapshotd.client.completion import COMPLETE, Typed, answer
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.parser import Parser, Subcommands, common_options, function_of, output_of
+from snapshotd.client.render import show_in_utc
 
 _SERVER: Final = "127.0.0.1:7443"
 _EPILOG = """\
@@ -71,7 +72,7 @@ def _complete(request: Sequence[str], environ: Mapping[str, str]) -> int:
         from snapshotd.client import completed_names  # noqa: PLC0415  (gRPC: only names wait for it)
 
         server = typed.given.get("server", environ.get("SNAPSHOTD_SERVER", _SERVER))
-        actor = typed.given.get("actor") or environ.get("SNAPSHOTD_ACTOR") or _user()
+        actor = typed.given.get("acting_as") or environ.get("SNAPSHOTD_ACTOR") or _user()
         try:
             return completed_names.names(kind, typed.given.get("vm", ""), word, read.server(server), read.actor(actor))
         except argparse.ArgumentTypeError:
@@ -98,7 +99,8 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return int(run(None, parsed))
     from snapshotd.client.calls import Server  # noqa: PLC0415  gRPC: only what calls the server waits for it
 
-    with Server(parsed.server, parsed.actor, parsed.timeout) as server:
+    show_in_utc(parsed.utc)
+    with Server(parsed.server, parsed.acting_as, parsed.timeout) as server:
         return int(run(server, parsed))
 
 
@@ -120,10 +122,11 @@ def _parser(environ: Mapping[str, str]) -> Parser:
     )
     parser.set_defaults(
         server=environ.get("SNAPSHOTD_SERVER", _SERVER),
-        actor=environ.get("SNAPSHOTD_ACTOR") or _user(),
+        acting_as=environ.get("SNAPSHOTD_ACTOR") or _user(),
         timeout=90.0,
         output="table",
         full_ids=False,
+        utc=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version of this program")
     commands = Subcommands(parser, common_options(), "COMMAND")

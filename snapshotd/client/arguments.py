@@ -48,6 +48,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """Read a whole number, 0 or more."""
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise ArgumentTypeError(f"{quoted(text)}: must be a whole number, 0 or more")
+    return int(text)
+
+
 def port(text: str) -> int:
     """Read a TCP port."""
     if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) <= _LAST_PORT:
@@ -128,7 +135,7 @@ def actor(text: str) -> str:
         hint = ascii_only(text)
         instead = f", e.g. {hint}" if hint else ""
         raise ArgumentTypeError(
-            f"{quoted(text)}: must be printable ASCII without blanks around it. Set another name with --actor or "
+            f"{quoted(text)}: must be printable ASCII without blanks around it. Set another name with --as or "
             f"$SNAPSHOTD_ACTOR{instead}"
         )
     return text

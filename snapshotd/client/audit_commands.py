@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from snapshotd.api.v1 import admin_pb2, audit_pb2
+from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.client.calls import Server
-from snapshotd.client.details import detail
 from snapshotd.client.failure import ExitCode, Failed
+from snapshotd.client.following import follow
 from snapshotd.client.messages import no_names
 from snapshotd.client.options import output
-from snapshotd.client.pages import or_else, output_pages, overview, pages
-from snapshotd.client.render import age, counted, facts, last, quoted, subject_text, when, word
-from snapshotd.client.resolve import host_name, is_snapshot_name, refuse_unknown, snapshot_name, vm_name
+from snapshotd.client.pages import Stream, or_else, output_pages, overview, pages
+from snapshotd.client.render import age, counted, exact, facts, last, quoted, subject_text, when, word
+from snapshotd.client.resolve import host_name, is_snapshot_name, refuse_unknown
+from snapshotd.client.resolve_past import snapshot_ever, vm_ever
+from snapshotd.client.times import read_time
 from snapshotd.client.which_operation import operation_name
 
 _LISTED_BY: Final = {
@@ -27,6 +29,11 @@ _LISTED_BY: Final = {
     "operation": "operation list",
 }
 """Conditions on events that name a resource, and the commands that list such resources."""
+_HEADS: Final = ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF", "DETAIL"]
+_MORE: Final = ["OPERATION", "SUBJECT", "VERSION", "REQUEST", "EVENT"]
+"""The heads of columns that are shown only when they are asked for."""
+_YIELDS: Final = ("DETAIL", "ACTOR", "STATES", "WHAT", "OF")
+_IDS: Final = ("OF", "OPERATION")
 
 
 def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
@@ -34,32 +41,26 @@ def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
     if arguments.snapshot and not arguments.vm and not is_snapshot_name(arguments.snapshot):
         text = f"Cannot find snapshot {quoted(arguments.snapshot)} without its VM. Add --vm, or give its full name."
         raise Failed(text, ExitCode.USAGE)
-    vm = vm_name(server, arguments.vm) if arguments.vm else ""
+    since = read_time("--since", arguments.since) if arguments.since else None
+    until = read_time("--until", arguments.until) if arguments.until else None
+    vm = vm_ever(server, arguments.vm) if arguments.vm else ""
     request = audit_pb2.ListEventsRequest(
         virtual_machine=vm,
-        snapshot=snapshot_name(server, vm, arguments.snapshot) if arguments.snapshot else "",
+        snapshot=snapshot_ever(server, vm, arguments.snapshot) if arguments.snapshot else "",
         operation=operation_name(server, arguments.operation) if arguments.operation else "",
         host=host_name(arguments.host) if arguments.host else "",
-        actor=arguments.caller,
-        type=arguments.type,
+        actors=arguments.actor,
+        types=arguments.type,
         order_by="position desc" if arguments.reverse else "position",
     )
-    if arguments.since:
-        request.start_time.FromDatetime(_time("--since", arguments.since))
-    if arguments.until:
-        request.end_time.FromDatetime(_time("--until", arguments.until))
+    if since:
+        request.start_time.FromDatetime(since)
+    if until:
+        request.end_time.FromDatetime(until)
     found = pages(server, server.audit.ListEvents, request, "events", arguments.limit)
     found = or_else(found, "events", lambda: _refuse_unknown(server, request))
-    heads = ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF", "DETAIL"]
-    return output_pages(
-        arguments,
-        found,
-        "events",
-        heads,
-        _row,
-        yields=("DETAIL", "ACTOR", "STATES", "WHAT", "OF"),
-        ids=("OF", "DETAIL"),
-    )
+    row = _exact_row if arguments.output == "csv" else _row
+    return output_pages(arguments, found, "events", _HEADS, row, yields=_YIELDS, ids=_IDS, more=_MORE)
 
 
 def _refuse_unknown(server: Server, request: audit_pb2.ListEventsRequest) -> None:
@@ -68,25 +69,57 @@ def _refuse_unknown(server: Server, request: audit_pb2.ListEventsRequest) -> Non
         refuse_unknown(server, field, getattr(request, field), command)
 
 
-def _time(flag: str, text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise Failed(f"Cannot read {flag} {quoted(text)}. Write it as 2026-01-31T12:00:00Z.", ExitCode.USAGE) from None
+def tail(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Show the last events, and each new one as it comes, until it is interrupted."""
+    vm = vm_ever(server, arguments.vm) if arguments.vm else ""
+    request = audit_pb2.WatchEventsRequest(virtual_machine=vm, types=arguments.type, actors=arguments.actor)
+    stream = Stream(arguments, _HEADS, _exact_row if arguments.output == "csv" else _row, _YIELDS, _IDS, _MORE)
+    if arguments.after is not None:
+        request.after_position = arguments.after
+    elif arguments.last:
+        last_ones = audit_pb2.ListEventsRequest(
+            virtual_machine=vm, types=arguments.type, actors=arguments.actor, order_by="position desc"
+        )
+        found = pages(server, server.audit.ListEvents, last_ones, "events", arguments.last)
+        for event in reversed([event for page in found for event in page.events]):
+            stream.print(event)
+            _passed(request, event)
+    else:
+        status = server.call(server.admin.GetStatus, admin_pb2.GetStatusRequest())
+        request.after_position = status.log_head_position
+    for event in follow(server, lambda channel: AuditServiceStub(channel).WatchEvents, lambda: request):
+        if event.type:  # else it is a heartbeat
+            stream.print(event)
+            _passed(request, event)
+    raise AssertionError("a watch has no end")
+
+
+def _passed(request: audit_pb2.WatchEventsRequest, event: audit_pb2.Event) -> None:
+    """Note where a watch goes on: after an event, by its id too, since another log may have another one there."""
+    request.after_position, request.after_event_id = event.position, event.event_id
 
 
 def _row(event: audit_pb2.Event) -> list[str]:
-    states = f"{event.from_state} -> {event.to_state}" if event.to_state else ""
     return [
         str(event.position),
         when(event.time),
         event.actor,
         event.type,
-        states,
+        f"{event.from_state} -> {event.to_state}" if event.to_state else "",
         subject_text(event.subject),
-        detail(event),
+        event.summary,
+        event.operation,
+        event.subject,
+        str(event.version),
+        event.request_id,
+        event.event_id,
     ]
+
+
+def _exact_row(event: audit_pb2.Event) -> list[str]:
+    """Return a row for programs."""
+    position, _, *rest = _row(event)
+    return [position, exact(event.time), *rest]
 
 
 def status(server: Server, arguments: argparse.Namespace) -> ExitCode:

@@ -60,11 +60,16 @@ _OPTIONS: Final = {
     "owner": "--owner",
     "reason": "--reason",
     "type": "--type",
+    "actors": "--actor",
+    "types": "--type",
+    "after_position": "--after",
+    "as_of_time": "time",
+    "as_of_version": "version",
     "start_time": "--since",
     "end_time": "--until",
     "request id": "--request-id",
     "request_id": "--request-id",
-    "x-snapshotd-actor": "--actor",
+    "x-snapshotd-actor": "--as",
 }
 """What this program calls the fields of requests that hold what its user has typed."""
 
@@ -95,15 +100,28 @@ class Server:
 
     def __post_init__(self) -> None:
         """Open the channel; nothing is sent yet."""
-        # A proxy of the environment does not know this machine's loopback.
-        proxy = ("grpc.enable_http_proxy", int(not is_local(self.address)))
-        self.channel = grpc.insecure_channel(self.address, options=(*_CHANNEL, proxy))
+        self.channel = self.open_channel()
         self.hosts = HostServiceStub(self.channel)
         self.vms = VirtualMachineServiceStub(self.channel)
         self.snapshots = SnapshotServiceStub(self.channel)
         self.operations = OperationsStub(self.channel)
         self.audit = AuditServiceStub(self.channel)
         self.admin = AdminServiceStub(self.channel)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with each call: who makes it."""
+        return (("x-snapshotd-actor", self.actor),)
+
+    def open_channel(self, *options: tuple[str, int]) -> grpc.Channel:
+        """Open a channel to the server. The caller closes it."""
+        # A proxy of the environment does not know this machine's loopback.
+        proxy = ("grpc.enable_http_proxy", int(not is_local(self.address)))
+        return grpc.insecure_channel(self.address, options=(*_CHANNEL, proxy, *options))
+
+    def failed(self, error: grpc.RpcError) -> Failed:
+        """Turn the error of a call into one for people."""
+        return _failed(error, self.address)
 
     def __enter__(self) -> Self:
         """Return the connection."""
@@ -120,13 +138,12 @@ class Server:
         timeout_s: float | None = None,
     ) -> ResponseT:
         """Call a method. Repeat it when the server was not there: a request id makes that safe. Raises Failed."""
-        metadata = (("x-snapshotd-actor", self.actor),)
         pause_s = _FIRST_PAUSE_S
         for attempt in range(1, _REPEATS + 1):
             try:
-                return method(request, timeout=timeout_s or self.timeout_s, metadata=metadata)
+                return method(request, timeout=timeout_s or self.timeout_s, metadata=self.metadata)
             except grpc.RpcError as error:
-                failed = _failed(error, self.address)
+                failed = self.failed(error)
                 # An error with a reason is an answer: the server was there.
                 if failed.exit_code is not ExitCode.UNAVAILABLE or failed.reason or attempt == _REPEATS:
                     raise failed from None

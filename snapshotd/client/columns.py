@@ -22,12 +22,12 @@ def chosen(arguments: argparse.Namespace, heads: Sequence[str], more: Sequence[s
     Args:
         arguments: those of the command.
         heads: the heads of the columns that are printed if none is named.
-        more: the heads of those that are printed only if they are named.
+        more: the heads of those that are printed only if they are named, and as CSV, which is for programs.
     """
     asked = getattr(arguments, "columns", None)
     if asked is None:
-        return list(range(len(heads)))
-    if arguments.output != "table":
+        return list(range(len(heads) + (len(more) if arguments.output == "csv" else 0)))
+    if arguments.output not in ("table", "csv"):
         raise Failed(f"Cannot use --columns with -o {arguments.output}: a table has columns.", ExitCode.USAGE)
     names = [name_of(head) for head in (*heads, *more)]
     for name in asked:

@@ -1,4 +1,4 @@
-"""Documents for programs: JSON or YAML."""
+"""Documents for programs: JSON, JSON lines or YAML."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, Final
 
-DOCUMENTS: Final = ("json", "yaml")
-"""The output formats that are documents."""
+DOCUMENTS: Final = ("json", "yaml", "jsonl")
+"""The output formats that are documents. JSON lines: one for each entry of a list."""
 _INDENT: Final = 2
 _WIDEST: Final = 1_000_000
 """Columns of a line of YAML: none is folded."""
@@ -16,6 +16,8 @@ _WIDEST: Final = 1_000_000
 
 def document(content: object, output: str) -> str:
     """Return a document in one of the formats, without a line break at its end."""
+    if output == "jsonl":
+        return json.dumps(content, ensure_ascii=False)
     if output == "json":
         return json.dumps(content, ensure_ascii=False, indent=_INDENT)
     import yaml  # noqa: PLC0415  (20 ms that only this format needs)
@@ -35,6 +37,8 @@ class ListDocument:
     def piece(self, content: Mapping[str, Any]) -> str:
         """Return the text of the next entry, with what stands before it."""
         first, self._empty = self._empty, False
+        if self._output == "jsonl":
+            return document(content, "jsonl") + "\n"
         if self._output == "yaml":
             return (f"{self._field}:\n" if first else "") + document([content], "yaml") + "\n"
         before = f'{{\n  "{self._field}": [\n' if first else ",\n"
@@ -42,6 +46,8 @@ class ListDocument:
 
     def end(self) -> str:
         """Return the text after the last entry."""
+        if self._output == "jsonl":
+            return ""
         if self._empty:
             return document({self._field: []}, self._output) + "\n"
         return "" if self._output == "yaml" else "\n  ]\n}\n"

@@ -52,6 +52,8 @@ def output(
         sys.stdout.write(document(as_dict(message), arguments.output) + "\n")
     elif arguments.output == "name":
         sys.stdout.writelines(f"{name}\n" for name in names(message))
+    elif arguments.output == "csv":
+        raise Failed("Cannot print this as CSV: it is no list. Use -o json.", ExitCode.USAGE)
     else:
         sys.stdout.write(text(message) + "\n")
     return ExitCode.OK

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
@@ -11,8 +13,8 @@ import grpc
 from google.protobuf.message import Message
 
 from snapshotd.client.calls import Server
-from snapshotd.client.columns import chosen, short_ids
-from snapshotd.client.documents import DOCUMENTS, ListDocument
+from snapshotd.client.columns import chosen, name_of, short_ids
+from snapshotd.client.documents import DOCUMENTS, ListDocument, document
 from snapshotd.client.failure import ExitCode
 from snapshotd.client.messages import as_dict, names_of
 from snapshotd.client.render import Table, columns
@@ -87,23 +89,25 @@ def output_pages(
         more: heads of columns that are shown only if --columns names them.
     """
     show = Listing(arguments, [*heads, *more], chosen(arguments, heads, more), yields, ids)
-    document = ListDocument(field, arguments.output)
+    whole = ListDocument(field, arguments.output)
     printed, cut = 0, False
     for page in found:
         entries = getattr(page, field)
         cut = bool(page.next_page_token)
         printed += len(entries)
         if arguments.output in DOCUMENTS:
-            sys.stdout.writelines(document.piece(as_dict(entry)) for entry in entries)
+            sys.stdout.writelines(whole.piece(as_dict(entry)) for entry in entries)
         elif arguments.output == "name":
             sys.stdout.writelines(f"{name}\n" for entry in entries for name in names_of(entry))
         elif entries:
             sys.stdout.write(show.text([row(entry) for entry in entries]) + "\n")
     if arguments.output in DOCUMENTS:
-        sys.stdout.write(document.end())
+        sys.stdout.write(whole.end())
+    elif not printed and arguments.output == "csv":
+        sys.stdout.write(show.text([]) + "\n")
     elif not printed and arguments.output == "table":
         sys.stdout.write("(none)\n")
-    elif cut:
+    if cut and arguments.output not in DOCUMENTS:
         sys.stdout.flush()
         sys.stderr.write(f"Only the first {printed} are shown. Set a higher --limit to see more.\n")
     return ExitCode.OK
@@ -121,7 +125,7 @@ def overview(
 
 
 class Listing:
-    """A table of the columns that were chosen, printed part by part.
+    """A table of the columns that were chosen, printed part by part: for people, or as CSV with ids and names whole.
 
     Args:
         arguments: those of the command.
@@ -143,6 +147,7 @@ class Listing:
         wraps: bool = False,
     ) -> None:
         shown = [heads[n] for n in show]
+        self._csv_heads = shown if arguments.output == "csv" else None
         whole = getattr(arguments, "full_ids", False)
         self._show = show
         self._ids = [] if whole else [n for n, head in enumerate(shown) if head in ids]
@@ -151,8 +156,55 @@ class Listing:
     def text(self, rows: Sequence[Sequence[str]]) -> str:
         """Return the next part."""
         kept = [[row[n] for n in self._show] for row in rows]
+        if self._csv_heads is not None:
+            heads, self._csv_heads = self._csv_heads, []
+            return _csv([[name_of(head) for head in heads], *kept] if heads else kept)
         cells = iter(short_ids(row[n] for row in kept for n in self._ids))
         for row in kept:
             for n in self._ids:
                 row[n] = next(cells)
         return self._table.text(kept)
+
+
+class Stream:
+    """A list without an end: each entry is printed, and written out, as it comes.
+
+    Args:
+        arguments: those of the command, with `output`.
+        heads: the heads of the table.
+        row: makes the row of an entry, with cells for `heads` and `more`.
+        yields: heads of the columns to cut if the terminal is too narrow.
+        ids: heads of the columns that hold ids.
+        more: heads of columns that are shown only if --columns names them.
+    """
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        heads: Sequence[str],
+        row: Callable[[Any], Sequence[str]],
+        yields: Sequence[str] = (),
+        ids: Sequence[str] = (),
+        more: Sequence[str] = (),
+    ) -> None:
+        self._output = arguments.output
+        self._show = Listing(arguments, [*heads, *more], chosen(arguments, heads, more), yields, ids)
+        self._row = row
+
+    def print(self, entry: Message) -> None:
+        """Print an entry. JSON comes as lines, and YAML as documents, for there is no end to a list."""
+        if self._output in DOCUMENTS:
+            yaml = self._output == "yaml"
+            text = ("---\n" if yaml else "") + document(as_dict(entry), "yaml" if yaml else "jsonl")
+        elif self._output == "name":
+            text = "\n".join(names_of(entry))
+        else:
+            text = self._show.text([self._row(entry)])
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().removesuffix("\n")

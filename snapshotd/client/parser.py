@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 from snapshotd.client import arguments as read
 from snapshotd.client.failure import ExitCode, Failed
 
-OUTPUTS: Final = ("table", "json", "yaml", "name")
+OUTPUTS: Final = ("table", "json", "jsonl", "yaml", "csv", "name")
 """The output formats."""
 _PACKAGE: Final = "snapshotd.client"
 
@@ -89,15 +89,21 @@ def common_options() -> Parser:
         help="address of the service, e.g. unix:/run/snapshotd.sock (default: $SNAPSHOTD_SERVER, or 127.0.0.1:7443)",
     )
     common.add_argument(
-        "--actor",
+        "--as",
+        dest="acting_as",
         type=read.actor,
         metavar="NAME",
         help="who you are, for the audit trail (default: $SNAPSHOTD_ACTOR, or your account)",
     )
     common.add_argument("--timeout", type=read.seconds_above_zero, metavar="S", help="of each call (default: 90 s)")
     common.add_argument(
-        "-o", "--output", choices=OUTPUTS, help="output format; name: resource names, one a line (default: table)"
+        "-o",
+        "--output",
+        choices=OUTPUTS,
+        help="output format; jsonl: a list, one entry a line; csv: a list with all its columns; name: resource names, "
+        "one a line (default: table)",
     )
+    common.add_argument("--utc", action="store_true", help="show times in UTC (default: in the local zone)")
     common.add_argument("--full-ids", action="store_true", help="show ids whole in tables, too")
     return common
 
@@ -119,6 +125,16 @@ def add_request_id(parser: argparse.ArgumentParser) -> None:
         type=read.uuid,
         metavar="UUID",
         help="repeat a request safely: the same id gets the first answer again (default: a new one)",
+    )
+
+
+def add_at(parser: argparse._ActionsContainer) -> None:
+    """Declare --at, for what can be shown as it was. It is None if it was not given."""
+    parser.add_argument(
+        "--at",
+        type=read.named,
+        metavar="T",
+        help="as it was at a time (RFC 3339, or 2h for two hours ago) or at a version of the VM, by the event log",
     )
 
 

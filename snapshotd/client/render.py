@@ -6,12 +6,14 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from contextvars import ContextVar
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:  # help and errors of usage come without it
     from google.protobuf.timestamp_pb2 import Timestamp
 
+_IN_UTC: Final = ContextVar("in_utc", default=False)
 NARROWEST: Final = 12
 """The fewest columns that a name is cut to, as long as there is another way to fit."""
 _FEWEST: Final = 6
@@ -161,9 +163,29 @@ def _lasting(seconds: float) -> str:
     return f"{int(max(0.0, seconds))} s"
 
 
+def show_in_utc(utc: bool) -> None:  # noqa: FBT001  (as the option has it)
+    """Show times in UTC from now on; or in the local zone, with its offset."""
+    _IN_UTC.set(utc)
+
+
+def zone() -> tzinfo | None:
+    """Return the zone that times are shown in; None: the local one."""
+    return UTC if _IN_UTC.get() else None
+
+
 def when(time: Timestamp) -> str:
-    """Return a time in UTC, to the second."""
-    return time.ToDatetime(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if time.seconds else ""
+    """Return a time to the second, with its offset: "2026-01-31 13:00:00+01:00"; empty for none."""
+    return _written(time, " ", "seconds") if time.seconds else ""
+
+
+def exact(time: Timestamp) -> str:
+    """Return a time for programs: RFC 3339, to the microsecond; empty for none."""
+    return _written(time, "T", "microseconds") if time.seconds else ""
+
+
+def _written(time: Timestamp, between: str, precision: str) -> str:
+    text = time.ToDatetime(UTC).astimezone(zone()).isoformat(between, precision)
+    return f"{text.removesuffix('+00:00')}Z" if zone() else text
 
 
 def size(count: int) -> str:

@@ -33,6 +33,7 @@ _Shown: TypeAlias = (
     | e.VmClaimEnded
     | e.JournalIdentified
     | e.LogFoundRolledBack
+    | e.LogRollbackDisproved
 )
 """What a host shows of a VM by itself."""
 
@@ -105,6 +106,11 @@ def _why(failure: Failure | None) -> str:
     return f": {failure.reason}: {text}" + ("" if text.endswith((".", "!", "?", ")")) else ".")
 
 
+def _because(reason: str) -> str:
+    """Return a person's reason as the end of a sentence."""
+    return f": {reason.rstrip('.')}." if reason else "."
+
+
 def _cause(cause: str) -> str:
     """Return by what a fact came about, in words."""
     return _CAUSES.get(cause, f"by {cause}")
@@ -134,6 +140,9 @@ def _of_host(event: e.HostEvent, of: _Subject) -> str:
             )
         case e.HostRemoved():
             return f"Host {of.owner} was removed from the record."
+        case e.HostTakenOver():
+            former = event.former_installation_id or "nobody known"
+            return f"Host {of.owner} was taken over from installation {former}{_because(event.reason)}"
         case e.HostSynced():
             left_out = f", {len(event.skipped)} left out" if event.skipped else ""
             return (
@@ -158,6 +167,7 @@ def _of_vm(
     | e.VmPowerChanged
     | e.CurrentMoved
     | e.RequestJoined
+    | e.VmTakenOver
     | _Shown,
     of: _Subject,
 ) -> str:
@@ -177,6 +187,11 @@ def _of_vm(
             return f"The current snapshot of {of.vm} went from {was} to {now_is}, {_cause(event.cause)}."
         case e.RequestJoined():
             return f"A request was answered with operation {of.operation(event.number)}, which was running already."
+        case e.VmTakenOver():
+            ended = f", and {len(event.ended)} operations that were under way ended" if event.ended else ""
+            return (
+                f"{of.vm} was taken over, at token {event.journal_token} of its journal{ended}{_because(event.reason)}"
+            )
         case _:
             return _of_what_a_host_shows(event, of)
 
@@ -208,6 +223,11 @@ def _of_what_a_host_shows(event: _Shown, of: _Subject) -> str:
             return (
                 f"The journal of {of.vm} on its host knows token {event.journal_token}, which this log has not issued: "
                 "the log is older than the host."
+            )
+        case e.LogRollbackDisproved():
+            return (
+                f"The journal of {of.vm} on its host knows token {event.shown_token} and none that this log has not "
+                "issued: the log is not older than the host."
             )
         case _:
             assert_never(event)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import grpc
 import pytest
@@ -35,6 +35,16 @@ class Refuse(Exception):
         self.code, self.text, self.reason, self.metadata = code, text, reason, metadata
 
 
+def refuse(context: grpc.ServicerContext, refused: Refuse) -> NoReturn:
+    """End a call with a status."""
+    if refused.reason:
+        status = Status(code=refused.code.value[0], message=refused.text)
+        status.details.add().Pack(ErrorInfo(reason=refused.reason, domain="snapshotd", metadata=refused.metadata))
+        context.abort_with_status(rpc_status.to_status(status))
+    context.abort(refused.code, refused.text)
+    raise AssertionError("abort raises")
+
+
 @dataclass
 class FakeService(grpc.GenericRpcHandler):
     """Answers methods by their names ("ListSnapshots"), and keeps what it was asked. Whatever an id names is there."""
@@ -45,6 +55,8 @@ class FakeService(grpc.GenericRpcHandler):
             "GetSnapshot": lambda request: Snapshot(name=request.name),
         }
     )
+    streams: dict[str, Callable[[Any], Iterator[Message]]] = field(default_factory=dict)
+    """What those methods send that answer with a stream."""
     asked: list[Any] = field(default_factory=list)
     address: str = "127.0.0.1:0"
 
@@ -58,14 +70,21 @@ class FakeService(grpc.GenericRpcHandler):
             try:
                 return self.answers[method](request)
             except Refuse as refused:
-                if refused.reason:
-                    status = Status(code=refused.code.value[0], message=refused.text)
-                    status.details.add().Pack(
-                        ErrorInfo(reason=refused.reason, domain="snapshotd", metadata=refused.metadata)
-                    )
-                    context.abort_with_status(rpc_status.to_status(status))
-                context.abort(refused.code, refused.text)
+                refuse(context, refused)
 
+        def behave_for_long(request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
+            self.asked.append(request)
+            try:
+                yield from self.streams[method](request)
+            except Refuse as refused:
+                refuse(context, refused)
+
+        if described.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                behave_for_long,
+                request_deserializer=GetMessageClass(described.input_type).FromString,
+                response_serializer=lambda message: message.SerializeToString(),
+            )
         return grpc.unary_unary_rpc_method_handler(
             behave,
             request_deserializer=GetMessageClass(described.input_type).FromString,

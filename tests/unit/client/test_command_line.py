@@ -32,9 +32,9 @@ DOCUMENT = (Path(__file__).parents[3] / "docs/cli.md").read_text(encoding="utf-8
         (["host", "list", "--server", "unix://run/s.sock"], "must be unix:PATH"),
         (["host", "list", "--server", "unix:/run/s#1"], "must be unix:PATH"),
         (["host", "list", "--server", f"unix:/{'x' * 107}"], "has 108 bytes"),
-        (["host", "list", "--actor", "Jürgen"], "e.g. Jurgen"),
-        (["host", "list", "--actor", ""], "1 to 100"),
-        (["host", "list", "--actor", " ann"], "blanks"),
+        (["host", "list", "--as", "Jürgen"], "e.g. Jurgen"),
+        (["host", "list", "--as", ""], "1 to 100"),
+        (["host", "list", "--as", " ann"], "blanks"),
         (["host", "list", "--timeout", "inf"], "seconds"),
         (["host", "list", "--timeout", "nan"], "seconds"),
         (["host", "list", "--timeout", "-1"], "seconds"),
@@ -51,7 +51,16 @@ DOCUMENT = (Path(__file__).parents[3] / "docs/cli.md").read_text(encoding="utf-8
         (["snapshot", "create", "web01", "--name", ""], "must not be empty"),
         (["operation", "show", ""], "must not be empty"),
         (["operation", "list", "--vm", ""], "must not be empty"),
-        (["audit", "list", "--caller", ""], "must not be empty"),
+        (["audit", "list", "--actor", ""], "must not be empty"),
+        (["audit", "list", "--type", ""], "must not be empty"),
+        (["audit", "tail", "--after", "-1"], "0 or more"),
+        (["audit", "tail", "--after", "1", "--last", "1"], "not allowed with argument"),
+        (["audit", "diff", "web01"], "required: --from"),
+        (["audit", "diff", "web01", "--from", "soon"], "Write it as 2026-01-31T12:00:00Z"),
+        (["audit", "diff", "web01", "--from", "1", "-o", "csv"], "-o json"),
+        (["snapshot", "tree", "web01", "--at", "soon"], "or as 2h for two hours ago"),
+        (["snapshot", "tree", "web01", "--at", "1", "--watch"], "not allowed with argument"),
+        (["vm", "show", "web01", "--at", "1x"], "Cannot read --at '1x'"),
         (["audit", "list", "--snapshot", "one"], "without its VM. Add --vm"),
         (["audit", "list", "--since", "yesterday"], "2026-01-31T12:00:00Z"),
         (["audit", "list", "--since", "9999-12-31T23:59:59-12:00"], "2026-01-31T12:00:00Z"),
@@ -73,7 +82,7 @@ def test_the_environment_is_checked_where_nothing_else_is_given(ctl: Ctl, servic
     service.answers["ListHosts"] = lambda _: ListHostsResponse()
     assert ctl("host", "list", SNAPSHOTD_ACTOR="Jürgen").code == 2
     assert ctl("host", "list", SNAPSHOTD_SERVER="").code == 2
-    assert ctl("host", "list", "--actor", "ann", SNAPSHOTD_ACTOR="Jürgen").code == 0
+    assert ctl("host", "list", "--as", "ann", SNAPSHOTD_ACTOR="Jürgen").code == 0
 
 
 @pytest.mark.parametrize("form", ["unix:{}", "unix://{}", "unix:s"])
@@ -93,7 +102,7 @@ def test_the_help_has_both_forms_of_an_address(ctl: Ctl) -> None:
 
 
 def test_a_long_name_is_not_echoed_whole(ctl: Ctl) -> None:
-    said = ctl("host", "list", "--actor", "x" * 5000)
+    said = ctl("host", "list", "--as", "x" * 5000)
     assert (said.code, "5000 characters" in said.err, len(said.err) < 1500) == (2, True, True)
 
 
@@ -105,7 +114,7 @@ def test_an_account_gets_an_ascii_name() -> None:
 def test_common_options_stand_before_a_command_between_or_after(ctl: Ctl, service: FakeService, place: int) -> None:
     service.answers["ListHosts"] = lambda _: ListHostsResponse()
     command = ["host", "list"]
-    command[place:place] = ["-o", "json", "--timeout", "5", "--server", service.address, "--actor", "bob"]
+    command[place:place] = ["-o", "json", "--timeout", "5", "--server", service.address, "--as", "bob"]
     assert ctl(*command, SNAPSHOTD_SERVER="127.0.0.1:1").out == '{\n  "hosts": []\n}\n'
     # The later one counts.
     assert ctl(*command, "-o", "table").out == "(none)\n"

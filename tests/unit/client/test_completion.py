@@ -52,7 +52,7 @@ def found(ctl: Ctl, line: str, shell: str = "zsh", **environ: str) -> list[str]:
         ("-o json snapshot rele", ["release"]),
         ("snapshot create web01 --allow", ["--allow-fallback"]),
         ("vm list --columns x --ho", ["--host"]),
-        ("-o ", ["table", "json", "yaml", "name"]),
+        ("-o ", ["table", "json", "jsonl", "yaml", "csv", "name"]),
         ("host list -o y", ["yaml"]),
         ("host list --output=y", ["--output=yaml"]),
         ("completion ", ["bash", "zsh", "fish"]),
@@ -104,7 +104,7 @@ def test_the_snapshots_are_those_of_the_vm_on_the_line(ctl: Ctl, service: FakeSe
         ('vm show "db ', ["db 1"]),
         ("vm show 'd", ["db 1"]),
         ("snapshot show web01 b", ["before\\ it\\'s"]),
-        ("host list --output=j", ["json"]),
+        ("host list --output=j", ["json", "jsonl"]),
         ("vm show web01\\", []),
     ],
 )

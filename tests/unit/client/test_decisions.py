@@ -47,4 +47,4 @@ def test_a_snapshot_is_held_with_a_reason_and_released(ctl: Ctl, service: FakeSe
 
 
 def test_a_hold_is_shown(ctl: Ctl) -> None:
-    assert "by ann since 2023-11-14 22:13:20Z: audit" in ctl("snapshot", "show", "web01", "nightly").out
+    assert "by ann since 2023-11-14 22:13:20Z: audit" in ctl("snapshot", "show", "web01", "nightly", "--utc").out

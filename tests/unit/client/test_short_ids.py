@@ -201,8 +201,8 @@ def test_the_last_operation_is_the_callers_own(ctl: Ctl, service: FakeService) -
         assert ctl("operation", command, "--last").code == 0
     asked = [*service.of(GetOperationRequest), *service.of(CancelOperationRequest), *service.of(WaitOperationRequest)]
     assert {request.name for request in asked} == {FIRST}
-    assert shown_name(ctl, "operation", "show", "--last", "--actor", "bob") == SECOND.rpartition("/")[2]
-    nobody = ctl("operation", "show", "--last", "--actor", "eve")
+    assert shown_name(ctl, "operation", "show", "--last", "--as", "bob") == SECOND.rpartition("/")[2]
+    nobody = ctl("operation", "show", "--last", "--as", "eve")
     assert (nobody.code, "eve has requested none" in nobody.err) == (4, True)
 
 
