@@ -7,7 +7,6 @@ import os
 import re
 import unicodedata
 from argparse import ArgumentTypeError
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from snapshotd.client.render import quoted
@@ -18,8 +17,6 @@ _LONGEST_PATH: Final = 107
 """The most bytes of a socket's path: Linux allows 108, with a NUL at the end."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NIL: Final = "00000000-0000-0000-0000-000000000000"
-_AGO: Final = re.compile(r"([0-9]{1,9}) ?(s|min|m|h|d)")
-_UNITS: Final = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_S: Final = 1_000_000
 _LAST_PORT: Final = 65535
 _ACTOR_LIMIT: Final = 100
@@ -79,20 +76,6 @@ def seconds_above_zero(text: str) -> float:
     if not number:
         raise ArgumentTypeError(f"{quoted(text)}: must be above 0")
     return number
-
-
-def past(text: str) -> datetime:
-    """Read a time that has been: how long ago it is, or RFC 3339 (without an offset: UTC)."""
-    ago = _AGO.fullmatch(text.strip())
-    try:
-        if ago is not None:
-            return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
-        time = datetime.fromisoformat(text)
-        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise ArgumentTypeError(
-            f"{quoted(text)}: must be how long ago (30 min, 1h, 2d), or a time (2026-01-31T12:00:00Z)"
-        ) from None
 
 
 def uuid(text: str) -> str:

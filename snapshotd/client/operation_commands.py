@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from google.longrunning.operations_pb2 import (
@@ -17,13 +17,16 @@ from google.longrunning.operations_pb2 import (
 from snapshotd.api.v1 import admin_pb2 as pb
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Step
 from snapshotd.client.calls import Server, reason_of
+from snapshotd.client.columns import chosen
 from snapshotd.client.failure import ExitCode
 from snapshotd.client.options import ended, output, request_id, waited
-from snapshotd.client.pages import or_else, output_pages, pages
+from snapshotd.client.pages import Listing, Stream, or_else, output_pages, pages
 from snapshotd.client.progress import metadata_of, state_of, wait_for
 from snapshotd.client.render import age, facts, last, prose, shown, took, when, word
 from snapshotd.client.resolve import all_vms, refuse_unknown, vm_name
 from snapshotd.client.streams import notes
+from snapshotd.client.times import read_time
+from snapshotd.client.watching import since, watch_operations
 from snapshotd.client.which_operation import active_on, asked_for, operation_name
 
 _OUTCOMES: Final = {
@@ -35,33 +38,41 @@ _FAILED: Final = ("OPERATION", "VM", "KIND", "ENDED", "ACTOR", "REASON")
 """The heads of what is shown of operations, and of those that failed."""
 _MORE: Final = ("SNAPSHOT", "HOST", "REQUESTED", "ENDED", "REASON", "ERROR")
 """The heads of columns that are shown only when they are asked for."""
+_YIELDS: Final = ("ACTOR", "VM", "WAITS FOR", "STEP", "KIND", "REASON")
+_IDS: Final = ("OPERATION", "SNAPSHOT")
 
 
 def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    """Show operations, the newest first."""
+    """Show operations, the newest first; or those, and each again when it has changed."""
     conditions = ['done = "false"'] if arguments.active else ['state = "FAILED"'] if arguments.failed else []
     if arguments.since:
         field = "end_time" if arguments.failed else "create_time"
-        conditions.append(f'{field} >= "{arguments.since.isoformat()}"')
+        conditions.append(f'{field} >= "{read_time("--since", arguments.since).isoformat()}"')
     vm = vm_name(server, arguments.vm) if arguments.vm else ""
     if vm:
         conditions.append(f'virtual_machine = "{vm}"')
     request = ListOperationsRequest(filter=" AND ".join(conditions))
     found = pages(server, server.operations.ListOperations, request, "operations", arguments.limit)
     found = or_else(found, "operations", lambda: refuse_unknown(server, "virtual_machine", vm, "vm list"))
-    names = {vm.name: vm.display_name for vm in all_vms(server)} if arguments.output == "table" else {}
+    names = {vm.name: vm.display_name for vm in all_vms(server)} if arguments.output in ("table", "csv") else {}
     heads = _FAILED if arguments.failed else _HEADS
     more = [head for head in (*_HEADS, *_MORE) if head not in heads]
-    return output_pages(
-        arguments,
-        found,
-        "operations",
-        heads,
-        lambda o: [_cells(o, names)[head] for head in (*heads, *more)],
-        yields=("ACTOR", "VM", "WAITS FOR", "STEP", "KIND", "REASON"),
-        ids=("OPERATION", "SNAPSHOT"),
-        more=more,
-    )
+
+    def row(operation: Operation) -> list[str]:
+        cells = _cells(operation, names)
+        return [cells[head] for head in (*heads, *more)]
+
+    def drawn(operations: Sequence[Operation]) -> str:
+        listing = Listing(arguments, [*heads, *more], chosen(arguments, heads, more), _YIELDS, _IDS)
+        return listing.text([row(operation) for operation in operations]) if operations else "(none)"
+
+    if arguments.watch:
+        listed = [operation for page in found for operation in page.operations]
+        # One that fails may have been requested before all that have.
+        oldest = "" if arguments.failed else since(listed)
+        condition = " AND ".join([*conditions, *([oldest] if oldest else [])])
+        watch_operations(server, arguments, condition, Stream(arguments, heads, row, _YIELDS, _IDS, more), drawn)
+    return output_pages(arguments, found, "operations", heads, row, yields=_YIELDS, ids=_IDS, more=more)
 
 
 def _cells(operation: Operation, names: Mapping[str, str]) -> dict[str, str]:

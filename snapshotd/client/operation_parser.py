@@ -38,12 +38,15 @@ def _add_list(group: Subcommands) -> None:
     state.add_argument("--failed", action="store_true", help="only those that failed, with when and why")
     listing.add_argument(
         "--since",
-        type=read.past,
+        type=read.named,
         metavar="1h|TIME",
         help="only those requested since; with --failed: that failed since",
     )
     listing.add_argument(
         "--limit", type=read.positive, default=50, metavar="N", help="at most N (default: %(default)s)"
+    )
+    listing.add_argument(
+        "--watch", action="store_true", help="show them, and again what changes, as it comes, until Ctrl-C"
     )
     add_columns(listing)
 

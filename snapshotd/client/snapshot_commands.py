@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from typing import Final
 
 from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
+from snapshotd.client.audit_diff import state_at
 from snapshotd.client.calls import Server
 from snapshotd.client.columns import chosen
 from snapshotd.client.failure import ExitCode, Failed
@@ -18,9 +20,12 @@ from snapshotd.client.plan import about_snapshot
 from snapshotd.client.progress import metadata_of
 from snapshotd.client.render import columns, facts, last, prose, shown, size, when
 from snapshotd.client.resolve import all_snapshots, snapshot_name, vm_name
+from snapshotd.client.resolve_past import vm_ever
 from snapshotd.client.snapshot_decisions import held_text
 from snapshotd.client.standing import Standing, name_of, standing_of
-from snapshotd.client.tree import ASCII, BOXES, draw, facts_of, id_of
+from snapshotd.client.times import read_point
+from snapshotd.client.tree import ASCII, BOXES, Strokes, draw, facts_of, id_of
+from snapshotd.client.watching import watch_tree
 
 _HEADS: Final = ["SNAPSHOT", "STATE", "KIND", "CURRENT", "PARENT", "AGE", "SIZE", "ID"]
 _MORE: Final = ["DESCRIPTION", "TAKEN", "ACTOR", "OPERATION", "CHECKPOINT"]
@@ -60,7 +65,8 @@ def _made(server: Server, operation: Operation) -> str:
 def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Show a VM's snapshots."""
     vm = vm_name(server, arguments.vm)
-    if arguments.output != "table":
+    if arguments.output not in ("table", "csv"):
+        chosen(arguments, _HEADS)
         request = pb.ListSnapshotsRequest(parent=vm, show_deleted=arguments.deleted)
         found = pages(server, server.snapshots.ListSnapshots, request)
         return output_pages(arguments, found, "snapshots", _HEADS, lambda _: ())
@@ -73,7 +79,7 @@ def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
             tree.nodes.add(id=snapshot.name, parent=snapshot.parent, snapshot=snapshot)
     standing = Standing(tree)
     rows = [_row(node, standing) for node in tree.nodes]
-    sys.stdout.write(f"{show.text(rows) if rows else '(none)'}\n")
+    sys.stdout.write(f"{show.text(rows) if rows or arguments.output == 'csv' else '(none)'}\n")
     return ExitCode.OK
 
 
@@ -87,14 +93,23 @@ def _row(node: pb.SnapshotTree.Node, standing: Standing) -> list[str]:
 
 
 def draw_tree(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    """Draw a VM's snapshots as a tree."""
-    request = pb.GetSnapshotTreeRequest(name=vm_name(server, arguments.vm))
+    """Draw a VM's snapshots as a tree: as they are or were, or after each change."""
     strokes = ASCII if arguments.ascii or not _can_box() else BOXES
-    return output(
-        arguments,
-        server.call(server.snapshots.GetSnapshotTree, request),
-        lambda t: draw(t, strokes, width=columns(), whole_ids=arguments.full_ids),
-    )
+    if arguments.at:
+        point = read_point("--at", arguments.at)
+        then = state_at(server, vm_ever(server, arguments.vm), point)
+        now = then.tree.update_time.ToDatetime(UTC)
+        head = f"As of version {then.tree.version}, {when(then.tree.update_time)}."
+        return output(arguments, then.tree, lambda t: f"{head}\n{_drawn(arguments, t, strokes, now)}")
+    vm = vm_name(server, arguments.vm)
+    if arguments.watch:
+        watch_tree(server, arguments, vm, lambda t: _drawn(arguments, t, strokes))
+    tree = server.call(server.snapshots.GetSnapshotTree, pb.GetSnapshotTreeRequest(name=vm))
+    return output(arguments, tree, lambda t: _drawn(arguments, t, strokes))
+
+
+def _drawn(arguments: argparse.Namespace, tree: pb.SnapshotTree, strokes: Strokes, now: datetime | None = None) -> str:
+    return draw(tree, strokes, now, columns(), whole_ids=arguments.full_ids)
 
 
 def _can_box() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snapshotd.client import arguments as read
 from snapshotd.client import decision_parser, deletion_parser, revert_parser
-from snapshotd.client.parser import Subcommands, add_columns, add_request_id, add_wait
+from snapshotd.client.parser import Subcommands, add_at, add_columns, add_request_id, add_wait
 
 
 def add_to(commands: Subcommands) -> None:
@@ -25,6 +25,9 @@ def add_to(commands: Subcommands) -> None:
     listing.add_argument("--deleted", action="store_true", help="show deleted ones too")
     add_columns(listing)
     decision_parser.add_to(group)
+    moments = tree.add_mutually_exclusive_group()
+    moments.add_argument("--watch", action="store_true", help="show it anew after each change, until Ctrl-C")
+    add_at(moments)
     tree.add_argument("--ascii", action="store_true", help="draw without box characters")
     revert_parser.add_to(group)
     deletion_parser.add_to(group)

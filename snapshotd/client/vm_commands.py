@@ -9,13 +9,16 @@ from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.api.v1.host_pb2 import DiscoverVirtualMachinesRequest, GetHostRequest
 from snapshotd.client import streams
+from snapshotd.client.audit_diff import state_at
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.options import output, request_id
 from snapshotd.client.pages import output_pages
 from snapshotd.client.render import facts, last, prose, shown, size, when, word
 from snapshotd.client.resolve import BEGIN_WITH, all_vms, host_name, is_beginning, is_id, one_of, vm_name
+from snapshotd.client.resolve_past import vm_ever
 from snapshotd.client.standing import Standing, standing_of
+from snapshotd.client.times import read_point
 
 _NO_SUCH_VM: Final = "VIRTUAL_MACHINE_NOT_FOUND"
 _ATTENTION: Final = "ATTENTION"
@@ -151,7 +154,12 @@ def _row(vm: pb.VirtualMachine, *, attention: bool) -> list[str]:
 
 
 def show(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    """Show a VM."""
+    """Show a VM, as it is or was."""
+    if arguments.at:
+        point = read_point("--at", arguments.at)
+        then = state_at(server, vm_ever(server, arguments.vm), point)
+        head = f"As of version {then.vm.version}, {when(then.vm.update_time)}.\n"
+        return output(arguments, then.vm, lambda vm: head + _facts(vm, Standing(then.tree)))
     request = pb.GetVirtualMachineRequest(name=vm_name(server, arguments.vm))
     return output(
         arguments,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snapshotd.client import arguments as read
 from snapshotd.client import power_parser, take_over_parser
-from snapshotd.client.parser import Subcommands, add_columns, add_request_id
+from snapshotd.client.parser import Subcommands, add_at, add_columns, add_request_id
 
 
 def add_to(commands: Subcommands) -> None:
@@ -31,6 +31,7 @@ def add_to(commands: Subcommands) -> None:
         "unregister", "unregister a VM; nothing on its host is touched", "vm_commands.unregister"
     )
     show = group.command("show", "show a VM", "vm_commands.show")
+    add_at(show)
     for parser in (unregister, show):
         parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
     for parser in (register, unregister):

@@ -281,7 +281,7 @@ def test_since_takes_how_long_ago_it_is(ctl: Ctl, service: FakeService, text: st
 def test_since_refuses_what_is_no_time(ctl: Ctl, service: FakeService, text: str) -> None:
     said = ctl("operation", "list", f"--since={text}")
     assert (said.code, service.asked) == (2, [])
-    assert "must be how long ago" in said.err
+    assert "Write it as 2026-01-31T12:00:00Z, or as 2h for two hours ago" in said.err
 
 
 def test_failed_and_active_exclude_each_other(ctl: Ctl, service: FakeService) -> None:
