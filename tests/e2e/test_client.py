@@ -167,7 +167,7 @@ def test_a_delete_can_be_repeated_by_name_when_the_snapshot_is_gone(ctl: Ctl) ->
 
 @pytest.mark.slow
 def test_the_audit_trail_and_the_status_are_shown(ctl: Ctl) -> None:
-    trail = json.loads(ctl("audit", "list", "--vm", "web01", "--caller", "ann", "-o", "json").out)
+    trail = json.loads(ctl("audit", "list", "--vm", "web01", "--actor", "ann", "-o", "json").out)
     assert {e["actor"] for e in trail["events"]} == {"ann"}
     assert "OperationRequested" in {e["type"] for e in trail["events"]}
     newest = json.loads(ctl("audit", "list", "--reverse", "--limit", "3", "-o", "json").out)["events"]
