@@ -186,11 +186,11 @@ def _trouble_of_operations(status: admin_pb2.GetStatusResponse, table: Callable[
             yield f"{counted(more, 'more operation')} overdue. See `snapshotctl operation list --active`."
     if status.recent_failures.latest:
         failed = [
-            [f.operation, f.display_name, word(kinds.Name(f.kind)), when(f.failure.time), f.actor, f.failure.reason]
+            [f.operation, f.display_name, word(kinds.Name(f.kind)), age(f.failure.time), f.actor, f.failure.reason]
             for f in status.recent_failures.latest
         ]
         yield "Failed last\n" + table(
-            ["OPERATION", "VM", "KIND", "FAILED", "ACTOR", "REASON"], failed, ["ACTOR", "KIND", "VM"], ["OPERATION"]
+            ["OPERATION", "VM", "KIND", "AGE", "ACTOR", "REASON"], failed, ["ACTOR", "KIND", "VM"], ["OPERATION"]
         )
         if status.recent_failures.count > len(failed):
             yield "All of them: `snapshotctl operation list --failed --since 24h`."
