@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.ids import SnapshotId
+from snapshotd.domain.details import SnapshotDetails
+from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.operations import (
+    checkpoint_adopt,
     snapshot_create,
     snapshot_delete,
     snapshot_delete_all,
+    snapshot_forget,
     snapshot_revert,
+    snapshot_update,
     vm_restart,
     vm_start,
     vm_stop,
@@ -88,3 +94,20 @@ def delete(snapshot_id: SnapshotId, scope: Scope = Scope.ONE) -> RequestOperatio
 def delete_all(*, only_with_memory: bool = False) -> RequestOperation:
     """Ask for the deletion of all snapshots, or of those with memory."""
     return snapshot_delete_all.DELETE_ALL_SNAPSHOTS.request(snapshot_delete_all.Params(only_with_memory))
+
+
+def update(snapshot_id: SnapshotId, **said: Any) -> RequestOperation:  # noqa: ANN401  (the fields of SnapshotDetails)
+    """Ask for a snapshot to be described otherwise."""
+    params = snapshot_update.Params(snapshot_id=snapshot_id, fields=tuple(sorted(said)), said=SnapshotDetails(**said))
+    return snapshot_update.UPDATE_SNAPSHOT.request(params)
+
+
+def forget(snapshot_id: SnapshotId) -> RequestOperation:
+    """Ask for a snapshot to be taken off the record."""
+    return snapshot_forget.FORGET_SNAPSHOT.request(snapshot_forget.Params(snapshot_id))
+
+
+def adopt(snapshot_id: SnapshotId, checkpoint_id: CheckpointId, **said: Any) -> RequestOperation:  # noqa: ANN401  (as above)
+    """Ask for a foreign checkpoint to become a snapshot."""
+    params = checkpoint_adopt.Params(snapshot_id=snapshot_id, checkpoint_id=checkpoint_id, said=SnapshotDetails(**said))
+    return checkpoint_adopt.ADOPT_CHECKPOINT.request(params)

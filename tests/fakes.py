@@ -272,6 +272,8 @@ class World:
         self.vm = VirtualMachine(vm_id=vm_id)
         self._ids = count(1)
         self.log: list[object] = []
+        self.drift_before = 0
+        """How much drift is on record that is not an operation's doing."""
         self.watch: Callable[[VirtualMachine], None] = lambda _: None
         self.do(RegisterVm(host_id=HostId(on), owner="ops", report=self.host.report()))
 

@@ -6,12 +6,13 @@ is the server's, before this.)
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from snapshotd.application.claims import compare_hosts
 from snapshotd.application.draft import Context, Draft
-from snapshotd.application.facts import lay_down
-from snapshotd.application.progress import advance, make_way, take
+from snapshotd.application.facts import details_changed, lay_down
+from snapshotd.application.progress import advance, advance_one, make_way, take
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.application.rolled_back import disprove, notice
 from snapshotd.application.settle import settle
@@ -48,7 +49,7 @@ def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
             _register(draft, command)
         case c.UnregisterVm():
             _unregister(draft)
-        case c.HoldSnapshot() | c.ReleaseSnapshot():
+        case c.UpdateVm() | c.HoldSnapshot() | c.ReleaseSnapshot() | c.IgnoreCheckpoint() | c.IgnoreCheckpointNoMore():
             lay_down(draft, command)
         case c.AwaitTakeOver() | c.TakeOverVm():
             take_over(draft, command)
@@ -95,9 +96,9 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
     vm, context = draft.vm, draft.context
     if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
-    if not vm.registered:
-        raise NotFound("virtual machine", vm.vm_id, "Register it first (`snapshotctl vm register`).")
     kind = KINDS[request.kind]
+    if not vm.registered and not kind.accepts_gone_vms:
+        raise NotFound("virtual machine", vm.vm_id, "Register it first (`snapshotctl vm register`).")
     kind.check_existence(vm, request)
     if vm.rolled_back:
         raise LogRolledBack(vm.name, vm.rolled_back)
@@ -114,6 +115,7 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
     preempted = [active for what, active in becomes if what is Concurrency.PREEMPT]
     for active in preempted:
         make_way(draft, active)
+    request = kind.resolved(vm, request, context.now)
     number = vm.last_number + 1
     draft.add(kind.accepted(vm, request, context.now), number)
     requested = e.OperationRequested(
@@ -129,8 +131,10 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
         request_digest=context.digest,
     )
     draft.add([requested], number)
-    if preempted or not requested.steps:
-        advance(draft)  # one that has not begun ends at once, and so does one with nothing to do
+    if not requested.steps:
+        advance_one(draft, number)
+    if preempted:
+        advance(draft)  # one that has not begun ends at once
 
 
 def _register(draft: Draft, command: c.RegisterVm) -> None:
@@ -157,6 +161,8 @@ def _register(draft: Draft, command: c.RegisterVm) -> None:
     draft.add([registered])
     if command.inherits:
         inherit(draft, command.report)
+    if command.labels:
+        draft.add(details_changed(draft.vm, replace(draft.vm.details, labels=command.labels), context.digest))
     notice(draft, command.report)
     if command.report.power is not vm.power:
         power = e.VmPowerChanged(from_power=vm.power, to_power=command.report.power, cause="registration")

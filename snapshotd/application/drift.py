@@ -5,7 +5,6 @@ Pure functions of the record and a description. In which order they are recorded
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from snapshotd.domain import events as e
@@ -20,12 +19,10 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import move_current
 from snapshotd.operations.snapshots import hand_on
 from snapshotd.steps.catalogue import ACTIONS
-from snapshotd.steps.checkpoint_name import checkpoint_name, marker
+from snapshotd.steps.checkpoint_name import checkpoint_name, is_marked, marker
 
 _MISSING, _DAMAGED = "CHECKPOINT_MISSING", "CHECKPOINT_DAMAGED"
 """The reasons of a snapshot that was READY, and whose checkpoint is gone, or not intact: finding it disproves them."""
-MARKED = re.compile(r"#[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-"""The end of a checkpoint's name that bears our marker."""
 
 
 def of_power(recorded: Power, observed: Power) -> e.DriftDetected:
@@ -73,7 +70,7 @@ def of_checkpoints(vm: VirtualMachine, recorded: VmDescription) -> Iterator[e.Dr
 
 
 def _kind_of(newcomer: Checkpoint) -> DriftKind:
-    if MARKED.search(newcomer.name):
+    if is_marked(newcomer.name):
         return DriftKind.UNRECORDED_CHECKPOINT
     return DriftKind.AUTOMATIC_CHECKPOINT if newcomer.automatic else DriftKind.FOREIGN_CHECKPOINT
 

@@ -39,7 +39,7 @@ from snapshotd.application.unknown import take_nothing, unknown
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
-from snapshotd.domain.lifecycle import OPERATION, STEP, OperationState, StepState, VmActivity
+from snapshotd.domain.lifecycle import OPERATION, STEP, VM, OperationState, StepState
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
@@ -60,27 +60,32 @@ class _Moved(TypedDict):
 def advance(draft: Draft, *, issue: bool = False) -> None:
     """Record what comes next and needs no host; with `issue` also steps and observations, which are sent afterwards."""
     for number in [o.number for o in draft.vm.active_operations]:
-        while (operation := draft.vm.operations[number]).active:
-            action = next_action(draft.vm, operation, draft.context.now, draft.context.policy)
-            match action:
-                case Skip():
-                    _skip(draft, operation, action)
-                case PlanUndo():
-                    _plan_undo(draft, operation, action.failure)
-                case Finish():
-                    _finish(draft, operation, action.outcome, action.failure)
-                case Issue() if issue and not _taken(draft.vm, operation):
-                    _issue(draft, operation, action.step)
-                case Observe() if issue and not _taken(draft.vm, operation):
-                    _observe(draft, number, action.step)
-                case StartWait():
-                    _start_wait(draft, operation, action.step)
-                case GiveUp():
-                    _give_up(draft, operation, action.step, action.failure)
-                case StopWait():
-                    _fail(draft, operation, action.step, CANCELLED)
-                case _:
-                    break
+        advance_one(draft, number, issue=issue)
+
+
+def advance_one(draft: Draft, number: int, *, issue: bool = False) -> None:
+    """Record what comes next with one operation, as `advance` does with all that are active."""
+    while (operation := draft.vm.operations[number]).active:
+        action = next_action(draft.vm, operation, draft.context.now, draft.context.policy)
+        match action:
+            case Skip():
+                _skip(draft, operation, action)
+            case PlanUndo():
+                _plan_undo(draft, operation, action.failure)
+            case Finish():
+                _finish(draft, operation, action.outcome, action.failure)
+            case Issue() if issue and not _taken(draft.vm, operation):
+                _issue(draft, operation, action.step)
+            case Observe() if issue and not _taken(draft.vm, operation):
+                _observe(draft, number, action.step)
+            case StartWait():
+                _start_wait(draft, operation, action.step)
+            case GiveUp():
+                _give_up(draft, operation, action.step, action.failure)
+            case StopWait():
+                _fail(draft, operation, action.step, CANCELLED)
+            case _:
+                break
 
 
 def _skip(draft: Draft, operation: Operation, skip: Skip) -> None:
@@ -421,7 +426,7 @@ def _finish(draft: Draft, operation: Operation, outcome: OperationState, failure
         failure = KINDS[operation.kind].explained(draft.vm, operation, failure)
     draft.add(KINDS[operation.kind].ends(draft.vm, operation, outcome, failure), number)
     holders = [o for o in draft.vm.active_operations if o.number != number and o.holds_vm]
-    if operation.state is OperationState.RUNNING and not holders and draft.vm.activity is not VmActivity.IDLE:
+    if operation.state is OperationState.RUNNING and not holders and VM.allows("operation_released", draft.vm.activity):
         draft.add([move_vm(draft.vm, "operation_released")], number)
     match outcome:
         case OperationState.SUCCEEDED:

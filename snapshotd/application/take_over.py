@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from snapshotd.application.draft import Draft
-from snapshotd.application.drift import MARKED
 from snapshotd.application.progress import end_undetermined
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.application.rolled_back import knows_more
@@ -26,6 +25,7 @@ from snapshotd.domain.ids import OperationName
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import UNDETERMINED
+from snapshotd.steps.checkpoint_name import is_marked
 
 _HIGHEST: Final = 2**52
 """The highest token that a journal is taken over with: those above it must be exact in JSON, for ever (wire_limits)."""
@@ -124,7 +124,7 @@ def taken_over(draft: Draft) -> TakenOver | None:
 def unrecorded(vm: VirtualMachine) -> tuple[Checkpoint, ...]:
     """Return the checkpoints that bear our marker and are no snapshot on record."""
     there = vm.description.checkpoints if vm.description else ()
-    return tuple(c for c in there if MARKED.search(c.name) and vm.by_checkpoint(c.checkpoint_id) is None)
+    return tuple(c for c in there if is_marked(c.name) and vm.by_checkpoint(c.checkpoint_id) is None)
 
 
 def _taken_over(reason: str, journal: Journal, ended: tuple[OperationName, ...], digest: str) -> e.VmTakenOver:

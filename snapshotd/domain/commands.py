@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from snapshotd.domain.details import Labels
 from snapshotd.domain.host_report import HostAnswer, VmReport
-from snapshotd.domain.ids import HostId, KindName, OperationName, SnapshotId
+from snapshotd.domain.ids import CheckpointId, HostId, KindName, OperationName, SnapshotId
 from snapshotd.domain.operation import Failure, SettledAs
 from snapshotd.domain.recorded import Recorded
 
@@ -21,11 +22,20 @@ class RegisterVm:
     report: VmReport
     inherits: bool = False
     """The host was taken over from another installation: a VM that this log has never worked on is taken over too."""
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnregisterVm:
     """Forget a VM. Nothing on its host is touched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateVm:
+    """Say something else of a VM. None: as it is."""
+
+    owner: str | None
+    labels: Labels | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +51,21 @@ class ReleaseSnapshot:
     """Allow again that a snapshot is deleted."""
 
     snapshot_id: SnapshotId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IgnoreCheckpoint:
+    """Note that somebody has looked at a foreign checkpoint: it may stay as it is."""
+
+    checkpoint_id: CheckpointId
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IgnoreCheckpointNoMore:
+    """Take that back."""
+
+    checkpoint_id: CheckpointId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +215,7 @@ class CompareHosts:
 
 StepCommand = TakeAnswer | LoseOutcome | NotSent | TakePoll | StallWait | GiveUpLook
 """About one step of an operation."""
-FactCommand = HoldSnapshot | ReleaseSnapshot
+FactCommand = UpdateVm | HoldSnapshot | ReleaseSnapshot | IgnoreCheckpoint | IgnoreCheckpointNoMore
 """Answered at once with a fact on record: nothing is asked of the host."""
 _ReportCommand = SyncVm | CompareHosts
 VmCommand = (

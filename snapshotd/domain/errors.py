@@ -292,17 +292,46 @@ class NoDescendants(SnapshotdError):
 
 
 @dataclass(eq=False)
+class CheckpointNotFound(SnapshotdError):
+    """The host does not report such a checkpoint of the VM."""
+
+    reason: ClassVar[str] = "CHECKPOINT_NOT_FOUND"
+    rests_on_host: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "Cannot find checkpoint {checkpoint!r}: host {host} does not report it of VM {vm}. See `snapshotctl snapshot "
+        "tree {vm!q}`."
+    )
+    vm: str
+    checkpoint: str
+    host: str
+
+
+@dataclass(eq=False)
+class CheckpointNotUsable(SnapshotdError):
+    """A checkpoint that cannot be adopted or ignored. `action` is a verb: "adopt", "ignore"."""
+
+    reason: ClassVar[str] = "CHECKPOINT_NOT_USABLE"
+    rests_on_host: ClassVar[bool] = True
+    text: ClassVar[str] = "Cannot {action} checkpoint {name!r}: {why}."
+    name: str
+    checkpoint: str
+    action: str
+    why: str
+
+
+@dataclass(eq=False)
 class SnapshotLimitReached(SnapshotdError):
     """The VM has as many snapshots as it may have."""
 
     reason: ClassVar[str] = "SNAPSHOT_LIMIT_REACHED"
     text: ClassVar[str] = (
-        "Cannot take a snapshot of VM {vm}: it has {count}, and snapshots.max_per_vm is {limit}. "
+        "Cannot {action} VM {vm}: it has {count} snapshots, and snapshots.max_per_vm is {limit}. "
         "Delete one, or raise the limit."
     )
     vm: str
     count: int
     limit: int
+    action: str = "take a snapshot of"
 
 
 @dataclass(eq=False)

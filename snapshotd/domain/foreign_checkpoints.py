@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-from snapshotd.domain.errors import NotFound
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.errors import CheckpointNotFound, CheckpointNotUsable, NotFound
+from snapshotd.domain.host_report import Checkpoint
+from snapshotd.domain.ids import CheckpointId
+from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
 
 
 def no_such_snapshot(vm: VmRecord, snapshot_id: str) -> NotFound:
@@ -16,16 +18,52 @@ def no_such_snapshot(vm: VmRecord, snapshot_id: str) -> NotFound:
         snapshot_id: what was named as one of its snapshots.
     """
     name = shlex.quote(vm.name)
-    found = (
-        next((c for c in vm.description.checkpoints if c.checkpoint_id == snapshot_id), None)
-        if vm.description
-        else None
-    )
+    checkpoints = vm.description.checkpoints if vm.description else ()
+    found = next((c for c in checkpoints if c.checkpoint_id == snapshot_id), None)
     if found is None:
         return NotFound("snapshot", snapshot_id, f"See `snapshotctl snapshot list {name}`.")
-    return NotFound(
-        "snapshot",
-        snapshot_id,
-        f"It is the id of checkpoint {found.name!r}, which is not ours: nothing reverts to it or deletes it. "
-        f"`snapshotctl snapshot adopt {name} {snapshot_id}` makes it a snapshot.",
+    hint = (
+        f"It is the id of checkpoint {found.name!r}, and not of a snapshot: nothing reverts to it or deletes it. "
+        f"`snapshotctl snapshot adopt {name} {snapshot_id}` makes it a snapshot, if it is not one yet."
     )
+    return NotFound("snapshot", snapshot_id, hint)
+
+
+def reported_checkpoint(vm: VmRecord, checkpoint_id: CheckpointId) -> Checkpoint:
+    """Return a checkpoint as the host last reported it. Raises CheckpointNotFound."""
+    found = vm.description.checkpoint(checkpoint_id) if vm.description else None
+    if found is None:
+        raise CheckpointNotFound(vm.name, checkpoint_id, vm.host_id)
+    return found
+
+
+def foreign_checkpoint(vm: VirtualMachine, checkpoint_id: CheckpointId, action: str) -> Checkpoint:
+    """Return a checkpoint that is not ours, as the host last reported it.
+
+    Args:
+        vm: the VM.
+        checkpoint_id: Hyper-V's id.
+        action: what is to be done with it, as a verb: "adopt", "ignore".
+
+    Raises CheckpointNotFound, and CheckpointNotUsable for one of ours.
+    """
+    found = reported_checkpoint(vm, checkpoint_id)
+    if (own := vm.by_checkpoint(checkpoint_id)) is not None:
+        why = f"it is snapshot {own.name} already ({own.snapshot_id})"
+        raise CheckpointNotUsable(found.name, checkpoint_id, action, why)
+    return found
+
+
+def refuse_unadoptable(vm: VirtualMachine, checkpoint_id: CheckpointId) -> None:
+    """Raise a SnapshotdError if a checkpoint is not there, or cannot become a snapshot."""
+    found = foreign_checkpoint(vm, checkpoint_id, "adopt")
+    assert vm.description is not None
+    if found.automatic:
+        why = "Hyper-V made it by itself, and removes it when the VM is turned off. Take a snapshot instead"
+    elif found.checkpoint_type != "Standard":
+        why = f"its type is {found.checkpoint_type}, so a backup or a replication works with it and will remove it"
+    elif damage := vm.description.damage(found):
+        why = f"it cannot be brought back: {damage}"
+    else:
+        return
+    raise CheckpointNotUsable(found.name, checkpoint_id, "adopt", why)

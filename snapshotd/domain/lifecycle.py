@@ -245,6 +245,8 @@ SNAPSHOT = Lifecycle(
         Arrow("expunge_failed", (_S.EXPUNGING,), _S.ERROR),
         Arrow("checkpoint_missing", (_S.READY,), _S.ERROR),
         Arrow("checkpoint_found", (_S.ERROR,), _S.READY),
+        Arrow("adopted", (_S.NEW,), _S.READY),
+        Arrow("forgotten", (_S.READY, _S.ERROR), _S.REMOVED),
         Arrow("given_up", (_S.ALLOCATED, _S.CREATING, _S.REVERTING, _S.EXPUNGING), _S.ERROR),
     ),
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypedDict, assert_never
 
 from snapshotd.domain import events as e
+from snapshotd.domain.details import Labels, SnapshotDetails
 from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, SnapshotId, VmId
 from snapshotd.domain.lifecycle import SNAPSHOT, SnapshotState
@@ -54,6 +55,18 @@ class Snapshot:
     """Why it is in ERROR, or what went wrong last."""
     hold: Hold | None = None
     """Who keeps it from being deleted; None: nobody."""
+    labels: Labels = field(default_factory=dict)
+    expire_at: Time | None = None
+    """When it is no longer needed; None: not said. Nothing acts on it."""
+    adopted: bool = False
+    """It was made by others, and became a snapshot by a person's decision. Then it was requested when it was made."""
+
+    @property
+    def details(self) -> SnapshotDetails:
+        """What people say of it."""
+        return SnapshotDetails(
+            name=self.name, description=self.description, labels=self.labels, expire_at=self.expire_at
+        )
 
 
 class SnapshotMove(TypedDict):
@@ -97,6 +110,8 @@ def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEve
             requested_at=at.time,
             updated_at=at.time,
         )
+    if isinstance(event, e.SnapshotAdopted):
+        return _adopted(vm_id, event, at)
     assert snapshot is not None, event
     if isinstance(event, e.SnapshotFact):
         return replace(_with_fact(snapshot, event, at), updated_at=at.time)
@@ -131,10 +146,33 @@ def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEve
             | e.SnapshotRevertStarted()
             | e.SnapshotExpungeStarted()
             | e.SnapshotRemoved()
+            | e.SnapshotForgotten()
         ):
             return snapshot
         case _:
             assert_never(event)
+
+
+def _adopted(vm_id: VmId, event: e.SnapshotAdopted, at: e.Occasion) -> Snapshot:
+    return Snapshot(
+        vm_id=vm_id,
+        snapshot_id=event.snapshot_id,
+        name=event.details.name,
+        description=event.details.description,
+        labels=event.details.labels,
+        expire_at=event.details.expire_at,
+        with_memory=event.with_memory,
+        requested_with_memory=event.with_memory,
+        state=event.to_state,
+        actor=event.adopter,
+        requested_at=event.made_at or at.time,
+        updated_at=at.time,
+        parent_id=event.parent_id,
+        checkpoint_id=event.checkpoint_id,
+        was_ready=True,
+        size_bytes=event.size_bytes,
+        adopted=True,
+    )
 
 
 def _with_fact(snapshot: Snapshot, event: e.SnapshotFact, at: e.Occasion) -> Snapshot:
@@ -147,6 +185,10 @@ def _with_fact(snapshot: Snapshot, event: e.SnapshotFact, at: e.Occasion) -> Sna
             return replace(snapshot, hold=Hold(actor=at.actor, why=event.why, since=at.time))
         case e.SnapshotReleased():
             return replace(snapshot, hold=None)
+        case e.SnapshotDetailsChanged(after=now):
+            return replace(
+                snapshot, name=now.name, description=now.description, labels=now.labels, expire_at=now.expire_at
+            )
         case _:
             assert_never(event)
 

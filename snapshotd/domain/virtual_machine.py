@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar, assert_never
 
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import Requests, no_requests, remember
+from snapshotd.domain.details import Labels, VmDetails
 from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity
@@ -55,6 +56,16 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ignored:
+    """That somebody has looked at a foreign checkpoint, and that it may stay as it is."""
+
+    actor: str
+    why: str
+    """In that person's words; may be empty."""
+    at: Time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VmRecord:
     """What is on record of a VM itself, without its snapshots and operations."""
 
@@ -86,6 +97,14 @@ class VmRecord:
     """The newest first. It holds the VM, or will as soon as every older one has ended or merely waits."""
     registered_at: Time | None = None
     updated_at: Time | None = None
+    labels: Labels = field(default_factory=dict)
+    ignored: Mapping[CheckpointId, Ignored] = field(default_factory=dict)
+    """Of the checkpoints that are there."""
+
+    @property
+    def details(self) -> VmDetails:
+        """What people say of it."""
+        return VmDetails(owner=self.owner, labels=self.labels)
 
     @property
     def registered(self) -> bool:
@@ -146,19 +165,24 @@ class VirtualMachine(VmRecord):
         return None
 
     def nearest_own(self, checkpoint_id: CheckpointId | None) -> SnapshotId | None:
-        """Return the nearest snapshot of ours at or above a checkpoint, past foreign and unwanted ones.
+        """Return the nearest snapshot of ours at or above a checkpoint, past foreign and unwanted ones."""
+        for above in self.lineage(checkpoint_id):
+            found = self.by_checkpoint(above)
+            if found is not None and found.was_ready:
+                return found.snapshot_id
+        return None
+
+    def lineage(self, checkpoint_id: CheckpointId | None) -> Iterator[CheckpointId]:
+        """Yield a checkpoint and those that it descends from on the host, the nearest first.
 
         What the host does not list counts for nothing, and ends the way up.
         """
         parents = {c.checkpoint_id: c.parent_id for c in self.description.checkpoints} if self.description else {}
         for _ in range(len(parents)):
             if checkpoint_id is None or checkpoint_id not in parents:
-                return None
-            found = self.by_checkpoint(checkpoint_id)
-            if found is not None and found.was_ready:
-                return found.snapshot_id
+                return
+            yield checkpoint_id
             checkpoint_id = parents[checkpoint_id]
-        return None
 
     def children(self, snapshot_id: SnapshotId) -> tuple[Snapshot, ...]:
         """Return the snapshots, in whatever state but REMOVED, whose parent is `snapshot_id`."""
@@ -181,9 +205,12 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
         case e.VmPowerChanged():
             return replace(vm, power=event.to_power)
         case e.VmDescribed():
-            return replace(vm, description=event.description, name=event.description.name)
+            vm = replace(vm, description=event.description, name=event.description.name)
+            return replace(vm, ignored=_still_there(vm.ignored, event.description))
         case e.JournalIdentified() | e.LogFoundRolledBack() | e.LogRollbackDisproved() | e.VmTakenOver():
             return _evolve_journal(vm, event)
+        case e.VmDetailsChanged() | e.CheckpointIgnored() | e.CheckpointNotIgnored() | e.SnapshotAdopted():
+            return _evolve_said(vm, event, at)
         case e.CurrentMoved():
             return replace(vm, current_id=event.to_snapshot_id)
         case _ if isinstance(event, e.OperationRequested | e.OperationProgress | e.ObservationAnswered):
@@ -230,7 +257,7 @@ def _evolve_place(vm: VmT, event: e.VmRegistered | e.VmMoved | e.VmClaimed | e.V
     match event:
         case e.VmRegistered():
             known = replace(vm, activity=event.to_state, name=event.name, owner=event.owner, registered_at=at.time)
-            known = replace(known, claims=())
+            known = replace(known, claims=(), labels={})
             return known if known.host_id == event.host_id else _came(known, event.host_id, at)
         case e.VmMoved():
             return _came(vm, event.to_host_id, at)
@@ -252,18 +279,58 @@ def _claims_but(vm: VmRecord, host_id: HostId) -> tuple[Claim, ...]:
     return tuple(claim for claim in vm.claims if claim.host_id != host_id)
 
 
+def _still_there(ignored: Mapping[CheckpointId, Ignored], description: VmDescription) -> Mapping[CheckpointId, Ignored]:
+    return {i: x for i, x in ignored.items() if description.checkpoint(i) is not None}
+
+
+def _active(vm: VmRecord, event: e.OperationRequested | e.OperationEnd) -> tuple[Active, ...]:
+    """Return the active operations, with the one that was requested, or without the one that has ended."""
+    if isinstance(event, e.OperationRequested):
+        return (Active(event.number, event.name, event.snapshot_id), *vm.active)
+    return tuple(active for active in vm.active if active.number != event.number)
+
+
+def _evolve_said(
+    vm: VmT,
+    event: e.VmDetailsChanged | e.CheckpointIgnored | e.CheckpointNotIgnored | e.SnapshotAdopted,
+    at: e.Occasion,
+) -> VmT:
+    """Return the record with what a person says of the VM, or of its foreign checkpoints."""
+    match event:
+        case e.VmDetailsChanged():
+            return replace(vm, owner=event.after.owner, labels=event.after.labels)
+        case e.CheckpointIgnored():
+            ignored = Ignored(actor=at.actor, why=event.why, at=at.time)
+            return replace(vm, ignored={**vm.ignored, event.checkpoint_id: ignored})
+        case e.CheckpointNotIgnored() | e.SnapshotAdopted():
+            return replace(vm, ignored={i: x for i, x in vm.ignored.items() if i != event.checkpoint_id})
+        case _:
+            assert_never(event)
+
+
 def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachine:
     """Return the aggregate with one event applied. Never refuses, calls no port."""
     vm = evolve_record(vm, event, at)
     match event:
-        case e.VmRegistered() | e.VmUnregistered():
+        case (
+            e.VmRegistered()
+            | e.VmUnregistered()
+            | e.VmDetailsChanged()
+            | e.CheckpointIgnored()
+            | e.CheckpointNotIgnored()
+        ):
             return _answered(vm, event.request_digest, None, at)
         case e.RequestJoined():
             return _answered(vm, event.request_digest, vm.operations[event.number].name, at)
-        case e.SnapshotTransition() | e.SnapshotReparented() | e.SnapshotCheckpointIdentified():
-            return _with_snapshot(vm, event, at)
         case e.SnapshotHeld() | e.SnapshotReleased():
             return _answered(_with_snapshot(vm, event, at), event.request_digest, None, at)
+        case (
+            e.SnapshotTransition()
+            | e.SnapshotReparented()
+            | e.SnapshotCheckpointIdentified()
+            | e.SnapshotDetailsChanged()
+        ):
+            return _with_snapshot(vm, event, at)
         case e.OperationRequested():
             vm = _with_operation(replace(vm, last_number=event.number), new_operation(vm.vm_id, event, at))
             return _answered(vm, event.request_digest, event.name, at)

@@ -10,11 +10,14 @@ from enum import Enum
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.ids import KindName
 from snapshotd.domain.operation import Operation
+from snapshotd.operations.checkpoint_adopt import ADOPT_CHECKPOINT
 from snapshotd.operations.kind import Kind
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
 from snapshotd.operations.snapshot_delete_all import DELETE_ALL_SNAPSHOTS
+from snapshotd.operations.snapshot_forget import FORGET_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
+from snapshotd.operations.snapshot_update import UPDATE_SNAPSHOT
 from snapshotd.operations.vm_restart import RESTART_VIRTUAL_MACHINE
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE
@@ -27,6 +30,9 @@ _ALL: tuple[Kind, ...] = (
     REVERT_TO_SNAPSHOT,
     DELETE_SNAPSHOT,
     DELETE_ALL_SNAPSHOTS,
+    UPDATE_SNAPSHOT,
+    FORGET_SNAPSHOT,
+    ADOPT_CHECKPOINT,
 )
 KINDS: dict[KindName, Kind] = {kind.name: kind for kind in _ALL}
 """By name."""
@@ -49,7 +55,7 @@ def concurrency(active: Operation, request: RequestOperation) -> Concurrency:
     kind = KINDS[request.kind]
     if not active.cancel_requested and not active.undoing and kind.does(request, active):
         return Concurrency.JOIN
-    if active.only_waits and kind.passes:
+    if (active.only_waits and kind.passes) or kind.goes_beside(request, active):
         return Concurrency.PASS
     ending = active.cancel_requested or active.undoing or not active.too_late_to_cancel()
     return Concurrency.PREEMPT if ending and kind.goes_past(request, active) else Concurrency.REFUSE

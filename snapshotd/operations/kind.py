@@ -75,6 +75,13 @@ class Kind(ABC):
         """Return the command that asks for an operation of this kind, with its Params."""
         return RequestOperation(kind=self.name, params=self.params.write(params))
 
+    accepts_gone_vms: ClassVar[bool] = False
+    """It is also accepted of a VM that is not registered any more."""
+
+    def goes_beside(self, request: RequestOperation, active: Operation) -> bool:
+        """Return whether a request goes on beside an active operation, which it leaves alone. By default none does."""
+        return False
+
     def goes_past(self, request: RequestOperation, active: Operation) -> bool:
         """Return whether an active operation is cancelled for a request, if it is not too late for that."""
         return active.kind in self.preempts
@@ -98,13 +105,20 @@ class Kind(ABC):
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
         """Raise a SnapshotdError if the state, or then a limit, forbids it."""
 
+    def resolved(self, vm: VirtualMachine, request: RequestOperation, now: datetime) -> RequestOperation:
+        """Return an acceptable request as it is recorded: with what it leaves open filled in."""
+        return request
+
     def accepted(self, vm: VirtualMachine, request: RequestOperation, now: datetime) -> tuple[e.VmEvent, ...]:
         """Return the events recorded before OperationRequested."""
         return ()
 
     @abstractmethod
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
-        """Return the steps, still without their numbers. The VM is as `accepted` leaves it."""
+        """Return the steps, still without their numbers; without any, the operation ends in the append of its request.
+
+        The VM is as `accepted` leaves it.
+        """
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return why the operation must not go on with a step now; None leaves that to the step's action."""

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
+from snapshotd.domain.details import Labels, SnapshotDetails
 from snapshotd.domain.ids import KindName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.recorded import JsonObject, Time
 from snapshotd.domain.snapshot import moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, Kind, Preview, Result, Undo, move_vm
 from snapshotd.operations.snapshot_making import (
+    check_details,
     check_room,
-    check_text,
     created,
     creation_starts,
-    free_name,
+    default_name,
     making,
     making_ended,
     requested,
 )
-from snapshotd.operations.snapshots import after_remove, expunge_ended, snapshot_id_of, snapshot_of
+from snapshotd.operations.snapshots import TheSnapshot, after_remove, expunge_ended, snapshot_id_of, snapshot_of
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_create
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
@@ -43,28 +45,26 @@ class Params:
     with_memory: bool
     allow_fallback: bool
     """Keep one with memory if the guest cannot be frozen."""
+    labels: Labels = field(default_factory=dict)
+    expire_at: Time | None = None
+
+    @property
+    def said(self) -> SnapshotDetails:
+        """What is said of it."""
+        return SnapshotDetails(
+            name=self.name, description=self.description, labels=self.labels, expire_at=self.expire_at
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class TheSnapshot(Result):
-    """The snapshot that was taken."""
-
-    snapshot_id: SnapshotId
-
-
-def default_name(vm: VirtualMachine, now: datetime) -> str:
-    """Return the name that a snapshot gets when none is asked for: `<vm>_VS_<yyyyMMddHHmmss>`, UTC.
-
-    If that is taken (two requests within a second), a number follows.
-    """
-    return free_name(vm, f"{vm.name}_VS_{now:%Y%m%d%H%M%S}")
+def _second(values: JsonObject) -> JsonObject:
+    return {**values, "labels": {}, "expire_at": None}
 
 
 class CreateSnapshot(Kind):
     """Take a snapshot. A second request takes another one, so it never joins the first."""
 
     name = KindName("CREATE_SNAPSHOT")
-    params: Versioned[Params] = Versioned(Params)
+    params: Versioned[Params] = Versioned(Params, 2, {1: _second})
 
     def subject(self, request: RequestOperation) -> SnapshotId:
         """Return the id of the snapshot to take."""
@@ -76,18 +76,21 @@ class CreateSnapshot(Kind):
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
         """Raise a SnapshotdError if a text, the power, a blocker or one of the two limits forbids it."""
         params = self.params.read(request.params)
-        check_text("snapshot.display_name", params.name)
-        check_text("snapshot.description", params.description, lines=True)
+        check_details(params.said, now)
         if forbidden := checkpoint_create.forbids(vm, with_memory=params.with_memory):
             raise forbidden
         check_room(vm, params.name or default_name(vm, now), policy)
 
     def accepted(self, vm: VirtualMachine, request: RequestOperation, now: datetime) -> tuple[e.VmEvent, ...]:
-        """Return the event that allocates the snapshot."""
+        """Return the event that allocates the snapshot, and one of what else is said of it."""
         params = self.params.read(request.params)
         name = params.name or default_name(vm, now)
         event = requested(params.snapshot_id, name, description=params.description, with_memory=params.with_memory)
-        return (event,)
+        before = SnapshotDetails(name=name, description=params.description)
+        after = replace(params.said, name=name)
+        if after == before:
+            return (event,)
+        return event, e.SnapshotDetailsChanged(snapshot_id=params.snapshot_id, before=before, after=after)
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Return the creation of the checkpoint, and its renaming in case it is adopted."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from datetime import datetime
 from itertools import chain, count
 
 from snapshotd.domain import events as e
+from snapshotd.domain.details import SnapshotDetails, check_labels
 from snapshotd.domain.errors import AlreadyExists, InvalidArgument, SnapshotLimitReached
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import SNAPSHOT, OperationState, SnapshotState
@@ -15,9 +17,10 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, move_current
+from snapshotd.ports.plain import encode_time
 from snapshotd.steps import checkpoint_create, checkpoint_rename
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
-from snapshotd.steps.checkpoint_name import checkpoint_name
+from snapshotd.steps.checkpoint_name import checkpoint_name, unmarked
 from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
 
 NAME_LIMIT = 255
@@ -31,26 +34,65 @@ def check_text(field: str, value: str, *, lines: bool = False) -> None:
     if len(value) > NAME_LIMIT:
         text = f"must have at most {NAME_LIMIT} characters; it has {len(value)}."
         raise InvalidArgument(field, value[:40] + "…", text)
-    allowed = f"\n\t{_JOINERS}" if lines else _JOINERS
-    if any(not c.isprintable() for c in value if c not in allowed):
+    if not all(_is_printable(char) for char in value if not (lines and char in "\n\t")):
         raise InvalidArgument(field, value[:40], "must hold no character that cannot be printed.")
     if not lines and value != value.strip():
         text = "must not begin or end with a blank. Without a name the snapshot gets one."
         raise InvalidArgument(field, value[:40], text)
 
 
-def check_room(vm: VirtualMachine, name: str, policy: Policy) -> None:
+def check_details(details: SnapshotDetails, now: datetime, known: SnapshotDetails | None = None) -> None:
+    """Raise InvalidArgument for a text, a label or an expiry that is not allowed.
+
+    Args:
+        details: as they would be.
+        now: the time.
+        known: as they are: an expiry that stays may have passed. None: there are none yet.
+    """
+    check_text("snapshot.display_name", details.name)
+    check_text("snapshot.description", details.description, lines=True)
+    check_labels(details.labels, "snapshot.labels")
+    expiry = details.expire_at
+    if expiry is not None and expiry <= now and (known is None or known.expire_at != expiry):
+        raise InvalidArgument("snapshot.expire_time", encode_time(expiry), "must be in the future.")
+
+
+def check_room(vm: VirtualMachine, name: str, policy: Policy, action: str = "take a snapshot of") -> None:
     """Raise AlreadyExists or SnapshotLimitReached if a name is taken, or the VM may have no further snapshot."""
-    if taken := _bearer(vm, name):
-        raise AlreadyExists("snapshot", name, _about(vm, taken))
+    refuse_taken(vm, name)
     counted = counted_snapshots(vm)
     if counted >= policy.max_per_vm:
-        raise SnapshotLimitReached(vm.name, counted, policy.max_per_vm)
+        raise SnapshotLimitReached(vm.name, counted, policy.max_per_vm, action)
+
+
+def refuse_taken(vm: VirtualMachine, name: str, besides: SnapshotId | None = None) -> None:
+    """Raise AlreadyExists if a snapshot of the VM has a name. `besides`: the one that may have it."""
+    taken = _bearer(vm, name)
+    if taken is not None and taken.snapshot_id != besides:
+        raise AlreadyExists("snapshot", name, _about(vm, taken))
 
 
 def counted_snapshots(vm: VirtualMachine) -> int:
     """Return how many snapshots of a VM count towards its limit."""
     return sum(counts_towards_limit(snapshot, vm.description) for snapshot in vm.snapshots.values())
+
+
+def default_name(vm: VirtualMachine, now: datetime) -> str:
+    """Return the name that a snapshot gets when none is asked for: `<vm>_VS_<yyyyMMddHHmmss>`, UTC.
+
+    If that is taken (two requests within a second), a number follows.
+    """
+    return free_name(vm, f"{vm.name}_VS_{now:%Y%m%d%H%M%S}")
+
+
+def name_after(vm: VirtualMachine, checkpoint_name: str, now: datetime) -> str:
+    """Return the name that a snapshot gets by that of its checkpoint: without what no name may hold."""
+    plain = "".join(filter(_is_printable, unmarked(checkpoint_name))).strip()
+    return free_name(vm, plain) if plain else default_name(vm, now)
+
+
+def _is_printable(char: str) -> bool:
+    return char.isprintable() or char in _JOINERS
 
 
 def free_name(vm: VirtualMachine, plain: str) -> str:
@@ -66,13 +108,19 @@ def _with_number(plain: str, number: int) -> str:
 
 
 def _bearer(vm: VirtualMachine, name: str) -> Snapshot | None:
-    """Return the snapshot that has a name; one that is REMOVED has given it up."""
-    there = (s for s in vm.snapshots.values() if s.state is not SnapshotState.REMOVED)
+    """Return the snapshot that has a name. One that is REMOVED, or was never made, has given it up."""
+    there = (s for s in vm.snapshots.values() if s.state is not SnapshotState.REMOVED and not _never_made(s))
     return next((s for s in there if same_name(s.name, name)), None)
 
 
+def _never_made(snapshot: Snapshot) -> bool:
+    """Return whether a create has failed, and the host was seen to have no checkpoint of it."""
+    without = snapshot.state is SnapshotState.ERROR and snapshot.checkpoint_id is None and not snapshot.was_ready
+    return without and (snapshot.failure is None or snapshot.failure.reason != UNDETERMINED)
+
+
 def _about(vm: VirtualMachine, taken: Snapshot) -> str:
-    """Return what the snapshot is that has a name already, and what to do. A create that failed keeps its name."""
+    """Return what the snapshot is that has a name already, and what to do."""
     why = f" ({taken.failure.message.rstrip('.')})" if taken.failure and taken.state is SnapshotState.ERROR else ""
     text = f"It is {taken.snapshot_id}, and its state is {taken.state.name}{why}. Choose another name"
     if not SNAPSHOT.allows("expunge_starts", taken.state):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC
 
 from snapshotd.domain import events as e
@@ -13,8 +14,15 @@ from snapshotd.domain.lifecycle import SnapshotState, VmActivity
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.kind import UNDETERMINED, move_current, move_vm
+from snapshotd.operations.kind import UNDETERMINED, Result, move_current, move_vm
 from snapshotd.steps.disks_merge import DISKS_MERGE
+
+
+@dataclass(frozen=True, slots=True)
+class TheSnapshot(Result):
+    """The response of an operation is the snapshot that it is about."""
+
+    snapshot_id: SnapshotId
 
 
 def snapshot_id_of(operation: Operation) -> SnapshotId:

@@ -7,13 +7,16 @@ views have them now, and by their ids if no view has them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Final, TypeAlias, assert_never
 
 from snapshotd.domain import events as e
+from snapshotd.domain.details import SnapshotDetails, VmDetails
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import OperationName, SnapshotId, VmId
 from snapshotd.domain.operation import Failure, Operation
+from snapshotd.ports.plain import encode_time
 from snapshotd.steps.catalogue import ACTIONS
 
 _LONGEST: Final = 1000
@@ -111,6 +114,21 @@ def _because(reason: str) -> str:
     return f": {reason.rstrip('.')}." if reason else "."
 
 
+def _changes(before: VmDetails | SnapshotDetails, after: VmDetails | SnapshotDetails) -> str:
+    """Return what somebody says otherwise now, with both values."""
+    names = [field.name for field in fields(before) if getattr(before, field.name) != getattr(after, field.name)]
+    told = (f"{n.replace('_', ' ')} {_value(getattr(before, n))} -> {_value(getattr(after, n))}" for n in names)
+    return ", ".join(told) or "nothing"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={text}" for key, text in sorted(value.items())) or "none"
+    if isinstance(value, datetime):
+        return encode_time(value)
+    return f"'{value}'" if value else "none"
+
+
 def _cause(cause: str) -> str:
     """Return by what a fact came about, in words."""
     return _CAUSES.get(cause, f"by {cause}")
@@ -168,6 +186,9 @@ def _of_vm(
     | e.CurrentMoved
     | e.RequestJoined
     | e.VmTakenOver
+    | e.VmDetailsChanged
+    | e.CheckpointIgnored
+    | e.CheckpointNotIgnored
     | _Shown,
     of: _Subject,
 ) -> str:
@@ -192,6 +213,12 @@ def _of_vm(
             return (
                 f"{of.vm} was taken over, at token {event.journal_token} of its journal{ended}{_because(event.reason)}"
             )
+        case e.VmDetailsChanged():
+            return f"{of.vm} was changed: {_changes(event.before, event.after)}."
+        case e.CheckpointIgnored():
+            return f"Checkpoint '{event.name}' of {of.vm} may stay as it is{_because(event.why)}"
+        case e.CheckpointNotIgnored():
+            return f"Checkpoint '{event.name}' of {of.vm} is to be looked at again."
         case _:
             return _of_what_a_host_shows(event, of)
 
@@ -272,6 +299,11 @@ def _of_snapshot(event: e.SnapshotEvent, of: _Subject) -> str:  # noqa: C901  (o
             return f"{own} was given up, and is {event.to_state.name}{_why(event.failure)}"
         case e.SnapshotCheckpointMissing():
             return f"{own} lost its checkpoint{_why(event.failure)}"
+        case e.SnapshotAdopted():
+            below = of.snapshot(event.parent_id)
+            return f"Checkpoint {event.checkpoint_id} of {of.vm} became snapshot '{event.details.name}', below {below}."
+        case e.SnapshotForgotten():
+            return f"{own} was taken off the record; nothing was asked of the host."
         case e.SnapshotCheckpointFound():
             return f"{own} has its checkpoint, intact; it went from {event.from_state.name} to {event.to_state.name}."
         case _:
@@ -286,6 +318,8 @@ def _of_snapshot_fact(event: e.SnapshotFact, own: str, of: _Subject) -> str:
             return f"{own} is held, so that nobody deletes it" + (f": {event.why}" if event.why else ".")
         case e.SnapshotReleased():
             return f"{own} is held no longer."
+        case e.SnapshotDetailsChanged():
+            return f"{own} was changed: {_changes(event.before, event.after)}."
         case e.SnapshotReparented():
             was, now_is = of.snapshot(event.from_parent_id), of.snapshot(event.to_parent_id)
             return f"{own} went from below {was} to below {now_is}, {_cause(event.cause)}."

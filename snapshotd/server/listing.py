@@ -1,6 +1,7 @@
 """Filter, order and pages, the same for all lists (AIP-132, AIP-158, AIP-160).
 
-A filter is `field = "value"` (also != < <= > >=), joined by AND. An order is field names joined by commas, each
+A filter is `field = "value"` (also != < <= > >=), joined by AND; on labels `labels.key = "value"` (also !=), and
+`labels:key` for those that have one of that key. An order is field names joined by commas, each
 followed by " desc" if it descends. A page token holds how far the list was read, and is bound to the other arguments.
 Anybody can make one up, so its place is checked like any other input.
 """
@@ -35,6 +36,11 @@ Place: TypeAlias = tuple[str, ...]
 """The place of an entry in an order: its values of the fields of that order."""
 
 _TERM: Final = re.compile(r'\s*([a-z_]+)\s*(!=|<=|>=|=|<|>)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)\s*')
+_LABEL: Final = re.compile(
+    r'\s*labels\s*(?:\.\s*({0})\s*(!=|=)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)|:\s*({0}|\*))\s*'.format(
+        r'"(?:[^"\\]|\\.)*"|[A-Za-z0-9_./-]+'
+    )
+)
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 """SQLite takes these as integers, too."""
 _AND: Final = re.compile(r"AND\s+", re.IGNORECASE)
@@ -75,19 +81,28 @@ Fields: TypeAlias = Mapping[str, Callable[[E], Found]]
 """The fields that entries can be filtered by."""
 
 
-def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
-    """Return the function that applies a filter. Raises FilterInvalid."""
-    terms: list[tuple[Callable[[E], Found], str, str]] = []
+def matcher(
+    text: str, fields: Fields[E], labels: Callable[[E], Mapping[str, str]] | None = None
+) -> Callable[[E], bool]:
+    """Return the function that applies a filter. Raises FilterInvalid.
+
+    Args:
+        text: of the request.
+        fields: what entries can be filtered by.
+        labels: return the labels of an entry; None: it has none.
+    """
+    terms: list[Callable[[E], bool]] = []
     if len(text) > _LONGEST:
         raise FilterInvalid(text[:200], f"has {len(text)} characters; {_LONGEST} is the limit.")
     at = 0 if text.strip() else len(text)
     while at < len(text):
-        found = _TERM.match(text, at)
-        if found is None or found[1] not in fields:
-            names = ", ".join(sorted(fields)) or "nothing"
+        if labels is not None and (found := _LABEL.match(text, at)) is not None:
+            terms.append(_label_term(found, labels))
+        elif (found := _TERM.match(text, at)) is not None and found[1] in fields:
+            terms.append(_term(fields[found[1]], found[2], _unquoted(found[3]), text))
+        else:
+            names = ", ".join([*sorted(fields), *(['labels."key"'] if labels is not None else [])]) or "nothing"
             raise FilterInvalid(text[:200], f'write field = "value", joined by AND. The fields are: {names}.')
-        name, compare, value = found[1], found[2], found[3]
-        terms.append((fields[name], compare, _unquoted(value)))
         at = found.end()
         if at < len(text):
             joined = _AND.match(text, at)
@@ -95,11 +110,23 @@ def matcher(text: str, fields: Fields[E]) -> Callable[[E], bool]:
                 raise FilterInvalid(text[:200], "join the terms by AND.")
             at = joined.end()
 
-    def matches(entry: E) -> bool:
-        found = ((of(entry), compare, value) for of, compare, value in terms)
-        return all(a is not None and _COMPARE[compare](a, _like(a, value, text)) for a, compare, value in found)
+    return lambda entry: all(term(entry) for term in terms)
 
-    return matches
+
+def _term(of: Callable[[E], Found], compare: str, value: str, text: str) -> Callable[[E], bool]:
+    def met(entry: E) -> bool:
+        found = of(entry)
+        return found is not None and _COMPARE[compare](found, _like(found, value, text))
+
+    return met
+
+
+def _label_term(found: re.Match[str], labels: Callable[[E], Mapping[str, str]]) -> Callable[[E], bool]:
+    """Return the condition of a term on labels. Without a label of that key, every value differs from its value."""
+    if (has := found[4]) is not None:
+        return lambda entry: bool(labels(entry)) if has == "*" else _unquoted(has) in labels(entry)
+    key, compare, value = _unquoted(found[1]), found[2], _unquoted(found[3])
+    return lambda entry: (labels(entry).get(key) == value) is (compare == "=")
 
 
 def order_of(text: str, fields: Sequence[str], default: str) -> tuple[tuple[str, bool], ...]:

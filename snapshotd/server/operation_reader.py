@@ -110,9 +110,9 @@ class OperationReader:
         """
         actor, request_id = actor_of(context), request_id_of(call.request_id)  # type: ignore[attr-defined]  # long work has one
         if getattr(call, "validate_only", False):
-            return await self._by_a_fresh_record(vm_id, lambda: self._plan(vm_id, wanted, actor))
+            return await self.by_a_fresh_record(vm_id, lambda: self._plan(vm_id, wanted, actor))
         digest, runtime = digest_of(call), self._backend.runtime
-        decided = await self._by_a_fresh_record(
+        decided = await self.by_a_fresh_record(
             vm_id, lambda: runtime.request(vm_id, wanted, actor=actor, request_id=request_id, digest=digest)
         )
         operation = operation_for(decided.draft, wanted)
@@ -123,7 +123,7 @@ class OperationReader:
             return await self.message(await self._backend.operation(name))
         return await self.durable(operation)
 
-    async def _by_a_fresh_record(self, vm_id: VmId, decide: Callable[[], Awaitable[D]]) -> D:
+    async def by_a_fresh_record(self, vm_id: VmId, decide: Callable[[], Awaitable[D]]) -> D:
         """Return what is decided. Before a refusal that rests on what the host was like, look at the VM again."""
         reports = self._backend.reports
         try:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from snapshotd.domain.errors import InvalidArgument, NotBuilt
-from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, is_guid, is_host_id, parse_operation_name
+from snapshotd.domain.ids import (
+    CheckpointId,
+    HostId,
+    OperationName,
+    SnapshotId,
+    VmId,
+    is_guid,
+    is_host_id,
+    parse_operation_name,
+)
 
 _NIL: Final = "00000000-0000-0000-0000-000000000000"
 _PAGE: Final = 50
@@ -47,6 +58,13 @@ def snapshot_id_of(name: str, field: str = "name") -> tuple[VmId, SnapshotId]:
     return VmId(parts[1]), SnapshotId(parts[3])
 
 
+def checkpoint_id_of(text: str) -> CheckpointId:
+    """Return Hyper-V's id of a checkpoint, in lower case. Raises InvalidArgument."""
+    if not is_guid(text.lower()):
+        raise InvalidArgument("checkpoint_id", text[:80], "must be Hyper-V's id of the checkpoint, a GUID.")
+    return CheckpointId(text.lower())
+
+
 def operation_of(name: str, field: str = "name") -> OperationName:
     """Return a name of the form `operations/{vm}.{n}-{tag}`, in lower case. Raises InvalidArgument."""
     if parse_operation_name(name.lower()) is None:
@@ -76,6 +94,21 @@ def page_size_of(asked: int) -> int:
     if asked < 0:
         raise InvalidArgument("page_size", str(asked), "must not be negative; 0 means the default.")
     return min(asked or _PAGE, _LARGEST_PAGE)
+
+
+def mask_of(mask: FieldMask, fields: Mapping[str, bool]) -> frozenset[str]:
+    """Return the fields that an update changes, as AIP-134 has it. Raises InvalidArgument for any other field.
+
+    Args:
+        mask: of the request; `*` stands for all fields.
+        fields: those that there are, each with whether the request has it. Without a mask, those that it has count.
+    """
+    if not mask.paths:
+        return frozenset(name for name, there in fields.items() if there)
+    for path in mask.paths:
+        if path not in fields and path != "*":
+            raise InvalidArgument("update_mask", path[:80], f"must be of {', '.join(fields)}; or * for all of them.")
+    return frozenset(fields if "*" in mask.paths else mask.paths)
 
 
 def time_of(time: Timestamp, field: str) -> datetime:

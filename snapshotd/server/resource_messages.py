@@ -18,6 +18,7 @@ from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.server.operation_messages import failure_message, host_name, snapshot_name, vm_name, wait_message
 from snapshotd.server.registering import Refused, name_of
 from snapshotd.server.wire_values import timestamp, wire_power
+from snapshotd.steps.checkpoint_name import is_marked
 
 _NOT_TRIED: Final = "CREDENTIAL_MISSING"
 """The executor did not even try to reach the host."""
@@ -80,7 +81,7 @@ def vm_message(
         observed: when its host last reported it.
     """
     snapshots = tuple(snapshots)
-    own = {s.checkpoint_id for s in snapshots if s.checkpoint_id is not None}
+    own = {s.checkpoint_id for s in snapshots if s.state is not SnapshotState.REMOVED}
     described = vm.description
     message = virtual_machine_pb2.VirtualMachine(
         name=vm_name(vm.vm_id),
@@ -91,6 +92,7 @@ def vm_message(
         state=vm_state(vm),
         power=wire_power(vm.power),
         activity=_activity(vm),
+        labels=vm.labels,
         current_snapshot=snapshot_name(vm.vm_id, vm.current_id),
         active_operations=[active.name for active in vm.active],
         snapshot_count=sum(counts_towards_limit(s, described) for s in snapshots),
@@ -145,6 +147,9 @@ def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:
         update_time=timestamp(snapshot.updated_at),
         failure=failure_message(snapshot.failure, snapshot.updated_at),
         actor=snapshot.actor,
+        labels=snapshot.labels,
+        adopted=snapshot.adopted,
+        expire_time=timestamp(snapshot.expire_at),
         active_operation=at_work[0] if at_work else "",
     )
     if snapshot.hold is not None:
@@ -180,7 +185,7 @@ def tree_message(vm: VmRecord, snapshots: Iterable[Snapshot], observed: datetime
     for checkpoint in checkpoints.values():
         if vm.description is not None and checkpoint.checkpoint_id not in own:
             name = ids[checkpoint.checkpoint_id]
-            foreign = _foreign(checkpoint, vm.description)
+            foreign = foreign_message(checkpoint, vm)
             parent = node_of(checkpoint.parent_id)
             nodes[name] = snapshot_pb2.SnapshotTree.Node(id=name, parent=parent, foreign_checkpoint=foreign)
     return snapshot_pb2.SnapshotTree(
@@ -253,16 +258,22 @@ def _parents_first(nodes: Mapping[str, snapshot_pb2.SnapshotTree.Node]) -> list[
     return result
 
 
-def _foreign(checkpoint: Checkpoint, described: VmDescription) -> snapshot_pb2.ForeignCheckpoint:
-    return snapshot_pb2.ForeignCheckpoint(
+def foreign_message(checkpoint: Checkpoint, vm: VmRecord) -> snapshot_pb2.ForeignCheckpoint:
+    """Return a checkpoint of a VM that is not ours."""
+    message = snapshot_pb2.ForeignCheckpoint(
         checkpoint_id=checkpoint.checkpoint_id,
         display_name=checkpoint.name,
         checkpoint_type=checkpoint.checkpoint_type,
         automatic=checkpoint.automatic,
         has_memory=checkpoint.has_memory,
         create_time=timestamp(checkpoint.created_at),
-        size_bytes=described.size_of(checkpoint),
+        size_bytes=vm.description.size_of(checkpoint) if vm.description else 0,
+        marked_as_ours=is_marked(checkpoint.name),
     )
+    if (ignored := vm.ignored.get(checkpoint.checkpoint_id)) is not None:
+        message.ignore.actor, message.ignore.reason = ignored.actor, ignored.why
+        message.ignore.time.FromDatetime(ignored.at)
+    return message
 
 
 def _disks(disks: Iterable[Disk], described: VmDescription) -> Iterator[virtual_machine_pb2.Disk]:

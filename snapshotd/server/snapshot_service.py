@@ -11,14 +11,26 @@ from google.longrunning.operations_pb2 import Operation
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceServicer
 from snapshotd.domain import commands as c
+from snapshotd.domain.details import SnapshotDetails
 from snapshotd.domain.errors import InvalidArgument
+from snapshotd.domain.foreign_checkpoints import reported_checkpoint
 from snapshotd.domain.ids import SnapshotId, VmId
 from snapshotd.domain.operation import Operation as OperationRecord
 from snapshotd.domain.snapshot import Snapshot
-from snapshotd.domain.virtual_machine import VmRecord
-from snapshotd.operations import deletion, snapshot_create, snapshot_delete, snapshot_delete_all, snapshot_revert
+from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
+from snapshotd.operations import (
+    checkpoint_adopt,
+    deletion,
+    snapshot_create,
+    snapshot_delete,
+    snapshot_delete_all,
+    snapshot_forget,
+    snapshot_revert,
+    snapshot_update,
+)
 from snapshotd.operations.safety_snapshot import Safety
 from snapshotd.operations.snapshot_revert import PowerAfter
+from snapshotd.operations.snapshots import TheSnapshot
 from snapshotd.ports.views import SNAPSHOT_FIELDS, PageQuery
 from snapshotd.server.as_of import past, point_of
 from snapshotd.server.backend import Backend
@@ -27,21 +39,24 @@ from snapshotd.server.listing import Fields, Id, SortedPage, matcher
 from snapshotd.server.operation_messages import failure_message, snapshot_name
 from snapshotd.server.operation_reader import OperationReader, Resources
 from snapshotd.server.requests import (
+    checkpoint_id_of,
     digest_of,
+    mask_of,
     page_size_of,
-    refuse_labels,
     request_id_of,
     snapshot_id_of,
+    time_of,
     vm_id_of,
     words_of,
 )
-from snapshotd.server.resource_messages import kind_of, snapshot_message, tree_message
+from snapshotd.server.resource_messages import foreign_message, kind_of, snapshot_message, tree_message
 from snapshotd.server.tree_watch import tree_now, watched_tree
 
 _FILTERS: Fields[Snapshot] = {
     "uid": lambda s: Id(s.snapshot_id),
     "display_name": lambda s: s.name,
     "state": lambda s: s.state.name,
+    "expire_time": lambda s: s.expire_at,
     "kind": lambda s: pb.Snapshot.Kind.Name(kind_of(with_memory=s.with_memory)),
 }
 _POWERS_AFTER: Final = {
@@ -52,6 +67,13 @@ _POWERS_AFTER: Final = {
 }
 _ORDERS: Final = ("create_time", "display_name")
 _EVERY_VM = "virtualMachines/-"
+_DETAILS: Final = {
+    "display_name": "name",
+    "description": "description",
+    "labels": "labels",
+    "expire_time": "expire_at",
+}
+"""What an update can change: the fields of the API, with those of SnapshotDetails."""
 
 
 class SnapshotService(SnapshotServiceServicer):
@@ -65,7 +87,7 @@ class SnapshotService(SnapshotServiceServicer):
     def __init__(self, backend: Backend, operations: OperationReader) -> None:
         self._backend = backend
         self._operations = operations
-        operations.writes(snapshot_create.TheSnapshot, _taken)
+        operations.writes(TheSnapshot, _the_snapshot)
         operations.writes(snapshot_revert.Reverted, _reverted)
         operations.writes(deletion.Removed, _removed)
         operations.writes(snapshot_delete_all.Outcome, _all_removed)
@@ -77,15 +99,50 @@ class SnapshotService(SnapshotServiceServicer):
         asked = request.snapshot
         if asked.kind not in (pb.Snapshot.DISK, pb.Snapshot.DISK_AND_MEMORY):
             raise InvalidArgument("snapshot.kind", str(asked.kind), "must be DISK or DISK_AND_MEMORY.")
-        refuse_labels(asked.labels, "snapshots")
+        said = _said(asked)
         params = snapshot_create.Params(
             snapshot_id=SnapshotId(self._backend.ids.fresh()),
-            name=asked.display_name,
-            description=asked.description,
+            name=said.name,
+            description=said.description,
             with_memory=asked.kind == pb.Snapshot.DISK_AND_MEMORY,
             allow_fallback=request.allow_fallback,
+            labels=said.labels,
+            expire_at=said.expire_at,
         )
         return await self._operations.answer(vm_id, snapshot_create.CREATE_SNAPSHOT.request(params), request, context)
+
+    async def UpdateSnapshot(self, request: pb.UpdateSnapshotRequest, context: Context) -> Operation:
+        """Say something else of a snapshot."""
+        asked = request.snapshot
+        vm_id, snapshot_id = snapshot_id_of(asked.name, "snapshot.name")
+        there = {
+            "display_name": asked.display_name != "",
+            "description": asked.description != "",
+            "labels": bool(asked.labels),
+            "expire_time": asked.HasField("expire_time"),
+        }
+        changed = sorted(_DETAILS[field] for field in mask_of(request.update_mask, there))
+        params = snapshot_update.Params(snapshot_id=snapshot_id, fields=tuple(changed), said=_said(asked))
+        return await self._operations.answer(vm_id, snapshot_update.UPDATE_SNAPSHOT.request(params), request, context)
+
+    async def AdoptCheckpoint(self, request: pb.AdoptCheckpointRequest, context: Context) -> Operation:
+        """Make a foreign checkpoint a snapshot."""
+        params = checkpoint_adopt.Params(
+            snapshot_id=SnapshotId(self._backend.ids.fresh()),
+            checkpoint_id=checkpoint_id_of(request.checkpoint_id),
+            said=_said(request.snapshot),
+        )
+        wanted = checkpoint_adopt.ADOPT_CHECKPOINT.request(params)
+        return await self._operations.answer(vm_id_of(request.parent, "parent"), wanted, request, context)
+
+    async def IgnoreCheckpoint(self, request: pb.IgnoreCheckpointRequest, context: Context) -> pb.ForeignCheckpoint:
+        """Note that somebody has looked at a foreign checkpoint, or take that back."""
+        vm_id, checkpoint_id = vm_id_of(request.parent, "parent"), checkpoint_id_of(request.checkpoint_id)
+        why = words_of(request.reason, "reason")
+        noted = c.IgnoreCheckpoint(checkpoint_id=checkpoint_id, why=why)
+        command = c.IgnoreCheckpointNoMore(checkpoint_id=checkpoint_id) if request.undo else noted
+        vm = await self._laid_down(vm_id, command, request, context)
+        return foreign_message(reported_checkpoint(vm, checkpoint_id), vm)
 
     async def RevertToSnapshot(self, request: pb.RevertToSnapshotRequest, context: Context) -> Operation:
         """Revert a VM to a snapshot."""
@@ -123,6 +180,11 @@ class SnapshotService(SnapshotServiceServicer):
         if scope not in scopes.Scope.values():
             text = "must be ONE, WITH_DESCENDANTS or ONLY_DESCENDANTS."
             raise InvalidArgument("scope", str(request.scope), text)
+        if request.forget:
+            if scope != scopes.ONE:
+                raise InvalidArgument("scope", str(request.scope), "must be ONE: snapshots are forgotten one by one.")
+            wanted = snapshot_forget.FORGET_SNAPSHOT.request(snapshot_forget.Params(snapshot_id))
+            return await self._operations.answer(vm_id, wanted, request, context)
         params = snapshot_delete.Params(snapshot_id, snapshot_delete.Scope[scopes.Scope.Name(scope)])
         return await self._operations.answer(vm_id, snapshot_delete.DELETE_SNAPSHOT.request(params), request, context)
 
@@ -130,29 +192,29 @@ class SnapshotService(SnapshotServiceServicer):
         """Keep a snapshot from being deleted by anyone until it is released."""
         vm_id, snapshot_id = snapshot_id_of(request.name)
         why = words_of(request.reason, "reason")
-        return await self._laid_down(vm_id, c.HoldSnapshot(snapshot_id=snapshot_id, why=why), request, context)
+        vm = await self._laid_down(vm_id, c.HoldSnapshot(snapshot_id=snapshot_id, why=why), request, context)
+        return snapshot_message(vm.snapshots[snapshot_id], vm)
 
     async def ReleaseSnapshot(self, request: pb.ReleaseSnapshotRequest, context: Context) -> pb.Snapshot:
         """Allow again that a snapshot is deleted."""
         vm_id, snapshot_id = snapshot_id_of(request.name)
-        return await self._laid_down(vm_id, c.ReleaseSnapshot(snapshot_id=snapshot_id), request, context)
+        vm = await self._laid_down(vm_id, c.ReleaseSnapshot(snapshot_id=snapshot_id), request, context)
+        return snapshot_message(vm.snapshots[snapshot_id], vm)
 
     async def _laid_down(
         self,
         vm_id: VmId,
-        command: c.HoldSnapshot | c.ReleaseSnapshot,
-        request: pb.HoldSnapshotRequest | pb.ReleaseSnapshotRequest,
+        command: c.FactCommand,
+        request: pb.HoldSnapshotRequest | pb.ReleaseSnapshotRequest | pb.IgnoreCheckpointRequest,
         context: Context,
-    ) -> pb.Snapshot:
-        """Return a snapshot of which a fact was recorded. That is durable, so it is told from the record itself."""
-        decided = await self._backend.runtime.request(
-            vm_id,
-            command,
-            actor=actor_of(context),
-            request_id=request_id_of(request.request_id),
-            digest=digest_of(request),
+    ) -> VirtualMachine:
+        """Return a VM of which a fact was recorded. That is durable, so it is told from the record itself."""
+        actor, request_id, digest = actor_of(context), request_id_of(request.request_id), digest_of(request)
+        runtime = self._backend.runtime
+        decided = await self._operations.by_a_fresh_record(
+            vm_id, lambda: runtime.request(vm_id, command, actor=actor, request_id=request_id, digest=digest)
         )
-        return snapshot_message(decided.vm.snapshots[command.snapshot_id], decided.vm)
+        return decided.vm
 
     async def DeleteAllSnapshots(self, request: pb.DeleteAllSnapshotsRequest, context: Context) -> Operation:
         """Delete all snapshots of a VM, or those with memory."""
@@ -171,7 +233,7 @@ class SnapshotService(SnapshotServiceServicer):
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
         """Return a VM's snapshots, or all."""
         actor_of(context)
-        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
+        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS, lambda s: s.labels)
         arguments = (request.parent, request.filter, request.order_by, str(request.show_deleted))
         page = SortedPage(request.order_by, request.page_token, SNAPSHOT_FIELDS, _ORDERS, "create_time", arguments)
         vm = None if request.parent == _EVERY_VM else await self._backend.vm(vm_id_of(request.parent, "parent"))
@@ -210,7 +272,17 @@ class SnapshotService(SnapshotServiceServicer):
             yield tree
 
 
-def _taken(result: snapshot_create.TheSnapshot, now: Resources) -> pb.Snapshot:
+def _said(asked: pb.Snapshot) -> SnapshotDetails:
+    """Return what a request says of a snapshot. Raises InvalidArgument."""
+    return SnapshotDetails(
+        name=asked.display_name,
+        description=asked.description,
+        labels=dict(asked.labels),
+        expire_at=time_of(asked.expire_time, "snapshot.expire_time") if asked.HasField("expire_time") else None,
+    )
+
+
+def _the_snapshot(result: TheSnapshot, now: Resources) -> pb.Snapshot:
     assert now.snapshot is not None, result
     assert now.snapshot.snapshot_id == result.snapshot_id, result
     return snapshot_message(now.snapshot, now.vm)

@@ -47,6 +47,8 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.MemoryNeedsRunningVm: grpc.StatusCode.FAILED_PRECONDITION,
     d.PowerChangeRefused: grpc.StatusCode.FAILED_PRECONDITION,
     d.SnapshotNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
+    d.CheckpointNotFound: grpc.StatusCode.NOT_FOUND,
+    d.CheckpointNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
     d.SnapshotHeld: grpc.StatusCode.FAILED_PRECONDITION,
     d.NoDescendants: grpc.StatusCode.FAILED_PRECONDITION,
     d.SnapshotLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -12,7 +12,8 @@ from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServicer
 from snapshotd.application.virtual_machines import Decided
 from snapshotd.domain.answered_requests import answered_before
-from snapshotd.domain.commands import RegisterVm, UnregisterVm
+from snapshotd.domain.commands import RegisterVm, UnregisterVm, UpdateVm
+from snapshotd.domain.details import VmDetails, check_labels
 from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotBuilt, NotFound, VmNameAmbiguous
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
@@ -34,8 +35,8 @@ from snapshotd.server.registering import Refused, each, matching, name_of
 from snapshotd.server.requests import (
     digest_of,
     host_id_of,
+    mask_of,
     page_size_of,
-    refuse_labels,
     request_id_of,
     timeout_of,
     vm_id_of,
@@ -83,8 +84,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         """Register a VM that its host reports."""
         actor, host_id = actor_of(context), host_id_of(request.host, "host")
         request_id, digest = request_id_of(request.request_id), digest_of(request)
-        refuse_labels(request.labels, "virtual machines")
-        owner = _owner(request.owner, actor)
+        said = _said(request, actor)
         self._backend.hosts.get(host_id)
         if request.WhichOneof("identity") == "vm_id":
             vm_id = request.vm_id.lower()
@@ -95,7 +95,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
             report = await self._report(host_id, VmId(vm_id))
         else:
             report = await self._named(host_id, request.vm_name)
-        return await self._registered(await self._register(host_id, report, owner, actor, request_id, digest))
+        return await self._registered(await self._register(host_id, report, said, actor, request_id, digest))
 
     async def RegisterHostVirtualMachines(
         self, request: pb.RegisterHostVirtualMachinesRequest, context: Context
@@ -103,8 +103,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         """Register the VMs of a host that match, by one report."""
         actor, host_id = actor_of(context), host_id_of(request.host, "host")
         request_id, digest = request_id_of(request.request_id), digest_of(request)
-        refuse_labels(request.labels, "virtual machines")
-        owner, matches = _owner(request.owner, actor), matching(request.name_patterns)
+        said, matches = _said(request, actor), matching(request.name_patterns)
         self._backend.hosts.get(host_id)
         answer = await self._backend.reports.report(host_id, asked=True)
         refuse_unusable(host_id, answer, self._backend.installation_id)
@@ -114,7 +113,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
 
         async def register(vm: VmReport) -> None:
             if not request.validate_only:
-                await self._register_one(host_id, vm, owner, actor, request_id, digest)
+                await self._register_one(host_id, vm, said, actor, request_id, digest)
             elif (other := hosts.get(VmId(vm.vm_id))) is not None:
                 raise AlreadyExists("virtual machine", vm.vm_id, f"It is on record, on host {other}.")
 
@@ -163,7 +162,7 @@ class VirtualMachineService(VirtualMachineServiceServicer):
     ) -> pb.ListVirtualMachinesResponse:
         """Return the registered VMs, or all that ever were."""
         actor_of(context)
-        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
+        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS, lambda vm: vm.labels)
         arguments = ("vms", request.filter, request.order_by, *(["all"] if request.show_unregistered else []))
         page = SortedPage(request.order_by, request.page_token, VM_FIELDS, VM_FIELDS, "display_name", arguments)
         views = await self._backend.seen("inventory", "tree")
@@ -178,6 +177,24 @@ class VirtualMachineService(VirtualMachineServiceServicer):
 
         vms, token = await page.read(find, matches, size, build)
         return pb.ListVirtualMachinesResponse(virtual_machines=vms, next_page_token=token)
+
+    async def UpdateVirtualMachine(
+        self, request: pb.UpdateVirtualMachineRequest, context: Context
+    ) -> pb.VirtualMachine:
+        """Say something else of a VM: another owner, or other labels."""
+        actor, asked = actor_of(context), request.virtual_machine
+        fields = mask_of(request.update_mask, {"owner": asked.owner != "", "labels": bool(asked.labels)})
+        labels = dict(asked.labels)
+        check_labels(labels, "virtual_machine.labels")
+        command = UpdateVm(
+            owner=_checked_owner(asked.owner, "virtual_machine.owner") if "owner" in fields else None,
+            labels=labels if "labels" in fields else None,
+        )
+        vm_id = vm_id_of(asked.name, "virtual_machine.name")
+        request_id, digest = request_id_of(request.request_id), digest_of(request)
+        return await self._registered(
+            await self._backend.runtime.request(vm_id, command, actor=actor, request_id=request_id, digest=digest)
+        )
 
     async def StartVirtualMachine(self, request: pb.StartVirtualMachineRequest, context: Context) -> Operation:
         """Start, or resume, a VM."""
@@ -207,21 +224,21 @@ class VirtualMachineService(VirtualMachineServiceServicer):
         return answered_before(vm.requests, actor, request_id, digest) is not None
 
     async def _register(
-        self, host_id: HostId, report: VmReport, owner: str, actor: str, request_id: str, digest: str
+        self, host_id: HostId, report: VmReport, said: VmDetails, actor: str, request_id: str, digest: str
     ) -> Decided:
         async def register() -> Decided:
             self._backend.hosts.get(host_id)  # it may have been removed while it was asked
-            return await self._register_one(host_id, report, owner, actor, request_id, digest)
+            return await self._register_one(host_id, report, said, actor, request_id, digest)
 
         return await self._backend.reports.locks.alone(host_id, register)
 
     async def _register_one(
-        self, host_id: HostId, report: VmReport, owner: str, actor: str, request_id: str, digest: str
+        self, host_id: HostId, report: VmReport, said: VmDetails, actor: str, request_id: str, digest: str
     ) -> Decided:
         """Register a VM. The host's lock is held."""
         last = self._backend.reports.answers.get(host_id)
         inherits = last is not None and bool(last.former_installation_ids)
-        command = RegisterVm(host_id=host_id, owner=owner, report=report, inherits=inherits)
+        command = RegisterVm(host_id=host_id, owner=said.owner, report=report, labels=said.labels, inherits=inherits)
         return await self._backend.runtime.request(
             VmId(report.vm_id), command, actor=actor, request_id=request_id, digest=digest
         )
@@ -282,9 +299,15 @@ def _discover(host_id: HostId) -> str:
     return f"See `snapshotctl host discover {host_id}`."
 
 
-def _owner(asked: str, actor: str) -> str:
-    """Return the owner that a VM gets: the caller, if none is asked for. Raises InvalidArgument."""
-    owner = asked or actor
-    if len(owner) > _OWNER_LIMIT or not owner.isprintable():
-        raise InvalidArgument("owner", owner[:40], f"must have at most {_OWNER_LIMIT} characters, all printable.")
+def _said(request: pb.RegisterVirtualMachineRequest | pb.RegisterHostVirtualMachinesRequest, actor: str) -> VmDetails:
+    """Return what is said of a VM that is registered: the caller owns it, if nobody else is named."""
+    labels = dict(request.labels)
+    check_labels(labels, "labels")
+    return VmDetails(owner=_checked_owner(request.owner or actor, "owner"), labels=labels)
+
+
+def _checked_owner(owner: str, called: str) -> str:
+    """Return an owner. Raises InvalidArgument, with what its field is called."""
+    if not 0 < len(owner) <= _OWNER_LIMIT or not owner.isprintable():
+        raise InvalidArgument(called, owner[:40], f"must have 1 to {_OWNER_LIMIT} characters, all printable.")
     return owner

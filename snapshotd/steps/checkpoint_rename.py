@@ -1,4 +1,4 @@
-"""Rename a checkpoint that was adopted under Hyper-V's default name, so that it has its marker."""
+"""Rename a checkpoint: to have its marker, or to have its snapshot's new name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Before:
 
 
 class CheckpointRename(Action):
-    """Rename an adopted checkpoint."""
+    """Rename a checkpoint."""
 
     name = ActionName("checkpoint_rename")
     label = "rename"
@@ -75,7 +75,10 @@ class CheckpointRename(Action):
 
     def description(self, plan: PlannedStep) -> str:
         """Return what it does."""
-        return "Mark the checkpoint as ours, if it was found under the host's own name."
+        planned = self.input.read(plan.input)
+        if planned.checkpoint_id is None:
+            return "Mark the checkpoint as ours, if it was found under the host's own name."
+        return f"Rename the checkpoint to {planned.checkpoint_name!r}."
 
 
 CHECKPOINT_RENAME = CheckpointRename()

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import pytest
 
+from tests.e2e.command_line import Ctl
 from tests.e2e.system import System, until
-from tests.e2e.test_client import Ctl
 
 
 @dataclass

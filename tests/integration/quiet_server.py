@@ -179,7 +179,7 @@ async def run(storage: Path) -> AsyncIterator[Running]:
             HostService(backend, executors),  # type: ignore[abstract]  # what is not built
             VirtualMachineService(backend, operations),  # type: ignore[abstract]  # as above
             OperationsService(backend, operations),  # type: ignore[abstract]  # as above
-            SnapshotService(backend, operations),  # type: ignore[abstract]  # as above
+            SnapshotService(backend, operations),
             AuditService(backend),  # type: ignore[abstract]  # as above
             AdminService(backend, executors, operations),  # type: ignore[abstract]  # as above
             backend,

@@ -48,7 +48,8 @@ class OperationMetadata(_message.Message):
     - filter: comparisons `field = "value"` (also != < <= > >= for times and numbers) joined by AND. The fields are named at
       each `filter`; of ListOperations: state, done, kind, virtual_machine, snapshot, actor, create_time, end_time,
       tag (the end of its name). What is absent (the end_time of an operation that has not ended) meets no comparison. A uid
-      or a tag is also found by its beginning: `uid = "0a1b*"`. Anything else is INVALID_ARGUMENT, reason FILTER_INVALID.
+      or a tag is also found by its beginning: `uid = "0a1b*"`. Labels: labels."example.com/tier" = "gold" (also !=, which
+      is met without such a label), labels:tier for those that have one of that key, labels:* for any. Anything else is INVALID_ARGUMENT, reason FILTER_INVALID.
     - order_by: field names joined by commas, each followed by " desc" if it descends. Anything else is INVALID_ARGUMENT,
       reason ORDER_BY_INVALID.
     - Errors: each carries one google.rpc.ErrorInfo (domain "snapshotd", reason UPPER_SNAKE, the values in its metadata),

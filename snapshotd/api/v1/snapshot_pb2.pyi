@@ -164,8 +164,8 @@ class Snapshot(_message.Message):
     uid: _builtins.str
     """{snapshot}."""
     display_name: _builtins.str
-    """At most 255 characters, no blank first or last, unique among the VM's snapshots that are not REMOVED; empty in a
-    create: <vm>_VS_<yyyyMMddHHmmss>, UTC, followed by _2, _3, ... if that is taken.
+    """At most 255 characters, no blank first or last, unique among the VM's snapshots that are not REMOVED and whose create
+    has not failed; empty in a create: <vm>_VS_<yyyyMMddHHmmss>, UTC, followed by _2, _3, ... if that is taken.
     """
     description: _builtins.str
     """At most 255 characters."""
@@ -184,14 +184,14 @@ class Snapshot(_message.Message):
     size_bytes: _builtins.int
     """Size of its files, memory included, when it was taken."""
     actor: _builtins.str
-    """Who requested it."""
+    """Who requested it, or adopted it."""
     active_operation: _builtins.str
     """The operation that is at work on it; empty: none."""
     adopted: _builtins.bool
     """It was made by others, and became a snapshot by a person's decision."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was requested."""
+        """When it was requested; of an adopted one: when its checkpoint was made, by the host's clock."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
@@ -207,11 +207,13 @@ class Snapshot(_message.Message):
 
     @_builtins.property
     def service_offering(self) -> _virtual_machine_pb2.ServiceOffering:
-        """The VM's CPU count and memory when it was taken."""
+        """The VM's CPU count and memory when it was taken; absent: not known, as of an adopted one."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The operator's own. UNIMPLEMENTED in a request for now: nothing keeps them."""
+        """The operator's own, as in Kubernetes: at most 64, with keys `name` or `dns.prefix/name`. A name has 1 to 63 letters,
+        digits, - _ or ., begins and ends with a letter or a digit; so does a value, which may be empty.
+        """
 
     @_builtins.property
     def hold(self) -> Global___Snapshot.Hold:
@@ -278,7 +280,7 @@ class CreateSnapshotRequest(_message.Message):
     """Return only a Plan; see operation.proto."""
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
-        """display_name, description and kind count; with labels it is refused (UNIMPLEMENTED for now)."""
+        """display_name, description, kind, labels and expire_time count."""
 
     def __init__(
         self,
@@ -338,7 +340,7 @@ class ListSnapshotsRequest(_message.Message):
     page_token: _builtins.str
     """From the answer before; empty: from the start."""
     filter: _builtins.str
-    """On: uid, display_name, state, kind."""
+    """On: uid, display_name, state, kind, expire_time, labels."""
     order_by: _builtins.str
     """On: create_time, display_name. Empty: create_time."""
     show_deleted: _builtins.bool
@@ -409,7 +411,7 @@ class UpdateSnapshotRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """display_name, description, labels, expire_time."""
+        """display_name, description, labels, expire_time; * for all of them. Without a mask, the fields that are set."""
 
     def __init__(
         self,
@@ -611,7 +613,10 @@ class DeleteSnapshotRequest(_message.Message):
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
     forget: _builtins.bool
-    """Take it off the record, and touch nothing on the host. Only for one in ERROR, or whose VM is gone."""
+    """Take it off the record, and touch nothing on the host. Only for one in ERROR, or whose VM is gone: else
+    FAILED_PRECONDITION (SNAPSHOT_NOT_READY). The operation is done when it is returned. With another scope than ONE:
+    INVALID_ARGUMENT.
+    """
     def __init__(
         self,
         *,

@@ -111,7 +111,7 @@ class SnapshotServiceServicer:
         """Takes a snapshot. Refused with: NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND); ABORTED (OPERATION_ACTIVE); FAILED_PRECONDITION
         (WRONG_POWER_STATE, VM_ABSENT, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
         (SNAPSHOT_EXISTS); RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED, CHECKPOINT_LIMIT_REACHED); INVALID_ARGUMENT (a name or
-        description over 255 characters, a kind that is not specified).
+        description over 255 characters, labels that are not allowed, an expiry in the past, a kind that is not specified).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,7 +133,10 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSnapshot(self, request, context):
-        """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet.
+        """Changes display name, description, labels or expiry. A new display name renames the checkpoint, and is on record when
+        that is done; FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE). Anything
+        else is on record at once: the operation is done when it is returned, whatever is active on the VM.
+        FAILED_PRECONDITION (SNAPSHOT_NOT_READY: it is REMOVED), ALREADY_EXISTS (SNAPSHOT_EXISTS), INVALID_ARGUMENT, NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,14 +191,18 @@ class SnapshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AdoptCheckpoint(self, request, context):
-        """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. Not built yet.
+        """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. NOT_FOUND
+        (CHECKPOINT_NOT_FOUND), FAILED_PRECONDITION (CHECKPOINT_NOT_USABLE: it is ours already, automatic, of a type other than
+        Standard, or damaged; WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE), ALREADY_EXISTS
+        (SNAPSHOT_EXISTS), RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED), INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IgnoreCheckpoint(self, request, context):
-        """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Not built yet.
+        """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Answers when it is on record. NOT_FOUND
+        (CHECKPOINT_NOT_FOUND), FAILED_PRECONDITION (CHECKPOINT_NOT_USABLE: it is ours).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class SnapshotServiceStub:
     """Takes a snapshot. Refused with: NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND); ABORTED (OPERATION_ACTIVE); FAILED_PRECONDITION
     (WRONG_POWER_STATE, VM_ABSENT, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
     (SNAPSHOT_EXISTS); RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED, CHECKPOINT_LIMIT_REACHED); INVALID_ARGUMENT (a name or
-    description over 255 characters, a kind that is not specified).
+    description over 255 characters, labels that are not allowed, an expiry in the past, a kind that is not specified).
     """
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotRequest, _snapshot_pb2.Snapshot]
     """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND, or
@@ -47,7 +47,11 @@ class SnapshotServiceStub:
     ListSnapshots: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.ListSnapshotsRequest, _snapshot_pb2.ListSnapshotsResponse]
     """Returns the snapshots of a VM, or of all VMs."""
     UpdateSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.UpdateSnapshotRequest, _operations_pb2.Operation]
-    """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet."""
+    """Changes display name, description, labels or expiry. A new display name renames the checkpoint, and is on record when
+    that is done; FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE). Anything
+    else is on record at once: the operation is done when it is returned, whatever is active on the VM.
+    FAILED_PRECONDITION (SNAPSHOT_NOT_READY: it is REMOVED), ALREADY_EXISTS (SNAPSHOT_EXISTS), INVALID_ARGUMENT, NOT_FOUND.
+    """
     RevertToSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.RevertToSnapshotRequest, _operations_pb2.Operation]
     """Brings the VM back to a READY snapshot. Unless power_after says otherwise, it ends RUNNING for DISK_AND_MEMORY, STOPPED for
     DISK. FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED,
@@ -76,9 +80,15 @@ class SnapshotServiceStub:
     ReleaseSnapshot: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.ReleaseSnapshotRequest, _snapshot_pb2.Snapshot]
     """Allows again that a snapshot is deleted, whoever holds it. If nobody does, nothing changes. NOT_FOUND."""
     AdoptCheckpoint: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.AdoptCheckpointRequest, _operations_pb2.Operation]
-    """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. Not built yet."""
+    """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. NOT_FOUND
+    (CHECKPOINT_NOT_FOUND), FAILED_PRECONDITION (CHECKPOINT_NOT_USABLE: it is ours already, automatic, of a type other than
+    Standard, or damaged; WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE), ALREADY_EXISTS
+    (SNAPSHOT_EXISTS), RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED), INVALID_ARGUMENT.
+    """
     IgnoreCheckpoint: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.IgnoreCheckpointRequest, _snapshot_pb2.ForeignCheckpoint]
-    """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Not built yet."""
+    """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Answers when it is on record. NOT_FOUND
+    (CHECKPOINT_NOT_FOUND), FAILED_PRECONDITION (CHECKPOINT_NOT_USABLE: it is ours).
+    """
     GetSnapshotTree: _grpc.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]
     """Returns the VM's snapshots, and the foreign checkpoints among them, as a tree."""
     WatchSnapshotTree: _grpc.UnaryStreamMultiCallable[_snapshot_pb2.WatchSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]
@@ -96,7 +106,7 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     """Takes a snapshot. Refused with: NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND); ABORTED (OPERATION_ACTIVE); FAILED_PRECONDITION
     (WRONG_POWER_STATE, VM_ABSENT, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
     (SNAPSHOT_EXISTS); RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED, CHECKPOINT_LIMIT_REACHED); INVALID_ARGUMENT (a name or
-    description over 255 characters, a kind that is not specified).
+    description over 255 characters, labels that are not allowed, an expiry in the past, a kind that is not specified).
     """
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotRequest, _snapshot_pb2.Snapshot]  # type: ignore[assignment]
     """Returns a snapshot, also a REMOVED one: its history stays. NOT_FOUND (SNAPSHOT_NOT_FOUND, or
@@ -105,7 +115,11 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     ListSnapshots: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.ListSnapshotsRequest, _snapshot_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
     """Returns the snapshots of a VM, or of all VMs."""
     UpdateSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.UpdateSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet."""
+    """Changes display name, description, labels or expiry. A new display name renames the checkpoint, and is on record when
+    that is done; FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE). Anything
+    else is on record at once: the operation is done when it is returned, whatever is active on the VM.
+    FAILED_PRECONDITION (SNAPSHOT_NOT_READY: it is REMOVED), ALREADY_EXISTS (SNAPSHOT_EXISTS), INVALID_ARGUMENT, NOT_FOUND.
+    """
     RevertToSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.RevertToSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Brings the VM back to a READY snapshot. Unless power_after says otherwise, it ends RUNNING for DISK_AND_MEMORY, STOPPED for
     DISK. FAILED_PRECONDITION (SNAPSHOT_NOT_READY, WRONG_POWER_STATE, VM_ABSENT, SNAPSHOT_BLOCKED, POWER_STATE_CHANGE_REFUSED,
@@ -134,9 +148,15 @@ class SnapshotServiceAsyncStub(SnapshotServiceStub):
     ReleaseSnapshot: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.ReleaseSnapshotRequest, _snapshot_pb2.Snapshot]  # type: ignore[assignment]
     """Allows again that a snapshot is deleted, whoever holds it. If nobody does, nothing changes. NOT_FOUND."""
     AdoptCheckpoint: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.AdoptCheckpointRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. Not built yet."""
+    """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. NOT_FOUND
+    (CHECKPOINT_NOT_FOUND), FAILED_PRECONDITION (CHECKPOINT_NOT_USABLE: it is ours already, automatic, of a type other than
+    Standard, or damaged; WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE), ALREADY_EXISTS
+    (SNAPSHOT_EXISTS), RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED), INVALID_ARGUMENT.
+    """
     IgnoreCheckpoint: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.IgnoreCheckpointRequest, _snapshot_pb2.ForeignCheckpoint]  # type: ignore[assignment]
-    """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Not built yet."""
+    """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Answers when it is on record. NOT_FOUND
+    (CHECKPOINT_NOT_FOUND), FAILED_PRECONDITION (CHECKPOINT_NOT_USABLE: it is ours).
+    """
     GetSnapshotTree: _aio.UnaryUnaryMultiCallable[_snapshot_pb2.GetSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]  # type: ignore[assignment]
     """Returns the VM's snapshots, and the foreign checkpoints among them, as a tree."""
     WatchSnapshotTree: _aio.UnaryStreamMultiCallable[_snapshot_pb2.WatchSnapshotTreeRequest, _snapshot_pb2.SnapshotTree]  # type: ignore[assignment]
@@ -157,7 +177,7 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes a snapshot. Refused with: NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND); ABORTED (OPERATION_ACTIVE); FAILED_PRECONDITION
         (WRONG_POWER_STATE, VM_ABSENT, MEMORY_NEEDS_RUNNING_VM, CHECKPOINTS_DISABLED, MERGE_PENDING, SNAPSHOT_BLOCKED); ALREADY_EXISTS
         (SNAPSHOT_EXISTS); RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED, CHECKPOINT_LIMIT_REACHED); INVALID_ARGUMENT (a name or
-        description over 255 characters, a kind that is not specified).
+        description over 255 characters, labels that are not allowed, an expiry in the past, a kind that is not specified).
         """
 
     @_abc_1.abstractmethod
@@ -184,7 +204,11 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.UpdateSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Changes display name, description or labels; a new display name renames the checkpoint. Not built yet."""
+        """Changes display name, description, labels or expiry. A new display name renames the checkpoint, and is on record when
+        that is done; FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE). Anything
+        else is on record at once: the operation is done when it is returned, whatever is active on the VM.
+        FAILED_PRECONDITION (SNAPSHOT_NOT_READY: it is REMOVED), ALREADY_EXISTS (SNAPSHOT_EXISTS), INVALID_ARGUMENT, NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def RevertToSnapshot(
@@ -249,7 +273,11 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.AdoptCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. Not built yet."""
+        """Makes a foreign checkpoint a snapshot: it is marked on the host, and takes its place in the tree. NOT_FOUND
+        (CHECKPOINT_NOT_FOUND), FAILED_PRECONDITION (CHECKPOINT_NOT_USABLE: it is ours already, automatic, of a type other than
+        Standard, or damaged; WRONG_POWER_STATE, VM_ABSENT, MERGE_PENDING), ABORTED (OPERATION_ACTIVE), ALREADY_EXISTS
+        (SNAPSHOT_EXISTS), RESOURCE_EXHAUSTED (SNAPSHOT_LIMIT_REACHED), INVALID_ARGUMENT.
+        """
 
     @_abc_1.abstractmethod
     def IgnoreCheckpoint(
@@ -257,7 +285,9 @@ class SnapshotServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshot_pb2.IgnoreCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_snapshot_pb2.ForeignCheckpoint, _abc.Awaitable[_snapshot_pb2.ForeignCheckpoint]]:
-        """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Not built yet."""
+        """Notes that somebody has looked at a foreign checkpoint, and that it may stay. Answers when it is on record. NOT_FOUND
+        (CHECKPOINT_NOT_FOUND), FAILED_PRECONDITION (CHECKPOINT_NOT_USABLE: it is ours).
+        """
 
     @_abc_1.abstractmethod
     def GetSnapshotTree(

@@ -202,7 +202,7 @@ class VirtualMachine(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The operator's own. UNIMPLEMENTED in a request for now: nothing keeps them."""
+        """The operator's own, as a snapshot's."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -360,7 +360,7 @@ class RegisterVirtualMachineRequest(_message.Message):
     """UUID; see operation.proto."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The operator's own. UNIMPLEMENTED in a request for now: nothing keeps them."""
+        """The operator's own, as a snapshot's."""
 
     def __init__(
         self,
@@ -458,7 +458,7 @@ class ListVirtualMachinesRequest(_message.Message):
     page_token: _builtins.str
     """From the answer before; empty: from the start."""
     filter: _builtins.str
-    """On: uid, display_name, any_case_name (the display name, however its case), host, owner, state, power."""
+    """On: uid, display_name, any_case_name (the display name, however its case), host, owner, state, power, labels."""
     order_by: _builtins.str
     """On: display_name, name, create_time. Empty: display_name, name."""
     show_unregistered: _builtins.bool
@@ -525,7 +525,7 @@ class UpdateVirtualMachineRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """owner, labels."""
+        """owner, labels; * for both. Without a mask, the fields that are set."""
 
     def __init__(
         self,

@@ -188,7 +188,7 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateVirtualMachine(self, request, context):
-        """Changes owner or labels. Not built yet.
+        """Changes owner or labels. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

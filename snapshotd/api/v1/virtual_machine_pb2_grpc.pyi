@@ -59,7 +59,7 @@ class VirtualMachineServiceStub:
     ListVirtualMachines: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]
     """Returns the registered VMs."""
     UpdateVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.UpdateVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
-    """Changes owner or labels. Not built yet."""
+    """Changes owner or labels. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT."""
     StartVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]
     """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise."""
     StopVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]
@@ -119,7 +119,7 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     ListVirtualMachines: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]  # type: ignore[assignment]
     """Returns the registered VMs."""
     UpdateVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.UpdateVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
-    """Changes owner or labels. Not built yet."""
+    """Changes owner or labels. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT."""
     StartVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise."""
     StopVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
@@ -218,7 +218,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.UpdateVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.VirtualMachine, _abc.Awaitable[_virtual_machine_pb2.VirtualMachine]]:
-        """Changes owner or labels. Not built yet."""
+        """Changes owner or labels. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def StartVirtualMachine(

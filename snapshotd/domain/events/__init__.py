@@ -37,6 +37,7 @@ from snapshotd.domain.events.operation import (
     UndoPlanned,
 )
 from snapshotd.domain.events.snapshot import (
+    SnapshotAdopted,
     SnapshotCheckpointFound,
     SnapshotCheckpointIdentified,
     SnapshotCheckpointMissing,
@@ -44,10 +45,12 @@ from snapshotd.domain.events.snapshot import (
     SnapshotCreationCancelled,
     SnapshotCreationFailed,
     SnapshotCreationStarted,
+    SnapshotDetailsChanged,
     SnapshotEvent,
     SnapshotExpungeFailed,
     SnapshotExpungeStarted,
     SnapshotFact,
+    SnapshotForgotten,
     SnapshotGivenUp,
     SnapshotHeld,
     SnapshotReleased,
@@ -77,6 +80,8 @@ from snapshotd.domain.events.step import (
     token_of,
 )
 from snapshotd.domain.events.virtual_machine import (
+    CheckpointIgnored,
+    CheckpointNotIgnored,
     CurrentMoved,
     DriftDetected,
     DriftKind,
@@ -88,6 +93,7 @@ from snapshotd.domain.events.virtual_machine import (
     VmClaimed,
     VmClaimEnded,
     VmDescribed,
+    VmDetailsChanged,
     VmMoved,
     VmPowerChanged,
     VmRegistered,

@@ -25,6 +25,8 @@ from snapshotd.domain.events.snapshot import (
 )
 from snapshotd.domain.events.step import ObservationAnswered, ObservationIssued, StepEvent, StepTransition
 from snapshotd.domain.events.virtual_machine import (
+    CheckpointIgnored,
+    CheckpointNotIgnored,
     CurrentMoved,
     DriftDetected,
     JournalIdentified,
@@ -35,6 +37,7 @@ from snapshotd.domain.events.virtual_machine import (
     VmClaimed,
     VmClaimEnded,
     VmDescribed,
+    VmDetailsChanged,
     VmMoved,
     VmPowerChanged,
     VmRegistered,
@@ -53,11 +56,14 @@ VmEvent = (
     | VmMoved
     | VmClaimed
     | VmClaimEnded
+    | VmDetailsChanged
     | JournalIdentified
     | LogFoundRolledBack
     | LogRollbackDisproved
     | VmTakenOver
     | CurrentMoved
+    | CheckpointIgnored
+    | CheckpointNotIgnored
     | DriftDetected
     | RequestJoined
     | SnapshotEvent

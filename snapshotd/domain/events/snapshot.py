@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snapshotd.domain.details import SnapshotDetails
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.recorded import Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,27 @@ class SnapshotCheckpointFound(SnapshotTransition):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotAdopted(SnapshotTransition):
+    """Somebody had a foreign checkpoint become a snapshot."""
+
+    checkpoint_id: CheckpointId
+    details: SnapshotDetails
+    with_memory: bool
+    parent_id: SnapshotId | None
+    size_bytes: int
+    """As of SnapshotCreated."""
+    made_at: Time | None
+    """By the host's clock; None: the host does not tell."""
+    adopter: str
+    """Who asked for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotForgotten(SnapshotTransition):
+    """Somebody had it taken off the record. Nothing was asked of the host: its checkpoint may still be there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotCheckpointIdentified:
     """A checkpoint with its marker was observed, where none was known. It keeps its state, and can be deleted."""
 
@@ -169,7 +192,18 @@ class SnapshotReleased:
     request_digest: str
 
 
-SnapshotFact = SnapshotReparented | SnapshotCheckpointIdentified | SnapshotHeld | SnapshotReleased
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotDetailsChanged:
+    """Somebody says something else of it: another name, description, expiry, or other labels."""
+
+    snapshot_id: SnapshotId
+    before: SnapshotDetails
+    after: SnapshotDetails
+
+
+SnapshotFact = (
+    SnapshotReparented | SnapshotCheckpointIdentified | SnapshotHeld | SnapshotReleased | SnapshotDetailsChanged
+)
 """What is recorded of a snapshot that stays in its state."""
 SnapshotEvent = (
     SnapshotRequested
@@ -191,5 +225,8 @@ SnapshotEvent = (
     | SnapshotReparented
     | SnapshotHeld
     | SnapshotReleased
+    | SnapshotDetailsChanged
+    | SnapshotAdopted
+    | SnapshotForgotten
 )
 """Everything that may happen to a snapshot."""

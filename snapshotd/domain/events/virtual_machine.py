@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from snapshotd.domain.details import VmDetails
 from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, HostId, OperationName, SnapshotId
 from snapshotd.domain.lifecycle import Power, VmActivity
@@ -62,6 +63,15 @@ class VmDescribed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VmDetailsChanged:
+    """Somebody says something else of it: another owner, or other labels."""
+
+    before: VmDetails
+    after: VmDetails
+    request_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JournalIdentified:
     """The host named the VM's journal."""
 
@@ -114,6 +124,28 @@ class CurrentMoved:
     to_snapshot_id: SnapshotId | None
     cause: str
     """`step` or `drift`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointIgnored:
+    """Somebody has looked at a foreign checkpoint: it may stay as it is."""
+
+    checkpoint_id: CheckpointId
+    name: str
+    """Its name on the host then."""
+    why: str
+    """In that person's words; may be empty."""
+    request_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointNotIgnored:
+    """Somebody took back that a foreign checkpoint may stay as it is."""
+
+    checkpoint_id: CheckpointId
+    name: str
+    """Its name on the host then."""
+    request_digest: str
 
 
 class DriftKind(Enum):

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from snapshotd.application.draft import Draft
-from snapshotd.domain.commands import LoseOutcome, RequestOperation, SettleOperation
+from snapshotd.domain.commands import LoseOutcome, RequestOperation, SettleOperation, SyncVm
 from snapshotd.domain.events import DriftDetected
-from snapshotd.domain.ids import ActionName, SnapshotId
+from snapshotd.domain.ids import ActionName, CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
 from snapshotd.domain.operation import Failure, PlannedStep, SettledAs, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -16,16 +16,20 @@ from snapshotd.steps.vm_stop import StopMode
 from tests.asking import (
     CREATE,
     REMOVE,
+    RENAME,
     RESTORE,
     START,
     STOP,
+    adopt,
     create_snapshot,
     delete,
     delete_all,
+    forget,
     restart_vm,
     revert_to,
     start_vm,
     stop_vm,
+    update,
 )
 from tests.fakes import World
 
@@ -82,6 +86,14 @@ class Case:
     """It does what it can, and fails in the end if that was not all."""
     safety: bool = False
     """It takes a safety snapshot first."""
+    foreign: bool = False
+    """Somebody has taken a checkpoint by hand, which is current."""
+    missing: int | None = None
+    """The snapshot whose checkpoint somebody has removed."""
+
+
+FOREIGN = CheckpointId("dddddddd-0000-4000-8000-000000000001")
+"""That checkpoint."""
 
 
 CASES = (
@@ -188,6 +200,16 @@ CASES = (
     Case("delete the descendants of one", delete(sid(1), Scope.ONLY_DESCENDANTS), current=1, effects=(REMOVE,) * 2),
     Case("delete all", delete_all(), current=None, effects=(REMOVE,) * 3, goes_on=True),
     Case("delete those with memory", delete_all(only_with_memory=True), effects=(REMOVE,), goes_on=True),
+    Case("rename", update(sid(2), name="other", labels={"tier": "gold"}), effects=(RENAME,)),
+    Case(
+        "rename of a stopped VM's",
+        update(sid(1), name="other"),
+        power=Power.STOPPED,
+        after=Power.STOPPED,
+        effects=(RENAME,),
+    ),
+    Case("adopt", adopt(sid(9), FOREIGN), current=9, effects=(RENAME,), foreign=True),
+    Case("forget", forget(sid(2)), missing=2),
 )
 
 
@@ -236,7 +258,35 @@ def ready(case: Case) -> World:
         world.do(stop_vm(StopMode.TURN_OFF))
         world.run()
         world.host.effects.clear()
+    if case.foreign:
+        by_hand(world)
+    if case.missing is not None:
+        lose_checkpoint(world, sid(case.missing))
+    world.drift_before = len(drift_in(world))
     return world
+
+
+def drift_in(world: World) -> list[DriftDetected]:
+    """Return the drift that was recorded."""
+    return [event for event in world.log if isinstance(event, DriftDetected)]
+
+
+def lose_checkpoint(world: World, snapshot_id: SnapshotId) -> None:
+    """Have somebody remove a snapshot's checkpoint, and see it."""
+    checkpoint_id = world.vm.snapshots[snapshot_id].checkpoint_id
+    assert checkpoint_id is not None
+    world.host.remove(checkpoint_id)
+    world.host.merge()
+    world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+
+
+def by_hand(world: World, name: str = "by hand", checkpoint_id: CheckpointId = FOREIGN) -> None:
+    """Have somebody take a checkpoint, and see it."""
+    host = world.host
+    made = host.checkpoints.pop(host.take(name))
+    host.checkpoints[checkpoint_id] = replace(made, checkpoint_id=checkpoint_id)
+    host.current = checkpoint_id
+    world.do(SyncVm(report=host.report(), asked_version=world.vm.version))
 
 
 @dataclass(frozen=True)
@@ -289,8 +339,7 @@ def check_success(world: World, case: Case) -> None:
     for checkpoint in world.host.checkpoints.values():
         parent = live[checkpoint.checkpoint_id].parent_id
         assert parent == vm.nearest_own(checkpoint.parent_id)
-    drift = [event for event in world.log if isinstance(event, DriftDetected)]
-    assert drift == [], "what an operation does itself is never drift"
+    assert drift_in(world)[world.drift_before :] == [], "what an operation does itself is never drift"
 
 
 def lose_command(world: World) -> None:

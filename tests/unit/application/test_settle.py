@@ -26,7 +26,7 @@ from tests.unit.application.cases import CASES, REFUSED, Case, create, lose_comm
 FINAL = "OperationFailed,Microsoft.HyperV.PowerShell.Commands.X"
 RESTING = {SnapshotState.READY, SnapshotState.ERROR, SnapshotState.REMOVED}
 every_outcome = pytest.mark.parametrize("outcome", list(SettledAs), ids=lambda o: o.name)
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+every_case = pytest.mark.parametrize("case", [c for c in CASES if c.effects], ids=lambda c: c.name)
 CREATE_CASE = next(c for c in CASES if c.name == "create disk")
 
 

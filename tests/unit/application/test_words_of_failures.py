@@ -15,7 +15,7 @@ from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import RESTORE, create_snapshot, delete, revert_to, start_vm, stop_vm
 from tests.fakes import World
-from tests.unit.application.cases import chain, create, sid
+from tests.unit.application.cases import chain, create, lose_checkpoint, sid
 from tests.unit.application.test_disturbed import newest, undetermined_revert, until_issued
 
 FINAL = "OperationFailed,Microsoft.HyperV.PowerShell.Commands.StartVM"
@@ -110,20 +110,18 @@ def test_an_outcome_that_nobody_can_tell_keeps_what_was_heard_of_it() -> None:
     assert failure.message.endswith("Last failure: The connection was lost.")
 
 
-def test_a_name_that_a_failed_create_keeps_is_told_with_its_state_and_the_command_that_frees_it() -> None:
+def test_a_name_that_is_taken_is_told_with_its_bearers_state_and_the_command_that_frees_it() -> None:
     world = World()
-    world.host.error_ids = {1: FINAL}
-    world.do(create(1))
-    assert world.run().state is OperationState.FAILED
-    world.host.error_ids = {}
+    chain(world)
+    lose_checkpoint(world, sid(1))
     with pytest.raises(AlreadyExists) as refused:
-        world.do(create_snapshot(sid(2), "s1"))
-    why = "The host refused the command and gave no reason"
+        world.do(create_snapshot(sid(9), "s1"))
+    why = "Somebody else removed its checkpoint"
     assert f"It is {sid(1)}, and its state is ERROR ({why}). Choose another name" in str(refused.value)
     assert f"`snapshotctl snapshot delete web01 {sid(1)}`" in str(refused.value)
     world.do(delete(sid(1)))
     assert world.run().state is OperationState.SUCCEEDED
-    world.do(create_snapshot(sid(2), "s1"))
+    world.do(create_snapshot(sid(9), "s1"))
 
 
 def test_a_name_of_a_snapshot_that_is_being_made_names_no_command_that_would_be_refused() -> None:

@@ -63,6 +63,9 @@ SNAPSHOT_RULES = {
     ("expunge_failed", "EXPUNGING", "ERROR"),
     ("checkpoint_missing", "READY", "ERROR"),
     ("checkpoint_found", "ERROR", "READY"),
+    ("adopted", "NEW", "READY"),
+    ("forgotten", "READY", "REMOVED"),
+    ("forgotten", "ERROR", "REMOVED"),
     ("given_up", "ALLOCATED", "ERROR"),
     ("given_up", "CREATING", "ERROR"),
     ("given_up", "REVERTING", "ERROR"),
@@ -128,7 +131,7 @@ def test_a_table_has_the_arrows_of_its_rules_and_no_other(lifecycle: Lifecycle[E
 
 def test_an_unknown_trigger_is_refused() -> None:
     with pytest.raises(IllegalTransition):
-        SNAPSHOT.dest("forgotten", SnapshotState.READY)
+        SNAPSHOT.dest("mislaid", SnapshotState.READY)
 
 
 def test_no_state_but_the_pseudo_state_new_is_unreachable() -> None:

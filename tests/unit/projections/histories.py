@@ -10,11 +10,14 @@ from datetime import timedelta
 from snapshotd.application.draft import Draft
 from snapshotd.domain.commands import (
     HoldSnapshot,
+    IgnoreCheckpoint,
+    IgnoreCheckpointNoMore,
     LoseOutcome,
     ReleaseSnapshot,
     RequestOperation,
     SyncVm,
     UnregisterVm,
+    UpdateVm,
     VmCommand,
 )
 from snapshotd.domain.errors import SnapshotdError
@@ -25,7 +28,7 @@ from snapshotd.domain.operation import Failure, SettledAs
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.snapshot_revert import PowerAfter
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import delete, restart_vm, revert_to, start_vm, stop_vm
+from tests.asking import adopt, delete, forget, restart_vm, revert_to, start_vm, stop_vm, update
 from tests.fakes import START, VM_ID, FakeHost, World
 from tests.unit.application.cases import create, settle, sid
 
@@ -101,8 +104,9 @@ def history(seed: int, requests: int) -> RecordedWorld:
         _run(world, chance)
         if chance.random() < 0.2:
             _drift(world, chance)
-        if chance.random() < 0.2:
+        if chance.random() < 0.3:
             _lay_down(world, chance)
+            _run(world, chance)
         world.now += timedelta(seconds=chance.randrange(100))
     return world
 
@@ -129,13 +133,21 @@ def _ask(world: RecordedWorld, chance: random.Random) -> None:
 
 def _lay_down(world: RecordedWorld, chance: random.Random) -> None:
     """Have somebody decide something about a snapshot; that it is refused is as good."""
-    some = chance.choice([*world.vm.snapshots, sid(0)])
+    n, some = len(world.envelopes), chance.choice([*world.vm.snapshots, sid(0)])
+    there = CheckpointId(chance.choice([*world.host.checkpoints, "none"]))
     wanted: Sequence[VmCommand] = (
         HoldSnapshot(snapshot_id=some, why=chance.choice(["", "for the audit"])),
         ReleaseSnapshot(snapshot_id=some),
+        IgnoreCheckpoint(checkpoint_id=there, why=f"looked at {n}"),
+        IgnoreCheckpointNoMore(checkpoint_id=there),
+        UpdateVm(owner=chance.choice([None, "ops", "dev"]), labels={"n": str(n)}),
+        update(some, name=f"r{n}", labels={"n": str(n)}),
+        update(some, description="", expire_at=chance.choice([None, world.now + timedelta(days=1)])),
+        forget(some),
+        adopt(sid(n), there),
     )
     with suppress(SnapshotdError):
-        world.do(chance.choice(wanted), request_id=f"f{len(world.envelopes)}", actor=chance.choice(["ann", "bob"]))
+        world.do(chance.choice(wanted), request_id=f"f{n}", actor=chance.choice(["ann", "bob"]))
 
 
 def _run(world: RecordedWorld, chance: random.Random) -> None:

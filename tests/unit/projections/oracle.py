@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from snapshotd.domain import events as e
+from snapshotd.domain.details import SnapshotDetails
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import PlannedStep, Settlement
 from snapshotd.domain.snapshot import Hold
-from snapshotd.domain.virtual_machine import Claim
+from snapshotd.domain.virtual_machine import Claim, Ignored
 from snapshotd.ports.views import Views
 from tests.unit.projections import whole
 
@@ -45,14 +46,15 @@ def last_of(envelopes: Iterable[Envelope], *types: type) -> object:
 
 def snapshot(own: Sequence[Envelope]) -> Facts:
     """Return what the events of one snapshot say."""
+    if isinstance(own[0].event, e.SnapshotAdopted):
+        return adopted(own)
     requested, created = own[0], of_type(own, e.SnapshotCreated)
     assert isinstance(requested.event, e.SnapshotRequested), requested
     told_failure = [x for x in own if hasattr(x.event, "failure")]
     # One that was READY before learns nothing new from its checkpoint.
     shown = [x for x in own if getattr(x.event, "with_memory", None) is not None]
     return {
-        "name": requested.event.name,
-        "description": requested.event.description,
+        **details(own, SnapshotDetails(name=requested.event.name, description=requested.event.description)),
         "requested_with_memory": requested.event.with_memory,
         "with_memory": last(shown, "with_memory"),
         "state": last(own, "to_state"),
@@ -69,7 +71,41 @@ def snapshot(own: Sequence[Envelope]) -> Facts:
         "requested_at": requested.time,
         "updated_at": own[-1].time,
         "hold": hold(own),
+        "adopted": False,
     }
+
+
+def adopted(own: Sequence[Envelope]) -> Facts:
+    """Return what the events of a snapshot say that was a foreign checkpoint."""
+    first = own[0].event
+    assert isinstance(first, e.SnapshotAdopted)
+    told_failure = [x for x in own if hasattr(x.event, "failure")]
+    return {
+        **details(own, first.details),
+        "requested_with_memory": first.with_memory,
+        "with_memory": first.with_memory,
+        "state": last(own, "to_state"),
+        "parent_id": last(of_type(own, e.SnapshotAdopted, e.SnapshotReparented), *_PARENTS),
+        "checkpoint_id": first.checkpoint_id,
+        "was_ready": True,
+        "unmerged": last(own, "unmerged", default=()),
+        "size_bytes": first.size_bytes,
+        "cpu_count": 0,
+        "memory_bytes": 0,
+        "failure": getattr(told_failure[-1].event, "failure", None) if told_failure else None,
+        "actor": first.adopter,
+        "requested_at": first.made_at,
+        "updated_at": own[-1].time,
+        "hold": hold(own),
+        "adopted": True,
+        "unwanted": bool(of_type(own, e.SnapshotUnwanted)),
+    }
+
+
+def details(own: Sequence[Envelope], first: SnapshotDetails) -> Facts:
+    """Return what people say of a snapshot by its events. `first`: what was said when it came to be."""
+    now = last(of_type(own, e.SnapshotDetailsChanged), "after", default=first)
+    return {name: getattr(now, name) for name in ("name", "description", "labels", "expire_at")}
 
 
 def hold(own: Sequence[Envelope]) -> Hold | None:
@@ -156,6 +192,8 @@ def vm(own: Sequence[Envelope]) -> Facts:
     comings = of_type(own, e.VmRegistered, e.VmUnregistered)
     fencing = [x for x in own if getattr(x.event, "seen", True)]
     ended = {getattr(x.event, "number", 0) for x in own if isinstance(x.event, e.OperationEnd)}
+    said = [x for x in of_type(own, e.VmDetailsChanged) if x.version > registered[-1].version]
+    details = said[-1].event if said else None
     requested = [x.event for x in own if isinstance(x.event, e.OperationRequested)]
     stays = [x for x, host_id in _on_hosts(own)]
     doubts = of_type(own, e.LogFoundRolledBack, e.LogRollbackDisproved, e.VmTakenOver)
@@ -164,7 +202,9 @@ def vm(own: Sequence[Envelope]) -> Facts:
         "host_id": _on_hosts(own)[-1][1],
         "host_since": stays[-1].version if stays[1:] else 0,
         "claims": _claims(own),
-        "owner": last(registered, "owner"),
+        "owner": details.after.owner if isinstance(details, e.VmDetailsChanged) else last(registered, "owner"),
+        "labels": details.after.labels if isinstance(details, e.VmDetailsChanged) else {},
+        "ignored": ignored(own),
         "name": named.description.name if isinstance(named, e.VmDescribed) else last(registered, "name"),
         "registered": isinstance(comings[-1].event, e.VmRegistered),
         "registered_at": registered[-1].time,
@@ -202,6 +242,23 @@ def _claims(own: Sequence[Envelope]) -> tuple[Claim, ...]:
         elif isinstance(event, e.VmClaimEnded | e.VmMoved):
             said[event.host_id if isinstance(event, e.VmClaimEnded) else event.to_host_id] = None
     return tuple(Claim(HostId(str(host)), unasked) for host, unasked in said.items() if unasked is not None)
+
+
+def ignored(own: Sequence[Envelope]) -> dict[object, Ignored]:
+    """Return the checkpoints that somebody has looked at, and that are there."""
+    found: dict[object, Ignored] = {}
+    for envelope in own:
+        match envelope.event:
+            case e.CheckpointIgnored(checkpoint_id=which, why=why):
+                found[which] = Ignored(actor=envelope.actor, why=why, at=envelope.time)
+            case e.CheckpointNotIgnored(checkpoint_id=which) | e.SnapshotAdopted(checkpoint_id=which):
+                found.pop(which, None)
+            case e.VmDescribed(description=described):
+                for gone in set(found) - set(described.checkpoint_ids()):
+                    del found[gone]
+            case _:
+                pass
+    return found
 
 
 def host(own: Sequence[Envelope]) -> Facts:
