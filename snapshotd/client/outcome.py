@@ -24,6 +24,8 @@ from snapshotd.client.failure import Failed
 from snapshotd.client.progress import metadata_of
 from snapshotd.client.render import last, shown
 
+_CHECKPOINT: Final = "checkpoint"
+"""The name of the step that takes a snapshot."""
 Named = Callable[[str], str]
 """Turns the resource name of a snapshot into a name for people."""
 
@@ -56,9 +58,14 @@ def names_from(server: Server) -> Named:
 
 def _response(operation: Operation, named: Named) -> str:
     """Return what the response of an operation holds; empty if it is of a kind that needs no words."""
+    steps = {step.name for step in metadata_of(operation).steps}
     for kind, tell in _TELL.items():
         message = kind()
         if operation.response.Unpack(message):
+            if isinstance(message, Snapshot) and _CHECKPOINT not in steps:
+                return f"It is snapshot {shown(message.display_name)} ({last(message.name)})."
+            if isinstance(message, DeleteSnapshotResponse) and not steps:
+                return _forgotten(message, named)
             return tell(message, named)
     return ""
 
@@ -90,6 +97,12 @@ def _snapshot(snapshot: Snapshot, _: Named) -> str:
     asked = Snapshot.Kind.Name(snapshot.requested_kind)
     instead = f", not {asked}: its guest could not be frozen" if snapshot.kind != snapshot.requested_kind else ""
     return f"Snapshot {shown(snapshot.display_name)} ({last(snapshot.name)}) is taken. It is {kind}{instead}."
+
+
+def _forgotten(response: DeleteSnapshotResponse, named: Named) -> str:
+    now = named(response.current_snapshot) if response.current_snapshot else "none"
+    gone = ", ".join(map(named, response.removed))
+    return f"Off the record: {gone}. Nothing on the host was touched. Current: {now}."
 
 
 def _vm(vm: VirtualMachine, _: Named) -> str:

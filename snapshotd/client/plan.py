@@ -41,7 +41,7 @@ def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = l
             f"  {step.number}. {step.name:10} {about}{shown(step.description)} [{nature}, on {last(step.host)}]{loses}"
         )
     if not plan.steps:
-        lines.append("  nothing new")
+        lines.append("  nothing is asked of the host")
     lines += [
         f"Moves:   {of(m.snapshot)} from below {of(m.old_parent)} to below {of(m.new_parent)}"
         for m in plan.children_moved

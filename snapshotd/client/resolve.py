@@ -8,13 +8,21 @@ beginning of an id comes last: a name that looks like one is the name.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Final
 
 import grpc
 
 from snapshotd.api.v1.audit_pb2 import ListEventsRequest
-from snapshotd.api.v1.snapshot_pb2 import GetSnapshotRequest, GetSnapshotTreeRequest, ListSnapshotsRequest, Snapshot
+from snapshotd.api.v1.snapshot_pb2 import (
+    ForeignCheckpoint,
+    GetSnapshotRequest,
+    GetSnapshotTreeRequest,
+    ListSnapshotsRequest,
+    Snapshot,
+    SnapshotTree,
+)
 from snapshotd.api.v1.virtual_machine_pb2 import (
     GetVirtualMachineRequest,
     ListVirtualMachinesRequest,
@@ -189,6 +197,8 @@ def _snapshots_of(server: Server, vm: str, text: str, *, repeated: bool) -> list
     """
     snapshots = _listed(server, vm)
     named = [s for s in snapshots if same_name(s.display_name, text)]
+    # A create that failed has given its name up, and means itself by it only as long as nobody else has it.
+    named = [s for s in named if s.state != Snapshot.ERROR or s.checkpoint_id] or named
     if not named and repeated:
         gone = [s for s in _listed(server, vm, deleted=True) if same_name(s.display_name, text)]
         named = sorted(gone, key=lambda s: s.update_time.ToNanoseconds())[-1:]
@@ -232,18 +242,46 @@ def _meant(snapshots: Sequence[Snapshot], word: str) -> Snapshot:
 
 
 def _refuse_foreign(server: Server, vm: str, text: str) -> None:
-    """Raise Failed if a text is the name or the id of a checkpoint in the VM's tree that snapshotd did not make."""
+    """Raise Failed if a text is the name or the id of a checkpoint in the VM's tree that is not ours."""
     try:
-        nodes = server.call(server.snapshots.GetSnapshotTree, GetSnapshotTreeRequest(name=vm)).nodes
+        tree = server.call(server.snapshots.GetSnapshotTree, GetSnapshotTreeRequest(name=vm))
     except Failed:
         return  # what is not found is said by whoever asked
-    foreign = [node.foreign_checkpoint for node in nodes if node.HasField("foreign_checkpoint")]
-    if any(same_name(c.display_name, text) or c.checkpoint_id.lower() == text.lower() for c in foreign):
+    if found := _foreign(tree, text):
+        adopt = f"snapshotctl snapshot adopt {shlex.quote(tree.display_name or last(vm))} {found[0].checkpoint_id}"
         raise Failed(
-            f"Cannot use {quoted(text)}: it is a checkpoint that snapshotd did not make, so it neither reverts to it "
-            "nor deletes it. Use Hyper-V Manager.",
+            f"Cannot use {quoted(text)}: it is a checkpoint that is not ours, so snapshotd neither reverts to it nor "
+            f"deletes it. `{adopt}` makes it a snapshot; or use Hyper-V Manager.",
             ExitCode.NOT_FOUND,
         )
+
+
+def foreign_checkpoint(server: Server, vm: str, text: str) -> str:
+    """Return the id of a checkpoint in a VM's tree that is not ours, named by id, the beginning of one, or name.
+
+    Raises Failed.
+    """
+    if is_id(text):
+        return text.lower()
+    tree = server.call(server.snapshots.GetSnapshotTree, GetSnapshotTreeRequest(name=vm))
+    found, what = _foreign(tree, text), "are named"
+    if not found and is_beginning(text):
+        found, what = [c for c in _all_foreign(tree) if c.checkpoint_id.startswith(text.lower())], BEGIN_WITH
+    if not found:
+        why = f"the VM has none of that name that is not ours. See `snapshotctl snapshot tree {last(vm)}`."
+        raise Failed(f"Cannot find checkpoint {quoted(text)}: {why}", ExitCode.NOT_FOUND)
+    one_of("checkpoints", what, text, [c.checkpoint_id for c in found])
+    return found[0].checkpoint_id
+
+
+def _foreign(tree: SnapshotTree, text: str) -> list[ForeignCheckpoint]:
+    """Return the checkpoints in a tree that are not ours and have a name, or an id."""
+    found = _all_foreign(tree)
+    return [c for c in found if same_name(c.display_name, text) or c.checkpoint_id.lower() == text.lower()]
+
+
+def _all_foreign(tree: SnapshotTree) -> list[ForeignCheckpoint]:
+    return [node.foreign_checkpoint for node in tree.nodes if node.HasField("foreign_checkpoint")]
 
 
 def one_of(things: str, what: str, text: str, ids: Sequence[str]) -> None:

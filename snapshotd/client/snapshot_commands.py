@@ -14,6 +14,7 @@ from snapshotd.client.audit_diff import state_at
 from snapshotd.client.calls import Server
 from snapshotd.client.columns import chosen
 from snapshotd.client.failure import ExitCode, Failed
+from snapshotd.client.labels import expiry_of, filter_of, labels_text
 from snapshotd.client.options import output, request_id
 from snapshotd.client.pages import Listing, output_pages, pages
 from snapshotd.client.plan import about_snapshot
@@ -41,6 +42,8 @@ def create(server: Server, arguments: argparse.Namespace) -> ExitCode:
             display_name=arguments.name,
             description=arguments.description,
             kind=pb.Snapshot.DISK_AND_MEMORY if arguments.memory else pb.Snapshot.DISK,
+            labels=dict(arguments.label),
+            expire_time=expiry_of(arguments),
         ),
         allow_fallback=arguments.allow_fallback,
         request_id=request_id(arguments),
@@ -64,10 +67,10 @@ def _made(server: Server, operation: Operation) -> str:
 
 def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Show a VM's snapshots."""
-    vm = vm_name(server, arguments.vm)
+    vm, condition = vm_name(server, arguments.vm), filter_of(arguments)
     if arguments.output not in ("table", "csv"):
         chosen(arguments, _HEADS)
-        request = pb.ListSnapshotsRequest(parent=vm, show_deleted=arguments.deleted)
+        request = pb.ListSnapshotsRequest(parent=vm, show_deleted=arguments.deleted, filter=condition)
         found = pages(server, server.snapshots.ListSnapshots, request)
         return output_pages(arguments, found, "snapshots", _HEADS, lambda _: ())
     show = Listing(
@@ -78,7 +81,8 @@ def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
         if snapshot.state == pb.Snapshot.REMOVED:
             tree.nodes.add(id=snapshot.name, parent=snapshot.parent, snapshot=snapshot)
     standing = Standing(tree)
-    rows = [_row(node, standing) for node in tree.nodes]
+    meant = {s.name for s in all_snapshots(server, vm, condition, deleted=arguments.deleted)} if condition else None
+    rows = [_row(node, standing) for node in tree.nodes if meant is None or node.id in meant]
     sys.stdout.write(f"{show.text(rows) if rows or arguments.output == 'csv' else '(none)'}\n")
     return ExitCode.OK
 
@@ -139,6 +143,9 @@ def _facts(snapshot: pb.Snapshot, standing: Standing) -> str:
             ("State", pb.Snapshot.State.Name(snapshot.state)),
             ("Why", f"{failure.reason}: {failure.message}" if failure.reason else ""),
             ("Held", held_text(snapshot)),
+            ("Labels", labels_text(snapshot.labels)),
+            ("Expires", when(snapshot.expire_time)),
+            ("Adopted", "yes: others made its checkpoint" if snapshot.adopted else ""),
             ("Kind", pb.Snapshot.Kind.Name(snapshot.kind)),
             ("Asked for", pb.Snapshot.Kind.Name(snapshot.requested_kind)),
             ("Current", standing.current_text(snapshot)),

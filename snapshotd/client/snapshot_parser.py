@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snapshotd.client import arguments as read
 from snapshotd.client import decision_parser, deletion_parser, revert_parser
+from snapshotd.client.label_parser import add_expiry, add_label_filter, add_labels
 from snapshotd.client.parser import Subcommands, add_at, add_columns, add_request_id, add_wait
 
 
@@ -22,7 +23,10 @@ def add_to(commands: Subcommands) -> None:
     kinds = create.add_mutually_exclusive_group()
     kinds.add_argument("--memory", action="store_true", help="take the memory too; the VM must be running")
     kinds.add_argument("--allow-fallback", action="store_true", help="keep one with memory if disks cannot be frozen")
+    add_labels(create)
+    add_expiry(create)
     listing.add_argument("--deleted", action="store_true", help="show deleted ones too")
+    add_label_filter(listing)
     add_columns(listing)
     decision_parser.add_to(group)
     moments = tree.add_mutually_exclusive_group()

@@ -80,7 +80,9 @@ def facts_of(node: SnapshotTree.Node, now: datetime | None = None) -> list[str]:
         return [state_text(own), kind, age(own.create_time, now), size(own.size_bytes)]
     foreign = node.foreign_checkpoint
     kind = "disk+memory" if foreign.has_memory else "disk"
-    state = "automatic, not ours" if foreign.automatic else "not ours"
+    words = [*(["automatic"] if foreign.automatic else []), "not ours"]
+    words += ["with our marker"] if foreign.marked_as_ours else []
+    state = ", ".join([*words, *(["ignored"] if foreign.HasField("ignore") else [])])
     return [state, kind, age(foreign.create_time, now), size(foreign.size_bytes)]
 
 

@@ -12,6 +12,7 @@ from snapshotd.client import streams
 from snapshotd.client.audit_diff import state_at
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
+from snapshotd.client.labels import changed_labels, filter_of, labels_text
 from snapshotd.client.options import output, request_id
 from snapshotd.client.pages import output_pages
 from snapshotd.client.render import facts, last, prose, shown, size, when, word
@@ -40,6 +41,7 @@ def _register_many(server: Server, arguments: argparse.Namespace) -> ExitCode:
         host=host_name(arguments.host),
         name_patterns=[] if arguments.all else arguments.match,
         owner=arguments.owner,
+        labels=dict(arguments.label),
         request_id=request_id(arguments),
         validate_only=arguments.dry_run,
     )
@@ -67,7 +69,10 @@ def _registered_text(found: pb.RegisterHostVirtualMachinesResponse, *, dry_run: 
 
 def _register_one(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = pb.RegisterVirtualMachineRequest(
-        host=host_name(arguments.host), owner=arguments.owner, request_id=request_id(arguments)
+        host=host_name(arguments.host),
+        owner=arguments.owner,
+        labels=dict(arguments.label),
+        request_id=request_id(arguments),
     )
     registered = _registered(server, request, arguments.vm)
     for condition in registered.conditions:
@@ -118,7 +123,7 @@ def unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Show the registered VMs."""
-    condition = f'host = "{host_name(arguments.host)}"' if arguments.host else ""
+    condition = filter_of(arguments, f'host = "{host_name(arguments.host)}"' if arguments.host else "")
     found = pb.ListVirtualMachinesResponse(virtual_machines=all_vms(server, condition))
     if arguments.host and not found.virtual_machines:
         server.call(server.hosts.GetHost, GetHostRequest(name=host_name(arguments.host)))  # refused if there is none
@@ -153,6 +158,22 @@ def _row(vm: pb.VirtualMachine, *, attention: bool) -> list[str]:
     ]
 
 
+def update(server: Server, arguments: argparse.Namespace) -> ExitCode:
+    """Change a VM's owner or labels."""
+    labels = bool(arguments.label or arguments.remove_label)
+    if not labels and not arguments.owner:
+        raise Failed("Say what to change: --owner, --label or --remove-label.", ExitCode.USAGE)
+    name = vm_name(server, arguments.vm)
+    known = server.call(server.vms.GetVirtualMachine, pb.GetVirtualMachineRequest(name=name)) if labels else None
+    said = pb.VirtualMachine(
+        name=name, owner=arguments.owner, labels=changed_labels(arguments, known.labels) if known else {}
+    )
+    request = pb.UpdateVirtualMachineRequest(virtual_machine=said, request_id=request_id(arguments))
+    request.update_mask.paths.extend([*(["owner"] if arguments.owner else []), *(["labels"] if labels else [])])
+    updated = server.call(server.vms.UpdateVirtualMachine, request)
+    return output(arguments, updated, lambda vm: _facts(vm, standing_of(server, vm.name)))
+
+
 def show(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Show a VM, as it is or was."""
     if arguments.at:
@@ -175,6 +196,7 @@ def _facts(vm: pb.VirtualMachine, standing: Standing) -> str:
             ("Name", vm.name),
             ("Host", vm.host),
             ("Owner", vm.owner),
+            ("Labels", labels_text(vm.labels)),
             ("State", word(pb.VirtualMachine.State.Name(vm.state))),
             ("Power", Power.Name(vm.power)),
             ("Current", standing.vm_text() or last(vm.current_snapshot)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snapshotd.client import arguments as read
 from snapshotd.client import power_parser, take_over_parser
+from snapshotd.client.label_parser import add_label_changes, add_label_filter, add_labels
 from snapshotd.client.parser import Subcommands, add_at, add_columns, add_request_id
 
 
@@ -26,15 +27,20 @@ def add_to(commands: Subcommands) -> None:
     register.add_argument("--owner", type=read.named, metavar="NAME", help="its owner (default: the caller)")
     listing = group.command("list", "show the registered VMs", "vm_commands.list_all")
     listing.add_argument("--host", type=read.named, help="only those of a host")
+    add_label_filter(listing)
     add_columns(listing)
+    add_labels(register)
+    update = group.command("update", "change a VM's owner or labels", "vm_commands.update")
+    update.add_argument("--owner", type=read.named, metavar="NAME", help="its owner")
+    add_label_changes(update)
     unregister = group.command(
         "unregister", "unregister a VM; nothing on its host is touched", "vm_commands.unregister"
     )
     show = group.command("show", "show a VM", "vm_commands.show")
     add_at(show)
-    for parser in (unregister, show):
+    for parser in (unregister, show, update):
         parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
-    for parser in (register, unregister):
+    for parser in (register, unregister, update):
         add_request_id(parser)
     take_over_parser.add_to_vms(group)
     power_parser.add_to(group)

@@ -83,7 +83,8 @@ RESPONSES = [
 
 @pytest.mark.parametrize(("response", "said"), RESPONSES)
 def test_what_an_operation_led_to_is_printed(ctl: Ctl, named: FakeService, response: Message, said: str) -> None:
-    named.answers["WaitOperation"] = lambda _: ended(response, OperationMetadata(virtual_machine=VM))
+    metadata = OperationMetadata(virtual_machine=VM, steps=[Step(name="checkpoint"), Step(name="remove")])
+    named.answers["WaitOperation"] = lambda _: ended(response, metadata)
     waited = ctl("operation", "wait", NAME)
     assert (waited.code, waited.out) == (0, f"{NAME} succeeded.\n{said}\n")
 

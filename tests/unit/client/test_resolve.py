@@ -127,8 +127,8 @@ def test_a_checkpoint_in_the_tree_that_is_not_ours_is_told_as_that(
     }
     said = ctl("snapshot", command, "web01", text)
     assert said.code == 4
-    assert "it is a checkpoint that snapshotd did not make" in said.err
-    assert "Use Hyper-V Manager." in said.err
+    assert "it is a checkpoint that is not ours" in said.err
+    assert f"`snapshotctl snapshot adopt {WEB01[-36:]} {FOREIGN}` makes it a snapshot" in said.err
     absent = ctl("snapshot", command, "web01", "other")
     assert f"the VM has none of that name. See `snapshotctl snapshot list {WEB01[-36:]}`." in absent.err
 

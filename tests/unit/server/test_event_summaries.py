@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from snapshotd.domain import events as e
+from snapshotd.domain.details import VmDetails
 from snapshotd.domain.events import Envelope, Event
 from snapshotd.domain.ids import OperationName, SnapshotId, StreamId, vm_stream
 from snapshotd.domain.lifecycle import Power
@@ -88,6 +89,14 @@ def named(snapshot_id: str, name: str) -> Names:
                 snapshot_id=SnapshotId("s"), from_parent_id=SnapshotId("p"), to_parent_id=None, cause="step"
             ),
             "Snapshot 'before update' of VM web01 went from below 'p' to below none, by a step of an operation.",
+        ),
+        (
+            e.VmDetailsChanged(
+                before=VmDetails(owner="ops", labels={"tier": "gold"}),
+                after=VmDetails(owner="dev", labels={}),
+                request_digest="",
+            ),
+            "VM web01 was changed: owner 'ops' -> 'dev', labels tier=gold -> none.",
         ),
         (
             e.DriftDetected(kind=e.DriftKind.VM_MISSING, detail="It is gone."),
