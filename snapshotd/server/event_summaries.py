@@ -39,6 +39,8 @@ _Shown: TypeAlias = (
     | e.LogRollbackDisproved
 )
 """What a host shows of a VM by itself."""
+_Said: TypeAlias = e.VmDetailsChanged | e.CheckpointIgnored | e.CheckpointNotIgnored
+"""What people say of a VM, or of a foreign checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +116,6 @@ def _because(reason: str) -> str:
     return f": {reason.rstrip('.')}." if reason else "."
 
 
-def _changes(before: VmDetails | SnapshotDetails, after: VmDetails | SnapshotDetails) -> str:
-    """Return what somebody says otherwise now, with both values."""
-    names = [field.name for field in fields(before) if getattr(before, field.name) != getattr(after, field.name)]
-    told = (f"{n.replace('_', ' ')} {_value(getattr(before, n))} -> {_value(getattr(after, n))}" for n in names)
-    return ", ".join(told) or "nothing"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={text}" for key, text in sorted(value.items())) or "none"
-    if isinstance(value, datetime):
-        return encode_time(value)
-    return f"'{value}'" if value else "none"
-
-
 def _cause(cause: str) -> str:
     """Return by what a fact came about, in words."""
     return _CAUSES.get(cause, f"by {cause}")
@@ -186,12 +173,12 @@ def _of_vm(
     | e.CurrentMoved
     | e.RequestJoined
     | e.VmTakenOver
-    | e.VmDetailsChanged
-    | e.CheckpointIgnored
-    | e.CheckpointNotIgnored
+    | _Said
     | _Shown,
     of: _Subject,
 ) -> str:
+    if isinstance(event, _Said):
+        return _of_what_people_say(event, of)
     match event:
         case e.VmRegistered():
             return f"VM {event.name} was registered on host {event.host_id}, owned by {event.owner}."
@@ -213,14 +200,39 @@ def _of_vm(
             return (
                 f"{of.vm} was taken over, at token {event.journal_token} of its journal{ended}{_because(event.reason)}"
             )
-        case e.VmDetailsChanged():
-            return f"{of.vm} was changed: {_changes(event.before, event.after)}."
-        case e.CheckpointIgnored():
-            return f"Checkpoint '{event.name}' of {of.vm} may stay as it is{_because(event.why)}"
-        case e.CheckpointNotIgnored():
-            return f"Checkpoint '{event.name}' of {of.vm} is to be looked at again."
         case _:
             return _of_what_a_host_shows(event, of)
+
+
+def _of_what_people_say(event: _Said, of: _Subject) -> str:
+    match event:
+        case e.VmDetailsChanged():
+            return f"{of.vm} is said to be otherwise: {_differences(event.before, event.after)}."
+        case e.CheckpointIgnored():
+            return f"Checkpoint '{event.name}' of {of.vm}, which is not ours, may stay{_because(event.why)}"
+        case e.CheckpointNotIgnored():
+            return f"Checkpoint '{event.name}' of {of.vm}, which is not ours, is ignored no longer."
+        case _:
+            assert_never(event)
+
+
+def _differences(before: SnapshotDetails | VmDetails, after: SnapshotDetails | VmDetails) -> str:
+    """Return what people say otherwise, with both values; of labels, which."""
+    told: list[str] = []
+    for field_ in fields(after):
+        old, new = getattr(before, field_.name), getattr(after, field_.name)
+        if isinstance(old, Mapping):
+            keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+            told += [f"label {key} {_value(old.get(key))} -> {_value(new.get(key))}" for key in keys]
+        elif old != new:
+            name = "expiry" if isinstance(old or new, datetime) else field_.name
+            told.append(f"{name} {_value(old)} -> {_value(new)}")
+    return ", ".join(told) or "nothing changed"
+
+
+def _value(value: object) -> str:
+    """Return what somebody has said, or "none"."""
+    return "none" if value is None else encode_time(value) if isinstance(value, datetime) else f"'{value}'"
 
 
 def _of_what_a_host_shows(event: _Shown, of: _Subject) -> str:
@@ -300,10 +312,11 @@ def _of_snapshot(event: e.SnapshotEvent, of: _Subject) -> str:  # noqa: C901  (o
         case e.SnapshotCheckpointMissing():
             return f"{own} lost its checkpoint{_why(event.failure)}"
         case e.SnapshotAdopted():
-            below = of.snapshot(event.parent_id)
-            return f"Checkpoint {event.checkpoint_id} of {of.vm} became snapshot '{event.details.name}', below {below}."
+            adopter, below = event.adopter, of.snapshot(event.parent_id)
+            made = f"Checkpoint {event.checkpoint_id} of {of.vm} was made snapshot '{event.details.name}' by {adopter}"
+            return f"{made}, below {below}."
         case e.SnapshotForgotten():
-            return f"{own} was taken off the record; nothing was asked of the host."
+            return f"{own} was taken off the record; nothing on the host was touched."
         case e.SnapshotCheckpointFound():
             return f"{own} has its checkpoint, intact; it went from {event.from_state.name} to {event.to_state.name}."
         case _:
@@ -319,7 +332,7 @@ def _of_snapshot_fact(event: e.SnapshotFact, own: str, of: _Subject) -> str:
         case e.SnapshotReleased():
             return f"{own} is held no longer."
         case e.SnapshotDetailsChanged():
-            return f"{own} was changed: {_changes(event.before, event.after)}."
+            return f"{own} is said to be otherwise: {_differences(event.before, event.after)}."
         case e.SnapshotReparented():
             was, now_is = of.snapshot(event.from_parent_id), of.snapshot(event.to_parent_id)
             return f"{own} went from below {was} to below {now_is}, {_cause(event.cause)}."

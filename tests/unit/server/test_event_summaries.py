@@ -11,9 +11,9 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from snapshotd.domain import events as e
-from snapshotd.domain.details import VmDetails
+from snapshotd.domain.details import SnapshotDetails, VmDetails
 from snapshotd.domain.events import Envelope, Event
-from snapshotd.domain.ids import OperationName, SnapshotId, StreamId, vm_stream
+from snapshotd.domain.ids import CheckpointId, OperationName, SnapshotId, StreamId, vm_stream
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure
 from snapshotd.server.event_summaries import Names, summary_of
@@ -91,12 +91,27 @@ def named(snapshot_id: str, name: str) -> Names:
             "Snapshot 'before update' of VM web01 went from below 'p' to below none, by a step of an operation.",
         ),
         (
-            e.VmDetailsChanged(
-                before=VmDetails(owner="ops", labels={"tier": "gold"}),
-                after=VmDetails(owner="dev", labels={}),
-                request_digest="",
+            e.SnapshotDetailsChanged(
+                snapshot_id=SnapshotId("s"),
+                before=SnapshotDetails(name="a", labels={"tier": "gold", "x": "1"}),
+                after=SnapshotDetails(
+                    name="b", labels={"tier": "silver", "y": "", "x": "1"}, expire_at=datetime(2026, 1, 2, tzinfo=UTC)
+                ),
             ),
-            "VM web01 was changed: owner 'ops' -> 'dev', labels tier=gold -> none.",
+            (
+                "Snapshot 'before update' of VM web01 is said to be otherwise: name 'a' -> 'b', label tier 'gold' -> "
+                "'silver', label y none -> '', expiry none -> 2026-01-02T00:00:00.000000Z."
+            ),
+        ),
+        (
+            e.VmDetailsChanged(before=VmDetails(owner="ops"), after=VmDetails(owner="dev"), request_digest=""),
+            "VM web01 is said to be otherwise: owner 'ops' -> 'dev'.",
+        ),
+        (
+            e.CheckpointIgnored(
+                checkpoint_id=CheckpointId("c"), name="by hand", why="the vendor's.", request_digest=""
+            ),
+            "Checkpoint 'by hand' of VM web01, which is not ours, may stay: the vendor's.",
         ),
         (
             e.DriftDetected(kind=e.DriftKind.VM_MISSING, detail="It is gone."),
