@@ -247,7 +247,7 @@ def _refuse_foreign(server: Server, vm: str, text: str) -> None:
         tree = server.call(server.snapshots.GetSnapshotTree, GetSnapshotTreeRequest(name=vm))
     except Failed:
         return  # what is not found is said by whoever asked
-    if found := _foreign(tree, text):
+    if found := _foreign(tree, text) or _foreign_beginning(tree, text):
         adopt = f"snapshotctl snapshot adopt {shlex.quote(tree.display_name or last(vm))} {found[0].checkpoint_id}"
         raise Failed(
             f"Cannot use {quoted(text)}: it is a checkpoint that is not ours, so snapshotd neither reverts to it nor "
@@ -265,8 +265,8 @@ def foreign_checkpoint(server: Server, vm: str, text: str) -> str:
         return text.lower()
     tree = server.call(server.snapshots.GetSnapshotTree, GetSnapshotTreeRequest(name=vm))
     found, what = _foreign(tree, text), "are named"
-    if not found and is_beginning(text):
-        found, what = [c for c in _all_foreign(tree) if c.checkpoint_id.startswith(text.lower())], BEGIN_WITH
+    if not found:
+        found, what = _foreign_beginning(tree, text), BEGIN_WITH
     if not found:
         why = f"the VM has none of that name that is not ours. See `snapshotctl snapshot tree {last(vm)}`."
         raise Failed(f"Cannot find checkpoint {quoted(text)}: {why}", ExitCode.NOT_FOUND)
@@ -278,6 +278,11 @@ def _foreign(tree: SnapshotTree, text: str) -> list[ForeignCheckpoint]:
     """Return the checkpoints in a tree that are not ours and have a name, or an id."""
     found = _all_foreign(tree)
     return [c for c in found if same_name(c.display_name, text) or c.checkpoint_id.lower() == text.lower()]
+
+
+def _foreign_beginning(tree: SnapshotTree, text: str) -> list[ForeignCheckpoint]:
+    """Return the checkpoints in a tree that are not ours and whose ids begin with a text."""
+    return [c for c in _all_foreign(tree) if is_beginning(text) and c.checkpoint_id.lower().startswith(text.lower())]
 
 
 def _all_foreign(tree: SnapshotTree) -> list[ForeignCheckpoint]:

@@ -114,7 +114,7 @@ def test_a_name_is_found_however_its_characters_are_composed(
 
 
 @pytest.mark.parametrize("command", ["delete", "revert", "show"])
-@pytest.mark.parametrize("text", ["by hand", FOREIGN, FOREIGN.upper(), f"{WEB01}/snapshots/{FOREIGN}"])
+@pytest.mark.parametrize("text", ["by hand", FOREIGN, FOREIGN.upper(), FOREIGN[:8], f"{WEB01}/snapshots/{FOREIGN}"])
 def test_a_checkpoint_in_the_tree_that_is_not_ours_is_told_as_that(
     ctl: Ctl, service: FakeService, command: str, text: str
 ) -> None:
