@@ -224,7 +224,7 @@ async def test_a_slow_reader_makes_the_server_read_no_further_than_it_takes(
     async with serve(tmp_path) as served:
         world = RecordedWorld()
         described = large_description(world.host.report().description)
-        for n in range(50):  # 350 KB each
+        for n in range(100):  # 350 KB each
             world.keep(vm_stream(VM_ID), world.vm.version + 1 + n, VmDescribed(description=described), "ann")
         await write(served.log, world.envelopes)
         await served.projections.catch_up()
@@ -241,7 +241,7 @@ async def test_a_slow_reader_makes_the_server_read_no_further_than_it_takes(
         assert isinstance(first, Event)
         for _ in range(50):  # each one a round trip, in which the server could go on
             await AdminServiceStub(served.channel).GetStatus(GetStatusRequest())
-        assert len(read) <= 25
+        assert len(read) <= 60  # what gRPC holds in its windows, and a slice
         rest = 1
         while rest < served.log.head_position():
             event = await slow.read()

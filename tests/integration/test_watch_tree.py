@@ -24,6 +24,7 @@ from tests.integration.quiet_server import CALLER, Running
 from tests.integration.test_fuzzed_calls import reason
 from tests.integration.whole_server import serve
 from tests.integration.writing import write
+from tests.unit.application.cases import create
 from tests.unit.projections.histories import RecordedWorld, history
 
 REQUEST = WatchSnapshotTreeRequest(name=f"virtualMachines/{VM_ID}")
@@ -83,14 +84,18 @@ async def test_each_change_of_what_the_tree_shows_comes_and_nothing_else(server:
 
 
 async def test_what_changes_while_nobody_takes_it_comes_as_one_tree(server: Running) -> None:
-    (first, _), *rest = decisions(world := history(seed=3, requests=20))
+    world = RecordedWorld()
+    for n in range(3):
+        world.do(create(n))
+        world.run()
+    (first, _), *rest = decisions(world)
     await recorded(server, first)
     watched = watch(server)
     assert not (await anext(watched)).nodes
     for envelopes, _ in rest:
         await recorded(server, envelopes)
     last = tree_message(world.vm, world.vm.snapshots.values(), None)
-    assert last.nodes
+    assert len(last.nodes) == 3
     assert await anext(watched) == last
 
 
