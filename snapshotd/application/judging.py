@@ -97,10 +97,10 @@ def between_two_powers(
     return passing and awaits_power(seen, operation, step, context.now, context.policy)
 
 
-def away(vm: VirtualMachine, step: Step, report: VmReport, context: Context) -> bool:
+def away(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport, context: Context) -> bool:
     """Return whether nothing is concluded yet since the host does not have the VM: it may be on its way to another."""
     return report.power is Power.ABSENT and awaits_move(
-        replace(vm, power=report.power), step, context.now, context.policy
+        replace(vm, power=report.power), operation, step, context.now, context.policy
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from snapshotd.domain.conditions import claimed
-from snapshotd.domain.errors import LogRolledBack
+from snapshotd.domain.errors import LogRolledBack, VmAbsent
 from snapshotd.domain.lifecycle import OperationState, Power, StepState
 from snapshotd.domain.operation import Failure, Operation, Settlement, Step, StepNature
 from snapshotd.domain.policy import Policy
@@ -227,7 +227,7 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
     kind = KINDS[operation.kind]
     if kind.skips(vm, operation, due) and action.satisfied(vm, operation, due):
         return Skip(due)
-    if awaits_move(vm, due, now, policy) and not due.plan.polls:
+    if awaits_move(vm, operation, due, now, policy) and not due.plan.polls:
         return Observe(due)
     if (withheld := _withheld(vm, operation, due)) is not None:
         return withheld
@@ -297,8 +297,13 @@ def _goes_no_further(due: Step, failure: Failure) -> Next:
     return Finish(OperationState.FAILED, failure) if forward else PlanUndo(failure)
 
 
-def awaits_move(vm: VirtualMachine, step: Step, now: datetime, policy: Policy) -> bool:
-    """Return whether a step waits since its host does not have the VM: for a while, another one may turn out to."""
+def awaits_move(vm: VirtualMachine, operation: Operation, step: Step, now: datetime, policy: Policy) -> bool:
+    """Return whether a step waits since its host does not have the VM: for a while, another one may turn out to.
+
+    An operation that has gone on without a step for that reason does not wait again for each of the others.
+    """
+    if any(s.state is StepState.SKIPPED and s.failure and s.failure.reason == VmAbsent.reason for s in operation.steps):
+        return False
     limit = timedelta(seconds=policy.move_wait_s)
     return vm.power is Power.ABSENT and (step.looked_since is None or now < step.looked_since + limit)
 

@@ -312,7 +312,7 @@ def _settle(
 
 def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) -> None:
     """Record what an observation proves. For a step that is only due, it makes the journal and the power known."""
-    if away(draft.vm, step, report, draft.context):
+    if away(draft.vm, operation, step, report, draft.context):
         return  # looked at again with the same token, each time later
     if step.state is StepState.DUE:
         if between_two_powers(draft.vm, operation, step, report, draft.context):

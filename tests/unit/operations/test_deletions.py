@@ -25,7 +25,7 @@ from snapshotd.domain.errors import (
     SnapshotHeld,
     WrongPower,
 )
-from snapshotd.domain.events import DriftDetected
+from snapshotd.domain.events import DriftDetected, ObservationIssued
 from snapshotd.domain.ids import ActionName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, SettledAs, Step
@@ -329,28 +329,24 @@ def test_a_removal_waits_until_the_power_is_known_also_where_the_plan_could_go_o
     assert world.run().state is OperationState.SUCCEEDED
 
 
-def test_what_must_not_be_removed_any_more_is_left_and_says_why() -> None:
+def test_what_must_not_be_removed_any_more_is_left_and_says_why_after_one_wait_for_all() -> None:
     world = grown()
     world.do(delete_all())
-    until(world, 4, MERGE, StepState.WAITING)
-    world.vm = replace(world.vm, power=Power.ABSENT)
+    until(world, 4, MERGE, StepState.DONE)
     before = [*world.host.effects]
-    found = world.open_step()
-    assert found is not None
-    stalled = Failure(reason="MERGE_STALLED", message="Nothing has happened.")
-    world.do(StallWait(number=found[0].number, step=found[1].plan.number, failure=stalled))
-    operation = newest(world)
+    world.host.gone = True
+    while not newest(world).step(5).observing:
+        world.turn()
+    operation = world.run()
     assert operation.state is OperationState.FAILED
     assert isinstance(achieved := KINDS[operation.kind].achieved(operation), Outcome)
-    assert [(s, f.reason) for s, f in achieved.failures] == [
-        (sid(4), "MERGE_STALLED"),
-        (sid(2), "VM_ABSENT"),
-        (sid(5), "VM_ABSENT"),
-        (sid(1), "VM_ABSENT"),
-    ]
+    assert achieved.removed == (sid(3), sid(4))
+    assert [(s, f.reason) for s, f in achieved.failures] == [(sid(n), "VM_ABSENT") for n in (2, 5, 1)]
     assert [s.state for s in operation.steps[4:]] == [StepState.SKIPPED] * 6
     assert world.host.effects == before
-    assert states(world) == {3: SnapshotState.REMOVED, 4: SnapshotState.ERROR}
+    assert states(world) == dict.fromkeys((3, 4), SnapshotState.REMOVED)
+    looked = {event.step for event in world.log if isinstance(event, ObservationIssued)}
+    assert looked & {5, 7, 9} == {5}, "not once for each snapshot"
 
 
 def test_nothing_to_delete_has_succeeded_at_once() -> None:
