@@ -1,4 +1,4 @@
-"""The fence model's people: a VM is taken over, and a host changes hands. See fence.py and ADR 0015.
+"""The fence model's people: a VM is taken over, and a host changes hands. See fence.py and ADR 0016.
 
 What somebody reads of the host, and what is recorded of it, are two steps: the host goes on in between.
 """
