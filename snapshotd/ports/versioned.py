@@ -32,13 +32,13 @@ class Versioned(Generic[T_co]):
 
     def __init__(self, cls: type[T_co], version: int = 1, upcasts: Mapping[int, Upcast] = _NO_UPCASTS) -> None:
         self.cls = cls
-        self._version = version
+        self.version = version
         self._upcasts = upcasts
 
     def write(self, value: object) -> Recorded:
         """Return a value of the dataclass as it is recorded."""
         assert type(value) is self.cls, (value, self.cls)
-        return Recorded(self._version, plain.encode(value))
+        return Recorded(self.version, plain.encode(value))
 
     def read(self, recorded: Recorded) -> T_co:
         """Return what was recorded, older versions upcast.
@@ -46,10 +46,10 @@ class Versioned(Generic[T_co]):
         Raises RecordNotReadable for a version of a newer release, and for values that do not fit.
         """
         name, values = f"{self.cls.__module__}.{self.cls.__name__}", recorded.values
-        if recorded.version > self._version:
-            raise RecordNotReadable(name, f"it has version {recorded.version}, and this release knows {self._version}")
+        if recorded.version > self.version:
+            raise RecordNotReadable(name, f"it has version {recorded.version}, and this release knows {self.version}")
         try:
-            for version in range(recorded.version, self._version):
+            for version in range(recorded.version, self.version):
                 values = self._upcasts[version](values)
             return plain.decode(self.cls, values)
         except (KeyError, TypeError, ValueError) as error:
@@ -57,4 +57,4 @@ class Versioned(Generic[T_co]):
 
     def now(self, values: JsonObject) -> T_co:
         """Return the dataclass of values in the present version, such as a host's answer. Raises RecordNotReadable."""
-        return self.read(Recorded(self._version, values))
+        return self.read(Recorded(self.version, values))
