@@ -211,6 +211,8 @@ CASES = (
     Case("adopt", adopt(sid(9), FOREIGN), current=9, effects=(RENAME,), foreign=True),
     Case("forget", forget(sid(2)), missing=2),
 )
+AT_WORK = tuple(case for case in CASES if case.effects)
+"""Those that ask something of the host."""
 
 
 def settlement(world: World, outcome: SettledAs, number: int = 0) -> SettleOperation:

@@ -18,7 +18,7 @@ from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure
 from tests.fakes import World
 from tests.unit.application.administrator import ACTS, Act, compare_hosts, copy, fork, sync
-from tests.unit.application.cases import CASES, Case, ready
+from tests.unit.application.cases import AT_WORK, CASES, Case, ready
 from tests.unit.application.comparing import compare
 
 LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
@@ -133,7 +133,7 @@ def test_a_vm_that_moves_amid_an_operation_is_followed_and_the_operation_goes_on
 
 @pytest.mark.parametrize("own", [None, UNASKED], ids=["both have it", "its own cannot be asked"])
 @pytest.mark.parametrize("stays", ["hv01", "hv02"])
-@pytest.mark.parametrize("case", [c for c in CASES if c.effects], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", AT_WORK, ids=lambda case: case.name)
 def test_while_two_hosts_have_a_vm_nothing_is_done_to_it_and_then_it_goes_on_where_it_stays(
     case: Case, stays: str, own: Failure | None
 ) -> None:

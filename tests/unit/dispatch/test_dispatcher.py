@@ -26,7 +26,7 @@ from snapshotd.steps.disks_merge import DISKS_MERGE
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import RESTORE, revert_to, stop_vm
 from tests.fakes import START, VM_ID, World
-from tests.unit.application.cases import CASES, Case, chain, check_end, check_invariants, create, ready, sid
+from tests.unit.application.cases import AT_WORK, CASES, Case, chain, check_end, check_invariants, create, ready, sid
 
 HOST = HostId("hv01")
 MERGING = next(c for c in CASES if c.name == "delete in the middle")
@@ -406,7 +406,7 @@ def test_what_cannot_be_recorded_is_asked_for_again() -> None:
     assert room.dispatcher.tick(room.moment) == [record]
 
 
-@every_case
+@pytest.mark.parametrize("case", AT_WORK, ids=lambda c: c.name)
 def test_after_a_restart_a_step_that_was_issued_is_observed_and_not_sent(case: Case) -> None:
     room = asked(case)
     room.attach()

@@ -17,13 +17,13 @@ from snapshotd.domain.operation import Operation
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import stop_vm
-from tests.unit.application.cases import CASES, Case, check_end, create
+from tests.unit.application.cases import AT_WORK, CASES, Case, check_end, create
 from tests.unit.dispatch.crowd import Crowd, vm_id
 from tests.unit.dispatch.test_dispatcher import HOST, Room, asked
 
 LOST = HostAnswer(verdict=Verdict.NO_ANSWER, error_id="CONNECTION_LOST", error_message="Cut off.")
 HOURS = 4 * 3600
-every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+every_case = pytest.mark.parametrize("case", AT_WORK, ids=lambda c: c.name)
 every_reason = pytest.mark.parametrize(
     "reason", ["HOST_UNREACHABLE", "AUTHENTICATION_FAILED", "CREDENTIAL_MISSING", "HOST_REFUSED"]
 )
