@@ -45,7 +45,7 @@ def settle(draft: Draft, command: SettleOperation) -> None:
     step = operation.current_step
     if not operation.active or step is None:
         raise SettleRefused(operation.name, outcome.name, "it has ended.")
-    if (step.plan.number, step.token) != (command.step, command.token):
+    if (step.plan.number, step.issued_token) != (command.step, command.issued_token):
         why = f"it has come forward meanwhile. Look at it again (`snapshotctl operation show {operation.name}`)."
         raise SettleRefused(operation.name, outcome.name, why)
     if vm.rolled_back and outcome is not SettledAs.GIVEN_UP:

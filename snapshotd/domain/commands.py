@@ -92,8 +92,9 @@ class SettleOperation:
     reason: str
     """In the person's words."""
     step: int
-    token: int
-    """The step that was looked at, and its token: if the operation has come forward since, it is not settled."""
+    issued_token: int
+    """The step that was looked at, and the token of its last attempt: if the operation has come forward since, it is not
+    settled. That the host was looked at once more changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,7 +69,7 @@ class Settling:
             outcome=outcome,
             reason=reason,
             step=step.plan.number if step else 0,
-            token=step.token if step else 0,
+            issued_token=step.issued_token if step else 0,
         )
         answered = (actor, request_id) in vm.requests
         if operation is None and not answered:

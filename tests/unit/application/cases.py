@@ -224,7 +224,7 @@ def settlement(world: World, outcome: SettledAs, number: int = 0) -> SettleOpera
         outcome=outcome,
         reason="the host is gone",
         step=step.plan.number if step else 0,
-        token=step.token if step else 0,
+        issued_token=step.issued_token if step else 0,
     )
 
 

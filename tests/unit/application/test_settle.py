@@ -278,6 +278,19 @@ def test_an_operation_that_has_come_forward_since_it_was_looked_at_is_not_settle
     assert world.vm.active_operations
 
 
+def test_that_the_host_was_looked_at_once_more_is_no_reason_not_to_settle() -> None:
+    world = ready(CREATE_CASE)
+    world.do(CREATE_CASE.request)
+    world.do(Proceed())
+    seen = settlement(world, SettledAs.GIVEN_UP)
+    lose_command(world)
+    world.do(Proceed())
+    step = world.vm.operations[world.vm.last_number].step(1)
+    assert step.token > step.issued_token
+    world.do(seen)
+    assert not world.vm.active_operations
+
+
 def test_what_has_ended_or_never_was_cannot_be_settled() -> None:
     world = ready(CREATE_CASE)
     world.do(CREATE_CASE.request)

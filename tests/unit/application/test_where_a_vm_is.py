@@ -205,7 +205,11 @@ def test_a_vm_whose_host_is_gone_for_good_amid_an_operation_is_taken_to_where_it
     operation = world.vm.operations[world.vm.last_number]
     step = operation.steps[0]
     given_up = SettleOperation(
-        name=operation.name, outcome=SettledAs.GIVEN_UP, step=1, token=step.token, reason="hv01 has burnt down"
+        name=operation.name,
+        outcome=SettledAs.GIVEN_UP,
+        step=1,
+        issued_token=step.issued_token,
+        reason="hv01 has burnt down",
     )
     with pytest.raises(OperationActive):
         world.do(UnregisterVm())
