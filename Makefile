@@ -7,8 +7,9 @@ STAMP := $(VENV)/.installed
 # What runs scripts on the simulated host of the demo: builtin, or pwsh (a real PowerShell).
 ENGINE ?= builtin
 
-# Processes that the tests run in. The tests of one file stay together, so what they share is started once.
-JOBS ?= 2
+# Processes that the tests run in: more than there are cores, since most tests wait for others. Those of one file stay
+# together, so what they share is started once.
+JOBS ?= 4
 
 .PHONY: help demo seed sandbox bench test test-fast check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock clean
 
