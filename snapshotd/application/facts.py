@@ -9,11 +9,16 @@ from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.details import VmDetails
-from snapshotd.domain.errors import NotFound, SnapshotNotUsable
+from snapshotd.domain.errors import (
+    NotFound,
+)
 from snapshotd.domain.foreign_checkpoints import foreign_checkpoint, no_such_snapshot
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState
 from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.snapshot_errors import (
+    SnapshotNotUsable,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
 from snapshotd.operations.snapshots import held
 

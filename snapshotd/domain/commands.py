@@ -93,8 +93,8 @@ class SettleOperation:
     """In the person's words."""
     step: int
     issued_token: int
-    """The step that was looked at, and the token of its last attempt: if the operation has come forward since, it is not
-    settled. That the host was looked at once more changes nothing."""
+    """The step that was looked at, and the token of its last attempt: if the operation has come forward since, it is
+    not settled. That the host was looked at once more changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import shlex
 
-from snapshotd.domain.errors import CheckpointNotFound, CheckpointNotUsable, NotFound
+from snapshotd.domain.errors import (
+    NotFound,
+)
 from snapshotd.domain.host_report import Checkpoint
 from snapshotd.domain.ids import CheckpointId
+from snapshotd.domain.snapshot_errors import (
+    CheckpointNotFound,
+    CheckpointNotUsable,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
 
 

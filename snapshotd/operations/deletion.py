@@ -17,11 +17,13 @@ from typing import ClassVar, Final
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import SnapshotNotUsable
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import SNAPSHOT, OperationState, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.snapshot import Snapshot, moved
+from snapshotd.domain.snapshot_errors import (
+    SnapshotNotUsable,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED, Kind, Preview, Result, move_vm
 from snapshotd.operations.snapshots import after_remove, alive, expunge_ended, held, nearest_left

@@ -10,11 +10,13 @@ from datetime import datetime
 from enum import Enum
 
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import NoDescendants
 from snapshotd.domain.ids import KindName, SnapshotId
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.snapshot_errors import (
+    NoDescendants,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.deletion import Deletion, check_power, check_state, expunges
 from snapshotd.operations.snapshots import held, leaves_first

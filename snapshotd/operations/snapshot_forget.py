@@ -11,12 +11,14 @@ from datetime import datetime
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import SnapshotNotUsable
 from snapshotd.domain.ids import KindName, SnapshotId
 from snapshotd.domain.lifecycle import SNAPSHOT, OperationState, Power, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import moved
+from snapshotd.domain.snapshot_errors import (
+    SnapshotNotUsable,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.deletion import Removed
 from snapshotd.operations.kind import Kind, Preview, Result

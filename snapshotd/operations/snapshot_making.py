@@ -8,13 +8,19 @@ from itertools import chain, count
 
 from snapshotd.domain import events as e
 from snapshotd.domain.details import SnapshotDetails, check_labels
-from snapshotd.domain.errors import AlreadyExists, InvalidArgument, SnapshotLimitReached
+from snapshotd.domain.errors import (
+    AlreadyExists,
+    InvalidArgument,
+)
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import SNAPSHOT, OperationState, SnapshotState
 from snapshotd.domain.names import same_name
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit, moved
+from snapshotd.domain.snapshot_errors import (
+    SnapshotLimitReached,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, move_current
 from snapshotd.ports.plain import encode_time

@@ -14,13 +14,19 @@ from enum import Enum
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
-from snapshotd.domain.errors import InvalidArgument, PowerChangeRefused, SnapshotNotUsable
+from snapshotd.domain.errors import (
+    InvalidArgument,
+    PowerChangeRefused,
+)
 from snapshotd.domain.ids import KindName, SnapshotId
 from snapshotd.domain.lifecycle import VM, OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import JsonObject
 from snapshotd.domain.snapshot import Snapshot, moved
+from snapshotd.domain.snapshot_errors import (
+    SnapshotNotUsable,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations import revert_words, safety_snapshot
 from snapshotd.operations.kind import (

@@ -13,12 +13,17 @@ from datetime import datetime
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.details import SnapshotDetails
-from snapshotd.domain.errors import InvalidArgument, SnapshotNotUsable
+from snapshotd.domain.errors import (
+    InvalidArgument,
+)
 from snapshotd.domain.ids import KindName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.snapshot_errors import (
+    SnapshotNotUsable,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import Kind, Result, move_vm
 from snapshotd.operations.snapshot_making import check_details, refuse_taken

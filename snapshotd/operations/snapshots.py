@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC
 
 from snapshotd.domain import events as e
-from snapshotd.domain.errors import SnapshotHeld
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState, VmActivity
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.snapshot import Snapshot, moved
+from snapshotd.domain.snapshot_errors import (
+    SnapshotHeld,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import UNDETERMINED, Result, move_current, move_vm
 from snapshotd.steps.disks_merge import DISKS_MERGE

@@ -15,6 +15,7 @@ from google.rpc.status_pb2 import Status
 from snapshotd.domain import errors as d
 from snapshotd.domain import host_errors as h
 from snapshotd.domain import settle_errors as t
+from snapshotd.domain import snapshot_errors as n
 from snapshotd.domain import storage_errors as s
 from snapshotd.domain.operation import Failure
 from snapshotd.server import request_errors as r
@@ -46,15 +47,15 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.VmAbsent: grpc.StatusCode.FAILED_PRECONDITION,
     d.MemoryNeedsRunningVm: grpc.StatusCode.FAILED_PRECONDITION,
     d.PowerChangeRefused: grpc.StatusCode.FAILED_PRECONDITION,
-    d.SnapshotNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
-    d.CheckpointNotFound: grpc.StatusCode.NOT_FOUND,
-    d.CheckpointNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
-    d.SnapshotHeld: grpc.StatusCode.FAILED_PRECONDITION,
-    d.NoDescendants: grpc.StatusCode.FAILED_PRECONDITION,
-    d.SnapshotLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    d.CheckpointLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    d.CheckpointsDisabled: grpc.StatusCode.FAILED_PRECONDITION,
-    d.SnapshotBlocked: grpc.StatusCode.FAILED_PRECONDITION,
+    n.SnapshotNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
+    n.CheckpointNotFound: grpc.StatusCode.NOT_FOUND,
+    n.CheckpointNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
+    n.SnapshotHeld: grpc.StatusCode.FAILED_PRECONDITION,
+    n.NoDescendants: grpc.StatusCode.FAILED_PRECONDITION,
+    n.SnapshotLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    n.CheckpointLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    n.CheckpointsDisabled: grpc.StatusCode.FAILED_PRECONDITION,
+    n.SnapshotBlocked: grpc.StatusCode.FAILED_PRECONDITION,
     d.LogRolledBack: grpc.StatusCode.FAILED_PRECONDITION,
     d.ClaimedByTwoHosts: grpc.StatusCode.FAILED_PRECONDITION,
     d.VmCritical: grpc.StatusCode.FAILED_PRECONDITION,

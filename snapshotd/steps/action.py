@@ -8,13 +8,19 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import ClassVar
 
-from snapshotd.domain.errors import SnapshotBlocked, VmAbsent, WrongPower
+from snapshotd.domain.errors import (
+    VmAbsent,
+    WrongPower,
+)
 from snapshotd.domain.host_report import Journal, JournalState, VmDescription, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import NEEDS_POWER, Power, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import JsonObject, Recorded
+from snapshotd.domain.snapshot_errors import (
+    SnapshotBlocked,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports import plain
 from snapshotd.ports.versioned import Nothing, Versioned

@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from snapshotd.domain.errors import (
-    CheckpointLimitReached,
-    CheckpointsDisabled,
     MemoryNeedsRunningVm,
     SnapshotdError,
     VmCritical,
@@ -23,6 +21,10 @@ from snapshotd.domain.ids import ActionName, CheckpointId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT, Policy
+from snapshotd.domain.snapshot_errors import (
+    CheckpointLimitReached,
+    CheckpointsDisabled,
+)
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_remove

@@ -19,16 +19,18 @@ from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Plan
 from snapshotd.domain.commands import SyncVm
 from snapshotd.domain.errors import (
-    CheckpointNotFound,
-    CheckpointNotUsable,
     InvalidArgument,
     NotFound,
-    SnapshotHeld,
-    SnapshotNotUsable,
 )
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.snapshot_errors import (
+    CheckpointNotFound,
+    CheckpointNotUsable,
+    SnapshotHeld,
+    SnapshotNotUsable,
+)
 from snapshotd.server.request_errors import FilterInvalid
 from tests.fakes import VM_ID
 from tests.integration.quiet_server import CALLER, Running, run

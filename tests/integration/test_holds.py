@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
-from snapshotd.domain.errors import InvalidArgument, NotFound, SnapshotHeld
+from snapshotd.domain.errors import (
+    InvalidArgument,
+    NotFound,
+)
+from snapshotd.domain.snapshot_errors import (
+    SnapshotHeld,
+)
 from tests.fakes import VM_ID
 from tests.integration.quiet_server import CALLER, Running, run
 from tests.integration.writing import write

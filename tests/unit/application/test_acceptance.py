@@ -7,9 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from snapshotd.domain.commands import SyncVm
-from snapshotd.domain.errors import AlreadyExists, InvalidArgument, SnapshotBlocked, SnapshotdError
+from snapshotd.domain.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    SnapshotdError,
+)
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
+from snapshotd.domain.snapshot_errors import (
+    SnapshotBlocked,
+)
 from tests.asking import RESTORE, create_snapshot, revert_to
 from tests.fakes import FakeHost, World
 

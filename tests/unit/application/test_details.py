@@ -15,12 +15,14 @@ from snapshotd.domain.errors import (
     MergePending,
     NotFound,
     OperationActive,
-    SnapshotNotUsable,
     VmAbsent,
 )
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
 from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.snapshot_errors import (
+    SnapshotNotUsable,
+)
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from tests.asking import create_snapshot, delete, update
 from tests.fakes import START, World

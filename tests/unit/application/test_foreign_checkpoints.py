@@ -16,19 +16,21 @@ from snapshotd.domain.commands import (
 )
 from snapshotd.domain.errors import (
     AlreadyExists,
-    CheckpointNotFound,
-    CheckpointNotUsable,
     NotFound,
     OperationActive,
-    SnapshotHeld,
-    SnapshotLimitReached,
-    SnapshotNotUsable,
     VmAbsent,
 )
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.snapshot_errors import (
+    CheckpointNotFound,
+    CheckpointNotUsable,
+    SnapshotHeld,
+    SnapshotLimitReached,
+    SnapshotNotUsable,
+)
 from tests.asking import CREATE, adopt, create_snapshot, delete, forget, revert_to, update
 from tests.fakes import World
 from tests.unit.application.cases import FOREIGN, by_hand, chain, create, drift_in, lose_checkpoint, sid

@@ -8,9 +8,16 @@ import pytest
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import HoldSnapshot, ReleaseSnapshot, UnregisterVm
-from snapshotd.domain.errors import NotFound, RequestIdReused, SnapshotHeld, SnapshotNotUsable
+from snapshotd.domain.errors import (
+    NotFound,
+    RequestIdReused,
+)
 from snapshotd.domain.lifecycle import OperationState, SnapshotState, VmActivity
 from snapshotd.domain.snapshot import Hold
+from snapshotd.domain.snapshot_errors import (
+    SnapshotHeld,
+    SnapshotNotUsable,
+)
 from tests.asking import create_snapshot, delete, revert_to
 from tests.fakes import START, World
 from tests.unit.application.cases import chain, create, sid

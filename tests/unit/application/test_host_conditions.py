@@ -7,10 +7,15 @@ import pytest
 
 from snapshotd.domain.commands import RequestOperation, SyncVm
 from snapshotd.domain.conditions import conditions
-from snapshotd.domain.errors import SnapshotNotUsable, VmCritical
+from snapshotd.domain.errors import (
+    VmCritical,
+)
 from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.host_report import DiskFile, VmDescription, VmReport
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
+from snapshotd.domain.snapshot_errors import (
+    SnapshotNotUsable,
+)
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import delete, revert_to, start_vm, stop_vm
 from tests.fakes import World

@@ -14,7 +14,6 @@ from snapshotd.domain.errors import (
     OperationActive,
     PowerChangeRefused,
     SnapshotdError,
-    SnapshotLimitReached,
     WrongPower,
 )
 from snapshotd.domain.events import CurrentMoved, VmActivityChanged
@@ -23,6 +22,9 @@ from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, Ste
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.snapshot_errors import (
+    SnapshotLimitReached,
+)
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT, Params, PowerAfter
 from snapshotd.server.operation_messages import metadata_message
 from snapshotd.steps.vm_stop import StopMode

@@ -20,9 +20,7 @@ from snapshotd.domain.commands import (
 from snapshotd.domain.errors import (
     CancelTooLate,
     MergePending,
-    NoDescendants,
     OperationActive,
-    SnapshotHeld,
     WrongPower,
 )
 from snapshotd.domain.events import DriftDetected, ObservationIssued
@@ -30,6 +28,10 @@ from snapshotd.domain.ids import ActionName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation, SettledAs, Step
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.snapshot_errors import (
+    NoDescendants,
+    SnapshotHeld,
+)
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.snapshot_delete import Scope
 from snapshotd.operations.snapshot_delete_all import NOT_DELETED, Outcome
