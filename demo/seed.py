@@ -26,6 +26,7 @@ from demo.programs import CREDENTIAL, Daemon, NotStarted, SimulatedHost, find_pw
 OK: Final = 0
 FAILED: Final = 1
 REFUSED: Final = 3
+NOT_FOUND: Final = 4
 """Exit codes of snapshotctl."""
 _PATIENCE_S: Final = 60.0
 SYSTEM, DATA = "SCSI:0:0", "SCSI:0:1"
@@ -170,6 +171,58 @@ def _named(stage: Stage, vm: str, name: str) -> str:
     return found
 
 
+def deletes(stage: Stage) -> None:
+    """Delete one, a whole subtree, what is below one, and all: nothing else goes, and what others made stays."""
+    vm = "deletes"
+    for name, below in (("root", ""), ("a", "root"), ("a1", "a"), ("a2", "a1"), ("b", "root"), ("b1", "b")):
+        if below and stage.read(f"vm show {vm}").get("current_snapshot") != _named(stage, vm, below):
+            stage.type(f"snapshot revert {vm} {below} --wait")
+        stage.take(vm, name)
+    stage.host.control("admin", do="checkpoint", vm=vm, name="by hand")
+    stage.type("host sync hv01")
+    stage.type(f"snapshot delete {vm} a1 --dry-run")
+    stage.type(f"snapshot delete {vm} a1 --wait")
+    stage.agrees(vm, {"root": "", "a": "root", "a2": "a", "b": "root", "b1": "b", "by hand": "b1"})
+    stage.type(f"snapshot delete {vm} b --only-descendants --wait")
+    stage.agrees(vm, {"root": "", "a": "root", "a2": "a", "b": "root", "by hand": "b"})
+    stage.type(f"snapshot delete {vm} a --with-descendants --wait")
+    stage.agrees(vm, {"root": "", "b": "root", "by hand": "b"})
+    stage.type(f"snapshot delete-all {vm} --wait")
+    stage.agrees(vm, {"by hand": ""})
+    stage.sees(vm, "b1")
+
+
+def decisions(stage: Stage) -> None:
+    """What people say of snapshots (name, labels, hold), and do with what others made (adopt, ignore) or removed."""
+    vm = "decisions"
+    stage.take(vm, "nightly")
+    stage.type(f"snapshot update {vm} nightly --name weekly --description 'before the audit' --label tier=gold --wait")
+    names = [c["name"].rpartition(" #")[0] for c in stage.truth(vm)["checkpoints"]]
+    stage.checks.check("the checkpoint bears the new name", names, ["weekly"])
+    stage.type(f"snapshot list {vm} --label tier=gold")
+    stage.type(f"snapshot hold {vm} weekly --reason 'the auditors need it'")
+    stage.type(f"snapshot delete {vm} weekly", REFUSED)
+    stage.type(f"snapshot release {vm} weekly")
+    for name in ("theirs", "vendor's"):
+        stage.host.control("admin", do="checkpoint", vm=vm, name=name)
+    stage.type("host sync hv01")
+    stage.type(f"snapshot revert {vm} theirs", NOT_FOUND)
+    stage.type(f"snapshot adopt {vm} theirs --wait")
+    stage.type(f'snapshot ignore {vm} "vendor\'s" --reason "it goes by itself"')
+    stage.type(f"snapshot tree {vm}")
+    stage.agrees(vm, {"weekly": "", "theirs": "weekly", "vendor's": "theirs"})
+    stage.host.control("admin", do="remove", vm=vm, checkpoint=_checkpoint(stage, vm, "weekly"))
+    stage.type("host sync hv01")
+    stage.type(f"snapshot forget {vm} weekly --wait")
+    stage.agrees(vm, {"theirs": "", "vendor's": "theirs"})
+
+
+def _checkpoint(stage: Stage, vm: str, name: str) -> str:
+    (found,) = (c["id"] for c in stage.truth(vm)["checkpoints"] if c["name"].rpartition(" #")[0] == name)
+    assert isinstance(found, str)
+    return found
+
+
 def restart_of_the_service(stage: Stage) -> None:
     """Synchronise what was under way when the service went down (VMSnapshotSync)."""
     vm = "sync"
@@ -240,6 +293,8 @@ CHAPTERS: Final[tuple[tuple[Callable[[Stage], None], tuple[tuple[str, str], ...]
     ),
     (revert_and_back, (("revert-back", "Running"),)),
     (power, (("power", "Running"),)),
+    (deletes, (("deletes", "Running"),)),
+    (decisions, (("decisions", "Running"),)),
     (restart_of_the_service, (("sync", "Running"),)),
 )
 """Each with its VMs, and the state that they begin in."""
