@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 ENGINE ?= builtin
 
 # Processes that the tests run in: more than there are cores, since most tests wait for others. Those of one file stay
-# together, so what they share is started once.
+# together, so what they share is started once; in the order of their names, so that the long ones come early.
 JOBS ?= 4
 
 .PHONY: help demo seed sandbox bench test test-fast check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock clean
@@ -38,7 +38,7 @@ bench: $(STAMP) ## Measure creates, appends and calls with 10,000 VMs (ONLY="cre
 	$(BIN)/python -m $(if $(BESIDE),benchmarks.beside $(BESIDE),benchmarks $(ONLY))
 
 test: $(STAMP) ## Run all tests, in JOBS processes
-	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP) ## Run the tests for the inner loop, in JOBS processes: those of parts, without the slow ones
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" tests/unit tests/contract
