@@ -12,7 +12,8 @@ from typing import assert_never
 from snapshotd.application.claims import compare_hosts
 from snapshotd.application.draft import Context, Draft
 from snapshotd.application.facts import details_changed, lay_down
-from snapshotd.application.progress import advance, advance_one, make_way, take
+from snapshotd.application.outcomes import make_way, take
+from snapshotd.application.progress import advance, advance_one
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.application.rolled_back import disprove, notice
 from snapshotd.application.settle import settle
