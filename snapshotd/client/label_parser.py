@@ -35,7 +35,7 @@ def add_label_filter(parser: argparse.ArgumentParser) -> None:
 
 def add_expiry(parser: argparse.ArgumentParser) -> None:
     """Declare --expires."""
-    text = "when it is no longer needed: a time, a duration from now (90min, 12h, 30d, 2w), or never"
+    text = "when it is no longer needed: a time, a duration from now (90min, 12h, 30d, 2w), or never; it is only noted"
     parser.add_argument("--expires", type=_expiry, metavar="WHEN", help=text)
 
 
