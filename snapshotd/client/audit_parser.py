@@ -33,7 +33,7 @@ def add_to(commands: Subcommands) -> None:
         "--last", type=read.count, default=10, metavar="N", help="begin with the last N (default: %(default)s)"
     )
     begin.add_argument("--after", type=read.count, metavar="POSITION", help="begin after a position of the log; 0: all")
-    diff = group.command("diff", "show what differs between a VM then and then", "audit_diff.diff")
+    diff = group.command("diff", "show how a VM differs between two times or versions", "audit_diff.diff")
     diff.add_argument("vm", type=read.named, metavar="VM", help="name or id, also of one that was unregistered")
     moment = "a time (RFC 3339, or 2h for two hours ago), or a version of the VM"
     diff.add_argument("--from", dest="begin", type=read.named, required=True, metavar="T", help=moment)
