@@ -103,6 +103,10 @@ def _label(action: str) -> str:
     return next((a.label for name, a in ACTIONS.items() if name == action), action)
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _why(failure: Failure | None) -> str:
     """Return a failure as the end of a sentence."""
     if failure is None:
@@ -207,7 +211,7 @@ def _of_vm(
 def _of_what_people_say(event: _Said, of: _Subject) -> str:
     match event:
         case e.VmDetailsChanged():
-            return f"{of.vm} is said to be otherwise: {_differences(event.before, event.after)}."
+            return f"{of.vm} was changed: {_differences(event.before, event.after)}."
         case e.CheckpointIgnored():
             return f"Checkpoint '{event.name}' of {of.vm}, which is not ours, may stay{_because(event.why)}"
         case e.CheckpointNotIgnored():
@@ -240,9 +244,9 @@ def _of_what_a_host_shows(event: _Shown, of: _Subject) -> str:
         case e.VmDescribed():
             now = event.description
             return (
-                f"The host describes {of.vm} anew: named {now.name}, {now.cpu_count} CPUs, "
-                f"{now.memory_bytes / _GIB:.1f} GiB of memory, {len(now.disks)} disks and "
-                f"{len(now.checkpoints)} checkpoints."
+                f"The host describes {of.vm} anew: named {now.name}, {_counted(now.cpu_count, 'CPU')}, "
+                f"{now.memory_bytes / _GIB:.1f} GiB of memory, {_counted(len(now.disks), 'disk')} and "
+                f"{_counted(len(now.checkpoints), 'checkpoint')}."
             )
         case e.DriftDetected():
             about = f" of snapshot {of.snapshot(event.snapshot_id)}" if event.snapshot_id else ""
@@ -332,7 +336,7 @@ def _of_snapshot_fact(event: e.SnapshotFact, own: str, of: _Subject) -> str:
         case e.SnapshotReleased():
             return f"{own} is held no longer."
         case e.SnapshotDetailsChanged():
-            return f"{own} is said to be otherwise: {_differences(event.before, event.after)}."
+            return f"{own} was changed: {_differences(event.before, event.after)}."
         case e.SnapshotReparented():
             was, now_is = of.snapshot(event.from_parent_id), of.snapshot(event.to_parent_id)
             return f"{own} went from below {was} to below {now_is}, {_cause(event.cause)}."
@@ -360,11 +364,12 @@ def _of_operation(event: e.OperationRequested | e.OperationProgress, of: _Subjec
             whose = f"of snapshot {of.snapshot(event.snapshot_id)}" if event.snapshot_id else "of the guest"
             return f"{own} lost the memory {whose}, which it was to keep."
         case e.OperationSettled():
-            said = f"said what became of step {event.step}: {event.outcome.name}"
-            return f"{of.envelope.actor} {said}, of operation {of.operation(event.number)}: {event.reason}"
+            step = f"step {event.step} of operation {of.operation(event.number)}"
+            return f"{of.envelope.actor} settled {step} as {event.outcome.name}: {event.reason}"
         case e.UndoPlanned():
-            steps = ", ".join(_label(plan.action) for plan in event.steps) or "no steps"
-            return f"{own} will be undone, by {steps}{_why(event.failure)}"
+            steps = ", ".join(_label(plan.action) for plan in event.steps)
+            undone = f"will be undone, by {steps}" if steps else "has nothing to undo"
+            return f"{own} {undone}{_why(event.failure)}"
         case _:
             assert_never(event)
 
@@ -393,6 +398,6 @@ def _of_step(event: e.StepEvent, of: _Subject) -> str:
         case e.StepUndetermined():
             return f"{own} may or may not have taken effect; nobody knows{_why(event.failure)}"
         case e.StepSkipped():
-            return f"{own} was not needed."
+            return f"{own} was skipped{_why(event.failure)}"
         case _:
             assert_never(event)

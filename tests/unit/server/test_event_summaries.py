@@ -99,13 +99,13 @@ def named(snapshot_id: str, name: str) -> Names:
                 ),
             ),
             (
-                "Snapshot 'before update' of VM web01 is said to be otherwise: name 'a' -> 'b', label tier 'gold' -> "
+                "Snapshot 'before update' of VM web01 was changed: name 'a' -> 'b', label tier 'gold' -> "
                 "'silver', label y none -> '', expiry none -> 2026-01-02T00:00:00.000000Z."
             ),
         ),
         (
             e.VmDetailsChanged(before=VmDetails(owner="ops"), after=VmDetails(owner="dev"), request_digest=""),
-            "VM web01 is said to be otherwise: owner 'ops' -> 'dev'.",
+            "VM web01 was changed: owner 'ops' -> 'dev'.",
         ),
         (
             e.CheckpointIgnored(
