@@ -29,12 +29,16 @@ from snapshotd.domain.errors import (
     MergePending,
     NotFound,
     OperationActive,
+    PlanChanged,
+    SnapshotdError,
     VmChanging,
 )
+from snapshotd.domain.ids import OperationName
 from snapshotd.domain.lifecycle import OPERATION, VM, OperationState
-from snapshotd.domain.operation import Operation
+from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS, Concurrency, concurrency
+from snapshotd.operations.plan_etag import plan_etag
 from snapshotd.steps.action import numbered
 from snapshotd.steps.catalogue import ACTIONS
 
@@ -70,6 +74,7 @@ def decide(vm: VirtualMachine, command: c.VmCommand, context: Context) -> Draft:
             compare_hosts(draft, command)
         case _:
             assert_never(command)
+    _follow_up(draft)
     return draft
 
 
@@ -97,6 +102,26 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
     vm, context = draft.vm, draft.context
     if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
+    _accept(draft, request)
+
+
+def _follow_up(draft: Draft) -> None:
+    """Request what follows the operations that have succeeded with this decision, or record why it was refused."""
+    for number in [x.number for x, _ in draft.events if isinstance(x, e.OperationSucceeded)]:
+        ended = draft.vm.operations[number]
+        request = KINDS[ended.kind].follows(draft.vm, ended, draft.context.policy)
+        if request is None:
+            continue
+        try:
+            _accept(draft, request, follows=ended.name)
+        except SnapshotdError as refused:
+            refusal = e.FollowUpRefused(number=number, kind=request.kind, failure=Failure.of(refused))
+            draft.add([refusal], number)
+
+
+def _accept(draft: Draft, request: c.RequestOperation, follows: OperationName | None = None) -> None:
+    """Record a request, or that an active operation answers it. Raises what refuses it; the draft is void then."""
+    vm, context = draft.vm, draft.context
     kind = KINDS[request.kind]
     if not vm.registered and not kind.accepts_gone_vms:
         raise NotFound("virtual machine", vm.vm_id, "Register it first (`snapshotctl vm register`).")
@@ -107,7 +132,7 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
         raise claimed(vm)
     becomes = [(concurrency(active, request), active) for active in vm.active_operations]
     for joined in (active for what, active in becomes if what is Concurrency.JOIN):
-        if context.request_id:
+        if context.request_id and follows is None:
             draft.add([e.RequestJoined(number=joined.number, request_digest=context.digest)], joined.number)
         return
     for active in (active for what, active in becomes if what is Concurrency.REFUSE):
@@ -116,7 +141,7 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
     preempted = [active for what, active in becomes if what is Concurrency.PREEMPT]
     for active in preempted:
         make_way(draft, active)
-    request = kind.resolved(vm, request, context.now)
+    wanted, request = request, kind.resolved(vm, request, context.now)
     number = vm.last_number + 1
     draft.add(kind.accepted(vm, request, context.now), number)
     requested = e.OperationRequested(
@@ -129,8 +154,11 @@ def _request(draft: Draft, request: c.RequestOperation) -> None:
         host_id=vm.host_id,
         snapshot_id=kind.subject(request),
         steps=numbered(kind.plan(draft.vm, request)),
-        request_digest=context.digest,
+        request_digest=context.digest if follows is None else "",
+        follows=follows,
     )
+    if wanted.expected_plan and (etag := plan_etag(vm, wanted, requested.steps)) != wanted.expected_plan:
+        raise PlanChanged(vm.name, wanted.expected_plan, etag)
     draft.add([requested], number)
     if not requested.steps:
         advance_one(draft, number)

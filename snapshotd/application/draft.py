@@ -48,14 +48,20 @@ class Draft:
         for event in events:
             context = self.context
             at = Occasion(
-                version=self.vm.version + 1, time=context.now, actor=context.actor, request_id=context.request_id
+                version=self.vm.version + 1, time=context.now, actor=self._asker(event), request_id=context.request_id
             )
             self.vm = evolve(self.vm, event, at)
             self.events.append((event, name))
 
     def actor_of(self, event: e.VmEvent) -> str:
         """Return who an event is by: what a host shows by itself is by the host."""
-        return (self.reporter or self.vm.host_id) if e.shown_by_host(event) else self.context.actor
+        return (self.reporter or self.vm.host_id) if e.shown_by_host(event) else self._asker(event)
+
+    def _asker(self, event: e.VmEvent) -> str:
+        """Return on whose behalf an event happens: what follows an operation is asked for by whoever asked for that."""
+        followed = event.follows if isinstance(event, e.OperationRequested) else None
+        before = self.vm.operation(followed) if followed else None
+        return before.actor if before else self.context.actor
 
     def operation(self, number: int) -> OperationName:
         """Return the name of an operation: of one on record, or of the one that is being accepted."""

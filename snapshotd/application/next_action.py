@@ -5,7 +5,8 @@ AwaitAnswer, Poll, Later       need the host, or the clock, before anything can 
 AwaitTurn                      needs the end of an older operation, which was cancelled for this one
 AwaitPerson                    needs a person: the log is older than the host, or two hosts have the VM
 Skip, StartWait, StopWait,     need nobody: they are recorded together with what led to them
-GiveUp, PlanUndo, Finish
+GiveUp, Repeat, PlanUndo,
+Finish
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 from snapshotd.domain.conditions import claimed
 from snapshotd.domain.errors import LogRolledBack, VmAbsent
 from snapshotd.domain.lifecycle import OperationState, Power, StepState
-from snapshotd.domain.operation import Failure, Operation, Settlement, Step, StepNature
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Settlement, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
@@ -94,6 +95,14 @@ class AwaitPerson:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """Go on with these steps, in place of those that are left."""
+
+    steps: tuple[PlannedStep, ...]
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class PlanUndo:
     """Go no further, and plan the undo of what was done. No failure: cancelled."""
 
@@ -120,6 +129,7 @@ Next = (
     | AwaitPerson
     | Skip
     | GiveUp
+    | Repeat
     | PlanUndo
     | Finish
 )
@@ -143,7 +153,7 @@ def next_action(vm: VirtualMachine, operation: Operation, now: datetime, policy:
             return StopWait(step) if unwanted else Poll(step)
         unseen = step.state is StepState.OUTCOME_UNKNOWN and not step.observing
         return Observe(step) if unseen else AwaitAnswer(step)
-    stopped = _stopped(operation)
+    stopped = _stopped(vm, operation)
     if stopped is not None:
         return stopped
     due = operation.next_due
@@ -187,15 +197,17 @@ def _ends_unknown(operation: Operation, unknown: Failure) -> Next:
     return Finish(OperationState.FAILED, unknown)
 
 
-def _stopped(operation: Operation) -> Next | None:
+def _stopped(vm: VirtualMachine, operation: Operation) -> Next | None:
     """Return how an operation goes on after a failed step or a cancellation; None: with its next step."""
-    for step in operation.steps:
+    for step in operation.steps[operation.round_from - 1 :]:
         if step.state is StepState.UNDETERMINED and step.plan.nature is not StepNature.BEST_EFFORT:
             return Finish(OperationState.FAILED, step.failure)
         if step.state is StepState.FAILED and step.plan.nature is not StepNature.BEST_EFFORT:
             if operation.undoing:
                 if step.plan.undoes is not None:
                     return Finish(OperationState.FAILED, operation.failure or step.failure)
+            elif (again := _again(vm, operation, step)) is not None:
+                return again
             elif step.plan.nature in (StepNature.UNDOABLE, StepNature.PIVOT):
                 return PlanUndo(None if operation.cancel_requested else step.failure)
             else:
@@ -203,6 +215,14 @@ def _stopped(operation: Operation) -> Next | None:
     if operation.cancel_requested and not operation.undoing and not _completes(operation):
         return PlanUndo(None)
     return None
+
+
+def _again(vm: VirtualMachine, operation: Operation, failed: Step) -> Repeat | None:
+    """Return the steps by which an operation goes on after a failed one; None: it does not."""
+    if operation.cancel_requested or failed.failure is None:
+        return None
+    steps = KINDS[operation.kind].again(vm, operation, failed)
+    return Repeat(steps, failed.failure) if steps else None
 
 
 def _completes(operation: Operation) -> bool:
@@ -248,12 +268,21 @@ def _allowed(vm: VirtualMachine, operation: Operation, due: Step, now: datetime,
         # first. What was sent for a settled step must not act any more. And nothing is lost for later steps that turn
         # out to be refused: the record may be old.
         return Observe(due)
-    if due.attempts and due.changed_at is not None:
-        ready = due.changed_at + timedelta(seconds=policy.backoff_s(due.attempts))
-        # A clock that was set back must not prolong it.
-        if due.changed_at <= now < ready:
-            return Later(ready)
-    return Issue(due)
+    ready = _backing_off(operation, due, now, policy)
+    return Issue(due) if ready is None else Later(ready)
+
+
+def _backing_off(operation: Operation, due: Step, now: datetime, policy: Policy) -> datetime | None:
+    """Return until when a step waits that is tried again, alone or with a plan made anew; None: it need not wait."""
+    tries, since = due.attempts, due.changed_at
+    if not tries and due.plan.number == operation.round_from > 1:
+        ended = [s.changed_at for s in operation.steps[: due.plan.number - 1] if s.changed_at is not None]
+        tries, since = operation.rounds - 1, max(ended, default=None)
+    if not tries or since is None:
+        return None
+    ready = since + timedelta(seconds=policy.backoff_s(tries))
+    # A clock that was set back must not prolong it.
+    return ready if since <= now < ready else None
 
 
 def _withheld(vm: VirtualMachine, operation: Operation, due: Step) -> Next | None:

@@ -11,6 +11,7 @@ from snapshotd.application.next_action import (
     Issue,
     Observe,
     PlanUndo,
+    Repeat,
     Skip,
     StartWait,
     StopWait,
@@ -23,6 +24,7 @@ from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import CANCELLED, move_vm
+from snapshotd.steps.action import numbered
 from snapshotd.steps.catalogue import ACTIONS
 
 
@@ -48,6 +50,8 @@ def advance_one(draft: Draft, number: int, *, issue: bool = False) -> None:
         match action:
             case Skip():
                 _skip(draft, operation, action)
+            case Repeat():
+                _repeat(draft, operation, action)
             case PlanUndo():
                 _plan_undo(draft, operation, action.failure)
             case Finish():
@@ -164,6 +168,13 @@ def _start_wait(draft: Draft, operation: Operation, step: Step) -> None:
         draft.add(KINDS[operation.kind].continues(draft.vm, operation, step), operation.number)
     before = action.facts.write(action.before(draft.vm, operation, step))
     draft.add([e.StepWaitStarted(**step_move(operation, step, "wait_starts"), before=before)], operation.number)
+
+
+def _repeat(draft: Draft, operation: Operation, repeat: Repeat) -> None:
+    """Skip the steps that are still due, and plan others in their place."""
+    operation = _skip_the_rest(draft, operation)
+    steps = numbered(repeat.steps, len(operation.steps) + 1)
+    draft.add([e.PlanRepeated(number=operation.number, steps=steps, failure=repeat.failure)], operation.number)
 
 
 def _plan_undo(draft: Draft, operation: Operation, failure: Failure | None) -> None:

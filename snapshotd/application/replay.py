@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
-from snapshotd.domain.events import Envelope, HostEvent, OperationRequested, UndoPlanned
+from snapshotd.domain.events import Envelope, HostEvent, OperationRequested, PlanRepeated, UndoPlanned
 from snapshotd.domain.ids import StreamId
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.storage_errors import LogIncomplete, RecordNotReadable
@@ -37,7 +37,7 @@ def _check_known(envelope: Envelope) -> None:
     event = envelope.event
     if isinstance(event, OperationRequested) and event.kind not in KINDS:
         raise RecordNotReadable(f"position {envelope.position} of the log", f"there is no kind {event.kind}")
-    if isinstance(event, OperationRequested | UndoPlanned):
+    if isinstance(event, OperationRequested | UndoPlanned | PlanRepeated):
         for step in event.steps:
             if step.action not in ACTIONS:
                 raise RecordNotReadable(f"position {envelope.position} of the log", f"there is no action {step.action}")

@@ -74,6 +74,8 @@ class RequestOperation:
 
     kind: KindName
     params: Recorded
+    expected_plan: str = ""
+    """The etag of the plan that the caller has seen: with another plan, it is refused. Empty: any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

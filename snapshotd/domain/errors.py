@@ -161,6 +161,22 @@ class OperationActive(SnapshotdError):
 
 
 @dataclass(eq=False)
+class PlanChanged(SnapshotdError):
+    """The request would lead to something else by now than its caller has seen."""
+
+    reason: ClassVar[str] = "PLAN_CHANGED"
+    vm: str
+    expected: str
+    etag: str
+
+    def message(self) -> str:  # noqa: D102
+        return (
+            f"Cannot carry out the plan {self.expected} for VM {self.vm}: what would be done now is another one "
+            f"({self.etag}). Nothing was done. Look at the new plan (the same command with --dry-run), then ask for it."
+        )
+
+
+@dataclass(eq=False)
 class MergePending(SnapshotdError):
     """The host is still merging disks after an earlier delete."""
 

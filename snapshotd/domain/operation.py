@@ -159,6 +159,12 @@ class Operation:
     cancel_requested: bool = False
     undoing: bool = False
     """Its undo steps have been planned (there may be none)."""
+    round_from: int = 1
+    """The number of the first step of its plan as it stands: what failed before was planned anew."""
+    rounds: int = 1
+    """How often its steps were planned, the first time included."""
+    follows: OperationName | None = None
+    """The operation with whose end it was requested; None: a caller asked."""
     failure: Failure | None = None
     """Why it is going to fail, or has failed."""
     memory_lost: bool = False

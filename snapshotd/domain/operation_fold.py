@@ -27,6 +27,7 @@ def new_operation(vm_id: VmId, event: e.OperationRequested, at: e.Occasion) -> O
         request_id=at.request_id,
         requested_at=at.time,
         updated_at=at.time,
+        follows=event.follows,
     )
 
 
@@ -48,6 +49,11 @@ def evolve_operation(operation: Operation, event: e.OperationProgress | e.StepEv
         case e.UndoPlanned():
             steps = operation.steps + _due(event.steps)
             return replace(operation, steps=steps, undoing=True, failure=event.failure, updated_at=at.time)
+        case e.PlanRepeated():
+            first, steps = len(operation.steps) + 1, operation.steps + _due(event.steps)
+            return replace(operation, steps=steps, round_from=first, rounds=operation.rounds + 1, updated_at=at.time)
+        case e.FollowUpRefused():
+            return replace(operation, updated_at=at.time)
         case e.OperationSettled():
             said = Settlement(step=event.step, outcome=event.outcome, reason=event.reason, actor=at.actor)
             return replace(operation, settled=(*operation.settled, said), updated_at=at.time)

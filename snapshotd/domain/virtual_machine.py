@@ -333,11 +333,18 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             return _with_snapshot(vm, event, at)
         case e.OperationRequested():
             vm = _with_operation(replace(vm, last_number=event.number), new_operation(vm.vm_id, event, at))
-            return _answered(vm, event.request_digest, event.name, at)
+            return vm if event.follows else _answered(vm, event.request_digest, event.name, at)
         case e.OperationSettled():
             operation = evolve_operation(vm.operations[event.number], event, at)
             return _answered(_with_operation(vm, operation), event.request_digest, operation.name, at)
-        case e.OperationTransition() | e.CancelRequested() | e.UndoPlanned() | e.MemoryLost():
+        case (
+            e.OperationTransition()
+            | e.CancelRequested()
+            | e.UndoPlanned()
+            | e.PlanRepeated()
+            | e.FollowUpRefused()
+            | e.MemoryLost()
+        ):
             return _with_operation(vm, evolve_operation(vm.operations[event.number], event, at))
         case e.StepTransition() | e.ObservationIssued() | e.ObservationAnswered():
             if isinstance(event, e.StepIssued | e.ObservationIssued):

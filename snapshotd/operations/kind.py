@@ -165,6 +165,18 @@ class Kind(ABC):
         touched = [s for s in reversed(operation.steps) if ACTIONS[s.plan.action].touched(vm, s)]
         return Undo(steps=undo_steps(vm, operation, touched))
 
+    def again(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[PlannedStep, ...]:
+        """Return the steps by which the operation goes on after one failed, in place of those that are left.
+
+        By default there are none, and what was done is undone. `operation.rounds` says how often its steps were
+        planned; each round begins later than the one before.
+        """
+        return ()
+
+    def follows(self, vm: VirtualMachine, operation: Operation, policy: Policy) -> RequestOperation | None:
+        """Return what is requested as soon as the operation has succeeded, on its caller's behalf; None: nothing."""
+        return None
+
     def explained(self, vm: VirtualMachine, operation: Operation, failure: Failure) -> Failure:
         """Return why the operation fails, with what is so now and what to do, if the failure alone does not say it."""
         return failure

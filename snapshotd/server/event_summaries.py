@@ -88,7 +88,7 @@ class _Subject:
 
     def purpose(self, asked: Operation | e.OperationRequested) -> str:
         """Return what an operation is for: "delete snapshot 'one'"."""
-        kind = asked.kind.lower().replace("_", " ")
+        kind = _words(asked.kind)
         return f"{kind} {self.snapshot(asked.snapshot_id)}" if asked.snapshot_id else kind
 
     def step(self, number: int, step: int) -> str:
@@ -97,6 +97,10 @@ class _Subject:
         plans = [s.plan for s in known.steps if s.plan.number == step] if known else []
         label = f" ({_label(plans[0].action)})" if plans else ""
         return f"Step {step}{label} of operation {self.operation(number)}"
+
+
+def _words(kind: str) -> str:
+    return kind.lower().replace("_", " ")
 
 
 def _label(action: str) -> str:
@@ -349,7 +353,8 @@ def _of_operation(event: e.OperationRequested | e.OperationProgress, of: _Subjec
     match event:
         case e.OperationRequested():
             steps = ", ".join(_label(plan.action) for plan in event.steps) or "none"
-            return f"Operation {event.number} on {of.vm} ({of.purpose(event)}) was accepted. Its steps: {steps}."
+            after = f", to follow {event.follows}" if event.follows else ""
+            return f"Operation {event.number} on {of.vm} ({of.purpose(event)}) was accepted{after}. Its steps: {steps}."
         case e.OperationStarted():
             return f"{own} began."
         case e.OperationSucceeded():
@@ -370,6 +375,11 @@ def _of_operation(event: e.OperationRequested | e.OperationProgress, of: _Subjec
             steps = ", ".join(_label(plan.action) for plan in event.steps)
             undone = f"will be undone, by {steps}" if steps else "has nothing to undo"
             return f"{own} {undone}{_why(event.failure)}"
+        case e.PlanRepeated():
+            steps = ", ".join(_label(plan.action) for plan in event.steps)
+            return f"{own} goes on all the same, by {steps}{_why(event.failure)}"
+        case e.FollowUpRefused():
+            return f"{own} was to be followed by {_words(event.kind)}, which was refused{_why(event.failure)}"
         case _:
             assert_never(event)
 

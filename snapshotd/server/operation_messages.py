@@ -16,6 +16,7 @@ from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS, Concurrency, concurrency
+from snapshotd.operations.plan_etag import plan_etag
 from snapshotd.server.status import failure_status
 from snapshotd.server.wire_values import timestamp, wire_power
 from snapshotd.steps.catalogue import ACTIONS
@@ -126,6 +127,7 @@ def plan_message(
         snapshots_discarded=[named(s) for s in seen.discarded],
         guest_memory_lost=seen.memory_lost,
         warnings=(*seen.warnings, *warned),
+        etag=plan_etag(vm, request, requested.steps) if requested else "",
     )
     for step in requested.steps if requested else ():
         message = planned_step(step, vm.vm_id, vm.host_id, ACTIONS[step.action].may_lose(vm, step))
@@ -188,6 +190,7 @@ def metadata_message(operation: Operation, wait: Wait | None, job_percent: int) 
         outcome_detail=_outcome(operation),
         snapshots_removed=[snapshot_name(operation.vm_id, s) for s in KINDS[operation.kind].removed(operation)],
         safety_snapshot=snapshot_name(operation.vm_id, KINDS[operation.kind].safety_snapshot(operation)),
+        follows=operation.follows or "",
     )
 
 

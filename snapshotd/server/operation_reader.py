@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -103,7 +103,7 @@ class OperationReader:
         Args:
             vm_id: of the VM that it is about.
             wanted: what the call asks for.
-            call: the request of the call; its request_id and validate_only count, if it has them.
+            call: the request of the call; its request_id, validate_only and expected_plan count, if it has them.
             context: of the call.
 
         Raises what refuses it.
@@ -111,6 +111,7 @@ class OperationReader:
         actor, request_id = actor_of(context), request_id_of(call.request_id)  # type: ignore[attr-defined]  # long work has one
         if getattr(call, "validate_only", False):
             return await self.by_a_fresh_record(vm_id, lambda: self._plan(vm_id, wanted, actor))
+        wanted = replace(wanted, expected_plan=getattr(call, "expected_plan", ""))
         digest, runtime = digest_of(call), self._backend.runtime
         decided = await self.by_a_fresh_record(
             vm_id, lambda: runtime.request(vm_id, wanted, actor=actor, request_id=request_id, digest=digest)

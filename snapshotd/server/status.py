@@ -42,6 +42,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     d.RequestIdReused: grpc.StatusCode.INVALID_ARGUMENT,
     d.OperationActive: grpc.StatusCode.ABORTED,
+    d.PlanChanged: grpc.StatusCode.ABORTED,
     d.MergePending: grpc.StatusCode.FAILED_PRECONDITION,
     d.WrongPower: grpc.StatusCode.FAILED_PRECONDITION,
     d.VmAbsent: grpc.StatusCode.FAILED_PRECONDITION,

@@ -108,6 +108,8 @@ class Action(ABC):
     """Nothing else may be done to the VM meanwhile."""
     input: Versioned[object] = Versioned(Nothing)
     """What it is to do: recorded with the plan, and sent to the host field by field."""
+    made_up: ClassVar[frozenset[str]] = frozenset()
+    """Fields of its Input whose value each call makes up anew: another one does not make another plan."""
     facts: Versioned[object] = Versioned(Nothing)
     """What `before` returns: recorded when the step is issued, and sent likewise."""
     output: Versioned[object] = Versioned(Nothing)

@@ -77,6 +77,7 @@ class CheckpointCreate(Action):
 
     name = ActionName("checkpoint_create")
     label = "checkpoint"
+    made_up = frozenset({"checkpoint_name"})
     input: Versioned[Input] = Versioned(Input)
     facts: Versioned[Before] = Versioned(Before)
     output: Versioned[Output] = Versioned(Output)

@@ -37,6 +37,7 @@ class CheckpointRename(Action):
 
     name = ActionName("checkpoint_rename")
     label = "rename"
+    made_up = frozenset({"checkpoint_name"})
     input: Versioned[Input] = Versioned(Input)
     facts: Versioned[Before] = Versioned(Before)
 

@@ -58,6 +58,8 @@ TOPICS: dict[type[e.Event], str] = {
     e.OperationCancelled: "snapshotd.operation.cancelled:1",
     e.CancelRequested: "snapshotd.operation.cancel_requested:1",
     e.UndoPlanned: "snapshotd.operation.undo_planned:1",
+    e.PlanRepeated: "snapshotd.operation.plan_repeated:1",
+    e.FollowUpRefused: "snapshotd.operation.follow_up_refused:1",
     e.MemoryLost: "snapshotd.operation.memory_lost:1",
     e.OperationSettled: "snapshotd.operation.settled:1",
     e.StepIssued: "snapshotd.step.issued:1",

@@ -21,6 +21,7 @@ from snapshotd.domain.commands import SyncVm
 from snapshotd.domain.errors import (
     InvalidArgument,
     NotFound,
+    PlanChanged,
 )
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import CheckpointId
@@ -200,6 +201,10 @@ async def test_an_adoption_is_planned_and_asked_of_the_host(running: Running) ->
     assert (await running.snapshots.AdoptCheckpoint(request, CALLER)).response.Unpack(plan)
     assert (plan.new_current, plan.old_current) == (f"{VM}/snapshots/-", FIRST)
     request.validate_only = False
+    request.expected_plan = "0123456789abcdef"
+    with pytest.raises(PlanChanged, match=plan.etag):
+        await running.snapshots.AdoptCheckpoint(request, CALLER)
+    request.expected_plan = plan.etag
     operation = await running.snapshots.AdoptCheckpoint(request, CALLER)
     assert operation.metadata.Unpack(metadata)
     assert (operation.done, metadata.kind) == (False, OperationMetadata.ADOPT_CHECKPOINT)

@@ -36,6 +36,8 @@ class OperationMetadata(_message.Message):
       gets the first answer again (the same operation). With another payload it gets INVALID_ARGUMENT, reason
       REQUEST_ID_REUSED. Ids are remembered per caller and addressed resource, for the last 1,000 or 7 days. If it is
       empty, a repetition is a second call.
+    - expected_plan: the etag of a plan that the caller has looked at. If the call would lead to another one by now, nothing
+      is recorded: ABORTED (PLAN_CHANGED).
     - validate_only: every check is made, nothing is recorded, nothing is done. The answer is an Operation with `done`
       true and an empty `name` (there is nothing to get, wait for or cancel). Its `metadata` is an OperationMetadata with
       kind and resources, and an unspecified state. Its `response` is a Plan. If the real call would be refused, this one
@@ -171,6 +173,7 @@ class OperationMetadata(_message.Message):
     SNAPSHOTS_REMOVED_FIELD_NUMBER: _builtins.int
     OVERDUE_SINCE_FIELD_NUMBER: _builtins.int
     SAFETY_SNAPSHOT_FIELD_NUMBER: _builtins.int
+    FOLLOWS_FIELD_NUMBER: _builtins.int
     kind: Global___OperationMetadata.Kind.ValueType
     """The kind of work."""
     state: Global___OperationMetadata.State.ValueType
@@ -205,6 +208,8 @@ class OperationMetadata(_message.Message):
     """The snapshot that it takes of the state before it; empty: none. Its state tells whether it was taken. Whatever comes of the operation, it is
     kept.
     """
+    follows: _builtins.str
+    """The operation that this one follows: it was requested with that one's end, on its caller's behalf; empty: none."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """The recorded plan, with the state of each step so far."""
@@ -262,10 +267,11 @@ class OperationMetadata(_message.Message):
         snapshots_removed: _abc.Iterable[_builtins.str] | None = ...,
         overdue_since: _timestamp_pb2.Timestamp | None = ...,
         safety_snapshot: _builtins.str = ...,
+        follows: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "overdue_since", b"overdue_since", "start_time", b"start_time", "update_time", b"update_time", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "current_step", b"current_step", "current_step_number", b"current_step_number", "end_time", b"end_time", "host", b"host", "kind", b"kind", "outcome_detail", b"outcome_detail", "overdue_since", b"overdue_since", "percent", b"percent", "request_id", b"request_id", "safety_snapshot", b"safety_snapshot", "snapshot", b"snapshot", "snapshots_removed", b"snapshots_removed", "start_time", b"start_time", "state", b"state", "step_count", b"step_count", "steps", b"steps", "update_time", b"update_time", "virtual_machine", b"virtual_machine", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "current_step", b"current_step", "current_step_number", b"current_step_number", "end_time", b"end_time", "follows", b"follows", "host", b"host", "kind", b"kind", "outcome_detail", b"outcome_detail", "overdue_since", b"overdue_since", "percent", b"percent", "request_id", b"request_id", "safety_snapshot", b"safety_snapshot", "snapshot", b"snapshot", "snapshots_removed", b"snapshots_removed", "start_time", b"start_time", "state", b"state", "step_count", b"step_count", "steps", b"steps", "update_time", b"update_time", "virtual_machine", b"virtual_machine", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -590,6 +596,7 @@ class Plan(_message.Message):
     SNAPSHOTS_DISCARDED_FIELD_NUMBER: _builtins.int
     GUEST_MEMORY_LOST_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     kind: Global___OperationMetadata.Kind.ValueType
     """What would be done."""
     virtual_machine: _builtins.str
@@ -606,6 +613,10 @@ class Plan(_message.Message):
     """The VM's power afterwards."""
     guest_memory_lost: _builtins.bool
     """What the guest holds in memory would be lost."""
+    etag: _builtins.str
+    """Names this plan: another one, of which the steps or what they lead to differ, has another etag. A call that is made
+    with it as expected_plan does just this, or is refused. Empty: an active operation does it already.
+    """
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """The steps, in order."""
@@ -637,10 +648,11 @@ class Plan(_message.Message):
         snapshots_discarded: _abc.Iterable[_builtins.str] | None = ...,
         guest_memory_lost: _builtins.bool = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["children_moved", b"children_moved", "guest_memory_lost", b"guest_memory_lost", "kind", b"kind", "new_current", b"new_current", "old_current", b"old_current", "power_after", b"power_after", "power_before", b"power_before", "snapshot", b"snapshot", "snapshots_discarded", b"snapshots_discarded", "steps", b"steps", "virtual_machine", b"virtual_machine", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["children_moved", b"children_moved", "etag", b"etag", "guest_memory_lost", b"guest_memory_lost", "kind", b"kind", "new_current", b"new_current", "old_current", b"old_current", "power_after", b"power_after", "power_before", b"power_before", "snapshot", b"snapshot", "snapshots_discarded", b"snapshots_discarded", "steps", b"steps", "virtual_machine", b"virtual_machine", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -268,6 +268,7 @@ class CreateSnapshotRequest(_message.Message):
     ALLOW_FALLBACK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """virtualMachines/{vm}."""
     allow_fallback: _builtins.bool
@@ -278,6 +279,8 @@ class CreateSnapshotRequest(_message.Message):
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
         """display_name, description, kind, labels and expire_time count."""
@@ -290,10 +293,11 @@ class CreateSnapshotRequest(_message.Message):
         allow_fallback: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "parent", b"parent", "request_id", b"request_id", "snapshot", b"snapshot", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "expected_plan", b"expected_plan", "parent", b"parent", "request_id", b"request_id", "snapshot", b"snapshot", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -401,10 +405,13 @@ class UpdateSnapshotRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
         """With its name, and the fields of the mask."""
@@ -420,10 +427,11 @@ class UpdateSnapshotRequest(_message.Message):
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "snapshot", b"snapshot", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_plan", b"expected_plan", "request_id", b"request_id", "snapshot", b"snapshot", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -486,6 +494,7 @@ class RevertToSnapshotRequest(_message.Message):
     SAFETY_SNAPSHOT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     POWER_AFTER_FIELD_NUMBER: _builtins.int
     SAFETY_SNAPSHOT_NAME_FIELD_NUMBER: _builtins.int
     REQUIRE_MEMORY_FIELD_NUMBER: _builtins.int
@@ -502,6 +511,8 @@ class RevertToSnapshotRequest(_message.Message):
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     power_after: Global___RevertToSnapshotRequest.PowerAfter.ValueType
     """The VM's power afterwards; unspecified: AS_SNAPSHOT."""
     safety_snapshot_name: _builtins.str
@@ -520,13 +531,14 @@ class RevertToSnapshotRequest(_message.Message):
         safety_snapshot: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
         power_after: Global___RevertToSnapshotRequest.PowerAfter.ValueType = ...,
         safety_snapshot_name: _builtins.str = ...,
         require_memory: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "power_after", b"power_after", "power_state_change", b"power_state_change", "request_id", b"request_id", "require_memory", b"require_memory", "safety_snapshot", b"safety_snapshot", "safety_snapshot_name", b"safety_snapshot_name", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_plan", b"expected_plan", "name", b"name", "power_after", b"power_after", "power_state_change", b"power_state_change", "request_id", b"request_id", "require_memory", b"require_memory", "safety_snapshot", b"safety_snapshot", "safety_snapshot_name", b"safety_snapshot_name", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -603,6 +615,7 @@ class DeleteSnapshotRequest(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}/snapshots/{snapshot}."""
@@ -612,6 +625,8 @@ class DeleteSnapshotRequest(_message.Message):
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     forget: _builtins.bool
     """Take it off the record, and touch nothing on the host. Only for one in ERROR, or whose VM is gone: else
     FAILED_PRECONDITION (SNAPSHOT_NOT_READY). The operation is done when it is returned. With another scope than ONE:
@@ -624,11 +639,12 @@ class DeleteSnapshotRequest(_message.Message):
         scope: Global___DeleteSnapshotRequest.Scope.ValueType = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
         forget: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forget", b"forget", "name", b"name", "request_id", b"request_id", "scope", b"scope", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_plan", b"expected_plan", "forget", b"forget", "name", b"name", "request_id", b"request_id", "scope", b"scope", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -672,6 +688,7 @@ class DeleteAllSnapshotsRequest(_message.Message):
     ONLY_WITH_MEMORY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """virtualMachines/{vm}."""
     only_with_memory: _builtins.bool
@@ -680,6 +697,8 @@ class DeleteAllSnapshotsRequest(_message.Message):
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     def __init__(
         self,
         *,
@@ -687,10 +706,11 @@ class DeleteAllSnapshotsRequest(_message.Message):
         only_with_memory: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["only_with_memory", b"only_with_memory", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_plan", b"expected_plan", "only_with_memory", b"only_with_memory", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1056,6 +1076,7 @@ class AdoptCheckpointRequest(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """virtualMachines/{vm}."""
     checkpoint_id: _builtins.str
@@ -1064,6 +1085,8 @@ class AdoptCheckpointRequest(_message.Message):
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     @_builtins.property
     def snapshot(self) -> Global___Snapshot:
         """display_name, description, labels and expire_time count; an empty display_name: the checkpoint's name."""
@@ -1076,10 +1099,11 @@ class AdoptCheckpointRequest(_message.Message):
         snapshot: Global___Snapshot | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "parent", b"parent", "request_id", b"request_id", "snapshot", b"snapshot", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "expected_plan", b"expected_plan", "parent", b"parent", "request_id", b"request_id", "snapshot", b"snapshot", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

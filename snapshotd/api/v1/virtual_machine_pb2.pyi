@@ -612,6 +612,7 @@ class StopVirtualMachineRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SHUTDOWN_TIMEOUT_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}."""
     mode: Global___StopVirtualMachineRequest.Mode.ValueType
@@ -620,6 +621,8 @@ class StopVirtualMachineRequest(_message.Message):
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     @_builtins.property
     def shutdown_timeout(self) -> _duration_pb2.Duration:
         """With SHUTDOWN: turn the VM off if the guest cannot be shut down, or is not off after so long; absent: never. At most 24 h."""
@@ -632,10 +635,11 @@ class StopVirtualMachineRequest(_message.Message):
         request_id: _builtins.str = ...,
         shutdown_timeout: _duration_pb2.Duration | None = ...,
         validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["shutdown_timeout", b"shutdown_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "name", b"name", "request_id", b"request_id", "shutdown_timeout", b"shutdown_timeout", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_plan", b"expected_plan", "mode", b"mode", "name", b"name", "request_id", b"request_id", "shutdown_timeout", b"shutdown_timeout", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -652,6 +656,7 @@ class RestartVirtualMachineRequest(_message.Message):
     SHUTDOWN_TIMEOUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}."""
     mode: Global___StopVirtualMachineRequest.Mode.ValueType
@@ -660,6 +665,8 @@ class RestartVirtualMachineRequest(_message.Message):
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     @_builtins.property
     def shutdown_timeout(self) -> _duration_pb2.Duration:
         """As of StopVirtualMachine."""
@@ -672,10 +679,11 @@ class RestartVirtualMachineRequest(_message.Message):
         shutdown_timeout: _duration_pb2.Duration | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["shutdown_timeout", b"shutdown_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "name", b"name", "request_id", b"request_id", "shutdown_timeout", b"shutdown_timeout", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_plan", b"expected_plan", "mode", b"mode", "name", b"name", "request_id", b"request_id", "shutdown_timeout", b"shutdown_timeout", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -956,6 +964,7 @@ class DestroyVirtualMachineRequest(_message.Message):
     FOREIGN_CHECKPOINTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}."""
     delete_disks: _builtins.bool
@@ -964,6 +973,8 @@ class DestroyVirtualMachineRequest(_message.Message):
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     @_builtins.property
     def foreign_checkpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the foreign checkpoints that may be lost."""
@@ -976,10 +987,11 @@ class DestroyVirtualMachineRequest(_message.Message):
         foreign_checkpoints: _abc.Iterable[_builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_disks", b"delete_disks", "foreign_checkpoints", b"foreign_checkpoints", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_disks", b"delete_disks", "expected_plan", b"expected_plan", "foreign_checkpoints", b"foreign_checkpoints", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1093,12 +1105,15 @@ class ChangeServiceOfferingRequest(_message.Message):
     SERVICE_OFFERING_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
     """Return only a Plan, with the snapshots that would be discarded; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     @_builtins.property
     def service_offering(self) -> Global___ServiceOffering:
         """The CPU count and memory that it gets."""
@@ -1110,10 +1125,11 @@ class ChangeServiceOfferingRequest(_message.Message):
         service_offering: Global___ServiceOffering | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["service_offering", b"service_offering"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "service_offering", b"service_offering", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_plan", b"expected_plan", "name", b"name", "request_id", b"request_id", "service_offering", b"service_offering", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,6 +24,7 @@ from snapshotd.domain.events.host import (
 )
 from snapshotd.domain.events.operation import (
     CancelRequested,
+    FollowUpRefused,
     MemoryLost,
     OperationCancelled,
     OperationEnd,
@@ -34,6 +35,7 @@ from snapshotd.domain.events.operation import (
     OperationStarted,
     OperationSucceeded,
     OperationTransition,
+    PlanRepeated,
     UndoPlanned,
 )
 from snapshotd.domain.events.snapshot import (

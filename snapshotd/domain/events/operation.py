@@ -30,6 +30,8 @@ class OperationRequested(OperationTransition):
     snapshot_id: SnapshotId | None
     steps: tuple[PlannedStep, ...]
     request_digest: str
+    follows: OperationName | None = None
+    """The operation with whose end it was requested, on behalf of whoever asked for that; None: a caller asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,24 @@ class UndoPlanned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRepeated:
+    """A step failed, and the operation goes on all the same: with these steps, in place of those that were left."""
+
+    number: int
+    steps: tuple[PlannedStep, ...]
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUpRefused:
+    """An operation that was to follow this one was not accepted."""
+
+    number: int
+    kind: KindName
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperationSettled:
     """A person said what became of the operation's step, which nothing else could bring to an end."""
 
@@ -94,5 +114,14 @@ class MemoryLost:
 
 OperationEnd = OperationSucceeded | OperationFailed | OperationCancelled
 """How an operation ends."""
-OperationProgress = OperationStarted | OperationEnd | CancelRequested | UndoPlanned | MemoryLost | OperationSettled
+OperationProgress = (
+    OperationStarted
+    | OperationEnd
+    | CancelRequested
+    | UndoPlanned
+    | PlanRepeated
+    | FollowUpRefused
+    | MemoryLost
+    | OperationSettled
+)
 """Everything that may happen to an operation that was requested."""

@@ -128,7 +128,9 @@ def operation(own: Sequence[Envelope], host_id: object) -> Facts:
     undo = of_type(own, e.UndoPlanned)
     state = last(of_itself, "to_state")
     ended = state in (OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED)
-    plans = [*requested.event.steps, *(p for x in own if isinstance(x.event, e.UndoPlanned) for p in x.event.steps)]
+    planned = [x.event.steps for x in own if isinstance(x.event, e.OperationRequested | e.UndoPlanned | e.PlanRepeated)]
+    plans = [plan for steps in planned for plan in steps]
+    rounds = [x.event.steps[0].number for x in own if isinstance(x.event, e.PlanRepeated)]
     started = of_type(own, e.OperationStarted)
     of_steps = [x for x in own if not isinstance(x.event, e.OperationSettled)]
     return {
@@ -143,6 +145,9 @@ def operation(own: Sequence[Envelope], host_id: object) -> Facts:
         "request_id": requested.request_id,
         "cancel_requested": bool(of_type(own, e.CancelRequested)),
         "undoing": bool(undo),
+        "rounds": 1 + len(rounds),
+        "round_from": rounds[-1] if rounds else 1,
+        "follows": requested.event.follows,
         "memory_lost": bool(of_type(own, e.MemoryLost)),
         "failure": last(of_type(own, e.UndoPlanned, e.OperationFailed), "failure"),
         "requested_at": requested.time,

@@ -8,6 +8,7 @@ from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.events import OperationRequested
+from snapshotd.operations.plan_etag import plan_etag
 from snapshotd.server.operation_messages import plan_message
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import delete, revert_to, stop_vm
@@ -32,10 +33,13 @@ def chained(*requests: RequestOperation) -> World:
 
 
 def plan(world: World, request: RequestOperation) -> pb.Plan:
-    """Return the plan of a request as a dry run makes it: decided, and not recorded."""
+    """Return the plan of a request as a dry run makes it: decided, and not recorded. Its etag is checked here."""
     draft = decide(world.vm, request, Context(now=world.now, actor="ann", policy=world.policy, fresh_id="0a0b0c0d"))
     requested = (event for event, _ in draft.events if isinstance(event, OperationRequested))
-    return plan_message(world.vm, request, next(requested, None))
+    made = plan_message(world.vm, request, (asked := next(requested, None)))
+    assert made.etag == (plan_etag(world.vm, request, asked.steps) if asked else "")
+    made.ClearField("etag")
+    return made
 
 
 def step(
