@@ -18,9 +18,11 @@ _CONDITIONS: Final = {
     "vm": "vm_id = :vm",
     "host": "host_id = :host",
     # Also by the operation's snapshot, not only by each event's own: an operation's first events come before
-    # OperationRequested, and some of its events are about the VM or about other snapshots.
-    "snapshot": "(snapshot_id = :snapshot OR"
-    " operation IN (SELECT operation FROM event_subjects WHERE snapshot_id = :snapshot))",
+    # OperationRequested, and some of its events are about the VM or about other snapshots. If it is about another
+    # snapshot, and only touches this one, what is about other snapshots does not count.
+    "snapshot": "(snapshot_id = :snapshot OR operation IN"
+    " (SELECT operation FROM event_subjects"
+    " WHERE snapshot_id = :snapshot AND (is_subject OR events.snapshot_id IS NULL)))",
     "operation": "operation = :operation",
     "actor": "actor = :actor",
     # With `+`, so that no index is used: the events of several actors would have to be sorted, for each page anew.
@@ -36,9 +38,10 @@ _CONDITIONS: Final = {
 def _handle(rows: Rows, envelope: Envelope) -> None:
     connection = rows.connection
     event = envelope.event
-    if isinstance(event, e.OperationRequested) and event.snapshot_id is not None:
-        values = (envelope.operation, event.snapshot_id)
-        connection.execute("INSERT OR REPLACE INTO event_subjects VALUES (?, ?)", values)
+    if isinstance(event, e.OperationRequested):
+        for snapshot_id in {event.snapshot_id, *(step.snapshot_id for step in event.steps)} - {None}:
+            values = (envelope.operation, snapshot_id, snapshot_id == event.snapshot_id)
+            connection.execute("INSERT OR REPLACE INTO event_subjects VALUES (?, ?, ?)", values)
     connection.execute(
         "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -103,7 +106,7 @@ _SCHEMA: Final = Schema(
     "CREATE INDEX events_snapshot ON events (snapshot_id, position) WHERE snapshot_id IS NOT NULL",
     "CREATE INDEX events_operation ON events (operation, position) WHERE operation IS NOT NULL",
     "CREATE INDEX events_actor ON events (actor, position)",
-    "CREATE TABLE event_subjects (operation PRIMARY KEY, snapshot_id NOT NULL)",
+    "CREATE TABLE event_subjects (operation, snapshot_id, is_subject NOT NULL, PRIMARY KEY (operation, snapshot_id))",
     "CREATE INDEX event_subjects_snapshot ON event_subjects (snapshot_id)",
 )
 AUDIT: Final = Projection("audit", _handle, (_SCHEMA,))

@@ -62,14 +62,15 @@ def reconcile(draft: Draft, before: VmDescription | None) -> None:
     assert not vm.step_is_open(), vm.vm_id
     if vm.description is None or vm.power is Power.ABSENT:
         return
+    for snapshot_id in tuple(vm.snapshots):
+        draft.add(drift.identified(draft.vm, draft.vm.snapshots[snapshot_id]))
     if before is not None:
         draft.add(drift.of_the_vm(before, vm.description))
-        draft.add(drift.of_checkpoints(vm, before))
+        draft.add(drift.of_checkpoints(draft.vm, before))
     # The report that led to its being given up is no evidence that it is well after all.
     given_up = {event.snapshot_id for event, _ in draft.events if isinstance(event, e.SnapshotGivenUp)}
     for snapshot_id in tuple(vm.snapshots):
         draft.add(drift.gone_or_damaged(draft.vm, draft.vm.snapshots[snapshot_id]))
-        draft.add(drift.identified(draft.vm, draft.vm.snapshots[snapshot_id]))
         if snapshot_id not in given_up:
             draft.add(drift.found(draft.vm, draft.vm.snapshots[snapshot_id]))
     for snapshot_id in tuple(vm.snapshots):

@@ -43,6 +43,10 @@ _Said: TypeAlias = e.VmDetailsChanged | e.CheckpointIgnored | e.CheckpointNotIgn
 """What people say of a VM, or of a foreign checkpoint."""
 
 
+_MOST_NAMED: Final = 10
+"""How many snapshots a sentence names besides its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """What the views know of the subjects of some events."""
@@ -97,6 +101,11 @@ class _Subject:
         plans = [s.plan for s in known.steps if s.plan.number == step] if known else []
         label = f" ({_label(plans[0].action)})" if plans else ""
         return f"Step {step}{label} of operation {self.operation(number)}"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def _words(kind: str) -> str:
@@ -354,7 +363,10 @@ def _of_operation(event: e.OperationRequested | e.OperationProgress, of: _Subjec
         case e.OperationRequested():
             steps = ", ".join(_label(plan.action) for plan in event.steps) or "none"
             after = f", to follow {event.follows}" if event.follows else ""
-            return f"Operation {event.number} on {of.vm} ({of.purpose(event)}) was accepted{after}. Its steps: {steps}."
+            others = dict.fromkeys(s.snapshot_id for s in event.steps if s.snapshot_id not in (None, event.snapshot_id))
+            besides = f" It is also about {_listed([of.snapshot(s) for s in others])}." if others else ""
+            asked = f"Operation {event.number} on {of.vm} ({of.purpose(event)}) was accepted{after}"
+            return f"{asked}. Its steps: {steps}.{besides}"
         case e.OperationStarted():
             return f"{own} began."
         case e.OperationSucceeded():

@@ -7,12 +7,9 @@ from datetime import datetime
 
 from snapshotd.domain.events.host import HostEvent
 from snapshotd.domain.events.operation import (
-    CancelRequested,
     OperationProgress,
     OperationRequested,
-    OperationSettled,
     OperationTransition,
-    UndoPlanned,
 )
 from snapshotd.domain.events.snapshot import (
     SnapshotCheckpointFound,
@@ -121,7 +118,7 @@ def subject_of(envelope: Envelope) -> str:
         return f"snapshot/{event.snapshot_id}"
     if isinstance(event, StepTransition | ObservationIssued | ObservationAnswered):
         return f"step/{event.number}.{event.step}"
-    if isinstance(event, OperationTransition | CancelRequested | UndoPlanned | OperationSettled | RequestJoined):
+    if isinstance(event, OperationTransition | OperationProgress | RequestJoined):
         return f"operation/{event.number}"
     return "vm"
 

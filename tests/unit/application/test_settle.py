@@ -12,7 +12,7 @@ import pytest
 from snapshotd.dispatch.orders import Order, effect_order
 from snapshotd.domain.commands import GiveUpLook, Proceed, RegisterVm, RequestOperation, SyncVm, UnregisterVm
 from snapshotd.domain.errors import LogRolledBack, MergePending, NotFound, OperationActive, RequestIdReused
-from snapshotd.domain.events import DriftDetected, OperationSettled, StepIssued, VmPowerChanged
+from snapshotd.domain.events import DriftDetected, DriftKind, OperationSettled, StepIssued, VmPowerChanged
 from snapshotd.domain.host_report import Verdict
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
@@ -241,6 +241,19 @@ def test_a_step_that_had_no_effect_as_a_person_says_is_undone_like_any_that_fail
     assert ended.failure is not None
     assert (ended.state, ended.failure.reason) == (OperationState.FAILED, "SETTLED_ABSENT")
     assert world.vm.snapshots[sid(9)].state is SnapshotState.ERROR
+
+
+def test_a_checkpoint_that_was_made_after_all_is_told_as_found_and_as_nothing_else() -> None:
+    world = sent(CREATE_CASE.request)
+    found = world.open_step()
+    assert found is not None
+    world.act(*found)
+    lose_command(world)
+    settle(world, SettledAs.NO_EFFECT)
+    world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+    assert world.vm.snapshots[sid(9)].state is SnapshotState.READY
+    drifts = [event.kind for event in world.log if isinstance(event, DriftDetected)]
+    assert drifts == [DriftKind.CHECKPOINT_FOUND, DriftKind.CURRENT_MOVED]
 
 
 def test_that_a_checkpoint_was_made_is_believed_only_if_the_record_shows_which() -> None:

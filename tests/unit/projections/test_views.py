@@ -12,20 +12,23 @@ import pytest
 from projections.projections import Projections
 from projections.rebuild import rebuild
 from snapshotd.domain.commands import RegisterVm, UnregisterVm
-from snapshotd.domain.events import Envelope, OperationRequested
+from snapshotd.domain.events import Envelope, Event, MemoryLost, OperationRequested
 from snapshotd.domain.ids import HostId, SnapshotId, VmId
 from snapshotd.domain.lifecycle import Power, SnapshotState
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.snapshot_delete import Scope
 from snapshotd.ports.views import SNAPSHOT_FIELDS, EventQuery, PageQuery, Views
+from snapshotd.server.event_summaries import Names, summary_of
 from snapshotd.server.listing import place_in
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import start_vm, stop_vm
+from tests.asking import delete, start_vm, stop_vm
 from tests.fakes import VM_ID
 from tests.memory_log import MemoryLog
+from tests.unit.application.cases import chain, sid
 from tests.unit.projections import whole
 from tests.unit.projections.comparing import dump
-from tests.unit.projections.histories import history, with_hosts
+from tests.unit.projections.histories import RecordedWorld, history, with_hosts
 from tests.unit.projections.oracle import compare
 
 
@@ -169,17 +172,41 @@ async def test_events_are_found_by_what_they_are_about(tmp_path: Path) -> None:
     projections.close()
 
 
+def of_itself(event: Event) -> SnapshotId | None:
+    """Return the snapshot that an event is about by itself; the one that its operation is about is not told again."""
+    return None if isinstance(event, OperationRequested | MemoryLost) else getattr(event, "snapshot_id", None)
+
+
+async def test_who_asked_for_a_deletion_stands_in_the_trail_of_each_snapshot_that_went_with_it(tmp_path: Path) -> None:
+    world = RecordedWorld()
+    chain(world)
+    world.do(delete(sid(1), Scope.WITH_DESCENDANTS), actor="bob")
+    world.run()
+    projections = Projections(MemoryLog(world.envelopes), tmp_path / "views.db")
+    await projections.catch_up()
+    for n in (1, 2, 3):
+        asked = EventQuery(snapshot_id=sid(n), actors=("bob",))
+        found = await projections.views.event_positions(asked, 0, 10, descending=False)
+        (envelope,) = (x for x in world.envelopes if x.position in found)
+        assert isinstance(envelope.event, OperationRequested)
+        assert f"'{sid(n)}'" in summary_of(envelope, Names())
+    projections.close()
+
+
 def about_snapshot(envelopes: Sequence[Envelope], snapshot_id: SnapshotId) -> list[int]:
-    """Return the positions of a snapshot's own events, and of those of the operations on it."""
-    operations = {
-        envelope.operation
-        for envelope in envelopes
-        if isinstance(envelope.event, OperationRequested) and envelope.event.snapshot_id == snapshot_id
-    }
+    """Return the positions of a snapshot's own events, and of those of the operations on it.
+
+    Of operations that touch it among others, what is about the others does not count.
+    """
+    requested = [x.event for x in envelopes if isinstance(x.event, OperationRequested)]
+    operations = {x.name for x in requested if x.snapshot_id == snapshot_id}
+    touching = {x.name for x in requested if snapshot_id in [s.snapshot_id for s in x.steps]}
     return [
         envelope.position
         for envelope in envelopes
-        if envelope.operation in operations or getattr(envelope.event, "snapshot_id", None) == snapshot_id
+        if envelope.operation in operations
+        or getattr(envelope.event, "snapshot_id", None) == snapshot_id
+        or (envelope.operation in touching and of_itself(envelope.event) is None)
     ]
 
 
