@@ -22,7 +22,9 @@ def document(content: object, output: str) -> str:
         return json.dumps(content, ensure_ascii=False, indent=_INDENT)
     import yaml  # noqa: PLC0415  (20 ms that only this format needs)
 
-    text: str = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=_WIDEST)
+    # A message in an Any comes as an OrderedDict, which YAML's safe dump refuses: an operation's metadata is one.
+    plain = json.loads(json.dumps(content))
+    text: str = yaml.safe_dump(plain, allow_unicode=True, sort_keys=False, width=_WIDEST)
     return text.removesuffix("\n")
 
 

@@ -85,6 +85,18 @@ def test_a_list_of_many_is_one_document_in_yaml(ctl: Ctl, service: FakeService) 
     assert json.loads(ctl("host", "list", "-o", "json").out) == told
 
 
+def test_an_operation_is_the_same_in_yaml_as_in_json(ctl: Ctl, service: FakeService) -> None:
+    operation = Operation(name=OPERATION, done=True)
+    operation.metadata.Pack(OperationMetadata(actor="ann", virtual_machine=VM))
+    operation.response.Pack(Snapshot(name=SNAPSHOT))
+    service.answers["GetOperation"] = lambda _: operation
+    service.answers["ListOperations"] = lambda _: ListOperationsResponse(operations=[operation])
+    for command in (("operation", "show", OPERATION), ("operation", "list")):
+        said = ctl(*command, "-o", "yaml")
+        assert (said.code, said.err) == (0, "")
+        assert yaml.safe_load(said.out) == json.loads(ctl(*command, "-o", "json").out)
+
+
 def test_times_are_rfc_3339(ctl: Ctl, service: FakeService) -> None:
     host = Host(name="hosts/hv01")
     host.create_time.FromSeconds(1_790_000_000)
