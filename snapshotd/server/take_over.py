@@ -80,8 +80,10 @@ class One:
         taken = self.taken
         told = pb.TakenOver(virtual_machine=vm_name(self.vm.vm_id), display_name=self.vm.name)
         if taken is None:
-            told.nothing_to_do = self.failure is None
-            told.failure.MergeFrom(failure_message(self.failure, now) or told.failure)
+            if self.failure is None:
+                told.nothing_to_do = True
+            else:
+                told.failure.CopyFrom(failure_message(self.failure, now))
             return told
         told.journal_token = taken.journal_token
         told.operations_ended.extend(taken.ended)

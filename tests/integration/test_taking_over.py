@@ -217,7 +217,8 @@ async def test_a_host_that_is_ours_already_leaves_nothing_to_do(tmp_path: Path) 
         said = await there.take_over()
         assert (said.changes_hands, list(said.virtual_machines)) == (False, [])
         assert await there.recorded() == head
-        assert (await there.take_vm_over(IDS[0])).nothing_to_do
+        nothing = await there.take_vm_over(IDS[0])
+        assert (nothing.nothing_to_do, nothing.HasField("failure")) == (True, False)
 
 
 async def test_when_the_answer_is_lost_a_repetition_completes_it(tmp_path: Path) -> None:
