@@ -126,7 +126,7 @@ class Deletion(Kind):
             return failure
         gone = self.removed(operation)
         left = [snapshot_id for snapshot_id in wanted if snapshot_id not in gone]
-        text = f"{failure.message} Deleted: {named(vm, gone)}. Not deleted: {named(vm, left)}."
+        text = f"{failure.text.rstrip('.')}. Deleted: {named(vm, gone)}. Not deleted: {named(vm, left)}."
         return replace(failure, message=text)
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:

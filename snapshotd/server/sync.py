@@ -15,7 +15,7 @@ from snapshotd.application.virtual_machines import Decided, VirtualMachines
 from snapshotd.dispatch.watch import Wait, still
 from snapshotd.domain.commands import SyncVm
 from snapshotd.domain.conditions import claimed
-from snapshotd.domain.errors import DEFECT, SnapshotdError, VmChanging
+from snapshotd.domain.errors import DEFECT, LogRolledBack, SnapshotdError, VmChanging
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_errors import (
@@ -251,6 +251,8 @@ class HostReports:
             return Failure(reason="UNREADABLE", message=text, error_id=report.unread.error_id)
         command = SyncVm(report=report, asked_version=vm.version, host_id=vm.host_id)
         decided = await self._runtime.request(vm.vm_id, command, actor=ITSELF, request_id=request_id)
+        if decided.vm.rolled_back:
+            return Failure.of(LogRolledBack(decided.vm.name, decided.vm.rolled_back))
         return _drifts(decided)
 
     async def _located(

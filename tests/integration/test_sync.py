@@ -15,7 +15,7 @@ import pytest_asyncio
 from snapshotd.api.v1 import executor_pb2, host_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.domain.host_errors import HostAnswerLost, HostAuthenticationFailed, HostCommandFailed
-from snapshotd.domain.host_report import Unread, VmReport
+from snapshotd.domain.host_report import Journal, JournalState, Unread, VmReport
 from snapshotd.domain.ids import host_stream, vm_stream
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.storage_errors import LogUnavailable
@@ -53,6 +53,16 @@ async def test_a_vm_that_cannot_be_compared_does_not_hold_up_the_others(
     assert [d.subject for d in synced.drifts] == [f"virtualMachines/{OTHER}"]
     assert f"vm {VM_ID}: not compared with the record" in caplog.text
     assert ("a defect" in caplog.text) == defect
+
+
+async def test_a_vm_whose_journal_knows_more_is_left_out_by_the_sync_that_finds_it(running: Running) -> None:
+    up = FakeHost().report()
+    await running.register(up)
+    newer = Journal(state=JournalState.PRESENT, journal_id="j", highest_token=1000)
+    syncing = asyncio.create_task(running.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"), CALLER))
+    running.answer(await running.asked.orders.get(), replace(up, journal=newer))
+    synced = await syncing
+    assert (synced.virtual_machines_compared, [w.reason for w in synced.skip_reasons]) == (0, ["LOG_ROLLED_BACK"])
 
 
 async def looked(running: Running, *vms: VmReport, elapsed_s: float) -> bool:

@@ -230,7 +230,7 @@ def test_what_is_done_stands_when_a_later_one_fails_and_the_failure_says_what_is
     assert operation.state is OperationState.FAILED
     assert operation.failure is not None
     assert operation.failure.error_id == FINAL
-    assert operation.failure.message.endswith("Deleted: s3. Not deleted: s4, s2.")
+    assert operation.failure.message.endswith(f"({FINAL}). Deleted: s3. Not deleted: s4, s2.")
     assert KINDS[operation.kind].removed(operation) == (sid(3),)
     assert states(world) == {3: SnapshotState.REMOVED}
     assert world.vm.snapshots[sid(4)].failure == operation.failure
