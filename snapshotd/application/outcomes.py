@@ -33,7 +33,7 @@ from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED
-from snapshotd.steps.action import Absent, Done, InProgress, Undetermined
+from snapshotd.steps.action import Absent, Done, Failed, InProgress, Undetermined
 from snapshotd.steps.catalogue import ACTIONS
 
 
@@ -120,7 +120,7 @@ def _take_answer(draft: Draft, operation: Operation, step: Step, command: c.Take
 
 
 def _take_poll(draft: Draft, operation: Operation, step: Step, command: c.TakePoll) -> None:
-    """Record that a step is done, if a poll shows it. A poll proves nothing else."""
+    """Record that a step is done, or has failed, if a poll shows it. A poll proves nothing else."""
     if command.host_id not in (None, draft.vm.host_id):
         return
     judged = ACTIONS[step.plan.action].judge(draft.vm, operation, step, command.report)
@@ -128,6 +128,12 @@ def _take_poll(draft: Draft, operation: Operation, step: Step, command: c.TakePo
         current = draft.vm.last_step_version <= command.asked_version
         _settle(draft, operation, step, judged, command.report, observed=True, current=current)
         advance(draft)
+    elif isinstance(judged, Failed):
+        current = draft.vm.last_step_version <= command.asked_version
+        fail(draft, operation, step, judged.failure)
+        advance(draft)
+        if current:
+            _absorb(draft, operation, step, command.report)
 
 
 def _settle(
@@ -191,8 +197,8 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             give_up(draft, operation, step, failure)
             advance(draft)
             _absorb(draft, operation, step, report)
-        case InProgress():
-            pass  # looked at again with the same token: the fence is up, so nothing new can begin
+        case InProgress() | Failed():
+            pass  # looked at again with the same token: the fence is up, so nothing new can begin. Only polls have failed
 
 
 def make_way(draft: Draft, operation: Operation) -> None:

@@ -50,7 +50,14 @@ class Undetermined:
     detail: str
 
 
-Judgement = Done | Absent | InProgress | Undetermined
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What was waited for has ended without its effect. Only of a step that polls."""
+
+    failure: Failure
+
+
+Judgement = Done | Absent | InProgress | Undetermined | Failed
 
 
 class Trace(Enum):

@@ -35,7 +35,7 @@ from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.ports.versioned import Versioned
 from snapshotd.server.operation_messages import metadata_message, operation_message, plan_message
-from snapshotd.steps.action import Absent, Action, InProgress, Judgement
+from snapshotd.steps.action import Absent, Action, Failed, InProgress, Judgement
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.store.codec import decode, encode
 from tests.asking import delete, revert_to, start_vm
@@ -291,6 +291,9 @@ def test_what_a_kind_refuses_is_undone_unless_it_is_past_that_and_no_undo_is_ref
     assert 3 not in asked
 
 
+TORN = Failure(reason="TORN", message="The copy was torn.")
+
+
 class Copying(VmNote):
     """An action that the host does by itself, and that holds the VM."""
 
@@ -301,6 +304,8 @@ class Copying(VmNote):
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Look whether it has been done."""
         wanted = self.input.read(step.plan.input)
+        if report.host_state == "torn":
+            return Failed(TORN)
         return self.done(wanted) if report.host_state == wanted.text else InProgress()
 
 
@@ -316,9 +321,9 @@ class TakeCopy(TakeNote):
         return VmNote().planned(note, nature=StepNature.UNDOABLE), wait
 
 
-@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("goes", ["on", "cancelled", "wrong"])
 def test_a_wait_that_holds_the_vm_keeps_others_off_and_can_be_cancelled(
-    monkeypatch: pytest.MonkeyPatch, *, cancelled: bool
+    monkeypatch: pytest.MonkeyPatch, goes: str
 ) -> None:
     monkeypatch.setitem(KINDS, TakeCopy.name, TakeCopy())
     monkeypatch.setitem(ACTIONS, Copying.name, Copying())
@@ -335,7 +340,12 @@ def test_a_wait_that_holds_the_vm_keeps_others_off_and_can_be_cancelled(
         world.do(start_vm())
     with pytest.raises(VmChanging):
         world.do(SyncVm(report=host.report(), asked_version=world.vm.version))
-    if cancelled:
+    if goes == "wrong":
+        host.notes = "torn"
+        operation = world.run()
+        assert (operation.state, operation.failure, host.notes) == (OperationState.FAILED, TORN, "web01")
+        assert [s.state for s in operation.steps] == [StepState.DONE, StepState.FAILED, StepState.DONE]
+    elif goes == "cancelled":
         world.cancel(1)
         operation = world.run()
         assert (operation.state, host.notes) == (OperationState.CANCELLED, "web01")
