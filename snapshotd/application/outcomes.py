@@ -198,7 +198,7 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             advance(draft)
             _absorb(draft, operation, step, report)
         case InProgress() | Failed():
-            pass  # looked at again with the same token: the fence is up, so nothing new can begin. Only polls have failed
+            pass  # looked at again with the same token: the fence is up, so nothing new can begin; only polls fail
 
 
 def make_way(draft: Draft, operation: Operation) -> None:
