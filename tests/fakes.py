@@ -27,6 +27,7 @@ from snapshotd.domain.host_report import (
 )
 from snapshotd.domain.ids import ActionName, CheckpointId, HostId, VmId
 from snapshotd.domain.lifecycle import Power, StepState
+from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import JsonObject
@@ -64,6 +65,7 @@ class FakeHost:
     is_replica: bool = False
     checkpoint_type: str = "Production"
     snapshot_blockers: tuple[str, ...] = ()
+    offering: Offering = field(default_factory=lambda: Offering(cpu_count=2, memory_bytes=4 << 30))
     stored: JsonObject = field(default_factory=dict)
     """What the journal holds of the step that is done."""
     made: int = 0
@@ -91,8 +93,7 @@ class FakeHost:
             disks=(Disk(location="SCSI:0:0", path=self.leaf),),
             files=tuple(DiskFile(path=path, parent_path=self.parents.get(path, "")) for path in sorted(paths)),
             snapshot_blockers=self.snapshot_blockers,
-            cpu_count=2,
-            memory_bytes=4 << 30,
+            offering=self.offering,
             is_replica=self.is_replica,
         )
         return VmReport(

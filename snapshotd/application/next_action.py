@@ -331,6 +331,8 @@ def awaits_move(vm: VirtualMachine, operation: Operation, step: Step, now: datet
 
     An operation that has gone on without a step for that reason does not wait again for each of the others.
     """
+    if not ACTIONS[step.plan.action].needs_vm:
+        return False
     if any(s.state is StepState.SKIPPED and s.failure and s.failure.reason == VmAbsent.reason for s in operation.steps):
         return False
     limit = timedelta(seconds=policy.move_wait_s)

@@ -47,6 +47,7 @@ class Order:
     input: JsonObject = field(default_factory=dict)
     """EFFECT: what exactly to do, by the field of the action's own message."""
     watched_files: tuple[str, ...] = ()
+    watched_jobs: tuple[str, ...] = ()
     ends_script: bool = False
     """OBSERVE: end the script that still works on the observed step: it may wait for its guest for ever."""
     former_installation_id: str = ""
@@ -77,7 +78,9 @@ def effect_order(vm: VirtualMachine, operation: Operation, step: Step) -> Order:
 
 def observe_order(vm: VirtualMachine, operation: Operation, step: Step, deadline: datetime) -> Order:
     """Return the observation that is on record for a step."""
-    hangs = step.open and ACTIONS[step.plan.action].waits_for_guest(step.plan)
+    action = ACTIONS[step.plan.action]
+    hangs = step.open and action.waits_for_guest(step.plan)
+    chains = vm.description.chain_files() if vm.description else ()
     return Order(
         kind=OrderKind.OBSERVE,
         host_id=vm.host_id,
@@ -87,17 +90,20 @@ def observe_order(vm: VirtualMachine, operation: Operation, step: Step, deadline
         step=step.plan.number,
         action=step.plan.action,
         token=step.token,
-        watched_files=vm.description.chain_files() if vm.description else (),
+        watched_files=tuple(dict.fromkeys((*chains, *action.watched_files(step)))),
+        watched_jobs=action.watched_jobs(step),
         ends_script=hangs and vm.makes_way(operation),
     )
 
 
 def poll_order(vm: VirtualMachine, step: Step, deadline: datetime) -> Order:
     """Return the poll of a step that waits. It looks at files and jobs, and has no token."""
+    action = ACTIONS[step.plan.action]
     return Order(
         kind=OrderKind.POLL,
         host_id=vm.host_id,
         deadline=deadline,
         vm_id=vm.vm_id,
-        watched_files=ACTIONS[step.plan.action].watched_files(step),
+        watched_files=action.watched_files(step),
+        watched_jobs=action.watched_jobs(step),
     )

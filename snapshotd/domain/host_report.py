@@ -13,6 +13,7 @@ from typing import Final
 
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.offering import Offering
 from snapshotd.domain.recorded import JsonObject, Time
 
 PROTOCOL: Final = 1
@@ -39,6 +40,14 @@ class DiskFile:
     """It belongs into a chain, and is not on the host's disk."""
     file_bytes: int = field(default=0, compare=False)
     """It grows by itself, so a change is not worth an event."""
+    size_bytes: int = 0
+    """What it shows its guest; 0: not known."""
+    identifier: str = ""
+    """The virtual disk's own id, in lower case; empty: not known."""
+    minimum_bytes: int = field(default=0, compare=False)
+    """It cannot be shrunk below this, which the guest changes by itself; 0: not known."""
+    vhd_type: str = ""
+    """Dynamic, Fixed or Differencing; empty: not known."""
 
 
 def file_key(path: str) -> str:
@@ -65,6 +74,8 @@ class Checkpoint:
     automatic: bool
     system_files_bytes: int
     disks: tuple[Disk, ...]
+    offering: Offering | None = None
+    """What the VM had at its moment; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +92,22 @@ class VmDescription:
     files: tuple[DiskFile, ...]
     """Every file in the chains of the VM's disks and of its checkpoints, each once."""
     snapshot_blockers: tuple[str, ...]
-    cpu_count: int
-    memory_bytes: int
+    offering: Offering
     is_replica: bool
     critical: bool = False
     """Its state is a critical one: storage or configuration cannot be reached, or the volume is full (documented)."""
+    generation: int = 0
+    """Of its virtual hardware: 1 or 2; 0: not known."""
+
+    @property
+    def cpu_count(self) -> int:
+        """How many virtual processors it has."""
+        return self.offering.cpu_count
+
+    @property
+    def memory_bytes(self) -> int:
+        """Its memory at its start."""
+        return self.offering.memory_bytes
 
     def damage(self, checkpoint: Checkpoint) -> str:
         """Return why a checkpoint cannot be brought back, for people; empty: it is intact, as far as its host tells."""
@@ -118,6 +140,10 @@ class VmDescription:
         """Return the files that the VM writes to, sorted."""
         return tuple(sorted(d.path for d in self.disks if d.path))
 
+    def drives(self) -> tuple[str, ...]:
+        """Return the VM's disks, each as "SCSI:0:1=path", sorted."""
+        return tuple(sorted(f"{disk.location}={disk.path}" for disk in self.disks))
+
     def chain_files(self) -> tuple[str, ...]:
         """Return every file in the chains of the VM's leaves and of its checkpoints, sorted."""
         return tuple(sorted(file.path for file in self.files))
@@ -129,6 +155,30 @@ class VmDescription:
 
 STATE_CHANGE: Final = "STATE_CHANGE"
 """The activity of a VM on its way from one power to another."""
+
+
+class JobState(Enum):
+    """What has become of a job of the hypervisor."""
+
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    GONE = "GONE"
+    """The host does not know it: it never did, or its last minutes there are over, or the host was restarted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostJob:
+    """A job of the hypervisor that was watched by its id."""
+
+    job_id: str
+    """As the host gave it out."""
+    state: JobState
+    job_type: int = 0
+    """Msvm_ConcreteJob.JobType: 62 is an export, for example; 0 if it is gone."""
+    percent: int = 0
+    error: str = ""
+    """FAILED: the host's text."""
 
 
 class JournalState(Enum):
@@ -187,11 +237,17 @@ class VmReport:
     """Those of the watched files that are on the disk."""
     unknown_files: tuple[str, ...] = ()
     """Those of the watched files of which nobody can tell."""
+    jobs: tuple[HostJob, ...] = ()
+    """The watched jobs, also of a VM that is absent."""
 
     @property
     def holds_vm(self) -> bool:
         """Whether the host has the VM, and not merely a replica of it."""
         return self.description is not None and not self.description.is_replica
+
+    def job(self, job_id: str) -> HostJob | None:
+        """Return the watched job of that id, or None if it was not watched."""
+        return next((j for j in self.jobs if j.job_id.lower() == job_id.lower()), None)
 
     def works_besides_merging(self) -> bool:
         """Return whether the hypervisor works on the VM, merging left aside."""

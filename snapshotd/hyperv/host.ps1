@@ -19,6 +19,8 @@ $SlotBytes = 4096
 $LargestPart = 1000000
 $LongestOperation = 500
 $TimePattern = '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)\z'
+# A job's InstanceID: what stands in a query is nothing else.
+$JobPattern = '^[0-9A-Za-z:{}._-]{1,200}\z'
 $GuidPattern = '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\z'
 
 # --- small things ----------------------------------------------------------------------------------------------------
@@ -477,6 +479,9 @@ function Get-DiskFile([string]$path, $cache) {
     $cache[$path]
 }
 
+# Returns whether anything is on the disk by that name, a file or a folder.
+function Test-Entry([string]$path) { (Test-Path -LiteralPath $path) -or (Test-File $path) }
+
 # Follows the disk's chain down to its base, so that the cache holds every file of it. A missing file ends the chain. A file
 # that cannot be read is an error: no chain is cut short.
 function Get-DiskReport($drive, $cache) {
@@ -498,7 +503,21 @@ function Get-FileReport($cache) {
     foreach ($path in @($cache.Keys)) {
         $file = $cache[$path]
         if ($null -eq $file) { [pscustomobject]@{ path = $path; missing = $true } }
-        else { [pscustomobject]@{ path = $path; parent_path = Get-Text $file.ParentPath; file_bytes = [long]$file.FileSize } }
+        else {
+            [pscustomobject]@{
+                path = $path; parent_path = Get-Text $file.ParentPath; file_bytes = [long]$file.FileSize
+                size_bytes = [long]$file.Size; identifier = Get-Text $file.DiskIdentifier
+                minimum_bytes = [long]$file.MinimumSize; vhd_type = Get-Text $file.VhdType
+            }
+        }
+    }
+}
+
+# Returns the processors and memory of a VM, or of a checkpoint, which has the properties of its moment (source read).
+function Get-Offering($of) {
+    [pscustomobject]@{
+        cpu_count = [int]$of.ProcessorCount; memory_bytes = [long]$of.MemoryStartup; dynamic_memory = [bool]$of.DynamicMemoryEnabled
+        minimum_bytes = [long]$of.MemoryMinimum; maximum_bytes = [long]$of.MemoryMaximum
     }
 }
 
@@ -514,6 +533,7 @@ function Get-CheckpointReport($snapshot, $cache) {
         automatic = [bool]$snapshot.IsAutomaticCheckpoint
         system_files_bytes = [long]$snapshot.SizeOfSystemFiles
         disks = @($snapshot.HardDrives | Where-Object { $null -ne $_ } | ForEach-Object { Get-DiskReport $_ $cache })
+        offering = Get-Offering $snapshot
     }
 }
 
@@ -543,15 +563,33 @@ function Get-JournalReport($journal) {
         begun_at = Format-Utc $entry.begun_at
         begun_token = $entry.begun_token
     }
-    if (Test-Made $entry.output) { $report | Add-Member -NotePropertyName checkpoint_create -NotePropertyValue $entry.output }
+    foreach ($action in $Outputs.Keys) {
+        if (Test-Output $action $entry.output) { $report | Add-Member -NotePropertyName output -NotePropertyValue $entry.output; break }
+    }
     $report
 }
 
-# Returns whether a journalled output can be checkpoint_create's, the only action that has one.
-function Test-Made($output) {
-    $names = @($output.PSObject.Properties | ForEach-Object { $_.Name } | Sort-Object) -join ' '
-    $id = $output.checkpoint_id
-    $names -ceq 'checkpoint_id has_memory' -and $id -is [string] -and $id -ne '' -and $output.has_memory -is [bool]
+# The fields of an action's output with their types. An action that is not in here has none.
+$Outputs = @{
+    checkpoint_create = @{ checkpoint_id = 'text'; has_memory = 'flag' }
+}
+
+# Returns whether a journalled output can be an action's: it has all its fields, each of its type, and no others.
+function Test-Output([string]$action, $output) {
+    $fields = if ($Outputs.ContainsKey($action)) { $Outputs[$action] } else { @{} }
+    $told = @($output.PSObject.Properties)
+    if ($told.Count -ne $fields.Count) { return $false }
+    foreach ($each in $told) {
+        if (@($fields.Keys) -cnotcontains $each.Name) { return $false }
+        $value = $each.Value
+        $typed = switch ($fields[$each.Name]) {
+            'text' { $value -is [string] }
+            'flag' { $value -is [bool] }
+            'number' { $value -is [int] -or $value -is [long] }
+        }
+        if (-not $typed -or ($each.Name -eq 'checkpoint_id' -and $value -eq '')) { return $false }
+    }
+    $true
 }
 
 # Returns whether the VM still has the CheckpointType that a command set, and nobody else has set another one since. Which
@@ -575,13 +613,35 @@ function Get-WatchedFile($command) {
     @{ existing = $existing; unknown = $unknown }
 }
 
+# By JobState (observed). Any other one counts as running, since waiting is safer.
+$JobStates = @{ 7 = 'DONE'; 8 = 'FAILED'; 9 = 'FAILED'; 10 = 'FAILED' }
+
+# Returns the watched jobs by their ids. One that is not shown is gone only if the account may see jobs at all.
+function Get-WatchedJob($command) {
+    foreach ($id in @($command.watched_jobs | Where-Object { $null -ne $_ })) {
+        $job = Get-CimInstance -Namespace 'root\virtualization\v2' -ClassName Msvm_ConcreteJob -Filter "InstanceID='$id'"
+        if ($null -eq $job) {
+            Assert-Rights
+            [pscustomobject]@{ id = $id; state = 'GONE' }
+            continue
+        }
+        Assert-Property $job 'JobState'
+        $number = [int]$job.JobState
+        $state = if ($JobStates.ContainsKey($number)) { $JobStates[$number] } else { 'RUNNING' }
+        $text = Get-Text $job.ErrorDescription
+        $why = if ($state -ne 'FAILED') { '' } elseif ($text -ne '') { $text } else { "JobState $number" }
+        [pscustomobject]@{ id = $id; type = [int]$job.JobType; state = $state; percent = [int]$job.PercentComplete; error = $why }
+    }
+}
+
 function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
     $journal = Read-Journal $directory $vmId
     $watched = Get-WatchedFile $command
+    $watchedJobs = @(Get-WatchedJob $command)
     if ($null -eq $vm) {
         return [pscustomobject]@{
             vm_id = $vmId; present = $false; power = 'ABSENT'; journal = Get-JournalReport $journal
-            existing_files = @($watched.existing); unknown_files = @($watched.unknown)
+            existing_files = @($watched.existing); unknown_files = @($watched.unknown); jobs = $watchedJobs
         }
     }
     Assert-Property $vm 'State', 'CheckpointType', 'ParentSnapshotId', 'SecondaryOperationalStatus', 'OperationalStatus', 'HardDrives'
@@ -610,6 +670,9 @@ function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
         existing_files = @($watched.existing)
         unknown_files = @($watched.unknown)
         files = @(Get-FileReport $cache)
+        offering = Get-Offering $vm
+        generation = [int]$vm.Generation
+        jobs = $watchedJobs
     }
 }
 
@@ -646,8 +709,22 @@ $Compared = @{
     checkpoint_remove = @('checkpoint_ids', 'chain_files')
 }
 
-# Actions that merging alone does not hold up.
-$BesideMerge = 'vm_start', 'vm_stop'
+# By action: the activities that do not hold it up, neither its effect nor an observation of it. JOB: any JOB_<type>.
+$Beside = @{
+    vm_start = @('MERGE')
+    vm_stop = @('MERGE')
+    export_end = @('EXPORT', 'JOB')
+}
+
+# Likewise for an observation alone: the fence must rise though the job that the action has begun is at work.
+$BesideLook = @{
+    vm_export = @('EXPORT', 'JOB')
+    disk_export = @('EXPORT', 'JOB')
+    disk_convert = @('EXPORT', 'JOB')
+}
+
+# Actions that act though the host does not have the VM.
+$OfAbsent = 'files_delete', 'vm_import', 'export_complete', 'export_end'
 
 # States of a VM that is being shut down. A guest may hang in one for ever, and a turn-off gets the VM out (not verified).
 $ShuttingDown = 'Stopping', 'ForceShutdown'
@@ -655,16 +732,29 @@ $ShuttingDown = 'Stopping', 'ForceShutdown'
 # Returns the name of the command's action, which is that of its field; nothing if this script knows none of its fields.
 function Get-ActionName($command) { @($Compared.Keys) | Where-Object { $command.$_ -is [Management.Automation.PSCustomObject] } }
 
+function Test-SameOffering($one, $other) {
+    foreach ($name in 'cpu_count', 'memory_bytes', 'minimum_bytes', 'maximum_bytes') {
+        if ([long]$one.$name -ne [long]$other.$name) { return $false }
+    }
+    [bool]$one.dynamic_memory -eq [bool]$other.dynamic_memory
+}
+
 function Test-Before($command, $report) {
-    if (-not $report.present) { return $false }
+    $action = Get-ActionName $command
+    if (-not $report.present -and $OfAbsent -cnotcontains $action) { return $false }
     $before = $command.before
-    foreach ($fact in $Compared[(Get-ActionName $command)]) {
+    foreach ($fact in $Compared[$action]) {
         $same = switch ($fact) {
             'power' { (Get-Text $before.power) -ceq $report.power }
             'checkpoint_ids' { Test-SameSet $before.checkpoint_ids @($report.checkpoints | ForEach-Object { $_.checkpoint_id }) }
             'current_checkpoint_id' { (Get-Text $before.current_checkpoint_id) -eq $report.current_checkpoint_id }
             'leaf_paths' { Test-SameSet $before.leaf_paths @($report.disks | ForEach-Object { $_.path } | Where-Object { $_ -ne '' }) }
             'chain_files' { Test-SameSet $before.chain_files @($report.files | ForEach-Object { $_.path }) }
+            'drives' { Test-SameSet $before.drives @($report.disks | ForEach-Object { '{0}={1}' -f $_.location, $_.path }) }
+            'offering' { Test-SameOffering $before.offering $report.offering }
+            'absent_files' { @($before.absent_files | Where-Object { $null -ne $_ -and (Test-Entry $_) }).Count -eq 0 }
+            # A command that does not ask for the absence finds the VM different, whether it is there or not.
+            'vm_absent' { $before.vm_absent -eq $true -and -not $report.present }
         }
         if (-not $same) { return $false }
     }
@@ -675,11 +765,11 @@ function Test-Before($command, $report) {
 function Test-AtWork($command, $report) {
     if (-not $report.present) { return $false }
     $action = Get-ActionName $command
-    $harmless = @(if ($BesideMerge -contains $action) { 'MERGE' })
+    $harmless = @(if ("$action" -ne '') { $Beside[$action]; if ($command.kind -eq 'OBSERVE') { $BesideLook[$action] } })
     $turnsOff = $action -eq 'vm_stop' -and $command.vm_stop.mode -ceq 'TURN_OFF' -and $ShuttingDown -contains ($report.host_state -replace 'Critical$', '')
     # An observation raises the fence while the VM is between two powers, too: it may stay there for ever.
     if ($command.kind -eq 'OBSERVE' -or $turnsOff) { $harmless += 'STATE_CHANGE' }
-    @($report.activities | Where-Object { $harmless -notcontains $_ }).Count -gt 0
+    @($report.activities | Where-Object { $harmless -notcontains ($_ -creplace '^JOB_.*$', 'JOB') }).Count -gt 0
 }
 
 # --- actions -------------------------------------------------------------------------------------------------------------
@@ -841,10 +931,10 @@ function New-FailedAnswer([string]$id, [string]$message) {
 
 # Returns DONE with the journalled output in the action's field, unless it is empty; WRONG_JOURNAL for one not the action's.
 function New-DoneAnswer($command, [string]$directory, $entry) {
-    $made = Test-Made $entry.output
-    $fits = if ((Get-ActionName $command) -eq 'checkpoint_create') { $made } else { @($entry.output.PSObject.Properties).Count -eq 0 }
+    $action = Get-ActionName $command
+    $fits = Test-Output $action $entry.output
     $answer = New-Answer $(if ($fits) { 'DONE' } else { 'WRONG_JOURNAL' }) @(Get-Report $command $directory)
-    if ($fits -and $made) { $answer[(Get-ActionName $command)] = $entry.output }
+    if ($fits -and $Outputs.ContainsKey($action)) { $answer[$action] = $entry.output }
     $answer
 }
 
@@ -904,7 +994,8 @@ function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $repo
         $report = Get-Report $command $directory
     }
     $vm = Get-HyperVVm $command.vm_id
-    if ($null -eq $vm -or -not (Test-Before $command $report)) {
+    $acts = $null -ne $vm -or $OfAbsent -ccontains (Get-ActionName $command)
+    if (-not $acts -or -not (Test-Before $command $report)) {
         $entry.token = $token
         Write-Journal $directory $entry
         $report.journal = Get-JournalReport (Read-Journal $directory $command.vm_id)
@@ -993,6 +1084,8 @@ function Get-Complaint($command) {
     $ofHost = 'REPORT', 'TAKE_OVER' -ccontains $kind
     if ($vmId -notmatch $GuidPattern -and ($vmId -ne '' -or -not $ofHost)) { return "vm_id '$vmId' is no GUID" }
     try { [void][uint32]$command.largest_part } catch { return 'largest_part is a whole number' }
+    foreach ($file in $command.before.absent_files) { if ($file -isnot [string] -or $file -eq '') { return 'absent_files names no file' } }
+    foreach ($job in $command.watched_jobs) { if ($job -isnot [string] -or $job -cnotmatch $JobPattern) { return 'watched_jobs names no job' } }
     foreach ($file in $command.watched_files) { if ($file -isnot [string] -or $file -eq '') { return 'watched_files names no file' } }
     if ('REPORT', 'POLL' -contains $kind) { return '' }
     if ($kind -eq 'TAKE_OVER' -and (Get-Text $command.installation_id) -ne '') { return '' }
@@ -1010,6 +1103,9 @@ function Get-Complaint($command) {
 
 $Texts = -split 'kind vm_id after_vm_id installation_id former_installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id'
 
+$Flags = 'with_memory', 'allow_fallback', 'ends_script', 'vm_absent', 'dynamic_memory'
+$Numbers = 'cpu_count', 'memory_bytes', 'minimum_bytes', 'maximum_bytes'
+
 # Throws for a field of another type than the protocol's. Removes fields whose names have capitals: the protocol has none,
 # and PowerShell would take them for those that it has.
 function Assert-Field($object) {
@@ -1017,8 +1113,9 @@ function Assert-Field($object) {
         $name, $value = $field.Name, $field.Value
         if ($name -cne $name.ToLowerInvariant()) { $object.PSObject.Properties.Remove($name) }
         elseif ($Texts -contains $name) { [void](Get-String $value) }
-        elseif ('with_memory', 'allow_fallback', 'ends_script' -contains $name -and $value -isnot [bool]) { throw "$name is no flag" }
-        elseif ($name -eq 'before' -or $Compared.ContainsKey($name)) { Assert-Field $value }
+        elseif ($Flags -contains $name) { if ($value -isnot [bool]) { throw "$name is no flag" } }
+        elseif ($Numbers -contains $name) { [void][long]$value }
+        elseif ('before', 'offering' -contains $name -or $Compared.ContainsKey($name)) { Assert-Field $value }
     }
 }
 

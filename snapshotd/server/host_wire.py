@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
-from google.protobuf.json_format import ParseDict
+from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from snapshotd.api.v1 import executor_pb2 as pb
@@ -17,6 +17,8 @@ from snapshotd.domain.host_report import (
     Disk,
     DiskFile,
     HostAnswer,
+    HostJob,
+    JobState,
     Journal,
     JournalState,
     Unread,
@@ -27,6 +29,7 @@ from snapshotd.domain.host_report import (
 )
 from snapshotd.domain.ids import CheckpointId, is_guid
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.offering import Offering
 from snapshotd.domain.recorded import JsonObject
 from snapshotd.server.wire_limits import bound
 from snapshotd.server.wire_values import power_of, timestamp
@@ -36,6 +39,16 @@ _JOURNALS: Final = {
     pb.JournalReport.MISSING: JournalState.MISSING,
     pb.JournalReport.UNREADABLE: JournalState.UNREADABLE,
 }
+_JOBS: Final = {
+    pb.JobReport.RUNNING: JobState.RUNNING,
+    pb.JobReport.DONE: JobState.DONE,
+    pb.JobReport.FAILED: JobState.FAILED,
+    pb.JobReport.GONE: JobState.GONE,
+}
+
+
+_CHECKPOINT: Final = "checkpoint_id"
+"""The field of an output that has an id of Hyper-V's own: compared, so kept in lower case."""
 
 
 class ProtocolViolation(Exception):
@@ -62,6 +75,7 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
         deadline=timestamp(order.deadline),
         journal_id=order.journal_id,
         watched_files=order.watched_files,
+        watched_jobs=order.watched_jobs,
         after_vm_id=order.after_vm_id,
         ends_script=order.ends_script,
         asked=order.asked,
@@ -70,10 +84,10 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
     if order.action is not None:
         action = getattr(command, order.action)
         action.SetInParent()
-        ParseDict(dict(order.input), action)
+        json_format.ParseDict(dict(order.input), action)
     if order.kind is OrderKind.EFFECT:
         command.before.SetInParent()
-        ParseDict(dict(order.before), command.before)
+        json_format.ParseDict(dict(order.before), command.before)
     return command
 
 
@@ -126,16 +140,33 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
     )
 
 
-def _output(holder: pb.HostAnswer | pb.JournalReport) -> JsonObject:
-    """Return what came of the action, by field, with ids in lower case; empty: the action has no output."""
-    action = holder.WhichOneof("output")
+def _output(answer: pb.HostAnswer) -> JsonObject:
+    """Return what came of the action, by field; empty: the action has no output."""
+    action = answer.WhichOneof("output")
     if action is None:
         return {}
-    message = getattr(holder, action)
-    values = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
-    if missing := [name for name, value in values.items() if name.endswith("_id") and not value]:
-        raise ProtocolViolation(f"{action} without {missing[0]}")
-    return {name: _guid(value) if name.endswith("_id") else value for name, value in values.items()}
+    message = getattr(answer, action)
+    return _as_kept({field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields})
+
+
+def _journalled(journal: pb.JournalReport) -> JsonObject:
+    """Return what the journal has kept of the step, as an answer to the step would tell it."""
+    values: dict[str, object] = json_format.MessageToDict(journal.output)
+    return _as_kept({name: _whole(value) if isinstance(value, float) else value for name, value in values.items()})
+
+
+def _as_kept(output: dict[str, object]) -> JsonObject:
+    """Return an output with its checkpoint's id as ids are kept. Raises ProtocolViolation."""
+    if _CHECKPOINT in output:
+        output[_CHECKPOINT] = _guid(str(output[_CHECKPOINT]))
+    return output
+
+
+def _whole(value: float) -> int:
+    """Return a number of a Struct, whose numbers all have a point. An output has whole ones only."""
+    if not value.is_integer():
+        raise ProtocolViolation(f"{value} where a whole number is due")
+    return int(value)
 
 
 def _from_vm(vm: pb.VmReport) -> VmReport:
@@ -154,6 +185,15 @@ def _from_vm(vm: pb.VmReport) -> VmReport:
         journal=_journal(vm.journal),
         existing_files=tuple(vm.existing_files),
         unknown_files=tuple(vm.unknown_files),
+        jobs=tuple(_job(job) for job in vm.jobs),
+    )
+
+
+def _job(job: pb.JobReport) -> HostJob:
+    if not job.id:
+        raise ProtocolViolation("a job without an id")
+    return HostJob(
+        job_id=job.id, state=_JOBS[job.state], job_type=job.type, percent=min(job.percent, 100), error=job.error
     )
 
 
@@ -166,11 +206,26 @@ def _description(vm: pb.VmReport) -> VmDescription:
         disks=_disks(vm.disks),
         files=tuple(sorted((_file(f) for f in vm.files), key=lambda f: file_key(f.path))),
         snapshot_blockers=tuple(sorted(vm.snapshot_blockers)),
-        cpu_count=vm.cpu_count,
-        memory_bytes=vm.memory_bytes,
+        offering=_offering(vm.offering) if vm.HasField("offering") else _plain(vm),
         is_replica=vm.is_replica,
         critical=vm.host_state.endswith("Critical"),
+        generation=vm.generation,
     )
+
+
+def _offering(offering: pb.Offering) -> Offering:
+    return Offering(
+        cpu_count=offering.cpu_count,
+        memory_bytes=offering.memory_bytes,
+        dynamic_memory=offering.dynamic_memory,
+        minimum_bytes=offering.minimum_bytes,
+        maximum_bytes=offering.maximum_bytes,
+    )
+
+
+def _plain(vm: pb.VmReport) -> Offering:
+    """Return what an executor of an earlier release tells."""
+    return Offering(cpu_count=vm.cpu_count, memory_bytes=vm.memory_bytes)
 
 
 def _made(checkpoint: Checkpoint) -> tuple[bool, float, str]:
@@ -193,6 +248,7 @@ def _checkpoint(checkpoint: pb.CheckpointReport) -> Checkpoint:
         automatic=checkpoint.automatic,
         system_files_bytes=checkpoint.system_files_bytes,
         disks=_disks(checkpoint.disks),
+        offering=_offering(checkpoint.offering) if checkpoint.HasField("offering") else None,
     )
 
 
@@ -202,7 +258,16 @@ def _disks(disks: Iterable[pb.DiskReport]) -> tuple[Disk, ...]:
 
 
 def _file(file: pb.FileReport) -> DiskFile:
-    return DiskFile(path=file.path, parent_path=file.parent_path, missing=file.missing, file_bytes=file.file_bytes)
+    return DiskFile(
+        path=file.path,
+        parent_path=file.parent_path,
+        missing=file.missing,
+        file_bytes=file.file_bytes,
+        size_bytes=file.size_bytes,
+        identifier=file.identifier.lower(),
+        minimum_bytes=file.minimum_bytes,
+        vhd_type=file.vhd_type,
+    )
 
 
 def _journal(journal: pb.JournalReport) -> Journal:
@@ -215,7 +280,7 @@ def _journal(journal: pb.JournalReport) -> Journal:
         begun=journal.phase == pb.JournalReport.BEGUN,
         done=journal.phase == pb.JournalReport.DONE,
         begun_token=journal.begun_token,
-        output=_output(journal),
+        output=_journalled(journal),
     )
 
 

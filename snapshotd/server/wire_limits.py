@@ -6,7 +6,7 @@ then the message breaks the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -31,6 +31,7 @@ _LONGEST: Final[Mapping[str, int]] = {
     "FileReport.parent_path": _PATH,
     "VmReport.existing_files": _PATH,
     "VmReport.unknown_files": _PATH,
+    "Value.string_value": _PATH,
 }
 """Characters that an element may have, other than by `_TEXT`."""
 _TEXT: Final = 1_000
@@ -76,8 +77,18 @@ def bound(message: Message) -> None:
         elif field.cpp_type in _NUMBERS and field.full_name.startswith("snapshotd."):
             _check_number(field, value)
         elif field.message_type is not None:
-            for inner in value if field.is_repeated else (value,):
+            for inner in _inner(field, value):
                 bound(inner)
+
+
+def _inner(field: FieldDescriptor, value: Message | Sequence[Message] | Mapping[str, Message]) -> Iterable[Message]:
+    """Return the messages that a field holds; those of a map, such as a Struct's, without their names."""
+    if isinstance(value, Message):  # a Struct is a Mapping, too, of what is in its fields
+        return (value,)
+    if isinstance(value, Mapping):
+        _check(field, max(map(len, value)), _TEXT, "characters")
+        return value.values()
+    return value
 
 
 def _bound_text(message: Message, field: FieldDescriptor, value: str | Sequence[str]) -> None:

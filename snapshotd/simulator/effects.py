@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from snapshotd.api.v1.executor_pb2 import PAUSED, RUNNING, SAVED, STOPPED, HostCommand, Power, VmStop
 from snapshotd.simulator.hypervisor import Caller, CheckpointView, HyperVError, Hypervisor, VmView
 from snapshotd.simulator.journal import Output
-from snapshotd.simulator.reporting import power_of
+from snapshotd.simulator.words import power_of
 
 _POLL_S: Final = 0.02
 
@@ -35,13 +35,19 @@ class Scene:
 
     host: Hypervisor
     script: Script
-    vm: VmView
-    """As it was when it was compared with `before`."""
+    found: VmView | None
+    """The VM as it was when it was compared with `before`; None: the host does not have it."""
     own_checkpoint_type: str
     type_to_set: str
     """CheckpointType that is set before the action; empty: none."""
     wait_s: float
     """How long the result may take to show after the cmdlet has returned, seconds."""
+
+    @property
+    def vm(self) -> VmView:
+        """The VM. Only an action that acts without it (before.OF_ABSENT) may find none."""
+        assert self.found is not None
+        return self.found
 
 
 def action_of(command: HostCommand) -> str:

@@ -9,9 +9,6 @@ Acts on the hypervisor only through effects.py. Never writes the journal of a sc
 from __future__ import annotations
 
 import base64
-import binascii
-import json
-import re
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -22,17 +19,17 @@ from typing import Final, Protocol
 
 from google.protobuf import json_format
 
-from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostError, VmReport, VmStop
-from snapshotd.simulator.before import equals_before
+from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostError, VmReport
+from snapshotd.simulator.at_work import is_at_work
+from snapshotd.simulator.before import OF_ABSENT, Found, equals_before
+from snapshotd.simulator.commands import PROTOCOL, READS, InvalidCommand, parse
 from snapshotd.simulator.effects import (
-    NEEDED,
     NotReached,
     Scene,
     Script,
     act,
     action_of,
     checkpoint_type_to_set,
-    is_complete,
 )
 from snapshotd.simulator.hypervisor import HyperVError, Hypervisor
 from snapshotd.simulator.journal import (
@@ -44,10 +41,10 @@ from snapshotd.simulator.journal import (
     write_journal,
 )
 from snapshotd.simulator.mutexes import NamedMutexes
+from snapshotd.simulator.outputs import fits
 from snapshotd.simulator.ownership import read_host, take_host_over, write_host
 from snapshotd.simulator.reporting import (
     JOURNAL_FAILED,
-    OUTPUTS,
     has_temporary_type,
     host_facts,
     journal_report,
@@ -55,14 +52,8 @@ from snapshotd.simulator.reporting import (
     own_checkpoint_type,
     report_vm,
 )
+from snapshotd.simulator.watched import Watched
 
-PROTOCOL: Final = 1
-
-_LONGEST_OPERATION: Final = 500
-"""Characters; a slot of the journal has to hold them, escaped."""
-_TYPES: Final = {"kind": str, "mode": str, "power": str, "before": dict} | dict.fromkeys(NEEDED, dict)
-"""Of the fields for which json_format takes more than the protocol allows: numbers for enums, lists for objects."""
-_GUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _REFUSALS: Final = frozenset(
     {
         *("CheckpointsDisabled", "CheckpointNotFound"),
@@ -71,14 +62,6 @@ _REFUSALS: Final = frozenset(
 )
 """Errors that prove that nothing was begun, ours first. OperationFailed and OperationTimeout do not: what was begun may
 still take effect. (Which errors come before anything is begun is inferred from their names.)"""
-_BESIDE_MERGE: Final = frozenset({"vm_start", "vm_stop"})
-"""Actions that merging alone does not hold up."""
-_SHUTTING_DOWN: Final = frozenset({"Stopping", "ForceShutdown"})
-"""States of a VM that is being shut down. A guest may hang in one for ever, and a turn-off gets the VM out (not
-verified)."""
-_READS: Final = frozenset({HostCommand.REPORT, HostCommand.POLL})
-_OF_THE_HOST: Final = frozenset({HostCommand.REPORT, HostCommand.TAKE_OVER})
-"""Commands that may name no VM."""
 
 
 class ScriptProcess(Script, Protocol):
@@ -113,10 +96,6 @@ class Surroundings:
     """How long an observation that finds an effect begun and nothing under way waits before it looks again."""
 
 
-class _InvalidCommand(Exception):
-    """The line does not hold a command that this script understands."""
-
-
 class HostScript:
     """The script in one process: answers a line for a line."""
 
@@ -128,13 +107,13 @@ class HostScript:
         """Carry out the command of one line and return the line to answer, without its end. Raises ScriptKilled."""
         directory = self._around.host.journal_directory
         try:
-            command = _parse(line)
+            command = parse(line)
             if command.journal_directory:
                 directory = Path(command.journal_directory)
             answer = _Run(self._around, self._process, command, directory).answer()
         except HyperVError as error:
             answer = _failed(error.fully_qualified, str(error))
-        except _InvalidCommand as error:
+        except InvalidCommand as error:
             answer = _failed("InvalidCommand,snapshotd", str(error))
         except JournalChanged as error:
             answer = _failed("JournalChanged,snapshotd", str(error))
@@ -161,7 +140,7 @@ class _Run:
     def answer(self) -> HostAnswer:
         """Return the answer. Takes the VM's mutex for what works on a VM."""
         command = self._command
-        if command.kind in _READS:
+        if command.kind in READS:
             return look(self._host, self._directory, command, self._process)
         if command.kind == HostCommand.TAKE_OVER:
             return self._take_host_over()
@@ -216,12 +195,12 @@ class _Run:
             if command.token < entry.token or (effect and command.token == entry.token):
                 return HostAnswer(verdict=HostAnswer.STALE, highest_token=entry.token)
         report = self._report()
-        if not effect and entry is not None and entry.phase == "BEGUN" and not self._at_work(report):
+        if not effect and entry is not None and entry.phase == "BEGUN" and not is_at_work(self._command, report):
             # What a script that died had begun may show late: Checkpoint-VM has been seen to return before the
             # checkpoint is listed (observed).
             self._process.pause(self._around.second_look_s)
             report = self._report()
-        if self._at_work(report):
+        if is_at_work(self._command, report):
             return HostAnswer(verdict=HostAnswer.IN_PROGRESS, vms=[report])
         if not effect:
             return self._observe(entry)
@@ -244,12 +223,13 @@ class _Run:
             entry = self._with_type_put_back(entry)
             report = self._report()
         vm = self._host.vm(command.vm_id)
-        if vm is None or not equals_before(self._action, command.before, report):
+        acts = vm is not None or self._action in OF_ABSENT
+        if not acts or not equals_before(self._action, command.before, Found(self._host, report)):
             entry = self._write(replace(entry, token=command.token))
             report.journal.CopyFrom(journal_report(entry))
             return HostAnswer(verdict=HostAnswer.CHANGED, vms=[report])
-        own = own_checkpoint_type(vm, entry)
-        to_set = checkpoint_type_to_set(command, vm, own)
+        own = own_checkpoint_type(vm, entry) if vm else ""
+        to_set = checkpoint_type_to_set(command, vm, own) if vm else ""
         if self._action == "checkpoint_restore" or to_set:
             # A checkpoint may bring the type of its moment back (inferred), so a restore owes it too.
             entry = replace(entry, owed_checkpoint_type=own, temporary_checkpoint_type=to_set)
@@ -281,8 +261,7 @@ class _Run:
 
     def _done(self, output: Output) -> HostAnswer:
         """Return DONE with the output in the action's field; WRONG_JOURNAL for one that the action cannot have."""
-        types = {name: type(value) for name, value in output.items()}
-        if types != OUTPUTS.get(self._action, {}) or output.get("checkpoint_id") == "":
+        if not fits(self._action, output):
             return HostAnswer(verdict=HostAnswer.WRONG_JOURNAL, vms=[self._report()])
         answer = {"verdict": "DONE"} | ({self._action: output} if output else {})
         return json_format.ParseDict(answer, HostAnswer(vms=[self._report()]))
@@ -293,26 +272,14 @@ class _Run:
         report = self._report()
         untouched = (
             error.fully_qualified.partition(",")[0] in _REFUSALS
-            and equals_before(self._action, self._command.before, report)
-            and not self._at_work(report)
+            and equals_before(self._action, self._command.before, Found(self._host, report))
+            and not is_at_work(self._command, report)
         )
         if not untouched:
             return _failed(error.fully_qualified, str(error))
         self._write(replace(entry, phase=""))  # nothing that shows from now on is this command's doing
         told = HostError(id=error.fully_qualified, message=str(error))
         return HostAnswer(verdict=HostAnswer.NO_EFFECT, vms=[report], error=told)
-
-    def _at_work(self, report: VmReport) -> bool:
-        """Return whether the hypervisor works on the VM in a way that the command has to wait for."""
-        command = self._command
-        harmless = {"MERGE"} if self._action in _BESIDE_MERGE else set()
-        turns_off = self._action == "vm_stop" and command.vm_stop.mode == VmStop.TURN_OFF
-        # An observation raises the fence while the VM is between two powers, too: it may stay there for ever.
-        if command.kind == HostCommand.OBSERVE or (
-            turns_off and report.host_state.removesuffix("Critical") in _SHUTTING_DOWN
-        ):
-            harmless.add("STATE_CHANGE")
-        return bool(set(report.activities) - harmless)
 
     def _owned(self) -> bool:
         """Return the answer of check 0. A host.json that cannot be read belongs to another installation."""
@@ -362,43 +329,7 @@ class _Run:
             return write_journal(self._directory, entry, durable=self._around.durable)
 
     def _report(self) -> VmReport:
-        return report_vm(self._host, self._directory, self._command.vm_id, self._command.watched_files)
-
-
-def _parse(line: bytes) -> HostCommand:
-    """Return the command in a line; unknown fields are ignored. Raises _InvalidCommand."""
-    try:
-        document = json.loads(base64.b64decode(line, validate=True), object_pairs_hook=_fields)
-        if not isinstance(document, dict):
-            raise _InvalidCommand("not a JSON object")
-        command = json_format.ParseDict(document, HostCommand(), ignore_unknown_fields=True)
-    except (binascii.Error, ValueError, RecursionError, json_format.Error) as error:
-        raise _InvalidCommand(f"not base64 of a HostCommand: {error}") from error
-    if command.protocol != PROTOCOL:
-        raise _InvalidCommand(f"protocol {command.protocol}; this script speaks {PROTOCOL}")
-    if command.kind == HostCommand.KIND_UNSPECIFIED:
-        raise _InvalidCommand("no kind that this script knows")
-    if not _GUID.fullmatch(command.vm_id) and (command.vm_id or command.kind not in _OF_THE_HOST):
-        raise _InvalidCommand(f"vm_id {command.vm_id!r} is no GUID")
-    if "" in command.watched_files:
-        raise _InvalidCommand("watched_files names no file")
-    if command.kind in _READS:
-        return command
-    if command.kind == HostCommand.TAKE_OVER and command.installation_id:
-        return command
-    if not command.installation_id or not 0 < len(command.operation) <= _LONGEST_OPERATION:
-        raise _InvalidCommand("installation_id and operation must be named, and fit the journal")
-    if command.kind == HostCommand.EFFECT and not is_complete(command):
-        raise _InvalidCommand(f"{action_of(command) or 'EFFECT'} without what it needs to act")
-    return command
-
-
-def _fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return the fields of a JSON object that can be the protocol's. Raises ValueError for one that cannot."""
-    wrong = [n for n, value in pairs if value is not None and not isinstance(value, _TYPES.get(n, object))]
-    if wrong or len({n.lower() for n, _ in pairs}) < len(dict(pairs)):
-        raise ValueError(f"one field by two names, or of another type: {wrong}")
-    return {n: v for n, v in pairs if n.islower() and (_TYPES.get(n) is not str or str(v).isidentifier())}
+        return report_vm(self._host, self._directory, self._command.vm_id, Watched.by(self._command))
 
 
 def _deadline(command: HostCommand, now: datetime) -> datetime | None:

@@ -88,6 +88,13 @@ class CheckpointView:
     automatic: bool
     system_files_bytes: int
     drives: tuple[DriveView, ...]
+    cpu_count: int = 0
+    """Of its moment, as the rest of the settings; 0: the model does not tell."""
+    memory_bytes: int = 0
+    dynamic_memory: bool = False
+    minimum_bytes: int = 0
+    maximum_bytes: int = 0
+    generation: int = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +128,11 @@ class VmView:
     """Where its files are."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """What else Set-VM has set, by the property's name."""
+    dynamic_memory: bool = False
+    minimum_bytes: int = 0
+    """MemoryMinimum and MemoryMaximum are kept also while memory is not dynamic."""
+    maximum_bytes: int = 0
+    generation: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +144,10 @@ class JobView:
     percent: int
     state: int = 4
     """JobState: 4 running, 7 completed, 8 terminated, 9 killed, 10 exception."""
+    job_id: str = ""
+    """InstanceID."""
+    error: str = ""
+    """ErrorDescription."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +159,12 @@ class VhdView:
     """Empty: a base."""
     file_bytes: int
     size_bytes: int
+    minimum_bytes: int = 0
+    """MinimumSize."""
+    identifier: str = ""
+    """DiskIdentifier."""
+    vhd_type: str = ""
+    """Dynamic, Fixed or Differencing; empty: by whether it has a parent."""
 
 
 class Hypervisor(Protocol):
@@ -180,6 +202,9 @@ class Hypervisor(Protocol):
 
     def jobs(self, vm_id: str) -> Sequence[JobView]:
         """Return the jobs of a VM, by Msvm_AffectedJobElement. Raises HyperVError."""
+
+    def job(self, job_id: str) -> JobView | None:
+        """Return the Msvm_ConcreteJob of that InstanceID, ended or not; None: the host does not know it (any more)."""
 
     def vhd(self, path: str) -> VhdView | None:
         """Return a virtual hard disk file that is on the disk; paths are compared without regard to case.

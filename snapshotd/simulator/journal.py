@@ -224,7 +224,8 @@ def _slot_of(entry: JournalEntry) -> bytes:
         "output": entry.output,
     }
     payload = json.dumps(fields, separators=(",", ":")).encode("ascii")
-    assert len(payload) <= _PAYLOAD_BYTES, f"a journal entry of {len(payload)} bytes does not fit a slot"
+    if len(payload) > _PAYLOAD_BYTES:
+        raise OSError(f"a journal entry of {len(payload)} bytes does not fit a slot")
     return hashlib.sha256(payload).hexdigest().encode() + b" " + payload.ljust(_PAYLOAD_BYTES) + b"\n"
 
 

@@ -1,11 +1,10 @@
 """Builds the host script's report of a VM from the hypervisor's objects. Changes nothing.
 
-The words are docs/host-protocol.md's; how Hyper-V's states and statuses map onto them stands in the tables here.
+The words are docs/host-protocol.md's; how Hyper-V's states and statuses map onto them stands in words.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -16,11 +15,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from snapshotd.api.v1.executor_pb2 import (
     ABSENT,
-    PAUSED,
-    RUNNING,
-    SAVED,
-    STOPPED,
-    UNKNOWN,
     CheckpointReport,
     DiskReport,
     FileReport,
@@ -29,87 +23,19 @@ from snapshotd.api.v1.executor_pb2 import (
     HostError,
     HostFacts,
     JournalReport,
-    Power,
+    Offering,
     VmReport,
 )
-from snapshotd.simulator.hypervisor import CheckpointView, DriveView, HyperVError, Hypervisor, JobView, VhdView, VmView
+from snapshotd.simulator.hypervisor import CheckpointView, DriveView, HyperVError, Hypervisor, VhdView, VmView
 from snapshotd.simulator.journal import JournalEntry, JournalUnreadable, Phase, read_journal, try_to_write
+from snapshotd.simulator.outputs import OUTPUTS, fits
 from snapshotd.simulator.ownership import Ownership, read_host
-
-POWER: Final[dict[str, Power.ValueType]] = {
-    "Running": RUNNING,
-    "Off": STOPPED,
-    "Paused": PAUSED,
-    "Saved": SAVED,
-    "FastSaved": SAVED,
-}
-"""VMState → Power; any other state is UNKNOWN."""
-
-TRANSITIONAL: Final = frozenset(
-    {
-        "Starting",
-        "Stopping",
-        "Saving",
-        "Pausing",
-        "Resuming",
-        "Reset",
-        "FastSaving",
-        "ForceShutdown",
-        "ForceReboot",
-    }
-)
-"""States that pass by themselves: the activity STATE_CHANGE."""
-
-ACTIVITY: Final = {
-    "CreatingSnapshot": "CREATE",
-    "ApplyingSnapshot": "APPLY",
-    "DeletingSnapshot": "DELETE",
-    "MergingDisks": "MERGE",
-    "ExportingVirtualMachine": "EXPORT",
-    "MigratingVirtualMachine": "MIGRATE",
-    "MigratingPlannedVm": "MIGRATE",
-    "StorageMigrationPhaseOne": "MIGRATE",
-    "StorageMigrationPhaseTwo": "MIGRATE",
-    "BackingUp": "BACKUP",
-    "BackingUpVirtualMachine": "BACKUP",
-}
-"""SecondaryOperationalStatus → activity; one that is neither here nor a condition is OTHER, since waiting is safer."""
-
-JOB_ACTIVITY: Final = {50: "MERGE", 62: "EXPORT", 70: "CREATE", 71: "APPLY", 72: "DELETE"}
-"""Msvm_ConcreteJob.JobType → activity; another type is named by its number."""
-
-JOBS_UNDER_WAY: Final = frozenset({2, 3, 4})
-"""Values of JobState: new, starting, running."""
-
-CONDITIONS: Final = frozenset(
-    {
-        "",
-        "Ok",
-        "Degraded",
-        "PredictiveFailure",
-        "Dormant",
-        "SupportingEntityInError",
-        "ApplicationCriticalState",
-        "CommunicationTimedOut",
-        "CommunicationFailed",
-        "NoIommu",
-        "NoIovSupportInNic",
-        "SwitchNotInIovMode",
-        "IovBlockedByPolicy",
-        "IovNoAvailResources",
-        "IovGuestDriversNeeded",
-        "CriticalIoError",
-    }
-)
-"""Statuses that describe the VM. They do not mean that the hypervisor works on it."""
+from snapshotd.simulator.watched import NOTHING, Watched, check_rights, find_file, told_files, told_job
+from snapshotd.simulator.words import JOBS_UNDER_WAY, activities, power_of
 
 LARGEST_PART: Final = 1_000_000
 """Characters of JSON that the reports of one answer may have together, if the command does not say."""
 JOURNAL_FAILED: Final = "JournalFailed,snapshotd"
-
-_CRITICAL: Final = "Critical"
-OUTPUTS: Final = {"checkpoint_create": {"checkpoint_id": str, "has_memory": bool}}
-"""The fields of an action's output with their types; an action that is not in here has none."""
 
 _PHASE: Final[dict[Phase, JournalReport.Phase.ValueType]] = {
     "": JournalReport.PHASE_UNSPECIFIED,
@@ -118,14 +44,14 @@ _PHASE: Final[dict[Phase, JournalReport.Phase.ValueType]] = {
 }
 
 
-def report_vm(host: Hypervisor, directory: Path, vm_id: str, watched: Sequence[str]) -> VmReport:
+def report_vm(host: Hypervisor, directory: Path, vm_id: str, watched: Watched = NOTHING) -> VmReport:
     """Return the report of one VM, present or not.
 
     Args:
         host: where it is.
         directory: of the journals.
         vm_id: the VM.
-        watched: files whose presence the report tells.
+        watched: files and jobs that the report tells of.
     """
     return _report(host, directory, vm_id, host.vm(vm_id), watched)
 
@@ -134,28 +60,18 @@ def report_part(host: Hypervisor, directory: Path, command: HostCommand) -> Host
     """Answer with as many VMs as fit, in the order of their ids. One that cannot be read does not stop the others."""
     views = sorted(host.vms(), key=lambda view: view.vm_id)
     if not views:
-        _check_rights(host)
+        check_rights(host)
     answer, size = HostAnswer(verdict=HostAnswer.REPORTED), 0
     for view in views:
         if view.vm_id <= command.after_vm_id.lower():
             continue
-        report = _report_or_error(host, directory, view, command.watched_files)
+        report = _report_or_error(host, directory, view, Watched.by(command))
         size += len(json_format.MessageToJson(report, preserving_proto_field_name=True, indent=None))
         if answer.vms and size > (command.largest_part or LARGEST_PART):
             answer.more = True
             break
         answer.vms.append(report)
     return answer
-
-
-def _check_rights(host: Hypervisor) -> None:
-    """Check that the account can be relied on to see VMs. Raises HyperVError."""
-    if not host.manages():
-        text = (
-            "The account may not see the host's VMs: WMI shows it no Msvm_VirtualSystemManagementService. "
-            "Make it a member of Hyper-V Administrators."
-        )
-        raise HyperVError("RightsMissing,snapshotd", "Get-VM", text)
 
 
 def host_facts(host: Hypervisor, directory: Path) -> HostFacts:
@@ -173,11 +89,6 @@ def host_facts(host: Hypervisor, directory: Path) -> HostFacts:
     )
 
 
-def power_of(state: str) -> Power.ValueType:
-    """Return the power of a VMState. The suffix Critical says that storage or configuration cannot be reached."""
-    return POWER.get(state.removesuffix(_CRITICAL), UNKNOWN)
-
-
 class Living(Protocol):
     """A process that writes only while it lives."""
 
@@ -188,7 +99,7 @@ class Living(Protocol):
 def look(host: Hypervisor, directory: Path, command: HostCommand, process: Living) -> HostAnswer:
     """Return the answer to a command that only reads. A REPORT also tells why journals cannot be written."""
     if command.vm_id:
-        report = report_vm(host, directory, command.vm_id, command.watched_files)
+        report = report_vm(host, directory, command.vm_id, Watched.by(command))
         answer = HostAnswer(verdict=HostAnswer.REPORTED, vms=[report])
     else:
         answer = report_part(host, directory, command)
@@ -215,21 +126,7 @@ def has_temporary_type(view: VmView, entry: JournalEntry) -> bool:
     return entry.owed_checkpoint_type != "" and temporary in ("", view.checkpoint_type)
 
 
-def activities(view: VmView, jobs: Sequence[JobView]) -> list[str]:
-    """Return what the hypervisor is doing to a VM, by its status words and the jobs under way, each once."""
-    found = [ACTIVITY.get(word, "OTHER") for word in map(_by_name, view.secondary_status) if word not in CONDITIONS]
-    found += [JOB_ACTIVITY.get(job.job_type, f"JOB_{job.job_type}") for job in jobs]
-    if view.state.removesuffix(_CRITICAL) in TRANSITIONAL:
-        found.append("STATE_CHANGE")
-    return list(dict.fromkeys(found))
-
-
-def _by_name(status: str) -> str:
-    # The host's 32769 is not in PowerShell's enum, which has 23769 for it, so it prints as a number (source read).
-    return "ApplyingSnapshot" if status in {"32769", "23769"} else status
-
-
-def _report_or_error(host: Hypervisor, directory: Path, view: VmView, watched: Sequence[str]) -> VmReport:
+def _report_or_error(host: Hypervisor, directory: Path, view: VmView, watched: Watched) -> VmReport:
     try:
         return _report(host, directory, view.vm_id, view, watched)
     except HyperVError as error:
@@ -239,7 +136,7 @@ def _report_or_error(host: Hypervisor, directory: Path, view: VmView, watched: S
     return VmReport(vm_id=view.vm_id, present=True, name=view.name, error=told)
 
 
-def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, watched: Sequence[str]) -> VmReport:
+def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, watched: Watched) -> VmReport:
     entry: JournalEntry | None = None
     journal = JournalReport(state=JournalReport.MISSING)
     try:
@@ -248,9 +145,10 @@ def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, 
             journal = journal_report(entry)
     except JournalUnreadable:
         journal = JournalReport(state=JournalReport.UNREADABLE)
-    existing, unknown = _watched(host, watched)
+    existing, unknown = told_files(host, watched.files)
+    watched_jobs = [told_job(host, job_id) for job_id in watched.jobs]
     if view is None:
-        _check_rights(host)
+        check_rights(host)
         return VmReport(
             vm_id=vm_id,
             present=False,
@@ -258,6 +156,7 @@ def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, 
             journal=journal,
             existing_files=existing,
             unknown_files=unknown,
+            jobs=watched_jobs,
         )
     files = _Files(host)
     jobs = [job for job in host.jobs(view.vm_id) if job.state in JOBS_UNDER_WAY]
@@ -281,6 +180,9 @@ def _report(host: Hypervisor, directory: Path, vm_id: str, view: VmView | None, 
         existing_files=existing,
         unknown_files=unknown,
         files=files.reports(),
+        offering=_offering(view),
+        generation=view.generation,
+        jobs=watched_jobs,
     )
 
 
@@ -295,6 +197,17 @@ def _checkpoint(view: CheckpointView, files: _Files) -> CheckpointReport:
         automatic=view.automatic,
         system_files_bytes=view.system_files_bytes,
         disks=[files.disk(drive) for drive in view.drives],
+        offering=_offering(view),
+    )
+
+
+def _offering(view: VmView | CheckpointView) -> Offering:
+    return Offering(
+        cpu_count=view.cpu_count,
+        memory_bytes=view.memory_bytes,
+        dynamic_memory=view.dynamic_memory,
+        minimum_bytes=view.minimum_bytes,
+        maximum_bytes=view.maximum_bytes,
     )
 
 
@@ -310,10 +223,8 @@ def journal_report(entry: JournalEntry) -> JournalReport:
         begun_at=_timestamp(entry.begun_at),
         begun_token=entry.begun_token,
     )
-    types = {name: type(value) for name, value in entry.output.items()}
-    for action, fields in OUTPUTS.items():
-        if types == fields and entry.output.get("checkpoint_id") != "":
-            json_format.ParseDict({action: entry.output}, report)
+    if any(fits(action, entry.output) for action in OUTPUTS):
+        json_format.ParseDict(dict(entry.output), report.output)
     return report
 
 
@@ -336,32 +247,6 @@ def _blockers(view: VmView) -> list[str]:
     return sorted(found)
 
 
-def _file(host: Hypervisor, path: str) -> VhdView | None:
-    """Return a file; None if it is missing, which can be said only where its directory can be listed.
-
-    Raises HyperVError where it cannot: its storage is away.
-    """
-    found = host.vhd(path)
-    if found is None and not Path(path).parent.is_dir():
-        text = (
-            f"Whether {path} is there is not known: its directory cannot be listed, or lists it and does not give it."
-        )
-        raise HyperVError("StorageUnreachable,snapshotd", "Get-VHD", text)
-    return found
-
-
-def _watched(host: Hypervisor, watched: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the watched files that are on the disk, and those of which nobody can tell."""
-    existing, unknown = [], []
-    for path in watched:
-        try:
-            if _file(host, path) is not None:
-                existing.append(path)
-        except HyperVError:
-            unknown.append(path)
-    return existing, unknown
-
-
 class _Files:
     """The files of a VM's disks, each asked for once a report."""
 
@@ -374,15 +259,24 @@ class _Files:
         path = "" if drive.pass_through else drive.path
         disk = DiskReport(location=drive.location, path=path)
         while path and path not in self._known:
-            vhd = self._known[path] = _file(self._host, path)
+            vhd = self._known[path] = find_file(self._host, path)
             path = vhd.parent_path if vhd else ""
         return disk
 
     def reports(self) -> list[FileReport]:
         """Return every file that was met."""
         return [
-            FileReport(path=path, parent_path=vhd.parent_path, file_bytes=vhd.file_bytes)
-            if vhd
-            else FileReport(path=path, missing=True)
-            for path, vhd in self._known.items()
+            _file_report(path, vhd) if vhd else FileReport(path=path, missing=True) for path, vhd in self._known.items()
         ]
+
+
+def _file_report(path: str, vhd: VhdView) -> FileReport:
+    return FileReport(
+        path=path,
+        parent_path=vhd.parent_path,
+        file_bytes=vhd.file_bytes,
+        size_bytes=vhd.size_bytes,
+        identifier=vhd.identifier,
+        minimum_bytes=vhd.minimum_bytes,
+        vhd_type=vhd.vhd_type,
+    )

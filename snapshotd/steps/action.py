@@ -91,10 +91,15 @@ FACTS: dict[str, Callable[[VirtualMachine, VmDescription], object]] = {
     "current_checkpoint_id": lambda _, there: there.current_checkpoint_id,
     "leaf_paths": lambda _, there: there.leaf_paths(),
     "chain_files": lambda _, there: there.chain_files(),
+    "drives": lambda _, there: there.drives(),
+    "offering": lambda _, there: there.offering,
+    "absent_files": lambda _, __: (),
+    "vm_absent": lambda _, __: True,
 }
 """What a step can depend on, by the name of the field in its Before, and in the wire's.
 
-A Before may hold more than that: what the core needs later to judge the step. It is not sent.
+Which files must not be there only the action knows: it overrides `before` and puts them in. A Before may hold more than
+that: what the core needs later to judge the step. It is not sent.
 """
 
 
@@ -113,6 +118,8 @@ class Action(ABC):
     """What the operation waits for before the first poll is answered. Only for an action that polls."""
     holds_vm: ClassVar[bool] = True
     """Nothing else may be done to the VM meanwhile."""
+    needs_vm: ClassVar[bool] = True
+    """It waits for a VM that its host does not have, which may be on its way to another. Else it acts without it."""
     input: Versioned[object] = Versioned(Nothing)
     """What it is to do: recorded with the plan, and sent to the host field by field."""
     made_up: ClassVar[frozenset[str]] = frozenset()
@@ -209,7 +216,11 @@ class Action(ABC):
         return frozenset()
 
     def watched_files(self, step: Step) -> tuple[str, ...]:
-        """Return the files whose existence a poll reports."""
+        """Return the files whose existence polls and observations report. A step not yet issued has no `before`."""
+        return ()
+
+    def watched_jobs(self, step: Step) -> tuple[str, ...]:
+        """Return the jobs of the hypervisor, by id, whose state polls and observations report. As `watched_files`."""
         return ()
 
     def awaits(self, step: Step, report: VmReport) -> Failure:

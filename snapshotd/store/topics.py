@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from snapshotd.domain import events as e
+from snapshotd.store.upcasts import described_2
 
 TOPICS: dict[type[e.Event], str] = {
     e.VmRegistered: "snapshotd.vm.registered:1",
     e.VmUnregistered: "snapshotd.vm.unregistered:1",
     e.VmActivityChanged: "snapshotd.vm.activity_changed:1",
     e.VmPowerChanged: "snapshotd.vm.power_changed:1",
-    e.VmDescribed: "snapshotd.vm.described:1",
+    e.VmDescribed: "snapshotd.vm.described:2",
     e.VmMoved: "snapshotd.vm.moved:1",
     e.VmClaimed: "snapshotd.vm.claimed:1",
     e.VmClaimEnded: "snapshotd.vm.claim_ended:1",
@@ -84,5 +85,7 @@ TOPICS: dict[type[e.Event], str] = {
 CLASSES: dict[str, type[e.Event]] = {topic: cls for cls, topic in TOPICS.items()}
 """By name, for reading."""
 
-UPCASTS: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+UPCASTS: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    "snapshotd.vm.described:1": ("snapshotd.vm.described:2", described_2),
+}
 """Older name -> (next name, what turns the older data into the next version's). Chains are followed to the end."""

@@ -14,7 +14,7 @@ from tests.host_script.recording_host import WEB
 
 def effect(action: str, host: Hypervisor, journal_id: str, token: int, step: int = 1, vm: str = WEB) -> HostCommand:
     """Write an effect that depends on what is there now. The action has to be filled in, but for vm_start."""
-    report = report_vm(host, host.journal_directory, vm, ())
+    report = report_vm(host, host.journal_directory, vm)
     command = observe(token, action, step=step, vm=vm)
     command.kind = HostCommand.EFFECT
     command.journal_id = journal_id

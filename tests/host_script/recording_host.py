@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -42,6 +43,8 @@ def machine(disks: Path, vm_id: str = WEB, name: str = "web01", state: str = "Ru
         memory_bytes=1 << 30,
         replica=False,
         blockers=(),
+        minimum_bytes=1 << 29,
+        maximum_bytes=1 << 31,
     )
 
 
@@ -56,6 +59,7 @@ class RecordingHost:
     calls: list[tuple[str, ...]] = field(default_factory=list)
     under_way: list[JobView] = field(default_factory=list)
     """Of each VM."""
+    jobs_by_id: dict[str, JobView] = field(default_factory=dict)
     first: dict[str, Hook] = field(default_factory=dict)
     """By cmdlet: runs before it does anything."""
     then: dict[str, Hook] = field(default_factory=dict)
@@ -82,6 +86,9 @@ class RecordingHost:
         assert vm_id.lower() in self.machines
         return self.under_way
 
+    def job(self, job_id: str) -> JobView | None:
+        return self.jobs_by_id.get(job_id)
+
     def vhd(self, path: str) -> VhdView | None:
         return self.files.get(path.lower()) if self.disks.is_dir() else None
 
@@ -105,6 +112,10 @@ class RecordingHost:
             automatic=False,
             system_files_bytes=10,
             drives=view.drives,
+            cpu_count=view.cpu_count,
+            memory_bytes=view.memory_bytes,
+            minimum_bytes=view.minimum_bytes,
+            maximum_bytes=view.maximum_bytes,
         )
         old = view.drives[0]
         leaf = replace(old, path=f"{self.disks}/{view.name}_{number}.avhdx")
@@ -129,7 +140,15 @@ class RecordingHost:
     def _file(self, path: str, parent: str = "") -> None:
         self.disks.mkdir(parents=True, exist_ok=True)
         Path(path).touch()
-        self.files[path.lower()] = VhdView(path=path, parent_path=parent, file_bytes=1000, size_bytes=9000)
+        self.files[path.lower()] = VhdView(
+            path=path,
+            parent_path=parent,
+            file_bytes=1000,
+            size_bytes=9000,
+            minimum_bytes=500,
+            identifier=str(uuid.uuid5(uuid.NAMESPACE_URL, path)).upper(),
+            vhd_type="Differencing" if parent else "Dynamic",
+        )
 
     def _run(self, caller: Caller, *call: str, effect: Callable[[], None]) -> None:
         if caller.killed:

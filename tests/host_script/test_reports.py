@@ -16,6 +16,7 @@ from snapshotd.api.v1.executor_pb2 import (
 )
 from snapshotd.simulator.hypervisor import DriveView
 from snapshotd.simulator.reporting import report_vm
+from snapshotd.simulator.watched import Watched
 from tests.host_script.conversation import Conversation
 from tests.host_script.host_commands import look
 from tests.host_script.recording_host import WEB, RecordingHost
@@ -41,7 +42,7 @@ def test_a_state_becomes_power_and_activity(
     state: str, power: Power.ValueType, activities: list[str], host: RecordingHost
 ) -> None:
     host.set(state=state)
-    report = report_vm(host, host.journal_directory, WEB, ())
+    report = report_vm(host, host.journal_directory, WEB)
     assert (report.power, report.host_state, list(report.activities)) == (power, state, activities)
 
 
@@ -64,13 +65,13 @@ def test_work_under_way_is_told_and_mere_conditions_are_not(
     status: tuple[str, ...], activities: list[str], host: RecordingHost
 ) -> None:
     host.set(secondary_status=status)
-    assert list(report_vm(host, host.journal_directory, WEB, ()).activities) == activities
+    assert list(report_vm(host, host.journal_directory, WEB).activities) == activities
 
 
 def test_every_file_of_the_chains_is_told_once_with_what_it_is_based_on(host: RecordingHost) -> None:
     first = host.take(WEB, "first")
     second = host.take(WEB, "second")
-    report = report_vm(host, host.journal_directory, WEB, ())
+    report = report_vm(host, host.journal_directory, WEB)
     base, middle, leaf = f"{host.disks}/web01.vhdx", f"{host.disks}/web01_1.avhdx", f"{host.disks}/web01_2.avhdx"
     assert [(disk.location, disk.path) for disk in report.disks] == [("SCSI:0:0", leaf)]
     assert [(c.checkpoint_id, c.parent_id, c.disks[0].path) for c in report.checkpoints] == [
@@ -86,7 +87,7 @@ def test_every_file_of_the_chains_is_told_once_with_what_it_is_based_on(host: Re
 def test_a_file_that_is_missing_is_told_and_ends_its_chain(host: RecordingHost) -> None:
     host.take(WEB, "first")
     del host.files[f"{host.disks}/web01.vhdx"]
-    report = report_vm(host, host.journal_directory, WEB, ())
+    report = report_vm(host, host.journal_directory, WEB)
     assert {f.path: (f.parent_path, f.missing) for f in report.files} == {
         f"{host.disks}/web01_1.avhdx": (f"{host.disks}/web01.vhdx", False),
         f"{host.disks}/web01.vhdx": ("", True),
@@ -95,9 +96,11 @@ def test_a_file_that_is_missing_is_told_and_ends_its_chain(host: RecordingHost) 
 
 def test_a_watched_file_whose_directory_is_away_is_not_known_and_hides_nothing_else(host: RecordingHost) -> None:
     away = f"{host.disks}/moved/web01_1.avhdx"
-    report = report_vm(host, host.journal_directory, WEB, (away, f"{host.disks}/web01.vhdx", f"{host.disks}/no.vhdx"))
+    report = report_vm(
+        host, host.journal_directory, WEB, Watched((away, f"{host.disks}/web01.vhdx", f"{host.disks}/no.vhdx"))
+    )
     assert (list(report.existing_files), list(report.unknown_files)) == ([f"{host.disks}/web01.vhdx"], [away])
-    gone = report_vm(host, host.journal_directory, "00000000-0000-4000-8000-00000000dead", (away,))
+    gone = report_vm(host, host.journal_directory, "00000000-0000-4000-8000-00000000dead", Watched((away,)))
     assert (gone.present, list(gone.unknown_files)) == (False, [away])
 
 
@@ -110,7 +113,7 @@ def test_what_blocks_checkpoints_is_told_once_and_in_order(host: RecordingHost) 
             DriveView(location="SCSI:0:1", path=f"{host.disks}/web01.vhdx", shared=True),
         ),
     )
-    report = report_vm(host, host.journal_directory, WEB, ())
+    report = report_vm(host, host.journal_directory, WEB)
     assert list(report.snapshot_blockers) == ["FIBRE_CHANNEL", "PASS_THROUGH_DISK", "REPLICA", "SHARED_DISK"]
     assert report.is_replica
     assert [disk.path for disk in report.disks] == ["", f"{host.disks}/web01.vhdx"]

@@ -12,6 +12,7 @@ from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import Checkpoint, Disk, DiskFile, VmDescription
 from snapshotd.domain.ids import CheckpointId, OperationName, SnapshotId, VmId, operation_name, vm_stream
 from snapshotd.domain.lifecycle import OperationState, SnapshotState
+from snapshotd.domain.offering import Offering
 from tests.fakes import VM_ID
 from tests.unit.application.cases import create
 from tests.unit.projections.histories import RecordedWorld
@@ -35,7 +36,12 @@ def large_history() -> Sequence[Envelope]:
         event for event, _ in RecordedWorld().do(create(0)).events if isinstance(event, e.OperationRequested)
     )
     for n in range(_DESCRIBED):
-        world.keep(vm_stream(VM_ID), _next(world), e.VmDescribed(description=replace(described, cpu_count=n)), "ann")
+        world.keep(
+            vm_stream(VM_ID),
+            _next(world),
+            e.VmDescribed(description=replace(described, offering=Offering(cpu_count=n, memory_bytes=1 << 30))),
+            "ann",
+        )
     for event in _standing():
         world.keep(vm_stream(VM_ID), _next(world), event, "ann")
     registered = world.envelopes[0].event

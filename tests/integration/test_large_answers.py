@@ -19,6 +19,7 @@ from snapshotd.client.pages import pages
 from snapshotd.domain import events as e
 from snapshotd.domain.ids import vm_stream
 from snapshotd.domain.lifecycle import SnapshotState
+from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure
 from tests.fakes import VM_ID
 from tests.integration.large_history import large_description, snapshot_id
@@ -37,7 +38,12 @@ def large() -> RecordedWorld:
     world, states = RecordedWorld(), SnapshotState
     described = world.host.report().description
     for n in range(DESCRIBED):
-        keep(world, e.VmDescribed(description=replace(large_description(described), cpu_count=n)))
+        keep(
+            world,
+            e.VmDescribed(
+                description=replace(large_description(described), offering=Offering(cpu_count=n, memory_bytes=1 << 30))
+            ),
+        )
     for n in range(SNAPSHOTS):
         own = snapshot_id(n)
         keep(

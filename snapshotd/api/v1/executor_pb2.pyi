@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -489,6 +490,7 @@ class HostCommand(_message.Message):
     ENDS_SCRIPT_FIELD_NUMBER: _builtins.int
     ASKED_FIELD_NUMBER: _builtins.int
     FORMER_INSTALLATION_ID_FIELD_NUMBER: _builtins.int
+    WATCHED_JOBS_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of this protocol: 1."""
     kind: Global___HostCommand.Kind.ValueType
@@ -546,6 +548,10 @@ class HostCommand(_message.Message):
     def checkpoint_restore(self) -> Global___CheckpointRestore: ...
     @_builtins.property
     def checkpoint_remove(self) -> Global___CheckpointRemove: ...
+    @_builtins.property
+    def watched_jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Jobs of the hypervisor whose state each report tells, by InstanceID, whatever the kind."""
+
     def __init__(
         self,
         *,
@@ -573,10 +579,11 @@ class HostCommand(_message.Message):
         ends_script: _builtins.bool = ...,
         asked: _builtins.bool = ...,
         former_installation_id: _builtins.str = ...,
+        watched_jobs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "vm_start", b"vm_start", "vm_stop", b"vm_stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "ends_script", b"ends_script", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "watched_files", b"watched_files"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "ends_script", b"ends_script", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -595,9 +602,15 @@ class Before(_message.Message):
     CURRENT_CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
     LEAF_PATHS_FIELD_NUMBER: _builtins.int
     CHAIN_FILES_FIELD_NUMBER: _builtins.int
+    DRIVES_FIELD_NUMBER: _builtins.int
+    OFFERING_FIELD_NUMBER: _builtins.int
+    ABSENT_FILES_FIELD_NUMBER: _builtins.int
+    VM_ABSENT_FIELD_NUMBER: _builtins.int
     power: Global___Power.ValueType
     current_checkpoint_id: _builtins.str
     """The host's current checkpoint (VM.ParentSnapshotId), possibly foreign; empty: none."""
+    vm_absent: _builtins.bool
+    """The host must not have the VM."""
     @_builtins.property
     def checkpoint_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -608,6 +621,16 @@ class Before(_message.Message):
     def chain_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Every file in the chains of the VM's leaves and checkpoints."""
 
+    @_builtins.property
+    def drives(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The VM's disks, each as "SCSI:0:1=path": DiskReport's location and path."""
+
+    @_builtins.property
+    def offering(self) -> Global___Offering: ...
+    @_builtins.property
+    def absent_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """None of these is on the disk, neither as a file nor as a folder."""
+
     def __init__(
         self,
         *,
@@ -616,14 +639,54 @@ class Before(_message.Message):
         current_checkpoint_id: _builtins.str = ...,
         leaf_paths: _abc.Iterable[_builtins.str] | None = ...,
         chain_files: _abc.Iterable[_builtins.str] | None = ...,
+        drives: _abc.Iterable[_builtins.str] | None = ...,
+        offering: Global___Offering | None = ...,
+        absent_files: _abc.Iterable[_builtins.str] | None = ...,
+        vm_absent: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["offering", b"offering"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_files", b"chain_files", "checkpoint_ids", b"checkpoint_ids", "current_checkpoint_id", b"current_checkpoint_id", "leaf_paths", b"leaf_paths", "power", b"power"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_files", b"absent_files", "chain_files", b"chain_files", "checkpoint_ids", b"checkpoint_ids", "current_checkpoint_id", b"current_checkpoint_id", "drives", b"drives", "leaf_paths", b"leaf_paths", "offering", b"offering", "power", b"power", "vm_absent", b"vm_absent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Before: _TypeAlias = Before  # noqa: Y015
+
+@_typing.final
+class Offering(_message.Message):
+    """What a VM has of its host's processors and memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CPU_COUNT_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    DYNAMIC_MEMORY_FIELD_NUMBER: _builtins.int
+    MINIMUM_BYTES_FIELD_NUMBER: _builtins.int
+    MAXIMUM_BYTES_FIELD_NUMBER: _builtins.int
+    cpu_count: _builtins.int
+    memory_bytes: _builtins.int
+    """At its start."""
+    dynamic_memory: _builtins.bool
+    """Hyper-V gives and takes memory while it runs, between the two bounds."""
+    minimum_bytes: _builtins.int
+    """The bounds: Hyper-V keeps both also while memory is not dynamic."""
+    maximum_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        cpu_count: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        dynamic_memory: _builtins.bool = ...,
+        minimum_bytes: _builtins.int = ...,
+        maximum_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_count", b"cpu_count", "dynamic_memory", b"dynamic_memory", "maximum_bytes", b"maximum_bytes", "memory_bytes", b"memory_bytes", "minimum_bytes", b"minimum_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Offering: _TypeAlias = Offering  # noqa: Y015
 
 @_typing.final
 class VmStart(_message.Message):
@@ -1009,6 +1072,9 @@ class VmReport(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
     UNKNOWN_FILES_FIELD_NUMBER: _builtins.int
+    OFFERING_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
     vm_id: _builtins.str
     present: _builtins.bool
     """False: the host does not have it; nothing else but `journal` and `existing_files` is filled."""
@@ -1024,6 +1090,8 @@ class VmReport(_message.Message):
     cpu_count: _builtins.int
     memory_bytes: _builtins.int
     is_replica: _builtins.bool
+    generation: _builtins.int
+    """Hyper-V's generation of virtual hardware: 1 or 2."""
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointReport]: ...
     @_builtins.property
@@ -1056,6 +1124,12 @@ class VmReport(_message.Message):
     def unknown_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Those of `watched_files` of which nobody can tell whether they are on the disk: their directory cannot be listed."""
 
+    @_builtins.property
+    def offering(self) -> Global___Offering: ...
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobReport]:
+        """Those of `watched_jobs`, in their order. They are told also if the host does not have the VM."""
+
     def __init__(
         self,
         *,
@@ -1079,14 +1153,74 @@ class VmReport(_message.Message):
         error: Global___HostError | None = ...,
         files: _abc.Iterable[Global___FileReport] | None = ...,
         unknown_files: _abc.Iterable[_builtins.str] | None = ...,
+        offering: Global___Offering | None = ...,
+        generation: _builtins.int = ...,
+        jobs: _abc.Iterable[Global___JobReport] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "journal", b"journal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "journal", b"journal", "offering", b"offering"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activities", b"activities", "checkpoint_type", b"checkpoint_type", "checkpoints", b"checkpoints", "cpu_count", b"cpu_count", "current_checkpoint_id", b"current_checkpoint_id", "disks", b"disks", "error", b"error", "existing_files", b"existing_files", "files", b"files", "host_state", b"host_state", "is_replica", b"is_replica", "journal", b"journal", "memory_bytes", b"memory_bytes", "name", b"name", "percent", b"percent", "power", b"power", "present", b"present", "snapshot_blockers", b"snapshot_blockers", "unknown_files", b"unknown_files", "vm_id", b"vm_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activities", b"activities", "checkpoint_type", b"checkpoint_type", "checkpoints", b"checkpoints", "cpu_count", b"cpu_count", "current_checkpoint_id", b"current_checkpoint_id", "disks", b"disks", "error", b"error", "existing_files", b"existing_files", "files", b"files", "generation", b"generation", "host_state", b"host_state", "is_replica", b"is_replica", "jobs", b"jobs", "journal", b"journal", "memory_bytes", b"memory_bytes", "name", b"name", "offering", b"offering", "percent", b"percent", "power", b"power", "present", b"present", "snapshot_blockers", b"snapshot_blockers", "unknown_files", b"unknown_files", "vm_id", b"vm_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VmReport: _TypeAlias = VmReport  # noqa: Y015
+
+@_typing.final
+class JobReport(_message.Message):
+    """A job of the hypervisor, watched by its id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[JobReport._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: JobReport._State.ValueType  # 0
+        RUNNING: JobReport._State.ValueType  # 1
+        DONE: JobReport._State.ValueType  # 2
+        FAILED: JobReport._State.ValueType  # 3
+        GONE: JobReport._State.ValueType  # 4
+        """The host does not know it, or does not know it any more."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    STATE_UNSPECIFIED: JobReport.State.ValueType  # 0
+    RUNNING: JobReport.State.ValueType  # 1
+    DONE: JobReport.State.ValueType  # 2
+    FAILED: JobReport.State.ValueType  # 3
+    GONE: JobReport.State.ValueType  # 4
+    """The host does not know it, or does not know it any more."""
+
+    ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """InstanceID, as the command named it."""
+    type: _builtins.int
+    """Msvm_ConcreteJob.JobType."""
+    state: Global___JobReport.State.ValueType
+    percent: _builtins.int
+    error: _builtins.str
+    """FAILED: the host's text."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        type: _builtins.int = ...,
+        state: Global___JobReport.State.ValueType = ...,
+        percent: _builtins.int = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "percent", b"percent", "state", b"state", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobReport: _TypeAlias = JobReport  # noqa: Y015
 
 @_typing.final
 class CheckpointReport(_message.Message):
@@ -1101,6 +1235,7 @@ class CheckpointReport(_message.Message):
     AUTOMATIC_FIELD_NUMBER: _builtins.int
     SYSTEM_FILES_BYTES_FIELD_NUMBER: _builtins.int
     DISKS_FIELD_NUMBER: _builtins.int
+    OFFERING_FIELD_NUMBER: _builtins.int
     checkpoint_id: _builtins.str
     name: _builtins.str
     parent_id: _builtins.str
@@ -1116,6 +1251,10 @@ class CheckpointReport(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiskReport]: ...
+    @_builtins.property
+    def offering(self) -> Global___Offering:
+        """What the VM had at the checkpoint's moment."""
+
     def __init__(
         self,
         *,
@@ -1128,10 +1267,11 @@ class CheckpointReport(_message.Message):
         automatic: _builtins.bool = ...,
         system_files_bytes: _builtins.int = ...,
         disks: _abc.Iterable[Global___DiskReport] | None = ...,
+        offering: Global___Offering | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "offering", b"offering"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "checkpoint_id", b"checkpoint_id", "checkpoint_type", b"checkpoint_type", "created_at", b"created_at", "disks", b"disks", "has_memory", b"has_memory", "name", b"name", "parent_id", b"parent_id", "system_files_bytes", b"system_files_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "checkpoint_id", b"checkpoint_id", "checkpoint_type", b"checkpoint_type", "created_at", b"created_at", "disks", b"disks", "has_memory", b"has_memory", "name", b"name", "offering", b"offering", "parent_id", b"parent_id", "system_files_bytes", b"system_files_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1175,12 +1315,24 @@ class FileReport(_message.Message):
     PARENT_PATH_FIELD_NUMBER: _builtins.int
     FILE_BYTES_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    MINIMUM_BYTES_FIELD_NUMBER: _builtins.int
+    VHD_TYPE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     parent_path: _builtins.str
     """The file that it is based on; empty: it is a base, or missing."""
     file_bytes: _builtins.int
     missing: _builtins.bool
     """It belongs into a chain, and is not on the disk."""
+    size_bytes: _builtins.int
+    """What it shows its guest."""
+    identifier: _builtins.str
+    """DiskIdentifier: the virtual disk's own id."""
+    minimum_bytes: _builtins.int
+    """It cannot be shrunk below this; 0: not known."""
+    vhd_type: _builtins.str
+    """"Dynamic", "Fixed", "Differencing"."""
     def __init__(
         self,
         *,
@@ -1188,10 +1340,14 @@ class FileReport(_message.Message):
         parent_path: _builtins.str = ...,
         file_bytes: _builtins.int = ...,
         missing: _builtins.bool = ...,
+        size_bytes: _builtins.int = ...,
+        identifier: _builtins.str = ...,
+        minimum_bytes: _builtins.int = ...,
+        vhd_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_bytes", b"file_bytes", "missing", b"missing", "parent_path", b"parent_path", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_bytes", b"file_bytes", "identifier", b"identifier", "minimum_bytes", b"minimum_bytes", "missing", b"missing", "parent_path", b"parent_path", "path", b"path", "size_bytes", b"size_bytes", "vhd_type", b"vhd_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1243,7 +1399,7 @@ class JournalReport(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     BEGUN_AT_FIELD_NUMBER: _builtins.int
     BEGUN_TOKEN_FIELD_NUMBER: _builtins.int
-    CHECKPOINT_CREATE_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
     state: Global___JournalReport.State.ValueType
     journal_id: _builtins.str
     highest_token: _builtins.int
@@ -1256,7 +1412,9 @@ class JournalReport(_message.Message):
     @_builtins.property
     def begun_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def checkpoint_create(self) -> Global___CheckpointCreated: ...
+    def output(self) -> _struct_pb2.Struct:
+        """DONE: the output of that step, as its action reads it. None if it had none, or if it cannot be any action's."""
+
     def __init__(
         self,
         *,
@@ -1268,14 +1426,12 @@ class JournalReport(_message.Message):
         phase: Global___JournalReport.Phase.ValueType = ...,
         begun_at: _timestamp_pb2.Timestamp | None = ...,
         begun_token: _builtins.int = ...,
-        checkpoint_create: Global___CheckpointCreated | None = ...,
+        output: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at", "checkpoint_create", b"checkpoint_create", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at", "begun_token", b"begun_token", "checkpoint_create", b"checkpoint_create", "highest_token", b"highest_token", "journal_id", b"journal_id", "operation", b"operation", "output", b"output", "phase", b"phase", "state", b"state", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_at", b"begun_at", "begun_token", b"begun_token", "highest_token", b"highest_token", "journal_id", b"journal_id", "operation", b"operation", "output", b"output", "phase", b"phase", "state", b"state", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["checkpoint_create"]  # noqa: Y015
-    _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_output) -> _WhichOneofReturnType_output | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JournalReport: _TypeAlias = JournalReport  # noqa: Y015

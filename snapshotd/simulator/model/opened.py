@@ -33,7 +33,7 @@ class SimulatedHyperV:
         views = HostViews(state, self._merging)
         controls = Controls(state, cmdlets, power)
         self.vms, self.vm, self.vhd, self.state = views.vms, views.vm, views.vhd, views.whole
-        self.jobs, self.manages = views.jobs, views.manages
+        self.jobs, self.job, self.manages = views.jobs, views.job, views.manages
         self.set_checkpoint_type = cmdlets.set_checkpoint_type
         self.set_vm, self.restart_vm = cmdlets.set_vm, power.restart_vm
         self.checkpoint_vm = cmdlets.checkpoint_vm

@@ -63,6 +63,10 @@ class HostViews:
                 shown.append(JobView(_MERGE, self._merging.percent(machine.vm_id)))
             return shown
 
+    def job(self, _job_id: str) -> JobView | None:
+        """Return a job by its id: none has one yet."""
+        return None
+
     def vhd(self, path: str) -> VhdView | None:
         """Return a virtual hard disk file."""
         with self._host.changed:
@@ -72,7 +76,10 @@ class HostViews:
             real, file = found
             self._host.faults.fail_read("Get-VHD", Path(real).parent.name)
             size = self._host.disks.file_bytes(real)
-            return VhdView(path=real, parent_path=file.parent, file_bytes=size, size_bytes=file.size_bytes)
+            kind = "Differencing" if file.parent else "Dynamic"
+            return VhdView(
+                path=real, parent_path=file.parent, file_bytes=size, size_bytes=file.size_bytes, vhd_type=kind
+            )
 
     def whole(self) -> dict[str, Any]:
         """Return everything, as plain JSON values, with the contents' digests: what a test compares with."""
@@ -112,6 +119,8 @@ class HostViews:
             created_at=datetime.fromisoformat(machine.created_at) if machine.created_at else None,
             folder=self._host.disks.folder(machine.vm_id),
             settings=dict(machine.settings),
+            minimum_bytes=machine.memory_bytes,
+            maximum_bytes=machine.memory_bytes,
         )
 
     def _checkpoint(self, machine: Machine, checkpoint: Checkpoint) -> CheckpointView:
@@ -127,6 +136,10 @@ class HostViews:
             automatic=checkpoint.automatic,
             system_files_bytes=_CONFIGURATION_BYTES + (machine.memory_bytes if checkpoint.has_memory else 0),
             drives=self._drives(machine, checkpoint.disks),
+            cpu_count=machine.cpu_count,
+            memory_bytes=machine.memory_bytes,
+            minimum_bytes=machine.memory_bytes,
+            maximum_bytes=machine.memory_bytes,
         )
 
     def _drives(self, machine: Machine, disks: Mapping[str, str]) -> tuple[DriveView, ...]:

@@ -12,6 +12,7 @@ from snapshotd.simulator.hypervisor import (
     CheckpointView,
     DriveView,
     Hypervisor,
+    JobView,
     VmView,
 )
 from snapshotd.simulator.pwsh.bridge import Call
@@ -27,7 +28,11 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
         return [_vm(view) for view in host.vms()]
 
     def jobs(_: Caller, arguments: Mapping[str, Any]) -> object:
-        return [{"type": j.job_type, "state": j.state, "percent": j.percent} for j in host.jobs(arguments["id"])]
+        return [_job(view) for view in host.jobs(arguments["id"])]
+
+    def job(_: Caller, arguments: Mapping[str, Any]) -> object:
+        found = host.job(arguments["id"])
+        return _job(found) if found else None
 
     def vhd(_: Caller, arguments: Mapping[str, Any]) -> object:
         view = host.vhd(arguments["path"])
@@ -38,6 +43,9 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
             "parent_path": view.parent_path,
             "file_bytes": view.file_bytes,
             "size_bytes": view.size_bytes,
+            "minimum_bytes": view.minimum_bytes,
+            "identifier": view.identifier,
+            "vhd_type": view.vhd_type,
         }
 
     def stop(caller: Caller, arguments: Mapping[str, Any]) -> object:
@@ -48,6 +56,7 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
         "vms": vms,
         "manages": lambda _, __: host.manages(),
         "jobs": jobs,
+        "job": job,
         "vhd": vhd,
         "set_checkpoint_type": lambda c, a: host.set_checkpoint_type(c, a["vm"], a["type"]),
         "set_vm": lambda c, a: host.set_vm(c, a["vm"], **{name: value for name, value in a.items() if name != "vm"}),
@@ -86,7 +95,7 @@ def _vm(view: VmView) -> dict[str, object]:
         "drives": [_runtime(d) for d in view.drives],
         "secondary_status": list(view.secondary_status),
         "cpu_count": view.cpu_count,
-        "memory_bytes": view.memory_bytes,
+        **_memory(view),
         "replica": view.replica,
         "automatic_checkpoints": view.automatic_checkpoints,
         "fibre_channel": "FIBRE_CHANNEL" in view.blockers,
@@ -111,9 +120,29 @@ def _checkpoint(vm: VmView, view: CheckpointView, parent_name: str | None) -> di
         "automatic": view.automatic,
         "system_files_bytes": view.system_files_bytes,
         "drives": [_runtime(d) for d in view.drives],
-        "cpu_count": vm.cpu_count,
-        "memory_bytes": vm.memory_bytes,
+        "cpu_count": view.cpu_count,
+        **_memory(view),
         "folder": vm.folder,
+    }
+
+
+def _memory(view: VmView | CheckpointView) -> dict[str, object]:
+    return {
+        "memory_bytes": view.memory_bytes,
+        "dynamic_memory": view.dynamic_memory,
+        "minimum_bytes": view.minimum_bytes,
+        "maximum_bytes": view.maximum_bytes,
+        "generation": view.generation,
+    }
+
+
+def _job(view: JobView) -> dict[str, object]:
+    return {
+        "id": view.job_id,
+        "type": view.job_type,
+        "state": view.state,
+        "percent": view.percent,
+        "error": view.error,
     }
 
 

@@ -1,4 +1,11 @@
-# Of WMI only the management service, a VM's computer system, and the jobs that affect it.
+# Of WMI only the management service, a VM's computer system, the jobs that affect it, and a job by its id.
+
+function ConvertTo-ConcreteJob($job) {
+    [pscustomobject]@{
+        PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; InstanceID = $job.id; JobState = [uint16]$job.state
+        JobType = [uint16]$job.type; PercentComplete = [uint16]$job.percent; ErrorDescription = $job.error
+    }
+}
 
 function Get-CimInstance {
     [CmdletBinding()]
@@ -9,6 +16,12 @@ function Get-CimInstance {
         if ((& $HyperV { param($context) Request-Host 'manages' @{} $context } $PSCmdlet).ok) {
             [pscustomobject]@{ PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; Name = 'vmms' }
         }
+        return
+    }
+    if ($ClassName -eq 'Msvm_ConcreteJob') {
+        $id = [regex]::Match($Filter, "InstanceID\s*=\s*'([^']+)'").Groups[1].Value
+        $job = (& $HyperV { param($id, $context) Request-Host 'job' @{ id = $id } $context } $id $PSCmdlet).ok
+        if ($null -ne $job) { ConvertTo-ConcreteJob $job }
         return
     }
     if ($ClassName -ne 'Msvm_ComputerSystem') { throw "The simulated host has no class $ClassName." }
@@ -26,12 +39,7 @@ function Get-CimAssociatedInstance {
         if (-not $PSBoundParameters.ContainsKey('ErrorAction')) { $ErrorActionPreference = $PSCmdlet.GetVariableValue('ErrorActionPreference') }
         if ($Association -ne 'Msvm_AffectedJobElement') { throw "The simulated host has no association $Association." }
         $answer = & $HyperV { param($id, $context) Request-Host 'jobs' @{ id = $id } $context } $InputObject.Name $PSCmdlet
-        foreach ($job in $answer.ok) {
-            [pscustomobject]@{
-                PSTypeName = 'Microsoft.Management.Infrastructure.CimInstance'; JobState = [uint16]$job.state
-                JobType = [uint16]$job.type; PercentComplete = [uint16]$job.percent
-            }
-        }
+        foreach ($job in $answer.ok) { ConvertTo-ConcreteJob $job }
     }
 }
 

@@ -55,8 +55,9 @@ function Get-Common($of, $drives, $owner) {
     @{
         Name = $of.name; CreationTime = ConvertTo-LocalTime $of.created_at; Path = $of.folder; ComputerName = (Get-StubHost).name
         HardDrives = @($drives | ForEach-Object { ConvertTo-Drive $_ $owner }); DVDDrives = @(); NetworkAdapters = @(); VMIntegrationService = @()
-        FibreChannelHostBusAdapters = @(); Generation = 2; Version = '10.0'; Notes = ''
-        ProcessorCount = $of.cpu_count; MemoryStartup = $of.memory_bytes; MemoryMinimum = $of.memory_bytes; MemoryMaximum = $of.memory_bytes
+        FibreChannelHostBusAdapters = @(); Generation = $of.generation; Version = '10.0'; Notes = ''
+        ProcessorCount = $of.cpu_count; MemoryStartup = $of.memory_bytes; MemoryMinimum = $of.minimum_bytes; MemoryMaximum = $of.maximum_bytes
+        DynamicMemoryEnabled = [bool]$of.dynamic_memory
     }
 }
 
@@ -123,7 +124,8 @@ function ConvertTo-VHD($file) {
     [pscustomobject]@{
         PSTypeName = 'Microsoft.Vhd.PowerShell.VirtualHardDisk'; ComputerName = (Get-StubHost).name; Path = $file.path
         VhdFormat = [Enum]::Parse((Get-HyperVType 'Microsoft.Vhd.PowerShell.VhdFormat'), 'VHDX')
-        VhdType = [Enum]::Parse((Get-HyperVType 'Microsoft.Vhd.PowerShell.VhdType'), $(if ($file.parent_path) { 'Differencing' } else { 'Dynamic' }))
+        VhdType = [Enum]::Parse((Get-HyperVType 'Microsoft.Vhd.PowerShell.VhdType'), $file.vhd_type)
         FileSize = [uint64]$file.file_bytes; Size = [uint64]$file.size_bytes; ParentPath = [string]$file.parent_path; Attached = $false
+        MinimumSize = [uint64]$file.minimum_bytes; DiskIdentifier = $file.identifier
     }
 }

@@ -10,6 +10,7 @@ import pytest
 from snapshotd.domain.chains import not_passed_through, passed_through, superfluous
 from snapshotd.domain.host_report import Checkpoint, Disk, DiskFile, VmDescription
 from snapshotd.domain.ids import CheckpointId
+from snapshotd.domain.offering import Offering
 
 GONE = CheckpointId("gone")
 
@@ -47,8 +48,7 @@ def described(leaf: str, checkpoints: Mapping[str, str], *chains: str) -> VmDesc
         disks=(Disk(location="SCSI:0:0", path=leaf),),
         files=tuple(DiskFile(path=path, parent_path=parent) for path, parent in parents.items()),
         snapshot_blockers=(),
-        cpu_count=1,
-        memory_bytes=0,
+        offering=Offering(cpu_count=1, memory_bytes=0),
         is_replica=False,
     )
 

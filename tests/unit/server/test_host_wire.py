@@ -9,9 +9,11 @@ from google.protobuf.message import Message
 
 from snapshotd.api.v1 import executor_pb2 as pb
 from snapshotd.dispatch.orders import Order, OrderKind
-from snapshotd.domain.host_report import DiskFile, JournalState, Unread, Verdict
+from snapshotd.domain.host_report import DiskFile, HostJob, JobState, JournalState, Unread, Verdict
 from snapshotd.domain.ids import ActionName, CheckpointId, HostId, OperationName, VmId
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.offering import Offering
+from snapshotd.domain.recorded import JsonObject
 from snapshotd.server.host_wire import from_outcome, to_command
 from snapshotd.steps.action import FACTS, Action
 from snapshotd.steps.catalogue import ACTIONS
@@ -80,11 +82,6 @@ def test_every_action_with_an_output_has_a_message_with_its_fields(action: Actio
     assert (names(outputs[action.name]) if action.name in outputs else set()) == wanted
 
 
-def test_a_journal_tells_every_output_that_an_answer_does() -> None:
-    told, kept = (message.DESCRIPTOR.oneofs_by_name["output"].fields for message in (pb.HostAnswer, pb.JournalReport))
-    assert [(f.name, f.message_type) for f in kept] == [(f.name, f.message_type) for f in told]
-
-
 def test_an_output_has_no_field_that_python_and_the_record_write_otherwise() -> None:
     outputs = [f.message_type for f in pb.HostAnswer.DESCRIPTOR.oneofs_by_name["output"].fields]
     kinds = {field.type for message in outputs if message for field in message.fields}
@@ -106,10 +103,11 @@ def test_an_observation_names_the_observed_action_and_no_effect(action: Action) 
         input={},
         journal_id="",
         watched_files=("a.vhdx",),
+        watched_jobs=("J-1",),
     )
     command = to_command(order, "installation", "")
     assert (command.kind, command.WhichOneof("action")) == (pb.HostCommand.OBSERVE, action.name)
-    assert list(command.watched_files) == ["a.vhdx"]
+    assert (list(command.watched_files), list(command.watched_jobs)) == (["a.vhdx"], ["J-1"])
     assert not command.HasField("before")
     assert getattr(command, action.name) == type(getattr(command, action.name))()
 
@@ -126,9 +124,37 @@ def test_what_acts_on_a_checkpoint_names_it(action: ActionName) -> None:
     assert getattr(command, action).checkpoint_id == CHECKPOINT
 
 
+def test_an_effect_tells_every_fact_that_it_depends_on() -> None:
+    offering = {
+        "cpu_count": 2,
+        "memory_bytes": 4 << 30,
+        "dynamic_memory": False,
+        "minimum_bytes": 0,
+        "maximum_bytes": 0,
+    }
+    before: JsonObject = {
+        "drives": ["SCSI:0:0=base.vhdx"],
+        "offering": offering,
+        "absent_files": ["D:\\new.vhdx"],
+        "vm_absent": True,
+    }
+    told = to_command(replace(EFFECT, before=before), "i", "").before
+    assert (list(told.drives), list(told.absent_files), told.vm_absent) == (
+        ["SCSI:0:0=base.vhdx"],
+        ["D:\\new.vhdx"],
+        True,
+    )
+    assert told.offering == pb.Offering(cpu_count=2, memory_bytes=4 << 30)
+
+
 def test_a_fact_that_is_nothing_is_left_out() -> None:
     command = to_command(replace(EFFECT, before={"power": "STOPPED", "current_checkpoint_id": None}), "i", "")
     assert (command.before.power, command.before.current_checkpoint_id) == (pb.STOPPED, "")
+
+
+OFFERING = pb.Offering(
+    cpu_count=2, memory_bytes=4 << 30, dynamic_memory=True, minimum_bytes=1 << 30, maximum_bytes=8 << 30
+)
 
 
 def full_answer() -> pb.CommandOutcome:
@@ -142,12 +168,16 @@ def full_answer() -> pb.CommandOutcome:
     vm = answer.vms.add(vm_id=VM.upper(), present=True, name="web01", power=pb.SAVED, host_state="Saved", percent=5)
     vm.current_checkpoint_id = CHECKPOINT.upper()
     vm.journal.state, vm.journal.phase, vm.journal.highest_token = pb.JournalReport.PRESENT, pb.JournalReport.BEGUN, 17
-    vm.journal.checkpoint_create.CopyFrom(answer.checkpoint_create)
+    vm.journal.output.update({"checkpoint_id": CHECKPOINT.upper(), "has_memory": True})
     checkpoint = vm.checkpoints.add(checkpoint_id=CHECKPOINT.upper(), name="n", has_memory=True)
     checkpoint.created_at.FromDatetime(DEADLINE)
     checkpoint.disks.add(location="SCSI:0:0", path="base.vhdx")
-    vm.files.add(path="base.vhdx", file_bytes=7)
+    checkpoint.offering.CopyFrom(pb.Offering(cpu_count=1, memory_bytes=1 << 30))
+    vm.files.add(path="base.vhdx", file_bytes=7, size_bytes=9, identifier="AB-1", minimum_bytes=8, vhd_type="Dynamic")
     vm.files.add(path="a.avhdx", parent_path="BASE.vhdx")
+    vm.offering.CopyFrom(OFFERING)
+    vm.generation = 2
+    vm.jobs.add(id="J-1", type=62, state=pb.JobReport.FAILED, percent=101, error="no space")
     return outcome
 
 
@@ -172,11 +202,50 @@ def test_an_answer_keeps_everything_with_ids_in_lower_case() -> None:
     assert (vm.vm_id, vm.power, vm.percent) == (VM, Power.SAVED, 5)
     assert vm.description.current_checkpoint_id == CHECKPOINT
     assert vm.description.checkpoints[0].disks[0].path == "base.vhdx"
-    assert vm.description.files == (DiskFile(path="a.avhdx", parent_path="BASE.vhdx"), DiskFile(path="base.vhdx"))
+    assert vm.description.files == (
+        DiskFile(path="a.avhdx", parent_path="BASE.vhdx"),
+        DiskFile(path="base.vhdx", size_bytes=9, identifier="ab-1", vhd_type="Dynamic"),
+    )
+    assert [file.minimum_bytes for file in vm.description.files] == [0, 8]
+    assert vm.description.offering == Offering(
+        cpu_count=2, memory_bytes=4 << 30, dynamic_memory=True, minimum_bytes=1 << 30, maximum_bytes=8 << 30
+    )
+    assert (vm.description.cpu_count, vm.description.memory_bytes, vm.description.generation) == (2, 4 << 30, 2)
+    assert vm.description.checkpoints[0].offering == Offering(cpu_count=1, memory_bytes=1 << 30)
+    assert vm.jobs == (HostJob(job_id="J-1", state=JobState.FAILED, job_type=62, percent=100, error="no space"),)
+    assert vm.job("j-1") is vm.jobs[0]
     assert vm.description.size_of(vm.description.checkpoints[0]) == 7
     assert vm.description.checkpoints[0].created_at == DEADLINE
     assert (vm.journal.state, vm.journal.begun, vm.journal.done) == (JournalState.PRESENT, True, False)
     assert vm.journal.output == answer.output
+
+
+def test_a_report_without_an_offering_has_that_of_an_earlier_release() -> None:
+    outcome = full_answer()
+    vm, checkpoint = outcome.answer.vms[0], outcome.answer.vms[0].checkpoints[0]
+    vm.ClearField("offering")
+    checkpoint.ClearField("offering")
+    vm.cpu_count, vm.memory_bytes = 3, 7
+    (read,) = from_outcome(outcome).vms
+    assert read.description is not None
+    assert read.description.offering == Offering(cpu_count=3, memory_bytes=7)
+    assert read.description.checkpoints[0].offering is None
+
+
+def test_a_journalled_output_reads_as_an_answer_to_its_step_would() -> None:
+    outcome = full_answer()
+    kept: dict[str, str | int | bool] = {
+        "path": "C:\\x.vhdx",
+        "size_bytes": 1 << 40,
+        "identifier": "AB",
+        "job_id": "",
+        "whole": False,
+    }
+    outcome.answer.vms[0].journal.output.Clear()
+    outcome.answer.vms[0].journal.output.update(kept)
+    (vm,) = from_outcome(outcome).vms
+    assert vm.journal.output == kept
+    assert {name: type(value) for name, value in vm.journal.output.items()} == {n: type(v) for n, v in kept.items()}
 
 
 def test_a_vm_that_is_not_there_is_absent_and_not_described() -> None:
@@ -190,6 +259,12 @@ def test_a_vm_that_is_not_there_is_absent_and_not_described() -> None:
 def broken_answers() -> list[pb.CommandOutcome]:
     """Return answers that the protocol does not allow."""
     other, silent, nameless, powerless, unmarked, madeless, newer = (full_answer() for _ in range(7))
+    jobless, stateless, uneven, endless, pointless = (full_answer() for _ in range(5))
+    jobless.answer.vms[0].jobs[0].id = ""
+    stateless.answer.vms[0].jobs[0].ClearField("state")
+    uneven.answer.vms[0].journal.output.update({"size_bytes": 0.5})
+    endless.answer.vms[0].journal.output.update({"x" * 1_001: True})
+    pointless.answer.vms[0].journal.output.update({"checkpoint_id": 5})
     other.answer.protocol = 2
     silent.answer.ClearField("verdict")
     nameless.answer.vms[0].ClearField("vm_id")
@@ -197,7 +272,20 @@ def broken_answers() -> list[pb.CommandOutcome]:
     unmarked.answer.vms[0].checkpoints[0].ClearField("checkpoint_id")
     madeless.answer.checkpoint_create.checkpoint_id = ""
     newer.answer.verdict = 99  # type: ignore[assignment]  # a number that this release does not know
-    return [other, silent, nameless, powerless, unmarked, madeless, newer]
+    return [
+        other,
+        silent,
+        nameless,
+        powerless,
+        unmarked,
+        madeless,
+        newer,
+        jobless,
+        stateless,
+        uneven,
+        endless,
+        pointless,
+    ]
 
 
 @pytest.mark.parametrize("outcome", broken_answers())

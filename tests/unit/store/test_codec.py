@@ -1,13 +1,16 @@
 """What is written is read back the same, and what does not fit is an error."""
 
 import json
+import re
 from typing import get_args
 
 import msgspec
 import pytest
 
-from snapshotd.domain.events import Event, HostEvent, StepFailed, StepIssued, VmEvent
+from snapshotd.domain.events import Event, HostEvent, StepFailed, StepIssued, VmDescribed, VmEvent
+from snapshotd.domain.host_report import DiskFile
 from snapshotd.domain.lifecycle import Power, StepState
+from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure
 from snapshotd.store import topics
 from snapshotd.store.codec import decode, encode
@@ -34,7 +37,8 @@ def test_every_event_of_a_history_is_read_back_the_same(case: Case) -> None:
 def test_every_event_has_one_topic_of_its_own() -> None:
     assert set(topics.TOPICS) == set(get_args(VmEvent)) | set(get_args(HostEvent))
     assert len(set(topics.TOPICS.values())) == len(topics.TOPICS)
-    assert all(topic.endswith(":1") for topic in topics.TOPICS.values())
+    assert all(re.fullmatch(r"snapshotd\.[a-z_.]+:[1-9]", topic) for topic in topics.TOPICS.values())
+    assert not set(topics.UPCASTS) & set(topics.TOPICS.values()), "what is written is not an older version"
 
 
 def test_data_is_readable_json() -> None:
@@ -100,3 +104,40 @@ def test_an_older_version_is_upcast(monkeypatch: pytest.MonkeyPatch) -> None:
     older = {k: v for k, v in json.loads(text).items() if k != "owner"}
     monkeypatch.setitem(topics.UPCASTS, "snapshotd.vm.registered:0", (topic, lambda data: data | {"owner": "ops"}))
     assert decode("snapshotd.vm.registered:0", json.dumps(older)) == event
+
+
+def test_a_description_of_the_first_version_is_read_with_what_it_told_of_the_offering() -> None:
+    older = {
+        "description": {
+            "name": "web01",
+            "checkpoint_type": "Production",
+            "current_checkpoint_id": "c1",
+            "checkpoints": [
+                {
+                    "checkpoint_id": "c1",
+                    "name": "nightly",
+                    "parent_id": None,
+                    "created_at": "2026-11-25T09:00:00Z",
+                    "checkpoint_type": "Standard",
+                    "has_memory": False,
+                    "automatic": False,
+                    "system_files_bytes": 4096,
+                    "disks": [{"location": "SCSI:0:0", "path": "base.vhdx"}],
+                }
+            ],
+            "disks": [{"location": "SCSI:0:0", "path": "d1.avhdx"}],
+            "files": [{"path": "base.vhdx", "parent_path": "", "missing": False, "file_bytes": 7}],
+            "snapshot_blockers": [],
+            "cpu_count": 2,
+            "memory_bytes": 1024,
+            "is_replica": False,
+            "critical": False,
+        }
+    }
+    read = decode("snapshotd.vm.described:1", json.dumps(older))
+    assert isinstance(read, VmDescribed)
+    assert read.description.offering == Offering(cpu_count=2, memory_bytes=1024)
+    assert read.description.files == (DiskFile(path="base.vhdx", file_bytes=7),)
+    assert read.description.checkpoints[0].offering is None
+    topic, text = encode(read)
+    assert (topic, decode(topic, text)) == ("snapshotd.vm.described:2", read)

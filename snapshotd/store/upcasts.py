@@ -1,0 +1,25 @@
+"""What turns the data of an older version of an event into those of the next. Reads nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def described_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a VmDescribed with what version 1 did not tell, as not known; the offering is what it told of it."""
+    told = dict(data["description"])
+    offering = {
+        "cpu_count": told.pop("cpu_count"),
+        "memory_bytes": told.pop("memory_bytes"),
+        "dynamic_memory": False,
+        "minimum_bytes": 0,
+        "maximum_bytes": 0,
+    }
+    unknown = {"size_bytes": 0, "identifier": "", "minimum_bytes": 0, "vhd_type": ""}
+    told |= {
+        "offering": offering,
+        "generation": 0,
+        "files": [file | unknown for file in told["files"]],
+        "checkpoints": [checkpoint | {"offering": None} for checkpoint in told["checkpoints"]],
+    }
+    return {"description": told}
