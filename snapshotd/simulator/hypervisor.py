@@ -14,6 +14,8 @@ from typing import Final, Protocol
 
 _CLASSES: Final = {
     "Get-VHD": "Microsoft.Vhd.PowerShell.Cmdlets.GetVHD",
+    "New-VHD": "Microsoft.Vhd.PowerShell.Cmdlets.NewVHD",
+    "Resize-VHD": "Microsoft.Vhd.PowerShell.Cmdlets.ResizeVHD",
     "Get-CimAssociatedInstance": "Microsoft.Management.Infrastructure.CimCmdlets.GetCimAssociatedInstanceCommand",
 }
 """Cmdlets of other modules than Hyper-V's."""
@@ -89,12 +91,12 @@ class CheckpointView:
     system_files_bytes: int
     drives: tuple[DriveView, ...]
     cpu_count: int = 0
-    """Of its moment, as the rest of the settings; 0: the model does not tell."""
+    """What the VM had at that moment, here and below; 0: not known."""
     memory_bytes: int = 0
+    """At the start."""
     dynamic_memory: bool = False
     minimum_bytes: int = 0
     maximum_bytes: int = 0
-    generation: int = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,12 @@ class VmView:
     replica: bool
     blockers: tuple[str, ...]
     """As the inventory names them: PASS_THROUGH_DISK, SHARED_DISK, REPLICA, FIBRE_CHANNEL, ..."""
+    dynamic_memory: bool = False
+    """DynamicMemoryEnabled."""
+    minimum_bytes: int = 0
+    """The least and the most memory that it has, if that is dynamic; memory_bytes is that of its start."""
+    maximum_bytes: int = 0
+    generation: int = 2
     automatic_checkpoints: bool = False
     """AutomaticCheckpointsEnabled."""
     uptime_s: float = field(default=0.0, compare=False)
@@ -128,11 +136,6 @@ class VmView:
     """Where its files are."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """What else Set-VM has set, by the property's name."""
-    dynamic_memory: bool = False
-    minimum_bytes: int = 0
-    """MemoryMinimum and MemoryMaximum are kept also while memory is not dynamic."""
-    maximum_bytes: int = 0
-    generation: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +162,13 @@ class VhdView:
     """Empty: a base."""
     file_bytes: int
     size_bytes: int
+    """As the guest sees it."""
     minimum_bytes: int = 0
-    """MinimumSize."""
+    """The size that it can be made small to."""
     identifier: str = ""
     """DiskIdentifier."""
-    vhd_type: str = ""
-    """Dynamic, Fixed or Differencing; empty: by whether it has a parent."""
+    vhd_type: str = "Dynamic"
+    """Dynamic, Fixed or Differencing."""
 
 
 class Hypervisor(Protocol):
@@ -216,7 +220,10 @@ class Hypervisor(Protocol):
         """Set-VM -CheckpointType."""
 
     def set_vm(self, caller: Caller, vm_id: str, **changes: object) -> None:
-        """Set-VM with anything else: name, cpu_count, memory_bytes, automatic_checkpoints, settings (by property)."""
+        """Set-VM with anything else: name, automatic_checkpoints, settings (by property), and the VM's offering.
+
+        That is, as VmView has them: cpu_count, memory_bytes, dynamic_memory, minimum_bytes, maximum_bytes.
+        """
 
     def checkpoint_vm(self, caller: Caller, vm_id: str, name: str) -> str:
         """Checkpoint-VM -SnapshotName: makes it under the default name, then names it. Returns its id."""
@@ -247,3 +254,42 @@ class Hypervisor(Protocol):
 
     def suspend_vm(self, caller: Caller, vm_id: str) -> bool:
         """Suspend-VM: from Running."""
+
+    def add_drive(self, caller: Caller, vm_id: str, location: str, path: str) -> None:
+        """Add-VMHardDiskDrive at a place, "SCSI:0:1", with a file that is there."""
+
+    def remove_drive(self, caller: Caller, vm_id: str, location: str) -> None:
+        """Remove-VMHardDiskDrive: the file stays."""
+
+    def new_vhd(self, caller: Caller, path: str, size_bytes: int, *, parent: str = "", fixed: bool = False) -> None:
+        """New-VHD. Over a parent it is a differencing disk, of its size if size_bytes is 0."""
+
+    def resize_vhd(self, caller: Caller, path: str, size_bytes: int) -> None:
+        """Resize-VHD -SizeBytes."""
+
+    def set_processor(self, caller: Caller, vm_id: str, count: int) -> None:
+        """Set-VMProcessor -Count."""
+
+    def set_memory(
+        self,
+        caller: Caller,
+        vm_id: str,
+        *,
+        startup_bytes: int | None = None,
+        dynamic: bool | None = None,
+        minimum_bytes: int | None = None,
+        maximum_bytes: int | None = None,
+    ) -> None:
+        """Set-VMMemory; None: as it is."""
+
+    def exists(self, path: str) -> bool:
+        """Return whether a file or a folder is there. This and what follows scripts do themselves, by no cmdlet."""
+
+    def delete_file(self, path: str) -> None:
+        """Delete a file, if it is there. Raises OSError: a VM that runs has it open, its folder is not there, ..."""
+
+    def delete_folder(self, path: str) -> None:
+        """Delete a folder with all that is in it. Raises OSError, also if it is not there."""
+
+    def move_folder(self, source: str, target: str) -> None:
+        """Move a folder to where nothing is. Raises OSError."""

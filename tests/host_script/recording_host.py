@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -226,6 +227,68 @@ class RecordingHost:
 
     def suspend_vm(self, caller: Caller, vm_id: str) -> bool:
         return self._power(caller, vm_id, "Paused", "Suspend-VM")
+
+    def add_drive(self, caller: Caller, vm_id: str, location: str, path: str) -> None:
+        drives = (*self.machines[vm_id].drives, DriveView(location=location, path=path))
+        self._run(caller, "Add-VMHardDiskDrive", location, path, effect=lambda: self.set(vm_id, drives=drives))
+
+    def remove_drive(self, caller: Caller, vm_id: str, location: str) -> None:
+        left = tuple(d for d in self.machines[vm_id].drives if d.location != location)
+        self._run(caller, "Remove-VMHardDiskDrive", location, effect=lambda: self.set(vm_id, drives=left))
+
+    def new_vhd(self, caller: Caller, path: str, size_bytes: int, *, parent: str = "", fixed: bool = False) -> None:
+        def effect() -> None:
+            self._file(path, parent)
+            kind = "Differencing" if parent else "Fixed" if fixed else "Dynamic"
+            made = replace(self.files[path.lower()], size_bytes=size_bytes, identifier=_identifier(path), vhd_type=kind)
+            self.files[path.lower()] = made
+
+        self._run(caller, "New-VHD", path, str(size_bytes), effect=effect)
+
+    def resize_vhd(self, caller: Caller, path: str, size_bytes: int) -> None:
+        def effect() -> None:
+            self.files[path.lower()] = replace(self.files[path.lower()], size_bytes=size_bytes)
+
+        self._run(caller, "Resize-VHD", path, str(size_bytes), effect=effect)
+
+    def set_processor(self, caller: Caller, vm_id: str, count: int) -> None:
+        self._run(caller, "Set-VMProcessor", str(count), effect=lambda: self.set(vm_id, cpu_count=count))
+
+    def set_memory(
+        self,
+        caller: Caller,
+        vm_id: str,
+        *,
+        startup_bytes: int | None = None,
+        dynamic: bool | None = None,
+        minimum_bytes: int | None = None,
+        maximum_bytes: int | None = None,
+    ) -> None:
+        named = {
+            "memory_bytes": startup_bytes,
+            "dynamic_memory": dynamic,
+            "minimum_bytes": minimum_bytes,
+            "maximum_bytes": maximum_bytes,
+        }
+        changes = {name: value for name, value in named.items() if value is not None}
+        self._run(caller, "Set-VMMemory", *changes, effect=lambda: self.set(vm_id, **changes))
+
+    def exists(self, path: str) -> bool:
+        return Path(path).exists()
+
+    def delete_file(self, path: str) -> None:
+        Path(path).unlink(missing_ok=True)
+        self.files.pop(path.lower(), None)
+
+    def delete_folder(self, path: str) -> None:
+        shutil.rmtree(path)
+
+    def move_folder(self, source: str, target: str) -> None:
+        Path(source).rename(target)
+
+
+def _identifier(path: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, path)).upper()
 
 
 def refuses(error_id: str, cmdlet: str) -> Hook:

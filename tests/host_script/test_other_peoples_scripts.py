@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from snapshotd.simulator.model import SimulatedHyperV
-from snapshotd.simulator.pwsh.engine import PwshEngine
-from tests.powershell_engine import pwsh
+from tests.host_script.other_scripts import Run, running_on
 from tests.unit.simulator_model.hosts import DB, WEB, host_at, of
 
 pytestmark = pytest.mark.powershell
-
-Run = Callable[..., list[str]]
-"""Runs a script; returns the lines that it writes, those of stderr at the end. Fails if it does not end by itself."""
 
 APP = "11111111-2222-3333-4444-555555555503"
 INVENTORY = {
@@ -37,22 +32,8 @@ def host(tmp_path: Path) -> Iterator[SimulatedHyperV]:
 
 @pytest.fixture
 def run(host: SimulatedHyperV, tmp_path: Path) -> Iterator[Run]:
-    engine = PwshEngine(host, pwsh(), tmp_path / "engine")
-
-    def start(script: str, exit_code: int = 0) -> list[str]:
-        encoded = base64.b64encode(script.encode("utf-16-le")).decode()
-        process = engine.start(f"powershell -NoProfile -NonInteractive -OutputFormat Text -EncodedCommand {encoded}")
-        process.close_stdin()
-        stdout, stderr, code = b"", b"", None
-        while code is None:
-            out, err, code = process.read(60.0)
-            assert out or err or code is not None, f"the script hangs: {script}"
-            stdout, stderr = stdout + out, stderr + err
-        assert code == exit_code, stderr.decode()
-        return [line for line in (stdout + stderr).decode().splitlines() if line.strip()]
-
-    yield start
-    engine.close()
+    with running_on(host, tmp_path / "engine") as start:
+        yield start
 
 
 def names(host: SimulatedHyperV, vm_id: str) -> list[str]:
@@ -147,7 +128,7 @@ def test_the_preference_of_whoever_calls_counts_wherever_it_is_set(run: Run) -> 
         ("Set-VM web01 -ProcessorCount 4", "InvalidState,Microsoft.HyperV.PowerShell.Commands.SetVM"),
         ("Restart-VM web02 -Force", "InvalidState,Microsoft.HyperV.PowerShell.Commands.RestartVM"),
         ("Get-VHD /nosuch/disk.vhdx", "ObjectNotFound,Microsoft.Vhd.PowerShell.Cmdlets.GetVHD"),
-        ("New-VM x", "NotSupported,Microsoft.HyperV.PowerShell.Commands.NewVM"),
+        ("Merge-VHD x y", "NotSupported,Microsoft.Vhd.PowerShell.Cmdlets.MergeVHD"),
     ],
 )
 def test_every_cmdlets_error_has_its_id_goes_on_and_stops_if_asked(run: Run, command: str, error_id: str) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from snapshotd.simulator.hypervisor import HyperVError
 from snapshotd.simulator.model.host import HYPERVISOR, Cause, HostState
-from snapshotd.simulator.model.machine import Checkpoint, Machine, rfc3339
+from snapshotd.simulator.model.machine import OFFERING, Checkpoint, Machine, rfc3339
 from snapshotd.simulator.model.merging import Merging
 
 CHECKPOINT_LIMIT: Final = 50
@@ -61,9 +61,9 @@ class Checkpointing:
             automatic=automatic,
             snapshot_type=snapshot_type,
             disks=dict(machine.disks),
+            **{name: getattr(machine, name) for name in OFFERING},
         )
-        for location, path in machine.disks.items():
-            machine.disks[location] = self._host.disks.make_child(path)
+        machine.disks = self._host.make_children(machine, machine.disks)
         self._host.made_s[checkpoint.checkpoint_id] = time.monotonic()
         machine.checkpoints[checkpoint.checkpoint_id] = checkpoint
         machine.current_id = checkpoint.checkpoint_id
@@ -73,6 +73,7 @@ class Checkpointing:
     def remove(self, machine: Machine, cause: Cause, target: str) -> str:
         """Remove a checkpoint, without its children: the disks are merged afterwards."""
         checkpoint = machine.checkpoints.pop(target)
+        machine.leftovers += [path for path in checkpoint.disks.values() if path not in machine.leftovers]
         for other in machine.checkpoints.values():
             if other.parent_id == target:
                 other.parent_id = checkpoint.parent_id

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from snapshotd.simulator.hypervisor import Caller, HyperVError
 from snapshotd.simulator.model.checkpointing import Checkpointing
+from snapshotd.simulator.model.disks import is_differencing
 from snapshotd.simulator.model.host import Cause, HostState, invalid_state
 from snapshotd.simulator.model.inventory import CHECKPOINT_TYPES
-from snapshotd.simulator.model.machine import Machine
+from snapshotd.simulator.model.machine import OFFERING, Machine
 from snapshotd.simulator.model.merging import Merging
+from snapshotd.simulator.model.offering import check_offering
 from snapshotd.simulator.model.power import Power
 
 NAME_LIMIT: Final = 99
 """Characters of a checkpoint's name (documented: under 100), counted as UTF-16 code units (inferred)."""
-_WHEN_OFF: Final = frozenset({"DynamicMemoryEnabled", "MemoryMinimum", "MemoryMaximum"})
-"""Properties that can be set while the VM is off only (documented for the memory's kind; the others are inferred)."""
 
 
 class Cmdlets:
@@ -54,7 +54,7 @@ class Cmdlets:
             self._host.pass_by(caller, cmdlet, "after")
 
     def set_vm(self, caller: Caller, vm_id: str, **changes: object) -> None:
-        """Set-VM with anything but CheckpointType: name, cpu_count, memory_bytes, automatic_checkpoints, settings."""
+        """Set-VM with anything but CheckpointType: name, what an offering has, automatic_checkpoints, settings."""
         cmdlet = "Set-VM"
         with self._host.changed:
             machine = self._host.machine(vm_id, cmdlet, caller)
@@ -152,19 +152,31 @@ class Cmdlets:
             # Inferred; the text of the real one is not known.
             raise HyperVError("OperationFailed", "Restore-VMSnapshot", f"'{checkpoint.name}' is missing its files.")
         self._host.check_files(machine, checkpoint.disks, "Restore-VMSnapshot")
-        old = dict(machine.disks)
-        for location, path in checkpoint.disks.items():
-            machine.disks[location] = self._host.disks.make_child(path)
+        old = set(machine.disks.values())
+        machine.disks = self._host.make_children(machine, checkpoint.disks)
+        machine.leftovers += filter(is_differencing, old)
         machine.current_id = target
         machine.checkpoint_type = checkpoint.checkpoint_type
         machine.memory = checkpoint.memory
+        if checkpoint.cpu_count:
+            for name in OFFERING:
+                setattr(machine, name, getattr(checkpoint, name))
         machine.goes_to("Saved" if checkpoint.has_memory else "Off")
         self._host.record(machine, cause, "checkpoint_applied", target, memory=checkpoint.memory)
-        for path in old.values():
-            self._host.disks.delete(path)
+        self._discard(machine, old)
         # A branch point may have one file above it now instead of two.
         self._merging.look_at(machine.vm_id)
         return target
+
+    def _discard(self, machine: Machine, old: Collection[str]) -> None:
+        """Remove what a VM wrote to if the hypervisor made it (inferred): a disk attached since then stays."""
+        disks = self._host.disks
+        for path in filter(is_differencing, old):
+            if not disks.children(path):
+                disks.delete(path)
+                machine.leftovers.remove(path)
+        disks.forget([path for path in old if path in disks], self._host.known_files())
+        self._host.keep(machine)
 
     def remove_snapshot(self, caller: Caller, checkpoint_id: str) -> None:
         """Remove-VMSnapshot, without the children: the disks are merged afterwards."""
@@ -196,16 +208,13 @@ def _check_name(name: str, cmdlet: str) -> None:
 def _check_changes(machine: Machine, changes: Mapping[str, object]) -> None:
     """Raise HyperVError for changes that the VM's state does not allow, or that make no sense."""
     cmdlet = "Set-VM"
-    unknown = set(changes) - {"name", "cpu_count", "memory_bytes", "automatic_checkpoints", "settings"}
+    unknown = set(changes) - {"name", "automatic_checkpoints", "settings", *OFFERING}
     assert not unknown, f"the stub asked for {unknown}"
-    for name in ("cpu_count", "memory_bytes"):
-        value = changes.get(name, 1)
-        if not isinstance(value, int) or value <= 0:
-            raise HyperVError("InvalidParameter", cmdlet, f"{value!r} is no {name}.")
+    check_offering(machine, changes, cmdlet)
     settings = changes.get("settings", {})
     assert isinstance(settings, dict), settings
     # Processors and memory need a VM that is off (documented).
-    if machine.state != "Off" and (changes.keys() & {"cpu_count", "memory_bytes"} or settings.keys() & _WHEN_OFF):
+    if machine.state != "Off" and changes.keys() & set(OFFERING):
         raise invalid_state(cmdlet)
     if "SnapshotFileLocation" in settings and machine.checkpoints:
         # Documented; the text of the real one is not known.

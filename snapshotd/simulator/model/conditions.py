@@ -58,7 +58,7 @@ class Conditions:
         with self._host.changed:
             machine = self._host.named(vm)
             found = checkpoint_of(machine, checkpoint)
-            if self._host.disks.is_away(machine.vm_id):
+            if self._host.is_away(machine):
                 raise ValueError(f"{machine.name}'s storage is away")
             found.snapshot_type = kind or found.snapshot_type
             for path in found.disks.values() if "files" in facts else ():
@@ -95,7 +95,7 @@ class Conditions:
         """Let a VM go to another host, with its checkpoints and without its journal; return what that one takes in."""
         with self._host.changed:
             machine = self._host.named(vm)
-            if self._host.jobs.of(machine.vm_id) is not None or self._host.disks.is_away(machine.vm_id):
+            if self._host.jobs.of(machine.vm_id) is not None or self._host.is_away(machine):
                 raise ValueError(f"{machine.name} is busy, or its storage is away")
             self._merging.forget(machine.vm_id)
             return {"machine": self._host.release(machine)}

@@ -58,7 +58,7 @@ class Controls:
             machine = self._host.named(vm)
             if machine.state not in ("Running", "Off"):
                 raise ValueError(f"VM {machine.name} is {machine.state}: nothing writes to its disks")
-            if self._host.disks.is_away(machine.vm_id):
+            if self._host.is_away(machine):
                 raise ValueError(f"{machine.name}'s storage is away")
             self._host.disks.write(disk_at(machine, machine.disks, location), block, data)
             self._host.record(machine, ADMINISTRATOR, "disk_written", location=location, block=block)
@@ -108,7 +108,7 @@ class Controls:
         check_bool("up", up)
         with self._host.changed:
             machine = self._host.named(vm)
-            (self._host.disks.bring_back if up else self._host.disks.take_away)(machine.vm_id)
+            (self._host.disks.bring_back if up else self._host.disks.take_away)(self._host.folder(machine))
             self._host.changed.notify_all()
 
     def set_guest(self, vm: str, **abilities: bool) -> None:

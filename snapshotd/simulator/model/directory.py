@@ -22,6 +22,8 @@ class KeptHost:
     machines: tuple[Machine, ...]
     clock_offset_s: float = 0.0
     """How far its clock is ahead of this machine's, seconds."""
+    loose: tuple[str, ...] = ()
+    """Virtual hard disks that it has noticed and that no VM uses."""
 
 
 class StateDirectory:
@@ -53,9 +55,10 @@ class StateDirectory:
             document = json.loads(self._host.read_text(encoding="utf-8"))
             name, vm_ids = document["name"], list(document["vms"])
             clock_offset_s = float(document.get("clock_offset_s", 0))
+            loose = tuple(document.get("loose", ()))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{self._host} is not the state of a host: {error!r}") from error
-        return KeptHost(name, tuple(self._machine(vm_id) for vm_id in vm_ids), clock_offset_s)
+        return KeptHost(name, tuple(self._machine(vm_id) for vm_id in vm_ids), clock_offset_s, loose)
 
     def keep(self, host: KeptHost) -> None:
         """Keep a host as it is now; its VMs have files of their own."""
@@ -63,6 +66,7 @@ class StateDirectory:
             "name": host.name,
             "vms": [machine.vm_id for machine in host.machines],
             "clock_offset_s": host.clock_offset_s,
+            "loose": list(host.loose),
         }
         beside = self._host.with_suffix(".new")
         beside.write_text(json.dumps(document) + "\n", encoding="utf-8")

@@ -1,15 +1,16 @@
 """Virtual hard disk files: real files with real content, in chains. Knows nothing of VMs.
 
 A file is JSON: its parent's path (empty: a base), its size, and the blocks that were written to it. What a guest sees
-is the chain laid over one another, base first.
+is the chain laid over one another, base first. Each block stands for a mebibyte that the guest has written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,10 @@ _GONE: Final = ".gone"
 """Ends the name of a file that the host does not find any more."""
 IMAGES: Final = "images"
 """The folder of the files that the disks of several VMs stand on, and that no VM writes to."""
+BLOCK_BYTES: Final = 1 << 20
+"""What a block that was written takes of a disk's size."""
+SMALLEST_BYTES: Final = 3 << 20
+"""No disk can be made smaller (not verified)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,94 +34,121 @@ class DiskFile:
     parent: str
     size_bytes: int
     blocks: Mapping[str, str]
+    identifier: str = ""
+    """The disk's, which every file of its chain has (inferred): only the base keeps it."""
+    fixed: bool = False
+    """It takes its whole size from the beginning."""
+
+    @property
+    def vhd_type(self) -> str:
+        """VhdType: Differencing, Fixed or Dynamic."""
+        return "Differencing" if self.parent else "Fixed" if self.fixed else "Dynamic"
 
     def document(self) -> str:
         """Return what the file holds."""
-        return json.dumps({"parent": self.parent, "size_bytes": self.size_bytes, "blocks": dict(self.blocks)})
+        document: dict[str, object] = {
+            "parent": self.parent,
+            "size_bytes": self.size_bytes,
+            "blocks": dict(self.blocks),
+        }
+        if self.identifier:
+            document["identifier"] = self.identifier
+        if self.fixed:
+            document["fixed"] = True
+        return json.dumps(document)
+
+
+def new_disk(size_bytes: int, *, parent: str = "", blocks: Mapping[str, str] | None = None) -> DiskFile:
+    """Return a disk as it begins, with an identifier of its own, unless it stands on another file."""
+    identifier = "" if parent else str(uuid.uuid4()).upper()
+    return DiskFile(parent, size_bytes, blocks or {}, identifier)
 
 
 class DiskFiles:
-    """The virtual hard disk files of a host's VMs, read once and written through.
+    """The virtual hard disk files in the chains of a host's VMs, read once and written through.
 
-    Each VM's are in a folder of their own, which can be taken away as storage is; what several stand on is in `images`.
-    The directory can be other hosts' too: their VMs' folders are left alone.
+    The host knows the files of chains, wherever they are, and no others: those it reads when it is asked for them, as
+    scripts, guests of other hosts and people make, change and delete them. A VM's folder can be taken away as storage
+    is. The directory can be other hosts' too: their VMs' folders are left alone.
 
     Args:
-        directory: where they are.
-
-    Raises ValueError for a file that is none, or whose parent is missing.
+        directory: where each VM has a folder, and images have theirs.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        """Where they are, each folder in it."""
         directory.mkdir(parents=True, exist_ok=True)
         self._files: dict[str, DiskFile] = {}
         self._children: dict[str, set[str]] = {}
         self._gone: set[str] = set()
-        self.load(IMAGES)
 
     def __contains__(self, path: str) -> bool:
         return path in self._files
 
-    def load(self, folder: str) -> None:
-        """Read a folder: of a VM that is on this host now. Raises ValueError."""
+    def adopt(self, path: str) -> None:
+        """Know a disk from now on, with all that it stands on. Raises ValueError if a file is missing, or no disk."""
+        while path and path not in self._files:
+            gone = Path(f"{path}{_GONE}")
+            file = _read(gone if gone.exists() else Path(path))
+            if gone.exists():
+                self._gone.add(path)
+            self._keep(path, file)
+            if file.parent and not self.is_kept(file.parent):
+                raise ValueError(f"{path}: its parent {file.parent} is missing")
+            path = file.parent
+
+    def forget(self, disks: Iterable[str], used: Iterable[str]) -> None:
+        """Know the files of some disks no more, but for those that others stand on or are."""
+        needed = {file for path in used for file in self.chain(path)}
+        for name in {file for path in disks for file in self.chain(path)} - needed:
+            if name in self._files:
+                self._children.get(self._files[name].parent, set()).discard(name)
+                del self._files[name]
+                self._gone.discard(name)
+
+    def clean(self, folder: str) -> None:
+        """Bring a VM's folder back, if it is away, and remove what was never finished in it."""
         self.bring_back(folder)
-        at = self.directory / folder
-        for unfinished in at.glob("*.new"):
+        for unfinished in Path(folder).glob("*.new"):
             unfinished.unlink()
-        for path in at.glob("*vhdx"):
-            self._keep(str(path), _read(path))
-        for path in at.glob(f"*vhdx{_GONE}"):
-            self._keep(str(path.with_suffix("")), _read(path))
-            self._gone.add(str(path.with_suffix("")))
-        for name in self._in(folder):
-            parent = self._files[name].parent
-            if parent and parent not in self._files:
-                raise ValueError(f"{name}: its parent {parent} is missing")
-
-    def forget(self, folder: str) -> None:
-        """Know nothing of a folder any more: its VM is on another host."""
-        for name in self._in(folder):
-            self._children.get(self._files[name].parent, set()).discard(name)
-            del self._files[name]
-            self._gone.discard(name)
-
-    def _in(self, folder: str) -> list[str]:
-        inside = f"{self.directory / folder}/"
-        return [name for name in self._files if name.startswith(inside)]
 
     def image(self, name: str) -> str:
         """Return the path of an image."""
         return str(self.directory / IMAGES / f"{name}.vhdx")
-
-    def folder(self, name: str) -> str:
-        """Return where the files of a folder are."""
-        return str(self.directory / name)
 
     def make_disk(self, folder: str, name: str, file: DiskFile) -> str:
         """Make a disk that a VM, or an image, begins with; return its path.
 
         Raises ValueError for one that is there and not as it began: another host's.
         """
-        self.load(folder)
+        self.clean(str(self.directory / folder))
         (self.directory / folder).mkdir(exist_ok=True)
         path = str(self.directory / folder / f"{name}.vhdx")
-        if self._files.get(path, file) != file:
+        there = _read(Path(path)) if Path(path).exists() else file
+        if replace(there, identifier="") != replace(file, identifier=""):
             raise ValueError(f"{path} is there already, and in use: choose another VM, image or --storage")
         return self._write(path, file)
 
-    def make_child(self, parent: str, beside: str = "") -> str:
-        """Make an empty differencing disk over a file, in the folder of another one or of that; return its path."""
+    def make_file(self, path: str, file: DiskFile) -> None:
+        """Make a file that no VM uses yet. Raises OSError."""
+        beside = Path(f"{path}.new")
+        beside.write_text(file.document(), encoding="utf-8")
+        beside.replace(path)
+
+    def child_path(self, parent: str, beside: str = "") -> str:
+        """Return where a new differencing disk over a file goes: in the folder of another one or of that."""
         beside = beside or parent
-        disk = next(path for path in self.chain(beside) if path.endswith(".vhdx"))
-        path = str(Path(beside).with_name(f"{Path(disk).stem}_{str(uuid.uuid4()).upper()}.avhdx"))
+        disk = next((path for path in self.chain(beside) if not is_differencing(path)), beside)
+        return str(Path(beside).with_name(f"{Path(disk).stem}_{str(uuid.uuid4()).upper()}.avhdx"))
+
+    def make_child(self, parent: str, path: str) -> str:
+        """Make an empty differencing disk over a file; return its path."""
         return self._write(path, DiskFile(parent, self._files[parent].size_bytes, {}))
 
     def put_on(self, path: str) -> str:
         """Put an empty differencing disk between a file and all that stands on it; return its path."""
         above = self.children(path)
-        between = self.make_child(path)
+        between = self.make_child(path, self.child_path(path))
         for child in above:
             self._write(child, replace(self._files[child], parent=between))
         return between
@@ -124,7 +156,7 @@ class DiskFiles:
     def put_under(self, path: str) -> str:
         """Put an empty differencing disk between a file and its parent; return its path."""
         file = self._files[path]
-        between = self.make_child(file.parent, beside=path)
+        between = self.make_child(file.parent, self.child_path(file.parent, beside=path))
         self._write(path, replace(file, parent=between))
         return between
 
@@ -133,33 +165,44 @@ class DiskFiles:
         file = self._files[path]
         self._write(path, replace(file, blocks={**file.blocks, block: data}))
 
+    def resize(self, path: str, size_bytes: int) -> None:
+        """Give a disk another size, whether a VM uses it or not. Raises OSError, ValueError."""
+        known = path in self._files
+        file = replace(self._files[path] if known else _read(Path(path)), size_bytes=size_bytes)
+        (self._write if known else self.make_file)(path, file)
+
     def find(self, path: str) -> tuple[str, DiskFile] | None:
-        """Return a file by its path, compared without regard to case."""
+        """Return a file by its path, compared without regard to case; None if it is none, or not there."""
         if path in self._files:
             return path, self._files[path]
         known = next(((p, f) for p, f in self._files.items() if p.lower() == path.lower()), None)
-        return known or self._find_elsewhere(Path(path))
+        real = known[0] if known else real_path(path)
+        file = known[1] if known else self._peek(real)
+        return None if file is None else (real, file)
 
-    def _find_elsewhere(self, path: Path) -> tuple[str, DiskFile] | None:
-        """Return a file of a VM of another host's, which changes it, and is not kept here."""
+    def _peek(self, path: str) -> DiskFile | None:
+        """Return a file that is known, or else as it is on the disk now."""
+        known = self._files.get(path)
+        if known is not None:
+            return known
         try:
-            return str(path), _read(path)
-        except (OSError, ValueError):
+            return _read(Path(path))
+        except ValueError:
             return None
 
     def is_away(self, folder: str) -> bool:
         """Return whether a folder has been taken away."""
-        return (self.directory / f"{folder}{_AWAY}").exists()
+        return Path(f"{folder}{_AWAY}").exists()
 
     def take_away(self, folder: str) -> None:
         """Take a folder away, with all that is in it."""
         if not self.is_away(folder):
-            (self.directory / folder).rename(self.directory / f"{folder}{_AWAY}")
+            Path(folder).rename(f"{folder}{_AWAY}")
 
     def bring_back(self, folder: str) -> None:
         """Bring a folder back that was taken away."""
         if self.is_away(folder):
-            (self.directory / f"{folder}{_AWAY}").rename(self.directory / folder)
+            Path(f"{folder}{_AWAY}").rename(folder)
 
     def is_gone(self, path: str) -> bool:
         """Return whether a file that is known here is not found any more."""
@@ -177,38 +220,60 @@ class DiskFiles:
             Path(f"{path}{_GONE}").rename(path)
             self._gone.remove(path)
 
+    def is_there(self, path: str) -> bool:
+        """Return whether a file is on the disk."""
+        return path not in self._gone and Path(path).exists()
+
+    def is_kept(self, path: str) -> bool:
+        """Return whether a file is on the disk, be it that the host does not find it."""
+        return Path(path).exists() or Path(f"{path}{_GONE}").exists()
+
     def file_bytes(self, path: str) -> int:
-        """Return how large a file is."""
-        return Path(path).stat().st_size
+        """Return how large a file is. Raises OSError."""
+        file = self._peek(path)
+        return file.size_bytes if file is not None and file.fixed else Path(path).stat().st_size
+
+    def size_bytes(self, path: str) -> int:
+        """Return how large the guest sees a disk; 0 if its file is not there."""
+        file = self._peek(path)
+        return file.size_bytes if file is not None else 0
+
+    def minimum_bytes(self, path: str) -> int:
+        """Return the size that a disk can be made small to: what the guest has written takes its room."""
+        file = self._peek(path)
+        least = max(SMALLEST_BYTES, BLOCK_BYTES * len(self.content(path)))
+        return min(file.size_bytes, least) if file is not None else 0
+
+    def identifier(self, path: str) -> str:
+        """Return DiskIdentifier, which all files of a chain have alike (inferred: the guest sees one disk)."""
+        base = self.chain(path)[-1]
+        file = self._peek(base)
+        # A state of before the files had one.
+        return (file.identifier if file else "") or str(uuid.uuid5(uuid.NAMESPACE_URL, base)).upper()
 
     def chain(self, path: str) -> tuple[str, ...]:
-        """Return the files that a disk consists of, leaf first, base last."""
+        """Return the files that a disk consists of, leaf first, base last; one that is missing ends it."""
         chain = [path]
-        while parent := self._files[chain[-1]].parent:
-            chain.append(parent)
+        while (file := self._peek(chain[-1])) is not None and file.parent and file.parent not in chain:
+            chain.append(file.parent)
         return tuple(chain)
 
-    def own_base(self, path: str) -> str:
-        """Return the lowest file of a chain that is in the same folder: under it are images, if anything."""
-        folder = path.rpartition("/")[0]
-        return [file for file in self.chain(path) if file.rpartition("/")[0] == folder][-1]
+    def own(self, path: str) -> tuple[str, ...]:
+        """Return the part of a chain that is the VM's own: its hypervisor's files, and the disk that they stand on."""
+        chain = self.chain(path)
+        below = next((n for n, file in enumerate(chain) if not is_differencing(file)), len(chain))
+        return chain[: below + 1]
 
     def children(self, path: str) -> tuple[str, ...]:
         """Return the files right above one."""
         return tuple(sorted(self._children.get(path, ())))
 
-    def tree(self, base: str) -> tuple[str, ...]:
-        """Return a base and everything that stands on it, parents first."""
-        found = [base]
-        for path in found:
-            found += self.children(path)
-        return tuple(found)
-
     def content(self, path: str) -> dict[str, str]:
         """Return the blocks that a guest sees."""
         blocks: dict[str, str] = {}
         for file in reversed(self.chain(path)):
-            blocks |= self._files[file].blocks
+            if (known := self._peek(file)) is not None:
+                blocks |= known.blocks
         return blocks
 
     def sha256(self, path: str) -> str:
@@ -220,7 +285,7 @@ class DiskFiles:
         assert not self.children(path), path
         self._children.get(self._files[path].parent, set()).discard(path)
         del self._files[path]
-        Path(path).unlink()
+        Path(path).unlink(missing_ok=True)
 
     def lay_into_parent(self, path: str) -> str:
         """Write a file's blocks into its parent; return the parent. What the file itself shows stays as it is."""
@@ -235,9 +300,7 @@ class DiskFiles:
         self.delete(path)
 
     def _write(self, path: str, file: DiskFile) -> str:
-        beside = Path(f"{path}.new")
-        beside.write_text(file.document(), encoding="utf-8")
-        beside.replace(path)
+        self.make_file(path, file)
         self._keep(path, file)
         return path
 
@@ -249,11 +312,33 @@ class DiskFiles:
         self._children.setdefault(file.parent, set()).add(path)
 
 
+def is_differencing(path: str) -> bool:
+    """Return whether a file is one that the hypervisor makes for a checkpoint, by its name."""
+    return path.lower().endswith((".avhdx", ".avhd"))
+
+
+def real_path(path: str) -> str:
+    """Return how a file's name is written where it is, compared without regard to case; as it is if there is none."""
+    if os.path.lexists(path):
+        return path
+    named = Path(path)
+    try:
+        return next((str(other) for other in named.parent.iterdir() if other.name.lower() == named.name.lower()), path)
+    except OSError:
+        return path
+
+
 def _read(path: Path) -> DiskFile:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return DiskFile(document["parent"], document["size_bytes"], document["blocks"])
-    except (ValueError, TypeError, KeyError) as error:
+        return DiskFile(
+            document["parent"],
+            document["size_bytes"],
+            document["blocks"],
+            document.get("identifier", ""),
+            document.get("fixed", False),
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not a virtual hard disk: {error!r}") from error
 
 

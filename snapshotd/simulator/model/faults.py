@@ -19,6 +19,14 @@ CMDLETS: Final = (
     "Stop-VM",
     "Save-VM",
     "Suspend-VM",
+    "Add-VMHardDiskDrive",
+    "Remove-VMHardDiskDrive",
+    "New-VHD",
+    "Resize-VHD",
+    "Set-VMProcessor",
+    "Set-VMMemory",
+    "New-VM",
+    "Remove-VM",
 )
 """Cmdlets that change something."""
 READS: Final = ("Get-VHD", "Get-CimAssociatedInstance")

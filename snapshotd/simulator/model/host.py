@@ -9,22 +9,22 @@ Holds the lock, the jobs and the bookkeeping. What a cmdlet means stands in cmdl
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from snapshotd.simulator.hypervisor import Caller, HyperVError
-from snapshotd.simulator.journal import JournalUnreadable, read_journal
+from snapshotd.simulator.journal import JournalUnreadable, journal_path, read_journal
 from snapshotd.simulator.model.directory import KeptHost, StateDirectory
-from snapshotd.simulator.model.disks import IMAGES, DiskFile, DiskFiles
+from snapshotd.simulator.model.disks import DiskFiles
 from snapshotd.simulator.model.faults import Faults
-from snapshotd.simulator.model.inventory import Inventory, InventoryVm, read_inventory
+from snapshotd.simulator.model.inventory import Inventory, read_inventory
 from snapshotd.simulator.model.jobs import Job, Jobs
 from snapshotd.simulator.model.machine import Machine, rfc3339
+from snapshotd.simulator.model.making import make_machines
 from snapshotd.simulator.model.truth import DECISIVE, Truth
 
 DURATIONS: Final = (
@@ -33,8 +33,6 @@ DURATIONS: Final = (
 )
 """What takes its time, in milliseconds; 0 unless it is set. The last two: until a job shows in the VM's status, and
 until a new checkpoint is listed."""
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
-"""The characters of a VM's name that a file name cannot have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Cause:
     """On whose behalf something happens."""
 
     by: str
-    """script, administrator or hypervisor."""
+    """script, administrator, hypervisor, or somebody: nobody knows who."""
     operation: str = ""
     step: int = 0
 
@@ -94,15 +92,15 @@ class HostState:
         self.faults = Faults()
         self.jobs = Jobs(self.changed)
         kept = self._directory.read()
-        for machine in kept.machines if kept else ():
-            self.disks.load(machine.vm_id)
         kept = kept or self._begin(read_inventory(inventory))
         self.name = kept.name
         self.machines = {m.vm_id: m for m in kept.machines}
         self.clock_offset_s = kept.clock_offset_s
         """How far the host's clock is ahead of this machine's."""
+        self._loose = set(kept.loose)
+        """Virtual hard disks that were made here, or that VMs have let go, and that no VM uses."""
         for machine in kept.machines:
-            self._check_disks(machine)
+            self._adopt(machine)
         self.truth = Truth(truth)
         for machine in kept.machines:
             self.truth.make_good(machine.last_effect)
@@ -135,22 +133,78 @@ class HostState:
         del self.machines[machine.vm_id]
         self._keep_host()
         self._directory.remove(machine)
-        self.disks.forget(machine.vm_id)
+        self.disks.forget(machine.files(), self.known_files())
         return machine.document()
 
     def take_in(self, machine: Machine) -> None:
         """Take a VM in that another host let go. Raises ValueError if it is here, or its disks are not."""
         if machine.vm_id in self.machines:
             raise ValueError(f"VM {machine.vm_id} is on {self.name} already")
-        self.disks.load(machine.vm_id)
+        if machine.disks and not Path(self.folder(machine)).is_dir():
+            location, path = next(iter(machine.disks.items()))
+            raise ValueError(f"{path} is missing: it is the disk {location} of VM {machine.name}")
         try:
-            self._check_disks(machine)
+            self._adopt(machine)
         except Exception:
-            self.disks.forget(machine.vm_id)
+            self.disks.forget(machine.files(), self.known_files())
             raise
         self.machines[machine.vm_id] = machine
         self.record(machine, ADMINISTRATOR, "vm_moved_in")
         self._keep_host()
+
+    def known_files(self) -> set[str]:
+        """Return the files that the VMs are known by."""
+        return {path for machine in self.machines.values() for path in machine.files()}
+
+    def let_go(self, path: str) -> None:
+        """Know a file no more that a VM does not use any more, unless others do."""
+        self.disks.forget([path], self.known_files())
+        if path not in self.disks:
+            self.watch_file(path)
+
+    def watch_file(self, path: str) -> None:
+        """Notice from now on when a file that no VM uses is not there any more."""
+        self._loose.add(path)
+        self._keep_host()
+
+    def notice_files(self) -> None:
+        """Write down which files that no VM uses are gone: scripts and people delete them themselves."""
+        gone = [path for path in sorted(self._loose) if path in self.disks or not Path(path).exists()]
+        if gone:
+            self._loose -= set(gone)
+            self._keep_host()
+        for path in gone:
+            if path not in self.disks:
+                self.note(self.cause_of_none(None), "file_deleted", path=path)
+
+    def opened(self, machine: Machine) -> set[str]:
+        """Return the files that a VM has open: all of its chains while it runs."""
+        if machine.state not in ("Running", "Paused"):
+            return set()
+        return {file for path in machine.disks.values() for file in self.disks.chain(path)}
+
+    def check_unlocked(self, machine: Machine, leaves: Collection[str], cmdlet: str) -> None:
+        """Check that a VM can open disks to write to them: another one that runs has them not open. Raises HyperVError.
+
+        What both only read, as a common image, both can open. Disks that are shared on purpose are not looked at.
+        """
+        reads = {file for path in leaves for file in self.disks.chain(path)}
+        for other in self.machines.values():
+            if other is machine or "SHARED_DISK" in machine.blockers:
+                continue
+            opened = self.opened(other)
+            for path in (opened & set(leaves)) | (reads & set(other.disks.values()) & opened):
+                # Observed that it fails at the start; the text is inferred.
+                text = f"'{machine.name}': the file '{path}' is being used by another process. (0x80070020)"
+                raise HyperVError("OperationFailed", cmdlet, text)
+
+    def folder(self, machine: Machine) -> str:
+        """Return where a VM is."""
+        return machine.folder or str(self.disks.directory / machine.vm_id)
+
+    def is_away(self, machine: Machine) -> bool:
+        """Return whether a VM's storage is away."""
+        return self.disks.is_away(self.folder(machine))
 
     def named(self, vm: object) -> Machine:
         """Return a VM by id or name, for the control port. Raises LookupError."""
@@ -179,22 +233,45 @@ class HostState:
     def check_files(self, machine: Machine, disks: Mapping[str, str], cmdlet: str) -> None:
         """Check that a VM's or a checkpoint's files are all there. Raises HyperVError."""
         for path in (p for leaf in disks.values() for p in self.disks.chain(leaf)):
-            if self.disks.is_gone(path) or self.disks.is_away(machine.vm_id):
+            if not self.disks.is_there(path) or self.is_away(machine):
                 # The text of the real one is not known.
                 text = f"'{machine.name}': the system cannot find the file '{path}'. (0x80070002)"
                 raise HyperVError("OperationFailed", cmdlet, text)
+
+    def make_children(self, machine: Machine, disks: Mapping[str, str]) -> dict[str, str]:
+        """Make an empty differencing disk over each; return them. Killed in between, they are left over."""
+        made = {location: self.disks.child_path(path) for location, path in disks.items()}
+        machine.leftovers += made.values()
+        self.keep(machine)
+        for location, path in disks.items():
+            self.disks.make_child(path, made[location])
+        machine.leftovers = [path for path in machine.leftovers if path not in made.values()]
+        return made
 
     def cause(self, caller: Caller, machine: Machine) -> Cause:
         """Return on whose behalf a caller acts: for a script, the step that the VM's journal has as BEGUN."""
         if isinstance(caller, Administrator):
             return ADMINISTRATOR
+        return Cause("script", *(self._begun(journal_path(self.journal_directory, machine.vm_id)) or ()))
+
+    def cause_of_none(self, caller: Caller | None) -> Cause:
+        """Return on whose behalf something happens to no VM: for a script, the one step that is BEGUN on the host.
+
+        None: whose doing it was is not known.
+        """
+        if isinstance(caller, Administrator):
+            return ADMINISTRATOR
+        begun = [entry for entry in map(self._begun, self.journal_directory.glob("*.journal")) if entry]
+        operation, step = begun[0] if len(begun) == 1 else ("", 0)
+        return Cause("script" if caller else "somebody", operation, step)
+
+    def _begun(self, journal: Path) -> tuple[str, int] | None:
+        """Return the operation and step that a journal has as BEGUN."""
         try:
-            entry = read_journal(self.journal_directory, machine.vm_id)
+            entry = read_journal(self.journal_directory, journal.stem)
         except JournalUnreadable:
-            entry = None
-        if entry is None or entry.phase != "BEGUN":
-            return Cause("script")
-        return Cause("script", entry.operation, entry.step)
+            return None
+        return (entry.operation, entry.step) if entry is not None and entry.phase == "BEGUN" else None
 
     def work(
         self,
@@ -237,23 +314,20 @@ class HostState:
     def record(self, machine: Machine, cause: Cause, effect: str, checkpoint: str = "", **detail: object) -> None:
         """Keep a VM as it is now, and write down what has happened to it."""
         machine.effects += 1
-        line: dict[str, Any] = {
-            "at": rfc3339(datetime.now(UTC)),
-            "effect": effect,
-            "decisive": effect in DECISIVE,
+        disks = {location: self.disks.sha256(path) for location, path in machine.disks.items()}
+        machine.last_effect = {
+            **_line(cause, effect, checkpoint, detail),
             "vm": machine.vm_id,
             "vm_n": machine.effects,
-            "operation": cause.operation,
-            "step": cause.step,
-            "by": cause.by,
-            "checkpoint": checkpoint,
-            "detail": detail,
             "power": machine.state,
-            "disks": {location: self.disks.sha256(path) for location, path in machine.disks.items()},
+            "disks": disks,
         }
-        machine.last_effect = line
         self.keep(machine)
-        self.truth.append(line)
+        self.truth.append(machine.last_effect)
+
+    def note(self, cause: Cause, effect: str, **detail: object) -> None:
+        """Write down what has happened to no VM. The host keeps nothing of it: killed just before, it is not told."""
+        self.truth.append({**_line(cause, effect, "", detail), "vm": "", "vm_n": 0, "power": "", "disks": {}})
 
     def close(self) -> None:
         """End the jobs, and close the files."""
@@ -261,48 +335,40 @@ class HostState:
         self.truth.close()
 
     def _begin(self, inventory: Inventory) -> KeptHost:
-        for image in inventory.images:
-            parent = self.disks.image(image.parent) if image.parent else ""
-            self.disks.make_disk(IMAGES, image.name, DiskFile(parent, image.size_bytes, image.blocks))
-        host = KeptHost(inventory.name, tuple(self._new(vm) for vm in inventory.vms))
+        host = KeptHost(inventory.name, tuple(make_machines(self.disks, inventory)))
         for machine in host.machines:
             self.keep(machine)
         self._directory.keep(host)
         return host
 
     def _keep_host(self) -> None:
-        self._directory.keep(KeptHost(self.name, tuple(self.machines.values()), self.clock_offset_s))
+        kept = KeptHost(self.name, tuple(self.machines.values()), self.clock_offset_s, loose=tuple(sorted(self._loose)))
+        self._directory.keep(kept)
 
-    def _check_disks(self, machine: Machine) -> None:
+    def _adopt(self, machine: Machine) -> None:
+        """Know a VM's files from now on. Raises ValueError if one is not there."""
+        self.disks.clean(self.folder(machine))
         for disks in (machine.disks, *(s.disks for s in machine.checkpoints.values())):
             for location, path in disks.items():
-                if path not in self.disks:
+                if not self.disks.is_kept(path):
                     raise ValueError(f"{path} is missing: it is the disk {location} of VM {machine.name}")
+        # Killed right after it was removed, before that was noted.
+        machine.leftovers = [path for path in machine.leftovers if self.disks.is_kept(path)]
+        for path in machine.files():
+            self.disks.adopt(path)
 
-    def _new(self, vm: InventoryVm) -> Machine:
-        now = rfc3339(datetime.now(UTC))
-        return Machine(
-            created_at=now,
-            running_since=now if vm.state in ("Running", "Paused") else "",
-            vm_id=vm.vm_id,
-            name=vm.name,
-            state=vm.state,
-            cpu_count=vm.cpu_count,
-            memory_bytes=vm.memory_bytes,
-            checkpoint_type=vm.checkpoint_type,
-            blockers=list(vm.blockers),
-            disks={
-                location: self.disks.make_disk(
-                    vm.vm_id,
-                    f"{_UNSAFE.sub('_', vm.name)}-{vm.vm_id[:8]}-{n}",
-                    DiskFile(self.disks.image(disk.image) if disk.image else "", disk.size_bytes, {}),
-                )
-                for n, (location, disk) in enumerate(vm.disks.items())
-            },
-            memory="" if vm.state == "Off" else f"booted {vm.vm_id}",
-            vss=vm.vss,
-            automatic_checkpoints=vm.automatic_checkpoints,
-        )
+
+def _line(cause: Cause, effect: str, checkpoint: str, detail: Mapping[str, object]) -> dict[str, Any]:
+    return {
+        "at": rfc3339(datetime.now(UTC)),
+        "effect": effect,
+        "decisive": effect in DECISIVE,
+        "operation": cause.operation,
+        "step": cause.step,
+        "by": cause.by,
+        "checkpoint": checkpoint,
+        "detail": detail,
+    }
 
 
 def _is_hidden(machine: Machine, caller: Caller | None) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from snapshotd.simulator.model.machine import MAXIMUM_BYTES, MINIMUM_BYTES
 from snapshotd.small_file import read_small, text_of
 
 STATES: Final = ("Running", "Off", "Saved", "Paused")
@@ -40,6 +41,10 @@ _VM_FIELDS: Final = (
     "blockers",
     "vss",
     "automatic_checkpoints",
+    "generation",
+    "dynamic_memory",
+    "minimum_bytes",
+    "maximum_bytes",
 )
 
 
@@ -77,6 +82,10 @@ class InventoryVm:
     blockers: tuple[str, ...]
     vss: bool
     automatic_checkpoints: bool
+    generation: int
+    dynamic_memory: bool
+    minimum_bytes: int
+    maximum_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +144,43 @@ def _vm(value: object, at: str, images: Mapping[str, InventoryImage]) -> Invento
     vm_id = vm.get("id")
     _check(isinstance(vm_id, str) and _GUID.fullmatch(vm_id), f"{at}.id {vm_id!r} is no GUID")
     blockers = _list(vm.get("blockers", []), f"{at}.blockers")
+    disks = _disks(vm.get("disks"), f"{at}.disks", images)
+    memory = _memory(vm, at)
     return InventoryVm(
         vm_id=str(vm_id).lower(),
         name=_text(vm.get("name"), f"{at}.name"),
         state=_one_of(vm.get("state", "Off"), f"{at}.state", STATES),
         cpu_count=_positive(vm.get("cpu_count", 2), f"{at}.cpu_count"),
-        memory_bytes=_positive(vm.get("memory_bytes", 4 * _GIB), f"{at}.memory_bytes"),
-        disks=_disks(vm.get("disks"), f"{at}.disks", images),
+        memory_bytes=memory["memory_bytes"],
+        minimum_bytes=memory["minimum_bytes"],
+        maximum_bytes=memory["maximum_bytes"],
+        dynamic_memory=_flag(vm.get("dynamic_memory", False), f"{at}.dynamic_memory"),
+        generation=_generation(vm, at, disks),
+        disks=disks,
         checkpoint_type=_one_of(vm.get("checkpoint_type", "Production"), f"{at}.checkpoint_type", CHECKPOINT_TYPES),
         blockers=tuple(_one_of(blocker, f"{at}.blockers", BLOCKERS) for blocker in blockers),
         vss=_flag(vm.get("vss", True), f"{at}.vss"),
         automatic_checkpoints=_flag(vm.get("automatic_checkpoints", False), f"{at}.automatic_checkpoints"),
     )
+
+
+def _memory(vm: Mapping[str, Any], at: str) -> dict[str, int]:
+    """Read how much memory a VM has, and the least and the most that dynamic memory may give it."""
+    startup = _positive(vm.get("memory_bytes", 4 * _GIB), f"{at}.memory_bytes")
+    defaults = {"minimum_bytes": min(MINIMUM_BYTES, startup), "maximum_bytes": max(MAXIMUM_BYTES, startup)}
+    bounds = {name: _positive(vm.get(name, value), f"{at}.{name}") for name, value in defaults.items()}
+    least, most = bounds.values()
+    _check(least <= startup <= most, f"{at}: minimum_bytes {least} <= memory_bytes {startup} <= maximum_bytes {most}")
+    return {"memory_bytes": startup, **bounds}
+
+
+def _generation(vm: Mapping[str, Any], at: str, disks: Mapping[str, InventoryDisk]) -> int:
+    """Read a VM's generation: 1 if it has an IDE disk and none is named, else 2."""
+    ide = [location for location in disks if location.startswith("IDE")]
+    generation = vm.get("generation", 1 if ide else 2)
+    _check(type(generation) is int and generation in (1, 2), f"{at}.generation {generation!r} is neither 1 nor 2")
+    _check(generation == 1 or not ide, f"{at}.generation 2 has no IDE controllers, and a disk at {', '.join(ide)}")
+    return int(generation)
 
 
 def _disks(value: object, at: str, images: Mapping[str, InventoryImage]) -> dict[str, InventoryDisk]:

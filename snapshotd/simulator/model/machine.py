@@ -6,7 +6,13 @@ import json
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+OFFERING: Final = ("cpu_count", "memory_bytes", "dynamic_memory", "minimum_bytes", "maximum_bytes")
+"""The fields of a VM's processors and memory, which a checkpoint has alike."""
+MINIMUM_BYTES: Final = 512 << 20
+"""The least memory of a VM that nobody has set it for (not verified, as the next)."""
+MAXIMUM_BYTES: Final = 1 << 40
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +34,12 @@ class Checkpoint:
     """The frozen files, by location."""
     snapshot_type: str = "Standard"
     """Standard, Recovery, Missing, ..."""
+    cpu_count: int = 0
+    """The VM's processors and memory at that moment: a restore brings them back (documented). 0: not kept."""
+    memory_bytes: int = 0
+    dynamic_memory: bool = False
+    minimum_bytes: int = 0
+    maximum_bytes: int = 0
 
     @property
     def has_memory(self) -> bool:
@@ -49,6 +61,14 @@ class Machine:
     blockers: list[str]
     disks: dict[str, str]
     """The files that it writes to, by location."""
+    dynamic_memory: bool = False
+    minimum_bytes: int = MINIMUM_BYTES
+    """The least memory that dynamic memory may leave it, and the most that it may give it."""
+    maximum_bytes: int = MAXIMUM_BYTES
+    generation: int = 2
+    """1 has IDE controllers, 2 has none (documented)."""
+    folder: str = ""
+    """Where its configuration is; empty: in a folder named by its id, where all VMs are."""
     memory: str = ""
     """What the guest holds in memory; empty: it is off."""
     current_id: str = ""
@@ -70,6 +90,8 @@ class Machine:
     """Its storage or configuration cannot be relied on: its state reads OffCritical, RunningCritical, ..."""
     strays: list[str] = field(default_factory=list)
     """Files in its chains that are nobody's and never merge."""
+    leftovers: list[str] = field(default_factory=list)
+    """Files of checkpoints that are gone, which the hypervisor merges, or removes, as soon as it can."""
     created_at: str = ""
     """RFC 3339."""
     running_since: str = ""
@@ -81,6 +103,11 @@ class Machine:
     """How many effects there were on it."""
     last_effect: dict[str, Any] | None = None
     """The last, as it stands in the truth."""
+
+    def files(self) -> set[str]:
+        """Return the files that it is known by: those that it or a checkpoint uses, strays, and leftovers."""
+        used = {*self.disks.values(), *(p for c in self.checkpoints.values() for p in c.disks.values())}
+        return {*used, *self.strays, *self.leftovers}
 
     def goes_to(self, state: str) -> None:
         """Change its power; its uptime begins where a guest begins to run, and not after a pause."""

@@ -2,8 +2,9 @@
 
 A file that was frozen in a removed checkpoint stays as a branch point while two files or more stand on it. With one,
 that one is merged into it and takes its path (documented for the offline merge, inferred here; docs/hyperv.md,
-section 2). With none, it is deleted. A stray (conditions.py) stays, as if somebody used it. What is to be merged
-follows from the files alone, so a merge goes on after any restart. VMs do not wait for one another's merges.
+section 2). With none, it is deleted if the hypervisor made it; a disk that somebody else made stays where it is
+(inferred). A stray (conditions.py) stays, as if somebody used it. The VM keeps what is left over (machine.py), so a
+merge goes on after any restart. VMs do not wait for one another's merges.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 
+from snapshotd.simulator.model.disks import is_differencing
 from snapshotd.simulator.model.host import HYPERVISOR, HostState
 from snapshotd.simulator.model.machine import Machine
 
@@ -74,18 +76,26 @@ class Merging:
 
     def _superfluous(self, machine: Machine) -> list[str]:
         """Return the files that have to go, each chain's lowest first."""
+        if not machine.leftovers:
+            return []
         disks = self._host.disks
-        used = set(machine.disks.values()) | {p for s in machine.checkpoints.values() for p in s.disks.values()}
+        used = {*machine.disks.values(), *(p for s in machine.checkpoints.values() for p in s.disks.values())}
         # A stray stays in its chain: it is merged into nothing, and nothing into it.
         used |= {p for stray in machine.strays for p in disks.chain(stray)[:2]}
-        return [
+        own = {file for path in machine.files() for file in disks.own(path)}
+        left = [
             path
-            for leaf in machine.disks.values()
-            for path in disks.tree(disks.own_base(leaf))
+            for path in machine.leftovers
             if path not in used
+            and path in disks
             and len(disks.children(path)) <= 1
+            and own.issuperset(disks.children(path))
             and not any(disks.is_gone(file) for file in (path, *disks.children(path)))
         ]
+        return sorted(left, key=lambda path: len(disks.chain(path)))
+
+    def _is_away(self, vm_id: str) -> bool:
+        return self._host.is_away(self._host.machines[vm_id])
 
     def _choose(self, vm_id: str) -> None:
         """Begin the next merge of a VM, or none; one that is under way and has still to be done goes on."""
@@ -104,7 +114,7 @@ class Merging:
                 self._host.changed.wait(self._next_is_due_in_s())
 
     def _end_those_due(self, vm_id: str) -> None:
-        while vm_id in self._under_way and not self._host.disks.is_away(vm_id):
+        while vm_id in self._under_way and not self._is_away(vm_id):
             path, began_s = self._under_way[vm_id]
             if time.monotonic() < began_s + self._host.duration_s("merge"):
                 return
@@ -113,7 +123,7 @@ class Merging:
 
     def _next_is_due_in_s(self) -> float | None:
         """Return how long nothing has to be done; None if until something changes."""
-        began_s = [began_s for vm_id, (_, began_s) in self._under_way.items() if not self._host.disks.is_away(vm_id)]
+        began_s = [began_s for vm_id, (_, began_s) in self._under_way.items() if not self._is_away(vm_id)]
         if not began_s:
             return None
         return max(0.0, min(began_s) + self._host.duration_s("merge") - time.monotonic())
@@ -123,6 +133,11 @@ class Merging:
         disks = self._host.disks
         children = disks.children(path)
         if not children:
+            machine.leftovers.remove(path)
+            if not is_differencing(path):
+                disks.forget([path], self._host.known_files())
+                self._host.keep(machine)
+                return
             disks.delete(path)
             self._host.record(machine, HYPERVISOR, "disk_merged", file=path, into="")
             return
@@ -132,6 +147,8 @@ class Merging:
             for location, used in files.items():
                 if used == child:
                     files[location] = path
+        # The lower file is what the upper one was, left over or not.
+        machine.leftovers.remove(child if child in machine.leftovers else path)
         self._host.record(machine, HYPERVISOR, "disk_merged", file=child, into=path)
         disks.dissolve(child)
 

@@ -10,9 +10,12 @@ from snapshotd.simulator.model.checkpointing import Checkpointing
 from snapshotd.simulator.model.cmdlets import Cmdlets
 from snapshotd.simulator.model.conditions import Conditions
 from snapshotd.simulator.model.controls import Controls
+from snapshotd.simulator.model.drives import Drives
 from snapshotd.simulator.model.host import HostState
 from snapshotd.simulator.model.merging import Merging
+from snapshotd.simulator.model.offering import Offering
 from snapshotd.simulator.model.power import Power
+from snapshotd.simulator.model.vhds import Vhds
 from snapshotd.simulator.model.views import HostViews
 from snapshotd.simulator.settings import SimulateHostSettings
 
@@ -41,6 +44,12 @@ class SimulatedHyperV:
         self.remove_snapshot = cmdlets.remove_snapshot
         self.start_vm, self.resume_vm, self.stop_vm = power.start_vm, power.resume_vm, power.stop_vm
         self.save_vm, self.suspend_vm = power.save_vm, power.suspend_vm
+        drives, vhds, offering = Drives(state), Vhds(state), Offering(state)
+        self.add_drive, self.remove_drive = drives.add_drive, drives.remove_drive
+        self.new_vhd, self.resize_vhd = vhds.new_vhd, vhds.resize_vhd
+        self.exists, self.delete_file = vhds.exists, vhds.delete_file
+        self.delete_folder, self.move_folder = vhds.delete_folder, vhds.move_folder
+        self.set_processor, self.set_memory = offering.set_processor, offering.set_memory
         self.write_disk, self.read_disk = controls.write_disk, controls.read_disk
         self.kill_script, self.fail, self.lose_journal = controls.kill_script, controls.fail, controls.lose_journal
         self.durations, self.set_guest, self.admin = controls.durations, controls.set_guest, controls.admin

@@ -148,6 +148,7 @@ class Power:
                 raise HyperVError("OperationFailed", "Save-VM", f"'{machine.name}' failed to save its state.")
             if goal == "Running" and machine.state in ("Off", "Saved"):
                 self._host.check_files(machine, machine.disks, "Start-VM")
+                self._host.check_unlocked(machine, machine.disks.values(), "Start-VM")
             if goal == "Running" and machine.state == "Off":
                 # From Saved and Paused nothing boots: the memory is that of a guest that had.
                 if not machine.boots:

@@ -12,7 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-DECISIVE: Final = frozenset({"checkpoint_made", "checkpoint_applied", "checkpoint_removed", "power_changed"})
+DECISIVE: Final = frozenset(
+    {
+        *("checkpoint_made", "checkpoint_applied", "checkpoint_removed", "power_changed"),
+        *("drive_added", "drive_removed", "disk_created", "disk_resized", "vm_created", "vm_removed"),
+    }
+)
 """Effects that a command exists for. All others are auxiliary."""
 
 

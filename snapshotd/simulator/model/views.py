@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from snapshotd.simulator.hypervisor import CheckpointView, DriveView, JobView, VhdView, VmView
 from snapshotd.simulator.model.host import HostState
-from snapshotd.simulator.model.machine import Checkpoint, Machine
+from snapshotd.simulator.model.machine import OFFERING, Checkpoint, Machine
 from snapshotd.simulator.model.merging import Merging
 
 _CONFIGURATION_BYTES = 4096
@@ -43,6 +43,7 @@ class HostViews:
     def vms(self) -> Sequence[VmView]:
         """Return all VMs that are not hidden, by name, then id."""
         with self._host.changed:
+            self._host.notice_files()
             machines = sorted(self._host.machines.values(), key=lambda m: (m.name, m.vm_id))
             return [self._vm(m) for m in machines if not m.hidden]
 
@@ -50,6 +51,7 @@ class HostViews:
         """Return a VM, unless it is hidden."""
         with self._host.changed:
             machine = self._host.machines.get(vm_id.lower())
+            self._host.notice_files()
             return self._vm(machine) if machine and not machine.hidden else None
 
     def jobs(self, vm_id: str) -> Sequence[JobView]:
@@ -70,20 +72,26 @@ class HostViews:
     def vhd(self, path: str) -> VhdView | None:
         """Return a virtual hard disk file."""
         with self._host.changed:
+            self._host.notice_files()
             found = self._host.disks.find(path)
             if found is None or not Path(found[0]).exists():
                 return None
             real, file = found
             self._host.faults.fail_read("Get-VHD", Path(real).parent.name)
-            size = self._host.disks.file_bytes(real)
-            kind = "Differencing" if file.parent else "Dynamic"
             return VhdView(
-                path=real, parent_path=file.parent, file_bytes=size, size_bytes=file.size_bytes, vhd_type=kind
+                path=real,
+                parent_path=file.parent,
+                file_bytes=self._host.disks.file_bytes(real),
+                size_bytes=file.size_bytes,
+                minimum_bytes=self._host.disks.minimum_bytes(real),
+                identifier=self._host.disks.identifier(real),
+                vhd_type=file.vhd_type,
             )
 
     def whole(self) -> dict[str, Any]:
         """Return everything, as plain JSON values, with the contents' digests: what a test compares with."""
         with self._host.changed:
+            self._host.notice_files()
             return {
                 "name": self._host.name,
                 "clock_offset_s": self._host.clock_offset_s,
@@ -110,20 +118,19 @@ class HostViews:
             checkpoints=tuple(self._checkpoint(machine, s) for s in machine.checkpoints.values() if s not in hidden),
             drives=self._drives(machine, machine.disks),
             secondary_status=tuple(status),
-            cpu_count=machine.cpu_count,
-            memory_bytes=machine.memory_bytes,
             replica="REPLICA" in machine.blockers,
             blockers=tuple(machine.blockers),
             automatic_checkpoints=machine.automatic_checkpoints,
             uptime_s=_seconds_since(machine.running_since),
             created_at=datetime.fromisoformat(machine.created_at) if machine.created_at else None,
-            folder=self._host.disks.folder(machine.vm_id),
+            folder=self._host.folder(machine),
             settings=dict(machine.settings),
-            minimum_bytes=machine.memory_bytes,
-            maximum_bytes=machine.memory_bytes,
+            generation=machine.generation,
+            **{name: getattr(machine, name) for name in OFFERING},
         )
 
     def _checkpoint(self, machine: Machine, checkpoint: Checkpoint) -> CheckpointView:
+        memory_bytes = checkpoint.memory_bytes or machine.memory_bytes
         return CheckpointView(
             checkpoint_id=checkpoint.checkpoint_id,
             vm_id=machine.vm_id,
@@ -134,12 +141,9 @@ class HostViews:
             snapshot_type=checkpoint.snapshot_type,
             has_memory=checkpoint.has_memory,
             automatic=checkpoint.automatic,
-            system_files_bytes=_CONFIGURATION_BYTES + (machine.memory_bytes if checkpoint.has_memory else 0),
+            system_files_bytes=_CONFIGURATION_BYTES + (memory_bytes if checkpoint.has_memory else 0),
             drives=self._drives(machine, checkpoint.disks),
-            cpu_count=machine.cpu_count,
-            memory_bytes=machine.memory_bytes,
-            minimum_bytes=machine.memory_bytes,
-            maximum_bytes=machine.memory_bytes,
+            **{name: getattr(checkpoint, name) for name in OFFERING},
         )
 
     def _drives(self, machine: Machine, disks: Mapping[str, str]) -> tuple[DriveView, ...]:
@@ -160,6 +164,7 @@ class HostViews:
             "hidden": machine.hidden,
             "critical": machine.critical,
             "checkpoint_type": machine.checkpoint_type,
+            "offering": {name: getattr(machine, name) for name in OFFERING},
             "memory": machine.memory,
             "current": machine.current_id,
             "checkpoints": [
@@ -171,16 +176,21 @@ class HostViews:
                     "memory": s.memory,
                     "automatic": s.automatic,
                     "type": s.snapshot_type,
+                    "offering": {name: getattr(s, name) for name in OFFERING},
                     "disks": {at: disks.sha256(path) for at, path in s.disks.items()},
                 }
                 for s in machine.checkpoints.values()
             ],
             "disks": {
-                at: {"chain": list(disks.chain(path)), "sha256": disks.sha256(path)}
+                at: {
+                    "chain": list(disks.chain(path)),
+                    "sha256": disks.sha256(path),
+                    "size_bytes": disks.size_bytes(path),
+                }
                 for at, path in machine.disks.items()
             },
             "strays": list(machine.strays),
-            "files": sorted(f for path in machine.disks.values() for f in disks.tree(disks.own_base(path))),
+            "files": sorted({f for path in machine.files() for f in disks.own(path)}),
             "job": job.status or job.transition if job else "",
             "merging": self._merging.pending(machine),
         }

@@ -102,9 +102,7 @@ function Set-Power($bound, [string]$cmdlet, $context, [string]$call, $more) {
 }
 
 # Set-VM's parameters that are kept as a property of the VM, by name.
-$script:Settings = @{
-    MemoryMinimumBytes = 'MemoryMinimum'; MemoryMaximumBytes = 'MemoryMaximum'
-}
+$script:Settings = @{}
 foreach ($name in -split ('AutomaticCriticalErrorAction AutomaticCriticalErrorActionTimeout AutomaticStartAction ' +
         'AutomaticStartDelay AutomaticStopAction BatteryPassthroughEnabled EnhancedSessionTransportType GuestControlledCacheTypes ' +
         'HighMemoryMappedIoSpace LockOnDisconnect LowMemoryMappedIoSpace Notes SmartPagingFilePath SnapshotFileLocation')) {
@@ -112,6 +110,7 @@ foreach ($name in -split ('AutomaticCriticalErrorAction AutomaticCriticalErrorAc
 }
 $script:Configuration = @{
     NewVMName = 'name'; ProcessorCount = 'cpu_count'; MemoryStartupBytes = 'memory_bytes'; AutomaticCheckpointsEnabled = 'automatic_checkpoints'
+    MemoryMinimumBytes = 'minimum_bytes'; MemoryMaximumBytes = 'maximum_bytes'
 }
 
 function Get-VmChange($bound) {
@@ -121,8 +120,8 @@ function Get-VmChange($bound) {
         if ($script:Settings.ContainsKey($name)) { $settings[$script:Settings[$name]] = $value }
         elseif ($script:Configuration.ContainsKey($name)) { $changes[$script:Configuration[$name]] = $value }
     }
-    if ($bound['DynamicMemory']) { $settings['DynamicMemoryEnabled'] = $true }
-    if ($bound['StaticMemory']) { $settings['DynamicMemoryEnabled'] = $false }
+    if ($bound['DynamicMemory']) { $changes['dynamic_memory'] = $true }
+    if ($bound['StaticMemory']) { $changes['dynamic_memory'] = $false }
     if ($settings.Count -gt 0) { $changes['settings'] = $settings }
     $changes
 }
@@ -251,7 +250,11 @@ $script:Unknown = 'ClusterObject', 'VMDriveController', 'DiskNumber', 'Credentia
 # Returns what of a call nothing here does; nothing if all of it is done.
 function Find-Undone([string]$cmdlet, $bound) {
     if (-not $script:Acts.ContainsKey($cmdlet)) { return $cmdlet }
-    foreach ($name in $script:Unknown) { if ($bound.ContainsKey($name)) { return "$cmdlet -$name" } }
+    foreach ($name in $script:Unknown) {
+        # A drive's own number comes with it through the pipeline.
+        if ($name -eq 'DiskNumber' -and $bound.ContainsKey('VMHardDiskDrive')) { continue }
+        if ($bound.ContainsKey($name)) { return "$cmdlet -$name" }
+    }
 }
 
 # The machines that a call names: by name, or by a session with it.

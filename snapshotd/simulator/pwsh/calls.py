@@ -16,6 +16,7 @@ from snapshotd.simulator.hypervisor import (
     VmView,
 )
 from snapshotd.simulator.pwsh.bridge import Call
+from snapshotd.simulator.pwsh.drive_calls import drive_calls
 
 
 def calls_on(host: Hypervisor) -> dict[str, Call]:
@@ -70,6 +71,7 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
         "stop": stop,
         "save": lambda c, a: host.save_vm(c, a["vm"]),
         "suspend": lambda c, a: host.suspend_vm(c, a["vm"]),
+        **drive_calls(host),
     }
 
 
@@ -94,8 +96,8 @@ def _vm(view: VmView) -> dict[str, object]:
         "checkpoints": [_checkpoint(view, c, names.get(c.parent_id)) for c in view.checkpoints],
         "drives": [_runtime(d) for d in view.drives],
         "secondary_status": list(view.secondary_status),
-        "cpu_count": view.cpu_count,
-        **_memory(view),
+        **_offering(view),
+        "generation": view.generation,
         "replica": view.replica,
         "automatic_checkpoints": view.automatic_checkpoints,
         "fibre_channel": "FIBRE_CHANNEL" in view.blockers,
@@ -120,19 +122,19 @@ def _checkpoint(vm: VmView, view: CheckpointView, parent_name: str | None) -> di
         "automatic": view.automatic,
         "system_files_bytes": view.system_files_bytes,
         "drives": [_runtime(d) for d in view.drives],
-        "cpu_count": view.cpu_count,
-        **_memory(view),
+        **_offering(view),
+        "generation": vm.generation,
         "folder": vm.folder,
     }
 
 
-def _memory(view: VmView | CheckpointView) -> dict[str, object]:
+def _offering(view: VmView | CheckpointView) -> dict[str, object]:
     return {
+        "cpu_count": view.cpu_count,
         "memory_bytes": view.memory_bytes,
         "dynamic_memory": view.dynamic_memory,
         "minimum_bytes": view.minimum_bytes,
         "maximum_bytes": view.maximum_bytes,
-        "generation": view.generation,
     }
 
 

@@ -47,6 +47,8 @@ function ConvertTo-Drive($drive, $owner) {
         SupportPersistentReservations = [bool]$drive.shared; Name = "Hard Drive on $($drive.type) controller number $($drive.number) at location $($drive.location)"
         VMId = [guid]$owner.vm_id; VMName = $owner.vm_name; Id = "Microsoft:$($owner.vm_id)\$($drive.type):$($drive.number):$($drive.location)"
         VMSnapshotId = [guid]$owner.snapshot_id; VMSnapshotName = $owner.snapshot_name; ComputerName = (Get-StubHost).name; PoolName = 'Primordial'
+        # Set-VMHardDiskDrive takes it by its name from the pipeline, and never an empty one.
+        CimSession = [pscustomobject]@{ ComputerName = (Get-StubHost).name }
     }
 }
 
@@ -104,7 +106,7 @@ function ConvertTo-VM($vm) {
         ConfigurationLocation = $vm.folder; SnapshotFileLocation = $vm.folder; CheckpointFileLocation = $vm.folder; SmartPagingFilePath = $vm.folder
         AutomaticStartAction = 'StartIfRunning'; AutomaticStopAction = 'Save'; AutomaticCriticalErrorAction = 'Pause'
         AutomaticCriticalErrorActionTimeout = 30; LockOnDisconnect = 'Off'; VirtualMachineType = 'RealizedVirtualMachine'
-        VirtualMachineSubType = 'Generation2'; NumaNodesCount = 1; NumaSocketCount = 1
+        VirtualMachineSubType = "Generation$($vm.generation)"; NumaNodesCount = 1; NumaSocketCount = 1
     }
     if ($vm.fibre_channel) { $values.FibreChannelHostBusAdapters = @([pscustomobject]@{ Name = 'Fibre Channel Adapter' }) }
     foreach ($setting in $vm.settings.PSObject.Properties) { $values[$setting.Name] = $setting.Value }

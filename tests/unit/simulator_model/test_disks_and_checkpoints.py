@@ -85,8 +85,16 @@ def test_vms_over_one_image_change_nothing_of_it_and_nothing_of_one_another(tmp_
             no_file_is_left_over(settled(host, vm), host)
             oracle.compare(of(host, vm))
             assert of(host, vm)["disks"]["SCSI:0:0"]["chain"][-2:] == [str(patched), str(golden)]
+            below = host.vhd(str(golden))
+            assert below is not None
             assert host.vhd(str(patched)) == VhdView(
-                path=str(patched), parent_path=str(golden), file_bytes=patched.stat().st_size, size_bytes=4096
+                path=str(patched),
+                parent_path=str(golden),
+                file_bytes=patched.stat().st_size,
+                size_bytes=4096,
+                minimum_bytes=4096,
+                identifier=below.identifier,
+                vhd_type="Differencing",
             )
         assert (golden.read_bytes(), patched.read_bytes()) == before
     with host_at(tmp_path) as again:

@@ -41,8 +41,8 @@ def test_what_is_set_is_kept_over_a_restart_and_written_down(tmp_path: Path) -> 
     [
         {"cpu_count": 8, "name": "other"},
         {"memory_bytes": 1 << 31},
-        {"settings": {"DynamicMemoryEnabled": True, "Notes": "a"}},
-        {"settings": {"MemoryMinimum": 1}},
+        {"dynamic_memory": True, "settings": {"Notes": "a"}},
+        {"minimum_bytes": 1},
     ],
 )
 def test_what_needs_a_vm_that_is_off_is_refused_of_one_that_runs_and_nothing_else_is_set(
