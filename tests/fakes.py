@@ -19,6 +19,7 @@ from snapshotd.domain.host_report import (
     Disk,
     DiskFile,
     HostAnswer,
+    HostJob,
     Journal,
     JournalState,
     Verdict,
@@ -32,6 +33,7 @@ from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import JsonObject
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports import plain
 from snapshotd.steps.vm_stop import GOAL, StopMode
 from tests import asking as actions
 
@@ -68,6 +70,10 @@ class FakeHost:
     offering: Offering = field(default_factory=lambda: Offering(cpu_count=2, memory_bytes=4 << 30))
     stored: JsonObject = field(default_factory=dict)
     """What the journal holds of the step that is done."""
+    others: set[str] = field(default_factory=set)
+    """Files on its disk that are in no chain."""
+    jobs: dict[str, HostJob] = field(default_factory=dict)
+    """The hypervisor's jobs, by id: reports tell of all of them."""
     made: int = 0
     clock: datetime = START
 
@@ -81,7 +87,15 @@ class FakeHost:
     def report(self) -> VmReport:
         """Report the VM."""
         if self.gone:
-            return VmReport(vm_id=self.vm_id, power=Power.ABSENT, host_state="", description=None, journal=self.journal)
+            return VmReport(
+                vm_id=self.vm_id,
+                power=Power.ABSENT,
+                host_state="",
+                description=None,
+                journal=self.journal,
+                existing_files=tuple(sorted(self.others)),
+                jobs=tuple(self.jobs.values()),
+            )
         checkpoints = tuple(self.checkpoints.values())
         heads = [self.leaf, *(c.disks[0].path for c in checkpoints)]
         paths = dict.fromkeys(path for head in heads for path in self.chain(head))
@@ -103,7 +117,8 @@ class FakeHost:
             description=description,
             activities=("MERGE",) * self.merging + (STATE_CHANGE,) * bool(self.transition),
             journal=self.journal,
-            existing_files=tuple(paths),
+            existing_files=(*paths, *sorted(self.others)),
+            jobs=tuple(self.jobs.values()),
         )
 
     def observe(self, token: int) -> HostAnswer:
@@ -163,17 +178,21 @@ class FakeHost:
 
     def differs(self, before: JsonObject) -> bool:
         """Compare what is there with the facts that the command was told, and no others."""
-        there = self.report().description
-        if there is None:
-            return True
-        facts: JsonObject = {
-            "power": self.report().power.name,
-            "checkpoint_ids": list(there.checkpoint_ids()),
-            "current_checkpoint_id": self.current,
-            "leaf_paths": list(there.leaf_paths()),
-            "chain_files": list(there.chain_files()),
-        }
-        return any(facts[name] != value for name, value in before.items())
+        report = self.report()
+        facts: dict[str, object] = {"power": report.power.name, "vm_absent": self.gone}
+        if (there := report.description) is not None:
+            facts |= {
+                "checkpoint_ids": list(there.checkpoint_ids()),
+                "current_checkpoint_id": self.current,
+                "leaf_paths": list(there.leaf_paths()),
+                "chain_files": list(there.chain_files()),
+                "drives": list(there.drives()),
+                "offering": plain.encode(there.offering),
+            }
+        absent = before.get("absent_files", [])
+        assert isinstance(absent, list), absent
+        facts["absent_files"] = [path for path in absent if path not in report.existing_files]
+        return not before or any(facts.get(name) != value for name, value in before.items())
 
     def act(self, order: Order) -> CheckpointId | None:
         """Do what the order asks for, by what is sent with it; return the checkpoint that it makes."""

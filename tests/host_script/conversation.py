@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import time
+from collections.abc import Mapping
 from importlib.resources import files
 
 from google.protobuf import json_format
@@ -36,15 +38,15 @@ class NoLine(Exception):
 class Conversation:
     """One kept process and what was read of it."""
 
-    def __init__(self, engine: Engine) -> None:
-        process = engine.start(ACCEPTED.command_line)
+    def __init__(self, engine: Engine, script: bytes = SCRIPT) -> None:
+        process = engine.start(command_line(kept(script)))
         assert isinstance(process, BuiltinProcess | PwshProcess)
         self.process = process
         self.stdout = b""
         self.stderr = b""
         self.exit_code: int | None = None
-        self.process.write_stdin(base64.b64encode(SCRIPT) + b"\r\n")
-        assert self.line() == f"READY {SHA}".encode()
+        self.process.write_stdin(base64.b64encode(script) + b"\r\n")
+        assert self.line() == f"READY {hashlib.sha256(script).hexdigest()}".encode()
 
     @property
     def pid(self) -> int:
@@ -54,6 +56,12 @@ class Conversation:
     def ask(self, command: HostCommand) -> HostAnswer:
         """Send a command and wait for its answer."""
         self.send(command)
+        return self.answer()
+
+    def ask_for(self, command: HostCommand, changes: Mapping[str, object]) -> HostAnswer:
+        """Send a command with other fields, whatever their types."""
+        document = json_format.MessageToDict(command, preserving_proto_field_name=True) | changes
+        self.process.write_stdin(base64.b64encode(json.dumps(document).encode()) + b"\r\n")
         return self.answer()
 
     def send(self, command: HostCommand) -> None:

@@ -15,13 +15,14 @@ from projections.projections import Projections
 from snapshotd.api.v1 import operation_pb2 as pb
 from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context
-from snapshotd.dispatch.orders import Order
+from snapshotd.dispatch.orders import Order, effect_order
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import Proceed, RequestOperation, SyncVm
 from snapshotd.domain.errors import InvalidArgument, OperationActive, VmChanging
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId, KindName
 from snapshotd.domain.lifecycle import OperationState, Power, StepState, VmActivity
+from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import Recorded
@@ -33,6 +34,7 @@ from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
+from snapshotd.ports import plain
 from snapshotd.ports.versioned import Versioned
 from snapshotd.server.operation_messages import metadata_message, operation_message, plan_message
 from snapshotd.steps.action import Absent, Action, Failed, InProgress, Judgement
@@ -289,6 +291,58 @@ def test_what_a_kind_refuses_is_undone_unless_it_is_past_that_and_no_undo_is_ref
     assert (operation.state, operation.failure, host.notes) == (OperationState.FAILED, refused, notes)
     assert (operation.undoing, [s.state for s in operation.steps[2:]]) == (bool(undo), undo)
     assert 3 not in asked
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """All facts of a VM that no step of this release depends on yet."""
+
+    drives: tuple[str, ...]
+    offering: Offering
+    absent_files: tuple[str, ...]
+    vm_absent: bool
+
+
+def test_a_step_depends_on_the_facts_that_its_before_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def before(self: VmNote, vm: VirtualMachine, operation: Operation, step: Step) -> Everything:
+        facts = Action.before(self, vm, operation, step)
+        assert isinstance(facts, Everything)
+        return replace(facts, absent_files=("new.vhdx",))
+
+    monkeypatch.setattr(VmNote, "facts", Versioned(Everything))
+    monkeypatch.setattr(VmNote, "before", before)
+    world = World()
+    world.do(TakeNote().request(Note("hello")))
+    while not (found := world.open_step()) or found[1].state is not StepState.ISSUED:
+        world.turn()
+    sent = effect_order(world.vm, *found).before
+    assert sent == {
+        "drives": ["SCSI:0:0=base.vhdx"],
+        "offering": plain.encode(world.host.offering),
+        "absent_files": ["new.vhdx"],
+        "vm_absent": True,
+    }
+    assert world.host.differs(sent)
+    here = {name: value for name, value in sent.items() if name != "vm_absent"}
+    assert not world.host.differs(here)
+    world.host.others = {"new.vhdx"}
+    assert world.host.differs(here)
+    world.host.others, world.host.gone = set(), True
+    assert not world.host.differs({"absent_files": ["new.vhdx"], "vm_absent": True})
+
+
+@pytest.mark.parametrize("needs_vm", [True, False])
+def test_what_does_not_need_the_vm_waits_for_none(monkeypatch: pytest.MonkeyPatch, *, needs_vm: bool) -> None:
+    monkeypatch.setattr(VmNote, "needs_vm", needs_vm)
+    world = World()
+    host = noting(world)
+    host.gone = True
+    world.do(SyncVm(report=host.report(), asked_version=world.vm.version))
+    assert world.vm.power is Power.ABSENT
+    world.do(TakeNote().request(Note("hello")))
+    for _ in range(3):
+        world.turn(seconds=1)
+    assert host.notes == ("" if needs_vm else "hello")
 
 
 TORN = Failure(reason="TORN", message="The copy was torn.")

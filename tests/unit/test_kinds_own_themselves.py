@@ -1,12 +1,15 @@
 """A kind of operation and an action of a step are named where they are, and where they meet a wire; nowhere else."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from snapshotd.operations.catalogue import KINDS
-from snapshotd.simulator import before, effects
+from snapshotd.simulator import at_work, before, effects
+from snapshotd.simulator.outputs import OUTPUTS
 from snapshotd.steps.catalogue import ACTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,6 +20,15 @@ OLD_NAMES = re.compile(
     "|allow_fallback|refuse_power_change|stop_mode"
 )
 """What named kinds and actions, and their options, in the core before they owned themselves."""
+
+
+SCRIPT = (ROOT / "snapshotd/hyperv/host.ps1").read_text(encoding="utf-8")
+
+
+def rows(table: str) -> dict[str, str]:
+    """Return the rows of a table of the host script, each by the name that it begins with."""
+    (block,) = re.findall(rf"^\${table} = @\{{$(.*?)^\}}$", SCRIPT, flags=re.MULTILINE | re.DOTALL)
+    return dict(re.findall(r"^    (\w+) = (.*)$", block, flags=re.MULTILINE))
 
 
 def files(*rooms: str) -> list[Path]:
@@ -65,7 +77,26 @@ def test_an_action_is_known_by_the_name_of_its_file() -> None:
 def test_every_action_that_is_sent_stands_in_each_table_of_both_engines() -> None:
     sent = {name for name, action in ACTIONS.items() if not action.polls}
     assert set(before._COMPARED) == set(effects.NEEDED) == set(effects._ACTIONS) == sent
-    script = (ROOT / "snapshotd/hyperv/host.ps1").read_text(encoding="utf-8")
-    for table in ("Compared", "Actions"):
-        (block,) = re.findall(rf"^\${table} = @\{{$(.*?)^\}}$", script, flags=re.MULTILINE | re.DOTALL)
-        assert set(re.findall(r"^    (\w+) = ", block, flags=re.MULTILINE)) == sent, table
+    assert set(rows("Compared")) == set(rows("Actions")) == sent
+
+
+def test_every_output_stands_with_its_fields_in_the_table_of_both_engines() -> None:
+    sent = [action for action in ACTIONS.values() if not action.polls]
+    outputs = {a.name: get_type_hints(a.output.cls) for a in sent if fields(a.output.cls)}  # type: ignore[arg-type]
+    told = {
+        name: {n: bool if t is bool else int if t is int else str for n, t in of.items()}
+        for name, of in outputs.items()
+    }
+    assert told == OUTPUTS
+    words = {"text": str, "flag": bool, "number": int}
+    pairs = {name: re.findall(r"(\w+) = '(\w+)'", row) for name, row in rows("Outputs").items()}
+    assert {name: {field: words[word] for field, word in of} for name, of in pairs.items()} == OUTPUTS
+
+
+def test_both_engines_have_the_same_actions_beside_what_is_under_way_and_without_the_vm() -> None:
+    for table, own in (("Beside", at_work.BESIDE), ("BesideLook", at_work.BESIDE_LOOK)):
+        assert {name: set(re.findall(r"'(\w+)'", row)) for name, row in rows(table).items()} == own
+    (line,) = re.findall(r"^\$OfAbsent = (.*)$", SCRIPT, flags=re.MULTILINE)
+    assert set(re.findall(r"'(\w+)'", line)) == before.OF_ABSENT
+    without = {name for name, action in ACTIONS.items() if not action.polls and not action.needs_vm}
+    assert without == before.OF_ABSENT & set(ACTIONS)

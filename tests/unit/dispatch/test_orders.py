@@ -12,6 +12,7 @@ from snapshotd.domain.ids import ActionName, HostId
 from snapshotd.domain.lifecycle import Power, StepState
 from snapshotd.domain.operation import Operation, Step
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import CREATE, MERGE, REMOVE, RENAME, RESTORE, START, STOP, delete, revert_to, start_vm, stop_vm
 from tests.fakes import START as BEGINNING
@@ -131,6 +132,18 @@ def test_an_observation_names_its_step_and_watches_the_files_on_record() -> None
         input={},
         watched_files=FILES,
     )
+
+
+def test_an_observation_and_a_poll_watch_the_files_and_jobs_of_their_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    for action in (REMOVE, MERGE):
+        own = type(ACTIONS[action])
+        monkeypatch.setattr(own, "watched_files", lambda *_: ("new.vhdx", "base.vhdx"))
+        monkeypatch.setattr(own, "watched_jobs", lambda *_: ("J-1",))
+    world = asked(delete(sid(2)))
+    look = observe_order(world.vm, *until(world, REMOVE, StepState.ISSUED), SOON)
+    assert (look.watched_files, look.watched_jobs) == ((*FILES, "new.vhdx"), ("J-1",))
+    poll = poll_order(world.vm, until(world, MERGE, StepState.WAITING)[1], SOON)
+    assert (poll.watched_files, poll.watched_jobs) == (("new.vhdx", "base.vhdx"), ("J-1",))
 
 
 def test_a_poll_names_no_step_and_watches_the_files_that_the_removal_found() -> None:
