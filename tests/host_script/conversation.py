@@ -60,7 +60,7 @@ class Conversation:
 
     def ask_for(self, command: HostCommand, changes: Mapping[str, object]) -> HostAnswer:
         """Send a command with other fields, whatever their types."""
-        document = json_format.MessageToDict(command, preserving_proto_field_name=True) | changes
+        document = json_format.MessageToDict(command, preserving_proto_field_name=True) | dict(changes)
         self.process.write_stdin(base64.b64encode(json.dumps(document).encode()) + b"\r\n")
         return self.answer()
 

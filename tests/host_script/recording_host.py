@@ -117,6 +117,7 @@ class RecordingHost:
             memory_bytes=view.memory_bytes,
             minimum_bytes=view.minimum_bytes,
             maximum_bytes=view.maximum_bytes,
+            dynamic_memory=view.dynamic_memory,
         )
         old = view.drives[0]
         leaf = replace(old, path=f"{self.disks}/{view.name}_{number}.avhdx")

@@ -260,15 +260,22 @@ def test_a_command_with_names_or_facts_of_another_form_is_none(
     assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "InvalidCommand,snapshotd")
 
 
+def with_cpus(memory: Offering, count: int, *, dynamic: bool = False) -> Offering:
+    """Return an offering with so many processors."""
+    offering = Offering(cpu_count=count, dynamic_memory=dynamic)
+    offering.MergeFrom(memory)
+    return offering
+
+
 def test_a_report_tells_offering_and_files_as_the_host_has_them(script: Conversation, host: RecordingHost) -> None:
     host.set(cpu_count=2, dynamic_memory=True)
     host.take(WEB, "nightly")
     host.set(cpu_count=8, dynamic_memory=False, generation=1)
     (report,) = script.ask(look()).vms
-    bounds = {"memory_bytes": 1 << 30, "minimum_bytes": 1 << 29, "maximum_bytes": 1 << 31}
-    assert report.offering == Offering(cpu_count=8, **bounds)
+    memory = Offering(memory_bytes=1 << 30, minimum_bytes=1 << 29, maximum_bytes=1 << 31)
+    assert report.offering == with_cpus(memory, 8)
     assert (report.cpu_count, report.memory_bytes, report.generation) == (8, 1 << 30, 1)
-    assert report.checkpoints[0].offering == Offering(cpu_count=2, **bounds)
+    assert report.checkpoints[0].offering == with_cpus(memory, 2, dynamic=True)
     for file in report.files:
         known = host.files[file.path.lower()]
         assert (file.size_bytes, file.minimum_bytes, file.vhd_type) == (9000, 500, known.vhd_type)
