@@ -17,8 +17,11 @@ _CLASSES: Final = {
     "New-VHD": "Microsoft.Vhd.PowerShell.Cmdlets.NewVHD",
     "Resize-VHD": "Microsoft.Vhd.PowerShell.Cmdlets.ResizeVHD",
     "Get-CimAssociatedInstance": "Microsoft.Management.Infrastructure.CimCmdlets.GetCimAssociatedInstanceCommand",
+    "ExportSystemDefinition": "Msvm_VirtualSystemManagementService.ExportSystemDefinition",
+    "ConvertVirtualHardDisk": "Msvm_ImageManagementService.ConvertVirtualHardDisk",
+    "RequestStateChange": "CIM_ConcreteJob.RequestStateChange",
 }
-"""Cmdlets of other modules than Hyper-V's."""
+"""Cmdlets of other modules than Hyper-V's, and methods of WMI's classes, which are called as cmdlets are."""
 LOGICAL_PROCESSORS: Final = 128
 """What every simulated host has. Nothing is refused for want of it."""
 MEMORY_BYTES: Final = 4 << 40
@@ -140,17 +143,19 @@ class VmView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """An Msvm_ConcreteJob that affects a VM."""
+    """An Msvm_ConcreteJob, or an Msvm_StorageJob, which is of disks and affects no VM."""
 
     job_type: int
-    """50 merge, 62 export, 70 create, 71 apply, 72 delete."""
+    """50 merge, 62 export, 70 create, 71 apply, 72 delete; of an Msvm_StorageJob: 6 conversion."""
     percent: int
     state: int = 4
-    """JobState: 4 running, 7 completed, 8 terminated, 9 killed, 10 exception."""
+    """JobState: 4 running, 6 ending, 7 completed, 8 terminated, 9 killed, 10 exception."""
     job_id: str = ""
     """InstanceID."""
     error: str = ""
-    """ErrorDescription."""
+    """ErrorDescription; empty unless it has failed or was terminated."""
+    storage: bool = False
+    """It is an Msvm_StorageJob."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +213,7 @@ class Hypervisor(Protocol):
         """Return the jobs of a VM, by Msvm_AffectedJobElement. Raises HyperVError."""
 
     def job(self, job_id: str) -> JobView | None:
-        """Return the Msvm_ConcreteJob of that InstanceID, ended or not; None: the host does not know it (any more)."""
+        """Return the job of that InstanceID, ended or not; None: the host does not know it (any more)."""
 
     def vhd(self, path: str) -> VhdView | None:
         """Return a virtual hard disk file that is on the disk; paths are compared without regard to case.
@@ -293,3 +298,40 @@ class Hypervisor(Protocol):
 
     def move_folder(self, source: str, target: str) -> None:
         """Move a folder to where nothing is. Raises OSError."""
+
+    def export_vm(  # noqa: PLR0913  (ExportSystemDefinition has as many settings)
+        self,
+        caller: Caller,
+        vm_id: str,
+        directory: str,
+        *,
+        snapshots: int,
+        snapshot_id: str = "",
+        storage: bool = True,
+        runtime: bool = True,
+        subdirectory: bool = True,
+        capture_live_state: int = 0,
+        excluded: Sequence[str] = (),
+        differential: bool = True,
+    ) -> str:
+        """ExportSystemDefinition: returns the id of the job, while it runs; empty if it is done already.
+
+        Args:
+            caller: who asks.
+            vm_id: what is exported.
+            directory: where to.
+            snapshots: CopySnapshotConfiguration: 0 all checkpoints, 1 none, 2 one, 3 one for a backup.
+            snapshot_id: the one.
+            storage: CopyVmStorage.
+            runtime: CopyVmRuntimeInformation.
+            subdirectory: CreateVmExportSubdirectory.
+            capture_live_state: CaptureLiveState: 0 crash-consistent, 1 saved state, 2 application-consistent.
+            excluded: places ("SCSI:0:1") of ExcludedVirtualHardDisks.
+            differential: whether a differencing disk is made for what is excluded.
+        """
+
+    def convert_disk(self, caller: Caller, source: str, target: str) -> str:
+        """ConvertVirtualHardDisk to a dynamic VHDX without parent. Returns as export_vm does."""
+
+    def terminate_job(self, caller: Caller, job_id: str) -> None:
+        """RequestStateChange(4) of a job: it may still be ending when this returns."""

@@ -287,6 +287,23 @@ class RecordingHost:
     def move_folder(self, source: str, target: str) -> None:
         Path(source).rename(target)
 
+    def _begin(self, caller: Caller, job: JobView, *call: str) -> str:
+        self._run(caller, *call, effect=lambda: self.jobs_by_id.update({job.job_id: job}))
+        return job.job_id
+
+    def export_vm(self, caller: Caller, vm_id: str, directory: str, **settings: object) -> str:
+        words = [f"{name}={value}" for name, value in sorted(settings.items())]
+        job = JobView(62, 0, job_id=f"E{len(self.jobs_by_id)}")
+        return self._begin(caller, job, "ExportSystemDefinition", vm_id, directory, *words)
+
+    def convert_disk(self, caller: Caller, source: str, target: str) -> str:
+        job = JobView(6, 0, job_id=f"C{len(self.jobs_by_id)}", storage=True)
+        return self._begin(caller, job, "ConvertVirtualHardDisk", source, target)
+
+    def terminate_job(self, caller: Caller, job_id: str) -> None:
+        ended = replace(self.jobs_by_id[job_id.upper()], state=8)
+        self._begin(caller, ended, "RequestStateChange", job_id)
+
 
 def _identifier(path: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, path)).upper()

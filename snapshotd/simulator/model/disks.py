@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-_AWAY: Final = ".away"
+AWAY: Final = ".away"
 """Ends the name of a folder whose storage is away."""
 _GONE: Final = ".gone"
 """Ends the name of a file that the host does not find any more."""
@@ -192,17 +192,17 @@ class DiskFiles:
 
     def is_away(self, folder: str) -> bool:
         """Return whether a folder has been taken away."""
-        return Path(f"{folder}{_AWAY}").exists()
+        return Path(f"{folder}{AWAY}").exists()
 
     def take_away(self, folder: str) -> None:
         """Take a folder away, with all that is in it."""
         if not self.is_away(folder):
-            Path(folder).rename(f"{folder}{_AWAY}")
+            Path(folder).rename(f"{folder}{AWAY}")
 
     def bring_back(self, folder: str) -> None:
         """Bring a folder back that was taken away."""
         if self.is_away(folder):
-            Path(f"{folder}{_AWAY}").rename(folder)
+            Path(f"{folder}{AWAY}").rename(folder)
 
     def is_gone(self, path: str) -> bool:
         """Return whether a file that is known here is not found any more."""

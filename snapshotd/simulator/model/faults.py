@@ -27,8 +27,11 @@ CMDLETS: Final = (
     "Set-VMMemory",
     "New-VM",
     "Remove-VM",
+    "ExportSystemDefinition",
+    "ConvertVirtualHardDisk",
+    "RequestStateChange",
 )
-"""Cmdlets that change something."""
+"""Cmdlets, and methods of WMI's, that change something."""
 READS: Final = ("Get-VHD", "Get-CimAssociatedInstance")
 """Cmdlets that change nothing; they can fail for one VM."""
 PLACES: Final = ("before", "started", "after")

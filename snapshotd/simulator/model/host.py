@@ -29,10 +29,13 @@ from snapshotd.simulator.model.truth import DECISIVE, Truth
 
 DURATIONS: Final = (
     *("checkpoint", "restore", "remove", "merge", "start", "shutdown", "turn_off", "save", "pause"),
-    *("status_delay", "listing_delay"),
+    *("export", "convert", "terminate"),
+    *("status_delay", "listing_delay", "job_kept"),
 )
-"""What takes its time, in milliseconds; 0 unless it is set. The last two: until a job shows in the VM's status, and
-until a new checkpoint is listed."""
+"""What takes its time, in milliseconds; 0 unless it is set. The last three: until a job shows in the VM's status, until
+a new checkpoint is listed, and until a job that has ended is not shown any more."""
+_JOB_KEPT_MS: Final = 300_000
+"""How long WMI shows a job that has ended, if nothing is set (documented)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class HostState:
     ) -> None:
         self.changed = threading.Condition(threading.RLock())
         """The lock of everything here."""
-        self._durations = dict.fromkeys(DURATIONS, 0)
+        self._durations = {**dict.fromkeys(DURATIONS, 0), "job_kept": _JOB_KEPT_MS}
         self.set_durations(durations)
         self.made_s: dict[str, float] = {}
         """When the checkpoints of this process were made, by a clock that nobody sets."""

@@ -10,7 +10,9 @@ from snapshotd.simulator.model.checkpointing import Checkpointing
 from snapshotd.simulator.model.cmdlets import Cmdlets
 from snapshotd.simulator.model.conditions import Conditions
 from snapshotd.simulator.model.controls import Controls
+from snapshotd.simulator.model.converting import Converting
 from snapshotd.simulator.model.drives import Drives
+from snapshotd.simulator.model.exporting import Exporting
 from snapshotd.simulator.model.host import HostState
 from snapshotd.simulator.model.merging import Merging
 from snapshotd.simulator.model.offering import Offering
@@ -36,7 +38,7 @@ class SimulatedHyperV:
         views = HostViews(state, self._merging)
         controls = Controls(state, cmdlets, power)
         self.vms, self.vm, self.vhd, self.state = views.vms, views.vm, views.vhd, views.whole
-        self.jobs, self.job, self.manages = views.jobs, views.job, views.manages
+        self.jobs, self.manages = views.jobs, views.manages
         self.set_checkpoint_type = cmdlets.set_checkpoint_type
         self.set_vm, self.restart_vm = cmdlets.set_vm, power.restart_vm
         self.checkpoint_vm = cmdlets.checkpoint_vm
@@ -50,6 +52,9 @@ class SimulatedHyperV:
         self.exists, self.delete_file = vhds.exists, vhds.delete_file
         self.delete_folder, self.move_folder = vhds.delete_folder, vhds.move_folder
         self.set_processor, self.set_memory = offering.set_processor, offering.set_memory
+        exporting = Exporting(state)
+        self.export_vm, self.job, self.terminate_job = exporting.export_vm, exporting.job, exporting.terminate_job
+        self.convert_disk = Converting(state).convert_disk
         self.write_disk, self.read_disk = controls.write_disk, controls.read_disk
         self.kill_script, self.fail, self.lose_journal = controls.kill_script, controls.fail, controls.lose_journal
         self.durations, self.set_guest, self.admin = controls.durations, controls.set_guest, controls.admin

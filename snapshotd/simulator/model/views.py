@@ -16,7 +16,12 @@ from snapshotd.simulator.model.merging import Merging
 
 _CONFIGURATION_BYTES = 4096
 """What a checkpoint's configuration takes on the disk."""
-_JOB_TYPES: Final = {"CreatingSnapshot": 70, "ApplyingSnapshot": 71, "DeletingSnapshot": 72}
+_JOB_TYPES: Final = {
+    "CreatingSnapshot": 70,
+    "ApplyingSnapshot": 71,
+    "DeletingSnapshot": 72,
+    "ExportingVirtualMachine": 62,
+}
 """Status word → JobType. What jobs change the power has no source, so none is shown."""
 _MERGE: Final = 50
 """JobType of a merge."""
@@ -60,14 +65,12 @@ class HostViews:
             machine = self._host.machine(vm_id, "Get-CimAssociatedInstance")
             self._host.faults.fail_read("Get-CimAssociatedInstance", machine.vm_id)
             job = self._host.jobs.of(machine.vm_id)
-            shown = [JobView(_JOB_TYPES[job.status], job.percent())] if job and job.status in _JOB_TYPES else []
+            shown = []
+            if job and job.status in _JOB_TYPES:
+                shown.append(JobView(_JOB_TYPES[job.status], job.percent(), job.state, job.job_id))
             if self._merging.pending(machine):
                 shown.append(JobView(_MERGE, self._merging.percent(machine.vm_id)))
             return shown
-
-    def job(self, _job_id: str) -> JobView | None:
-        """Return a job by its id: none has one yet."""
-        return None
 
     def vhd(self, path: str) -> VhdView | None:
         """Return a virtual hard disk file."""
