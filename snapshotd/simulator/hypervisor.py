@@ -22,6 +22,18 @@ _CLASSES: Final = {
     "RequestStateChange": "CIM_ConcreteJob.RequestStateChange",
 }
 """Cmdlets of other modules than Hyper-V's, and methods of WMI's classes, which are called as cmdlets are."""
+WMI_CODES: Final = {
+    "OperationFailed": 32768,
+    "AccessDenied": 32769,
+    "NotSupported": 32770,
+    "OperationTimeout": 32772,
+    "InvalidParameter": 32773,
+    "ObjectInUse": 32774,
+    "InvalidState": 32775,
+    "OutOfMemory": 32778,
+    "ObjectNotFound": 32779,
+}
+"""What a method of WMI's returns where a cmdlet has an error of that id (source read). It has no text."""
 LOGICAL_PROCESSORS: Final = 128
 """What every simulated host has. Nothing is refused for want of it."""
 MEMORY_BYTES: Final = 4 << 40
@@ -46,6 +58,13 @@ class HyperVError(Exception):
             return self.error_id
         where = _CLASSES.get(self.cmdlet) or f"Microsoft.HyperV.PowerShell.Commands.{self.cmdlet.replace('-', '')}"
         return f"{self.error_id},{where}"
+
+
+def method_failed(method: str, error_id: str, why: str) -> HyperVError:
+    """Build the error of a method of WMI's that refuses: its caller learns the code alone; the note tells tests why."""
+    error = HyperVError(error_id, method, f"{method} returned {WMI_CODES.get(error_id, 32768)}.")
+    error.add_note(why)
+    return error
 
 
 class ScriptKilled(BaseException):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from snapshotd.simulator.hypervisor import Caller, HyperVError
+from snapshotd.simulator.hypervisor import Caller, HyperVError, method_failed
 from snapshotd.simulator.model.disks import digest
 from snapshotd.simulator.model.exported import content_of, standalone
 from snapshotd.simulator.model.host import Cause, HostState
@@ -34,10 +34,10 @@ class Converting:
         with self._host.changed:
             self._host.pass_by(caller, CONVERT, "before")
             if not target.lower().endswith(".vhdx") or not Path(target).is_absolute():
-                raise HyperVError("InvalidParameter", CONVERT, f"'{target}' is no fully qualified name of a VHDX.")
+                raise method_failed(CONVERT, "InvalidParameter", f"{target!r} is no path of a VHDX")
             found = self._host.disks.find(source)
             if found is None or not Path(found[0]).exists():
-                raise HyperVError("ObjectNotFound", CONVERT, f"The system cannot find the file '{source}'.")
+                raise method_failed(CONVERT, "ObjectNotFound", f"there is no {source!r}")
             job = self._begin(caller, found[0], Path(target))
             self._host.pass_by(caller, CONVERT, "started")
             self._host.pass_by(caller, CONVERT, "after")

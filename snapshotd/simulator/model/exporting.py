@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from snapshotd.simulator.hypervisor import Caller, HyperVError, JobView
+from snapshotd.simulator.hypervisor import Caller, HyperVError, JobView, method_failed
 from snapshotd.simulator.model.exported import ALL, MACHINES, ONE, ONE_FOR_BACKUP, Export, Order, Piece, export_of
-from snapshotd.simulator.model.host import Cause, HostState, invalid_state
+from snapshotd.simulator.model.host import Cause, HostState
 from snapshotd.simulator.model.jobs import Job
 from snapshotd.simulator.model.machine import Machine
 from snapshotd.simulator.model.writing import check_volume, write_piece
@@ -75,6 +75,8 @@ class Exporting:
             )
             _check(machine, directory, order)
             folder = Path(directory) / machine.name if subdirectory else Path(directory)
+            if self._host.jobs.of(machine.vm_id) is not None:
+                raise method_failed(EXPORT, "InvalidState", f"{machine.name} is busy")
             job = self._begin(machine, self._host.cause(caller, machine), order, folder)
             self._host.pass_by(caller, EXPORT, "started")
             self._host.pass_by(caller, EXPORT, "after")
@@ -83,6 +85,7 @@ class Exporting:
     def job(self, job_id: str) -> JobView | None:
         """Return a job by its id, for as long after its end as WMI shows it."""
         with self._host.changed:
+            self._host.faults.fail_read("Get-CimInstance", "")
             found = self._host.jobs.find(job_id, self._host.duration_s("job_kept"))
             return job_view(found) if found is not None and found.job_type else None
 
@@ -92,9 +95,9 @@ class Exporting:
             self._host.pass_by(caller, TERMINATE, "before")
             job = self._host.jobs.find(job_id, self._host.duration_s("job_kept"))
             if job is None or not job.job_type:
-                raise HyperVError("ObjectNotFound", TERMINATE, f"There is no job {job_id}.")
+                raise method_failed(TERMINATE, "ObjectNotFound", f"there is no job {job_id}")
             if job.over or job.terminating or not job.cancellable:
-                raise invalid_state(TERMINATE)
+                raise method_failed(TERMINATE, "InvalidState", f"job {job_id} cannot be terminated")
             self._host.jobs.terminate(job, lambda: self._host.duration_s("terminate"))
             self._host.pass_by(caller, TERMINATE, "started")
             self._host.pass_by(caller, TERMINATE, "after")
@@ -164,4 +167,4 @@ def _check(machine: Machine, directory: str, order: Order) -> None:
 
 
 def _invalid(what: str) -> HyperVError:
-    return HyperVError("InvalidParameter", EXPORT, f"{EXPORT} refuses its parameters: {what}.")
+    return method_failed(EXPORT, "InvalidParameter", what)

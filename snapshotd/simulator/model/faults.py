@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from snapshotd.simulator.hypervisor import Caller, HyperVError, ScriptKilled
+from snapshotd.simulator.hypervisor import Caller, HyperVError, ScriptKilled, method_failed
 
+METHODS: Final = ("ExportSystemDefinition", "ConvertVirtualHardDisk", "RequestStateChange")
+"""Methods of WMI's."""
 CMDLETS: Final = (
     "Set-VM",
     "Checkpoint-VM",
@@ -27,12 +29,10 @@ CMDLETS: Final = (
     "Set-VMMemory",
     "New-VM",
     "Remove-VM",
-    "ExportSystemDefinition",
-    "ConvertVirtualHardDisk",
-    "RequestStateChange",
+    *METHODS,
 )
 """Cmdlets, and methods of WMI's, that change something."""
-READS: Final = ("Get-VHD", "Get-CimAssociatedInstance")
+READS: Final = ("Get-VHD", "Get-CimAssociatedInstance", "Get-CimInstance")
 """Cmdlets that change nothing; they can fail for one VM."""
 PLACES: Final = ("before", "started", "after")
 """Places in a cmdlet where its script can be killed: nothing done, the job runs, the job is over."""
@@ -102,6 +102,8 @@ class Faults:
         failure = self._failures.get(at)
         if failure is not None and failure.count > 0:
             failure.count -= 1
+            if at[0] in METHODS:
+                raise method_failed(str(at[0]), failure.error_id, failure.message)
             raise HyperVError(failure.error_id, str(at[0]), failure.message)
 
 

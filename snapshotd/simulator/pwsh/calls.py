@@ -12,11 +12,11 @@ from snapshotd.simulator.hypervisor import (
     CheckpointView,
     DriveView,
     Hypervisor,
-    JobView,
     VmView,
 )
 from snapshotd.simulator.pwsh.bridge import Call
 from snapshotd.simulator.pwsh.drive_calls import drive_calls
+from snapshotd.simulator.pwsh.wmi_methods import wmi_calls
 
 
 def calls_on(host: Hypervisor) -> dict[str, Call]:
@@ -27,13 +27,6 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
             view = host.vm(arguments["id"])
             return [] if view is None else [_vm(view)]
         return [_vm(view) for view in host.vms()]
-
-    def jobs(_: Caller, arguments: Mapping[str, Any]) -> object:
-        return [_job(view) for view in host.jobs(arguments["id"])]
-
-    def job(_: Caller, arguments: Mapping[str, Any]) -> object:
-        found = host.job(arguments["id"])
-        return _job(found) if found else None
 
     def vhd(_: Caller, arguments: Mapping[str, Any]) -> object:
         view = host.vhd(arguments["path"])
@@ -55,9 +48,6 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
     return {
         "host": lambda _, __: _host(host),
         "vms": vms,
-        "manages": lambda _, __: host.manages(),
-        "jobs": jobs,
-        "job": job,
         "vhd": vhd,
         "set_checkpoint_type": lambda c, a: host.set_checkpoint_type(c, a["vm"], a["type"]),
         "set_vm": lambda c, a: host.set_vm(c, a["vm"], **{name: value for name, value in a.items() if name != "vm"}),
@@ -72,6 +62,7 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
         "save": lambda c, a: host.save_vm(c, a["vm"]),
         "suspend": lambda c, a: host.suspend_vm(c, a["vm"]),
         **drive_calls(host),
+        **wmi_calls(host),
     }
 
 
@@ -135,16 +126,6 @@ def _offering(view: VmView | CheckpointView) -> dict[str, object]:
         "dynamic_memory": view.dynamic_memory,
         "minimum_bytes": view.minimum_bytes,
         "maximum_bytes": view.maximum_bytes,
-    }
-
-
-def _job(view: JobView) -> dict[str, object]:
-    return {
-        "id": view.job_id,
-        "type": view.job_type,
-        "state": view.state,
-        "percent": view.percent,
-        "error": view.error,
     }
 
 

@@ -32,7 +32,7 @@ _ALIASES: Final = {
 _KEPT: Final = ("Validate", "PSTypeName")
 """Begins what is taken over of a parameter's attributes."""
 _SCRIPTS: Final = ("errors.ps1", "objects.ps1", "acts.ps1", "drives.ps1")
-_CIM: Final = ("Get-CimInstance", "Get-CimAssociatedInstance")
+_CIM: Final = ("Get-CimInstance", "Get-CimAssociatedInstance", "Invoke-CimMethod")
 
 
 def write_modules(directory: Path, pwsh: Path) -> None:
