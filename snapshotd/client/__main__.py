@@ -94,6 +94,7 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as ended:  # argparse has shown the help or the version
         return int(ended.code or 0)
+    parsed.typed = arguments
     run = function_of(parsed.run)
     if not parsed.calls:
         return int(run(None, parsed))

@@ -16,6 +16,7 @@ _UNIX: Final = "unix:"
 _LONGEST_PATH: Final = 107
 """The most bytes of a socket's path: Linux allows 108, with a NUL at the end."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_ETAG: Final = re.compile("[0-9a-f]{16}", re.IGNORECASE)
 _NIL: Final = "00000000-0000-0000-0000-000000000000"
 _LONGEST_S: Final = 1_000_000
 _LAST_PORT: Final = 65535
@@ -83,6 +84,13 @@ def uuid(text: str) -> str:
     if not _UUID.fullmatch(text) or text == _NIL:
         raise ArgumentTypeError(f"{quoted(text)}: must be a UUID, a new one for each new request (uuidgen makes one)")
     return text
+
+
+def etag(text: str) -> str:
+    """Read the etag of a plan."""
+    if not _ETAG.fullmatch(text):
+        raise ArgumentTypeError(f"{quoted(text)}: must be the etag of a plan, as --dry-run prints it (16 hex digits)")
+    return text.lower()
 
 
 def server(text: str) -> str:

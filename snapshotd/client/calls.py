@@ -84,6 +84,8 @@ _NAMES: Final = ("name", "host", "host.name", "operation")
 """The fields of requests that hold the name of a host or an operation as its user has typed it."""
 
 
+_REFUSALS: Final = frozenset({"PLAN_CHANGED"})
+"""Reasons of refusals that do not pass, whatever their code."""
 _EXIT_CODES: Final = {
     grpc.StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
     grpc.StatusCode.ABORTED: ExitCode.BUSY,
@@ -177,6 +179,7 @@ def _failed(error: grpc.RpcError, address: str) -> Failed:
     status = rpc_status.from_call(call)
     info = info_of(status) if status else ErrorInfo()
     reason = info.reason
+    exit_code = ExitCode.REFUSED if reason in _REFUSALS else exit_code
     # This client cancels nothing, so a server that is stopping has cancelled the call.
     if not reason and _NO_GRPC.search(details):
         text = f"Cannot reach a server at {address}: what answers is no snapshotd server ({shown(details)})."

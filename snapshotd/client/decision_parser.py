@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snapshotd.client import arguments as read
 from snapshotd.client.label_parser import add_expiry, add_label_changes, add_labels
-from snapshotd.client.parser import Subcommands, add_request_id, add_wait
+from snapshotd.client.parser import Subcommands, add_plan, add_request_id, add_wait
 
 
 def add_to(group: Subcommands) -> None:
@@ -31,7 +31,7 @@ def add_to(group: Subcommands) -> None:
         parser.add_argument("--description", metavar="TEXT")
         add_expiry(parser)
     for parser in (update, forget, adopt):
-        parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
+        add_plan(parser)
         add_wait(parser)
     add_label_changes(update)
     add_labels(adopt)

@@ -9,23 +9,23 @@ from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode
 from snapshotd.client.options import request_id
 from snapshotd.client.plan import about_snapshot
-from snapshotd.client.render import shown
 from snapshotd.client.resolve import snapshot_name, vm_name
 
 
 def delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Delete a snapshot, it and all below it, or all below it."""
     vm, scopes = vm_name(server, arguments.vm), pb.DeleteSnapshotRequest
-    scope, what = scopes.ONE, f"delete snapshot {shown(arguments.snapshot)}"
+    scope, what = scopes.ONE, "delete snapshot {}"
     if arguments.with_descendants:
         scope, what = scopes.WITH_DESCENDANTS, f"{what} and all below it"
     elif arguments.only_descendants:
-        scope, what = scopes.ONLY_DESCENDANTS, f"delete all below snapshot {shown(arguments.snapshot)}"
+        scope, what = scopes.ONLY_DESCENDANTS, "delete all below snapshot {}"
     request = pb.DeleteSnapshotRequest(
         name=snapshot_name(server, vm, arguments.snapshot, repeated=bool(arguments.request_id)),
         scope=scope,
         request_id=request_id(arguments),
         validate_only=arguments.dry_run,
+        expected_plan=arguments.expect,
     )
     operation = server.call(server.snapshots.DeleteSnapshot, request)
     return about_snapshot(server, arguments, vm, operation, arguments.snapshot, what=what)
@@ -39,6 +39,7 @@ def delete_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
         only_with_memory=arguments.with_memory,
         request_id=request_id(arguments),
         validate_only=arguments.dry_run,
+        expected_plan=arguments.expect,
     )
     operation = server.call(server.snapshots.DeleteAllSnapshots, request)
     what = f"delete all snapshots{' with memory' if arguments.with_memory else ''}"

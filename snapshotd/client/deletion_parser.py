@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from snapshotd.client import arguments as read
-from snapshotd.client.parser import Subcommands, add_request_id, add_wait
+from snapshotd.client.parser import Subcommands, add_plan, add_request_id, add_wait
 
 
 def add_to(group: Subcommands) -> None:
@@ -22,6 +22,6 @@ def add_to(group: Subcommands) -> None:
     scopes.add_argument("--only-descendants", action="store_true", help="only the snapshots below it; it stays")
     delete_all.add_argument("--with-memory", action="store_true", help="only those that hold memory")
     for parser in (delete, delete_all):
-        parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
+        add_plan(parser)
         add_request_id(parser)
         add_wait(parser)

@@ -128,6 +128,17 @@ def add_request_id(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """Declare --dry-run and --expect, for a command that has a plan."""
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
+    parser.add_argument(
+        "--expect",
+        type=read.etag,
+        metavar="ETAG",
+        help="do just what the plan of this etag says (--dry-run prints it), or nothing",
+    )
+
+
 def add_at(parser: argparse._ActionsContainer) -> None:
     """Declare --at, for what can be shown as it was. It is None if it was not given."""
     parser.add_argument(

@@ -1,8 +1,9 @@
-"""The plan of a call as text: what it would do."""
+"""The plan of a call as text: what it would do, and how to have just that done."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 
 from google.longrunning.operations_pb2 import Operation
@@ -15,20 +16,23 @@ from snapshotd.client.options import answered
 from snapshotd.client.render import last, shown, word
 from snapshotd.client.resolve import all_snapshots
 
+_PROGRAM = "snapshotctl"
+_DRY_RUN = "--dry-run"
+
 
 def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = last, what: str = "") -> str:
-    """Return a plan for people.
+    """Return a plan for people, without how to have it done.
 
     Args:
         plan: the server's answer.
         vm: the VM, as the user named it.
-        snapshot: the snapshot, as the user named it; empty if the user did not.
+        snapshot: the snapshot's name; empty if the plan is of none.
         named: turns the resource name of a snapshot into a name for people.
-        what: would be done, for people; empty: the kind tells it.
+        what: would be done, for people, with {} for the snapshot; empty: the kind tells it.
     """
-    what = what or f"{word(OperationMetadata.Kind.Name(plan.kind))} {shown(snapshot)}".rstrip()
-    of_vm = OperationMetadata.Kind.Name(plan.kind).endswith("VIRTUAL_MACHINE")
-    lines = [f"Would {what} {shown(vm)}:" if of_vm else f"Would {what} on {shown(vm)}:"]
+    kind = OperationMetadata.Kind.Name(plan.kind)
+    what = (what or f"{word(kind)} {{}}").replace("{}", shown(snapshot)).rstrip()
+    lines = [f"Would {what} {shown(vm)}:" if kind.endswith("VIRTUAL_MACHINE") else f"Would {what} on {shown(vm)}:"]
 
     def of(name: str) -> str:
         return shown(named(name)) if name else "none"
@@ -54,8 +58,37 @@ def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = l
     if plan.guest_memory_lost:
         lines.append("Lost:    what the guest holds in memory")
     lines += [f"Note:    {shown(warning)}" for warning in plan.warnings]
-    lines.append("Nothing was done.")
     return "\n".join(lines)
+
+
+def dry_run(arguments: argparse.Namespace, plan: Plan, described: str) -> str:
+    """Return what a dry run prints: the plan, that nothing was done, and the command that does just this."""
+    lines = [described, "Nothing was done."]
+    if plan.etag:
+        # A prefix of an option stands for it.
+        kept = [one for one in arguments.typed if not (len(one) > 2 and _DRY_RUN.startswith(one))]
+        if arguments.expect:
+            lines.append(f"This is the plan {plan.etag}, as expected.")
+        else:
+            lines.append(f"To do just this: {shown(shlex.join([_PROGRAM, *kept]))} --expect {plan.etag}")
+    return "\n".join(lines)
+
+
+def about_vm(server: Server, arguments: argparse.Namespace, operation: Operation, *, what: str = "") -> ExitCode:
+    """Print the plan of a call about a VM if it was a dry run; else go on with the operation.
+
+    Args:
+        server: the server that has answered.
+        arguments: those of the command.
+        operation: the answer.
+        what: would be done, for people; empty: the kind tells it.
+    """
+
+    def text(plan: Plan) -> str:
+        named = snapshot_names(server, plan.virtual_machine) if plan.snapshots_discarded else last
+        return dry_run(arguments, plan, describe(plan, arguments.vm, "", named, what))
+
+    return answered(server, arguments, operation, text)
 
 
 def about_snapshot(
@@ -75,13 +108,25 @@ def about_snapshot(
         arguments: those of the command.
         vm: the VM's resource name.
         operation: the answer.
-        snapshot: the snapshot, as the user named it; empty if the user did not.
+        snapshot: the snapshot, as the user named it: it may be a word or an id. Empty if the user did not.
         made: what is said of a snapshot that the user did not name.
-        what: would be done, for people; empty: the kind tells it.
+        what: would be done, for people, with {} for the snapshot; empty: the kind tells it.
     """
-    names = {s.name: s.display_name for s in all_snapshots(server, vm)} if arguments.dry_run else {}
+
+    def text(plan: Plan) -> str:
+        named = snapshot_names(server, vm)
+        known = snapshot and plan.snapshot and not plan.snapshot.endswith("/-")
+        name = named(plan.snapshot) if known else snapshot
+        return dry_run(arguments, plan, describe(plan, arguments.vm, name, named, what))
+
+    return answered(server, arguments, operation, text, made)
+
+
+def snapshot_names(server: Server, vm: str) -> Callable[[str], str]:
+    """Return a function that turns the resource names of a VM's snapshots into names for people."""
+    names = {s.name: s.display_name for s in all_snapshots(server, vm)}
 
     def named(name: str) -> str:
         return "the new snapshot" if name.endswith("/-") else names.get(name, last(name))
 
-    return answered(server, arguments, operation, lambda p: describe(p, arguments.vm, snapshot, named, what), made)
+    return named

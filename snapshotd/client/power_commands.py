@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from google.longrunning.operations_pb2 import Operation
 from google.protobuf.duration_pb2 import Duration
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode
-from snapshotd.client.options import answered, request_id, started
-from snapshotd.client.plan import describe
+from snapshotd.client.options import request_id, started
+from snapshotd.client.plan import about_vm
 from snapshotd.client.resolve import vm_name
 
 
@@ -31,8 +30,9 @@ def stop(server: Server, arguments: argparse.Namespace) -> ExitCode:
         shutdown_timeout=_timeout(arguments),
         request_id=request_id(arguments),
         validate_only=arguments.dry_run,
+        expected_plan=arguments.expect,
     )
-    return _answered(server, arguments, server.call(server.vms.StopVirtualMachine, request))
+    return about_vm(server, arguments, server.call(server.vms.StopVirtualMachine, request))
 
 
 def restart(server: Server, arguments: argparse.Namespace) -> ExitCode:
@@ -44,8 +44,9 @@ def restart(server: Server, arguments: argparse.Namespace) -> ExitCode:
         shutdown_timeout=_timeout(arguments),
         request_id=request_id(arguments),
         validate_only=arguments.dry_run,
+        expected_plan=arguments.expect,
     )
-    return _answered(server, arguments, server.call(server.vms.RestartVirtualMachine, request))
+    return about_vm(server, arguments, server.call(server.vms.RestartVirtualMachine, request))
 
 
 def _timeout(arguments: argparse.Namespace) -> Duration | None:
@@ -55,7 +56,3 @@ def _timeout(arguments: argparse.Namespace) -> Duration | None:
     timeout = Duration()
     timeout.FromNanoseconds(int(arguments.shutdown_timeout * 1e9))
     return timeout
-
-
-def _answered(server: Server, arguments: argparse.Namespace, operation: Operation) -> ExitCode:
-    return answered(server, arguments, operation, lambda plan: describe(plan, arguments.vm, ""))

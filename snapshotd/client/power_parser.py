@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from snapshotd.client import arguments as read
-from snapshotd.client.parser import Subcommands, add_request_id, add_wait
+from snapshotd.client.parser import Subcommands, add_plan, add_request_id, add_wait
 
 
 def add_to(group: Subcommands) -> None:
@@ -23,7 +23,7 @@ def add_to(group: Subcommands) -> None:
             metavar="S",
             help="turn it off if it is not off after S seconds (default: never)",
         )
-        parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
+        add_plan(parser)
     for parser in (start, stop, restart):
         parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
         add_request_id(parser)

@@ -51,6 +51,7 @@ def _asked(server: Server, arguments: argparse.Namespace, target: str) -> Operat
         require_memory=arguments.require_memory,
         request_id=request_id(arguments),
         validate_only=arguments.dry_run,
+        expected_plan=arguments.expect,
     )
     return server.call(server.snapshots.RevertToSnapshot, request)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from snapshotd.client import arguments as read
-from snapshotd.client.parser import Subcommands, add_request_id, add_wait
+from snapshotd.client.parser import Subcommands, add_plan, add_request_id, add_wait
 
 POWERS: Final = ("as-before", "as-snapshot", "running")
 """Those of the API; a test compares them."""
@@ -38,6 +38,6 @@ def add_to(group: Subcommands) -> None:
         parser.add_argument(
             "--require-memory", action="store_true", help="fail rather than start it without the snapshot's memory"
         )
-        parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
+        add_plan(parser)
         add_request_id(parser)
         add_wait(parser)

@@ -48,6 +48,7 @@ def create(server: Server, arguments: argparse.Namespace) -> ExitCode:
         allow_fallback=arguments.allow_fallback,
         request_id=request_id(arguments),
         validate_only=arguments.dry_run,
+        expected_plan=arguments.expect,
     )
     operation = server.call(server.snapshots.CreateSnapshot, request)
     made = "" if arguments.name or arguments.dry_run else _made(server, operation)

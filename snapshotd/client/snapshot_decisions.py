@@ -36,7 +36,9 @@ def update(server: Server, arguments: argparse.Namespace) -> ExitCode:
         labels=changed_labels(arguments, known.labels) if known else {},
         expire_time=expiry_of(arguments),
     )
-    request = pb.UpdateSnapshotRequest(snapshot=said, request_id=request_id(arguments), validate_only=arguments.dry_run)
+    request = pb.UpdateSnapshotRequest(
+        snapshot=said, request_id=request_id(arguments), validate_only=arguments.dry_run, expected_plan=arguments.expect
+    )
     request.update_mask.paths.extend(mask)
     operation = server.call(server.snapshots.UpdateSnapshot, request)
     return about_snapshot(server, arguments, vm, operation, arguments.snapshot)
@@ -66,6 +68,7 @@ def forget(server: Server, arguments: argparse.Namespace) -> ExitCode:
         forget=True,
         request_id=request_id(arguments),
         validate_only=arguments.dry_run,
+        expected_plan=arguments.expect,
     )
     operation = server.call(server.snapshots.DeleteSnapshot, request)
     return about_snapshot(server, arguments, vm, operation, arguments.snapshot)
@@ -85,6 +88,7 @@ def adopt(server: Server, arguments: argparse.Namespace) -> ExitCode:
         ),
         request_id=request_id(arguments),
         validate_only=arguments.dry_run,
+        expected_plan=arguments.expect,
     )
     operation = server.call(server.snapshots.AdoptCheckpoint, request)
     return about_snapshot(server, arguments, vm, operation, arguments.checkpoint)

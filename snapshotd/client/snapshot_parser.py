@@ -5,7 +5,7 @@ from __future__ import annotations
 from snapshotd.client import arguments as read
 from snapshotd.client import decision_parser, deletion_parser, revert_parser
 from snapshotd.client.label_parser import add_expiry, add_label_filter, add_labels
-from snapshotd.client.parser import Subcommands, add_at, add_columns, add_request_id, add_wait
+from snapshotd.client.parser import Subcommands, add_at, add_columns, add_plan, add_request_id, add_wait
 
 
 def add_to(commands: Subcommands) -> None:
@@ -35,6 +35,6 @@ def add_to(commands: Subcommands) -> None:
     tree.add_argument("--ascii", action="store_true", help="draw without box characters")
     revert_parser.add_to(group)
     deletion_parser.add_to(group)
-    create.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
+    add_plan(create)
     add_request_id(create)
     add_wait(create)

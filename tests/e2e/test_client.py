@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,20 @@ def test_several_snapshots_are_deleted_by_one_command_which_says_what_is_left(ct
     assert (done.code, "Deleted: r (" in done.out) == (0, True)
     assert ctl.system.truth_of(ctl.system.ids["db01"])["checkpoints"] == []
     assert "Deleted: none." in ctl("snapshot", "delete-all", "db01", "--wait").out
+
+
+@pytest.mark.slow
+def test_the_command_at_the_end_of_a_plan_does_just_that_or_nothing(ctl: Ctl) -> None:
+    vm = ctl.system.ids["db01"]
+    assert ctl("snapshot", "create", "db01", "--name", "base", "--wait").code == 0
+    plan = ctl("snapshot", "delete", "db01", "base", "--dry-run").out
+    *command, etag = shlex.split(plan.splitlines()[-1].removeprefix("To do just this: snapshotctl "))
+    assert ctl("snapshot", "create", "db01", "--name", "later", "--wait").code == 0
+    changed = ctl(*command, etag)
+    assert (changed.code, "[PLAN_CHANGED]" in changed.err, len(ctl.system.truth_of(vm)["checkpoints"])) == (3, True, 2)
+    assert ctl("snapshot", "delete", "db01", "later", "--wait").code == 0
+    assert ctl(*command, etag, "--wait").code == 0
+    assert ctl.system.truth_of(vm)["checkpoints"] == []
 
 
 @pytest.mark.slow
