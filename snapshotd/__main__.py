@@ -16,7 +16,7 @@ from snapshotd.domain.errors import SnapshotdError
 from snapshotd.executor.attach import AttachRefused
 from snapshotd.logs import FORMATS, Unblocking
 from snapshotd.server.address import AddressInUse
-from snapshotd.settings import KEYS, Settings, SettingsInvalid, Value, default_file, load
+from snapshotd.settings import KEYS, Settings, SettingsInvalid, Value, default_file, duration_text, load
 from snapshotd.simulator import settings as simulate
 from snapshotd.store.errors import LogBroken
 
@@ -175,7 +175,7 @@ def _text(value: Value) -> str:
         case tuple():
             return ", ".join(value)
         case float():
-            return f"{value:g} s"
+            return duration_text(value)
         case bool():
             return str(value).lower()
         case _:

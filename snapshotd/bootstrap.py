@@ -255,8 +255,8 @@ def check(settings: Settings) -> int:
             position = await replay(log, vms, hosts)
             operations = sum(len(vm.active_operations) for vm in vms.registered())
             sys.stdout.write(
-                f"{position} events: {len(hosts.registered())} hosts, {len(vms.registered())} VMs, "
-                f"{operations} active operations. The log folds.\n"
+                f"{_counted(position, 'event')}: {_counted(len(hosts.registered()), 'host')}, "
+                f"{_counted(len(vms.registered()), 'VM')}, {_counted(operations, 'active operation')}. The log folds.\n"
             )
             reached = await rebuild(log, directory / "views.db")
             whole = reached == position
@@ -264,6 +264,10 @@ def check(settings: Settings) -> int:
             return 0 if whole else 1
 
     return asyncio.run(run())
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def simulate_host(settings: SimulateHostSettings) -> int:

@@ -7,6 +7,7 @@ A key `section.name` is `SNAPSHOTD_SECTION_NAME` in the environment and `--secti
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 import tomllib
@@ -156,6 +157,14 @@ def _interval(value: object) -> float:
     if value == "0" or (value == 0 and not isinstance(value, bool)):
         return 0.0
     return _seconds(value)
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as it is written in settings, in the largest unit of which it is a whole number: "30 d"."""
+    for unit, length in reversed(_UNITS.items()):
+        if seconds and math.isclose(seconds / length, count := round(seconds / length), rel_tol=1e-9) and count:
+            return f"{count} {unit}"
+    return f"{seconds:g} s" if seconds else "0"
 
 
 def _address(value: object) -> str:
@@ -323,8 +332,8 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
     for low, high in _NOT_ABOVE:
         if settings.seconds(low) > settings.seconds(high):
             raise SettingsInvalid(
-                f"Cannot use {low} = {settings.seconds(low):g} s from {sources[low]}: it is above "
-                f"{high} = {settings.seconds(high):g} s ({sources[high]}). Lower the one or raise the other."
+                f"Cannot use {low} = {duration_text(settings.seconds(low))} from {sources[low]}: it is above "
+                f"{high} = {duration_text(settings.seconds(high))} ({sources[high]}). Lower the one or raise the other."
             )
     return settings
 

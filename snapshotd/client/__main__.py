@@ -99,10 +99,15 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if not parsed.calls:
         return int(run(None, parsed))
     from snapshotd.client.calls import Server  # noqa: PLC0415  gRPC: only what calls the server waits for it
+    from snapshotd.client.resolve import lead_on  # noqa: PLC0415
 
     show_in_utc(parsed.utc)
     with Server(parsed.server, parsed.acting_as, parsed.timeout) as server:
-        return int(run(server, parsed))
+        try:
+            return int(run(server, parsed))
+        except Failed as failed:
+            lead_on(server, failed)
+            raise
 
 
 def _is_utf8(text: str) -> bool:

@@ -27,7 +27,7 @@ from snapshotd.client.resolve import all_vms, refuse_unknown, vm_name
 from snapshotd.client.streams import notes
 from snapshotd.client.times import read_time
 from snapshotd.client.watching import since, watch_operations
-from snapshotd.client.which_operation import active_on, asked_for, operation_name
+from snapshotd.client.which_operation import active_on, asked_for
 
 _OUTCOMES: Final = {
     name.lower().replace("_", "-"): number for name, number in pb.SettleOperationRequest.Outcome.items() if number
@@ -176,7 +176,7 @@ def cancel(server: Server, arguments: argparse.Namespace) -> ExitCode:
 def settle(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Say what became of an operation whose host will never tell."""
     request = pb.SettleOperationRequest(
-        name=operation_name(server, arguments.operation),
+        name=asked_for(server, arguments),
         outcome=_OUTCOMES[arguments.outcome],
         reason=arguments.reason,
         request_id=request_id(arguments),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from snapshotd.client import arguments as read
-from snapshotd.client.parser import Subcommands, add_columns, add_request_id
+from snapshotd.client.parser import Parser, Subcommands, add_columns, add_request_id
 
 OUTCOMES: Final = ("took-effect", "no-effect", "given-up")
 """Those of the API; a test compares them."""
@@ -19,15 +19,18 @@ def add_to(commands: Subcommands) -> None:
     wait = group.command("wait", "wait until an operation has ended", "operation_commands.wait")
     wait.add_argument("--for", dest="seconds", type=read.seconds, metavar="S", help="wait at most S seconds")
     cancel = group.command("cancel", "end an operation as soon as that is safe", "operation_commands.cancel")
-    for parser in (show, wait, cancel):
+    settle = group.command(
+        "settle", "say what became of an operation whose host will never tell", "operation_commands.settle"
+    )
+    for parser in (show, wait, cancel, settle):
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument(
             "operation", type=read.named, nargs="?", metavar="OPERATION", help="its name, or the tag at the name's end"
         )
         which.add_argument("--last", action="store_true", help="the last operation that you have requested")
-        if parser is wait:
+        if parser is not show:
             which.add_argument("--vm", type=read.named, help="what is active on a VM, by name or id")
-    _add_settle(group)
+    _add_outcome(settle)
 
 
 def _add_list(group: Subcommands) -> None:
@@ -51,13 +54,7 @@ def _add_list(group: Subcommands) -> None:
     add_columns(listing)
 
 
-def _add_settle(group: Subcommands) -> None:
-    settle = group.command(
-        "settle", "say what became of an operation whose host will never tell", "operation_commands.settle"
-    )
-    settle.add_argument(
-        "operation", type=read.named, metavar="OPERATION", help="its name, or the tag at the name's end"
-    )
+def _add_outcome(settle: Parser) -> None:
     settle.add_argument(
         "outcome",
         choices=OUTCOMES,

@@ -31,7 +31,7 @@ from snapshotd.api.v1.virtual_machine_pb2 import (
 from snapshotd.client.calls import RequestT, ResponseT, Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.pages import pages
-from snapshotd.client.render import last, quoted, shown
+from snapshotd.client.render import last, quoted, shown, when
 from snapshotd.domain.names import same_but_for_case, same_name
 
 _GUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -49,6 +49,7 @@ WORDS: Final = {
     "parent": "the VM's current snapshot has no parent among its snapshots",
 }
 """Words that stand for a snapshot of a VM, unless one is named so; and why there may be none."""
+_NO_SUCH_VM: Final = "VIRTUAL_MACHINE_NOT_FOUND"
 _NOT_TAKEN: Final = (Snapshot.ALLOCATED, Snapshot.CREATING, Snapshot.ERROR)
 BEGIN_WITH: Final = "have ids that begin with"
 
@@ -115,8 +116,42 @@ def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
         return begun[0].name
     if unregistered_by and (name := _unregistered(server, unregistered_by)):
         return name
-    why = "it is not registered. See `snapshotctl vm list`."
+    why = _unregistered_text(unregistered_vms(server, text)) or "it is not registered. See `snapshotctl vm list`."
     raise Failed(f"Cannot find VM {quoted(text)}: {why}", ExitCode.NOT_FOUND)
+
+
+def unregistered_vms(server: Server, text: str) -> list[VirtualMachine]:
+    """Return the VMs that were unregistered and had a name, or have an id."""
+    request = ListVirtualMachinesRequest(show_unregistered=True)
+    listed = (vm for page in pages(server, server.vms.ListVirtualMachines, request) for vm in page.virtual_machines)
+    gone = [vm for vm in listed if vm.HasField("unregister_time")]
+    found = [vm for vm in gone if vm.uid == text.lower() or same_but_for_case(vm.display_name, text)]
+    return [vm for vm in found if vm.uid == text.lower() or vm.display_name == text] or found
+
+
+def _unregistered_text(vms: Sequence[VirtualMachine]) -> str:
+    """Return when the first of some VMs was unregistered, and how to see what it was; empty if there is none."""
+    if not vms:
+        return ""
+    vm = vms[0]
+    # The version before is the last one at which it was registered.
+    was = f", or `snapshotctl vm show {vm.uid} --at {vm.version - 1}` for what it was" if vm.version > 1 else ""
+    return (
+        f"it was unregistered {when(vm.unregister_time)}. See `snapshotctl audit list --vm {vm.uid}` for what became "
+        f"of it{was}."
+    )
+
+
+def lead_on(server: Server, failed: Failed) -> None:
+    """Add to an error about a VM that is not registered when it was unregistered, and how to see what it was."""
+    vm_id = failed.metadata.get("name", "")
+    if failed.reason != _NO_SUCH_VM or failed.hint or not is_id(vm_id):
+        return
+    try:
+        said = _unregistered_text(unregistered_vms(server, vm_id))
+    except Failed:
+        return  # the error itself is what counts
+    failed.hint = said[:1].upper() + said[1:]
 
 
 def _vms_named(server: Server, text: str) -> list[VirtualMachine]:
@@ -186,8 +221,22 @@ def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False)
         return name
     if full:
         raise Failed(f"Cannot use {shown(text)}: it is not a snapshot of {shown(vm)}.", ExitCode.USAGE)
-    why = f"the VM has none of that name. See `snapshotctl snapshot list {last(vm)}`."
+    why = _deleted_text(_listed(server, vm, deleted=True) if vm else [], text)
+    why = why or f"the VM has none of that name. See `snapshotctl snapshot list {last(vm)}`."
     raise Failed(f"Cannot find snapshot {quoted(text)}: {why}", ExitCode.NOT_FOUND)
+
+
+def _deleted_text(snapshots: Sequence[Snapshot], text: str) -> str:
+    """Return when the last snapshot of a name was deleted, and how to see it; empty if there was none."""
+    gone = [s for s in snapshots if s.state == Snapshot.REMOVED and same_name(s.display_name, text)]
+    if not gone:
+        return ""
+    last_one = max(gone, key=lambda s: s.update_time.ToNanoseconds())
+    vm, _, uid = last_one.name.removeprefix("virtualMachines/").partition("/snapshots/")
+    return (
+        f"it was deleted {when(last_one.update_time)}. See `snapshotctl snapshot list {vm} "
+        f"--deleted`, or `snapshotctl audit list --vm {vm} --snapshot {uid}` for what became of it."
+    )
 
 
 def _snapshots_of(server: Server, vm: str, text: str, *, repeated: bool) -> list[Snapshot]:

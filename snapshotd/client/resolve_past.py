@@ -9,13 +9,12 @@ from google.protobuf.json_format import MessageToDict
 
 from snapshotd.api.v1.audit_pb2 import ListEventsRequest
 from snapshotd.api.v1.snapshot_pb2 import Snapshot
-from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesRequest, VirtualMachine
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.pages import pages
 from snapshotd.client.render import last, when
-from snapshotd.client.resolve import all_snapshots, one_of, snapshot_name, vm_name
-from snapshotd.domain.names import same_but_for_case, same_name
+from snapshotd.client.resolve import all_snapshots, one_of, snapshot_name, unregistered_vms, vm_name
+from snapshotd.domain.names import same_name
 
 
 def vm_ever(server: Server, text: str) -> str:
@@ -25,19 +24,12 @@ def vm_ever(server: Server, text: str) -> str:
     except Failed as failed:
         if failed.exit_code is not ExitCode.NOT_FOUND:
             raise
-        gone = _unregistered(server, text)
+        gone = unregistered_vms(server, text)
         if not gone:
             raise
     ids = [f"{vm.uid} on {last(vm.host)}, unregistered {when(vm.unregister_time)}" for vm in gone]
     one_of("VMs that were unregistered", "were named", text, ids)
     return gone[0].name
-
-
-def _unregistered(server: Server, text: str) -> list[VirtualMachine]:
-    request = ListVirtualMachinesRequest(show_unregistered=True)
-    listed = (vm for page in pages(server, server.vms.ListVirtualMachines, request) for vm in page.virtual_machines)
-    gone = [vm for vm in listed if vm.HasField("unregister_time") and same_but_for_case(vm.display_name, text)]
-    return [vm for vm in gone if vm.display_name == text] or gone
 
 
 def snapshot_ever(server: Server, vm: str, text: str) -> str:

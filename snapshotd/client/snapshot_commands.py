@@ -108,7 +108,7 @@ def draw_tree(server: Server, arguments: argparse.Namespace) -> ExitCode:
         return output(arguments, then.tree, lambda t: f"{head}\n{_drawn(arguments, t, strokes, now)}")
     vm = vm_name(server, arguments.vm)
     if arguments.watch:
-        watch_tree(server, arguments, vm, lambda t: _drawn(arguments, t, strokes))
+        watch_tree(server, arguments, vm, lambda t, now: _drawn(arguments, t, strokes, now))
     tree = server.call(server.snapshots.GetSnapshotTree, pb.GetSnapshotTreeRequest(name=vm))
     return output(arguments, tree, lambda t: _drawn(arguments, t, strokes))
 

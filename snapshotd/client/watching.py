@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import NoReturn
 
 from google.longrunning.operations_pb2 import Operation
@@ -21,19 +22,21 @@ from snapshotd.client.progress import metadata_of
 from snapshotd.client.screen import Screen
 
 
-def watch_tree(server: Server, arguments: argparse.Namespace, vm: str, text: Callable[[SnapshotTree], str]) -> NoReturn:
+def watch_tree(
+    server: Server, arguments: argparse.Namespace, vm: str, text: Callable[[SnapshotTree, datetime | None], str]
+) -> NoReturn:
     """Show a VM's tree, and again after each change.
 
     Args:
         server: the server to ask.
         arguments: those of the command.
         vm: resource name of the VM.
-        text: draws the tree for people.
+        text: draws the tree for people, with ages as of a time; None for the present.
     """
     if arguments.output == "csv":
         raise Failed("Cannot print a tree as CSV: it is no list. Use -o json.", ExitCode.USAGE)
     screen, stream = Screen(), Stream(arguments, [], lambda _: ())
-    told = SnapshotTree()
+    told, drawn, begun = SnapshotTree(), "", datetime.now(UTC)
     request = WatchSnapshotTreeRequest(name=vm)
     for tree in follow(server, lambda channel: SnapshotServiceStub(channel).WatchSnapshotTree, lambda: request):
         shown = SnapshotTree()
@@ -41,11 +44,14 @@ def watch_tree(server: Server, arguments: argparse.Namespace, vm: str, text: Cal
         for field in ("version", "observe_time", "update_time"):
             shown.ClearField(field)
         if shown != told:  # a server that is back begins with the tree as it is
-            if arguments.output == "table":
-                screen.show(text(tree))
-            else:
-                stream.print(tree)
             told = shown
+            if arguments.output != "table":
+                stream.print(tree)
+                continue
+            # What changed may be nothing that is drawn. Its age alone makes no other tree of it.
+            before, drawn = drawn, text(tree, begun)
+            if screen.redraws or drawn != before:
+                screen.show(text(tree, None))
     raise AssertionError("a watch has no end")
 
 

@@ -1,9 +1,10 @@
-"""Finds operations: by name, by the tag at its end or the tag's beginning, the caller's last one, or those of a VM."""
+"""Finds operations: by name, by the tag at its end or the tag's beginning, by the VM, or the caller's last one."""
 
 from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from typing import Final
 
 from google.longrunning.operations_pb2 import ListOperationsRequest, Operation
@@ -12,7 +13,7 @@ from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.pages import pages
 from snapshotd.client.render import quoted, shown
-from snapshotd.client.resolve import BEGIN_WITH, one_of, quoted_value
+from snapshotd.client.resolve import BEGIN_WITH, one_of, quoted_value, vm_name
 
 _PREFIX: Final = "operations/"
 _TAG: Final = re.compile(r"([0-9]+-)?([0-9a-f]{4,8})", re.IGNORECASE)
@@ -41,7 +42,12 @@ def operation_name(server: Server, text: str) -> str:
 
 
 def asked_for(server: Server, arguments: argparse.Namespace) -> str:
-    """Return the operation that a command is about: a named one, or the caller's last one. Raises Failed."""
+    """Return the operation that a command is about: a named one, the VM's active one, or the caller's last one.
+
+    Raises Failed.
+    """
+    if getattr(arguments, "vm", None):
+        return _only_one_on(server, arguments.vm)
     if not arguments.last:
         return operation_name(server, arguments.operation)
     condition = f"actor = {quoted_value(server.actor)}"
@@ -51,6 +57,16 @@ def asked_for(server: Server, arguments: argparse.Namespace) -> str:
         why = f"{shown(server.actor)} has requested none. See `snapshotctl operation list`."
         raise Failed(f"Cannot find the last operation: {why}", ExitCode.NOT_FOUND)
     return found[0].name
+
+
+def _only_one_on(server: Server, text: str) -> str:
+    """Return the active operation of a VM. Raises Failed if there is none, or several."""
+    found = [operation.name for operation in active_on(server, vm_name(server, text))]
+    if not found:
+        why = f"none is active on {shown(text)}. See `snapshotctl operation list --vm {shlex.quote(text)}`."
+        raise Failed(f"Cannot find an operation: {why}", ExitCode.NOT_FOUND)
+    one_of("operations", "are active on", text, found)
+    return found[0]
 
 
 def active_on(server: Server, vm: str) -> list[Operation]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -137,7 +139,20 @@ def test_a_vm_is_shown_as_it_was_and_what_differs_since(system: System) -> None:
     early = ctl("snapshot", "tree", "db01", "--at", "1000d")
     assert (early.code, "It was first registered at" in early.err) == (4, True)
     assert ctl("snapshot", "delete", "db01", "early", "--wait").code == 0
+    gone = ctl("snapshot", "show", "db01", "early").err
+    assert "REMOVED" in ctl(*_named_in(gone, "snapshot list")).out
+    assert "removed" in ctl(*_named_in(gone, "audit list")).out
     assert ctl("vm", "unregister", "db01").code == 0
+    left = ctl("vm", "show", "db01").err
+    assert "unregistered" in ctl(*_named_in(left, "audit list")).out
+    assert "STOPPED" in ctl(*_named_in(left, "vm show")).out
+    assert "It was unregistered" in ctl("vm", "show", vm).err
     trail = ctl("audit", "list", "--vm", "db01", "--snapshot", "early", "--type", "SnapshotRemoved", "-o", "jsonl").out
     assert json.loads(trail)["summary"] == "Snapshot 'early' of VM db01 is removed."
     assert "early" in ctl("snapshot", "tree", "db01", "--at", str(version)).out
+
+
+def _named_in(error: str, command: str) -> list[str]:
+    """Return the command of this program that an error leads to."""
+    (found,) = re.findall(rf"`snapshotctl ({command} [^`]*)`", error)
+    return shlex.split(found)

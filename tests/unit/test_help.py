@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from snapshotd.__main__ import main
-from snapshotd.settings import KEYS
+from snapshotd.settings import KEYS, duration_text
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -51,6 +53,34 @@ def test_config_check_shows_what_flags_would_do(capsys: pytest.CaptureFixture[st
     assert lines["executor.in_process"].split()[1:] == ["false", "--executor-in-process"]
     assert lines["executor.hosts"].split()[1:] == ["hv01", "--executor-hosts"]
     assert lines["storage.directory"].split()[-1] == "default"
+
+
+def test_config_check_writes_durations_as_people_do_so_that_they_can_be_typed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["config", "check"]) == 0
+    shown = dict(re.split("  +", line)[:2] for line in capsys.readouterr().out.splitlines())
+    durations = {key.name: str(key.default) for key in KEYS if key.form.startswith("DURATION")}
+    assert len(durations) > 10
+    assert {name: shown[name] for name in durations} == durations
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (2_592_000.0, "30 d"),
+        (86_400.0, "1 d"),
+        (90_000.0, "25 h"),
+        (90.0, "90 s"),
+        (5400.0, "90 min"),
+        (0.2, "200 ms"),
+        (2.5, "2500 ms"),
+        (0.0, "0"),
+        (0.0001, "0.0001 s"),
+    ],
+)
+def test_a_duration_has_the_unit_that_makes_it_a_whole_number(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
 
 
 @pytest.mark.parametrize("command", [["serve"], ["config", "check"], ["executor"]])

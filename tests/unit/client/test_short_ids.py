@@ -18,6 +18,7 @@ from google.longrunning.operations_pb2 import (
 from google.protobuf.message import Message
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
+from snapshotd.api.v1.admin_pb2 import SettleOperationRequest
 from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsResponse
 from snapshotd.api.v1.host_pb2 import DiscoveredVirtualMachine, DiscoverVirtualMachinesResponse
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
@@ -220,6 +221,26 @@ def test_what_is_active_on_a_vm_is_waited_for(ctl: Ctl, service: FakeService, re
     record.operations[1].done = False
     both = ctl("operation", "wait", "--vm", "w", "-o", "name")
     assert both.out.splitlines() == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize("command", [("cancel",), ("settle", "given-up", "--reason", "the host burnt")])
+def test_an_operation_is_ended_by_its_vm_or_as_the_last_one(
+    ctl: Ctl, service: FakeService, record: Record, command: tuple[str, ...]
+) -> None:
+    service.answers["SettleOperation"] = lambda request: operation(request.name, "ann", done=True)
+    for which in (("--vm", "w"), ("--last",), (SECOND.rpartition("-")[2],)):
+        verb, *more = command
+        assert ctl("operation", verb, *which, *more).code == 0
+    asked = [*service.of(CancelOperationRequest), *service.of(SettleOperationRequest)]
+    assert [request.name for request in asked] == [SECOND, FIRST, SECOND]
+    idle = ctl("operation", *command, "--vm", "d")
+    assert (idle.code, idle.err) == (
+        4,
+        "snapshotctl: Cannot find an operation: none is active on d. See `snapshotctl operation list --vm d`.\n",
+    )
+    record.operations[1].done = False
+    several = ctl("operation", *command, "--vm", "w")
+    assert (several.code, FIRST in several.err, SECOND in several.err) == (3, True, True)
 
 
 def test_words_stand_for_snapshots(ctl: Ctl, record: Record) -> None:

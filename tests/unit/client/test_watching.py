@@ -57,6 +57,15 @@ def test_into_a_pipe_each_tree_is_printed_after_a_blank_line(ctl: Ctl, service: 
     assert (said.code, said.err) == (4, "snapshotctl: It is not registered any more. [VIRTUAL_MACHINE_NOT_FOUND]\n")
 
 
+def test_into_a_pipe_no_tree_is_printed_twice_because_of_what_is_not_drawn(ctl: Ctl, service: FakeService) -> None:
+    busy, old = tree("one", version=2), tree("one", version=3)
+    busy.nodes[0].snapshot.active_operation = "operations/o.1"
+    old.nodes[0].snapshot.description = "said later"
+    sends(service, "WatchSnapshotTree", [tree("one"), busy, old, tree("one", "two"), busy, END])
+    shown = ctl("snapshot", "tree", VM, "--watch").out.split("\n\n")
+    assert [text.count("READY") for text in shown] == [1, 2, 1]
+
+
 def test_a_tree_is_not_watched_as_csv(ctl: Ctl, service: FakeService) -> None:
     said = ctl("snapshot", "tree", VM, "--watch", "-o", "csv")
     assert (said.code, "Use -o json" in said.err) == (2, True)
