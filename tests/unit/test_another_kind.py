@@ -6,7 +6,7 @@ Three small classes are all that it takes; no other file is touched.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,7 @@ from snapshotd.steps.action import Absent, Action, Failed, InProgress, Judgement
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.store.codec import decode, encode
 from tests.asking import delete, revert_to, start_vm
-from tests.fakes import FakeHost, World
+from tests.fakes import START, FakeHost, World
 from tests.memory_log import MemoryLog
 from tests.unit.application.cases import chain, create, sid
 from tests.unit.projections.histories import RecordedWorld
@@ -340,9 +340,10 @@ def test_what_does_not_need_the_vm_waits_for_none(monkeypatch: pytest.MonkeyPatc
     world.do(SyncVm(report=host.report(), asked_version=world.vm.version))
     assert world.vm.power is Power.ABSENT
     world.do(TakeNote().request(Note("hello")))
-    for _ in range(3):
+    for _ in range(6):
         world.turn(seconds=1)
-    assert host.notes == ("" if needs_vm else "hello")
+    assert (host.notes, world.vm.operations[1].active) == (("", True) if needs_vm else ("hello", False))
+    assert world.now < START + timedelta(seconds=world.policy.move_wait_s)
 
 
 TORN = Failure(reason="TORN", message="The copy was torn.")
