@@ -151,6 +151,9 @@ class VmView:
     generation: int = 2
     automatic_checkpoints: bool = False
     """AutomaticCheckpointsEnabled."""
+    vss: bool = True
+    """The guest's services for backups and for shutdowns are healthy while it runs."""
+    shutdown_service: bool = True
     uptime_s: float = field(default=0.0, compare=False)
     """Since it was started, resumed from a saved state, or reset. Two looks at one VM differ in it."""
     created_at: datetime | None = None
@@ -305,6 +308,14 @@ class Hypervisor(Protocol):
         maximum_bytes: int | None = None,
     ) -> None:
         """Set-VMMemory; None: as it is."""
+
+    def new_vm(
+        self, caller: Caller, name: str, *, memory_bytes: int, generation: int, path: str = "", vhd_path: str = ""
+    ) -> str:
+        """New-VM: in a folder of its name in `path`, with a disk that is there, or none. Returns its id."""
+
+    def remove_vm(self, caller: Caller, vm_id: str) -> None:
+        """Remove-VM: only a VM that is off. The disks stay; its checkpoints go, and are merged afterwards."""
 
     def exists(self, path: str) -> bool:
         """Return whether a file or a folder is there. This and what follows scripts do themselves, by no cmdlet."""

@@ -199,3 +199,54 @@ def test_a_checkpoint_tells_what_the_vm_had_at_its_moment(run: Run) -> None:
         $vm = Get-VM db01; "$($vm.ProcessorCount) $($vm.MemoryStartup / 1GB) $($vm.DynamicMemoryEnabled)"
         """
     ) == ["2 4 False", "2", "before", "6 1 True", "2 4 False"]
+
+
+def test_vms_are_made_and_removed(run: Run, host: SimulatedHyperV, tmp_path: Path) -> None:
+    assert run(
+        f"""
+        Set-Location {tmp_path}
+        $vm = New-VM -Name app01 -MemoryStartupBytes 2GB -Generation 2 -NewVHDPath app.vhdx -NewVHDSizeBytes 8GB
+        "$($vm.Name) $($vm.State) $($vm.Generation) $($vm.MemoryStartup / 1GB) $($vm.HardDrives[0].Path)"
+        $plain = New-VM app02
+        "$($plain.Generation) $($plain.MemoryStartup / 1MB) $($plain.HardDrives.Count) $($plain.ProcessorCount)"
+        Start-VM $vm; Checkpoint-VM $vm one
+        Remove-VM $vm -Force 2>$null; "$? $($Error[0].FullyQualifiedErrorId)"
+        Stop-VM $vm -TurnOff
+        (Get-VM app01, app02 | Remove-VM -Force -Passthru).Name
+        Get-VM | ForEach-Object {{ $_.Name }}
+        Test-Path app.vhdx
+        try {{ Remove-VM db01 }} catch {{ 'it would have asked' }}
+        """
+    ) == [
+        f"app01 Off 2 2 {tmp_path}/app.vhdx",
+        "1 512 0 1",
+        "False InvalidState,Microsoft.HyperV.PowerShell.Commands.RemoveVM",
+        *("app01", "app02"),
+        *("db01", "old01", "web01"),
+        "True",
+        "it would have asked",
+    ]
+    assert [vm.name for vm in host.vms()] == ["db01", "old01", "web01"]
+
+
+def test_integration_services_are_as_the_guest_is(run: Run, host: SimulatedHyperV) -> None:
+    host.set_guest("web01", shutdown_service=False)
+    assert run(
+        """
+        Get-VMIntegrationService web01 | ForEach-Object { "$($_.Name): $($_.Enabled) $($_.PrimaryStatusDescription)" }
+        Get-VM db01 | Get-VMIntegrationService -Name Shutdown, V* | ForEach-Object { "$($_.VMName) $($_.Name)" }
+        (Get-VMIntegrationService web01 Heartbeat).PrimaryOperationalStatus -eq 'Ok'
+        Get-VMIntegrationService web01 none 2>$null; $Error[0].FullyQualifiedErrorId
+        """
+    ) == [
+        "Heartbeat: True OK",
+        "Key-Value Pair Exchange: True OK",
+        "Shutdown: True No Contact",
+        "Time Synchronization: True OK",
+        "VSS: True OK",
+        "Guest Service Interface: False ",
+        "db01 Shutdown",
+        "db01 VSS",
+        "True",
+        "ObjectNotFound,Microsoft.HyperV.PowerShell.Commands.GetVMIntegrationService",
+    ]

@@ -24,6 +24,8 @@ class KeptHost:
     """How far its clock is ahead of this machine's, seconds."""
     loose: tuple[str, ...] = ()
     """Virtual hard disks that it has noticed and that no VM uses."""
+    removed: tuple[Machine, ...] = ()
+    """VMs that are gone, of which something has still to be merged."""
 
 
 class StateDirectory:
@@ -56,9 +58,10 @@ class StateDirectory:
             name, vm_ids = document["name"], list(document["vms"])
             clock_offset_s = float(document.get("clock_offset_s", 0))
             loose = tuple(document.get("loose", ()))
+            removed = tuple(self._machine(vm_id) for vm_id in document.get("removed", ()))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{self._host} is not the state of a host: {error!r}") from error
-        return KeptHost(name, tuple(self._machine(vm_id) for vm_id in vm_ids), clock_offset_s, loose)
+        return KeptHost(name, tuple(self._machine(vm_id) for vm_id in vm_ids), clock_offset_s, loose, removed)
 
     def keep(self, host: KeptHost) -> None:
         """Keep a host as it is now; its VMs have files of their own."""
@@ -67,6 +70,7 @@ class StateDirectory:
             "vms": [machine.vm_id for machine in host.machines],
             "clock_offset_s": host.clock_offset_s,
             "loose": list(host.loose),
+            "removed": [machine.vm_id for machine in host.removed],
         }
         beside = self._host.with_suffix(".new")
         beside.write_text(json.dumps(document) + "\n", encoding="utf-8")

@@ -331,8 +331,10 @@ def real_path(path: str) -> str:
 def _read(path: Path) -> DiskFile:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        # A parent may be named from the file's own folder on, so that both can be moved (documented).
+        parent = document["parent"] and os.path.normpath(path.parent / document["parent"])
         return DiskFile(
-            document["parent"],
+            parent,
             document["size_bytes"],
             document["blocks"],
             document.get("identifier", ""),

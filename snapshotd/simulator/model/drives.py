@@ -9,6 +9,7 @@ from typing import Final
 from snapshotd.simulator.hypervisor import Caller, HyperVError
 from snapshotd.simulator.model.host import HostState, invalid_state
 from snapshotd.simulator.model.machine import Machine
+from snapshotd.simulator.model.opened_files import check_unlocked
 
 _PHYSICAL: Final = "SCSI:0:63"
 """Where the drive of a VM with the blocker PASS_THROUGH_DISK is."""
@@ -84,7 +85,7 @@ class Drives:
             raise HyperVError("OperationFailed", cmdlet, f"'{real}' is attached to '{machine.name}' already.")
         # That another VM has it is noticed when it is opened: here if the VM runs (inferred), else at the start.
         if machine.state in ("Running", "Paused"):
-            self._host.check_unlocked(machine, [real], cmdlet)
+            check_unlocked(self._host, machine, [real], cmdlet)
         return real
 
 

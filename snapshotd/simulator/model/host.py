@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from snapshotd.simulator.hypervisor import Caller, HyperVError
-from snapshotd.simulator.journal import JournalUnreadable, journal_path, read_journal
+from snapshotd.simulator.journal import JournalUnreadable, read_journal
 from snapshotd.simulator.model.directory import KeptHost, StateDirectory
 from snapshotd.simulator.model.disks import DiskFiles
 from snapshotd.simulator.model.faults import Faults
@@ -98,14 +98,18 @@ class HostState:
         kept = kept or self._begin(read_inventory(inventory))
         self.name = kept.name
         self.machines = {m.vm_id: m for m in kept.machines}
+        self.removed = {m.vm_id: m for m in kept.removed}
+        """VMs that are gone, of which something has still to be merged."""
         self.clock_offset_s = kept.clock_offset_s
         """How far the host's clock is ahead of this machine's."""
+        self.ends_merges: Callable[[str], None] = lambda _: None
+        """Does at once what is left to be merged of a VM that was removed, and comes back: merging.py's."""
         self._loose = set(kept.loose)
         """Virtual hard disks that were made here, or that VMs have let go, and that no VM uses."""
-        for machine in kept.machines:
+        for machine in (*kept.machines, *kept.removed):
             self._adopt(machine)
         self.truth = Truth(truth)
-        for machine in kept.machines:
+        for machine in (*kept.machines, *kept.removed):
             self.truth.make_good(machine.last_effect)
 
     def set_durations(self, durations: Mapping[str, int]) -> None:
@@ -141,23 +145,51 @@ class HostState:
 
     def take_in(self, machine: Machine) -> None:
         """Take a VM in that another host let go. Raises ValueError if it is here, or its disks are not."""
-        if machine.vm_id in self.machines:
-            raise ValueError(f"VM {machine.vm_id} is on {self.name} already")
         if machine.disks and not Path(self.folder(machine)).is_dir():
             location, path = next(iter(machine.disks.items()))
             raise ValueError(f"{path} is missing: it is the disk {location} of VM {machine.name}")
+        self.register(machine, ADMINISTRATOR, "vm_moved_in")
+
+    def register(self, machine: Machine, cause: Cause, effect: str, **detail: object) -> None:
+        """Have a VM from now on, whose files are there. Raises ValueError if it is here already, or they are not."""
+        if machine.vm_id in self.machines:
+            raise ValueError(f"VM {machine.vm_id} is on {self.name} already")
+        self.ends_merges(machine.vm_id)
         try:
             self._adopt(machine)
         except Exception:
             self.disks.forget(machine.files(), self.known_files())
             raise
+        # It may have been here before, and be back as it was then.
+        machine.effects = max(machine.effects, self.truth.last_of(machine.vm_id))
         self.machines[machine.vm_id] = machine
-        self.record(machine, ADMINISTRATOR, "vm_moved_in")
+        self.record(machine, cause, effect, "", **detail)
         self._keep_host()
+
+    def remove(self, machine: Machine, cause: Cause, checkpoints: Collection[str]) -> None:
+        """Have a VM no more, while its disks stay, and perhaps have something to merge."""
+        self.record(machine, cause, "vm_removed", checkpoints=list(checkpoints), files=sorted(machine.disks.values()))
+        del self.machines[machine.vm_id]
+        self.removed[machine.vm_id] = machine
+        self._keep_host()
+
+    def bury(self, machine: Machine) -> None:
+        """Know nothing more of a VM that was removed: nothing of it is left to be merged."""
+        del self.removed[machine.vm_id]
+        self._directory.remove(machine)
+        files = [path for path in machine.files() if path in self.disks]
+        self.disks.forget(files, self.known_files())
+        self._loose |= {path for path in machine.disks.values() if path not in self.disks}
+        self._keep_host()
+
+    def known(self, vm_id: str) -> Machine:
+        """Return a VM that is here, or one of which something is left."""
+        return self.machines.get(vm_id) or self.removed[vm_id]
 
     def known_files(self) -> set[str]:
         """Return the files that the VMs are known by."""
-        return {path for machine in self.machines.values() for path in machine.files()}
+        machines = (*self.machines.values(), *self.removed.values())
+        return {path for machine in machines for path in machine.files()}
 
     def let_go(self, path: str) -> None:
         """Know a file no more that a VM does not use any more, unless others do."""
@@ -179,27 +211,6 @@ class HostState:
         for path in gone:
             if path not in self.disks:
                 self.note(self.cause_of_none(None), "file_deleted", path=path)
-
-    def opened(self, machine: Machine) -> set[str]:
-        """Return the files that a VM has open: all of its chains while it runs."""
-        if machine.state not in ("Running", "Paused"):
-            return set()
-        return {file for path in machine.disks.values() for file in self.disks.chain(path)}
-
-    def check_unlocked(self, machine: Machine, leaves: Collection[str], cmdlet: str) -> None:
-        """Check that a VM can open disks to write to them: another one that runs has them not open. Raises HyperVError.
-
-        What both only read, as a common image, both can open. Disks that are shared on purpose are not looked at.
-        """
-        reads = {file for path in leaves for file in self.disks.chain(path)}
-        for other in self.machines.values():
-            if other is machine or "SHARED_DISK" in machine.blockers:
-                continue
-            opened = self.opened(other)
-            for path in (opened & set(leaves)) | (reads & set(other.disks.values()) & opened):
-                # Observed that it fails at the start; the text is inferred.
-                text = f"'{machine.name}': the file '{path}' is being used by another process. (0x80070020)"
-                raise HyperVError("OperationFailed", cmdlet, text)
 
     def folder(self, machine: Machine) -> str:
         """Return where a VM is."""
@@ -255,7 +266,7 @@ class HostState:
         """Return on whose behalf a caller acts: for a script, the step that the VM's journal has as BEGUN."""
         if isinstance(caller, Administrator):
             return ADMINISTRATOR
-        return Cause("script", *(self._begun(journal_path(self.journal_directory, machine.vm_id)) or ()))
+        return Cause("script", *(self._begun(machine.vm_id) or ()))
 
     def cause_of_none(self, caller: Caller | None) -> Cause:
         """Return on whose behalf something happens to no VM: for a script, the one step that is BEGUN on the host.
@@ -264,14 +275,14 @@ class HostState:
         """
         if isinstance(caller, Administrator):
             return ADMINISTRATOR
-        begun = [entry for entry in map(self._begun, self.journal_directory.glob("*.journal")) if entry]
+        begun = [it for path in self.journal_directory.glob("*.journal") if (it := self._begun(path.stem))]
         operation, step = begun[0] if len(begun) == 1 else ("", 0)
         return Cause("script" if caller else "somebody", operation, step)
 
-    def _begun(self, journal: Path) -> tuple[str, int] | None:
-        """Return the operation and step that a journal has as BEGUN."""
+    def _begun(self, vm_id: str) -> tuple[str, int] | None:
+        """Return the operation and step that a VM's journal has as BEGUN."""
         try:
-            entry = read_journal(self.journal_directory, journal.stem)
+            entry = read_journal(self.journal_directory, vm_id)
         except JournalUnreadable:
             return None
         return (entry.operation, entry.step) if entry is not None and entry.phase == "BEGUN" else None
@@ -345,7 +356,8 @@ class HostState:
         return host
 
     def _keep_host(self) -> None:
-        kept = KeptHost(self.name, tuple(self.machines.values()), self.clock_offset_s, loose=tuple(sorted(self._loose)))
+        machines, removed = tuple(self.machines.values()), tuple(self.removed.values())
+        kept = KeptHost(self.name, machines, self.clock_offset_s, tuple(sorted(self._loose)), removed)
         self._directory.keep(kept)
 
     def _adopt(self, machine: Machine) -> None:

@@ -30,7 +30,8 @@ class Merging:
         self._under_way: dict[str, tuple[str, float]] = {}
         """The file that goes, and since when, of each VM that merges."""
         self._thread = threading.Thread(target=self._run, name="merging", daemon=True)
-        for machine in host.machines.values():
+        host.ends_merges = self.finish
+        for machine in (*host.machines.values(), *host.removed.values()):
             self.take_in(machine)
         self._thread.start()
 
@@ -49,6 +50,14 @@ class Merging:
         with self._host.changed:
             self._end_what_was_cut(machine)
             self.look_at(machine.vm_id)
+
+    def finish(self, vm_id: str) -> None:
+        """Do at once what is left to be done of a VM that was removed: it comes back. The lock is held."""
+        while vm_id in self._host.removed and (left := self._superfluous(self._host.removed[vm_id])):
+            self._merge_away(self._host.removed[vm_id], left[0])
+        self._under_way.pop(vm_id, None)
+        if vm_id in self._host.removed:
+            self._host.bury(self._host.removed[vm_id])
 
     def pending(self, machine: Machine) -> bool:
         """Return whether some file of a VM has to go. The lock is held."""
@@ -82,6 +91,7 @@ class Merging:
         used = {*machine.disks.values(), *(p for s in machine.checkpoints.values() for p in s.disks.values())}
         # A stray stays in its chain: it is merged into nothing, and nothing into it.
         used |= {p for stray in machine.strays for p in disks.chain(stray)[:2]}
+        away = self._host.is_away(machine)
         own = {file for path in machine.files() for file in disks.own(path)}
         left = [
             path
@@ -90,19 +100,22 @@ class Merging:
             and path in disks
             and len(disks.children(path)) <= 1
             and own.issuperset(disks.children(path))
-            and not any(disks.is_gone(file) for file in (path, *disks.children(path)))
+            and (away or all(disks.is_there(file) for file in (path, *disks.children(path))))
         ]
         return sorted(left, key=lambda path: len(disks.chain(path)))
 
     def _is_away(self, vm_id: str) -> bool:
-        return self._host.is_away(self._host.machines[vm_id])
+        return self._host.is_away(self._host.known(vm_id))
 
     def _choose(self, vm_id: str) -> None:
         """Begin the next merge of a VM, or none; one that is under way and has still to be done goes on."""
-        superfluous = self._superfluous(self._host.machines[vm_id])
+        machine = self._host.known(vm_id)
+        superfluous = self._superfluous(machine)
         path, _ = self._under_way.get(vm_id, ("", 0.0))
         if not superfluous:
             self._under_way.pop(vm_id, None)
+            if vm_id in self._host.removed:
+                self._host.bury(machine)
         elif path not in superfluous:
             self._under_way[vm_id] = (superfluous[0], time.monotonic())
 
@@ -118,7 +131,9 @@ class Merging:
             path, began_s = self._under_way[vm_id]
             if time.monotonic() < began_s + self._host.duration_s("merge"):
                 return
-            self._merge_away(self._host.machines[vm_id], path)
+            machine = self._host.known(vm_id)
+            if path in self._superfluous(machine):  # else somebody has deleted a file meanwhile
+                self._merge_away(machine, path)
             self._choose(vm_id)
 
     def _next_is_due_in_s(self) -> float | None:
@@ -158,5 +173,6 @@ class Merging:
         if last is None or last["effect"] != "disk_merged":
             return
         file = last["detail"]["file"]
-        if file in self._host.disks:
+        if self._host.disks.is_kept(file):
+            self._host.disks.adopt(file)
             self._host.disks.dissolve(file)

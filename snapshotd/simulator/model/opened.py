@@ -17,6 +17,7 @@ from snapshotd.simulator.model.host import HostState
 from snapshotd.simulator.model.merging import Merging
 from snapshotd.simulator.model.offering import Offering
 from snapshotd.simulator.model.power import Power
+from snapshotd.simulator.model.registering import Registering
 from snapshotd.simulator.model.vhds import Vhds
 from snapshotd.simulator.model.views import HostViews
 from snapshotd.simulator.settings import SimulateHostSettings
@@ -51,6 +52,8 @@ class SimulatedHyperV:
         self.new_vhd, self.resize_vhd = vhds.new_vhd, vhds.resize_vhd
         self.exists, self.delete_file = vhds.exists, vhds.delete_file
         self.delete_folder, self.move_folder = vhds.delete_folder, vhds.move_folder
+        registering = Registering(state, self._merging)
+        self.new_vm, self.remove_vm = registering.new_vm, registering.remove_vm
         self.set_processor, self.set_memory = offering.set_processor, offering.set_memory
         exporting = Exporting(state)
         self.export_vm, self.job, self.terminate_job = exporting.export_vm, exporting.job, exporting.terminate_job

@@ -13,6 +13,7 @@ from snapshotd.simulator.model.checkpointing import Checkpointing
 from snapshotd.simulator.model.host import ADMINISTRATOR, Cause, HostState, invalid_state
 from snapshotd.simulator.model.jobs import Job
 from snapshotd.simulator.model.machine import Machine
+from snapshotd.simulator.model.opened_files import check_unlocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Power:
                 raise HyperVError("OperationFailed", "Save-VM", f"'{machine.name}' failed to save its state.")
             if goal == "Running" and machine.state in ("Off", "Saved"):
                 self._host.check_files(machine, machine.disks, "Start-VM")
-                self._host.check_unlocked(machine, machine.disks.values(), "Start-VM")
+                check_unlocked(self._host, machine, machine.disks.values(), "Start-VM")
             if goal == "Running" and machine.state == "Off":
                 # From Saved and Paused nothing boots: the memory is that of a guest that had.
                 if not machine.boots:

@@ -50,6 +50,10 @@ class Truth:
         self._file.write(json.dumps(numbered).encode() + b"\n")
         self._note(numbered)
 
+    def last_of(self, vm_id: str) -> int:
+        """Return the number of the last effect on a VM; 0: there was none."""
+        return self._of_vm.get(vm_id, 0)
+
     def make_good(self, last: Mapping[str, Any] | None) -> None:
         """Append a VM's last effect if it is not in the file yet."""
         if last is not None and last["vm_n"] > self._of_vm.get(last["vm"], 0):

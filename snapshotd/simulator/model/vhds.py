@@ -13,6 +13,7 @@ from snapshotd.simulator.hypervisor import Caller, HyperVError
 from snapshotd.simulator.model.disks import SMALLEST_BYTES, DiskFile, new_disk, real_path
 from snapshotd.simulator.model.host import HostState, invalid_state
 from snapshotd.simulator.model.machine import Machine
+from snapshotd.simulator.model.opened_files import opened_by
 
 _EXTENSIONS: Final = (".vhdx", ".vhd", ".avhdx", ".avhd")
 _LARGEST_BYTES: Final = 64 << 40
@@ -141,7 +142,7 @@ class Vhds:
 
     def _check_closed(self, files: Iterable[Path]) -> None:
         """Check that no VM that runs has one of these files open. Raises OSError."""
-        opened = {file for machine in self._host.machines.values() for file in self._host.opened(machine)}
+        opened = {file for machine in self._host.machines.values() for file in opened_by(self._host, machine)}
         for file in files:
             if str(file) in opened:
                 raise PermissionError(errno.EBUSY, "it is being used by another process", str(file))

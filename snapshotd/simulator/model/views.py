@@ -98,6 +98,7 @@ class HostViews:
             return {
                 "name": self._host.name,
                 "clock_offset_s": self._host.clock_offset_s,
+                "removed": {m.vm_id: sorted(m.leftovers) for m in self._host.removed.values()},
                 "vms": [self._whole(m) for m in self._host.machines.values()],
             }
 
@@ -129,6 +130,8 @@ class HostViews:
             folder=self._host.folder(machine),
             settings=dict(machine.settings),
             generation=machine.generation,
+            vss=machine.vss,
+            shutdown_service=machine.shutdown_service,
             **{name: getattr(machine, name) for name in OFFERING},
         )
 

@@ -89,6 +89,8 @@ def _vm(view: VmView) -> dict[str, object]:
         "secondary_status": list(view.secondary_status),
         **_offering(view),
         "generation": view.generation,
+        "vss": view.vss,
+        "shutdown_service": view.shutdown_service,
         "replica": view.replica,
         "automatic_checkpoints": view.automatic_checkpoints,
         "fibre_channel": "FIBRE_CHANNEL" in view.blockers,

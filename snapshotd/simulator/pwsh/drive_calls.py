@@ -1,4 +1,4 @@
-"""What stub cmdlets can call about drives, virtual hard disks, processors and memory (calls.py has the others)."""
+"""What stub cmdlets can call about drives, disks, processors, memory, and VMs that come and go (see calls.py)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def drive_calls(host: Hypervisor) -> dict[str, Call]:
     return {
         "add_drive": lambda c, a: host.add_drive(c, a["vm"], a["location"], a["path"]),
         "remove_drive": lambda c, a: host.remove_drive(c, a["vm"], a["location"]),
+        "new_vm": lambda c, a: host.new_vm(c, a["name"], **{n: value for n, value in a.items() if n != "name"}),
+        "remove_vm": lambda c, a: host.remove_vm(c, a["vm"]),
         "new_vhd": new_vhd,
         "resize_vhd": lambda c, a: host.resize_vhd(c, a["path"], a["size_bytes"]),
         "set_processor": lambda c, a: host.set_processor(c, a["vm"], a["count"]),

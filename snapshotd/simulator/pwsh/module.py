@@ -1,9 +1,9 @@
 """Writes the stub module: every cmdlet of hyperv-cmdlets.json with its real parameters, sets, aliases and validation.
 
-    Hyper-V.psm1 = errors.ps1, objects.ps1, acts.ps1, drives.ps1, and a function for each cmdlet
+    Hyper-V.psm1 = errors.ps1, objects.ps1, acts.ps1, drives.ps1, machines.ps1, and a function for each cmdlet
     beside it: Types.dll (types.py), jobs.ps1, and the tables that are shown by default (tables.ps1xml)
 
-What a cmdlet does stands in acts.ps1 and drives.ps1; one that has nothing there refuses with NotSupported.
+What a cmdlet does stands in acts.ps1, drives.ps1 and machines.ps1; one that is in none refuses with NotSupported.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ALIASES: Final = {
 }
 _KEPT: Final = ("Validate", "PSTypeName")
 """Begins what is taken over of a parameter's attributes."""
-_SCRIPTS: Final = ("errors.ps1", "objects.ps1", "acts.ps1", "drives.ps1")
+_SCRIPTS: Final = ("errors.ps1", "objects.ps1", "acts.ps1", "drives.ps1", "machines.ps1")
 _CIM: Final = ("Get-CimInstance", "Get-CimAssociatedInstance", "Invoke-CimMethod")
 
 
