@@ -395,8 +395,8 @@ $Works = @{
 }
 # By Msvm_ConcreteJob.JobType (source read).
 $JobWorks = @{ 50 = 'MERGE'; 62 = 'EXPORT'; 70 = 'CREATE'; 71 = 'APPLY'; 72 = 'DELETE' }
-# Running (source read); new and starting, which are CIM's (documented) and have not been seen here (not verified).
-$JobsUnderWay = 4, 2, 3
+# Running (source read); new, starting and shutting down, which are documented and have not been seen here (not verified).
+$JobsUnderWay = 4, 2, 3, 6
 # Statuses that describe the VM. They do not mean that the hypervisor works on it.
 $Conditions = '', 'Ok', 'Degraded', 'PredictiveFailure', 'Dormant', 'SupportingEntityInError', 'ApplicationCriticalState',
     'CommunicationTimedOut', 'CommunicationFailed', 'NoIommu', 'NoIovSupportInNic', 'SwitchNotInIovMode',
@@ -613,13 +613,21 @@ function Get-WatchedFile($command) {
     @{ existing = $existing; unknown = $unknown }
 }
 
-# By JobState (observed). Any other one counts as running, since waiting is safer.
-$JobStates = @{ 7 = 'DONE'; 8 = 'FAILED'; 9 = 'FAILED'; 10 = 'FAILED' }
+# By JobState (documented; 32768 is completed with warnings). Any other one counts as running, since waiting is safer.
+$JobStates = @{ 7 = 'DONE'; 8 = 'FAILED'; 9 = 'FAILED'; 10 = 'FAILED'; 32768 = 'DONE' }
+
+# The job's object; nothing if the host does not show it. A conversion's job is of a class of its own (documented).
+function Find-Job([string]$id) {
+    foreach ($class in 'Msvm_ConcreteJob', 'Msvm_StorageJob') {
+        $found = @(Get-CimInstance -Namespace 'root\virtualization\v2' -ClassName $class -Filter "InstanceID='$id'")
+        if ($found.Count -gt 0) { return $found[0] }
+    }
+}
 
 # Returns the watched jobs by their ids. One that is not shown is gone only if the account may see jobs at all.
 function Get-WatchedJob($command) {
     foreach ($id in @($command.watched_jobs | Where-Object { $null -ne $_ })) {
-        $job = Get-CimInstance -Namespace 'root\virtualization\v2' -ClassName Msvm_ConcreteJob -Filter "InstanceID='$id'"
+        $job = Find-Job $id
         if ($null -eq $job) {
             Assert-Rights
             [pscustomobject]@{ id = $id; state = 'GONE' }

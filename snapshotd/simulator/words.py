@@ -50,8 +50,8 @@ ACTIVITY: Final = {
 JOB_ACTIVITY: Final = {50: "MERGE", 62: "EXPORT", 70: "CREATE", 71: "APPLY", 72: "DELETE"}
 """Msvm_ConcreteJob.JobType → activity; another type is named by its number."""
 
-JOBS_UNDER_WAY: Final = frozenset({2, 3, 4})
-"""Values of JobState: new, starting, running."""
+JOBS_UNDER_WAY: Final = frozenset({2, 3, 4, 6})
+"""Values of JobState: new, starting, running, shutting down."""
 
 CONDITIONS: Final = frozenset(
     {
@@ -75,8 +75,14 @@ CONDITIONS: Final = frozenset(
 )
 """Statuses that describe the VM. They do not mean that the hypervisor works on it."""
 
-JOB_STATES: Final = {7: JobReport.DONE, 8: JobReport.FAILED, 9: JobReport.FAILED, 10: JobReport.FAILED}
-"""JobState → state; any other one is RUNNING, since waiting is safer."""
+JOB_STATES: Final = {
+    7: JobReport.DONE,
+    8: JobReport.FAILED,
+    9: JobReport.FAILED,
+    10: JobReport.FAILED,
+    32768: JobReport.DONE,
+}
+"""JobState → state (32768: completed with warnings); any other one is RUNNING, since waiting is safer."""
 
 _CRITICAL: Final = "Critical"
 

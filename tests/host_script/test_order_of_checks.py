@@ -308,6 +308,7 @@ def test_nothing_is_concluded_while_the_hypervisor_works_on_the_vm(
         (JobView(71, 1), "APPLY"),
         (JobView(72, 1, state=2), "DELETE"),
         (JobView(50, 1, state=3), "MERGE"),
+        (JobView(62, 1, state=6), "EXPORT"),
         (JobView(62, 1), "EXPORT"),
         (JobView(95, 1), "JOB_95"),
     ],
