@@ -36,6 +36,7 @@ MODEL_ACTIONS: Final = (
     "set_checkpoint",
     "stray_file",
     "clock",
+    "free_space",
     "move_out",
     "move_in",
 )

@@ -10,6 +10,7 @@ from snapshotd.simulator.hypervisor import HyperVError
 from snapshotd.simulator.model.host import HYPERVISOR, Cause, HostState
 from snapshotd.simulator.model.machine import OFFERING, Checkpoint, Machine, rfc3339
 from snapshotd.simulator.model.merging import Merging
+from snapshotd.simulator.model.volumes import checkpoint_bytes
 
 CHECKPOINT_LIMIT: Final = 50
 """Checkpoints a VM (documented)."""
@@ -50,6 +51,9 @@ class Checkpointing:
         """Freeze the disks, and the memory if the kind of checkpoint has it; return the checkpoint's id."""
         self._host.check_files(machine, machine.disks, "Checkpoint-VM")
         memory = self._memory_of(machine)
+        needed = checkpoint_bytes(has_memory=bool(memory), memory_bytes=machine.memory_bytes)
+        failed = f"Checkpoint operation failed. '{machine.name}' could not initiate a checkpoint"
+        self._host.volumes.check(self._host.folder(machine), needed, "Checkpoint-VM", failed)
         now = self._host.now()
         checkpoint = Checkpoint(
             checkpoint_id=str(uuid.uuid4()),
@@ -63,7 +67,7 @@ class Checkpointing:
             disks=dict(machine.disks),
             **{name: getattr(machine, name) for name in OFFERING},
         )
-        machine.disks = self._host.make_children(machine, machine.disks)
+        machine.disks = self._host.make_children(machine, machine.disks, "Checkpoint-VM")
         self._host.made_s[checkpoint.checkpoint_id] = time.monotonic()
         machine.checkpoints[checkpoint.checkpoint_id] = checkpoint
         machine.current_id = checkpoint.checkpoint_id
@@ -90,9 +94,9 @@ class Checkpointing:
         self.drop_automatic(machine)
         try:
             self.check(machine)
+            self.make(machine, HYPERVISOR, automatic=True)
         except HyperVError:
             return  # it starts all the same (inferred)
-        self.make(machine, HYPERVISOR, automatic=True)
 
     def drop_automatic(self, machine: Machine) -> None:
         """Remove the automatic checkpoints of a VM that has them, as its stop does."""

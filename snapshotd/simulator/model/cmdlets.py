@@ -153,7 +153,7 @@ class Cmdlets:
             raise HyperVError("OperationFailed", "Restore-VMSnapshot", f"'{checkpoint.name}' is missing its files.")
         self._host.check_files(machine, checkpoint.disks, "Restore-VMSnapshot")
         old = set(machine.disks.values())
-        machine.disks = self._host.make_children(machine, checkpoint.disks)
+        machine.disks = self._host.make_children(machine, checkpoint.disks, "Restore-VMSnapshot")
         machine.leftovers += filter(is_differencing, old)
         machine.current_id = target
         machine.checkpoint_type = checkpoint.checkpoint_type

@@ -111,6 +111,24 @@ class Conditions:
                 raise ValueError(f"machine is not what move_out returns: {error}") from error
             self._merging.take_in(come)
 
+    def free_space(self, volume: object = "", **setting: object) -> dict[str, object]:
+        """Make so many bytes of a volume free from now on (free_bytes; null: no end), or just return how many are."""
+        unknown = sorted(set(setting) - {"free_bytes"})
+        if not isinstance(volume, str) or unknown:
+            raise ValueError(f"volume {volume!r} with {', '.join(unknown) or 'it'}: use volume, a path, and free_bytes")
+        free = setting.get("free_bytes")
+        if free is not None and (type(free) is not int or free < 0):
+            raise ValueError(f"free_bytes must be a whole number, or null for no end: {free!r}")
+        directory = self._host.disks.directory / volume
+        if not directory.is_dir():
+            raise ValueError(f"there is no directory {directory}")
+        with self._host.changed:
+            if setting:
+                self._host.volumes.set_free(directory, free)
+                self._host.note(ADMINISTRATOR, "free_space_set", volume=str(directory), free_bytes=free)
+                self._host.changed.notify_all()
+            return {"free_bytes": self._host.volumes.free_bytes(directory)}
+
     def clock(self, offset_s: object) -> None:
         """Set the host's clock so many seconds ahead of this machine's; negative: behind it."""
         if (

@@ -41,6 +41,8 @@ class StateDirectory:
         self.journals = root / "snapshotd"
         self.disks = root / "disks" if storage is None else storage.resolve()
         self.machines = root / "machines"
+        self.volumes = root / "volumes.json"
+        """The sizes of volumes that have one."""
         self._host = root / "state.json"
         for directory in (self.journals, self.disks, self.machines):
             directory.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,8 @@ IMAGES: Final = "images"
 """The folder of the files that the disks of several VMs stand on, and that no VM writes to."""
 BLOCK_BYTES: Final = 1 << 20
 """What a block that was written takes of a disk's size."""
+NEW_CHILD_BYTES: Final = 256
+"""Room enough for an empty differencing disk."""
 SMALLEST_BYTES: Final = 3 << 20
 """No disk can be made smaller (not verified)."""
 
@@ -286,6 +288,13 @@ class DiskFiles:
         self._children.get(self._files[path].parent, set()).discard(path)
         del self._files[path]
         Path(path).unlink(missing_ok=True)
+
+    def grows_by(self, path: str) -> int:
+        """Return how much larger a file's parent becomes when the file is merged into it."""
+        child = self._files[path]
+        parent = self._files[child.parent]
+        merged = replace(parent, blocks={**parent.blocks, **child.blocks})
+        return len(merged.document().encode()) - len(parent.document().encode())
 
     def lay_into_parent(self, path: str) -> str:
         """Write a file's blocks into its parent; return the parent. What the file itself shows stays as it is."""

@@ -19,23 +19,15 @@ from typing import Any, Final
 from snapshotd.simulator.hypervisor import Caller, HyperVError
 from snapshotd.simulator.journal import JournalUnreadable, read_journal
 from snapshotd.simulator.model.directory import KeptHost, StateDirectory
-from snapshotd.simulator.model.disks import DiskFiles
+from snapshotd.simulator.model.disks import NEW_CHILD_BYTES, DiskFiles
+from snapshotd.simulator.model.durations import Durations
 from snapshotd.simulator.model.faults import Faults
 from snapshotd.simulator.model.inventory import Inventory, read_inventory
 from snapshotd.simulator.model.jobs import Job, Jobs
 from snapshotd.simulator.model.machine import Machine, rfc3339
 from snapshotd.simulator.model.making import make_machines
 from snapshotd.simulator.model.truth import DECISIVE, Truth
-
-DURATIONS: Final = (
-    *("checkpoint", "restore", "remove", "merge", "start", "shutdown", "turn_off", "save", "pause"),
-    *("export", "convert", "terminate"),
-    *("status_delay", "listing_delay", "job_kept"),
-)
-"""What takes its time, in milliseconds; 0 unless it is set. The last three: until a job shows in the VM's status, until
-a new checkpoint is listed, and until a job that has ended is not shown any more."""
-_JOB_KEPT_MS: Final = 300_000
-"""How long WMI shows a job that has ended, if nothing is set (documented)."""
+from snapshotd.simulator.model.volumes import Volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +77,8 @@ class HostState:
     ) -> None:
         self.changed = threading.Condition(threading.RLock())
         """The lock of everything here."""
-        self._durations = {**dict.fromkeys(DURATIONS, 0), "job_kept": _JOB_KEPT_MS}
-        self.set_durations(durations)
+        timing = Durations(durations)
+        self.set_durations, self.duration_s = timing.change, timing.seconds
         self.made_s: dict[str, float] = {}
         """When the checkpoints of this process were made, by a clock that nobody sets."""
         self._directory = StateDirectory(directory, storage)
@@ -102,6 +94,10 @@ class HostState:
         """VMs that are gone, of which something has still to be merged."""
         self.clock_offset_s = kept.clock_offset_s
         """How far the host's clock is ahead of this machine's."""
+        self.volumes = Volumes(
+            self._directory.volumes, self.disks, lambda: ((m, self.folder(m)) for m in self.machines.values())
+        )
+        """Where room can run out."""
         self.ends_merges: Callable[[str], None] = lambda _: None
         """Does at once what is left to be merged of a VM that was removed, and comes back: merging.py's."""
         self._loose = set(kept.loose)
@@ -111,19 +107,6 @@ class HostState:
         self.truth = Truth(truth)
         for machine in (*kept.machines, *kept.removed):
             self.truth.make_good(machine.last_effect)
-
-    def set_durations(self, durations: Mapping[str, int]) -> None:
-        """Change how long things take. Raises ValueError."""
-        for name, milliseconds in durations.items():
-            if name not in DURATIONS:
-                raise ValueError(f"no duration {name!r}: use {', '.join(DURATIONS)}")
-            if type(milliseconds) is not int or milliseconds < 0:
-                raise ValueError(f"duration {name} must be a whole number of milliseconds: {milliseconds!r}")
-            self._durations[name] = milliseconds
-
-    def duration_s(self, name: str) -> float:
-        """Return how long something takes; 0 if it is not set."""
-        return self._durations[name] / 1000 if name else 0.0
 
     def now(self) -> datetime:
         """Return what the host's clock shows."""
@@ -252,9 +235,16 @@ class HostState:
                 text = f"'{machine.name}': the system cannot find the file '{path}'. (0x80070002)"
                 raise HyperVError("OperationFailed", cmdlet, text)
 
-    def make_children(self, machine: Machine, disks: Mapping[str, str]) -> dict[str, str]:
-        """Make an empty differencing disk over each; return them. Killed in between, they are left over."""
+    def make_children(self, machine: Machine, disks: Mapping[str, str], cmdlet: str) -> dict[str, str]:
+        """Make an empty differencing disk over each; return them. Killed in between, they are left over.
+
+        Raises HyperVError if there is no room for them.
+        """
         made = {location: self.disks.child_path(path) for location, path in disks.items()}
+        for path in made.values():
+            self.volumes.check(
+                path, NEW_CHILD_BYTES * len(made), cmdlet, f"'{machine.name}': failed to create '{path}'"
+            )
         machine.leftovers += made.values()
         self.keep(machine)
         for location, path in disks.items():
@@ -352,6 +342,10 @@ class HostState:
         host = KeptHost(inventory.name, tuple(make_machines(self.disks, inventory)))
         for machine in host.machines:
             self.keep(machine)
+        for path, free_bytes in inventory.volumes.items():
+            volume = self._directory.disks / path
+            volume.mkdir(parents=True, exist_ok=True)
+            Volumes(self._directory.volumes, self.disks, list).set_free(volume, free_bytes)
         self._directory.keep(host)
         return host
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,6 +96,8 @@ class Inventory:
     vms: tuple[InventoryVm, ...]
     images: tuple[InventoryImage, ...] = ()
     """Each after the one that it stands on."""
+    volumes: Mapping[str, int] = field(default_factory=dict)
+    """Directories, from the storage on or absolute, with the bytes that are free in each at the beginning."""
 
 
 def read_inventory(path: Path) -> Inventory:
@@ -111,7 +113,7 @@ def read_inventory(path: Path) -> Inventory:
 
 
 def _inventory(document: object) -> Inventory:
-    top = _object(document, "", ("host", "images", "vms"))
+    top = _object(document, "", ("host", "images", "vms", "volumes"))
     host = _object(top.get("host", {}), "host", ("name",))
     images: dict[str, InventoryImage] = {}
     for n, value in enumerate(_list(top.get("images", []), "images")):
@@ -121,7 +123,17 @@ def _inventory(document: object) -> Inventory:
     ids = [vm.vm_id for vm in vms]
     for vm_id in ids:
         _check(ids.count(vm_id) == 1, f"two VMs have the id {vm_id}")
-    return Inventory(_text(host.get("name", "hv01"), "host.name"), vms, tuple(images.values()))
+    return Inventory(_text(host.get("name", "hv01"), "host.name"), vms, tuple(images.values()), _volumes(top))
+
+
+def _volumes(top: Mapping[str, Any]) -> dict[str, int]:
+    volumes: dict[str, int] = {}
+    for n, value in enumerate(_list(top.get("volumes", []), "volumes")):
+        volume = _object(value, f"volumes[{n}]", ("path", "free_bytes"))
+        free = volume.get("free_bytes")
+        _check(type(free) is int and free >= 0, f"volumes[{n}].free_bytes {free!r} is no whole number, 0 or more")
+        volumes[_text(volume.get("path"), f"volumes[{n}].path")] = int(str(free))
+    return volumes
 
 
 def _image(value: object, at: str, others: Mapping[str, InventoryImage]) -> InventoryImage:

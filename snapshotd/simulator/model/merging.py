@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Final
 
 from snapshotd.simulator.model.disks import is_differencing
 from snapshotd.simulator.model.host import HYPERVISOR, HostState
 from snapshotd.simulator.model.machine import Machine
+
+_LOOK_S: Final = 0.2
+"""How often a merge looks whether there is room now."""
 
 
 class Merging:
@@ -27,6 +31,8 @@ class Merging:
     def __init__(self, host: HostState) -> None:
         self._host = host
         self._closed = False
+        self._full: set[str] = set()
+        """The VMs whose next merge finds no room."""
         self._under_way: dict[str, tuple[str, float]] = {}
         """The file that goes, and since when, of each VM that merges."""
         self._thread = threading.Thread(target=self._run, name="merging", daemon=True)
@@ -132,12 +138,24 @@ class Merging:
             if time.monotonic() < began_s + self._host.duration_s("merge"):
                 return
             machine = self._host.known(vm_id)
+            self._full.discard(vm_id)
+            if not self._has_room(path):
+                self._full.add(vm_id)
+                return
             if path in self._superfluous(machine):  # else somebody has deleted a file meanwhile
                 self._merge_away(machine, path)
             self._choose(vm_id)
 
+    def _has_room(self, path: str) -> bool:
+        """Return whether what stands on a file can be merged into it: the file grows before the other one goes."""
+        grows = [self._host.disks.grows_by(child) for child in self._host.disks.children(path)[:1]]
+        free = self._host.volumes.free_bytes(path)
+        return free is None or not grows or grows[0] <= free
+
     def _next_is_due_in_s(self) -> float | None:
         """Return how long nothing has to be done; None if until something changes."""
+        if self._full.intersection(self._under_way):
+            return _LOOK_S  # nobody tells when a file was deleted
         began_s = [began_s for vm_id, (_, began_s) in self._under_way.items() if not self._is_away(vm_id)]
         if not began_s:
             return None

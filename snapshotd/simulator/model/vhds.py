@@ -37,6 +37,8 @@ class Vhds:
             self._host.pass_by(caller, cmdlet, "before")
             file = self._new(cmdlet, path, size_bytes, parent, fixed=fixed)
             cause = self._host.cause_of_none(caller)
+            needed = size_bytes if fixed else len(file.document())
+            self._host.volumes.check(path, needed, cmdlet, f"Failed to create the virtual hard disk '{path}'")
             self._host.disks.make_file(path, file)
             kind = file.vhd_type
             self._host.note(cause, "disk_created", path=path, size_bytes=file.size_bytes, parent=file.parent, type=kind)
@@ -85,6 +87,8 @@ class Vhds:
             for machine in users:
                 _check_use(cmdlet, machine, real)
             cause = self._host.cause(caller, users[0]) if users else self._host.cause_of_none(caller)
+            grows = size_bytes - file.size_bytes if file.fixed else 0
+            self._host.volumes.check(real, grows, cmdlet, f"Failed to resize the virtual disk '{real}'")
             self._host.disks.resize(real, size_bytes)
             detail: Mapping[str, Any] = {"path": real, "size_bytes": size_bytes, "was": file.size_bytes}
             for machine in users[:1]:

@@ -13,9 +13,8 @@ from snapshotd.simulator.hypervisor import CheckpointView, DriveView, JobView, V
 from snapshotd.simulator.model.host import HostState
 from snapshotd.simulator.model.machine import OFFERING, Checkpoint, Machine
 from snapshotd.simulator.model.merging import Merging
+from snapshotd.simulator.model.volumes import checkpoint_bytes
 
-_CONFIGURATION_BYTES = 4096
-"""What a checkpoint's configuration takes on the disk."""
 _JOB_TYPES: Final = {
     "CreatingSnapshot": 70,
     "ApplyingSnapshot": 71,
@@ -147,7 +146,7 @@ class HostViews:
             snapshot_type=checkpoint.snapshot_type,
             has_memory=checkpoint.has_memory,
             automatic=checkpoint.automatic,
-            system_files_bytes=_CONFIGURATION_BYTES + (memory_bytes if checkpoint.has_memory else 0),
+            system_files_bytes=checkpoint_bytes(has_memory=checkpoint.has_memory, memory_bytes=memory_bytes),
             drives=self._drives(machine, checkpoint.disks),
             **{name: getattr(checkpoint, name) for name in OFFERING},
         )

@@ -39,6 +39,8 @@ def write_piece(host: HostState, path: Path, text: str, *, whole: bool) -> None:
     check_volume(host, path)
     with told_as_windows_does(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.stat().st_size if path.exists() else 0
+        host.volumes.require(path, len(text) // (1 if whole else 2) - there)
         path.write_text(text if whole else text[: len(text) // 2], encoding="utf-8")
 
 
