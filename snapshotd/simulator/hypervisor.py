@@ -149,6 +149,8 @@ class VmView:
     """The least and the most memory that it has, if that is dynamic; memory_bytes is that of its start."""
     maximum_bytes: int = 0
     generation: int = 2
+    switch: str = ""
+    """What its network adapter is connected to; empty: it has none."""
     automatic_checkpoints: bool = False
     """AutomaticCheckpointsEnabled."""
     vss: bool = True
@@ -196,6 +198,17 @@ class VhdView:
     """DiskIdentifier."""
     vhd_type: str = "Dynamic"
     """Dynamic, Fixed or Differencing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompatibilityView:
+    """What Compare-VM says of an exported VM on this host."""
+
+    vm_id: str
+    """The id that it would have."""
+    name: str
+    incompatibilities: tuple[tuple[int, str], ...]
+    """MessageId and Message: 33012 a switch is missing, 40010 a disk, ..."""
 
 
 class Hypervisor(Protocol):
@@ -359,6 +372,15 @@ class Hypervisor(Protocol):
             excluded: places ("SCSI:0:1") of ExcludedVirtualHardDisks.
             differential: whether a differencing disk is made for what is excluded.
         """
+
+    def compare_vm(self, vmcx: str, *, copy: bool = False) -> CompatibilityView:
+        """Compare-VM -Path -Register, or -Copy -GenerateNewId. Raises HyperVError, also for an id that is here already.
+
+        A copy gets an id of its own, so that one which is registered here can be looked at too.
+        """
+
+    def import_vm(self, caller: Caller, vmcx: str, *, register: bool = True) -> str:
+        """Import-VM -Path: in place, with its id and its checkpoints; returns the id. A copy is not simulated."""
 
     def convert_disk(self, caller: Caller, source: str, target: str) -> str:
         """ConvertVirtualHardDisk to a dynamic VHDX without parent. Returns as export_vm does."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from snapshotd.simulator.hypervisor import (
     Caller,
     CheckpointView,
+    CompatibilityView,
     DriveView,
     HyperVError,
     JobView,
@@ -61,6 +62,8 @@ class RecordingHost:
     under_way: list[JobView] = field(default_factory=list)
     """Of each VM."""
     jobs_by_id: dict[str, JobView] = field(default_factory=dict)
+    configurations: dict[str, CompatibilityView] = field(default_factory=dict)
+    """What can be imported, by its .vmcx."""
     first: dict[str, Hook] = field(default_factory=dict)
     """By cmdlet: runs before it does anything."""
     then: dict[str, Hook] = field(default_factory=dict)
@@ -307,6 +310,17 @@ class RecordingHost:
     def convert_disk(self, caller: Caller, source: str, target: str) -> str:
         job = JobView(6, 0, job_id=f"C{len(self.jobs_by_id)}", storage=True)
         return self._begin(caller, job, "ConvertVirtualHardDisk", source, target)
+
+    def compare_vm(self, vmcx: str, *, copy: bool = False) -> CompatibilityView:
+        del copy
+        return self.configurations[vmcx]
+
+    def import_vm(self, caller: Caller, vmcx: str, *, register: bool = True) -> str:
+        del register
+        come = self.configurations[vmcx]
+        vm = machine(self.disks, come.vm_id, come.name, "Off")
+        self._run(caller, "Import-VM", vmcx, effect=lambda: self.machines.update({come.vm_id: vm}))
+        return come.vm_id
 
     def terminate_job(self, caller: Caller, job_id: str) -> None:
         ended = replace(self.jobs_by_id[job_id.upper()], state=8)

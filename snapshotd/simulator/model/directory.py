@@ -26,6 +26,8 @@ class KeptHost:
     """Virtual hard disks that it has noticed and that no VM uses."""
     removed: tuple[Machine, ...] = ()
     """VMs that are gone, of which something has still to be merged."""
+    switches: tuple[str, ...] = ()
+    """Virtual switches that VMs can be connected to."""
 
 
 class StateDirectory:
@@ -61,9 +63,11 @@ class StateDirectory:
             clock_offset_s = float(document.get("clock_offset_s", 0))
             loose = tuple(document.get("loose", ()))
             removed = tuple(self._machine(vm_id) for vm_id in document.get("removed", ()))
+            switches = tuple(document.get("switches", ()))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{self._host} is not the state of a host: {error!r}") from error
-        return KeptHost(name, tuple(self._machine(vm_id) for vm_id in vm_ids), clock_offset_s, loose, removed)
+        machines = tuple(self._machine(vm_id) for vm_id in vm_ids)
+        return KeptHost(name, machines, clock_offset_s, loose, removed, switches)
 
     def keep(self, host: KeptHost) -> None:
         """Keep a host as it is now; its VMs have files of their own."""
@@ -73,6 +77,7 @@ class StateDirectory:
             "clock_offset_s": host.clock_offset_s,
             "loose": list(host.loose),
             "removed": [machine.vm_id for machine in host.removed],
+            "switches": list(host.switches),
         }
         beside = self._host.with_suffix(".new")
         beside.write_text(json.dumps(document) + "\n", encoding="utf-8")

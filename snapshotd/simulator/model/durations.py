@@ -7,7 +7,7 @@ from typing import Final
 
 DURATIONS: Final = (
     *("checkpoint", "restore", "remove", "merge", "start", "shutdown", "turn_off", "save", "pause"),
-    *("export", "convert", "terminate"),
+    *("export", "import", "convert", "terminate"),
     *("status_delay", "listing_delay", "job_kept"),
 )
 """What takes its time, in milliseconds; 0 unless it is set. The last three: until a job shows in the VM's status, until

@@ -11,7 +11,7 @@ by a relative path too (documented), and that an exported configuration finds it
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -87,7 +87,8 @@ def export_of(machine: Machine, disks: DiskFiles, order: Order) -> Export:
     document["disks"] = copies.of(document["disks"])
     contents = {at: digest(content_of(disks, path)[0]) for at, path in _kept(document, order, machine).items()}
     frozen = [_checkpoint(checkpoint, copies) for checkpoint in checkpoints.values()]
-    document |= {"checkpoints": {}, "effects": 0, "last_effect": None, "strays": [], "hidden": False}
+    document |= {name: copies.names_of(document[name]) for name in ("strays", "leftovers")}
+    document |= {"checkpoints": {}, "effects": 0, "last_effect": None, "hidden": False, "folder": ""}
     main = {"machine": document, "checkpoints": sorted(checkpoints)}
     name = document["vm_id"].upper()
     pieces = [Piece(f"{MACHINES}/{name}.vmcx", json.dumps(main)), Piece(f"{MACHINES}/{name}.vmgs", "{}")]
@@ -137,6 +138,10 @@ class _Copies:
     def pieces(self) -> list[Piece]:
         """The files so far."""
         return [Piece(f"{DISKS}/{name}", text) for name, text in self._texts.items()]
+
+    def names_of(self, paths: Iterable[str]) -> list[str]:
+        """Return what files that were copied are called in the export; those that were not are left out."""
+        return [f"{DISKS}/{self._names[path]}" for path in paths if path in self._names]
 
     def of(self, used: Mapping[str, str]) -> dict[str, str]:
         """Return the disks of a VM or a checkpoint as an export names them."""

@@ -21,6 +21,7 @@ CMDLETS: Final = (
     "Stop-VM",
     "Save-VM",
     "Suspend-VM",
+    "Import-VM",
     "Add-VMHardDiskDrive",
     "Remove-VMHardDiskDrive",
     "New-VHD",
@@ -32,7 +33,7 @@ CMDLETS: Final = (
     *METHODS,
 )
 """Cmdlets, and methods of WMI's, that change something."""
-READS: Final = ("Get-VHD", "Get-CimAssociatedInstance", "Get-CimInstance")
+READS: Final = ("Get-VHD", "Get-CimAssociatedInstance", "Get-CimInstance", "Compare-VM")
 """Cmdlets that change nothing; they can fail for one VM."""
 PLACES: Final = ("before", "started", "after")
 """Places in a cmdlet where its script can be killed: nothing done, the job runs, the job is over."""

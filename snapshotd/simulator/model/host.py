@@ -92,6 +92,8 @@ class HostState:
         self.machines = {m.vm_id: m for m in kept.machines}
         self.removed = {m.vm_id: m for m in kept.removed}
         """VMs that are gone, of which something has still to be merged."""
+        self.switches = kept.switches
+        """Virtual switches that VMs can be connected to."""
         self.clock_offset_s = kept.clock_offset_s
         """How far the host's clock is ahead of this machine's."""
         self.volumes = Volumes(
@@ -339,7 +341,7 @@ class HostState:
         self.truth.close()
 
     def _begin(self, inventory: Inventory) -> KeptHost:
-        host = KeptHost(inventory.name, tuple(make_machines(self.disks, inventory)))
+        host = KeptHost(inventory.name, tuple(make_machines(self.disks, inventory)), switches=inventory.switches)
         for machine in host.machines:
             self.keep(machine)
         for path, free_bytes in inventory.volumes.items():
@@ -351,7 +353,8 @@ class HostState:
 
     def _keep_host(self) -> None:
         machines, removed = tuple(self.machines.values()), tuple(self.removed.values())
-        kept = KeptHost(self.name, machines, self.clock_offset_s, tuple(sorted(self._loose)), removed)
+        loose = tuple(sorted(self._loose))
+        kept = KeptHost(self.name, machines, self.clock_offset_s, loose, removed, self.switches)
         self._directory.keep(kept)
 
     def _adopt(self, machine: Machine) -> None:

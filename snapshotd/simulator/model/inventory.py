@@ -45,6 +45,7 @@ _VM_FIELDS: Final = (
     "dynamic_memory",
     "minimum_bytes",
     "maximum_bytes",
+    "switch",
 )
 
 
@@ -86,6 +87,7 @@ class InventoryVm:
     dynamic_memory: bool
     minimum_bytes: int
     maximum_bytes: int
+    switch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Inventory:
     """Each after the one that it stands on."""
     volumes: Mapping[str, int] = field(default_factory=dict)
     """Directories, from the storage on or absolute, with the bytes that are free in each at the beginning."""
+    switches: tuple[str, ...] = ()
+    """Virtual switches that VMs can be connected to: those named, and those that VMs are connected to."""
 
 
 def read_inventory(path: Path) -> Inventory:
@@ -114,7 +118,8 @@ def read_inventory(path: Path) -> Inventory:
 
 def _inventory(document: object) -> Inventory:
     top = _object(document, "", ("host", "images", "vms", "volumes"))
-    host = _object(top.get("host", {}), "host", ("name",))
+    host = _object(top.get("host", {}), "host", ("name", "switches"))
+    named = [_text(switch, "host.switches") for switch in _list(host.get("switches", []), "host.switches")]
     images: dict[str, InventoryImage] = {}
     for n, value in enumerate(_list(top.get("images", []), "images")):
         image = _image(value, f"images[{n}]", images)
@@ -123,7 +128,14 @@ def _inventory(document: object) -> Inventory:
     ids = [vm.vm_id for vm in vms]
     for vm_id in ids:
         _check(ids.count(vm_id) == 1, f"two VMs have the id {vm_id}")
-    return Inventory(_text(host.get("name", "hv01"), "host.name"), vms, tuple(images.values()), _volumes(top))
+    switches = dict.fromkeys([*named, *(vm.switch for vm in vms if vm.switch)])
+    return Inventory(
+        name=_text(host.get("name", "hv01"), "host.name"),
+        vms=vms,
+        images=tuple(images.values()),
+        volumes=_volumes(top),
+        switches=tuple(switches),
+    )
 
 
 def _volumes(top: Mapping[str, Any]) -> dict[str, int]:
@@ -169,6 +181,7 @@ def _vm(value: object, at: str, images: Mapping[str, InventoryImage]) -> Invento
         dynamic_memory=_flag(vm.get("dynamic_memory", False), f"{at}.dynamic_memory"),
         generation=_generation(vm, at, disks),
         disks=disks,
+        switch=_text(vm["switch"], f"{at}.switch") if "switch" in vm else "",
         checkpoint_type=_one_of(vm.get("checkpoint_type", "Production"), f"{at}.checkpoint_type", CHECKPOINT_TYPES),
         blockers=tuple(_one_of(blocker, f"{at}.blockers", BLOCKERS) for blocker in blockers),
         vss=_flag(vm.get("vss", True), f"{at}.vss"),

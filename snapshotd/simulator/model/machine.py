@@ -90,6 +90,8 @@ class Machine:
     """Its storage or configuration cannot be relied on: its state reads OffCritical, RunningCritical, ..."""
     strays: list[str] = field(default_factory=list)
     """Files in its chains that are nobody's and never merge."""
+    switch: str = ""
+    """What its network adapter is connected to; empty: nothing."""
     leftovers: list[str] = field(default_factory=list)
     """Files of checkpoints that are gone, which the hypervisor merges, or removes, as soon as it can."""
     created_at: str = ""

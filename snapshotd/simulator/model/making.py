@@ -39,6 +39,7 @@ def _make(disks: DiskFiles, vm: InventoryVm) -> Machine:
         maximum_bytes=vm.maximum_bytes,
         generation=vm.generation,
         checkpoint_type=vm.checkpoint_type,
+        switch=vm.switch,
         blockers=list(vm.blockers),
         disks={
             location: disks.make_disk(

@@ -14,6 +14,7 @@ from snapshotd.simulator.model.converting import Converting
 from snapshotd.simulator.model.drives import Drives
 from snapshotd.simulator.model.exporting import Exporting
 from snapshotd.simulator.model.host import HostState
+from snapshotd.simulator.model.importing import Importing
 from snapshotd.simulator.model.merging import Merging
 from snapshotd.simulator.model.offering import Offering
 from snapshotd.simulator.model.power import Power
@@ -58,6 +59,8 @@ class SimulatedHyperV:
         exporting = Exporting(state)
         self.export_vm, self.job, self.terminate_job = exporting.export_vm, exporting.job, exporting.terminate_job
         self.convert_disk = Converting(state).convert_disk
+        importing = Importing(state, self._merging)
+        self.compare_vm, self.import_vm = importing.compare_vm, importing.import_vm
         self.write_disk, self.read_disk = controls.write_disk, controls.read_disk
         self.kill_script, self.fail, self.lose_journal = controls.kill_script, controls.fail, controls.lose_journal
         self.durations, self.set_guest, self.admin = controls.durations, controls.set_guest, controls.admin

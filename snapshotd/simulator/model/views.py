@@ -131,6 +131,7 @@ class HostViews:
             generation=machine.generation,
             vss=machine.vss,
             shutdown_service=machine.shutdown_service,
+            switch=machine.switch,
             **{name: getattr(machine, name) for name in OFFERING},
         )
 
