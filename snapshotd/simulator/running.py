@@ -39,6 +39,7 @@ MODEL_ACTIONS: Final = (
     "free_space",
     "move_out",
     "move_in",
+    "share",
 )
 """The control port's actions on the model. Each is a method of that name."""
 

@@ -5,10 +5,12 @@ They are kept over a restart, and on record. Every method raises ValueError or L
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 from snapshotd.simulator.hypervisor import HyperVError
 from snapshotd.simulator.model.controls import check_bool, checkpoint_of, disk_at, snapshot_type
+from snapshotd.simulator.model.disks import AWAY
 from snapshotd.simulator.model.host import ADMINISTRATOR, HostState
 from snapshotd.simulator.model.machine import machine_of
 from snapshotd.simulator.model.merging import Merging
@@ -90,6 +92,19 @@ class Conditions:
             self._host.record(machine, ADMINISTRATOR, "stray_added", str(checkpoint).lower(), file=stray)
             self._merging.look_at(machine.vm_id)
             return {"file": stray}
+
+    def share(self, path: object, up: object) -> None:
+        """Take a folder away, or bring it back: a share, whose VMs' disks and exports are not reached meanwhile."""
+        check_bool("up", up)
+        if not isinstance(path, str) or not Path(path).is_absolute():
+            raise ValueError(f"path must be an absolute one: {path!r}")
+        away = Path(f"{path}{AWAY}")
+        with self._host.changed:
+            there = away if up else Path(path)
+            if not there.is_dir():
+                raise LookupError(f"{there} is no folder")
+            there.rename(path if up else away)
+            self._host.changed.notify_all()
 
     def move_out(self, vm: str) -> dict[str, dict[str, Any]]:
         """Let a VM go to another host, with its checkpoints and without its journal; return what that one takes in."""

@@ -68,6 +68,7 @@ class SimulatedHyperV:
         conditions = Conditions(state, self._merging)
         self.hide, self.critical = conditions.hide, conditions.critical
         self.move_out, self.move_in = conditions.move_out, conditions.move_in
+        self.share = conditions.share
         self.clock, self.now, self.free_space = conditions.clock, state.now, conditions.free_space
         self.set_checkpoint, self.stray_file = conditions.set_checkpoint, conditions.stray_file
 

@@ -228,7 +228,7 @@ def test_a_share_that_goes_down_ends_an_export_with_an_error(tmp_path: Path) -> 
         job_id = export(host, share / "attempt", DB)
         host.durations(export=5_000)
         until((share / "attempt").exists)
-        share.rename(tmp_path / "share.away")
+        host.share(str(share), up=False)
         host.durations(export=0)
         until(lambda: job(host, job_id).state == 10)
         assert "0x80070035" in job(host, job_id).error

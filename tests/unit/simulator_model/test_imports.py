@@ -135,6 +135,25 @@ def test_a_switch_that_a_host_does_not_have_is_told(tmp_path: Path, switch: str,
         assert [number for number, _ in two.compare_vm(str(vmcx)).incompatibilities] == found
 
 
+def test_a_vm_on_a_share_that_is_down_does_not_start_and_its_merges_wait(tmp_path: Path) -> None:
+    share = tmp_path / SHARE
+    with host_at(tmp_path / "one") as one, host_at(tmp_path / "two", EMPTY) as two:
+        two.import_vm(Script(), str(exported(one, tmp_path)))
+        made = two.checkpoint_vm(Script(), DB, "c")
+        two.share(str(share), up=False)
+        two.remove_snapshot(Script(), made)
+        with pytest.raises(HyperVError, match="cannot find the file"):
+            two.start_vm(Script(), DB)
+        with pytest.raises(LookupError, match="is no folder"):
+            two.share(str(share), up=False)
+        assert of(two, DB)["merging"]
+        two.share(str(share), up=True)
+        settled(two, DB)
+        two.start_vm(Script(), DB)
+        with pytest.raises(ValueError, match="absolute"):
+            two.share("here", up=True)
+
+
 def test_what_is_no_configuration_is_refused(tmp_path: Path) -> None:
     with host_at(tmp_path / "one") as one, host_at(tmp_path / "two", EMPTY) as two:
         vmcx = exported(one, tmp_path)
