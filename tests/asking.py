@@ -18,6 +18,9 @@ from snapshotd.operations import (
     vm_restart,
     vm_start,
     vm_stop,
+    volume_attach,
+    volume_detach,
+    volume_resize,
 )
 from snapshotd.operations.power_change import StopParams
 from snapshotd.operations.safety_snapshot import Safety
@@ -27,13 +30,20 @@ from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
+from snapshotd.steps.disk_create import DISK_CREATE
 from snapshotd.steps.disks_merge import DISKS_MERGE
+from snapshotd.steps.files_delete import FILES_DELETE
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP, StopMode
+from snapshotd.steps.volume_attach import VOLUME_ATTACH
+from snapshotd.steps.volume_detach import VOLUME_DETACH
+from snapshotd.steps.volume_resize import VOLUME_RESIZE
 
 START, STOP, MERGE = VM_START.name, VM_STOP.name, DISKS_MERGE.name
 CREATE, RENAME = CHECKPOINT_CREATE.name, CHECKPOINT_RENAME.name
 RESTORE, REMOVE = CHECKPOINT_RESTORE.name, CHECKPOINT_REMOVE.name
+MAKE_DISK, DELETE_FILES = DISK_CREATE.name, FILES_DELETE.name
+ATTACH, DETACH, RESIZE = VOLUME_ATTACH.name, VOLUME_DETACH.name, VOLUME_RESIZE.name
 
 
 def start_vm() -> RequestOperation:
@@ -111,3 +121,20 @@ def adopt(snapshot_id: SnapshotId, checkpoint_id: CheckpointId, **said: Any) -> 
     """Ask for a foreign checkpoint to become a snapshot."""
     params = checkpoint_adopt.Params(snapshot_id=snapshot_id, checkpoint_id=checkpoint_id, said=SnapshotDetails(**said))
     return checkpoint_adopt.ADOPT_CHECKPOINT.request(params)
+
+
+def attach(path: str, location: str = "", *, size_bytes: int = 0) -> RequestOperation:
+    """Ask for a volume to be attached; with a size: a new one."""
+    params = volume_attach.Params(path=path, location=location, size_bytes=size_bytes)
+    return volume_attach.ATTACH_VOLUME.request(params)
+
+
+def detach(location: str) -> RequestOperation:
+    """Ask for the volume at a place to be detached."""
+    return volume_detach.DETACH_VOLUME.request(volume_detach.Params(location=location))
+
+
+def resize(location: str, size_bytes: int, *, allow_shrink: bool = False) -> RequestOperation:
+    """Ask for the volume at a place to have another size."""
+    params = volume_resize.Params(location=location, size_bytes=size_bytes, allow_shrink=allow_shrink)
+    return volume_resize.RESIZE_VOLUME.request(params)

@@ -4,7 +4,7 @@
 and merges checkpoints with files that branch, and counts its effects, so that a test compares with what happened.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -34,6 +34,7 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import JsonObject
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports import plain
+from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import GOAL, StopMode
 from tests import asking as actions
 
@@ -68,6 +69,10 @@ class FakeHost:
     checkpoint_type: str = "Production"
     snapshot_blockers: tuple[str, ...] = ()
     offering: Offering = field(default_factory=lambda: Offering(cpu_count=2, memory_bytes=4 << 30))
+    volumes: dict[str, str] = field(default_factory=dict)
+    """By place, the files that are attached beside the first disk."""
+    on_disk: dict[str, int] = field(default_factory=dict)
+    """The virtual disks that were made beside the first one, attached or not, with their sizes."""
     stored: JsonObject = field(default_factory=dict)
     """What the journal holds of the step that is done."""
     others: set[str] = field(default_factory=set)
@@ -84,8 +89,9 @@ class FakeHost:
             files.append(self.parents[files[-1]])
         return tuple(files)
 
-    def report(self) -> VmReport:
-        """Report the VM."""
+    def report(self, watched: Iterable[str] = ()) -> VmReport:
+        """Report the VM, and which of the watched virtual disks are there."""
+        made = {path: None for path in watched if path in self.on_disk}
         if self.gone:
             return VmReport(
                 vm_id=self.vm_id,
@@ -93,19 +99,20 @@ class FakeHost:
                 host_state="",
                 description=None,
                 journal=self.journal,
-                existing_files=tuple(sorted(self.others)),
+                existing_files=(*sorted(self.others), *made),
                 jobs=tuple(self.jobs.values()),
             )
         checkpoints = tuple(self.checkpoints.values())
-        heads = [self.leaf, *(c.disks[0].path for c in checkpoints)]
+        disks = (Disk(location="SCSI:0:0", path=self.leaf), *self.attached())
+        heads = [*(d.path for d in disks), *(d.path for c in checkpoints for d in c.disks)]
         paths = dict.fromkeys(path for head in heads for path in self.chain(head))
         description = VmDescription(
             name=self.name,
             checkpoint_type=self.checkpoint_type,
             current_checkpoint_id=self.current,
             checkpoints=checkpoints,
-            disks=(Disk(location="SCSI:0:0", path=self.leaf),),
-            files=tuple(DiskFile(path=path, parent_path=self.parents.get(path, "")) for path in sorted(paths)),
+            disks=disks,
+            files=tuple(map(self.file, sorted(paths))),
             snapshot_blockers=self.snapshot_blockers,
             offering=self.offering,
             is_replica=self.is_replica,
@@ -117,11 +124,20 @@ class FakeHost:
             description=description,
             activities=("MERGE",) * self.merging + (STATE_CHANGE,) * bool(self.transition),
             journal=self.journal,
-            existing_files=(*paths, *sorted(self.others)),
+            existing_files=(*dict.fromkeys((*paths, *sorted(self.others), *made)),),
             jobs=tuple(self.jobs.values()),
         )
 
-    def observe(self, token: int) -> HostAnswer:
+    def attached(self) -> tuple[Disk, ...]:
+        """Return the disks beside the first one."""
+        return tuple(Disk(location=place, path=path) for place, path in sorted(self.volumes.items()))
+
+    def file(self, path: str) -> DiskFile:
+        """Report a file."""
+        size_bytes = self.on_disk.get(path, 0)
+        return DiskFile(path=path, parent_path=self.parents.get(path, ""), size_bytes=size_bytes, minimum_bytes=3 << 20)
+
+    def observe(self, token: int, watched: Iterable[str] = ()) -> HostAnswer:
         """Raise the fence, make a missing journal, report."""
         if token < self.journal.highest_token:
             return HostAnswer(verdict=Verdict.STALE, highest_token=self.journal.highest_token)
@@ -129,7 +145,7 @@ class FakeHost:
             self.made += 1
             self.journal = Journal(state=JournalState.PRESENT, journal_id=f"journal-{self.made}")
         self.journal = replace(self.journal, highest_token=token)
-        return HostAnswer(verdict=Verdict.OBSERVED, vms=(self.report(),))
+        return HostAnswer(verdict=Verdict.OBSERVED, vms=(self.report(watched),))
 
     def effect(self, order: Order) -> HostAnswer:
         """Carry an effect out, in the order of checks of docs/host-protocol.md."""
@@ -146,7 +162,7 @@ class FakeHost:
             return HostAnswer(verdict=Verdict.WRONG_JOURNAL, vms=(self.report(),))
         if self.differs(order.before):
             self.journal = replace(journal, highest_token=order.token)
-            return HostAnswer(verdict=Verdict.CHANGED, vms=(self.report(),))
+            return HostAnswer(verdict=Verdict.CHANGED, vms=(self.report(order.watched_files),))
         self.journal = replace(
             journal,
             highest_token=order.token,
@@ -169,16 +185,19 @@ class FakeHost:
             self.dies_unnamed = False
             self.checkpoints[made] = replace(self.checkpoints[made], name="web01 - (11/25/2026 - 9:00:00 AM)")
             return HostAnswer(verdict=Verdict.NO_ANSWER)
-        self.stored = self._output(made)
+        self.stored = self._output(made, order.action)
         self.journal = replace(self.journal, begun=False, done=True, output=self.stored)
         return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=self.stored)
 
-    def _output(self, made: CheckpointId | None) -> JsonObject:
+    def _output(self, made: CheckpointId | None, action: ActionName) -> JsonObject:
+        if action == actions.MAKE_DISK:
+            self.made += 1
+            return {"identifier": f"eeeeeeee-0000-4000-8000-{self.made:012d}"}
         return {"checkpoint_id": made, "has_memory": self.checkpoints[made].has_memory} if made is not None else {}
 
     def differs(self, before: JsonObject) -> bool:
         """Compare what is there with the facts that the command was told, and no others."""
-        report = self.report()
+        report = self.report(self.on_disk)
         facts: dict[str, object] = {"power": report.power.name, "vm_absent": self.gone}
         if (there := report.description) is not None:
             facts |= {
@@ -192,7 +211,7 @@ class FakeHost:
         absent = before.get("absent_files", [])
         assert isinstance(absent, list), absent
         facts["absent_files"] = [path for path in absent if path not in report.existing_files]
-        return not before or any(facts.get(name) != value for name, value in before.items())
+        return any(facts.get(name) != value for name, value in before.items())
 
     def act(self, order: Order) -> CheckpointId | None:
         """Do what the order asks for, by what is sent with it; return the checkpoint that it makes."""
@@ -209,11 +228,30 @@ class FakeHost:
             self.apply(checkpoint_id)
         elif order.action == actions.REMOVE:
             self.remove(checkpoint_id)
+        elif order.action in (actions.MAKE_DISK, actions.ATTACH, actions.DETACH, actions.RESIZE, actions.DELETE_FILES):
+            self.act_on_volumes(order)
         else:
             assert order.action == actions.RENAME, f"write here what a host does for {order.action}"
             renamed = replace(self.checkpoints[checkpoint_id], name=str(what["checkpoint_name"]))
             self.checkpoints[checkpoint_id] = renamed
         return None
+
+    def act_on_volumes(self, order: Order) -> None:
+        """Do what the order asks for, of what concerns virtual disks."""
+        what = order.input
+        path, size_bytes = str(what.get("path")), what.get("size_bytes")
+        match order.action:
+            case actions.MAKE_DISK | actions.RESIZE:
+                assert isinstance(size_bytes, int)
+                self.on_disk[path] = size_bytes
+            case actions.ATTACH:
+                self.volumes[str(what["location"])] = path
+            case actions.DETACH:
+                del self.volumes[str(what["location"])]
+            case _:
+                assert isinstance(what["paths"], list)
+                for gone in what["paths"]:
+                    self.on_disk.pop(str(gone), None)
 
     def take(self, name: str, *, has_memory: bool = False, automatic: bool = False) -> CheckpointId:
         """Take a checkpoint: freeze the leaf, write to a new one."""
@@ -228,7 +266,7 @@ class FakeHost:
             has_memory=has_memory,
             automatic=automatic,
             system_files_bytes=0,
-            disks=(Disk(location="SCSI:0:0", path=self.leaf),),
+            disks=(Disk(location="SCSI:0:0", path=self.leaf), *self.attached()),
         )
         self.current = checkpoint_id
         self.grow(self.leaf)
@@ -245,6 +283,7 @@ class FakeHost:
         checkpoint = self.checkpoints[checkpoint_id]
         self.parents.pop(self.leaf, None)
         self.grow(checkpoint.disks[0].path)
+        self.volumes = {disk.location: disk.path for disk in checkpoint.disks[1:]}
         self.current = checkpoint_id
         running = self.power is Power.RUNNING
         self.power = (Power.RUNNING if running else Power.SAVED) if checkpoint.has_memory else Power.STOPPED
@@ -277,7 +316,7 @@ class FakeHost:
             for c in tuple(self.checkpoints.values()):
                 if c.disks[0].path == child:
                     disk = Disk(location="SCSI:0:0", path=path)
-                    self.checkpoints[c.checkpoint_id] = replace(c, disks=(disk,))
+                    self.checkpoints[c.checkpoint_id] = replace(c, disks=(disk, *c.disks[1:]))
 
 
 class World:
@@ -346,7 +385,7 @@ class World:
             self.do(TakePoll(number=number, step=at, report=self.host.report(), asked_version=self.vm.version))
             return
         if step.observing:
-            answer = self.host.observe(step.token)
+            answer = self.host.observe(step.token, ACTIONS[step.plan.action].watched_files(step))
         elif step.state is StepState.ISSUED:
             answer = self.act(operation, step)
             if twice:

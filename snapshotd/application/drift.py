@@ -5,15 +5,17 @@ Pure functions of the record and a description. In which order they are recorded
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from snapshotd.domain import events as e
+from snapshotd.domain.attached import Attached, attached
 from snapshotd.domain.events import DriftKind
+from snapshotd.domain.host_path import same
 from snapshotd.domain.host_report import Checkpoint, VmDescription
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import Power, SnapshotState
 from snapshotd.domain.names import same_name
-from snapshotd.domain.operation import Failure
+from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import move_current
@@ -33,6 +35,13 @@ def of_power(recorded: Power, observed: Power) -> e.DriftDetected:
     return _changed(kind, recorded.name, observed.name)
 
 
+def as_left(operations: Iterable[Operation], recorded: VmDescription, observed: VmDescription) -> VmDescription:
+    """Return the VM as it would be by what the steps of operations have done, if nobody else had changed it."""
+    for step in (step for operation in operations for step in operation.steps):
+        recorded = ACTIONS[step.plan.action].leaves(step, recorded, observed)
+    return recorded
+
+
 def of_the_vm(recorded: VmDescription, observed: VmDescription) -> Iterator[e.DriftDetected]:
     """Yield what differs in the VM's own settings."""
     if recorded.name != observed.name:
@@ -47,6 +56,48 @@ def of_the_vm(recorded: VmDescription, observed: VmDescription) -> Iterator[e.Dr
 def _changed(kind: DriftKind, recorded: str, observed: str) -> e.DriftDetected:
     detail = f"{recorded} on record, {observed} on the host"
     return e.DriftDetected(kind=kind, detail=detail, recorded=recorded, observed=observed)
+
+
+def of_volumes(recorded: VmDescription, left: VmDescription, observed: VmDescription) -> Iterator[e.DriftDetected]:
+    """Yield which volumes others have attached, detached, replaced or resized, place by place.
+
+    Args:
+        recorded: as on record.
+        left: as our own steps have left it; one that had no effect may not have changed anything.
+        observed: as it is.
+    """
+    known, ours, there = attached(recorded), attached(left), attached(observed)
+    for place in sorted(known.keys() | ours.keys() | there.keys()):
+        before, mine, now = known.get(place), ours.get(place), there.get(place)
+        if not _alike(before, now) and not _alike(mine, now):
+            yield _moved(place, before, now)
+        elif before and now and now.size_bytes not in (0, before.size_bytes, mine.size_bytes if mine else 0):
+            yield from _resized(place, before, now)
+
+
+def _alike(one: Attached | None, other: Attached | None) -> bool:
+    """Return whether the same is at a place, as far as that can be told: a chain may be broken."""
+    if one is None or other is None:
+        return one is other
+    return one.path == other.path or not one.path or not other.path or same(one.path, other.path)
+
+
+def _moved(place: str, before: Attached | None, now: Attached | None) -> e.DriftDetected:
+    recorded, observed = before.path if before else "", now.path if now else ""
+    if before is None:
+        kind, detail = DriftKind.VOLUME_ATTACHED, f"{observed} was attached at {place}"
+    elif now is None:
+        kind, detail = DriftKind.VOLUME_DETACHED, f"{recorded} was detached from {place}"
+    else:
+        kind, detail = DriftKind.VOLUME_REPLACED, f"at {place}: {recorded} on record, {observed} on the host"
+    return e.DriftDetected(kind=kind, detail=detail, recorded=recorded, observed=observed)
+
+
+def _resized(place: str, before: Attached, now: Attached) -> Iterator[e.DriftDetected]:
+    if before.size_bytes:
+        detail = f"{now.path} at {place}: {before.size_bytes:,} bytes on record, {now.size_bytes:,} on the host"
+        recorded, observed = str(before.size_bytes), str(now.size_bytes)
+        yield e.DriftDetected(kind=DriftKind.VOLUME_RESIZED, detail=detail, recorded=recorded, observed=observed)
 
 
 def of_checkpoints(vm: VirtualMachine, recorded: VmDescription) -> Iterator[e.DriftDetected]:

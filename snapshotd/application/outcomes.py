@@ -197,8 +197,12 @@ def _observed(draft: Draft, operation: Operation, step: Step, report: VmReport) 
             give_up(draft, operation, step, failure)
             advance(draft)
             _absorb(draft, operation, step, report)
-        case InProgress() | Failed():
-            pass  # looked at again with the same token: the fence is up, so nothing new can begin; only polls fail
+        case Failed(failure):
+            fail(draft, operation, step, failure)
+            advance(draft)
+            _absorb(draft, operation, step, report)
+        case InProgress():
+            pass  # looked at again with the same token: the fence is up, so nothing new can begin
 
 
 def make_way(draft: Draft, operation: Operation) -> None:

@@ -11,6 +11,7 @@ from snapshotd.application.draft import Draft
 from snapshotd.domain import events as e
 from snapshotd.domain.host_report import Journal, JournalState, VmDescription, VmReport
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.operation import Operation
 from snapshotd.domain.virtual_machine import VirtualMachine
 
 
@@ -65,7 +66,9 @@ def reconcile(draft: Draft, before: VmDescription | None) -> None:
     for snapshot_id in tuple(vm.snapshots):
         draft.add(drift.identified(draft.vm, draft.vm.snapshots[snapshot_id]))
     if before is not None:
+        left = drift.as_left(_at_work(draft), before, vm.description)
         draft.add(drift.of_the_vm(before, vm.description))
+        draft.add(drift.of_volumes(before, left, vm.description))
         draft.add(drift.of_checkpoints(draft.vm, before))
     # The report that led to its being given up is no evidence that it is well after all.
     given_up = {event.snapshot_id for event, _ in draft.events if isinstance(event, e.SnapshotGivenUp)}
@@ -76,3 +79,9 @@ def reconcile(draft: Draft, before: VmDescription | None) -> None:
     for snapshot_id in tuple(vm.snapshots):
         draft.add(drift.reparented(draft.vm, draft.vm.snapshots[snapshot_id]))
     draft.add(drift.current_moved(draft.vm))
+
+
+def _at_work(draft: Draft) -> list[Operation]:
+    """Return the operations that are active, or have ended with this very decision."""
+    ended = {event.number for event, _ in draft.events if isinstance(event, e.OperationEnd)}
+    return [o for o in draft.vm.operations.values() if o.active or o.number in ended]

@@ -73,6 +73,7 @@ def effect_order(vm: VirtualMachine, operation: Operation, step: Step) -> Order:
         journal_id=vm.journal_id,
         before={k: v for k, v in plain.encode(action.facts.read(step.before)).items() if k in FACTS},
         input=action.sent(operation, step),
+        watched_files=action.watched_files(step),
     )
 
 

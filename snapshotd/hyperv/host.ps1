@@ -572,6 +572,7 @@ function Get-JournalReport($journal) {
 # The fields of an action's output with their types. An action that is not in here has none.
 $Outputs = @{
     checkpoint_create = @{ checkpoint_id = 'text'; has_memory = 'flag' }
+    disk_create = @{ identifier = 'text' }
 }
 
 # Returns whether a journalled output can be an action's: it has all its fields, each of its type, and no others.
@@ -715,6 +716,11 @@ $Compared = @{
     checkpoint_rename = @('checkpoint_ids')
     checkpoint_restore = @('power', 'checkpoint_ids', 'current_checkpoint_id', 'leaf_paths')
     checkpoint_remove = @('checkpoint_ids', 'chain_files')
+    volume_attach = @('drives')
+    volume_detach = @('drives')
+    volume_resize = @('drives')
+    disk_create = @('absent_files')
+    files_delete = @()
 }
 
 # By action: the activities that do not hold it up, neither its effect nor an observation of it. JOB: any JOB_<type>.
@@ -786,7 +792,7 @@ $Stops = @{ SHUTDOWN = 'STOPPED'; TURN_OFF = 'STOPPED'; SAVE = 'SAVED'; PAUSE = 
 
 # Errors that prove that nothing was begun, ours first. OperationFailed and OperationTimeout do not: what was begun may
 # still take effect. (Which errors come before anything is begun is inferred from their names.)
-$Refusals = 'CheckpointsDisabled', 'CheckpointNotFound',
+$Refusals = 'CheckpointsDisabled', 'CheckpointNotFound', 'DriveNotFound', 'FileInUse', 'AnotherDisk',
     'InvalidState', 'InvalidParameter', 'ObjectNotFound', 'AccessDenied', 'NotSupported', 'OutOfMemory'
 
 # A cmdlet's result may show only after it has returned (observed).
@@ -828,6 +834,57 @@ function Get-TypeToSet($command, $vm, [string]$own) {
     elseif ($create.allow_fallback) { 'Production' }
     else { 'ProductionOnly' }
     if ($needed -eq [string]$vm.CheckpointType) { '' } else { $needed }
+}
+
+# Returns the disk at a place of the VM, as the host has it now; nothing if there is none.
+function Get-Attached($vm, [string]$location) {
+    $now = Get-HyperVVm $vm.Id
+    if ($null -eq $now) { return }
+    @($now.HardDrives | Where-Object { $null -ne $_ }) |
+        Where-Object { ('{0}:{1}:{2}' -f [string]$_.ControllerType, $_.ControllerNumber, $_.ControllerLocation) -eq $location }
+}
+
+# Returns every file that a disk of a VM of this host begins with, or one of a checkpoint, with the VM's name.
+function Get-Head {
+    foreach ($vm in @(Get-VM)) {
+        $drives = @($vm.HardDrives) + @(Get-VMSnapshot -VM $vm | ForEach-Object { $_.HardDrives })
+        foreach ($drive in @($drives | Where-Object { $null -ne $_ -and $null -eq $_.DiskNumber })) {
+            @{ name = [string]$vm.Name; path = Get-Text $drive.Path }
+        }
+    }
+}
+
+function Test-SamePath([string]$one, [string]$other) {
+    $one -ne '' -and $other -ne '' -and [IO.Path]::GetFullPath($one) -eq [IO.Path]::GetFullPath($other)
+}
+
+# Throws if any VM of this host has the file. Hyper-V does not notice it before the second one starts (observed).
+function Assert-Unattached([string]$path) {
+    foreach ($head in @(Get-Head)) {
+        if (Test-SamePath $head.path $path) { throw (New-Failure 'FileInUse,snapshotd' "$path is attached to $($head.name).") }
+    }
+}
+
+# Throws if any VM of this host stands on one of the files, or if that cannot be told.
+function Assert-InNoChain([string[]]$paths) {
+    $cache = [ordered]@{}
+    foreach ($head in @(Get-Head)) {
+        $next = $head.path
+        while ($next -ne '') {
+            foreach ($path in $paths) {
+                if (Test-SamePath $next $path) { throw (New-Failure 'FileInUse,snapshotd' "$path is in a chain of $($head.name).") }
+            }
+            $file = Get-DiskFile $next $cache
+            $next = if ($null -eq $file) { '' } else { Get-Text $file.ParentPath }
+        }
+    }
+}
+
+# Throws if a file is not the virtual disk of that identifier.
+function Assert-Disk([string]$path, [string]$identifier) {
+    $found = try { Format-Id (Get-VHD -Path $path).DiskIdentifier } catch { 'none that can be read' }
+    if ($found -eq $identifier.ToLowerInvariant()) { return }
+    throw (New-Failure 'AnotherDisk,snapshotd' "$path is another virtual disk by now ($found).")
 }
 
 # What each action needs to know, and what it does. Its output, if it has any, is a hashtable.
@@ -901,6 +958,55 @@ $Actions = @{
             $id = $told.checkpoint_id.ToLowerInvariant()
             Remove-VMSnapshot -VMSnapshot (Get-OwnCheckpoint $vm $id) -Confirm:$false
             [void](Wait-Until { @(Get-VMSnapshot -VM $vm | Where-Object { (Format-Id $_.Id) -eq $id }).Count -eq 0 } "checkpoint $id is still listed")
+        }
+    }
+    volume_attach = @{
+        complete = { param($told) $told.location -and $told.path }
+        act = {
+            param($vm, $told)
+            $place = ([string]$told.location).Split(':')
+            Assert-Unattached $told.path
+            Add-VMHardDiskDrive -VM $vm -ControllerType $place[0] -ControllerNumber $place[1] -ControllerLocation $place[2] -Path $told.path -Confirm:$false
+            [void](Wait-Until { Get-Attached $vm $told.location } "nothing is attached at $($told.location)")
+        }
+    }
+    volume_detach = @{
+        complete = { param($told) $told.location -and $told.path }
+        act = {
+            param($vm, $told)
+            $drive = Get-Attached $vm $told.location
+            if ($null -eq $drive) { throw (New-Failure 'DriveNotFound,snapshotd' "Nothing is attached at $($told.location).") }
+            Remove-VMHardDiskDrive -VMHardDiskDrive $drive -Confirm:$false
+            [void](Wait-Until { $null -eq (Get-Attached $vm $told.location) } "there still is a disk at $($told.location)")
+        }
+    }
+    volume_resize = @{
+        complete = { param($told) $told.location -and $told.path -and [uint64]$told.size_bytes -gt 0 }
+        act = {
+            param($vm, $told)
+            Resize-VHD -Path $told.path -SizeBytes ([uint64]$told.size_bytes) -Confirm:$false
+            [void](Wait-Until { (Get-VHD -Path $told.path).Size -eq [uint64]$told.size_bytes } "$($told.path) does not have $($told.size_bytes) bytes")
+        }
+    }
+    disk_create = @{
+        complete = { param($told) $told.path -and [uint64]$told.size_bytes -gt 0 }
+        act = {
+            param($vm, $told)
+            [void](New-VHD -Path $told.path -SizeBytes ([uint64]$told.size_bytes) -Dynamic -Confirm:$false)
+            [void](Wait-Until { Test-File $told.path } "$($told.path) is not there")
+            @{ identifier = Format-Id (Get-VHD -Path $told.path).DiskIdentifier }
+        }
+    }
+    files_delete = @{
+        complete = { param($told) @($told.paths | Where-Object { $null -ne $_ }).Count -gt 0 }
+        act = {
+            param($vm, $told)
+            # All are looked at before the first one goes.
+            $there = [string[]]@($told.paths | Where-Object { Test-Entry $_ })
+            foreach ($path in $there) { if ($told.only_identifier) { Assert-Disk $path $told.only_identifier } }
+            if ($there.Count -gt 0) { Assert-InNoChain $there }
+            foreach ($path in $there) { [IO.File]::Delete($path) }
+            [void](Wait-Until { @($there | Where-Object { Test-Entry $_ }).Count -eq 0 } 'the files are still there')
         }
     }
 }
@@ -1092,6 +1198,7 @@ function Get-Complaint($command) {
     $ofHost = 'REPORT', 'TAKE_OVER' -ccontains $kind
     if ($vmId -notmatch $GuidPattern -and ($vmId -ne '' -or -not $ofHost)) { return "vm_id '$vmId' is no GUID" }
     try { [void][uint32]$command.largest_part } catch { return 'largest_part is a whole number' }
+    foreach ($file in $command.files_delete.paths) { if ($file -isnot [string] -or $file -eq '') { return 'paths names no file' } }
     foreach ($file in $command.before.absent_files) { if ($file -isnot [string] -or $file -eq '') { return 'absent_files names no file' } }
     foreach ($job in $command.watched_jobs) { if ($job -isnot [string] -or $job -cnotmatch $JobPattern) { return 'watched_jobs names no job' } }
     foreach ($file in $command.watched_files) { if ($file -isnot [string] -or $file -eq '') { return 'watched_files names no file' } }
@@ -1109,10 +1216,10 @@ function Get-Complaint($command) {
     ''
 }
 
-$Texts = -split 'kind vm_id after_vm_id installation_id former_installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id'
+$Texts = -split 'kind vm_id after_vm_id installation_id former_installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id location path only_identifier'
 
 $Flags = 'with_memory', 'allow_fallback', 'ends_script', 'vm_absent', 'dynamic_memory'
-$Numbers = 'cpu_count', 'memory_bytes', 'minimum_bytes', 'maximum_bytes'
+$Numbers = 'cpu_count', 'memory_bytes', 'minimum_bytes', 'maximum_bytes', 'size_bytes'
 
 # Throws for a field of another type than the protocol's. Removes fields whose names have capitals: the protocol has none,
 # and PowerShell would take them for those that it has.

@@ -21,6 +21,9 @@ from snapshotd.operations.snapshot_update import UPDATE_SNAPSHOT
 from snapshotd.operations.vm_restart import RESTART_VIRTUAL_MACHINE
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE
+from snapshotd.operations.volume_attach import ATTACH_VOLUME
+from snapshotd.operations.volume_detach import DETACH_VOLUME
+from snapshotd.operations.volume_resize import RESIZE_VOLUME
 
 _ALL: tuple[Kind, ...] = (
     START_VIRTUAL_MACHINE,
@@ -33,6 +36,9 @@ _ALL: tuple[Kind, ...] = (
     UPDATE_SNAPSHOT,
     FORGET_SNAPSHOT,
     ADOPT_CHECKPOINT,
+    ATTACH_VOLUME,
+    DETACH_VOLUME,
+    RESIZE_VOLUME,
 )
 KINDS: dict[KindName, Kind] = {kind.name: kind for kind in _ALL}
 """By name."""

@@ -211,6 +211,10 @@ class Kind(ABC):
         """Return what the error of an operation that failed holds besides: what it has done all the same, if much."""
         return None
 
+    def brings(self, operation: Operation) -> tuple[str, ...]:
+        """Return the paths of the volumes that an operation attaches to its VM."""
+        return ()
+
     def removed(self, operation: Operation) -> tuple[SnapshotId, ...]:
         """Return the snapshots that an operation was asked to delete, and that are gone by now."""
         return ()

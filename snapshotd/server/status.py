@@ -17,6 +17,7 @@ from snapshotd.domain import host_errors as h
 from snapshotd.domain import settle_errors as t
 from snapshotd.domain import snapshot_errors as n
 from snapshotd.domain import storage_errors as s
+from snapshotd.domain import volume_errors as v
 from snapshotd.domain.operation import Failure
 from snapshotd.server import request_errors as r
 
@@ -57,6 +58,15 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     n.CheckpointLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
     n.CheckpointsDisabled: grpc.StatusCode.FAILED_PRECONDITION,
     n.SnapshotBlocked: grpc.StatusCode.FAILED_PRECONDITION,
+    v.VmHasSnapshots: grpc.StatusCode.FAILED_PRECONDITION,
+    v.VmHasForeignCheckpoints: grpc.StatusCode.FAILED_PRECONDITION,
+    v.PlaceTaken: grpc.StatusCode.FAILED_PRECONDITION,
+    v.NoFreePlace: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    v.VolumeInUse: grpc.StatusCode.FAILED_PRECONDITION,
+    v.VolumeAttached: grpc.StatusCode.FAILED_PRECONDITION,
+    v.VolumeNotFound: grpc.StatusCode.NOT_FOUND,
+    v.VolumeNotResizable: grpc.StatusCode.FAILED_PRECONDITION,
+    v.VolumeNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
     d.LogRolledBack: grpc.StatusCode.FAILED_PRECONDITION,
     d.ClaimedByTwoHosts: grpc.StatusCode.FAILED_PRECONDITION,
     d.VmCritical: grpc.StatusCode.FAILED_PRECONDITION,
@@ -108,6 +118,10 @@ _OF_FAILURE: Final = {
     "WRONG_POWER_STATE": grpc.StatusCode.FAILED_PRECONDITION,
     "VM_ABSENT": grpc.StatusCode.FAILED_PRECONDITION,
     "CHECKPOINTS_DISABLED": grpc.StatusCode.FAILED_PRECONDITION,
+    "VM_HAS_SNAPSHOTS": grpc.StatusCode.FAILED_PRECONDITION,
+    "FOREIGN_CHECKPOINTS": grpc.StatusCode.FAILED_PRECONDITION,
+    "PLACE_TAKEN": grpc.StatusCode.FAILED_PRECONDITION,
+    "FILE_EXISTS": grpc.StatusCode.FAILED_PRECONDITION,
     "SNAPSHOT_BLOCKED": grpc.StatusCode.FAILED_PRECONDITION,
     "MEMORY_NEEDS_RUNNING_VM": grpc.StatusCode.FAILED_PRECONDITION,
     "CHECKPOINT_MISSING": grpc.StatusCode.FAILED_PRECONDITION,

@@ -82,6 +82,11 @@ _COMPARED: Final[dict[str, tuple[_Fact, ...]]] = {
     "checkpoint_rename": (_checkpoint_ids,),
     "checkpoint_restore": (_power, _checkpoint_ids, _current, _leaf_paths),
     "checkpoint_remove": (_checkpoint_ids, _chain_files),
+    "volume_attach": (_drives,),
+    "volume_detach": (_drives,),
+    "volume_resize": (_drives,),
+    "disk_create": (_absent_files,),
+    "files_delete": (),
 }
 """The facts that each action depends on, by its name."""
 

@@ -60,6 +60,8 @@ def parse(line: bytes) -> HostCommand:
 
 def _check_names(command: HostCommand) -> None:
     """Check the names of what is looked for. Raises InvalidCommand."""
+    if "" in command.files_delete.paths:
+        raise InvalidCommand("paths names no file")
     if "" in command.watched_files:
         raise InvalidCommand("watched_files names no file")
     if "" in command.before.absent_files:

@@ -5,49 +5,15 @@ Never reads or writes a journal, and never decides whether an action may begin.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from snapshotd.api.v1.executor_pb2 import PAUSED, RUNNING, SAVED, STOPPED, HostCommand, Power, VmStop
-from snapshotd.simulator.hypervisor import Caller, CheckpointView, HyperVError, Hypervisor, VmView
+from snapshotd.simulator import volume_effects
+from snapshotd.simulator.hypervisor import CheckpointView, HyperVError, VmView
 from snapshotd.simulator.journal import Output
+from snapshotd.simulator.scene import Scene, until
 from snapshotd.simulator.words import power_of
-
-_POLL_S: Final = 0.02
-
-
-class Script(Caller, Protocol):
-    """The running script, as far as an action needs it."""
-
-    def pause(self, seconds: float) -> None:
-        """Wait. Raises ScriptKilled when it dies meanwhile."""
-
-
-class NotReached(Exception):
-    """The cmdlet returned, but its result did not show in time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What an action acts on."""
-
-    host: Hypervisor
-    script: Script
-    found: VmView | None
-    """The VM as it was when it was compared with `before`; None: the host does not have it."""
-    own_checkpoint_type: str
-    type_to_set: str
-    """CheckpointType that is set before the action; empty: none."""
-    wait_s: float
-    """How long the result may take to show after the cmdlet has returned, seconds."""
-
-    @property
-    def vm(self) -> VmView:
-        """The VM. Only an action that acts without it (before.OF_ABSENT) may find none."""
-        assert self.found is not None
-        return self.found
 
 
 def action_of(command: HostCommand) -> str:
@@ -122,7 +88,7 @@ def _create(scene: Scene, command: HostCommand) -> Output:
         made[:] = [c for c in _listed(scene) if c.checkpoint_id.lower() not in known and c.name == name]
         return bool(made)
 
-    _until(scene, listed_and_named, f"no new checkpoint named {name}")
+    until(scene, listed_and_named, f"no new checkpoint named {name}")
     return {"checkpoint_id": made[0].checkpoint_id, "has_memory": made[0].has_memory}
 
 
@@ -134,13 +100,13 @@ def _restore(scene: Scene, command: HostCommand) -> None:
         vm = scene.host.vm(scene.vm.vm_id)
         return vm is not None and vm.parent_snapshot_id == checkpoint_id and not _leaves(vm) & _leaves(scene.vm)
 
-    _until(scene, applied, f"checkpoint {checkpoint_id} is not applied")
+    until(scene, applied, f"checkpoint {checkpoint_id} is not applied")
 
 
 def _remove(scene: Scene, command: HostCommand) -> None:
     checkpoint_id = _own(scene, command.checkpoint_remove.checkpoint_id, "Remove-VMSnapshot")
     scene.host.remove_snapshot(scene.script, checkpoint_id)
-    _until(
+    until(
         scene,
         lambda: all(checkpoint.checkpoint_id != checkpoint_id for checkpoint in _listed(scene)),
         f"checkpoint {checkpoint_id} is still listed",
@@ -151,7 +117,7 @@ def _rename(scene: Scene, command: HostCommand) -> None:
     checkpoint_id = _own(scene, command.checkpoint_rename.checkpoint_id, "Rename-VMSnapshot")
     name = command.checkpoint_rename.checkpoint_name
     scene.host.rename_snapshot(scene.script, checkpoint_id, name)
-    _until(
+    until(
         scene,
         lambda: any(c.checkpoint_id == checkpoint_id and c.name == name for c in _listed(scene)),
         f"the checkpoint is not named {name}",
@@ -180,22 +146,7 @@ def _until_power(scene: Scene, power: Power.ValueType) -> None:
         vm = scene.host.vm(scene.vm.vm_id)
         return vm is not None and power_of(vm.state) == power
 
-    _until(scene, reached, f"the VM is not {Power.Name(power)}")
-
-
-def _until(scene: Scene, reached: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + scene.wait_s
-    while True:
-        # The cmdlet has returned, so a look that fails is no refusal: it is taken again until the time is over.
-        failed = ""
-        try:
-            if reached():
-                return
-        except HyperVError as error:
-            failed = f" The last look failed: {error}"
-        if time.monotonic() >= deadline:
-            raise NotReached(f"{otherwise} {scene.wait_s:g} s after the cmdlet returned.{failed}")
-        scene.script.pause(_POLL_S)
+    until(scene, reached, f"the VM is not {Power.Name(power)}")
 
 
 _STOPS: Final[dict[VmStop.Mode.ValueType, Power.ValueType]] = {
@@ -213,6 +164,7 @@ NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "checkpoint_rename": ("checkpoint_id", "checkpoint_name"),
     "checkpoint_restore": ("checkpoint_id",),
     "checkpoint_remove": ("checkpoint_id",),
+    **volume_effects.NEEDED,
 }
 """The fields that an action cannot do without; by its name."""
 
@@ -223,5 +175,6 @@ _ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {
     "checkpoint_rename": _rename,
     "checkpoint_restore": _restore,
     "checkpoint_remove": _remove,
+    **volume_effects.ACTIONS,
 }
 """Carries an action out; returns its output, or None. By the action's name."""

@@ -23,14 +23,7 @@ from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostError, Vm
 from snapshotd.simulator.at_work import is_at_work
 from snapshotd.simulator.before import OF_ABSENT, Found, equals_before
 from snapshotd.simulator.commands import PROTOCOL, READS, InvalidCommand, parse
-from snapshotd.simulator.effects import (
-    NotReached,
-    Scene,
-    Script,
-    act,
-    action_of,
-    checkpoint_type_to_set,
-)
+from snapshotd.simulator.effects import act, action_of, checkpoint_type_to_set
 from snapshotd.simulator.hypervisor import HyperVError, Hypervisor
 from snapshotd.simulator.journal import (
     JournalChanged,
@@ -52,11 +45,12 @@ from snapshotd.simulator.reporting import (
     own_checkpoint_type,
     report_vm,
 )
+from snapshotd.simulator.scene import NotReached, Scene, Script
 from snapshotd.simulator.watched import Watched
 
 _REFUSALS: Final = frozenset(
     {
-        *("CheckpointsDisabled", "CheckpointNotFound"),
+        *("CheckpointsDisabled", "CheckpointNotFound", "DriveNotFound", "FileInUse", "AnotherDisk"),
         *("InvalidState", "InvalidParameter", "ObjectNotFound", "AccessDenied", "NotSupported", "OutOfMemory"),
     }
 )

@@ -8,6 +8,7 @@ from snapshotd.simulator.journal import Output
 
 OUTPUTS: Final[dict[str, dict[str, type]]] = {
     "checkpoint_create": {"checkpoint_id": str, "has_memory": bool},
+    "disk_create": {"identifier": str},
 }
 """The fields of an action's output with their types: str, bool or int. An action that is not in here has none."""
 

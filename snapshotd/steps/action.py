@@ -52,7 +52,7 @@ class Undetermined:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What was waited for has ended without its effect. Only of a step that polls."""
+    """It has no effect, and another attempt would have none either; what was waited for has ended without one."""
 
     failure: Failure
 
@@ -210,6 +210,16 @@ class Action(ABC):
     def claims(self, vm: VirtualMachine, step: Step) -> frozenset[Power]:
         """Return the powers that a step, as it stands, may have brought the VM to. Any other is others' doing."""
         return frozenset()
+
+    def leaves(self, step: Step, recorded: VmDescription, observed: VmDescription) -> VmDescription:
+        """Return the VM as a step leaves it, as it stands. What is neither so nor as recorded is others' doing.
+
+        Args:
+            step: any, also one that was not issued.
+            recorded: the VM as it is on record, with what earlier steps leave.
+            observed: the VM as it is. What the step brings about and nobody can tell beforehand is taken from there.
+        """
+        return recorded
 
     def made(self, step: Step) -> frozenset[CheckpointId]:
         """Return the checkpoints that a step has made. They are not drift."""

@@ -8,9 +8,14 @@ from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
+from snapshotd.steps.disk_create import DISK_CREATE
 from snapshotd.steps.disks_merge import DISKS_MERGE
+from snapshotd.steps.files_delete import FILES_DELETE
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP
+from snapshotd.steps.volume_attach import VOLUME_ATTACH
+from snapshotd.steps.volume_detach import VOLUME_DETACH
+from snapshotd.steps.volume_resize import VOLUME_RESIZE
 
 _ALL: tuple[Action, ...] = (
     VM_START,
@@ -20,6 +25,11 @@ _ALL: tuple[Action, ...] = (
     CHECKPOINT_RESTORE,
     CHECKPOINT_REMOVE,
     DISKS_MERGE,
+    DISK_CREATE,
+    VOLUME_ATTACH,
+    VOLUME_DETACH,
+    VOLUME_RESIZE,
+    FILES_DELETE,
 )
 ACTIONS: dict[ActionName, Action] = {action.name: action for action in _ALL}
 """By name."""

@@ -5,10 +5,10 @@ Never satisfied beforehand: reverting to the current snapshot throws away what w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snapshotd.domain.errors import SnapshotdError
-from snapshotd.domain.host_report import VmReport, file_keys
+from snapshotd.domain.host_report import VmDescription, VmReport, file_keys
 from snapshotd.domain.ids import ActionName, CheckpointId
 from snapshotd.domain.lifecycle import Power, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
@@ -91,6 +91,13 @@ class CheckpointRestore(Action):
         applied = step.state in (StepState.DONE, StepState.UNDETERMINED)
         stops = applied and not _with_memory(vm, step.plan)
         return frozenset({Power.SAVED, Power.STOPPED} if stops else {Power.SAVED})
+
+    def leaves(self, step: Step, recorded: VmDescription, observed: VmDescription) -> VmDescription:
+        """Return the VM with the disks of the checkpoint's moment (documented)."""
+        if not step.attempts:
+            return recorded
+        target = recorded.checkpoint(self.input.read(step.plan.input).checkpoint_id)
+        return replace(recorded, disks=target.disks if target else observed.disks)
 
     def touched(self, vm: VirtualMachine, step: Step) -> bool:
         """Return whether it was tried and has left the VM saved, as a killed one can (inferred)."""

@@ -25,6 +25,7 @@ def effect(action: str, host: Hypervisor, journal_id: str, token: int, step: int
             current_checkpoint_id=report.current_checkpoint_id,
             leaf_paths=[disk.path for disk in report.disks],
             chain_files=[file.path for file in report.files],
+            drives=[f"{disk.location}={disk.path}" for disk in report.disks],
         )
     )
     return command
@@ -71,6 +72,26 @@ def create(host: Hypervisor, journal_id: str, token: int, *, step: int = 1, name
     return command
 
 
+def loose_file(host: Hypervisor) -> str:
+    """Make a virtual disk that no VM uses."""
+    path = f"{host.storage_directory}/loose.vhdx"
+    if host.vhd(path) is None:
+        host.new_vhd(_NOBODY, path, 9 << 20)
+    return path
+
+
+class _Nobody:
+    """A caller that is no script."""
+
+    killed = False
+
+    def kill(self) -> None:
+        """Do nothing."""
+
+
+_NOBODY = _Nobody()
+
+
 def any_effect(action: str, host: Hypervisor, journal_id: str, token: int) -> HostCommand:
     """Write any effect; the VM has a checkpoint for those that need one."""
     command = effect(action, host, journal_id, token)
@@ -88,6 +109,19 @@ def any_effect(action: str, host: Hypervisor, journal_id: str, token: int) -> Ho
             command.checkpoint_restore.checkpoint_id = checkpoints[0].checkpoint_id
         case "checkpoint_remove":
             command.checkpoint_remove.checkpoint_id = checkpoints[0].checkpoint_id
+        case "volume_attach":
+            command.volume_attach.location, command.volume_attach.path = "SCSI:0:9", loose_file(host)
+        case "volume_detach" | "volume_resize":
+            assert vm is not None
+            told = getattr(command, action)
+            told.location, told.path = vm.drives[0].location, vm.drives[0].path
+            if action == "volume_resize":
+                command.volume_resize.size_bytes = 9 << 20
+        case "disk_create":
+            command.disk_create.path, command.disk_create.size_bytes = f"{host.storage_directory}/new.vhdx", 9 << 20
+            command.before.absent_files.append(command.disk_create.path)
+        case "files_delete":
+            command.files_delete.paths.append(loose_file(host))
         case "vm_start":
             pass
         case _:

@@ -5,6 +5,7 @@ Three small classes are all that it takes; no other file is touched.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -136,9 +137,9 @@ class NotingHost(FakeHost):
         answer = super().effect(order)
         return replace(answer, output={"text": self.notes}) if answer.verdict is Verdict.DONE else answer
 
-    def report(self) -> VmReport:
+    def report(self, watched: Iterable[str] = ()) -> VmReport:
         """Report the notes where a real host has its own word for its state."""
-        return replace(super().report(), host_state=self.notes)
+        return replace(super().report(watched), host_state=self.notes)
 
 
 @pytest.fixture(autouse=True)

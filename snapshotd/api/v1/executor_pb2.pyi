@@ -484,6 +484,11 @@ class HostCommand(_message.Message):
     CHECKPOINT_RENAME_FIELD_NUMBER: _builtins.int
     CHECKPOINT_RESTORE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_REMOVE_FIELD_NUMBER: _builtins.int
+    VOLUME_ATTACH_FIELD_NUMBER: _builtins.int
+    VOLUME_DETACH_FIELD_NUMBER: _builtins.int
+    VOLUME_RESIZE_FIELD_NUMBER: _builtins.int
+    DISK_CREATE_FIELD_NUMBER: _builtins.int
+    FILES_DELETE_FIELD_NUMBER: _builtins.int
     TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
     AFTER_VM_ID_FIELD_NUMBER: _builtins.int
     LARGEST_PART_FIELD_NUMBER: _builtins.int
@@ -549,6 +554,16 @@ class HostCommand(_message.Message):
     @_builtins.property
     def checkpoint_remove(self) -> Global___CheckpointRemove: ...
     @_builtins.property
+    def volume_attach(self) -> Global___VolumeAttach: ...
+    @_builtins.property
+    def volume_detach(self) -> Global___VolumeDetach: ...
+    @_builtins.property
+    def volume_resize(self) -> Global___VolumeResize: ...
+    @_builtins.property
+    def disk_create(self) -> Global___DiskCreate: ...
+    @_builtins.property
+    def files_delete(self) -> Global___FilesDelete: ...
+    @_builtins.property
     def watched_jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Jobs of the hypervisor whose state each report tells, by InstanceID, whatever the kind."""
 
@@ -573,6 +588,11 @@ class HostCommand(_message.Message):
         checkpoint_rename: Global___CheckpointRename | None = ...,
         checkpoint_restore: Global___CheckpointRestore | None = ...,
         checkpoint_remove: Global___CheckpointRemove | None = ...,
+        volume_attach: Global___VolumeAttach | None = ...,
+        volume_detach: Global___VolumeDetach | None = ...,
+        volume_resize: Global___VolumeResize | None = ...,
+        disk_create: Global___DiskCreate | None = ...,
+        files_delete: Global___FilesDelete | None = ...,
         time_left_ms: _builtins.int = ...,
         after_vm_id: _builtins.str = ...,
         largest_part: _builtins.int = ...,
@@ -581,11 +601,11 @@ class HostCommand(_message.Message):
         former_installation_id: _builtins.str = ...,
         watched_jobs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "vm_start", b"vm_start", "vm_stop", b"vm_stop"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "files_delete", b"files_delete", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "ends_script", b"ends_script", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "ends_script", b"ends_script", "files_delete", b"files_delete", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove", "volume_attach", "volume_detach", "volume_resize", "disk_create", "files_delete"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -840,6 +860,134 @@ class CheckpointRemove(_message.Message):
 Global___CheckpointRemove: _TypeAlias = CheckpointRemove  # noqa: Y015
 
 @_typing.final
+class VolumeAttach(_message.Message):
+    """Attaches a file that no VM of the host has, at a place that is free."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCATION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    location: _builtins.str
+    """Controller, number and place: "SCSI:0:1", as DiskReport's."""
+    path: _builtins.str
+    def __init__(
+        self,
+        *,
+        location: _builtins.str = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VolumeAttach: _TypeAlias = VolumeAttach  # noqa: Y015
+
+@_typing.final
+class VolumeDetach(_message.Message):
+    """Detaches what is at a place; the file stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCATION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    location: _builtins.str
+    path: _builtins.str
+    """The volume that is there."""
+    def __init__(
+        self,
+        *,
+        location: _builtins.str = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VolumeDetach: _TypeAlias = VolumeDetach  # noqa: Y015
+
+@_typing.final
+class VolumeResize(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCATION_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    location: _builtins.str
+    """Where it is attached."""
+    path: _builtins.str
+    size_bytes: _builtins.int
+    """What the guest sees."""
+    def __init__(
+        self,
+        *,
+        location: _builtins.str = ...,
+        path: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "path", b"path", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VolumeResize: _TypeAlias = VolumeResize  # noqa: Y015
+
+@_typing.final
+class DiskCreate(_message.Message):
+    """Makes an empty virtual disk that takes room as it is filled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    size_bytes: _builtins.int
+    """What the guest will see."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiskCreate: _TypeAlias = DiskCreate  # noqa: Y015
+
+@_typing.final
+class FilesDelete(_message.Message):
+    """Deletes files, unless one of them is in a chain of any VM of the host. What is gone is no error."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATHS_FIELD_NUMBER: _builtins.int
+    ONLY_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    only_identifier: _builtins.str
+    """DiskIdentifier of the virtual disk that each of them must be; empty: whatever is there."""
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+        only_identifier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["only_identifier", b"only_identifier", "paths", b"paths"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilesDelete: _TypeAlias = FilesDelete  # noqa: Y015
+
+@_typing.final
 class HostAnswer(_message.Message):
     """The one document that the host script writes."""
 
@@ -907,6 +1055,7 @@ class HostAnswer(_message.Message):
     HOST_TIME_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
     CHECKPOINT_CREATE_FIELD_NUMBER: _builtins.int
+    DISK_CREATE_FIELD_NUMBER: _builtins.int
     HIGHEST_TOKEN_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     JOURNAL_ERROR_FIELD_NUMBER: _builtins.int
@@ -935,6 +1084,8 @@ class HostAnswer(_message.Message):
     @_builtins.property
     def checkpoint_create(self) -> Global___CheckpointCreated: ...
     @_builtins.property
+    def disk_create(self) -> Global___DiskCreated: ...
+    @_builtins.property
     def journal_error(self) -> Global___HostError:
         """REPORTED to a REPORT: why the journals could not be written; missing: they could."""
 
@@ -948,15 +1099,16 @@ class HostAnswer(_message.Message):
         host_time: _timestamp_pb2.Timestamp | None = ...,
         host: Global___HostFacts | None = ...,
         checkpoint_create: Global___CheckpointCreated | None = ...,
+        disk_create: Global___DiskCreated | None = ...,
         highest_token: _builtins.int = ...,
         more: _builtins.bool = ...,
         journal_error: Global___HostError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "error", b"error", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "disk_create", b"disk_create", "error", b"error", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "error", b"error", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "more", b"more", "output", b"output", "protocol", b"protocol", "verdict", b"verdict", "vms", b"vms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "disk_create", b"disk_create", "error", b"error", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "more", b"more", "output", b"output", "protocol", b"protocol", "verdict", b"verdict", "vms", b"vms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["checkpoint_create"]  # noqa: Y015
+    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["checkpoint_create", "disk_create"]  # noqa: Y015
     _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_output) -> _WhichOneofReturnType_output | None: ...
 
@@ -986,6 +1138,28 @@ class CheckpointCreated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckpointCreated: _TypeAlias = CheckpointCreated  # noqa: Y015
+
+@_typing.final
+class DiskCreated(_message.Message):
+    """The virtual disk made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    identifier: _builtins.str
+    """DiskIdentifier, in lower case."""
+    def __init__(
+        self,
+        *,
+        identifier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiskCreated: _TypeAlias = DiskCreated  # noqa: Y015
 
 @_typing.final
 class HostError(_message.Message):

@@ -377,7 +377,9 @@ class Step(_message.Message):
     number: _builtins.int
     """From 1."""
     name: _builtins.str
-    """Short and stable: "checkpoint", "rename", "restore", "remove", "merge", "start", "stop"."""
+    """Short and stable: "checkpoint", "rename", "restore", "remove", "merge", "start", "stop", "create disk", "attach", "detach", "resize",
+    "delete files".
+    """
     step_class: Global___Step.Class.ValueType
     """What happens when it fails."""
     description: _builtins.str

@@ -181,6 +181,11 @@ class DriftKind(Enum):
     CHECKPOINT_RENAMED = "CHECKPOINT_RENAMED"
     REPARENTED = "REPARENTED"
     CURRENT_MOVED = "CURRENT_MOVED"
+    VOLUME_ATTACHED = "VOLUME_ATTACHED"
+    VOLUME_DETACHED = "VOLUME_DETACHED"
+    VOLUME_REPLACED = "VOLUME_REPLACED"
+    """Another volume is at its place."""
+    VOLUME_RESIZED = "VOLUME_RESIZED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

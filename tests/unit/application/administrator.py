@@ -76,7 +76,9 @@ def compare_hosts(world: World, other: FakeHost, *, own: VmReport | Failure | No
 
 
 def of(world: World, snapshot_id: SnapshotId) -> CheckpointId:
-    """Return the checkpoint of a snapshot."""
+    """Return the checkpoint of a snapshot; of a VM without that one, an id that no checkpoint has."""
+    if snapshot_id not in world.vm.snapshots:
+        return CheckpointId("no checkpoint")
     checkpoint_id = world.vm.snapshots[snapshot_id].checkpoint_id
     assert checkpoint_id is not None
     return checkpoint_id
@@ -151,6 +153,31 @@ def _remove_foreign(world: World) -> None:
     world.host.merge()
 
 
+HAND = r"E:\by hand.vhdx"
+"""What an administrator attaches."""
+AT = "SCSI:0:9"
+"""Where."""
+
+
+def _attach(world: World) -> None:
+    world.host.on_disk[HAND] = 1 << 30
+    world.host.volumes[AT] = HAND
+
+
+def _attach_and_notice(world: World) -> None:
+    _attach(world)
+    sync(world)
+
+
+def _detach(world: World) -> None:
+    world.host.volumes.pop(AT, None)
+
+
+def _replace(world: World) -> None:
+    world.host.on_disk[f"{HAND}.vhdx"] = 1 << 30
+    world.host.volumes[AT] = f"{HAND}.vhdx"
+
+
 def _set(**values: object) -> Callable[[World], None]:
     def set_(world: World) -> None:
         for name, value in values.items():
@@ -161,6 +188,31 @@ def _set(**values: object) -> Callable[[World], None]:
 
 K = DriftKind
 ACTS = (
+    Act("attaches a volume", _attach, (K.VOLUME_ATTACHED,), recorded="", observed=HAND),
+    Act(
+        "detaches a volume",
+        _detach,
+        (K.VOLUME_DETACHED,),
+        before=_attach_and_notice,
+        recorded=HAND,
+        observed="",
+    ),
+    Act(
+        "puts another volume in the place of one",
+        _replace,
+        (K.VOLUME_REPLACED,),
+        before=_attach_and_notice,
+        recorded=HAND,
+        observed=f"{HAND}.vhdx",
+    ),
+    Act(
+        "resizes a volume",
+        lambda w: w.host.on_disk.update({HAND: 2 << 30}),
+        (K.VOLUME_RESIZED,),
+        before=_attach_and_notice,
+        recorded=str(1 << 30),
+        observed=str(2 << 30),
+    ),
     Act("changes the power", _toggle, (K.POWER_STATE_CHANGED,)),
     Act("deletes the VM", _lose, (K.VM_MISSING,), observed="ABSENT"),
     Act("brings the VM back", _find, (K.VM_FOUND,), before=_lose_and_notice, recorded="ABSENT"),

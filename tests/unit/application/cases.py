@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from snapshotd.application.draft import Draft
+from snapshotd.domain.attached import attached
 from snapshotd.domain.commands import LoseOutcome, RequestOperation, SettleOperation, SyncVm
 from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.ids import ActionName, CheckpointId, SnapshotId
@@ -14,17 +15,24 @@ from snapshotd.operations.snapshot_delete import Scope
 from snapshotd.operations.snapshot_revert import PowerAfter
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import (
+    ATTACH,
     CREATE,
+    DETACH,
+    MAKE_DISK,
     REMOVE,
     RENAME,
+    RESIZE,
     RESTORE,
     START,
     STOP,
     adopt,
+    attach,
     create_snapshot,
     delete,
     delete_all,
+    detach,
     forget,
+    resize,
     restart_vm,
     revert_to,
     start_vm,
@@ -90,11 +98,19 @@ class Case:
     """Somebody has taken a checkpoint by hand, which is current."""
     missing: int | None = None
     """The snapshot whose checkpoint somebody has removed."""
+    bare: bool = False
+    """The VM has no snapshots, and a volume at SCSI:0:1; another file is there that nothing uses."""
+    volumes: tuple[tuple[str, str, int], ...] = ()
+    """Of a bare VM afterwards: the places, files and sizes of its volumes."""
 
 
 FOREIGN = CheckpointId("dddddddd-0000-4000-8000-000000000001")
 """That checkpoint."""
 
+
+DATA, LOOSE, NEW = r"D:\data.vhdx", r"D:\loose.vhdx", r"D:\new.vhdx"
+"""The volume of a bare VM, the file that nothing uses, and one that is not there."""
+GIB = 1 << 30
 
 CASES = (
     Case("start", start_vm(), power=Power.STOPPED, effects=(START,)),
@@ -210,6 +226,41 @@ CASES = (
     ),
     Case("adopt", adopt(sid(9), FOREIGN), current=9, effects=(RENAME,), foreign=True),
     Case("forget", forget(sid(2)), missing=2),
+    Case(
+        "attach a new volume",
+        attach(NEW, size_bytes=2 * GIB),
+        current=None,
+        effects=(MAKE_DISK, ATTACH),
+        bare=True,
+        volumes=(("SCSI:0:1", DATA, GIB), ("SCSI:0:2", NEW, 2 * GIB)),
+    ),
+    Case(
+        "attach a file that is there to a stopped VM's IDE",
+        attach(LOOSE, "ide:1:0"),
+        power=Power.STOPPED,
+        after=Power.STOPPED,
+        current=None,
+        effects=(ATTACH,),
+        bare=True,
+        volumes=(("IDE:1:0", LOOSE, GIB), ("SCSI:0:1", DATA, GIB)),
+    ),
+    Case("detach", detach("SCSI:0:1"), current=None, effects=(DETACH,), bare=True),
+    Case(
+        "grow a volume",
+        resize("SCSI:0:1", 3 * GIB),
+        current=None,
+        effects=(RESIZE,),
+        bare=True,
+        volumes=(("SCSI:0:1", DATA, 3 * GIB),),
+    ),
+    Case(
+        "shrink a volume",
+        resize("SCSI:0:1", GIB // 2, allow_shrink=True),
+        current=None,
+        effects=(RESIZE,),
+        bare=True,
+        volumes=(("SCSI:0:1", DATA, GIB // 2),),
+    ),
 )
 AT_WORK = tuple(case for case in CASES if case.effects)
 """Those that ask something of the host."""
@@ -254,7 +305,12 @@ def check_invariants(vm: VirtualMachine) -> None:
 def ready(case: Case) -> World:
     """Build the world of a case, up to the moment before its request."""
     world = World()
-    chain(world)
+    if case.bare:
+        world.host.volumes["SCSI:0:1"] = DATA
+        world.host.on_disk |= {DATA: GIB, LOOSE: GIB}
+        world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+    else:
+        chain(world)
     world.watch = check_invariants
     if case.power is Power.STOPPED:
         world.do(stop_vm(StopMode.TURN_OFF))
@@ -341,7 +397,18 @@ def check_success(world: World, case: Case) -> None:
     for checkpoint in world.host.checkpoints.values():
         parent = live[checkpoint.checkpoint_id].parent_id
         assert parent == vm.nearest_own(checkpoint.parent_id)
+    if case.bare:
+        check_volumes(world, case)
     assert drift_in(world)[world.drift_before :] == [], "what an operation does itself is never drift"
+
+
+def check_volumes(world: World, case: Case) -> None:
+    """Compare the volumes on record and on the host with what the case says."""
+    assert world.vm.description is not None
+    recorded = [v for v in attached(world.vm.description).values() if v.location != "SCSI:0:0"]
+    assert sorted((v.location, v.path, v.size_bytes) for v in recorded) == list(case.volumes)
+    assert sorted(world.host.volumes.items()) == [(place, path) for place, path, _ in case.volumes]
+    assert {path: world.host.on_disk[path] for _, path, _ in case.volumes} == {p: size for _, p, size in case.volumes}
 
 
 def lose_command(world: World) -> None:

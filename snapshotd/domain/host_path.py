@@ -1,0 +1,82 @@
+"""Paths on Hyper-V hosts: joined, read and compared as Windows does it. Asks no host, and follows no link.
+
+Two spellings of one path have one normal form. That two normal forms are one file (a link, a share that leads back to
+the host, a short 8.3 name) cannot be seen here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_WINDOWS: Final = "\\"
+_POSIX: Final = "/"
+_ABSOLUTE: Final = re.compile(r"([A-Za-z]:|\\\\[^\\]+\\[^\\]+|\\\\\?\\volume\{[^\\]+\}|)\\[^\\].*", re.IGNORECASE)
+"""A drive, a share, a volume by its GUID, or nothing: the root of a simulated host."""
+_FORBIDDEN: Final = re.compile(r'[\x00-\x1f<>"|?*]|:(?!\\)')
+"""What no name of a file has on Windows. A colon stands only behind a drive's letter: elsewhere it names a stream."""
+_LONGEST: Final = 1024
+
+
+def separator(path: str) -> str:
+    r"""Return what separates the names in a path: a backslash, unless it has slashes only."""
+    return _POSIX if _POSIX in path and _WINDOWS not in path else _WINDOWS
+
+
+def join(directory: str, *names: str) -> str:
+    """Return the path of something in a directory, with the separator that the directory has."""
+    between = separator(directory)
+    return between.join((directory.rstrip(r"\/") or "", *names))
+
+
+def name_in(path: str) -> str:
+    """Return the last name in a path."""
+    return re.split(r"[\\/]", path.rstrip(r"\/"))[-1]
+
+
+def suffix(path: str) -> str:
+    """Return what a path ends in, from its last dot, in lower case: ".vhdx"; empty: its last name has no dot."""
+    _, dot, end = name_in(path).rpartition(".")
+    return dot + end.lower()
+
+
+def normalised(path: str) -> str:
+    r"""Return the form that all spellings of a path share.
+
+    Letter case, the kind and number of separators, the prefix \\?\, dots as names, and dots and blanks at the end of a
+    name do not count on Windows (documented).
+    """
+    text = path.replace(_POSIX, _WINDOWS).lower()
+    for prefix, instead in (("\\\\?\\unc\\", "\\\\"), ("\\\\.\\unc\\", "\\\\"), ("\\\\.\\", "\\\\?\\")):
+        text = instead + text.removeprefix(prefix) if text.startswith(prefix) else text
+    if text.startswith("\\\\?\\") and not text.startswith("\\\\?\\volume{"):
+        text = text.removeprefix("\\\\?\\")
+    root = "\\\\" if text.startswith("\\\\") else "\\" if text.startswith("\\") else ""
+    kept: list[str] = []
+    for part in text.split(_WINDOWS):
+        name = part if part in (".", "..") else part.rstrip(" .")
+        if name == "..":
+            above = 2 if root == "\\\\" else int(kept[:1] != [] and kept[0].endswith(":"))
+            del kept[max(above, len(kept) - 1) :]
+        elif name not in ("", "."):
+            kept.append(name)
+    return root + _WINDOWS.join(kept)
+
+
+def same(one: str, other: str) -> bool:
+    """Return whether two paths are spellings of one."""
+    return one == other or normalised(one) == normalised(other)
+
+
+def problem(path: str) -> str:
+    r"""Return why a text cannot be the path of a file on a host, for people; empty: it can."""
+    if len(path) > _LONGEST:
+        return f"must have at most {_LONGEST} characters."
+    text = path.replace(_POSIX, _WINDOWS)
+    bare = text[4:] if text.startswith("\\\\?\\") and not text.lower().startswith("\\\\?\\volume{") else text
+    bare = "\\\\" + bare[4:] if bare.lower().startswith("unc\\") else bare
+    if not _ABSOLUTE.fullmatch(bare) or not path.isprintable():
+        return r"must be a whole path on the host, such as D:\disks\data.vhdx or \\server\share\data.vhdx."
+    if _FORBIDDEN.search(bare.removeprefix("\\\\?\\")):
+        return 'must not hold < > " | ? * or a colon but that of its drive.'
+    return ""
