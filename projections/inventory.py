@@ -6,7 +6,7 @@ from typing import Final
 
 from projections.projection import Projection, host_of, vm_of
 from projections.store import Rows, Table
-from snapshotd.domain.events import Envelope, HostEvent
+from snapshotd.domain.events import Envelope, HostEvent, VolumeEvent
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host import evolve_record as evolve_host
 from snapshotd.domain.virtual_machine import VmRecord
@@ -36,7 +36,7 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
     if isinstance(event, HostEvent):
         host_id = host_of(envelope)
         rows.put(HOSTS, evolve_host(rows.get(HOSTS, host_id) or HostRecord(host_id=host_id), event, envelope))
-    else:
+    elif not isinstance(event, VolumeEvent):
         vm_id = vm_of(envelope)
         rows.put(VMS, evolve_vm(rows.get(VMS, vm_id) or VmRecord(vm_id=vm_id), event, envelope))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from projections.store import Rows, Schema
-from snapshotd.domain.events import Envelope
+from snapshotd.domain.events import Envelope, VolumeEvent
 from snapshotd.domain.ids import HostId, VmId
 
 Handler = Callable[[Rows, Envelope], None]
@@ -22,12 +22,14 @@ class Projection:
 
 
 def vm_of(envelope: Envelope) -> VmId:
-    """Return the VM whose stream an event is in; empty for an event of a host."""
+    """Return the VM whose stream an event is in, or whose claim it is about; empty for an event of a host."""
+    if isinstance(envelope.event, VolumeEvent):
+        return envelope.event.vm_id
     kind, _, name = envelope.stream.partition("/")
     return VmId(name if kind == "vm" else "")
 
 
 def host_of(envelope: Envelope) -> HostId:
-    """Return the host whose stream an event is in; empty for an event of a VM."""
+    """Return the host whose stream an event is in; empty for any other event."""
     kind, _, name = envelope.stream.partition("/")
     return HostId(name if kind == "host" else "")

@@ -23,6 +23,7 @@ from snapshotd import daemon
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.application.volumes import Volumes
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.domain.policy import Policy
 from snapshotd.executor.service import Executor
@@ -41,6 +42,7 @@ from snapshotd.server.serving import GrpcServer
 from snapshotd.server.sync import HostReports
 from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.server.troubles import Troubles
+from snapshotd.server.volume_claims import VolumeClaims
 from snapshotd.server.watchdog import Watchdog
 from snapshotd.settings import Settings, SettingsInvalid
 from snapshotd.simulator import main as simulator
@@ -182,8 +184,9 @@ def compose(
     """
     clock, ids, policy = SystemClock(), RandomIds(), policy_of(settings)
     vms, hosts = VirtualMachines(log, clock, ids, policy), Hosts(log, clock, ids)
+    volumes = Volumes(log, clock, ids, vms)
     dispatcher = Dispatcher(policy, LEASE_TTL_S, settings.count("executor.sessions_per_host"), ids.fresh()[:8])
-    runtime = Runtime(vms, dispatcher, policy, clock, ids)
+    runtime = Runtime(vms, dispatcher, policy, clock, ids, volumes)
     reports = HostReports(runtime, vms, hosts)
     parts = Troubles()
     schedule = SyncSchedule(reports, hosts, runtime, settings.seconds("hosts.sync_interval"), troubles=parts)
@@ -193,6 +196,7 @@ def compose(
         vms=vms,
         hosts=hosts,
         reports=reports,
+        claims=VolumeClaims(runtime, vms, volumes, reports),
         views=projections.views,
         log=log,
         policy=policy,
@@ -211,6 +215,7 @@ def compose(
         log=log,
         vms=vms,
         hosts=hosts,
+        volumes=volumes,
         runtime=runtime,
         schedule=schedule,
         watchdog=Watchdog(backend),
@@ -252,7 +257,7 @@ def check(settings: Settings) -> int:
         with _open_present_log(settings, directory) as log:
             refuse_lost_log(directory / "views.db", log.head_position(), SCRIPT)
             vms, hosts = VirtualMachines(log, clock, ids, Policy()), Hosts(log, clock, ids)  # no decision is made here
-            position = await replay(log, vms, hosts)
+            position = await replay(log, vms, hosts, Volumes(log, clock, ids, vms))
             operations = sum(len(vm.active_operations) for vm in vms.registered())
             sys.stdout.write(
                 f"{_counted(position, 'event')}: {_counted(len(hosts.registered()), 'host')}, "

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, Self
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.application.volumes import Volumes
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.views import Views
 from snapshotd.server.runtime import Runtime
@@ -65,6 +66,7 @@ class Service:
     log: EventLog
     vms: VirtualMachines
     hosts: Hosts
+    volumes: Volumes
     runtime: Runtime
     schedule: SyncSchedule
     watchdog: Watchdog
@@ -97,7 +99,7 @@ async def serve(service: Service) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
     server = service.make_server()
-    position = await replay(service.log, service.vms, service.hosts)
+    position = await replay(service.log, service.vms, service.hosts, service.volumes)
     # What the log has left in memory is no garbage: looking through all of it again would stop every thread for long.
     gc.collect()
     gc.freeze()

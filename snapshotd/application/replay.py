@@ -1,10 +1,11 @@
-"""Replay: the whole log folded into VMs and hosts, at the start and after any outage. Changes nothing."""
+"""Replay: the whole log folded into VMs, hosts and volumes, at the start and after any outage. Changes nothing."""
 
 from __future__ import annotations
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
-from snapshotd.domain.events import Envelope, HostEvent, OperationRequested, PlanRepeated, UndoPlanned
+from snapshotd.application.volumes import Volumes
+from snapshotd.domain.events import Envelope, HostEvent, OperationRequested, PlanRepeated, UndoPlanned, VolumeEvent
 from snapshotd.domain.ids import StreamId
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.storage_errors import LogIncomplete, RecordNotReadable
@@ -15,7 +16,7 @@ from snapshotd.steps.catalogue import ACTIONS
 _PAGE = 1000
 
 
-async def replay(log: EventLog, vms: VirtualMachines, hosts: Hosts) -> int:
+async def replay(log: EventLog, vms: VirtualMachines, hosts: Hosts, volumes: Volumes) -> int:
     """Fold every envelope of the log; return the position of the last. Raises LogIncomplete, RecordNotReadable."""
     position, versions = 0, dict[StreamId, int]()
     while page := await log.read_all(position, _PAGE):
@@ -25,7 +26,10 @@ async def replay(log: EventLog, vms: VirtualMachines, hosts: Hosts) -> int:
                 raise LogIncomplete(envelope.stream, expected, envelope.position)
             versions[envelope.stream] = expected
             _check_known(envelope)
-            (hosts if isinstance(envelope.event, HostEvent) else vms).take(envelope)
+            event = envelope.event
+            (hosts if isinstance(event, HostEvent) else volumes if isinstance(event, VolumeEvent) else vms).take(
+                envelope
+            )
         position = page[-1].position
     for operation in (operation for vm in vms.registered() for operation in vm.active_operations):
         _check_readable(operation)

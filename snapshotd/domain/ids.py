@@ -19,7 +19,7 @@ CheckpointId = NewType("CheckpointId", str)
 """Hyper-V's id of a checkpoint: a GUID in lower case, without braces."""
 
 StreamId = NewType("StreamId", str)
-"""`vm/<VM id>` or `host/<host id>`."""
+"""`vm/<VM id>`, `host/<host id>` or `volume/<path, in its normal form>`."""
 
 OperationName = NewType("OperationName", str)
 """`operations/<VM id>.<n>-<tag>`: n is counted per VM from 1, and the tag is random.

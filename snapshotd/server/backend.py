@@ -30,6 +30,7 @@ from snapshotd.server.resource_messages import vm_message
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
 from snapshotd.server.troubles import Troubles
+from snapshotd.server.volume_claims import VolumeClaims
 from snapshotd.server.watching import Ending
 
 
@@ -41,6 +42,7 @@ class Backend:
     vms: VirtualMachines
     hosts: Hosts
     reports: HostReports
+    claims: VolumeClaims
     views: Views
     log: EventLog
     policy: Policy

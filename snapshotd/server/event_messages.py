@@ -12,7 +12,7 @@ from snapshotd.domain.operation import Operation
 from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.ports import plain
 from snapshotd.ports.views import Views
-from snapshotd.server.event_summaries import Names, summary_of
+from snapshotd.server.event_summaries import Names, owner_of, summary_of
 from snapshotd.server.struct_values import struct_of
 from snapshotd.server.wire_values import timestamp
 
@@ -27,7 +27,7 @@ _ENDS: Final = ("", "from_", "to_")
 
 async def names_in(views: Views, envelopes: Sequence[Envelope]) -> Names:
     """Return what the views know of the subjects of events. Without views, nothing is known: the ids stand for it."""
-    vms = {envelope.stream: VmId(envelope.stream.partition("/")[2]) for envelope in envelopes}
+    vms = {envelope.stream: VmId(owner_of(envelope)) for envelope in envelopes}
     snapshots: set[tuple[VmId, SnapshotId]] = set()
     for envelope in envelopes:
         fields = (getattr(envelope.event, end + name, None) for end in _ENDS for name in _OF_SNAPSHOTS)
@@ -69,7 +69,7 @@ def event_message(envelope: Envelope, names: Names) -> pb.Event:
 
 def _subject(envelope: Envelope) -> str:
     """Return the resource name of an event's subject."""
-    owner = envelope.stream.partition("/")[2]
+    owner = owner_of(envelope)
     kind, _, name = subject_of(envelope).partition("/")
     match kind:
         case "host":

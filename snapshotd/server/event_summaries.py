@@ -56,6 +56,12 @@ class Names:
     operations: Mapping[OperationName, Operation] = field(default_factory=dict)
 
 
+def owner_of(envelope: Envelope) -> str:
+    """Return the id of the VM or host in whose stream an event is; of a volume's, that of the VM that it names."""
+    event = envelope.event
+    return event.vm_id if isinstance(event, e.VolumeEvent) else envelope.stream.partition("/")[2]
+
+
 def summary_of(envelope: Envelope, names: Names) -> str:
     """Return what happened, in a sentence."""
     text = _sentence(envelope.event, _Subject(envelope, names))
@@ -71,8 +77,8 @@ class _Subject:
 
     @property
     def owner(self) -> str:
-        """The id of the VM or host in whose stream it is."""
-        return self.envelope.stream.partition("/")[2]
+        """The id of the VM or host that it is about."""
+        return owner_of(self.envelope)
 
     @property
     def vm(self) -> str:
@@ -141,6 +147,8 @@ def _cause(cause: str) -> str:
 def _sentence(event: e.Event, of: _Subject) -> str:
     if isinstance(event, e.HostEvent):
         return _of_host(event, of)
+    if isinstance(event, e.VolumeEvent):
+        return _of_volume(event, of)
     if isinstance(event, e.SnapshotEvent):
         return _of_snapshot(event, of)
     if isinstance(event, e.OperationRequested | e.OperationProgress):
@@ -148,6 +156,20 @@ def _sentence(event: e.Event, of: _Subject) -> str:
     if isinstance(event, e.StepEvent):
         return _of_step(event, of)
     return _of_vm(event, of)
+
+
+def _of_volume(event: e.VolumeEvent, of: _Subject) -> str:
+    match event:
+        case e.VolumeClaimed(cause=e.ClaimCause.REQUESTED):
+            return f"Volume {event.path} belongs to {of.vm}, which asks to have it attached."
+        case e.VolumeClaimed():
+            return f"Volume {event.path} belongs to {of.vm}: it was attached to it on its host, not by snapshotd."
+        case e.VolumeReleased(cause=e.ReleaseCause.UNREGISTERED):
+            return f"Volume {event.path} belongs to no VM any more: {of.vm} is not registered."
+        case e.VolumeReleased():
+            return f"Volume {event.path} belongs to no VM any more: it is not attached to {of.vm}."
+        case _:
+            assert_never(event)
 
 
 def _of_host(event: e.HostEvent, of: _Subject) -> str:

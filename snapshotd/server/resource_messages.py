@@ -278,10 +278,10 @@ def foreign_message(checkpoint: Checkpoint, vm: VmRecord) -> snapshot_pb2.Foreig
 
 def _disks(disks: Iterable[Disk], described: VmDescription) -> Iterator[virtual_machine_pb2.Disk]:
     """Yield disks with the sizes of their files. A VM may have thousands of files: they are looked through once."""
-    sizes = {file_key(file.path): file.file_bytes for file in described.files}
+    sizes = {file_key(file.path): (file.file_bytes, file.size_bytes) for file in described.files}
     for disk in disks:
-        size = sizes.get(file_key(disk.path), 0)
-        yield virtual_machine_pb2.Disk(location=disk.location, path=disk.path, file_bytes=size)
+        taken, shown = sizes.get(file_key(disk.path), (0, 0))
+        yield virtual_machine_pb2.Disk(location=disk.location, path=disk.path, file_bytes=taken, size_bytes=shown)
 
 
 def kind_of(*, with_memory: bool) -> snapshot_pb2.Snapshot.Kind.ValueType:

@@ -18,10 +18,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 from snapshotd.application.virtual_machines import Decided, VirtualMachines
+from snapshotd.application.volumes import Volumes
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order, OrderKind
 from snapshotd.dispatch.outputs import Abandon, End, Fault, Moment, Output, Record, Reply, Send
-from snapshotd.domain.commands import VmCommand
+from snapshotd.domain.commands import SyncVm, VmCommand
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer
@@ -67,13 +68,23 @@ class Runtime:
         policy: for the deadlines of reports.
         clock: the time as people know it.
         ids: keys of questions.
+        volumes: the volumes of the log, whose claims follow what is recorded of VMs; None: nothing follows.
     """
 
-    def __init__(self, vms: VirtualMachines, dispatcher: Dispatcher, policy: Policy, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self,
+        vms: VirtualMachines,
+        dispatcher: Dispatcher,
+        policy: Policy,
+        clock: Clock,
+        ids: Ids,
+        volumes: Volumes | None = None,
+    ) -> None:
         self._vms = vms
         self._policy = policy
         self._clock = clock
         self._ids = ids
+        self._volumes = volumes
         self._streams: dict[str, Stream] = {}
         self._questions: dict[str, asyncio.Future[HostAnswer | None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -86,6 +97,7 @@ class Runtime:
         """Carry out what is due after the replay, and then whatever is due, until cancelled."""
         for vm in self._vms.registered():
             self._carry_out(self.dispatcher.changed(vm, self.moment()))
+        await self.follow(None)
         try:
             while True:
                 await asyncio.sleep(TICK_S)
@@ -140,7 +152,21 @@ class Runtime:
         tell(decided.vm, decided.envelopes)
         if decided.envelopes:
             self._carry_out(self.dispatcher.changed(decided.vm, self.moment()))
+        looked = isinstance(command, SyncVm) and command.host_id in (None, decided.vm.host_id)
+        await self.follow(vm_id, decided.envelopes, looked=looked and not decided.vm.rolled_back)
         return decided
+
+    async def follow(self, vm_id: VmId | None, envelopes: tuple[Envelope, ...] = (), *, looked: bool = False) -> None:
+        """Make the claims of a VM, or None: of all, what is on record. What fails is made good by the next sync."""
+        if self._volumes is None:
+            return
+        try:
+            if vm_id is None:
+                self.acknowledge(await self._volumes.follow_all(actor=ITSELF))
+            else:
+                self.acknowledge(await self._volumes.follow(vm_id, envelopes, looked=looked, actor=ITSELF))
+        except SnapshotdError as error:
+            _log.warning("vm %s: its claims on volumes are left as they were: %s", vm_id or "(all)", error)
 
     async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Await work that appends. A caller that goes away does not end it: the server must learn what is durable."""
@@ -261,6 +287,7 @@ class Runtime:
 
     async def _record(self, record: Record) -> None:
         """Decide and append. If that fails, a later tick returns the command again while it is due."""
+        decided = None
         try:
             decided = await self._vms.execute(record.vm_id, record.command, actor=ITSELF)
         except asyncio.CancelledError:
@@ -273,6 +300,7 @@ class Runtime:
             tell(decided.vm, decided.envelopes)
             outputs = self.dispatcher.recorded(decided.vm, decided.envelopes, self.moment())
         self._carry_out(outputs)
+        await self.follow(record.vm_id, decided.envelopes if decided is not None else ())
 
 
 def _log_fault(fault: Fault) -> None:

@@ -9,7 +9,6 @@ from google.longrunning.operations_pb2 import Operation
 from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
-from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServicer
 from snapshotd.application.virtual_machines import Decided
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import RegisterVm, UnregisterVm, UpdateVm
@@ -43,6 +42,7 @@ from snapshotd.server.requests import (
 )
 from snapshotd.server.resource_messages import refused_message, vm_message, vm_state
 from snapshotd.server.take_over import TakeOver, wish_of
+from snapshotd.server.volume_service import VolumeMethods
 from snapshotd.steps.vm_stop import StopMode
 
 _FILTERS: Fields[VmRecord] = {
@@ -65,7 +65,7 @@ _LONGEST_SHUTDOWN_S = 24 * 3600.0
 _OWNER_LIMIT = 100
 
 
-class VirtualMachineService(VirtualMachineServiceServicer):
+class VirtualMachineService(VolumeMethods):
     """The servicer.
 
     Args:

@@ -79,6 +79,8 @@ TOPICS: dict[type[e.Event], str] = {
     e.HostRemoved: "snapshotd.host.removed:1",
     e.HostTakenOver: "snapshotd.host.taken_over:1",
     e.HostSynced: "snapshotd.host.synced:1",
+    e.VolumeClaimed: "snapshotd.volume.claimed:1",
+    e.VolumeReleased: "snapshotd.volume.released:1",
 }
 """The name that each event is written under."""
 

@@ -30,6 +30,7 @@ from snapshotd.server.snapshot_service import SnapshotService
 from snapshotd.server.sync import HostReports
 from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.server.virtual_machine_service import VirtualMachineService
+from snapshotd.server.volume_claims import VolumeClaims
 from snapshotd.settings import load
 from snapshotd.store.sqlite_log import SqliteEventLog
 
@@ -156,6 +157,7 @@ async def run(storage: Path) -> AsyncIterator[Running]:
             vms=service.vms,
             hosts=hosts,
             reports=reports,
+            claims=VolumeClaims(runtime, service.vms, service.volumes, reports),
             views=projections.views,
             log=log,
             policy=bootstrap.policy_of(settings),

@@ -11,6 +11,7 @@ import pytest
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.application.volumes import Volumes
 from snapshotd.domain.commands import RegisterVm
 from snapshotd.domain.errors import NotFound, OperationActive, RequestIdReused, SnapshotdError
 from snapshotd.domain.ids import HostId, VmId
@@ -60,6 +61,12 @@ def over(log: SqliteEventLog) -> VirtualMachines:
     return VirtualMachines(log, Clock(), Ids(), Policy())
 
 
+async def replay_of(log: SqliteEventLog) -> None:
+    """Replay a log, with nothing in memory before."""
+    vms = over(log)
+    await replay(log, vms, Hosts(log, Clock(), Ids()), Volumes(log, Clock(), Ids(), vms))
+
+
 async def registered(log: SqliteEventLog) -> VirtualMachines:
     """Return the VMs of a log that has one."""
     vms = over(log)
@@ -72,7 +79,7 @@ async def test_a_replay_gives_the_state_that_was_decided(log: SqliteEventLog) ->
     decided = await vms.execute(VM_ID, create(1), actor="ann", request_id="r1", digest="d1")
     head = log.head_position()
     again = over(log)
-    await replay(log, again, Hosts(log, Clock(), Ids()))
+    await replay(log, again, Hosts(log, Clock(), Ids()), Volumes(log, Clock(), Ids(), again))
     (replayed,) = again.registered()
     assert replayed == decided.vm == await over(log).load(VM_ID)
     assert log.head_position() == head
@@ -93,7 +100,7 @@ async def test_a_log_with_a_kind_or_an_action_that_is_not_known_is_refused_when_
     monkeypatch.delitem(catalogue, name)
     said = f"Cannot read position {log.head_position()} of the log: {said}. Run the release that wrote it"
     with pytest.raises(RecordNotReadable, match=said):
-        await replay(log, over(log), Hosts(log, Clock(), Ids()))
+        await replay_of(log)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +128,7 @@ async def test_a_log_in_which_an_active_operation_was_left_by_a_newer_release_is
     with pytest.raises(
         RecordNotReadable, match=rf"{cls.__name__} of operations/\S+\.1-[0-9a-f]{{8}}: it has version {newer}"
     ):
-        await replay(log, over(log), Hosts(log, Clock(), Ids()))
+        await replay_of(log)
 
 
 async def test_nothing_is_kept_of_vms_that_are_not_on_record(log: SqliteEventLog) -> None:

@@ -44,7 +44,7 @@ class Event(_message.Message):
     position: _builtins.int
     """In the log, from 1."""
     stream: _builtins.str
-    """vm/{vm id} or host/{host}."""
+    """vm/{vm id}, host/{host}, or volume/{path in its normal form}: which VM a volume belongs to."""
     version: _builtins.int
     """In the stream, from 1."""
     event_id: _builtins.str
@@ -124,7 +124,7 @@ class ListEventsRequest(_message.Message):
     TYPES_FIELD_NUMBER: _builtins.int
     ACTORS_FIELD_NUMBER: _builtins.int
     virtual_machine: _builtins.str
-    """Events of this VM's stream: virtualMachines/{vm}."""
+    """Events of this VM's stream, and those that give volumes to it or take them from it: virtualMachines/{vm}."""
     snapshot: _builtins.str
     """Events about this snapshot, and those of the operations on it."""
     operation: _builtins.str
@@ -224,7 +224,7 @@ class WatchEventsRequest(_message.Message):
     after_position: _builtins.int
     """Events after this position; 0: all."""
     virtual_machine: _builtins.str
-    """Events of this VM's stream; empty: of all."""
+    """As of ListEvents; empty: of all."""
     after_event_id: _builtins.str
     """The event_id of the event at after_position, as the caller has read it; empty: not checked. Tells a log that was
     restored, and has grown past the position since.

@@ -295,22 +295,26 @@ class Disk(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     FILE_BYTES_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
     location: _builtins.str
     """Where it is attached: "SCSI:0:1"."""
     path: _builtins.str
     """The file, as a path on the host. A snapshot's is the file that holds the frozen content."""
     file_bytes: _builtins.int
     """Size of that file."""
+    size_bytes: _builtins.int
+    """What the guest sees of it; 0: not known."""
     def __init__(
         self,
         *,
         location: _builtins.str = ...,
         path: _builtins.str = ...,
         file_bytes: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_bytes", b"file_bytes", "location", b"location", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_bytes", b"file_bytes", "location", b"location", "path", b"path", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1007,14 +1011,25 @@ class AttachVolumeRequest(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}."""
     path: _builtins.str
-    """The file, as a path on the host."""
+    """The file (.vhdx or .vhd), as a whole path on the host."""
     location: _builtins.str
     """Where to attach it ("SCSI:0:2"); empty: the first free SCSI location."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
+    size_bytes: _builtins.int
+    """Make the file, an empty disk of this size, which must not be there yet: a multiple of 4096, from 3 MiB to 64 TiB. 0: attach the file that
+    is there.
+    """
+    validate_only: _builtins.bool
+    """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """Do it only by this plan; see operation.proto."""
     def __init__(
         self,
         *,
@@ -1022,10 +1037,13 @@ class AttachVolumeRequest(_message.Message):
         path: _builtins.str = ...,
         location: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "name", b"name", "path", b"path", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_plan", b"expected_plan", "location", b"location", "name", b"name", "path", b"path", "request_id", b"request_id", "size_bytes", b"size_bytes", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1040,22 +1058,30 @@ class DetachVolumeRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}."""
     location: _builtins.str
     """Where it is attached."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
+    validate_only: _builtins.bool
+    """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """Do it only by this plan; see operation.proto."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         location: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_plan", b"expected_plan", "location", b"location", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1071,14 +1097,23 @@ class ResizeVolumeRequest(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ALLOW_SHRINK_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}."""
     location: _builtins.str
     """Where it is attached."""
     size_bytes: _builtins.int
-    """The new virtual size; larger than now."""
+    """The new virtual size: a multiple of 4096, larger than now unless allow_shrink is set."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
+    allow_shrink: _builtins.bool
+    """It may become smaller, but not below what its partitions need."""
+    validate_only: _builtins.bool
+    """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """Do it only by this plan; see operation.proto."""
     def __init__(
         self,
         *,
@@ -1086,10 +1121,13 @@ class ResizeVolumeRequest(_message.Message):
         location: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        allow_shrink: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "name", b"name", "request_id", b"request_id", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_shrink", b"allow_shrink", "expected_plan", b"expected_plan", "location", b"location", "name", b"name", "request_id", b"request_id", "size_bytes", b"size_bytes", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -226,21 +226,26 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AttachVolume(self, request, context):
-        """Attaches a disk. Refused while the VM has snapshots or foreign checkpoints. Not built yet.
+        """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
+        STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
+        PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
+        made for it is deleted again (the operation fails).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DetachVolume(self, request, context):
-        """Detaches a disk; as AttachVolume. Not built yet.
+        """Detaches a disk; its file stays, and belongs to no VM afterwards. As AttachVolume; NOT_FOUND (VOLUME_NOT_FOUND) if nothing is attached
+        there, FAILED_PRECONDITION (VOLUME_NOT_USABLE) for a disk without a file of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResizeVolume(self, request, context):
-        """Grows a disk; as AttachVolume. Not built yet.
+        """Grows a disk, or shrinks it. As DetachVolume; FAILED_PRECONDITION (VOLUME_NOT_RESIZABLE) for a differencing disk, one that another stands
+        on, and a size that it cannot have.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -74,11 +74,19 @@ class VirtualMachineServiceStub:
     DestroyVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]
     """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
     AttachVolume: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]
-    """Attaches a disk. Refused while the VM has snapshots or foreign checkpoints. Not built yet."""
+    """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
+    STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
+    PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
+    made for it is deleted again (the operation fails).
+    """
     DetachVolume: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.DetachVolumeRequest, _operations_pb2.Operation]
-    """Detaches a disk; as AttachVolume. Not built yet."""
+    """Detaches a disk; its file stays, and belongs to no VM afterwards. As AttachVolume; NOT_FOUND (VOLUME_NOT_FOUND) if nothing is attached
+    there, FAILED_PRECONDITION (VOLUME_NOT_USABLE) for a disk without a file of its own.
+    """
     ResizeVolume: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ResizeVolumeRequest, _operations_pb2.Operation]
-    """Grows a disk; as AttachVolume. Not built yet."""
+    """Grows a disk, or shrinks it. As DetachVolume; FAILED_PRECONDITION (VOLUME_NOT_RESIZABLE) for a differencing disk, one that another stands
+    on, and a size that it cannot have.
+    """
     ChangeServiceOffering: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ChangeServiceOfferingRequest, _operations_pb2.Operation]
     """Changes CPU count and memory of a STOPPED VM; its memory snapshots are deleted first. Not built yet."""
     ExportVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ExportVirtualMachineRequest, _operations_pb2.Operation]
@@ -134,11 +142,19 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     DestroyVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
     AttachVolume: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Attaches a disk. Refused while the VM has snapshots or foreign checkpoints. Not built yet."""
+    """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
+    STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
+    PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
+    made for it is deleted again (the operation fails).
+    """
     DetachVolume: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.DetachVolumeRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Detaches a disk; as AttachVolume. Not built yet."""
+    """Detaches a disk; its file stays, and belongs to no VM afterwards. As AttachVolume; NOT_FOUND (VOLUME_NOT_FOUND) if nothing is attached
+    there, FAILED_PRECONDITION (VOLUME_NOT_USABLE) for a disk without a file of its own.
+    """
     ResizeVolume: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ResizeVolumeRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Grows a disk; as AttachVolume. Not built yet."""
+    """Grows a disk, or shrinks it. As DetachVolume; FAILED_PRECONDITION (VOLUME_NOT_RESIZABLE) for a differencing disk, one that another stands
+    on, and a size that it cannot have.
+    """
     ChangeServiceOffering: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ChangeServiceOfferingRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Changes CPU count and memory of a STOPPED VM; its memory snapshots are deleted first. Not built yet."""
     ExportVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ExportVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
@@ -263,7 +279,11 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.AttachVolumeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Attaches a disk. Refused while the VM has snapshots or foreign checkpoints. Not built yet."""
+        """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
+        STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
+        PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
+        made for it is deleted again (the operation fails).
+        """
 
     @_abc_1.abstractmethod
     def DetachVolume(
@@ -271,7 +291,9 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.DetachVolumeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Detaches a disk; as AttachVolume. Not built yet."""
+        """Detaches a disk; its file stays, and belongs to no VM afterwards. As AttachVolume; NOT_FOUND (VOLUME_NOT_FOUND) if nothing is attached
+        there, FAILED_PRECONDITION (VOLUME_NOT_USABLE) for a disk without a file of its own.
+        """
 
     @_abc_1.abstractmethod
     def ResizeVolume(
@@ -279,7 +301,9 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.ResizeVolumeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Grows a disk; as AttachVolume. Not built yet."""
+        """Grows a disk, or shrinks it. As DetachVolume; FAILED_PRECONDITION (VOLUME_NOT_RESIZABLE) for a differencing disk, one that another stands
+        on, and a size that it cannot have.
+        """
 
     @_abc_1.abstractmethod
     def ChangeServiceOffering(

@@ -103,3 +103,10 @@ from snapshotd.domain.events.virtual_machine import (
     VmTransition,
     VmUnregistered,
 )
+from snapshotd.domain.events.volume import (
+    ClaimCause,
+    ReleaseCause,
+    VolumeClaimed,
+    VolumeEvent,
+    VolumeReleased,
+)

@@ -42,6 +42,7 @@ from snapshotd.domain.events.virtual_machine import (
     VmTransition,
     VmUnregistered,
 )
+from snapshotd.domain.events.volume import VolumeEvent
 from snapshotd.domain.ids import OperationName, StreamId
 
 VmEvent = (
@@ -70,7 +71,7 @@ VmEvent = (
 )
 """Everything that may stand in a VM's stream."""
 
-Event = VmEvent | HostEvent
+Event = VmEvent | HostEvent | VolumeEvent
 """Everything that may stand in the log."""
 
 
@@ -110,7 +111,10 @@ class Envelope(Occasion):
 
 
 def subject_of(envelope: Envelope) -> str:
-    """Return what an event is about: `vm`, `snapshot/<id>`, `operation/<n>`, `step/<n>.<k>` or `host`."""
+    """Return what an event is about: `vm`, `snapshot/<id>`, `operation/<n>`, `step/<n>.<k>` or `host`.
+
+    A claim on a volume is about the VM that it names.
+    """
     event = envelope.event
     if isinstance(event, HostEvent):
         return "host"

@@ -1,0 +1,213 @@
+"""The volumes of the log: which VM has which file to itself. Every claim and every release is recorded here.
+
+A claim is made before the request that needs it is recorded. So it may be left over: by a crash in between, by an
+operation that has failed, by somebody who detached the disk, by a VM that is not registered any more. `follow` compares
+the claims of a VM with what is on record of it, and ends those without a reason:
+
+    the VM has the file        in a chain of its disks or checkpoints, as last reported
+    an operation brings it     one that is active; or one that has ended with an outcome that nobody knows yet
+    a request is being decided which is what `hold` is for
+
+What others attach by hand is claimed when it is seen. What a VM had when it was registered needs no claim: its record
+has it, and whoever asks for a volume looks at the records of all VMs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from weakref import WeakValueDictionary
+
+from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.domain import events as e
+from snapshotd.domain.attached import file_forms, whole
+from snapshotd.domain.events import DriftDetected, DriftKind, Envelope, NewEvent, VolumeEvent
+from snapshotd.domain.host_path import normalised
+from snapshotd.domain.ids import VmId
+from snapshotd.domain.lifecycle import StepState
+from snapshotd.domain.operation import Operation
+from snapshotd.domain.storage_errors import StreamChanged
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.volume import Volume, evolve_volume, volume_stream
+from snapshotd.operations.catalogue import KINDS
+from snapshotd.ports.clock import Clock
+from snapshotd.ports.event_log import EventLog
+from snapshotd.ports.ids import Ids
+
+_ATTEMPTS = 16
+_CAME = (DriftKind.VOLUME_ATTACHED, DriftKind.VOLUME_REPLACED)
+
+
+class Volumes:
+    """The volumes that were ever claimed, as the log has them; all of them after a replay.
+
+    Args:
+        log: what is recorded goes there.
+        clock: the time of events.
+        ids: the ids of events.
+        vms: the VMs of the log, as they are now.
+    """
+
+    def __init__(self, log: EventLog, clock: Clock, ids: Ids, vms: VirtualMachines) -> None:
+        self._log = log
+        self._clock = clock
+        self._ids = ids
+        self._vms = vms
+        self._volumes: dict[str, Volume] = {}
+        self._of_vm: defaultdict[VmId, set[str]] = defaultdict(set)
+        self._held: Counter[tuple[str, VmId]] = Counter()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def take(self, envelope: Envelope) -> None:
+        """Apply an envelope of a volume's stream during the replay."""
+        self._keep(_fold(self._known(envelope.stream.partition("/")[2]), [envelope]))
+
+    def owner(self, path: str) -> VmId | None:
+        """Return the VM that has claimed a path, however it is spelt; None: none has."""
+        return self._known(normalised(path)).owner
+
+    def claimed_by(self, vm_id: VmId) -> tuple[str, ...]:
+        """Return the paths that a VM has claimed, sorted."""
+        return tuple(sorted(self._volumes[key].path for key in self._of_vm.get(vm_id, ())))
+
+    @contextmanager
+    def hold(self, path: str, vm_id: VmId) -> Iterator[None]:
+        """Let a VM's claim stand while its request is decided: that is not on record yet."""
+        key = (normalised(path), vm_id)
+        self._held[key] += 1
+        try:
+            yield
+        finally:
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
+
+    async def claim(
+        self, path: str, vm_id: VmId, *, cause: e.ClaimCause, actor: str, request_id: str = ""
+    ) -> tuple[VmId, tuple[Envelope, ...]]:
+        """Give a volume to a VM, unless it belongs to one already. Return its owner now, and what was recorded.
+
+        Raises LogUnavailable, AppendUncertain.
+        """
+        volume, envelopes = await self._execute(path, lambda now: now.claimed(path, vm_id, cause), actor, request_id)
+        assert volume.owner is not None, volume
+        return volume.owner, envelopes
+
+    async def follow(
+        self, vm_id: VmId, envelopes: Iterable[Envelope] = (), *, looked: bool = False, actor: str
+    ) -> tuple[Envelope, ...]:
+        """Make the claims of a VM what is on record of it, and return what was recorded for that.
+
+        Args:
+            vm_id: the VM.
+            envelopes: its last events.
+            looked: the VM was compared with what its host reports, just now, and nothing was at work on it.
+            actor: who does this.
+
+        Raises LogUnavailable, AppendUncertain.
+        """
+        recorded: list[Envelope] = []
+        for key in sorted(self._of_vm.get(vm_id, ())):
+            recorded += (await self._execute(key, partial(self._release, vm_id, looked), actor))[1]
+        drifts = (x.event for x in envelopes if isinstance(x.event, DriftDetected) and x.event.kind in _CAME)
+        for path in (drift.observed for drift in drifts if drift.observed):
+            recorded += (await self._execute(path, partial(self._came, vm_id, path), actor))[1]
+        return tuple(recorded)
+
+    async def follow_all(self, *, actor: str) -> tuple[Envelope, ...]:
+        """Make all claims what is on record, and return what was recorded for that. Raises as `follow` does."""
+        recorded: list[Envelope] = []
+        for vm_id in tuple(self._of_vm):
+            recorded += await self.follow(vm_id, actor=actor)
+        return tuple(recorded)
+
+    def _release(self, vm_id: VmId, looked: bool, volume: Volume) -> tuple[VolumeEvent, ...]:  # noqa: FBT001  (partial)
+        """Return the event that ends a claim, if it has no reason as things are at this moment."""
+        vm, there = self._vms.known(vm_id), self._vms.known(vm_id).description
+        if not vm.registered:
+            return volume.released(vm_id, e.ReleaseCause.UNREGISTERED)
+        # A file that is missing hides those below it.
+        has = there is not None and (volume.key in file_forms(there) or not whole(there))
+        if has or (volume.key, vm_id) in self._held or volume.key in _brought(vm, looked=looked):
+            return ()
+        return volume.released(vm_id, e.ReleaseCause.NOT_ATTACHED)
+
+    def _came(self, vm_id: VmId, path: str, volume: Volume) -> tuple[VolumeEvent, ...]:
+        """Return the event that gives a VM a volume that others have attached to it, if it still has that."""
+        vm = self._vms.known(vm_id)
+        has = vm.registered and vm.description is not None and volume.key in file_forms(vm.description)
+        return volume.claimed(path, vm_id, e.ClaimCause.ATTACHED_BY_OTHERS) if has else ()
+
+    async def _execute(
+        self, path: str, decide: Callable[[Volume], tuple[VolumeEvent, ...]], actor: str, request_id: str = ""
+    ) -> tuple[Volume, tuple[Envelope, ...]]:
+        """Decide and append, one at a time for each volume: a claim must not be seen while its release is on its way.
+
+        If another append came first all the same, read it and decide again.
+        """
+        stream, key = volume_stream(path), normalised(path)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            for attempt in range(1, _ATTEMPTS + 1):
+                volume = self._known(key)
+                events = [self._new(event, actor, request_id) for event in decide(volume)]
+                if not events:
+                    return volume, ()
+                try:
+                    envelopes = await self._log.append(stream, volume.version, events)
+                except StreamChanged:
+                    if attempt == _ATTEMPTS:
+                        raise
+                    self._keep(_fold(volume, await self._log.read_stream(stream, volume.version)))
+                else:
+                    return self._keep(_fold(volume, envelopes)), envelopes
+        raise AssertionError(path)
+
+    def _new(self, event: VolumeEvent, actor: str, request_id: str) -> NewEvent:
+        return NewEvent(
+            event_id=self._ids.fresh(),
+            time=self._clock.now(),
+            actor=actor,
+            request_id=request_id,
+            operation=None,
+            event=event,
+        )
+
+    def _known(self, key: str) -> Volume:
+        return self._volumes.get(key) or Volume(key=key)
+
+    def _keep(self, volume: Volume) -> Volume:
+        """Keep the newer of two folds: tasks may finish in any order."""
+        before = self._known(volume.key)
+        if volume.version <= before.version:
+            return before
+        self._volumes[volume.key] = volume
+        if before.owner is not None:
+            self._of_vm[before.owner].discard(volume.key)
+        if volume.owner is not None:
+            self._of_vm[volume.owner].add(volume.key)
+        return volume
+
+
+def _brought(vm: VirtualMachine, *, looked: bool) -> frozenset[str]:
+    """Return the normal forms of the paths that operations attach to a VM, or may have attached.
+
+    Of an operation that has ended without its outcome being known, the next look at the VM shows what came of it.
+    """
+    unknown = () if looked else (o for o in vm.operations.values() if not o.active and _undetermined(o))
+    return frozenset(normalised(p) for o in (*vm.active_operations, *unknown) for p in KINDS[o.kind].brings(o))
+
+
+def _undetermined(operation: Operation) -> bool:
+    return any(step.state is StepState.UNDETERMINED for step in operation.steps)
+
+
+def _fold(volume: Volume, envelopes: Iterable[Envelope]) -> Volume:
+    """Return a volume with the envelopes that it has not seen. Calls no port."""
+    for envelope in envelopes:
+        assert isinstance(envelope.event, VolumeEvent), envelope
+        if envelope.version > volume.version:
+            volume = evolve_volume(volume, envelope.event, envelope)
+    return volume

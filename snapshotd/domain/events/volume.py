@@ -1,0 +1,49 @@
+"""What happens to the claim on a volume: which VM it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from snapshotd.domain.ids import VmId
+
+
+class ClaimCause(Enum):
+    """Why a VM has a volume to itself."""
+
+    REQUESTED = "REQUESTED"
+    """It is about to be attached to it."""
+    ATTACHED_BY_OTHERS = "ATTACHED_BY_OTHERS"
+    """It was attached to it on its host, not by snapshotd."""
+
+
+class ReleaseCause(Enum):
+    """Why a VM does not have a volume to itself any more."""
+
+    NOT_ATTACHED = "NOT_ATTACHED"
+    """It is not attached to it, and no operation is about to attach it."""
+    UNREGISTERED = "UNREGISTERED"
+    """The VM is not registered any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeClaimed:
+    """A volume belongs to a VM: no other may attach it."""
+
+    vm_id: VmId
+    path: str
+    """As it was given, or reported."""
+    cause: ClaimCause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeReleased:
+    """A volume belongs to its VM no longer."""
+
+    vm_id: VmId
+    path: str
+    cause: ReleaseCause
+
+
+VolumeEvent = VolumeClaimed | VolumeReleased
+"""Everything that may stand in a volume's stream."""

@@ -1,0 +1,110 @@
+"""Sees to it that a volume belongs to one VM: looks at all of them, and claims a path before a request is recorded.
+
+    look at the records of all VMs ──► claim the path ──► decide the request ──► drop the claim if nothing came of it
+
+The claim is what two requests at the same instant meet at (application/volumes.py). A crash between two of these leaves
+a claim without a reason, which the next start drops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from snapshotd.application.virtual_machines import VirtualMachines
+from snapshotd.application.volumes import Volumes
+from snapshotd.domain.events import ClaimCause
+from snapshotd.domain.host_path import name_in, normalised
+from snapshotd.domain.ids import VmId
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.volume_errors import VolumeInUse
+from snapshotd.server.runtime import Runtime
+from snapshotd.server.sync import HostReports
+
+T = TypeVar("T")
+_HAS, _WANTS = "it is a file of", "it belongs to"
+
+
+class VolumeClaims:
+    """The claims of one server.
+
+    Args:
+        runtime: the running core.
+        vms: the VMs of the log.
+        volumes: the volumes of the log.
+        reports: looks at VMs again.
+    """
+
+    def __init__(self, runtime: Runtime, vms: VirtualMachines, volumes: Volumes, reports: HostReports) -> None:
+        self._runtime = runtime
+        self._vms = vms
+        self._volumes = volumes
+        self._reports = reports
+
+    async def refuse_used(self, path: str, vm_id: VmId, action: str) -> None:
+        """Raise VolumeInUse if another VM has a file, or a claim to it. A VM that seems to is looked at once more.
+
+        Args:
+            path: of the file.
+            vm_id: the VM that may have it.
+            action: what cannot be done then, as a verb: "attach", "resize".
+        """
+        for other in await asyncio.to_thread(_users, self._vms.registered(), path, vm_id):
+            await self._reports.look(other)
+            if _uses(self._vms.known(other), normalised(path)):
+                raise self._in_use(path, other, action, _HAS)
+        owner = self._volumes.owner(path)
+        if owner not in (None, vm_id):
+            assert owner is not None
+            await self._runtime.follow(owner)
+            if self._volumes.owner(path) == owner:
+                raise self._in_use(path, owner, action, _WANTS)
+
+    async def with_claim(
+        self, path: str, vm_id: VmId, request: Callable[[], Awaitable[T]], *, actor: str, request_id: str
+    ) -> T:
+        """Decide a request while a path belongs to its VM, and return what comes of it.
+
+        Raises VolumeInUse if it belongs to another one, and what the request is refused with: then the claim is
+        dropped. A caller that goes away ends none of it.
+        """
+
+        async def run() -> T:
+            try:
+                with self._volumes.hold(path, vm_id):
+                    cause = ClaimCause.REQUESTED
+                    owner, envelopes = await self._volumes.claim(
+                        path, vm_id, cause=cause, actor=actor, request_id=request_id
+                    )
+                    self._runtime.acknowledge(envelopes)
+                    if owner != vm_id:
+                        raise self._in_use(path, owner, "attach", _WANTS)
+                    return await request()
+            finally:
+                await self._runtime.follow(vm_id)
+
+        return await self._runtime.to_the_end(run())
+
+    def _in_use(self, path: str, owner: VmId, action: str, how: str) -> VolumeInUse:
+        vm = self._vms.known(owner)
+        refused = VolumeInUse(path, vm.name or owner, owner, vm.host_id, action, how)
+        refused.ground = self._reports.ground(owner)
+        return refused
+
+
+def _users(vms: Iterable[VirtualMachine], path: str, vm_id: VmId) -> tuple[VmId, ...]:
+    """Return the other VMs that have a file."""
+    key = normalised(path)
+    return tuple(vm.vm_id for vm in vms if vm.vm_id != vm_id and _uses(vm, key))
+
+
+def _uses(vm: VirtualMachine, key: str) -> bool:
+    """Return whether a file, by the normal form of its path, is in a chain of a VM, as it is on record."""
+    there = vm.description
+    if not vm.registered or there is None:
+        return False
+    heads = (d.path for disks in (there.disks, *(c.disks for c in there.checkpoints)) for d in disks)
+    name = name_in(key)  # most files are told apart by it, at a small part of the cost
+    paths = (path for path in (*heads, *(f.path for f in there.files)) if name in path.lower())
+    return any(normalised(path) == key for path in paths)
