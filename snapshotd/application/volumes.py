@@ -14,12 +14,10 @@ has it, and whoever asks for a volume looks at the records of all VMs.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from weakref import WeakValueDictionary
 
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain import events as e
@@ -59,7 +57,6 @@ class Volumes:
         self._volumes: dict[str, Volume] = {}
         self._of_vm: defaultdict[VmId, set[str]] = defaultdict(set)
         self._held: Counter[tuple[str, VmId]] = Counter()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def take(self, envelope: Envelope) -> None:
         """Apply an envelope of a volume's stream during the replay."""
@@ -144,25 +141,21 @@ class Volumes:
     async def _execute(
         self, path: str, decide: Callable[[Volume], tuple[VolumeEvent, ...]], actor: str, request_id: str = ""
     ) -> tuple[Volume, tuple[Envelope, ...]]:
-        """Decide and append, one at a time for each volume: a claim must not be seen while its release is on its way.
-
-        If another append came first all the same, read it and decide again.
-        """
+        """Decide and append; if another append came first, read it and decide again."""
         stream, key = volume_stream(path), normalised(path)
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            for attempt in range(1, _ATTEMPTS + 1):
-                volume = self._known(key)
-                events = [self._new(event, actor, request_id) for event in decide(volume)]
-                if not events:
-                    return volume, ()
-                try:
-                    envelopes = await self._log.append(stream, volume.version, events)
-                except StreamChanged:
-                    if attempt == _ATTEMPTS:
-                        raise
-                    self._keep(_fold(volume, await self._log.read_stream(stream, volume.version)))
-                else:
-                    return self._keep(_fold(volume, envelopes)), envelopes
+        for attempt in range(1, _ATTEMPTS + 1):
+            volume = self._known(key)
+            events = [self._new(event, actor, request_id) for event in decide(volume)]
+            if not events:
+                return volume, ()
+            try:
+                envelopes = await self._log.append(stream, volume.version, events)
+            except StreamChanged:
+                if attempt == _ATTEMPTS:
+                    raise
+                self._keep(_fold(volume, await self._log.read_stream(stream, volume.version)))
+            else:
+                return self._keep(_fold(volume, envelopes)), envelopes
         raise AssertionError(path)
 
     def _new(self, event: VolumeEvent, actor: str, request_id: str) -> NewEvent:

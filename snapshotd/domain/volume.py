@@ -29,8 +29,11 @@ class Volume:
     """The VM that it belongs to; None: to none, as far as claims go."""
 
     def claimed(self, path: str, vm_id: VmId, cause: e.ClaimCause) -> tuple[e.VolumeEvent, ...]:
-        """Return the event that gives it to a VM; none if it belongs to one already."""
-        return () if self.owner is not None else (e.VolumeClaimed(vm_id=vm_id, path=path, cause=cause),)
+        """Return the event that gives it to a VM; none if it belongs to another one.
+
+        A VM that has it already claims it again: a release that is on its way then comes too late, and is decided anew.
+        """
+        return () if self.owner not in (None, vm_id) else (e.VolumeClaimed(vm_id=vm_id, path=path, cause=cause),)
 
     def released(self, vm_id: VmId, cause: e.ReleaseCause) -> tuple[e.VolumeEvent, ...]:
         """Return the event that takes it from a VM; none if it does not belong to that one."""
