@@ -90,6 +90,7 @@ def policy_of(settings: Settings) -> Policy:
         power_wait_s=settings.seconds("snapshots.power_wait"),
         merge_poll_s=settings.seconds("snapshots.merge_poll"),
         merge_stall_s=settings.seconds("snapshots.merge_stall"),
+        job_stall_s=settings.seconds("jobs.stall"),
         max_attempts=settings.count("retries.max_attempts"),
         backoff_first_s=settings.seconds("retries.first"),
         backoff_max_s=settings.seconds("retries.longest"),

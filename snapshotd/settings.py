@@ -244,6 +244,12 @@ KEYS: Final = (
         "the first interval between two looks at a merge; at most 10 s",
     ),
     Key("snapshots.merge_stall", _seconds, "30 min", "how long a merge may stand still before it counts as stalled"),
+    Key(
+        "jobs.stall",
+        _seconds,
+        "30 min",
+        "how long a host's job (a copy, an export) may stand still before it has failed",
+    ),
     Key("retries.max_attempts", _count, 5, "how often an effect is tried; a look at the host has no limit"),
     Key("retries.first", _seconds, "1 s", "back-off after the first attempt; it doubles each time"),
     Key("retries.longest", _seconds, "1 min", "the longest back-off"),

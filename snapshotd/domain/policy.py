@@ -31,6 +31,8 @@ class Policy:
     """First interval between two polls of a merge; grows to LONGEST_POLL_S."""
     merge_stall_s: float = 1800.0
     """`snapshots.merge_stall`: how long files may be left, with no job under way, until the wait fails."""
+    job_stall_s: float = 1800.0
+    """`jobs.stall`: how long a job of a host, such as a copy or an export, may stand still until the wait fails."""
     move_wait_s: float = 60.0
     """How long an operation whose VM its host does not have waits for another host to report it."""
     max_attempts: int = 5

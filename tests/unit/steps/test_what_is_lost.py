@@ -11,14 +11,38 @@ from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import StepNature
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.ports.versioned import Nothing
-from snapshotd.steps import checkpoint_create, checkpoint_remove, checkpoint_rename, checkpoint_restore, vm_stop
+from snapshotd.steps import (
+    attachment,
+    checkpoint_create,
+    checkpoint_remove,
+    checkpoint_rename,
+    checkpoint_restore,
+    disk_create,
+    files_delete,
+    job_wait,
+    vm_stop,
+    volume_resize,
+)
 from snapshotd.steps.action import Action
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
+from snapshotd.steps.job_wait import JOB_WAIT
 from snapshotd.steps.power import Before
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP, StopMode
-from tests.asking import CREATE, REMOVE, RENAME, RESTORE, STOP, revert_to
+from tests.asking import (
+    ATTACH,
+    CREATE,
+    DELETE_FILES,
+    DETACH,
+    MAKE_DISK,
+    REMOVE,
+    RENAME,
+    RESIZE,
+    RESTORE,
+    STOP,
+    revert_to,
+)
 from tests.fakes import World
 from tests.unit.application.cases import create, sid
 from tests.unit.steps.standing import step_of, with_power
@@ -32,6 +56,12 @@ INPUTS: dict[str, object] = {
     RENAME: checkpoint_rename.Input(checkpoint_name="n #1"),
     RESTORE: checkpoint_restore.Input(OF),
     REMOVE: checkpoint_remove.Input(OF),
+    MAKE_DISK: disk_create.Input("d.vhdx", 1),
+    ATTACH: attachment.Input("SCSI:0:1", "d.vhdx"),
+    DETACH: attachment.Input("SCSI:0:1", "d.vhdx"),
+    RESIZE: volume_resize.Input("SCSI:0:1", "d.vhdx", 1),
+    DELETE_FILES: files_delete.Input(("d.vhdx",)),
+    JOB_WAIT.name: job_wait.Input(CREATE),
 }
 HAVE_MEMORY = (Power.RUNNING, Power.PAUSED, Power.SAVED)
 
@@ -46,6 +76,8 @@ def test_a_plan_says_what_each_step_may_lose(action: Action, nature: StepNature,
         loses = "what was written to the disks since the current snapshot"
     elif action is VM_STOP and nature is not StepNature.FORWARD_ONLY and power in HAVE_MEMORY:
         loses = "guest memory"
+    elif action.name == DETACH and power is Power.RUNNING:
+        loses = "what the guest has not yet written to the volume"
     assert action.may_lose(with_power(World().vm, power), plan) == loses
 
 
