@@ -9,6 +9,7 @@ from snapshotd.domain.details import SnapshotDetails
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.operations import (
     checkpoint_adopt,
+    offering_change,
     snapshot_create,
     snapshot_delete,
     snapshot_delete_all,
@@ -33,6 +34,7 @@ from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
 from snapshotd.steps.disk_create import DISK_CREATE
 from snapshotd.steps.disks_merge import DISKS_MERGE
 from snapshotd.steps.files_delete import FILES_DELETE
+from snapshotd.steps.vm_configure import VM_CONFIGURE
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP, StopMode
 from snapshotd.steps.volume_attach import VOLUME_ATTACH
@@ -44,6 +46,7 @@ CREATE, RENAME = CHECKPOINT_CREATE.name, CHECKPOINT_RENAME.name
 RESTORE, REMOVE = CHECKPOINT_RESTORE.name, CHECKPOINT_REMOVE.name
 MAKE_DISK, DELETE_FILES = DISK_CREATE.name, FILES_DELETE.name
 ATTACH, DETACH, RESIZE = VOLUME_ATTACH.name, VOLUME_DETACH.name, VOLUME_RESIZE.name
+CONFIGURE = VM_CONFIGURE.name
 
 
 def start_vm() -> RequestOperation:
@@ -138,3 +141,8 @@ def resize(location: str, size_bytes: int, *, allow_shrink: bool = False) -> Req
     """Ask for the volume at a place to have another size."""
     params = volume_resize.Params(location=location, size_bytes=size_bytes, allow_shrink=allow_shrink)
     return volume_resize.RESIZE_VOLUME.request(params)
+
+
+def change_offering(**values: Any) -> RequestOperation:  # noqa: ANN401  (the fields of Params)
+    """Ask for other processors, or another memory."""
+    return offering_change.CHANGE_SERVICE_OFFERING.request(offering_change.Params(**values))

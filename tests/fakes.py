@@ -42,6 +42,10 @@ VM_ID = VmId("11111111-1111-4111-8111-111111111111")
 START = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
 
 
+HAS = Offering(cpu_count=2, memory_bytes=4 << 30, minimum_bytes=512 << 20, maximum_bytes=1 << 40)
+"""What the VM has of its host, with the bounds that Hyper-V keeps by default."""
+
+
 @dataclass
 class FakeHost:
     """One VM with one disk on a host that does at once what it is asked for."""
@@ -68,7 +72,7 @@ class FakeHost:
     is_replica: bool = False
     checkpoint_type: str = "Production"
     snapshot_blockers: tuple[str, ...] = ()
-    offering: Offering = field(default_factory=lambda: Offering(cpu_count=2, memory_bytes=4 << 30))
+    offering: Offering = HAS
     volumes: dict[str, str] = field(default_factory=dict)
     """By place, the files that are attached beside the first disk."""
     on_disk: dict[str, int] = field(default_factory=dict)
@@ -230,6 +234,8 @@ class FakeHost:
             self.remove(checkpoint_id)
         elif order.action in (actions.MAKE_DISK, actions.ATTACH, actions.DETACH, actions.RESIZE, actions.DELETE_FILES):
             self.act_on_volumes(order)
+        elif order.action == actions.CONFIGURE:
+            self.offering = replace(self.offering, **{n: v for n, v in what.items() if v is not None})  # type: ignore[arg-type]
         else:
             assert order.action == actions.RENAME, f"write here what a host does for {order.action}"
             renamed = replace(self.checkpoints[checkpoint_id], name=str(what["checkpoint_name"]))
@@ -267,6 +273,7 @@ class FakeHost:
             automatic=automatic,
             system_files_bytes=0,
             disks=(Disk(location="SCSI:0:0", path=self.leaf), *self.attached()),
+            offering=self.offering,
         )
         self.current = checkpoint_id
         self.grow(self.leaf)
@@ -285,6 +292,7 @@ class FakeHost:
         self.grow(checkpoint.disks[0].path)
         self.volumes = {disk.location: disk.path for disk in checkpoint.disks[1:]}
         self.current = checkpoint_id
+        self.offering = checkpoint.offering or self.offering
         running = self.power is Power.RUNNING
         self.power = (Power.RUNNING if running else Power.SAVED) if checkpoint.has_memory else Power.STOPPED
 

@@ -15,6 +15,7 @@ from snapshotd.domain.host_report import Checkpoint, VmDescription
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import Power, SnapshotState
 from snapshotd.domain.names import same_name
+from snapshotd.domain.offering_words import changed_by_others
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -42,8 +43,14 @@ def as_left(operations: Iterable[Operation], recorded: VmDescription, observed: 
     return recorded
 
 
-def of_the_vm(recorded: VmDescription, observed: VmDescription) -> Iterator[e.DriftDetected]:
-    """Yield what differs in the VM's own settings."""
+def of_the_vm(recorded: VmDescription, left: VmDescription, observed: VmDescription) -> Iterator[e.DriftDetected]:
+    """Yield what differs in the VM's own settings.
+
+    Args:
+        recorded: as on record.
+        left: as our own steps have left it; one that had no effect may not have changed anything.
+        observed: as it is.
+    """
     if recorded.name != observed.name:
         yield _changed(DriftKind.VM_RENAMED, recorded.name, observed.name)
     if recorded.checkpoint_type != observed.checkpoint_type:
@@ -51,6 +58,8 @@ def of_the_vm(recorded: VmDescription, observed: VmDescription) -> Iterator[e.Dr
     if recorded.is_replica != observed.is_replica:
         words = {False: "not a replica", True: "a replica"}
         yield _changed(DriftKind.REPLICATION_CHANGED, words[recorded.is_replica], words[observed.is_replica])
+    if others := changed_by_others(recorded.offering, left.offering, observed.offering):
+        yield _changed(DriftKind.OFFERING_CHANGED, *others)
 
 
 def _changed(kind: DriftKind, recorded: str, observed: str) -> e.DriftDetected:
@@ -100,8 +109,11 @@ def _resized(place: str, before: Attached, now: Attached) -> Iterator[e.DriftDet
         yield e.DriftDetected(kind=DriftKind.VOLUME_RESIZED, detail=detail, recorded=recorded, observed=observed)
 
 
-def of_checkpoints(vm: VirtualMachine, recorded: VmDescription) -> Iterator[e.DriftDetected]:
-    """Yield which checkpoints others have made, renamed, or removed, of those that are not ours."""
+def of_checkpoints(vm: VirtualMachine, recorded: VmDescription, left: VmDescription) -> Iterator[e.DriftDetected]:
+    """Yield which checkpoints others have made, renamed, or removed, of those that are not ours.
+
+    `recorded` and `left` are as of `of_the_vm`.
+    """
     assert vm.description is not None
     known = {c.checkpoint_id: c for c in recorded.checkpoints}
     there = {c.checkpoint_id: c for c in vm.description.checkpoints}
@@ -115,7 +127,7 @@ def of_checkpoints(vm: VirtualMachine, recorded: VmDescription) -> Iterator[e.Dr
         elif before is None and snapshot is None and checkpoint_id not in made:
             kind, name = _kind_of(checkpoint), checkpoint.name
             yield e.DriftDetected(kind=kind, detail=name, checkpoint_id=checkpoint_id, observed=name)
-    for checkpoint_id in known.keys() - there.keys() - own.keys() - made:
+    for checkpoint_id in known.keys() & set(left.checkpoint_ids()) - there.keys() - own.keys() - made:
         kind, name = DriftKind.FOREIGN_CHECKPOINT_GONE, known[checkpoint_id].name
         yield e.DriftDetected(kind=kind, detail=name, checkpoint_id=checkpoint_id, recorded=name)
 

@@ -67,9 +67,9 @@ def reconcile(draft: Draft, before: VmDescription | None) -> None:
         draft.add(drift.identified(draft.vm, draft.vm.snapshots[snapshot_id]))
     if before is not None:
         left = drift.as_left(_at_work(draft), before, vm.description)
-        draft.add(drift.of_the_vm(before, vm.description))
+        draft.add(drift.of_the_vm(before, left, vm.description))
         draft.add(drift.of_volumes(before, left, vm.description))
-        draft.add(drift.of_checkpoints(draft.vm, before))
+        draft.add(drift.of_checkpoints(draft.vm, before, left))
     # The report that led to its being given up is no evidence that it is well after all.
     given_up = {event.snapshot_id for event, _ in draft.events if isinstance(event, e.SnapshotGivenUp)}
     for snapshot_id in tuple(vm.snapshots):

@@ -10,6 +10,7 @@ from snapshotd.domain.details import Labels, SnapshotDetails
 from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, SnapshotId, VmId
 from snapshotd.domain.lifecycle import SNAPSHOT, SnapshotState
+from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.recorded import Time
 
@@ -46,9 +47,8 @@ class Snapshot:
     unwanted: bool = False
     """Its checkpoint was made, and was to be removed again."""
     size_bytes: int = 0
-    cpu_count: int = 0
-    memory_bytes: int = 0
-    """The VM's when it was taken; 0: not taken yet, or not known."""
+    offering: Offering | None = None
+    """What the VM had when it was taken; None: not taken yet, or not known."""
     unmerged: tuple[str, ...] = ()
     """Files that its removed checkpoint left to merge, when its expunge failed."""
     failure: Failure | None = None
@@ -126,8 +126,7 @@ def evolve_snapshot(vm_id: VmId, snapshot: Snapshot | None, event: e.SnapshotEve
                 with_memory=event.with_memory,
                 parent_id=event.parent_id,
                 size_bytes=event.size_bytes,
-                cpu_count=event.cpu_count,
-                memory_bytes=event.memory_bytes,
+                offering=event.offering,
                 was_ready=True,
             )
         case e.SnapshotUnwanted():

@@ -721,6 +721,7 @@ $Compared = @{
     volume_resize = @('drives')
     disk_create = @('absent_files')
     files_delete = @()
+    vm_configure = @('power', 'offering')
 }
 
 # By action: the activities that do not hold it up, neither its effect nor an observation of it. JOB: any JOB_<type>.
@@ -887,6 +888,32 @@ function Assert-Disk([string]$path, [string]$identifier) {
     throw (New-Failure 'AnotherDisk,snapshotd' "$path is another virtual disk by now ($found).")
 }
 
+# The parameters of Set-VMMemory, by what an offering calls them.
+$OfMemory = [ordered]@{
+    memory_bytes = 'StartupBytes'; dynamic_memory = 'DynamicMemoryEnabled'; minimum_bytes = 'MinimumBytes'; maximum_bytes = 'MaximumBytes'
+}
+
+# Returns what a command sets of a VM's memory, by the cmdlet's parameters. Whole numbers may come as text; 0: as it is.
+function Get-MemoryChange($told) {
+    $changes = @{}
+    foreach ($name in $OfMemory.Keys) {
+        $value = $told.$name
+        if ($name -eq 'dynamic_memory') { if ($null -ne $value) { $changes[$OfMemory[$name]] = [bool]$value } }
+        elseif ([long]$value -ne 0) { $changes[$OfMemory[$name]] = [long]$value }
+    }
+    $changes
+}
+
+# Returns whether a VM has of processors and memory what a command sets.
+function Test-Configured($vm, $told) {
+    $offering = Get-Offering $vm
+    if ([long]$told.cpu_count -ne 0 -and $offering.cpu_count -ne [long]$told.cpu_count) { return $false }
+    foreach ($name in 'memory_bytes', 'minimum_bytes', 'maximum_bytes') {
+        if ([long]$told.$name -ne 0 -and $offering.$name -ne [long]$told.$name) { return $false }
+    }
+    $null -eq $told.dynamic_memory -or $offering.dynamic_memory -eq [bool]$told.dynamic_memory
+}
+
 # What each action needs to know, and what it does. Its output, if it has any, is a hashtable.
 $Actions = @{
     vm_start = @{
@@ -1007,6 +1034,17 @@ $Actions = @{
             if ($there.Count -gt 0) { Assert-InNoChain $there }
             foreach ($path in $there) { [IO.File]::Delete($path) }
             [void](Wait-Until { @($there | Where-Object { Test-Entry $_ }).Count -eq 0 } 'the files are still there')
+        }
+    }
+    vm_configure = @{
+        # One cmdlet, so that what is refused has changed nothing.
+        complete = { param($told) ([long]$told.cpu_count -ne 0) -ne ((Get-MemoryChange $told).Count -gt 0) }
+        act = {
+            param($vm, $told)
+            $memory = Get-MemoryChange $told
+            if ($memory.Count -eq 0) { Set-VMProcessor -VM $vm -Count ([long]$told.cpu_count) -Confirm:$false }
+            else { Set-VMMemory -VM $vm @memory -Confirm:$false }
+            [void](Wait-Until { $now = Get-HyperVVm $vm.Id; $now -and (Test-Configured $now $told) } 'the VM does not have what was set')
         }
     }
 }

@@ -12,6 +12,7 @@ from snapshotd.domain.ids import KindName
 from snapshotd.domain.operation import Operation
 from snapshotd.operations.checkpoint_adopt import ADOPT_CHECKPOINT
 from snapshotd.operations.kind import Kind
+from snapshotd.operations.offering_change import CHANGE_SERVICE_OFFERING
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
 from snapshotd.operations.snapshot_delete_all import DELETE_ALL_SNAPSHOTS
@@ -39,6 +40,7 @@ _ALL: tuple[Kind, ...] = (
     ATTACH_VOLUME,
     DETACH_VOLUME,
     RESIZE_VOLUME,
+    CHANGE_SERVICE_OFFERING,
 )
 KINDS: dict[KindName, Kind] = {kind.name: kind for kind in _ALL}
 """By name."""

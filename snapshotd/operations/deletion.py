@@ -56,16 +56,9 @@ class Deletion(Kind):
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Return a removal and a wait for each snapshot; only the wait for one that never had a checkpoint."""
-        steps = list[PlannedStep]()
         first = StepNature.BEST_EFFORT if self.goes_on else StepNature.PIVOT
         later = StepNature.BEST_EFFORT if self.goes_on else StepNature.FORWARD_ONLY
-        for target in self.targets(vm, request):
-            if target.checkpoint_id is not None:
-                nature = later if any(s.holds_vm for s in steps) else first
-                which = checkpoint_remove.Input(target.checkpoint_id)
-                steps.append(CHECKPOINT_REMOVE.planned(which, nature=nature, snapshot_id=target.snapshot_id))
-            steps.append(DISKS_MERGE.planned(nature=later, snapshot_id=target.snapshot_id))
-        return tuple(steps)
+        return removals(self.targets(vm, request), first, later)
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return a refusal if somebody holds the snapshot since the delete was accepted."""
@@ -112,7 +105,7 @@ class Deletion(Kind):
     def _rested(
         self, vm: VirtualMachine, operation: Operation, steps: Iterable[Step], why: Failure
     ) -> tuple[e.VmEvent, ...]:
-        snapshots = [vm.snapshots[snapshot_id] for snapshot_id in _about(steps)]
+        snapshots = [vm.snapshots[snapshot_id] for snapshot_id in about(steps)]
         return tuple(
             expunge_ended(vm, operation, snapshot, why, removed=False)
             for snapshot in snapshots
@@ -121,7 +114,7 @@ class Deletion(Kind):
 
     def explained(self, vm: VirtualMachine, operation: Operation, failure: Failure) -> Failure:
         """Return the failure with which snapshots are gone and which are left, if there are several."""
-        wanted = _about(operation.steps)
+        wanted = about(operation.steps)
         if len(wanted) < 2:
             return failure
         gone = self.removed(operation)
@@ -149,7 +142,22 @@ class Deletion(Kind):
 
     def removed(self, operation: Operation) -> tuple[SnapshotId, ...]:
         """Return the snapshots whose disks are merged."""
-        return _about(s for s in operation.steps if s.plan.polls and s.state is StepState.DONE)
+        return about(s for s in operation.steps if s.plan.polls and s.state is StepState.DONE)
+
+
+def removals(targets: Iterable[Snapshot], first: StepNature, later: StepNature) -> tuple[PlannedStep, ...]:
+    """Return the steps that delete snapshots: a removal and a wait for each, the first removal of a nature of its own.
+
+    One that never had a checkpoint is only waited for.
+    """
+    steps = list[PlannedStep]()
+    for target in targets:
+        if target.checkpoint_id is not None:
+            nature = later if any(s.holds_vm for s in steps) else first
+            which = checkpoint_remove.Input(target.checkpoint_id)
+            steps.append(CHECKPOINT_REMOVE.planned(which, nature=nature, snapshot_id=target.snapshot_id))
+        steps.append(DISKS_MERGE.planned(nature=later, snapshot_id=target.snapshot_id))
+    return tuple(steps)
 
 
 def check_power(vm: VirtualMachine) -> None:
@@ -179,7 +187,7 @@ def named(vm: VirtualMachine, snapshot_ids: Iterable[SnapshotId]) -> str:
     return ", ".join(names[:MOST_NAMED]) + more if names else "none"
 
 
-def _about(steps: Iterable[Step]) -> tuple[SnapshotId, ...]:
+def about(steps: Iterable[Step]) -> tuple[SnapshotId, ...]:
     """Return the snapshots that steps are about, each once, in their order."""
     return tuple(dict.fromkeys(s.plan.snapshot_id for s in steps if s.plan.snapshot_id is not None))
 

@@ -184,8 +184,7 @@ def created(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tup
         with_memory=made.has_memory,
         parent_id=parent,
         size_bytes=size,
-        cpu_count=vm.description.cpu_count,
-        memory_bytes=vm.description.memory_bytes,
+        offering=(checkpoint.offering if checkpoint else None) or vm.description.offering,
     )
     return event, *move_current(vm, snapshot.snapshot_id)
 

@@ -253,16 +253,23 @@ def _outcome(operation: Operation) -> str:
 
 def _rolled_back(operation: Operation) -> str:
     done = [s.plan for s in operation.steps if s.plan.nature is StepNature.UNDOABLE and s.state is StepState.DONE]
-    if not operation.undoing or not (done or _undoing(operation)):
-        return ""
-    if deleted := len(KINDS[operation.kind].removed(operation)):
-        return f"{deleted} snapshot{'s' * (deleted > 1)} had been deleted by then, and cannot be brought back."
-    back = "Not all changes were rolled back; see the steps."
-    if not operation.memory_lost:
-        return "All changes were rolled back." if _undone(operation) else back
+    deleted = len(KINDS[operation.kind].removed(operation)) if operation.undoing else 0
+    gone = f"{deleted} snapshot{'s' * (deleted > 1)} had been deleted by then, and cannot be brought back."
+    said = [gone] if deleted else []
+    if operation.undoing and (done or _undoing(operation)):
+        said += _back(operation, others=deleted > 0)
+    return " ".join(said)
+
+
+def _back(operation: Operation, *, others: bool) -> list[str]:
+    """Return whether the changes that can be rolled back were. `others`: there are some that cannot."""
     if not _undone(operation):
-        return f"{back} What the guest held in memory is lost."
-    return "The VM was restarted; what its guest held in memory is lost. All other changes were rolled back."
+        lost = ["What the guest held in memory is lost."] if operation.memory_lost else []
+        return ["Not all changes were rolled back; see the steps.", *lost]
+    if operation.memory_lost:
+        restarted = "The VM was restarted; what its guest held in memory is lost."
+        return [restarted, "All other changes were rolled back."]
+    return [f"All {'other ' * others}changes were rolled back."]
 
 
 def _step(step: Step, operation: Operation) -> pb.Step:

@@ -13,6 +13,7 @@ from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmDescription, VmReport, file_key
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState, VmActivity
+from snapshotd.domain.offering import Offering
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.server.operation_messages import failure_message, host_name, snapshot_name, vm_name, wait_message
@@ -107,8 +108,7 @@ def vm_message(
         ],
     )
     if described is not None:
-        message.service_offering.cpu_count = described.cpu_count
-        message.service_offering.memory_bytes = described.memory_bytes
+        message.service_offering.CopyFrom(offering_message(described.offering))
         message.disks.extend(_disks(described.disks, described))
         message.foreign_checkpoint_count = sum(c.checkpoint_id not in own for c in described.checkpoints)
         message.snapshot_blockers.extend(described.snapshot_blockers)
@@ -157,10 +157,21 @@ def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:
         message.hold.time.FromDatetime(snapshot.hold.since)
     if checkpoint is not None and vm.description is not None:
         message.disks.extend(_disks(checkpoint.disks, vm.description))
-    if snapshot.cpu_count or snapshot.memory_bytes:
-        message.service_offering.cpu_count = snapshot.cpu_count
-        message.service_offering.memory_bytes = snapshot.memory_bytes
+    if (offering := snapshot.offering or (checkpoint.offering if checkpoint else None)) is not None:
+        message.service_offering.CopyFrom(offering_message(offering))
     return message
+
+
+def offering_message(offering: Offering) -> virtual_machine_pb2.ServiceOffering:
+    """Return processors and memory. Whether memory is dynamic is known only with its bounds."""
+    known = offering.minimum_bytes > 0 or offering.maximum_bytes > 0
+    return virtual_machine_pb2.ServiceOffering(
+        cpu_count=offering.cpu_count,
+        memory_bytes=offering.memory_bytes,
+        dynamic_memory=offering.dynamic_memory if known else None,
+        minimum_bytes=offering.minimum_bytes,
+        maximum_bytes=offering.maximum_bytes,
+    )
 
 
 def tree_message(vm: VmRecord, snapshots: Iterable[Snapshot], observed: datetime | None) -> snapshot_pb2.SnapshotTree:

@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 
 from snapshotd.domain import errors as d
 from snapshotd.domain import host_errors as h
+from snapshotd.domain import offering_errors as o
 from snapshotd.domain import settle_errors as t
 from snapshotd.domain import snapshot_errors as n
 from snapshotd.domain import storage_errors as s
@@ -97,6 +98,9 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     r.VmNotThere: grpc.StatusCode.NOT_FOUND,
     r.Stopping: grpc.StatusCode.UNAVAILABLE,
     r.ActorNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
+    o.OfferingNeedsStopped: grpc.StatusCode.FAILED_PRECONDITION,
+    o.OfferingNotKnown: grpc.StatusCode.FAILED_PRECONDITION,
+    o.ForeignMemory: grpc.StatusCode.FAILED_PRECONDITION,
     d.NotBuilt: grpc.StatusCode.UNIMPLEMENTED,
 }
 
@@ -133,6 +137,8 @@ _OF_FAILURE: Final = {
     "FALLBACK_REFUSED": grpc.StatusCode.FAILED_PRECONDITION,
     "SNAPSHOTS_NOT_DELETED": grpc.StatusCode.FAILED_PRECONDITION,
     "MEMORY_LOST": grpc.StatusCode.ABORTED,
+    "OFFERING_NEEDS_STOPPED_VM": grpc.StatusCode.FAILED_PRECONDITION,
+    "FOREIGN_CHECKPOINT_WITH_MEMORY": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """Codes of failed operations, by reason. All others are INTERNAL: the host refused for a reason of its own."""
 

@@ -26,6 +26,7 @@ from snapshotd.server.as_of import past, point_of
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import AnyCase, Fields, Id, SortedPage, matcher
+from snapshotd.server.offering_service import OfferingMethods
 from snapshotd.server.operation_messages import host_name, vm_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.ownership import refuse_unusable
@@ -65,7 +66,7 @@ _LONGEST_SHUTDOWN_S = 24 * 3600.0
 _OWNER_LIMIT = 100
 
 
-class VirtualMachineService(VolumeMethods):
+class VirtualMachineService(VolumeMethods, OfferingMethods):
     """The servicer.
 
     Args:

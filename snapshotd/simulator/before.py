@@ -87,6 +87,7 @@ _COMPARED: Final[dict[str, tuple[_Fact, ...]]] = {
     "volume_resize": (_drives,),
     "disk_create": (_absent_files,),
     "files_delete": (),
+    "vm_configure": (_power, _offering),
 }
 """The facts that each action depends on, by its name."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from snapshotd.api.v1.executor_pb2 import PAUSED, RUNNING, SAVED, STOPPED, HostCommand, Power, VmStop
+from snapshotd.api.v1.executor_pb2 import PAUSED, RUNNING, SAVED, STOPPED, HostCommand, Power, VmConfigure, VmStop
 from snapshotd.simulator import volume_effects
 from snapshotd.simulator.hypervisor import CheckpointView, HyperVError, VmView
 from snapshotd.simulator.journal import Output
@@ -51,6 +51,9 @@ def checkpoint_type_to_set(command: HostCommand, vm: VmView, own: str) -> str:
 def is_complete(command: HostCommand) -> bool:
     """Return whether an effect names all that its action needs."""
     action = action_of(command)
+    if action == "vm_configure":
+        # One cmdlet, so that what is refused has changed nothing.
+        return (command.vm_configure.cpu_count > 0) != bool(memory_change(command.vm_configure))
     return action != "" and all(getattr(getattr(command, action), field) for field in NEEDED[action])
 
 
@@ -124,6 +127,35 @@ def _rename(scene: Scene, command: HostCommand) -> None:
     )
 
 
+def _configure(scene: Scene, command: HostCommand) -> None:
+    told = command.vm_configure
+    if memory := memory_change(told):
+        scene.host.set_memory(
+            scene.script,
+            scene.vm.vm_id,
+            startup_bytes=memory.get("memory_bytes"),
+            dynamic=told.dynamic_memory if "dynamic_memory" in memory else None,
+            minimum_bytes=memory.get("minimum_bytes"),
+            maximum_bytes=memory.get("maximum_bytes"),
+        )
+    else:
+        scene.host.set_processor(scene.script, scene.vm.vm_id, told.cpu_count)
+    wanted = memory or {"cpu_count": told.cpu_count}
+
+    def configured() -> bool:
+        vm = scene.host.vm(scene.vm.vm_id)
+        return vm is not None and all(getattr(vm, name) == value for name, value in wanted.items())
+
+    until(scene, configured, "the VM does not have what was set")
+
+
+def memory_change(told: VmConfigure) -> dict[str, int]:
+    """Return what a command sets of a VM's memory, by the names of an offering; 0: as it is."""
+    names = ("memory_bytes", "minimum_bytes", "maximum_bytes")
+    changes = {name: value for name in names if (value := getattr(told, name))}
+    return changes | ({"dynamic_memory": told.dynamic_memory} if told.HasField("dynamic_memory") else {})
+
+
 def _own(scene: Scene, checkpoint_id: str, cmdlet: str) -> str:
     """Find a checkpoint among this VM's, so that an id of another VM's can never be acted on."""
     for checkpoint in scene.vm.checkpoints:
@@ -165,6 +197,7 @@ NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "checkpoint_restore": ("checkpoint_id",),
     "checkpoint_remove": ("checkpoint_id",),
     **volume_effects.NEEDED,
+    "vm_configure": (),
 }
 """The fields that an action cannot do without; by its name."""
 
@@ -176,5 +209,6 @@ _ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {
     "checkpoint_restore": _restore,
     "checkpoint_remove": _remove,
     **volume_effects.ACTIONS,
+    "vm_configure": _configure,
 }
 """Carries an action out; returns its output, or None. By the action's name."""

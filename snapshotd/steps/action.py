@@ -130,19 +130,19 @@ class Action(ABC):
     """Its result: reported by the host field by field, or concluded by `judge`."""
 
     def planned(
-        self, values: object = Nothing(), *, nature: StepNature, snapshot_id: SnapshotId | None = None
+        self, values: object = None, *, nature: StepNature, snapshot_id: SnapshotId | None = None
     ) -> PlannedStep:
         """Return a step for a plan; `numbered` gives it its number.
 
         Args:
-            values: its Input.
+            values: its Input; None: one without values.
             nature: what becomes of the operation when it fails.
             snapshot_id: the snapshot that it is about.
         """
         return PlannedStep(
             number=0,
             action=self.name,
-            input=self.input.write(values),
+            input=self.input.write(self.input.cls() if values is None else values),
             nature=nature,
             polls=self.polls,
             holds_vm=self.holds_vm,

@@ -12,6 +12,7 @@ from snapshotd.steps.disk_create import DISK_CREATE
 from snapshotd.steps.disks_merge import DISKS_MERGE
 from snapshotd.steps.files_delete import FILES_DELETE
 from snapshotd.steps.job_wait import JOB_WAIT
+from snapshotd.steps.vm_configure import VM_CONFIGURE
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP
 from snapshotd.steps.volume_attach import VOLUME_ATTACH
@@ -32,6 +33,7 @@ _ALL: tuple[Action, ...] = (
     VOLUME_RESIZE,
     FILES_DELETE,
     JOB_WAIT,
+    VM_CONFIGURE,
 )
 ACTIONS: dict[ActionName, Action] = {action.name: action for action in _ALL}
 """By name."""

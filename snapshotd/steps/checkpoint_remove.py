@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snapshotd.domain.chains import not_passed_through, superfluous
-from snapshotd.domain.host_report import VmReport
+from snapshotd.domain.host_report import VmDescription, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
@@ -79,6 +79,13 @@ class CheckpointRemove(Action):
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return a refusal if the VM's power is not known, or its host does not have it."""
         return power_refusal(vm, "delete_begins", "delete a snapshot of")
+
+    def leaves(self, step: Step, recorded: VmDescription, observed: VmDescription) -> VmDescription:
+        """Return the VM without the checkpoint."""
+        gone = self.input.read(step.plan.input).checkpoint_id
+        if not step.attempts:
+            return recorded
+        return replace(recorded, checkpoints=tuple(c for c in recorded.checkpoints if c.checkpoint_id != gone))
 
     def time_limit_s(self, policy: Policy) -> float:
         """Return the policy's limit for removals."""

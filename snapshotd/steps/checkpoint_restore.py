@@ -93,11 +93,13 @@ class CheckpointRestore(Action):
         return frozenset({Power.SAVED, Power.STOPPED} if stops else {Power.SAVED})
 
     def leaves(self, step: Step, recorded: VmDescription, observed: VmDescription) -> VmDescription:
-        """Return the VM with the disks of the checkpoint's moment (documented)."""
+        """Return the VM with the disks and the offering of the checkpoint's moment (documented)."""
         if not step.attempts:
             return recorded
         target = recorded.checkpoint(self.input.read(step.plan.input).checkpoint_id)
-        return replace(recorded, disks=target.disks if target else observed.disks)
+        known = target.offering if target else None
+        disks = target.disks if target else observed.disks
+        return replace(recorded, disks=disks, offering=known or observed.offering)
 
     def touched(self, vm: VirtualMachine, step: Step) -> bool:
         """Return whether it was tried and has left the VM saved, as a killed one can (inferred)."""

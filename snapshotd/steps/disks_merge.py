@@ -13,7 +13,7 @@ from typing import Final
 
 from snapshotd.domain.chains import disk_of, passed_through
 from snapshotd.domain.host_report import VmReport, file_key, file_keys
-from snapshotd.domain.ids import ActionName
+from snapshotd.domain.ids import ActionName, CheckpointId
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
@@ -24,6 +24,13 @@ from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 
 _MOST_NAMED: Final = 10
 """How many files a message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Which checkpoint is removed, if it is no snapshot's."""
+
+    checkpoint_id: CheckpointId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +51,14 @@ class DisksMerge(Action):
     polls = True
     holds_vm = False
     waits_for = Failure(reason="MERGE_IN_PROGRESS", message="The host is merging disks.")
+    input: Versioned[Input] = Versioned(Input, 2, {1: lambda _: {"checkpoint_id": None}})
     facts: Versioned[Before] = Versioned(Before)
 
     def before(self, vm: VirtualMachine, operation: Operation, step: Step) -> Before:
         """Return the files as the removal found them; without a removal, what an earlier one has left unmerged."""
-        remove = operation.last(CHECKPOINT_REMOVE.name, step.plan.snapshot_id)
-        if remove is not None and remove.before is not None:
-            found = CHECKPOINT_REMOVE.facts.read(remove.before)
+        issued = [s.before for s in self._removals(operation, step) if s.before is not None]
+        if issued:
+            found = CHECKPOINT_REMOVE.facts.read(issued[-1])
             return Before(found.superfluous, found.watched)
         left = vm.snapshots[step.plan.snapshot_id].unmerged if step.plan.snapshot_id else ()
         return Before(left, left)
@@ -59,19 +67,28 @@ class DisksMerge(Action):
         """Return Done if the checkpoint is gone, nothing is at work on the disks, and no file is left to merge."""
         if report.description is None or {"DELETE", "MERGE"} & set(report.activities):
             return InProgress()
-        assert step.plan.snapshot_id is not None, step
-        gone = vm.snapshots[step.plan.snapshot_id].checkpoint_id
-        there = report.description.checkpoint(gone) is not None
+        there = report.description.checkpoint(self._gone(vm, step)) is not None
         return InProgress() if there or self.left(step, report) else self.done()
 
     def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
         """Return whether the checkpoint was not removed, so that there is nothing to merge."""
-        removals = (s for s in operation.steps if s.plan.action == CHECKPOINT_REMOVE.name)
-        removal = next((s for s in removals if s.plan.snapshot_id == step.plan.snapshot_id), None)
+        removal = next(iter(self._removals(operation, step)), None)
         if removal is None or removal.state is StepState.DONE:
             return False
         gone = CHECKPOINT_REMOVE.satisfied(vm, operation, removal)
         return removal.state is not StepState.SKIPPED or not gone
+
+    def _removals(self, operation: Operation, step: Step) -> list[Step]:
+        """Return the steps that remove the checkpoint."""
+        about, named = step.plan.snapshot_id, self.input.read(step.plan.input).checkpoint_id
+        removals = [s for s in operation.steps if s.plan.action == CHECKPOINT_REMOVE.name]
+        if named is not None:
+            removals = [s for s in removals if CHECKPOINT_REMOVE.input.read(s.plan.input).checkpoint_id == named]
+        return [s for s in removals if s.plan.snapshot_id == about]
+
+    def _gone(self, vm: VirtualMachine, step: Step) -> CheckpointId | None:
+        about = step.plan.snapshot_id
+        return vm.snapshots[about].checkpoint_id if about else self.input.read(step.plan.input).checkpoint_id
 
     def left(self, step: Step, report: VmReport) -> tuple[str, ...]:
         """Return the files that are still to be merged, or of which nobody can tell, sorted."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from snapshotd.domain import events as e
-from snapshotd.store.upcasts import described_2
+from snapshotd.store.upcasts import described_2, snapshot_created_2
 
 TOPICS: dict[type[e.Event], str] = {
     e.VmRegistered: "snapshotd.vm.registered:1",
@@ -32,7 +32,7 @@ TOPICS: dict[type[e.Event], str] = {
     e.RequestJoined: "snapshotd.operation.request_joined:1",
     e.SnapshotRequested: "snapshotd.snapshot.requested:1",
     e.SnapshotCreationStarted: "snapshotd.snapshot.creation_started:1",
-    e.SnapshotCreated: "snapshotd.snapshot.created:1",
+    e.SnapshotCreated: "snapshotd.snapshot.created:2",
     e.SnapshotCreationFailed: "snapshotd.snapshot.creation_failed:1",
     e.SnapshotRequestCancelled: "snapshotd.snapshot.request_cancelled:1",
     e.SnapshotCreationCancelled: "snapshotd.snapshot.creation_cancelled:1",
@@ -89,5 +89,6 @@ CLASSES: dict[str, type[e.Event]] = {topic: cls for cls, topic in TOPICS.items()
 
 UPCASTS: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "snapshotd.vm.described:1": ("snapshotd.vm.described:2", described_2),
+    "snapshotd.snapshot.created:1": ("snapshotd.snapshot.created:2", snapshot_created_2),
 }
 """Older name -> (next name, what turns the older data into the next version's). Chains are followed to the end."""

@@ -8,13 +8,7 @@ from typing import Any
 def described_2(data: dict[str, Any]) -> dict[str, Any]:
     """Return a VmDescribed with what version 1 did not tell, as not known; the offering is what it told of it."""
     told = dict(data["description"])
-    offering = {
-        "cpu_count": told.pop("cpu_count"),
-        "memory_bytes": told.pop("memory_bytes"),
-        "dynamic_memory": False,
-        "minimum_bytes": 0,
-        "maximum_bytes": 0,
-    }
+    offering = _offering(told)
     unknown = {"size_bytes": 0, "identifier": "", "minimum_bytes": 0, "vhd_type": ""}
     told |= {
         "offering": offering,
@@ -23,3 +17,15 @@ def described_2(data: dict[str, Any]) -> dict[str, Any]:
         "checkpoints": [checkpoint | {"offering": None} for checkpoint in told["checkpoints"]],
     }
     return {"description": told}
+
+
+def snapshot_created_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a SnapshotCreated with the offering that version 1 told as two numbers."""
+    told = dict(data)
+    return {"offering": _offering(told), **told}
+
+
+def _offering(told: dict[str, Any]) -> dict[str, Any]:
+    """Return the offering that two numbers stand for, and take them away."""
+    known = {"cpu_count": told.pop("cpu_count"), "memory_bytes": told.pop("memory_bytes")}
+    return {**known, "dynamic_memory": False, "minimum_bytes": 0, "maximum_bytes": 0}

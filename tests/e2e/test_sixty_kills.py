@@ -34,11 +34,12 @@ EFFECTS = {
     "remove": "checkpoint_removed",
     "start": "power_changed",
     "stop": "power_changed",
+    "configure": "vm_configured",
 }
 
 
 def ask_for_something(client: Client, vm_id: str, chance: random.Random, number: int) -> Operation:
-    """Ask for a create, a revert, a delete, a start or a stop, by chance and as the VM allows."""
+    """Ask for a create, a revert, a delete, another offering, a start or a stop, by chance and as the VM allows."""
     name = f"virtualMachines/{vm_id}"
     vm = client.vms.GetVirtualMachine(vm_pb2.GetVirtualMachineRequest(name=name))
     running = vm.power == RUNNING
@@ -49,8 +50,12 @@ def ask_for_something(client: Client, vm_id: str, chance: random.Random, number:
     target = chance.choice(ready).name
     if dice < 0.65:
         return client.snapshots.RevertToSnapshot(snapshot_pb2.RevertToSnapshotRequest(name=target))
-    if dice < 0.9:
+    if dice < 0.85:
         return client.snapshots.DeleteSnapshot(snapshot_pb2.DeleteSnapshotRequest(name=target))
+    if not running and dice < 0.95:
+        offering = vm_pb2.ServiceOffering(cpu_count=chance.randint(1, 8), memory_bytes=chance.randint(1, 8) << 30)
+        asked = vm_pb2.ChangeServiceOfferingRequest(name=name, service_offering=offering)
+        return client.vms.ChangeServiceOffering(asked)
     if running:
         return client.vms.StopVirtualMachine(vm_pb2.StopVirtualMachineRequest(name=name))
     return client.vms.StartVirtualMachine(vm_pb2.StartVirtualMachineRequest(name=name))

@@ -26,6 +26,7 @@ def effect(action: str, host: Hypervisor, journal_id: str, token: int, step: int
             leaf_paths=[disk.path for disk in report.disks],
             chain_files=[file.path for file in report.files],
             drives=[f"{disk.location}={disk.path}" for disk in report.disks],
+            offering=report.offering,
         )
     )
     return command
@@ -109,9 +110,22 @@ def any_effect(action: str, host: Hypervisor, journal_id: str, token: int) -> Ho
             command.checkpoint_restore.checkpoint_id = checkpoints[0].checkpoint_id
         case "checkpoint_remove":
             command.checkpoint_remove.checkpoint_id = checkpoints[0].checkpoint_id
+        case "vm_configure":
+            command.vm_configure.cpu_count = 4
+        case "vm_start":
+            pass
+        case _:
+            _of_volumes(command, action, host)
+    return command
+
+
+def _of_volumes(command: HostCommand, action: str, host: Hypervisor) -> None:
+    """Write what an effect on a volume needs."""
+    match action:
         case "volume_attach":
             command.volume_attach.location, command.volume_attach.path = "SCSI:0:9", loose_file(host)
         case "volume_detach" | "volume_resize":
+            vm = host.vm(WEB)
             assert vm is not None
             told = getattr(command, action)
             told.location, told.path = vm.drives[0].location, vm.drives[0].path
@@ -122,8 +136,5 @@ def any_effect(action: str, host: Hypervisor, journal_id: str, token: int) -> Ho
             command.before.absent_files.append(command.disk_create.path)
         case "files_delete":
             command.files_delete.paths.append(loose_file(host))
-        case "vm_start":
-            pass
         case _:
             raise AssertionError(f"write here what {action} needs")
-    return command

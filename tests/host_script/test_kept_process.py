@@ -152,6 +152,12 @@ def test_commands_sent_before_the_end_of_input_are_still_answered(script: Conver
                 ',"vm_start":[],"vm_stop":{"mode":"SAVE"}',
                 ',"vm_start":{},"before":[]',
                 ',"vm_start":{},"VM_START":{}',
+                ',"vm_configure":{}',
+                ',"vm_configure":{"cpu_count":0}',
+                ',"vm_configure":{"cpu_count":2,"memory_bytes":"2097152"}',
+                ',"vm_configure":{"cpu_count":"two"}',
+                ',"vm_configure":{"dynamic_memory":"true"}',
+                ',"vm_configure":{"cpu_count":2,"dynamic_memory":false}',
             )
         ),
         *(

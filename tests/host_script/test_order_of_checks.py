@@ -545,6 +545,10 @@ def other_chain(before: Before) -> None:
     before.chain_files.append("/disks/other.vhdx")
 
 
+def other_offering(before: Before) -> None:
+    before.offering.maximum_bytes += 1 << 30
+
+
 DEPENDS = {
     "vm_start": {other_power},
     "vm_stop": {other_power},
@@ -552,11 +556,13 @@ DEPENDS = {
     "checkpoint_restore": {other_power, other_checkpoints, other_current, other_leaves},
     "checkpoint_remove": {other_checkpoints, other_chain},
     "checkpoint_rename": {other_checkpoints},
+    "vm_configure": {other_power, other_offering},
 }
 """The table 'What each action depends on'."""
+CHANGES = (other_power, other_checkpoints, other_current, other_leaves, other_chain, other_offering)
 
 
-@pytest.mark.parametrize("change", [other_power, other_checkpoints, other_current, other_leaves, other_chain])
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_an_effect_acts_only_on_the_state_that_it_was_told(
     action: str, change: Callable[[Before], None], script: Conversation, host: RecordingHost

@@ -96,8 +96,7 @@ def _standing() -> Iterator[e.VmEvent]:
             with_memory=False,
             parent_id=None,
             size_bytes=1 << 30,
-            cpu_count=2,
-            memory_bytes=1 << 30,
+            offering=None,
         )
 
 

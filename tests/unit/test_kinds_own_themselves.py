@@ -13,7 +13,13 @@ from snapshotd.simulator.outputs import OUTPUTS
 from snapshotd.steps.catalogue import ACTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
-SPEAKERS = {"snapshot_service.py", "virtual_machine_service.py", "volume_service.py", "revert_commands.py"}
+SPEAKERS = {
+    "snapshot_service.py",
+    "virtual_machine_service.py",
+    "offering_service.py",
+    "volume_service.py",
+    "revert_commands.py",
+}
 """They speak for a kind: servicers translate a request into its Params, and one client command looks for reverts."""
 OLD_NAMES = re.compile(
     "StepAction|OperationKind|StopMode|StartVm|StopVm|CreateSnapshot|RevertToSnapshot|DeleteSnapshot"

@@ -489,6 +489,7 @@ class HostCommand(_message.Message):
     VOLUME_RESIZE_FIELD_NUMBER: _builtins.int
     DISK_CREATE_FIELD_NUMBER: _builtins.int
     FILES_DELETE_FIELD_NUMBER: _builtins.int
+    VM_CONFIGURE_FIELD_NUMBER: _builtins.int
     TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
     AFTER_VM_ID_FIELD_NUMBER: _builtins.int
     LARGEST_PART_FIELD_NUMBER: _builtins.int
@@ -564,6 +565,8 @@ class HostCommand(_message.Message):
     @_builtins.property
     def files_delete(self) -> Global___FilesDelete: ...
     @_builtins.property
+    def vm_configure(self) -> Global___VmConfigure: ...
+    @_builtins.property
     def watched_jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Jobs of the hypervisor whose state each report tells, by InstanceID, whatever the kind."""
 
@@ -593,6 +596,7 @@ class HostCommand(_message.Message):
         volume_resize: Global___VolumeResize | None = ...,
         disk_create: Global___DiskCreate | None = ...,
         files_delete: Global___FilesDelete | None = ...,
+        vm_configure: Global___VmConfigure | None = ...,
         time_left_ms: _builtins.int = ...,
         after_vm_id: _builtins.str = ...,
         largest_part: _builtins.int = ...,
@@ -601,11 +605,11 @@ class HostCommand(_message.Message):
         former_installation_id: _builtins.str = ...,
         watched_jobs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "files_delete", b"files_delete", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "files_delete", b"files_delete", "vm_configure", b"vm_configure", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "ends_script", b"ends_script", "files_delete", b"files_delete", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "ends_script", b"ends_script", "files_delete", b"files_delete", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_configure", b"vm_configure", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove", "volume_attach", "volume_detach", "volume_resize", "disk_create", "files_delete"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove", "volume_attach", "volume_detach", "volume_resize", "disk_create", "files_delete", "vm_configure"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -986,6 +990,41 @@ class FilesDelete(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FilesDelete: _TypeAlias = FilesDelete  # noqa: Y015
+
+@_typing.final
+class VmConfigure(_message.Message):
+    """Sets the VM's processors, or its memory: one of the two. What is 0 or absent stays as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CPU_COUNT_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    DYNAMIC_MEMORY_FIELD_NUMBER: _builtins.int
+    MINIMUM_BYTES_FIELD_NUMBER: _builtins.int
+    MAXIMUM_BYTES_FIELD_NUMBER: _builtins.int
+    cpu_count: _builtins.int
+    memory_bytes: _builtins.int
+    dynamic_memory: _builtins.bool
+    minimum_bytes: _builtins.int
+    maximum_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        cpu_count: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        dynamic_memory: _builtins.bool | None = ...,
+        minimum_bytes: _builtins.int = ...,
+        maximum_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dynamic_memory", b"_dynamic_memory", "dynamic_memory", b"dynamic_memory"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dynamic_memory", b"_dynamic_memory", "cpu_count", b"cpu_count", "dynamic_memory", b"dynamic_memory", "maximum_bytes", b"maximum_bytes", "memory_bytes", b"memory_bytes", "minimum_bytes", b"minimum_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dynamic_memory: _TypeAlias = _typing.Literal["dynamic_memory"]  # noqa: Y015
+    _WhichOneofArgType__dynamic_memory: _TypeAlias = _typing.Literal["_dynamic_memory", b"_dynamic_memory"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dynamic_memory) -> _WhichOneofReturnType__dynamic_memory | None: ...
+
+Global___VmConfigure: _TypeAlias = VmConfigure  # noqa: Y015
 
 @_typing.final
 class HostAnswer(_message.Message):

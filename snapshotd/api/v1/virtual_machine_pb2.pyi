@@ -268,21 +268,35 @@ class ServiceOffering(_message.Message):
 
     CPU_COUNT_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    DYNAMIC_MEMORY_FIELD_NUMBER: _builtins.int
+    MINIMUM_BYTES_FIELD_NUMBER: _builtins.int
+    MAXIMUM_BYTES_FIELD_NUMBER: _builtins.int
     cpu_count: _builtins.int
     """Virtual processors."""
     memory_bytes: _builtins.int
     """Startup memory."""
+    dynamic_memory: _builtins.bool
+    """Hyper-V gives and takes memory while the VM runs, between the two bounds. Absent: not known."""
+    minimum_bytes: _builtins.int
+    """The lower bound, which Hyper-V keeps also while memory is not dynamic; 0: not known."""
+    maximum_bytes: _builtins.int
+    """The upper one, likewise."""
     def __init__(
         self,
         *,
         cpu_count: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
+        dynamic_memory: _builtins.bool | None = ...,
+        minimum_bytes: _builtins.int = ...,
+        maximum_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dynamic_memory", b"_dynamic_memory", "dynamic_memory", b"dynamic_memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_count", b"cpu_count", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dynamic_memory", b"_dynamic_memory", "cpu_count", b"cpu_count", "dynamic_memory", b"dynamic_memory", "maximum_bytes", b"maximum_bytes", "memory_bytes", b"memory_bytes", "minimum_bytes", b"minimum_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__dynamic_memory: _TypeAlias = _typing.Literal["dynamic_memory"]  # noqa: Y015
+    _WhichOneofArgType__dynamic_memory: _TypeAlias = _typing.Literal["_dynamic_memory", b"_dynamic_memory"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dynamic_memory) -> _WhichOneofReturnType__dynamic_memory | None: ...
 
 Global___ServiceOffering: _TypeAlias = ServiceOffering  # noqa: Y015
 
@@ -1154,7 +1168,9 @@ class ChangeServiceOfferingRequest(_message.Message):
     """The etag of the plan that the caller has seen; see operation.proto."""
     @_builtins.property
     def service_offering(self) -> Global___ServiceOffering:
-        """The CPU count and memory that it gets."""
+        """What it gets. What is 0 or absent stays as it is. Memory goes in multiples of 2 MiB; minimum_bytes <= memory_bytes <= maximum_bytes, and
+        the bounds only with dynamic memory.
+        """
 
     def __init__(
         self,

@@ -252,7 +252,11 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ChangeServiceOffering(self, request, context):
-        """Changes CPU count and memory of a STOPPED VM; its memory snapshots are deleted first. Not built yet.
+        """Changes CPU count and memory of a VM that is STOPPED: else FAILED_PRECONDITION (OFFERING_NEEDS_STOPPED_VM, VM_ABSENT). Its snapshots with
+        memory are deleted first, leaves first, as steps of the same operation; those of disks stay, each with the offering of its moment, which a
+        revert brings back. If nothing would change, nothing is deleted. FAILED_PRECONDITION (SNAPSHOT_HELD) if somebody holds one of them,
+        (FOREIGN_CHECKPOINT_WITH_MEMORY) if a checkpoint that is not ours holds memory. INVALID_ARGUMENT for values that do not fit together, or
+        with what stays as it is. A change that is refused half-way is undone; what was deleted stays deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

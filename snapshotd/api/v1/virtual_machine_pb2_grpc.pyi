@@ -88,7 +88,12 @@ class VirtualMachineServiceStub:
     on, and a size that it cannot have.
     """
     ChangeServiceOffering: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ChangeServiceOfferingRequest, _operations_pb2.Operation]
-    """Changes CPU count and memory of a STOPPED VM; its memory snapshots are deleted first. Not built yet."""
+    """Changes CPU count and memory of a VM that is STOPPED: else FAILED_PRECONDITION (OFFERING_NEEDS_STOPPED_VM, VM_ABSENT). Its snapshots with
+    memory are deleted first, leaves first, as steps of the same operation; those of disks stay, each with the offering of its moment, which a
+    revert brings back. If nothing would change, nothing is deleted. FAILED_PRECONDITION (SNAPSHOT_HELD) if somebody holds one of them,
+    (FOREIGN_CHECKPOINT_WITH_MEMORY) if a checkpoint that is not ours holds memory. INVALID_ARGUMENT for values that do not fit together, or
+    with what stays as it is. A change that is refused half-way is undone; what was deleted stays deleted.
+    """
     ExportVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ExportVirtualMachineRequest, _operations_pb2.Operation]
     """Exports a VM with its checkpoints to primary storage. Not built yet."""
     TakeVolumeSnapshot: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeVolumeSnapshotRequest, _operations_pb2.Operation]
@@ -156,7 +161,12 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     on, and a size that it cannot have.
     """
     ChangeServiceOffering: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ChangeServiceOfferingRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Changes CPU count and memory of a STOPPED VM; its memory snapshots are deleted first. Not built yet."""
+    """Changes CPU count and memory of a VM that is STOPPED: else FAILED_PRECONDITION (OFFERING_NEEDS_STOPPED_VM, VM_ABSENT). Its snapshots with
+    memory are deleted first, leaves first, as steps of the same operation; those of disks stay, each with the offering of its moment, which a
+    revert brings back. If nothing would change, nothing is deleted. FAILED_PRECONDITION (SNAPSHOT_HELD) if somebody holds one of them,
+    (FOREIGN_CHECKPOINT_WITH_MEMORY) if a checkpoint that is not ours holds memory. INVALID_ARGUMENT for values that do not fit together, or
+    with what stays as it is. A change that is refused half-way is undone; what was deleted stays deleted.
+    """
     ExportVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ExportVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Exports a VM with its checkpoints to primary storage. Not built yet."""
     TakeVolumeSnapshot: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeVolumeSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
@@ -311,7 +321,12 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.ChangeServiceOfferingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Changes CPU count and memory of a STOPPED VM; its memory snapshots are deleted first. Not built yet."""
+        """Changes CPU count and memory of a VM that is STOPPED: else FAILED_PRECONDITION (OFFERING_NEEDS_STOPPED_VM, VM_ABSENT). Its snapshots with
+        memory are deleted first, leaves first, as steps of the same operation; those of disks stay, each with the offering of its moment, which a
+        revert brings back. If nothing would change, nothing is deleted. FAILED_PRECONDITION (SNAPSHOT_HELD) if somebody holds one of them,
+        (FOREIGN_CHECKPOINT_WITH_MEMORY) if a checkpoint that is not ours holds memory. INVALID_ARGUMENT for values that do not fit together, or
+        with what stays as it is. A change that is refused half-way is undone; what was deleted stays deleted.
+        """
 
     @_abc_1.abstractmethod
     def ExportVirtualMachine(

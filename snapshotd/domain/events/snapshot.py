@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from snapshotd.domain.details import SnapshotDetails
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState
+from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.recorded import Time
 
@@ -46,8 +47,8 @@ class SnapshotCreated(SnapshotTransition):
     parent_id: SnapshotId | None
     size_bytes: int
     """The files that hold memory and configuration, and the frozen disk files."""
-    cpu_count: int
-    memory_bytes: int
+    offering: Offering | None
+    """What the VM had when it was taken; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

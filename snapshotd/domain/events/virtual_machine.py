@@ -167,6 +167,8 @@ class DriftKind(Enum):
     """The VM's own setting: by somebody, or by a restore after which nobody put it back."""
     REPLICATION_CHANGED = "REPLICATION_CHANGED"
     """It has become a replica, or is one no longer."""
+    OFFERING_CHANGED = "OFFERING_CHANGED"
+    """Processors or memory: by somebody."""
     CHECKPOINT_MISSING = "CHECKPOINT_MISSING"
     CHECKPOINT_DAMAGED = "CHECKPOINT_DAMAGED"
     """It is there, and cannot be brought back: its own files, or those of its disks, are not."""

@@ -16,7 +16,7 @@ DECISIVE: Final = frozenset(
     {
         *("checkpoint_made", "checkpoint_applied", "checkpoint_removed", "power_changed"),
         *("drive_added", "drive_removed", "disk_created", "disk_resized", "vm_created", "vm_removed"),
-        *("export_begun", "disk_converted", "vm_imported"),
+        *("export_begun", "disk_converted", "vm_imported", "vm_configured"),
     }
 )
 """Effects that a command exists for. All others are auxiliary."""

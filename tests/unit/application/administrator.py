@@ -186,6 +186,10 @@ def _set(**values: object) -> Callable[[World], None]:
     return set_
 
 
+def _configure(world: World) -> None:
+    world.host.offering = replace(world.host.offering, cpu_count=8, memory_bytes=6 << 30)
+
+
 K = DriftKind
 ACTS = (
     Act("attaches a volume", _attach, (K.VOLUME_ATTACHED,), recorded="", observed=HAND),
@@ -229,6 +233,13 @@ ACTS = (
         (K.CHECKPOINT_TYPE_CHANGED,),
         recorded="Production",
         observed="Standard",
+    ),
+    Act(
+        "changes processors and memory",
+        _configure,
+        (K.OFFERING_CHANGED,),
+        recorded="2 processors, 4 GiB of memory",
+        observed="8 processors, 6 GiB of memory",
     ),
     Act(
         "makes the VM a replica",

@@ -9,13 +9,16 @@ from snapshotd.domain.commands import LoseOutcome, RequestOperation, SettleOpera
 from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.ids import ActionName, CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
+from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure, PlannedStep, SettledAs, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.snapshot_delete import Scope
 from snapshotd.operations.snapshot_revert import PowerAfter
+from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import (
     ATTACH,
+    CONFIGURE,
     CREATE,
     DETACH,
     MAKE_DISK,
@@ -27,6 +30,7 @@ from tests.asking import (
     STOP,
     adopt,
     attach,
+    change_offering,
     create_snapshot,
     delete,
     delete_all,
@@ -39,7 +43,7 @@ from tests.asking import (
     stop_vm,
     update,
 )
-from tests.fakes import World
+from tests.fakes import HAS, World
 
 
 def sid(n: int) -> SnapshotId:
@@ -102,6 +106,8 @@ class Case:
     """The VM has no snapshots, and a volume at SCSI:0:1; another file is there that nothing uses."""
     volumes: tuple[tuple[str, str, int], ...] = ()
     """Of a bare VM afterwards: the places, files and sizes of its volumes."""
+    offering: Offering | None = None
+    """What the VM has of processors and memory afterwards; None: not looked at."""
 
 
 FOREIGN = CheckpointId("dddddddd-0000-4000-8000-000000000001")
@@ -261,7 +267,25 @@ CASES = (
         bare=True,
         volumes=(("SCSI:0:1", DATA, GIB // 2),),
     ),
+    Case(
+        "another offering",
+        change_offering(cpu_count=4, memory_bytes=8 << 30),
+        power=Power.STOPPED,
+        after=Power.STOPPED,
+        effects=(REMOVE, CONFIGURE, CONFIGURE),
+        offering=replace(HAS, cpu_count=4, memory_bytes=8 << 30),
+    ),
+    Case(
+        "dynamic memory",
+        change_offering(dynamic_memory=True, minimum_bytes=2 << 30, maximum_bytes=8 << 30),
+        power=Power.STOPPED,
+        after=Power.STOPPED,
+        effects=(REMOVE, CONFIGURE),
+        offering=replace(HAS, dynamic_memory=True, minimum_bytes=2 << 30, maximum_bytes=8 << 30),
+    ),
 )
+LIVING = tuple(case for case in CASES if case.after is not Power.ABSENT)
+"""Those whose VM is there afterwards."""
 AT_WORK = tuple(case for case in CASES if case.effects)
 """Those that ask something of the host."""
 
@@ -368,9 +392,14 @@ def _refused(case: Case) -> Iterator[Refused]:
     plans = [step.plan for step in world.vm.operations[world.vm.last_number].steps]
     for plan in plans:
         earlier = (p for p in plans if p.number < plan.number and p.snapshot_id == plan.snapshot_id)
-        alike = [p for p in earlier if p.action == plan.action]
+        alike = [p for p in earlier if p.action == plan.action and _the_same(p, plan)]
         if plan.action in case.effects and all(p.nature is StepNature.BEST_EFFORT for p in alike):
             yield Refused(case, plan, frozenset({plan.number, *(p.number for p in alike)}))
+
+
+def _the_same(earlier: PlannedStep, later: PlannedStep) -> bool:
+    """Return whether a step leaves a later one of its action nothing to do."""
+    return ACTIONS[later.action].goal(later) is not None or earlier.input == later.input
 
 
 REFUSED = tuple(refused for case in CASES for refused in _refused(case))
@@ -387,8 +416,11 @@ def check_success(world: World, case: Case) -> None:
     vm = world.vm
     operation = vm.operations[vm.last_number]
     assert operation.state is OperationState.SUCCEEDED, operation
-    assert vm.activity is VmActivity.IDLE
-    assert vm.power is world.host.power is case.after
+    assert vm.activity is (VmActivity.DESTROYED if case.after is Power.ABSENT else VmActivity.IDLE)
+    assert vm.power is world.host.report().power is case.after
+    if case.offering is not None:
+        assert vm.description is not None
+        assert vm.description.offering == world.host.offering == case.offering
     assert vm.current_id == (sid(case.current) if case.current else None)
     assert vm.current_id == vm.nearest_own(world.host.current)
     assert len({(name, step) for _, name, step in world.host.effects}) == len(world.host.effects)

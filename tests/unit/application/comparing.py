@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snapshotd.domain.lifecycle import SnapshotState, VmActivity
+from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity
 from snapshotd.steps.checkpoint_name import marker
 from tests.fakes import World
 from tests.unit.application.cases import check_invariants
@@ -12,9 +12,11 @@ def compare(world: World) -> None:
     """Compare names, power, tree and current with the host."""
     vm, report = world.vm, world.host.report()
     assert not vm.active_operations
-    assert vm.activity is VmActivity.IDLE
     check_invariants(vm)
     assert vm.power is report.power
+    destroyed = vm.activity is VmActivity.DESTROYED and vm.power is Power.ABSENT
+    assert destroyed or vm.activity is VmActivity.IDLE
+    assert not destroyed or {s.state for s in vm.snapshots.values()} == {SnapshotState.REMOVED}
     if report.description is None:
         return
     assert (vm.description, vm.name) == (report.description, report.description.name)

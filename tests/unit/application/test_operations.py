@@ -4,9 +4,10 @@ import pytest
 
 from snapshotd.domain.errors import CancelTooLate
 from snapshotd.domain.events import DriftDetected
-from snapshotd.domain.host_report import VmReport
+from snapshotd.domain.host_report import Checkpoint, VmReport
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
+from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Operation, StepNature
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.steps.checkpoint_name import checkpoint_name
@@ -14,6 +15,7 @@ from tests.asking import CREATE, REMOVE, RENAME, RESTORE, START, STOP
 from tests.fakes import World
 from tests.unit.application.cases import (
     CASES,
+    FOREIGN,
     REFUSED,
     SAFETY,
     Case,
@@ -107,8 +109,8 @@ def test_a_step_that_fails_means_for_the_operation_what_its_nature_says(refused:
     assert step.state is StepState.FAILED
     assert step.failure is not None
     assert step.failure.error_id == FINAL
-    assert world.vm.activity is VmActivity.IDLE
-    assert world.vm.power is world.host.power
+    assert world.vm.activity is (VmActivity.DESTROYED if world.host.gone else VmActivity.IDLE)
+    assert world.vm.power is world.host.report().power
     match refused.plan.nature:
         case StepNature.BEST_EFFORT if refused.case.goes_on:
             check_failed(world, operation)
@@ -147,12 +149,21 @@ def check_all_but_one_is_done(world: World, refused: Refused) -> None:
 
 
 def check_brought_back(world: World, operation: Operation, before: VmReport, case: Case) -> None:
-    """Check that the host is as it was, since each effect there was is undone; but a safety snapshot is kept."""
+    """Check that the host is as it was, since each effect there was is undone.
+
+    But a safety snapshot is kept, and a snapshot that was deleted does not come back.
+    """
     after = world.host.report()
-    kept = [s.plan.number for s in operation.steps if s.plan.action == CREATE and s.state is StepState.DONE]
-    kept = kept if case.safety else []
-    done = [s.plan for s in operation.steps if s.state is StepState.DONE]
+    done = [s.plan for s in operation.steps if s.state is StepState.DONE and not s.plan.polls]
+    kept = [p.number for p in done if case.safety and p.action == CREATE]
+    gone = [p.number for p in done if p.nature is StepNature.FORWARD_ONLY and p.action == REMOVE]
     undone = [p.undoes for p in done if p.undoes is not None]
+    if gone:
+        assert (after.power, world.host.offering) == (before.power, _offering(before))
+        assert len(undone) == len(done) - len(undone) - len(gone)
+        assert len(world.host.checkpoints) == len(_checkpoints(before)) - len(gone)
+        assert [number for _, _, number in world.host.effects] == [p.number for p in done]
+        return
     assert len(undone) == len(done) - len(undone) - len(kept)
     if kept:
         assert world.vm.current_id == SAFETY == world.vm.nearest_own(world.host.current)
@@ -164,11 +175,19 @@ def check_brought_back(world: World, operation: Operation, before: VmReport, cas
     assert [number for _, _, number in world.host.effects] == [p.number for p in done]
 
 
+def _offering(report: VmReport) -> Offering | None:
+    return report.description.offering if report.description else None
+
+
+def _checkpoints(report: VmReport) -> tuple[Checkpoint, ...]:
+    return report.description.checkpoints if report.description else ()
+
+
 def check_finished_effects_stay(world: World, operation: Operation, case: Case) -> None:
     """Check that after the pivot nothing is undone, nor where a safety snapshot was not taken; the record says so."""
     assert not operation.undoing
     done = [s.plan.number for s in operation.steps if s.state is StepState.DONE and not s.plan.polls]
-    assert done or case.safety
+    assert done or case.safety or case.effects[0] == REMOVE
     assert [number for _, _, number in world.host.effects] == done
     current = operation.snapshot_id if done and RESTORE in case.effects else world.vm.current_id
     assert world.vm.current_id == current == world.vm.nearest_own(world.host.current)
@@ -261,9 +280,8 @@ def test_a_cancellation_during_the_first_step_brings_everything_back(case: Case)
     operation = world.run()
     assert operation.state is OperationState.CANCELLED
     assert world.host.power is before
-    assert set(world.host.checkpoints) == {
-        s.checkpoint_id for s in world.vm.snapshots.values() if s.state is SnapshotState.READY
-    }
+    ready_ones = {s.checkpoint_id for s in world.vm.snapshots.values() if s.state is SnapshotState.READY}
+    assert set(world.host.checkpoints) == ready_ones | ({FOREIGN} if case.foreign else set())
     assert not world.host.merging
 
 

@@ -12,7 +12,7 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import delete, revert_to, start_vm, stop_vm
 from tests.fakes import VM_ID, World
-from tests.unit.application.cases import CASES, Case, create, ready, sid
+from tests.unit.application.cases import LIVING, Case, create, ready, sid
 
 
 def restored(world: World, backup: VirtualMachine) -> None:
@@ -97,7 +97,7 @@ def turns(case: Case) -> int:
 
 
 @pytest.mark.parametrize(
-    ("case", "turn"), [(c, n) for c in CASES for n in range(turns(c))], ids=lambda x: str(getattr(x, "name", x))
+    ("case", "turn"), [(c, n) for c in LIVING for n in range(turns(c))], ids=lambda x: str(getattr(x, "name", x))
 )
 def test_an_operation_of_the_backup_is_left_alone_until_somebody_cancels_it(case: Case, turn: int) -> None:
     world = ready(case)

@@ -21,7 +21,7 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import delete, revert_to, start_vm, stop_vm
 from tests.fakes import VM_ID, World
-from tests.unit.application.cases import CASES, Case, check_invariants, create, ready, sid
+from tests.unit.application.cases import LIVING, Case, check_invariants, create, ready, sid
 
 NEWER = "operations/11111111-1111-4111-8111-111111111111.9-0f0f0f0f"
 """An operation that a lost log has named."""
@@ -173,7 +173,7 @@ def turns(case: Case) -> int:
 
 
 @pytest.mark.parametrize(
-    ("case", "turn"), [(c, n) for c in CASES for n in range(turns(c))], ids=lambda x: str(getattr(x, "name", x))
+    ("case", "turn"), [(c, n) for c in LIVING for n in range(turns(c))], ids=lambda x: str(getattr(x, "name", x))
 )
 def test_what_the_log_believes_under_way_ends_as_undetermined(case: Case, turn: int) -> None:
     world = ready(case)

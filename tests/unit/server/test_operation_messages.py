@@ -12,7 +12,6 @@ from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
-from snapshotd.ports.versioned import Nothing
 from snapshotd.server.operation_messages import kind_message, metadata_message, operation_message, planned_step
 from snapshotd.server.wire_values import timestamp
 from snapshotd.steps import checkpoint_create, checkpoint_remove, checkpoint_rename, checkpoint_restore, vm_stop
@@ -35,7 +34,7 @@ Steps = tuple[tuple[ActionName, StepState, int | None], ...]
 
 def planned(action: ActionName, nature: StepNature, number: int = 1, undoes: int | None = None) -> PlannedStep:
     """Return a step of a plan."""
-    plan = ACTIONS[action].planned(INPUTS.get(action, Nothing()), nature=nature)
+    plan = ACTIONS[action].planned(INPUTS.get(action), nature=nature)
     return replace(plan, number=number, undoes=undoes)
 
 

@@ -8,7 +8,6 @@ from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import Power, StepState
 from snapshotd.domain.operation import Operation, Step, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.ports.versioned import Nothing
 from snapshotd.steps.action import Action
 from tests.fakes import World
 from tests.unit.application.cases import create
@@ -30,7 +29,7 @@ def with_power(vm: VirtualMachine, power: Power) -> VirtualMachine:
 
 def step_of(
     action: Action,
-    values: object = Nothing(),
+    values: object = None,
     *,
     before: object = None,
     nature: StepNature = StepNature.UNDOABLE,

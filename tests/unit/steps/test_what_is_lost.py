@@ -70,7 +70,7 @@ HAVE_MEMORY = (Power.RUNNING, Power.PAUSED, Power.SAVED)
 @pytest.mark.parametrize("nature", StepNature)
 @pytest.mark.parametrize("action", ACTIONS.values(), ids=lambda action: action.name)
 def test_a_plan_says_what_each_step_may_lose(action: Action, nature: StepNature, power: Power) -> None:
-    plan = action.planned(INPUTS.get(action.name, Nothing()), nature=nature)
+    plan = action.planned(INPUTS.get(action.name), nature=nature)
     loses = ""
     if action is CHECKPOINT_RESTORE:
         loses = "what was written to the disks since the current snapshot"
