@@ -199,6 +199,10 @@ class FakeHost:
             return {"identifier": f"eeeeeeee-0000-4000-8000-{self.made:012d}"}
         return {"checkpoint_id": made, "has_memory": self.checkpoints[made].has_memory} if made is not None else {}
 
+    def act_for(self, vm: VirtualMachine, operation: Operation, step: Step) -> HostAnswer:
+        """Carry out what a step asks for."""
+        return self.effect(effect_order(vm, operation, step))
+
     def differs(self, before: JsonObject) -> bool:
         """Compare what is there with the facts that the command was told, and no others."""
         report = self.report(self.on_disk)

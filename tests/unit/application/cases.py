@@ -110,6 +110,8 @@ class Case:
     """What the VM has of processors and memory afterwards; None: not looked at."""
 
 
+LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
+
 FOREIGN = CheckpointId("dddddddd-0000-4000-8000-000000000001")
 """That checkpoint."""
 
@@ -292,7 +294,12 @@ AT_WORK = tuple(case for case in CASES if case.effects)
 
 def settlement(world: World, outcome: SettledAs, number: int = 0) -> SettleOperation:
     """Return what a person says of an operation's step; by default of the oldest one that has not ended."""
-    operation = world.vm.operations[number] if number else world.vm.active_operations[0]
+    return settlement_of(world.vm, outcome, number)
+
+
+def settlement_of(vm: VirtualMachine, outcome: SettledAs, number: int = 0) -> SettleOperation:
+    """Return the same, of a VM without a world of its own."""
+    operation = vm.operations[number] if number else vm.active_operations[0]
     step = operation.current_step
     return SettleOperation(
         name=operation.name,
