@@ -855,27 +855,24 @@ function Get-Head {
     }
 }
 
-function Test-SamePath([string]$one, [string]$other) {
-    $one -ne '' -and $other -ne '' -and [IO.Path]::GetFullPath($one) -eq [IO.Path]::GetFullPath($other)
+# Returns the one form of a path that its spellings share, but for the case of letters.
+function Format-Path([string]$path) {
+    $bare = $path -replace '^\\\\\?\\UNC\\', '\\' -replace '^\\\\\?\\(?!Volume\{)', ''
+    # Windows PowerShell throws for what is left of the prefix \\?\, and for what no file is named.
+    try { [IO.Path]::GetFullPath($bare) } catch { $bare }
 }
 
-# Throws if any VM of this host has the file. Hyper-V does not notice it before the second one starts (observed).
-function Assert-Unattached([string]$path) {
-    foreach ($head in @(Get-Head)) {
-        if (Test-SamePath $head.path $path) { throw (New-Failure 'FileInUse,snapshotd' "$path is attached to $($head.name).") }
-    }
-}
-
-# Throws if any VM of this host stands on one of the files, or if that cannot be told.
-function Assert-InNoChain([string[]]$paths) {
+# Throws if a disk of any VM of this host, or of a checkpoint, stands on one of the files: Hyper-V does not notice before the
+# second VM starts (observed). A chain that cannot be read throws as well, unless only those count that can.
+function Assert-InNoChain([string[]]$paths, [switch]$Readable) {
+    $wanted = @($paths | ForEach-Object { Format-Path $_ })
     $cache = [ordered]@{}
     foreach ($head in @(Get-Head)) {
         $next = $head.path
-        while ($next -ne '') {
-            foreach ($path in $paths) {
-                if (Test-SamePath $next $path) { throw (New-Failure 'FileInUse,snapshotd' "$path is in a chain of $($head.name).") }
-            }
-            $file = Get-DiskFile $next $cache
+        # What is in the cache was looked at, with all that it stands on.
+        while ($next -ne '' -and -not $cache.Contains($next)) {
+            if ($wanted -contains (Format-Path $next)) { throw (New-Failure 'FileInUse,snapshotd' "$next is in a chain of $($head.name).") }
+            $file = try { Get-DiskFile $next $cache } catch { if (-not $Readable) { throw } }
             $next = if ($null -eq $file) { '' } else { Get-Text $file.ParentPath }
         }
     }
@@ -992,7 +989,7 @@ $Actions = @{
         act = {
             param($vm, $told)
             $place = ([string]$told.location).Split(':')
-            Assert-Unattached $told.path
+            Assert-InNoChain $told.path -Readable
             Add-VMHardDiskDrive -VM $vm -ControllerType $place[0] -ControllerNumber $place[1] -ControllerLocation $place[2] -Path $told.path -Confirm:$false
             [void](Wait-Until { Get-Attached $vm $told.location } "nothing is attached at $($told.location)")
         }

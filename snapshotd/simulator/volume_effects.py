@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -12,10 +13,13 @@ from snapshotd.simulator.journal import Output
 from snapshotd.simulator.scene import Scene, until
 from snapshotd.simulator.watched import find_file
 
+_UNC: Final = re.compile(r"^\\\\\?\\UNC\\", re.IGNORECASE)
+_PREFIX: Final = re.compile(r"^\\\\\?\\(?!Volume\{)", re.IGNORECASE)
+
 
 def _attach(scene: Scene, command: HostCommand) -> None:
     wanted = command.volume_attach
-    _refuse_attached(scene.host, wanted.path)
+    _refuse_in_chains(scene.host, [wanted.path], readable=True)
     scene.host.add_drive(scene.script, scene.vm.vm_id, wanted.location, wanted.path)
     until(scene, lambda: _at(scene, wanted.location) is not None, f"nothing is attached at {wanted.location}")
 
@@ -72,22 +76,24 @@ def _at(scene: Scene, location: str) -> DriveView | None:
     return next((drive for drive in vm.drives if drive.location == location), None) if vm else None
 
 
-def _refuse_attached(host: Hypervisor, path: str) -> None:
-    """Raise HyperVError if any VM of the host, or a checkpoint of one, has a file: Hyper-V itself does not look."""
-    for name, used in _heads(host):
-        if _same(used, path):
-            raise HyperVError("FileInUse,snapshotd", "Add-VMHardDiskDrive", f"{path} is attached to {name}.")
+def _refuse_in_chains(host: Hypervisor, paths: list[str], *, readable: bool = False) -> None:
+    """Raise HyperVError if a disk of any VM of the host, or of a checkpoint, stands on one of these files.
 
-
-def _refuse_in_chains(host: Hypervisor, paths: list[str]) -> None:
-    """Raise HyperVError if any VM of the host, or a checkpoint of one, stands on one of these files."""
+    Hyper-V itself does not look. A chain that cannot be read is an error as well, unless only those count that can.
+    """
+    wanted, seen = {_form(path) for path in paths}, set[str]()
     for name, head in _heads(host):
         at = head
-        while at:
-            for path in paths:
-                if _same(at, path):
-                    raise HyperVError("FileInUse,snapshotd", "Delete", f"{path} is in a chain of {name}.")
-            file = find_file(host, at)
+        while at and _form(at) not in seen:
+            if _form(at) in wanted:
+                raise HyperVError("FileInUse,snapshotd", "Get-VHD", f"{at} is in a chain of {name}.")
+            try:
+                file = find_file(host, at)
+            except HyperVError:
+                if not readable:
+                    raise
+                file = None
+            seen.add(_form(at))
             at = file.parent_path if file else ""
 
 
@@ -98,8 +104,9 @@ def _heads(host: Hypervisor) -> Iterator[tuple[str, str]]:
         yield from ((vm.name, drive.path) for drive in drives if drive.path)
 
 
-def _same(one: str, other: str) -> bool:
-    return os.path.normpath(one).lower() == os.path.normpath(other).lower()
+def _form(path: str) -> str:
+    """Return the one form that the spellings of a path share."""
+    return os.path.normpath(_PREFIX.sub("", _UNC.sub(r"\\\\", path))).lower()
 
 
 NEEDED: Final[dict[str, tuple[str, ...]]] = {
