@@ -12,10 +12,12 @@ from snapshotd.simulator.hypervisor import HyperVError
 from snapshotd.simulator.journal import journal_path
 from snapshotd.simulator.model.cmdlets import Cmdlets
 from snapshotd.simulator.model.disks import digest
+from snapshotd.simulator.model.drives import Drives
 from snapshotd.simulator.model.host import ADMINISTRATOR, HYPERVISOR, Administrator, HostState
 from snapshotd.simulator.model.inventory import SNAPSHOT_TYPES
 from snapshotd.simulator.model.machine import Checkpoint, Machine
 from snapshotd.simulator.model.power import Power
+from snapshotd.simulator.model.vhds import Vhds
 
 _ADMIN: Final[Mapping[str, tuple[str, ...]]] = {
     "checkpoint": ("name", "automatic", "type"),
@@ -27,6 +29,9 @@ _ADMIN: Final[Mapping[str, tuple[str, ...]]] = {
     "turn_off": (),
     "set_checkpoint_type": ("type", "value"),
     "set_automatic_checkpoints": ("value",),
+    "attach": ("location", "path", "size_bytes"),
+    "detach": ("location",),
+    "resize": ("location", "size_bytes"),
 }
 """What an administrator can do, with the arguments needed besides the VM."""
 _ABILITIES: Final = ("vss", "shutdown_service", "shuts_down", "boots")
@@ -40,12 +45,16 @@ class Controls:
         host: what is acted on.
         cmdlets: what an administrator uses.
         power: likewise.
+        drives: likewise.
+        vhds: likewise.
     """
 
-    def __init__(self, host: HostState, cmdlets: Cmdlets, power: Power) -> None:
+    def __init__(self, host: HostState, cmdlets: Cmdlets, power: Power, drives: Drives, vhds: Vhds) -> None:
         self._host = host
         self._cmdlets = cmdlets
         self._power = power
+        self._drives = drives
+        self._vhds = vhds
 
     def write_disk(self, vm: str, location: str, block: object, data: object) -> None:
         """Write a block in the guest.
@@ -166,10 +175,27 @@ class Controls:
                 self._power.stop_vm(caller, machine.vm_id, turn_off=True)
             case "set_automatic_checkpoints":
                 self._set_automatic_checkpoints(machine, arguments.get("value"))
+            case "attach" | "detach" | "resize":
+                self._change_drive(do, machine, arguments)
             case _:
                 chosen = str(arguments.get("type") or arguments.get("value") or "")
                 self._cmdlets.set_checkpoint_type(caller, machine.vm_id, chosen)
         return {}
+
+    def _change_drive(self, do: str, machine: Machine, arguments: Mapping[str, Any]) -> None:
+        caller, location = Administrator(), _text(arguments, "location")
+        size_bytes = arguments.get("size_bytes", 0)
+        if type(size_bytes) is not int or (do == "resize" and not size_bytes):
+            raise ValueError(f"size_bytes must be a whole number: {size_bytes!r}")
+        if do == "resize":
+            self._vhds.resize_vhd(caller, disk_at(machine, machine.disks, location), size_bytes)
+        elif do == "detach":
+            self._drives.remove_drive(caller, machine.vm_id, location)
+        else:
+            path = _text(arguments, "path")
+            if size_bytes:
+                self._vhds.new_vhd(caller, path, size_bytes)
+            self._drives.add_drive(caller, machine.vm_id, location, path)
 
     def _set_automatic_checkpoints(self, machine: Machine, value: object) -> None:
         machine.automatic_checkpoints = check_bool("value", value)

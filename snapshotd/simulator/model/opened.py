@@ -38,7 +38,8 @@ class SimulatedHyperV:
         power = Power(state, checkpointing)
         cmdlets = Cmdlets(state, self._merging, checkpointing, power)
         views = HostViews(state, self._merging)
-        controls = Controls(state, cmdlets, power)
+        drives, vhds, offering = Drives(state), Vhds(state), Offering(state)
+        controls = Controls(state, cmdlets, power, drives, vhds)
         self.vms, self.vm, self.vhd, self.state = views.vms, views.vm, views.vhd, views.whole
         self.jobs, self.manages = views.jobs, views.manages
         self.set_checkpoint_type = cmdlets.set_checkpoint_type
@@ -48,7 +49,6 @@ class SimulatedHyperV:
         self.remove_snapshot = cmdlets.remove_snapshot
         self.start_vm, self.resume_vm, self.stop_vm = power.start_vm, power.resume_vm, power.stop_vm
         self.save_vm, self.suspend_vm = power.save_vm, power.suspend_vm
-        drives, vhds, offering = Drives(state), Vhds(state), Offering(state)
         self.add_drive, self.remove_drive = drives.add_drive, drives.remove_drive
         self.new_vhd, self.resize_vhd = vhds.new_vhd, vhds.resize_vhd
         self.exists, self.delete_file = vhds.exists, vhds.delete_file

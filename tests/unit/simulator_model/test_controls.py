@@ -34,6 +34,32 @@ def test_an_administrator_does_by_hand_what_a_script_does(tmp_path: Path) -> Non
     assert by == {"administrator"}
 
 
+def test_an_administrator_changes_drives_by_hand(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        path = f"{host.storage_directory}/by hand.vhdx"
+        host.admin("attach", "web01", location="SCSI:0:5", path=path, size_bytes=8 << 20)
+        host.admin("resize", "web01", location="SCSI:0:5", size_bytes=9 << 20)
+        host.admin("detach", "web01", location="SCSI:0:5")
+        host.admin("attach", "db01", location="SCSI:0:6", path=path)
+        view, db = host.vhd(path), host.vm(DB)
+        assert view is not None
+        assert db is not None
+        assert (view.size_bytes, [(d.location, d.path) for d in db.drives][-1]) == (9 << 20, ("SCSI:0:6", path))
+        for arguments, told in (
+            ({"do": "attach", "location": "SCSI:0:6"}, "path is missing"),
+            ({"do": "resize", "location": "SCSI:0:6"}, "size_bytes must be a whole number: 0"),
+            ({"do": "resize", "location": "SCSI:0:6", "size_bytes": "9"}, "size_bytes must be a whole number: '9'"),
+            ({"do": "detach", "location": "SCSI:0:9"}, "ObjectNotFound"),
+            ({"do": "detach"}, "location is missing"),
+        ):
+            with pytest.raises(ValueError, match=told):
+                host.admin(vm="db01", **arguments)
+    assert [(line["effect"], line["by"]) for line in truth(tmp_path)] == [
+        (effect, "administrator")
+        for effect in ("disk_created", "drive_added", "disk_resized", "drive_removed", "drive_added")
+    ]
+
+
 def test_nothing_planned_for_scripts_meets_an_administrator(tmp_path: Path) -> None:
     with host_at(tmp_path) as host:
         host.kill_script("Checkpoint-VM:before")
