@@ -178,6 +178,11 @@ def _replace(world: World) -> None:
     world.host.volumes[AT] = f"{HAND}.vhdx"
 
 
+def _move(world: World) -> None:
+    if (path := world.host.volumes.pop(AT, None)) is not None:
+        world.host.volumes["SCSI:0:8"] = path
+
+
 def _set(**values: object) -> Callable[[World], None]:
     def set_(world: World) -> None:
         for name, value in values.items():
@@ -208,6 +213,14 @@ ACTS = (
         before=_attach_and_notice,
         recorded=HAND,
         observed=f"{HAND}.vhdx",
+    ),
+    Act(
+        "moves a volume to another place",
+        _move,
+        (K.VOLUME_ATTACHED, K.VOLUME_DETACHED),
+        before=_attach_and_notice,
+        recorded="",
+        observed=HAND,
     ),
     Act(
         "resizes a volume",

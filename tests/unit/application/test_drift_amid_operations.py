@@ -6,7 +6,7 @@ lost, and while a merge is waited for. Then the administrator acts, and everythi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,7 +18,7 @@ from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure
 from tests.fakes import World
 from tests.unit.application.administrator import ACTS, Act, compare_hosts, copy, fork, sync
-from tests.unit.application.cases import AT_WORK, CASES, Case, ready
+from tests.unit.application.cases import AT_WORK, CASES, DATA, GIB, Case, drift_in, ready
 from tests.unit.application.comparing import compare
 
 LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
@@ -100,6 +100,67 @@ def test_whatever_others_do_amid_an_operation_the_record_is_what_is_there(case: 
         sync(world)
         come_to_rest(world)
         compare(world)
+
+
+ANOTHER = r"E:\another.vhdx"
+BARE = tuple(case for case in CASES if case.bare)
+
+
+def subject(case: Case) -> tuple[str, str]:
+    """Return the place and the file that a case about a volume is about."""
+    new = [(place, path) for place, path, _ in case.volumes if path != DATA]
+    return (*new, ("SCSI:0:1", DATA))[0]
+
+
+def take_out(world: World, place: str, path: str) -> None:
+    """Detach it."""
+    world.host.volumes.pop(place, None)
+
+
+def put_in(world: World, place: str, path: str) -> None:
+    """Attach it, as the operation would."""
+    world.host.on_disk.setdefault(path, GIB)
+    world.host.volumes[place] = path
+
+
+def put_elsewhere(world: World, place: str, path: str) -> None:
+    """Attach it at another place, and nowhere else."""
+    world.host.on_disk.setdefault(path, GIB)
+    world.host.volumes.pop(place, None)
+    world.host.volumes["SCSI:0:20"] = path
+
+
+def put_another(world: World, place: str, path: str) -> None:
+    """Attach another one at the place."""
+    world.host.on_disk[ANOTHER] = GIB
+    world.host.volumes[place] = ANOTHER
+
+
+def resize_it(world: World, place: str, path: str) -> None:
+    """Give it another size, if it is there."""
+    if path in world.host.on_disk:
+        world.host.on_disk[path] = 7 * GIB
+
+
+@pytest.mark.parametrize("hand", [take_out, put_in, put_elsewhere, put_another, resize_it])
+@pytest.mark.parametrize("case", BARE, ids=lambda case: case.name)
+def test_whatever_others_do_to_the_very_volume_of_an_operation_the_record_is_what_is_there(
+    case: Case, hand: Callable[[World, str, str], None]
+) -> None:
+    for moment in MOMENTS[case.name]:
+        world = at(case, moment)
+        hand(world, *subject(case))
+        sync(world)
+        come_to_rest(world)
+        compare(world)
+        effects = [(name, step) for _, name, step in world.host.effects]
+        assert len(set(effects)) == len(effects)
+        if hand in (put_another, put_elsewhere):
+            new = ANOTHER if hand is put_another else subject(case)[1]
+            assert new in [drift.observed for drift in drift_in(world)]
+        settled = len(drift_in(world))
+        sync(world)
+        assert len(drift_in(world)) == settled
 
 
 def told(world: World) -> list[DriftKind]:
