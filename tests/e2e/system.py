@@ -77,6 +77,29 @@ class Client:
         request = snapshot_pb2.CreateSnapshotRequest(parent=f"virtualMachines/{vm_id}", snapshot=snapshot, **fields)
         return self.snapshots.CreateSnapshot(request)
 
+    def attach(self, vm_id: str, path: str, location: str = "", **fields: Any) -> Operation:  # noqa: ANN401
+        """Ask for a volume to be attached; with a size: a new one."""
+        name = f"virtualMachines/{vm_id}"
+        return self.vms.AttachVolume(vm_pb2.AttachVolumeRequest(name=name, path=path, location=location, **fields))
+
+    def detach(self, vm_id: str, location: str, **fields: Any) -> Operation:  # noqa: ANN401
+        """Ask for a volume to be detached."""
+        name = f"virtualMachines/{vm_id}"
+        return self.vms.DetachVolume(vm_pb2.DetachVolumeRequest(name=name, location=location, **fields))
+
+    def resize(self, vm_id: str, location: str, size_bytes: int, **fields: Any) -> Operation:  # noqa: ANN401
+        """Ask for a volume to get another size."""
+        request = vm_pb2.ResizeVolumeRequest(
+            name=f"virtualMachines/{vm_id}", location=location, size_bytes=size_bytes, **fields
+        )
+        return self.vms.ResizeVolume(request)
+
+    def succeeded(self, operation: Operation) -> Operation:
+        """Wait for an operation, which must succeed."""
+        ended = self.wait(operation)
+        assert not ended.HasField("error"), ended.error.message
+        return ended
+
     def wait(self, operation: Operation) -> Operation:
         """Wait until an operation has ended."""
         request = WaitOperationRequest(name=operation.name)
