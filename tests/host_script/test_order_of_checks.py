@@ -293,6 +293,7 @@ def test_nothing_is_concluded_while_the_hypervisor_works_on_the_vm(
     host.set(secondary_status=("CreatingSnapshot",))
     host.under_way = [JobView(70, 60), JobView(70, 40), JobView(70, 5, state=7)]
     command = any_effect(action, host, journal, 2)
+    host.calls.clear()
     command.kind = kind
     answer = script.ask(command)
     assert answer.verdict == HostAnswer.IN_PROGRESS
