@@ -164,7 +164,8 @@ class FakeHost:
             return HostAnswer(verdict=Verdict.IN_PROGRESS, vms=(self.report(),))
         if journal.state is not JournalState.PRESENT or journal.journal_id != order.journal_id:
             return HostAnswer(verdict=Verdict.WRONG_JOURNAL, vms=(self.report(),))
-        if self.differs(order.before):
+        assert order.action is not None, order
+        if self.differs(order.before) or (self.gone and ACTIONS[order.action].needs_vm):
             self.journal = replace(journal, highest_token=order.token)
             return HostAnswer(verdict=Verdict.CHANGED, vms=(self.report(order.watched_files),))
         self.journal = replace(
@@ -183,7 +184,6 @@ class FakeHost:
             self.journal = replace(self.journal, begun=False)
             return HostAnswer(verdict=Verdict.NO_EFFECT, vms=(self.report(),), error_id=error_id)
         made = self.act(order)
-        assert order.action is not None, order
         self.effects.append((order.action, order.operation, order.step))
         if made is not None and self.dies_unnamed:
             self.dies_unnamed = False
