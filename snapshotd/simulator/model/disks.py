@@ -193,18 +193,18 @@ class DiskFiles:
             return None
 
     def is_away(self, folder: str) -> bool:
-        """Return whether a folder has been taken away."""
-        return Path(f"{folder}{AWAY}").exists()
+        """Return whether a folder has been taken away, or one that it is in, as a share."""
+        return any(_taken(part).exists() for part in (Path(folder), *Path(folder).parents))
 
     def take_away(self, folder: str) -> None:
         """Take a folder away, with all that is in it."""
         if not self.is_away(folder):
-            Path(folder).rename(f"{folder}{AWAY}")
+            Path(folder).rename(_taken(folder))
 
     def bring_back(self, folder: str) -> None:
         """Bring a folder back that was taken away."""
-        if self.is_away(folder):
-            Path(f"{folder}{AWAY}").rename(folder)
+        if _taken(folder).exists():
+            _taken(folder).rename(folder)
 
     def is_gone(self, path: str) -> bool:
         """Return whether a file that is known here is not found any more."""
@@ -356,3 +356,8 @@ def _read(path: Path) -> DiskFile:
 def digest(blocks: Mapping[str, str]) -> str:
     """Return the digest of a disk's content."""
     return hashlib.sha256(json.dumps(dict(blocks), sort_keys=True).encode()).hexdigest()
+
+
+def _taken(folder: str | Path) -> Path:
+    """Return where a folder is that has been taken away."""
+    return Path(f"{folder}{AWAY}")
