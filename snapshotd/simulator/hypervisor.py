@@ -247,6 +247,9 @@ class Hypervisor(Protocol):
     def jobs(self, vm_id: str) -> Sequence[JobView]:
         """Return the jobs of a VM, by Msvm_AffectedJobElement. Raises HyperVError."""
 
+    def all_jobs(self) -> Sequence[JobView]:
+        """Return the jobs that WMI shows: of each VM, of disks, and for a while those that have ended."""
+
     def job(self, job_id: str) -> JobView | None:
         """Return the job of that InstanceID, ended or not; None: the host does not know it (any more)."""
 

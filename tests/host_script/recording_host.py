@@ -90,6 +90,9 @@ class RecordingHost:
         assert vm_id.lower() in self.machines
         return self.under_way
 
+    def all_jobs(self) -> Sequence[JobView]:
+        return [*self.under_way, *self.jobs_by_id.values()]
+
     def job(self, job_id: str) -> JobView | None:
         return self.jobs_by_id.get(job_id)
 

@@ -174,11 +174,44 @@ def test_objects_are_found_by_filters_queries_and_associations(host: SimulatedHy
     assert lines == [WEB.upper(), "db01", "3", "hv01", f"Microsoft:{made.upper()}", "web01", "True", "True"]
 
 
+def test_jobs_are_found_by_what_they_are_called_also_after_their_end(
+    host: SimulatedHyperV, run: Run, tmp_path: Path
+) -> None:
+    host.durations(convert=600_000, merge=600_000, export=600_000)
+    made = host.checkpoint_vm(Script(), WEB, "c")
+    host.remove_snapshot(Script(), made)
+    lines = run(rf"""
+        $space = @{{ Namespace = 'root/virtualization/v2' }}
+        $converts = Start-Conversion (Get-VM db01).HardDrives[0].Path '{tmp_path / "new.vhdx"}'
+        $export = Find-Job (Start-Export (Get-VM db01) '{tmp_path / "out"}' $null @())
+        Get-CimInstance @space Msvm_ConcreteJob | ForEach-Object {{ "$($_.JobType) $($_.ElementName)" }} | Sort-Object
+        foreach ($name in 'Name', 'ElementName', 'Caption') {{
+            (Get-CimInstance @space Msvm_ConcreteJob -Filter "$name LIKE '%export%' AND JobState = 4").JobType
+        }}
+        (Get-CimInstance @space Msvm_ConcreteJob -Filter "ElementName = 'Exporting virtual machine'").Name
+        (Get-CimAssociatedInstance $export -ResultClassName Msvm_ComputerSystem).ElementName
+        Get-CimInstance @space Msvm_StorageJob -Filter "NOT (JobState = 7 OR Name = 'x')" | ForEach-Object {{ $_.Name }}
+        $merge = Get-CimInstance @space Msvm_ConcreteJob -Filter 'JobType = 50'
+        ($merge | Get-CimInstance).InstanceID -eq $merge.InstanceID
+        Stop-JobById $export.InstanceID
+        $ended = Get-CimInstance @space CIM_ConcreteJob -Filter "JobState = 8"
+        "$($ended.Name): $($ended.ErrorDescription)"
+        (Get-CimInstance @space Msvm_ComputerSystem -Filter 'EnabledState = 3').ElementName
+    """)
+    assert lines == [
+        *("50 Merging virtual hard disks", "62 Exporting virtual machine"),
+        *("62", "62", "62", "Exporting virtual machine", "db01"),
+        *("Converting virtual hard disk", "True"),
+        *("Exporting virtual machine: The operation was canceled. (0x800704C7)", "db01"),
+    ]
+
+
 WRONG = {
     "Get-CimInstance Msvm_ComputerSystem": "HRESULT 0x8004100e",
     "Get-CimInstance -Namespace $space Msvm_Nothing": "HRESULT 0x80041010",
     "Get-CimInstance -Namespace $space Msvm_ComputerSystem -Filter 'Name ='": "HRESULT 0x80041017",
     "Get-CimInstance -Namespace $space Msvm_ComputerSystem -Filter \"Colour = 'red'\"": "HRESULT 0x80041017",
+    "Get-CimInstance -Namespace $space Msvm_ComputerSystem -Filter \"(Name = 'x'\"": "HRESULT 0x80041017",
     "Invoke-CimMethod $service Nothing": "HRESULT 0x8004102e",
     "Invoke-CimMethod $service ExportSystemDefinition @{ ComputerSystem = 'web01' }": "HRESULT 0x80041005",
     "Invoke-CimMethod $service ExportSystemDefinition @{ Directory = 'web01' }": "HRESULT 0x8004102f",

@@ -87,14 +87,14 @@ class Exporting:
         with self._host.changed:
             self._host.faults.fail_read("Get-CimInstance", "")
             found = self._host.jobs.find(job_id, self._host.duration_s("job_kept"))
-            return job_view(found) if found is not None and found.job_type else None
+            return job_view(found) if found is not None else None
 
     def terminate_job(self, caller: Caller, job_id: str) -> None:
         """End a job that has not ended."""
         with self._host.changed:
             self._host.pass_by(caller, TERMINATE, "before")
             job = self._host.jobs.find(job_id, self._host.duration_s("job_kept"))
-            if job is None or not job.job_type:
+            if job is None:
                 raise method_failed(TERMINATE, "ObjectNotFound", f"there is no job {job_id}")
             if job.over or job.terminating or not job.cancellable:
                 raise method_failed(TERMINATE, "InvalidState", f"job {job_id} cannot be terminated")

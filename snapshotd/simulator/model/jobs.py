@@ -147,12 +147,15 @@ class Jobs:
         """Return the job that works on a VM."""
         return self._running.get(vm_id)
 
-    def find(self, job_id: str, kept_s: float) -> Job | None:
-        """Return a job by its id, in any case: one that runs, or has ended within so many seconds."""
+    def kept(self, kept_s: float) -> list[Job]:
+        """Return the jobs that are asked for by their ids: those that run, or have ended within so many seconds."""
         for old in [job for job in self._ended.values() if time.monotonic() > job.ended_s + kept_s]:
             del self._ended[old.job_id]
-        running = {job.job_id: job for job in self._running.values()}
-        return running.get(job_id.upper()) or self._ended.get(job_id.upper())
+        return [job for job in (*self._running.values(), *self._ended.values()) if job.job_type]
+
+    def find(self, job_id: str, kept_s: float) -> Job | None:
+        """Return one of these, by its id in any case."""
+        return next((job for job in self.kept(kept_s) if job.job_id == job_id.upper()), None)
 
     def terminate(self, job: Job, lasts_s: Callable[[], float]) -> None:
         """Have a job end without having done it, in so many seconds. The lock is held."""

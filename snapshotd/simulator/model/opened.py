@@ -41,7 +41,7 @@ class SimulatedHyperV:
         drives, vhds, offering = Drives(state), Vhds(state), Offering(state)
         controls = Controls(state, cmdlets, power, drives, vhds)
         self.vms, self.vm, self.vhd, self.state = views.vms, views.vm, views.vhd, views.whole
-        self.jobs, self.manages = views.jobs, views.manages
+        self.jobs, self.all_jobs, self.manages = views.jobs, views.all_jobs, views.manages
         self.set_checkpoint_type = cmdlets.set_checkpoint_type
         self.set_vm, self.restart_vm = cmdlets.set_vm, power.restart_vm
         self.checkpoint_vm = cmdlets.checkpoint_vm

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from snapshotd.simulator.hypervisor import CheckpointView, DriveView, JobView, VhdView, VmView
+from snapshotd.simulator.model.exporting import job_view
 from snapshotd.simulator.model.host import HostState
 from snapshotd.simulator.model.machine import OFFERING, Checkpoint, Machine
 from snapshotd.simulator.model.merging import Merging
@@ -63,13 +65,25 @@ class HostViews:
         with self._host.changed:
             machine = self._host.machine(vm_id, "Get-CimAssociatedInstance")
             self._host.faults.fail_read("Get-CimAssociatedInstance", machine.vm_id)
-            job = self._host.jobs.of(machine.vm_id)
-            shown = []
-            if job and job.status in _JOB_TYPES:
-                shown.append(JobView(_JOB_TYPES[job.status], job.percent(), job.state, job.job_id))
-            if self._merging.pending(machine):
-                shown.append(JobView(_MERGE, self._merging.percent(machine.vm_id)))
-            return shown
+            return self._jobs(machine)
+
+    def all_jobs(self) -> Sequence[JobView]:
+        """Return all jobs that WMI shows, those that have ended for as long as it does."""
+        with self._host.changed:
+            self._host.faults.fail_read("Get-CimInstance", "")
+            shown = [job for m in self._host.machines.values() if not m.hidden for job in self._jobs(m)]
+            known = {job.job_id for job in shown}
+            kept = map(job_view, self._host.jobs.kept(self._host.duration_s("job_kept")))
+            return [*shown, *(job for job in kept if job.job_id not in known)]
+
+    def _jobs(self, machine: Machine) -> list[JobView]:
+        job = self._host.jobs.of(machine.vm_id)
+        shown = []
+        if job and job.status in _JOB_TYPES:
+            shown.append(JobView(_JOB_TYPES[job.status], job.percent(), job.state, job.job_id))
+        if self._merging.pending(machine):
+            shown.append(JobView(_MERGE, self._merging.percent(machine.vm_id), job_id=_merge_id(machine)))
+        return shown
 
     def vhd(self, path: str) -> VhdView | None:
         """Return a virtual hard disk file."""
@@ -205,3 +219,8 @@ class HostViews:
 def _seconds_since(time: str) -> float:
     """Return how long ago a time of this machine's was; 0 for none, and for one to come."""
     return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()) if time else 0.0
+
+
+def _merge_id(machine: Machine) -> str:
+    """Return the InstanceID of the merges of a VM: one after another, they are one job here."""
+    return str(uuid.uuid5(uuid.UUID(machine.vm_id), "merge")).upper()

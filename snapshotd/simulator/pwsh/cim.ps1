@@ -5,6 +5,7 @@ $Space = 'root/virtualization/v2'
 # The types of properties, where they matter to scripts.
 $Types = @{
     JobState = [uint16]; JobType = [uint16]; PercentComplete = [uint16]; ErrorCode = [uint16]; HostResource = [string[]]
+    EnabledState = [uint16]
 }
 # The parameters of the methods: a value of another type is refused, as on a host, where nothing is converted (documented).
 $Methods = @{

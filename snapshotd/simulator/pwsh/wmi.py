@@ -5,7 +5,6 @@ Each is a mapping of its properties; `__CLASS` is its class. Calls no method (wm
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -36,20 +35,35 @@ _CONTROLLERS: Final = {
     "SCSI": r"BA6163D9-04A1-4D29-B605-72E2FFB1D{number:03X}\0\{at}",
 }
 """How an id names the place of a drive: IDE's by channel, and each SCSI controller by an id of its own (observed)."""
-_JOB_ID: Final = re.compile(r"InstanceID\s*=\s*['\"]([^'\"]+)['\"]", re.IGNORECASE)
+_JOBS: Final = {
+    50: "Merging virtual hard disks",
+    62: "Exporting virtual machine",
+    70: "Creating checkpoint",
+    71: "Applying checkpoint",
+    72: "Deleting checkpoint",
+}
+"""What a job is called, by its JobType: the real names are not known here."""
+_CONVERSION: Final = "Converting virtual hard disk"
+_ENABLED_STATES: Final = {
+    "Running": 2,
+    "Off": 3,
+    "Stopping": 4,
+    "Saved": 6,
+    "Paused": 9,
+    "Starting": 10,
+    "Saving": 32773,
+    "Pausing": 32776,
+    "Resuming": 32777,
+}
+"""EnabledState by the word of the cmdlets, whose numbers are the same (documented)."""
+_OTHER_STATE: Final = 1
 
 
-def instances(host: Hypervisor, class_name: str, where: str = "") -> list[Instance]:
-    """Return the instances of a class. Raises HyperVError for one that is not known here.
-
-    Args:
-        host: whose.
-        class_name: in any letter case.
-        where: the filter, which the caller still has to apply: jobs are found by their ids alone.
-    """
+def instances(host: Hypervisor, class_name: str) -> list[Instance]:
+    """Return the instances of a class, in any letter case. Raises HyperVError for one that is not known here."""
     for known, read in _READ.items():
         if known.lower() == class_name.lower():
-            return read(host, where)
+            return read(host)
     text = f"Invalid class: the simulated host has no class {class_name}."
     raise HyperVError(f"HRESULT 0x80041010,{CMDLETS}.GetCimInstanceCommand", "Get-CimInstance", text)
 
@@ -58,8 +72,7 @@ def the_one(host: Hypervisor, reference: Instance) -> Instance:
     """Return the instance that a reference, or an older look at it, is of. Raises HyperVError if it is gone."""
     class_name = str(reference["__CLASS"])
     wanted = {key: reference.get(key) for key in KEYS[class_name]}
-    where = f"InstanceID = '{wanted.get('InstanceID')}'"
-    for instance in instances(host, class_name, where):
+    for instance in instances(host, class_name):
         if all(str(instance[key]).lower() == str(value).lower() for key, value in wanted.items()):
             return instance
     raise HyperVError(f"HRESULT 0x80041002,{CMDLETS}.GetCimInstanceCommand", "Get-CimInstance", "Not found")
@@ -74,6 +87,9 @@ def associated(host: Hypervisor, instance: Instance, association: str, result_cl
         case "Msvm_VirtualSystemSettingData":
             disks = _disks_of(host, str(instance["InstanceID"]))
             found = [("Msvm_VirtualSystemSettingDataComponent", disk) for disk in disks]
+        case "Msvm_ConcreteJob":
+            affected = [vm for vm in host.vms() if instance["InstanceID"] in {j.job_id for j in host.jobs(vm.vm_id)}]
+            found = [("Msvm_AffectedJobElement", _computer(vm)) for vm in affected]
         case _:
             pass
     known = {name for name in _ASSOCIATIONS if name.lower() == association.lower()}
@@ -102,35 +118,40 @@ def place_of(vm: VmView, instance_id: str) -> str | None:
     return None
 
 
-def job_reference(host: Hypervisor, job_id: str) -> Instance:
-    """Return what a method answers with for a job that it has begun: a reference, so only the keys."""
-    job = host.job(job_id)
-    storage = job is not None and job.storage
-    return {"__CLASS": STORAGE_JOB if storage else CONCRETE_JOB, "InstanceID": job_id}
-
-
 def settings_path(host: Hypervisor, instance_id: str) -> str:
     """Return the path of the settings of a VM or a checkpoint."""
     return rf'\\{host.name.upper()}\root\virtualization\v2:{SETTINGS}.InstanceID="{instance_id}"'
 
 
-def _service(class_name: str, name: str) -> Callable[[Hypervisor, str], list[Instance]]:
-    def read(host: Hypervisor, _where: str) -> list[Instance]:
+def _service(class_name: str, name: str) -> Callable[[Hypervisor], list[Instance]]:
+    def read(host: Hypervisor) -> list[Instance]:
         return [{"__CLASS": class_name, "Name": name, "ElementName": name}] if host.manages() else []
 
     return read
 
 
-def _computers(host: Hypervisor, _where: str) -> list[Instance]:
-    own = {"__CLASS": COMPUTER, "Name": host.name, "ElementName": host.name, "Caption": "Hosting Computer System"}
+def _computers(host: Hypervisor) -> list[Instance]:
+    own = {
+        "__CLASS": COMPUTER,
+        "Name": host.name,
+        "ElementName": host.name,
+        "Caption": "Hosting Computer System",
+        "EnabledState": _ENABLED_STATES["Running"],
+    }
     return [own, *map(_computer, host.vms())]
 
 
 def _computer(vm: VmView) -> Instance:
-    return {"__CLASS": COMPUTER, "Name": vm.vm_id.upper(), "ElementName": vm.name, "Caption": "Virtual Machine"}
+    return {
+        "__CLASS": COMPUTER,
+        "Name": vm.vm_id.upper(),
+        "ElementName": vm.name,
+        "Caption": "Virtual Machine",
+        "EnabledState": _ENABLED_STATES.get(vm.state.removesuffix("Critical"), _OTHER_STATE),
+    }
 
 
-def _all_settings(host: Hypervisor, _where: str) -> list[Instance]:
+def _all_settings(host: Hypervisor) -> list[Instance]:
     return [settings for vm in host.vms() for settings in _settings(vm)]
 
 
@@ -151,8 +172,8 @@ def _setting(vm: VmView, owner: str, name: str, kind: str, parent: str) -> Insta
     }
 
 
-def _all_storage(host: Hypervisor, _where: str) -> list[Instance]:
-    return [disk for settings in _all_settings(host, "") for disk in _disks_of(host, str(settings["InstanceID"]))]
+def _all_storage(host: Hypervisor) -> list[Instance]:
+    return [disk for settings in _all_settings(host) for disk in _disks_of(host, str(settings["InstanceID"]))]
 
 
 def _owners(vm: VmView) -> list[tuple[str, tuple[DriveView, ...]]]:
@@ -183,23 +204,16 @@ def _storage_id(owner: str, drive: DriveView) -> str:
     return rf"Microsoft:{owner.upper()}\{_CONTROLLERS[kind].format(number=int(number), at=at)}\L"
 
 
-def _jobs(storage: bool | None) -> Callable[[Hypervisor, str], list[Instance]]:  # noqa: FBT001  (None: both)
-    def read(host: Hypervisor, where: str) -> list[Instance]:
-        """Return the jobs of all VMs, and the one that the filter names by its id."""
-        found = {job.job_id: job for vm in host.vms() for job in host.jobs(vm.vm_id)}
-        for named in _JOB_ID.findall(where):
-            job = host.job(named)
-            if job is not None:
-                found[job.job_id] = job
-        return [_job(job) for job in found.values() if storage is None or job.storage == storage]
-
-    return read
+def _jobs(storage: bool | None) -> Callable[[Hypervisor], list[Instance]]:  # noqa: FBT001  (None: both)
+    return lambda host: [_job(job) for job in host.all_jobs() if storage is None or job.storage == storage]
 
 
 def _job(job: JobView) -> Instance:
+    called = _CONVERSION if job.storage else _JOBS.get(job.job_type, "Virtual machine job")
     return {
         "__CLASS": STORAGE_JOB if job.storage else CONCRETE_JOB,
         "InstanceID": job.job_id,
+        **dict.fromkeys(("Caption", "Description", "ElementName", "Name"), called),
         "JobState": job.state,
         "JobType": job.job_type,
         "PercentComplete": job.percent,
@@ -232,7 +246,7 @@ _ASSOCIATIONS: Final = (
     "Msvm_SystemExportSettingData",
     "Msvm_VirtualSystemSettingDataComponent",
 )
-_READ: Final[Mapping[str, Callable[[Hypervisor, str], list[Instance]]]] = {
+_READ: Final[Mapping[str, Callable[[Hypervisor], list[Instance]]]] = {
     MANAGEMENT: _service(MANAGEMENT, "vmms"),
     IMAGES: _service(IMAGES, "vhdsvc"),
     COMPUTER: _computers,

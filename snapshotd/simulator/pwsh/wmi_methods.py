@@ -51,7 +51,7 @@ def wmi_calls(host: Hypervisor) -> dict[str, Call]:
         if asked.get("instance"):
             return [wmi.the_one(host, asked["instance"])]
         name, where = parse_query(asked["query"]) if asked.get("query") else (asked["class"], asked.get("filter") or "")
-        return select(wmi.instances(host, name, where), where)
+        return select(wmi.instances(host, name), where)
 
     def associated(_: Caller, asked: Arguments) -> object:
         return wmi.associated(host, asked["instance"], asked.get("association") or "", asked.get("result_class") or "")
@@ -80,7 +80,7 @@ def _export(host: Hypervisor, caller: Caller, _instance: Instance, arguments: Ar
         excluded=[_place(vm, disk) for disk in _texts(settings, "ExcludedVirtualHardDisks")],
         differential=settings.get("DisableDifferentialOfIgnoredStorage", False) is not True,
     )
-    return _begun(host, job_id)
+    return _begun(wmi.CONCRETE_JOB, job_id)
 
 
 def _snapshot_id(settings: Mapping[str, Value]) -> str:
@@ -105,7 +105,7 @@ def _convert(host: Hypervisor, caller: Caller, _instance: Instance, arguments: A
         raise ValueError(f"not all of {', '.join(needed)} are set")
     if settings["Type"] != _DYNAMIC or settings["Format"] != _VHDX or settings.get("ParentPath"):
         raise HyperVError("NotSupported", "ConvertVirtualHardDisk", "to a dynamic VHDX without parent only")
-    return _begun(host, host.convert_disk(caller, str(arguments.get("SourcePath")), str(settings["Path"])))
+    return _begun(wmi.STORAGE_JOB, host.convert_disk(caller, str(arguments.get("SourcePath")), str(settings["Path"])))
 
 
 def _request_state_change(host: Hypervisor, caller: Caller, instance: Instance, arguments: Arguments) -> dict[str, Any]:
@@ -115,10 +115,11 @@ def _request_state_change(host: Hypervisor, caller: Caller, instance: Instance, 
     return {"ReturnValue": 0, "Job": None}
 
 
-def _begun(host: Hypervisor, job_id: str) -> dict[str, Any]:
+def _begun(class_name: str, job_id: str) -> dict[str, Any]:
+    """Answer with a job that has begun, by a reference, so only with its keys; with none if it is done already."""
     if not job_id:
         return {"ReturnValue": 0, "Job": None}
-    return {"ReturnValue": _STARTED, "Job": wmi.job_reference(host, job_id)}
+    return {"ReturnValue": _STARTED, "Job": {"__CLASS": class_name, "InstanceID": job_id}}
 
 
 def _number(settings: Mapping[str, Value], name: str) -> int:
