@@ -16,6 +16,7 @@ _CLASSES: Final = {
     "Get-VHD": "Microsoft.Vhd.PowerShell.Cmdlets.GetVHD",
     "New-VHD": "Microsoft.Vhd.PowerShell.Cmdlets.NewVHD",
     "Resize-VHD": "Microsoft.Vhd.PowerShell.Cmdlets.ResizeVHD",
+    "Convert-VHD": "Microsoft.Vhd.PowerShell.Cmdlets.ConvertVHD",
     "Get-CimAssociatedInstance": "Microsoft.Management.Infrastructure.CimCmdlets.GetCimAssociatedInstanceCommand",
     "ExportSystemDefinition": "Msvm_VirtualSystemManagementService.ExportSystemDefinition",
     "ConvertVirtualHardDisk": "Msvm_ImageManagementService.ConvertVirtualHardDisk",
@@ -198,6 +199,8 @@ class VhdView:
     """DiskIdentifier."""
     vhd_type: str = "Dynamic"
     """Dynamic, Fixed or Differencing."""
+    attached: bool = field(default=False, compare=False)
+    """A VM of this host that runs has it open. Two hosts' looks at one disk differ in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +266,7 @@ class Hypervisor(Protocol):
         """Set-VM -CheckpointType."""
 
     def set_vm(self, caller: Caller, vm_id: str, **changes: object) -> None:
-        """Set-VM with anything else: name, automatic_checkpoints, settings (by property), and the VM's offering.
-
-        That is, as VmView has them: cpu_count, memory_bytes, dynamic_memory, minimum_bytes, maximum_bytes.
-        """
+        """Set-VM with anything else: name, settings (by property), and what an offering has, named as in VmView."""
 
     def checkpoint_vm(self, caller: Caller, vm_id: str, name: str) -> str:
         """Checkpoint-VM -SnapshotName: makes it under the default name, then names it. Returns its id."""
@@ -326,7 +326,15 @@ class Hypervisor(Protocol):
         """Set-VMMemory; None: as it is."""
 
     def new_vm(
-        self, caller: Caller, name: str, *, memory_bytes: int, generation: int, path: str = "", vhd_path: str = ""
+        self,
+        caller: Caller,
+        name: str,
+        *,
+        memory_bytes: int,
+        generation: int,
+        path: str = "",
+        vhd_path: str = "",
+        switch: str = "",
     ) -> str:
         """New-VM: in a folder of its name in `path`, with a disk that is there, or none. Returns its id."""
 

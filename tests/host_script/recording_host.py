@@ -280,10 +280,8 @@ class RecordingHost:
         changes = {name: value for name, value in named.items() if value is not None}
         self._run(caller, "Set-VMMemory", *changes, effect=lambda: self.set(vm_id, **changes))
 
-    def new_vm(
-        self, caller: Caller, name: str, *, memory_bytes: int, generation: int, path: str = "", vhd_path: str = ""
-    ) -> str:
-        raise NotImplementedError(f"New-VM {name}: {caller} {memory_bytes} {generation} {path} {vhd_path}")
+    def new_vm(self, caller: Caller, name: str, **how: object) -> str:
+        raise NotImplementedError(f"New-VM {name}: {caller} {how}")
 
     def remove_vm(self, caller: Caller, vm_id: str) -> None:
         self._run(caller, "Remove-VM", effect=lambda: self.machines.__delitem__(vm_id))

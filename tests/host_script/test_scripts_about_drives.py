@@ -15,7 +15,7 @@ pytestmark = pytest.mark.powershell
 
 OLD = "11111111-2222-3333-4444-555555555504"
 INVENTORY = {
-    "host": {"name": "hv01"},
+    "host": {"name": "hv01", "switches": ["lan"]},
     "vms": [
         {"id": WEB, "name": "web01", "state": "Running", "disks": [{"location": "SCSI:0:0"}]},
         {"id": DB, "name": "db01", "state": "Off", "disks": [{"location": "SCSI:0:0"}, {"location": "SCSI:0:2"}]},
@@ -41,9 +41,10 @@ def test_a_disk_is_made_attached_moved_detached_and_deleted(run: Run, host: Simu
     assert run(
         f"""
         Set-Location {tmp_path}
-        $made = New-VHD -Path data.vhdx -SizeBytes 2GB -Dynamic
+        $made = New-VHD -Path data.vhdx -SizeBytes 2GB -Dynamic -AsJob | Wait-Job | Receive-Job
         "$($made.Path) $($made.VhdType) $($made.VhdFormat) $($made.Size) $($made.DiskIdentifier.Length)"
         Get-VM web01 | Add-VMHardDiskDrive -Path data.vhdx
+        "attached: $((Get-VHD data.vhdx).Attached)"
         Add-VMHardDiskDrive -VMName db01 -ControllerType SCSI -ControllerNumber 1 -ControllerLocation 5 `
             -Path data.vhdx -Passthru | ForEach-Object {{ "$($_.VMName) $($_.Name) $($_.Path)" }}
         $drive = Get-VMHardDiskDrive db01 -ControllerNumber 1
@@ -57,6 +58,7 @@ def test_a_disk_is_made_attached_moved_detached_and_deleted(run: Run, host: Simu
         """
     ) == [
         f"{tmp_path}/data.vhdx Dynamic VHDX {2 << 30} 36",
+        "attached: True",
         f"db01 Hard Drive on SCSI controller number 1 at location 5 {tmp_path}/data.vhdx",
         "Hard Drive on SCSI controller number 0 at location 9",
         *("0", "0", "2"),
@@ -207,12 +209,14 @@ def test_vms_are_made_and_removed(run: Run, host: SimulatedHyperV, tmp_path: Pat
         Set-Location {tmp_path}
         $vm = New-VM -Name app01 -MemoryStartupBytes 2GB -Generation 2 -NewVHDPath app.vhdx -NewVHDSizeBytes 8GB
         "$($vm.Name) $($vm.State) $($vm.Generation) $($vm.MemoryStartup / 1GB) $($vm.HardDrives[0].Path)"
-        $plain = New-VM app02
+        $plain = New-VM app02 | Rename-VM -NewName app03 -Passthru
         "$($plain.Generation) $($plain.MemoryStartup / 1MB) $($plain.HardDrives.Count) $($plain.ProcessorCount)"
         Start-VM $vm; Checkpoint-VM $vm one
         Remove-VM $vm -Force 2>$null; "$? $($Error[0].FullyQualifiedErrorId)"
         Stop-VM $vm -TurnOff
-        (Get-VM app01, app02 | Remove-VM -Force -Passthru).Name
+        (New-VM app02 -SwitchName lan).NetworkAdapters.SwitchName
+        New-VM app04 -SwitchName none 2>$null; $Error[0].FullyQualifiedErrorId
+        (Get-VM app01, app02, app03 | Remove-VM -Force -Passthru).Name
         Get-VM | ForEach-Object {{ $_.Name }}
         Test-Path app.vhdx
         try {{ Remove-VM db01 }} catch {{ 'it would have asked' }}
@@ -221,7 +225,9 @@ def test_vms_are_made_and_removed(run: Run, host: SimulatedHyperV, tmp_path: Pat
         f"app01 Off 2 2 {tmp_path}/app.vhdx",
         "1 512 0 1",
         "False InvalidState,Microsoft.HyperV.PowerShell.Commands.RemoveVM",
-        *("app01", "app02"),
+        "lan",
+        "InvalidParameter,Microsoft.HyperV.PowerShell.Commands.NewVM",
+        *("app01", "app02", "app03"),
         *("db01", "old01", "web01"),
         "True",
         "it would have asked",
@@ -236,6 +242,7 @@ def test_integration_services_are_as_the_guest_is(run: Run, host: SimulatedHyper
         Get-VMIntegrationService web01 | ForEach-Object { "$($_.Name): $($_.Enabled) $($_.PrimaryStatusDescription)" }
         Get-VM db01 | Get-VMIntegrationService -Name Shutdown, V* | ForEach-Object { "$($_.VMName) $($_.Name)" }
         (Get-VMIntegrationService web01 Heartbeat).PrimaryOperationalStatus -eq 'Ok'
+        ((Get-VM web01).VMIntegrationService | Where-Object Name -eq 'VSS').PrimaryStatusDescription
         Get-VMIntegrationService web01 none 2>$null; $Error[0].FullyQualifiedErrorId
         """
     ) == [
@@ -248,5 +255,41 @@ def test_integration_services_are_as_the_guest_is(run: Run, host: SimulatedHyper
         "db01 Shutdown",
         "db01 VSS",
         "True",
+        "OK",
         "ObjectNotFound,Microsoft.HyperV.PowerShell.Commands.GetVMIntegrationService",
     ]
+
+
+def test_a_vm_that_a_script_keeps_tells_its_state_as_it_is_now(run: Run) -> None:
+    assert run(
+        """
+        $vm = Get-VM db01; $all = @(Get-VM db01, web01)
+        "$($vm.State) $($vm.State.GetType().Name)"
+        Start-VM $vm
+        "$($vm.State) $($vm.State -eq [Microsoft.HyperV.PowerShell.VMState]::Running) $($all.State)"
+        $all | Where-Object State -eq 'Running' | ForEach-Object { $_.Name }
+        Stop-VM $vm -TurnOff
+        while ($vm.State -ne 'Off') { Start-Sleep -Milliseconds 50 }
+        $vm | Select-Object Name, State | ForEach-Object { "$($_.Name) $($_.State)" }
+        Remove-VM $vm -Force
+        "$($vm.State)"
+        $Error.Count
+        """
+    ) == ["Off VMState", "Running True Running Running", "db01", "web01", "db01 Off", "Off", "0"]
+
+
+def test_automatic_checkpoints_are_as_a_script_has_set_them_or_as_the_host_does(
+    run: Run, host: SimulatedHyperV
+) -> None:
+    host.admin("set_automatic_checkpoints", "db01", value=True)
+    assert run(
+        """
+        (Get-VM db01).AutomaticCheckpointsEnabled
+        Start-VM db01; @(Get-VMSnapshot db01).Count; Stop-VM db01 -TurnOff
+        Set-VM db01 -AutomaticCheckpointsEnabled $false
+        (Get-VM db01).AutomaticCheckpointsEnabled
+        Start-VM db01; @(Get-VMSnapshot db01).Count; Stop-VM db01 -TurnOff
+        """
+    ) == ["True", "1", "False", "0"]
+    host.admin("set_automatic_checkpoints", "db01", value=True)
+    assert run("(Get-VM db01).AutomaticCheckpointsEnabled") == ["True"]

@@ -89,7 +89,7 @@ class Checkpointing:
 
     def renew_automatic(self, machine: Machine) -> None:
         """Take the automatic checkpoint of a start, if a VM has them and can be checkpointed; an older one goes."""
-        if not machine.automatic_checkpoints:
+        if not machine.takes_automatic_checkpoints:
             return
         self.drop_automatic(machine)
         try:
@@ -100,7 +100,7 @@ class Checkpointing:
 
     def drop_automatic(self, machine: Machine) -> None:
         """Remove the automatic checkpoints of a VM that has them, as its stop does."""
-        if machine.automatic_checkpoints:
+        if machine.takes_automatic_checkpoints:
             for checkpoint in [c for c in machine.checkpoints.values() if c.automatic]:
                 self.remove(machine, HYPERVISOR, checkpoint.checkpoint_id)
 

@@ -54,7 +54,7 @@ class Cmdlets:
             self._host.pass_by(caller, cmdlet, "after")
 
     def set_vm(self, caller: Caller, vm_id: str, **changes: object) -> None:
-        """Set-VM with anything but CheckpointType: name, what an offering has, automatic_checkpoints, settings."""
+        """Set-VM with anything but CheckpointType: name, what an offering has, settings."""
         cmdlet = "Set-VM"
         with self._host.changed:
             machine = self._host.machine(vm_id, cmdlet, caller)
@@ -208,7 +208,7 @@ def _check_name(name: str, cmdlet: str) -> None:
 def _check_changes(machine: Machine, changes: Mapping[str, object]) -> None:
     """Raise HyperVError for changes that the VM's state does not allow, or that make no sense."""
     cmdlet = "Set-VM"
-    unknown = set(changes) - {"name", "automatic_checkpoints", "settings", *OFFERING}
+    unknown = set(changes) - {"name", "settings", *OFFERING}
     assert not unknown, f"the stub asked for {unknown}"
     check_offering(machine, changes, cmdlet)
     settings = changes.get("settings", {})

@@ -199,6 +199,7 @@ class Controls:
 
     def _set_automatic_checkpoints(self, machine: Machine, value: object) -> None:
         machine.automatic_checkpoints = check_bool("value", value)
+        machine.settings.pop("AutomaticCheckpointsEnabled", None)
         self._host.record(machine, ADMINISTRATOR, "automatic_checkpoints_set", value=value)
 
     def restart_host(self) -> None:

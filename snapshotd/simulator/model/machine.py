@@ -83,7 +83,7 @@ class Machine:
     boots: bool = True
     """It starts when it was off."""
     automatic_checkpoints: bool = False
-    """A checkpoint is taken at each start, and removed at the stop."""
+    """A checkpoint is taken at each start, and removed at the stop, unless Set-VM has said otherwise."""
     hidden: bool = False
     """The account that signs in does not see it."""
     critical: bool = False
@@ -105,6 +105,11 @@ class Machine:
     """How many effects there were on it."""
     last_effect: dict[str, Any] | None = None
     """The last, as it stands in the truth."""
+
+    @property
+    def takes_automatic_checkpoints(self) -> bool:
+        """Whether a start takes a checkpoint: as Set-VM has said, or else as the host does by itself."""
+        return bool(self.settings.get("AutomaticCheckpointsEnabled", self.automatic_checkpoints))
 
     def files(self) -> set[str]:
         """Return the files that it is known by: those that it or a checkpoint uses, strays, and leftovers."""

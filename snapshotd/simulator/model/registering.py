@@ -29,7 +29,15 @@ class Registering:
         self._merging = merging
 
     def new_vm(
-        self, caller: Caller, name: str, *, memory_bytes: int, generation: int, path: str = "", vhd_path: str = ""
+        self,
+        caller: Caller,
+        name: str,
+        *,
+        memory_bytes: int,
+        generation: int,
+        path: str = "",
+        vhd_path: str = "",
+        switch: str = "",
     ) -> str:
         """New-VM: a VM with one processor that is off; with a disk that is there, or none. Returns its id."""
         cmdlet = "New-VM"
@@ -38,8 +46,13 @@ class Registering:
             if not name or generation not in _FIRST_PLACE or memory_bytes <= 0:
                 text = f"{name!r} of generation {generation} with {memory_bytes} bytes of memory is no VM."
                 raise HyperVError("InvalidParameter", cmdlet, text)
+            if switch and switch not in self._host.switches:
+                # The text is inferred from that for VMs, and the id too.
+                text = f'Hyper-V was unable to find a virtual switch with name "{switch}".'
+                raise HyperVError("InvalidParameter", cmdlet, text)
             disk = self._disk(vhd_path, cmdlet) if vhd_path else ""
             machine = _machine(name, memory_bytes, generation)
+            machine.switch = switch
             machine.folder = str(Path(path) / name) if path else ""
             machine.disks = {_FIRST_PLACE[generation]: disk} if disk else {}
             Path(self._host.folder(machine)).mkdir(parents=True, exist_ok=True)

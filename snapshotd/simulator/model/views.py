@@ -15,6 +15,7 @@ from snapshotd.simulator.model.exporting import job_view
 from snapshotd.simulator.model.host import HostState
 from snapshotd.simulator.model.machine import OFFERING, Checkpoint, Machine
 from snapshotd.simulator.model.merging import Merging
+from snapshotd.simulator.model.opened_files import opened_by
 from snapshotd.simulator.model.volumes import checkpoint_bytes
 
 _JOB_TYPES: Final = {
@@ -102,6 +103,7 @@ class HostViews:
                 minimum_bytes=self._host.disks.minimum_bytes(real),
                 identifier=self._host.disks.identifier(real),
                 vhd_type=file.vhd_type,
+                attached=any(real in opened_by(self._host, machine) for machine in self._host.machines.values()),
             )
 
     def whole(self) -> dict[str, Any]:
@@ -137,7 +139,7 @@ class HostViews:
             secondary_status=tuple(status),
             replica="REPLICA" in machine.blockers,
             blockers=tuple(machine.blockers),
-            automatic_checkpoints=machine.automatic_checkpoints,
+            automatic_checkpoints=machine.takes_automatic_checkpoints,
             uptime_s=_seconds_since(machine.running_since),
             created_at=datetime.fromisoformat(machine.created_at) if machine.created_at else None,
             folder=self._host.folder(machine),
@@ -180,7 +182,7 @@ class HostViews:
             "id": machine.vm_id,
             "name": machine.name,
             "state": machine.state,
-            "automatic_checkpoints": machine.automatic_checkpoints,
+            "automatic_checkpoints": machine.takes_automatic_checkpoints,
             "hidden": machine.hidden,
             "critical": machine.critical,
             "checkpoint_type": machine.checkpoint_type,

@@ -103,13 +103,13 @@ function Set-Power($bound, [string]$cmdlet, $context, [string]$call, $more) {
 
 # Set-VM's parameters that are kept as a property of the VM, by name.
 $script:Settings = @{}
-foreach ($name in -split ('AutomaticCriticalErrorAction AutomaticCriticalErrorActionTimeout AutomaticStartAction ' +
+foreach ($name in -split ('AutomaticCheckpointsEnabled AutomaticCriticalErrorAction AutomaticCriticalErrorActionTimeout AutomaticStartAction ' +
         'AutomaticStartDelay AutomaticStopAction BatteryPassthroughEnabled EnhancedSessionTransportType GuestControlledCacheTypes ' +
         'HighMemoryMappedIoSpace LockOnDisconnect LowMemoryMappedIoSpace Notes SmartPagingFilePath SnapshotFileLocation')) {
     $script:Settings[$name] = $name
 }
 $script:Configuration = @{
-    NewVMName = 'name'; ProcessorCount = 'cpu_count'; MemoryStartupBytes = 'memory_bytes'; AutomaticCheckpointsEnabled = 'automatic_checkpoints'
+    NewVMName = 'name'; ProcessorCount = 'cpu_count'; MemoryStartupBytes = 'memory_bytes'
     MemoryMinimumBytes = 'minimum_bytes'; MemoryMaximumBytes = 'maximum_bytes'
 }
 
@@ -171,7 +171,7 @@ $script:Acts = @{
         $drives
     }
     'Get-VHD' = { param($bound, $cmdlet, $context)
-        $paths = @($bound['Path'])
+        $paths = @($bound['Path'] | Where-Object { $_ } | ForEach-Object { Get-WholePath $_ $context })
         if ($bound.ContainsKey('VMId')) {
             $paths = @($bound['VMId'] | ForEach-Object { Resolve-VmId $_ $cmdlet $context } | ForEach-Object { $_.drives } | ForEach-Object { $_.path } | Where-Object { $_ })
         }

@@ -16,6 +16,7 @@ from snapshotd.simulator.hypervisor import (
 )
 from snapshotd.simulator.pwsh.bridge import Call
 from snapshotd.simulator.pwsh.drive_calls import drive_calls
+from snapshotd.simulator.pwsh.transfer_calls import transfer_calls
 from snapshotd.simulator.pwsh.wmi_methods import wmi_calls
 
 
@@ -27,6 +28,10 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
             view = host.vm(arguments["id"])
             return [] if view is None else [_vm(view)]
         return [_vm(view) for view in host.vms()]
+
+    def state(_: Caller, arguments: Mapping[str, Any]) -> object:
+        view = host.vm(arguments["id"])
+        return view and view.state
 
     def vhd(_: Caller, arguments: Mapping[str, Any]) -> object:
         view = host.vhd(arguments["path"])
@@ -40,6 +45,7 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
             "minimum_bytes": view.minimum_bytes,
             "identifier": view.identifier,
             "vhd_type": view.vhd_type,
+            "attached": view.attached,
         }
 
     def stop(caller: Caller, arguments: Mapping[str, Any]) -> object:
@@ -48,6 +54,7 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
     return {
         "host": lambda _, __: _host(host),
         "vms": vms,
+        "state": state,
         "vhd": vhd,
         "set_checkpoint_type": lambda c, a: host.set_checkpoint_type(c, a["vm"], a["type"]),
         "set_vm": lambda c, a: host.set_vm(c, a["vm"], **{name: value for name, value in a.items() if name != "vm"}),
@@ -63,6 +70,7 @@ def calls_on(host: Hypervisor) -> dict[str, Call]:
         "suspend": lambda c, a: host.suspend_vm(c, a["vm"]),
         **drive_calls(host),
         **wmi_calls(host),
+        **transfer_calls(host),
     }
 
 
@@ -89,6 +97,7 @@ def _vm(view: VmView) -> dict[str, object]:
         "secondary_status": list(view.secondary_status),
         **_offering(view),
         "generation": view.generation,
+        "switch": view.switch,
         "vss": view.vss,
         "shutdown_service": view.shutdown_service,
         "replica": view.replica,

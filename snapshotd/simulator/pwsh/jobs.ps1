@@ -16,10 +16,11 @@ class VMJob : System.Management.Automation.Job {
 # Sets the job's state itself, as its last act: an event's handler could not run while the script waits for the job. What
 # failed is counted apart from the job's stream, which Receive-Job empties meanwhile.
 $body = {
-    param($job, $module, $cmdlet, $bound, $setState)
+    param($job, $module, $cmdlet, $bound, $setState, $directory)
     function Set-JobState([Management.Automation.JobState]$state) { [void]$setState.Invoke($job, @($state)) }
     Set-JobState Running
     try {
+        Set-Location -LiteralPath $directory
         Import-Module $module
         & $cmdlet @bound -ErrorVariable failed
         Set-JobState $(if ($failed.Count -gt 0) { 'Failed' } else { 'Completed' })
@@ -42,6 +43,7 @@ $flags = [Reflection.BindingFlags]'NonPublic, Instance'
 $setState = [Management.Automation.Job].GetMethod('SetJobState', $flags, $null, [type[]]@([Management.Automation.JobState]), $null)
 [void]$job.Shell.AddScript($body).AddParameters(@{
         job = $job; module = $PSScriptRoot; cmdlet = $cmdlet; bound = $arguments; setState = $setState
+        directory = $context.SessionState.Path.CurrentFileSystemLocation.ProviderPath
     })
 $context.JobRepository.Add($job)
 $in = [Management.Automation.PSDataCollection[psobject]]::new()

@@ -27,9 +27,11 @@ function ConvertTo-Service($of, [string]$id, [string]$name) {
     New-HyperVObject 'VMIntegrationComponent' $values
 }
 
+function ConvertTo-Services($of) { $script:Services.Keys | ForEach-Object { ConvertTo-Service $of $_ $script:Services[$_] } }
+
 $script:MachineActs = @{
     'New-VM' = { param($bound, $cmdlet, $context)
-        $done = -split 'Name MemoryStartupBytes Generation BootDevice NoVHD NewVHDPath NewVHDSizeBytes VHDPath Force'
+        $done = -split 'Name MemoryStartupBytes Generation BootDevice NoVHD NewVHDPath NewVHDSizeBytes VHDPath SwitchName Force'
         if (-not (Test-Done $bound $cmdlet $context $done)) { return }
         $name = if ($bound.ContainsKey('Name')) { $bound['Name'] } else { 'New Virtual Machine' }
         if (-not $context.ShouldProcess($name, $cmdlet)) { return }
@@ -40,7 +42,7 @@ $script:MachineActs = @{
             if ($null -eq (Request-Host 'new_vhd' $made $context)) { return }
         }
         $answer = Request-Host 'new_vm' @{
-            name = $name; vhd_path = $disk
+            name = $name; vhd_path = $disk; switch = [string]$bound['SwitchName']
             # The defaults are documented.
             memory_bytes = if ($null -ne $bound['MemoryStartupBytes']) { $bound['MemoryStartupBytes'] } else { 512MB }
             generation = if ($null -ne $bound['Generation']) { $bound['Generation'] } else { 1 }
@@ -56,6 +58,13 @@ $script:MachineActs = @{
             if (-not $context.ShouldProcess($vm.name, $cmdlet)) { continue }
             $answer = Request-Host 'remove_vm' @{ vm = $vm.id } $context
             if ($null -ne $answer -and $bound['Passthru']) { ConvertTo-VM $vm }
+        }
+    }
+    'Rename-VM' = { param($bound, $cmdlet, $context)
+        foreach ($vm in @(Resolve-Vm $bound $cmdlet $context)) {
+            if (-not $context.ShouldProcess($vm.name, $cmdlet)) { continue }
+            $answer = Request-Host 'set_vm' @{ vm = $vm.id; name = $bound['NewName'] } $context
+            if ($null -ne $answer -and $bound['Passthru']) { Find-Vm $vm.id $context | ForEach-Object { ConvertTo-VM $_ } }
         }
     }
     'Get-VMIntegrationService' = { param($bound, $cmdlet, $context)

@@ -31,7 +31,7 @@ _ALIASES: Final = {
 }
 _KEPT: Final = ("Validate", "PSTypeName")
 """Begins what is taken over of a parameter's attributes."""
-_SCRIPTS: Final = ("errors.ps1", "objects.ps1", "acts.ps1", "drives.ps1", "machines.ps1")
+_SCRIPTS: Final = ("errors.ps1", "objects.ps1", "acts.ps1", "drives.ps1", "machines.ps1", "transfers.ps1")
 _CIM: Final = ("Get-CimInstance", "Get-CimAssociatedInstance", "Invoke-CimMethod")
 
 

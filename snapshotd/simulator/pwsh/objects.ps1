@@ -56,11 +56,16 @@ function ConvertTo-Drive($drive, $owner) {
 function Get-Common($of, $drives, $owner) {
     @{
         Name = $of.name; CreationTime = ConvertTo-LocalTime $of.created_at; Path = $of.folder; ComputerName = (Get-StubHost).name
-        HardDrives = @($drives | ForEach-Object { ConvertTo-Drive $_ $owner }); DVDDrives = @(); NetworkAdapters = @(); VMIntegrationService = @()
+        HardDrives = @($drives | ForEach-Object { ConvertTo-Drive $_ $owner }); DVDDrives = @(); NetworkAdapters = @(Get-Adapter $of); VMIntegrationService = @()
         FibreChannelHostBusAdapters = @(); Generation = $of.generation; Version = '10.0'; Notes = ''
         ProcessorCount = $of.cpu_count; MemoryStartup = $of.memory_bytes; MemoryMinimum = $of.minimum_bytes; MemoryMaximum = $of.maximum_bytes
         DynamicMemoryEnabled = [bool]$of.dynamic_memory
     }
+}
+
+# A VM with a switch has one adapter. Hyper-V's class of it is not known here.
+function Get-Adapter($of) {
+    if ($of.switch) { [pscustomobject]@{ PSTypeName = 'Microsoft.HyperV.PowerShell.VMNetworkAdapter'; Name = 'Network Adapter'; SwitchName = $of.switch } }
 }
 
 function Set-Value([hashtable]$values, $more) { foreach ($name in $more.Keys) { $values[$name] = $more[$name] } }
@@ -90,7 +95,7 @@ function ConvertTo-VM($vm) {
     $on = 'Running', 'Paused' -contains $vm.state
     $values = Get-Common $vm $vm.drives @{ vm_id = $vm.id; vm_name = $vm.name; snapshot_id = [guid]::Empty; snapshot_name = '' }
     Set-Value $values @{
-        Id = [guid]$vm.id; VMId = [guid]$vm.id; VMName = $vm.name; State = $vm.state
+        Id = [guid]$vm.id; VMId = [guid]$vm.id; VMName = $vm.name
         Status = if ($busy) { 'Working' } else { 'Operating normally' }
         PrimaryStatusDescription = 'Operating normally'; StatusDescriptions = @('Operating normally')
         CheckpointType = $vm.checkpoint_type; ParentSnapshotId = ConvertTo-Guid $vm.parent_snapshot_id
@@ -111,7 +116,30 @@ function ConvertTo-VM($vm) {
     if ($vm.fibre_channel) { $values.FibreChannelHostBusAdapters = @([pscustomobject]@{ Name = 'Fibre Channel Adapter' }) }
     foreach ($setting in $vm.settings.PSObject.Properties) { $values[$setting.Name] = $setting.Value }
     $values.CheckpointFileLocation = $values.SnapshotFileLocation
-    New-HyperVObject 'VirtualMachine' $values
+    New-VmObject $values $vm.state
+}
+
+# A VM that a script keeps tells its State as it is when it is asked, as the real object does (not verified): scripts wait by
+# it. One that the host does not have (any more) tells what it was when the object was made. A member of each object, since
+# one of the type (Update-TypeData) would not find the functions of this module.
+function New-VmObject($values, [string]$state) {
+    $made = New-HyperVObject 'VirtualMachine' $values
+    $made.State = $state
+    foreach ($name in $script:LiveMembers.Keys) {
+        $made.PSObject.Properties.Add([Management.Automation.PSScriptProperty]::new($name, $script:LiveMembers[$name]))
+    }
+    $made
+}
+$script:StateField = (Get-HyperVType 'Microsoft.HyperV.PowerShell.VirtualMachine').GetField('State')
+$script:LiveMembers = @{
+    State = {
+        $answer = Invoke-Host 'state' @{ id = $this.Id.ToString() }
+        if ($answer.ok) { return [Enum]::Parse($script:StateField.FieldType, $answer.ok) }
+        $script:StateField.GetValue($this.PSObject.BaseObject)
+    }
+    VMIntegrationService = {
+        (Invoke-Host 'vms' @{ id = $this.Id.ToString() }).ok | ForEach-Object { ConvertTo-Services $_ }
+    }
 }
 
 function ConvertTo-VMHost($facts) {
@@ -125,9 +153,9 @@ function ConvertTo-VMHost($facts) {
 function ConvertTo-VHD($file) {
     [pscustomobject]@{
         PSTypeName = 'Microsoft.Vhd.PowerShell.VirtualHardDisk'; ComputerName = (Get-StubHost).name; Path = $file.path
-        VhdFormat = [Enum]::Parse((Get-HyperVType 'Microsoft.Vhd.PowerShell.VhdFormat'), 'VHDX')
+        VhdFormat = [Enum]::Parse((Get-HyperVType 'Microsoft.Vhd.PowerShell.VhdFormat'), $(if ($file.path -match '\.a?vhd$') { 'VHD' } else { 'VHDX' }))
         VhdType = [Enum]::Parse((Get-HyperVType 'Microsoft.Vhd.PowerShell.VhdType'), $file.vhd_type)
-        FileSize = [uint64]$file.file_bytes; Size = [uint64]$file.size_bytes; ParentPath = [string]$file.parent_path; Attached = $false
+        FileSize = [uint64]$file.file_bytes; Size = [uint64]$file.size_bytes; ParentPath = [string]$file.parent_path; Attached = [bool]$file.attached
         MinimumSize = [uint64]$file.minimum_bytes; DiskIdentifier = $file.identifier
     }
 }
