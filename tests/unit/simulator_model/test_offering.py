@@ -28,9 +28,9 @@ def test_what_is_named_is_set_and_the_rest_stays(tmp_path: Path) -> None:
     with host_at(tmp_path) as host:
         assert offering(host, DB) == (8, 2 * GIB, True, GIB, 8 * GIB)
     assert [(e["effect"], e["decisive"], e["detail"]["changes"]) for e in truth(tmp_path)] == [
-        ("vm_configured", False, {"cpu_count": 8}),
-        ("vm_configured", False, {"memory_bytes": 2 * GIB}),
-        ("vm_configured", False, {"dynamic_memory": True, "minimum_bytes": GIB, "maximum_bytes": 8 * GIB}),
+        ("vm_configured", True, {"cpu_count": 8}),
+        ("vm_configured", True, {"memory_bytes": 2 * GIB}),
+        ("vm_configured", True, {"dynamic_memory": True, "minimum_bytes": GIB, "maximum_bytes": 8 * GIB}),
     ]
 
 
