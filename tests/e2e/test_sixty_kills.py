@@ -1,6 +1,7 @@
 """Daemon, executor and host script are killed twenty times each, at random moments: all ends, each effect once.
 
-Half of the scripts are killed within a restore, before, while or after it is applied: its outcome is unknown then.
+Half of the scripts are killed within a cmdlet, before, while or after it does its work: its outcome is unknown then.
+One VM has no snapshots, and gets and loses volumes, with what its guest has written to them.
 """
 
 from __future__ import annotations
@@ -10,25 +11,33 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from google.longrunning.operations_pb2 import Operation
 
 from projections.rebuild import rebuild
-from snapshotd.api.v1 import snapshot_pb2
+from snapshotd.api.v1 import audit_pb2, snapshot_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.api.v1.executor_pb2 import RUNNING
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Step
+from snapshotd.domain.volume import volume_stream
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.e2e.system import Client, System, metadata_of, until
 from tests.unit.projections.comparing import dump
 
 KILLS_EACH = 20
 MOST_SNAPSHOTS = 7
+MOST_VOLUMES = 4
+MIB = 1 << 20
 MOMENTS = ("before", "started", "after")
-"""Of a restore: when its script is killed."""
+"""Of a cmdlet: when its script is killed."""
 EFFECTS = {
+    "attach": "drive_added",
+    "detach": "drive_removed",
+    "resize": "disk_resized",
     "checkpoint": "checkpoint_made",
     "restore": "checkpoint_applied",
     "remove": "checkpoint_removed",
@@ -61,13 +70,83 @@ def ask_for_something(client: Client, vm_id: str, chance: random.Random, number:
     return client.vms.StartVirtualMachine(vm_pb2.StartVirtualMachineRequest(name=name))
 
 
+@dataclass
+class Drives:
+    """The volumes of a VM that has no snapshots."""
+
+    system: System
+    vm: str
+    shelf: Path
+    contents: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What is on each volume that was ever attached, by path."""
+
+    def attached(self) -> dict[str, vm_pb2.Disk]:
+        """Return the volumes on record, by place, beside the disks that the VM began with."""
+        name = f"virtualMachines/{self.system.ids[self.vm]}"
+        vm = self.system.client.vms.GetVirtualMachine(vm_pb2.GetVirtualMachineRequest(name=name))
+        return {disk.location: disk for disk in vm.disks if disk.path.startswith(str(self.shelf))}
+
+    def choose(self, chance: random.Random, number: int) -> tuple[str, Callable[[], Operation]]:
+        """Choose a new volume, one that is there, a detachment or another size; return a cmdlet, and the request."""
+        client, vm_id, attached = self.system.client, self.system.ids[self.vm], self.attached()
+        loose = sorted(self.contents.keys() - {disk.path for disk in attached.values()})
+        dice = chance.random()
+        if not attached or (dice < 0.3 and len(attached) < MOST_VOLUMES):
+            path, cmdlet = f"{self.shelf}/{number}.vhdx", chance.choice(("New-VHD", "Add-VMHardDiskDrive"))
+            return cmdlet, lambda: client.attach(vm_id, path, size_bytes=64 * MIB)
+        if loose and dice < 0.55:
+            path = chance.choice(loose)
+            return "Add-VMHardDiskDrive", lambda: client.attach(vm_id, path)
+        place = chance.choice(sorted(attached))
+        if dice < 0.75:
+            return "Remove-VMHardDiskDrive", lambda: client.detach(vm_id, place)
+        size = attached[place].size_bytes + chance.choice((MIB, -MIB))
+        return "Resize-VHD", lambda: client.resize(vm_id, place, size, allow_shrink=True)
+
+    def write(self, number: int) -> None:
+        """Have the guest write to each of its volumes."""
+        for location, disk in self.attached().items():
+            self.contents.setdefault(disk.path, {})[f"{number % 5}"] = f"{number}"
+            data = {"location": location, "block": f"{number % 5}", "data": f"{number}"}
+            self.system.host.control("write_disk", vm=self.vm, **data)
+
+    def claims(self) -> Iterator[audit_pb2.Event]:
+        """Return which volumes were claimed and released, as far as it is on record."""
+        for kind in ("VolumeClaimed", "VolumeReleased"):
+            yield from self.system.client.audit.ListEvents(
+                audit_pb2.ListEventsRequest(type=kind, page_size=1000)
+            ).events
+
+    def compare(self) -> None:
+        """Check that the record is what the host has, that all that was written is there, and nothing is left over."""
+        there, attached = self.system.truth_of(self.system.ids[self.vm])["disks"], self.attached()
+        sizes = {disk.location: (disk.path, disk.size_bytes) for disk in attached.values()}
+        own = {at: (d["chain"][0], d["size_bytes"]) for at, d in there.items() if at not in ("SCSI:0:0", "SCSI:0:1")}
+        assert sizes == own
+        for location, disk in attached.items():
+            read = self.system.host.control("read_disk", vm=self.vm, location=location)
+            assert read["blocks"] == self.contents[disk.path]
+        assert {str(path) for path in self.shelf.iterdir()} == self.contents.keys()
+        claims = {event.stream: event.type for event in sorted(self.claims(), key=lambda event: event.position)}
+        owned = {stream for stream, last in claims.items() if last == "VolumeClaimed"}
+        assert owned == {volume_stream(disk.path) for disk in attached.values()}
+        made = Counter(e["detail"]["path"] for e in self.system.host.truth() if e["effect"] == "disk_created")
+        assert set(made.values()) == {1}
+
+
+def plan_kill(system: System, cmdlet: str, chance: random.Random) -> str:
+    """Have the next script killed that reaches a cmdlet; return where."""
+    at = f"{cmdlet}:{chance.choice(MOMENTS)}"
+    system.host.control("kill_script", at=at, count=1)
+    return at
+
+
 def revert_into_a_kill(system: System, vm_id: str, chance: random.Random) -> str:
     """Ask for a revert whose script will be killed at its restore; return where, or nothing if there is no snapshot."""
     ready = [s for s in system.client.list_snapshots(vm_id) if s.state == snapshot_pb2.Snapshot.READY]
     if not ready:
         return ""
-    at = f"Restore-VMSnapshot:{chance.choice(MOMENTS)}"
-    system.host.control("kill_script", at=at, count=1)
+    at = plan_kill(system, "Restore-VMSnapshot", chance)
     request = snapshot_pb2.RevertToSnapshotRequest(name=chance.choice(ready).name)
     system.client.snapshots.RevertToSnapshot(request)
     return at
@@ -91,9 +170,10 @@ def all_ended(system: System) -> bool:
 
 def compare_with_truth(system: System) -> None:
     """Check effects against steps, and the trees against the host's."""
-    effects = Counter((e["operation"], e["step"]) for e in system.host.decisive())
+    of_vms = [e for e in system.host.decisive() if e["vm"]]
+    effects = Counter((e["operation"], e["step"]) for e in of_vms)
     assert max(effects.values()) == 1, effects
-    kinds = {(e["operation"], e["step"]): e["effect"] for e in system.host.decisive()}
+    kinds = {(e["operation"], e["step"]): e["effect"] for e in of_vms}
     for operation in system.client.all_operations():
         for step in metadata_of(operation).steps:
             if step.state == Step.DONE and step.name in EFFECTS:
@@ -117,7 +197,7 @@ async def compare_views_with_log(storage: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.kill
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_sixty_kills_leave_no_operation_behind_and_no_effect_twice(tmp_path: Path) -> None:
     seed = int(os.environ.get("SNAPSHOTD_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
     print(f"SNAPSHOTD_TEST_SEED={seed}")  # noqa: T201  (to run this very test again)
@@ -125,20 +205,30 @@ def test_sixty_kills_leave_no_operation_behind_and_no_effect_twice(tmp_path: Pat
     victims = ["daemon", "executor", "script"] * KILLS_EACH
     chance.shuffle(victims)
     durations = ["--duration", "checkpoint=60", "restore=50", "remove=40", "merge=30", "start=30", "save=20"]
-    killed_within = 0
-    with System(tmp_path, ("web01", "db01", "app01"), durations) as system:
+    killed = Counter[str]()
+    (shelf := tmp_path / "shelf").mkdir()
+    with System(tmp_path, ("web01", "db01", "app01", "data01"), durations) as system:
+        drives = Drives(system, "data01", shelf)
         for number, victim in enumerate(victims):
-            first, *others = system.ids.values()
-            within = revert_into_a_kill(system, first, chance) if victim == "script" and chance.random() < 0.5 else ""
-            for vm_id in others if within else (first, *others):
+            within, (first, *others, _) = "", system.ids.values()
+            cmdlet, change = drives.choose(chance, number)
+            if victim == "script" and chance.random() < 0.3:
+                within = plan_kill(system, cmdlet, chance)
+            elif victim == "script" and chance.random() < 0.5:
+                within = revert_into_a_kill(system, first, chance)
+            change()
+            for vm_id in others if within.startswith("Restore") else (first, *others):
                 ask_for_something(system.client, vm_id, chance, number)
             if not within:
                 time.sleep(chance.random() * 0.4)
                 kill(system, victim)
             until(lambda: all_ended(system))
-            if within:
-                killed_within += system.host.control("kill_script", at=within, count=0)["left"] == 0
-        assert killed_within, "no restore was killed"
+            if within and system.host.control("kill_script", at=within, count=0)["left"] == 0:
+                killed[within.partition(":")[0]] += 1
+            drives.write(number)
+        assert killed["Restore-VMSnapshot"], "no restore was killed"
+        assert len(killed) > 1, "no change of a volume was killed"
+        drives.compare()
         compare_with_truth(system)
         states = Counter(OperationMetadata.State.Name(metadata_of(o).state) for o in system.client.all_operations())
         assert states["SUCCEEDED"] > sum(states.values()) * 0.9, states
