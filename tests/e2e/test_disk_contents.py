@@ -242,6 +242,32 @@ def shrink_a_volume(guest: Guest) -> None:
     guest.oracle.sizes[DATA] = 8 * MIB
 
 
+# --- processors and memory
+
+
+@row("CHANGE_SERVICE_OFFERING", "Running", tree=True)
+def change_the_processors_which_discards_memory(guest: Guest) -> None:
+    """Give it other processors, once it is off: the snapshot with memory goes first."""
+    stop(guest)
+    gone = guest.checkpoint("b")
+    offering = virtual_machine_pb2.ServiceOffering(cpu_count=6)
+    request = virtual_machine_pb2.ChangeServiceOfferingRequest(name=guest.name, service_offering=offering)
+    guest.done(guest.system.client.vms.ChangeServiceOffering(request))
+    guest.oracle.remove(gone)
+    guest.oracle.offering["cpu_count"] = 6
+
+
+@row("REVERT_TO_SNAPSHOT", "Running", tree=True)
+def revert_to_a_snapshot_with_another_offering(guest: Guest) -> None:
+    """Bring the processors of its moment back."""
+    before = guest.there()["offering"]["cpu_count"]
+    for checkpoint in (guest.checkpoint(name) for name in "ac"):
+        guest.oracle.checkpoints[checkpoint][0].offering["cpu_count"] = before
+    change_the_processors_which_discards_memory(guest)
+    guest.compare()
+    revert(guest, "a")
+
+
 # --- the tests
 
 TRIED = {f"vm{number:02}": (row, state) for number, (row, state) in enumerate((r, s) for r in ROWS for s in r.states)}
