@@ -16,6 +16,7 @@ _UNIX: Final = "unix:"
 _LONGEST_PATH: Final = 107
 """The most bytes of a socket's path: Linux allows 108, with a NUL at the end."""
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_PLACE: Final = re.compile("(scsi|ide)[: ]([0-9]{1,3})[: ]([0-9]{1,3})", re.IGNORECASE)
 _ETAG: Final = re.compile("[0-9a-f]{16}", re.IGNORECASE)
 _NIL: Final = "00000000-0000-0000-0000-000000000000"
 _LONGEST_S: Final = 1_000_000
@@ -84,6 +85,16 @@ def uuid(text: str) -> str:
     if not _UUID.fullmatch(text) or text == _NIL:
         raise ArgumentTypeError(f"{quoted(text)}: must be a UUID, a new one for each new request (uuidgen makes one)")
     return text
+
+
+def place(text: str) -> str:
+    """Read where a disk is attached."""
+    found = _PLACE.fullmatch(text.strip())
+    if found is None:
+        raise ArgumentTypeError(
+            f"{quoted(text)}: must be a place as `vm show` has it: SCSI:0:1 (controller, its number, location)"
+        )
+    return f"{found[1].upper()}:{int(found[2])}:{int(found[3])}"
 
 
 def etag(text: str) -> str:

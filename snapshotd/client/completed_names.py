@@ -8,7 +8,10 @@ from google.longrunning.operations_pb2 import ListOperationsRequest
 
 from snapshotd.api.v1.host_pb2 import ListHostsRequest
 from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsRequest
-from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesRequest
+from snapshotd.api.v1.virtual_machine_pb2 import (
+    GetVirtualMachineRequest,
+    ListVirtualMachinesRequest,
+)
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.render import last
@@ -23,7 +26,7 @@ def names(kind: str, vm: str, word: str, address: str, actor: str) -> Iterable[s
     """Return names of a kind.
 
     Args:
-        kind: vm, host, snapshot or operation.
+        kind: vm, host, snapshot, operation or place (of a disk).
         vm: the VM on the line, as the user named it; empty: there is none.
         word: what is typed of the name.
         address: of the server.
@@ -49,6 +52,9 @@ def _found(server: Server, kind: str, vm: str, word: str) -> list[str]:
         return [one.name if word.startswith("operations/") else one.name.rpartition("-")[2] for one in operations]
     if not vm:
         return []
+    if kind == "place":
+        disks = server.call(server.vms.GetVirtualMachine, GetVirtualMachineRequest(name=vm_name(server, vm))).disks
+        return [disk.location for disk in disks]
     wanted = ListSnapshotsRequest(parent=vm_name(server, vm), page_size=_MOST)
     snapshots = server.call(server.snapshots.ListSnapshots, wanted).snapshots
     return _or_ids([*(one.display_name for one in snapshots), *WORDS], [one.uid for one in snapshots], word)

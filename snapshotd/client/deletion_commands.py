@@ -15,11 +15,11 @@ from snapshotd.client.resolve import snapshot_name, vm_name
 def delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Delete a snapshot, it and all below it, or all below it."""
     vm, scopes = vm_name(server, arguments.vm), pb.DeleteSnapshotRequest
-    scope, what = scopes.ONE, "delete snapshot {}"
+    scope, words = scopes.ONE, ("delete snapshot", "")
     if arguments.with_descendants:
-        scope, what = scopes.WITH_DESCENDANTS, f"{what} and all below it"
+        scope, words = scopes.WITH_DESCENDANTS, ("delete snapshot", " and all below it")
     elif arguments.only_descendants:
-        scope, what = scopes.ONLY_DESCENDANTS, "delete all below snapshot {}"
+        scope, words = scopes.ONLY_DESCENDANTS, ("delete all below snapshot", "")
     request = pb.DeleteSnapshotRequest(
         name=snapshot_name(server, vm, arguments.snapshot, repeated=bool(arguments.request_id)),
         scope=scope,
@@ -28,7 +28,9 @@ def delete(server: Server, arguments: argparse.Namespace) -> ExitCode:
         expected_plan=arguments.expect,
     )
     operation = server.call(server.snapshots.DeleteSnapshot, request)
-    return about_snapshot(server, arguments, vm, operation, arguments.snapshot, what=what)
+    return about_snapshot(
+        server, arguments, vm, operation, arguments.snapshot, what=lambda name: f"{words[0]} {name}{words[1]}"
+    )
 
 
 def delete_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
@@ -43,4 +45,4 @@ def delete_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
     )
     operation = server.call(server.snapshots.DeleteAllSnapshots, request)
     what = f"delete all snapshots{' with memory' if arguments.with_memory else ''}"
-    return about_snapshot(server, arguments, vm, operation, "", what=what)
+    return about_snapshot(server, arguments, vm, operation, "", what=lambda _: what)

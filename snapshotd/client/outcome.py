@@ -1,4 +1,4 @@
-"""What came of an operation that has ended, for people: the snapshot that was made, the VM's power, what was lost."""
+"""What came of an operation that has ended, for people: what was made, what the VM is like, what was lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import Failed
 from snapshotd.client.progress import metadata_of
-from snapshotd.client.render import last, shown
+from snapshotd.client.render import last, shown, size
 
 _CHECKPOINT: Final = "checkpoint"
 """The name of the step that takes a snapshot."""
@@ -58,7 +58,8 @@ def names_from(server: Server) -> Named:
 
 def _response(operation: Operation, named: Named) -> str:
     """Return what the response of an operation holds; empty if it is of a kind that needs no words."""
-    steps = {step.name for step in metadata_of(operation).steps}
+    metadata = metadata_of(operation)
+    steps = {step.name for step in metadata.steps}
     for kind, tell in _TELL.items():
         message = kind()
         if operation.response.Unpack(message):
@@ -66,6 +67,8 @@ def _response(operation: Operation, named: Named) -> str:
                 return f"It is snapshot {shown(message.display_name)} ({last(message.name)})."
             if isinstance(message, DeleteSnapshotResponse) and not steps:
                 return _forgotten(message, named)
+            if isinstance(message, VirtualMachine) and metadata.kind in _OF_VMS:
+                return _OF_VMS[metadata.kind](message)
             return tell(message, named)
     return ""
 
@@ -109,6 +112,13 @@ def _vm(vm: VirtualMachine, _: Named) -> str:
     return f"VM {shown(vm.display_name)} is {Power.Name(vm.power)}."
 
 
+def _drives(vm: VirtualMachine) -> str:
+    at = ", ".join(
+        f"{d.location} {shown(d.path)}{f' ({size(d.size_bytes)})' if d.size_bytes else ''}" for d in vm.disks
+    )
+    return f"Disks of VM {shown(vm.display_name)}: {at or 'none'}."
+
+
 def _reverted(response: RevertToSnapshotResponse, named: Named) -> str:
     vm = response.virtual_machine
     return f"VM {shown(vm.display_name)} is back at snapshot {named(response.snapshot)}, and {Power.Name(vm.power)}."
@@ -130,3 +140,9 @@ _TELL: Final[dict[type[Message], Callable[[Any, Named], str]]] = {
     DeleteSnapshotResponse: _deleted,
     DeleteAllSnapshotsResponse: _all_deleted,
 }
+_OF_VMS: Final[dict[int, Callable[[VirtualMachine], str]]] = {
+    OperationMetadata.ATTACH_VOLUME: _drives,
+    OperationMetadata.DETACH_VOLUME: _drives,
+    OperationMetadata.RESIZE_VOLUME: _drives,
+}
+"""The kinds that answer with the VM, and what counts is not its power."""

@@ -28,11 +28,12 @@ def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = l
         vm: the VM, as the user named it.
         snapshot: the snapshot's name; empty if the plan is of none.
         named: turns the resource name of a snapshot into a name for people.
-        what: would be done, for people, with {} for the snapshot; empty: the kind tells it.
+        what: would be done, for people; empty: the kind, the snapshot and the VM tell it.
     """
     kind = OperationMetadata.Kind.Name(plan.kind)
-    what = (what or f"{word(kind)} {{}}").replace("{}", shown(snapshot)).rstrip()
-    lines = [f"Would {what} {shown(vm)}:" if kind.endswith("VIRTUAL_MACHINE") else f"Would {what} on {shown(vm)}:"]
+    on = "" if kind.endswith("VIRTUAL_MACHINE") else "on "
+    about = f"{shown(snapshot)} " if snapshot else ""
+    lines = [f"Would {what or f'{word(kind)} {about}{on}{shown(vm)}'}:"]
 
     def of(name: str) -> str:
         return shown(named(name)) if name else "none"
@@ -81,14 +82,18 @@ def about_vm(server: Server, arguments: argparse.Namespace, operation: Operation
         server: the server that has answered.
         arguments: those of the command.
         operation: the answer.
-        what: would be done, for people; empty: the kind tells it.
+        what: would be done, for people, with the VM; empty: the kind and the VM tell it.
     """
+    return answered(
+        server, arguments, operation, lambda p: dry_run(arguments, p, plan_text(server, arguments, p, what))
+    )
 
-    def text(plan: Plan) -> str:
-        named = snapshot_names(server, plan.virtual_machine) if plan.snapshots_discarded else last
-        return dry_run(arguments, plan, describe(plan, arguments.vm, "", named, what))
 
-    return answered(server, arguments, operation, text)
+def plan_text(server: Server, arguments: argparse.Namespace, plan: Plan, what: str = "") -> str:
+    """Return the plan of a call about a VM for people, without how to have it done. Takes arguments of `about_vm`."""
+    about_snapshots = plan.snapshots_discarded or any(step.snapshot for step in plan.steps)
+    named = snapshot_names(server, plan.virtual_machine) if about_snapshots else last
+    return describe(plan, arguments.vm, "", named, what)
 
 
 def about_snapshot(
@@ -99,7 +104,7 @@ def about_snapshot(
     snapshot: str,
     made: str = "",
     *,
-    what: str = "",
+    what: Callable[[str], str] | None = None,
 ) -> ExitCode:
     """Print the plan of a call about a snapshot, with names, if it was a dry run; else go on with the operation.
 
@@ -110,14 +115,15 @@ def about_snapshot(
         operation: the answer.
         snapshot: the snapshot, as the user named it: it may be a word or an id. Empty if the user did not.
         made: what is said of a snapshot that the user did not name.
-        what: would be done, for people, with {} for the snapshot; empty: the kind tells it.
+        what: tells what would be done to a snapshot of a name, for people; None: the kind tells it.
     """
 
     def text(plan: Plan) -> str:
         named = snapshot_names(server, vm)
         known = snapshot and plan.snapshot and not plan.snapshot.endswith("/-")
         name = named(plan.snapshot) if known else snapshot
-        return dry_run(arguments, plan, describe(plan, arguments.vm, name, named, what))
+        done = f"{what(shown(name))} on {shown(arguments.vm)}" if what else ""
+        return dry_run(arguments, plan, describe(plan, arguments.vm, name, named, done))
 
     return answered(server, arguments, operation, text, made)
 

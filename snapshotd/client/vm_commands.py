@@ -211,4 +211,9 @@ def _facts(vm: pb.VirtualMachine, standing: Standing) -> str:
         ]
     )
     text += "".join(f"\n{condition.reason}: {condition.message}\n" for condition in vm.conditions)
-    return text + "\n" + prose(["DISK", "FILE"], [[d.location, d.path] for d in vm.disks])
+    disks = [[d.location, _size(d.size_bytes), _size(d.file_bytes), d.path] for d in vm.disks]
+    return text + "\n" + prose(["DISK", "SIZE", "ON DISK", "FILE"], disks)
+
+
+def _size(count: int) -> str:
+    return size(count) if count else ""

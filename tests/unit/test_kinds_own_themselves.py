@@ -19,8 +19,10 @@ SPEAKERS = {
     "offering_service.py",
     "volume_service.py",
     "revert_commands.py",
+    "outcome.py",
 }
-"""They speak for a kind: servicers translate a request into its Params, and one client command looks for reverts."""
+"""They speak for a kind: servicers translate a request into its Params; the client words what came of an operation, and
+one command of it looks for reverts."""
 OLD_NAMES = re.compile(
     "StepAction|OperationKind|StopMode|StartVm|StopVm|CreateSnapshot|RevertToSnapshot|DeleteSnapshot"
     "|allow_fallback|refuse_power_change|stop_mode"

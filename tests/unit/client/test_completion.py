@@ -17,7 +17,11 @@ from google.protobuf.message import Message
 
 from snapshotd.api.v1.host_pb2 import Host, ListHostsResponse
 from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsRequest, ListSnapshotsResponse, Snapshot
-from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesResponse, VirtualMachine
+from snapshotd.api.v1.virtual_machine_pb2 import (
+    Disk,
+    ListVirtualMachinesResponse,
+    VirtualMachine,
+)
 from tests.unit.client.fake_service import Ctl, FakeService, Refuse
 
 WEB, DB = "11112222-2222-3333-4444-555555555501", "33334444-2222-3333-4444-555555555502"
@@ -33,6 +37,9 @@ def known(service: FakeService) -> None:
         "ListHosts": lambda _: ListHostsResponse(hosts=[Host(name="hosts/hv01"), Host(name="hosts/hv02")]),
         "ListVirtualMachines": lambda _: ListVirtualMachinesResponse(virtual_machines=vms),
         "ListSnapshots": lambda _: ListSnapshotsResponse(snapshots=[Snapshot(uid=DB, display_name="before it's")]),
+        "GetVirtualMachine": lambda r: VirtualMachine(
+            name=r.name, disks=[Disk(location=f"SCSI:0:{n}") for n in (0, 1)]
+        ),
         "ListOperations": lambda _: ListOperationsResponse(operations=[Operation(name=OPERATION)]),
     }
 
@@ -59,6 +66,7 @@ def found(ctl: Ctl, line: str, shell: str = "zsh", **environ: str) -> list[str]:
         ("host list ho", []),
         ("nonsense ", ["host", "vm", "snapshot", "operation", "audit", "status", "completion"]),
         ("vm register hv01 ", []),
+        ("vm attach web01 ", []),
         ("host add ", []),
     ],
 )
@@ -84,6 +92,9 @@ def test_commands_and_options_are_completed_without_the_server(
         ("snapshot delete --dry-run web01 333", [DB]),
         ("audit list --vm web01 --snapshot be", ["before it's"]),
         ("operation wait ab", ["abcd0002"]),
+        ("operation settle ab", ["abcd0002"]),
+        ("vm detach web01 ", ["SCSI:0:0", "SCSI:0:1"]),
+        ("vm resize --allow-shrink web01 SCSI:0:1", ["SCSI:0:1"]),
         ("operation show operations/", [OPERATION]),
     ],
 )
@@ -106,6 +117,7 @@ def test_the_snapshots_are_those_of_the_vm_on_the_line(ctl: Ctl, service: FakeSe
         ("snapshot show web01 b", ["before\\ it\\'s"]),
         ("host list --output=j", ["json", "jsonl"]),
         ("vm show web01\\", []),
+        ("vm detach web01 SCSI:0:", ["0", "1"]),
     ],
 )
 def test_bash_gets_words_as_it_takes_them(ctl: Ctl, line: str, words: list[str]) -> None:
