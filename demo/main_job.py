@@ -21,6 +21,7 @@ import grpc
 from google.longrunning.operations_pb2 import GetOperationRequest, Operation, WaitOperationRequest
 from google.longrunning.operations_pb2_grpc import OperationsStub
 
+from demo import other_acts
 from demo.checks import Checks, say
 from demo.programs import CREDENTIAL, Daemon, Executor, NotStarted, SimulatedHost, find_pwsh
 from snapshotd.api.v1 import admin_pb2, host_pb2, operation_pb2, snapshot_pb2
@@ -251,7 +252,7 @@ def run(directory: Path, engine: str) -> Checks:
     say(f"start a simulated host ({engine} engine), the daemon, and an executor")
     with stage.host, stage.daemon, Executor(directory / "executor", stage.daemon.address, ["hv01"]):
         stage.connect()
-        for act in (register, chain_and_branch, kill_the_daemon, cut_the_network, at_the_end):
+        for act in (register, chain_and_branch, kill_the_daemon, cut_the_network, other_acts.refuse_a_disk, at_the_end):
             act(stage)
     return stage.checks
 

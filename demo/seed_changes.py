@@ -1,0 +1,39 @@
+"""The seed's test list: what else happens to a VM that has snapshots."""
+
+from __future__ import annotations
+
+from demo.seed_stage import DATA, REFUSED, Stage
+
+EXTRA = "SCSI:0:2"
+MIB = 1 << 20
+
+
+def volumes(stage: Stage) -> None:
+    """Attach and detach a volume of a VM that has VM snapshots: refused, and done when they are deleted."""
+    vm, other, file = "volumes", "volumes-other", stage.volumes / "archive.vhdx"
+    stage.take(vm, "before")
+    as_it_was = stage.drives(vm)
+    stage.type(f"vm attach {vm} {file} --new 64MB", REFUSED)
+    stage.type(f"vm detach {vm} {DATA}", REFUSED)
+    stage.type(f"vm resize {vm} {DATA} 2GB", REFUSED)
+    stage.checks.check(
+        "its disks are as they were, and none was made", (stage.drives(vm), file.exists()), (as_it_was, False)
+    )
+    stage.type(f"snapshot delete-all {vm} --wait")
+    stage.sees(vm, "before")
+    stage.type(f"vm attach {vm} {file} --new 64MB --at {EXTRA} --dry-run")
+    stage.type(f"vm attach {vm} {file} --new 64MB --at {EXTRA} --wait")
+    stage.checks.check("the new disk is at its place", stage.drives(vm).get(EXTRA), str(file))
+    stage.write(vm, "archive", [EXTRA])
+    stage.type(f"vm attach {other} {file}", REFUSED)
+    stage.type(f"vm resize {vm} {EXTRA} 32MB", REFUSED)
+    stage.type(f"vm resize {vm} {EXTRA} 128MB --wait")
+    stage.checks.check("the disk is larger", stage.truth(vm)["disks"][EXTRA]["size_bytes"], 128 * MIB)
+    stage.type(f"vm detach {vm} {EXTRA} --wait")
+    stage.checks.check("it is detached, and its file stays", (EXTRA in stage.drives(vm), file.exists()), (False, True))
+    stage.type(f"vm attach {other} {file} --at {EXTRA} --wait")
+    stage.drives(other)
+    stage.sees(other, "archive", {EXTRA: EXTRA})
+    stage.sees(vm, "before")
+    stage.take(vm, "afterwards")
+    stage.agrees(vm, {"afterwards": ""})
