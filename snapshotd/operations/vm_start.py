@@ -6,9 +6,11 @@ from datetime import datetime
 
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.ids import KindName
+from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import PlannedStep, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.kind import Preview
 from snapshotd.operations.power_change import PowerChange
 from snapshotd.steps.action import wrong_power
 from snapshotd.steps.vm_start import VM_START
@@ -28,6 +30,10 @@ class StartVirtualMachine(PowerChange):
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Return one step."""
         return (VM_START.planned(nature=StepNature.UNDOABLE),)
+
+    def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
+        """Return that it runs."""
+        return Preview(current=vm.current_id, power=Power.RUNNING)
 
 
 START_VIRTUAL_MACHINE = StartVirtualMachine()
