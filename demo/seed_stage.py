@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shlex
-import subprocess
 import sys
 import time
 import uuid
@@ -53,22 +52,23 @@ class Stage:
     def type(self, line: str, code: int = OK) -> str:
         """Type a command, print it with what it answers, check its exit code, and return its output."""
         sys.stdout.write(f"$ snapshotctl {line}\n")
-        done = self._run(shlex.split(line))
-        sys.stdout.write("".join(f"  {text}\n" for text in (done.stdout + done.stderr).splitlines()))
-        self.checks.check(f"exit code {code}", done.returncode, code)
-        return done.stdout
+        got, out, error = self._run(shlex.split(line))
+        sys.stdout.write("".join(f"  {text}\n" for text in (out + error).splitlines()))
+        self.checks.check(f"exit code {code}", got, code)
+        return out
 
     def read(self, line: str) -> dict[str, Any]:
-        """Run a command whose answer is not shown, in this process since that is faster, and return its JSON."""
-        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as error:
-            code = snapshotctl([*shlex.split(line), "-o", "json", "--server", self.daemon.address])
-        self.checks.require(f"snapshotctl {line}", code, error.getvalue())
-        answer: dict[str, Any] = json.loads(out.getvalue())
+        """Run a command whose answer is not shown, and return its JSON."""
+        code, out, error = self._run([*shlex.split(line), "-o", "json"])
+        self.checks.require(f"snapshotctl {line}", code, error)
+        answer: dict[str, Any] = json.loads(out)
         return answer
 
-    def _run(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snapshotd.client", *arguments, "--server", self.daemon.address]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+    def _run(self, arguments: Sequence[str]) -> tuple[int, str, str]:
+        """Run snapshotctl in this process, since its start takes longer than its work; return its code and output."""
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as error:
+            code = snapshotctl([*arguments, "--server", self.daemon.address])
+        return code, out.getvalue(), error.getvalue()
 
     def truth(self, vm: str) -> dict[str, Any]:
         """Return a VM as its host has it."""
