@@ -21,6 +21,7 @@ from snapshotd.api.v1.snapshot_pb2 import (
 from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import Failed
+from snapshotd.client.offerings import offering_text
 from snapshotd.client.progress import metadata_of
 from snapshotd.client.render import last, shown, size
 
@@ -77,8 +78,9 @@ def _besides(operation: Operation, named: Named) -> list[str]:
     """Return what the metadata say besides: what was lost or kept, and the safety snapshot."""
     metadata = metadata_of(operation)
     said = [shown(metadata.outcome_detail)] if metadata.outcome_detail else []
-    if metadata.state == OperationMetadata.CANCELLED and metadata.snapshots_removed:
-        # How one that failed stands, its error says.
+    beside = metadata.kind in _OF_VMS or metadata.state == OperationMetadata.CANCELLED
+    if beside and metadata.state != OperationMetadata.FAILED and metadata.snapshots_removed:
+        # How one that failed stands, its error says; and a delete's response, what it deleted.
         said.append(f"Deleted: {', '.join(map(named, metadata.snapshots_removed))}.")
     if metadata.safety_snapshot and _taken(metadata):
         vm = shlex.quote(last(metadata.virtual_machine))
@@ -119,6 +121,10 @@ def _drives(vm: VirtualMachine) -> str:
     return f"Disks of VM {shown(vm.display_name)}: {at or 'none'}."
 
 
+def _offering(vm: VirtualMachine) -> str:
+    return f"VM {shown(vm.display_name)} has {offering_text(vm.service_offering)}."
+
+
 def _reverted(response: RevertToSnapshotResponse, named: Named) -> str:
     vm = response.virtual_machine
     return f"VM {shown(vm.display_name)} is back at snapshot {named(response.snapshot)}, and {Power.Name(vm.power)}."
@@ -144,5 +150,6 @@ _OF_VMS: Final[dict[int, Callable[[VirtualMachine], str]]] = {
     OperationMetadata.ATTACH_VOLUME: _drives,
     OperationMetadata.DETACH_VOLUME: _drives,
     OperationMetadata.RESIZE_VOLUME: _drives,
+    OperationMetadata.CHANGE_SERVICE_OFFERING: _offering,
 }
 """The kinds that answer with the VM, and what counts is not its power."""

@@ -13,6 +13,7 @@ from snapshotd.client.audit_diff import state_at
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.labels import changed_labels, filter_of, labels_text
+from snapshotd.client.offerings import memory_text
 from snapshotd.client.options import output, request_id
 from snapshotd.client.pages import output_pages
 from snapshotd.client.render import facts, last, prose, shown, size, when, word
@@ -205,7 +206,7 @@ def _facts(vm: pb.VirtualMachine, standing: Standing) -> str:
             ("Not ours", str(vm.foreign_checkpoint_count)),
             ("Blocked by", ", ".join(vm.snapshot_blockers)),
             ("CPUs", str(vm.service_offering.cpu_count)),
-            ("Memory", size(vm.service_offering.memory_bytes)),
+            ("Memory", memory_text(vm.service_offering)),
             ("Registered", when(vm.create_time)),
             ("Last looked at", when(vm.observe_time)),
         ]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.api.v1.snapshot_pb2 import Snapshot, SnapshotTree
 from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine
-from snapshotd.client.render import last, size
+from snapshotd.client.offerings import memory_text
+from snapshotd.client.render import last
 from snapshotd.client.standing import Standing, name_of
 
 NOTHING = ""
@@ -70,7 +71,7 @@ def _of_vm(state: State) -> Mapping[str, str]:
         "owner": vm.owner,
         "current": Standing(state.tree).vm_text(),
         "cpus": str(offering.cpu_count) if offering.cpu_count else NOTHING,
-        "memory": size(offering.memory_bytes) if offering.memory_bytes else NOTHING,
+        "memory": memory_text(offering),
         "conditions": ", ".join(sorted(condition.reason for condition in vm.conditions)),
         "blocked by": ", ".join(sorted(vm.snapshot_blockers)),
         **{f"label {key}": value for key, value in sorted(vm.labels.items())},

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from snapshotd.client import arguments as read
-from snapshotd.client import power_parser, take_over_parser, volume_parser
+from snapshotd.client import (
+    offering_parser,
+    power_parser,
+    take_over_parser,
+    volume_parser,
+)
 from snapshotd.client.label_parser import add_label_changes, add_label_filter, add_labels
 from snapshotd.client.parser import Subcommands, add_at, add_columns, add_request_id
 
@@ -43,5 +48,5 @@ def add_to(commands: Subcommands) -> None:
     for parser in (register, unregister, update):
         add_request_id(parser)
     take_over_parser.add_to_vms(group)
-    power_parser.add_to(group)
-    volume_parser.add_to(group)
+    for module in (power_parser, volume_parser, offering_parser):
+        module.add_to(group)

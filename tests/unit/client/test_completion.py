@@ -65,6 +65,7 @@ def found(ctl: Ctl, line: str, shell: str = "zsh", **environ: str) -> list[str]:
         ("completion ", ["bash", "zsh", "fish"]),
         ("host list ho", []),
         ("nonsense ", ["host", "vm", "snapshot", "operation", "audit", "status", "completion"]),
+        ("vm offering web01 --dynamic-memory ", ["on", "off"]),
         ("vm register hv01 ", []),
         ("vm attach web01 ", []),
         ("host add ", []),

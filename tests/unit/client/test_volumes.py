@@ -1,4 +1,4 @@
-"""`vm attach`, `detach` and `resize`: what is asked for, the plans, and what is said in the end."""
+"""`vm attach`, `detach`, `resize` and `offering`: what is asked for, the plans, and what is said in the end."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from google.protobuf.message import Message
 
 from snapshotd.api.v1.executor_pb2 import STOPPED
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, Plan, Step
-from snapshotd.api.v1.snapshot_pb2 import SnapshotTree
+from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsResponse, Snapshot, SnapshotTree
 from snapshotd.api.v1.virtual_machine_pb2 import (
     AttachVolumeRequest,
+    ChangeServiceOfferingRequest,
     DetachVolumeRequest,
     Disk,
     ResizeVolumeRequest,
@@ -25,12 +26,12 @@ NAME = "operations/11111111-2222-3333-4444-555555555501.7-0a0b0c0d"
 FILE = "D:\\VMs\\data.vhdx"
 ETAG = "0123456789abcdef"
 GB = 1 << 30
-CALLS = ("AttachVolume", "DetachVolume", "ResizeVolume")
+CALLS = ("AttachVolume", "DetachVolume", "ResizeVolume", "ChangeServiceOffering")
 
 
 @pytest.fixture(autouse=True)
 def accepted(service: FakeService) -> None:
-    """Have the service accept all three."""
+    """Have the service accept all four."""
     service.answers |= dict.fromkeys(CALLS, lambda _: Operation(name=NAME))
 
 
@@ -124,6 +125,66 @@ def test_what_comes_of_it_are_the_disks_of_the_vm(ctl: Ctl, service: FakeService
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (("--cpus", "4"), ServiceOffering(cpu_count=4)),
+        (("--memory", "8GB", "--dynamic-memory", "off"), ServiceOffering(memory_bytes=8 * GB, dynamic_memory=False)),
+        (
+            ("--dynamic-memory", "on", "--minimum", "1GB", "--maximum", "16GB"),
+            ServiceOffering(dynamic_memory=True, minimum_bytes=GB, maximum_bytes=16 * GB),
+        ),
+    ],
+)
+def test_only_what_was_typed_of_the_offering_is_changed(
+    ctl: Ctl, service: FakeService, options: tuple[str, ...], wanted: ServiceOffering
+) -> None:
+    assert ctl("vm", "offering", VM, *options).code == 0
+    assert [r.service_offering for r in service.of(ChangeServiceOfferingRequest)] == [wanted]
+
+
+def test_an_offering_without_a_change_is_an_error_of_usage(ctl: Ctl, service: FakeService) -> None:
+    said = ctl("vm", "offering", VM)
+    assert (said.code, "Say what to change: --cpus" in said.err, service.asked) == (2, True, [])
+    assert ctl("vm", "offering", VM, "--dynamic-memory", "maybe").code == 2
+    assert ctl("vm", "offering", VM, "--cpus", "0").code == 2
+
+
+def test_the_plan_of_an_offering_names_the_snapshots_that_go(ctl: Ctl, service: FakeService) -> None:
+    plan = Plan(
+        kind=OperationMetadata.CHANGE_SERVICE_OFFERING,
+        virtual_machine=VM,
+        power_before=STOPPED,
+        power_after=STOPPED,
+        snapshots_discarded=[MEMORY],
+    )
+    known = Snapshot(name=MEMORY, display_name="with-memory", state=Snapshot.READY)
+    service.answers |= {
+        "ChangeServiceOffering": lambda _: planned(plan),
+        "ListSnapshots": lambda _: ListSnapshotsResponse(snapshots=[known]),
+    }
+    said = ctl("vm", "offering", VM, "--cpus", "1", "--maximum", "16GB", "--dry-run").out.splitlines()
+    assert said[0] == f"Would change the offering of {VM} to 1 CPU, to 16.0 GiB:"
+    assert "Gone:    with-memory" in said
+
+
+def test_a_changed_offering_is_told_with_what_went(ctl: Ctl, service: FakeService) -> None:
+    offering = ServiceOffering(
+        cpu_count=4, memory_bytes=8 * GB, dynamic_memory=True, minimum_bytes=GB, maximum_bytes=16 * GB
+    )
+    vm = VirtualMachine(name=VM, display_name="web01", service_offering=offering)
+    kind = OperationMetadata.CHANGE_SERVICE_OFFERING
+    service.answers |= {
+        "WaitOperation": lambda _: ended(kind, vm, snapshots_removed=[MEMORY]),
+        "GetSnapshot": lambda r: Snapshot(name=r.name, display_name="with-memory"),
+    }
+    said = ctl("vm", "offering", VM, "--cpus", "4", "--wait")
+    assert said.out.splitlines()[1:] == [
+        "VM web01 has 4 CPUs, 8.0 GiB, dynamic from 1.0 GiB to 16.0 GiB.",
+        f"Deleted: with-memory ({MEMORY.rpartition('/')[2]}).",
+    ]
+
+
 def test_a_vm_is_shown_with_its_disks_and_its_offering(ctl: Ctl, service: FakeService) -> None:
     vm = VirtualMachine(
         name=VM,
@@ -132,12 +193,14 @@ def test_a_vm_is_shown_with_its_disks_and_its_offering(ctl: Ctl, service: FakeSe
             Disk(location="SCSI:0:0", path="D:\\web01.vhdx", size_bytes=40 * GB, file_bytes=GB),
             Disk(location="SCSI:0:1", path=FILE),
         ],
-        service_offering=ServiceOffering(cpu_count=2, memory_bytes=4 * GB),
+        service_offering=ServiceOffering(
+            cpu_count=2, memory_bytes=4 * GB, dynamic_memory=False, minimum_bytes=GB, maximum_bytes=GB
+        ),
     )
     service.answers |= {"GetVirtualMachine": lambda _: vm, "GetSnapshotTree": lambda _: SnapshotTree()}
     lines = [line.rstrip() for line in ctl("vm", "show", VM).out.splitlines()]
     assert "CPUs:      2" in lines
-    assert "Memory:    4.0 GiB" in lines
+    assert "Memory:    4.0 GiB, not dynamic" in lines
     assert lines[-3:] == [
         "DISK      SIZE      ON DISK  FILE",
         "SCSI:0:0  40.0 GiB  1.0 GiB  D:\\web01.vhdx",
