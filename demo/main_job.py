@@ -252,7 +252,15 @@ def run(directory: Path, engine: str) -> Checks:
     say(f"start a simulated host ({engine} engine), the daemon, and an executor")
     with stage.host, stage.daemon, Executor(directory / "executor", stage.daemon.address, ["hv01"]):
         stage.connect()
-        for act in (register, chain_and_branch, kill_the_daemon, cut_the_network, other_acts.refuse_a_disk, at_the_end):
+        for act in (
+            register,
+            chain_and_branch,
+            kill_the_daemon,
+            cut_the_network,
+            other_acts.refuse_a_disk,
+            other_acts.change_the_offering,
+            at_the_end,
+        ):
             act(stage)
     return stage.checks
 

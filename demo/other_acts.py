@@ -30,3 +30,16 @@ def refuse_a_disk(stage: Stage) -> None:
         sys.stdout.write(f"{status.message if status else error}\n")
     stage.checks.check("it is refused", reason, "VM_HAS_SNAPSHOTS")
     stage.checks.check("no disk was made", file.exists(), False)
+
+
+def change_the_offering(stage: Stage) -> None:
+    """Give a VM more CPUs: its snapshot with memory is deleted first, as the plan says."""
+    say("give web01 four CPUs: it has to be off, and its snapshot with memory goes")
+    off = pb.StopVirtualMachineRequest(name=stage.vm("web01"), mode=pb.StopVirtualMachineRequest.TURN_OFF)
+    stage.ended(stage.vms.StopVirtualMachine(off))
+    sys.stdout.write(stage.ctl("vm", "offering", "web01", "--cpus", "4", "--dry-run"))
+    request = pb.ChangeServiceOfferingRequest(name=stage.vm("web01"), service_offering=pb.ServiceOffering(cpu_count=4))
+    stage.ended(stage.vms.ChangeServiceOffering(request))
+    truth = stage.truth("web01")
+    stage.checks.check("web01 has four CPUs", truth["offering"]["cpu_count"], 4)
+    stage.checks.check("its snapshot with memory is gone", truth["checkpoints"], [])

@@ -37,3 +37,30 @@ def volumes(stage: Stage) -> None:
     stage.sees(vm, "before")
     stage.take(vm, "afterwards")
     stage.agrees(vm, {"afterwards": ""})
+
+
+def offering(stage: Stage) -> None:
+    """Change the service offering of a VM with snapshots with and without memory: those with memory are discarded."""
+    vm = "offering"
+    stage.take(vm, "disks")
+    stage.take(vm, "memory", memory=True)
+    stage.take(vm, "later")
+    stage.type(f"vm offering {vm} --cpus 4", REFUSED)
+    stage.type(f"vm stop {vm} --turn-off --wait")
+    small, large = stage.truth(vm)["offering"], "--cpus 4 --memory 6GB"
+    stage.type(f"snapshot hold {vm} memory --reason 'the auditors need it'")
+    stage.type(f"vm offering {vm} {large}", REFUSED)
+    stage.type(f"snapshot release {vm} memory")
+    plan = stage.type(f"vm offering {vm} {large} --dry-run")
+    stage.checks.check("the plan names what goes", "Gone:    memory\n" in plan, True)
+    stage.checks.check("nothing was done", stage.truth(vm)["offering"], small)
+    stage.type(f"vm offering {vm} {large} --wait")
+    now = stage.truth(vm)["offering"]
+    stage.checks.check("the VM has it", (now["cpu_count"], now["memory_bytes"]), (4, 6 << 30))
+    stage.agrees(vm, {"disks": "", "later": "disks"})
+    stage.sees(vm, "later")
+    stage.type(f"snapshot revert {vm} disks --wait")
+    stage.checks.check("a revert brings the snapshot's offering back", stage.truth(vm)["offering"], small)
+    told = stage.read(f"vm show {vm}")["service_offering"]
+    stage.checks.check("so it is on record", told["cpu_count"], small["cpu_count"])
+    stage.sees(vm, "disks")
