@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import partial
 
@@ -107,7 +108,8 @@ class Volumes:
         Raises LogUnavailable, AppendUncertain.
         """
         recorded: list[Envelope] = []
-        for key in sorted(self._of_vm.get(vm_id, ())):
+        claims = self._of_vm.get(vm_id, set())
+        for key in sorted(claims - self._with_reason(vm_id, claims, looked=looked)):
             recorded += (await self._execute(key, partial(self._release, vm_id, looked), actor))[1]
         drifts = (x.event for x in envelopes if isinstance(x.event, DriftDetected) and x.event.kind in _CAME)
         for path in (drift.observed for drift in drifts if drift.observed):
@@ -123,14 +125,23 @@ class Volumes:
 
     def _release(self, vm_id: VmId, looked: bool, volume: Volume) -> tuple[VolumeEvent, ...]:  # noqa: FBT001  (partial)
         """Return the event that ends a claim, if it has no reason as things are at this moment."""
-        vm, there = self._vms.known(vm_id), self._vms.known(vm_id).description
-        if not vm.registered:
-            return volume.released(vm_id, e.ReleaseCause.UNREGISTERED)
-        # A file that is missing hides those below it.
-        has = there is not None and (volume.key in file_forms(there) or not whole(there))
-        if has or (volume.key, vm_id) in self._held or volume.key in _brought(vm, looked=looked):
+        if self._with_reason(vm_id, {volume.key}, looked=looked):
             return ()
-        return volume.released(vm_id, e.ReleaseCause.NOT_ATTACHED)
+        registered = self._vms.known(vm_id).registered
+        cause = e.ReleaseCause.NOT_ATTACHED if registered else e.ReleaseCause.UNREGISTERED
+        return volume.released(vm_id, cause)
+
+    def _with_reason(self, vm_id: VmId, keys: AbstractSet[str], *, looked: bool) -> AbstractSet[str]:
+        """Return which of these claims of a VM have a reason, as things are at this moment."""
+        vm = self._vms.known(vm_id)
+        if not keys or not vm.registered:
+            return set()
+        # A file that is missing hides those below it.
+        if vm.description is not None and not whole(vm.description):
+            return keys
+        has = file_forms(vm.description) if vm.description is not None else frozenset()
+        held = {key for key in keys if (key, vm_id) in self._held}
+        return keys & (has | held | _brought(vm, looked=looked))
 
     def _came(self, vm_id: VmId, path: str, volume: Volume) -> tuple[VolumeEvent, ...]:
         """Return the event that gives a VM a volume that others have attached to it, if it still has that."""
