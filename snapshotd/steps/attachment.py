@@ -1,12 +1,13 @@
-"""What attaching, detaching and resizing a volume have in common: the place, and the power that a change there needs.
+"""What attaching, detaching and resizing a volume have in common: the place, the power needed there, and the judgement.
 
 A disk on SCSI can be attached and detached while the VM runs, one on IDE only while it is off (documented).
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from snapshotd.domain.attached import Attached, Controller, attached_at, place_of
 from snapshotd.domain.errors import VmAbsent, WrongPower
@@ -14,11 +15,22 @@ from snapshotd.domain.host_path import same
 from snapshotd.domain.host_report import Disk, VmDescription, VmReport
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import Power
-from snapshotd.domain.operation import PlannedStep, StepNature
+from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import Recorded
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports import plain
-from snapshotd.steps.action import Absent, InProgress, Judgement, Trace, Undetermined, power_outside
+from snapshotd.ports.versioned import Versioned
+from snapshotd.steps.action import (
+    Absent,
+    Action,
+    InProgress,
+    Judgement,
+    Trace,
+    Undetermined,
+    power_outside,
+    trace,
+)
 
 ATTACH: Final = ActionName("volume_attach")
 DETACH: Final = ActionName("volume_detach")
@@ -41,6 +53,48 @@ class Before:
 
     drives: tuple[str, ...]
     """The VM's disks, each as "SCSI:0:1=path"."""
+
+
+class Placed(Protocol):
+    """An Input that names a place."""
+
+    @property
+    def location(self) -> str:
+        """The place, as it is recorded."""
+
+
+class VolumeStep(Action):
+    """Change what is attached at a place: it shows in the VM, and is the step's doing unless that was never begun."""
+
+    input: Versioned[Placed]
+    facts: Versioned[Before] = Versioned(Before)
+
+    @abstractmethod
+    def shows(self, step: Step, description: VmDescription) -> bool:
+        """Return whether a VM is as the step wants it."""
+
+    def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
+        """Return Done if the VM is as the step wants it, and no one else can have made it so."""
+        found = trace(vm, operation, step, report.journal)
+        if report.activities:
+            return InProgress()
+        if report.description is None:
+            untouched = found is Trace.UNTOUCHED
+            return Absent() if untouched else Undetermined("the host does not have the VM any more")
+        return self.done() if self.shows(step, report.description) and found is not Trace.UNTOUCHED else Absent()
+
+    def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
+        """Return whether the VM is as the step wants it."""
+        return vm.description is not None and self.shows(step, vm.description)
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Return a refusal if the VM's power does not allow it."""
+        wrong = wrong_power_at(vm, self.input.read(step.plan.input).location, self.label)
+        return Failure.of(wrong) if wrong else None
+
+    def time_limit_s(self, policy: Policy) -> float:
+        """Return the policy's limit for removals: it fits small changes, and a fixed disk filled as it grows."""
+        return policy.remove_wait_s
 
 
 def undoing(action: ActionName, values: Input) -> PlannedStep:
@@ -77,12 +131,3 @@ def with_disk(description: VmDescription, values: Input) -> VmDescription:
     added = Disk(location=values.location, path=values.path)
     kept = without(description, values.location).disks
     return replace(description, disks=tuple(sorted((*kept, added), key=lambda d: d.location)))
-
-
-def unseen(report: VmReport, found: Trace) -> Judgement | None:
-    """Return what is concluded of a report that does not show the VM at rest; None: it shows it."""
-    if report.activities:
-        return InProgress()
-    if report.description is None:
-        return Absent() if found is Trace.UNTOUCHED else Undetermined("the host does not have the VM any more")
-    return None
