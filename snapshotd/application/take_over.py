@@ -19,6 +19,7 @@ from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import AwaitTakeOver, TakeOverVm
 from snapshotd.domain.errors import NotFound, VmChanging
+from snapshotd.domain.foreign_checkpoints import foreign_checkpoints
 from snapshotd.domain.host_errors import NotTakenOver
 from snapshotd.domain.host_report import Checkpoint, Journal, VmReport
 from snapshotd.domain.ids import OperationName
@@ -123,8 +124,7 @@ def taken_over(draft: Draft) -> TakenOver | None:
 
 def unrecorded(vm: VirtualMachine) -> tuple[Checkpoint, ...]:
     """Return the checkpoints that bear our marker and are no snapshot on record."""
-    there = vm.description.checkpoints if vm.description else ()
-    return tuple(c for c in there if is_marked(c.name) and vm.by_checkpoint(c.checkpoint_id) is None)
+    return tuple(c for c in foreign_checkpoints(vm) if is_marked(c.name))
 
 
 def _taken_over(reason: str, journal: Journal, ended: tuple[OperationName, ...], digest: str) -> e.VmTakenOver:

@@ -43,6 +43,12 @@ def reported_checkpoint(vm: VmRecord, checkpoint_id: CheckpointId) -> Checkpoint
     return found
 
 
+def foreign_checkpoints(vm: VirtualMachine) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints that are no snapshot on record, as the host last reported them."""
+    there = vm.description.checkpoints if vm.description else ()
+    return tuple(c for c in there if vm.by_checkpoint(c.checkpoint_id) is None)
+
+
 def foreign_checkpoint(vm: VirtualMachine, checkpoint_id: CheckpointId, action: str) -> Checkpoint:
     """Return a checkpoint that is not ours, as the host last reported it.
 

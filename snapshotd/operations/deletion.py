@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
@@ -26,14 +26,11 @@ from snapshotd.domain.snapshot_errors import (
 )
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED, Kind, Preview, Result, move_vm
-from snapshotd.operations.snapshots import after_remove, alive, expunge_ended, held, nearest_left
+from snapshotd.operations.snapshots import after_remove, alive, expunge_ended, held, listed, nearest_left
 from snapshotd.steps import checkpoint_remove
 from snapshotd.steps.action import wrong_power
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 from snapshotd.steps.disks_merge import DISKS_MERGE
-
-MOST_NAMED: Final = 10
-"""How many snapshots a message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +178,9 @@ def expunges(operation: Operation, snapshot_id: SnapshotId) -> bool:
 
 
 def named(vm: VirtualMachine, snapshot_ids: Iterable[SnapshotId]) -> str:
-    """Return the names of snapshots, for people: not more than MOST_NAMED of them."""
+    """Return the names of snapshots, for people."""
     names = [vm.snapshots[snapshot_id].name for snapshot_id in snapshot_ids]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more if names else "none"
+    return listed(names) or "none"
 
 
 def about(steps: Iterable[Step]) -> tuple[SnapshotId, ...]:

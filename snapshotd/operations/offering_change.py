@@ -15,6 +15,7 @@ from datetime import datetime
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import InvalidArgument
+from snapshotd.domain.foreign_checkpoints import foreign_checkpoints
 from snapshotd.domain.ids import KindName
 from snapshotd.domain.lifecycle import VmActivity
 from snapshotd.domain.offering import Offering
@@ -24,10 +25,9 @@ from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, St
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.deletion import MOST_NAMED
 from snapshotd.operations.discarding import Discarding, check_discarded
 from snapshotd.operations.kind import Preview, move_vm
-from snapshotd.operations.snapshots import alive, leaves_first
+from snapshotd.operations.snapshots import alive, leaves_first, listed
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import vm_configure
 from snapshotd.steps.vm_configure import VM_CONFIGURE
@@ -125,10 +125,7 @@ def _wanted(offering: Offering, asked: Params) -> Offering:
 
 def _foreign_memory(vm: VirtualMachine) -> str:
     """Return the names of the checkpoints that are not ours and hold memory; empty: none does."""
-    checkpoints = vm.description.checkpoints if vm.description else ()
-    names = [repr(c.name) for c in checkpoints if c.has_memory and vm.by_checkpoint(c.checkpoint_id) is None]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    return listed([repr(c.name) for c in foreign_checkpoints(vm) if c.has_memory])
 
 
 def _check_values(vm: VirtualMachine, asked: Params) -> None:

@@ -18,9 +18,9 @@ from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations.deletion import MOST_NAMED, Deletion, check_power, check_state, named
+from snapshotd.operations.deletion import Deletion, check_power, check_state, named
 from snapshotd.operations.kind import CANCELLED, Preview, Result
-from snapshotd.operations.snapshots import alive, held, leaves_first
+from snapshotd.operations.snapshots import MOST_NAMED, alive, held, leaves_first
 from snapshotd.ports.versioned import Versioned
 
 NOT_DELETED: Final = "SNAPSHOTS_NOT_DELETED"

@@ -1,11 +1,12 @@
-"""What kinds have in common about snapshots: how an expunge ends, who takes a removed one's place, what is below."""
+"""What kinds have in common about snapshots: how to name them, how an expunge ends, who takes a removed one's place."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from typing import Final
 
 from snapshotd.domain import events as e
 from snapshotd.domain.ids import SnapshotId
@@ -25,6 +26,16 @@ class TheSnapshot(Result):
     """The response of an operation is the snapshot that it is about."""
 
     snapshot_id: SnapshotId
+
+
+MOST_NAMED: Final = 10
+"""How many things a message names; it counts the others."""
+
+
+def listed(names: Sequence[str], between: str = ", ") -> str:
+    """Return names for people, not more than MOST_NAMED: "a, b and 3 more", or "a; b; and 3 more"."""
+    more = f"{between.rstrip(', ')} and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return between.join(names[:MOST_NAMED]) + more
 
 
 def snapshot_id_of(operation: Operation) -> SnapshotId:

@@ -11,6 +11,7 @@ from typing import ClassVar, Final, Protocol
 from snapshotd.domain import events as e
 from snapshotd.domain.attached import Attached, attached, place_of
 from snapshotd.domain.errors import InvalidArgument, SnapshotdError
+from snapshotd.domain.foreign_checkpoints import foreign_checkpoints
 from snapshotd.domain.host_path import same, suffix
 from snapshotd.domain.lifecycle import SnapshotState
 from snapshotd.domain.operation import Failure, Operation, Step
@@ -22,11 +23,10 @@ from snapshotd.domain.volume_errors import (
     VolumeNotUsable,
 )
 from snapshotd.operations.kind import Kind, move_vm
-from snapshotd.operations.snapshots import alive
+from snapshotd.operations.snapshots import alive, listed
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.attachment import wrong_power_at
 
-_MOST_NAMED: Final = 10
 SMALLEST: Final = 3 << 20
 """The least bytes of a virtual disk (documented)."""
 LARGEST: Final = {".vhdx": 64 << 40, ".vhd": 2040 << 30}
@@ -74,15 +74,9 @@ def held_by_snapshots(vm: VirtualMachine, action: str) -> SnapshotdError | None:
     """
     if own := alive(vm):
         names = [s.name if s.state is SnapshotState.READY else f"{s.name}, which is {s.state.name}" for s in own]
-        return VmHasSnapshots(vm.name, _listed(names), action)
-    checkpoints = vm.description.checkpoints if vm.description else ()
-    foreign = [f"{c.name!r}, {c.checkpoint_id}" for c in checkpoints if vm.by_checkpoint(c.checkpoint_id) is None]
-    return VmHasForeignCheckpoints(vm.name, _listed(foreign), action, vm.host_id) if foreign else None
-
-
-def _listed(names: list[str]) -> str:
-    more = f"; and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return "; ".join(names[:_MOST_NAMED]) + more
+        return VmHasSnapshots(vm.name, listed(names, "; "), action)
+    others = [f"{c.name!r}, {c.checkpoint_id}" for c in foreign_checkpoints(vm)]
+    return VmHasForeignCheckpoints(vm.name, listed(others, "; "), action, vm.host_id) if others else None
 
 
 def canonical(location: str, field: str = "location") -> str:
