@@ -24,6 +24,7 @@ from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.application.volumes import Volumes
+from snapshotd.client.render import counted
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.domain.policy import Policy
 from snapshotd.executor.service import Executor
@@ -261,8 +262,8 @@ def check(settings: Settings) -> int:
             position = await replay(log, vms, hosts, Volumes(log, clock, ids, vms))
             operations = sum(len(vm.active_operations) for vm in vms.registered())
             sys.stdout.write(
-                f"{_counted(position, 'event')}: {_counted(len(hosts.registered()), 'host')}, "
-                f"{_counted(len(vms.registered()), 'VM')}, {_counted(operations, 'active operation')}. The log folds.\n"
+                f"{counted(position, 'event')}: {counted(len(hosts.registered()), 'host')}, "
+                f"{counted(len(vms.registered()), 'VM')}, {counted(operations, 'active operation')}. The log folds.\n"
             )
             reached = await rebuild(log, directory / "views.db")
             whole = reached == position
@@ -270,10 +271,6 @@ def check(settings: Settings) -> int:
             return 0 if whole else 1
 
     return asyncio.run(run())
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def simulate_host(settings: SimulateHostSettings) -> int:
