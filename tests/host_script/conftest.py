@@ -1,4 +1,4 @@
-"""A recording host, the engine on it, and a process that has loaded the host script."""
+"""A recording host, the engine on it, a process that has loaded the host script, and what runs other people's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from snapshotd.simulator.model import SimulatedHyperV
 from snapshotd.simulator.needs import Engine
 from tests.host_script.conversation import Conversation
 from tests.host_script.engines import BOTH, engine_on
+from tests.host_script.other_scripts import Run, running_on
 from tests.host_script.recording_host import RecordingHost
 
 
@@ -41,3 +43,10 @@ def talk(engine: Engine) -> Iterator[Callable[[], Conversation]]:
 @pytest.fixture
 def script(talk: Callable[[], Conversation]) -> Conversation:
     return talk()
+
+
+@pytest.fixture
+def run(host: SimulatedHyperV, tmp_path: Path) -> Iterator[Run]:
+    """Run other people's scripts on a host of the test's own."""
+    with running_on(host, tmp_path / "engine") as start:
+        yield start

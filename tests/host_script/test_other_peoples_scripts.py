@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from snapshotd.simulator.model import SimulatedHyperV
-from tests.host_script.other_scripts import Run, running_on
+from tests.host_script.other_scripts import Run
 from tests.unit.simulator_model.hosts import DB, WEB, host_at, of
 
 pytestmark = pytest.mark.powershell
@@ -28,12 +28,6 @@ INVENTORY = {
 def host(tmp_path: Path) -> Iterator[SimulatedHyperV]:
     with host_at(tmp_path, INVENTORY) as opened:
         yield opened
-
-
-@pytest.fixture
-def run(host: SimulatedHyperV, tmp_path: Path) -> Iterator[Run]:
-    with running_on(host, tmp_path / "engine") as start:
-        yield start
 
 
 def names(host: SimulatedHyperV, vm_id: str) -> list[str]:

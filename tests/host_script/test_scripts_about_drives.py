@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from snapshotd.simulator.model import SimulatedHyperV
-from tests.host_script.other_scripts import Run, running_on
+from tests.host_script.other_scripts import Run
 from tests.unit.simulator_model.hosts import DB, WEB, host_at, of, truth
 
 pytestmark = pytest.mark.powershell
@@ -29,12 +29,6 @@ DRIVE = "Microsoft.HyperV.PowerShell.Commands.{}VMHardDiskDrive"
 def host(tmp_path: Path) -> Iterator[SimulatedHyperV]:
     with host_at(tmp_path, INVENTORY) as opened:
         yield opened
-
-
-@pytest.fixture
-def run(host: SimulatedHyperV, tmp_path: Path) -> Iterator[Run]:
-    with running_on(host, tmp_path / "engine") as start:
-        yield start
 
 
 def test_a_disk_is_made_attached_moved_detached_and_deleted(run: Run, host: SimulatedHyperV, tmp_path: Path) -> None:

@@ -30,12 +30,6 @@ def other(tmp_path: Path) -> Iterator[SimulatedHyperV]:
         yield opened
 
 
-@pytest.fixture
-def run(host: SimulatedHyperV, tmp_path: Path) -> Iterator[Run]:
-    with running_on(host, tmp_path / "engine") as start:
-        yield start
-
-
 def test_vms_and_checkpoints_are_exported_and_waited_for(run: Run, host: SimulatedHyperV, tmp_path: Path) -> None:
     host.durations(export=100)
     host.checkpoint_vm(Script(), DB, "nightly")

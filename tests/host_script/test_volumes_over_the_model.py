@@ -42,20 +42,6 @@ def engine(request: pytest.FixtureRequest, hyperv: SimulatedHyperV, tmp_path: Pa
     yield from engine_on(request.param, hyperv, tmp_path / "engine")
 
 
-@pytest.fixture
-def talk(engine: Engine) -> Iterator[Callable[[], Conversation]]:
-    """Start processes that have loaded the script; all are ended with the test."""
-    started: list[Conversation] = []
-
-    def start() -> Conversation:
-        started.append(Conversation(engine))
-        return started[-1]
-
-    yield start
-    for conversation in started:
-        conversation.process.kill()
-
-
 class Vm:
     """One VM, and the steps that a script is asked for, each under a token and a number of its own."""
 
