@@ -16,7 +16,7 @@ def pytest_configure() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly that PowerShell tests were skipped."""
+    """Tell loudly that PowerShell tests were skipped."""
     skipped = [r for r in terminalreporter.getreports("skipped") if "powershell" in r.keywords]
     if skipped and find_pwsh() is None:
         text = f"{len(skipped)} TESTS OF THE HOST SCRIPT WERE SKIPPED: NO POWERSHELL ENGINE (set SNAPSHOTD_PWSH)"

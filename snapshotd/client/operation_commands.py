@@ -174,7 +174,7 @@ def cancel(server: Server, arguments: argparse.Namespace) -> ExitCode:
 
 
 def settle(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    """Say what became of an operation whose host will never tell."""
+    """Settle an operation whose host will never tell what became of it."""
     request = pb.SettleOperationRequest(
         name=asked_for(server, arguments),
         outcome=_OUTCOMES[arguments.outcome],

@@ -32,7 +32,7 @@ class UnregisterVm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateVm:
-    """Say something else of a VM. None: as it is."""
+    """Change what people say of a VM. None: as it is."""
 
     owner: str | None
     labels: Labels | None

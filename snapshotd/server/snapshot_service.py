@@ -112,7 +112,7 @@ class SnapshotService(SnapshotServiceServicer):
         return await self._operations.answer(vm_id, snapshot_create.CREATE_SNAPSHOT.request(params), request, context)
 
     async def UpdateSnapshot(self, request: pb.UpdateSnapshotRequest, context: Context) -> Operation:
-        """Say something else of a snapshot."""
+        """Change what people say of a snapshot: its name, description, labels or expiry."""
         asked = request.snapshot
         vm_id, snapshot_id = snapshot_id_of(asked.name, "snapshot.name")
         there = {

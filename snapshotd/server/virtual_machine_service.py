@@ -182,7 +182,7 @@ class VirtualMachineService(VolumeMethods, OfferingMethods):
     async def UpdateVirtualMachine(
         self, request: pb.UpdateVirtualMachineRequest, context: Context
     ) -> pb.VirtualMachine:
-        """Say something else of a VM: another owner, or other labels."""
+        """Change what people say of a VM: its owner, or its labels."""
         actor, asked = actor_of(context), request.virtual_machine
         fields = mask_of(request.update_mask, {"owner": asked.owner != "", "labels": bool(asked.labels)})
         labels = dict(asked.labels)

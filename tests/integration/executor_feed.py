@@ -74,7 +74,7 @@ class Stream:
         self.send(AttachResponse(dispatch=dispatch))
 
     def abandon(self, dispatch_id: str) -> None:
-        """Say that nobody waits for a dispatch any more."""
+        """Announce that nobody waits for a dispatch any more."""
         self.send(AttachResponse(abandon=Abandon(dispatch_id=dispatch_id)))
 
     def end(self) -> None:
