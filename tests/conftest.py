@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -10,9 +11,12 @@ from demo.programs import find_pwsh
 
 
 def pytest_configure() -> None:
-    """Drop the proxies of the environment: all that tests talk to is on loopback. A test of proxies sets its own."""
+    """Drop what tests would inherit: Ctrl-C being ignored, and proxies. Those of proxies set their own."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a shell starts what it runs in the background, and programs that tests interrupt would inherit.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
