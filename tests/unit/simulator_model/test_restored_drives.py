@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from snapshotd.simulator.model import SimulatedHyperV
-from tests.unit.simulator_model.hosts import DB, WEB, Script, host_at, no_file_is_left_over, of, settled
+from tests.unit.simulator_model.hosts import DB, WEB, Script, host_at, no_file_is_left_over, of, settled, truth
 from tests.unit.simulator_model.oracle import Oracle
 from tests.unit.simulator_model.test_drives import volume
 
@@ -32,8 +32,6 @@ class Walk:
         self.oracle.offering.update(cpu_count=2, memory_bytes=4 * GIB)
         self._shelf: dict[str, tuple[int, dict[str, str]]] = {}
         """Disks that were detached, by path: size and content."""
-        self._let_go: set[str] = set()
-        """Files of checkpoints' disks that were detached."""
         self._steps = 0
 
     def step(self, host: SimulatedHyperV) -> None:
@@ -42,8 +40,8 @@ class Walk:
         acts = [self._write] * 3 + [self._take, self._apply, self._remove, self._remove]
         self._chance.choice([*acts, self._attach, self._detach, self._resize, self._configure])(host)
 
-    def comes_to_rest(self, host: SimulatedHyperV) -> None:
-        """Check that the hypervisor has left nothing, once nothing merges."""
+    def comes_to_rest(self, host: SimulatedHyperV, at: Path) -> None:
+        """Check that the hypervisor has left nothing in a directory, once nothing merges."""
         vm = settled(host, DB)
         used = {d["chain"][0] for d in vm["disks"].values()}
         view = host.vm(DB)
@@ -54,7 +52,8 @@ class Walk:
         there = {
             str(path) for path in host.storage_directory.rglob("*.avhdx") if DB in str(path) or "data" in path.name
         }
-        assert there - self._let_go == {f for f in vm["files"] if f.endswith(".avhdx")}
+        let_go = {line["detail"]["path"] for line in truth(at) if line["effect"] == "drive_removed"}
+        assert there - let_go == {f for f in vm["files"] if f.endswith(".avhdx")}
 
     def _write(self, host: SimulatedHyperV) -> None:
         if self.oracle.now:
@@ -103,8 +102,6 @@ class Walk:
         blocks = self.oracle.detach(at)
         if leaf.endswith(".vhdx"):  # else what it stands on may go with a checkpoint
             self._shelf[leaf] = (size, blocks)
-        else:
-            self._let_go.add(leaf)
 
     def _resize(self, host: SimulatedHyperV) -> None:
         alone = [at for at, leaf in self._leaves(host).items() if leaf.endswith(".vhdx")]
@@ -133,7 +130,7 @@ def test_a_walk_with_drives_that_come_and_go_never_changes_what_anybody_sees(tmp
             for _ in range(60):
                 walk.step(host)
                 walk.oracle.compare(of(host, DB))
-            walk.comes_to_rest(host)
+            walk.comes_to_rest(host, tmp_path)
             walk.oracle.compare(of(host, DB))
 
 
