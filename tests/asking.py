@@ -33,6 +33,7 @@ from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
 from snapshotd.steps.disk_create import DISK_CREATE
 from snapshotd.steps.disks_merge import DISKS_MERGE
+from snapshotd.steps.export_end import EXPORT_END
 from snapshotd.steps.files_delete import FILES_DELETE
 from snapshotd.steps.vm_configure import VM_CONFIGURE
 from snapshotd.steps.vm_start import VM_START
@@ -45,6 +46,7 @@ START, STOP, MERGE = VM_START.name, VM_STOP.name, DISKS_MERGE.name
 CREATE, RENAME = CHECKPOINT_CREATE.name, CHECKPOINT_RENAME.name
 RESTORE, REMOVE = CHECKPOINT_RESTORE.name, CHECKPOINT_REMOVE.name
 MAKE_DISK, DELETE_FILES = DISK_CREATE.name, FILES_DELETE.name
+END_EXPORT = EXPORT_END.name
 ATTACH, DETACH, RESIZE = VOLUME_ATTACH.name, VOLUME_DETACH.name, VOLUME_RESIZE.name
 CONFIGURE = VM_CONFIGURE.name
 

@@ -620,27 +620,28 @@ $JobStates = @{ 7 = 'DONE'; 8 = 'FAILED'; 9 = 'FAILED'; 10 = 'FAILED'; 32768 = '
 # The job's object; nothing if the host does not show it. A conversion's job is of a class of its own (documented).
 function Find-Job([string]$id) {
     foreach ($class in 'Msvm_ConcreteJob', 'Msvm_StorageJob') {
-        $found = @(Get-CimInstance -Namespace 'root\virtualization\v2' -ClassName $class -Filter "InstanceID='$id'")
+        $found = @(Get-CimInstance -Namespace 'root\virtualization\v2' -ClassName $class -Filter "InstanceID = '$(ConvertTo-WqlText $id)'")
         if ($found.Count -gt 0) { return $found[0] }
     }
 }
 
-# Returns the watched jobs by their ids. One that is not shown is gone only if the account may see jobs at all.
-function Get-WatchedJob($command) {
-    foreach ($id in @($command.watched_jobs | Where-Object { $null -ne $_ })) {
-        $job = Find-Job $id
-        if ($null -eq $job) {
-            Assert-Rights
-            [pscustomobject]@{ id = $id; state = 'GONE' }
-            continue
-        }
-        Assert-Property $job 'JobState'
-        $number = [int]$job.JobState
-        $state = if ($JobStates.ContainsKey($number)) { $JobStates[$number] } else { 'RUNNING' }
-        $text = Get-Text $job.ErrorDescription
-        $why = if ($state -ne 'FAILED') { '' } elseif ($text -ne '') { $text } else { "JobState $number" }
-        [pscustomobject]@{ id = $id; type = [int]$job.JobType; state = $state; percent = [int]$job.PercentComplete; error = $why }
+# Returns what has become of a job: RUNNING, DONE, FAILED, or GONE: not shown to an account that may see jobs at all.
+function Get-JobById([string]$id) {
+    $job = Find-Job $id
+    if ($null -eq $job) {
+        Assert-Rights
+        return [pscustomobject]@{ id = $id; state = 'GONE' }
     }
+    Assert-Property $job 'JobState'
+    $number = [int]$job.JobState
+    $state = if ($JobStates.ContainsKey($number)) { $JobStates[$number] } else { 'RUNNING' }
+    $text = Get-Text $job.ErrorDescription
+    $why = if ($state -ne 'FAILED') { '' } elseif ($text -ne '') { $text } else { "JobState $number" }
+    [pscustomobject]@{ id = $id; type = [int]$job.JobType; state = $state; percent = [int]$job.PercentComplete; error = $why }
+}
+
+function Get-WatchedJob($command) {
+    foreach ($id in @($command.watched_jobs | Where-Object { $null -ne $_ })) { Get-JobById $id }
 }
 
 function Get-VmReport([string]$vmId, $vm, [string]$directory, $command) {
@@ -722,6 +723,7 @@ $Compared = @{
     disk_create = @('absent_files')
     files_delete = @()
     vm_configure = @('power', 'offering')
+    export_end = @()
 }
 
 # By action: the activities that do not hold it up, neither its effect nor an observation of it. JOB: any JOB_<type>.
@@ -794,6 +796,7 @@ $Stops = @{ SHUTDOWN = 'STOPPED'; TURN_OFF = 'STOPPED'; SAVE = 'SAVED'; PAUSE = 
 # Errors that prove that nothing was begun, ours first. OperationFailed and OperationTimeout do not: what was begun may
 # still take effect. (Which errors come before anything is begun is inferred from their names.)
 $Refusals = 'CheckpointsDisabled', 'CheckpointNotFound', 'DriveNotFound', 'FileInUse', 'AnotherDisk',
+    'ExportInUse',
     'InvalidState', 'InvalidParameter', 'ObjectNotFound', 'AccessDenied', 'NotSupported', 'OutOfMemory'
 
 # A cmdlet's result may show only after it has returned (observed).
@@ -818,6 +821,195 @@ function Get-OwnCheckpoint($vm, [string]$checkpointId) {
         throw (New-Failure 'CheckpointNotFound,snapshotd' "$($vm.Name) has no checkpoint $checkpointId.")
     }
     $found[0]
+}
+
+# --- jobs of the hypervisor ----------------------------------------------------------------------------------------------
+
+$WmiSpace = 'root\virtualization\v2'
+# What a method returns when it refuses, and the error that a cmdlet has for it (source read). Any other: OperationFailed.
+$WmiErrors = @{
+    32768 = 'OperationFailed'; 32769 = 'AccessDenied'; 32770 = 'NotSupported'; 32772 = 'OperationTimeout'
+    32773 = 'InvalidParameter'; 32774 = 'ObjectInUse'; 32775 = 'InvalidState'; 32778 = 'OutOfMemory'
+    32779 = 'ObjectNotFound'; 32789 = 'ObjectNotFound'
+}
+# The text of an instance (CIM DTD 2.0), made by hand: it has no other parts than these (source read), and what would
+# write it is not the same in each PowerShell. A property is a name, its type, and its value; an array has a list.
+function ConvertTo-Embedded([string]$class, [object[]]$properties) {
+    $text = '<INSTANCE CLASSNAME="' + $class + '">'
+    foreach ($property in $properties) {
+        $name, $type, $value = $property[0], $property[1], $property[2]
+        $values = @($value | ForEach-Object { '<VALUE>' + [Security.SecurityElement]::Escape([string]$_) + '</VALUE>' }) -join ''
+        $text += if ($value -is [array]) {
+            "<PROPERTY.ARRAY NAME=`"$name`" TYPE=`"$type`"><VALUE.ARRAY>$values</VALUE.ARRAY></PROPERTY.ARRAY>"
+        }
+        else { "<PROPERTY NAME=`"$name`" TYPE=`"$type`">$values</PROPERTY>" }
+    }
+    $text + '</INSTANCE>'
+}
+
+function ConvertTo-WqlText([string]$text) { $text.Replace('\', '\\').Replace("'", "\'") }
+
+# The one object of WMI's; it is an error if it is not there, or if there are several.
+function Get-WmiOne([string]$class, [string]$filter) {
+    $found = @(Get-CimInstance -Namespace $WmiSpace -ClassName $class -Filter $filter)
+    if ($found.Count -eq 1) { return $found[0] }
+    throw (New-Failure 'WmiUnknown,snapshotd' "WMI has $($found.Count) objects of $class where $filter.")
+}
+
+# Calls a method that may begin a job. Returns the job's InstanceID, or '' if all is done already.
+function Start-WmiMethod($object, [string]$class, [string]$method, $arguments) {
+    $result = Invoke-CimMethod -InputObject $object -MethodName $method -Arguments $arguments -Confirm:$false
+    $code = [int]$result.ReturnValue
+    if ($code -eq 0) { return '' }
+    # The job is a reference: it has the keys of the job, and nothing else (source read).
+    if ($code -eq 4096 -and $null -ne $result.Job -and $result.Job.InstanceID) { return [string]$result.Job.InstanceID }
+    if ($code -eq 4096) { throw (New-Failure 'JobUnknown,snapshotd' "$method has begun a job, and does not say which.") }
+    $id = if ($WmiErrors.ContainsKey($code)) { $WmiErrors[$code] } else { 'OperationFailed' }
+    throw (New-Failure "$id,$class.$method" "$method returned $code.")
+}
+
+# The path of an object, as methods take it in a text.
+function Get-WmiPath($object) {
+    $system = $object.CimSystemProperties
+    $key = ([string]$object.InstanceID).Replace('\', '\\').Replace('"', '\"')
+    '\\{0}\{1}:{2}.InstanceID="{3}"' -f $system.ServerName, $system.Namespace.Replace('/', '\'), $system.ClassName, $key
+}
+
+# The ids by which an export leaves disks out: those of the disks that a checkpoint, or a VM, has at these places
+# ('SCSI:0:1'). Found by the files, since what stands for a place in an id is not documented.
+function Get-DiskId($settings, $drives, [string[]]$places) {
+    $class = 'Msvm_StorageAllocationSettingData'
+    $all = @(Get-CimAssociatedInstance -InputObject $settings -ResultClassName $class -Association Msvm_VirtualSystemSettingDataComponent)
+    foreach ($place in $places) {
+        $drive = @($drives | Where-Object { "$($_.ControllerType):$($_.ControllerNumber):$($_.ControllerLocation)" -eq $place })
+        $found = @($all | Where-Object { $drive.Count -eq 1 -and @($_.HostResource).Count -eq 1 -and @($_.HostResource)[0] -eq $drive[0].Path })
+        if ($found.Count -ne 1) { throw (New-Failure 'WmiUnknown,snapshotd' "WMI has $($found.Count) disks at $place.") }
+        [string]$found[0].InstanceID
+    }
+}
+
+# Begins an export of a VM with all its checkpoints ($checkpoint: nothing), or of one checkpoint, whose disks become new
+# files without parent, but for the places that are excluded. Returns the job's id, or '' if it is complete already.
+function Start-Export($vm, [string]$directory, $checkpoint, [string[]]$excluded) {
+    $class = 'Msvm_VirtualSystemManagementService'
+    $system = Get-WmiOne 'Msvm_ComputerSystem' "Name = '$([string]$vm.Id)'"
+    $service = Get-WmiOne $class "Name = 'vmms'"
+    $properties = @(
+        , @('CopySnapshotConfiguration', 'uint8', $(if ($null -eq $checkpoint) { 0 } else { 2 }))
+        , @('CopyVmStorage', 'boolean', 'TRUE')
+        , @('CopyVmRuntimeInformation', 'boolean', 'TRUE')
+        , @('CreateVmExportSubdirectory', 'boolean', 'FALSE')
+        , @('CaptureLiveState', 'uint8', 0)
+    )
+    if ($null -ne $checkpoint) {
+        # That a checkpoint's id is in that of its settings is inferred: an error if there are none of that id.
+        $settings = Get-WmiOne 'Msvm_VirtualSystemSettingData' "InstanceID = 'Microsoft:$([string]$checkpoint.Id)'"
+        $properties += , @('SnapshotVirtualSystem', 'string', (Get-WmiPath $settings))
+        if (@($excluded).Count -gt 0) {
+            # Both since Windows Server 2019 (documented as 1709): an older host refuses them, or does not know them (inferred).
+            $ids = [object[]]@(Get-DiskId $settings (Get-VMHardDiskDrive -VMSnapshot $checkpoint) $excluded)
+            $properties += , @('ExcludedVirtualHardDisks', 'string', $ids)
+            $properties += , @('DisableDifferentialOfIgnoredStorage', 'boolean', 'TRUE')
+        }
+    }
+    $text = ConvertTo-Embedded 'Msvm_VirtualSystemExportSettingData' $properties
+    Start-WmiMethod $service $class 'ExportSystemDefinition' @{ ComputerSystem = $system; ExportDirectory = $directory; ExportSettingData = $text }
+}
+
+# Begins to make a dynamic VHDX without parent of a disk that no running VM uses. Returns as Start-Export does.
+function Start-Conversion([string]$source, [string]$target) {
+    $class = 'Msvm_ImageManagementService'
+    $service = @(Get-CimInstance -Namespace $WmiSpace -ClassName $class)
+    if ($service.Count -ne 1) { throw (New-Failure 'WmiUnknown,snapshotd' "WMI has $($service.Count) objects of $class.") }
+    # All that must be set; 0 is the default of the two sizes, and no ParentPath is none (documented).
+    $text = ConvertTo-Embedded 'Msvm_VirtualHardDiskSettingData' @(
+        , @('Path', 'string', $target)
+        , @('Type', 'uint16', 3)
+        , @('Format', 'uint16', 3)
+        , @('BlockSize', 'uint32', 0)
+        , @('LogicalSectorSize', 'uint32', 0)
+    )
+    Start-WmiMethod $service[0] $class 'ConvertVirtualHardDisk' @{ SourcePath = $source; VirtualDiskSettingData = $text }
+}
+
+# Terminates a job. It may go on for a moment, so ask for it again. One that has ended, or is gone, is left alone.
+function Stop-JobById([string]$jobId) {
+    $job = Find-Job $jobId
+    if ($null -eq $job -or (Get-JobById $jobId).state -ne 'RUNNING') { return }
+    try { $result = Invoke-CimMethod -InputObject $job -MethodName RequestStateChange -Arguments @{ RequestedState = [uint16]4 } -Confirm:$false }
+    catch {
+        if ((Get-JobById $jobId).state -ne 'RUNNING') { return }
+        throw
+    }
+    $code = [int]$result.ReturnValue
+    if ($code -eq 0 -or $code -eq 4096 -or (Get-JobById $jobId).state -ne 'RUNNING') { return }
+    # It may be on its way out already: it was terminated twice.
+    if ([int](Find-Job $jobId).JobState -eq 6) { return }
+    $id = if ($WmiErrors.ContainsKey($code)) { $WmiErrors[$code] } else { 'OperationFailed' }
+    throw (New-Failure "$id,CIM_ConcreteJob.RequestStateChange" "RequestStateChange returned $code.")
+}
+
+# --- exports -------------------------------------------------------------------------------------------------------------
+
+# The file by which a folder of ours is known. It is written before anything else, and removed last.
+$ExportMarker = 'snapshotd.export'
+$ExportJob = 62
+
+function New-ExportFailure([string]$directory, $record) {
+    New-Failure 'ExportFolderFailed,snapshotd' "${directory}: $($record.Exception.GetBaseException().Message)"
+}
+
+# The folder of all exports must be there: it is never made, since it may be a share that is away.
+function Assert-ExportRoot([string]$directory) {
+    $root = [IO.Path]::GetDirectoryName([IO.Path]::GetDirectoryName($directory))
+    if (Test-Path -LiteralPath $root -PathType Container) { return }
+    throw (New-Failure 'ExportFolderFailed,snapshotd' "$root is not there, or cannot be reached from this host.")
+}
+
+# A folder that is there already is refused: what is in it is of another attempt. What is noted goes into its marker.
+function New-ExportFolder([string]$directory, [string]$noted) {
+    Assert-ExportRoot $directory
+    if (Test-Path -LiteralPath $directory) { throw (New-Failure 'ExportFolderExists,snapshotd' "$directory is there already.") }
+    try {
+        [void][IO.Directory]::CreateDirectory($directory)
+        [IO.File]::WriteAllText([IO.Path]::Combine($directory, $ExportMarker), $noted)
+    }
+    catch { throw (New-ExportFailure $directory $_) }
+}
+
+# Throws if a VM of this host has a disk, or a frozen one, in a folder: somebody has imported it there in place.
+function Assert-ExportUnused([string]$directory) {
+    $within = $directory.TrimEnd('\', '/').Replace('\', '/') + '/'
+    foreach ($vm in Get-VM) {
+        $drives = @($vm.HardDrives) + @(Get-VMSnapshot -VM $vm | ForEach-Object { $_.HardDrives })
+        foreach ($drive in @($drives | Where-Object { $null -ne $_ })) {
+            $path = (Get-Text $drive.Path).Replace('\', '/')
+            if (-not $path.StartsWith($within, [StringComparison]::OrdinalIgnoreCase)) { continue }
+            throw (New-Failure 'ExportInUse,snapshotd' "$directory stays: VM $($vm.Name) uses $($drive.Path).")
+        }
+    }
+}
+
+function Remove-ExportFolder([string]$directory) {
+    Assert-ExportRoot $directory
+    if (-not (Test-Path -LiteralPath $directory)) { return }
+    Assert-ExportUnused $directory
+    try {
+        foreach ($entry in [IO.Directory]::GetFileSystemEntries($directory)) {
+            if ([IO.Path]::GetFileName($entry) -eq $ExportMarker) { continue }
+            if ([IO.Directory]::Exists($entry)) { [IO.Directory]::Delete($entry, $true) } else { [IO.File]::Delete($entry) }
+        }
+        [IO.Directory]::Delete($directory, $true)
+    }
+    catch { throw (New-ExportFailure $directory $_) }
+}
+
+# Returns the jobs to end: the one that is named; or, if none is known by name, the exports of this VM.
+function Get-ExportJobId($vm, $told) {
+    $named = Get-Text $told.job_id
+    if ($named -ne 'unknown') { return @($named | Where-Object { $_ -ne '' }) }
+    if ($null -eq $vm -or -not (Test-Path -LiteralPath $told.directory)) { return @() }
+    @(Get-Job $vm | Where-Object { [int]$_.JobType -eq $ExportJob } | ForEach-Object { [string]$_.InstanceID })
 }
 
 function Wait-Power($vm, [string]$power) {
@@ -1044,6 +1236,18 @@ $Actions = @{
             [void](Wait-Until { $now = Get-HyperVVm $vm.Id; $now -and (Test-Configured $now $told) } 'the VM does not have what was set')
         }
     }
+    export_end = @{
+        complete = { param($told) $told.directory }
+        act = {
+            param($vm, $told)
+            $jobs = @(Get-ExportJobId $vm $told)
+            foreach ($id in $jobs) { Stop-JobById $id }
+            foreach ($id in $jobs) {
+                [void](Wait-Until { (Get-JobById $id).state -ne 'RUNNING' } "job $id is still at work")
+            }
+            Remove-ExportFolder ([string]$told.directory)
+        }
+    }
 }
 
 # Carries an effect out; returns the output as an object, an empty one if there is none. Nothing else that a cmdlet
@@ -1251,7 +1455,7 @@ function Get-Complaint($command) {
     ''
 }
 
-$Texts = -split 'kind vm_id after_vm_id installation_id former_installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id location path only_identifier'
+$Texts = -split 'kind vm_id after_vm_id installation_id former_installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id location path only_identifier directory job_id'
 
 $Flags = 'with_memory', 'allow_fallback', 'ends_script', 'vm_absent', 'dynamic_memory'
 $Numbers = 'cpu_count', 'memory_bytes', 'minimum_bytes', 'maximum_bytes', 'size_bytes'

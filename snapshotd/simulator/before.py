@@ -88,6 +88,7 @@ _COMPARED: Final[dict[str, tuple[_Fact, ...]]] = {
     "disk_create": (_absent_files,),
     "files_delete": (),
     "vm_configure": (_power, _offering),
+    "export_end": (),
 }
 """The facts that each action depends on, by its name."""
 

@@ -10,6 +10,7 @@ from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
 from snapshotd.steps.disk_create import DISK_CREATE
 from snapshotd.steps.disks_merge import DISKS_MERGE
+from snapshotd.steps.export_end import EXPORT_END
 from snapshotd.steps.files_delete import FILES_DELETE
 from snapshotd.steps.job_wait import JOB_WAIT
 from snapshotd.steps.vm_configure import VM_CONFIGURE
@@ -33,6 +34,7 @@ _ALL: tuple[Action, ...] = (
     VOLUME_RESIZE,
     FILES_DELETE,
     JOB_WAIT,
+    EXPORT_END,
     VM_CONFIGURE,
 )
 ACTIONS: dict[ActionName, Action] = {action.name: action for action in _ALL}

@@ -136,5 +136,7 @@ def _of_volumes(command: HostCommand, action: str, host: Hypervisor) -> None:
             command.before.absent_files.append(command.disk_create.path)
         case "files_delete":
             command.files_delete.paths.append(loose_file(host))
+        case "export_end":
+            command.export_end.directory = f"{host.storage_directory}/1-a-1.partial"
         case _:
             raise AssertionError(f"write here what {action} needs")

@@ -17,12 +17,10 @@ from tests.unit.simulator_model.hosts import DB, WEB, Script, host_at, truth, un
 pytestmark = pytest.mark.powershell
 
 Run = Callable[..., list[str]]
-"""Runs a script that has the functions; returns the lines that it writes."""
+"""Runs a script that has the functions of the host script; returns the lines that it writes."""
 
-FUNCTIONS = (Path(__file__).parent / "cim_functions.ps1").read_text(encoding="utf-8")
 HOST_SCRIPT = (Path(__file__).parents[2] / "snapshotd" / "hyperv" / "host.ps1").read_text(encoding="utf-8")
-FAILURE = HOST_SCRIPT[HOST_SCRIPT.index("function New-Failure") : HOST_SCRIPT.index("# A value that decides")]
-BEFORE = f"$ErrorActionPreference = 'Stop'; $ProgressPreference = 'SilentlyContinue'\n{FAILURE}\n{FUNCTIONS}\n"
+"""It defines functions, and carries out nothing by itself."""
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def run(host: SimulatedHyperV, tmp_path: Path) -> Iterator[Run]:
 
     def start(script: str) -> list[str]:
         file = tmp_path / "script.ps1"
-        file.write_text(BEFORE + script, encoding="utf-8")
+        file.write_text(HOST_SCRIPT + script, encoding="utf-8")
         encoded = base64.b64encode(f". '{file}'".encode("utf-16-le")).decode()
         process = engine.start(f"powershell -NoProfile -NonInteractive -OutputFormat Text -EncodedCommand {encoded}")
         process.close_stdin()

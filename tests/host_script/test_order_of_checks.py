@@ -568,6 +568,7 @@ DEPENDS: dict[str, set[Callable[[Before], None]]] = {
     "volume_resize": {other_drives},
     "disk_create": set(),
     "files_delete": set(),
+    "export_end": set(),
 }
 """The table 'What each action depends on', but for files that must not be there and a VM that must not."""
 CHANGES = (other_power, other_checkpoints, other_current, other_leaves, other_chain, other_offering, other_drives)

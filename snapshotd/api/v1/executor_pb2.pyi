@@ -490,6 +490,7 @@ class HostCommand(_message.Message):
     DISK_CREATE_FIELD_NUMBER: _builtins.int
     FILES_DELETE_FIELD_NUMBER: _builtins.int
     VM_CONFIGURE_FIELD_NUMBER: _builtins.int
+    EXPORT_END_FIELD_NUMBER: _builtins.int
     TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
     AFTER_VM_ID_FIELD_NUMBER: _builtins.int
     LARGEST_PART_FIELD_NUMBER: _builtins.int
@@ -567,6 +568,8 @@ class HostCommand(_message.Message):
     @_builtins.property
     def vm_configure(self) -> Global___VmConfigure: ...
     @_builtins.property
+    def export_end(self) -> Global___ExportEnd: ...
+    @_builtins.property
     def watched_jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Jobs of the hypervisor whose state each report tells, by InstanceID, whatever the kind."""
 
@@ -597,6 +600,7 @@ class HostCommand(_message.Message):
         disk_create: Global___DiskCreate | None = ...,
         files_delete: Global___FilesDelete | None = ...,
         vm_configure: Global___VmConfigure | None = ...,
+        export_end: Global___ExportEnd | None = ...,
         time_left_ms: _builtins.int = ...,
         after_vm_id: _builtins.str = ...,
         largest_part: _builtins.int = ...,
@@ -605,11 +609,11 @@ class HostCommand(_message.Message):
         former_installation_id: _builtins.str = ...,
         watched_jobs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "files_delete", b"files_delete", "vm_configure", b"vm_configure", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "export_end", b"export_end", "files_delete", b"files_delete", "vm_configure", b"vm_configure", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "ends_script", b"ends_script", "files_delete", b"files_delete", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_configure", b"vm_configure", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "ends_script", b"ends_script", "export_end", b"export_end", "files_delete", b"files_delete", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_configure", b"vm_configure", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove", "volume_attach", "volume_detach", "volume_resize", "disk_create", "files_delete", "vm_configure"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove", "volume_attach", "volume_detach", "volume_resize", "disk_create", "files_delete", "vm_configure", "export_end"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -1025,6 +1029,31 @@ class VmConfigure(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dynamic_memory) -> _WhichOneofReturnType__dynamic_memory | None: ...
 
 Global___VmConfigure: _TypeAlias = VmConfigure  # noqa: Y015
+
+@_typing.final
+class ExportEnd(_message.Message):
+    """Ends an export, or a copy of a disk, and removes its folder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Its job, by InstanceID; "unknown": any export of this VM, if the folder is there; empty: none."""
+    directory: _builtins.str
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        directory: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportEnd: _TypeAlias = ExportEnd  # noqa: Y015
 
 @_typing.final
 class HostAnswer(_message.Message):

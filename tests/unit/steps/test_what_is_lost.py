@@ -18,6 +18,7 @@ from snapshotd.steps import (
     checkpoint_rename,
     checkpoint_restore,
     disk_create,
+    export_end,
     files_delete,
     job_wait,
     vm_stop,
@@ -35,6 +36,7 @@ from tests.asking import (
     CREATE,
     DELETE_FILES,
     DETACH,
+    END_EXPORT,
     MAKE_DISK,
     REMOVE,
     RENAME,
@@ -61,6 +63,7 @@ INPUTS: dict[str, object] = {
     DETACH: attachment.Input("SCSI:0:1", "d.vhdx"),
     RESIZE: volume_resize.Input("SCSI:0:1", "d.vhdx", 1),
     DELETE_FILES: files_delete.Input(("d.vhdx",)),
+    END_EXPORT: export_end.Input("", "folder"),
     JOB_WAIT.name: job_wait.Input(CREATE),
 }
 HAVE_MEMORY = (Power.RUNNING, Power.PAUSED, Power.SAVED)
