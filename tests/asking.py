@@ -31,10 +31,14 @@ from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
+from snapshotd.steps.disk_convert import DISK_CONVERT
 from snapshotd.steps.disk_create import DISK_CREATE
+from snapshotd.steps.disk_export import DISK_EXPORT
+from snapshotd.steps.disk_place import DISK_PLACE
 from snapshotd.steps.disks_merge import DISKS_MERGE
 from snapshotd.steps.export_end import EXPORT_END
 from snapshotd.steps.files_delete import FILES_DELETE
+from snapshotd.steps.job_wait import JOB_WAIT
 from snapshotd.steps.vm_configure import VM_CONFIGURE
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP, StopMode
@@ -47,6 +51,7 @@ CREATE, RENAME = CHECKPOINT_CREATE.name, CHECKPOINT_RENAME.name
 RESTORE, REMOVE = CHECKPOINT_RESTORE.name, CHECKPOINT_REMOVE.name
 MAKE_DISK, DELETE_FILES = DISK_CREATE.name, FILES_DELETE.name
 END_EXPORT = EXPORT_END.name
+EXPORT, CONVERT, JOB, PLACE = DISK_EXPORT.name, DISK_CONVERT.name, JOB_WAIT.name, DISK_PLACE.name
 ATTACH, DETACH, RESIZE = VOLUME_ATTACH.name, VOLUME_DETACH.name, VOLUME_RESIZE.name
 CONFIGURE = VM_CONFIGURE.name
 

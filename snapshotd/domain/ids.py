@@ -15,6 +15,9 @@ HostId = NewType("HostId", str)
 SnapshotId = NewType("SnapshotId", str)
 """Our id of a snapshot: a UUID in lower case."""
 
+VolumeSnapshotId = NewType("VolumeSnapshotId", str)
+"""Our id of a copy of one disk: a UUID in lower case."""
+
 CheckpointId = NewType("CheckpointId", str)
 """Hyper-V's id of a checkpoint: a GUID in lower case, without braces."""
 

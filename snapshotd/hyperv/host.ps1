@@ -573,6 +573,9 @@ function Get-JournalReport($journal) {
 $Outputs = @{
     checkpoint_create = @{ checkpoint_id = 'text'; has_memory = 'flag' }
     disk_create = @{ identifier = 'text' }
+    disk_export = @{ job_id = 'text' }
+    disk_convert = @{ job_id = 'text' }
+    disk_place = @{ path = 'text'; size_bytes = 'number'; identifier = 'text' }
 }
 
 # Returns whether a journalled output can be an action's: it has all its fields, each of its type, and no others.
@@ -723,6 +726,9 @@ $Compared = @{
     disk_create = @('absent_files')
     files_delete = @()
     vm_configure = @('power', 'offering')
+    disk_export = @('checkpoint_ids')
+    disk_convert = @('power', 'leaf_paths')
+    disk_place = @()
     export_end = @()
 }
 
@@ -741,7 +747,7 @@ $BesideLook = @{
 }
 
 # Actions that act though the host does not have the VM.
-$OfAbsent = 'files_delete', 'vm_import', 'export_complete', 'export_end'
+$OfAbsent = 'files_delete', 'disk_place', 'vm_import', 'export_complete', 'export_end'
 
 # States of a VM that is being shut down. A guest may hang in one for ever, and a turn-off gets the VM out (not verified).
 $ShuttingDown = 'Stopping', 'ForceShutdown'
@@ -796,7 +802,7 @@ $Stops = @{ SHUTDOWN = 'STOPPED'; TURN_OFF = 'STOPPED'; SAVE = 'SAVED'; PAUSE = 
 # Errors that prove that nothing was begun, ours first. OperationFailed and OperationTimeout do not: what was begun may
 # still take effect. (Which errors come before anything is begun is inferred from their names.)
 $Refusals = 'CheckpointsDisabled', 'CheckpointNotFound', 'DriveNotFound', 'FileInUse', 'AnotherDisk',
-    'ExportInUse',
+    'DiskMoved', 'CopyExists', 'CopyNotAlone', 'CopyNotFound', 'ExportInUse',
     'InvalidState', 'InvalidParameter', 'ObjectNotFound', 'AccessDenied', 'NotSupported', 'OutOfMemory'
 
 # A cmdlet's result may show only after it has returned (observed).
@@ -1012,6 +1018,27 @@ function Get-ExportJobId($vm, $told) {
     @(Get-Job $vm | Where-Object { [int]$_.JobType -eq $ExportJob } | ForEach-Object { [string]$_.InstanceID })
 }
 
+# --- copies of disks -----------------------------------------------------------------------------------------------------
+
+# Begins a job that fills a folder of its own. What an earlier attempt of this step has left there goes first.
+function Start-Copy($vm, [string]$directory, [scriptblock]$begin) {
+    Remove-ExportFolder $directory
+    New-ExportFolder $directory ''
+    try { @{ job_id = [string](& $begin) } }
+    catch {
+        # A host that has refused it works for nobody. Else the job, which nobody knows, is left to be ended.
+        if (@(Get-Job $vm).Count -eq 0) { Remove-ExportFolder $directory }
+        throw
+    }
+}
+
+# Returns the disks in a job's folder, wherever it has put them: what it names them is not documented.
+function Get-CopiedDisk([string]$directory) {
+    if (-not (Test-Path -LiteralPath $directory)) { return }
+    $files = (New-Object IO.DirectoryInfo $directory).GetFiles('*', [IO.SearchOption]::AllDirectories)
+    @($files | Where-Object { '.vhdx', '.vhd' -contains $_.Extension } | ForEach-Object { $_.FullName })
+}
+
 function Wait-Power($vm, [string]$power) {
     [void](Wait-Until { $now = Get-HyperVVm $vm.Id; $now -and $Powers[(Get-State $now)] -eq $power } "the VM is not $power")
 }
@@ -1223,6 +1250,56 @@ $Actions = @{
             if ($there.Count -gt 0) { Assert-InNoChain $there }
             foreach ($path in $there) { [IO.File]::Delete($path) }
             [void](Wait-Until { @($there | Where-Object { Test-Entry $_ }).Count -eq 0 } 'the files are still there')
+        }
+    }
+    disk_export = @{
+        complete = { param($told) $told.checkpoint_id -and $told.location -and $told.directory }
+        act = {
+            param($vm, $told)
+            $checkpoint = Get-OwnCheckpoint $vm $told.checkpoint_id
+            $places = @($checkpoint.HardDrives | Where-Object { $null -ne $_ } |
+                    ForEach-Object { '{0}:{1}:{2}' -f [string]$_.ControllerType, $_.ControllerNumber, $_.ControllerLocation })
+            if ($places -notcontains $told.location) {
+                throw (New-Failure 'DiskMoved,snapshotd' "Checkpoint $($checkpoint.Name) has no disk at $($told.location).")
+            }
+            $others = [string[]]@($places | Where-Object { $_ -ne $told.location })
+            Start-Copy $vm $told.directory { Start-Export $vm $told.directory $checkpoint $others }
+        }
+    }
+    disk_convert = @{
+        complete = { param($told) $told.path -and $told.location -and $told.directory }
+        act = {
+            param($vm, $told)
+            $drive = Get-Attached $vm $told.location
+            $there = if ($null -eq $drive) { 'Nothing' } else { Get-Text $drive.Path }
+            if ($there -ne $told.path) {
+                throw (New-Failure 'DiskMoved,snapshotd' "$there is at $($told.location), not $($told.path).")
+            }
+            Start-Copy $vm $told.directory { Start-Conversion $told.path ([IO.Path]::Combine($told.directory, 'disk.vhdx')) }
+        }
+    }
+    disk_place = @{
+        complete = { param($told) $told.directory -and $told.target }
+        act = {
+            param($vm, $told)
+            $found = @(Get-CopiedDisk $told.directory)
+            if ($found.Count -gt 1) { throw (New-Failure 'CopyNotFound,snapshotd' "$($told.directory) has $($found.Count) disks.") }
+            if ($found.Count -eq 1) {
+                $path = [IO.Path]::ChangeExtension($told.target, [IO.Path]::GetExtension($found[0]))
+                $parent = Get-Text (Get-VHD -Path $found[0]).ParentPath
+                if ($parent -ne '') { throw (New-Failure 'CopyNotAlone,snapshotd' "$($found[0]) does not stand alone: it is based on $parent.") }
+                if (Test-Entry $path) { throw (New-Failure 'CopyExists,snapshotd' "$path is there already.") }
+                try { [IO.File]::Move($found[0], $path) } catch { throw (New-ExportFailure $path $_) }
+            }
+            else {
+                # An earlier script has moved it.
+                $there = @('.vhdx', '.vhd' | ForEach-Object { [IO.Path]::ChangeExtension($told.target, $_) } | Where-Object { Test-Entry $_ })
+                if ($there.Count -ne 1) { throw (New-Failure 'CopyNotFound,snapshotd' "$($told.directory) has no disk.") }
+                $path = $there[0]
+            }
+            Remove-ExportFolder $told.directory
+            $disk = Get-VHD -Path $path
+            @{ path = $path; size_bytes = [long]$disk.FileSize; identifier = Format-Id $disk.DiskIdentifier }
         }
     }
     vm_configure = @{

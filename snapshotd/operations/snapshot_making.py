@@ -28,6 +28,7 @@ from snapshotd.steps import checkpoint_create, checkpoint_rename
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.checkpoint_name import checkpoint_name, unmarked
 from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
+from snapshotd.steps.made_checkpoint import Output
 
 NAME_LIMIT = 255
 """Of a snapshot's name and description, in characters."""
@@ -190,7 +191,7 @@ def created(vm: VirtualMachine, operation: Operation, snapshot: Snapshot) -> tup
 
 
 def making_ended(
-    snapshot: Snapshot, outcome: OperationState, failure: Failure | None, made: checkpoint_create.Output | None = None
+    snapshot: Snapshot, outcome: OperationState, failure: Failure | None, made: Output | None = None
 ) -> tuple[e.VmEvent, ...]:
     """Return the events that bring a snapshot to rest that was not made. None for one that has gone beyond that.
 

@@ -88,9 +88,12 @@ _COMPARED: Final[dict[str, tuple[_Fact, ...]]] = {
     "disk_create": (_absent_files,),
     "files_delete": (),
     "vm_configure": (_power, _offering),
+    "disk_export": (_checkpoint_ids,),
+    "disk_convert": (_power, _leaf_paths),
+    "disk_place": (),
     "export_end": (),
 }
 """The facts that each action depends on, by its name."""
 
-OF_ABSENT: Final = frozenset({"files_delete", "vm_import", "export_complete", "export_end"})
+OF_ABSENT: Final = frozenset({"files_delete", "disk_place", "vm_import", "export_complete", "export_end"})
 """Actions that act though the host does not have the VM."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from snapshotd.api.v1.executor_pb2 import PAUSED, RUNNING, SAVED, STOPPED, HostCommand, Power, VmConfigure, VmStop
 from snapshotd.simulator import volume_effects
+from snapshotd.simulator.copy_effects import COPY_ACTIONS, COPY_NEEDED
 from snapshotd.simulator.export_effects import EXPORT_ACTIONS, EXPORT_NEEDED
 from snapshotd.simulator.hypervisor import CheckpointView, HyperVError, VmView
 from snapshotd.simulator.journal import Output
@@ -199,6 +200,7 @@ NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "checkpoint_remove": ("checkpoint_id",),
     **volume_effects.NEEDED,
     "vm_configure": (),
+    **COPY_NEEDED,
     **EXPORT_NEEDED,
 }
 """The fields that an action cannot do without; by its name."""
@@ -212,6 +214,7 @@ _ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {
     "checkpoint_remove": _remove,
     **volume_effects.ACTIONS,
     "vm_configure": _configure,
+    **COPY_ACTIONS,
     **EXPORT_ACTIONS,
 }
 """Carries an action out; returns its output, or None. By the action's name."""

@@ -51,6 +51,7 @@ from snapshotd.simulator.watched import Watched
 _REFUSALS: Final = frozenset(
     {
         *("CheckpointsDisabled", "CheckpointNotFound", "DriveNotFound", "FileInUse", "AnotherDisk"),
+        *("DiskMoved", "CopyExists", "CopyNotAlone", "CopyNotFound"),
         "ExportInUse",
         *("InvalidState", "InvalidParameter", "ObjectNotFound", "AccessDenied", "NotSupported", "OutOfMemory"),
     }

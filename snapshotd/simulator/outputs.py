@@ -9,6 +9,9 @@ from snapshotd.simulator.journal import Output
 OUTPUTS: Final[dict[str, dict[str, type]]] = {
     "checkpoint_create": {"checkpoint_id": str, "has_memory": bool},
     "disk_create": {"identifier": str},
+    "disk_export": {"job_id": str},
+    "disk_convert": {"job_id": str},
+    "disk_place": {"path": str, "size_bytes": int, "identifier": str},
 }
 """The fields of an action's output with their types: str, bool or int. An action that is not in here has none."""
 

@@ -8,7 +8,10 @@ from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
 from snapshotd.steps.checkpoint_rename import CHECKPOINT_RENAME
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
+from snapshotd.steps.disk_convert import DISK_CONVERT
 from snapshotd.steps.disk_create import DISK_CREATE
+from snapshotd.steps.disk_export import DISK_EXPORT
+from snapshotd.steps.disk_place import DISK_PLACE
 from snapshotd.steps.disks_merge import DISKS_MERGE
 from snapshotd.steps.export_end import EXPORT_END
 from snapshotd.steps.files_delete import FILES_DELETE
@@ -32,6 +35,11 @@ _ALL: tuple[Action, ...] = (
     VOLUME_ATTACH,
     VOLUME_DETACH,
     VOLUME_RESIZE,
+    DISK_EXPORT,
+    DISK_CONVERT,
+    JOB_WAIT,
+    DISK_PLACE,
+    EXPORT_END,
     FILES_DELETE,
     JOB_WAIT,
     EXPORT_END,

@@ -17,7 +17,7 @@ from snapshotd.domain.errors import (
     VmCritical,
 )
 from snapshotd.domain.host_report import Checkpoint, VmReport
-from snapshotd.domain.ids import ActionName, CheckpointId
+from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT, Policy
@@ -42,6 +42,7 @@ from snapshotd.steps.action import (
 )
 from snapshotd.steps.checkpoint_name import marker_in
 from snapshotd.steps.disks_merge import DISKS_MERGE
+from snapshotd.steps.made_checkpoint import NAME, OUTPUT, Output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,23 +65,15 @@ class Before:
     current_checkpoint_id: CheckpointId | None
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What was made."""
-
-    checkpoint_id: CheckpointId
-    has_memory: bool
-
-
 class CheckpointCreate(Action):
     """Make a checkpoint."""
 
-    name = ActionName("checkpoint_create")
+    name = NAME
     label = "checkpoint"
     made_up = frozenset({"checkpoint_name"})
     input: Versioned[Input] = Versioned(Input)
     facts: Versioned[Before] = Versioned(Before)
-    output: Versioned[Output] = Versioned(Output)
+    output: Versioned[Output] = OUTPUT
 
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Return Done if a newcomer has our marker, or the only newcomer can only be ours."""
@@ -155,6 +148,8 @@ class CheckpointCreate(Action):
 
     def description(self, plan: PlannedStep) -> str:
         """Return what it does."""
+        if plan.snapshot_id is None:
+            return "Freeze the VM's disks by a temporary checkpoint. It is no snapshot, and is removed afterwards."
         return "Take a checkpoint of the VM."
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from snapshotd.domain.chains import not_passed_through, superfluous
 from snapshotd.domain.host_report import VmDescription, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId
+from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.recorded import JsonObject
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports import plain
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import (
     Absent,
@@ -21,13 +24,15 @@ from snapshotd.steps.action import (
     power_refusal,
     trace,
 )
+from snapshotd.steps.made_checkpoint import made_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
     """What to remove."""
 
-    checkpoint_id: CheckpointId
+    checkpoint_id: CheckpointId | None = None
+    """None in the plan: it is the one that the operation makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +61,7 @@ class CheckpointRemove(Action):
         return Before(
             checkpoint_ids=vm.description.checkpoint_ids(),
             chain_files=vm.description.chain_files(),
-            superfluous=superfluous(vm.description, self.input.read(step.plan.input).checkpoint_id),
+            superfluous=superfluous(vm.description, self.target(operation, step)),
             watched=not_passed_through(vm.description),
         )
 
@@ -67,14 +72,32 @@ class CheckpointRemove(Action):
         if report.description is None:
             begun = trace(vm, operation, step, report.journal) is not Trace.UNTOUCHED
             return Undetermined("the host does not have the VM any more") if begun else Absent()
-        there = report.description.checkpoint(self.input.read(step.plan.input).checkpoint_id) is not None
+        there = report.description.checkpoint(self.target(operation, step)) is not None
         return Absent() if there else self.done()
 
     def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
         """Return whether the host does not list the checkpoint. A step that was issued is observed instead."""
         if vm.description is None or step.attempts:
             return False
-        return vm.description.checkpoint(self.input.read(step.plan.input).checkpoint_id) is None
+        return vm.description.checkpoint(self.target(operation, step)) is None
+
+    def sent(self, operation: Operation, step: Step) -> JsonObject:
+        """Return the checkpoint, also where it is the one that the operation has made."""
+        return plain.encode(Input(self.target(operation, step)))
+
+    def target(self, operation: Operation, step: Step) -> CheckpointId:
+        """Return the checkpoint that a step removes."""
+        planned = self.input.read(step.plan.input).checkpoint_id
+        if planned is not None:
+            return planned
+        made = made_checkpoint(operation)
+        assert made is not None, operation
+        return made.checkpoint_id
+
+    def made(self, step: Step) -> frozenset[CheckpointId]:
+        """Return the checkpoint, once it is gone: that is no drift either."""
+        planned = self.input.read(step.plan.input).checkpoint_id
+        return frozenset({planned} if planned is not None and step.state is StepState.DONE else ())
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return a refusal if the VM's power is not known, or its host does not have it."""
@@ -93,6 +116,8 @@ class CheckpointRemove(Action):
 
     def description(self, plan: PlannedStep) -> str:
         """Return what it does."""
+        if plan.snapshot_id is None:
+            return "Remove the temporary checkpoint; what stands on it stays."
         return "Remove the snapshot's checkpoint; its children stay."
 
 

@@ -67,7 +67,7 @@ class DisksMerge(Action):
         """Return Done if the checkpoint is gone, nothing is at work on the disks, and no file is left to merge."""
         if report.description is None or {"DELETE", "MERGE"} & set(report.activities):
             return InProgress()
-        there = report.description.checkpoint(self._gone(vm, step)) is not None
+        there = report.description.checkpoint(self._gone(vm, operation, step)) is not None
         return InProgress() if there or self.left(step, report) else self.done()
 
     def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
@@ -79,16 +79,21 @@ class DisksMerge(Action):
         return removal.state is not StepState.SKIPPED or not gone
 
     def _removals(self, operation: Operation, step: Step) -> list[Step]:
-        """Return the steps that remove the checkpoint."""
+        """Return the steps that remove the checkpoint. If it is nobody's, and not named: the nearest one before."""
         about, named = step.plan.snapshot_id, self.input.read(step.plan.input).checkpoint_id
-        removals = [s for s in operation.steps if s.plan.action == CHECKPOINT_REMOVE.name]
+        removals = [
+            s for s in operation.steps if s.plan.action == CHECKPOINT_REMOVE.name and s.plan.snapshot_id == about
+        ]
         if named is not None:
-            removals = [s for s in removals if CHECKPOINT_REMOVE.input.read(s.plan.input).checkpoint_id == named]
-        return [s for s in removals if s.plan.snapshot_id == about]
+            return [s for s in removals if CHECKPOINT_REMOVE.input.read(s.plan.input).checkpoint_id == named]
+        return removals if about is not None else [s for s in removals if s.plan.number < step.plan.number][-1:]
 
-    def _gone(self, vm: VirtualMachine, step: Step) -> CheckpointId | None:
-        about = step.plan.snapshot_id
-        return vm.snapshots[about].checkpoint_id if about else self.input.read(step.plan.input).checkpoint_id
+    def _gone(self, vm: VirtualMachine, operation: Operation, step: Step) -> CheckpointId | None:
+        about, named = step.plan.snapshot_id, self.input.read(step.plan.input).checkpoint_id
+        if about is not None or named is not None:
+            return vm.snapshots[about].checkpoint_id if about is not None else named
+        (removal,) = self._removals(operation, step)
+        return CHECKPOINT_REMOVE.target(operation, removal)
 
     def left(self, step: Step, report: VmReport) -> tuple[str, ...]:
         """Return the files that are still to be merged, or of which nobody can tell, sorted."""

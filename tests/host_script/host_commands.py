@@ -139,4 +139,22 @@ def _of_volumes(command: HostCommand, action: str, host: Hypervisor) -> None:
         case "export_end":
             command.export_end.directory = f"{host.storage_directory}/1-a-1.partial"
         case _:
+            of_copies(command, action, host)
+
+
+def of_copies(command: HostCommand, action: str, host: Hypervisor) -> None:
+    """Write what an effect about copies of disks needs."""
+    vm, directory = host.vm(WEB), f"{host.storage_directory}/copy.partial-1"
+    assert vm is not None
+    match action:
+        case "disk_export":
+            told = command.disk_export
+            told.checkpoint_id, told.directory = vm.checkpoints[0].checkpoint_id, directory
+            told.location = vm.checkpoints[0].drives[0].location
+        case "disk_convert":
+            wanted = command.disk_convert
+            wanted.location, wanted.path, wanted.directory = vm.drives[0].location, vm.drives[0].path, directory
+        case "disk_place":  # as when an earlier script has moved it
+            command.disk_place.directory, command.disk_place.target = directory, loose_file(host)
+        case _:
             raise AssertionError(f"write here what {action} needs")

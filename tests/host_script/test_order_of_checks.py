@@ -569,6 +569,9 @@ DEPENDS: dict[str, set[Callable[[Before], None]]] = {
     "disk_create": set(),
     "files_delete": set(),
     "export_end": set(),
+    "disk_export": {other_checkpoints},
+    "disk_convert": {other_power, other_leaves},
+    "disk_place": set(),
 }
 """The table 'What each action depends on', but for files that must not be there and a VM that must not."""
 CHANGES = (other_power, other_checkpoints, other_current, other_leaves, other_chain, other_offering, other_drives)

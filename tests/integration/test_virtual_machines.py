@@ -23,7 +23,7 @@ from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Kind
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.ports.versioned import Versioned
-from snapshotd.steps import checkpoint_create
+from snapshotd.steps import checkpoint_create, made_checkpoint
 from snapshotd.steps.action import Action
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
@@ -109,7 +109,7 @@ async def test_a_log_with_a_kind_or_an_action_that_is_not_known_is_refused_when_
         (CREATE_SNAPSHOT, "params", snapshot_create.Params),
         (CHECKPOINT_CREATE, "input", checkpoint_create.Input),
         (CHECKPOINT_CREATE, "facts", checkpoint_create.Before),
-        (CHECKPOINT_CREATE, "output", checkpoint_create.Output),
+        (CHECKPOINT_CREATE, "output", made_checkpoint.Output),
     ],
 )
 async def test_a_log_in_which_an_active_operation_was_left_by_a_newer_release_is_refused_when_it_is_replayed(

@@ -490,6 +490,9 @@ class HostCommand(_message.Message):
     DISK_CREATE_FIELD_NUMBER: _builtins.int
     FILES_DELETE_FIELD_NUMBER: _builtins.int
     VM_CONFIGURE_FIELD_NUMBER: _builtins.int
+    DISK_EXPORT_FIELD_NUMBER: _builtins.int
+    DISK_CONVERT_FIELD_NUMBER: _builtins.int
+    DISK_PLACE_FIELD_NUMBER: _builtins.int
     EXPORT_END_FIELD_NUMBER: _builtins.int
     TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
     AFTER_VM_ID_FIELD_NUMBER: _builtins.int
@@ -568,6 +571,12 @@ class HostCommand(_message.Message):
     @_builtins.property
     def vm_configure(self) -> Global___VmConfigure: ...
     @_builtins.property
+    def disk_export(self) -> Global___DiskExport: ...
+    @_builtins.property
+    def disk_convert(self) -> Global___DiskConvert: ...
+    @_builtins.property
+    def disk_place(self) -> Global___DiskPlace: ...
+    @_builtins.property
     def export_end(self) -> Global___ExportEnd: ...
     @_builtins.property
     def watched_jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -600,6 +609,9 @@ class HostCommand(_message.Message):
         disk_create: Global___DiskCreate | None = ...,
         files_delete: Global___FilesDelete | None = ...,
         vm_configure: Global___VmConfigure | None = ...,
+        disk_export: Global___DiskExport | None = ...,
+        disk_convert: Global___DiskConvert | None = ...,
+        disk_place: Global___DiskPlace | None = ...,
         export_end: Global___ExportEnd | None = ...,
         time_left_ms: _builtins.int = ...,
         after_vm_id: _builtins.str = ...,
@@ -609,11 +621,11 @@ class HostCommand(_message.Message):
         former_installation_id: _builtins.str = ...,
         watched_jobs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "export_end", b"export_end", "files_delete", b"files_delete", "vm_configure", b"vm_configure", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "export_end", b"export_end", "files_delete", b"files_delete", "vm_configure", b"vm_configure", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_create", b"disk_create", "ends_script", b"ends_script", "export_end", b"export_end", "files_delete", b"files_delete", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_configure", b"vm_configure", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "ends_script", b"ends_script", "export_end", b"export_end", "files_delete", b"files_delete", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_configure", b"vm_configure", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove", "volume_attach", "volume_detach", "volume_resize", "disk_create", "files_delete", "vm_configure", "export_end"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove", "volume_attach", "volume_detach", "volume_resize", "disk_create", "files_delete", "vm_configure", "disk_export", "disk_convert", "disk_place", "export_end"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -1031,6 +1043,89 @@ class VmConfigure(_message.Message):
 Global___VmConfigure: _TypeAlias = VmConfigure  # noqa: Y015
 
 @_typing.final
+class DiskExport(_message.Message):
+    """Begins a job that exports one disk of a checkpoint, as one file that stands alone, into a folder of its own. What is in
+    that folder already goes first: an earlier attempt of the same step has left it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    checkpoint_id: _builtins.str
+    location: _builtins.str
+    """The place of the disk: "SCSI:0:1". The VM's other disks are left out."""
+    directory: _builtins.str
+    def __init__(
+        self,
+        *,
+        checkpoint_id: _builtins.str = ...,
+        location: _builtins.str = ...,
+        directory: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "directory", b"directory", "location", b"location"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiskExport: _TypeAlias = DiskExport  # noqa: Y015
+
+@_typing.final
+class DiskConvert(_message.Message):
+    """Begins a job that copies one disk of a VM that is off, likewise."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """The file that the disk is written to."""
+    location: _builtins.str
+    directory: _builtins.str
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        location: _builtins.str = ...,
+        directory: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "location", b"location", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiskConvert: _TypeAlias = DiskConvert  # noqa: Y015
+
+@_typing.final
+class DiskPlace(_message.Message):
+    """Moves the one disk in a job's folder to the file that it is to be, if it stands alone, and removes the folder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    directory: _builtins.str
+    target: _builtins.str
+    """With the extension .vhdx; a disk that has another one keeps that."""
+    def __init__(
+        self,
+        *,
+        directory: _builtins.str = ...,
+        target: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiskPlace: _TypeAlias = DiskPlace  # noqa: Y015
+
+@_typing.final
 class ExportEnd(_message.Message):
     """Ends an export, or a copy of a disk, and removes its folder."""
 
@@ -1124,6 +1219,9 @@ class HostAnswer(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     CHECKPOINT_CREATE_FIELD_NUMBER: _builtins.int
     DISK_CREATE_FIELD_NUMBER: _builtins.int
+    DISK_EXPORT_FIELD_NUMBER: _builtins.int
+    DISK_CONVERT_FIELD_NUMBER: _builtins.int
+    DISK_PLACE_FIELD_NUMBER: _builtins.int
     HIGHEST_TOKEN_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     JOURNAL_ERROR_FIELD_NUMBER: _builtins.int
@@ -1154,6 +1252,12 @@ class HostAnswer(_message.Message):
     @_builtins.property
     def disk_create(self) -> Global___DiskCreated: ...
     @_builtins.property
+    def disk_export(self) -> Global___JobBegun: ...
+    @_builtins.property
+    def disk_convert(self) -> Global___JobBegun: ...
+    @_builtins.property
+    def disk_place(self) -> Global___DiskPlaced: ...
+    @_builtins.property
     def journal_error(self) -> Global___HostError:
         """REPORTED to a REPORT: why the journals could not be written; missing: they could."""
 
@@ -1168,15 +1272,18 @@ class HostAnswer(_message.Message):
         host: Global___HostFacts | None = ...,
         checkpoint_create: Global___CheckpointCreated | None = ...,
         disk_create: Global___DiskCreated | None = ...,
+        disk_export: Global___JobBegun | None = ...,
+        disk_convert: Global___JobBegun | None = ...,
+        disk_place: Global___DiskPlaced | None = ...,
         highest_token: _builtins.int = ...,
         more: _builtins.bool = ...,
         journal_error: Global___HostError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "disk_create", b"disk_create", "error", b"error", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "error", b"error", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "disk_create", b"disk_create", "error", b"error", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "more", b"more", "output", b"output", "protocol", b"protocol", "verdict", b"verdict", "vms", b"vms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "error", b"error", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "more", b"more", "output", b"output", "protocol", b"protocol", "verdict", b"verdict", "vms", b"vms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["checkpoint_create", "disk_create"]  # noqa: Y015
+    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["checkpoint_create", "disk_create", "disk_export", "disk_convert", "disk_place"]  # noqa: Y015
     _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_output) -> _WhichOneofReturnType_output | None: ...
 
@@ -1228,6 +1335,57 @@ class DiskCreated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiskCreated: _TypeAlias = DiskCreated  # noqa: Y015
+
+@_typing.final
+class JobBegun(_message.Message):
+    """A job of the host that goes on by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Msvm_ConcreteJob.InstanceID; empty: it was done at once."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobBegun: _TypeAlias = JobBegun  # noqa: Y015
+
+@_typing.final
+class DiskPlaced(_message.Message):
+    """A disk in its place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    size_bytes: _builtins.int
+    """Size of the file."""
+    identifier: _builtins.str
+    """DiskIdentifier, in lower case."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        identifier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "path", b"path", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiskPlaced: _TypeAlias = DiskPlaced  # noqa: Y015
 
 @_typing.final
 class HostError(_message.Message):

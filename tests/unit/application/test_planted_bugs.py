@@ -12,7 +12,7 @@ from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.operation import Operation, Step
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations import snapshots as kinds
-from snapshotd.steps import checkpoint_create
+from snapshotd.steps import made_checkpoint
 from snapshotd.steps.action import Absent, Action, InProgress, Judgement
 from snapshotd.steps.checkpoint_create import CheckpointCreate
 from snapshotd.steps.checkpoint_remove import CheckpointRemove
@@ -45,7 +45,7 @@ def newest(self: CheckpointCreate, vm: VirtualMachine, operation: Operation, ste
     del vm, operation, step
     assert report.description is not None
     made = report.description.checkpoints[-1:]
-    return self.done(checkpoint_create.Output(made[0].checkpoint_id, has_memory=False)) if made else Absent()
+    return self.done(made_checkpoint.Output(made[0].checkpoint_id, has_memory=False)) if made else Absent()
 
 
 BUGS: dict[str, Plant] = {

@@ -169,7 +169,8 @@ def test_a_merge_that_has_not_begun_is_not_done_whichever_checkpoint_was_removed
     found = CHECKPOINT_REMOVE.before(world.vm, operation_of(world.vm, remove), remove)
     remove = replace(remove, before=CHECKPOINT_REMOVE.facts.write(found))
     operation = operation_of(world.vm, remove, merge)
-    merge = replace(operation.step(2), before=DISKS_MERGE.facts.write(DISKS_MERGE.before(world.vm, operation, merge)))
+    merge = operation.step(2)
+    merge = replace(merge, before=DISKS_MERGE.facts.write(DISKS_MERGE.before(world.vm, operation, merge)))
     world.host.remove(which.checkpoint_id)
     world.host.merging = False
     not_begun = world.host.report()

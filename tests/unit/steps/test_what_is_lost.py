@@ -17,7 +17,10 @@ from snapshotd.steps import (
     checkpoint_remove,
     checkpoint_rename,
     checkpoint_restore,
+    disk_convert,
     disk_create,
+    disk_export,
+    disk_place,
     export_end,
     files_delete,
     job_wait,
@@ -27,17 +30,20 @@ from snapshotd.steps import (
 from snapshotd.steps.action import Action
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.checkpoint_restore import CHECKPOINT_RESTORE
-from snapshotd.steps.job_wait import JOB_WAIT
 from snapshotd.steps.power import Before
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP, StopMode
 from tests.asking import (
     ATTACH,
+    CONVERT,
     CREATE,
     DELETE_FILES,
     DETACH,
     END_EXPORT,
+    EXPORT,
+    JOB,
     MAKE_DISK,
+    PLACE,
     REMOVE,
     RENAME,
     RESIZE,
@@ -64,7 +70,10 @@ INPUTS: dict[str, object] = {
     RESIZE: volume_resize.Input("SCSI:0:1", "d.vhdx", 1),
     DELETE_FILES: files_delete.Input(("d.vhdx",)),
     END_EXPORT: export_end.Input("", "folder"),
-    JOB_WAIT.name: job_wait.Input(CREATE),
+    EXPORT: disk_export.Input(location="SCSI:0:0", directory="D:\\Copies\\one"),
+    CONVERT: disk_convert.Input(location="SCSI:0:0", directory="D:\\Copies\\one"),
+    JOB: job_wait.Input(EXPORT),
+    PLACE: disk_place.Input(directory="D:\\Copies\\one", target="D:\\Copies\\one.vhdx"),
 }
 HAVE_MEMORY = (Power.RUNNING, Power.PAUSED, Power.SAVED)
 
