@@ -13,12 +13,23 @@ from projections.runner import Runner
 from projections.store import open_reader, open_views, script_of
 from projections.tree import TREE
 from projections.views import SqliteViews
-from snapshotd.domain import host, operation_fold, snapshot, virtual_machine
+from snapshotd.domain import host, operation_fold, snapshot, virtual_machine, vm_notes, volume_snapshot
 from snapshotd.ports.event_log import EventLog
 
 ALL: Final = (TREE, OPERATIONS_PROJECTION, INVENTORY, AUDIT)
 """Every projection."""
-_FOLDS: Final = (audit, inventory, operations, tree, host, operation_fold, snapshot, virtual_machine)
+_FOLDS: Final = (
+    audit,
+    inventory,
+    operations,
+    tree,
+    host,
+    operation_fold,
+    snapshot,
+    virtual_machine,
+    vm_notes,
+    volume_snapshot,
+)
 SCRIPT: Final = script_of([table for projection in ALL for table in projection.tables], _FOLDS)
 """The script that makes their file."""
 

@@ -19,12 +19,21 @@ from projections.inventory import HOSTS, VMS
 from projections.operations import OPERATIONS
 from projections.runner import Runner
 from projections.store import reading
-from projections.tree import SNAPSHOTS
+from projections.tree import SNAPSHOTS, VOLUME_SNAPSHOTS
 from snapshotd.domain.host import HostRecord
-from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, parse_operation_name, vm_stream
+from snapshotd.domain.ids import (
+    HostId,
+    OperationName,
+    SnapshotId,
+    VmId,
+    VolumeSnapshotId,
+    parse_operation_name,
+    vm_stream,
+)
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.trouble import Trouble
 from snapshotd.ports.views import VIEWS, EventQuery, PageQuery, ProjectionProgress, ViewName, Watch
@@ -108,6 +117,17 @@ class SqliteViews:
     async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> Snapshot | None:
         """Return one snapshot."""
         return await self._read(SNAPSHOTS.get, vm_id, snapshot_id)
+
+    async def volume_snapshots(
+        self, vm_id: VmId | None, page: PageQuery, *, removed: bool
+    ) -> tuple[VolumeSnapshot, ...]:
+        """Return volume snapshots of a VM, or of all VMs."""
+        where, values = ("vm_id = ?", [vm_id]) if vm_id is not None else ("1", list[VmId]())
+        return await self._read(VOLUME_SNAPSHOTS.page, where if removed else f"{where} AND NOT removed", values, page)
+
+    async def volume_snapshot(self, vm_id: VmId, volume_snapshot_id: VolumeSnapshotId) -> VolumeSnapshot | None:
+        """Return one volume snapshot."""
+        return await self._read(VOLUME_SNAPSHOTS.get, vm_id, volume_snapshot_id)
 
     async def display_names(
         self, vms: Collection[VmId], snapshots: Collection[tuple[VmId, SnapshotId]]

@@ -26,6 +26,7 @@ from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.application.volumes import Volumes
 from snapshotd.client.render import counted
 from snapshotd.dispatch.dispatcher import Dispatcher
+from snapshotd.domain.ids import HostId
 from snapshotd.domain.policy import Policy
 from snapshotd.executor.service import Executor
 from snapshotd.executor.service import run_executor as run_executor_process
@@ -92,6 +93,7 @@ def policy_of(settings: Settings) -> Policy:
         merge_poll_s=settings.seconds("snapshots.merge_poll"),
         merge_stall_s=settings.seconds("snapshots.merge_stall"),
         job_stall_s=settings.seconds("jobs.stall"),
+        volume_snapshot_directories={HostId(h): d for h, d in settings.folders("volume_snapshots.directory").items()},
         max_attempts=settings.count("retries.max_attempts"),
         backoff_first_s=settings.seconds("retries.first"),
         backoff_max_s=settings.seconds("retries.longest"),
@@ -260,7 +262,7 @@ def check(settings: Settings) -> int:
             refuse_lost_log(directory / "views.db", log.head_position(), SCRIPT)
             vms, hosts = VirtualMachines(log, clock, ids, Policy()), Hosts(log, clock, ids)  # no decision is made here
             position = await replay(log, vms, hosts, Volumes(log, clock, ids, vms))
-            operations = sum(len(vm.active_operations) for vm in vms.registered())
+            operations = sum(len(vm.active_operations) for vm in vms.with_work())
             sys.stdout.write(
                 f"{counted(position, 'event')}: {counted(len(hosts.registered()), 'host')}, "
                 f"{counted(len(vms.registered()), 'VM')}, {counted(operations, 'active operation')}. The log folds.\n"

@@ -103,7 +103,7 @@ async def serve(service: Service) -> int:
     # What the log has left in memory is no garbage: looking through all of it again would stop every thread for long.
     gc.collect()
     gc.freeze()
-    active = sum(len(vm.active_operations) for vm in service.vms.registered())
+    active = sum(len(vm.active_operations) for vm in service.vms.with_work())
     _log.info("replayed the log up to %d: %d active operations", position, active)
     async with _Parts(service.parts) as parts:
         parts.watch("event log", service.log.until_broken())

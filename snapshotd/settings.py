@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from snapshotd.dispatch.feeding import EVERY_HOST
+from snapshotd.domain import host_path
 from snapshotd.domain.ids import is_host_id
-from snapshotd.domain.policy import HYPERV_CHECKPOINT_LIMIT
+from snapshotd.domain.policy import ANY_HOST, HYPERV_CHECKPOINT_LIMIT
 from snapshotd.small_file import read_small, text_of
 
-Value: TypeAlias = str | int | float | bool | tuple[str, ...] | Path | None
+Value: TypeAlias = str | int | float | bool | tuple[str, ...] | Mapping[str, str] | Path | None
 
 _UNIX: Final = "unix:"
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -192,6 +193,22 @@ def is_local(address: str) -> bool:
         return host == "localhost"
 
 
+def _folders(value: object) -> Mapping[str, str]:
+    """Return a folder for each host; with ANY_HOST for those that are not named."""
+    if isinstance(value, str) and value and "=" in value:
+        pairs = [pair.partition("=") for pair in value.split(",")]
+        value = {host.strip(): folder.strip() for host, _, folder in pairs}
+    named = {ANY_HOST: value} if isinstance(value, str) and value else value or {}
+    if not isinstance(named, dict):
+        raise ValueError('must be a folder on the hosts, e.g. "D:\\Copies", or a table of folders by host')  # noqa: TRY004
+    for host, folder in named.items():
+        if host != ANY_HOST and not is_host_id(host):
+            raise ValueError(f"{host!r} must be a host's id: 1 to 63 of a-z, 0-9 and -, a letter first")
+        if not isinstance(folder, str) or (problem := host_path.problem(folder)):
+            raise ValueError(f"{folder!r} {problem.removesuffix('.') if isinstance(folder, str) else 'must be text'}")
+    return {str(host): str(folder) for host, folder in named.items()}
+
+
 _FORMS: Final[Mapping[Callable[[object], Value], str]] = {
     _address: "HOST:PORT|unix:PATH",
     _path: "PATH",
@@ -204,6 +221,7 @@ _FORMS: Final[Mapping[Callable[[object], Value], str]] = {
     _shell_idle: "DURATION",
     _interval: "DURATION|0",
     _log_format: "text|json",
+    _folders: "FOLDER|ID=FOLDER,ID=FOLDER",
 }
 KEYS: Final = (
     Key("server.listen", _address, "127.0.0.1:7443", "address of the gRPC server; port 0: any free one"),
@@ -249,6 +267,12 @@ KEYS: Final = (
         _seconds,
         "30 min",
         "how long a host's job (a copy, an export) may stand still before it has failed",
+    ),
+    Key(
+        "volume_snapshots.directory",
+        _folders,
+        "",
+        "the folder for copies of disks, as the hosts see it; or a table of folders by host; empty: none",
     ),
     Key("retries.max_attempts", _count, 5, "how often an effect is tried; a look at the host has no limit"),
     Key("retries.first", _seconds, "1 s", "back-off after the first attempt; it doubles each time"),
@@ -297,6 +321,12 @@ class Settings:
         """Return a setting that is a switch."""
         value = self.values[name]
         assert isinstance(value, bool), name
+        return value
+
+    def folders(self, name: str) -> Mapping[str, str]:
+        """Return a setting that names folders by host."""
+        value = self.values[name]
+        assert isinstance(value, Mapping), name
         return value
 
     def path(self, name: str) -> Path | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.details import SnapshotDetails
-from snapshotd.domain.ids import CheckpointId, SnapshotId
+from snapshotd.domain.ids import CheckpointId, SnapshotId, VolumeSnapshotId
 from snapshotd.operations import (
     checkpoint_adopt,
     offering_change,
@@ -22,6 +22,8 @@ from snapshotd.operations import (
     volume_attach,
     volume_detach,
     volume_resize,
+    volume_snapshot_delete,
+    volume_snapshot_take,
 )
 from snapshotd.operations.power_change import StopParams
 from snapshotd.operations.safety_snapshot import Safety
@@ -51,9 +53,11 @@ CREATE, RENAME = CHECKPOINT_CREATE.name, CHECKPOINT_RENAME.name
 RESTORE, REMOVE = CHECKPOINT_RESTORE.name, CHECKPOINT_REMOVE.name
 MAKE_DISK, DELETE_FILES = DISK_CREATE.name, FILES_DELETE.name
 END_EXPORT = EXPORT_END.name
-EXPORT, CONVERT, JOB, PLACE = DISK_EXPORT.name, DISK_CONVERT.name, JOB_WAIT.name, DISK_PLACE.name
 ATTACH, DETACH, RESIZE = VOLUME_ATTACH.name, VOLUME_DETACH.name, VOLUME_RESIZE.name
 CONFIGURE = VM_CONFIGURE.name
+EXPORT, CONVERT, JOB, PLACE = DISK_EXPORT.name, DISK_CONVERT.name, JOB_WAIT.name, DISK_PLACE.name
+COPIES = "C:\\ClusterStorage\\Volume1\\Copies"
+"""The folder for copies of disks on a host, which other hosts see too."""
 
 
 def start_vm() -> RequestOperation:
@@ -153,3 +157,18 @@ def resize(location: str, size_bytes: int, *, allow_shrink: bool = False) -> Req
 def change_offering(**values: Any) -> RequestOperation:  # noqa: ANN401  (the fields of Params)
     """Ask for other processors, or another memory."""
     return offering_change.CHANGE_SERVICE_OFFERING.request(offering_change.Params(**values))
+
+
+def take_volume_snapshot(
+    which: VolumeSnapshotId, location: str = "SCSI:0:0", *, name: str = "", allow_fallback: bool = False
+) -> RequestOperation:
+    """Ask for a copy of a disk."""
+    params = volume_snapshot_take.Params(
+        volume_snapshot_id=which, name=name, location=location, directory=COPIES, allow_fallback=allow_fallback
+    )
+    return volume_snapshot_take.TAKE_VOLUME_SNAPSHOT.request(params)
+
+
+def delete_volume_snapshot(which: VolumeSnapshotId) -> RequestOperation:
+    """Ask for the deletion of a copy."""
+    return volume_snapshot_delete.DELETE_VOLUME_SNAPSHOT.request(volume_snapshot_delete.Params(which))

@@ -20,6 +20,7 @@ from snapshotd.domain.host_report import (
     DiskFile,
     HostAnswer,
     HostJob,
+    JobState,
     Journal,
     JournalState,
     Verdict,
@@ -37,10 +38,12 @@ from snapshotd.ports import plain
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import GOAL, StopMode
 from tests import asking as actions
+from tests.fake_copies import FakeCopies
 
 VM_ID = VmId("11111111-1111-4111-8111-111111111111")
 START = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
-
+COPYING = (actions.EXPORT, actions.CONVERT, actions.PLACE, actions.END_EXPORT, actions.DELETE_FILES)
+"""The actions that concern files beside the VM's."""
 
 HAS = Offering(cpu_count=2, memory_bytes=4 << 30, minimum_bytes=512 << 20, maximum_bytes=1 << 40)
 """What the VM has of its host, with the bounds that Hyper-V keeps by default."""
@@ -83,6 +86,9 @@ class FakeHost:
     """Files on its disk that are in no chain."""
     jobs: dict[str, HostJob] = field(default_factory=dict)
     """The hypervisor's jobs, by id: reports tell of all of them."""
+    told: JsonObject = field(default_factory=dict)
+    """What the last action has told, but for a checkpoint."""
+    copies: FakeCopies = field(default_factory=FakeCopies)
     made: int = 0
     clock: datetime = START
 
@@ -95,7 +101,7 @@ class FakeHost:
 
     def report(self, watched: Iterable[str] = ()) -> VmReport:
         """Report the VM, and which of the watched virtual disks are there."""
-        made = {path: None for path in watched if path in self.on_disk}
+        made = {path: None for path in watched if path in self.on_disk or path in self.copies.files}
         if self.gone:
             return VmReport(
                 vm_id=self.vm_id,
@@ -104,7 +110,7 @@ class FakeHost:
                 description=None,
                 journal=self.journal,
                 existing_files=(*sorted(self.others), *made),
-                jobs=tuple(self.jobs.values()),
+                jobs=(*self.jobs.values(), *self.copies.jobs.values()),
             )
         checkpoints = tuple(self.checkpoints.values())
         disks = (Disk(location="SCSI:0:0", path=self.leaf), *self.attached())
@@ -126,11 +132,15 @@ class FakeHost:
             power=Power.UNKNOWN if self.transition else self.power,
             host_state=self.transition,
             description=description,
-            activities=("MERGE",) * self.merging + (STATE_CHANGE,) * bool(self.transition),
+            activities=self._activities(),
             journal=self.journal,
             existing_files=(*dict.fromkeys((*paths, *sorted(self.others), *made)),),
-            jobs=tuple(self.jobs.values()),
+            jobs=(*self.jobs.values(), *self.copies.jobs.values()),
         )
+
+    def _activities(self) -> tuple[str, ...]:
+        at_work = {"MERGE": self.merging, STATE_CHANGE: bool(self.transition), "EXPORT": self.copies.exporting()}
+        return tuple(word for word, so in at_work.items() if so)
 
     def attached(self) -> tuple[Disk, ...]:
         """Return the disks beside the first one."""
@@ -149,7 +159,17 @@ class FakeHost:
             self.made += 1
             self.journal = Journal(state=JournalState.PRESENT, journal_id=f"journal-{self.made}")
         self.journal = replace(self.journal, highest_token=token)
-        return HostAnswer(verdict=Verdict.OBSERVED, vms=(self.report(watched),))
+        seen = self.report(watched)
+        self.copies.finish()  # what is at work meanwhile comes to its end
+        return HostAnswer(verdict=Verdict.OBSERVED, vms=(seen,))
+
+    def poll(self, files: Iterable[str] = (), jobs: Iterable[str] = ()) -> VmReport:
+        """Do what the host does by itself, and report: also that it does not know a job (any more)."""
+        self.merge()
+        self.copies.finish()
+        report = self.report(files)
+        gone = (HostJob(job_id=job_id, state=JobState.GONE) for job_id in jobs if report.job(job_id) is None)
+        return replace(report, jobs=(*report.jobs, *gone))
 
     def effect(self, order: Order) -> HostAnswer:
         """Carry an effect out, in the order of checks of docs/host-protocol.md."""
@@ -183,21 +203,21 @@ class FakeHost:
         if error_id := self.error_ids.get(order.step, "CheckpointNotFound,snapshotd" if gone else ""):
             self.journal = replace(self.journal, begun=False)
             return HostAnswer(verdict=Verdict.NO_EFFECT, vms=(self.report(),), error_id=error_id)
+        self.told = {}
         made = self.act(order)
         self.effects.append((order.action, order.operation, order.step))
         if made is not None and self.dies_unnamed:
             self.dies_unnamed = False
             self.checkpoints[made] = replace(self.checkpoints[made], name="web01 - (11/25/2026 - 9:00:00 AM)")
             return HostAnswer(verdict=Verdict.NO_ANSWER)
-        self.stored = self._output(made, order.action)
+        self.stored = self._output(made)
         self.journal = replace(self.journal, begun=False, done=True, output=self.stored)
         return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=self.stored)
 
-    def _output(self, made: CheckpointId | None, action: ActionName) -> JsonObject:
-        if action == actions.MAKE_DISK:
-            self.made += 1
-            return {"identifier": f"eeeeeeee-0000-4000-8000-{self.made:012d}"}
-        return {"checkpoint_id": made, "has_memory": self.checkpoints[made].has_memory} if made is not None else {}
+    def _output(self, made: CheckpointId | None) -> JsonObject:
+        return (
+            {"checkpoint_id": made, "has_memory": self.checkpoints[made].has_memory} if made is not None else self.told
+        )
 
     def act_for(self, vm: VirtualMachine, operation: Operation, step: Step) -> HostAnswer:
         """Carry out what a step asks for."""
@@ -236,15 +256,36 @@ class FakeHost:
             self.apply(checkpoint_id)
         elif order.action == actions.REMOVE:
             self.remove(checkpoint_id)
-        elif order.action in (actions.MAKE_DISK, actions.ATTACH, actions.DETACH, actions.RESIZE, actions.DELETE_FILES):
+        elif order.action in (actions.MAKE_DISK, actions.ATTACH, actions.DETACH, actions.RESIZE):
             self.act_on_volumes(order)
         elif order.action == actions.CONFIGURE:
             self.offering = replace(self.offering, **{n: v for n, v in what.items() if v is not None})  # type: ignore[arg-type]
+        elif order.action in COPYING:
+            self.act_on_copies(order)
         else:
             assert order.action == actions.RENAME, f"write here what a host does for {order.action}"
             renamed = replace(self.checkpoints[checkpoint_id], name=str(what["checkpoint_name"]))
             self.checkpoints[checkpoint_id] = renamed
         return None
+
+    def act_on_copies(self, order: Order) -> None:
+        """Do what the order asks for, of what concerns files beside the VM's."""
+        what, directory = order.input, str(order.input.get("directory"))
+        match order.action:
+            case actions.EXPORT:
+                frozen = self.checkpoints[CheckpointId(str(what["checkpoint_id"]))]
+                self.told = self.copies.begin(directory, frozen.disks[0].path, of_vm=True)
+            case actions.CONVERT:
+                self.told = self.copies.begin(directory, self.leaf, of_vm=False)
+            case actions.PLACE:
+                self.told = self.copies.place(directory, str(what["target"]))
+            case actions.END_EXPORT:
+                self.copies.end(str(what["job_id"]), directory)
+            case _:
+                assert isinstance(what["paths"], list)
+                self.copies.delete(what["paths"], str(what["only_identifier"]))
+                for path in what["paths"]:
+                    self.on_disk.pop(str(path), None)
 
     def act_on_volumes(self, order: Order) -> None:
         """Do what the order asks for, of what concerns virtual disks."""
@@ -254,14 +295,13 @@ class FakeHost:
             case actions.MAKE_DISK | actions.RESIZE:
                 assert isinstance(size_bytes, int)
                 self.on_disk[path] = size_bytes
+                if order.action == actions.MAKE_DISK:
+                    self.made += 1
+                    self.told = {"identifier": f"eeeeeeee-0000-4000-8000-{self.made:012d}"}
             case actions.ATTACH:
                 self.volumes[str(what["location"])] = path
-            case actions.DETACH:
-                del self.volumes[str(what["location"])]
             case _:
-                assert isinstance(what["paths"], list)
-                for gone in what["paths"]:
-                    self.on_disk.pop(str(gone), None)
+                del self.volumes[str(what["location"])]
 
     def take(self, name: str, *, has_memory: bool = False, automatic: bool = False) -> CheckpointId:
         """Take a checkpoint: freeze the leaf, write to a new one."""
@@ -393,8 +433,9 @@ class World:
         operation, step = found
         number, at = operation.number, step.plan.number
         if step.state is StepState.WAITING:
-            self.host.merge()
-            self.do(TakePoll(number=number, step=at, report=self.host.report(), asked_version=self.vm.version))
+            action = ACTIONS[step.plan.action]
+            report = self.host.poll(action.watched_files(step), action.watched_jobs(step))
+            self.do(TakePoll(number=number, step=at, report=report, asked_version=self.vm.version))
             return
         if step.observing:
             answer = self.host.observe(step.token, ACTIONS[step.plan.action].watched_files(step))

@@ -120,6 +120,7 @@ def of_checkpoints(vm: VirtualMachine, recorded: VmDescription, left: VmDescript
     own = {s.checkpoint_id: s for s in vm.snapshots.values() if s.checkpoint_id is not None}
     steps = [s for o in vm.active_operations for s in o.steps]
     made = {made for s in steps for made in ACTIONS[s.plan.action].made(s)}
+    made |= {c.checkpoint_id for c in (*recorded.checkpoints, *there.values()) if vm.temporary_for(c) is not None}
     for checkpoint_id, checkpoint in there.items():
         before, snapshot = known.get(checkpoint_id), own.get(checkpoint_id)
         if before is not None and checkpoint_id not in made:
@@ -261,6 +262,20 @@ def current_moved(vm: VirtualMachine) -> tuple[e.VmEvent, ...]:
         observed=current or "",
     )
     return drift, *move_current(vm, current, "drift")
+
+
+def temporaries(vm: VirtualMachine) -> tuple[e.VmEvent, ...]:
+    """Return which temporary checkpoints have turned up that were not seen before, and which are gone."""
+    assert vm.description is not None
+    found: list[e.VmEvent] = []
+    for which, temporary in vm.temporaries.items():
+        there = next((c.checkpoint_id for c in vm.description.checkpoints if temporary.is_it(c)), None)
+        if there is not None and temporary.checkpoint_id is None:
+            found.append(e.TemporaryCheckpointTaken(volume_snapshot_id=which, checkpoint_id=there))
+        elif there is None and temporary.checkpoint_id is not None:
+            gone = temporary.checkpoint_id
+            found.append(e.TemporaryCheckpointGone(volume_snapshot_id=which, checkpoint_id=gone, cause="drift"))
+    return tuple(found)
 
 
 def _name(vm: VirtualMachine, snapshot_id: SnapshotId | None) -> str:

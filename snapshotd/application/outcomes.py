@@ -160,6 +160,7 @@ def _settle(
     goal = ACTIONS[step.plan.action].goal(step.plan)
     if quiet and goal in claims and goal not in (draft.vm.power, report.power):
         draft.add([e.VmPowerChanged(from_power=draft.vm.power, to_power=goal, cause="step")], number)
+    draft.add(KINDS[operation.kind].recognises(draft.vm, operation, operation.step(step.plan.number)), number)
     before = describe(draft, report, number, claimed=claims) if quiet else None
     draft.add(KINDS[operation.kind].step_done(draft.vm, operation, operation.step(step.plan.number)), number)
     advance(draft)

@@ -70,6 +70,7 @@ def reconcile(draft: Draft, before: VmDescription | None) -> None:
         draft.add(drift.of_the_vm(before, left, vm.description))
         draft.add(drift.of_volumes(before, left, vm.description))
         draft.add(drift.of_checkpoints(draft.vm, before, left))
+    draft.add(drift.temporaries(draft.vm))
     # The report that led to its being given up is no evidence that it is well after all.
     given_up = {event.snapshot_id for event, _ in draft.events if isinstance(event, e.SnapshotGivenUp)}
     for snapshot_id in tuple(vm.snapshots):

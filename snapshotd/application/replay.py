@@ -31,7 +31,7 @@ async def replay(log: EventLog, vms: VirtualMachines, hosts: Hosts, volumes: Vol
                 envelope
             )
         position = page[-1].position
-    for operation in (operation for vm in vms.registered() for operation in vm.active_operations):
+    for operation in (operation for vm in vms.with_work() for operation in vm.active_operations):
         _check_readable(operation)
     return position
 

@@ -102,7 +102,9 @@ def _took_effect(draft: Draft, operation: Operation, step: Step, done: Done) -> 
     if goal is not None and goal is not draft.vm.power:
         draft.add([e.VmPowerChanged(from_power=draft.vm.power, to_power=goal, cause="step")], number)
     operation = draft.vm.operations[number]
-    draft.add(KINDS[operation.kind].step_done(draft.vm, operation, operation.step(step.plan.number)), number)
+    kind, ended = KINDS[operation.kind], operation.step(step.plan.number)
+    draft.add(kind.recognises(draft.vm, operation, ended), number)
+    draft.add(kind.step_done(draft.vm, operation, ended), number)
 
 
 def _had_none(draft: Draft, operation: Operation, step: Step) -> None:

@@ -124,7 +124,7 @@ def taken_over(draft: Draft) -> TakenOver | None:
 
 def unrecorded(vm: VirtualMachine) -> tuple[Checkpoint, ...]:
     """Return the checkpoints that bear our marker and are no snapshot on record."""
-    return tuple(c for c in foreign_checkpoints(vm) if is_marked(c.name))
+    return tuple(c for c in foreign_checkpoints(vm) if is_marked(c.name) and vm.temporary_for(c) is None)
 
 
 def _taken_over(reason: str, journal: Journal, ended: tuple[OperationName, ...], digest: str) -> e.VmTakenOver:

@@ -59,6 +59,10 @@ class VirtualMachines:
         """Return the registered VMs, as they are in memory: all of them after a replay."""
         return tuple(vm for vm in self._vms.values() if vm.registered)
 
+    def with_work(self) -> tuple[VirtualMachine, ...]:
+        """Return the VMs with an operation that has not ended, registered or not: a copy's file outlives its VM."""
+        return tuple(vm for vm in self._vms.values() if vm.active)
+
     async def execute(
         self, vm_id: VmId, command: VmCommand, *, actor: str, request_id: str = "", digest: str = ""
     ) -> Decided:

@@ -33,6 +33,14 @@ def _conditions(vm: VmRecord) -> Iterator[Failure]:
             "full. No snapshot can be taken. Stopping it and deleting snapshots work, and deleting frees space."
         )
         yield Failure(reason="VM_CRITICAL", message=text)
+    if not vm.active and (left := vm.temporary_checkpoints()):
+        named = ", ".join(f"{checkpoint_id} (of volume snapshot {which})" for checkpoint_id, which in left.items())
+        text = (
+            f"Temporary checkpoints of volume snapshots are left: {named}. They take up room as the guest writes. The "
+            "next volume snapshot of the VM removes them, and so does the deletion of the one that they were made for "
+            "(`snapshotctl volume-snapshot delete`)."
+        )
+        yield Failure(reason="TEMPORARY_CHECKPOINT_LEFT", message=text)
     if not vm.active and (strays := _strays(vm.description)):
         text = (
             f"Nothing stands on these files in the VM's disk chains: {', '.join(strays)}. A backup or an interrupted "

@@ -63,6 +63,9 @@ def foreign_checkpoint(vm: VirtualMachine, checkpoint_id: CheckpointId, action: 
     if (own := vm.by_checkpoint(checkpoint_id)) is not None:
         why = f"it is snapshot {own.name} already ({own.snapshot_id})"
         raise CheckpointNotUsable(found.name, checkpoint_id, action, why)
+    if (which := vm.temporary_for(found)) is not None:
+        why = f"it is there for a while only, for volume snapshot {which}, and is removed with that"
+        raise CheckpointNotUsable(found.name, checkpoint_id, action, why)
     return found
 
 

@@ -68,6 +68,14 @@ def same(one: str, other: str) -> bool:
     return one == other or normalised(one) == normalised(other)
 
 
+def shared(path: str) -> bool:
+    r"""Return whether a path surely names the same file on every host: on a share, or on a cluster's shared volume.
+
+    Those are below ClusterStorage on the drive of the system (documented).
+    """
+    return re.match(r"\\\\[^\\?]|[a-z]:\\clusterstorage\\", normalised(path)) is not None
+
+
 def problem(path: str) -> str:
     r"""Return why a text cannot be the path of a file on a host, for people; empty: it can."""
     if len(path) > _LONGEST:

@@ -1,4 +1,6 @@
-"""The four lifecycles: VM activity, snapshot, operation and step. If an arrow is not in these tables, it cannot happen.
+"""The five lifecycles: VM activity, snapshot, volume snapshot, operation and step.
+
+If an arrow is not in these tables, it cannot happen.
 
 The tables are data, loaded into one `transitions` machine each. The machines have no model:
 they are looked up, never run, since a machine per aggregate costs 100 us and injects attributes into its model.
@@ -69,6 +71,22 @@ class SnapshotState(Enum):
     """Its checkpoint is being removed, or the disks are being merged."""
     ERROR = "ERROR"
     """Its checkpoint is missing, or not known to be intact. Can be deleted."""
+    REMOVED = "REMOVED"
+
+
+class VolumeSnapshotState(Enum):
+    """Where a volume snapshot stands. Resting: READY, ERROR, REMOVED."""
+
+    NEW = "NEW"
+    """Not on record yet. Stands only as the `from` of the first event."""
+    CREATING = "CREATING"
+    """Requested; the disk is being copied, or will be."""
+    READY = "READY"
+    """Its file is complete, and on record with its identity."""
+    DELETING = "DELETING"
+    """Its file is being deleted."""
+    ERROR = "ERROR"
+    """There is no complete file, or nobody knows. Can be deleted, with what was left of it."""
     REMOVED = "REMOVED"
 
 
@@ -180,7 +198,8 @@ VM = Lifecycle(
         Arrow("safety_snapshot_taken_stop_next", (_V.SNAPSHOTTING,), _V.STOPPING),
         Arrow("preparation_ended", (_V.STARTING, _V.STOPPING), _V.REVERTING),
         Arrow("delete_begins", (_V.IDLE,), _V.EXPUNGING),
-        Arrow("only_merge_left", (_V.EXPUNGING,), _V.IDLE),
+        Arrow("volume_snapshot_begins", (_V.IDLE,), _V.SNAPSHOTTING),
+        Arrow("only_merge_left", (_V.EXPUNGING, _V.SNAPSHOTTING), _V.IDLE),
         Arrow("reconfiguration_begins", (_V.IDLE,), _V.RECONFIGURING),
         Arrow("discard_begins", (_V.IDLE,), _V.EXPUNGING),
         Arrow("discard_ended", (_V.EXPUNGING,), _V.RECONFIGURING),
@@ -212,6 +231,7 @@ NEEDS_POWER: dict[str, frozenset[Power]] = {
     "start_begins": frozenset({_P.STOPPED, _P.SAVED, _P.PAUSED}),
     "stop_begins": frozenset({_P.RUNNING, _P.PAUSED, _P.SAVED}),
     "snapshot_begins": frozenset({_P.RUNNING, _P.STOPPED}),
+    "volume_snapshot_begins": frozenset({_P.RUNNING, _P.STOPPED}),
     "revert_begins": frozenset({_P.RUNNING, _P.STOPPED, _P.PAUSED, _P.SAVED}),
     "revert_begins_with_start": frozenset({_P.STOPPED, _P.PAUSED, _P.SAVED}),
     "revert_begins_with_stop": frozenset({_P.RUNNING, _P.PAUSED, _P.SAVED}),
@@ -252,6 +272,24 @@ SNAPSHOT = Lifecycle(
 )
 """Snapshot."""
 
+_C = VolumeSnapshotState
+VOLUME_SNAPSHOT = Lifecycle(
+    "volume snapshot",
+    VolumeSnapshotState,
+    (
+        Arrow("requested", (_C.NEW,), _C.CREATING),
+        Arrow("taken", (_C.CREATING,), _C.READY),
+        Arrow("taking_failed", (_C.CREATING,), _C.ERROR),
+        Arrow("taking_cancelled", (_C.CREATING,), _C.REMOVED),
+        Arrow("deletion_starts", (_C.READY, _C.ERROR), _C.DELETING),
+        Arrow("removed", (_C.DELETING,), _C.REMOVED),
+        Arrow("deletion_failed_intact", (_C.DELETING,), _C.READY),
+        Arrow("deletion_failed", (_C.DELETING,), _C.ERROR),
+        Arrow("given_up", (_C.CREATING, _C.DELETING), _C.ERROR),
+    ),
+)
+"""Volume snapshot."""
+
 _O = OperationState
 OPERATION = Lifecycle(
     "operation",
@@ -286,11 +324,17 @@ STEP = Lifecycle(
 """Step of an operation."""
 
 LIFECYCLES: tuple[
-    Lifecycle[VmActivity] | Lifecycle[SnapshotState] | Lifecycle[OperationState] | Lifecycle[StepState], ...
+    Lifecycle[VmActivity]
+    | Lifecycle[SnapshotState]
+    | Lifecycle[VolumeSnapshotState]
+    | Lifecycle[OperationState]
+    | Lifecycle[StepState],
+    ...,
 ] = (
     VM,
     SNAPSHOT,
+    VOLUME_SNAPSHOT,
     OPERATION,
     STEP,
 )
-"""All four, for tests and diagrams."""
+"""All five, for tests and diagrams."""

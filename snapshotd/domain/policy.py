@@ -5,8 +5,14 @@ All come from settings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
+from snapshotd.domain.ids import HostId
+
+ANY_HOST: Final = HostId("*")
+"""Stands for each host that is not named."""
 LONGEST_POLL_S = 10.0
 """The longest interval between two polls, however long a wait takes: people look at it meanwhile."""
 HYPERV_CHECKPOINT_LIMIT = 50
@@ -33,6 +39,8 @@ class Policy:
     """`snapshots.merge_stall`: how long files may be left, with no job under way, until the wait fails."""
     job_stall_s: float = 1800.0
     """`jobs.stall`: how long a job of a host, such as a copy or an export, may stand still until the wait fails."""
+    volume_snapshot_directories: Mapping[HostId, str] = field(default_factory=dict)
+    """`volume_snapshots.directory`: the folder for copies on each host, as that names it; ANY_HOST for all others."""
     move_wait_s: float = 60.0
     """How long an operation whose VM its host does not have waits for another host to report it."""
     max_attempts: int = 5
@@ -43,6 +51,11 @@ class Policy:
     """How long after a step's deadline the executor may report that it ended the script."""
     observe_wait_s: float = 60.0
     """Deadline of an observation, a report and a poll."""
+
+    def volume_snapshot_directory(self, host_id: HostId) -> str:
+        """Return the folder for copies of disks on a host; empty: none is named."""
+        named = self.volume_snapshot_directories
+        return named.get(host_id) or named.get(ANY_HOST, "")
 
     def backoff_s(self, attempts: int) -> float:
         """Return how long to wait after the n-th attempt (n from 1) before the next."""

@@ -13,13 +13,20 @@ from typing import TypeVar, assert_never
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import Requests, no_requests, remember
 from snapshotd.domain.details import Labels, VmDetails
-from snapshotd.domain.host_report import VmDescription
-from snapshotd.domain.ids import CheckpointId, HostId, OperationName, SnapshotId, VmId
+from snapshotd.domain.host_report import Checkpoint, VmDescription
+from snapshotd.domain.ids import CheckpointId, HostId, OperationName, SnapshotId, VmId, VolumeSnapshotId
 from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.operation_fold import evolve_operation, new_operation
 from snapshotd.domain.recorded import Time
 from snapshotd.domain.snapshot import Snapshot, evolve_snapshot
+from snapshotd.domain.vm_notes import Active, Claim, Ignored
+from snapshotd.domain.volume_snapshot import (
+    Temporaries,
+    VolumeSnapshot,
+    evolve_temporaries,
+    evolve_volume_snapshot,
+)
 
 _NOWHERE = HostId("")
 
@@ -33,36 +40,6 @@ def _no_snapshots() -> Mapping[SnapshotId, Snapshot]:
 
 def _no_operations() -> Mapping[int, Operation]:
     return MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Active:
-    """An operation that has not ended, and the snapshot that it is about."""
-
-    number: int
-    name: OperationName
-    snapshot_id: SnapshotId | None
-    touches: tuple[SnapshotId, ...] = ()
-    """The snapshots that the steps of its plan are about."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Another host that has the VM too."""
-
-    host_id: HostId
-    unasked: str
-    """Why the VM's host on record cannot be asked whether it still has it, as a reason; empty: it has."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ignored:
-    """That somebody has looked at a foreign checkpoint, and that it may stay as it is."""
-
-    actor: str
-    why: str
-    """In that person's words; may be empty."""
-    at: Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +77,8 @@ class VmRecord:
     labels: Labels = field(default_factory=dict)
     ignored: Mapping[CheckpointId, Ignored] = field(default_factory=dict)
     """Of the checkpoints that are there."""
+    temporaries: Temporaries = field(default_factory=dict)
+    """Checkpoints that volume snapshots need for a while, or have left. They are no snapshots, and not foreign."""
 
     @property
     def details(self) -> VmDetails:
@@ -111,12 +90,23 @@ class VmRecord:
         """Whether the VM is registered."""
         return self.activity not in (VmActivity.NEW, VmActivity.UNREGISTERED, VmActivity.DESTROYED)
 
+    def temporary_for(self, checkpoint: Checkpoint) -> VolumeSnapshotId | None:
+        """Return the volume snapshot that a checkpoint on the host was made for; None: it is no temporary one."""
+        return next((i for i, temporary in self.temporaries.items() if temporary.is_it(checkpoint)), None)
+
+    def temporary_checkpoints(self) -> Mapping[CheckpointId, VolumeSnapshotId]:
+        """Return the temporary checkpoints that the host was last seen to have, with what each was made for."""
+        there = self.description.checkpoints if self.description and self.temporaries else ()
+        made_for = ((c.checkpoint_id, self.temporary_for(c)) for c in there)
+        return {checkpoint_id: which for checkpoint_id, which in made_for if which is not None}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualMachine(VmRecord):
     """The aggregate: the state of one VM, at one version of its stream."""
 
     snapshots: Mapping[SnapshotId, Snapshot] = field(default_factory=_no_snapshots)
+    volume_snapshots: Mapping[VolumeSnapshotId, VolumeSnapshot] = field(default_factory=dict)
     operations: Mapping[int, Operation] = field(default_factory=_no_operations)
     """The active ones, and the last that ended."""
     last_number: int = 0
@@ -215,6 +205,8 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
             return replace(vm, current_id=event.to_snapshot_id)
         case _ if isinstance(event, e.OperationRequested | e.OperationProgress | e.ObservationAnswered):
             return _evolve_work(vm, event)
+        case _ if isinstance(event, e.VolumeSnapshotEvent):
+            return replace(vm, temporaries=evolve_temporaries(vm.temporaries, event))
         case _:
             return vm
 
@@ -308,7 +300,7 @@ def _evolve_said(
             assert_never(event)
 
 
-def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachine:
+def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachine:  # noqa: C901  (one case each)
     """Return the aggregate with one event applied. Never refuses, calls no port."""
     vm = evolve_record(vm, event, at)
     match event:
@@ -331,6 +323,8 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             | e.SnapshotDetailsChanged()
         ):
             return _with_snapshot(vm, event, at)
+        case e.VolumeSnapshotTransition():
+            return _with_volume_snapshot(vm, event, at)
         case e.OperationRequested():
             vm = _with_operation(replace(vm, last_number=event.number), new_operation(vm.vm_id, event, at))
             return vm if event.follows else _answered(vm, event.request_digest, event.name, at)
@@ -364,6 +358,9 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             | e.LogRollbackDisproved()
             | e.CurrentMoved()
             | e.DriftDetected()
+            | e.TemporaryCheckpointExpected()
+            | e.TemporaryCheckpointTaken()
+            | e.TemporaryCheckpointGone()
         ):
             return vm
         case _:
@@ -379,6 +376,12 @@ def _above(vm: VirtualMachine, event: e.VmTakenOver) -> VirtualMachine:
 def _with_snapshot(vm: VirtualMachine, event: e.SnapshotEvent, at: e.Occasion) -> VirtualMachine:
     snapshot = evolve_snapshot(vm.vm_id, vm.snapshots.get(event.snapshot_id), event, at)
     return replace(vm, snapshots=MappingProxyType({**vm.snapshots, snapshot.snapshot_id: snapshot}))
+
+
+def _with_volume_snapshot(vm: VirtualMachine, event: e.VolumeSnapshotMove, at: e.Occasion) -> VirtualMachine:
+    copy = evolve_volume_snapshot(vm.vm_id, vm.volume_snapshots.get(event.volume_snapshot_id), event, at)
+    copies = MappingProxyType({**vm.volume_snapshots, event.volume_snapshot_id: copy})
+    return replace(vm, volume_snapshots=copies)
 
 
 def _with_operation(vm: VirtualMachine, operation: Operation, step_version: int = 0) -> VirtualMachine:

@@ -25,6 +25,8 @@ from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE
 from snapshotd.operations.volume_attach import ATTACH_VOLUME
 from snapshotd.operations.volume_detach import DETACH_VOLUME
 from snapshotd.operations.volume_resize import RESIZE_VOLUME
+from snapshotd.operations.volume_snapshot_delete import DELETE_VOLUME_SNAPSHOT
+from snapshotd.operations.volume_snapshot_take import TAKE_VOLUME_SNAPSHOT
 
 _ALL: tuple[Kind, ...] = (
     START_VIRTUAL_MACHINE,
@@ -41,6 +43,8 @@ _ALL: tuple[Kind, ...] = (
     DETACH_VOLUME,
     RESIZE_VOLUME,
     CHANGE_SERVICE_OFFERING,
+    TAKE_VOLUME_SNAPSHOT,
+    DELETE_VOLUME_SNAPSHOT,
 )
 KINDS: dict[KindName, Kind] = {kind.name: kind for kind in _ALL}
 """By name."""

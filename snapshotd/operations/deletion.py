@@ -207,7 +207,8 @@ def _foreign(vm: VirtualMachine, gone: frozenset[SnapshotId]) -> tuple[str, ...]
     going = {s.checkpoint_id for s in alive(vm) if s.snapshot_id in gone and s.checkpoint_id is not None}
     said = []
     for checkpoint in described.checkpoints:
-        if checkpoint.parent_id not in going or vm.by_checkpoint(checkpoint.checkpoint_id) is not None:
+        ours = vm.by_checkpoint(checkpoint.checkpoint_id) is not None or vm.temporary_for(checkpoint) is not None
+        if checkpoint.parent_id not in going or ours:
             continue
         above = described.checkpoint(checkpoint.parent_id)
         while above is not None and above.checkpoint_id in going:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.foreign_checkpoints import no_such_snapshot
-from snapshotd.domain.ids import KindName, SnapshotId
+from snapshotd.domain.ids import KindName, SnapshotId, VolumeSnapshotId
 from snapshotd.domain.lifecycle import VM, OperationState, Power, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
@@ -148,6 +148,13 @@ class Kind(ABC):
         """Return their events when a later step begins. For an undo, they come with its decision (`undo`)."""
         return ()
 
+    def recognises(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+        """Return what of the host's next description is a step's own, which is done: recorded before that description.
+
+        So nobody who reads the record at whatever version takes it for others' doing.
+        """
+        return ()
+
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return their events when a step is done or skipped."""
         return ()
@@ -194,6 +201,10 @@ class Kind(ABC):
     def warns(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> tuple[str, ...]:
         """Return what people should know beforehand by limits and ages, besides the preview."""
         return ()
+
+    def volume_snapshot(self, operation: Operation) -> VolumeSnapshotId | None:
+        """Return the volume snapshot that the operation is about, if it is about one."""
+        return None
 
     def safety_snapshot(self, operation: Operation) -> SnapshotId | None:
         """Return the snapshot that the operation takes of the state before it; None: it takes none."""

@@ -13,16 +13,17 @@ from enum import Enum
 from typing import Final, Literal, Protocol, TypeAlias
 
 from snapshotd.domain.host import HostRecord
-from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
+from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, VolumeSnapshotId
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.trouble import Trouble
 
 ViewName: TypeAlias = Literal["inventory", "tree", "operations", "audit"]
 VIEWS: Final[tuple[ViewName, ...]] = ("inventory", "tree", "operations", "audit")
-"""Hosts and VMs; snapshots; operations; what each event is about."""
+"""Hosts and VMs; snapshots and volume snapshots; operations; what each event is about."""
 
 
 def _text(time: datetime | None) -> str:
@@ -42,6 +43,11 @@ SNAPSHOT_FIELDS: Final[Mapping[str, Callable[[Snapshot], str]]] = {
     "create_time": lambda snapshot: _text(snapshot.requested_at),
     "display_name": lambda snapshot: snapshot.name,
     "name": lambda snapshot: snapshot.snapshot_id,
+}
+VOLUME_SNAPSHOT_FIELDS: Final[Mapping[str, Callable[[VolumeSnapshot], str]]] = {
+    "create_time": lambda copy: _text(copy.requested_at),
+    "display_name": lambda copy: copy.name,
+    "name": lambda copy: copy.volume_snapshot_id,
 }
 """The fields that each list can be ordered by. `name` tells every two entries apart."""
 
@@ -167,6 +173,16 @@ class Views(Protocol):
 
     async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> Snapshot | None:
         """Return one snapshot."""
+        ...
+
+    async def volume_snapshots(
+        self, vm_id: VmId | None, page: PageQuery, *, removed: bool
+    ) -> tuple[VolumeSnapshot, ...]:
+        """Return volume snapshots, as `snapshots` does; but None stands for all VMs, registered or not."""
+        ...
+
+    async def volume_snapshot(self, vm_id: VmId, volume_snapshot_id: VolumeSnapshotId) -> VolumeSnapshot | None:
+        """Return one volume snapshot."""
         ...
 
     async def display_names(

@@ -15,19 +15,18 @@ from snapshotd.domain import events as e
 from snapshotd.domain.details import SnapshotDetails, VmDetails
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import OperationName, SnapshotId, VmId
-from snapshotd.domain.operation import Failure, Operation
+from snapshotd.domain.operation import Operation
 from snapshotd.ports.plain import encode_time
+from snapshotd.server.summary_words import because as _because
+from snapshotd.server.summary_words import caused as _cause
+from snapshotd.server.summary_words import counted as _counted
+from snapshotd.server.summary_words import why as _why
+from snapshotd.server.volume_snapshot_summaries import of_volume_snapshot
 from snapshotd.steps.catalogue import ACTIONS
 
 _LONGEST: Final = 1000
 """The most characters of a sentence; `data` has all of it."""
 _GIB: Final = 1 << 30
-_CAUSES: Final = {
-    "step": "by a step of an operation",
-    "drift": "on the host, not by snapshotd",
-    "registration": "as first seen",
-}
-"""By what a fact came about."""
 _Shown: TypeAlias = (
     e.VmDescribed
     | e.DriftDetected
@@ -122,28 +121,6 @@ def _label(action: str) -> str:
     return next((a.label for name, a in ACTIONS.items() if name == action), action)
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _why(failure: Failure | None) -> str:
-    """Return a failure as the end of a sentence."""
-    if failure is None:
-        return "."
-    text = failure.text
-    return f": {failure.reason}: {text}" + ("" if text.endswith((".", "!", "?", ")")) else ".")
-
-
-def _because(reason: str) -> str:
-    """Return a person's reason as the end of a sentence."""
-    return f": {reason.rstrip('.')}." if reason else "."
-
-
-def _cause(cause: str) -> str:
-    """Return by what a fact came about, in words."""
-    return _CAUSES.get(cause, f"by {cause}")
-
-
 def _sentence(event: e.Event, of: _Subject) -> str:
     if isinstance(event, e.HostEvent):
         return _of_host(event, of)
@@ -151,6 +128,8 @@ def _sentence(event: e.Event, of: _Subject) -> str:
         return _of_volume(event, of)
     if isinstance(event, e.SnapshotEvent):
         return _of_snapshot(event, of)
+    if isinstance(event, e.VolumeSnapshotEvent):
+        return of_volume_snapshot(event, of.vm)
     if isinstance(event, e.OperationRequested | e.OperationProgress):
         return _of_operation(event, of)
     if isinstance(event, e.StepEvent):

@@ -11,7 +11,7 @@ from snapshotd.api.v1 import operation_pb2 as pb
 from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.events import OperationRequested
-from snapshotd.domain.ids import HostId, KindName, SnapshotId, VmId
+from snapshotd.domain.ids import HostId, KindName, SnapshotId, VmId, VolumeSnapshotId
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.virtual_machine import VirtualMachine
@@ -33,6 +33,11 @@ def vm_name(vm_id: VmId) -> str:
 def snapshot_name(vm_id: VmId, snapshot_id: SnapshotId | None) -> str:
     """Return a snapshot's resource name; empty for none."""
     return f"virtualMachines/{vm_id}/snapshots/{snapshot_id}" if snapshot_id else ""
+
+
+def volume_snapshot_name(vm_id: VmId, volume_snapshot_id: VolumeSnapshotId | None) -> str:
+    """Return a volume snapshot's resource name; empty for none."""
+    return f"virtualMachines/{vm_id}/volumeSnapshots/{volume_snapshot_id}" if volume_snapshot_id else ""
 
 
 def host_name(host_id: HostId) -> str:
@@ -190,6 +195,7 @@ def metadata_message(operation: Operation, wait: Wait | None, job_percent: int) 
         outcome_detail=_outcome(operation),
         snapshots_removed=[snapshot_name(operation.vm_id, s) for s in KINDS[operation.kind].removed(operation)],
         safety_snapshot=snapshot_name(operation.vm_id, KINDS[operation.kind].safety_snapshot(operation)),
+        volume_snapshot=volume_snapshot_name(operation.vm_id, KINDS[operation.kind].volume_snapshot(operation)),
         follows=operation.follows or "",
     )
 

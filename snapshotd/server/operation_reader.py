@@ -24,6 +24,7 @@ from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Result, TheVm
 from snapshotd.server.backend import Backend
@@ -43,6 +44,8 @@ class Resources:
     vm: VmRecord
     snapshot: Snapshot | None
     """The one that the operation is about."""
+    volume_snapshot: VolumeSnapshot | None
+    """Likewise."""
     message: VmMessage
 
 
@@ -163,6 +166,9 @@ class OperationReader:
         if vm is None:
             return None
         standing = (await views.standing([vm.vm_id]))[vm.vm_id]
-        result = KINDS[operation.kind].result(operation)
-        subject = operation.snapshot_id and await views.snapshot(vm.vm_id, operation.snapshot_id)
-        return self._writers[type(result)](result, Resources(vm, subject or None, self._backend.vm_told(vm, standing)))
+        kind = KINDS[operation.kind]
+        result, copied = kind.result(operation), kind.volume_snapshot(operation)
+        subject = await views.snapshot(vm.vm_id, operation.snapshot_id) if operation.snapshot_id else None
+        copy = await views.volume_snapshot(vm.vm_id, copied) if copied else None
+        now = Resources(vm, subject, copy, self._backend.vm_told(vm, standing))
+        return self._writers[type(result)](result, now)

@@ -19,6 +19,7 @@ from snapshotd.domain.ids import (
     OperationName,
     SnapshotId,
     VmId,
+    VolumeSnapshotId,
     is_guid,
     is_host_id,
     parse_operation_name,
@@ -56,6 +57,15 @@ def snapshot_id_of(name: str, field: str = "name") -> tuple[VmId, SnapshotId]:
     if not well_formed or not is_guid(parts[1]) or not is_guid(parts[3]):
         raise InvalidArgument(field, name[:200], "must be virtualMachines/{vm}/snapshots/{snapshot}, both ids.")
     return VmId(parts[1]), SnapshotId(parts[3])
+
+
+def volume_snapshot_id_of(name: str, field: str = "name") -> tuple[VmId, VolumeSnapshotId]:
+    """Return the ids in `virtualMachines/{vm}/volumeSnapshots/{id}`. Raises InvalidArgument."""
+    parts = name.lower().split("/")
+    well_formed = len(parts) == 4 and (parts[0], parts[2]) == ("virtualmachines", "volumesnapshots")
+    if not well_formed or not is_guid(parts[1]) or not is_guid(parts[3]):
+        raise InvalidArgument(field, name[:200], "must be virtualMachines/{vm}/volumeSnapshots/{id}, both ids.")
+    return VmId(parts[1]), VolumeSnapshotId(parts[3])
 
 
 def checkpoint_id_of(text: str) -> CheckpointId:

@@ -82,7 +82,7 @@ def vm_message(
         observed: when its host last reported it.
     """
     snapshots = tuple(snapshots)
-    own = {s.checkpoint_id for s in snapshots if s.state is not SnapshotState.REMOVED}
+    own = {s.checkpoint_id for s in snapshots if s.state is not SnapshotState.REMOVED} | set(vm.temporary_checkpoints())
     described = vm.description
     message = virtual_machine_pb2.VirtualMachine(
         name=vm_name(vm.vm_id),
@@ -178,11 +178,14 @@ def tree_message(vm: VmRecord, snapshots: Iterable[Snapshot], observed: datetime
     """Return the tree of a VM's snapshots, with foreign checkpoints in their places."""
     snapshots = [s for s in snapshots if s.state is not SnapshotState.REMOVED]
     checkpoints = {c.checkpoint_id: c for c in vm.description.checkpoints} if vm.description else {}
+    passed = {temporary: checkpoints.pop(temporary).parent_id for temporary in vm.temporary_checkpoints()}
     own = {s.checkpoint_id: s.snapshot_id for s in snapshots if s.checkpoint_id is not None}
     ids: dict[CheckpointId | SnapshotId, str] = {c: f"checkpoints/{c}" for c in checkpoints if c not in own}
     ids |= {s.snapshot_id: snapshot_name(s.vm_id, s.snapshot_id) for s in snapshots}
 
     def node_of(checkpoint_id: CheckpointId | None) -> str:
+        while checkpoint_id in passed:  # it is there for a while only, and stands in no tree
+            checkpoint_id = passed[checkpoint_id]
         if checkpoint_id is None:
             return ""
         return ids.get(own.get(checkpoint_id, checkpoint_id), "")

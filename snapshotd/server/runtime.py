@@ -95,7 +95,7 @@ class Runtime:
 
     async def run(self) -> None:
         """Carry out what is due after the replay, and then whatever is due, until cancelled."""
-        for vm in self._vms.registered():
+        for vm in self._vms.with_work():
             self._carry_out(self.dispatcher.changed(vm, self.moment()))
         await self.follow(None)
         try:

@@ -19,6 +19,7 @@ from snapshotd.domain import settle_errors as t
 from snapshotd.domain import snapshot_errors as n
 from snapshotd.domain import storage_errors as s
 from snapshotd.domain import volume_errors as v
+from snapshotd.domain import volume_snapshot_errors as w
 from snapshotd.domain.operation import Failure
 from snapshotd.server import request_errors as r
 
@@ -50,6 +51,11 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     d.VmAbsent: grpc.StatusCode.FAILED_PRECONDITION,
     d.MemoryNeedsRunningVm: grpc.StatusCode.FAILED_PRECONDITION,
     d.PowerChangeRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    w.VolumeSnapshotsNotSet: grpc.StatusCode.FAILED_PRECONDITION,
+    w.DiskNotFound: grpc.StatusCode.NOT_FOUND,
+    w.DiskNotCopyable: grpc.StatusCode.FAILED_PRECONDITION,
+    w.VolumeSnapshotElsewhere: grpc.StatusCode.FAILED_PRECONDITION,
+    w.VolumeSnapshotNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
     n.SnapshotNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
     n.CheckpointNotFound: grpc.StatusCode.NOT_FOUND,
     n.CheckpointNotUsable: grpc.StatusCode.FAILED_PRECONDITION,
@@ -117,6 +123,7 @@ _OF_FAILURE: Final = {
     "CANCELLED": grpc.StatusCode.CANCELLED,
     "OUTCOME_UNDETERMINED": grpc.StatusCode.UNKNOWN,
     "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "JOB_STALLED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "MERGE_STALLED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "CHECKPOINT_LIMIT_REACHED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "WRONG_POWER_STATE": grpc.StatusCode.FAILED_PRECONDITION,

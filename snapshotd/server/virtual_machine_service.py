@@ -44,6 +44,7 @@ from snapshotd.server.requests import (
 from snapshotd.server.resource_messages import refused_message, vm_message, vm_state
 from snapshotd.server.take_over import TakeOver, wish_of
 from snapshotd.server.volume_service import VolumeMethods
+from snapshotd.server.volume_snapshot_service import VolumeSnapshotCalls
 from snapshotd.steps.vm_stop import StopMode
 
 _FILTERS: Fields[VmRecord] = {
@@ -66,7 +67,7 @@ _LONGEST_SHUTDOWN_S = 24 * 3600.0
 _OWNER_LIMIT = 100
 
 
-class VirtualMachineService(VolumeMethods, OfferingMethods):
+class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods):
     """The servicer.
 
     Args:
@@ -75,8 +76,7 @@ class VirtualMachineService(VolumeMethods, OfferingMethods):
     """
 
     def __init__(self, backend: Backend, operations: OperationReader) -> None:
-        self._backend = backend
-        self._operations = operations
+        super().__init__(backend, operations)
         self._take_over = TakeOver(backend)
 
     async def RegisterVirtualMachine(

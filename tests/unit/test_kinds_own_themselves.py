@@ -18,6 +18,7 @@ SPEAKERS = {
     "virtual_machine_service.py",
     "offering_service.py",
     "volume_service.py",
+    "volume_snapshot_service.py",
     "revert_commands.py",
     "outcome.py",
 }

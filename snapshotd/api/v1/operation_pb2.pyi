@@ -174,6 +174,7 @@ class OperationMetadata(_message.Message):
     OVERDUE_SINCE_FIELD_NUMBER: _builtins.int
     SAFETY_SNAPSHOT_FIELD_NUMBER: _builtins.int
     FOLLOWS_FIELD_NUMBER: _builtins.int
+    VOLUME_SNAPSHOT_FIELD_NUMBER: _builtins.int
     kind: Global___OperationMetadata.Kind.ValueType
     """The kind of work."""
     state: Global___OperationMetadata.State.ValueType
@@ -210,6 +211,8 @@ class OperationMetadata(_message.Message):
     """
     follows: _builtins.str
     """The operation that this one follows: it was requested with that one's end, on its caller's behalf; empty: none."""
+    volume_snapshot: _builtins.str
+    """The volume snapshot that it takes or deletes: virtualMachines/{vm}/volumeSnapshots/{id}; empty: none."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """The recorded plan, with the state of each step so far."""
@@ -268,10 +271,11 @@ class OperationMetadata(_message.Message):
         overdue_since: _timestamp_pb2.Timestamp | None = ...,
         safety_snapshot: _builtins.str = ...,
         follows: _builtins.str = ...,
+        volume_snapshot: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "overdue_since", b"overdue_since", "start_time", b"start_time", "update_time", b"update_time", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "current_step", b"current_step", "current_step_number", b"current_step_number", "end_time", b"end_time", "follows", b"follows", "host", b"host", "kind", b"kind", "outcome_detail", b"outcome_detail", "overdue_since", b"overdue_since", "percent", b"percent", "request_id", b"request_id", "safety_snapshot", b"safety_snapshot", "snapshot", b"snapshot", "snapshots_removed", b"snapshots_removed", "start_time", b"start_time", "state", b"state", "step_count", b"step_count", "steps", b"steps", "update_time", b"update_time", "virtual_machine", b"virtual_machine", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "current_step", b"current_step", "current_step_number", b"current_step_number", "end_time", b"end_time", "follows", b"follows", "host", b"host", "kind", b"kind", "outcome_detail", b"outcome_detail", "overdue_since", b"overdue_since", "percent", b"percent", "request_id", b"request_id", "safety_snapshot", b"safety_snapshot", "snapshot", b"snapshot", "snapshots_removed", b"snapshots_removed", "start_time", b"start_time", "state", b"state", "step_count", b"step_count", "steps", b"steps", "update_time", b"update_time", "virtual_machine", b"virtual_machine", "volume_snapshot", b"volume_snapshot", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

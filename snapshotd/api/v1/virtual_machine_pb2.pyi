@@ -117,6 +117,7 @@ class VirtualMachine(_message.Message):
         """LOG_ROLLED_BACK: the log is older than the host, so the VM is only observed. CLAIMED_BY_TWO_HOSTS: two hosts report
         it as theirs, so nothing is done to it. VM_CRITICAL: Hyper-V cannot reach the
         VM's storage or configuration, or its volume is full. NEEDS_CONSOLIDATION: files in its chains that nothing stands on.
+        TEMPORARY_CHECKPOINT_LEFT: a checkpoint that a volume snapshot needed for a while is still there.
         """
         message: _builtins.str
         """For people."""
@@ -1259,20 +1260,55 @@ class VolumeSnapshot(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STATE_UNSPECIFIED: VolumeSnapshot._State.ValueType  # 0
         CREATING: VolumeSnapshot._State.ValueType  # 1
+        """The disk is being copied, or will be."""
         READY: VolumeSnapshot._State.ValueType  # 2
+        """Its file is complete."""
         DELETING: VolumeSnapshot._State.ValueType  # 3
+        """Its file is being deleted."""
         REMOVED: VolumeSnapshot._State.ValueType  # 4
+        """Its file is gone."""
         ERROR: VolumeSnapshot._State.ValueType  # 5
+        """There is no complete file. Can be deleted, with what is left of it."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """The life of a volume snapshot."""
 
     STATE_UNSPECIFIED: VolumeSnapshot.State.ValueType  # 0
     CREATING: VolumeSnapshot.State.ValueType  # 1
+    """The disk is being copied, or will be."""
     READY: VolumeSnapshot.State.ValueType  # 2
+    """Its file is complete."""
     DELETING: VolumeSnapshot.State.ValueType  # 3
+    """Its file is being deleted."""
     REMOVED: VolumeSnapshot.State.ValueType  # 4
+    """Its file is gone."""
     ERROR: VolumeSnapshot.State.ValueType  # 5
+    """There is no complete file. Can be deleted, with what is left of it."""
+
+    class _Consistency:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ConsistencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[VolumeSnapshot._Consistency.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CONSISTENCY_UNSPECIFIED: VolumeSnapshot._Consistency.ValueType  # 0
+        OFF: VolumeSnapshot._Consistency.ValueType  # 1
+        """The VM was off: as its guest, or whoever turned it off, left the disk."""
+        APPLICATION: VolumeSnapshot._Consistency.ValueType  # 2
+        """The guest had frozen its file systems, and its applications."""
+        CRASH: VolumeSnapshot._Consistency.ValueType  # 3
+        """As after a power cut."""
+
+    class Consistency(_Consistency, metaclass=_ConsistencyEnumTypeWrapper):
+        """What the guest knows of the moment at which its disk was frozen."""
+
+    CONSISTENCY_UNSPECIFIED: VolumeSnapshot.Consistency.ValueType  # 0
+    OFF: VolumeSnapshot.Consistency.ValueType  # 1
+    """The VM was off: as its guest, or whoever turned it off, left the disk."""
+    APPLICATION: VolumeSnapshot.Consistency.ValueType  # 2
+    """The guest had frozen its file systems, and its applications."""
+    CRASH: VolumeSnapshot.Consistency.ValueType  # 3
+    """As after a power cut."""
 
     NAME_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
@@ -1282,6 +1318,12 @@ class VolumeSnapshot(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    DISK_IDENTIFIER_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}/volumeSnapshots/{id}."""
     display_name: _builtins.str
@@ -1294,6 +1336,16 @@ class VolumeSnapshot(_message.Message):
     """Size of that file."""
     state: Global___VolumeSnapshot.State.ValueType
     """Its state."""
+    uid: _builtins.str
+    """Its id."""
+    actor: _builtins.str
+    """Who asked for it."""
+    disk_identifier: _builtins.str
+    """The identity of the disk in the file (DiskIdentifier), in lower case; empty: there is no complete file."""
+    consistency: Global___VolumeSnapshot.Consistency.ValueType
+    """How far the copy stands for what the guest had written; unspecified: there is none."""
+    host: _builtins.str
+    """The host that has the file: hosts/{host}. The VM may have moved since."""
     @_builtins.property
     def failure(self) -> _operation_pb2.Failure:
         """Why it is in ERROR; absent: it is not."""
@@ -1301,6 +1353,10 @@ class VolumeSnapshot(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was requested."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When its last event was recorded."""
 
     def __init__(
         self,
@@ -1313,10 +1369,16 @@ class VolumeSnapshot(_message.Message):
         state: Global___VolumeSnapshot.State.ValueType = ...,
         failure: _operation_pb2.Failure | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        uid: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
+        disk_identifier: _builtins.str = ...,
+        consistency: Global___VolumeSnapshot.Consistency.ValueType = ...,
+        host: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "failure", b"failure", "location", b"location", "name", b"name", "path", b"path", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "consistency", b"consistency", "create_time", b"create_time", "disk_identifier", b"disk_identifier", "display_name", b"display_name", "failure", b"failure", "host", b"host", "location", b"location", "name", b"name", "path", b"path", "size_bytes", b"size_bytes", "state", b"state", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1331,10 +1393,19 @@ class TakeVolumeSnapshotRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     VOLUME_SNAPSHOT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ALLOW_FALLBACK_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """virtualMachines/{vm}."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
+    allow_fallback: _builtins.bool
+    """Where the guest of a running VM cannot be frozen, copy the disk as a power cut would leave it. Otherwise that fails."""
+    validate_only: _builtins.bool
+    """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     @_builtins.property
     def volume_snapshot(self) -> Global___VolumeSnapshot:
         """display_name and location count."""
@@ -1345,14 +1416,39 @@ class TakeVolumeSnapshotRequest(_message.Message):
         parent: _builtins.str = ...,
         volume_snapshot: Global___VolumeSnapshot | None = ...,
         request_id: _builtins.str = ...,
+        allow_fallback: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["volume_snapshot", b"volume_snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "request_id", b"request_id", "volume_snapshot", b"volume_snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_fallback", b"allow_fallback", "expected_plan", b"expected_plan", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only", "volume_snapshot", b"volume_snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TakeVolumeSnapshotRequest: _TypeAlias = TakeVolumeSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class GetVolumeSnapshotRequest(_message.Message):
+    """Request of GetVolumeSnapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """virtualMachines/{vm}/volumeSnapshots/{id}."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetVolumeSnapshotRequest: _TypeAlias = GetVolumeSnapshotRequest  # noqa: Y015
 
 @_typing.final
 class DeleteVolumeSnapshotRequest(_message.Message):
@@ -1362,19 +1458,27 @@ class DeleteVolumeSnapshotRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}/volumeSnapshots/{id}."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
+    validate_only: _builtins.bool
+    """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_plan", b"expected_plan", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1389,22 +1493,34 @@ class ListVolumeSnapshotsRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SHOW_DELETED_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
-    """virtualMachines/{vm}."""
+    """virtualMachines/{vm}; virtualMachines/- for those of all VMs."""
     page_size: _builtins.int
     """The most entries of a page; see operation.proto."""
     page_token: _builtins.str
     """From the answer before; empty: from the start."""
+    filter: _builtins.str
+    """On: uid, display_name, location, state."""
+    order_by: _builtins.str
+    """On: create_time, display_name. Empty: create_time."""
+    show_deleted: _builtins.bool
+    """Those that are REMOVED, too."""
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        show_deleted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "show_deleted", b"show_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

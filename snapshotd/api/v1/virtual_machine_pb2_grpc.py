@@ -127,6 +127,11 @@ class VirtualMachineServiceStub:
                 request_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.DeleteVolumeSnapshotRequest.SerializeToString,
                 response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
+        self.GetVolumeSnapshot = channel.unary_unary(
+                '/snapshotd.api.v1.VirtualMachineService/GetVolumeSnapshot',
+                request_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.GetVolumeSnapshotRequest.SerializeToString,
+                response_deserializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.VolumeSnapshot.FromString,
+                _registered_method=True)
         self.ListVolumeSnapshots = channel.unary_unary(
                 '/snapshotd.api.v1.VirtualMachineService/ListVolumeSnapshots',
                 request_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.ListVolumeSnapshotsRequest.SerializeToString,
@@ -270,21 +275,36 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TakeVolumeSnapshot(self, request, context):
-        """Copies one disk as it is now to a standalone file. Not built yet.
+        """Copies one disk as it is now to a standalone VHDX file, in the folder that the daemon's settings name for the VM's host
+        (volume_snapshots.directory). The disks of a running VM are frozen by a temporary checkpoint for that, which is no
+        snapshot and is removed again. FAILED_PRECONDITION: VOLUME_SNAPSHOTS_NOT_SET, DISK_NOT_COPYABLE, WRONG_POWER_STATE,
+        VM_ABSENT, VM_CRITICAL, CHECKPOINTS_DISABLED, SNAPSHOT_BLOCKED; NOT_FOUND (DISK_NOT_FOUND). It is never carried out
+        beside an operation on the VM's snapshots: ABORTED (OPERATION_ACTIVE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVolumeSnapshot(self, request, context):
-        """Deletes such a copy. Not built yet.
+        """Deletes such a copy, and what was left of one that could not be taken. The file is deleted only if it is the one that
+        was made, by its path and its disk's identity; else the operation fails, and says what was found. Also of VMs that are
+        not registered any more. FAILED_PRECONDITION: VOLUME_SNAPSHOT_NOT_READY unless it is READY or in ERROR;
+        VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetVolumeSnapshot(self, request, context):
+        """Returns one, also one that is REMOVED, and also of a VM that is not registered any more. NOT_FOUND
+        (VOLUME_SNAPSHOT_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListVolumeSnapshots(self, request, context):
-        """Returns the standalone copies of the VM's disks. Not built yet.
+        """Returns the standalone copies of a VM's disks, or of all VMs', registered or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -382,6 +402,11 @@ def add_VirtualMachineServiceServicer_to_server(servicer, server):
                     servicer.DeleteVolumeSnapshot,
                     request_deserializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.DeleteVolumeSnapshotRequest.FromString,
                     response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'GetVolumeSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVolumeSnapshot,
+                    request_deserializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.GetVolumeSnapshotRequest.FromString,
+                    response_serializer=snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.VolumeSnapshot.SerializeToString,
             ),
             'ListVolumeSnapshots': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVolumeSnapshots,
@@ -876,6 +901,33 @@ class VirtualMachineService:
             '/snapshotd.api.v1.VirtualMachineService/DeleteVolumeSnapshot',
             snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.DeleteVolumeSnapshotRequest.SerializeToString,
             google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVolumeSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/snapshotd.api.v1.VirtualMachineService/GetVolumeSnapshot',
+            snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.GetVolumeSnapshotRequest.SerializeToString,
+            snapshotd_dot_api_dot_v1_dot_virtual__machine__pb2.VolumeSnapshot.FromString,
             options,
             channel_credentials,
             insecure,

@@ -97,11 +97,24 @@ class VirtualMachineServiceStub:
     ExportVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ExportVirtualMachineRequest, _operations_pb2.Operation]
     """Exports a VM with its checkpoints to primary storage. Not built yet."""
     TakeVolumeSnapshot: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeVolumeSnapshotRequest, _operations_pb2.Operation]
-    """Copies one disk as it is now to a standalone file. Not built yet."""
+    """Copies one disk as it is now to a standalone VHDX file, in the folder that the daemon's settings name for the VM's host
+    (volume_snapshots.directory). The disks of a running VM are frozen by a temporary checkpoint for that, which is no
+    snapshot and is removed again. FAILED_PRECONDITION: VOLUME_SNAPSHOTS_NOT_SET, DISK_NOT_COPYABLE, WRONG_POWER_STATE,
+    VM_ABSENT, VM_CRITICAL, CHECKPOINTS_DISABLED, SNAPSHOT_BLOCKED; NOT_FOUND (DISK_NOT_FOUND). It is never carried out
+    beside an operation on the VM's snapshots: ABORTED (OPERATION_ACTIVE).
+    """
     DeleteVolumeSnapshot: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.DeleteVolumeSnapshotRequest, _operations_pb2.Operation]
-    """Deletes such a copy. Not built yet."""
+    """Deletes such a copy, and what was left of one that could not be taken. The file is deleted only if it is the one that
+    was made, by its path and its disk's identity; else the operation fails, and says what was found. Also of VMs that are
+    not registered any more. FAILED_PRECONDITION: VOLUME_SNAPSHOT_NOT_READY unless it is READY or in ERROR;
+    VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left.
+    """
+    GetVolumeSnapshot: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVolumeSnapshotRequest, _virtual_machine_pb2.VolumeSnapshot]
+    """Returns one, also one that is REMOVED, and also of a VM that is not registered any more. NOT_FOUND
+    (VOLUME_SNAPSHOT_NOT_FOUND).
+    """
     ListVolumeSnapshots: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVolumeSnapshotsRequest, _virtual_machine_pb2.ListVolumeSnapshotsResponse]
-    """Returns the standalone copies of the VM's disks. Not built yet."""
+    """Returns the standalone copies of a VM's disks, or of all VMs', registered or not."""
 
 @_typing.type_check_only
 class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
@@ -170,11 +183,24 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     ExportVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ExportVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Exports a VM with its checkpoints to primary storage. Not built yet."""
     TakeVolumeSnapshot: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeVolumeSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Copies one disk as it is now to a standalone file. Not built yet."""
+    """Copies one disk as it is now to a standalone VHDX file, in the folder that the daemon's settings name for the VM's host
+    (volume_snapshots.directory). The disks of a running VM are frozen by a temporary checkpoint for that, which is no
+    snapshot and is removed again. FAILED_PRECONDITION: VOLUME_SNAPSHOTS_NOT_SET, DISK_NOT_COPYABLE, WRONG_POWER_STATE,
+    VM_ABSENT, VM_CRITICAL, CHECKPOINTS_DISABLED, SNAPSHOT_BLOCKED; NOT_FOUND (DISK_NOT_FOUND). It is never carried out
+    beside an operation on the VM's snapshots: ABORTED (OPERATION_ACTIVE).
+    """
     DeleteVolumeSnapshot: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.DeleteVolumeSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Deletes such a copy. Not built yet."""
+    """Deletes such a copy, and what was left of one that could not be taken. The file is deleted only if it is the one that
+    was made, by its path and its disk's identity; else the operation fails, and says what was found. Also of VMs that are
+    not registered any more. FAILED_PRECONDITION: VOLUME_SNAPSHOT_NOT_READY unless it is READY or in ERROR;
+    VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left.
+    """
+    GetVolumeSnapshot: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVolumeSnapshotRequest, _virtual_machine_pb2.VolumeSnapshot]  # type: ignore[assignment]
+    """Returns one, also one that is REMOVED, and also of a VM that is not registered any more. NOT_FOUND
+    (VOLUME_SNAPSHOT_NOT_FOUND).
+    """
     ListVolumeSnapshots: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVolumeSnapshotsRequest, _virtual_machine_pb2.ListVolumeSnapshotsResponse]  # type: ignore[assignment]
-    """Returns the standalone copies of the VM's disks. Not built yet."""
+    """Returns the standalone copies of a VM's disks, or of all VMs', registered or not."""
 
 class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
     """Virtual machines. Conventions: operation.proto."""
@@ -342,7 +368,12 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.TakeVolumeSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Copies one disk as it is now to a standalone file. Not built yet."""
+        """Copies one disk as it is now to a standalone VHDX file, in the folder that the daemon's settings name for the VM's host
+        (volume_snapshots.directory). The disks of a running VM are frozen by a temporary checkpoint for that, which is no
+        snapshot and is removed again. FAILED_PRECONDITION: VOLUME_SNAPSHOTS_NOT_SET, DISK_NOT_COPYABLE, WRONG_POWER_STATE,
+        VM_ABSENT, VM_CRITICAL, CHECKPOINTS_DISABLED, SNAPSHOT_BLOCKED; NOT_FOUND (DISK_NOT_FOUND). It is never carried out
+        beside an operation on the VM's snapshots: ABORTED (OPERATION_ACTIVE).
+        """
 
     @_abc_1.abstractmethod
     def DeleteVolumeSnapshot(
@@ -350,7 +381,21 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.DeleteVolumeSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Deletes such a copy. Not built yet."""
+        """Deletes such a copy, and what was left of one that could not be taken. The file is deleted only if it is the one that
+        was made, by its path and its disk's identity; else the operation fails, and says what was found. Also of VMs that are
+        not registered any more. FAILED_PRECONDITION: VOLUME_SNAPSHOT_NOT_READY unless it is READY or in ERROR;
+        VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left.
+        """
+
+    @_abc_1.abstractmethod
+    def GetVolumeSnapshot(
+        self,
+        request: _virtual_machine_pb2.GetVolumeSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_virtual_machine_pb2.VolumeSnapshot, _abc.Awaitable[_virtual_machine_pb2.VolumeSnapshot]]:
+        """Returns one, also one that is REMOVED, and also of a VM that is not registered any more. NOT_FOUND
+        (VOLUME_SNAPSHOT_NOT_FOUND).
+        """
 
     @_abc_1.abstractmethod
     def ListVolumeSnapshots(
@@ -358,6 +403,6 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.ListVolumeSnapshotsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.ListVolumeSnapshotsResponse, _abc.Awaitable[_virtual_machine_pb2.ListVolumeSnapshotsResponse]]:
-        """Returns the standalone copies of the VM's disks. Not built yet."""
+        """Returns the standalone copies of a VM's disks, or of all VMs', registered or not."""
 
 def add_VirtualMachineServiceServicer_to_server(servicer: VirtualMachineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

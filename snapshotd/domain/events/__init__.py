@@ -110,3 +110,20 @@ from snapshotd.domain.events.volume import (
     VolumeEvent,
     VolumeReleased,
 )
+from snapshotd.domain.events.volume_snapshot import (
+    TemporaryCheckpointEvent,
+    TemporaryCheckpointExpected,
+    TemporaryCheckpointGone,
+    TemporaryCheckpointTaken,
+    VolumeSnapshotCancelled,
+    VolumeSnapshotDeletionFailed,
+    VolumeSnapshotDeletionStarted,
+    VolumeSnapshotEvent,
+    VolumeSnapshotFailed,
+    VolumeSnapshotGivenUp,
+    VolumeSnapshotMove,
+    VolumeSnapshotRemoved,
+    VolumeSnapshotRequested,
+    VolumeSnapshotTaken,
+    VolumeSnapshotTransition,
+)

@@ -43,6 +43,12 @@ from snapshotd.domain.events.virtual_machine import (
     VmUnregistered,
 )
 from snapshotd.domain.events.volume import VolumeEvent
+from snapshotd.domain.events.volume_snapshot import (
+    TemporaryCheckpointEvent,
+    TemporaryCheckpointGone,
+    VolumeSnapshotEvent,
+    VolumeSnapshotTransition,
+)
 from snapshotd.domain.ids import OperationName, StreamId
 
 VmEvent = (
@@ -65,6 +71,7 @@ VmEvent = (
     | DriftDetected
     | RequestJoined
     | SnapshotEvent
+    | VolumeSnapshotEvent
     | OperationRequested
     | OperationProgress
     | StepEvent
@@ -111,15 +118,17 @@ class Envelope(Occasion):
 
 
 def subject_of(envelope: Envelope) -> str:
-    """Return what an event is about: `vm`, `snapshot/<id>`, `operation/<n>`, `step/<n>.<k>` or `host`.
+    """Return what an event is about: `vm`, `snapshot/<id>`, `operation/<n>`, `step/<n>.<k>`, `host`, ...
 
-    A claim on a volume is about the VM that it names.
+    Further ones: `volumeSnapshot/<id>`. A claim on a volume is about the VM that it names.
     """
     event = envelope.event
     if isinstance(event, HostEvent):
         return "host"
     if isinstance(event, SnapshotTransition | SnapshotFact):
         return f"snapshot/{event.snapshot_id}"
+    if isinstance(event, VolumeSnapshotTransition | TemporaryCheckpointEvent):
+        return f"volumeSnapshot/{event.volume_snapshot_id}"
     if isinstance(event, StepTransition | ObservationIssued | ObservationAnswered):
         return f"step/{event.number}.{event.step}"
     if isinstance(event, OperationTransition | OperationProgress | RequestJoined):
@@ -129,14 +138,15 @@ def subject_of(envelope: Envelope) -> str:
 
 def transition_of(event: Event) -> tuple[str, str]:
     """Return the names of the states that an event led from and to; ("", "") for a fact."""
-    if isinstance(event, VmTransition | SnapshotTransition | OperationTransition | StepTransition):
+    transitions = VmTransition | SnapshotTransition | VolumeSnapshotTransition | OperationTransition | StepTransition
+    if isinstance(event, transitions):
         return event.from_state.name, event.to_state.name
     return "", ""
 
 
 def shown_by_host(event: Event) -> bool:
     """Return whether an event tells what a host shows by itself. Then the host is its actor, whoever had it asked."""
-    if isinstance(event, VmPowerChanged | CurrentMoved | SnapshotReparented):
+    if isinstance(event, VmPowerChanged | CurrentMoved | SnapshotReparented | TemporaryCheckpointGone):
         return event.cause == "drift"
     return isinstance(event, _SHOWN)
 

@@ -53,13 +53,15 @@ def _alike(host: FakeHost) -> FakeHost:
     for name, value in vars(host).items():
         if isinstance(value, dict | list):
             setattr(other, name, shallow(value))
+    other.copies = host.copies.copied()
     return other
 
 
 def copy(host: FakeHost) -> FakeHost:
-    """Return another host that has the VM as it is, and no journal of it."""
+    """Return another host that has the VM and its files as they are, no journal of it, and no job."""
     other = _alike(host)
     other.journal, other.effects = Journal(state=JournalState.MISSING), []
+    other.copies.forget()
     return other
 
 

@@ -1,13 +1,13 @@
 """Every operation as a case: how the world is before it, and what must be true after it. All generic tests run them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from snapshotd.application.draft import Draft
 from snapshotd.domain.attached import attached
 from snapshotd.domain.commands import LoseOutcome, RequestOperation, SettleOperation, SyncVm
 from snapshotd.domain.events import DriftDetected
-from snapshotd.domain.ids import ActionName, CheckpointId, SnapshotId
+from snapshotd.domain.ids import ActionName, CheckpointId, SnapshotId, VolumeSnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
 from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure, PlannedStep, SettledAs, StepNature
@@ -19,9 +19,14 @@ from snapshotd.steps.vm_stop import StopMode
 from tests.asking import (
     ATTACH,
     CONFIGURE,
+    CONVERT,
     CREATE,
+    DELETE_FILES,
     DETACH,
+    END_EXPORT,
+    EXPORT,
     MAKE_DISK,
+    PLACE,
     REMOVE,
     RENAME,
     RESIZE,
@@ -34,6 +39,7 @@ from tests.asking import (
     create_snapshot,
     delete,
     delete_all,
+    delete_volume_snapshot,
     detach,
     forget,
     resize,
@@ -41,6 +47,7 @@ from tests.asking import (
     revert_to,
     start_vm,
     stop_vm,
+    take_volume_snapshot,
     update,
 )
 from tests.fakes import HAS, World
@@ -49,6 +56,11 @@ from tests.fakes import HAS, World
 def sid(n: int) -> SnapshotId:
     """Return the n-th snapshot id."""
     return SnapshotId(f"aaaaaaaa-0000-4000-8000-{n:012d}")
+
+
+def vsid(n: int) -> VolumeSnapshotId:
+    """Return the n-th id of a volume snapshot."""
+    return VolumeSnapshotId(f"eeeeeeee-0000-4000-8000-{n:012d}")
 
 
 SAFETY = sid(8)
@@ -108,6 +120,8 @@ class Case:
     """Of a bare VM afterwards: the places, files and sizes of its volumes."""
     offering: Offering | None = None
     """What the VM has of processors and memory afterwards; None: not looked at."""
+    copied: bool = False
+    """A copy of its disk has been taken."""
 
 
 LOST = Failure(reason="CONNECTION_LOST", message="The connection was lost.")
@@ -285,6 +299,15 @@ CASES = (
         effects=(REMOVE, CONFIGURE),
         offering=replace(HAS, dynamic_memory=True, minimum_bytes=2 << 30, maximum_bytes=8 << 30),
     ),
+    Case("volume snapshot", take_volume_snapshot(vsid(1)), effects=(CREATE, EXPORT, PLACE, REMOVE)),
+    Case(
+        "volume snapshot of a stopped VM",
+        take_volume_snapshot(vsid(1)),
+        power=Power.STOPPED,
+        after=Power.STOPPED,
+        effects=(CONVERT, PLACE),
+    ),
+    Case("delete a volume snapshot", delete_volume_snapshot(vsid(1)), copied=True, effects=(DELETE_FILES,)),
 )
 LIVING = tuple(case for case in CASES if case.after is not Power.ABSENT)
 """Those whose VM is there afterwards."""
@@ -349,6 +372,10 @@ def ready(case: Case) -> World:
         world.host.effects.clear()
     if case.foreign:
         by_hand(world)
+    if case.copied:
+        world.do(take_volume_snapshot(vsid(1)))
+        assert world.run().state is OperationState.SUCCEEDED
+        world.host.effects.clear()
     if case.missing is not None:
         lose_checkpoint(world, sid(case.missing))
     world.drift_before = len(drift_in(world))
@@ -448,6 +475,19 @@ def check_volumes(world: World, case: Case) -> None:
     assert sorted((v.location, v.path, v.size_bytes) for v in recorded) == list(case.volumes)
     assert sorted(world.host.volumes.items()) == [(place, path) for place, path, _ in case.volumes]
     assert {path: world.host.on_disk[path] for _, path, _ in case.volumes} == {p: size for _, p, size in case.volumes}
+
+
+_REPEATED = (EXPORT, CONVERT, PLACE, DELETE_FILES)
+"""Actions that do no harm if they are carried out again, as they are on another host that knows nothing of them."""
+
+
+def once(effects: Iterable[ActionName]) -> list[ActionName]:
+    """Return effects without the repetitions of copies, and without what ends those."""
+    found: list[ActionName] = []
+    for action in effects:
+        if action != END_EXPORT and not (action in _REPEATED and action in found):
+            found.append(action)
+    return found
 
 
 def lose_command(world: World) -> None:

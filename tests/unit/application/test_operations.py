@@ -156,7 +156,8 @@ def check_brought_back(world: World, operation: Operation, before: VmReport, cas
     after = world.host.report()
     done = [s.plan for s in operation.steps if s.state is StepState.DONE and not s.plan.polls]
     kept = [p.number for p in done if case.safety and p.action == CREATE]
-    gone = [p.number for p in done if p.nature is StepNature.FORWARD_ONLY and p.action == REMOVE]
+    forward = (p for p in done if p.nature is StepNature.FORWARD_ONLY and p.undoes is None)
+    gone = [p.number for p in forward if p.action == REMOVE]
     undone = [p.undoes for p in done if p.undoes is not None]
     if gone:
         assert (after.power, world.host.offering) == (before.power, _offering(before))
@@ -164,7 +165,8 @@ def check_brought_back(world: World, operation: Operation, before: VmReport, cas
         assert len(world.host.checkpoints) == len(_checkpoints(before)) - len(gone)
         assert [number for _, _, number in world.host.effects] == [p.number for p in done]
         return
-    assert len(undone) == len(done) - len(undone) - len(kept)
+    assert set(undone) >= {p.number for p in done if p.undoes is None} - set(kept)
+    assert (world.host.copies.folders, bool(world.host.copies.files)) == ({}, case.copied)
     if kept:
         assert world.vm.current_id == SAFETY == world.vm.nearest_own(world.host.current)
         world.host.remove(world.host.current or CheckpointId(""))

@@ -34,7 +34,7 @@ from tests.unit.application.cases import ready
 from tests.unit.application.drawn_requests import CASES_OF, Drawing
 
 FIRST = int(os.environ.get("SNAPSHOTD_TEST_SEED", "0"))
-SEEDS = range(FIRST, FIRST + 200)
+SEEDS = range(FIRST, FIRST + 16 * len(KINDS))
 ENDED_AS_PLANNED = {StepState.DONE, StepState.SKIPPED}
 
 

@@ -119,10 +119,10 @@ class Crowd:
             case OrderKind.EFFECT:
                 return host.effect(order)
             case OrderKind.OBSERVE:
-                return host.observe(order.token)
+                return host.observe(order.token, order.watched_files)
             case _:
-                host.merge()
-                return HostAnswer(verdict=Verdict.REPORTED, vms=(host.report(),))
+                seen = host.poll(order.watched_files, order.watched_jobs)
+                return HostAnswer(verdict=Verdict.REPORTED, vms=(seen,))
 
     def tick(self, seconds: float = 1.0) -> None:
         """Let time pass, with signs of life of the executor."""

@@ -105,10 +105,10 @@ class Room:
     def answer(self, order: Order) -> HostAnswer:
         """Let the host carry an order out."""
         if order.kind in (OrderKind.POLL, OrderKind.REPORT):
-            self.world.host.merge()
-            return HostAnswer(verdict=Verdict.REPORTED, vms=(self.world.host.report(),))
+            seen = self.world.host.poll(order.watched_files, order.watched_jobs)
+            return HostAnswer(verdict=Verdict.REPORTED, vms=(seen,))
         if order.kind is OrderKind.OBSERVE:
-            return self.world.host.observe(order.token)
+            return self.world.host.observe(order.token, order.watched_files)
         number = next(o.number for o in self.world.vm.operations.values() if o.name == order.operation)
         operation = self.world.vm.operations.get(number)
         if operation is None or not operation.active or operation.step(order.step).token != order.token:

@@ -12,7 +12,7 @@ from snapshotd.domain.lifecycle import StepState
 from tests.asking import delete
 from tests.fakes import VM_ID
 from tests.unit.application.administrator import compare_hosts, copy
-from tests.unit.application.cases import AT_WORK, CASES, Case, check_end, ready, sid
+from tests.unit.application.cases import AT_WORK, CASES, Case, check_success, once, ready, sid
 from tests.unit.dispatch.test_dispatcher import HOST, LOST, Room, asked
 
 HV02 = HostId("hv02")
@@ -71,7 +71,8 @@ def check_success_elsewhere(room: Room, case: Case) -> None:
     drifts = [event for event in world.log[requested:] if isinstance(event, DriftDetected)]
     assert [drift.kind for drift in drifts] == [DriftKind.VM_MOVED]
     world.log = [event for event in world.log if event not in drifts]
-    check_end(world, case)
+    check_success(world, case)
+    assert once(action for action, _, _ in world.host.effects) == list(case.effects)
 
 
 def test_an_operation_that_waits_for_a_host_that_is_away_goes_on_where_its_vm_has_moved_to() -> None:

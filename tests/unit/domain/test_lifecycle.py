@@ -27,7 +27,9 @@ VM_RULES = {
     ("preparation_ended", "STARTING", "REVERTING"),
     ("preparation_ended", "STOPPING", "REVERTING"),
     ("delete_begins", "IDLE", "EXPUNGING"),
+    ("volume_snapshot_begins", "IDLE", "SNAPSHOTTING"),
     ("only_merge_left", "EXPUNGING", "IDLE"),
+    ("only_merge_left", "SNAPSHOTTING", "IDLE"),
     ("reconfiguration_begins", "IDLE", "RECONFIGURING"),
     ("discard_begins", "IDLE", "EXPUNGING"),
     ("discard_ended", "EXPUNGING", "RECONFIGURING"),
@@ -71,6 +73,19 @@ SNAPSHOT_RULES = {
     ("given_up", "REVERTING", "ERROR"),
     ("given_up", "EXPUNGING", "ERROR"),
 }
+VOLUME_SNAPSHOT_RULES = {
+    ("requested", "NEW", "CREATING"),
+    ("taken", "CREATING", "READY"),
+    ("taking_failed", "CREATING", "ERROR"),
+    ("taking_cancelled", "CREATING", "REMOVED"),
+    ("deletion_starts", "READY", "DELETING"),
+    ("deletion_starts", "ERROR", "DELETING"),
+    ("removed", "DELETING", "REMOVED"),
+    ("deletion_failed_intact", "DELETING", "READY"),
+    ("deletion_failed", "DELETING", "ERROR"),
+    ("given_up", "CREATING", "ERROR"),
+    ("given_up", "DELETING", "ERROR"),
+}
 OPERATION_RULES = {
     ("requested", "NEW", "PENDING"),
     ("started", "PENDING", "RUNNING"),
@@ -97,7 +112,13 @@ STEP_RULES = {
     ("failed", "WAITING", "FAILED"),
     ("undetermined", "OUTCOME_UNKNOWN", "UNDETERMINED"),
 }
-RULES = {"VM": VM_RULES, "snapshot": SNAPSHOT_RULES, "operation": OPERATION_RULES, "step": STEP_RULES}
+RULES = {
+    "VM": VM_RULES,
+    "snapshot": SNAPSHOT_RULES,
+    "volume snapshot": VOLUME_SNAPSHOT_RULES,
+    "operation": OPERATION_RULES,
+    "step": STEP_RULES,
+}
 
 
 def every_pair() -> list[tuple[Lifecycle[Enum], str, Enum]]:

@@ -11,11 +11,12 @@ from typing import TypeAlias
 from snapshotd.domain import events as e
 from snapshotd.domain.details import SnapshotDetails
 from snapshotd.domain.events import Envelope
-from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
+from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, VolumeSnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import PlannedStep, Settlement
 from snapshotd.domain.snapshot import Hold
-from snapshotd.domain.virtual_machine import Claim, Ignored
+from snapshotd.domain.vm_notes import Claim, Ignored
+from snapshotd.domain.volume_snapshot import Temporary
 from snapshotd.ports.views import Views
 from tests.unit.projections import whole
 
@@ -208,6 +209,7 @@ def vm(own: Sequence[Envelope]) -> Facts:
         "owner": details.after.owner if isinstance(details, e.VmDetailsChanged) else last(registered, "owner"),
         "labels": details.after.labels if isinstance(details, e.VmDetailsChanged) else {},
         "ignored": ignored(own),
+        "temporaries": temporaries(own),
         "name": named.description.name if isinstance(named, e.VmDescribed) else last(registered, "name"),
         "registered": isinstance(comings[-1].event, e.VmRegistered),
         "registered_at": registered[-1].time,
@@ -264,6 +266,53 @@ def ignored(own: Sequence[Envelope]) -> dict[object, Ignored]:
     return found
 
 
+def temporaries(own: Sequence[Envelope]) -> dict[object, Temporary]:
+    """Return the temporary checkpoints of volume snapshots that are there, or may be."""
+    found: dict[object, Temporary] = {}
+    for envelope in own:
+        match envelope.event:
+            case e.TemporaryCheckpointExpected(volume_snapshot_id=which, marker=marker):
+                found[which] = Temporary(marker=marker)
+            case e.TemporaryCheckpointTaken(volume_snapshot_id=which, checkpoint_id=made):
+                found[which] = Temporary(marker=found[which].marker, checkpoint_id=made)
+            case e.TemporaryCheckpointGone(volume_snapshot_id=which):
+                found.pop(which, None)
+            case (
+                e.VolumeSnapshotRemoved(volume_snapshot_id=which) | e.VolumeSnapshotCancelled(volume_snapshot_id=which)
+            ):
+                if which in found and found[which].checkpoint_id is None:
+                    del found[which]
+            case _:
+                pass
+    return found
+
+
+def volume_snapshot(own: Sequence[Envelope]) -> Facts:
+    """Return what the events of one volume snapshot say."""
+    requested, taken = own[0], of_type(own, e.VolumeSnapshotTaken)
+    told_failure = [x for x in own if hasattr(x.event, "failure")]
+    left = [
+        f for x in own if isinstance(x.event, e.VolumeSnapshotFailed | e.VolumeSnapshotGivenUp) for f in x.event.left
+    ]
+    return {
+        "name": last(own[:1], "name"),
+        "location": last(own[:1], "location"),
+        "target": last(own[:1], "target"),
+        "state": last(own, "to_state"),
+        "actor": requested.actor,
+        "requested_at": requested.time,
+        "updated_at": own[-1].time,
+        "path": last(taken, "path", default=""),
+        "size_bytes": last(taken, "size_bytes", default=0),
+        "identifier": last(taken, "identifier", default=""),
+        "power": last(taken, "power", default=""),
+        "has_memory": last(taken, "has_memory", default=False),
+        "host_id": last(taken, "host_id", default=None),
+        "left": () if of_type(own, e.VolumeSnapshotRemoved) else tuple(dict.fromkeys(left)),
+        "failure": getattr(told_failure[-1].event, "failure", None) if told_failure else None,
+    }
+
+
 def host(own: Sequence[Envelope]) -> Facts:
     """Return what the events of one host's stream say."""
     registered, synced = of_type(own, e.HostRegistered)[-1], of_type(own, e.HostSynced)
@@ -307,6 +356,7 @@ async def _compare_vm(views: Views, vm_id: VmId, own: Sequence[Envelope]) -> Non
     _agree(seen, facts)
     assert (seen in await whole.vms(views)) == facts["registered"]
     await _compare_snapshots(views, vm_id, own)
+    await _compare_volume_snapshots(views, vm_id, own)
     await _compare_operations(views, vm_id, own)
 
 
@@ -324,6 +374,17 @@ async def _compare_snapshots(views: Views, vm_id: VmId, own: Sequence[Envelope])
     for there in seen.values():
         if there.state not in (SnapshotState.REMOVED, SnapshotState.EXPUNGING) and there.parent_id is not None:
             assert seen[there.parent_id].state is not SnapshotState.REMOVED, "what is there hangs on what is there"
+
+
+async def _compare_volume_snapshots(views: Views, vm_id: VmId, own: Sequence[Envelope]) -> None:
+    by_id: dict[VolumeSnapshotId, list[Envelope]] = {}
+    for envelope in own:
+        if isinstance(envelope.event, e.VolumeSnapshotTransition):
+            by_id.setdefault(envelope.event.volume_snapshot_id, []).append(envelope)
+    seen = {s.volume_snapshot_id: s for s in await whole.volume_snapshots(views, vm_id)}
+    assert set(seen) == set(by_id)
+    for volume_snapshot_id, events in by_id.items():
+        _agree(seen[volume_snapshot_id], volume_snapshot(events))
 
 
 async def _compare_operations(views: Views, vm_id: VmId, own: Sequence[Envelope]) -> None:
@@ -360,4 +421,4 @@ def _agree(seen: object, facts: Facts) -> None:
     found = {name: getattr(seen, name) for name in facts}
     assert found == facts
     left_out = {name for cls in type(seen).__mro__ for name in getattr(cls, "__slots__", ())} - set(facts)
-    assert left_out <= {"vm_id", "snapshot_id", "host_id", "before", "active", "steps"}, left_out
+    assert left_out <= {"vm_id", "snapshot_id", "volume_snapshot_id", "host_id", "before", "active", "steps"}, left_out

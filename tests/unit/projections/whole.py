@@ -9,6 +9,7 @@ from snapshotd.domain.ids import VmId
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.ports.views import PageQuery, Views
 
 BY_NAME: Final = PageQuery(order=(("name", False),), limit=10_000)
@@ -28,6 +29,11 @@ async def vms(views: Views) -> tuple[VmRecord, ...]:
 async def snapshots(views: Views, vm_id: VmId) -> tuple[Snapshot, ...]:
     """Return a VM's snapshots of every state, the oldest first."""
     return await views.snapshots(vm_id, OLDEST_FIRST, removed=True)
+
+
+async def volume_snapshots(views: Views, vm_id: VmId) -> tuple[VolumeSnapshot, ...]:
+    """Return a VM's volume snapshots of every state, the oldest first."""
+    return await views.volume_snapshots(vm_id, OLDEST_FIRST, removed=True)
 
 
 async def active(views: Views) -> tuple[Operation, ...]:
