@@ -15,6 +15,7 @@ import pytest
 
 from snapshotd.api.v1 import host_pb2, snapshot_pb2, virtual_machine_pb2
 from snapshotd.operations.catalogue import KINDS
+from tests.e2e import test_volume_snapshots as copies
 from tests.e2e.guest import DATA, MIB, READER, ROWS, Guest, row
 from tests.e2e.system import System, until
 
@@ -268,6 +269,26 @@ def revert_to_a_snapshot_with_another_offering(guest: Guest) -> None:
     revert(guest, "a")
 
 
+# --- copies of disks
+
+
+@row("TAKE_VOLUME_SNAPSHOT", tree=True)
+def copy_a_disk(guest: Guest) -> None:
+    """Copy one of its disks: what the guest writes from then on is not in the copy."""
+    content = dict(guest.oracle.now["SCSI:0:1"])
+    guest.loose[copies.result(guest.ended(copies.take(guest.system.client, guest.vm_id, "SCSI:0:1"))).path] = content
+    guest.write()
+
+
+@row("DELETE_VOLUME_SNAPSHOT", tree=True)
+def delete_one_copy_of_two(guest: Guest) -> None:
+    """Delete it: the other one, and the disks, stay."""
+    copy_a_disk(guest)
+    gone = copies.result(guest.ended(copies.take(guest.system.client, guest.vm_id, "SCSI:0:0")))
+    guest.done(copies.delete(guest.system.client, gone.name))
+    assert not Path(gone.path).exists()
+
+
 # --- the tests
 
 TRIED = {f"vm{number:02}": (row, state) for number, (row, state) in enumerate((r, s) for r in ROWS for s in r.states)}
@@ -277,7 +298,8 @@ TRIED = {f"vm{number:02}": (row, state) for number, (row, state) in enumerate((r
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     states = {READER: "Off"} | {vm: state for vm, (_, state) in TRIED.items()}
-    with System(tmp_path_factory.mktemp("system"), (*TRIED, READER), states=states) as running:
+    options = ["--volume-snapshots-directory", str(tmp_path_factory.mktemp("copies"))]
+    with System(tmp_path_factory.mktemp("system"), (*TRIED, READER), (), states, options) as running:
         reader = f"virtualMachines/{running.ids[READER]}"
         running.client.vms.UnregisterVirtualMachine(virtual_machine_pb2.UnregisterVirtualMachineRequest(name=reader))
         yield running
