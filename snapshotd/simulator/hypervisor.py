@@ -370,18 +370,10 @@ class Hypervisor(Protocol):
     ) -> str:
         """ExportSystemDefinition: returns the id of the job, while it runs; empty if it is done already.
 
-        Args:
-            caller: who asks.
-            vm_id: what is exported.
-            directory: where to.
-            snapshots: CopySnapshotConfiguration: 0 all checkpoints, 1 none, 2 one, 3 one for a backup.
-            snapshot_id: the one.
-            storage: CopyVmStorage.
-            runtime: CopyVmRuntimeInformation.
-            subdirectory: CreateVmExportSubdirectory.
-            capture_live_state: CaptureLiveState: 0 crash-consistent, 1 saved state, 2 application-consistent.
-            excluded: places ("SCSI:0:1") of ExcludedVirtualHardDisks.
-            differential: whether a differencing disk is made for what is excluded.
+        snapshots is CopySnapshotConfiguration (0 all checkpoints, 1 none, 2 the one, 3 the one for a backup); storage,
+        runtime and subdirectory are CopyVmStorage, CopyVmRuntimeInformation and CreateVmExportSubdirectory;
+        capture_live_state is CaptureLiveState (0 crash-consistent, 1 saved state, 2 application-consistent); excluded
+        are the places ("SCSI:0:1") of ExcludedVirtualHardDisks, which get differencing disks if differential.
         """
 
     def compare_vm(self, vmcx: str, *, copy: bool = False) -> CompatibilityView:
@@ -390,8 +382,13 @@ class Hypervisor(Protocol):
         A copy gets an id of its own, so that one which is registered here can be looked at too.
         """
 
-    def import_vm(self, caller: Caller, vmcx: str, *, register: bool = True) -> str:
-        """Import-VM -Path: in place, with its id and its checkpoints; returns the id. A copy is not simulated."""
+    def import_vm(
+        self, caller: Caller, vmcx: str, *, copy: bool = False, new_id: str = "", folder: str = "", disks: str = ""
+    ) -> str:
+        """Import-VM -Path: in place, or a copy, with its checkpoints; returns its id.
+
+        A copy can get a new id. It is in a folder, and its disks in another one; empty: where the host has its VMs.
+        """
 
     def convert_disk(self, caller: Caller, source: str, target: str) -> str:
         """ConvertVirtualHardDisk to a dynamic VHDX without parent. Returns as export_vm does."""

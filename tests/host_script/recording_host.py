@@ -316,8 +316,8 @@ class RecordingHost:
         del copy
         return self.configurations[vmcx]
 
-    def import_vm(self, caller: Caller, vmcx: str, *, register: bool = True) -> str:
-        del register
+    def import_vm(self, caller: Caller, vmcx: str, **how: object) -> str:
+        del how
         come = self.configurations[vmcx]
         vm = machine(self.disks, come.vm_id, come.name, "Off")
         self._run(caller, "Import-VM", vmcx, effect=lambda: self.machines.update({come.vm_id: vm}))

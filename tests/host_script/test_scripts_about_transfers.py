@@ -79,7 +79,14 @@ def test_an_exported_vm_is_compared_with_another_host_and_imported_there(
             $vm = Import-VM -CompatibilityReport (Compare-VM -CompatibilityReport $report)
             "$($vm.Name) $($vm.Id) $($vm.State)"
             Import-VM '{vmcx}' 2>$null; "$($Error[0])" -match 'same identifier'
-            Import-VM '{vmcx}' -Copy 2>$null; $Error[0].FullyQualifiedErrorId
+            Import-VM '{vmcx}' -Copy 2>$null; "$($Error[0])" -match 'same identifier'
+            $report = Compare-VM '{vmcx}' -Copy -GenerateNewId -VhdDestinationPath '{tmp_path}/vhds'
+            $copy = Import-VM -CompatibilityReport $report
+            "$($copy.Id -eq $report.VM.Id) $($copy.Id -ne $vm.Id) $(@(Get-VM db01).Count)"
+            $copy.HardDrives | ForEach-Object {{ Split-Path $_.Path }}
+            $copy = Import-VM '{vmcx}' -Copy -GenerateNewId -VirtualMachinePath '{tmp_path}/vms'
+            "$($copy.Path) $(Split-Path $copy.HardDrives[0].Path)"
+            Import-VM '{vmcx}' -Copy -SnapshotFilePath /x 2>$null; $Error[0].FullyQualifiedErrorId
             Import-VM /nowhere.vmcx 2>$null; $Error[0].FullyQualifiedErrorId
             """
         )
@@ -88,11 +95,13 @@ def test_an_exported_vm_is_compared_with_another_host_and_imported_there(
         "33012 Could not find Ethernet switch 'lan'.",
         f"OperationFailed,{cmdlet}",
         f"db01 {DB} Off",
-        "True",
+        *("True", "True"),
+        *("True True 2", f"{tmp_path}/vhds", f"{tmp_path}/vhds"),
+        f"{tmp_path}/vms {tmp_path}/vms",
         f"NotSupported,{cmdlet}",
         f"ObjectNotFound,{cmdlet}",
     ]
-    assert [line["effect"] for line in truth(tmp_path / "other")] == ["vm_imported"]
+    assert [line["effect"] for line in truth(tmp_path / "other")] == ["vm_imported"] * 3
 
 
 def test_a_disk_is_converted(run: Run, host: SimulatedHyperV, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Imports: what Compare-VM and Import-VM make of an exported VM (docs/hyperv.md, section 5). Copies no file.
+"""Imports: what Compare-VM and Import-VM make of an exported VM (docs/hyperv.md, section 5).
 
-A VM is registered in place, under its id, with the checkpoints whose configurations are beside its own.
+A VM is registered in place, under its id, with the checkpoints whose configurations are beside its own; or a copy of it
+is, under that id or another one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from snapshotd.simulator.hypervisor import Caller, CompatibilityView, HyperVError
+from snapshotd.simulator.model.copying import copy_disks, give_new_ids
 from snapshotd.simulator.model.disks import real_path
 from snapshotd.simulator.model.exported import SNAPSHOTS, content_of
 from snapshotd.simulator.model.host import HostState
@@ -49,14 +51,16 @@ class Importing:
             found = (*missing, *self._lacks(machine))
             return CompatibilityView(str(uuid.uuid4()) if copy else machine.vm_id, machine.name, found)
 
-    def import_vm(self, caller: Caller, vmcx: str, *, register: bool = True) -> str:
-        """Import-VM: registers it in place."""
+    def import_vm(
+        self, caller: Caller, vmcx: str, *, copy: bool = False, new_id: str = "", folder: str = "", disks: str = ""
+    ) -> str:
+        """Import-VM: registers it in place, or a copy of it."""
         cmdlet = "Import-VM"
         with self._host.changed:
             self._host.pass_by(caller, cmdlet, "before")
-            if not register:
-                raise HyperVError("NotSupported", cmdlet, "The simulated host does not import a copy.")
             machine, missing = self._read(vmcx, cmdlet)
+            if new_id:
+                give_new_ids(machine, new_id)
             self._check_absent(machine, cmdlet)
             if found := (*missing, *self._lacks(machine)):
                 # Observed, but for the id.
@@ -66,10 +70,17 @@ class Importing:
                 raise HyperVError("OperationFailed", cmdlet, f"{text} {' '.join(told for _, told in found)}")
             cause = self._host.cause(caller, machine)
 
+            how = {"copy": True} if copy else {}
+
             def finish() -> str:
                 self._check_absent(machine, cmdlet)
+                if copy:
+                    own = folder or str(self._host.disks.directory / machine.vm_id)
+                    copy_disks(self._host, machine, Path(disks or own))
+                    machine.folder = folder
+                    Path(own).mkdir(parents=True, exist_ok=True)
                 try:
-                    self._host.register(machine, cause, "vm_imported", configuration=vmcx)
+                    self._host.register(machine, cause, "vm_imported", configuration=vmcx, **how)
                 except ValueError as error:  # its files went meanwhile
                     raise HyperVError("OperationFailed", cmdlet, str(error)) from error
                 self._merging.take_in(machine)

@@ -53,7 +53,7 @@ def transfer_calls(host: Hypervisor) -> dict[str, Call]:
         "export": export,
         "convert": convert,
         "compare": compare,
-        "import": lambda c, a: host.import_vm(c, a["path"]),
+        "import": lambda c, a: host.import_vm(c, a["path"], **{n: value for n, value in a.items() if n != "path"}),
     }
 
 

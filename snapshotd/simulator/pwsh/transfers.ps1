@@ -1,12 +1,28 @@
 # What the cmdlets about exports, imports and conversions do. They wait for their job, as the real ones do; -AsJob does not.
 
-# What Compare-VM returns. Import-VM takes it, so it keeps the path.
-function ConvertTo-Report($found, [string]$path, $context) {
+# What of a call makes it an import of a copy: its new id, if it gets one, and the folders where it goes.
+function Get-Copying($bound, $context) {
+    $copying = @{ copy = [bool]$bound['Copy']; new_id = if ($bound['GenerateNewId']) { [guid]::NewGuid().ToString() } else { '' } }
+    $copying.folder = if ($bound['VirtualMachinePath']) { Get-WholePath $bound['VirtualMachinePath'] $context } else { '' }
+    $copying.disks = if ($bound['VhdDestinationPath']) { Get-WholePath $bound['VhdDestinationPath'] $context } else { '' }
+    $copying
+}
+
+# The configuration that a call is about, and how a copy is made: as it says, or as the report that it names was made.
+function Get-Source($bound, $context) {
+    $report = $bound['CompatibilityReport']
+    if ($null -ne $report) { return $report.Path, $report.Copying }
+    (Get-WholePath $bound['Path'] $context), (Get-Copying $bound $context)
+}
+
+# What Compare-VM returns. Import-VM takes it, so it keeps the path, and how a copy is to be made.
+function ConvertTo-Report($found, [string]$path, $copying) {
+    $id = if ($copying.new_id) { $copying.new_id } else { $found.vm_id }
     $planned = New-VmObject @{
-        Id = [guid]$found.vm_id; VMId = [guid]$found.vm_id; Name = $found.name; VMName = $found.name
+        Id = [guid]$id; VMId = [guid]$id; Name = $found.name; VMName = $found.name
         ComputerName = (Get-StubHost).name; VirtualMachineType = 'PlannedVirtualMachine'; HardDrives = @(); NetworkAdapters = @()
     } 'Off'
-    New-HyperVObject 'VMCompatibilityReport' @{
+    $report = New-HyperVObject 'VMCompatibilityReport' @{
         VM = $planned; Path = $path; OperationType = 'ImportVirtualMachine'; Destination = (Get-StubHost).name
         Incompatibilities = @($found.incompatibilities | ForEach-Object {
                 [pscustomobject]@{
@@ -15,15 +31,19 @@ function ConvertTo-Report($found, [string]$path, $context) {
                 }
             })
     }
+    $report.PSObject.Properties.Add([Management.Automation.PSNoteProperty]::new('Copying', $copying))
+    $report
 }
 
 # The report of an exported VM, by a path, or again by an older report.
 function Get-Report($bound, $context) {
-    $report = $bound['CompatibilityReport']
-    $path = if ($null -ne $report) { $report.Path } else { Get-WholePath $bound['Path'] $context }
-    $answer = Request-Host 'compare' @{ path = $path; copy = [bool]$bound['Copy'] } $context
-    if ($null -ne $answer) { ConvertTo-Report $answer.ok $path $context }
+    $path, $copying = Get-Source $bound $context
+    $answer = Request-Host 'compare' @{ path = $path; copy = [bool]$copying.new_id } $context
+    if ($null -ne $answer) { ConvertTo-Report $answer.ok $path $copying }
 }
+
+# Parameters of Compare-VM and Import-VM that are about a copy, and that are done here.
+$script:OfCopies = 'Copy', 'GenerateNewId', 'VirtualMachinePath', 'VhdDestinationPath'
 
 $script:TransferActs = @{
     'Export-VM' = { param($bound, $cmdlet, $context)
@@ -45,14 +65,14 @@ $script:TransferActs = @{
         }
     }
     'Compare-VM' = { param($bound, $cmdlet, $context)
-        if (-not (Test-Done $bound $cmdlet $context @('Path', 'Register', 'Copy', 'GenerateNewId', 'CompatibilityReport'))) { return }
+        if (-not (Test-Done $bound $cmdlet $context @('Register', 'CompatibilityReport'; $script:OfCopies))) { return }
         Get-Report $bound $context
     }
     'Import-VM' = { param($bound, $cmdlet, $context)
-        if (-not (Test-Done $bound $cmdlet $context @('Path', 'Register', 'CompatibilityReport'))) { return }
-        $path = if ($bound.ContainsKey('CompatibilityReport')) { $bound['CompatibilityReport'].Path } else { Get-WholePath $bound['Path'] $context }
+        if (-not (Test-Done $bound $cmdlet $context @('Register', 'CompatibilityReport'; $script:OfCopies))) { return }
+        $path, $copying = Get-Source $bound $context
         if (-not $context.ShouldProcess($path, $cmdlet)) { return }
-        $answer = Request-Host 'import' @{ path = $path } $context
+        $answer = Request-Host 'import' (@{ path = $path } + $copying) $context
         if ($null -ne $answer) { Find-Vm $answer.ok $context | ForEach-Object { ConvertTo-VM $_ } }
     }
     'Convert-VHD' = { param($bound, $cmdlet, $context)
