@@ -69,6 +69,11 @@ class Conversation:
         document = json_format.MessageToJson(command, preserving_proto_field_name=True, indent=None)
         self.process.write_stdin(base64.b64encode(document.encode()) + b"\r\n")
 
+    def has_answered(self) -> bool:
+        """Return whether there is an answer, or the process has ended."""
+        self.collect(0.01)
+        return b"\n" in self.stdout or self.exit_code is not None
+
     def answer(self) -> HostAnswer:
         """Wait for an answer."""
         return json_format.Parse(base64.b64decode(self.line(), validate=True), HostAnswer())

@@ -2,108 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 import re
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from google.protobuf import json_format
 
 from snapshotd.api.v1.executor_pb2 import SAVED, HostAnswer, HostCommand, VmStop
 from snapshotd.simulator.journal import journal_path
-from snapshotd.simulator.model import SimulatedHyperV
 from tests.host_script.conversation import Conversation
 from tests.host_script.engines import engine_on
-from tests.host_script.host_commands import effect, known_journal, look, observe
-from tests.unit.simulator_model.hosts import host_at
-
-_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_OF_ITS_OWN = {"host_time", "host", "created_at", "begun_at", "percent"}
-
-
-class Named:
-    """Gives what differs from run to run (ids, directories) the same names in the order that they come in."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = str(directory)
-        self._names: dict[str, str] = {}
-
-    def plain(self, value: Any) -> Any:  # noqa: ANN401  (JSON values)
-        """Return a JSON value with such names."""
-        match value:
-            case dict():
-                return {k: self.plain(v) for k, v in value.items() if k not in _OF_ITS_OWN}
-            case list():
-                return [self.plain(v) for v in value]
-            case str():
-                text = value.replace(self._directory, "DIR")
-                return _GUID.sub(lambda found: self._name(found[0].lower()), text)
-            case _:
-                return value
-
-    def _name(self, found: str) -> str:
-        return self._names.setdefault(found, f"id-{len(self._names)}")
-
-
-class Run:
-    """A conversation with one engine, and its answers so far.
-
-    Args:
-        host: the model.
-        script: a kept process on it.
-        vm: the VM's id.
-        named: for what differs.
-    """
-
-    def __init__(self, host: SimulatedHyperV, script: Conversation, vm: str, named: Named) -> None:
-        self.host = host
-        self.script = script
-        self.vm = vm
-        self._named = named
-        self._token = 0
-        self.answers: list[Any] = []
-
-    def ask(self, command: HostCommand) -> HostAnswer:
-        """Ask, and keep the answer as it compares."""
-        answer = self.script.ask(command)
-        self.answers.append(self._named.plain(json_format.MessageToDict(answer, preserving_proto_field_name=True)))
-        return answer
-
-    def act(self, action: str, journal: str, **fields: Any) -> HostAnswer:  # noqa: ANN401
-        """Ask for an effect on what is there now."""
-        return self.ask(self.effect(action, journal, **fields))
-
-    def effect(self, action: str, journal: str, **fields: Any) -> HostCommand:  # noqa: ANN401
-        """Write the next effect, with these fields of its action."""
-        self._token += 1
-        command = effect(action, self.host, journal, 100 + self._token, step=self._token, vm=self.vm)
-        for name, value in fields.items():
-            setattr(getattr(command, action), name, value)
-        return command
-
-
-@contextmanager
-def running(name: str, directory: Path, vm: str) -> Iterator[Run]:
-    """Run an engine over a host in a directory."""
-    directory.mkdir()
-    disks = [{"location": "SCSI:0:0"}, {"location": "SCSI:0:1"}]
-    inventory = {
-        "host": {"name": "hv01"},
-        "vms": [{"id": vm, "name": "it's $(web) `01` “ü”", "state": "Running", "disks": disks}],
-    }
-    with ExitStack() as stack:
-        host = stack.enter_context(host_at(directory, inventory))
-        engines = engine_on(name, host, directory / "engine")
-        script = Conversation(next(engines))
-        stack.callback(script.process.kill)
-        yield Run(host, script, vm, Named(directory))
-        next(engines, None)
+from tests.host_script.host_commands import known_journal, look, observe
+from tests.host_script.two_engines import Named, Run, assert_same, effects, running
 
 
 def everything(run: Run) -> None:
@@ -136,14 +48,6 @@ def everything(run: Run) -> None:
     run.ask(look(vm=run.vm))
 
 
-def effects(directory: Path, named: Named) -> list[Any]:
-    """Return the effects on record as they compare."""
-    lines = [json.loads(line) for line in (directory / "truth.jsonl").read_text(encoding="utf-8").splitlines()]
-    kept = ("effect", "operation", "step", "by", "power", "disks")
-    # Merges go on beside the commands, so where they stand is chance.
-    return [named.plain({k: line[k] for k in kept}) for line in lines if line["by"] == "script"]
-
-
 @pytest.mark.powershell
 @pytest.mark.slow
 def test_both_engines_give_the_same_answers_and_leave_the_same_effects(tmp_path: Path) -> None:
@@ -155,8 +59,7 @@ def test_both_engines_give_the_same_answers_and_leave_the_same_effects(tmp_path:
             runs.append(run)
     assert len(runs[0].answers) > 15
     for one, other in zip(runs[0].answers, runs[1].answers, strict=True):
-        told, compared = (json.dumps(a, indent=1, sort_keys=True).splitlines() for a in (one, other))
-        assert [line for line in difflib.ndiff(told, compared) if line[0] != " "] == []
+        assert_same(one, other)
     builtin, powershell = (effects(tmp_path / n, Named(tmp_path / n)) for n in "bp")
     assert builtin == powershell
     assert {"DONE", "NO_EFFECT", "CHANGED", "WRONG_JOURNAL", "REPORTED", "FAILED"} <= {
