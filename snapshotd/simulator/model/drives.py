@@ -9,6 +9,7 @@ from typing import Final
 from snapshotd.simulator.hypervisor import Caller, HyperVError
 from snapshotd.simulator.model.host import HostState, invalid_state
 from snapshotd.simulator.model.machine import Machine
+from snapshotd.simulator.model.merging import Merging
 from snapshotd.simulator.model.opened_files import check_unlocked
 
 _PHYSICAL: Final = "SCSI:0:63"
@@ -25,10 +26,12 @@ class Drives:
 
     Args:
         host: what they change.
+        merging: is told of disks that are gone: what they stood on may be merged then.
     """
 
-    def __init__(self, host: HostState) -> None:
+    def __init__(self, host: HostState, merging: Merging) -> None:
         self._host = host
+        self._merging = merging
 
     def add_drive(self, caller: Caller, vm_id: str, location: str, path: str) -> None:
         """Add-VMHardDiskDrive: SCSI also while the VM runs, IDE only while it is off (documented)."""
@@ -68,6 +71,7 @@ class Drives:
                 path = machine.disks.pop(place)
                 self._host.record(machine, cause, "drive_removed", location=place, path=path)
                 self._host.let_go(path)
+                self._merging.look_at(machine.vm_id)
                 return place
 
             self._host.work(caller, cmdlet, machine, "", detach)

@@ -38,7 +38,7 @@ class SimulatedHyperV:
         power = Power(state, checkpointing)
         cmdlets = Cmdlets(state, self._merging, checkpointing, power)
         views = HostViews(state, self._merging)
-        drives, vhds, offering = Drives(state), Vhds(state), Offering(state)
+        drives, vhds, offering = Drives(state, self._merging), Vhds(state), Offering(state)
         controls = Controls(state, cmdlets, power, drives, vhds)
         self.vms, self.vm, self.vhd, self.state = views.vms, views.vm, views.vhd, views.whole
         self.jobs, self.all_jobs, self.manages = views.jobs, views.all_jobs, views.manages

@@ -191,6 +191,18 @@ def test_a_detached_leaf_of_a_checkpoints_disk_stays_whatever_becomes_of_the_che
         assert (Path(leaf).exists(), Path(path).exists()) == (True, True)
 
 
+def test_a_branch_point_that_is_left_with_one_child_by_a_detach_is_merged(tmp_path: Path) -> None:
+    with host_at(tmp_path) as host:
+        root = host.checkpoint_vm(Script(), DB, "root")
+        host.checkpoint_vm(Script(), DB, "left")
+        host.restore_snapshot(Script(), root)
+        host.remove_snapshot(Script(), root)
+        before = settled(host, DB)["files"]
+        host.remove_drive(Script(), DB, "SCSI:0:1")
+        assert len(settled(host, DB)["files"]) < len(before)
+    assert [line["effect"] for line in truth(tmp_path)][-2:] == ["drive_removed", "disk_merged"]
+
+
 def test_a_file_of_a_vm_that_is_off_can_be_deleted_and_the_vm_then_does_not_start(tmp_path: Path) -> None:
     with host_at(tmp_path) as host:
         path = volume(host)
