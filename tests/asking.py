@@ -16,6 +16,7 @@ from snapshotd.operations import (
     snapshot_forget,
     snapshot_revert,
     snapshot_update,
+    vm_destroy,
     vm_restart,
     vm_start,
     vm_stop,
@@ -42,6 +43,7 @@ from snapshotd.steps.export_end import EXPORT_END
 from snapshotd.steps.files_delete import FILES_DELETE
 from snapshotd.steps.job_wait import JOB_WAIT
 from snapshotd.steps.vm_configure import VM_CONFIGURE
+from snapshotd.steps.vm_remove import VM_REMOVE
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP, StopMode
 from snapshotd.steps.volume_attach import VOLUME_ATTACH
@@ -54,7 +56,7 @@ RESTORE, REMOVE = CHECKPOINT_RESTORE.name, CHECKPOINT_REMOVE.name
 MAKE_DISK, DELETE_FILES = DISK_CREATE.name, FILES_DELETE.name
 END_EXPORT = EXPORT_END.name
 ATTACH, DETACH, RESIZE = VOLUME_ATTACH.name, VOLUME_DETACH.name, VOLUME_RESIZE.name
-CONFIGURE = VM_CONFIGURE.name
+CONFIGURE, REMOVE_VM = VM_CONFIGURE.name, VM_REMOVE.name
 EXPORT, CONVERT, JOB, PLACE = DISK_EXPORT.name, DISK_CONVERT.name, JOB_WAIT.name, DISK_PLACE.name
 COPIES = "C:\\ClusterStorage\\Volume1\\Copies"
 """The folder for copies of disks on a host, which other hosts see too."""
@@ -172,3 +174,8 @@ def take_volume_snapshot(
 def delete_volume_snapshot(which: VolumeSnapshotId) -> RequestOperation:
     """Ask for the deletion of a copy."""
     return volume_snapshot_delete.DELETE_VOLUME_SNAPSHOT.request(volume_snapshot_delete.Params(which))
+
+
+def destroy(**values: Any) -> RequestOperation:  # noqa: ANN401  (as above)
+    """Ask for the VM's destruction."""
+    return vm_destroy.DESTROY_VIRTUAL_MACHINE.request(vm_destroy.Params(**values))

@@ -89,6 +89,8 @@ class FakeHost:
     told: JsonObject = field(default_factory=dict)
     """What the last action has told, but for a checkpoint."""
     copies: FakeCopies = field(default_factory=FakeCopies)
+    deleted: list[str] = field(default_factory=list)
+    """Files that were deleted by name."""
     made: int = 0
     clock: datetime = START
 
@@ -103,13 +105,14 @@ class FakeHost:
         """Report the VM, and which of the watched virtual disks are there."""
         made = {path: None for path in watched if path in self.on_disk or path in self.copies.files}
         if self.gone:
+            left = [path for path in self.chain(self.leaf) if path not in self.deleted]
             return VmReport(
                 vm_id=self.vm_id,
                 power=Power.ABSENT,
                 host_state="",
                 description=None,
                 journal=self.journal,
-                existing_files=(*sorted(self.others), *made),
+                existing_files=(*sorted(self.others), *made, *left),
                 jobs=(*self.jobs.values(), *self.copies.jobs.values()),
             )
         checkpoints = tuple(self.checkpoints.values())
@@ -262,6 +265,8 @@ class FakeHost:
             self.offering = replace(self.offering, **{n: v for n, v in what.items() if v is not None})  # type: ignore[arg-type]
         elif order.action in COPYING:
             self.act_on_copies(order)
+        elif order.action == actions.REMOVE_VM:
+            self.gone = True
         else:
             assert order.action == actions.RENAME, f"write here what a host does for {order.action}"
             renamed = replace(self.checkpoints[checkpoint_id], name=str(what["checkpoint_name"]))
@@ -284,8 +289,9 @@ class FakeHost:
             case _:
                 assert isinstance(what["paths"], list)
                 self.copies.delete(what["paths"], str(what["only_identifier"]))
-                for path in what["paths"]:
-                    self.on_disk.pop(str(path), None)
+                for gone in map(str, what["paths"]):
+                    self.deleted.append(gone)
+                    self.on_disk.pop(gone, None)
 
     def act_on_volumes(self, order: Order) -> None:
         """Do what the order asks for, of what concerns virtual disks."""

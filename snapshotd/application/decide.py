@@ -22,6 +22,7 @@ from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.conditions import claimed
+from snapshotd.domain.destroy_errors import refuse_destroyed
 from snapshotd.domain.errors import (
     AlreadyExists,
     CancelTooLate,
@@ -124,6 +125,7 @@ def _accept(draft: Draft, request: c.RequestOperation, follows: OperationName | 
     vm, context = draft.vm, draft.context
     kind = KINDS[request.kind]
     if not vm.registered and not kind.accepts_gone_vms:
+        refuse_destroyed(vm)
         raise NotFound("virtual machine", vm.vm_id, "Register it first (`snapshotctl vm register`).")
     kind.check_existence(vm, request)
     if vm.rolled_back:
@@ -170,6 +172,7 @@ def _register(draft: Draft, command: c.RegisterVm) -> None:
     vm, context = draft.vm, draft.context
     if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
+    refuse_destroyed(vm)
     if not VM.allows("registered", vm.activity):
         raise AlreadyExists("virtual machine", vm.vm_id, f"It is {vm.name}, on host {vm.host_id}.")
     description = command.report.description
@@ -204,6 +207,7 @@ def _unregister(draft: Draft) -> None:
     vm, context = draft.vm, draft.context
     if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
+    refuse_destroyed(vm)
     if not vm.registered:
         raise NotFound("virtual machine", vm.vm_id)
     for active in vm.active_operations:

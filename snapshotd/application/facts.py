@@ -8,6 +8,7 @@ from snapshotd.application.draft import Draft
 from snapshotd.domain import commands as c
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import answered_before
+from snapshotd.domain.destroy_errors import refuse_destroyed
 from snapshotd.domain.details import VmDetails
 from snapshotd.domain.errors import (
     NotFound,
@@ -30,6 +31,7 @@ def lay_down(draft: Draft, command: c.FactCommand) -> None:
     vm, context = draft.vm, draft.context
     if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
+    refuse_destroyed(vm)
     if not vm.registered:
         raise NotFound("virtual machine", vm.vm_id, "Register it first (`snapshotctl vm register`).")
     match command:

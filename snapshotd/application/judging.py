@@ -98,10 +98,13 @@ def between_two_powers(
 
 
 def away(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport, context: Context) -> bool:
-    """Return whether nothing is concluded yet since the host does not have the VM: it may be on its way to another."""
-    return report.power is Power.ABSENT and awaits_move(
-        replace(vm, power=report.power), operation, step, context.now, context.policy
-    )
+    """Return whether nothing is concluded yet since the host does not have the VM: it may be on its way to another.
+
+    One that the step itself has begun to remove is not waited for.
+    """
+    if report.power is not Power.ABSENT or Power.ABSENT in claimed(vm, operation, step, report):
+        return False
+    return awaits_move(replace(vm, power=report.power), operation, step, context.now, context.policy)
 
 
 def claimed(vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> frozenset[Power]:

@@ -18,6 +18,7 @@ from snapshotd.application.rolled_back import knows_more
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import AwaitTakeOver, TakeOverVm
+from snapshotd.domain.destroy_errors import refuse_destroyed
 from snapshotd.domain.errors import NotFound, VmChanging
 from snapshotd.domain.foreign_checkpoints import foreign_checkpoints
 from snapshotd.domain.host_errors import NotTakenOver
@@ -67,6 +68,7 @@ def _take(draft: Draft, command: TakeOverVm) -> None:
     vm, context = draft.vm, draft.context
     if answered_before(vm.requests, context.actor, context.request_id, context.digest) is not None:
         return
+    refuse_destroyed(vm)
     if not vm.registered:
         raise NotFound("virtual machine", vm.vm_id, "Register it first (`snapshotctl vm register`).")
     if not needs_taking_over(vm, command.report, foreign=command.foreign):
@@ -124,7 +126,7 @@ def taken_over(draft: Draft) -> TakenOver | None:
 
 def unrecorded(vm: VirtualMachine) -> tuple[Checkpoint, ...]:
     """Return the checkpoints that bear our marker and are no snapshot on record."""
-    return tuple(c for c in foreign_checkpoints(vm) if is_marked(c.name) and vm.temporary_for(c) is None)
+    return tuple(c for c in foreign_checkpoints(vm) if is_marked(c.name))
 
 
 def _taken_over(reason: str, journal: Journal, ended: tuple[OperationName, ...], digest: str) -> e.VmTakenOver:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from snapshotd.domain.chains import passed_through
 from snapshotd.domain.errors import ClaimedByTwoHosts, LogRolledBack
 from snapshotd.domain.host_report import VmDescription, file_key
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.own_files import DIFFERENCING
 from snapshotd.domain.virtual_machine import VmRecord
-
-_DIFFERENCING: Final = (".avhdx", ".avhd")
-"""How the files that checkpoints and backups make end (documented). A golden image's do not."""
 
 
 def conditions(vm: VmRecord) -> tuple[Failure, ...]:
@@ -58,4 +55,4 @@ def claimed(vm: VmRecord) -> ClaimedByTwoHosts:
 
 def _strays(description: VmDescription) -> list[str]:
     strays = passed_through(description)
-    return [f.path for f in description.files if file_key(f.path) in strays and f.path.lower().endswith(_DIFFERENCING)]
+    return [f.path for f in description.files if file_key(f.path) in strays and f.path.lower().endswith(DIFFERENCING)]

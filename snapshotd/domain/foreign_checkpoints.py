@@ -43,10 +43,15 @@ def reported_checkpoint(vm: VmRecord, checkpoint_id: CheckpointId) -> Checkpoint
     return found
 
 
-def foreign_checkpoints(vm: VirtualMachine) -> tuple[Checkpoint, ...]:
-    """Return the checkpoints that are no snapshot on record, as the host last reported them."""
+def other_checkpoints(vm: VirtualMachine) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints that are no snapshots, as the host last reported them: foreign, and temporary ones."""
     there = vm.description.checkpoints if vm.description else ()
     return tuple(c for c in there if vm.by_checkpoint(c.checkpoint_id) is None)
+
+
+def foreign_checkpoints(vm: VirtualMachine) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints that are not ours: neither snapshots nor temporary."""
+    return tuple(c for c in other_checkpoints(vm) if vm.temporary_for(c) is None)
 
 
 def foreign_checkpoint(vm: VirtualMachine, checkpoint_id: CheckpointId, action: str) -> Checkpoint:

@@ -90,6 +90,11 @@ class VmRecord:
         """Whether the VM is registered."""
         return self.activity not in (VmActivity.NEW, VmActivity.UNREGISTERED, VmActivity.DESTROYED)
 
+    @property
+    def readable(self) -> bool:
+        """Whether callers are shown it: it is registered, or was destroyed, so that only its record is left."""
+        return self.registered or self.activity is VmActivity.DESTROYED
+
     def temporary_for(self, checkpoint: Checkpoint) -> VolumeSnapshotId | None:
         """Return the volume snapshot that a checkpoint on the host was made for; None: it is no temporary one."""
         return next((i for i, temporary in self.temporaries.items() if temporary.is_it(checkpoint)), None)

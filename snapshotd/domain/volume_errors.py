@@ -42,6 +42,22 @@ class VmHasForeignCheckpoints(SnapshotdError):
 
 
 @dataclass(eq=False)
+class VmHasTemporaryCheckpoint(SnapshotdError):
+    """A volume snapshot has left its temporary checkpoint. `action` is a verb phrase: "attach a volume to"."""
+
+    reason: ClassVar[str] = "TEMPORARY_CHECKPOINT_LEFT"
+    rests_on_host: ClassVar[bool] = True
+    text: ClassVar[str] = (
+        "Cannot {action} VM {vm}: it still has the temporary checkpoint of volume snapshot {volume_snapshot}, and its "
+        "disks must stay as that has them. Take another volume snapshot of the VM, or delete that one; either removes "
+        "the checkpoint."
+    )
+    vm: str
+    volume_snapshot: str
+    action: str
+
+
+@dataclass(eq=False)
 class PlaceTaken(SnapshotdError):
     """Something is attached at the place that was named."""
 

@@ -730,6 +730,7 @@ $Compared = @{
     disk_convert = @('power', 'leaf_paths')
     disk_place = @()
     export_end = @()
+    vm_remove = @('power', 'checkpoint_ids', 'drives', 'chain_files')
 }
 
 # By action: the activities that do not hold it up, neither its effect nor an observation of it. JOB: any JOB_<type>.
@@ -1323,6 +1324,16 @@ $Actions = @{
                 [void](Wait-Until { (Get-JobById $id).state -ne 'RUNNING' } "job $id is still at work")
             }
             Remove-ExportFolder ([string]$told.directory)
+        }
+    }
+    vm_remove = @{
+        complete = { $true }
+        act = {
+            param($vm)
+            $id = [string]$vm.Id
+            # Without -Force it asks (documented). Checkpoints that it would take along are told by checkpoint_ids.
+            Remove-VM -VM $vm -Force -Confirm:$false
+            [void](Wait-Until { $null -eq (Get-HyperVVm $id) } 'the host still has the VM')
         }
     }
 }

@@ -19,6 +19,7 @@ from snapshotd.operations.snapshot_delete_all import DELETE_ALL_SNAPSHOTS
 from snapshotd.operations.snapshot_forget import FORGET_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.operations.snapshot_update import UPDATE_SNAPSHOT
+from snapshotd.operations.vm_destroy import DESTROY_VIRTUAL_MACHINE
 from snapshotd.operations.vm_restart import RESTART_VIRTUAL_MACHINE
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE
@@ -45,6 +46,7 @@ _ALL: tuple[Kind, ...] = (
     CHANGE_SERVICE_OFFERING,
     TAKE_VOLUME_SNAPSHOT,
     DELETE_VOLUME_SNAPSHOT,
+    DESTROY_VIRTUAL_MACHINE,
 )
 KINDS: dict[KindName, Kind] = {kind.name: kind for kind in _ALL}
 """By name."""

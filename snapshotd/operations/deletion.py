@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
+from snapshotd.domain.foreign_checkpoints import foreign_checkpoints
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import SNAPSHOT, OperationState, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
@@ -206,9 +207,8 @@ def _foreign(vm: VirtualMachine, gone: frozenset[SnapshotId]) -> tuple[str, ...]
     described = vm.description
     going = {s.checkpoint_id for s in alive(vm) if s.snapshot_id in gone and s.checkpoint_id is not None}
     said = []
-    for checkpoint in described.checkpoints:
-        ours = vm.by_checkpoint(checkpoint.checkpoint_id) is not None or vm.temporary_for(checkpoint) is not None
-        if checkpoint.parent_id not in going or ours:
+    for checkpoint in foreign_checkpoints(vm):
+        if checkpoint.parent_id not in going:
             continue
         above = described.checkpoint(checkpoint.parent_id)
         while above is not None and above.checkpoint_id in going:

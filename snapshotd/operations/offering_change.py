@@ -15,7 +15,7 @@ from datetime import datetime
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import InvalidArgument
-from snapshotd.domain.foreign_checkpoints import foreign_checkpoints
+from snapshotd.domain.foreign_checkpoints import other_checkpoints
 from snapshotd.domain.ids import KindName
 from snapshotd.domain.lifecycle import VmActivity
 from snapshotd.domain.offering import Offering
@@ -125,7 +125,7 @@ def _wanted(offering: Offering, asked: Params) -> Offering:
 
 def _foreign_memory(vm: VirtualMachine) -> str:
     """Return the names of the checkpoints that are not ours and hold memory; empty: none does."""
-    return listed([repr(c.name) for c in foreign_checkpoints(vm) if c.has_memory])
+    return listed([repr(c.name) for c in other_checkpoints(vm) if c.has_memory])
 
 
 def _check_values(vm: VirtualMachine, asked: Params) -> None:

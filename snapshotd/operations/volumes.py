@@ -19,6 +19,7 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.domain.volume_errors import (
     VmHasForeignCheckpoints,
     VmHasSnapshots,
+    VmHasTemporaryCheckpoint,
     VolumeNotFound,
     VolumeNotUsable,
 )
@@ -76,7 +77,10 @@ def held_by_snapshots(vm: VirtualMachine, action: str) -> SnapshotdError | None:
         names = [s.name if s.state is SnapshotState.READY else f"{s.name}, which is {s.state.name}" for s in own]
         return VmHasSnapshots(vm.name, listed(names, "; "), action)
     others = [f"{c.name!r}, {c.checkpoint_id}" for c in foreign_checkpoints(vm)]
-    return VmHasForeignCheckpoints(vm.name, listed(others, "; "), action, vm.host_id) if others else None
+    if others:
+        return VmHasForeignCheckpoints(vm.name, listed(others, "; "), action, vm.host_id)
+    left = vm.temporary_checkpoints().values()
+    return VmHasTemporaryCheckpoint(vm.name, next(iter(left)), action) if left else None
 
 
 def canonical(location: str, field: str = "location") -> str:

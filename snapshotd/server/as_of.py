@@ -89,7 +89,7 @@ async def past(backend: Backend, vm_id: VmId, point: Point) -> Past:
         limit = min(_BATCH, version - folded.vm.version)
         batch = await backend.log.read_stream(vm_stream(vm_id), folded.vm.version, limit)
         await asyncio.to_thread(folded.take, batch)
-    if not folded.vm.registered:
+    if not folded.vm.readable:
         raise VmNotThere(vm_id, f"it was not registered then, since {_text(folded.vm.updated_at)}.")
     return folded
 

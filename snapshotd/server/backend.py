@@ -109,9 +109,9 @@ class Backend:
         return row
 
     async def vm(self, vm_id: VmId) -> VmRecord:
-        """Return a registered VM. Raises NotFound."""
+        """Return a VM that is registered, or was destroyed. Raises NotFound."""
         row = await (await self.seen("inventory")).vm(vm_id)
-        if row is None or not row.registered:
+        if row is None or not row.readable:
             raise NotFound("virtual machine", vm_id, "See `snapshotctl vm list`, or register it.")
         return row
 

@@ -12,6 +12,7 @@ from google.protobuf.any_pb2 import Any
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
 from google.rpc.status_pb2 import Status
 
+from snapshotd.domain import destroy_errors as y
 from snapshotd.domain import errors as d
 from snapshotd.domain import host_errors as h
 from snapshotd.domain import offering_errors as o
@@ -107,6 +108,10 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     o.OfferingNeedsStopped: grpc.StatusCode.FAILED_PRECONDITION,
     o.OfferingNotKnown: grpc.StatusCode.FAILED_PRECONDITION,
     o.ForeignMemory: grpc.StatusCode.FAILED_PRECONDITION,
+    y.ForeignCheckpointsInTheWay: grpc.StatusCode.FAILED_PRECONDITION,
+    y.CheckpointsLeft: grpc.StatusCode.FAILED_PRECONDITION,
+    y.VmDestroyed: grpc.StatusCode.FAILED_PRECONDITION,
+    y.VmThereAgain: grpc.StatusCode.FAILED_PRECONDITION,
     d.NotBuilt: grpc.StatusCode.UNIMPLEMENTED,
 }
 
@@ -145,6 +150,9 @@ _OF_FAILURE: Final = {
     "SNAPSHOTS_NOT_DELETED": grpc.StatusCode.FAILED_PRECONDITION,
     "MEMORY_LOST": grpc.StatusCode.ABORTED,
     "OFFERING_NEEDS_STOPPED_VM": grpc.StatusCode.FAILED_PRECONDITION,
+    "CHECKPOINTS_LEFT": grpc.StatusCode.FAILED_PRECONDITION,
+    "VM_THERE_AGAIN": grpc.StatusCode.FAILED_PRECONDITION,
+    "DISKS_NOT_PROVEN": grpc.StatusCode.FAILED_PRECONDITION,
     "FOREIGN_CHECKPOINT_WITH_MEMORY": grpc.StatusCode.FAILED_PRECONDITION,
 }
 """Codes of failed operations, by reason. All others are INTERNAL: the host refused for a reason of its own."""

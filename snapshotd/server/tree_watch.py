@@ -35,7 +35,7 @@ async def watched_tree(backend: Backend, vm_id: VmId) -> AsyncIterator[SnapshotT
         while True:
             await backend.views.reached(backend.log.head_position(), ["inventory", "tree"])
             vm = await backend.views.vm(vm_id) or vm
-            if not vm.registered:
+            if not vm.readable:
                 since = encode_time(vm.updated_at) if vm.updated_at else "just now"
                 raise VmNotThere(vm_id, f"it is not registered any more, since {since}.")
             if vm.version != version:

@@ -12,6 +12,7 @@ from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.application.virtual_machines import Decided
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import RegisterVm, UnregisterVm, UpdateVm
+from snapshotd.domain.destroy_errors import refuse_destroyed
 from snapshotd.domain.details import VmDetails, check_labels
 from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotBuilt, NotFound, VmNameAmbiguous
 from snapshotd.domain.host_report import VmReport
@@ -24,6 +25,7 @@ from snapshotd.operations.power_change import StopParams
 from snapshotd.ports.views import VM_FIELDS, PageQuery
 from snapshotd.server.as_of import past, point_of
 from snapshotd.server.backend import Backend
+from snapshotd.server.destroy_service import DestroyMethods
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import AnyCase, Fields, Id, SortedPage, matcher
 from snapshotd.server.offering_service import OfferingMethods
@@ -67,7 +69,7 @@ _LONGEST_SHUTDOWN_S = 24 * 3600.0
 _OWNER_LIMIT = 100
 
 
-class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods):
+class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods, DestroyMethods):
     """The servicer.
 
     Args:
@@ -115,7 +117,9 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods)
         async def register(vm: VmReport) -> None:
             if not request.validate_only:
                 await self._register_one(host_id, vm, said, actor, request_id, digest)
-            elif (other := hosts.get(VmId(vm.vm_id))) is not None:
+                return
+            refuse_destroyed(self._backend.vms.known(VmId(vm.vm_id)))
+            if (other := hosts.get(VmId(vm.vm_id))) is not None:
                 raise AlreadyExists("virtual machine", vm.vm_id, f"It is on record, on host {other}.")
 
         async def all_of_them() -> tuple[tuple[VmId, ...], tuple[Refused, ...]]:

@@ -17,6 +17,7 @@ from snapshotd.application.volumes import Volumes
 from snapshotd.domain.events import ClaimCause
 from snapshotd.domain.host_path import name_in, normalised
 from snapshotd.domain.ids import VmId
+from snapshotd.domain.own_files import UsedFile
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.domain.volume_errors import VolumeInUse
 from snapshotd.server.runtime import Runtime
@@ -61,6 +62,19 @@ class VolumeClaims:
             if self._volumes.owner(path) == owner:
                 raise self._in_use(path, owner, action, _WANTS)
 
+    async def used_by_others(self, vm_id: VmId) -> tuple[UsedFile, ...]:
+        """Return those of a VM's files that another VM has, as it is on record, or has claimed; sorted by path."""
+        vm = await self._runtime.load(vm_id)
+        paths = [file.path for file in vm.description.files] if vm.description else []
+        # In a thread: what all VMs have of files can take longer than the loop may be held.
+        found = await asyncio.to_thread(_used, self._vms.registered(), paths, vm_id)
+        for path in paths:
+            owner = self._volumes.owner(path)
+            if owner not in (None, vm_id) and path not in found:
+                assert owner is not None
+                found[path] = owner
+        return tuple(UsedFile(path, f"VM {self._vms.known(user).name or user}") for path, user in sorted(found.items()))
+
     async def with_claim(
         self, path: str, vm_id: VmId, request: Callable[[], Awaitable[T]], *, actor: str, request_id: str
     ) -> T:
@@ -97,6 +111,14 @@ def _users(vms: Iterable[VirtualMachine], path: str, vm_id: VmId) -> tuple[VmId,
     """Return the other VMs that have a file."""
     key = normalised(path)
     return tuple(vm.vm_id for vm in vms if vm.vm_id != vm_id and _uses(vm, key))
+
+
+def _used(vms: Iterable[VirtualMachine], paths: Iterable[str], vm_id: VmId) -> dict[str, VmId]:
+    """Return those of a VM's files that other VMs have, with one that has it."""
+    keys = {path: normalised(path) for path in paths}
+    others = [vm for vm in vms if vm.vm_id != vm_id]
+    found = ((path, next((vm.vm_id for vm in others if _uses(vm, key)), None)) for path, key in keys.items())
+    return {path: user for path, user in found if user is not None}
 
 
 def _uses(vm: VirtualMachine, key: str) -> bool:

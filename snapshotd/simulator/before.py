@@ -92,6 +92,7 @@ _COMPARED: Final[dict[str, tuple[_Fact, ...]]] = {
     "disk_convert": (_power, _leaf_paths),
     "disk_place": (),
     "export_end": (),
+    "vm_remove": (_power, _checkpoint_ids, _drives, _chain_files),
 }
 """The facts that each action depends on, by its name."""
 

@@ -124,6 +124,8 @@ class Action(ABC):
     """What it is to do: recorded with the plan, and sent to the host field by field."""
     made_up: ClassVar[frozenset[str]] = frozenset()
     """Fields of its Input whose value each call makes up anew: another one does not make another plan."""
+    unsent: ClassVar[frozenset[str]] = frozenset()
+    """Fields of its Input that say how `before` finds the rest out: the host is not told of them."""
     facts: Versioned[object] = Versioned(Nothing)
     """What `before` returns: recorded when the step is issued, and sent likewise."""
     output: Versioned[object] = Versioned(Nothing)

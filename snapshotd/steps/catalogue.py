@@ -17,6 +17,7 @@ from snapshotd.steps.export_end import EXPORT_END
 from snapshotd.steps.files_delete import FILES_DELETE
 from snapshotd.steps.job_wait import JOB_WAIT
 from snapshotd.steps.vm_configure import VM_CONFIGURE
+from snapshotd.steps.vm_remove import VM_REMOVE
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP
 from snapshotd.steps.volume_attach import VOLUME_ATTACH
@@ -44,6 +45,7 @@ _ALL: tuple[Action, ...] = (
     JOB_WAIT,
     EXPORT_END,
     VM_CONFIGURE,
+    VM_REMOVE,
 )
 ACTIONS: dict[ActionName, Action] = {action.name: action for action in _ALL}
 """By name."""

@@ -36,12 +36,19 @@ QUICK = (
 """Options of a daemon that tries again soon."""
 
 
-def inventory(names: Sequence[str], states: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Describe VMs with two disks each, that run unless it is said; return the inventory, and their ids by name."""
+def inventory(
+    names: Sequence[str], states: Mapping[str, str], over_image: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Describe VMs with two disks each, that run unless it is said; return the inventory, and their ids by name.
+
+    The first disk of those in `over_image` stands on a golden image.
+    """
     ids = {name: str(uuid.uuid4()) for name in names}
-    disks = [{"location": "SCSI:0:0"}, {"location": "SCSI:0:1"}]
-    vms = [{"id": i, "name": n, "state": states.get(n, "Running"), "disks": disks} for n, i in ids.items()]
-    return {"host": {"name": "hv01"}, "vms": vms}, ids
+    second = {"location": "SCSI:0:1"}
+    first = {n: {"location": "SCSI:0:0"} | ({"image": "golden"} if n in over_image else {}) for n in names}
+    vms = [{"id": i, "name": n, "state": states.get(n, "Running"), "disks": [first[n], second]} for n, i in ids.items()]
+    images = [{"name": "golden", "size_bytes": 1 << 30, "blocks": {"1": "os"}}] if over_image else []
+    return {"host": {"name": "hv01"}, "images": images, "vms": vms}, ids
 
 
 @dataclass
@@ -141,6 +148,7 @@ class System:
         host_options: of the simulated host.
         states: of those VMs that do not run.
         daemon_options: of the daemon, beside QUICK.
+        over_image: those VMs whose first disk stands on a golden image.
     """
 
     def __init__(
@@ -150,8 +158,9 @@ class System:
         host_options: Sequence[str] = (),
         states: Mapping[str, str] | None = None,
         daemon_options: Sequence[str] = (),
+        over_image: Sequence[str] = (),
     ) -> None:
-        described, self.ids = inventory(names, states or {})
+        described, self.ids = inventory(names, states or {}, over_image)
         self.host = SimulatedHost(directory / "hv01", described, host_options)
         self.daemon = Daemon(directory / "daemon", executor=False, options=(*QUICK, *daemon_options))
         self._directory = directory

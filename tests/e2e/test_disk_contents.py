@@ -8,6 +8,7 @@ the guest writes to each disk again. A new kind of operation needs a new functio
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from snapshotd.api.v1 import host_pb2, snapshot_pb2, virtual_machine_pb2
 from snapshotd.operations.catalogue import KINDS
 from tests.e2e import test_volume_snapshots as copies
-from tests.e2e.guest import DATA, MIB, READER, ROWS, Guest, row
+from tests.e2e.guest import DATA, FIRST, MIB, READER, ROWS, Guest, row
 from tests.e2e.system import System, until
 
 pytestmark = pytest.mark.slow
@@ -287,6 +288,43 @@ def delete_one_copy_of_two(guest: Guest) -> None:
     gone = copies.result(guest.ended(copies.take(guest.system.client, guest.vm_id, "SCSI:0:0")))
     guest.done(copies.delete(guest.system.client, gone.name))
     assert not Path(gone.path).exists()
+
+
+# --- the whole VM
+
+
+def destroy(guest: Guest, *, disks: bool) -> dict[str, str]:
+    """Destroy it, with its disks or without; return the files of its disks, by place, without those of checkpoints."""
+    vm = guest.system.client.vms.GetVirtualMachine(virtual_machine_pb2.GetVirtualMachineRequest(name=guest.name))
+    files = {disk.location: first_file(disk.path) for disk in vm.disks}
+    request = virtual_machine_pb2.DestroyVirtualMachineRequest(name=guest.name, delete_disks=disks)
+    guest.done(guest.system.client.vms.DestroyVirtualMachine(request))
+    guest.gone = True
+    return files
+
+
+def first_file(path: str) -> str:
+    """Return the file at the end of a chain."""
+    parent = json.loads(Path(path).read_text(encoding="utf-8"))["parent"]
+    return first_file(parent) if parent else path
+
+
+@row("DESTROY_VIRTUAL_MACHINE", tree=True)
+def destroy_it(guest: Guest) -> None:
+    """Destroy it: its disks keep what the guest saw last."""
+    files = destroy(guest, disks=False)
+    guest.loose |= {files[at]: content for at, content in guest.oracle.now.items()}
+    assert not [file for path in files.values() for file in Path(path).parent.glob("*.avhdx")]
+
+
+@row("DESTROY_VIRTUAL_MACHINE")
+def destroy_it_with_its_disks(guest: Guest) -> None:
+    """Destroy it, and all of its disks; what was detached before stays."""
+    path = guest.path
+    guest.detach()
+    files = destroy(guest, disks=True)
+    assert (set(files), any(Path(file).exists() for file in files.values())) == (set(FIRST), False)
+    assert set(guest.loose) == {path}
 
 
 # --- the tests

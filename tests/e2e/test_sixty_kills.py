@@ -44,7 +44,12 @@ EFFECTS = {
     "start": "power_changed",
     "stop": "power_changed",
     "configure": "vm_configured",
+    "remove VM": "vm_removed",
 }
+DOOMED = tuple(f"old{number:02}" for number in range(1, 13))
+"""VMs that are destroyed."""
+EACH = 3 * KILLS_EACH // len(DOOMED)
+"""In how many kills one of them is."""
 
 
 def ask_for_something(client: Client, vm_id: str, chance: random.Random, number: int) -> Operation:
@@ -141,6 +146,41 @@ def plan_kill(system: System, cmdlet: str, chance: random.Random) -> str:
     return at
 
 
+class Doomed:
+    """VMs with a snapshot each, which are destroyed one after another; every other one with its disks."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._disks = {name: self._disks_of(name) for name in DOOMED}
+        for name in DOOMED:
+            system.client.wait(system.client.create(system.ids[name], "last"))
+
+    def destroy(self, number: int) -> None:
+        """Ask for the destruction of the next one."""
+        request = vm_pb2.DestroyVirtualMachineRequest(
+            name=f"virtualMachines/{self._system.ids[DOOMED[number]]}", delete_disks=number % 2 == 1
+        )
+        self._system.client.vms.DestroyVirtualMachine(request)
+
+    def compare(self) -> None:
+        """Check that they are gone, and their disks where that was asked for; they are looked at no more."""
+        there = {vm["id"] for vm in self._system.host.control("state")["vms"]}
+        for number, name in enumerate(DOOMED):
+            assert (self._system.ids[name] in there, self._shown(name).state) == (
+                False,
+                vm_pb2.VirtualMachine.DESTROYED,
+            )
+            assert [disk.exists() for disk in self._disks[name]] == [number % 2 == 0] * 2, name
+            del self._system.ids[name]
+
+    def _disks_of(self, name: str) -> list[Path]:
+        return [Path(disk.path) for disk in self._shown(name).disks]
+
+    def _shown(self, name: str) -> vm_pb2.VirtualMachine:
+        name = f"virtualMachines/{self._system.ids[name]}"
+        return self._system.client.vms.GetVirtualMachine(vm_pb2.GetVirtualMachineRequest(name=name))
+
+
 def revert_into_a_kill(system: System, vm_id: str, chance: random.Random) -> str:
     """Ask for a revert whose script will be killed at its restore; return where, or nothing if there is no snapshot."""
     ready = [s for s in system.client.list_snapshots(vm_id) if s.state == snapshot_pb2.Snapshot.READY]
@@ -207,16 +247,20 @@ def test_sixty_kills_leave_no_operation_behind_and_no_effect_twice(tmp_path: Pat
     durations = ["--duration", "checkpoint=60", "restore=50", "remove=40", "merge=30", "start=30", "save=20"]
     killed = Counter[str]()
     (shelf := tmp_path / "shelf").mkdir()
-    with System(tmp_path, ("web01", "db01", "app01", "data01"), durations) as system:
-        drives = Drives(system, "data01", shelf)
+    with System(tmp_path, ("web01", "db01", "app01", "data01", *DOOMED), durations) as system:
+        drives, doomed = Drives(system, "data01", shelf), Doomed(system)
         for number, victim in enumerate(victims):
-            within, (first, *others, _) = "", system.ids.values()
+            within, (first, *others) = "", (system.ids[name] for name in ("web01", "db01", "app01"))
             cmdlet, change = drives.choose(chance, number)
             if victim == "script" and chance.random() < 0.3:
                 within = plan_kill(system, cmdlet, chance)
             elif victim == "script" and chance.random() < 0.5:
                 within = revert_into_a_kill(system, first, chance)
             change()
+            if number % EACH == 0:
+                if victim == "script" and not within:
+                    within = plan_kill(system, "Remove-VM", chance)
+                doomed.destroy(number // EACH)
             for vm_id in others if within.startswith("Restore") else (first, *others):
                 ask_for_something(system.client, vm_id, chance, number)
             if not within:
@@ -227,8 +271,9 @@ def test_sixty_kills_leave_no_operation_behind_and_no_effect_twice(tmp_path: Pat
                 killed[within.partition(":")[0]] += 1
             drives.write(number)
         assert killed["Restore-VMSnapshot"], "no restore was killed"
-        assert len(killed) > 1, "no change of a volume was killed"
+        assert killed.keys() - {"Restore-VMSnapshot", "Remove-VM"}, "no change of a volume was killed"
         drives.compare()
+        doomed.compare()
         compare_with_truth(system)
         states = Counter(OperationMetadata.State.Name(metadata_of(o).state) for o in system.client.all_operations())
         assert states["SUCCEEDED"] > sum(states.values()) * 0.9, states

@@ -112,7 +112,7 @@ def any_effect(action: str, host: Hypervisor, journal_id: str, token: int) -> Ho
             command.checkpoint_remove.checkpoint_id = checkpoints[0].checkpoint_id
         case "vm_configure":
             command.vm_configure.cpu_count = 4
-        case "vm_start":
+        case "vm_start" | "vm_remove":
             pass
         case _:
             _of_volumes(command, action, host)

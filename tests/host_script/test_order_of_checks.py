@@ -566,6 +566,7 @@ DEPENDS: dict[str, set[Callable[[Before], None]]] = {
     "volume_attach": {other_drives},
     "volume_detach": {other_drives},
     "volume_resize": {other_drives},
+    "vm_remove": {other_power, other_checkpoints, other_drives, other_chain},
     "disk_create": set(),
     "files_delete": set(),
     "export_end": set(),

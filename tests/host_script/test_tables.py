@@ -50,7 +50,7 @@ class Tables:
         self._row(r"\$OfAbsent = ", "$OfAbsent = 'vm_start', ")
         own = effects._ACTIONS["vm_start"]
         self.patch.setitem(effects._ACTIONS, "vm_start", lambda scene, told: own(scene, told) if scene.found else None)
-        self._row(r"(?<=param\(\$vm\)\n)", "if ($null -eq $vm) { return }\n")
+        self._row(r"(?=if \(\(Get-State \$vm\) -eq 'Paused'\) { Resume-VM)", "if ($null -eq $vm) { return }\n")
 
     def begins_a_job(self) -> None:
         """Have observations of it not wait for exports and jobs."""

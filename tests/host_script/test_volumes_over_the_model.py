@@ -1,4 +1,4 @@
-"""The actions about virtual disks over the real model, on both engines: done, done twice, killed, and refused."""
+"""What is done to virtual disks, or takes their VM away, over the real model: done, done twice, killed, and refused."""
 
 from __future__ import annotations
 
@@ -323,3 +323,38 @@ def test_a_folder_that_is_not_there_gets_no_disk(web: Vm, tmp_path: Path) -> Non
     answer = web.do("disk_create", path=f"{tmp_path}/none/new.vhdx", size_bytes=8 * MIB)
     assert answer.error.id == "StorageUnreachable,snapshotd", answer
     assert not (tmp_path / "none").exists()
+
+
+def test_a_vm_that_is_removed_leaves_its_disks_which_can_be_deleted_then(
+    hyperv: SimulatedHyperV, talk: Callable[[], Conversation], tmp_path: Path
+) -> None:
+    db = Vm(hyperv, talk(), tmp_path, DB)
+    disks = [disk["chain"][0] for disk in of(hyperv, DB)["disks"].values()]
+    refused = db.do("files_delete", paths=disks)
+    assert refused.error.id == "FileInUse,snapshotd"
+    removed = db.do("vm_remove")
+    assert (removed.verdict, removed.vms[0].present) == (HostAnswer.DONE, False)
+    assert all(Path(path).exists() for path in disks)
+    assert db.do("files_delete", paths=disks).verdict == HostAnswer.DONE
+    assert not any(Path(path).exists() for path in disks)
+    assert db.effects()[0] == "vm_removed"
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_removal_of_a_vm_that_is_killed_is_found_by_the_next_observation_and_done_once(
+    place: str, hyperv: SimulatedHyperV, talk: Callable[[], Conversation], tmp_path: Path
+) -> None:
+    db = Vm(hyperv, talk(), tmp_path, DB)
+    command = db.command("vm_remove")
+    hyperv.kill_script(f"Remove-VM:{place}", 1)
+    db.script.send(command)
+    assert db.script.wait_for_end() == 1
+    other = talk()
+    observed = other.ask(observe(3, "vm_remove", vm=DB))
+    assert (observed.verdict, observed.vms[0].present) == (HostAnswer.OBSERVED, place == "before")
+    assert other.ask(command).verdict == HostAnswer.STALE
+    if place == "before":
+        db.script, db.token = other, 3
+        assert other.ask(db.again(command)).verdict == HostAnswer.DONE
+    assert hyperv.vm(DB) is None
+    assert [line["effect"] for line in truth(tmp_path)].count("vm_removed") == 1

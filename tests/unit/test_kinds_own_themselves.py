@@ -19,6 +19,7 @@ SPEAKERS = {
     "offering_service.py",
     "volume_service.py",
     "volume_snapshot_service.py",
+    "destroy_service.py",
     "revert_commands.py",
     "outcome.py",
 }

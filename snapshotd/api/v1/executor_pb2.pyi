@@ -494,6 +494,7 @@ class HostCommand(_message.Message):
     DISK_CONVERT_FIELD_NUMBER: _builtins.int
     DISK_PLACE_FIELD_NUMBER: _builtins.int
     EXPORT_END_FIELD_NUMBER: _builtins.int
+    VM_REMOVE_FIELD_NUMBER: _builtins.int
     TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
     AFTER_VM_ID_FIELD_NUMBER: _builtins.int
     LARGEST_PART_FIELD_NUMBER: _builtins.int
@@ -579,6 +580,8 @@ class HostCommand(_message.Message):
     @_builtins.property
     def export_end(self) -> Global___ExportEnd: ...
     @_builtins.property
+    def vm_remove(self) -> Global___VmRemove: ...
+    @_builtins.property
     def watched_jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Jobs of the hypervisor whose state each report tells, by InstanceID, whatever the kind."""
 
@@ -613,6 +616,7 @@ class HostCommand(_message.Message):
         disk_convert: Global___DiskConvert | None = ...,
         disk_place: Global___DiskPlace | None = ...,
         export_end: Global___ExportEnd | None = ...,
+        vm_remove: Global___VmRemove | None = ...,
         time_left_ms: _builtins.int = ...,
         after_vm_id: _builtins.str = ...,
         largest_part: _builtins.int = ...,
@@ -621,11 +625,11 @@ class HostCommand(_message.Message):
         former_installation_id: _builtins.str = ...,
         watched_jobs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "export_end", b"export_end", "files_delete", b"files_delete", "vm_configure", b"vm_configure", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "export_end", b"export_end", "files_delete", b"files_delete", "vm_configure", b"vm_configure", "vm_remove", b"vm_remove", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "ends_script", b"ends_script", "export_end", b"export_end", "files_delete", b"files_delete", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_configure", b"vm_configure", "vm_id", b"vm_id", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "ends_script", b"ends_script", "export_end", b"export_end", "files_delete", b"files_delete", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_configure", b"vm_configure", "vm_id", b"vm_id", "vm_remove", b"vm_remove", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove", "volume_attach", "volume_detach", "volume_resize", "disk_create", "files_delete", "vm_configure", "disk_export", "disk_convert", "disk_place", "export_end"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove", "volume_attach", "volume_detach", "volume_resize", "disk_create", "files_delete", "vm_configure", "disk_export", "disk_convert", "disk_place", "export_end", "vm_remove"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -1149,6 +1153,23 @@ class ExportEnd(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportEnd: _TypeAlias = ExportEnd  # noqa: Y015
+
+@_typing.final
+class VmRemove(_message.Message):
+    """Removes the VM from the host; its disks stay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VmRemove: _TypeAlias = VmRemove  # noqa: Y015
 
 @_typing.final
 class HostAnswer(_message.Message):

@@ -223,7 +223,7 @@ class VirtualMachine(_message.Message):
 
     @_builtins.property
     def unregister_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was unregistered; absent: it is registered."""
+        """When it was unregistered or destroyed; absent: it is registered."""
 
     def __init__(
         self,
@@ -481,7 +481,7 @@ class ListVirtualMachinesRequest(_message.Message):
     order_by: _builtins.str
     """On: display_name, name, create_time. Empty: display_name, name."""
     show_unregistered: _builtins.bool
-    """Those that were unregistered too, as they were last."""
+    """Those that were unregistered or destroyed too, as they were last."""
     def __init__(
         self,
         *,
@@ -987,7 +987,7 @@ class DestroyVirtualMachineRequest(_message.Message):
     name: _builtins.str
     """virtualMachines/{vm}."""
     delete_disks: _builtins.bool
-    """Delete its disks too."""
+    """Delete its disks too. If others have removed the VM already, only files of which a virtual disk's own id proves that they are still its."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
     validate_only: _builtins.bool
@@ -996,7 +996,7 @@ class DestroyVirtualMachineRequest(_message.Message):
     """The etag of the plan that the caller has seen; see operation.proto."""
     @_builtins.property
     def foreign_checkpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the foreign checkpoints that may be lost."""
+        """Names or ids of the checkpoints that are not ours and may be lost; by their ids where several have one name."""
 
     def __init__(
         self,

@@ -224,7 +224,13 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DestroyVirtualMachine(self, request, context):
-        """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet.
+        """Destroys a VM: turns it off, deletes all its snapshots, leaves first, removes it from its host, and with delete_disks deletes its own files:
+        none that another registered VM has or has claimed, and no base image. What is left is told, with why. It can be cancelled until it is
+        removed; what was deleted by then is gone. The VM is DESTROYED then: its record, with its snapshots and its audit trail, is only read
+        (anything else: FAILED_PRECONDITION, VM_DESTROYED), and its id is never registered again. FAILED_PRECONDITION (SNAPSHOT_HELD),
+        (FOREIGN_CHECKPOINTS) unless each checkpoint that is not ours is named, (WRONG_POWER_STATE) while its power is UNKNOWN. NOT_FOUND
+        (CHECKPOINT_NOT_FOUND) for a name that no checkpoint has. A VM that its host does not have any more is recorded as destroyed, after
+        the other hosts were given time to report it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

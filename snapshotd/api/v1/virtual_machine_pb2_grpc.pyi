@@ -72,7 +72,14 @@ class VirtualMachineServiceStub:
     started. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) unless it is RUNNING; a TURN_OFF takes a PAUSED one too.
     """
     DestroyVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]
-    """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
+    """Destroys a VM: turns it off, deletes all its snapshots, leaves first, removes it from its host, and with delete_disks deletes its own files:
+    none that another registered VM has or has claimed, and no base image. What is left is told, with why. It can be cancelled until it is
+    removed; what was deleted by then is gone. The VM is DESTROYED then: its record, with its snapshots and its audit trail, is only read
+    (anything else: FAILED_PRECONDITION, VM_DESTROYED), and its id is never registered again. FAILED_PRECONDITION (SNAPSHOT_HELD),
+    (FOREIGN_CHECKPOINTS) unless each checkpoint that is not ours is named, (WRONG_POWER_STATE) while its power is UNKNOWN. NOT_FOUND
+    (CHECKPOINT_NOT_FOUND) for a name that no checkpoint has. A VM that its host does not have any more is recorded as destroyed, after
+    the other hosts were given time to report it.
+    """
     AttachVolume: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]
     """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
     STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
@@ -158,7 +165,14 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     started. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) unless it is RUNNING; a TURN_OFF takes a PAUSED one too.
     """
     DestroyVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.DestroyVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
+    """Destroys a VM: turns it off, deletes all its snapshots, leaves first, removes it from its host, and with delete_disks deletes its own files:
+    none that another registered VM has or has claimed, and no base image. What is left is told, with why. It can be cancelled until it is
+    removed; what was deleted by then is gone. The VM is DESTROYED then: its record, with its snapshots and its audit trail, is only read
+    (anything else: FAILED_PRECONDITION, VM_DESTROYED), and its id is never registered again. FAILED_PRECONDITION (SNAPSHOT_HELD),
+    (FOREIGN_CHECKPOINTS) unless each checkpoint that is not ours is named, (WRONG_POWER_STATE) while its power is UNKNOWN. NOT_FOUND
+    (CHECKPOINT_NOT_FOUND) for a name that no checkpoint has. A VM that its host does not have any more is recorded as destroyed, after
+    the other hosts were given time to report it.
+    """
     AttachVolume: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
     STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
@@ -307,7 +321,14 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.DestroyVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Stops a VM, deletes all its snapshots and removes it from its host. Not built yet."""
+        """Destroys a VM: turns it off, deletes all its snapshots, leaves first, removes it from its host, and with delete_disks deletes its own files:
+        none that another registered VM has or has claimed, and no base image. What is left is told, with why. It can be cancelled until it is
+        removed; what was deleted by then is gone. The VM is DESTROYED then: its record, with its snapshots and its audit trail, is only read
+        (anything else: FAILED_PRECONDITION, VM_DESTROYED), and its id is never registered again. FAILED_PRECONDITION (SNAPSHOT_HELD),
+        (FOREIGN_CHECKPOINTS) unless each checkpoint that is not ours is named, (WRONG_POWER_STATE) while its power is UNKNOWN. NOT_FOUND
+        (CHECKPOINT_NOT_FOUND) for a name that no checkpoint has. A VM that its host does not have any more is recorded as destroyed, after
+        the other hosts were given time to report it.
+        """
 
     @_abc_1.abstractmethod
     def AttachVolume(

@@ -28,6 +28,7 @@ from tests.asking import (
     MAKE_DISK,
     PLACE,
     REMOVE,
+    REMOVE_VM,
     RENAME,
     RESIZE,
     RESTORE,
@@ -40,6 +41,7 @@ from tests.asking import (
     delete,
     delete_all,
     delete_volume_snapshot,
+    destroy,
     detach,
     forget,
     resize,
@@ -308,6 +310,23 @@ CASES = (
         effects=(CONVERT, PLACE),
     ),
     Case("delete a volume snapshot", delete_volume_snapshot(vsid(1)), copied=True, effects=(DELETE_FILES,)),
+    Case("destroy", destroy(), after=Power.ABSENT, current=None, effects=(STOP, *(REMOVE,) * 3, REMOVE_VM)),
+    Case(
+        "destroy with the disks",
+        destroy(delete_disks=True),
+        power=Power.STOPPED,
+        after=Power.ABSENT,
+        current=None,
+        effects=(*(REMOVE,) * 3, REMOVE_VM, DELETE_FILES),
+    ),
+    Case(
+        "destroy with a foreign checkpoint",
+        destroy(foreign_checkpoints=("by hand",)),
+        after=Power.ABSENT,
+        current=None,
+        effects=(STOP, *(REMOVE,) * 4, REMOVE_VM),
+        foreign=True,
+    ),
 )
 LIVING = tuple(case for case in CASES if case.after is not Power.ABSENT)
 """Those whose VM is there afterwards."""

@@ -18,8 +18,10 @@ from snapshotd.domain.lifecycle import OperationState, Power, StepState, VmActiv
 from snapshotd.domain.operation import Operation, SettledAs
 from snapshotd.domain.snapshot_errors import CheckpointNotUsable
 from snapshotd.domain.virtual_machine import VirtualMachine, evolve
+from snapshotd.domain.volume_errors import VmHasTemporaryCheckpoint
 from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.domain.volume_snapshot_errors import VolumeSnapshotElsewhere
+from snapshotd.operations.vm_destroy import DESTROY_VIRTUAL_MACHINE
 from snapshotd.server.resource_messages import tree_message, vm_message
 from snapshotd.server.volume_snapshot_messages import volume_snapshot_message
 from snapshotd.steps.vm_stop import StopMode
@@ -35,7 +37,9 @@ from tests.asking import (
     REMOVE,
     adopt,
     attach,
+    delete_all,
     delete_volume_snapshot,
+    destroy,
     revert_to,
     start_vm,
     stop_vm,
@@ -210,6 +214,30 @@ def test_what_is_left_behind_is_told_and_stands_in_no_tree() -> None:
     assert drift_in(world) == []
     with pytest.raises(CheckpointNotUsable, match="for volume snapshot"):
         world.do(adopt(sid(9), checkpoint_id))
+
+
+def test_a_vm_with_what_is_left_behind_is_destroyed_without_naming_it_and_its_copy_stays_on_record() -> None:
+    world = left_behind()
+    assert "not ours" not in " ".join(DESTROY_VIRTUAL_MACHINE.preview(world.vm, destroy()).warnings)
+    world.do(destroy())
+    assert world.run().state is OperationState.SUCCEEDED
+    assert (world.host.gone, world.host.checkpoints) == (True, {})
+    assert (world.vm.activity, world.vm.temporaries) == (VmActivity.DESTROYED, {})
+    assert copy_of(world).state is VolumeSnapshotState.ERROR
+    world.do(delete_volume_snapshot(vsid(1)))
+    assert world.run().state is OperationState.SUCCEEDED
+    assert copy_of(world).state is VolumeSnapshotState.REMOVED
+
+
+def test_no_volume_is_attached_while_something_is_left_behind() -> None:
+    world = left_behind()
+    world.do(delete_all())
+    world.run()
+    with pytest.raises(VmHasTemporaryCheckpoint, match=f"volume snapshot {vsid(1)}"):
+        world.do(attach("V:\\data.vhdx"))
+    world.do(delete_volume_snapshot(vsid(1)))
+    world.run()
+    world.do(attach("V:\\data.vhdx"))
 
 
 def test_the_next_volume_snapshot_removes_what_is_left_behind_first() -> None:
