@@ -38,13 +38,13 @@ def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = l
     def of(name: str) -> str:
         return shown(named(name)) if name else "none"
 
+    wide = max([10, *(len(step.name) for step in plan.steps)])
     for step in plan.steps:
         loses = f" May lose: {step.may_lose}." if step.may_lose else ""
         nature = word(Step.Class.Name(step.step_class)).replace(" ", "-")
         about = f"{of(step.snapshot)}: " if step.snapshot and len({s.snapshot for s in plan.steps}) > 1 else ""
-        lines.append(
-            f"  {step.number}. {step.name:10} {about}{shown(step.description)} [{nature}, on {last(step.host)}]{loses}"
-        )
+        does = f"{about}{shown(step.description)} [{nature}, on {last(step.host)}]{loses}"
+        lines.append(f"  {step.number}. {step.name:{wide}} {does}")
     if not plan.steps:
         lines.append("  nothing is asked of the host")
     lines += [

@@ -10,7 +10,7 @@ import pytest
 from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1.executor_pb2 import RUNNING, STOPPED
-from snapshotd.api.v1.operation_pb2 import OperationMetadata, Plan
+from snapshotd.api.v1.operation_pb2 import OperationMetadata, Plan, Step
 from snapshotd.api.v1.snapshot_pb2 import DeleteSnapshotRequest, ListSnapshotsResponse, Snapshot
 from snapshotd.client.__main__ import _parser
 from snapshotd.client.parser import Parser
@@ -144,3 +144,10 @@ def test_a_plan_about_the_whole_vm_names_the_snapshots_that_go(ctl: Ctl, service
         "Nothing was done.",
         f"To do just this: snapshotctl vm stop {VM} --expect {ETAG}",
     ]
+
+
+def test_what_the_steps_do_begins_in_one_column(ctl: Ctl, service: FakeService) -> None:
+    steps = [Step(number=n, name=name, description="Do it.") for n, name in ((1, "copy"), (2, "wait for the copy"))]
+    service.answers["DeleteSnapshot"] = lambda _: planned(Plan(kind=OperationMetadata.DELETE_SNAPSHOT, steps=steps))
+    lines = [line for line in ctl(*DELETE, "one", "--dry-run").out.splitlines() if "Do it." in line]
+    assert [line.index("Do it.") for line in lines] == [len("  2. wait for the copy ")] * 2
