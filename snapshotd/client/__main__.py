@@ -18,6 +18,7 @@ from snapshotd.client import (
     snapshot_parser,
     streams,
     vm_parser,
+    volume_snapshot_parser,
 )
 from snapshotd.client.completion import COMPLETE, Typed, answer
 from snapshotd.client.failure import ExitCode, Failed
@@ -136,7 +137,15 @@ def _parser(environ: Mapping[str, str]) -> Parser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version of this program")
     commands = Subcommands(parser, common_options(), "COMMAND")
-    for module in (host_parser, vm_parser, snapshot_parser, operation_parser, audit_parser, completion_parser):
+    for module in (
+        host_parser,
+        vm_parser,
+        snapshot_parser,
+        volume_snapshot_parser,
+        operation_parser,
+        audit_parser,
+        completion_parser,
+    ):
         module.add_to(commands)
     return parser
 

@@ -66,6 +66,8 @@ _OPTIONS: Final = {
     "checkpoint_id": "CHECKPOINT",
     "path": "PATH",
     "location": "PLACE",
+    "volume_snapshot.location": "PLACE",
+    "volume_snapshot.display_name": "--name",
     "size_bytes": "SIZE",
     "service_offering.cpu_count": "--cpus",
     "service_offering.memory_bytes": "--memory",

@@ -11,6 +11,7 @@ from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsRequest
 from snapshotd.api.v1.virtual_machine_pb2 import (
     GetVirtualMachineRequest,
     ListVirtualMachinesRequest,
+    ListVolumeSnapshotsRequest,
 )
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
@@ -26,7 +27,7 @@ def names(kind: str, vm: str, word: str, address: str, actor: str) -> Iterable[s
     """Return names of a kind.
 
     Args:
-        kind: vm, host, snapshot, operation or place (of a disk).
+        kind: vm, host, snapshot, operation, place (of a disk) or volume_snapshot.
         vm: the VM on the line, as the user named it; empty: there is none.
         word: what is typed of the name.
         address: of the server.
@@ -55,6 +56,10 @@ def _found(server: Server, kind: str, vm: str, word: str) -> list[str]:
     if kind == "place":
         disks = server.call(server.vms.GetVirtualMachine, GetVirtualMachineRequest(name=vm_name(server, vm))).disks
         return [disk.location for disk in disks]
+    if kind == "volume_snapshot":
+        copies = ListVolumeSnapshotsRequest(parent=vm_name(server, vm), page_size=_MOST)
+        found = server.call(server.vms.ListVolumeSnapshots, copies).volume_snapshots
+        return _or_ids([one.display_name for one in found], [last(one.name) for one in found], word)
     wanted = ListSnapshotsRequest(parent=vm_name(server, vm), page_size=_MOST)
     snapshots = server.call(server.snapshots.ListSnapshots, wanted).snapshots
     return _or_ids([*(one.display_name for one in snapshots), *WORDS], [one.uid for one in snapshots], word)

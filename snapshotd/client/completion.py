@@ -42,7 +42,7 @@ compdef _snapshotctl snapshotctl
 complete -c snapshotctl -f -a '(snapshotctl __complete fish (commandline -cp | string collect) 2>/dev/null)'
 """,
 }
-_NAMED: Final = frozenset({"vm", "host", "snapshot", "operation", "place"})
+_NAMED: Final = frozenset({"vm", "host", "snapshot", "operation", "place", "volume_snapshot"})
 """What the server has names of, as arguments that take one are called."""
 _NEW: Final = {("vm_commands.register", "vm"), ("host_commands.add", "host")}
 """Arguments that name what the server does not know yet."""

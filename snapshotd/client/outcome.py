@@ -18,7 +18,10 @@ from snapshotd.api.v1.snapshot_pb2 import (
     RevertToSnapshotResponse,
     Snapshot,
 )
-from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine
+from snapshotd.api.v1.virtual_machine_pb2 import (
+    VirtualMachine,
+    VolumeSnapshot,
+)
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import Failed
 from snapshotd.client.offerings import offering_text
@@ -125,6 +128,11 @@ def _offering(vm: VirtualMachine) -> str:
     return f"VM {shown(vm.display_name)} has {offering_text(vm.service_offering)}."
 
 
+def _copied(copy: VolumeSnapshot, _: Named) -> str:
+    how_large = f" ({size(copy.size_bytes)})" if copy.size_bytes else ""
+    return f"Volume snapshot {shown(copy.display_name)} ({last(copy.name)}) is in {shown(copy.path)}{how_large}."
+
+
 def _reverted(response: RevertToSnapshotResponse, named: Named) -> str:
     vm = response.virtual_machine
     return f"VM {shown(vm.display_name)} is back at snapshot {named(response.snapshot)}, and {Power.Name(vm.power)}."
@@ -145,6 +153,7 @@ _TELL: Final[dict[type[Message], Callable[[Any, Named], str]]] = {
     RevertToSnapshotResponse: _reverted,
     DeleteSnapshotResponse: _deleted,
     DeleteAllSnapshotsResponse: _all_deleted,
+    VolumeSnapshot: _copied,
 }
 _OF_VMS: Final[dict[int, Callable[[VirtualMachine], str]]] = {
     OperationMetadata.ATTACH_VOLUME: _drives,

@@ -75,7 +75,9 @@ def dry_run(arguments: argparse.Namespace, plan: Plan, described: str) -> str:
     return "\n".join(lines)
 
 
-def about_vm(server: Server, arguments: argparse.Namespace, operation: Operation, *, what: str = "") -> ExitCode:
+def about_vm(
+    server: Server, arguments: argparse.Namespace, operation: Operation, *, what: str = "", made: str = ""
+) -> ExitCode:
     """Print the plan of a call about a VM if it was a dry run; else go on with the operation.
 
     Args:
@@ -83,9 +85,10 @@ def about_vm(server: Server, arguments: argparse.Namespace, operation: Operation
         arguments: those of the command.
         operation: the answer.
         what: would be done, for people, with the VM; empty: the kind and the VM tell it.
+        made: what is said of something that the user did not name.
     """
     return answered(
-        server, arguments, operation, lambda p: dry_run(arguments, p, plan_text(server, arguments, p, what))
+        server, arguments, operation, lambda p: dry_run(arguments, p, plan_text(server, arguments, p, what)), made
     )
 
 

@@ -20,7 +20,9 @@ from snapshotd.api.v1.snapshot_pb2 import ListSnapshotsRequest, ListSnapshotsRes
 from snapshotd.api.v1.virtual_machine_pb2 import (
     Disk,
     ListVirtualMachinesResponse,
+    ListVolumeSnapshotsResponse,
     VirtualMachine,
+    VolumeSnapshot,
 )
 from tests.unit.client.fake_service import Ctl, FakeService, Refuse
 
@@ -37,6 +39,9 @@ def known(service: FakeService) -> None:
         "ListHosts": lambda _: ListHostsResponse(hosts=[Host(name="hosts/hv01"), Host(name="hosts/hv02")]),
         "ListVirtualMachines": lambda _: ListVirtualMachinesResponse(virtual_machines=vms),
         "ListSnapshots": lambda _: ListSnapshotsResponse(snapshots=[Snapshot(uid=DB, display_name="before it's")]),
+        "ListVolumeSnapshots": lambda _: ListVolumeSnapshotsResponse(
+            volume_snapshots=[VolumeSnapshot(name=f"virtualMachines/{WEB}/volumeSnapshots/{DB}", display_name="monday")]
+        ),
         "GetVirtualMachine": lambda r: VirtualMachine(
             name=r.name, disks=[Disk(location=f"SCSI:0:{n}") for n in (0, 1)]
         ),
@@ -64,7 +69,7 @@ def found(ctl: Ctl, line: str, shell: str = "zsh", **environ: str) -> list[str]:
         ("host list --output=y", ["--output=yaml"]),
         ("completion ", ["bash", "zsh", "fish"]),
         ("host list ho", []),
-        ("nonsense ", ["host", "vm", "snapshot", "operation", "audit", "status", "completion"]),
+        ("nonsense ", ["host", "vm", "snapshot", "volume-snapshot", "operation", "audit", "status", "completion"]),
         ("vm offering web01 --dynamic-memory ", ["on", "off"]),
         ("vm register hv01 ", []),
         ("vm attach web01 ", []),
@@ -96,6 +101,9 @@ def test_commands_and_options_are_completed_without_the_server(
         ("operation settle ab", ["abcd0002"]),
         ("vm detach web01 ", ["SCSI:0:0", "SCSI:0:1"]),
         ("vm resize --allow-shrink web01 SCSI:0:1", ["SCSI:0:1"]),
+        ("volume-snapshot take web01 SCSI:0:0", ["SCSI:0:0"]),
+        ("volume-snapshot delete web01 mo", ["monday"]),
+        ("volume-snapshot show web01 333", [DB]),
         ("operation show operations/", [OPERATION]),
     ],
 )
