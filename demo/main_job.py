@@ -59,7 +59,10 @@ class Stage:
             options += ["--pwsh", str(pwsh)]
         self.host = SimulatedHost(directory / "hv01", {"host": {"name": "hv01"}, "vms": vms}, options)
         quick = ["--retries-longest", "2 s", "--snapshots-merge-poll", "500 ms"]
-        self.daemon = Daemon(directory / "daemon", executor=False, options=quick)
+        self.copies = directory / "hv01" / "copies"
+        self.copies.mkdir()
+        folders = ["--volume-snapshots-directory", str(self.copies)]
+        self.daemon = Daemon(directory / "daemon", executor=False, options=[*quick, *folders])
         self.directory = directory
         self.checks = Checks()
         self.written: dict[str, dict[str, str]] = {"SCSI:0:0": {}, "SCSI:0:1": {}}
@@ -259,6 +262,7 @@ def run(directory: Path, engine: str) -> Checks:
             cut_the_network,
             other_acts.refuse_a_disk,
             other_acts.change_the_offering,
+            other_acts.copy_a_disk,
             at_the_end,
         ):
             act(stage)

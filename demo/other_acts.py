@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from grpc_status import rpc_status
@@ -14,6 +15,8 @@ from snapshotd.client.calls import reason_of
 
 if TYPE_CHECKING:
     from demo.main_job import Stage
+
+DATA: Final = "SCSI:0:1"
 
 
 def refuse_a_disk(stage: Stage) -> None:
@@ -43,3 +46,21 @@ def change_the_offering(stage: Stage) -> None:
     truth = stage.truth("web01")
     stage.checks.check("web01 has four CPUs", truth["offering"]["cpu_count"], 4)
     stage.checks.check("its snapshot with memory is gone", truth["checkpoints"], [])
+
+
+def copy_a_disk(stage: Stage) -> None:
+    """Copy a disk of a running VM that has snapshots."""
+    say("copy a disk of db01 while it runs: its tree stays as it is")
+    stage.ended(stage.vms.StartVirtualMachine(pb.StartVirtualMachineRequest(name=stage.vm("db01"))))
+    before = stage.truth("db01")
+    copy = pb.VolumeSnapshot(display_name="data of today", location=DATA)
+    request = pb.TakeVolumeSnapshotRequest(parent=stage.vm("db01"), volume_snapshot=copy)
+    taken = pb.VolumeSnapshot()
+    stage.ended(stage.vms.TakeVolumeSnapshot(request)).response.Unpack(taken)
+    sys.stdout.write(stage.ctl("volume-snapshot", "list", "db01"))
+    stage.checks.check("its file is there", Path(taken.path).is_file(), True)
+    now = stage.truth("db01")
+    stage.checks.check("the checkpoints are what they were", now["checkpoints"], before["checkpoints"])
+    contents = [{at: disk["sha256"] for at, disk in truth["disks"].items()} for truth in (before, now)]
+    stage.checks.check("so are the disks", contents[1], contents[0])
+    stage.show_tree()

@@ -31,6 +31,7 @@ CHAPTERS: Final[tuple[tuple[Callable[[Stage], None], tuple[tuple[str, str], ...]
     ),
     (seed_changes.volumes, (("volumes", _RUNNING), ("volumes-other", _RUNNING))),
     (seed_changes.offering, (("offering", _RUNNING),)),
+    (seed_changes.volume_snapshots, (("copied", _RUNNING), ("reader", _RUNNING))),
     (seed_snapshots.revert_and_back, (("revert-back", _RUNNING),)),
     (seed_snapshots.power, (("power", _RUNNING),)),
     (seed_snapshots.deletes, (("deletes", _RUNNING),)),

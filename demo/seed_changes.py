@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from demo.seed_stage import DATA, REFUSED, Stage
+from pathlib import Path
+
+from demo.checks import say
+from demo.seed_stage import DATA, REFUSED, SYSTEM, Stage
 
 EXTRA = "SCSI:0:2"
 MIB = 1 << 20
@@ -64,3 +67,35 @@ def offering(stage: Stage) -> None:
     told = stage.read(f"vm show {vm}")["service_offering"]
     stage.checks.check("so it is on record", told["cpu_count"], small["cpu_count"])
     stage.sees(vm, "disks")
+
+
+def volume_snapshots(stage: Stage) -> None:
+    """Take a volume snapshot of a VM that has VM snapshots, running and stopped: the tree stays as it was."""
+    vm, reader = "copied", "reader"
+    stage.take(vm, "one")
+    stage.take(vm, "two", memory=True)
+    stage.write(vm, "running")
+    shape = {"one": "", "two": "one"}
+    stage.type(f"volume-snapshot take {vm} {DATA} --name running --dry-run")
+    stage.type(f"volume-snapshot take {vm} {DATA} --name running --wait")
+    stage.power(vm, "Running")
+    stage.agrees(vm, shape)
+    stage.sees(vm, "running")
+    stage.type(f"vm stop {vm} --turn-off --wait")
+    stage.write(vm, "stopped")
+    stage.type(f"volume-snapshot take {vm} {SYSTEM} --name stopped --wait")
+    stage.agrees(vm, shape)
+    stage.sees(vm, "stopped")
+    stage.type(f"volume-snapshot list {vm}")
+    listed = stage.read(f"volume-snapshot list {vm}")["volume_snapshots"]
+    files = {one["display_name"]: one["path"] for one in listed}
+    stage.checks.check("both files are there", sorted(Path(file).is_file() for file in files.values()), [True, True])
+    say("what the copies hold, another VM shows")
+    for name, written_at in (("running", DATA), ("stopped", SYSTEM)):
+        stage.type(f"vm attach {reader} {files[name]} --at {EXTRA} --wait")
+        stage.sees(reader, name, {EXTRA: written_at})
+        stage.type(f"vm detach {reader} {EXTRA} --wait")
+    stage.type(f"volume-snapshot delete {vm} running --wait")
+    left = {name: Path(file).exists() for name, file in files.items()}
+    stage.checks.check("its file is gone, and no other", left, {"running": False, "stopped": True})
+    stage.agrees(vm, shape)

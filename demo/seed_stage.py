@@ -44,9 +44,11 @@ class Stage:
             options += ["--pwsh", str(pwsh)]
         described = [{"id": self.ids[name], "name": name, "state": state, "disks": _DISKS} for name, state in vms]
         self.host = SimulatedHost(directory / "hv01", {"host": {"name": "hv01"}, "vms": described}, options)
-        self.volumes = directory / "hv01" / "volumes"
-        self.volumes.mkdir()
-        self.daemon = Daemon(directory / "daemon", options=_QUICK)
+        self.volumes, self.copies = (directory / "hv01" / name for name in ("volumes", "copies"))
+        for folder in (self.volumes, self.copies):
+            folder.mkdir()
+        folders = ("--volume-snapshots-directory", str(self.copies))
+        self.daemon = Daemon(directory / "daemon", options=[*_QUICK, *folders])
         self.checks = Checks()
 
     def type(self, line: str, code: int = OK) -> str:
