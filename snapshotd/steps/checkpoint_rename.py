@@ -14,6 +14,7 @@ from snapshotd.ports import plain
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import Absent, Action, InProgress, Judgement, power_refusal
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
+from snapshotd.steps.checkpoint_name import unmarked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +76,11 @@ class CheckpointRename(Action):
         return policy.remove_wait_s
 
     def description(self, plan: PlannedStep) -> str:
-        """Return what it does."""
+        """Return what it does, without the marker, whose id each call may make up."""
         planned = self.input.read(plan.input)
         if planned.checkpoint_id is None:
             return "Mark the checkpoint as ours, if it was found under the host's own name."
-        return f"Rename the checkpoint to {planned.checkpoint_name!r}."
+        return f"Rename the checkpoint to {unmarked(planned.checkpoint_name)!r}, marked as ours."
 
 
 CHECKPOINT_RENAME = CheckpointRename()

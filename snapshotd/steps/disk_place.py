@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snapshotd.domain import host_path
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.operation import Operation, PlannedStep, Step
@@ -63,8 +64,10 @@ class DiskPlace(Action):
         return policy.remove_wait_s
 
     def description(self, plan: PlannedStep) -> str:
-        """Return what it does."""
-        return f"Check the copy, and move it to {self.input.read(plan.input).target}."
+        """Return what it does, without the file's name, which each call makes up."""
+        target = self.input.read(plan.input).target
+        folder = target.removesuffix(host_path.name_in(target))[:-1]
+        return f"Check the copy, and move it to folder {folder}."
 
 
 DISK_PLACE = DiskPlace()

@@ -101,7 +101,9 @@ async def test_a_new_name_is_work_for_the_host(running: Running) -> None:
     )
     plan = Plan()
     assert planned.response.Unpack(plan)
-    assert [(s.name, s.description) for s in plan.steps] == [("rename", f"Rename the checkpoint to 'other #{sid(1)}'.")]
+    assert [(s.name, s.description) for s in plan.steps] == [
+        ("rename", "Rename the checkpoint to 'other', marked as ours.")
+    ]
     operation, metadata = await updated(running, display_name="other"), OperationMetadata()
     assert operation.metadata.Unpack(metadata)
     assert (operation.done, metadata.kind, metadata.snapshot) == (False, OperationMetadata.UPDATE_SNAPSHOT, FIRST)

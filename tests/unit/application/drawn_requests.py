@@ -7,8 +7,9 @@ stands for any of that sort; what it makes up (the id of a new snapshot, a new f
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
-from itertools import count
 from typing import Any
 
 from snapshotd.domain.commands import RequestOperation
@@ -18,6 +19,7 @@ from tests.unit.application.cases import CASES, DATA, FOREIGN, NEW, Case, sid
 
 CASES_OF = {kind: tuple(case for case in CASES if case.request.kind == kind) for kind in KINDS}
 _OF_CHAIN = frozenset(map(sid, (1, 2, 3)))
+_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MADE_UP = frozenset(map(sid, (8, 9)))
 
 
@@ -27,27 +29,30 @@ class Drawing:
     Args:
         chance: decides.
         world: what the requests are for.
+        fresh: counts what is made up.
     """
 
-    def __init__(self, chance: random.Random, world: World) -> None:
-        self._chance, self._world = chance, world
-        self._fresh = count(100)
+    def __init__(self, chance: random.Random, world: World, fresh: Iterator[int]) -> None:
+        self._chance, self._world, self._fresh = chance, world, fresh
 
     def of(self, case: Case) -> RequestOperation:
         """Return a request such as a case's."""
         kind = KINDS[case.request.kind]
-        return kind.request(self._aimed(kind.params.read(case.request.params)))
+        return kind.request(_each_text(kind.params.read(case.request.params), self._named))
 
     def any_kind(self) -> RequestOperation:
         """Return a request of any kind."""
         return self.of(self._chance.choice(CASES_OF[self._chance.choice(list(KINDS))]))
 
-    def _aimed(self, value: Any) -> Any:  # noqa: ANN401  (whatever Params hold)
-        if is_dataclass(value) and not isinstance(value, type):
-            return replace(value, **{f.name: self._aimed(getattr(value, f.name)) for f in fields(value)})
-        if isinstance(value, tuple):
-            return tuple(map(self._aimed, value))
-        return self._named(value) if isinstance(value, str) else value
+    def anew(self, request: RequestOperation) -> RequestOperation:
+        """Return a request as the server makes it of the same call again: with other ids where it makes them up."""
+        kind, known = KINDS[request.kind], str(self._world.vm)
+
+        def other(text: str) -> str:
+            made_up = _ID.fullmatch(text) and text not in known
+            return f"{text[:-12]}{next(self._fresh):012d}" if made_up else text
+
+        return kind.request(_each_text(kind.params.read(request.params), other))
 
     def _named(self, text: str) -> str:
         """Return what stands for something that a case names."""
@@ -64,3 +69,12 @@ class Drawing:
         if text in (NEW, DATA):
             return f"D:\\drawn{next(self._fresh)}.vhdx"
         return text
+
+
+def _each_text(value: Any, turned: Callable[[str], str]) -> Any:  # noqa: ANN401  (whatever Params hold)
+    """Return Params with each of their texts turned into another."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _each_text(getattr(value, f.name), turned) for f in fields(value)})
+    if isinstance(value, tuple):
+        return tuple(_each_text(each, turned) for each in value)
+    return turned(value) if isinstance(value, str) else value

@@ -12,6 +12,7 @@ from collections import Counter
 from copy import copy as shallow
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import count
 
 import pytest
 
@@ -50,13 +51,14 @@ class Life:
         kinds = list(KINDS)
         self.case = self.chance.choice(CASES_OF[kinds[seed % len(kinds)]])
         self.world = ready(self.case)
-        self.draw = Drawing(self.chance, self.world)
+        self.fresh = count(100)
+        self.draw = Drawing(self.chance, self.world, self.fresh)
 
     def fork(self) -> Life:
         """Return a life that is as this one is, and goes its own way."""
         other = shallow(self)
         other.world = fork(self.world)
-        other.draw = Drawing(self.chance, other.world)
+        other.draw = Drawing(self.chance, other.world, self.fresh)
         return other
 
     def happen(self) -> None:
@@ -223,6 +225,7 @@ def asked_for(life: Life, request: RequestOperation, plan: Plan, between: str) -
     elif between == "unnoticed":
         life.by_hand()
     version = life.world.vm.version
+    request = life.draw.anew(request)
     carried = begun(life, request, plan)
     if isinstance(carried, SnapshotdError):
         assert between == "recorded", carried
