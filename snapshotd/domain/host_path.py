@@ -88,3 +88,11 @@ def problem(path: str) -> str:
     if _FORBIDDEN.search(bare.removeprefix("\\\\?\\")):
         return 'must not hold < > " | ? * or a colon but that of its drive.'
     return ""
+
+
+def folder_problem(path: str) -> str:
+    r"""Return why a text cannot be the path of a folder on a host; empty: it can. A drive is one, and a share."""
+    if not path.strip(r"\/ "):
+        return r"must be a folder on the host, such as D:\exports or \\server\share."
+    wrong = problem(join(path, "x"))
+    return wrong.replace(r"D:\disks\data.vhdx or \\server\share\data.vhdx", r"D:\exports or \\server\share")
