@@ -212,7 +212,8 @@ def _stopped(vm: VirtualMachine, operation: Operation) -> Next | None:
                 return PlanUndo(None if operation.cancel_requested else step.failure)
             else:
                 return Finish(OperationState.FAILED, step.failure)
-    if operation.cancel_requested and not operation.undoing and not _completes(operation):
+    wanted = not operation.cancel_requested or operation.past_pivot or _completes(operation)
+    if not wanted and not operation.undoing:
         return PlanUndo(None)
     return None
 

@@ -240,7 +240,7 @@ def _without_effect(
     `late`: its script ran until the deadline, and was ended. It is not run for so long again. How long nobody could
     look at the host does not count: the step was not at work then.
     """
-    wanted = operation.undoing or not operation.cancel_requested
+    wanted = operation.undoing or operation.past_pivot or not operation.cancel_requested
     now, policy = draft.context.now, draft.context.policy
     late = late or KINDS[operation.kind].deadline(operation, step, now, policy) <= now
     if passing and not late and step.attempts < policy.max_attempts and wanted:

@@ -208,11 +208,15 @@ class Operation:
         or_settle = f"Wait for it to end; if its host will never answer, settle it ({settle})"
         if self.undoing:
             return f"it is already being undone. {or_settle}"
-        pivots = [s for s in self.steps if s.plan.nature is StepNature.PIVOT]
-        past = any(s.state not in (StepState.DUE, StepState.SKIPPED) for s in pivots)
-        if past or (self.state is OperationState.RUNNING and self.only_waits):
+        if self.past_pivot or (self.state is OperationState.RUNNING and self.only_waits):
             return f"there may be no way back on the host. {or_settle}"
         return ""
+
+    @property
+    def past_pivot(self) -> bool:
+        """Whether there may be no way back on the host: from here on it only goes forward."""
+        pivots = [s for s in self.steps[self.round_from - 1 :] if s.plan.nature is StepNature.PIVOT]
+        return any(s.state not in (StepState.DUE, StepState.SKIPPED) for s in pivots)
 
     @property
     def open_step(self) -> Step | None:
