@@ -65,6 +65,8 @@ def _move(draft: Draft, command: c.CompareHosts) -> None:
     detail = f"on {vm.host_id} on record; {vm.host_id} does not have it any more, and {there} has"
     kind = DriftKind.VM_MOVED
     draft.add([e.DriftDetected(kind=kind, detail=detail, recorded=vm.host_id, observed=there)])
+    if vm.released is not None:
+        draft.add([e.VmReleaseEnded(cause="drift")])
     draft.add([e.VmMoved(from_host_id=vm.host_id, to_host_id=there, cause="drift")])
     text = f"The VM was moved from {vm.host_id} to {there} while the command was under way."
     look_anew(draft, Failure(reason="VM_MOVED", message=text))

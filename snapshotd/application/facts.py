@@ -38,7 +38,9 @@ def lay_down(draft: Draft, command: c.FactCommand) -> None:
         case c.UpdateVm():
             owner = vm.owner if command.owner is None else command.owner
             labels = vm.labels if command.labels is None else command.labels
-            draft.add(details_changed(vm, VmDetails(owner=owner, labels=labels), context.digest))
+            policy = vm.export_policy if command.export_policy is None else command.export_policy
+            said = VmDetails(owner=owner, labels=labels, export_policy=policy)
+            draft.add(details_changed(vm, said, context.digest))
         case c.HoldSnapshot():
             _hold(draft, command)
         case c.ReleaseSnapshot():

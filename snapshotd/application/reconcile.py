@@ -32,7 +32,11 @@ def describe(
     before = vm.description
     if _counts(vm, report.journal):
         draft.add([e.JournalIdentified(journal_id=report.journal.journal_id)], number)
-    if report.power is not vm.power:
+    if vm.released is not None:
+        if report.power is Power.ABSENT:
+            return before  # as it is expected to be
+        _found_again(draft, report, number, by_step=report.power in claimed)
+    elif report.power is not vm.power:
         cause = "step" if report.power in claimed else "drift"
         if cause == "drift":
             draft.add([drift.of_power(vm.power, report.power)], number)
@@ -40,6 +44,17 @@ def describe(
     if report.description is not None and report.description != before:
         draft.add([e.VmDescribed(description=report.description)], number)
     return before
+
+
+def _found_again(draft: Draft, report: VmReport, number: int | None, *, by_step: bool) -> None:
+    """Record that a VM that was released is on its host again: a step has imported it, or others have."""
+    cause = "step" if by_step else "drift"
+    if not by_step:
+        draft.add([drift.of_power(Power.ABSENT, report.power)], number)
+    draft.add([e.VmReleaseEnded(cause=cause)], number)
+    if report.power is not draft.vm.power:
+        power = e.VmPowerChanged(from_power=draft.vm.power, to_power=report.power, cause=cause)
+        draft.add([power], number)
 
 
 def _counts(vm: VirtualMachine, journal: Journal) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from snapshotd.domain.details import Labels
+from snapshotd.domain.export import ExportPolicy
 from snapshotd.domain.host_report import HostAnswer, VmReport
 from snapshotd.domain.ids import CheckpointId, HostId, KindName, OperationName, SnapshotId
 from snapshotd.domain.operation import Failure, SettledAs
@@ -36,6 +37,7 @@ class UpdateVm:
 
     owner: str | None
     labels: Labels | None
+    export_policy: ExportPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

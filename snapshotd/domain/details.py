@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from snapshotd.domain.errors import InvalidArgument
+from snapshotd.domain.export import ExportPolicy
 from snapshotd.domain.recorded import Time
 
 Labels: TypeAlias = Mapping[str, str]
@@ -40,6 +41,7 @@ class VmDetails:
 
     owner: str
     labels: Labels = field(default_factory=dict)
+    export_policy: ExportPolicy = ExportPolicy.AS_SERVER
 
 
 def check_labels(labels: Labels, called: str) -> None:

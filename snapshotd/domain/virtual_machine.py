@@ -13,6 +13,8 @@ from typing import TypeVar, assert_never
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import Requests, no_requests, remember
 from snapshotd.domain.details import Labels, VmDetails
+from snapshotd.domain.export import Export, ExportPolicy, Release
+from snapshotd.domain.export_fold import Kept, evolve_kept, not_released
 from snapshotd.domain.host_report import Checkpoint, VmDescription
 from snapshotd.domain.ids import CheckpointId, HostId, OperationName, SnapshotId, VmId, VolumeSnapshotId
 from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity
@@ -79,11 +81,16 @@ class VmRecord:
     """Of the checkpoints that are there."""
     temporaries: Temporaries = field(default_factory=dict)
     """Checkpoints that volume snapshots need for a while, or have left. They are no snapshots, and not foreign."""
+    export_policy: ExportPolicy = ExportPolicy.AS_SERVER
+    exports: tuple[Export, ...] = ()
+    """The complete ones that are there by our record, the oldest first."""
+    released: Release | None = None
+    """It was removed from its host after an export: it is expected to be absent, and its power stays STOPPED."""
 
     @property
     def details(self) -> VmDetails:
         """What people say of it."""
-        return VmDetails(owner=self.owner, labels=self.labels)
+        return VmDetails(owner=self.owner, labels=self.labels, export_policy=self.export_policy)
 
     @property
     def registered(self) -> bool:
@@ -208,6 +215,9 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
             return _evolve_said(vm, event, at)
         case e.CurrentMoved():
             return replace(vm, current_id=event.to_snapshot_id)
+        case e.VmExported() | e.ExportRemoved() | e.VmReleased() | e.VmReleaseEnded():
+            kept = evolve_kept(Kept(vm.exports, vm.released), event, vm.host_id, at)
+            return replace(vm, exports=kept.exports, released=kept.released)
         case _ if isinstance(event, e.OperationRequested | e.OperationProgress | e.ObservationAnswered):
             return _evolve_work(vm, event)
         case _ if isinstance(event, e.VolumeSnapshotEvent):
@@ -254,7 +264,10 @@ def _evolve_place(vm: VmT, event: e.VmRegistered | e.VmMoved | e.VmClaimed | e.V
     match event:
         case e.VmRegistered():
             known = replace(vm, activity=event.to_state, name=event.name, owner=event.owner, registered_at=at.time)
-            known = replace(known, claims=(), labels={})
+            # One that was released and then forgotten may have been imported from its export since.
+            kept = not_released(Kept(vm.exports, vm.released))
+            known = replace(known, exports=kept.exports, released=kept.released)
+            known = replace(known, claims=(), labels={}, export_policy=ExportPolicy.AS_SERVER)
             return known if known.host_id == event.host_id else _came(known, event.host_id, at)
         case e.VmMoved():
             return _came(vm, event.to_host_id, at)
@@ -280,13 +293,6 @@ def _still_there(ignored: Mapping[CheckpointId, Ignored], description: VmDescrip
     return {i: x for i, x in ignored.items() if description.checkpoint(i) is not None}
 
 
-def _active(vm: VmRecord, event: e.OperationRequested | e.OperationEnd) -> tuple[Active, ...]:
-    """Return the active operations, with the one that was requested, or without the one that has ended."""
-    if isinstance(event, e.OperationRequested):
-        return (Active(event.number, event.name, event.snapshot_id), *vm.active)
-    return tuple(active for active in vm.active if active.number != event.number)
-
-
 def _evolve_said(
     vm: VmT,
     event: e.VmDetailsChanged | e.CheckpointIgnored | e.CheckpointNotIgnored | e.SnapshotAdopted,
@@ -295,7 +301,8 @@ def _evolve_said(
     """Return the record with what a person says of the VM, or of its foreign checkpoints."""
     match event:
         case e.VmDetailsChanged():
-            return replace(vm, owner=event.after.owner, labels=event.after.labels)
+            after = event.after
+            return replace(vm, owner=after.owner, labels=after.labels, export_policy=after.export_policy)
         case e.CheckpointIgnored():
             ignored = Ignored(actor=at.actor, why=event.why, at=at.time)
             return replace(vm, ignored={**vm.ignored, event.checkpoint_id: ignored})
@@ -366,6 +373,10 @@ def evolve(vm: VirtualMachine, event: e.VmEvent, at: e.Occasion) -> VirtualMachi
             | e.TemporaryCheckpointExpected()
             | e.TemporaryCheckpointTaken()
             | e.TemporaryCheckpointGone()
+            | e.VmExported()
+            | e.ExportRemoved()
+            | e.VmReleased()
+            | e.VmReleaseEnded()
         ):
             return vm
         case _:

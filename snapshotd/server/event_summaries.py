@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from enum import Enum
 from typing import Final, TypeAlias, assert_never
 
 from snapshotd.domain import events as e
@@ -17,6 +18,7 @@ from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import OperationName, SnapshotId, VmId
 from snapshotd.domain.operation import Operation
 from snapshotd.ports.plain import encode_time
+from snapshotd.server.export_summaries import export_summary
 from snapshotd.server.summary_words import because as _because
 from snapshotd.server.summary_words import caused as _cause
 from snapshotd.server.summary_words import counted as _counted
@@ -134,6 +136,8 @@ def _sentence(event: e.Event, of: _Subject) -> str:
         return _of_operation(event, of)
     if isinstance(event, e.StepEvent):
         return _of_step(event, of)
+    if isinstance(event, e.ExportEvent):
+        return export_summary(event, of.vm)
     return _of_vm(event, of)
 
 
@@ -250,6 +254,8 @@ def _differences(before: SnapshotDetails | VmDetails, after: SnapshotDetails | V
 
 def _value(value: object) -> str:
     """Return what somebody has said, or "none"."""
+    if isinstance(value, Enum):
+        return value.name
     return "none" if value is None else encode_time(value) if isinstance(value, datetime) else f"'{value}'"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from snapshotd.domain import events as e
-from snapshotd.store.upcasts import described_2, snapshot_created_2
+from snapshotd.store.upcasts import described_2, details_changed_2, snapshot_created_2
 
 TOPICS: dict[type[e.Event], str] = {
     e.VmRegistered: "snapshotd.vm.registered:1",
@@ -20,7 +20,7 @@ TOPICS: dict[type[e.Event], str] = {
     e.VmMoved: "snapshotd.vm.moved:1",
     e.VmClaimed: "snapshotd.vm.claimed:1",
     e.VmClaimEnded: "snapshotd.vm.claim_ended:1",
-    e.VmDetailsChanged: "snapshotd.vm.details_changed:1",
+    e.VmDetailsChanged: "snapshotd.vm.details_changed:2",
     e.JournalIdentified: "snapshotd.vm.journal_identified:1",
     e.LogFoundRolledBack: "snapshotd.vm.log_found_rolled_back:1",
     e.LogRollbackDisproved: "snapshotd.vm.log_rollback_disproved:1",
@@ -29,6 +29,10 @@ TOPICS: dict[type[e.Event], str] = {
     e.CheckpointIgnored: "snapshotd.vm.checkpoint_ignored:1",
     e.CheckpointNotIgnored: "snapshotd.vm.checkpoint_not_ignored:1",
     e.DriftDetected: "snapshotd.vm.drift_detected:1",
+    e.VmExported: "snapshotd.vm.exported:1",
+    e.ExportRemoved: "snapshotd.vm.export_removed:1",
+    e.VmReleased: "snapshotd.vm.released:1",
+    e.VmReleaseEnded: "snapshotd.vm.release_ended:1",
     e.RequestJoined: "snapshotd.operation.request_joined:1",
     e.SnapshotRequested: "snapshotd.snapshot.requested:1",
     e.SnapshotCreationStarted: "snapshotd.snapshot.creation_started:1",
@@ -101,5 +105,6 @@ CLASSES: dict[str, type[e.Event]] = {topic: cls for cls, topic in TOPICS.items()
 UPCASTS: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "snapshotd.vm.described:1": ("snapshotd.vm.described:2", described_2),
     "snapshotd.snapshot.created:1": ("snapshotd.snapshot.created:2", snapshot_created_2),
+    "snapshotd.vm.details_changed:1": ("snapshotd.vm.details_changed:2", details_changed_2),
 }
 """Older name -> (next name, what turns the older data into the next version's). Chains are followed to the end."""

@@ -29,3 +29,8 @@ def _offering(told: dict[str, Any]) -> dict[str, Any]:
     """Return the offering that two numbers stand for, and take them away."""
     known = {"cpu_count": told.pop("cpu_count"), "memory_bytes": told.pop("memory_bytes")}
     return {**known, "dynamic_memory": False, "minimum_bytes": 0, "maximum_bytes": 0}
+
+
+def details_changed_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a VmDetailsChanged with the export policy that every VM had when version 1 was written: the server's."""
+    return data | {part: data[part] | {"export_policy": "AS_SERVER"} for part in ("before", "after")}

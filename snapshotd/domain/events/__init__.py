@@ -14,6 +14,7 @@ from snapshotd.domain.events.envelope import (
     subject_of,
     transition_of,
 )
+from snapshotd.domain.events.export import ExportEvent, ExportRemoved, VmExported, VmReleased, VmReleaseEnded
 from snapshotd.domain.events.host import (
     HostEvent,
     HostRegistered,

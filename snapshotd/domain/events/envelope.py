@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from snapshotd.domain.events.export import ExportEvent, VmReleaseEnded
 from snapshotd.domain.events.host import HostEvent
 from snapshotd.domain.events.operation import (
     OperationProgress,
@@ -70,6 +71,7 @@ VmEvent = (
     | CheckpointNotIgnored
     | DriftDetected
     | RequestJoined
+    | ExportEvent
     | SnapshotEvent
     | VolumeSnapshotEvent
     | OperationRequested
@@ -146,7 +148,8 @@ def transition_of(event: Event) -> tuple[str, str]:
 
 def shown_by_host(event: Event) -> bool:
     """Return whether an event tells what a host shows by itself. Then the host is its actor, whoever had it asked."""
-    if isinstance(event, VmPowerChanged | CurrentMoved | SnapshotReparented | TemporaryCheckpointGone):
+    shown = VmPowerChanged | VmMoved | VmReleaseEnded | CurrentMoved | SnapshotReparented | TemporaryCheckpointGone
+    if isinstance(event, shown):
         return event.cause == "drift"
     return isinstance(event, _SHOWN)
 
@@ -154,7 +157,6 @@ def shown_by_host(event: Event) -> bool:
 _SHOWN = (
     DriftDetected
     | VmDescribed
-    | VmMoved
     | VmClaimed
     | VmClaimEnded
     | JournalIdentified

@@ -212,7 +212,7 @@ class VmMoved:
     from_host_id: HostId
     to_host_id: HostId
     cause: str
-    """`drift`."""
+    """`drift`, or `step`: one that was released is to be imported there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

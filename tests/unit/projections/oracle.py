@@ -11,6 +11,7 @@ from typing import TypeAlias
 from snapshotd.domain import events as e
 from snapshotd.domain.details import SnapshotDetails
 from snapshotd.domain.events import Envelope
+from snapshotd.domain.export import Export, ExportPolicy, Release
 from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, VolumeSnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import PlannedStep, Settlement
@@ -208,6 +209,11 @@ def vm(own: Sequence[Envelope]) -> Facts:
         "claims": _claims(own),
         "owner": details.after.owner if isinstance(details, e.VmDetailsChanged) else last(registered, "owner"),
         "labels": details.after.labels if isinstance(details, e.VmDetailsChanged) else {},
+        "export_policy": details.after.export_policy
+        if isinstance(details, e.VmDetailsChanged)
+        else ExportPolicy.AS_SERVER,
+        "exports": _exports(own),
+        "released": _released(own),
         "ignored": ignored(own),
         "temporaries": temporaries(own),
         "name": named.description.name if isinstance(named, e.VmDescribed) else last(registered, "name"),
@@ -227,6 +233,43 @@ def vm(own: Sequence[Envelope]) -> Facts:
         "rolled_back": last(of_type(doubts[-1:], e.LogFoundRolledBack), "journal_token", default=0),
         "active": [(o.number, o.snapshot_id) for o in reversed(requested) if o.number not in ended],
     }
+
+
+def _exports(own: Sequence[Envelope]) -> tuple[Export, ...]:
+    """Return the exports that are there: those from which the VM was brought back are in use."""
+    gone = {x.event.directory for x in own if isinstance(x.event, e.ExportRemoved)}
+    brought_back = of_type(own, e.VmReleaseEnded, e.VmRegistered)
+    used = {
+        x.event.directory
+        for x in own
+        if isinstance(x.event, e.VmReleased) and any(after.version > x.version for after in brought_back)
+    }
+    return tuple(
+        Export(
+            directory=x.event.directory,
+            configuration_path=x.event.configuration_path,
+            size_bytes=x.event.size_bytes,
+            host_id=HostId(str(_on_hosts(own[: x.version])[-1][1])),
+            made_at=x.time,
+            of_version=x.event.of_version,
+            in_use=x.event.directory in used,
+        )
+        for x in own
+        if isinstance(x.event, e.VmExported) and x.event.directory not in gone
+    )
+
+
+def _released(own: Sequence[Envelope]) -> Release | None:
+    """Return where the VM is kept, if that was the last that was said of it."""
+    told = of_type(own, e.VmReleased, e.VmReleaseEnded, e.VmRegistered)[-1]
+    if not isinstance(told.event, e.VmReleased):
+        return None
+    return Release(
+        host_id=HostId(str(_on_hosts(own[: told.version])[-1][1])),
+        directory=told.event.directory,
+        configuration_path=told.event.configuration_path,
+        at=told.time,
+    )
 
 
 def _on_hosts(own: Sequence[Envelope]) -> list[tuple[Envelope, object]]:

@@ -1,0 +1,43 @@
+"""What happens to a VM's exports, and to a VM that is kept as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmExported:
+    """A complete export of the VM is in a folder of its own."""
+
+    directory: str
+    configuration_path: str
+    size_bytes: int
+    of_version: int
+    """The VM's version when the export was begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRemoved:
+    """An export was removed, since a newer one is complete."""
+
+    directory: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmReleased:
+    """The VM was removed from its host after an export: it is expected to be absent until it is imported."""
+
+    directory: str
+    configuration_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmReleaseEnded:
+    """The VM is on a host again."""
+
+    cause: str
+    """`step`: it was imported from the export that it was released to. `drift`: others have brought it back."""
+
+
+ExportEvent = VmExported | ExportRemoved | VmReleased | VmReleaseEnded
+"""Everything that may happen to exports."""
