@@ -39,10 +39,14 @@ from snapshotd.steps.disk_create import DISK_CREATE
 from snapshotd.steps.disk_export import DISK_EXPORT
 from snapshotd.steps.disk_place import DISK_PLACE
 from snapshotd.steps.disks_merge import DISKS_MERGE
+from snapshotd.steps.export_complete import EXPORT_COMPLETE
 from snapshotd.steps.export_end import EXPORT_END
 from snapshotd.steps.files_delete import FILES_DELETE
 from snapshotd.steps.job_wait import JOB_WAIT
 from snapshotd.steps.vm_configure import VM_CONFIGURE
+from snapshotd.steps.vm_export import VM_EXPORT
+from snapshotd.steps.vm_import import VM_IMPORT
+from snapshotd.steps.vm_release import VM_RELEASE
 from snapshotd.steps.vm_remove import VM_REMOVE
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP, StopMode
@@ -60,6 +64,8 @@ CONFIGURE, REMOVE_VM = VM_CONFIGURE.name, VM_REMOVE.name
 EXPORT, CONVERT, JOB, PLACE = DISK_EXPORT.name, DISK_CONVERT.name, JOB_WAIT.name, DISK_PLACE.name
 COPIES = "C:\\ClusterStorage\\Volume1\\Copies"
 """The folder for copies of disks on a host, which other hosts see too."""
+EXPORT_VM, COMPLETE = VM_EXPORT.name, EXPORT_COMPLETE.name
+IMPORT, RELEASE = VM_IMPORT.name, VM_RELEASE.name
 
 
 def start_vm() -> RequestOperation:

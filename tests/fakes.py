@@ -39,6 +39,7 @@ from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import GOAL, StopMode
 from tests import asking as actions
 from tests.fake_copies import FakeCopies
+from tests.fake_exports import FakeExports
 
 VM_ID = VmId("11111111-1111-4111-8111-111111111111")
 START = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
@@ -50,7 +51,7 @@ HAS = Offering(cpu_count=2, memory_bytes=4 << 30, minimum_bytes=512 << 20, maxim
 
 
 @dataclass
-class FakeHost:
+class FakeHost(FakeExports):
     """One VM with one disk on a host that does at once what it is asked for."""
 
     power: Power = Power.RUNNING
@@ -84,8 +85,6 @@ class FakeHost:
     """What the journal holds of the step that is done."""
     others: set[str] = field(default_factory=set)
     """Files on its disk that are in no chain."""
-    jobs: dict[str, HostJob] = field(default_factory=dict)
-    """The hypervisor's jobs, by id: reports tell of all of them."""
     told: JsonObject = field(default_factory=dict)
     """What the last action has told, but for a checkpoint."""
     copies: FakeCopies = field(default_factory=FakeCopies)
@@ -112,8 +111,8 @@ class FakeHost:
                 host_state="",
                 description=None,
                 journal=self.journal,
-                existing_files=(*sorted(self.others), *made, *left),
-                jobs=(*self.jobs.values(), *self.copies.jobs.values()),
+                existing_files=(*sorted(self.others), *made, *left, *self.markers()),
+                jobs=(*self.reported_jobs(), *self.copies.jobs.values()),
             )
         checkpoints = tuple(self.checkpoints.values())
         disks = (Disk(location="SCSI:0:0", path=self.leaf), *self.attached())
@@ -137,12 +136,16 @@ class FakeHost:
             description=description,
             activities=self._activities(),
             journal=self.journal,
-            existing_files=(*dict.fromkeys((*paths, *sorted(self.others), *made)),),
-            jobs=(*self.jobs.values(), *self.copies.jobs.values()),
+            existing_files=(*dict.fromkeys((*paths, *sorted(self.others), *made, *self.markers())),),
+            jobs=(*self.reported_jobs(), *self.copies.jobs.values()),
         )
 
     def _activities(self) -> tuple[str, ...]:
-        at_work = {"MERGE": self.merging, STATE_CHANGE: bool(self.transition), "EXPORT": self.copies.exporting()}
+        at_work = {
+            "MERGE": self.merging,
+            STATE_CHANGE: bool(self.transition),
+            "EXPORT": self.exporting or self.copies.exporting(),
+        }
         return tuple(word for word, so in at_work.items() if so)
 
     def attached(self) -> tuple[Disk, ...]:
@@ -154,8 +157,10 @@ class FakeHost:
         size_bytes = self.on_disk.get(path, 0)
         return DiskFile(path=path, parent_path=self.parents.get(path, ""), size_bytes=size_bytes, minimum_bytes=3 << 20)
 
-    def observe(self, token: int, watched: Iterable[str] = ()) -> HostAnswer:
-        """Raise the fence, make a missing journal, report."""
+    def observe(self, token: int, watched: Iterable[str] = (), action: ActionName | None = None) -> HostAnswer:
+        """Raise the fence, make a missing journal, report. An export under way holds up all but what is about it."""
+        if self.exporting and action not in (actions.EXPORT_VM, actions.END_EXPORT, None):
+            return HostAnswer(verdict=Verdict.IN_PROGRESS, vms=(self.report(watched),))
         if token < self.journal.highest_token:
             return HostAnswer(verdict=Verdict.STALE, highest_token=self.journal.highest_token)
         if self.journal.state is not JournalState.PRESENT:
@@ -169,6 +174,7 @@ class FakeHost:
     def poll(self, files: Iterable[str] = (), jobs: Iterable[str] = ()) -> VmReport:
         """Do what the host does by itself, and report: also that it does not know a job (any more)."""
         self.merge()
+        self.end_jobs()
         self.copies.finish()
         report = self.report(files)
         gone = (HostJob(job_id=job_id, state=JobState.GONE) for job_id in jobs if report.job(job_id) is None)
@@ -184,6 +190,8 @@ class FakeHost:
             return HostAnswer(verdict=Verdict.STALE, highest_token=journal.highest_token)
         turns_off = order.action == actions.STOP and order.input["mode"] == StopMode.TURN_OFF.name
         if self.transition and not (turns_off and self.transition.removesuffix("Critical") == "Stopping"):
+            return HostAnswer(verdict=Verdict.IN_PROGRESS, vms=(self.report(),))
+        if self.exporting and order.action != actions.END_EXPORT:
             return HostAnswer(verdict=Verdict.IN_PROGRESS, vms=(self.report(),))
         if journal.state is not JournalState.PRESENT or journal.journal_id != order.journal_id:
             return HostAnswer(verdict=Verdict.WRONG_JOURNAL, vms=(self.report(),))
@@ -213,14 +221,17 @@ class FakeHost:
             self.dies_unnamed = False
             self.checkpoints[made] = replace(self.checkpoints[made], name="web01 - (11/25/2026 - 9:00:00 AM)")
             return HostAnswer(verdict=Verdict.NO_ANSWER)
+        if self.dies_untold and order.action == actions.EXPORT_VM:
+            self.dies_untold = False
+            return HostAnswer(verdict=Verdict.NO_ANSWER)
         self.stored = self._output(made)
         self.journal = replace(self.journal, begun=False, done=True, output=self.stored)
         return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=self.stored)
 
     def _output(self, made: CheckpointId | None) -> JsonObject:
-        return (
-            {"checkpoint_id": made, "has_memory": self.checkpoints[made].has_memory} if made is not None else self.told
-        )
+        if made is None:
+            return self.told
+        return {"checkpoint_id": made, "has_memory": self.checkpoints[made].has_memory}
 
     def act_for(self, vm: VirtualMachine, operation: Operation, step: Step) -> HostAnswer:
         """Carry out what a step asks for."""
@@ -248,10 +259,8 @@ class FakeHost:
         """Do what the order asks for, by what is sent with it; return the checkpoint that it makes."""
         what = order.input
         checkpoint_id = CheckpointId(str(what.get("checkpoint_id")))
-        if order.action == actions.START:
-            self.power = Power.RUNNING
-        elif order.action == actions.STOP:
-            self.power, self.transition = GOAL[StopMode[str(what["mode"])]], ""
+        if order.action in (actions.START, actions.STOP, actions.IMPORT, actions.RELEASE, actions.REMOVE_VM):
+            self.act_on_vm(order)
         elif order.action == actions.CREATE:
             memory = self.power is Power.RUNNING and (what["with_memory"] is True or not self.vss)
             return self.take(str(what["checkpoint_name"]), has_memory=memory)
@@ -263,15 +272,27 @@ class FakeHost:
             self.act_on_volumes(order)
         elif order.action == actions.CONFIGURE:
             self.offering = replace(self.offering, **{n: v for n, v in what.items() if v is not None})  # type: ignore[arg-type]
+        elif order.action in (actions.EXPORT_VM, actions.COMPLETE):
+            self.told = self.act_on_exports(order)
         elif order.action in COPYING:
             self.act_on_copies(order)
-        elif order.action == actions.REMOVE_VM:
-            self.gone = True
         else:
             assert order.action == actions.RENAME, f"write here what a host does for {order.action}"
             renamed = replace(self.checkpoints[checkpoint_id], name=str(what["checkpoint_name"]))
             self.checkpoints[checkpoint_id] = renamed
         return None
+
+    def act_on_vm(self, order: Order) -> None:
+        """Do what the order asks for, of what concerns the VM as a whole."""
+        match order.action:
+            case actions.START:
+                self.power = Power.RUNNING
+            case actions.STOP:
+                self.power, self.transition = GOAL[StopMode[str(order.input["mode"])]], ""
+            case actions.IMPORT:
+                self.gone, self.power = False, Power.STOPPED
+            case _:
+                self.gone = True
 
     def act_on_copies(self, order: Order) -> None:
         """Do what the order asks for, of what concerns files beside the VM's."""
@@ -286,6 +307,7 @@ class FakeHost:
                 self.told = self.copies.place(directory, str(what["target"]))
             case actions.END_EXPORT:
                 self.copies.end(str(what["job_id"]), directory)
+                self.end_export(str(what["job_id"]), directory)
             case _:
                 assert isinstance(what["paths"], list)
                 self.copies.delete(what["paths"], str(what["only_identifier"]))
@@ -444,7 +466,9 @@ class World:
             self.do(TakePoll(number=number, step=at, report=report, asked_version=self.vm.version))
             return
         if step.observing:
-            answer = self.host.observe(step.token, ACTIONS[step.plan.action].watched_files(step))
+            answer = self.host.observe(
+                step.token, ACTIONS[step.plan.action].watched_files(step), action=step.plan.action
+            )
         elif step.state is StepState.ISSUED:
             answer = self.act(operation, step)
             if twice:

@@ -576,6 +576,8 @@ $Outputs = @{
     disk_export = @{ job_id = 'text' }
     disk_convert = @{ job_id = 'text' }
     disk_place = @{ path = 'text'; size_bytes = 'number'; identifier = 'text' }
+    vm_export = @{ job_id = 'text' }
+    export_complete = @{ configuration_path = 'text'; size_bytes = 'number' }
 }
 
 # Returns whether a journalled output can be an action's: it has all its fields, each of its type, and no others.
@@ -729,8 +731,12 @@ $Compared = @{
     disk_export = @('checkpoint_ids')
     disk_convert = @('power', 'leaf_paths')
     disk_place = @()
+    vm_export = @('power', 'checkpoint_ids', 'current_checkpoint_id', 'drives', 'offering')
+    export_complete = @()
     export_end = @()
     vm_remove = @('power', 'checkpoint_ids', 'drives', 'chain_files')
+    vm_import = @('vm_absent')
+    vm_release = @('power', 'checkpoint_ids', 'current_checkpoint_id', 'drives', 'offering')
 }
 
 # By action: the activities that do not hold it up, neither its effect nor an observation of it. JOB: any JOB_<type>.
@@ -803,7 +809,8 @@ $Stops = @{ SHUTDOWN = 'STOPPED'; TURN_OFF = 'STOPPED'; SAVE = 'SAVED'; PAUSE = 
 # Errors that prove that nothing was begun, ours first. OperationFailed and OperationTimeout do not: what was begun may
 # still take effect. (Which errors come before anything is begun is inferred from their names.)
 $Refusals = 'CheckpointsDisabled', 'CheckpointNotFound', 'DriveNotFound', 'FileInUse', 'AnotherDisk',
-    'DiskMoved', 'CopyExists', 'CopyNotAlone', 'CopyNotFound', 'ExportInUse',
+    'DiskMoved', 'CopyExists', 'CopyNotAlone', 'CopyNotFound',
+    'ExportIncomplete', 'ExportInUse', 'ExportMissing', 'ExportOutdated', 'ImportIncompatible',
     'InvalidState', 'InvalidParameter', 'ObjectNotFound', 'AccessDenied', 'NotSupported', 'OutOfMemory'
 
 # A cmdlet's result may show only after it has returned (observed).
@@ -961,6 +968,9 @@ function Stop-JobById([string]$jobId) {
 # The file by which a folder of ours is known. It is written before anything else, and removed last.
 $ExportMarker = 'snapshotd.export'
 $ExportJob = 62
+# What Compare-VM says of files that are not there: 40010 is a disk (documented); that the others from 40000 on are about
+# storage too is inferred. What a host lacks, such as a switch (33012), says nothing of the export.
+$MissingFrom = 40000
 
 function New-ExportFailure([string]$directory, $record) {
     New-Failure 'ExportFolderFailed,snapshotd' "${directory}: $($record.Exception.GetBaseException().Message)"
@@ -982,6 +992,17 @@ function New-ExportFolder([string]$directory, [string]$noted) {
         [IO.File]::WriteAllText([IO.Path]::Combine($directory, $ExportMarker), $noted)
     }
     catch { throw (New-ExportFailure $directory $_) }
+}
+
+# When each disk of a VM was last written to, a line each. That a VM that is on for a while changes it is inferred; what
+# changes it without need only keeps the VM on its host.
+function Get-WriteTimes($vm) {
+    $lines = [string[]]@(Get-LeafPath $vm | ForEach-Object {
+        $ticks = if (Test-Path -LiteralPath $_ -PathType Leaf) { [IO.File]::GetLastWriteTimeUtc($_).Ticks } else { 0 }
+        "$ticks $_`n"
+    })
+    [Array]::Sort($lines, [StringComparer]::Ordinal)
+    $lines -join ''
 }
 
 # Throws if a VM of this host has a disk, or a frozen one, in a folder: somebody has imported it there in place.
@@ -1009,6 +1030,24 @@ function Remove-ExportFolder([string]$directory) {
         [IO.Directory]::Delete($directory, $true)
     }
     catch { throw (New-ExportFailure $directory $_) }
+}
+
+# Returns the file that an export is imported by (its place is documented).
+function Get-ExportConfiguration([string]$directory) {
+    $machines = [IO.Path]::Combine($directory, 'Virtual Machines')
+    $found = @()
+    if (Test-Path -LiteralPath $machines) { $found = @([IO.Directory]::GetFiles($machines, '*.vmcx')) }
+    if ($found.Count -eq 1) { return $found[0] }
+    throw (New-Failure 'ExportIncomplete,snapshotd' "$machines has $($found.Count) configurations.")
+}
+
+function Format-Incompatibility($found) { @($found | ForEach-Object { "$($_.MessageId): $($_.Message)" }) -join ' ' }
+
+# Throws if something of an export is missing. The VM may be registered here, so it is asked as for a copy under a new id.
+function Assert-ExportComplete([string]$configuration) {
+    $report = Compare-VM -Path $configuration -Copy -GenerateNewId
+    $missing = @($report.Incompatibilities | Where-Object { $null -ne $_ -and [int64]$_.MessageId -ge $MissingFrom })
+    if ($missing.Count -gt 0) { throw (New-Failure 'ExportIncomplete,snapshotd' (Format-Incompatibility $missing)) }
 }
 
 # Returns the jobs to end: the one that is named; or, if none is known by name, the exports of this VM.
@@ -1129,6 +1168,13 @@ function Test-Configured($vm, $told) {
         if ([long]$told.$name -ne 0 -and $offering.$name -ne [long]$told.$name) { return $false }
     }
     $null -eq $told.dynamic_memory -or $offering.dynamic_memory -eq [bool]$told.dynamic_memory
+}
+
+# Removes a VM, whose disks stay. Without -Force it asks (documented). Checkpoints would go along: checkpoint_ids tells of them.
+function Remove-FromHost($vm) {
+    $id = [string]$vm.Id
+    Remove-VM -VM $vm -Force -Confirm:$false
+    [void](Wait-Until { $null -eq (Get-HyperVVm $id) } 'the host still has the VM')
 }
 
 # What each action needs to know, and what it does. Its output, if it has any, is a hashtable.
@@ -1314,6 +1360,37 @@ $Actions = @{
             [void](Wait-Until { $now = Get-HyperVVm $vm.Id; $now -and (Test-Configured $now $told) } 'the VM does not have what was set')
         }
     }
+    vm_export = @{
+        complete = { param($told) $told.directory }
+        act = {
+            param($vm, $told)
+            $directory = [string]$told.directory
+            New-ExportFolder $directory (Get-WriteTimes $vm)
+            try { $job = Start-Export $vm $directory $null @() }
+            catch {
+                # A host that has refused it works for nobody. Else the job, which nobody knows, is left to be ended.
+                if (@(Get-Job $vm | Where-Object { [int]$_.JobType -eq $ExportJob }).Count -eq 0) { Remove-ExportFolder $directory }
+                throw
+            }
+            @{ job_id = $job }
+        }
+    }
+    export_complete = @{
+        complete = { param($told) $told.directory -and $told.target }
+        act = {
+            param($vm, $told)
+            $directory, $target = [string]$told.directory, [string]$told.target
+            Assert-ExportRoot $directory
+            if (Test-Path -LiteralPath $directory) {
+                Assert-ExportComplete (Get-ExportConfiguration $directory)
+                try { [IO.Directory]::Move($directory, $target) } catch { throw (New-ExportFailure $directory $_) }
+            }
+            # Else an earlier script has given it its final name.
+            $files = (New-Object IO.DirectoryInfo $target).GetFiles('*', [IO.SearchOption]::AllDirectories)
+            $size = [long]($files | Measure-Object -Property Length -Sum).Sum
+            @{ configuration_path = Get-ExportConfiguration $target; size_bytes = $size }
+        }
+    }
     export_end = @{
         complete = { param($told) $told.directory }
         act = {
@@ -1328,12 +1405,41 @@ $Actions = @{
     }
     vm_remove = @{
         complete = { $true }
+        act = { param($vm) Remove-FromHost $vm }
+    }
+    vm_release = @{
+        complete = { param($told) $told.directory }
         act = {
-            param($vm)
-            $id = [string]$vm.Id
-            # Without -Force it asks (documented). Checkpoints that it would take along are told by checkpoint_ids.
-            Remove-VM -VM $vm -Force -Confirm:$false
-            [void](Wait-Until { $null -eq (Get-HyperVVm $id) } 'the host still has the VM')
+            param($vm, $told)
+            $directory = [string]$told.directory
+            Assert-ExportRoot $directory
+            $marker = [IO.Path]::Combine($directory, $ExportMarker)
+            if (-not (Test-Path -LiteralPath $marker -PathType Leaf)) {
+                throw (New-Failure 'ExportMissing,snapshotd' "$directory is not there, or cannot be reached from this host.")
+            }
+            [void](Get-ExportConfiguration $directory)
+            if ([IO.File]::ReadAllText($marker) -cne (Get-WriteTimes $vm)) {
+                throw (New-Failure 'ExportOutdated,snapshotd' "A disk of $($vm.Name) was written to since it was exported.")
+            }
+            Remove-FromHost $vm
+        }
+    }
+    vm_import = @{
+        complete = { param($told) $told.configuration_path }
+        act = {
+            param($vm, $told, $own, $toSet, [string]$id)
+            $path = [string]$told.configuration_path
+            if (-not (Test-Path -LiteralPath $path -PathType Leaf)) {
+                throw (New-Failure 'ExportMissing,snapshotd' "$path is not there, or cannot be reached from this host.")
+            }
+            $report = Compare-VM -Path $path -Register
+            $found = @($report.Incompatibilities | Where-Object { $null -ne $_ })
+            if ($found.Count -gt 0) { throw (New-Failure 'ImportIncompatible,snapshotd' (Format-Incompatibility $found)) }
+            if ((Format-Id $report.VM.Id) -ne $id.ToLowerInvariant()) {
+                throw (New-Failure 'ImportIncompatible,snapshotd' "$path is of VM $($report.VM.Id), not of $id.")
+            }
+            [void](Import-VM -CompatibilityReport $report -Confirm:$false)
+            [void](Wait-Until { Get-HyperVVm $id } "VM $id is not there")
         }
     }
 }
@@ -1342,7 +1448,7 @@ $Actions = @{
 # returns gets into it.
 function Invoke-Action($command, $vm, [string]$own, [string]$toSet) {
     $name = Get-ActionName $command
-    $output = & $Actions[$name].act $vm $command.$name $own $toSet | Where-Object { $_ -is [hashtable] }
+    $output = & $Actions[$name].act $vm $command.$name $own $toSet $command.vm_id | Where-Object { $_ -is [hashtable] }
     if ($null -eq $output) { [pscustomobject]@{} } else { [pscustomobject]$output }
 }
 
@@ -1543,7 +1649,7 @@ function Get-Complaint($command) {
     ''
 }
 
-$Texts = -split 'kind vm_id after_vm_id installation_id former_installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id location path only_identifier directory job_id'
+$Texts = -split 'kind vm_id after_vm_id installation_id former_installation_id operation journal_id journal_directory mode checkpoint_id checkpoint_name power current_checkpoint_id location path only_identifier directory target job_id configuration_path'
 
 $Flags = 'with_memory', 'allow_fallback', 'ends_script', 'vm_absent', 'dynamic_memory'
 $Numbers = 'cpu_count', 'memory_bytes', 'minimum_bytes', 'maximum_bytes', 'size_bytes'

@@ -93,6 +93,10 @@ _COMPARED: Final[dict[str, tuple[_Fact, ...]]] = {
     "disk_place": (),
     "export_end": (),
     "vm_remove": (_power, _checkpoint_ids, _drives, _chain_files),
+    "vm_export": (_power, _checkpoint_ids, _current, _drives, _offering),
+    "export_complete": (),
+    "vm_import": (_vm_absent,),
+    "vm_release": (_power, _checkpoint_ids, _current, _drives, _offering),
 }
 """The facts that each action depends on, by its name."""
 

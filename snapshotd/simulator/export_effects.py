@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from snapshotd.api.v1.executor_pb2 import HostCommand
-from snapshotd.simulator.hypervisor import HyperVError, JobView
+from snapshotd.simulator.hypervisor import HyperVError, JobView, VmView
 from snapshotd.simulator.journal import Output
 from snapshotd.simulator.scene import Scene, until
 from snapshotd.simulator.words import JOBS_UNDER_WAY
@@ -19,8 +19,42 @@ _MARKER: Final = "snapshotd.export"
 """The file by which a folder of ours is known. It is written before anything else, and removed last."""
 _EXPORT: Final = 62
 """JobType."""
+_MISSING_FROM: Final = 40000
+"""Messages of Compare-VM from here on say that files are missing: 40010 (documented), others (inferred)."""
+_EPOCH_TICKS: Final = 621_355_968_000_000_000
+"""1970 in ticks: 100 ns since the year 1."""
 _UNKNOWN: Final = "unknown"
 """Names whichever job is at work."""
+
+
+def _begin(scene: Scene, command: HostCommand) -> Output:
+    directory, vm_id = command.vm_export.directory, scene.vm.vm_id
+    make_folder(scene, directory, _written(scene.vm))
+    try:
+        job_id = scene.host.export_vm(scene.script, vm_id, directory, snapshots=0, subdirectory=False)
+    except HyperVError:
+        # A host that has refused it works for nobody. Else the job, which nobody knows, is left to be ended.
+        if not any(_exports(job) for job in scene.host.jobs(vm_id)):
+            remove_folder(scene, directory)
+        raise
+    return {"job_id": job_id}
+
+
+def _complete(scene: Scene, command: HostCommand) -> Output:
+    directory, target = command.export_complete.directory, command.export_complete.target
+    _check_root(directory)
+    if scene.host.exists(directory):
+        found = scene.host.compare_vm(_configuration(directory), copy=True).incompatibilities
+        missing = [(number, text) for number, text in found if number >= _MISSING_FROM]
+        if missing:
+            raise HyperVError("ExportIncomplete,snapshotd", "", _told(missing))
+        try:
+            scene.host.move_folder(directory, target)
+        except OSError as error:
+            raise failed(directory, error) from error
+    # Else an earlier script has given it its final name.
+    size = sum(file.stat().st_size for file in Path(target).rglob("*") if file.is_file())
+    return {"configuration_path": _configuration(target), "size_bytes": size}
 
 
 def _end(scene: Scene, command: HostCommand) -> None:
@@ -44,6 +78,47 @@ def _jobs_to_end(scene: Scene, job_id: str, directory: str) -> list[str]:
     if scene.found is None or not scene.host.exists(directory):
         return []
     return [job.job_id for job in scene.host.jobs(scene.found.vm_id) if _exports(job)]
+
+
+def _import(scene: Scene, command: HostCommand) -> None:
+    path = command.vm_import.configuration_path
+    if not Path(path).is_file():
+        raise HyperVError("ExportMissing,snapshotd", "", f"{path} is not there, or cannot be reached from this host.")
+    report = scene.host.compare_vm(path)
+    if report.incompatibilities:
+        raise HyperVError("ImportIncompatible,snapshotd", "", _told(report.incompatibilities))
+    if report.vm_id.lower() != command.vm_id.lower():
+        text = f"{path} is of VM {report.vm_id}, not of {command.vm_id}."
+        raise HyperVError("ImportIncompatible,snapshotd", "", text)
+    scene.host.import_vm(scene.script, path)
+    until(scene, lambda: scene.host.vm(command.vm_id) is not None, f"VM {command.vm_id} is not there")
+
+
+def _release(scene: Scene, command: HostCommand) -> None:
+    vm, folder = scene.vm, Path(command.vm_release.directory)
+    _check_root(str(folder))
+    try:
+        noted = (folder / _MARKER).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = f"{folder} is not there, or cannot be reached from this host."
+        raise HyperVError("ExportMissing,snapshotd", "", text) from None
+    _configuration(str(folder))
+    if noted != _written(vm):
+        raise HyperVError("ExportOutdated,snapshotd", "", f"A disk of {vm.name} was written to since it was exported.")
+    scene.host.remove_vm(scene.script, vm.vm_id)
+    until(scene, lambda: scene.host.vm(vm.vm_id) is None, "the host still has the VM")
+
+
+def _written(vm: VmView) -> str:
+    """Return when each disk of a VM was last written to, a line each, in the units of .NET's ticks."""
+    lines = []
+    for drive in vm.drives:
+        try:
+            ticks = Path(drive.path).stat().st_mtime_ns // 100 + _EPOCH_TICKS
+        except OSError:
+            ticks = 0
+        lines.append(f"{ticks} {drive.path}\n")
+    return "".join(sorted(lines))
 
 
 def make_folder(scene: Scene, directory: str, noted: str = "") -> None:
@@ -97,8 +172,21 @@ def _used(scene: Scene) -> Iterator[tuple[str, str]]:
             yield from ((vm.name, drive.path) for drive in drives)
 
 
+def _configuration(directory: str) -> str:
+    """Return the file that an export is imported by."""
+    machines = Path(directory) / "Virtual Machines"
+    found = sorted(machines.glob("*.vmcx"))
+    if len(found) != 1:
+        raise HyperVError("ExportIncomplete,snapshotd", "", f"{machines} has {len(found)} configurations.")
+    return str(found[0])
+
+
 def _exports(job: JobView) -> bool:
     return job.job_type == _EXPORT and job.state in _AT_WORK
+
+
+def _told(incompatibilities: Iterator[tuple[int, str]] | tuple[tuple[int, str], ...] | list[tuple[int, str]]) -> str:
+    return " ".join(f"{number}: {text}" for number, text in incompatibilities)
 
 
 def failed(directory: str, error: OSError) -> HyperVError:
@@ -109,7 +197,19 @@ def failed(directory: str, error: OSError) -> HyperVError:
 _AT_WORK: Final = JOBS_UNDER_WAY | {6}
 """JobState: also one that is shutting down."""
 
-EXPORT_NEEDED: Final[dict[str, tuple[str, ...]]] = {"export_end": ("directory",)}
+EXPORT_NEEDED: Final[dict[str, tuple[str, ...]]] = {
+    "vm_export": ("directory",),
+    "export_complete": ("directory", "target"),
+    "export_end": ("directory",),
+    "vm_import": ("configuration_path",),
+    "vm_release": ("directory",),
+}
 """The fields that an action cannot do without; by its name."""
-EXPORT_ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {"export_end": _end}
+EXPORT_ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {
+    "vm_export": _begin,
+    "export_complete": _complete,
+    "export_end": _end,
+    "vm_import": _import,
+    "vm_release": _release,
+}
 """Carries an action out; by its name."""

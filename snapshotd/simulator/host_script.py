@@ -52,7 +52,7 @@ _REFUSALS: Final = frozenset(
     {
         *("CheckpointsDisabled", "CheckpointNotFound", "DriveNotFound", "FileInUse", "AnotherDisk"),
         *("DiskMoved", "CopyExists", "CopyNotAlone", "CopyNotFound"),
-        "ExportInUse",
+        *("ExportIncomplete", "ExportInUse", "ExportMissing", "ExportOutdated", "ImportIncompatible"),
         *("InvalidState", "InvalidParameter", "ObjectNotFound", "AccessDenied", "NotSupported", "OutOfMemory"),
     }
 )

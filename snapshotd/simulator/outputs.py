@@ -12,6 +12,8 @@ OUTPUTS: Final[dict[str, dict[str, type]]] = {
     "disk_export": {"job_id": str},
     "disk_convert": {"job_id": str},
     "disk_place": {"path": str, "size_bytes": int, "identifier": str},
+    "vm_export": {"job_id": str},
+    "export_complete": {"configuration_path": str, "size_bytes": int},
 }
 """The fields of an action's output with their types: str, bool or int. An action that is not in here has none."""
 

@@ -13,10 +13,14 @@ from snapshotd.steps.disk_create import DISK_CREATE
 from snapshotd.steps.disk_export import DISK_EXPORT
 from snapshotd.steps.disk_place import DISK_PLACE
 from snapshotd.steps.disks_merge import DISKS_MERGE
+from snapshotd.steps.export_complete import EXPORT_COMPLETE
 from snapshotd.steps.export_end import EXPORT_END
 from snapshotd.steps.files_delete import FILES_DELETE
 from snapshotd.steps.job_wait import JOB_WAIT
 from snapshotd.steps.vm_configure import VM_CONFIGURE
+from snapshotd.steps.vm_export import VM_EXPORT
+from snapshotd.steps.vm_import import VM_IMPORT
+from snapshotd.steps.vm_release import VM_RELEASE
 from snapshotd.steps.vm_remove import VM_REMOVE
 from snapshotd.steps.vm_start import VM_START
 from snapshotd.steps.vm_stop import VM_STOP
@@ -42,8 +46,10 @@ _ALL: tuple[Action, ...] = (
     DISK_PLACE,
     EXPORT_END,
     FILES_DELETE,
-    JOB_WAIT,
-    EXPORT_END,
+    VM_EXPORT,
+    EXPORT_COMPLETE,
+    VM_IMPORT,
+    VM_RELEASE,
     VM_CONFIGURE,
     VM_REMOVE,
 )

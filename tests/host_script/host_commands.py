@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from snapshotd.api.v1.executor_pb2 import Before, HostAnswer, HostCommand, VmStop
 from snapshotd.simulator.hypervisor import Hypervisor
@@ -156,5 +157,33 @@ def of_copies(command: HostCommand, action: str, host: Hypervisor) -> None:
             wanted.location, wanted.path, wanted.directory = vm.drives[0].location, vm.drives[0].path, directory
         case "disk_place":  # as when an earlier script has moved it
             command.disk_place.directory, command.disk_place.target = directory, loose_file(host)
+        case _:
+            of_exports(command, action, complete_export(host))
+
+
+def complete_export(host: Hypervisor) -> str:
+    """Return the folder of a complete export, as far as only files tell."""
+    folder = Path(host.storage_directory) / WEB / "1-a-1"
+    (folder / "Virtual Machines").mkdir(parents=True, exist_ok=True)
+    (folder / "Virtual Machines" / f"{WEB}.vmcx").touch()
+    vm = host.vm(WEB)
+    assert vm is not None
+    ticks = {drive.path: Path(drive.path).stat().st_mtime_ns // 100 + 621_355_968_000_000_000 for drive in vm.drives}
+    (folder / "snapshotd.export").write_text("".join(f"{ticks[path]} {path}\n" for path in sorted(ticks)))
+    return str(folder)
+
+
+def of_exports(command: HostCommand, action: str, folder: str) -> None:
+    """Write what an effect about exports needs."""
+    match action:
+        case "vm_export" | "export_end":
+            getattr(command, action).directory = f"{folder}.partial"
+        case "export_complete":
+            command.export_complete.directory, command.export_complete.target = f"{folder}.partial", folder
+        case "vm_release":
+            command.vm_release.directory = folder
+        case "vm_import":
+            command.vm_import.configuration_path = f"{folder}/Virtual Machines/{WEB}.vmcx"
+            command.before.vm_absent = True
         case _:
             raise AssertionError(f"write here what {action} needs")

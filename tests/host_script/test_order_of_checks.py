@@ -555,6 +555,14 @@ def other_drives(before: Before) -> None:
     before.drives.append("SCSI:0:7=/disks/other.vhdx")
 
 
+CHANGES = (other_power, other_checkpoints, other_current, other_leaves, other_chain, other_offering, other_drives)
+AS_EXPORTED: set[Callable[[Before], None]] = {
+    other_power,
+    other_checkpoints,
+    other_current,
+    other_drives,
+    other_offering,
+}
 DEPENDS: dict[str, set[Callable[[Before], None]]] = {
     "vm_start": {other_power},
     "vm_stop": {other_power},
@@ -569,13 +577,16 @@ DEPENDS: dict[str, set[Callable[[Before], None]]] = {
     "vm_remove": {other_power, other_checkpoints, other_drives, other_chain},
     "disk_create": set(),
     "files_delete": set(),
-    "export_end": set(),
     "disk_export": {other_checkpoints},
     "disk_convert": {other_power, other_leaves},
     "disk_place": set(),
+    "vm_export": AS_EXPORTED,
+    "export_complete": set(),
+    "export_end": set(),
+    "vm_import": set(CHANGES),  # the VM is there
+    "vm_release": AS_EXPORTED,
 }
 """The table 'What each action depends on', but for files that must not be there and a VM that must not."""
-CHANGES = (other_power, other_checkpoints, other_current, other_leaves, other_chain, other_offering, other_drives)
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -490,11 +490,15 @@ class HostCommand(_message.Message):
     DISK_CREATE_FIELD_NUMBER: _builtins.int
     FILES_DELETE_FIELD_NUMBER: _builtins.int
     VM_CONFIGURE_FIELD_NUMBER: _builtins.int
+    VM_REMOVE_FIELD_NUMBER: _builtins.int
     DISK_EXPORT_FIELD_NUMBER: _builtins.int
     DISK_CONVERT_FIELD_NUMBER: _builtins.int
     DISK_PLACE_FIELD_NUMBER: _builtins.int
+    VM_EXPORT_FIELD_NUMBER: _builtins.int
+    EXPORT_COMPLETE_FIELD_NUMBER: _builtins.int
     EXPORT_END_FIELD_NUMBER: _builtins.int
-    VM_REMOVE_FIELD_NUMBER: _builtins.int
+    VM_IMPORT_FIELD_NUMBER: _builtins.int
+    VM_RELEASE_FIELD_NUMBER: _builtins.int
     TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
     AFTER_VM_ID_FIELD_NUMBER: _builtins.int
     LARGEST_PART_FIELD_NUMBER: _builtins.int
@@ -572,15 +576,23 @@ class HostCommand(_message.Message):
     @_builtins.property
     def vm_configure(self) -> Global___VmConfigure: ...
     @_builtins.property
+    def vm_remove(self) -> Global___VmRemove: ...
+    @_builtins.property
     def disk_export(self) -> Global___DiskExport: ...
     @_builtins.property
     def disk_convert(self) -> Global___DiskConvert: ...
     @_builtins.property
     def disk_place(self) -> Global___DiskPlace: ...
     @_builtins.property
+    def vm_export(self) -> Global___VmExport: ...
+    @_builtins.property
+    def export_complete(self) -> Global___ExportComplete: ...
+    @_builtins.property
     def export_end(self) -> Global___ExportEnd: ...
     @_builtins.property
-    def vm_remove(self) -> Global___VmRemove: ...
+    def vm_import(self) -> Global___VmImport: ...
+    @_builtins.property
+    def vm_release(self) -> Global___VmRelease: ...
     @_builtins.property
     def watched_jobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Jobs of the hypervisor whose state each report tells, by InstanceID, whatever the kind."""
@@ -612,11 +624,15 @@ class HostCommand(_message.Message):
         disk_create: Global___DiskCreate | None = ...,
         files_delete: Global___FilesDelete | None = ...,
         vm_configure: Global___VmConfigure | None = ...,
+        vm_remove: Global___VmRemove | None = ...,
         disk_export: Global___DiskExport | None = ...,
         disk_convert: Global___DiskConvert | None = ...,
         disk_place: Global___DiskPlace | None = ...,
+        vm_export: Global___VmExport | None = ...,
+        export_complete: Global___ExportComplete | None = ...,
         export_end: Global___ExportEnd | None = ...,
-        vm_remove: Global___VmRemove | None = ...,
+        vm_import: Global___VmImport | None = ...,
+        vm_release: Global___VmRelease | None = ...,
         time_left_ms: _builtins.int = ...,
         after_vm_id: _builtins.str = ...,
         largest_part: _builtins.int = ...,
@@ -625,11 +641,11 @@ class HostCommand(_message.Message):
         former_installation_id: _builtins.str = ...,
         watched_jobs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "export_end", b"export_end", "files_delete", b"files_delete", "vm_configure", b"vm_configure", "vm_remove", b"vm_remove", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "export_complete", b"export_complete", "export_end", b"export_end", "files_delete", b"files_delete", "vm_configure", b"vm_configure", "vm_export", b"vm_export", "vm_import", b"vm_import", "vm_release", b"vm_release", "vm_remove", b"vm_remove", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "ends_script", b"ends_script", "export_end", b"export_end", "files_delete", b"files_delete", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_configure", b"vm_configure", "vm_id", b"vm_id", "vm_remove", b"vm_remove", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after_vm_id", b"after_vm_id", "asked", b"asked", "before", b"before", "checkpoint_create", b"checkpoint_create", "checkpoint_remove", b"checkpoint_remove", "checkpoint_rename", b"checkpoint_rename", "checkpoint_restore", b"checkpoint_restore", "deadline", b"deadline", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "ends_script", b"ends_script", "export_complete", b"export_complete", "export_end", b"export_end", "files_delete", b"files_delete", "former_installation_id", b"former_installation_id", "installation_id", b"installation_id", "journal_directory", b"journal_directory", "journal_id", b"journal_id", "kind", b"kind", "largest_part", b"largest_part", "operation", b"operation", "protocol", b"protocol", "step", b"step", "time_left_ms", b"time_left_ms", "token", b"token", "vm_configure", b"vm_configure", "vm_export", b"vm_export", "vm_id", b"vm_id", "vm_import", b"vm_import", "vm_release", b"vm_release", "vm_remove", b"vm_remove", "vm_start", b"vm_start", "vm_stop", b"vm_stop", "volume_attach", b"volume_attach", "volume_detach", b"volume_detach", "volume_resize", b"volume_resize", "watched_files", b"watched_files", "watched_jobs", b"watched_jobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove", "volume_attach", "volume_detach", "volume_resize", "disk_create", "files_delete", "vm_configure", "disk_export", "disk_convert", "disk_place", "export_end", "vm_remove"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["vm_start", "vm_stop", "checkpoint_create", "checkpoint_rename", "checkpoint_restore", "checkpoint_remove", "volume_attach", "volume_detach", "volume_resize", "disk_create", "files_delete", "vm_configure", "vm_remove", "disk_export", "disk_convert", "disk_place", "vm_export", "export_complete", "export_end", "vm_import", "vm_release"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -1047,6 +1063,23 @@ class VmConfigure(_message.Message):
 Global___VmConfigure: _TypeAlias = VmConfigure  # noqa: Y015
 
 @_typing.final
+class VmRemove(_message.Message):
+    """Removes the VM from the host; its disks stay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VmRemove: _TypeAlias = VmRemove  # noqa: Y015
+
+@_typing.final
 class DiskExport(_message.Message):
     """Begins a job that exports one disk of a checkpoint, as one file that stands alone, into a folder of its own. What is in
     that folder already goes first: an earlier attempt of the same step has left it.
@@ -1130,6 +1163,51 @@ class DiskPlace(_message.Message):
 Global___DiskPlace: _TypeAlias = DiskPlace  # noqa: Y015
 
 @_typing.final
+class VmExport(_message.Message):
+    """Begins to export the VM with all its checkpoints into a folder that is not there yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    directory: _builtins.str
+    def __init__(
+        self,
+        *,
+        directory: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VmExport: _TypeAlias = VmExport  # noqa: Y015
+
+@_typing.final
+class ExportComplete(_message.Message):
+    """Verifies that nothing of an export is missing, and gives its folder the final name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    directory: _builtins.str
+    target: _builtins.str
+    def __init__(
+        self,
+        *,
+        directory: _builtins.str = ...,
+        target: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportComplete: _TypeAlias = ExportComplete  # noqa: Y015
+
+@_typing.final
 class ExportEnd(_message.Message):
     """Ends an export, or a copy of a disk, and removes its folder."""
 
@@ -1155,21 +1233,47 @@ class ExportEnd(_message.Message):
 Global___ExportEnd: _TypeAlias = ExportEnd  # noqa: Y015
 
 @_typing.final
-class VmRemove(_message.Message):
-    """Removes the VM from the host; its disks stay."""
+class VmImport(_message.Message):
+    """Imports the VM in place, under its id, with its checkpoints."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    CONFIGURATION_PATH_FIELD_NUMBER: _builtins.int
+    configuration_path: _builtins.str
     def __init__(
         self,
+        *,
+        configuration_path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration_path", b"configuration_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___VmRemove: _TypeAlias = VmRemove  # noqa: Y015
+Global___VmImport: _TypeAlias = VmImport  # noqa: Y015
+
+@_typing.final
+class VmRelease(_message.Message):
+    """Removes the VM from the host, unless it has changed since it was exported. Its files stay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    directory: _builtins.str
+    """The folder of the complete export."""
+    def __init__(
+        self,
+        *,
+        directory: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VmRelease: _TypeAlias = VmRelease  # noqa: Y015
 
 @_typing.final
 class HostAnswer(_message.Message):
@@ -1243,6 +1347,8 @@ class HostAnswer(_message.Message):
     DISK_EXPORT_FIELD_NUMBER: _builtins.int
     DISK_CONVERT_FIELD_NUMBER: _builtins.int
     DISK_PLACE_FIELD_NUMBER: _builtins.int
+    VM_EXPORT_FIELD_NUMBER: _builtins.int
+    EXPORT_COMPLETE_FIELD_NUMBER: _builtins.int
     HIGHEST_TOKEN_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     JOURNAL_ERROR_FIELD_NUMBER: _builtins.int
@@ -1279,6 +1385,10 @@ class HostAnswer(_message.Message):
     @_builtins.property
     def disk_place(self) -> Global___DiskPlaced: ...
     @_builtins.property
+    def vm_export(self) -> Global___JobBegun: ...
+    @_builtins.property
+    def export_complete(self) -> Global___ExportCompleted: ...
+    @_builtins.property
     def journal_error(self) -> Global___HostError:
         """REPORTED to a REPORT: why the journals could not be written; missing: they could."""
 
@@ -1296,15 +1406,17 @@ class HostAnswer(_message.Message):
         disk_export: Global___JobBegun | None = ...,
         disk_convert: Global___JobBegun | None = ...,
         disk_place: Global___DiskPlaced | None = ...,
+        vm_export: Global___JobBegun | None = ...,
+        export_complete: Global___ExportCompleted | None = ...,
         highest_token: _builtins.int = ...,
         more: _builtins.bool = ...,
         journal_error: Global___HostError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "error", b"error", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "error", b"error", "export_complete", b"export_complete", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "output", b"output", "vm_export", b"vm_export"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "error", b"error", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "more", b"more", "output", b"output", "protocol", b"protocol", "verdict", b"verdict", "vms", b"vms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_create", b"checkpoint_create", "disk_convert", b"disk_convert", "disk_create", b"disk_create", "disk_export", b"disk_export", "disk_place", b"disk_place", "error", b"error", "export_complete", b"export_complete", "highest_token", b"highest_token", "host", b"host", "host_time", b"host_time", "journal_error", b"journal_error", "more", b"more", "output", b"output", "protocol", b"protocol", "verdict", b"verdict", "vm_export", b"vm_export", "vms", b"vms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["checkpoint_create", "disk_create", "disk_export", "disk_convert", "disk_place"]  # noqa: Y015
+    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["checkpoint_create", "disk_create", "disk_export", "disk_convert", "disk_place", "vm_export", "export_complete"]  # noqa: Y015
     _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_output) -> _WhichOneofReturnType_output | None: ...
 
@@ -1407,6 +1519,31 @@ class DiskPlaced(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiskPlaced: _TypeAlias = DiskPlaced  # noqa: Y015
+
+@_typing.final
+class ExportCompleted(_message.Message):
+    """A complete export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIGURATION_PATH_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    configuration_path: _builtins.str
+    size_bytes: _builtins.int
+    """Of all its files."""
+    def __init__(
+        self,
+        *,
+        configuration_path: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration_path", b"configuration_path", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCompleted: _TypeAlias = ExportCompleted  # noqa: Y015
 
 @_typing.final
 class HostError(_message.Message):

@@ -182,6 +182,7 @@ class Town:
         until = self.room.seconds + HEALED_S
         while self.room.seconds < until:
             self.host.merge()  # a host does that by itself
+            self.host.end_jobs()
             self.pass_on(lossy=False)
 
     def look(self) -> int:

@@ -1,0 +1,34 @@
+"""Where exports are: `<root>/<VM id>/<operation's number and tag>-<attempt>`, and `.partial` after it until complete.
+
+Each attempt has a folder of its own, whose name never comes again: so whatever is in it is that attempt's. The host's
+script puts a file into it before anything else. A folder without that file is not ours, and is never removed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from snapshotd.domain import host_path
+from snapshotd.domain.operation import Operation, Step
+
+MARKER: Final = "snapshotd.export"
+"""The file by which the host's script knows a folder of ours."""
+_PARTIAL: Final = ".partial"
+
+
+def partial_folder(root: str, operation: Operation, step: Step) -> str:
+    """Return the folder of the attempt that a step begins, while it is not complete."""
+    alike = (s for s in operation.steps if s.plan.action == step.plan.action)
+    attempt = sum(s.plan.number <= step.plan.number for s in alike)
+    name = operation.name.rpartition(".")[2]
+    return host_path.join(root, operation.vm_id, f"{name}-{attempt}{_PARTIAL}")
+
+
+def final_folder(partial: str) -> str:
+    """Return where a partial folder is when it is complete."""
+    return partial.removesuffix(_PARTIAL)
+
+
+def marker_of(folder: str) -> str:
+    """Return the file that shows that a folder is there, and ours."""
+    return host_path.join(folder, MARKER)
