@@ -26,6 +26,7 @@ from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.application.volumes import Volumes
 from snapshotd.client.render import counted
 from snapshotd.dispatch.dispatcher import Dispatcher
+from snapshotd.domain.export import ExportPolicy
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.policy import Policy
 from snapshotd.executor.service import Executor
@@ -94,6 +95,10 @@ def policy_of(settings: Settings) -> Policy:
         merge_stall_s=settings.seconds("snapshots.merge_stall"),
         job_stall_s=settings.seconds("jobs.stall"),
         volume_snapshot_directories={HostId(h): d for h, d in settings.folders("volume_snapshots.directory").items()},
+        export_policy=ExportPolicy[settings.text("export.policy")],
+        export_directory=settings.text("export.directory"),
+        export_release=settings.switch("export.release"),
+        export_attempts=settings.count("export.attempts"),
         max_attempts=settings.count("retries.max_attempts"),
         backoff_first_s=settings.seconds("retries.first"),
         backoff_max_s=settings.seconds("retries.longest"),

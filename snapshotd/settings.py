@@ -20,6 +20,7 @@ from snapshotd.dispatch.feeding import EVERY_HOST
 from snapshotd.domain import host_path
 from snapshotd.domain.ids import is_host_id
 from snapshotd.domain.policy import ANY_HOST, HYPERV_CHECKPOINT_LIMIT
+from snapshotd.export_settings import POLICIES, contradiction, export_policy, root_folder
 from snapshotd.small_file import read_small, text_of
 
 Value: TypeAlias = str | int | float | bool | tuple[str, ...] | Mapping[str, str] | Path | None
@@ -204,7 +205,7 @@ def _folders(value: object) -> Mapping[str, str]:
     for host, folder in named.items():
         if host != ANY_HOST and not is_host_id(host):
             raise ValueError(f"{host!r} must be a host's id: 1 to 63 of a-z, 0-9 and -, a letter first")
-        if not isinstance(folder, str) or (problem := host_path.problem(folder)):
+        if not isinstance(folder, str) or (problem := host_path.folder_problem(folder)):
             raise ValueError(f"{folder!r} {problem.removesuffix('.') if isinstance(folder, str) else 'must be text'}")
     return {str(host): str(folder) for host, folder in named.items()}
 
@@ -222,6 +223,8 @@ _FORMS: Final[Mapping[Callable[[object], Value], str]] = {
     _interval: "DURATION|0",
     _log_format: "text|json",
     _folders: "FOLDER|ID=FOLDER,ID=FOLDER",
+    export_policy: "|".join(POLICIES),
+    root_folder: "FOLDER",
 }
 KEYS: Final = (
     Key("server.listen", _address, "127.0.0.1:7443", "address of the gRPC server; port 0: any free one"),
@@ -274,6 +277,15 @@ KEYS: Final = (
         "",
         "the folder for copies of disks, as the hosts see it; or a table of folders by host; empty: none",
     ),
+    Key("export.policy", export_policy, "NEVER", "when a VM is exported by itself that has no policy of its own"),
+    Key("export.directory", root_folder, "", "the folder below which exports are, as the hosts see it; empty: none"),
+    Key(
+        "export.release",
+        _switch,
+        False,
+        "with ON_STOP: a VM is removed from its host when it is exported, and imported when it is started",
+    ),
+    Key("export.attempts", _count, 100, "how often an export is begun anew after an outage before it fails"),
     Key("retries.max_attempts", _count, 5, "how often an effect is tried; a look at the host has no limit"),
     Key("retries.first", _seconds, "1 s", "back-off after the first attempt; it doubles each time"),
     Key("retries.longest", _seconds, "1 min", "the longest back-off"),
@@ -371,6 +383,8 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
                 f"Cannot use {low} = {duration_text(settings.seconds(low))} from {sources[low]}: it is above "
                 f"{high} = {duration_text(settings.seconds(high))} ({sources[high]}). Lower the one or raise the other."
             )
+    if problem := contradiction(values, sources):
+        raise SettingsInvalid(problem)
     return settings
 
 

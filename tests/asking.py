@@ -6,7 +6,7 @@ from typing import Any
 
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.details import SnapshotDetails
-from snapshotd.domain.ids import CheckpointId, SnapshotId, VolumeSnapshotId
+from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId, VolumeSnapshotId
 from snapshotd.operations import (
     checkpoint_adopt,
     offering_change,
@@ -17,6 +17,7 @@ from snapshotd.operations import (
     snapshot_revert,
     snapshot_update,
     vm_destroy,
+    vm_export,
     vm_restart,
     vm_start,
     vm_stop,
@@ -68,9 +69,15 @@ EXPORT_VM, COMPLETE = VM_EXPORT.name, EXPORT_COMPLETE.name
 IMPORT, RELEASE = VM_IMPORT.name, VM_RELEASE.name
 
 
-def start_vm() -> RequestOperation:
-    """Ask for the VM's start."""
-    return vm_start.START_VIRTUAL_MACHINE.request()
+def start_vm(host_id: str | None = None) -> RequestOperation:
+    """Ask for the VM's start; of one that was released, on a host of choice."""
+    return vm_start.START_VIRTUAL_MACHINE.request(vm_start.Params(HostId(host_id) if host_id else None))
+
+
+def export_vm(directory: str = "/exports", *, release: bool = False, attempts: int = 5) -> RequestOperation:
+    """Ask for the VM's export."""
+    params = vm_export.Params(directory=directory, attempts=attempts, release=release)
+    return vm_export.EXPORT_VIRTUAL_MACHINE.request(params)
 
 
 def stop_vm(mode: StopMode, timeout_s: float | None = None) -> RequestOperation:
@@ -90,6 +97,7 @@ def create_snapshot(
     description: str = "",
     with_memory: bool = False,
     allow_fallback: bool = False,
+    export_directory: str = "",
 ) -> RequestOperation:
     """Ask for a snapshot."""
     return snapshot_create.CREATE_SNAPSHOT.request(
@@ -99,6 +107,7 @@ def create_snapshot(
             description=description,
             with_memory=with_memory,
             allow_fallback=allow_fallback,
+            export_directory=export_directory,
         )
     )
 

@@ -34,6 +34,7 @@ from snapshotd.domain.errors import (
     SnapshotdError,
     VmChanging,
 )
+from snapshotd.domain.export_errors import VmIsReleased
 from snapshotd.domain.ids import OperationName
 from snapshotd.domain.lifecycle import OPERATION, VM, OperationState
 from snapshotd.domain.operation import Failure, Operation
@@ -132,6 +133,8 @@ def _accept(draft: Draft, request: c.RequestOperation, follows: OperationName | 
         raise LogRolledBack(vm.name, vm.rolled_back)
     if vm.claims:
         raise claimed(vm)
+    if vm.released and not kind.accepts_released_vms:
+        raise VmIsReleased(vm.name, vm.released.host_id, vm.released.directory)
     becomes = [(concurrency(active, request), active) for active in vm.active_operations]
     for joined in (active for what, active in becomes if what is Concurrency.JOIN):
         if context.request_id and follows is None:

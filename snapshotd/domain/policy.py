@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from snapshotd.domain.export import ExportPolicy
 from snapshotd.domain.ids import HostId
 
 ANY_HOST: Final = HostId("*")
@@ -47,6 +48,14 @@ class Policy:
     """Of an effect. Observation has no limit."""
     backoff_first_s: float = 1.0
     backoff_max_s: float = 60.0
+    export_policy: ExportPolicy = ExportPolicy.NEVER
+    """`export.policy`: when a VM is exported by itself that has no policy of its own."""
+    export_directory: str = ""
+    """`export.directory`: a folder as the hosts see it; empty: none."""
+    export_release: bool = False
+    """`export.release`: an export after a stop also removes the VM from its host."""
+    export_attempts: int = 100
+    """`export.attempts`: how often an export is begun anew before its operation fails."""
     answer_grace_s: float = 10.0
     """How long after a step's deadline the executor may report that it ended the script."""
     observe_wait_s: float = 60.0

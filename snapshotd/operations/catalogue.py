@@ -20,6 +20,7 @@ from snapshotd.operations.snapshot_forget import FORGET_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.operations.snapshot_update import UPDATE_SNAPSHOT
 from snapshotd.operations.vm_destroy import DESTROY_VIRTUAL_MACHINE
+from snapshotd.operations.vm_export import EXPORT_VIRTUAL_MACHINE
 from snapshotd.operations.vm_restart import RESTART_VIRTUAL_MACHINE
 from snapshotd.operations.vm_start import START_VIRTUAL_MACHINE
 from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE
@@ -47,6 +48,7 @@ _ALL: tuple[Kind, ...] = (
     TAKE_VOLUME_SNAPSHOT,
     DELETE_VOLUME_SNAPSHOT,
     DESTROY_VIRTUAL_MACHINE,
+    EXPORT_VIRTUAL_MACHINE,
 )
 KINDS: dict[KindName, Kind] = {kind.name: kind for kind in _ALL}
 """By name."""
@@ -72,4 +74,5 @@ def concurrency(active: Operation, request: RequestOperation) -> Concurrency:
     if (active.only_waits and kind.passes) or kind.goes_beside(request, active):
         return Concurrency.PASS
     ending = active.cancel_requested or active.undoing or not active.too_late_to_cancel()
-    return Concurrency.PREEMPT if ending and kind.goes_past(request, active) else Concurrency.REFUSE
+    waits = ending or kind.outwaits(request, active)
+    return Concurrency.PREEMPT if waits and kind.goes_past(request, active) else Concurrency.REFUSE

@@ -75,6 +75,8 @@ class Kind(ABC):
         """Return the command that asks for an operation of this kind, with its Params."""
         return RequestOperation(kind=self.name, params=self.params.write(params))
 
+    accepts_released_vms: ClassVar[bool] = False
+    """It is also accepted of a VM that is on no host, since it was released after an export."""
     accepts_gone_vms: ClassVar[bool] = False
     """It is also accepted of a VM that is not registered any more."""
 
@@ -85,6 +87,10 @@ class Kind(ABC):
     def goes_past(self, request: RequestOperation, active: Operation) -> bool:
         """Return whether an active operation is cancelled for a request, if it is not too late for that."""
         return active.kind in self.preempts
+
+    def outwaits(self, request: RequestOperation, active: Operation) -> bool:
+        """Return whether a request that goes past an operation waits for its end, if it is too late to cancel that."""
+        return False
 
     def subject(self, request: RequestOperation) -> SnapshotId | None:
         """Return the snapshot that a request is about, if it is about one."""
@@ -209,6 +215,10 @@ class Kind(ABC):
     def safety_snapshot(self, operation: Operation) -> SnapshotId | None:
         """Return the snapshot that the operation takes of the state before it; None: it takes none."""
         return None
+
+    def kept(self, operation: Operation) -> str:
+        """Return what an operation that was undone has left as it had made it, for people; empty: nothing."""
+        return ""
 
     def remark(self, operation: Operation) -> str:
         """Return what came of an operation that has ended, for people, if its state and its steps do not tell."""

@@ -1,4 +1,8 @@
-"""CreateSnapshot: one undoable step that makes the checkpoint, and a best-effort one that renames an adopted one."""
+"""CreateSnapshot: one undoable step that makes the checkpoint, and a best-effort one that renames an adopted one.
+
+If the VM is exported with each snapshot, the export follows, when the snapshot is READY already: whatever comes of the
+export, even a cancellation, the snapshot stays.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import JsonObject, Time
 from snapshotd.domain.snapshot import moved
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations import exporting
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, Kind, Preview, Result, Undo, move_vm
 from snapshotd.operations.snapshot_making import (
     check_details,
@@ -31,6 +36,7 @@ from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_create
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.checkpoint_remove import CHECKPOINT_REMOVE
+from snapshotd.steps.vm_export import VM_EXPORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,8 @@ class Params:
     """Keep one with memory if the guest cannot be frozen."""
     labels: Labels = field(default_factory=dict)
     expire_at: Time | None = None
+    export_directory: str = ""
+    """The folder below which the VM is exported when it is taken; empty: it is not."""
 
     @property
     def said(self) -> SnapshotDetails:
@@ -54,6 +62,10 @@ class Params:
         return SnapshotDetails(
             name=self.name, description=self.description, labels=self.labels, expire_at=self.expire_at
         )
+
+
+def _third(values: JsonObject) -> JsonObject:
+    return {**values, "export_directory": ""}
 
 
 def _second(values: JsonObject) -> JsonObject:
@@ -64,7 +76,7 @@ class CreateSnapshot(Kind):
     """Take a snapshot. A second request takes another one, so it never joins the first."""
 
     name = KindName("CREATE_SNAPSHOT")
-    params: Versioned[Params] = Versioned(Params, 2, {1: _second})
+    params: Versioned[Params] = Versioned(Params, 3, {1: _second, 2: _third})
 
     def subject(self, request: RequestOperation) -> SnapshotId:
         """Return the id of the snapshot to take."""
@@ -93,19 +105,37 @@ class CreateSnapshot(Kind):
         return event, e.SnapshotDetailsChanged(snapshot_id=params.snapshot_id, before=before, after=after)
 
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
-        """Return the creation of the checkpoint, and its renaming in case it is adopted."""
+        """Return the creation of the checkpoint, its renaming in case it is adopted, and the VM's export if wanted."""
         params = self.params.read(request.params)
         snapshot = vm.snapshots[params.snapshot_id]
-        return making(snapshot, allow_fallback=params.allow_fallback, nature=StepNature.UNDOABLE)
+        made = making(snapshot, allow_fallback=params.allow_fallback, nature=StepNature.UNDOABLE)
+        return (*made, *exporting.beside(params.export_directory, vm)) if params.export_directory else made
 
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the moves of the VM to SNAPSHOTTING, and of the snapshot to CREATING below the current one."""
         return move_vm(vm, "snapshot_begins"), creation_starts(vm, snapshot_of(vm, operation))
 
+    def continues(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+        """Return, when the export begins, that the snapshot was taken: what comes of the export does not touch it."""
+        snapshot = snapshot_of(vm, operation)
+        if step.plan.action != VM_EXPORT.name or snapshot.state is not SnapshotState.CREATING:
+            return ()
+        return *created(vm, operation, snapshot), move_vm(vm, "export_follows")
+
+    def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Return, before the export, why the snapshot is not what was asked for."""
+        taken = step.plan.action == VM_EXPORT.name and snapshot_of(vm, operation).state is SnapshotState.CREATING
+        return self.verify(vm, operation) if taken else None
+
+    def spares(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
+        """Return why a step of the export is left out."""
+        return exporting.spared(vm, operation, step)
+
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Return the VM's release when an unwanted checkpoint is gone and only its merge is left."""
-        removed = step.plan.action == CHECKPOINT_REMOVE.name
-        return after_remove(vm, operation, snapshot_of(vm, operation)) if removed else ()
+        """Return the VM's release when an unwanted checkpoint is gone and only its merge is left; or its export."""
+        if step.plan.action == CHECKPOINT_REMOVE.name:
+            return after_remove(vm, operation, snapshot_of(vm, operation))
+        return exporting.completed(vm, operation, step)
 
     def verify(self, vm: VirtualMachine, operation: Operation) -> Failure | None:
         """Return a failure if the snapshot has memory that was neither asked for nor allowed."""
@@ -120,7 +150,12 @@ class CreateSnapshot(Kind):
         return None
 
     def undo(self, vm: VirtualMachine, operation: Operation, failure: Failure | None) -> Undo:
-        """Return the removal of the checkpoint, if there is one, with the moves of VM and snapshot to EXPUNGING."""
+        """Return the removal of the checkpoint, if there is one, with the moves of VM and snapshot to EXPUNGING.
+
+        One that has come to its export is kept: then the export is ended.
+        """
+        if snapshot_of(vm, operation).state is SnapshotState.READY:
+            return Undo(steps=exporting.undo(operation))
         made = CHECKPOINT_CREATE.made_by(operation)
         if made is None:
             return Undo()
@@ -141,6 +176,8 @@ class CreateSnapshot(Kind):
             why = failure or CANCELLED
             undone = failure is None or all(s.failure is None for s in operation.steps if s.plan.undoes is not None)
             return (expunge_ended(vm, operation, snapshot, why, removed=undone and why.reason != UNDETERMINED),)
+        if snapshot.state is SnapshotState.READY:
+            return ()
         if outcome is OperationState.SUCCEEDED:
             return created(vm, operation, snapshot)
         return making_ended(snapshot, outcome, failure, CHECKPOINT_CREATE.made_by(operation))
@@ -150,7 +187,21 @@ class CreateSnapshot(Kind):
         params = self.params.read(request.params)
         fallback = vm.power is Power.RUNNING and not params.with_memory and params.allow_fallback
         warning = "If the guest cannot be frozen, a snapshot with memory is kept instead."
-        return Preview(current=params.snapshot_id, power=vm.power, warnings=(warning,) if fallback else ())
+        warnings: tuple[str, ...] = (warning,) if fallback else ()
+        if params.export_directory:
+            warnings += (
+                "The VM is exported with it, which takes longer. Start ends the export; the snapshot is kept.",
+            )
+        return Preview(current=params.snapshot_id, power=vm.power, warnings=warnings)
+
+    def kept(self, operation: Operation) -> str:
+        """Return that a snapshot whose export was ended is kept."""
+        return "The snapshot was taken, and is kept. Its export was ended." if exporting.begun(operation) else ""
+
+    def remark(self, operation: Operation) -> str:
+        """Return why the VM was not exported with it."""
+        why = exporting.ended_without(operation) if operation.state is OperationState.SUCCEEDED else None
+        return f"The snapshot was taken; the VM was not exported: {why.message}" if why else ""
 
     def result(self, operation: Operation) -> Result:
         """Return the snapshot."""

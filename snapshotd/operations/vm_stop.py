@@ -16,6 +16,7 @@ from snapshotd.domain.ids import KindName
 from snapshotd.domain.operation import Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations import vm_export
 from snapshotd.operations.kind import Preview
 from snapshotd.operations.power_change import Stop, asks_guest
 from snapshotd.steps import vm_stop as step
@@ -48,6 +49,10 @@ class StopVirtualMachine(Stop):
     def plan(self, vm: VirtualMachine, request: RequestOperation) -> tuple[PlannedStep, ...]:
         """Return the stop."""
         return self.stop_steps(request)
+
+    def follows(self, vm: VirtualMachine, operation: Operation, policy: Policy) -> RequestOperation | None:
+        """Return the export of a VM that is off, if its policy says so. The stop itself is over by then."""
+        return vm_export.after_stop(vm, policy)
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
         """Return the power that the VM ends in, and whether its memory is lost."""

@@ -259,6 +259,8 @@ def _outcome(operation: Operation) -> str:
 
 def _rolled_back(operation: Operation) -> str:
     done = [s.plan for s in operation.steps if s.plan.nature is StepNature.UNDOABLE and s.state is StepState.DONE]
+    if operation.undoing and (kept := KINDS[operation.kind].kept(operation)):
+        return kept
     deleted = len(KINDS[operation.kind].removed(operation)) if operation.undoing else 0
     gone = f"{deleted} snapshot{'s' * (deleted > 1)} had been deleted by then, and cannot be brought back."
     said = [gone] if deleted else []

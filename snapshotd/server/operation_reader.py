@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from google.longrunning.operations_pb2 import Operation as OperationMessage
@@ -14,11 +15,12 @@ from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine as VmMessage
 from snapshotd.application.decide import decide, operation_for
 from snapshotd.application.draft import Context
+from snapshotd.application.virtual_machines import Decided
 from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import OperationRequested
-from snapshotd.domain.ids import VmId
+from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
@@ -99,7 +101,12 @@ class OperationReader:
         return self._backend.wait(operation), percent, self._backend.overdue_since(operation)
 
     async def answer(
-        self, vm_id: VmId, wanted: RequestOperation, call: Message, context: CallContext
+        self,
+        vm_id: VmId,
+        wanted: RequestOperation,
+        call: Message,
+        context: CallContext,
+        within: HostId | None = None,
     ) -> OperationMessage:
         """Answer a call that asks for long work: with a plan if it only validates, else with the operation.
 
@@ -108,17 +115,22 @@ class OperationReader:
             wanted: what the call asks for.
             call: the request of the call; its request_id, validate_only and expected_plan count, if it has them.
             context: of the call.
+            within: a host that the VM comes to by it: it must not be removed meanwhile.
 
         Raises what refuses it.
         """
         actor, request_id = actor_of(context), request_id_of(call.request_id)  # type: ignore[attr-defined]  # long work has one
+        if within is not None:
+            self._backend.hosts.get(within)
         if getattr(call, "validate_only", False):
             return await self.by_a_fresh_record(vm_id, lambda: self._plan(vm_id, wanted, actor))
         wanted = replace(wanted, expected_plan=getattr(call, "expected_plan", ""))
         digest, runtime = digest_of(call), self._backend.runtime
-        decided = await self.by_a_fresh_record(
-            vm_id, lambda: runtime.request(vm_id, wanted, actor=actor, request_id=request_id, digest=digest)
-        )
+
+        async def ask() -> Decided:
+            return await runtime.request(vm_id, wanted, actor=actor, request_id=request_id, digest=digest)
+
+        decided = await self.by_a_fresh_record(vm_id, ask if within is None else partial(self._there, within, ask))
         operation = operation_for(decided.draft, wanted)
         if operation is None:
             # Answered so long ago that the aggregate has forgotten the operation, but not the request.
@@ -126,6 +138,15 @@ class OperationReader:
             assert name is not None, request_id
             return await self.message(await self._backend.operation(name))
         return await self.durable(operation)
+
+    async def _there(self, host_id: HostId, ask: Callable[[], Awaitable[Decided]]) -> Decided:
+        """Return what is decided while a host cannot be removed."""
+
+        async def alone() -> Decided:
+            self._backend.hosts.get(host_id)
+            return await ask()
+
+        return await self._backend.reports.locks.alone(host_id, alone)
 
     async def by_a_fresh_record(self, vm_id: VmId, decide: Callable[[], Awaitable[D]]) -> D:
         """Return what is decided. Before a refusal that rests on what the host was like, look at the VM again."""

@@ -9,6 +9,7 @@ from typing import Final
 from snapshotd.api.v1 import host_pb2, snapshot_pb2, virtual_machine_pb2
 from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.conditions import conditions
+from snapshotd.domain.export import Export, ExportPolicy, Release
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmDescription, VmReport, file_key
 from snapshotd.domain.ids import CheckpointId, SnapshotId
@@ -103,6 +104,9 @@ def vm_message(
         observe_time=timestamp(observed),
         version=vm.version,
         unregister_time=None if vm.registered else timestamp(vm.updated_at),
+        exports=map(_export, vm.exports),
+        export_policy=policy_value(vm.export_policy),
+        released=_release(vm.released),
         conditions=[
             virtual_machine_pb2.VirtualMachine.Condition(reason=c.reason, message=c.message) for c in conditions(vm)
         ],
@@ -115,6 +119,33 @@ def vm_message(
         if described.checkpoint_type == "Disabled":
             message.snapshot_blockers.append("CHECKPOINTS_DISABLED")
     return message
+
+
+def policy_value(policy: ExportPolicy) -> virtual_machine_pb2.VirtualMachine.ExportPolicy.ValueType:
+    """Return a VM's export policy; unspecified if it is the server's."""
+    policies = virtual_machine_pb2.VirtualMachine.ExportPolicy
+    own = policy is not ExportPolicy.AS_SERVER
+    return policies.Value(policy.name) if own else policies.EXPORT_POLICY_UNSPECIFIED
+
+
+def _export(export: Export) -> virtual_machine_pb2.VirtualMachine.Export:
+    return virtual_machine_pb2.VirtualMachine.Export(
+        directory=export.directory,
+        configuration_path=export.configuration_path,
+        size_bytes=export.size_bytes,
+        host=host_name(export.host_id),
+        create_time=timestamp(export.made_at),
+        of_version=export.of_version,
+        in_use=export.in_use,
+    )
+
+
+def _release(release: Release | None) -> virtual_machine_pb2.VirtualMachine.Release | None:
+    if release is None:
+        return None
+    return virtual_machine_pb2.VirtualMachine.Release(
+        host=host_name(release.host_id), directory=release.directory, time=timestamp(release.at)
+    )
 
 
 def vm_state(vm: VmRecord) -> virtual_machine_pb2.VirtualMachine.State.ValueType:

@@ -114,7 +114,7 @@ class GrpcServer:
         add = self._server
         # Methods that are not built are abstract to the types. The interceptor answers them with UNIMPLEMENTED.
         hosts = HostService(backend, executors)  # type: ignore[abstract]
-        vms = VirtualMachineService(backend, operations)  # type: ignore[abstract]
+        vms = VirtualMachineService(backend, operations)
         snapshots = SnapshotService(backend, operations)
         host_pb2_grpc.add_HostServiceServicer_to_server(hosts, add)
         virtual_machine_pb2_grpc.add_VirtualMachineServiceServicer_to_server(vms, add)

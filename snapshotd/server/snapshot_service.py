@@ -13,6 +13,7 @@ from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceServicer
 from snapshotd.domain import commands as c
 from snapshotd.domain.details import SnapshotDetails
 from snapshotd.domain.errors import InvalidArgument
+from snapshotd.domain.export import ExportPolicy
 from snapshotd.domain.foreign_checkpoints import reported_checkpoint
 from snapshotd.domain.ids import SnapshotId, VmId
 from snapshotd.domain.operation import Operation as OperationRecord
@@ -21,6 +22,7 @@ from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
 from snapshotd.operations import (
     checkpoint_adopt,
     deletion,
+    exporting,
     snapshot_create,
     snapshot_delete,
     snapshot_delete_all,
@@ -99,7 +101,8 @@ class SnapshotService(SnapshotServiceServicer):
         asked = request.snapshot
         if asked.kind not in (pb.Snapshot.DISK, pb.Snapshot.DISK_AND_MEMORY):
             raise InvalidArgument("snapshot.kind", str(asked.kind), "must be DISK or DISK_AND_MEMORY.")
-        said = _said(asked)
+        said, backend = _said(asked), self._backend
+        policy = exporting.policy_of(await backend.runtime.load(vm_id), backend.policy)
         params = snapshot_create.Params(
             snapshot_id=SnapshotId(self._backend.ids.fresh()),
             name=said.name,
@@ -108,6 +111,7 @@ class SnapshotService(SnapshotServiceServicer):
             allow_fallback=request.allow_fallback,
             labels=said.labels,
             expire_at=said.expire_at,
+            export_directory=backend.policy.export_directory if policy is ExportPolicy.ON_SNAPSHOT else "",
         )
         return await self._operations.answer(vm_id, snapshot_create.CREATE_SNAPSHOT.request(params), request, context)
 

@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 
 from snapshotd.domain import destroy_errors as y
 from snapshotd.domain import errors as d
+from snapshotd.domain import export_errors as x
 from snapshotd.domain import host_errors as h
 from snapshotd.domain import offering_errors as o
 from snapshotd.domain import settle_errors as t
@@ -92,6 +93,9 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     h.HostAuthenticationFailed: grpc.StatusCode.UNAVAILABLE,
     h.HostCredentialMissing: grpc.StatusCode.UNAVAILABLE,
     h.HostCommandFailed: grpc.StatusCode.UNAVAILABLE,
+    x.ExportDirectoryMissing: grpc.StatusCode.FAILED_PRECONDITION,
+    x.VmIsReleased: grpc.StatusCode.FAILED_PRECONDITION,
+    x.VmNotReleased: grpc.StatusCode.FAILED_PRECONDITION,
     d.VmNameAmbiguous: grpc.StatusCode.FAILED_PRECONDITION,
     d.VmChanging: grpc.StatusCode.ABORTED,
     s.StreamChanged: grpc.StatusCode.ABORTED,

@@ -14,13 +14,14 @@ from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import RegisterVm, UnregisterVm, UpdateVm
 from snapshotd.domain.destroy_errors import refuse_destroyed
 from snapshotd.domain.details import VmDetails, check_labels
-from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotBuilt, NotFound, VmNameAmbiguous
+from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotFound, VmNameAmbiguous
+from snapshotd.domain.export import ExportPolicy
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
 from snapshotd.domain.names import same_but_for_case
 from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.domain.virtual_machine import VmRecord
-from snapshotd.operations import vm_restart, vm_start, vm_stop
+from snapshotd.operations import vm_export, vm_restart, vm_start, vm_stop
 from snapshotd.operations.power_change import StopParams
 from snapshotd.ports.views import VM_FIELDS, PageQuery
 from snapshotd.server.as_of import past, point_of
@@ -80,6 +81,7 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
     def __init__(self, backend: Backend, operations: OperationReader) -> None:
         super().__init__(backend, operations)
         self._take_over = TakeOver(backend)
+        operations.writes(vm_export.TheExport, _export_response)
 
     async def RegisterVirtualMachine(
         self, request: pb.RegisterVirtualMachineRequest, context: Context
@@ -186,14 +188,16 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
     async def UpdateVirtualMachine(
         self, request: pb.UpdateVirtualMachineRequest, context: Context
     ) -> pb.VirtualMachine:
-        """Change what people say of a VM: its owner, or its labels."""
+        """Change what people say of a VM: its owner, its labels, or when it is exported."""
         actor, asked = actor_of(context), request.virtual_machine
-        fields = mask_of(request.update_mask, {"owner": asked.owner != "", "labels": bool(asked.labels)})
+        present = {"owner": asked.owner != "", "labels": bool(asked.labels), "export_policy": asked.export_policy != 0}
+        fields = mask_of(request.update_mask, present)
         labels = dict(asked.labels)
         check_labels(labels, "virtual_machine.labels")
         command = UpdateVm(
             owner=_checked_owner(asked.owner, "virtual_machine.owner") if "owner" in fields else None,
             labels=labels if "labels" in fields else None,
+            export_policy=_policy_of(asked.export_policy) if "export_policy" in fields else None,
         )
         vm_id = vm_id_of(asked.name, "virtual_machine.name")
         request_id, digest = request_id_of(request.request_id), digest_of(request)
@@ -203,9 +207,20 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
 
     async def StartVirtualMachine(self, request: pb.StartVirtualMachineRequest, context: Context) -> Operation:
         """Start, or resume, a VM."""
-        if request.host:
-            raise NotBuilt("StartVirtualMachine on another host")
-        wanted = vm_start.START_VIRTUAL_MACHINE.request()
+        vm_id, there = vm_id_of(request.name), host_id_of(request.host, "host") if request.host else None
+        wanted = vm_start.START_VIRTUAL_MACHINE.request(vm_start.Params(there))
+        if (await self._backend.runtime.load(vm_id)).released is not None:
+            # Somebody may have brought it back: what is on a host already is not imported a second time.
+            await self._backend.reports.look(vm_id)
+        return await self._operations.answer(vm_id, wanted, request, context, within=there)
+
+    async def ExportVirtualMachine(self, request: pb.ExportVirtualMachineRequest, context: Context) -> Operation:
+        """Export a VM with its checkpoints."""
+        policy = self._backend.policy
+        params = vm_export.Params(
+            directory=request.directory or policy.export_directory, attempts=policy.export_attempts
+        )
+        wanted = vm_export.EXPORT_VIRTUAL_MACHINE.request(params)
         return await self._operations.answer(vm_id_of(request.name), wanted, request, context)
 
     async def StopVirtualMachine(self, request: pb.StopVirtualMachineRequest, context: Context) -> Operation:
@@ -309,6 +324,19 @@ def _said(request: pb.RegisterVirtualMachineRequest | pb.RegisterHostVirtualMach
     labels = dict(request.labels)
     check_labels(labels, "labels")
     return VmDetails(owner=_checked_owner(request.owner or actor, "owner"), labels=labels)
+
+
+def _policy_of(policy: pb.VirtualMachine.ExportPolicy.ValueType) -> ExportPolicy:
+    """Return an export policy. Raises InvalidArgument."""
+    if policy == pb.VirtualMachine.EXPORT_POLICY_UNSPECIFIED:
+        return ExportPolicy.AS_SERVER
+    if policy not in pb.VirtualMachine.ExportPolicy.values():
+        raise InvalidArgument("virtual_machine.export_policy", str(policy), "must be NEVER, ON_STOP or ON_SNAPSHOT.")
+    return ExportPolicy[pb.VirtualMachine.ExportPolicy.Name(policy)]
+
+
+def _export_response(made: vm_export.TheExport, _: object) -> pb.ExportVirtualMachineResponse:
+    return pb.ExportVirtualMachineResponse(directory=made.directory, size_bytes=made.size_bytes)
 
 
 def _checked_owner(owner: str, called: str) -> str:

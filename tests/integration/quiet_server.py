@@ -179,7 +179,7 @@ async def run(storage: Path) -> AsyncIterator[Running]:
             comparisons,
             time,
             HostService(backend, executors),  # type: ignore[abstract]  # what is not built
-            VirtualMachineService(backend, operations),  # type: ignore[abstract]  # as above
+            VirtualMachineService(backend, operations),
             OperationsService(backend, operations),  # type: ignore[abstract]  # as above
             SnapshotService(backend, operations),
             AuditService(backend),  # type: ignore[abstract]  # as above

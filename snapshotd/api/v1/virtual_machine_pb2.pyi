@@ -30,6 +30,31 @@ class VirtualMachine(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _ExportPolicy:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ExportPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[VirtualMachine._ExportPolicy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        EXPORT_POLICY_UNSPECIFIED: VirtualMachine._ExportPolicy.ValueType  # 0
+        """As the server's settings say (export.policy)."""
+        NEVER: VirtualMachine._ExportPolicy.ValueType  # 1
+        ON_STOP: VirtualMachine._ExportPolicy.ValueType  # 2
+        """After each stop that leaves it off, if it has snapshots."""
+        ON_SNAPSHOT: VirtualMachine._ExportPolicy.ValueType  # 3
+        """With each snapshot that is taken."""
+
+    class ExportPolicy(_ExportPolicy, metaclass=_ExportPolicyEnumTypeWrapper):
+        """When a VM is exported by itself."""
+
+    EXPORT_POLICY_UNSPECIFIED: VirtualMachine.ExportPolicy.ValueType  # 0
+    """As the server's settings say (export.policy)."""
+    NEVER: VirtualMachine.ExportPolicy.ValueType  # 1
+    ON_STOP: VirtualMachine.ExportPolicy.ValueType  # 2
+    """After each stop that leaves it off, if it has snapshots."""
+    ON_SNAPSHOT: VirtualMachine.ExportPolicy.ValueType  # 3
+    """With each snapshot that is taken."""
+
     class _State:
         ValueType = _typing.NewType("ValueType", _builtins.int)
         V: _TypeAlias = ValueType  # noqa: Y015
@@ -106,6 +131,82 @@ class VirtualMachine(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class Export(_message.Message):
+        """One complete export."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        DIRECTORY_FIELD_NUMBER: _builtins.int
+        CONFIGURATION_PATH_FIELD_NUMBER: _builtins.int
+        SIZE_BYTES_FIELD_NUMBER: _builtins.int
+        HOST_FIELD_NUMBER: _builtins.int
+        CREATE_TIME_FIELD_NUMBER: _builtins.int
+        OF_VERSION_FIELD_NUMBER: _builtins.int
+        IN_USE_FIELD_NUMBER: _builtins.int
+        directory: _builtins.str
+        """Its folder, as the host that wrote it sees it."""
+        configuration_path: _builtins.str
+        """The file that it is imported by."""
+        size_bytes: _builtins.int
+        """Size of its files; 0: not known."""
+        host: _builtins.str
+        """The host that wrote it: hosts/{host}."""
+        of_version: _builtins.int
+        """The VM's version when it was begun."""
+        in_use: _builtins.bool
+        """The VM was imported from it, so that it is no copy any more. It is never removed."""
+        @_builtins.property
+        def create_time(self) -> _timestamp_pb2.Timestamp:
+            """When it was complete."""
+
+        def __init__(
+            self,
+            *,
+            directory: _builtins.str = ...,
+            configuration_path: _builtins.str = ...,
+            size_bytes: _builtins.int = ...,
+            host: _builtins.str = ...,
+            create_time: _timestamp_pb2.Timestamp | None = ...,
+            of_version: _builtins.int = ...,
+            in_use: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration_path", b"configuration_path", "create_time", b"create_time", "directory", b"directory", "host", b"host", "in_use", b"in_use", "of_version", b"of_version", "size_bytes", b"size_bytes"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Release(_message.Message):
+        """Where a VM is kept that is on no host."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        HOST_FIELD_NUMBER: _builtins.int
+        DIRECTORY_FIELD_NUMBER: _builtins.int
+        TIME_FIELD_NUMBER: _builtins.int
+        host: _builtins.str
+        """The host that it was removed from: hosts/{host}. Its files there were left as they were."""
+        directory: _builtins.str
+        """The export's folder."""
+        @_builtins.property
+        def time(self) -> _timestamp_pb2.Timestamp:
+            """When."""
+
+        def __init__(
+            self,
+            *,
+            host: _builtins.str = ...,
+            directory: _builtins.str = ...,
+            time: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "host", b"host", "time", b"time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class Condition(_message.Message):
         """Something that is wrong, though no operation is at fault."""
 
@@ -157,6 +258,9 @@ class VirtualMachine(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CONDITIONS_FIELD_NUMBER: _builtins.int
     UNREGISTER_TIME_FIELD_NUMBER: _builtins.int
+    EXPORTS_FIELD_NUMBER: _builtins.int
+    EXPORT_POLICY_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}; {vm} is Hyper-V's id."""
     uid: _builtins.str
@@ -185,6 +289,8 @@ class VirtualMachine(_message.Message):
     """Checkpoints that are not ours, as last reported."""
     version: _builtins.int
     """Version of its stream that this is read from."""
+    export_policy: Global___VirtualMachine.ExportPolicy.ValueType
+    """When it is exported by itself; unspecified: as the server's settings say."""
     @_builtins.property
     def active_operations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Operations active on it; the one that holds it comes first."""
@@ -225,6 +331,16 @@ class VirtualMachine(_message.Message):
     def unregister_time(self) -> _timestamp_pb2.Timestamp:
         """When it was unregistered or destroyed; absent: it is registered."""
 
+    @_builtins.property
+    def exports(self) -> _containers.RepeatedCompositeFieldContainer[Global___VirtualMachine.Export]:
+        """Its complete exports that are there by our record, the oldest first. One that is being written is an active operation."""
+
+    @_builtins.property
+    def released(self) -> Global___VirtualMachine.Release:
+        """It was removed from its host after an export, and is kept as that export: it is on no host. Its power reads STOPPED.
+        Absent: it was not.
+        """
+
     def __init__(
         self,
         *,
@@ -252,10 +368,13 @@ class VirtualMachine(_message.Message):
         version: _builtins.int = ...,
         conditions: _abc.Iterable[Global___VirtualMachine.Condition] | None = ...,
         unregister_time: _timestamp_pb2.Timestamp | None = ...,
+        exports: _abc.Iterable[Global___VirtualMachine.Export] | None = ...,
+        export_policy: Global___VirtualMachine.ExportPolicy.ValueType = ...,
+        released: Global___VirtualMachine.Release | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "observe_time", b"observe_time", "service_offering", b"service_offering", "unregister_time", b"unregister_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "observe_time", b"observe_time", "released", b"released", "service_offering", b"service_offering", "unregister_time", b"unregister_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operations", b"active_operations", "activity", b"activity", "conditions", b"conditions", "create_time", b"create_time", "current_snapshot", b"current_snapshot", "disks", b"disks", "display_name", b"display_name", "foreign_checkpoint_count", b"foreign_checkpoint_count", "host", b"host", "host_state", b"host_state", "labels", b"labels", "name", b"name", "observe_time", b"observe_time", "owner", b"owner", "power", b"power", "service_offering", b"service_offering", "snapshot_blockers", b"snapshot_blockers", "snapshot_count", b"snapshot_count", "snapshot_limit", b"snapshot_limit", "state", b"state", "uid", b"uid", "unregister_time", b"unregister_time", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_operations", b"active_operations", "activity", b"activity", "conditions", b"conditions", "create_time", b"create_time", "current_snapshot", b"current_snapshot", "disks", b"disks", "display_name", b"display_name", "export_policy", b"export_policy", "exports", b"exports", "foreign_checkpoint_count", b"foreign_checkpoint_count", "host", b"host", "host_state", b"host_state", "labels", b"labels", "name", b"name", "observe_time", b"observe_time", "owner", b"owner", "power", b"power", "released", b"released", "service_offering", b"service_offering", "snapshot_blockers", b"snapshot_blockers", "snapshot_count", b"snapshot_count", "snapshot_limit", b"snapshot_limit", "state", b"state", "uid", b"uid", "unregister_time", b"unregister_time", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -544,7 +663,7 @@ class UpdateVirtualMachineRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """owner, labels; * for both. Without a mask, the fields that are set."""
+        """owner, labels, export_policy; * for all. Without a mask, the fields that are set."""
 
     def __init__(
         self,
@@ -570,22 +689,30 @@ class StartVirtualMachineRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
     host: _builtins.str
-    """Where to start a VM that an export released from its host: hosts/{host}. UNIMPLEMENTED for now."""
+    """Where to start a VM that was released after an export: hosts/{host}. Empty: where it was released from."""
+    validate_only: _builtins.bool
+    """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         request_id: _builtins.str = ...,
         host: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_plan", b"expected_plan", "host", b"host", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1199,22 +1326,30 @@ class ExportVirtualMachineRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DIRECTORY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPECTED_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """virtualMachines/{vm}."""
     directory: _builtins.str
-    """A folder as the host sees it; empty: the host's primary storage."""
+    """The folder below which exports are, as the host sees it; empty: export.directory of the server's settings."""
     request_id: _builtins.str
     """UUID; see operation.proto."""
+    validate_only: _builtins.bool
+    """Return only a Plan; see operation.proto."""
+    expected_plan: _builtins.str
+    """The etag of the plan that the caller has seen; see operation.proto."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         directory: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        expected_plan: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "expected_plan", b"expected_plan", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

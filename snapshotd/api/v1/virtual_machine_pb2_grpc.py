@@ -193,14 +193,17 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateVirtualMachine(self, request, context):
-        """Changes owner or labels. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT.
+        """Changes owner, labels or export policy. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartVirtualMachine(self, request, context):
-        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise.
+        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. An export
+        of it is cancelled first. One that was released after an export is imported first, with its snapshots, on the host that
+        is named, or else where it was released from; the operation fails with IMPORT_INCOMPATIBLE, and the VM stays released,
+        if that host lacks something, such as a switch. FAILED_PRECONDITION (VM_NOT_RELEASED) for another VM's other host.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -274,7 +277,10 @@ class VirtualMachineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportVirtualMachine(self, request, context):
-        """Exports a VM with its checkpoints to primary storage. Not built yet.
+        """Exports a VM that is STOPPED or RUNNING, with its checkpoints, into a folder of its own. Nothing else can be done to
+        the VM meanwhile but to start it: then the export ends CANCELLED first. An outage ends an attempt, and the next one
+        begins by itself. When it is complete, an older export of the VM is removed that nobody uses. FAILED_PRECONDITION
+        (EXPORT_DIRECTORY_MISSING, WRONG_POWER_STATE, VM_ABSENT, VM_RELEASED); INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

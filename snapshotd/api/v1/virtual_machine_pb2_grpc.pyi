@@ -59,9 +59,13 @@ class VirtualMachineServiceStub:
     ListVirtualMachines: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]
     """Returns the registered VMs."""
     UpdateVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.UpdateVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]
-    """Changes owner or labels. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT."""
+    """Changes owner, labels or export policy. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT."""
     StartVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]
-    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise."""
+    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. An export
+    of it is cancelled first. One that was released after an export is imported first, with its snapshots, on the host that
+    is named, or else where it was released from; the operation fails with IMPORT_INCOMPATIBLE, and the VM stays released,
+    if that host lacks something, such as a switch. FAILED_PRECONDITION (VM_NOT_RELEASED) for another VM's other host.
+    """
     StopVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]
     """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
     power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
@@ -102,7 +106,11 @@ class VirtualMachineServiceStub:
     with what stays as it is. A change that is refused half-way is undone; what was deleted stays deleted.
     """
     ExportVirtualMachine: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.ExportVirtualMachineRequest, _operations_pb2.Operation]
-    """Exports a VM with its checkpoints to primary storage. Not built yet."""
+    """Exports a VM that is STOPPED or RUNNING, with its checkpoints, into a folder of its own. Nothing else can be done to
+    the VM meanwhile but to start it: then the export ends CANCELLED first. An outage ends an attempt, and the next one
+    begins by itself. When it is complete, an older export of the VM is removed that nobody uses. FAILED_PRECONDITION
+    (EXPORT_DIRECTORY_MISSING, WRONG_POWER_STATE, VM_ABSENT, VM_RELEASED); INVALID_ARGUMENT.
+    """
     TakeVolumeSnapshot: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeVolumeSnapshotRequest, _operations_pb2.Operation]
     """Copies one disk as it is now to a standalone VHDX file, in the folder that the daemon's settings name for the VM's host
     (volume_snapshots.directory). The disks of a running VM are frozen by a temporary checkpoint for that, which is no
@@ -152,9 +160,13 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     ListVirtualMachines: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ListVirtualMachinesRequest, _virtual_machine_pb2.ListVirtualMachinesResponse]  # type: ignore[assignment]
     """Returns the registered VMs."""
     UpdateVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.UpdateVirtualMachineRequest, _virtual_machine_pb2.VirtualMachine]  # type: ignore[assignment]
-    """Changes owner or labels. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT."""
+    """Changes owner, labels or export policy. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT."""
     StartVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StartVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise."""
+    """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. An export
+    of it is cancelled first. One that was released after an export is imported first, with its snapshots, on the host that
+    is named, or else where it was released from; the operation fails with IMPORT_INCOMPATIBLE, and the VM stays released,
+    if that host lacks something, such as a switch. FAILED_PRECONDITION (VM_NOT_RELEASED) for another VM's other host.
+    """
     StopVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.StopVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Stops a VM that is RUNNING, PAUSED or SAVED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. A TURN_OFF also of one whose
     power is UNKNOWN; and while the guest is being shut down: that operation ends CANCELLED, as soon as its step can be given up.
@@ -195,7 +207,11 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     with what stays as it is. A change that is refused half-way is undone; what was deleted stays deleted.
     """
     ExportVirtualMachine: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.ExportVirtualMachineRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Exports a VM with its checkpoints to primary storage. Not built yet."""
+    """Exports a VM that is STOPPED or RUNNING, with its checkpoints, into a folder of its own. Nothing else can be done to
+    the VM meanwhile but to start it: then the export ends CANCELLED first. An outage ends an attempt, and the next one
+    begins by itself. When it is complete, an older export of the VM is removed that nobody uses. FAILED_PRECONDITION
+    (EXPORT_DIRECTORY_MISSING, WRONG_POWER_STATE, VM_ABSENT, VM_RELEASED); INVALID_ARGUMENT.
+    """
     TakeVolumeSnapshot: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.TakeVolumeSnapshotRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Copies one disk as it is now to a standalone VHDX file, in the folder that the daemon's settings name for the VM's host
     (volume_snapshots.directory). The disks of a running VM are frozen by a temporary checkpoint for that, which is no
@@ -284,7 +300,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.UpdateVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_virtual_machine_pb2.VirtualMachine, _abc.Awaitable[_virtual_machine_pb2.VirtualMachine]]:
-        """Changes owner or labels. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT."""
+        """Changes owner, labels or export policy. Answers when it is on record. NOT_FOUND (VIRTUAL_MACHINE_NOT_FOUND), INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def StartVirtualMachine(
@@ -292,7 +308,11 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.StartVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise."""
+        """Starts a VM that is STOPPED, SAVED or PAUSED. FAILED_PRECONDITION (WRONG_POWER_STATE, VM_ABSENT) otherwise. An export
+        of it is cancelled first. One that was released after an export is imported first, with its snapshots, on the host that
+        is named, or else where it was released from; the operation fails with IMPORT_INCOMPATIBLE, and the VM stays released,
+        if that host lacks something, such as a switch. FAILED_PRECONDITION (VM_NOT_RELEASED) for another VM's other host.
+        """
 
     @_abc_1.abstractmethod
     def StopVirtualMachine(
@@ -381,7 +401,11 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_machine_pb2.ExportVirtualMachineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Exports a VM with its checkpoints to primary storage. Not built yet."""
+        """Exports a VM that is STOPPED or RUNNING, with its checkpoints, into a folder of its own. Nothing else can be done to
+        the VM meanwhile but to start it: then the export ends CANCELLED first. An outage ends an attempt, and the next one
+        begins by itself. When it is complete, an older export of the VM is removed that nobody uses. FAILED_PRECONDITION
+        (EXPORT_DIRECTORY_MISSING, WRONG_POWER_STATE, VM_ABSENT, VM_RELEASED); INVALID_ARGUMENT.
+        """
 
     @_abc_1.abstractmethod
     def TakeVolumeSnapshot(

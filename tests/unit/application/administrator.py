@@ -62,6 +62,7 @@ def copy(host: FakeHost) -> FakeHost:
     other = _alike(host)
     other.journal, other.effects = Journal(state=JournalState.MISSING), []
     other.copies.forget()
+    other.restart()  # it knows no job of the first one
     return other
 
 

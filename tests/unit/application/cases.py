@@ -18,6 +18,7 @@ from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import (
     ATTACH,
+    COMPLETE,
     CONFIGURE,
     CONVERT,
     CREATE,
@@ -25,8 +26,11 @@ from tests.asking import (
     DETACH,
     END_EXPORT,
     EXPORT,
+    EXPORT_VM,
+    IMPORT,
     MAKE_DISK,
     PLACE,
+    RELEASE,
     REMOVE,
     REMOVE_VM,
     RENAME,
@@ -43,6 +47,7 @@ from tests.asking import (
     delete_volume_snapshot,
     destroy,
     detach,
+    export_vm,
     forget,
     resize,
     restart_vm,
@@ -69,9 +74,9 @@ SAFETY = sid(8)
 """The safety snapshot of the cases that take one."""
 
 
-def create(n: int, *, memory: bool = False, fallback: bool = False) -> RequestOperation:
-    """Ask for the n-th snapshot."""
-    return create_snapshot(sid(n), f"s{n}", with_memory=memory, allow_fallback=fallback)
+def create(n: int, *, memory: bool = False, fallback: bool = False, export: str = "") -> RequestOperation:
+    """Ask for the n-th snapshot, and with it for an export."""
+    return create_snapshot(sid(n), f"s{n}", with_memory=memory, allow_fallback=fallback, export_directory=export)
 
 
 def chain(world: World) -> None:
@@ -114,6 +119,10 @@ class Case:
     """It takes a safety snapshot first."""
     foreign: bool = False
     """Somebody has taken a checkpoint by hand, which is current."""
+    exported: bool = False
+    """There is an export already."""
+    released: bool = False
+    """It was released after an export."""
     missing: int | None = None
     """The snapshot whose checkpoint somebody has removed."""
     bare: bool = False
@@ -148,6 +157,7 @@ CASES = (
     Case("restart with a timeout", restart_vm(timeout_s=3600.0), effects=(STOP, START)),
     Case("create disk", create(9), current=9, effects=(CREATE,)),
     Case("create with memory", create(9, memory=True), current=9, effects=(CREATE,)),
+    Case("create with an export", create(9, export="/exports"), current=9, effects=(CREATE, EXPORT_VM, COMPLETE)),
     Case(
         "create of a stopped VM",
         create(9),
@@ -249,6 +259,33 @@ CASES = (
         effects=(RENAME,),
     ),
     Case("adopt", adopt(sid(9), FOREIGN), current=9, effects=(RENAME,), foreign=True),
+    Case("export", export_vm(), effects=(EXPORT_VM, COMPLETE)),
+    Case(
+        "export of a stopped VM", export_vm(), power=Power.STOPPED, after=Power.STOPPED, effects=(EXPORT_VM, COMPLETE)
+    ),
+    Case(
+        "export that supersedes another",
+        export_vm(),
+        power=Power.STOPPED,
+        after=Power.STOPPED,
+        effects=(EXPORT_VM, COMPLETE, END_EXPORT),
+        exported=True,
+    ),
+    Case(
+        "export and release",
+        export_vm(release=True),
+        power=Power.STOPPED,
+        after=Power.STOPPED,
+        effects=(EXPORT_VM, COMPLETE, RELEASE),
+    ),
+    Case("start of a released VM", start_vm(), power=Power.STOPPED, effects=(IMPORT, START), released=True),
+    Case(
+        "start of a released VM elsewhere",
+        start_vm("hv02"),
+        power=Power.STOPPED,
+        effects=(IMPORT, START),
+        released=True,
+    ),
     Case("forget", forget(sid(2)), missing=2),
     Case(
         "attach a new volume",
@@ -395,6 +432,11 @@ def ready(case: Case) -> World:
         world.do(take_volume_snapshot(vsid(1)))
         assert world.run().state is OperationState.SUCCEEDED
         world.host.effects.clear()
+    if case.exported or case.released:
+        world.do(export_vm(release=case.released))
+        assert world.run().state is OperationState.SUCCEEDED
+        assert world.host.gone is case.released
+        world.host.effects.clear()
     if case.missing is not None:
         lose_checkpoint(world, sid(case.missing))
     world.drift_before = len(drift_in(world))
@@ -458,6 +500,11 @@ def _the_same(earlier: PlannedStep, later: PlannedStep) -> bool:
 REFUSED = tuple(refused for case in CASES for refused in _refused(case))
 
 
+def power_told(world: World) -> Power:
+    """Return the power that must be on record: what the host tells; one that was released is off."""
+    return Power.STOPPED if world.vm.released else world.host.report().power
+
+
 def check_end(world: World, case: Case) -> None:
     """Compare the record and the host with what the case says, and with each other; each effect happened once."""
     check_success(world, case)
@@ -470,7 +517,7 @@ def check_success(world: World, case: Case) -> None:
     operation = vm.operations[vm.last_number]
     assert operation.state is OperationState.SUCCEEDED, operation
     assert vm.activity is (VmActivity.DESTROYED if case.after is Power.ABSENT else VmActivity.IDLE)
-    assert vm.power is world.host.report().power is case.after
+    assert vm.power is power_told(world) is case.after
     if case.offering is not None:
         assert vm.description is not None
         assert vm.description.offering == world.host.offering == case.offering

@@ -5,7 +5,7 @@ from __future__ import annotations
 from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity
 from snapshotd.steps.checkpoint_name import marker
 from tests.fakes import World
-from tests.unit.application.cases import check_invariants
+from tests.unit.application.cases import check_invariants, power_told
 
 
 def compare(world: World) -> None:
@@ -13,7 +13,7 @@ def compare(world: World) -> None:
     vm, report = world.vm, world.host.report()
     assert not vm.active_operations
     check_invariants(vm)
-    assert vm.power is report.power
+    assert vm.power is power_told(world)
     destroyed = vm.activity is VmActivity.DESTROYED and vm.power is Power.ABSENT
     assert destroyed or vm.activity is VmActivity.IDLE
     assert not destroyed or {s.state for s in vm.snapshots.values()} == {SnapshotState.REMOVED}

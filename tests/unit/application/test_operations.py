@@ -23,6 +23,7 @@ from tests.unit.application.cases import (
     check_end,
     check_success,
     lose_command,
+    power_told,
     ready,
     sid,
 )
@@ -109,8 +110,9 @@ def test_a_step_that_fails_means_for_the_operation_what_its_nature_says(refused:
     assert step.state is StepState.FAILED
     assert step.failure is not None
     assert step.failure.error_id == FINAL
-    assert world.vm.activity is (VmActivity.DESTROYED if world.host.gone else VmActivity.IDLE)
-    assert world.vm.power is world.host.report().power
+    destroyed = world.host.gone and not world.vm.released
+    assert world.vm.activity is (VmActivity.DESTROYED if destroyed else VmActivity.IDLE)
+    assert world.vm.power is power_told(world)
     match refused.plan.nature:
         case StepNature.BEST_EFFORT if refused.case.goes_on:
             check_failed(world, operation)

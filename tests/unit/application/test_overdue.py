@@ -53,7 +53,8 @@ def test_one_that_stands_still_is_overdue_when_its_step_should_be_over(case: Cas
     world.do(case.request)
     while newest(world).active:
         may_take = limit(world) + GRACE
-        assert since(world, may_take - timedelta(seconds=62)) is None
+        # Where its host has to be looked at first, that takes its time too.
+        assert since(world, may_take - timedelta(seconds=125)) is None
         overdue = since(world, may_take)
         assert overdue is not None
         assert world.now < overdue <= world.now + may_take

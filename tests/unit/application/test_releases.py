@@ -1,0 +1,131 @@
+"""VMs that are kept as their export: what releases them, what is refused meanwhile, and how they come back."""
+
+import pytest
+
+from snapshotd.domain import events as e
+from snapshotd.domain.commands import CompareHosts, SyncVm
+from snapshotd.domain.export_errors import VmIsReleased, VmNotReleased
+from snapshotd.domain.ids import HostId
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
+from snapshotd.steps.vm_stop import StopMode
+from tests.asking import END_EXPORT, delete, export_vm, start_vm, stop_vm
+from tests.unit.application.cases import create, drift_in, sid
+from tests.unit.application.exporting import asked, exporting, released, stopped
+
+
+def test_a_released_vm_reads_stopped_and_its_absence_is_no_event() -> None:
+    world = released()
+    assert world.vm.released is not None
+    assert (world.vm.power, world.vm.released.host_id) == (Power.STOPPED, "hv01")
+    before, version = len(world.log), world.vm.version
+    world.do(SyncVm(report=world.host.report(), asked_version=version))
+    assert len(world.log) == before
+    assert drift_in(world) == []
+
+
+def test_what_changes_a_released_vm_is_refused_with_what_to_do() -> None:
+    world = released()
+    for request in (create(2), delete(sid(1)), stop_vm(StopMode.TURN_OFF), export_vm()):
+        with pytest.raises(VmIsReleased, match="snapshotctl vm start web01`"):
+            world.do(request)
+
+
+def test_a_vm_that_has_changed_since_its_export_began_is_not_released() -> None:
+    world = exporting(release=True)
+    world.host.take("by hand")
+    operation = world.run()
+    assert operation.state is OperationState.SUCCEEDED
+    assert not world.host.gone
+    assert world.vm.released is None
+    assert len(world.vm.exports) == 1
+
+
+def test_a_released_vm_is_imported_where_it_is_asked_for_with_its_snapshots() -> None:
+    world = released()
+    world.do(start_vm("hv02"))
+    operation = world.run()
+    assert operation.state is OperationState.SUCCEEDED
+    assert (world.vm.host_id, world.vm.power, world.vm.released) == ("hv02", Power.RUNNING, None)
+    assert world.vm.snapshots[sid(1)].state is SnapshotState.READY
+    (export,) = world.vm.exports
+    assert export.in_use
+    assert drift_in(world) == []
+
+
+def test_the_export_that_a_vm_was_imported_from_outlives_the_next_one() -> None:
+    world = released()
+    world.do(start_vm())
+    world.run()
+    (used,) = world.vm.exports
+    world.do(export_vm())
+    world.run()
+    assert world.vm.exports[0] == used
+    assert len(world.vm.exports) == 2
+    assert END_EXPORT not in asked(world)
+
+
+def test_an_import_that_is_refused_leaves_the_vm_released_where_it_was() -> None:
+    world = released()
+    world.host.error_ids = {1: "ImportIncompatible,snapshotd"}
+    world.do(start_vm("hv02"))
+    operation = world.run()
+    assert operation.state is OperationState.FAILED
+    assert operation.failure is not None
+    assert operation.failure.reason == "IMPORT_INCOMPATIBLE"
+    assert world.vm.released is not None
+    assert (world.vm.host_id, world.vm.power) == ("hv01", Power.STOPPED)
+    del world.host.error_ids[1]
+    world.do(start_vm())
+    assert world.run().state is OperationState.SUCCEEDED
+
+
+def test_a_vm_that_is_on_its_host_is_not_started_elsewhere() -> None:
+    world = stopped()
+    with pytest.raises(VmNotReleased):
+        world.do(start_vm("hv02"))
+    world.do(start_vm("hv01"))
+    assert world.run().state is OperationState.SUCCEEDED
+
+
+def test_a_released_vm_that_others_have_brought_back_is_not_imported_a_second_time() -> None:
+    world = released()
+    world.host.gone = False
+    world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+    assert world.vm.released is None
+    (found,) = drift_in(world)
+    assert found.kind is e.DriftKind.VM_FOUND
+    with pytest.raises(VmNotReleased):
+        world.do(start_vm("hv02"))
+    world.do(start_vm())
+    world.run()
+    assert asked(world) == ["vm_start"]
+
+
+def test_a_released_vm_that_others_have_imported_elsewhere_is_followed() -> None:
+    world = released()
+    absent, version = world.host.report(), world.vm.version
+    world.host.gone = False
+    there = world.host.report()
+    command = CompareHosts(
+        host_id=HostId("hv02"), report=there, own_host_id=HostId("hv01"), own=absent, asked_version=version
+    )
+    world.do(command)
+    assert (world.vm.host_id, world.vm.released) == ("hv02", None)
+
+
+def test_a_vm_that_turns_up_on_its_old_host_before_the_import_is_not_started_there_instead() -> None:
+    world = released()
+    world.do(start_vm("hv02"))
+    absent, version = world.host.report(), world.vm.version
+    world.host.gone = False
+    there = world.host.report()
+    command = CompareHosts(
+        host_id=HostId("hv01"), report=there, own_host_id=HostId("hv02"), own=absent, asked_version=version
+    )
+    world.do(command)
+    operation = world.run()
+    assert operation.state is OperationState.FAILED
+    assert operation.failure is not None
+    assert operation.failure.reason == "VM_NOT_RELEASED"
+    assert asked(world) == []
+    assert world.vm.host_id == "hv01"
