@@ -264,7 +264,8 @@ class Daemon(Program):
         directory.mkdir(parents=True, exist_ok=True)
         super().__init__([], directory / "daemon.log")
         self._directory = directory
-        self._options = [*options, *([] if executor else ["--no-executor"])]
+        self.options = [*options, *([] if executor else ["--no-executor"])]
+        """More options of the command line, from the next start on."""
         self.address = "127.0.0.1:0"
         """The address that it serves on, once it has started."""
 
@@ -274,7 +275,7 @@ class Daemon(Program):
             "serve",
             *("--server-listen", self.address, "--storage-directory", str(self._directory / "storage")),
             *("--executor-credentials", str(write_credential(self._directory))),
-            *self._options,
+            *self.options,
         ]
         said = super().start()
         self.address = said["serving"]

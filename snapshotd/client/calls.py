@@ -69,6 +69,7 @@ _OPTIONS: Final = {
     "volume_snapshot.location": "PLACE",
     "volume_snapshot.display_name": "--name",
     "size_bytes": "SIZE",
+    "directory": "--to",
     "service_offering.cpu_count": "--cpus",
     "service_offering.memory_bytes": "--memory",
     "service_offering.dynamic_memory": "--dynamic-memory",

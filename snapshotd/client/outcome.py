@@ -19,6 +19,7 @@ from snapshotd.api.v1.snapshot_pb2 import (
     Snapshot,
 )
 from snapshotd.api.v1.virtual_machine_pb2 import (
+    ExportVirtualMachineResponse,
     VirtualMachine,
     VolumeSnapshot,
 )
@@ -133,6 +134,11 @@ def _copied(copy: VolumeSnapshot, _: Named) -> str:
     return f"Volume snapshot {shown(copy.display_name)} ({last(copy.name)}) is in {shown(copy.path)}{how_large}."
 
 
+def _exported(response: ExportVirtualMachineResponse, _: Named) -> str:
+    how_large = f" ({size(response.size_bytes)})" if response.size_bytes else ""
+    return f"The export is in {shown(response.directory)}{how_large}."
+
+
 def _reverted(response: RevertToSnapshotResponse, named: Named) -> str:
     vm = response.virtual_machine
     return f"VM {shown(vm.display_name)} is back at snapshot {named(response.snapshot)}, and {Power.Name(vm.power)}."
@@ -153,6 +159,7 @@ _TELL: Final[dict[type[Message], Callable[[Any, Named], str]]] = {
     RevertToSnapshotResponse: _reverted,
     DeleteSnapshotResponse: _deleted,
     DeleteAllSnapshotsResponse: _all_deleted,
+    ExportVirtualMachineResponse: _exported,
     VolumeSnapshot: _copied,
 }
 _OF_VMS: Final[dict[int, Callable[[VirtualMachine], str]]] = {

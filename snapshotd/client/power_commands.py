@@ -9,15 +9,21 @@ from google.protobuf.duration_pb2 import Duration
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode
-from snapshotd.client.options import request_id, started
+from snapshotd.client.options import request_id
 from snapshotd.client.plan import about_vm
-from snapshotd.client.resolve import vm_name
+from snapshotd.client.resolve import host_name, vm_name
 
 
 def start(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Start or resume a VM."""
-    request = pb.StartVirtualMachineRequest(name=vm_name(server, arguments.vm), request_id=request_id(arguments))
-    return started(server, arguments, server.call(server.vms.StartVirtualMachine, request))
+    request = pb.StartVirtualMachineRequest(
+        name=vm_name(server, arguments.vm),
+        host=host_name(arguments.host) if arguments.host else "",
+        request_id=request_id(arguments),
+        validate_only=arguments.dry_run,
+        expected_plan=arguments.expect,
+    )
+    return about_vm(server, arguments, server.call(server.vms.StartVirtualMachine, request))
 
 
 def stop(server: Server, arguments: argparse.Namespace) -> ExitCode:

@@ -11,6 +11,12 @@ def add_to(group: Subcommands) -> None:
     start = group.command("start", "start or resume a VM", "power_commands.start")
     stop = group.command("stop", "stop a VM: its guest is asked to shut down", "power_commands.stop")
     restart = group.command("restart", "restart a VM: its guest is asked to shut down", "power_commands.restart")
+    start.add_argument(
+        "--host",
+        type=read.named,
+        metavar="HOST",
+        help="where to start one that was released from its host by an export",
+    )
     for parser in (stop, restart):
         ways = parser.add_mutually_exclusive_group()
         ways.add_argument("--turn-off", action="store_true", help="turn it off at once; guest memory is lost")
@@ -23,8 +29,8 @@ def add_to(group: Subcommands) -> None:
             metavar="S",
             help="turn it off if it is not off after S seconds (default: never)",
         )
-        add_plan(parser)
     for parser in (start, stop, restart):
+        add_plan(parser)
         parser.add_argument("vm", type=read.named, metavar="VM", help="name or id")
         add_request_id(parser)
         add_wait(parser)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
+from snapshotd.api.v1.virtual_machine_pb2 import GetVirtualMachineRequest, VirtualMachine
 from snapshotd.client.audit_diff import state_at
 from snapshotd.client.calls import Server
 from snapshotd.client.columns import chosen
+from snapshotd.client.exports import beside_tree
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.labels import expiry_of, filter_of, labels_text
 from snapshotd.client.options import output, request_id
@@ -105,16 +108,31 @@ def draw_tree(server: Server, arguments: argparse.Namespace) -> ExitCode:
         then = state_at(server, vm_ever(server, arguments.vm), point)
         now = then.tree.update_time.ToDatetime(UTC)
         head = f"As of version {then.tree.version}, {when(then.tree.update_time)}."
-        return output(arguments, then.tree, lambda t: f"{head}\n{_drawn(arguments, t, strokes, now)}")
+        return output(arguments, then.tree, lambda t: f"{head}\n{_drawn(arguments, t, strokes, then.vm, now)}")
     vm = vm_name(server, arguments.vm)
+
+    known = VirtualMachine(name=vm)
+
+    def drawn(tree: pb.SnapshotTree, now: datetime | None = None) -> str:
+        nonlocal known
+        with suppress(Failed):  # the tree is what counts; what is known stands beside it
+            known = server.call(server.vms.GetVirtualMachine, GetVirtualMachineRequest(name=vm))
+        return _drawn(arguments, tree, strokes, known, now)
+
     if arguments.watch:
-        watch_tree(server, arguments, vm, lambda t, now: _drawn(arguments, t, strokes, now))
+        watch_tree(server, arguments, vm, drawn)
     tree = server.call(server.snapshots.GetSnapshotTree, pb.GetSnapshotTreeRequest(name=vm))
-    return output(arguments, tree, lambda t: _drawn(arguments, t, strokes))
+    return output(arguments, tree, drawn)
 
 
-def _drawn(arguments: argparse.Namespace, tree: pb.SnapshotTree, strokes: Strokes, now: datetime | None = None) -> str:
-    return draw(tree, strokes, now, columns(), whole_ids=arguments.full_ids)
+def _drawn(
+    arguments: argparse.Namespace,
+    tree: pb.SnapshotTree,
+    strokes: Strokes,
+    vm: VirtualMachine,
+    now: datetime | None = None,
+) -> str:
+    return draw(tree, strokes, now, columns(), whole_ids=arguments.full_ids, beside=beside_tree(vm))
 
 
 def _can_box() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -38,6 +38,7 @@ def draw(
     width: int | None = None,
     *,
     whole_ids: bool = False,
+    beside: Sequence[str] = (),
 ) -> str:
     """Return the tree for people: state, kind, age, size, and `*` where the VM's disks descend from.
 
@@ -47,8 +48,9 @@ def draw(
         now: the time that ages are counted from; None for the present.
         width: the widest a line may be: names are cut; None for no limit.
         whole_ids: show ids whole.
+        beside: lines that stand below the VM: its exports.
     """
-    head = f"{shown(tree.display_name)} ({word(VirtualMachine.State.Name(tree.state))})"
+    head = "\n".join([f"{shown(tree.display_name)} ({word(VirtualMachine.State.Name(tree.state))})", *beside])
     if not tree.nodes:
         return f"{head}\n(no snapshots)"
     standing = Standing(tree)
@@ -59,8 +61,8 @@ def draw(
     ids = [id_of(node) for _, node in drawn]
     shown_ids = ids if whole_ids else short_ids(ids)
     nodes = [(prefix, node, [*facts_of(node, now), one]) for (prefix, node), one in zip(drawn, shown_ids, strict=True)]
-    beside = max(width_of(line) for line in table(_HEADS, [cells for _, _, cells in nodes]).splitlines())
-    room = None if width is None else width - beside - 2
+    right = max(width_of(line) for line in table(_HEADS, [cells for _, _, cells in nodes]).splitlines())
+    room = None if width is None else width - right - 2
     rows = [[prefix + _name(node, standing, room, len(prefix)), *cells] for prefix, node, cells in nodes]
     where = "The VM's disks descend from the one marked *." if standing.current else "No snapshot is current."
     return "\n".join([head, table(["NAME", *_HEADS], rows), where])

@@ -11,6 +11,7 @@ from snapshotd.api.v1.host_pb2 import DiscoverVirtualMachinesRequest, GetHostReq
 from snapshotd.client import streams
 from snapshotd.client.audit_diff import state_at
 from snapshotd.client.calls import Server
+from snapshotd.client.exports import POLICIES, exports_table, policy_text, released_text
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.labels import changed_labels, filter_of, labels_text
 from snapshotd.client.offerings import memory_text
@@ -160,17 +161,21 @@ def _row(vm: pb.VirtualMachine, *, attention: bool) -> list[str]:
 
 
 def update(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    """Change a VM's owner or labels."""
+    """Change a VM's owner, labels or export policy."""
     labels = bool(arguments.label or arguments.remove_label)
-    if not labels and not arguments.owner:
-        raise Failed("Say what to change: --owner, --label or --remove-label.", ExitCode.USAGE)
+    asked = {"owner": bool(arguments.owner), "labels": labels, "export_policy": arguments.export_policy is not None}
+    if not any(asked.values()):
+        raise Failed("Say what to change: --owner, --label, --remove-label or --export-policy.", ExitCode.USAGE)
     name = vm_name(server, arguments.vm)
     known = server.call(server.vms.GetVirtualMachine, pb.GetVirtualMachineRequest(name=name)) if labels else None
     said = pb.VirtualMachine(
-        name=name, owner=arguments.owner, labels=changed_labels(arguments, known.labels) if known else {}
+        name=name,
+        owner=arguments.owner,
+        labels=changed_labels(arguments, known.labels) if known else {},
+        export_policy=POLICIES[arguments.export_policy or "default"],
     )
     request = pb.UpdateVirtualMachineRequest(virtual_machine=said, request_id=request_id(arguments))
-    request.update_mask.paths.extend([*(["owner"] if arguments.owner else []), *(["labels"] if labels else [])])
+    request.update_mask.paths.extend(field for field, there in asked.items() if there)
     updated = server.call(server.vms.UpdateVirtualMachine, request)
     return output(arguments, updated, lambda vm: _facts(vm, standing_of(server, vm.name)))
 
@@ -207,13 +212,16 @@ def _facts(vm: pb.VirtualMachine, standing: Standing) -> str:
             ("Blocked by", ", ".join(vm.snapshot_blockers)),
             ("CPUs", str(vm.service_offering.cpu_count)),
             ("Memory", memory_text(vm.service_offering)),
+            ("Exported", policy_text(vm)),
+            ("Released", released_text(vm)),
             ("Registered", when(vm.create_time)),
             ("Last looked at", when(vm.observe_time)),
         ]
     )
     text += "".join(f"\n{condition.reason}: {condition.message}\n" for condition in vm.conditions)
     disks = [[d.location, _size(d.size_bytes), _size(d.file_bytes), d.path] for d in vm.disks]
-    return text + "\n" + prose(["DISK", "SIZE", "ON DISK", "FILE"], disks)
+    tables = [prose(["DISK", "SIZE", "ON DISK", "FILE"], disks), exports_table(vm)]
+    return "\n\n".join([text.rstrip("\n"), *filter(None, tables)])
 
 
 def _size(count: int) -> str:

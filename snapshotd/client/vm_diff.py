@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.api.v1.snapshot_pb2 import Snapshot, SnapshotTree
 from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine
+from snapshotd.client.exports import policy_text, released_text
 from snapshotd.client.offerings import memory_text
 from snapshotd.client.render import last
 from snapshotd.client.standing import Standing, name_of
@@ -72,6 +73,9 @@ def _of_vm(state: State) -> Mapping[str, str]:
         "current": Standing(state.tree).vm_text(),
         "cpus": str(offering.cpu_count) if offering.cpu_count else NOTHING,
         "memory": memory_text(offering),
+        "export policy": policy_text(vm),
+        "released": released_text(vm),
+        **{f"export {last(one.directory)}": one.directory for one in vm.exports},
         "conditions": ", ".join(sorted(condition.reason for condition in vm.conditions)),
         "blocked by": ", ".join(sorted(vm.snapshot_blockers)),
         **{f"label {key}": value for key, value in sorted(vm.labels.items())},

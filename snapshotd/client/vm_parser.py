@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snapshotd.client import arguments as read
 from snapshotd.client import (
+    export_parser,
     offering_parser,
     power_parser,
     take_over_parser,
@@ -35,8 +36,13 @@ def add_to(commands: Subcommands) -> None:
     add_label_filter(listing)
     add_columns(listing)
     add_labels(register)
-    update = group.command("update", "change a VM's owner or labels", "vm_commands.update")
+    update = group.command("update", "change a VM's owner, labels or export policy", "vm_commands.update")
     update.add_argument("--owner", type=read.named, metavar="NAME", help="its owner")
+    update.add_argument(
+        "--export-policy",
+        choices=export_parser.POLICIES,
+        help="when it is exported by itself (default: as the server's settings say)",
+    )
     add_label_changes(update)
     unregister = group.command(
         "unregister", "unregister a VM; nothing on its host is touched", "vm_commands.unregister"
@@ -48,5 +54,5 @@ def add_to(commands: Subcommands) -> None:
     for parser in (register, unregister, update):
         add_request_id(parser)
     take_over_parser.add_to_vms(group)
-    for module in (power_parser, volume_parser, offering_parser):
+    for module in (power_parser, volume_parser, offering_parser, export_parser):
         module.add_to(group)

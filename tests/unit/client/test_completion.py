@@ -71,6 +71,7 @@ def found(ctl: Ctl, line: str, shell: str = "zsh", **environ: str) -> list[str]:
         ("host list ho", []),
         ("nonsense ", ["host", "vm", "snapshot", "volume-snapshot", "operation", "audit", "status", "completion"]),
         ("vm offering web01 --dynamic-memory ", ["on", "off"]),
+        ("vm update web01 --export-policy on-s", ["on-stop", "on-snapshot"]),
         ("vm register hv01 ", []),
         ("vm attach web01 ", []),
         ("host add ", []),
@@ -104,6 +105,7 @@ def test_commands_and_options_are_completed_without_the_server(
         ("volume-snapshot take web01 SCSI:0:0", ["SCSI:0:0"]),
         ("volume-snapshot delete web01 mo", ["monday"]),
         ("volume-snapshot show web01 333", [DB]),
+        ("vm start web01 --host ", ["hv01", "hv02"]),
         ("operation show operations/", [OPERATION]),
     ],
 )
