@@ -59,9 +59,10 @@ class Stage:
             options += ["--pwsh", str(pwsh)]
         self.host = SimulatedHost(directory / "hv01", {"host": {"name": "hv01"}, "vms": vms}, options)
         quick = ["--retries-longest", "2 s", "--snapshots-merge-poll", "500 ms"]
-        self.copies = directory / "hv01" / "copies"
-        self.copies.mkdir()
-        folders = ["--volume-snapshots-directory", str(self.copies)]
+        self.copies, self.exports = (directory / "hv01" / name for name in ("copies", "exports"))
+        for folder in (self.copies, self.exports):
+            folder.mkdir()
+        folders = ["--volume-snapshots-directory", str(self.copies), "--export-directory", str(self.exports)]
         self.daemon = Daemon(directory / "daemon", executor=False, options=[*quick, *folders])
         self.directory = directory
         self.checks = Checks()
@@ -263,6 +264,7 @@ def run(directory: Path, engine: str) -> Checks:
             other_acts.refuse_a_disk,
             other_acts.change_the_offering,
             other_acts.copy_a_disk,
+            other_acts.start_amid_an_export,
             at_the_end,
         ):
             act(stage)

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import grpc
+from google.longrunning.operations_pb2 import GetOperationRequest, ListOperationsRequest, Operation
 from grpc_status import rpc_status
 
 from demo.checks import say
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.client.calls import reason_of
+from snapshotd.client.progress import metadata_of
 
 if TYPE_CHECKING:
     from demo.main_job import Stage
 
+LONG_MS: Final = 600_000
 DATA: Final = "SCSI:0:1"
 
 
@@ -64,3 +67,36 @@ def copy_a_disk(stage: Stage) -> None:
     contents = [{at: disk["sha256"] for at, disk in truth["disks"].items()} for truth in (before, now)]
     stage.checks.check("so are the disks", contents[1], contents[0])
     stage.show_tree()
+
+
+def start_amid_an_export(stage: Stage) -> None:
+    """Stop a VM, which is then exported, and start it before that is done."""
+    say("stop db01, which is exported then, and start it before that is done: start wins")
+    policy = pb.VirtualMachine(name=stage.vm("db01"), export_policy=pb.VirtualMachine.ON_STOP)
+    update = pb.UpdateVirtualMachineRequest(virtual_machine=policy)
+    update.update_mask.paths.append("export_policy")
+    stage.vms.UpdateVirtualMachine(update)
+    stage.host.control("durations", export=LONG_MS)
+    off = pb.StopVirtualMachineRequest(name=stage.vm("db01"), mode=pb.StopVirtualMachineRequest.TURN_OFF)
+    stage.ended(stage.vms.StopVirtualMachine(off))
+    stage.until("the export has begun", lambda: bool(_parts(stage)))
+    sys.stdout.write(stage.ctl("operation", "list", "--active"))
+    (export,) = _active(stage)
+    stage.ended(stage.vms.StartVirtualMachine(pb.StartVirtualMachineRequest(name=stage.vm("db01"))))
+    stage.checks.check("db01 runs", stage.truth("db01")["state"], "Running")
+    ended = stage.operations.GetOperation(GetOperationRequest(name=export.name))
+    state = metadata_of(ended)
+    stage.checks.check("the export is cancelled", state.State.Name(state.state), "CANCELLED")
+    stage.checks.check("nothing is left of it", _parts(stage), [])
+    stage.host.control("durations", export=0)
+
+
+def _active(stage: Stage) -> list[Operation]:
+    condition = f'done = "false" AND virtual_machine = "{stage.vm("db01")}"'
+    return list(stage.operations.ListOperations(ListOperationsRequest(filter=condition)).operations)
+
+
+def _parts(stage: Stage) -> list[Path]:
+    """Return the folders of db01's exports, complete or not."""
+    folder = stage.exports / stage.ids["db01"]
+    return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from demo import seed_changes, seed_snapshots
+from demo import seed_changes, seed_exports, seed_snapshots
 from demo.checks import Checks, say
 from demo.programs import CREDENTIAL, NotStarted
 from demo.seed_stage import Stage
@@ -37,6 +37,11 @@ CHAPTERS: Final[tuple[tuple[Callable[[Stage], None], tuple[tuple[str, str], ...]
     (seed_snapshots.deletes, (("deletes", _RUNNING),)),
     (seed_snapshots.decisions, (("decisions", _RUNNING),)),
     (seed_snapshots.restart_of_the_service, (("sync", _RUNNING),)),
+    (seed_exports.stop_does_not_get_slower, (("export-stop", _RUNNING),)),
+    (seed_exports.start_wins, (("export-start", _RUNNING),)),
+    (seed_exports.the_state_is_stopped, (("export-release", _RUNNING),)),
+    (seed_exports.with_each_snapshot, (("export-snapshot", _RUNNING),)),
+    (seed_exports.outages_are_outlasted, (("export-outage", _RUNNING),)),
 )
 """Each with its VMs, and the state that they begin in."""
 
@@ -46,20 +51,22 @@ def run(directory: Path, engine: str, only: Sequence[str] = ()) -> Checks:
 
     Args:
         directory: holds all state and logs.
-        engine: the engine of the simulated host.
+        engine: the engine of the simulated hosts.
         only: names of chapters; empty: all.
     """
     chapters = [(chapter, vms) for chapter, vms in CHAPTERS if not only or chapter.__name__ in only]
     stage = Stage(directory, engine, [vm for _, vms in chapters for vm in vms])
-    say(f"start a simulated host ({engine} engine), and snapshotd")
-    with stage.host, stage.daemon:
-        stage.type(f"host add hv01 127.0.0.1 --port {stage.host.port} --credential {CREDENTIAL}")
+    say(f"start two simulated hosts ({engine} engine), of which the second has no VM, and snapshotd")
+    with stage.host, stage.second, stage.daemon:
+        for name, host in (("hv01", stage.host), ("hv02", stage.second)):
+            stage.type(f"host add {name} 127.0.0.1 --port {host.port} --credential {CREDENTIAL}")
         stage.type("vm register hv01 --all")
         for chapter, _ in chapters:
             say((chapter.__doc__ or "").strip())
             chapter(stage)
         say("at the end")
-        steps = [(e["operation"], e["step"]) for e in stage.host.decisive() if e["by"] == "script"]
+        effects = [e for host in (stage.host, stage.second) for e in host.decisive() if e["by"] == "script"]
+        steps = [(e["operation"], e["step"]) for e in effects]
         stage.checks.check("no step had a second effect", len(steps), len(set(steps)))
         stage.checks.check("no operation is left over", stage.read("operation list --active").get("operations", []), [])
     return stage.checks

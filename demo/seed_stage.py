@@ -44,11 +44,16 @@ class Stage:
             options += ["--pwsh", str(pwsh)]
         described = [{"id": self.ids[name], "name": name, "state": state, "disks": _DISKS} for name, state in vms]
         self.host = SimulatedHost(directory / "hv01", {"host": {"name": "hv01"}, "vms": described}, options)
-        self.volumes, self.copies = (directory / "hv01" / name for name in ("volumes", "copies"))
-        for folder in (self.volumes, self.copies):
+        self.second = SimulatedHost(directory / "hv02", {"host": {"name": "hv02"}, "vms": []}, options)
+        self._moved: set[str] = set()
+        self.volumes, self.copies, self.exports = (
+            directory / "hv01" / name for name in ("volumes", "copies", "exports")
+        )
+        for folder in (self.volumes, self.copies, self.exports):
             folder.mkdir()
-        folders = ("--volume-snapshots-directory", str(self.copies))
-        self.daemon = Daemon(directory / "daemon", options=[*_QUICK, *folders])
+        folders = ("--volume-snapshots-directory", str(self.copies), "--export-directory", str(self.exports))
+        self._options = [*_QUICK, *folders]
+        self.daemon = Daemon(directory / "daemon", options=self._options)
         self.checks = Checks()
 
     def type(self, line: str, code: int = OK) -> str:
@@ -72,9 +77,22 @@ class Stage:
             code = snapshotctl([*arguments, "--server", self.daemon.address])
         return code, out.getvalue(), error.getvalue()
 
+    def host_of(self, vm: str) -> SimulatedHost:
+        """Return the host that has a VM."""
+        return self.second if vm in self._moved else self.host
+
+    def moved_to_second(self, vm: str) -> None:
+        """Take note that a VM is on the second host from now on."""
+        self._moved.add(vm)
+
+    def restart(self, *options: str) -> None:
+        """Restart the daemon with more options."""
+        self.daemon.options = [*self._options, *options]
+        self.daemon.restart()
+
     def truth(self, vm: str) -> dict[str, Any]:
         """Return a VM as its host has it."""
-        (found,) = [v for v in self.host.control("state")["vms"] if v["id"] == self.ids[vm]]
+        (found,) = [v for v in self.host_of(vm).control("state")["vms"] if v["id"] == self.ids[vm]]
         return dict(found)
 
     def until(self, what: str, holds: Callable[[], bool]) -> None:
@@ -87,12 +105,12 @@ class Stage:
     def write(self, vm: str, data: str, places: Sequence[str] = (SYSTEM, DATA)) -> None:
         """Write to disks as the VM's guest."""
         for place in places:
-            self.host.control("write_disk", vm=vm, location=place, block="0", data=f"{data} {place}")
+            self.host_of(vm).control("write_disk", vm=vm, location=place, block="0", data=f"{data} {place}")
 
     def sees(self, vm: str, data: str, places: Mapping[str, str] = {SYSTEM: SYSTEM, DATA: DATA}) -> None:
         """Check what the VM's guest reads from its disks: what was written at the places that `places` maps them to."""
         for place, written_at in places.items():
-            blocks = self.host.control("read_disk", vm=vm, location=place)["blocks"]
+            blocks = self.host_of(vm).control("read_disk", vm=vm, location=place)["blocks"]
             self.checks.check(f"{place} of {vm} holds what it did at {data!r}", blocks, {"0": f"{data} {written_at}"})
 
     def drives(self, vm: str) -> dict[str, str]:
