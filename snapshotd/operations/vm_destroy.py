@@ -198,6 +198,8 @@ def _disposal(vm: VirtualMachine, asked: Params) -> Disposal:
 def _told_beforehand(vm: VirtualMachine, asked: Params) -> Iterator[str]:
     if foreign := foreign_checkpoints(vm):
         yield f"Checkpoints that are not ours are lost: {', '.join(repr(c.name) for c in foreign)}."
+    if vm.exports:
+        yield f"Its exports stay: {', '.join(export.directory for export in vm.exports)}."
     if vm.description is None:
         return
     if not asked.delete_disks:

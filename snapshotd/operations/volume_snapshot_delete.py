@@ -1,8 +1,8 @@
 """DeleteVolumeSnapshot: its file, and whatever a copy that failed has left on the host.
 
 The file goes only if it is the one that was made: its path is on record, and so is the identity of the disk in it,
-which the host compares. So this works also when the VM is not registered any more, or destroyed; only a checkpoint that
-was left needs the VM.
+which the host compares. So this works also when the VM is not registered any more, destroyed, or released to an export;
+only a checkpoint that was left needs the VM.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class DeleteVolumeSnapshot(Kind):
     params: Versioned[Params] = Versioned(Params)
     joins = True
     accepts_gone_vms = True
+    accepts_released_vms = True
 
     def check_existence(self, vm: VirtualMachine, request: RequestOperation) -> None:
         """Raise NotFound if there is no such volume snapshot."""
@@ -134,7 +135,7 @@ def _elsewhere(vm: VirtualMachine, copy: VolumeSnapshot) -> VolumeSnapshotElsewh
 
 def _left_checkpoint(vm: VirtualMachine, copy: VolumeSnapshot) -> CheckpointId | None:
     """Return the temporary checkpoint that a copy has left, if it can be removed."""
-    if not vm.registered or vm.power in (Power.ABSENT, Power.UNKNOWN):
+    if not vm.registered or vm.released or vm.power in (Power.ABSENT, Power.UNKNOWN):
         return None
     left = vm.temporary_checkpoints()
     return next((c for c, which in left.items() if which == copy.volume_snapshot_id), None)

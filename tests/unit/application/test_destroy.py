@@ -17,7 +17,7 @@ from snapshotd.domain.snapshot_errors import CheckpointNotFound, SnapshotHeld
 from snapshotd.operations.kind import Preview
 from snapshotd.operations.vm_destroy import DESTROY_VIRTUAL_MACHINE
 from snapshotd.steps.files_delete import FILES_DELETE
-from tests.asking import DELETE_FILES, REMOVE, REMOVE_VM, START, STOP, destroy, start_vm
+from tests.asking import DELETE_FILES, REMOVE, REMOVE_VM, START, STOP, destroy, export_vm, start_vm
 from tests.fakes import START as BEGIN
 from tests.fakes import World
 from tests.unit.application.cases import chain, create, sid
@@ -69,6 +69,17 @@ def outcome(world: World) -> str:
     """Return what people are told of the newest operation."""
     operation = world.vm.operations[world.vm.last_number]
     return DESTROY_VIRTUAL_MACHINE.remark(operation)
+
+
+def test_its_exports_stay() -> None:
+    world = with_snapshots()
+    world.do(export_vm())
+    world.run()
+    (export,) = world.vm.exports
+    assert f"Its exports stay: {export.directory}." in preview(world, destroy()).warnings
+    world.do(destroy())
+    world.run()
+    assert (world.vm.activity, world.vm.exports) == (VmActivity.DESTROYED, (export,))
 
 
 def test_a_held_snapshot_refuses_it_whatever_its_kind() -> None:

@@ -4,13 +4,24 @@ import pytest
 
 from snapshotd.domain import events as e
 from snapshotd.domain.commands import CompareHosts, SyncVm
+from snapshotd.domain.conditions import conditions
 from snapshotd.domain.export_errors import VmIsReleased, VmNotReleased
 from snapshotd.domain.ids import HostId
-from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VolumeSnapshotState
+from snapshotd.domain.operation import SettledAs
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import END_EXPORT, delete, export_vm, start_vm, stop_vm
-from tests.unit.application.cases import create, drift_in, sid
-from tests.unit.application.exporting import asked, exporting, released, stopped
+from tests.asking import (
+    END_EXPORT,
+    delete,
+    delete_volume_snapshot,
+    destroy,
+    export_vm,
+    start_vm,
+    stop_vm,
+    take_volume_snapshot,
+)
+from tests.unit.application.cases import create, drift_in, settle, sid, vsid
+from tests.unit.application.exporting import asked, exporting, released, stopped, until, waits
 
 
 def test_a_released_vm_reads_stopped_and_its_absence_is_no_event() -> None:
@@ -25,9 +36,27 @@ def test_a_released_vm_reads_stopped_and_its_absence_is_no_event() -> None:
 
 def test_what_changes_a_released_vm_is_refused_with_what_to_do() -> None:
     world = released()
-    for request in (create(2), delete(sid(1)), stop_vm(StopMode.TURN_OFF), export_vm()):
+    for request in (create(2), delete(sid(1)), stop_vm(StopMode.TURN_OFF), export_vm(), destroy()):
         with pytest.raises(VmIsReleased, match="snapshotctl vm start web01`"):
             world.do(request)
+
+
+def test_a_copy_of_a_disk_is_deleted_while_its_vm_is_released_but_for_a_checkpoint_of_it() -> None:
+    world = stopped()
+    world.do(start_vm())
+    world.run()
+    world.do(take_volume_snapshot(vsid(1)))
+    until(world, waits(world))
+    settle(world, SettledAs.GIVEN_UP)
+    for request in (stop_vm(StopMode.TURN_OFF), export_vm(release=True), delete_volume_snapshot(vsid(1))):
+        world.do(request)
+        assert world.run().state is OperationState.SUCCEEDED
+    assert world.vm.released
+    assert asked(world)[-1] == END_EXPORT
+    assert world.vm.volume_snapshots[vsid(1)].state is VolumeSnapshotState.REMOVED
+    world.do(start_vm())
+    world.run()
+    assert [failure.reason for failure in conditions(world.vm)] == ["TEMPORARY_CHECKPOINT_LEFT"]
 
 
 def test_a_vm_that_has_changed_since_its_export_began_is_not_released() -> None:
