@@ -118,10 +118,10 @@ CASES: dict[str, tuple[Refused, grpc.StatusCode, str, str]] = {
         "WITH_DESCENDANTS",
     ),
     "a method that is not built": (
-        lambda s: s.client.vms.ListVolumeSnapshots(vm_pb2.ListVolumeSnapshotsRequest(parent="x")),
+        lambda s: s.client.hosts.DrainHost(host_pb2.DrainHostRequest(name="hosts/hv01")),
         C.UNIMPLEMENTED,
         "UNIMPLEMENTED",
-        "ListVolumeSnapshots",
+        "DrainHost",
     ),
     "a stream of events of a type that does not exist": (
         lambda s: list(s.client.audit.WatchEvents(audit_pb2.WatchEventsRequest(types=["x"]))),

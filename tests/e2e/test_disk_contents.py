@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from snapshotd.api.v1 import host_pb2, snapshot_pb2, virtual_machine_pb2
+from snapshotd.api.v1.virtual_machine_pb2 import ExportVirtualMachineResponse
 from snapshotd.operations.catalogue import KINDS
 from tests.e2e import test_volume_snapshots as copies
 from tests.e2e.guest import DATA, FIRST, MIB, READER, ROWS, Guest, row
@@ -291,6 +292,26 @@ def delete_one_copy_of_two(guest: Guest) -> None:
 
 
 # --- the whole VM
+
+
+@row("EXPORT_VIRTUAL_MACHINE")
+def export_it(guest: Guest) -> None:
+    """Export it: what the guest writes from then on is not in the export."""
+    exports = guest.shelf.parent / "exports"
+    exports.mkdir(exist_ok=True)
+    request = virtual_machine_pb2.ExportVirtualMachineRequest(name=guest.name, directory=str(exports))
+    ended, made = guest.ended(guest.system.client.vms.ExportVirtualMachine(request)), ExportVirtualMachineResponse()
+    assert ended.response.Unpack(made), ended.error.message
+    disks = Path(made.directory) / "Virtual Hard Disks"
+    for at, disk in guest.there()["disks"].items():
+        guest.loose[str(disks / Path(disk["chain"][0]).name)] = dict(guest.oracle.now[at])
+    guest.write()
+
+
+@row("EXPORT_VIRTUAL_MACHINE", tree=True)
+def export_it_with_its_snapshots(guest: Guest) -> None:
+    """Export it with three snapshots: nothing about it changes."""
+    export_it(guest)
 
 
 def destroy(guest: Guest, *, disks: bool) -> dict[str, str]:
