@@ -810,7 +810,7 @@ $Stops = @{ SHUTDOWN = 'STOPPED'; TURN_OFF = 'STOPPED'; SAVE = 'SAVED'; PAUSE = 
 # still take effect. (Which errors come before anything is begun is inferred from their names.)
 $Refusals = 'CheckpointsDisabled', 'CheckpointNotFound', 'DriveNotFound', 'FileInUse', 'AnotherDisk',
     'DiskMoved', 'CopyExists', 'CopyNotAlone', 'CopyNotFound',
-    'ExportIncomplete', 'ExportInUse', 'ExportMissing', 'ExportOutdated', 'ImportIncompatible',
+    'ExportIncomplete', 'ExportInUse', 'ExportMissing', 'ExportNotOurs', 'ExportOutdated', 'ImportIncompatible',
     'InvalidState', 'InvalidParameter', 'ObjectNotFound', 'AccessDenied', 'NotSupported', 'OutOfMemory'
 
 # A cmdlet's result may show only after it has returned (observed).
@@ -1018,9 +1018,14 @@ function Assert-ExportUnused([string]$directory) {
     }
 }
 
+# Without the marker only an empty folder is removed: the script that made it has died before it wrote the marker.
 function Remove-ExportFolder([string]$directory) {
     Assert-ExportRoot $directory
     if (-not (Test-Path -LiteralPath $directory)) { return }
+    $marked = Test-Path -LiteralPath ([IO.Path]::Combine($directory, $ExportMarker)) -PathType Leaf
+    if (-not $marked -and [IO.Directory]::GetFileSystemEntries($directory).Count -gt 0) {
+        throw (New-Failure 'ExportNotOurs,snapshotd' "$directory stays: it has no file $ExportMarker, so it is not ours.")
+    }
     Assert-ExportUnused $directory
     try {
         foreach ($entry in [IO.Directory]::GetFileSystemEntries($directory)) {

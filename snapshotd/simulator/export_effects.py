@@ -152,6 +152,9 @@ def remove_folder(scene: Scene, directory: str) -> None:
     _check_root(directory)
     if not scene.host.exists(directory):
         return
+    if not (Path(directory) / _MARKER).is_file() and any(Path(directory).iterdir()):
+        text = f"{directory} stays: it has no file {_MARKER}, so it is not ours."
+        raise HyperVError("ExportNotOurs,snapshotd", "", text)
     within = f"{Path(directory)}/".lower()
     for name, path in _used(scene):
         if path.lower().startswith(within):

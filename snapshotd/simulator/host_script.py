@@ -52,7 +52,7 @@ _REFUSALS: Final = frozenset(
     {
         *("CheckpointsDisabled", "CheckpointNotFound", "DriveNotFound", "FileInUse", "AnotherDisk"),
         *("DiskMoved", "CopyExists", "CopyNotAlone", "CopyNotFound"),
-        *("ExportIncomplete", "ExportInUse", "ExportMissing", "ExportOutdated", "ImportIncompatible"),
+        *("ExportIncomplete", "ExportInUse", "ExportMissing", "ExportNotOurs", "ExportOutdated", "ImportIncompatible"),
         *("InvalidState", "InvalidParameter", "ObjectNotFound", "AccessDenied", "NotSupported", "OutOfMemory"),
     }
 )

@@ -193,6 +193,23 @@ def test_a_folder_of_which_a_vm_uses_a_file_is_not_removed(here: Place, root: Pa
     assert disk.exists()
 
 
+@pytest.mark.parametrize("there", ["without the marker", "empty"])
+def test_a_folder_that_is_not_known_to_be_ours_is_removed_only_if_it_is_empty(
+    here: Place, root: Path, there: str
+) -> None:
+    target = exported(here, root)
+    (target / "snapshotd.export").unlink()
+    if there == "empty":
+        target = root / VM / "2-b-1.partial"
+        target.mkdir()
+    answer = here.ask("export_end", directory=str(target))
+    if there == "empty":
+        assert (answer.verdict, target.exists()) == (HostAnswer.DONE, False), answer
+        return
+    assert (answer.verdict, answer.error.id) == (HostAnswer.NO_EFFECT, "ExportNotOurs,snapshotd")
+    assert list((target / "Virtual Hard Disks").glob("*.vhdx"))
+
+
 def test_a_released_vm_leaves_its_host_and_its_disks_stay(here: Place, root: Path) -> None:
     target = exported(here, root)
     vm = here.host.vm(VM)
