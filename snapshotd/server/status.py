@@ -69,6 +69,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     n.SnapshotBlocked: grpc.StatusCode.FAILED_PRECONDITION,
     v.VmHasSnapshots: grpc.StatusCode.FAILED_PRECONDITION,
     v.VmHasForeignCheckpoints: grpc.StatusCode.FAILED_PRECONDITION,
+    v.VmHasTemporaryCheckpoint: grpc.StatusCode.FAILED_PRECONDITION,
     v.PlaceTaken: grpc.StatusCode.FAILED_PRECONDITION,
     v.NoFreePlace: grpc.StatusCode.RESOURCE_EXHAUSTED,
     v.VolumeInUse: grpc.StatusCode.FAILED_PRECONDITION,

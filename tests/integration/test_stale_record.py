@@ -15,7 +15,7 @@ from snapshotd.domain.errors import OperationActive, VmAbsent, WrongPower
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.lifecycle import Power
 from tests.fakes import VM_ID, FakeHost
-from tests.integration.quiet_server import CALLER, HV01, Running, run, turns
+from tests.integration.quiet_server import CALLER, HV01, Running, run
 
 START = vm_pb2.StartVirtualMachineRequest(name=f"virtualMachines/{VM_ID}")
 UP, OFF = FakeHost().report(), FakeHost(power=Power.STOPPED).report()
@@ -86,7 +86,8 @@ async def test_a_refusal_that_rests_on_nothing_of_the_host_asks_nobody(running: 
     call = vm_pb2.StopVirtualMachineRequest(name=START.name, mode=vm_pb2.StopVirtualMachineRequest.SHUTDOWN)
     stopping = asyncio.create_task(running.vms.StopVirtualMachine(call, CALLER))
     await stopping
-    await turns()
+    while running.asked.latest is None or running.asked.latest.operation is None:
+        await running.asked.orders.get()  # the last one is the stop's own
     age(running, 60)
     while not running.asked.orders.empty():
         running.asked.orders.get_nowait()
