@@ -37,6 +37,7 @@ CHAPTERS: Final[tuple[tuple[Callable[[Stage], None], tuple[tuple[str, str], ...]
     (seed_snapshots.deletes, (("deletes", _RUNNING),)),
     (seed_snapshots.decisions, (("decisions", _RUNNING),)),
     (seed_snapshots.restart_of_the_service, (("sync", _RUNNING),)),
+    (seed_changes.destroy, (("destroyed", _RUNNING), ("destroyed-too", "Off"))),
     (seed_exports.stop_does_not_get_slower, (("export-stop", _RUNNING),)),
     (seed_exports.start_wins, (("export-start", _RUNNING),)),
     (seed_exports.the_state_is_stopped, (("export-release", _RUNNING),)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from demo.checks import say
-from demo.seed_stage import DATA, REFUSED, SYSTEM, Stage
+from demo.seed_stage import DATA, NOT_FOUND, REFUSED, SYSTEM, Stage
 
 EXTRA = "SCSI:0:2"
 MIB = 1 << 20
@@ -99,3 +99,44 @@ def volume_snapshots(stage: Stage) -> None:
     left = {name: Path(file).exists() for name, file in files.items()}
     stage.checks.check("its file is gone, and no other", left, {"running": False, "stopped": True})
     stage.agrees(vm, shape)
+
+
+def destroy(stage: Stage) -> None:
+    """Destroy a VM that has VM snapshots: they go with it. Its disks stay, unless they are to go too."""
+    vm, other = "destroyed", "destroyed-too"
+    stage.take(vm, "one")
+    stage.take(vm, "two", memory=True)
+    stage.type(f"volume-snapshot take {vm} {DATA} --name kept --wait")
+    copy = Path(stage.read(f"volume-snapshot show {vm} kept")["path"])
+    stage.host.control("admin", do="checkpoint", vm=stage.ids[vm], name="by hand")
+    stage.type("host sync hv01")
+    stage.type(f"vm destroy {vm} --yes", REFUSED)
+    files = _first_files(stage, vm)
+    stage.type(f"vm destroy {vm} --lose-checkpoint 'by hand' --dry-run")
+    stage.type(f"vm destroy {vm} --lose-checkpoint 'by hand' --yes --wait")
+    _is_gone(stage, vm)
+    stage.checks.check("its disks stay, and so does the copy", [f.exists() for f in (*files, copy)], [True] * 3)
+    left = [path for file in files for path in file.parent.glob(f"{file.stem}_*.avhdx")]
+    stage.checks.check("nothing is left of its checkpoints", left, [])
+    stage.type(f"vm show {stage.ids[vm]}")
+    stage.type(f"audit list --vm {stage.ids[vm]} --type VmPowerChanged")
+    stage.type(f"vm show {vm}", NOT_FOUND)
+    stage.type(f"volume-snapshot delete {stage.ids[vm]} kept --wait")
+    stage.checks.check("the copy is deleted all the same", copy.exists(), False)
+    stage.take(other, "one")
+    files = _first_files(stage, other)
+    stage.type(f"vm destroy {other} --delete-disks --yes --wait")
+    _is_gone(stage, other)
+    stage.checks.check("its disks are gone", [file.exists() for file in files], [False] * 2)
+
+
+def _first_files(stage: Stage, vm: str) -> list[Path]:
+    """Return the files at the ends of the chains of a VM's disks."""
+    return [Path(disk["chain"][-1]) for disk in stage.truth(vm)["disks"].values()]
+
+
+def _is_gone(stage: Stage, vm: str) -> None:
+    """Check that a VM's host does not have it, and that it is not among the VMs any more."""
+    there = [v["name"] for v in stage.host.control("state")["vms"]]
+    told = [v["display_name"] for v in stage.read("vm list").get("virtual_machines", [])]
+    stage.checks.check(f"neither the host nor the list has {vm}", (vm in there, vm in told), (False, False))

@@ -129,6 +129,10 @@ def _offering(vm: VirtualMachine) -> str:
     return f"VM {shown(vm.display_name)} has {offering_text(vm.service_offering)}."
 
 
+def _destroyed(vm: VirtualMachine) -> str:
+    return f"VM {shown(vm.display_name)} is destroyed. Its history, and the copies of its disks, stay."
+
+
 def _copied(copy: VolumeSnapshot, _: Named) -> str:
     how_large = f" ({size(copy.size_bytes)})" if copy.size_bytes else ""
     return f"Volume snapshot {shown(copy.display_name)} ({last(copy.name)}) is in {shown(copy.path)}{how_large}."
@@ -167,5 +171,6 @@ _OF_VMS: Final[dict[int, Callable[[VirtualMachine], str]]] = {
     OperationMetadata.DETACH_VOLUME: _drives,
     OperationMetadata.RESIZE_VOLUME: _drives,
     OperationMetadata.CHANGE_SERVICE_OFFERING: _offering,
+    OperationMetadata.DESTROY_VIRTUAL_MACHINE: _destroyed,
 }
 """The kinds that answer with the VM, and what counts is not its power."""

@@ -121,7 +121,7 @@ def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
 
 
 def unregistered_vms(server: Server, text: str) -> list[VirtualMachine]:
-    """Return the VMs that were unregistered and had a name, or have an id."""
+    """Return the VMs that were unregistered or destroyed and had a name, or have an id."""
     request = ListVirtualMachinesRequest(show_unregistered=True)
     listed = (vm for page in pages(server, server.vms.ListVirtualMachines, request) for vm in page.virtual_machines)
     gone = [vm for vm in listed if vm.HasField("unregister_time")]
@@ -130,16 +130,19 @@ def unregistered_vms(server: Server, text: str) -> list[VirtualMachine]:
 
 
 def _unregistered_text(vms: Sequence[VirtualMachine]) -> str:
-    """Return when the first of some VMs was unregistered, and how to see what it was; empty if there is none."""
+    """Return what became of the first of some VMs and when, and how to see what it was; empty if there is none."""
     if not vms:
         return ""
     vm = vms[0]
     # The version before is the last one at which it was registered.
     was = f", or `snapshotctl vm show {vm.uid} --at {vm.version - 1}` for what it was" if vm.version > 1 else ""
-    return (
-        f"it was unregistered {when(vm.unregister_time)}. See `snapshotctl audit list --vm {vm.uid}` for what became "
-        f"of it{was}."
-    )
+    return f"it was {how_it_went(vm)}. See `snapshotctl audit list --vm {vm.uid}` for what became of it{was}."
+
+
+def how_it_went(vm: VirtualMachine) -> str:
+    """Return what became of a VM that is not registered any more, and when: "destroyed 2026-09-21 14:13:20Z"."""
+    destroyed = VirtualMachine.DESTROYED in (vm.state, vm.activity)
+    return f"{'destroyed' if destroyed else 'unregistered'} {when(vm.unregister_time)}"
 
 
 def lead_on(server: Server, failed: Failed) -> None:

@@ -13,7 +13,7 @@ from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.pages import pages
 from snapshotd.client.render import last, when
-from snapshotd.client.resolve import all_snapshots, one_of, snapshot_name, unregistered_vms, vm_name
+from snapshotd.client.resolve import all_snapshots, how_it_went, one_of, snapshot_name, unregistered_vms, vm_name
 from snapshotd.domain.names import same_name
 
 
@@ -27,8 +27,8 @@ def vm_ever(server: Server, text: str) -> str:
         gone = unregistered_vms(server, text)
         if not gone:
             raise
-    ids = [f"{vm.uid} on {last(vm.host)}, unregistered {when(vm.unregister_time)}" for vm in gone]
-    one_of("VMs that were unregistered", "were named", text, ids)
+    ids = [f"{vm.uid} on {last(vm.host)}, {how_it_went(vm)}" for vm in gone]
+    one_of("VMs that were unregistered or destroyed", "were named", text, ids)
     return gone[0].name
 
 

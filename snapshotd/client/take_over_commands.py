@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
@@ -13,7 +12,8 @@ from google.protobuf.message import Message
 from snapshotd.api.v1 import host_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.client.calls import Server
-from snapshotd.client.failure import ExitCode, Failed
+from snapshotd.client.confirmation import confirm
+from snapshotd.client.failure import ExitCode
 from snapshotd.client.options import output, request_id
 from snapshotd.client.render import counted, last, quoted, shown
 from snapshotd.client.resolve import host_name, vm_name
@@ -79,21 +79,8 @@ def _told(
 
 
 def _confirm(arguments: argparse.Namespace, plan: str, name: str, *, needed: bool) -> None:
-    """Show the plan, and ask for the name. Raises Failed unless the person has typed it, or asked not to be asked."""
-    if arguments.yes or not needed:
-        return
-    sys.stderr.write(f"{plan}\n")
-    if not sys.stdin.isatty():
-        raise Failed(
-            f"Cannot take {shown(name)} over without a confirmation: standard input is no terminal. "
-            "Read the plan, then add --yes.",
-            ExitCode.REFUSED,
-        )
-    sys.stderr.write(f"To take it over, type its name ({shown(name)}): ")
-    sys.stderr.flush()
-    typed = sys.stdin.readline().strip()
-    if typed != name:
-        raise Failed(f"Nothing was taken over: {quoted(typed)} is not {quoted(name)}.", ExitCode.REFUSED)
+    if needed:
+        confirm(arguments, plan, name, verb="take {} over", done="taken over")
 
 
 def _host_lines(said: host_pb2.TakeOverHostResponse, host: str, *, done: bool) -> Iterator[str]:

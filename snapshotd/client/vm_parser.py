@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snapshotd.client import arguments as read
 from snapshotd.client import (
+    destroy_parser,
     export_parser,
     offering_parser,
     power_parser,
@@ -54,5 +55,5 @@ def add_to(commands: Subcommands) -> None:
     for parser in (register, unregister, update):
         add_request_id(parser)
     take_over_parser.add_to_vms(group)
-    for module in (power_parser, volume_parser, offering_parser, export_parser):
+    for module in (power_parser, volume_parser, offering_parser, export_parser, destroy_parser):
         module.add_to(group)

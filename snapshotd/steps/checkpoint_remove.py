@@ -116,9 +116,10 @@ class CheckpointRemove(Action):
 
     def description(self, plan: PlannedStep) -> str:
         """Return what it does."""
-        if plan.snapshot_id is None:
-            return "Remove the temporary checkpoint; what stands on it stays."
-        return "Remove the snapshot's checkpoint; its children stay."
+        if plan.snapshot_id is not None:
+            return "Remove the snapshot's checkpoint; its children stay."
+        which = self.input.read(plan.input).checkpoint_id
+        return f"Remove {f'checkpoint {which}' if which else 'the temporary checkpoint'}; what stands on it stays."
 
 
 CHECKPOINT_REMOVE = CheckpointRemove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -140,3 +141,16 @@ class Ctl:
             code = int(ended.code or 0)
         out, err = self.captured.readouterr()
         return Said(code, out, err)
+
+
+class Terminal(io.StringIO):
+    """A person at a terminal, and what it types."""
+
+    def isatty(self) -> bool:
+        """Return that it is one."""
+        return True
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Have a person type something."""
+    monkeypatch.setattr("sys.stdin", Terminal(text))

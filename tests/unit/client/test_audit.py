@@ -186,7 +186,7 @@ def test_several_that_were_unregistered_are_told_apart_by_their_ids(ctl: Ctl, se
     said = ctl("audit", "list", "--vm", "web01", "--utc")
     assert said.code == 3
     assert said.err.splitlines() == [
-        "snapshotctl: Cannot choose: 2 VMs that were unregistered were named 'web01'. Give the id of one:",
+        "snapshotctl: Cannot choose: 2 VMs that were unregistered or destroyed were named 'web01'. Give the id of one:",
         *(f"  {vm.partition('/')[2]} on hv01, unregistered 2026-09-21 14:13:20Z" for vm in (VM, OTHER)),
     ]
 

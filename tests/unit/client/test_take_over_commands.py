@@ -7,7 +7,7 @@ import pytest
 from snapshotd.api.v1 import host_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.api.v1.operation_pb2 import Failure
-from tests.unit.client.fake_service import Ctl, FakeService
+from tests.unit.client.fake_service import Ctl, FakeService, typed
 
 TAKEN = vm_pb2.TakenOver(
     virtual_machine="virtualMachines/1",
@@ -25,24 +25,11 @@ WHOLE = host_pb2.TakeOverHostResponse(
 VM = "11111111-1111-4111-8111-111111111111"
 
 
-class Terminal(io.StringIO):
-    """A person at a terminal, and what it types."""
-
-    def isatty(self) -> bool:
-        """Return that it is one."""
-        return True
-
-
 @pytest.fixture(autouse=True)
 def answers(service: FakeService) -> None:
     """Have the service answer both calls, whether they plan or do."""
     service.answers["TakeOverHost"] = lambda _: WHOLE
     service.answers["TakeOverVirtualMachine"] = lambda _: vm_pb2.TakeOverVirtualMachineResponse(taken_over=TAKEN)
-
-
-def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Have a person type something."""
-    monkeypatch.setattr("sys.stdin", Terminal(text))
 
 
 def done(service: FakeService) -> list[bool]:
