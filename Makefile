@@ -34,7 +34,7 @@ seed: $(STAMP) ## Type the seed's test list on a simulated host, checked against
 sandbox: $(STAMP) ## Start a simulated host and snapshotd to play with; Ctrl-C ends it (ENGINE=builtin, or pwsh)
 	@$(BIN)/python -m demo.sandbox --engine $(ENGINE)
 
-bench: $(STAMP) ## Measure creates, appends and calls with 10,000 VMs (ONLY="creates vms"; BESIDE=commit: beside that commit)
+bench: $(STAMP) ## Measure creates, appends, calls with 10,000 VMs and export policies (ONLY="creates vms"; BESIDE=commit: beside that commit)
 	$(BIN)/python -m $(if $(BESIDE),benchmarks.beside $(BESIDE),benchmarks $(ONLY))
 
 test: $(STAMP) ## Run all tests, in JOBS processes

@@ -16,6 +16,7 @@ from typing import Final
 
 from benchmarks.appends import ours, stock
 from benchmarks.creates import creates_per_second
+from benchmarks.exports import measure as measure_exports
 from benchmarks.many_vms import measure
 
 CALLERS = (1, 64)
@@ -23,6 +24,7 @@ CREATES = {1: 240, 64: 1024}
 WRITERS = (1, 16, 64)
 APPENDS = 4096
 HOSTS, VMS_EACH = 10, 1000
+EXPORTED_VMS, COPYING_S = 3, 2.0
 
 
 def say(text: str) -> None:
@@ -57,7 +59,21 @@ def _vms(directory: Path) -> None:
         say(f"{what:<24} {took:>6.2f} {other:>29.3f}")
 
 
-PARTS: Final[dict[str, Callable[[Path], None]]] = {"creates": _creates, "appends": _appends, "vms": _vms}
+def _exports(directory: Path) -> None:
+    place = directory / "exports"
+    place.mkdir()
+    say(f"\nwhat an export policy costs, if the copy takes {COPYING_S:.0f} s: seconds until the operation has ended")
+    say(f"{'policy':<12} {'create':>7} {'stop':>7}")
+    for policy, create, stop in measure_exports(place, EXPORTED_VMS, COPYING_S):
+        say(f"{policy:<12} {create:>7.2f} {stop:>7.2f}")
+
+
+PARTS: Final[dict[str, Callable[[Path], None]]] = {
+    "creates": _creates,
+    "appends": _appends,
+    "vms": _vms,
+    "exports": _exports,
+}
 
 
 def main() -> None:
