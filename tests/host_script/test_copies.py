@@ -187,6 +187,7 @@ def test_a_conversion_under_way_is_ended_likewise(place: Place) -> None:
 def test_what_an_attempt_has_left_in_its_folder_goes_before_the_next(place: Place) -> None:
     made = frozen(place)
     (place.copies / "a" / "Virtual Machines").mkdir(parents=True)
+    (place.copies / "a" / "snapshotd.export").touch()
     (place.copies / "a" / "half.vhdx").write_text("half", encoding="utf-8")
     begun = place.export(made)
     assert (begun.verdict, place.ends(begun.disk_export.job_id).state if begun.disk_export.job_id else 1) in (
