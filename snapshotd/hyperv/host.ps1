@@ -1391,9 +1391,10 @@ $Actions = @{
                 try { [IO.Directory]::Move($directory, $target) } catch { throw (New-ExportFailure $directory $_) }
             }
             # Else an earlier script has given it its final name.
+            $configuration = Get-ExportConfiguration $target
             $files = (New-Object IO.DirectoryInfo $target).GetFiles('*', [IO.SearchOption]::AllDirectories)
             $size = [long]($files | Measure-Object -Property Length -Sum).Sum
-            @{ configuration_path = Get-ExportConfiguration $target; size_bytes = $size }
+            @{ configuration_path = $configuration; size_bytes = $size }
         }
     }
     export_end = @{

@@ -19,11 +19,11 @@ from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, VmStop
 from snapshotd.simulator.hypervisor import DriveView, HyperVError, VmView
 from tests.host_script.conversation import NoLine
 from tests.host_script.host_commands import known_journal, look, observe
+from tests.host_script.random_transfers import LONG_MS, Transfers
 from tests.host_script.two_engines import Named, Run, assert_same, effects, running
 from tests.unit.simulator_model.hosts import Script, of, settled, until
 
 STEPS: Final = 30
-_LONG_MS: Final = 3_600_000
 _PLACES: Final = ("SCSI:0:1", "SCSI:0:2", "SCSI:3:63", "IDE:0:1", "SCSI:4:0")
 _SIZES: Final = (8 << 20, 2 << 30, 1 << 20)
 _ERRORS: Final = ("OperationFailed", "InvalidState", "AccessDenied")
@@ -39,14 +39,32 @@ _CMDLETS: Final = {
     "volume_detach": ("Remove-VMHardDiskDrive",),
     "volume_resize": ("Resize-VHD",),
     "vm_configure": ("Set-VMProcessor", "Set-VMMemory"),
+    "disk_export": ("ExportSystemDefinition",),
+    "disk_convert": ("ConvertVirtualHardDisk",),
+    "vm_export": ("ExportSystemDefinition",),
+    "export_end": ("RequestStateChange",),
+    "vm_release": ("Remove-VM",),
+    "vm_remove": ("Remove-VM",),
+    "vm_import": ("Import-VM",),
 }
 """What an action calls."""
-_JOBS: Final = ("checkpoint", "restore", "remove", "start", "shutdown", "turn_off", "save", "pause")
+_JOBS: Final = (
+    "checkpoint",
+    "restore",
+    "remove",
+    "start",
+    "shutdown",
+    "turn_off",
+    "save",
+    "pause",
+    "export",
+    "convert",
+)
 """What of it takes its time."""
 T = TypeVar("T")
 
 
-class Walk:
+class Walk(Transfers):
     """One engine's way through the steps.
 
     Args:
@@ -61,13 +79,14 @@ class Walk:
         self._journal = known_journal(run.script, vm=run.vm)
         self._made: list[str] = []
         """Disks that no VM had when they were made."""
+        self._job = ""
 
     def step(self, number: int) -> list[object]:
         """Do the step of that number; return what it was, what was answered, and how the host is then."""
         self._draw.seed(f"{self._seed} {number}")
         before = len(self.run.answers)
         # Merges do not go on beside the commands, so that it is never chance how far they are.
-        self.run.host.durations(merge=_LONG_MS)
+        self.run.host.durations(merge=LONG_MS)
         act = self._one([*_ACTS] * 3 + [*_BY_HAND])
         told = _ACTS[act](self, number) if act in _ACTS else self._by_hand(_BY_HAND[act], number)
         self._settle()
@@ -114,14 +133,20 @@ class Walk:
         command = self.run.effect(action, self._journal, **fields)
         if action == "disk_create":
             command.before.absent_files.append(command.disk_create.path)
-        trouble = self._one([*["none"] * 4, *_TROUBLES]) if action in _CMDLETS else "none"
+        there = self.run.host.vm(self.run.vm) is not None
+        command.before.vm_absent = action == "vm_import" and not there
+        troubles = [*_TROUBLES] if there else ["killed", "failing"]
+        trouble = self._one([*["none"] * 4, *troubles]) if action in _CMDLETS else "none"
         told = self._asked(command, action) if trouble == "none" else _TROUBLES[trouble](self, command, action)
         return f"{action} {fields} {trouble} {told}"
 
     def _asked(self, command: HostCommand, action: str) -> str:
         """Ask; look in another process what has come of it, if the process dies of it."""
         try:
-            return HostAnswer.Verdict.Name(self.run.ask(command).verdict)
+            answer = self.run.ask(command)
+            told = getattr(answer, action) if answer.WhichOneof("output") == action else None
+            self._job = getattr(told, "job_id", self._job)
+            return HostAnswer.Verdict.Name(answer.verdict)
         except NoLine:
             return f"died, {self._observed(command, action)}"
 
@@ -148,7 +173,7 @@ class Walk:
 
     def cut_off(self, command: HostCommand, action: str) -> str:
         """Have the script die while the hypervisor still works for it, and look then and afterwards."""
-        self.run.host.durations(**dict.fromkeys(_JOBS, _LONG_MS))
+        self.run.host.durations(**dict.fromkeys(_JOBS, LONG_MS))
         script = self.run.script
         script.send(command)
         until(lambda: bool(of(self.run.host, self.run.vm)["job"]) or script.has_answered())
@@ -254,6 +279,10 @@ class Walk:
             fields |= {"dynamic_memory": self._one([False, True]), "minimum_bytes": self._one([1 << 29, 2 << 30])}
         return self._effect("vm_configure", **fields)
 
+    def _started_meanwhile(self) -> str:
+        """Ask for a start while a job is at work."""
+        return self._asked(self.run.effect("vm_start", self._journal), "vm_start")
+
     def poll(self, _number: int) -> str:
         """Look at the VM, and at files."""
         return HostAnswer.Verdict.Name(self.run.ask(self._look()).verdict)
@@ -272,13 +301,13 @@ class Walk:
         """Export the VM, and look at it while it is exported; end it half way, or let it go on to its end."""
         host = self.run.host
         folder = str(host.storage_directory / f"e{self._one([0, number])}")
-        host.durations(export=_LONG_MS)
+        host.durations(export=LONG_MS)
         snapshots, live = self._one([0, 1]), self._one([0, 1])
         job_id = host.export_vm(Script(), self.run.vm, folder, snapshots=snapshots, capture_live_state=live)
         command = look(HostCommand.POLL, vm=self.run.vm)
         command.watched_jobs.append(job_id)
         self.run.ask(command)
-        told = self._asked(self.run.effect("vm_start", self._journal), "vm_start")
+        told = self._started_meanwhile()
         if self._one([True, False]) and (job := host.job(job_id)) is not None and job.state == 4:
             host.terminate_job(Script(), job_id)
         host.durations(export=0)
@@ -316,7 +345,7 @@ _ACTS: Final[dict[str, Callable[[Walk, int], str]]] = {
     name: getattr(Walk, name)
     for name in (
         *("take", "restore", "remove", "rename", "start", "stop"),
-        *("make", "attach", "detach", "resize", "delete", "configure", "poll", "observe", "export"),
+        *("make", "attach", "detach", "resize", "delete", "configure", "poll", "observe", "export", "copy", "leave"),
     )
 }
 _BY_HAND: Final[dict[str, Callable[[Walk, int], object]]] = {
@@ -333,7 +362,7 @@ _BY_HAND: Final[dict[str, Callable[[Walk, int], object]]] = {
     "processors": lambda walk, n: walk.run.host.set_processor(Script(), walk.run.vm, n),
     "no room": lambda walk, n: walk.run.host.free_space(free_bytes=[None, 100, 9000, 1 << 30][n % 4]),
     "lost journal": lambda walk, _: walk.lose_the_journal(),
-    "late words": lambda walk, n: walk.run.host.durations(status_delay=[0, _LONG_MS][n % 2]),
+    "late words": lambda walk, n: walk.run.host.durations(status_delay=[0, LONG_MS][n % 2]),
     "stray": lambda walk, _: walk.run.host.stray_file(walk.run.vm, "SCSI:0:0"),
     "recovery": lambda walk, n: walk.admin("checkpoint", name=f"backup {n}", type="Recovery"),
     "restart": lambda walk, _: walk.restart_the_host(),

@@ -126,6 +126,13 @@ def test_a_completion_that_is_done_again_finds_the_folder_under_its_final_name(h
     assert Path(again.export_complete.configuration_path).exists()
 
 
+def test_the_completion_of_an_export_that_is_not_there_is_refused(here: Place, root: Path) -> None:
+    here.ask("vm_export", directory=str(root / VM / "1-a-1.partial"))
+    here.ask("export_end", directory=str(root / VM / "1-a-1.partial"))
+    answer = here.ask("export_complete", directory=str(root / VM / "1-a-1.partial"), target=str(root / VM / "1-a-1"))
+    assert (answer.verdict, answer.error.id) == (HostAnswer.NO_EFFECT, "ExportIncomplete,snapshotd")
+
+
 def test_an_export_of_which_a_disk_is_missing_is_not_complete(here: Place, root: Path) -> None:
     partial = root / VM / "1-a-1.partial"
     begun = here.ask("vm_export", directory=str(partial))
