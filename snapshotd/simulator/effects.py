@@ -151,11 +151,6 @@ def _configure(scene: Scene, command: HostCommand) -> None:
     until(scene, configured, "the VM does not have what was set")
 
 
-def _remove_vm(scene: Scene, _command: HostCommand) -> None:
-    scene.host.remove_vm(scene.script, scene.vm.vm_id)
-    until(scene, lambda: scene.host.vm(scene.vm.vm_id) is None, "the host still has the VM")
-
-
 def memory_change(told: VmConfigure) -> dict[str, int]:
     """Return what a command sets of a VM's memory, by the names of an offering; 0: as it is."""
     names = ("memory_bytes", "minimum_bytes", "maximum_bytes")
@@ -207,7 +202,6 @@ NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "vm_configure": (),
     **COPY_NEEDED,
     **EXPORT_NEEDED,
-    "vm_remove": (),
 }
 """The fields that an action cannot do without; by its name."""
 
@@ -222,6 +216,5 @@ _ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {
     "vm_configure": _configure,
     **COPY_ACTIONS,
     **EXPORT_ACTIONS,
-    "vm_remove": _remove_vm,
 }
 """Carries an action out; returns its output, or None. By the action's name."""

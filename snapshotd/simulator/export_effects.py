@@ -1,5 +1,6 @@
-"""The actions of the host script about exports, by cmdlets on the simulated hypervisor. A part of effects.py.
+"""The actions of the host script about exports, and VMs that come and go, by cmdlets on the simulated hypervisor.
 
+A part of effects.py.
 What a script does to files itself goes through the host's own functions, so that the model notices it.
 """
 
@@ -105,8 +106,12 @@ def _release(scene: Scene, command: HostCommand) -> None:
     _configuration(str(folder))
     if noted != _written(vm):
         raise HyperVError("ExportOutdated,snapshotd", "", f"A disk of {vm.name} was written to since it was exported.")
-    scene.host.remove_vm(scene.script, vm.vm_id)
-    until(scene, lambda: scene.host.vm(vm.vm_id) is None, "the host still has the VM")
+    _remove(scene, command)
+
+
+def _remove(scene: Scene, _command: HostCommand) -> None:
+    scene.host.remove_vm(scene.script, scene.vm.vm_id)
+    until(scene, lambda: scene.host.vm(scene.vm.vm_id) is None, "the host still has the VM")
 
 
 def _written(vm: VmView) -> str:
@@ -206,6 +211,7 @@ EXPORT_NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "export_end": ("directory",),
     "vm_import": ("configuration_path",),
     "vm_release": ("directory",),
+    "vm_remove": (),
 }
 """The fields that an action cannot do without; by its name."""
 EXPORT_ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] = {
@@ -214,5 +220,6 @@ EXPORT_ACTIONS: Final[dict[str, Callable[[Scene, HostCommand], Output | None]]] 
     "export_end": _end,
     "vm_import": _import,
     "vm_release": _release,
+    "vm_remove": _remove,
 }
 """Carries an action out; by its name."""

@@ -11,6 +11,8 @@ from tests.host_script.two_engines import Run
 from tests.unit.simulator_model.hosts import of, until
 
 LONG_MS: Final = 3_600_000
+BEGIN: Final = ("disk_export", "disk_convert", "vm_export", "export_end")
+"""The actions that wait for no job: there is no moment at which they could be cut off."""
 T = TypeVar("T")
 
 

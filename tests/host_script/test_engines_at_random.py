@@ -19,7 +19,7 @@ from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, VmStop
 from snapshotd.simulator.hypervisor import DriveView, HyperVError, VmView
 from tests.host_script.conversation import NoLine
 from tests.host_script.host_commands import known_journal, look, observe
-from tests.host_script.random_transfers import LONG_MS, Transfers
+from tests.host_script.random_transfers import BEGIN, LONG_MS, Transfers
 from tests.host_script.two_engines import Named, Run, assert_same, effects, running
 from tests.unit.simulator_model.hosts import Script, of, settled, until
 
@@ -135,7 +135,7 @@ class Walk(Transfers):
             command.before.absent_files.append(command.disk_create.path)
         there = self.run.host.vm(self.run.vm) is not None
         command.before.vm_absent = action == "vm_import" and not there
-        troubles = [*_TROUBLES] if there else ["killed", "failing"]
+        troubles = [t for t in _TROUBLES if t != "cut_off" or action not in BEGIN] if there else ["killed", "failing"]
         trouble = self._one([*["none"] * 4, *troubles]) if action in _CMDLETS else "none"
         told = self._asked(command, action) if trouble == "none" else _TROUBLES[trouble](self, command, action)
         return f"{action} {fields} {trouble} {told}"
