@@ -9,21 +9,33 @@ import pytest
 
 from snapshotd.simulator.model import SimulatedHyperV
 from snapshotd.simulator.needs import Engine
+from snapshotd.simulator.pwsh.engine import PwshEngine
 from tests.host_script.conversation import Conversation
 from tests.host_script.engines import BOTH, engine_on
+from tests.host_script.kept_processes import Stand
 from tests.host_script.other_scripts import Run, running_on
 from tests.host_script.recording_host import RecordingHost
 
 
+@pytest.fixture(scope="session")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    shared = Stand(tmp_path_factory.mktemp("stand"))
+    yield shared
+    shared.close()
+
+
 @pytest.fixture
-def host(tmp_path: Path) -> RecordingHost:
-    return RecordingHost(tmp_path / "snapshotd")
+def host(stand: Stand) -> RecordingHost:
+    return stand.new_host()
 
 
 @pytest.fixture(params=BOTH)
-def engine(request: pytest.FixtureRequest, host: RecordingHost, tmp_path: Path) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest, host: RecordingHost, stand: Stand, tmp_path: Path) -> Iterator[Engine]:
     """Both engines over one host: what one does, the other has to do."""
-    yield from engine_on(request.param, host, tmp_path)
+    if request.param == "pwsh" and host is stand.host:
+        yield stand.engine()
+    else:
+        yield from engine_on(request.param, host, tmp_path)
 
 
 @pytest.fixture
@@ -41,8 +53,14 @@ def talk(engine: Engine) -> Iterator[Callable[[], Conversation]]:
 
 
 @pytest.fixture
-def script(talk: Callable[[], Conversation]) -> Conversation:
-    return talk()
+def script(engine: Engine, stand: Stand, talk: Callable[[], Conversation]) -> Iterator[Conversation]:
+    """A process that has loaded the script, and may have carried out commands of other tests."""
+    if not isinstance(engine, PwshEngine) or engine is not stand.engine():
+        yield talk()
+        return
+    kept = stand.take()
+    yield kept
+    stand.give_back(kept)
 
 
 @pytest.fixture
