@@ -291,8 +291,19 @@ class FakeHost(FakeExports):
                 self.power, self.transition = GOAL[StopMode[str(order.input["mode"])]], ""
             case actions.IMPORT:
                 self.gone, self.power = False, Power.STOPPED
+                self.move_files(str(order.input["configuration_path"]).rpartition("/")[0])
             case _:
                 self.gone = True
+
+    def move_files(self, folder: str) -> None:
+        """Have the VM's files in another folder: it was imported there in place."""
+        self.parents = {f"{folder}/{file}": f"{folder}/{parent}" for file, parent in self.parents.items()}
+        self.leaf = f"{folder}/{self.leaf}"
+        self.volumes = {location: f"{folder}/{path}" for location, path in self.volumes.items()}
+        self.on_disk |= {path: self.on_disk.get(path.removeprefix(f"{folder}/"), 0) for path in self.volumes.values()}
+        for checkpoint_id, checkpoint in self.checkpoints.items():
+            disks = tuple(replace(disk, path=f"{folder}/{disk.path}") for disk in checkpoint.disks)
+            self.checkpoints[checkpoint_id] = replace(checkpoint, disks=disks)
 
     def act_on_copies(self, order: Order) -> None:
         """Do what the order asks for, of what concerns files beside the VM's."""

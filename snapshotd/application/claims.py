@@ -28,6 +28,8 @@ def compare_hosts(draft: Draft, command: c.CompareHosts) -> None:
     draft.reporter = command.host_id
     if not command.report.holds_vm:
         _end_claim(draft, command)
+    elif draft.vm.released is not None:
+        _move(draft, command)  # its own host has removed it
     elif isinstance(command.own, Failure):
         _claim(draft, command, command.own.reason)
     elif command.own.holds_vm:

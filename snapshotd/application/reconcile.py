@@ -32,6 +32,8 @@ def describe(
     before = vm.description
     if _counts(vm, report.journal):
         draft.add([e.JournalIdentified(journal_id=report.journal.journal_id)], number)
+    if not vm.registered:
+        return before  # its record is only read: what an operation about its files has seen of it changes nothing
     if vm.released is not None:
         if report.power is Power.ABSENT:
             return before  # as it is expected to be
@@ -76,7 +78,7 @@ def reconcile(draft: Draft, before: VmDescription | None) -> None:
     """
     vm = draft.vm
     assert not vm.step_is_open(), vm.vm_id
-    if vm.description is None or vm.power is Power.ABSENT:
+    if not vm.registered or vm.description is None or vm.power is Power.ABSENT:
         return
     for snapshot_id in tuple(vm.snapshots):
         draft.add(drift.identified(draft.vm, draft.vm.snapshots[snapshot_id]))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from snapshotd.domain.chains import passed_through
 from snapshotd.domain.errors import ClaimedByTwoHosts, LogRolledBack
 from snapshotd.domain.host_report import VmDescription, file_key
+from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.own_files import DIFFERENCING
 from snapshotd.domain.virtual_machine import VmRecord
@@ -22,8 +23,8 @@ def _conditions(vm: VmRecord) -> Iterator[Failure]:
         yield Failure.of(LogRolledBack(vm.name, vm.rolled_back))
     if vm.claims:
         yield Failure.of(claimed(vm))
-    if vm.description is None:
-        return
+    if vm.description is None or not vm.registered or vm.released or vm.power is Power.ABSENT:
+        return  # nothing of it is on a host
     if vm.description.critical:
         text = (
             "Hyper-V reports the VM as critical: its storage or configuration cannot be reached, or its volume is "

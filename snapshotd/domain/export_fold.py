@@ -40,7 +40,8 @@ def evolve_kept(kept: Kept, event: e.ExportEvent, host_id: HostId, at: e.Occasio
                 configuration_path=event.configuration_path,
                 at=at.time,
             )
-            return replace(kept, released=place)
+            # No disk of the VM's is in an older export any more: it has left the host that it was imported on.
+            return Kept(tuple(replace(x, in_use=False) for x in kept.exports), place)
         case e.VmReleaseEnded():
             return not_released(kept)
         case _:

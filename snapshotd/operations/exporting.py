@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from snapshotd.domain import events as e
+from snapshotd.domain import host_path
 from snapshotd.domain.export import Export, ExportPolicy
 from snapshotd.domain.host_report import file_key
 from snapshotd.domain.lifecycle import StepState
@@ -52,8 +53,12 @@ def attempt(root: str, natures: tuple[StepNature, StepNature]) -> tuple[PlannedS
 
 
 def superseded(vm: VmRecord) -> tuple[Export, ...]:
-    """Return the complete exports that nobody needs when there is a newer one: those that no VM was imported from."""
-    return tuple(x for x in vm.exports if not x.in_use and not _holds_files(x.directory, vm))
+    """Return the complete exports that nobody needs when there is a newer one, as far as the VM's host reaches them.
+
+    One that the VM was imported from is no copy, and stays.
+    """
+    reached = (x for x in vm.exports if x.host_id == vm.host_id or host_path.shared(x.directory))
+    return tuple(x for x in reached if not x.in_use and not _holds_files(x.directory, vm))
 
 
 def _holds_files(directory: str, vm: VmRecord) -> bool:
@@ -100,9 +105,8 @@ def spared(vm: VirtualMachine, operation: Operation, step: Step) -> Failure | No
         return Failure(reason="EXPORT_KEPT", message=f"{directory} stays: there is no newer export that is complete.")
     if directory in {x.directory for x in superseded(vm)}:
         return None
-    return Failure(
-        reason="EXPORT_IN_USE", message=f"{directory} stays: the VM uses it, or it is not on record any more."
-    )
+    text = f"{directory} stays: the VM uses it, its host does not reach it, or it is not on record any more."
+    return Failure(reason="EXPORT_IN_USE", message=text)
 
 
 def _lost(operation: Operation) -> Failure | None:
@@ -130,9 +134,11 @@ def undo(operation: Operation) -> tuple[PlannedStep, ...]:
 
 def _left(operation: Operation) -> Iterator[tuple[Step, export_end.Input]]:
     done = [s for s in operation.steps if s.state is StepState.DONE]
+    # One whose outcome nobody could tell may have begun all the same.
+    tried = [s for s in operation.steps if s in done or (s.attempts and s.failure and s.failure.reason != _REFUSED)]
     ended = {EXPORT_END.sent(operation, s)["directory"] for s in done if s.plan.action == EXPORT_END.name}
     completed = [s.plan.number for s in done if s.plan.action == EXPORT_COMPLETE.name]
-    for step in reversed(done):
+    for step in reversed(tried):
         if step.plan.action != VM_EXPORT.name or any(number > step.plan.number for number in completed):
             continue
         left = VM_EXPORT.left(operation, step)

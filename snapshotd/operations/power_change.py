@@ -1,4 +1,8 @@
-"""What starting, stopping and restarting have in common: they change the power, and no snapshot takes part."""
+"""What starting, stopping and restarting have in common: they change the power, and no snapshot takes part.
+
+They go past an export, by itself or with a snapshot: it is cancelled for them. Only when it is being completed, so that
+little is left to do, they wait for its end, unless the VM is being removed from its host after it.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,13 @@ from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations import exporting
 from snapshotd.operations.kind import Kind, Undo, move_vm
+from snapshotd.operations.vm_export import EXPORT_VIRTUAL_MACHINE
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import vm_stop
 from snapshotd.steps.catalogue import ACTIONS
+from snapshotd.steps.vm_release import VM_RELEASE
 from snapshotd.steps.vm_stop import VM_STOP, StopMode
 
 
@@ -24,8 +31,18 @@ class PowerChange(Kind):
 
     joins = True
     passes = True
+    preempts = frozenset({EXPORT_VIRTUAL_MACHINE.name})
     trigger: ClassVar[str]
     """The arrow that the VM takes."""
+
+    def goes_past(self, request: RequestOperation, active: Operation) -> bool:
+        """Return whether an export is under way, by itself or with a snapshot."""
+        return super().goes_past(request, active) or exporting.begun(active)
+
+    def outwaits(self, request: RequestOperation, active: Operation) -> bool:
+        """Return whether an export is being completed, and the VM stays on its host."""
+        removing = [s for s in active.steps if s.plan.action == VM_RELEASE.name]
+        return exporting.begun(active) and all(s.state in (StepState.DUE, StepState.SKIPPED) for s in removing)
 
     def begins(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
         """Return the VM's move to STARTING or STOPPING."""

@@ -19,7 +19,7 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import JsonObject, Time
 from snapshotd.domain.snapshot import moved
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations import exporting
+from snapshotd.operations import exporting, vm_export
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, Kind, Preview, Result, Undo, move_vm
 from snapshotd.operations.snapshot_making import (
     check_details,
@@ -32,6 +32,7 @@ from snapshotd.operations.snapshot_making import (
     requested,
 )
 from snapshotd.operations.snapshots import TheSnapshot, after_remove, expunge_ended, snapshot_id_of, snapshot_of
+from snapshotd.operations.vm_export import EXPORT_VIRTUAL_MACHINE
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_create
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
@@ -194,9 +195,20 @@ class CreateSnapshot(Kind):
             )
         return Preview(current=params.snapshot_id, power=vm.power, warnings=warnings)
 
+    def follows(self, vm: VirtualMachine, operation: Operation, policy: Policy) -> RequestOperation | None:
+        """Return an export, if the one with the snapshot was ended by something that may have passed."""
+        why = exporting.ended_without(operation)
+        if why is None or exporting.in_vain(why):
+            return None
+        directory = self.params.read(operation.params).export_directory
+        return EXPORT_VIRTUAL_MACHINE.request(vm_export.Params(directory=directory, attempts=policy.export_attempts))
+
     def kept(self, operation: Operation) -> str:
-        """Return that a snapshot whose export was ended is kept."""
-        return "The snapshot was taken, and is kept. Its export was ended." if exporting.begun(operation) else ""
+        """Return that a snapshot whose export was ended, or is complete already, is kept."""
+        if not exporting.begun(operation):
+            return ""
+        complete = exporting.ended_without(operation) is None
+        return f"The snapshot was taken, and is kept. Its export {'is complete' if complete else 'was ended'}."
 
     def remark(self, operation: Operation) -> str:
         """Return why the VM was not exported with it."""

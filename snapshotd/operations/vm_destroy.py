@@ -37,6 +37,7 @@ from snapshotd.operations.discarding import Discarding, check_discarded
 from snapshotd.operations.doomed_checkpoints import check_named, leaves_first_by_host
 from snapshotd.operations.kind import Preview, move_current, move_vm
 from snapshotd.operations.snapshots import alive
+from snapshotd.operations.volume_snapshots import temporary_gone
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_remove, disks_merge, files_delete, vm_stop
 from snapshotd.steps.action import wrong_power
@@ -124,6 +125,10 @@ class DestroyVirtualMachine(Discarding):
         """Return the VM's move to DESTROYING, and what a deletion means for the first snapshot."""
         return move_vm(vm, "destroy_begins"), *self.continues(vm, operation, step)
 
+    def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
+        """Return what becomes of a snapshot, and that a temporary checkpoint is gone."""
+        return *super().step_done(vm, operation, step), *temporary_gone(vm, operation, step)
+
     def ends(
         self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None
     ) -> tuple[e.VmEvent, ...]:
@@ -198,8 +203,8 @@ def _disposal(vm: VirtualMachine, asked: Params) -> Disposal:
 def _told_beforehand(vm: VirtualMachine, asked: Params) -> Iterator[str]:
     if foreign := foreign_checkpoints(vm):
         yield f"Checkpoints that are not ours are lost: {', '.join(repr(c.name) for c in foreign)}."
-    if vm.exports:
-        yield f"Its exports stay: {', '.join(export.directory for export in vm.exports)}."
+    if copies := [export.directory for export in vm.exports if not export.in_use]:
+        yield f"Its exports stay: {', '.join(copies)}."
     if vm.description is None:
         return
     if not asked.delete_disks:
@@ -240,6 +245,8 @@ def _gone(vm: VirtualMachine) -> Iterator[e.VmEvent]:
         if SNAPSHOT.allows("expunge_starts", snapshot.state):
             yield e.SnapshotExpungeStarted(**moved(snapshot, "expunge_starts"))
         yield e.SnapshotRemoved(**moved(replace(snapshot, state=SnapshotState.EXPUNGING), "removed"))
+    for which, temporary in vm.temporaries.items():
+        yield e.TemporaryCheckpointGone(volume_snapshot_id=which, checkpoint_id=temporary.checkpoint_id, cause="step")
     yield from move_current(vm, None)
     if vm.activity is VmActivity.IDLE:
         yield move_vm(vm, "destroy_begins")

@@ -23,7 +23,7 @@ from snapshotd.domain.ids import KindName
 from snapshotd.domain.lifecycle import Power, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
-from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
 from snapshotd.operations import exporting
 from snapshotd.operations.kind import Kind, Preview, Result, Undo, move_vm
 from snapshotd.ports.versioned import Versioned
@@ -66,10 +66,11 @@ class ExportVirtualMachine(Kind):
     joins = True
 
     def does(self, request: RequestOperation, active: Operation) -> bool:
-        """Return whether an active operation exports the VM to the folder that a request names."""
+        """Return whether an active operation exports the VM to the folder that a request names, and as it asks."""
         if request.kind != active.kind:
             return False
-        return self.params.read(request.params).directory == self.params.read(active.params).directory
+        asked, begun = self.params.read(request.params), self.params.read(active.params)
+        return (asked.directory, asked.release) == (begun.directory, begun.release)
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
         """Raise a SnapshotdError unless there is a folder, and the VM is off or running."""
@@ -155,6 +156,9 @@ class ExportVirtualMachine(Kind):
 
     def explained(self, vm: VirtualMachine, operation: Operation, failure: Failure) -> Failure:
         """Return why it fails, with how often it was tried, and what to do."""
+        if operation.output_of(EXPORT_COMPLETE.name) is not None:
+            text = f"{failure.message} The export is complete: it is in {EXPORT_COMPLETE.target(operation)}."
+            return replace(failure, message=text)
         often = f" It was begun {operation.rounds} times." if operation.rounds > 1 else ""
         told = f"{failure.message}{often} The VM has no new export. See to the storage and the host, then run"
         return replace(failure, message=f"{told} `snapshotctl vm export {shlex.quote(vm.name)}`.")
@@ -183,6 +187,14 @@ class ExportVirtualMachine(Kind):
 
 
 EXPORT_VIRTUAL_MACHINE = ExportVirtualMachine()
+
+
+def announced(vm: VmRecord, request: RequestOperation) -> tuple[str, ...]:
+    """Return what a request that follows another one will do, for people."""
+    params = EXPORT_VIRTUAL_MACHINE.params.read(request.params)
+    said = f"Afterwards the VM is exported to {params.directory or 'nowhere: export.directory is not set'}."
+    released = f"Then it is removed from host {vm.host_id}, and is on none until it is started."
+    return (said, released) if params.release and params.directory else (said,)
 
 
 def after_stop(vm: VirtualMachine, policy: Policy) -> RequestOperation | None:

@@ -3,8 +3,6 @@
 A VM that was released after an export is imported first, on the host that was asked for, or else on the one that it was
 released from. The record goes to that host with the request: what is asked and observed from then on is asked there. If
 nothing comes of the import, it goes back.
-
-A start goes past an export, which is cancelled for it.
 """
 
 from __future__ import annotations
@@ -16,19 +14,16 @@ from snapshotd.domain import events as e
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.export_errors import VmNotReleased
 from snapshotd.domain.ids import HostId, KindName
-from snapshotd.domain.lifecycle import OperationState, Power, StepState
+from snapshotd.domain.lifecycle import OperationState, Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.operations import exporting
 from snapshotd.operations.kind import Preview
 from snapshotd.operations.power_change import PowerChange
-from snapshotd.operations.vm_export import EXPORT_VIRTUAL_MACHINE
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import vm_import
 from snapshotd.steps.action import wrong_power
 from snapshotd.steps.vm_import import VM_IMPORT
-from snapshotd.steps.vm_release import VM_RELEASE
 from snapshotd.steps.vm_start import VM_START
 
 _INCOMPATIBLE = "ImportIncompatible,snapshotd"
@@ -49,17 +44,7 @@ class StartVirtualMachine(PowerChange):
     name = KindName("START_VIRTUAL_MACHINE")
     params: Versioned[Params] = Versioned(Params, 2, {1: lambda _: {"host_id": None}})
     trigger = "start_begins"
-    preempts = frozenset({EXPORT_VIRTUAL_MACHINE.name})
     accepts_released_vms = True
-
-    def goes_past(self, request: RequestOperation, active: Operation) -> bool:
-        """Return whether an export is under way, by itself or with a snapshot."""
-        return super().goes_past(request, active) or exporting.begun(active)
-
-    def outwaits(self, request: RequestOperation, active: Operation) -> bool:
-        """Return whether the VM stays on its host: what is left of its export is short then."""
-        removing = [s for s in active.steps if s.plan.action == VM_RELEASE.name]
-        return all(s.state is StepState.DUE for s in removing)
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
         """Raise a SnapshotdError unless the VM is off, saved or paused, and where it is to be started."""

@@ -9,6 +9,7 @@ nothing is started only to be turned off. If the shutdown got there after all, t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from snapshotd.domain.commands import RequestOperation
@@ -35,8 +36,9 @@ class StopVirtualMachine(Stop):
             raise forbidden
 
     def goes_past(self, request: RequestOperation, active: Operation) -> bool:
-        """Return whether a turn-off is asked for while the guest is being shut down."""
-        return self.params.read(request.params).mode is StopMode.TURN_OFF and asks_guest(active)
+        """Return whether an export is under way, or a turn-off is asked for while the guest is being shut down."""
+        passes = self.params.read(request.params).mode is StopMode.TURN_OFF and asks_guest(active)
+        return passes or super().goes_past(request, active)
 
     def skips(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
         """Return whether the step is an undo, follows a shutdown, or is a turn-off that went past one."""
@@ -53,6 +55,12 @@ class StopVirtualMachine(Stop):
     def follows(self, vm: VirtualMachine, operation: Operation, policy: Policy) -> RequestOperation | None:
         """Return the export of a VM that is off, if its policy says so. The stop itself is over by then."""
         return vm_export.after_stop(vm, policy)
+
+    def warns(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> tuple[str, ...]:
+        """Return which export follows, and that the VM is removed from its host after it."""
+        goal = step.GOAL[self.params.read(request.params).mode]
+        follows = vm_export.after_stop(replace(vm, power=goal), policy)
+        return (*super().warns(vm, request, policy, now), *(vm_export.announced(vm, follows) if follows else ()))
 
     def preview(self, vm: VirtualMachine, request: RequestOperation) -> Preview:
         """Return the power that the VM ends in, and whether its memory is lost."""

@@ -6,9 +6,9 @@ done, and the list is told. There is no undo: a VM that was imported is on its h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from snapshotd.domain.host_report import VmReport
+from snapshotd.domain.host_report import VmDescription, VmReport
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Operation, PlannedStep, Step
@@ -48,6 +48,14 @@ class VmImport(Action):
     def satisfied(self, vm: VirtualMachine, operation: Operation, step: Step) -> bool:
         """Return whether the VM is on a host again."""
         return vm.released is None
+
+    def leaves(self, step: Step, recorded: VmDescription, observed: VmDescription) -> VmDescription:
+        """Return the VM with its disks, and those of its checkpoints, in the folder of the export."""
+        if not step.attempts:
+            return recorded
+        there = {c.checkpoint_id: c.disks for c in observed.checkpoints}
+        frozen = (replace(c, disks=there.get(c.checkpoint_id, c.disks)) for c in recorded.checkpoints)
+        return replace(recorded, disks=observed.disks, files=observed.files, checkpoints=tuple(frozen))
 
     def claims(self, vm: VirtualMachine, step: Step) -> frozenset[Power]:
         """Return what an export may have kept: a VM that is off, or its saved memory."""

@@ -5,17 +5,22 @@ from dataclasses import replace
 import pytest
 
 from snapshotd.domain import events as e
-from snapshotd.domain.commands import SyncVm, UpdateVm
-from snapshotd.domain.errors import OperationActive
+from snapshotd.domain.commands import RequestOperation, SyncVm, UpdateVm
+from snapshotd.domain.errors import OperationActive, WrongPower
 from snapshotd.domain.export import ExportPolicy
 from snapshotd.domain.export_errors import ExportDirectoryMissing
 from snapshotd.domain.host_report import HostJob, JobState
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
-from snapshotd.domain.operation import Operation
+from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.policy import Policy
+from snapshotd.operations import exporting as exporting_steps
+from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
+from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE
+from snapshotd.steps.export_end import EXPORT_END
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import COMPLETE, END_EXPORT, EXPORT_VM, RELEASE, delete, export_vm, start_vm, stop_vm
-from tests.fakes import World
+from tests.asking import COMPLETE, END_EXPORT, EXPORT_VM, RELEASE, delete, export_vm, restart_vm, start_vm, stop_vm
+from tests.fakes import START, World
+from tests.unit.application.administrator import compare_hosts
 from tests.unit.application.cases import create, sid
 from tests.unit.application.exporting import FULL, ON_STOP, asked, exporting, step_of, stopped, until, waits
 
@@ -52,6 +57,44 @@ def test_a_start_waits_for_an_export_that_is_being_completed_and_the_vm_is_not_r
     assert world.vm.released is None
 
 
+def test_a_start_keeps_the_vm_on_its_host_also_when_its_export_was_begun_anew() -> None:
+    world = exporting(release=True)
+    world.host.restart()
+    until(world, lambda: step_of(world, COMPLETE) is StepState.ISSUED)
+    assert world.vm.active_operations[0].rounds == 2
+    world.do(start_vm())
+    assert world.run().state is OperationState.SUCCEEDED
+    assert (world.vm.power, world.vm.released) == (Power.RUNNING, None)
+
+
+@pytest.mark.parametrize("request_", [stop_vm(StopMode.SHUTDOWN), stop_vm(StopMode.TURN_OFF), restart_vm()])
+def test_a_stop_and_a_restart_go_past_the_export_of_a_vm_that_runs(request_: RequestOperation) -> None:
+    world = stopped()
+    world.do(start_vm())
+    world.run()
+    for export in (create(9, export="/exports"), export_vm()):
+        world.do(export)
+        until(world, waits(world))
+        world.do(request_)
+        assert world.run().state is OperationState.SUCCEEDED
+        assert world.vm.operations[world.vm.last_number - 1].state is OperationState.CANCELLED
+        assert world.host.exports == {}
+        if world.vm.power is Power.STOPPED:
+            world.do(start_vm())
+            world.run()
+
+
+def test_a_plan_of_a_stop_tells_the_export_and_the_release_that_follow() -> None:
+    world = stopped(replace(ON_STOP, export_release=True))
+    world.do(start_vm())
+    world.run()
+    said = STOP_VIRTUAL_MACHINE.warns(world.vm, stop_vm(StopMode.SHUTDOWN), world.policy, START)
+    assert [text for text in said if "exported to /exports" in text or "removed from host hv01" in text] == list(said)
+    assert len(said) == 2
+    assert STOP_VIRTUAL_MACHINE.warns(world.vm, stop_vm(StopMode.SAVE), world.policy, START) == ()
+    assert STOP_VIRTUAL_MACHINE.warns(world.vm, stop_vm(StopMode.SHUTDOWN), Policy(), START) == ()
+
+
 def test_a_start_is_refused_while_the_vm_is_being_removed() -> None:
     world = exporting(release=True)
     until(world, lambda: step_of(world, RELEASE) is StepState.ISSUED)
@@ -61,9 +104,12 @@ def test_a_start_is_refused_while_the_vm_is_being_removed() -> None:
 
 def test_nothing_else_goes_beside_an_export() -> None:
     world = exporting()
-    for request in (create(2), delete(sid(1)), stop_vm(StopMode.TURN_OFF)):
+    for request in (create(2), delete(sid(1)), export_vm(release=True)):
         with pytest.raises(OperationActive):
             world.do(request)
+    with pytest.raises(WrongPower):
+        world.do(stop_vm(StopMode.TURN_OFF))
+    assert not world.vm.active_operations[0].cancel_requested
 
 
 def test_a_second_request_joins_the_export() -> None:
@@ -160,6 +206,34 @@ def test_an_older_export_is_removed_only_when_the_newer_one_is_complete() -> Non
     assert new.directory != old.directory
 
 
+def test_an_older_export_on_a_disk_of_another_host_stays_on_record() -> None:
+    world = stopped()
+    world.do(export_vm())
+    world.run()
+    (old,) = world.vm.exports
+    compare_hosts(world, world.host, own=replace(world.host.report(), power=Power.ABSENT, description=None))
+    assert world.vm.host_id == "hv02"
+    for directory in ("D:\\exports", "C:\\ClusterStorage\\Volume1\\exports"):
+        world.do(export_vm(directory=directory))
+        assert world.run().state is OperationState.SUCCEEDED
+    assert old in world.vm.exports
+    assert [export.host_id for export in world.vm.exports] == ["hv01", "hv02"]
+
+
+def test_an_export_whose_beginning_nobody_could_tell_of_is_ended_all_the_same() -> None:
+    world = stopped()
+    world.do(export_vm())
+    until(world, lambda: step_of(world, EXPORT_VM) is StepState.ISSUED)
+    operation, step = world.vm.active_operations[0], world.open_step()
+    assert step is not None
+    world.act(*step)
+    (folder,) = world.host.exports
+    lost = Failure(reason="TIMED_OUT", message="It cannot be told.")
+    begun = replace(operation.steps[0], state=StepState.FAILED, failure=lost)
+    operation = replace(operation, steps=(begun, *operation.steps[1:]))
+    assert [EXPORT_END.input.read(p.input).directory for p in exporting_steps.undo(operation)] == [folder]
+
+
 def test_an_export_that_the_vm_uses_is_never_removed() -> None:
     world = stopped()
     world.do(export_vm())
@@ -248,15 +322,46 @@ def test_a_snapshot_is_ready_before_its_export_begins() -> None:
     assert len(world.vm.exports) == 1
 
 
+def full(world: World) -> None:
+    """Have the job fail for want of room, which does not pass by itself."""
+    world.host.jobs = {j: replace(job, state=JobState.FAILED, error=FULL) for j, job in world.host.jobs.items()}
+
+
 def test_an_export_that_fails_does_not_fail_the_snapshot() -> None:
     world = stopped()
     taking(world)
-    world.host.storage_away = True
+    full(world)
     operation = world.run()
-    assert operation.state is OperationState.SUCCEEDED
+    assert (operation.kind, operation.state) == ("CREATE_SNAPSHOT", OperationState.SUCCEEDED)
     assert world.vm.snapshots[sid(9)].state is SnapshotState.READY
     assert world.vm.exports == ()
     assert world.host.exports == {}
+
+
+def test_an_export_with_a_snapshot_that_an_outage_ends_is_made_up_for() -> None:
+    world = stopped()
+    create_ = taking(world)
+    world.host.restart()
+    operation = world.run()
+    assert (operation.kind, operation.state, operation.follows) == (
+        "EXPORT_VIRTUAL_MACHINE",
+        OperationState.SUCCEEDED,
+        create_.name,
+    )
+    assert world.vm.operations[create_.number].state is OperationState.SUCCEEDED
+    assert len(world.vm.exports) == 1
+
+
+def test_what_is_said_of_a_create_that_is_cancelled_when_its_export_is_complete() -> None:
+    world = stopped()
+    world.do(export_vm())
+    world.run()
+    taking(world)
+    until(world, lambda: step_of(world, COMPLETE) is StepState.DONE)
+    world.do(start_vm())
+    world.run()
+    create_ = world.vm.operations[world.vm.last_number - 1]
+    assert CREATE_SNAPSHOT.kept(create_) == "The snapshot was taken, and is kept. Its export is complete."
 
 
 def test_an_export_that_fails_with_a_snapshot_removes_no_older_one() -> None:
@@ -265,7 +370,7 @@ def test_an_export_that_fails_with_a_snapshot_removes_no_older_one() -> None:
     world.run()
     (old,) = world.vm.exports
     taking(world)
-    world.host.storage_away = True
+    full(world)
     world.run()
     assert world.vm.exports == (old,)
     assert world.host.exports == {old.directory: True}

@@ -8,7 +8,7 @@ from snapshotd.domain.conditions import conditions
 from snapshotd.domain.export_errors import VmIsReleased, VmNotReleased
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VolumeSnapshotState
-from snapshotd.domain.operation import SettledAs
+from snapshotd.domain.operation import Failure, SettledAs
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import (
     END_EXPORT,
@@ -20,6 +20,7 @@ from tests.asking import (
     stop_vm,
     take_volume_snapshot,
 )
+from tests.unit.application.administrator import compare_hosts
 from tests.unit.application.cases import create, drift_in, settle, sid, vsid
 from tests.unit.application.exporting import asked, exporting, released, stopped, until, waits
 
@@ -79,6 +80,8 @@ def test_a_released_vm_is_imported_where_it_is_asked_for_with_its_snapshots() ->
     (export,) = world.vm.exports
     assert export.in_use
     assert drift_in(world) == []
+    assert world.vm.description is not None
+    assert all(disk.path.startswith(export.directory) for disk in world.vm.description.disks)
 
 
 def test_the_export_that_a_vm_was_imported_from_outlives_the_next_one() -> None:
@@ -91,6 +94,27 @@ def test_the_export_that_a_vm_was_imported_from_outlives_the_next_one() -> None:
     assert world.vm.exports[0] == used
     assert len(world.vm.exports) == 2
     assert END_EXPORT not in asked(world)
+
+
+def test_exports_do_not_pile_up_when_a_vm_is_released_time_and_again() -> None:
+    world = released()
+    for _ in range(4):
+        world.do(start_vm())
+        world.run()
+        world.do(stop_vm(StopMode.TURN_OFF))
+        world.run()
+        world.do(export_vm(release=True))
+        world.run()
+    assert world.vm.released
+    assert len(world.vm.exports) == 2
+    assert set(world.host.exports) == {export.directory for export in world.vm.exports}
+
+
+def test_a_released_vm_that_others_import_elsewhere_is_there_though_its_old_host_is_dead() -> None:
+    world = released()
+    world.host.gone = False
+    compare_hosts(world, world.host, own=Failure(reason="HOST_UNREACHABLE", message="no route"))
+    assert (world.vm.host_id, world.vm.released, world.vm.claims) == ("hv02", None, ())
 
 
 def test_an_import_that_is_refused_leaves_the_vm_released_where_it_was() -> None:

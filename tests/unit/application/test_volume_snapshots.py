@@ -224,9 +224,22 @@ def test_a_vm_with_what_is_left_behind_is_destroyed_without_naming_it_and_its_co
     assert (world.host.gone, world.host.checkpoints) == (True, {})
     assert (world.vm.activity, world.vm.temporaries) == (VmActivity.DESTROYED, {})
     assert copy_of(world).state is VolumeSnapshotState.ERROR
+    assert [event.cause for event in world.log if isinstance(event, e.TemporaryCheckpointGone)] == ["step"]
+    assert conditions(world.vm) == ()
+    world.host.gone = False  # somebody has brought one of its id back: the record of this one is only read
     world.do(delete_volume_snapshot(vsid(1)))
     assert world.run().state is OperationState.SUCCEEDED
     assert copy_of(world).state is VolumeSnapshotState.REMOVED
+    assert (world.vm.activity, world.vm.power, drift_in(world)) == (VmActivity.DESTROYED, Power.ABSENT, [])
+
+
+def test_a_vm_that_others_removed_leaves_no_condition_behind_when_it_is_destroyed() -> None:
+    world = left_behind()
+    world.host.gone = True
+    world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
+    world.do(destroy())
+    assert world.run().state is OperationState.SUCCEEDED
+    assert (world.vm.temporaries, conditions(world.vm)) == ({}, ())
 
 
 def test_no_volume_is_attached_while_something_is_left_behind() -> None:
