@@ -156,7 +156,7 @@ def _accept(draft: Draft, request: c.RequestOperation, follows: OperationName | 
         to_state=OPERATION.dest("requested", OperationState.NEW),
         kind=request.kind,
         params=request.params,
-        host_id=vm.host_id,
+        host_id=draft.vm.host_id,
         snapshot_id=kind.subject(request),
         steps=numbered(kind.plan(draft.vm, request)),
         request_digest=context.digest if follows is None else "",

@@ -134,6 +134,9 @@ def _unregistered_text(vms: Sequence[VirtualMachine]) -> str:
     if not vms:
         return ""
     vm = vms[0]
+    if _destroyed(vm):
+        reads = (f"`snapshotctl {command} {vm.uid}`" for command in ("vm show", "audit list --vm"))
+        return f"it was {how_it_went(vm)}. Its record stays: {', '.join(reads)}."
     # The version before is the last one at which it was registered.
     was = f", or `snapshotctl vm show {vm.uid} --at {vm.version - 1}` for what it was" if vm.version > 1 else ""
     return f"it was {how_it_went(vm)}. See `snapshotctl audit list --vm {vm.uid}` for what became of it{was}."
@@ -141,8 +144,11 @@ def _unregistered_text(vms: Sequence[VirtualMachine]) -> str:
 
 def how_it_went(vm: VirtualMachine) -> str:
     """Return what became of a VM that is not registered any more, and when: "destroyed 2026-09-21 14:13:20Z"."""
-    destroyed = VirtualMachine.DESTROYED in (vm.state, vm.activity)
-    return f"{'destroyed' if destroyed else 'unregistered'} {when(vm.unregister_time)}"
+    return f"{'destroyed' if _destroyed(vm) else 'unregistered'} {when(vm.unregister_time)}"
+
+
+def _destroyed(vm: VirtualMachine) -> bool:
+    return VirtualMachine.DESTROYED in (vm.state, vm.activity)
 
 
 def lead_on(server: Server, failed: Failed) -> None:

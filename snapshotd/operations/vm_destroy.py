@@ -126,8 +126,10 @@ class DestroyVirtualMachine(Discarding):
         return move_vm(vm, "destroy_begins"), *self.continues(vm, operation, step)
 
     def step_done(self, vm: VirtualMachine, operation: Operation, step: Step) -> tuple[e.VmEvent, ...]:
-        """Return what becomes of a snapshot, and that a temporary checkpoint is gone."""
-        return *super().step_done(vm, operation, step), *temporary_gone(vm, operation, step)
+        """Return what becomes of a snapshot, a temporary checkpoint, and the export whose files were its disks."""
+        deleted = step.plan.action == FILES_DELETE.name and step.state is StepState.DONE
+        used = (e.ExportRemoved(directory=export.directory) for export in vm.exports if export.in_use and deleted)
+        return *super().step_done(vm, operation, step), *temporary_gone(vm, operation, step), *used
 
     def ends(
         self, vm: VirtualMachine, operation: Operation, outcome: OperationState, failure: Failure | None

@@ -31,7 +31,7 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.domain.volume_snapshot import VolumeSnapshot, moved
 from snapshotd.domain.volume_snapshot_errors import DiskNotCopyable, DiskNotFound, VolumeSnapshotsNotSet
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, Kind, Preview, Result, Undo, move_vm, undo_steps
-from snapshotd.operations.snapshot_making import check_text
+from snapshotd.operations.snapshot_making import check_text, default_name
 from snapshotd.operations.volume_snapshots import TheVolumeSnapshot, never_made, removal, temporary_gone
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import checkpoint_create, disk_convert, disk_export, disk_place, job_wait
@@ -59,7 +59,7 @@ class Params:
     volume_snapshot_id: VolumeSnapshotId
     """Made by the server: the core makes no ids."""
     name: str
-    """For people; may be empty."""
+    """For people; empty: `default_name`."""
     location: str
     """The place of the disk: "SCSI:0:1"."""
     directory: str
@@ -94,7 +94,7 @@ class TakeVolumeSnapshot(Kind):
             volume_snapshot_id=params.volume_snapshot_id,
             from_state=VolumeSnapshotState.NEW,
             to_state=VOLUME_SNAPSHOT.dest("requested", VolumeSnapshotState.NEW),
-            name=params.name,
+            name=params.name or default_name(vm, now),
             location=params.location,
             target=_target(vm, params),
         )

@@ -135,7 +135,9 @@ def plan_message(
         etag=plan_etag(vm, request, requested.steps) if requested else "",
     )
     for step in requested.steps if requested else ():
-        message = planned_step(step, vm.vm_id, vm.host_id, ACTIONS[step.action].may_lose(vm, step))
+        message = planned_step(
+            step, vm.vm_id, requested.host_id if requested else vm.host_id, ACTIONS[step.action].may_lose(vm, step)
+        )
         message.snapshot = named(step.snapshot_id)
         plan.steps.append(message)
     for active in vm.active_operations:

@@ -16,6 +16,7 @@ from snapshotd.domain.destroy_errors import refuse_destroyed
 from snapshotd.domain.details import VmDetails, check_labels
 from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotFound, VmNameAmbiguous
 from snapshotd.domain.export import ExportPolicy
+from snapshotd.domain.export_errors import ExportDirectoryMissing
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
 from snapshotd.domain.names import same_but_for_case
@@ -200,6 +201,9 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
             export_policy=_policy_of(asked.export_policy) if "export_policy" in fields else None,
         )
         vm_id = vm_id_of(asked.name, "virtual_machine.name")
+        by_itself = command.export_policy in (ExportPolicy.ON_STOP, ExportPolicy.ON_SNAPSHOT)
+        if by_itself and not self._backend.policy.export_directory:
+            raise ExportDirectoryMissing((await self._backend.runtime.load(vm_id)).name)
         request_id, digest = request_id_of(request.request_id), digest_of(request)
         return await self._registered(
             await self._backend.runtime.request(vm_id, command, actor=actor, request_id=request_id, digest=digest)

@@ -1462,7 +1462,7 @@ class VolumeSnapshot(_message.Message):
     name: _builtins.str
     """virtualMachines/{vm}/volumeSnapshots/{id}."""
     display_name: _builtins.str
-    """For people."""
+    """For people; empty in a request: `<vm>_VS_<yyyyMMddHHmmss>`, in UTC."""
     location: _builtins.str
     """The disk that it was copied from: "SCSI:0:1"."""
     path: _builtins.str
