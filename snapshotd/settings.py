@@ -285,7 +285,7 @@ KEYS: Final = (
         False,
         "with ON_STOP: a VM is removed from its host when it is exported, and imported when it is started",
     ),
-    Key("export.attempts", _count, 100, "how often an export is begun anew after an outage before it fails"),
+    Key("export.attempts", _count, 100, "how often an export is begun, at most, before it fails"),
     Key("retries.max_attempts", _count, 5, "how often an effect is tried; a look at the host has no limit"),
     Key("retries.first", _seconds, "1 s", "back-off after the first attempt; it doubles each time"),
     Key("retries.longest", _seconds, "1 min", "the longest back-off"),

@@ -17,7 +17,6 @@ def draw() -> str:
         "# Lifecycles",
         "",
         "Drawn by `make diagrams` from `snapshotd/domain/lifecycle.py`. An arrow that is not here cannot happen.",
-        "Some belong to what is not built yet: reconfiguring, discarding, exporting, destroying.",
     ]
     for lifecycle in LIFECYCLES:
         lines += ["", f"## {lifecycle.name[0].upper()}{lifecycle.name[1:]}", "", "```mermaid", "stateDiagram-v2"]

@@ -21,7 +21,7 @@ class ExportPolicy(Enum):
     ON_STOP = "ON_STOP"
     """After each stop that leaves it off, if it has snapshots."""
     ON_SNAPSHOT = "ON_SNAPSHOT"
-    """With each snapshot."""
+    """With each snapshot that is asked for; not with safety snapshots and adoptions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

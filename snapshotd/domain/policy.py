@@ -55,7 +55,7 @@ class Policy:
     export_release: bool = False
     """`export.release`: an export after a stop also removes the VM from its host."""
     export_attempts: int = 100
-    """`export.attempts`: how often an export is begun anew before its operation fails."""
+    """`export.attempts`: how often an export is begun, at most, before its operation fails."""
     answer_grace_s: float = 10.0
     """How long after a step's deadline the executor may report that it ended the script."""
     observe_wait_s: float = 60.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,14 +13,18 @@ from snapshotd.api.v1.executor_pb2 import HostAnswer
 from snapshotd.simulator.needs import Engine
 from snapshotd.simulator.pwsh.types import make_types
 from tests.host_script.conversation import Conversation
+from tests.host_script.engines import engine_on
 from tests.host_script.host_commands import look, observe
 from tests.host_script.recording_host import WEB, RecordingHost
 from tests.powershell_engine import pwsh
 
-pytestmark = [
-    pytest.mark.powershell,
-    pytest.mark.parametrize("engine", ["pwsh"], indirect=True),
-]
+pytestmark = pytest.mark.powershell
+
+
+@pytest.fixture
+def engine(host: RecordingHost, tmp_path: Path) -> Iterator[Engine]:
+    """Its own, whose modules a test may change."""
+    yield from engine_on("pwsh", host, tmp_path)
 
 
 @pytest.mark.parametrize(

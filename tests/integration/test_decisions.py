@@ -23,6 +23,7 @@ from snapshotd.domain.errors import (
     NotFound,
     PlanChanged,
 )
+from snapshotd.domain.export_errors import ExportDirectoryMissing
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
@@ -143,6 +144,18 @@ async def test_a_vm_is_updated_and_found_by_its_labels(running: Running) -> None
         )
         with pytest.raises(InvalidArgument):
             await running.vms.UpdateVirtualMachine(update, CALLER)
+
+
+@pytest.mark.parametrize("policy", ["ON_STOP", "ON_SNAPSHOT"])
+async def test_no_vm_is_exported_by_itself_while_nobody_has_said_where_to(running: Running, policy: str) -> None:
+    for value, taken in ((policy, False), ("NEVER", True)):
+        said = vm_pb2.VirtualMachine(name=VM, export_policy=vm_pb2.VirtualMachine.ExportPolicy.Value(value))
+        call = running.vms.UpdateVirtualMachine(vm_pb2.UpdateVirtualMachineRequest(virtual_machine=said), CALLER)
+        if taken:
+            assert (await call).export_policy == said.export_policy
+            continue
+        with pytest.raises(ExportDirectoryMissing):
+            await call
 
 
 async def test_a_snapshot_that_cannot_be_deleted_is_forgotten_at_once(running: Running) -> None:

@@ -9,6 +9,7 @@ from snapshotd.domain.export_errors import VmIsReleased, VmNotReleased
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VolumeSnapshotState
 from snapshotd.domain.operation import Failure, SettledAs
+from snapshotd.operations.vm_destroy import DESTROY_VIRTUAL_MACHINE
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import (
     END_EXPORT,
@@ -94,6 +95,19 @@ def test_the_export_that_a_vm_was_imported_from_outlives_the_next_one() -> None:
     assert world.vm.exports[0] == used
     assert len(world.vm.exports) == 2
     assert END_EXPORT not in asked(world)
+
+
+@pytest.mark.parametrize("disks", [True, False])
+def test_an_export_whose_files_were_deleted_as_the_vms_disks_is_off_the_record(*, disks: bool) -> None:
+    world = released()
+    world.do(start_vm())
+    world.run()
+    (used,) = world.vm.exports
+    told = " ".join(DESTROY_VIRTUAL_MACHINE.preview(world.vm, destroy(delete_disks=disks)).warnings)
+    assert "Its exports stay" not in told
+    world.do(destroy(delete_disks=disks))
+    assert world.run().state is OperationState.SUCCEEDED
+    assert world.vm.exports == (() if disks else (used,))
 
 
 def test_exports_do_not_pile_up_when_a_vm_is_released_time_and_again() -> None:

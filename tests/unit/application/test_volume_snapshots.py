@@ -140,6 +140,11 @@ def test_no_version_shows_another_tree(case: Case, how: str) -> None:
     assert world.vm.temporaries == {}
 
 
+def test_one_without_a_name_gets_one() -> None:
+    world, _ = asked(replace(TAKEN, request=take_volume_snapshot(vsid(1), name="")))
+    assert copy_of(world).name == f"web01_VS_{world.vm.updated_at:%Y%m%d%H%M%S}"
+
+
 @both
 def test_a_cancellation_at_any_moment_leaves_the_tree_as_it_was_and_nothing_on_the_host(case: Case) -> None:
     for turns in range(60):

@@ -190,6 +190,24 @@ def test_an_operation_that_failed_is_an_error_with_its_reason_and_what_helps(
     assert (as_json.code, json.loads(as_json.out)["error"]["message"]) == (1, text)
 
 
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        (OperationMetadata.CREATE_SNAPSHOT, "`snapshot create --allow-fallback`"),
+        (OperationMetadata.TAKE_VOLUME_SNAPSHOT, "`volume-snapshot take --allow-fallback`"),
+    ],
+)
+def test_what_helps_where_a_guest_cannot_be_frozen_is_of_the_command_that_was_typed(
+    ctl: Ctl, service: FakeService, kind: OperationMetadata.Kind.ValueType, command: str
+) -> None:
+    failed = Operation(name=NAME, done=True)
+    failed.metadata.Pack(OperationMetadata(kind=kind))
+    failed.error.message = "Only with memory."
+    failed.error.details.add().Pack(ErrorInfo(reason="FALLBACK_REFUSED", domain="snapshotd"))
+    service.answers["WaitOperation"] = lambda _: failed
+    assert command in ctl("operation", "wait", NAME).err
+
+
 @pytest.mark.parametrize(("done", "text"), [(False, "will end at its next safe point."), (True, "is CANCELLED.")])
 def test_cancelling_tells_what_it_has_come_to(ctl: Ctl, service: FakeService, *, done: bool, text: str) -> None:
     made = Operation(name=NAME, done=done)

@@ -11,9 +11,10 @@ from snapshotd.domain.events import OperationRequested
 from snapshotd.operations.plan_etag import plan_etag
 from snapshotd.server.operation_messages import plan_message
 from snapshotd.steps.vm_stop import StopMode
-from tests.asking import delete, revert_to, stop_vm
+from tests.asking import delete, revert_to, start_vm, stop_vm
 from tests.fakes import VM_ID, World
 from tests.unit.application.cases import chain, create, sid
+from tests.unit.application.exporting import released
 
 VM = f"virtualMachines/{VM_ID}"
 NEW, FIRST, SECOND, THIRD = (f"{VM}/snapshots/{name}" for name in ("-", sid(1), sid(2), sid(3)))
@@ -154,3 +155,8 @@ def test_a_request_that_would_join_has_no_steps_of_its_own_and_says_why() -> Non
         guest_memory_lost=True,
         warnings=[WRITTEN, JOINS],
     )
+
+
+def test_a_released_vm_is_started_on_the_host_that_was_named() -> None:
+    steps = plan(released(), start_vm("hv02")).steps
+    assert [(s.name, s.host) for s in steps] == [("import", "hosts/hv02"), ("start", "hosts/hv02")]
