@@ -67,11 +67,13 @@ class DiskCreate(Action):
     def judge(self, vm: VirtualMachine, operation: Operation, step: Step, report: VmReport) -> Judgement:
         """Return Done if the file is there, unless the step was never begun: that it was absent was compared before."""
         (path,) = self.watched_files(step)
-        if report.activities or path in report.unknown_files:
+        found = trace(vm, operation, step, report.journal)
+        if report.activities:
             return InProgress()
+        if path in report.unknown_files:  # its folder is not there, or its storage is away
+            return Absent() if found is Trace.UNTOUCHED else InProgress()
         if path not in report.existing_files:
             return Absent()
-        found = trace(vm, operation, step, report.journal)
         if found is Trace.UNTOUCHED:
             text = f"Cannot make {path}: there is a file of that name already. Name another, or attach that one."
             return Failed(Failure(reason="FILE_EXISTS", message=text))

@@ -255,6 +255,14 @@ def test_a_file_of_that_name_that_is_there_is_neither_used_nor_deleted(system: S
     assert effects(system, ended.name) == []
 
 
+def test_a_new_disk_in_a_folder_that_is_not_there_fails_soon_and_holds_nothing_up(system: System, shelf: Path) -> None:
+    client, vm_id = system.client, system.ids["undo01"]
+    ended = client.wait(client.attach(vm_id, f"{shelf}/nowhere/new.vhdx", size_bytes=64 * MIB))
+    assert metadata_of(ended).state == OperationMetadata.FAILED
+    assert "nowhere/new.vhdx" in ended.error.message
+    assert not client.wait(client.attach(vm_id, f"{shelf}/there.vhdx", size_bytes=64 * MIB)).HasField("error")
+
+
 def test_what_an_administrator_does_to_drives_by_hand_is_drift_and_followed(system: System, shelf: Path) -> None:
     client, path = system.client, f"{shelf}/hand.vhdx"
 
