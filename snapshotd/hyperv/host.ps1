@@ -976,16 +976,28 @@ function New-ExportFailure([string]$directory, $record) {
     New-Failure 'ExportFolderFailed,snapshotd' "${directory}: $($record.Exception.GetBaseException().Message)"
 }
 
-# The folder of all exports must be there: it is never made, since it may be a share that is away.
-function Assert-ExportRoot([string]$directory) {
-    $root = [IO.Path]::GetDirectoryName([IO.Path]::GetDirectoryName($directory))
+# Returns the root of a folder of ours: of a copy's, *.partial-<number>, the folder above it; of any other, which is an
+# export's, the one two above. A drive and a share have nothing above them (documented), and are their own root.
+function Get-FolderRoot([string]$directory) {
+    $levels = if ($directory -cmatch '\.partial-[0-9]+\z') { 1 } else { 2 }
+    $root = $directory
+    foreach ($level in 1..$levels) {
+        $above = [IO.Path]::GetDirectoryName($root)
+        if ($above) { $root = $above }
+    }
+    $root
+}
+
+# The root must be there: it is never made, since it may be a share that is away.
+function Assert-FolderRoot([string]$directory) {
+    $root = Get-FolderRoot $directory
     if (Test-Path -LiteralPath $root -PathType Container) { return }
     throw (New-Failure 'ExportFolderFailed,snapshotd' "$root is not there, or cannot be reached from this host.")
 }
 
 # A folder that is there already is refused: what is in it is of another attempt. What is noted goes into its marker.
 function New-ExportFolder([string]$directory, [string]$noted) {
-    Assert-ExportRoot $directory
+    Assert-FolderRoot $directory
     if (Test-Path -LiteralPath $directory) { throw (New-Failure 'ExportFolderExists,snapshotd' "$directory is there already.") }
     try {
         [void][IO.Directory]::CreateDirectory($directory)
@@ -1020,7 +1032,7 @@ function Assert-ExportUnused([string]$directory) {
 
 # Without the marker only an empty folder is removed: the script that made it has died before it wrote the marker.
 function Remove-ExportFolder([string]$directory) {
-    Assert-ExportRoot $directory
+    Assert-FolderRoot $directory
     if (-not (Test-Path -LiteralPath $directory)) { return }
     $marked = Test-Path -LiteralPath ([IO.Path]::Combine($directory, $ExportMarker)) -PathType Leaf
     if (-not $marked -and [IO.Directory]::GetFileSystemEntries($directory).Count -gt 0) {
@@ -1334,6 +1346,7 @@ $Actions = @{
         complete = { param($told) $told.directory -and $told.target }
         act = {
             param($vm, $told)
+            Assert-FolderRoot $told.directory
             $found = @(Get-CopiedDisk $told.directory)
             if ($found.Count -gt 1) { throw (New-Failure 'CopyNotFound,snapshotd' "$($told.directory) has $($found.Count) disks.") }
             if ($found.Count -eq 1) {
@@ -1385,7 +1398,7 @@ $Actions = @{
         act = {
             param($vm, $told)
             $directory, $target = [string]$told.directory, [string]$told.target
-            Assert-ExportRoot $directory
+            Assert-FolderRoot $directory
             if (Test-Path -LiteralPath $directory) {
                 Assert-ExportComplete (Get-ExportConfiguration $directory)
                 try { [IO.Directory]::Move($directory, $target) } catch { throw (New-ExportFailure $directory $_) }
@@ -1418,7 +1431,7 @@ $Actions = @{
         act = {
             param($vm, $told)
             $directory = [string]$told.directory
-            Assert-ExportRoot $directory
+            Assert-FolderRoot $directory
             $marker = [IO.Path]::Combine($directory, $ExportMarker)
             if (-not (Test-Path -LiteralPath $marker -PathType Leaf)) {
                 throw (New-Failure 'ExportMissing,snapshotd' "$directory is not there, or cannot be reached from this host.")

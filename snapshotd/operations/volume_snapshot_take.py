@@ -236,7 +236,10 @@ def _target(vm: VirtualMachine, params: Params) -> str:
 
 
 def _folder(target: str, attempt: int) -> str:
-    """Return the folder of an attempt, beside the file that the copy is to be."""
+    """Return the folder of an attempt, beside the file that the copy is to be.
+
+    By the end of its name, `.partial-<number>`, the host's script knows that its root is the folder right above it.
+    """
     return f"{target.removesuffix('.vhdx')}.partial-{attempt}"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from snapshotd.api.v1.executor_pb2 import HostCommand
-from snapshotd.simulator.export_effects import failed, make_folder, remove_folder
+from snapshotd.simulator.export_effects import check_root, failed, make_folder, remove_folder
 from snapshotd.simulator.hypervisor import HyperVError, VhdView
 from snapshotd.simulator.journal import Output
 from snapshotd.simulator.scene import Scene
@@ -71,6 +71,7 @@ def _begun(scene: Scene, directory: str, begin: Callable[[], str]) -> Output:
 
 def _place(scene: Scene, command: HostCommand) -> Output:
     folder, target = Path(command.disk_place.directory), Path(command.disk_place.target)
+    check_root(str(folder))
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _DISKS)
     if len(found) > 1:
         raise HyperVError("CopyNotFound,snapshotd", "", f"{folder} has {len(found)} disks.")

@@ -6,6 +6,7 @@ What a script does to files itself goes through the host's own functions, so tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,8 @@ from snapshotd.simulator.words import JOBS_UNDER_WAY
 
 _MARKER: Final = "snapshotd.export"
 """The file by which a folder of ours is known. It is written before anything else, and removed last."""
+_OF_A_COPY: Final = re.compile(r".*\.partial-[0-9]+")
+"""The name of the folder of a copy of a disk."""
 _EXPORT: Final = 62
 """JobType."""
 _MISSING_FROM: Final = 40000
@@ -43,7 +46,7 @@ def _begin(scene: Scene, command: HostCommand) -> Output:
 
 def _complete(scene: Scene, command: HostCommand) -> Output:
     directory, target = command.export_complete.directory, command.export_complete.target
-    _check_root(directory)
+    check_root(directory)
     if scene.host.exists(directory):
         found = scene.host.compare_vm(_configuration(directory), copy=True).incompatibilities
         missing = [(number, text) for number, text in found if number >= _MISSING_FROM]
@@ -97,7 +100,7 @@ def _import(scene: Scene, command: HostCommand) -> None:
 
 def _release(scene: Scene, command: HostCommand) -> None:
     vm, folder = scene.vm, Path(command.vm_release.directory)
-    _check_root(str(folder))
+    check_root(str(folder))
     try:
         noted = (folder / _MARKER).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -131,10 +134,10 @@ def make_folder(scene: Scene, directory: str, noted: str = "") -> None:
 
     Args:
         scene: where.
-        directory: the folder, two below that of all exports, which must be there.
+        directory: the folder, whose root must be there.
         noted: what to write into the file by which it is known.
     """
-    _check_root(directory)
+    check_root(directory)
     if scene.host.exists(directory):
         raise HyperVError("ExportFolderExists,snapshotd", "", f"{directory} is there already.")
     try:
@@ -144,9 +147,18 @@ def make_folder(scene: Scene, directory: str, noted: str = "") -> None:
         raise failed(directory, error) from error
 
 
-def _check_root(directory: str) -> None:
-    """Check that the folder of all exports is there: it is never made, since it may be a share that is away."""
-    root = Path(directory).parent.parent
+def root_of(directory: str) -> Path:
+    """Return the root of a folder of ours: of a copy's, one above it; of any other, which is an export's, two above.
+
+    The root of all folders has nothing above it, and is its own.
+    """
+    folder = Path(directory)
+    return folder.parent if _OF_A_COPY.fullmatch(folder.name) else folder.parent.parent
+
+
+def check_root(directory: str) -> None:
+    """Check that the root of a folder of ours is there: it is never made, since it may be a share that is away."""
+    root = root_of(directory)
     if not root.is_dir():
         text = f"{root} is not there, or cannot be reached from this host."
         raise HyperVError("ExportFolderFailed,snapshotd", "", text)
@@ -154,7 +166,7 @@ def _check_root(directory: str) -> None:
 
 def remove_folder(scene: Scene, directory: str) -> None:
     """Remove a folder of ours with all that is in it, unless a VM uses a file of it."""
-    _check_root(directory)
+    check_root(directory)
     if not scene.host.exists(directory):
         return
     if not (Path(directory) / _MARKER).is_file() and any(Path(directory).iterdir()):

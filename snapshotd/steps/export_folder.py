@@ -2,6 +2,9 @@
 
 Each attempt has a folder of its own, whose name never comes again: so whatever is in it is that attempt's. The host's
 script puts a file into it before anything else. A folder without that file is not ours, and is never removed.
+
+The script takes what is two above such a folder for its root, and neither makes nor removes anything while that is not
+there. Only of a folder named `*.partial-<number>`, which is a copy's of a disk, is it one above.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Transfers:
     def copy(self, number: int) -> str:
         """Copy a disk, of a checkpoint or as it is, and put the copy in its place, or end it half way."""
         root = self._folder("copies")
-        folder, drive = str(root / f"c{number}.partial"), self._drive()
+        folder, drive = str(root / f"c{number}.partial-1"), self._drive()
         self._slowly()
         frozen = self._one([True, False])
         if self.view().checkpoints and frozen:
