@@ -212,7 +212,7 @@ def _facts(vm: pb.VirtualMachine, standing: Standing) -> str:
             ("Blocked by", ", ".join(vm.snapshot_blockers)),
             ("CPUs", str(vm.service_offering.cpu_count)),
             ("Memory", memory_text(vm.service_offering)),
-            ("Exported", policy_text(vm)),
+            ("Export policy", policy_text(vm)),
             ("Released", released_text(vm)),
             ("Registered", when(vm.create_time)),
             ("Last looked at", when(vm.observe_time)),

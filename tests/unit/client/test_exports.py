@@ -107,8 +107,8 @@ def test_the_words_for_policies_are_those_of_the_api() -> None:
 @pytest.mark.usefixtures("exported")
 def test_a_vm_is_shown_with_its_exports_and_where_it_is_kept(ctl: Ctl) -> None:
     lines = ctl("vm", "show", VM, "--utc").out.splitlines()
-    assert "Exported:  after each stop, if it has snapshots" in lines
-    assert f"Released:  from hv01 2026-09-21 14:13:30Z; it is kept in {FOLDER}" in lines
+    assert "Export policy: after each stop, if it has snapshots" in lines
+    assert f"Released:      from hv01 2026-09-21 14:13:30Z; it is kept in {FOLDER}" in lines
     assert [line.split("  ")[-1].strip() for line in lines[-2:]] == ["FOLDER", FOLDER]
     assert lines[-1].split()[:6] == ["2026-09-21", "14:13:20Z", "3.0", "GiB", "hv01", "yes"]
 
