@@ -6,6 +6,7 @@ the claims of a VM with what is on record of it, and ends those without a reason
 
     the VM has the file        in a chain of its disks or checkpoints, as last reported
     an operation brings it     one that is active; or one that has ended with an outcome that nobody knows yet
+    an operation deletes it    likewise, also of a VM that is not registered any more
     a request is being decided which is what `hold` is for
 
 What others attach by hand is claimed when it is seen. What a VM had when it was registered needs no claim: its record
@@ -24,7 +25,7 @@ from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain import events as e
 from snapshotd.domain.attached import file_forms, whole
 from snapshotd.domain.events import DriftDetected, DriftKind, Envelope, NewEvent, VolumeEvent
-from snapshotd.domain.host_path import normalised
+from snapshotd.domain.host_path import normalised, same
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Operation
@@ -66,6 +67,12 @@ class Volumes:
     def owner(self, path: str) -> VmId | None:
         """Return the VM that has claimed a path, however it is spelt; None: none has."""
         return self._known(normalised(path)).owner
+
+    def is_deleted(self, path: str) -> bool:
+        """Return whether the VM that has claimed a path deletes the file, or may have done so."""
+        owner = self.owner(path)
+        operations = _at_work(self._vms.known(owner), looked=False) if owner is not None else ()
+        return any(same(path, p) for o in operations for p in KINDS[o.kind].deletes(o))
 
     def claimed_by(self, vm_id: VmId) -> tuple[str, ...]:
         """Return the paths that a VM has claimed, sorted."""
@@ -134,14 +141,14 @@ class Volumes:
     def _with_reason(self, vm_id: VmId, keys: AbstractSet[str], *, looked: bool) -> AbstractSet[str]:
         """Return which of these claims of a VM have a reason, as things are at this moment."""
         vm = self._vms.known(vm_id)
-        if not keys or not vm.registered:
+        if not keys:
             return set()
         # A file that is missing hides those below it.
-        if vm.description is not None and not whole(vm.description):
+        if vm.registered and vm.description is not None and not whole(vm.description):
             return keys
-        has = file_forms(vm.description) if vm.description is not None else frozenset()
+        has = file_forms(vm.description) if vm.registered and vm.description is not None else frozenset()
         held = {key for key in keys if (key, vm_id) in self._held}
-        return keys & (has | held | _brought(vm, looked=looked))
+        return keys & (has | held | _needed(vm, looked=looked))
 
     def _came(self, vm_id: VmId, path: str, volume: Volume) -> tuple[VolumeEvent, ...]:
         """Return the event that gives a VM a volume that others have attached to it, if it still has that."""
@@ -195,13 +202,20 @@ class Volumes:
         return volume
 
 
-def _brought(vm: VirtualMachine, *, looked: bool) -> frozenset[str]:
-    """Return the normal forms of the paths that operations attach to a VM, or may have attached.
+def _needed(vm: VirtualMachine, *, looked: bool) -> frozenset[str]:
+    """Return the normal forms of the paths that a VM's operations attach or delete, or may have."""
+    kinds = ((KINDS[operation.kind], operation) for operation in _at_work(vm, looked=looked))
+    return frozenset(normalised(p) for kind, o in kinds for p in (*kind.brings(o), *kind.deletes(o)))
 
-    Of an operation that has ended without its outcome being known, the next look at the VM shows what came of it.
+
+def _at_work(vm: VirtualMachine, *, looked: bool) -> tuple[Operation, ...]:
+    """Return the operations of a VM that are active, or have ended without their outcome being known.
+
+    What came of the latter, the next look at the VM shows. At one that is not registered any more, nobody looks.
     """
-    unknown = () if looked else (o for o in vm.operations.values() if not o.active and _undetermined(o))
-    return frozenset(normalised(p) for o in (*vm.active_operations, *unknown) for p in KINDS[o.kind].brings(o))
+    known = looked or not vm.registered
+    unknown = () if known else (o for o in vm.operations.values() if not o.active and _undetermined(o))
+    return (*vm.active_operations, *unknown)
 
 
 def _undetermined(operation: Operation) -> bool:

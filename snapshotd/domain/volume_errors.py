@@ -87,13 +87,13 @@ class NoFreePlace(SnapshotdError):
 
 @dataclass(eq=False)
 class VolumeInUse(SnapshotdError):
-    """Another VM has the file. `action` is a verb: "attach", "resize"."""
+    """A VM has the file. `action` is a verb: "attach", "resize", "delete"."""
 
     reason: ClassVar[str] = "VOLUME_IN_USE"
     rests_on_host: ClassVar[bool] = True
     text: ClassVar[str] = (
-        "Cannot {action} {path}: {how} VM {owner} on host {host}, and a volume belongs to one VM. Detach it from that "
-        "one, or name another file."
+        "Cannot {action} {path}: {how} VM {owner} on host {host}, and a volume belongs to one VM. Detach it there "
+        "first, or leave it to that VM."
     )
     path: str
     owner: str
@@ -102,6 +102,22 @@ class VolumeInUse(SnapshotdError):
     host: str
     action: str
     how: str = "it belongs to"
+
+
+@dataclass(eq=False)
+class VolumeBeingDeleted(SnapshotdError):
+    """The file is that of a volume snapshot which is being deleted. `action` is a verb: "attach"."""
+
+    reason: ClassVar[str] = "VOLUME_BEING_DELETED"
+    text: ClassVar[str] = (
+        "Cannot {action} {path}: it is the file of a volume snapshot of VM {owner}, which is being deleted. Name "
+        "another file."
+    )
+    path: str
+    owner: str
+    """The name of the volume snapshot's VM."""
+    owner_id: str
+    action: str
 
 
 @dataclass(eq=False)

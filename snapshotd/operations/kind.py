@@ -236,6 +236,10 @@ class Kind(ABC):
         """Return the paths of the volumes that an operation attaches to its VM."""
         return ()
 
+    def deletes(self, operation: Operation) -> tuple[str, ...]:
+        """Return the paths of the files that an operation deletes, and that no VM may get as long as it is at work."""
+        return ()
+
     def removed(self, operation: Operation) -> tuple[SnapshotId, ...]:
         """Return the snapshots that an operation was asked to delete, and that are gone by now."""
         return ()

@@ -4,7 +4,7 @@
     attach                      a file that is there: it stays, whatever comes of it
 
 The place may be left open. Then the first free one of the VM's SCSI controllers is chosen when the request is accepted,
-and is on record from then on. The claim on the path is made before that (server/volume_claims.py).
+and is on record from then on. The claim on the path is made before that (server/claiming.py).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The file goes only if it is the one that was made: its path is on record, and so is the identity of the disk in it,
 which the host compares. So this works also when the VM is not registered any more, destroyed, or released to an export;
-only a checkpoint that was left needs the VM.
+only a checkpoint that was left needs the VM. The host sees only its own VMs: for the others, the path is claimed before
+the request is recorded (server/claiming.py), and is refused to them until the end.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from datetime import datetime
 
 from snapshotd.domain import events as e
 from snapshotd.domain import host_path
+from snapshotd.domain.attached import has_file
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import NotFound
 from snapshotd.domain.ids import CheckpointId, KindName, VolumeSnapshotId
@@ -19,6 +21,7 @@ from snapshotd.domain.lifecycle import VOLUME_SNAPSHOT, OperationState, Power, S
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.volume_errors import VolumeInUse
 from snapshotd.domain.volume_snapshot import VolumeSnapshot, moved
 from snapshotd.domain.volume_snapshot_errors import VolumeSnapshotElsewhere, VolumeSnapshotNotUsable
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, Kind, Preview, Result, move_vm
@@ -53,12 +56,15 @@ class DeleteVolumeSnapshot(Kind):
             raise NotFound("volume snapshot", which, "See `snapshotctl volume-snapshot list`.")
 
     def check(self, vm: VirtualMachine, request: RequestOperation, policy: Policy, now: datetime) -> None:
-        """Raise a SnapshotdError unless it is READY or in ERROR."""
+        """Raise a SnapshotdError unless it is READY or in ERROR, and the VM itself does not use its file."""
         copy = vm.volume_snapshots[self.params.read(request.params).volume_snapshot_id]
         if not VOLUME_SNAPSHOT.allows("deletion_starts", copy.state):
             raise VolumeSnapshotNotUsable(copy.volume_snapshot_id, copy.state.name, "delete", "READY or ERROR")
         if elsewhere := _elsewhere(vm, copy):
             raise elsewhere
+        there = vm.description if vm.registered and not vm.released else None
+        if copy.path and there is not None and has_file(there, copy.path):
+            raise VolumeInUse(copy.path, vm.name, vm.vm_id, vm.host_id, "delete", "it is a file of")
 
     def refusal(self, vm: VirtualMachine, operation: Operation, step: Step) -> Failure | None:
         """Return a refusal if the VM has left the host that has the file: that another one has none proves nothing."""
@@ -115,6 +121,11 @@ class DeleteVolumeSnapshot(Kind):
     def volume_snapshot(self, operation: Operation) -> VolumeSnapshotId:
         """Return the volume snapshot."""
         return self.params.read(operation.params).volume_snapshot_id
+
+    def deletes(self, operation: Operation) -> tuple[str, ...]:
+        """Return its file."""
+        steps = (step for step in operation.steps if step.plan.action == FILES_DELETE.name)
+        return tuple(path for step in steps for path in FILES_DELETE.paths(step))
 
     def result(self, operation: Operation) -> Result:
         """Return nothing."""

@@ -145,6 +145,8 @@ def _of_volume(event: e.VolumeEvent, of: _Subject) -> str:
     match event:
         case e.VolumeClaimed(cause=e.ClaimCause.REQUESTED):
             return f"Volume {event.path} belongs to {of.vm}, which asks to have it attached."
+        case e.VolumeClaimed(cause=e.ClaimCause.DELETION):
+            return f"Volume {event.path} belongs to {of.vm}: it is to be deleted with a volume snapshot of it."
         case e.VolumeClaimed():
             return f"Volume {event.path} belongs to {of.vm}: it was attached to it on its host, not by snapshotd."
         case e.VolumeReleased(cause=e.ReleaseCause.UNREGISTERED):

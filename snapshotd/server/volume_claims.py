@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.application.volumes import Volumes
@@ -19,12 +19,13 @@ from snapshotd.domain.host_path import name_in, normalised
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.own_files import UsedFile
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.domain.volume_errors import VolumeInUse
+from snapshotd.domain.volume_errors import VolumeBeingDeleted, VolumeInUse
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
 
 T = TypeVar("T")
 _HAS, _WANTS = "it is a file of", "it belongs to"
+_ACTIONS: Final = {ClaimCause.REQUESTED: "attach", ClaimCause.DELETION: "delete"}
 
 
 class VolumeClaims:
@@ -44,12 +45,14 @@ class VolumeClaims:
         self._reports = reports
 
     async def refuse_used(self, path: str, vm_id: VmId, action: str) -> None:
-        """Raise VolumeInUse if another VM has a file, or a claim to it. A VM that seems to is looked at once more.
+        """Raise VolumeInUse if another VM has a file, or a claim to it; VolumeBeingDeleted if that one deletes it.
+
+        A VM that seems to have it is looked at once more.
 
         Args:
             path: of the file.
             vm_id: the VM that may have it.
-            action: what cannot be done then, as a verb: "attach", "resize".
+            action: what cannot be done then, as a verb: "attach", "resize", "delete".
         """
         for other in await asyncio.to_thread(_users, self._vms.registered(), path, vm_id):
             await self._reports.look(other)
@@ -76,32 +79,40 @@ class VolumeClaims:
         return tuple(UsedFile(path, f"VM {self._vms.known(user).name or user}") for path, user in sorted(found.items()))
 
     async def with_claim(
-        self, path: str, vm_id: VmId, request: Callable[[], Awaitable[T]], *, actor: str, request_id: str
+        self,
+        path: str,
+        vm_id: VmId,
+        request: Callable[[], Awaitable[T]],
+        *,
+        cause: ClaimCause,
+        actor: str,
+        request_id: str,
     ) -> T:
         """Decide a request while a path belongs to its VM, and return what comes of it.
 
-        Raises VolumeInUse if it belongs to another one, and what the request is refused with: then the claim is
-        dropped. A caller that goes away ends none of it.
+        Raises VolumeInUse or VolumeBeingDeleted if it belongs to another one, and what the request is refused with:
+        then the claim is dropped. A caller that goes away ends none of it.
         """
 
         async def run() -> T:
             try:
                 with self._volumes.hold(path, vm_id):
-                    cause = ClaimCause.REQUESTED
                     owner, envelopes = await self._volumes.claim(
                         path, vm_id, cause=cause, actor=actor, request_id=request_id
                     )
                     self._runtime.acknowledge(envelopes)
                     if owner != vm_id:
-                        raise self._in_use(path, owner, "attach", _WANTS)
+                        raise self._in_use(path, owner, _ACTIONS[cause], _WANTS)
                     return await request()
             finally:
                 await self._runtime.follow(vm_id)
 
         return await self._runtime.to_the_end(run())
 
-    def _in_use(self, path: str, owner: VmId, action: str, how: str) -> VolumeInUse:
+    def _in_use(self, path: str, owner: VmId, action: str, how: str) -> VolumeInUse | VolumeBeingDeleted:
         vm = self._vms.known(owner)
+        if how == _WANTS and self._volumes.is_deleted(path):
+            return VolumeBeingDeleted(path, vm.name or owner, owner, action)
         refused = VolumeInUse(path, vm.name or owner, owner, vm.host_id, action, how)
         refused.ground = self._reports.ground(owner)
         return refused

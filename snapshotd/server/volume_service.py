@@ -7,24 +7,17 @@ from dataclasses import replace
 from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
-from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServicer
-from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.attached import attached_at, place_of
-from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import InvalidArgument
-from snapshotd.domain.ids import VmId
+from snapshotd.domain.events import ClaimCause
 from snapshotd.operations import volume_attach, volume_detach, volume_resize
-from snapshotd.server.backend import Backend
+from snapshotd.server.claiming import ClaimingMethods
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.requests import digest_of, request_id_of, vm_id_of
 
 
-class VolumeMethods(VirtualMachineServiceServicer):
+class VolumeMethods(ClaimingMethods):
     """The methods of the servicer that are about volumes."""
-
-    _backend: Backend
-    _operations: OperationReader
 
     async def AttachVolume(self, request: pb.AttachVolumeRequest, context: Context) -> Operation:
         """Attach a volume, a new one or a file that is there, which then belongs to the VM alone."""
@@ -32,20 +25,12 @@ class VolumeMethods(VirtualMachineServiceServicer):
         size_bytes = _size_of(request.size_bytes)
         params = volume_attach.Params(path=request.path, location=request.location, size_bytes=size_bytes)
         wanted = volume_attach.ATTACH_VOLUME.request(params)
-        actor, request_id = actor_of(context), request_id_of(request.request_id)
-        if not request.validate_only and await self._answered(vm_id, actor, request_id, digest_of(request)):
-            return await self._operations.answer(vm_id, wanted, request, context)
-        # Whatever can refuse it, does so before anything is recorded: so is the claim.
-        await self._consider(vm_id, replace(wanted, expected_plan=request.expected_plan), actor)
-        await claims.refuse_used(request.path, vm_id, "attach")
-        if request.validate_only:
-            return await self._operations.answer(vm_id, wanted, request, context)
-        return await claims.with_claim(
-            request.path,
-            vm_id,
-            lambda: self._operations.answer(vm_id, wanted, request, context),
-            actor=actor,
-            request_id=request_id,
+
+        async def refuse() -> None:
+            await claims.refuse_used(request.path, vm_id, "attach")
+
+        return await self._claiming(
+            request.path, vm_id, wanted, request, context, refuse=refuse, cause=ClaimCause.REQUESTED
         )
 
     async def DetachVolume(self, request: pb.DetachVolumeRequest, context: Context) -> Operation:
@@ -68,19 +53,6 @@ class VolumeMethods(VirtualMachineServiceServicer):
             if there is not None:
                 await self._backend.claims.refuse_used(there.path, vm_id, "resize")
         return await self._operations.answer(vm_id, wanted, request, context)
-
-    async def _answered(self, vm_id: VmId, actor: str, request_id: str, digest: str) -> bool:
-        """Return whether a request was answered before: then it claims nothing. Raises RequestIdReused."""
-        vm = await self._backend.runtime.load(vm_id)
-        return answered_before(vm.requests, actor, request_id, digest) is not None
-
-    async def _consider(self, vm_id: VmId, wanted: RequestOperation, actor: str) -> None:
-        """Raise what the VM itself refuses a request with."""
-
-        async def consider() -> None:
-            await self._backend.vms.consider(vm_id, wanted, actor=actor, request_id="", digest="")
-
-        await self._operations.by_a_fresh_record(vm_id, consider)
 
 
 def _size_of(size_bytes: int) -> int:

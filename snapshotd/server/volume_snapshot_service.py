@@ -9,14 +9,15 @@ from google.longrunning.operations_pb2 import Operation
 from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
-from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceServicer
 from snapshotd.domain.errors import InvalidArgument, NotFound
+from snapshotd.domain.events import ClaimCause
 from snapshotd.domain.ids import VolumeSnapshotId
 from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.operations import volume_snapshot_delete, volume_snapshot_take
 from snapshotd.operations.volume_snapshots import Gone, TheVolumeSnapshot
 from snapshotd.ports.views import VOLUME_SNAPSHOT_FIELDS, PageQuery
 from snapshotd.server.backend import Backend
+from snapshotd.server.claiming import ClaimingMethods
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.listing import Fields, Id, SortedPage, matcher
 from snapshotd.server.operation_reader import OperationReader, Resources
@@ -34,7 +35,7 @@ _FILTERS: Final[Fields[VolumeSnapshot]] = {
 }
 
 
-class VolumeSnapshotCalls(VirtualMachineServiceServicer):
+class VolumeSnapshotCalls(ClaimingMethods):
     """A part of the servicer.
 
     Args:
@@ -67,11 +68,19 @@ class VolumeSnapshotCalls(VirtualMachineServiceServicer):
         return await self._operations.answer(vm_id, wanted, request, context)
 
     async def DeleteVolumeSnapshot(self, request: pb.DeleteVolumeSnapshotRequest, context: Context) -> Operation:
-        """Delete a copy."""
+        """Delete a copy, unless a VM has its file. From the request to the end, no VM gets that."""
         vm_id, volume_snapshot_id = volume_snapshot_id_of(request.name)
         params = volume_snapshot_delete.Params(volume_snapshot_id)
         wanted = volume_snapshot_delete.DELETE_VOLUME_SNAPSHOT.request(params)
-        return await self._operations.answer(vm_id, wanted, request, context)
+        copy = (await self._backend.runtime.load(vm_id)).volume_snapshots.get(volume_snapshot_id)
+        if copy is None or not copy.path:
+            return await self._operations.answer(vm_id, wanted, request, context)
+        path = copy.path
+
+        async def refuse() -> None:
+            await self._backend.claims.refuse_used(path, vm_id, "delete")
+
+        return await self._claiming(path, vm_id, wanted, request, context, refuse=refuse, cause=ClaimCause.DELETION)
 
     async def GetVolumeSnapshot(self, request: pb.GetVolumeSnapshotRequest, context: Context) -> pb.VolumeSnapshot:
         """Return a copy, in whatever state, also of a VM that is not registered any more."""

@@ -242,6 +242,7 @@ class VirtualMachineServiceServicer:
     def AttachVolume(self, request, context):
         """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
         STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
+        VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted;
         PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
         made for it is deleted again (the operation fails).
         """
@@ -301,7 +302,8 @@ class VirtualMachineServiceServicer:
         """Deletes such a copy, and what was left of one that could not be taken. The file is deleted only if it is the one that
         was made, by its path and its disk's identity; else the operation fails, and says what was found. Also of VMs that are
         not registered any more. FAILED_PRECONDITION: VOLUME_SNAPSHOT_NOT_READY unless it is READY or in ERROR;
-        VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left.
+        VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left; VOLUME_IN_USE, with the VM, while a registered
+        VM of any host has the file, or is to get it. From the request on, no VM gets it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

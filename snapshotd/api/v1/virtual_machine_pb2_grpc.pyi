@@ -87,6 +87,7 @@ class VirtualMachineServiceStub:
     AttachVolume: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]
     """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
     STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
+    VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted;
     PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
     made for it is deleted again (the operation fails).
     """
@@ -122,7 +123,8 @@ class VirtualMachineServiceStub:
     """Deletes such a copy, and what was left of one that could not be taken. The file is deleted only if it is the one that
     was made, by its path and its disk's identity; else the operation fails, and says what was found. Also of VMs that are
     not registered any more. FAILED_PRECONDITION: VOLUME_SNAPSHOT_NOT_READY unless it is READY or in ERROR;
-    VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left.
+    VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left; VOLUME_IN_USE, with the VM, while a registered
+    VM of any host has the file, or is to get it. From the request on, no VM gets it.
     """
     GetVolumeSnapshot: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVolumeSnapshotRequest, _virtual_machine_pb2.VolumeSnapshot]
     """Returns one, also one that is REMOVED, and also of a VM that is not registered any more. NOT_FOUND
@@ -188,6 +190,7 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     AttachVolume: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
     STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
+    VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted;
     PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
     made for it is deleted again (the operation fails).
     """
@@ -223,7 +226,8 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     """Deletes such a copy, and what was left of one that could not be taken. The file is deleted only if it is the one that
     was made, by its path and its disk's identity; else the operation fails, and says what was found. Also of VMs that are
     not registered any more. FAILED_PRECONDITION: VOLUME_SNAPSHOT_NOT_READY unless it is READY or in ERROR;
-    VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left.
+    VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left; VOLUME_IN_USE, with the VM, while a registered
+    VM of any host has the file, or is to get it. From the request on, no VM gets it.
     """
     GetVolumeSnapshot: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.GetVolumeSnapshotRequest, _virtual_machine_pb2.VolumeSnapshot]  # type: ignore[assignment]
     """Returns one, also one that is REMOVED, and also of a VM that is not registered any more. NOT_FOUND
@@ -358,6 +362,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
         STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
+        VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted;
         PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
         made for it is deleted again (the operation fails).
         """
@@ -429,7 +434,8 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes such a copy, and what was left of one that could not be taken. The file is deleted only if it is the one that
         was made, by its path and its disk's identity; else the operation fails, and says what was found. Also of VMs that are
         not registered any more. FAILED_PRECONDITION: VOLUME_SNAPSHOT_NOT_READY unless it is READY or in ERROR;
-        VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left.
+        VOLUME_SNAPSHOT_ELSEWHERE if its file is on a host that the VM has left; VOLUME_IN_USE, with the VM, while a registered
+        VM of any host has the file, or is to get it. From the request on, no VM gets it.
         """
 
     @_abc_1.abstractmethod

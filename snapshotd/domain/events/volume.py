@@ -15,13 +15,15 @@ class ClaimCause(Enum):
     """It is about to be attached to it."""
     ATTACHED_BY_OTHERS = "ATTACHED_BY_OTHERS"
     """It was attached to it on its host, not by snapshotd."""
+    DELETION = "DELETION"
+    """It is the file of a volume snapshot of it, and about to be deleted."""
 
 
 class ReleaseCause(Enum):
     """Why a VM does not have a volume to itself any more."""
 
     NOT_ATTACHED = "NOT_ATTACHED"
-    """It is not attached to it, and no operation is about to attach it."""
+    """It is not attached to it, and no operation is about to attach or delete it."""
     UNREGISTERED = "UNREGISTERED"
     """The VM is not registered any more."""
 

@@ -29,11 +29,12 @@ from snapshotd.domain.commands import (
     RegisterVm,
     SyncVm,
     TakeAnswer,
+    TakePoll,
     UnregisterVm,
     VmCommand,
 )
 from snapshotd.domain.errors import SnapshotdError
-from snapshotd.domain.events import Envelope, NewEvent, ReleaseCause, VolumeClaimed, VolumeReleased
+from snapshotd.domain.events import ClaimCause, Envelope, NewEvent, ReleaseCause, VolumeClaimed, VolumeReleased
 from snapshotd.domain.host_path import normalised
 from snapshotd.domain.ids import HostId, StreamId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
@@ -172,7 +173,9 @@ class Town:
         wanted = attach(path, size_bytes=size_bytes)
         await self.vms.consider(vm_id, wanted, actor="ann", request_id="", digest="")
         await self.claims.refuse_used(path, vm_id, "attach")
-        return await self.claims.with_claim(path, vm_id, lambda: self.ask(vm_id, wanted), actor="ann", request_id="")
+        return await self.claims.with_claim(
+            path, vm_id, lambda: self.ask(vm_id, wanted), cause=ClaimCause.REQUESTED, actor="ann", request_id=""
+        )
 
     async def sync(self, vm_id: VmId) -> None:
         """Compare a VM with the record."""
@@ -183,12 +186,18 @@ class Town:
         """Let an operation come one step forward."""
         self.clock.time += timedelta(seconds=61)
         vm, host = self.vms.known(vm_id), self.hosts[vm_id]
-        steps = [(o, s) for o in vm.active_operations for s in o.steps if s.observing or s.state is StepState.ISSUED]
+        at_work = (StepState.ISSUED, StepState.WAITING)
+        steps = [(o, s) for o in vm.active_operations for s in o.steps if s.observing or s.state in at_work]
         if not steps:
             await self.ask(vm_id, Proceed())
             return
         operation, step = steps[0]
         number, at = operation.number, step.plan.number
+        if step.state is StepState.WAITING:
+            action = ACTIONS[step.plan.action]
+            report = host.poll(action.watched_files(step), action.watched_jobs(step))
+            await self.ask(vm_id, TakePoll(number=number, step=at, report=report, asked_version=vm.version))
+            return
         if step.observing:
             answer = host.observe(step.token, ACTIONS[step.plan.action].watched_files(step))
         else:
@@ -460,7 +469,14 @@ async def test_a_request_that_is_refused_leaves_no_claim() -> None:
     head = town.log.head_position()
     wanted = attach(PATHS[0], "SCSI:0:1")
     with pytest.raises(SnapshotdError, match=r"Cannot attach a volume at SCSI:0:1"):
-        await town.claims.with_claim(PATHS[0], VMS[0], lambda: town.ask(VMS[0], wanted), actor="ann", request_id="")
+        await town.claims.with_claim(
+            PATHS[0],
+            VMS[0],
+            lambda: town.ask(VMS[0], wanted),
+            cause=ClaimCause.REQUESTED,
+            actor="ann",
+            request_id="",
+        )
     assert town.volumes.owner(PATHS[0]) is None
     assert town.log.head_position() == head + 2
 
