@@ -59,6 +59,10 @@ class VirtualMachines:
         """Return the registered VMs, as they are in memory: all of them after a replay."""
         return tuple(vm for vm in self._vms.values() if vm.registered)
 
+    def on_record(self) -> tuple[VirtualMachine, ...]:
+        """Return all VMs that are in memory, registered or not: exports and copies outlive their VM."""
+        return tuple(self._vms.values())
+
     def with_work(self) -> tuple[VirtualMachine, ...]:
         """Return the VMs with an operation that has not ended, registered or not: a copy's file outlives its VM."""
         return tuple(vm for vm in self._vms.values() if vm.active)

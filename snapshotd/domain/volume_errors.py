@@ -121,6 +121,24 @@ class VolumeBeingDeleted(SnapshotdError):
 
 
 @dataclass(eq=False)
+class VolumeInExport(SnapshotdError):
+    """The file is inside a VM's export, or belongs into one: it would be removed with it."""
+
+    reason: ClassVar[str] = "VOLUME_IN_EXPORT"
+    text: ClassVar[str] = (
+        "Cannot attach {path}: {directory} is {what} of VM {owner}, and is removed with all that is in it once a newer "
+        "one is complete. Copy the file to a folder outside of it, and attach the copy."
+    )
+    path: str
+    directory: str
+    what: str
+    """"an export", or "an unfinished export"."""
+    owner: str
+    """The name of the VM that was exported."""
+    owner_id: str
+
+
+@dataclass(eq=False)
 class VolumeAttached(SnapshotdError):
     """The VM itself has the file already."""
 

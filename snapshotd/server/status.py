@@ -74,6 +74,7 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     v.NoFreePlace: grpc.StatusCode.RESOURCE_EXHAUSTED,
     v.VolumeInUse: grpc.StatusCode.FAILED_PRECONDITION,
     v.VolumeBeingDeleted: grpc.StatusCode.FAILED_PRECONDITION,
+    v.VolumeInExport: grpc.StatusCode.FAILED_PRECONDITION,
     v.VolumeAttached: grpc.StatusCode.FAILED_PRECONDITION,
     v.VolumeNotFound: grpc.StatusCode.NOT_FOUND,
     v.VolumeNotResizable: grpc.StatusCode.FAILED_PRECONDITION,

@@ -19,9 +19,10 @@ from snapshotd.domain.host_path import name_in, normalised
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.own_files import UsedFile
 from snapshotd.domain.virtual_machine import VirtualMachine
-from snapshotd.domain.volume_errors import VolumeBeingDeleted, VolumeInUse
+from snapshotd.domain.volume_errors import VolumeBeingDeleted, VolumeInExport, VolumeInUse
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
+from snapshotd.steps.export_folder import folder_around, is_partial
 
 T = TypeVar("T")
 _HAS, _WANTS = "it is a file of", "it belongs to"
@@ -64,6 +65,17 @@ class VolumeClaims:
             await self._runtime.follow(owner)
             if self._volumes.owner(path) == owner:
                 raise self._in_use(path, owner, action, _WANTS)
+
+    async def refuse_exported(self, path: str) -> None:
+        """Raise VolumeInExport if a path is inside a VM's export, complete or not, that may be removed.
+
+        The VM need not be registered any more: its exports stay on record.
+        """
+        found = await asyncio.to_thread(_export_with, self._vms.on_record(), path)
+        if found is not None:
+            vm, directory, complete = found
+            what = "an export" if complete else "an unfinished export"
+            raise VolumeInExport(path, directory, what, vm.name or vm.vm_id, vm.vm_id)
 
     async def used_by_others(self, vm_id: VmId) -> tuple[UsedFile, ...]:
         """Return those of a VM's files that another VM has, as it is on record, or has claimed; sorted by path."""
@@ -122,6 +134,12 @@ def _users(vms: Iterable[VirtualMachine], path: str, vm_id: VmId) -> tuple[VmId,
     """Return the other VMs that have a file."""
     key = normalised(path)
     return tuple(vm.vm_id for vm in vms if vm.vm_id != vm_id and _uses(vm, key))
+
+
+def _export_with(vms: Iterable[VirtualMachine], path: str) -> tuple[VirtualMachine, str, bool] | None:
+    """Return the VM whose export has a path in it, the export's folder, and whether it is complete; None: none has."""
+    found = ((vm, folder_around(path, vm.vm_id, vm.exports)) for vm in vms)
+    return next(((vm, folder, not is_partial(folder)) for vm, folder in found if folder), None)
 
 
 def _used(vms: Iterable[VirtualMachine], paths: Iterable[str], vm_id: VmId) -> dict[str, VmId]:

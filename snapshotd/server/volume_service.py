@@ -27,6 +27,7 @@ class VolumeMethods(ClaimingMethods):
         wanted = volume_attach.ATTACH_VOLUME.request(params)
 
         async def refuse() -> None:
+            await claims.refuse_exported(request.path)
             await claims.refuse_used(request.path, vm_id, "attach")
 
         return await self._claiming(

@@ -50,3 +50,17 @@ def test_a_copy_that_a_vm_of_another_host_has_is_not_deleted(hosts: Hosts) -> No
     deleted = hosts.client.wait(delete(hosts.client, copy.name))
     assert not deleted.HasField("error"), deleted.error.message
     assert not Path(copy.path).exists()
+
+
+@pytest.mark.slow
+def test_a_file_inside_an_export_is_attached_to_no_vm_of_another_host(hosts: Hosts) -> None:
+    here, there = pair(hosts)
+    assert not hosts.client.wait(here.export()).HasField("error")
+    (export,) = here.vm().exports
+    file = min(Path(export.directory).rglob("*.vhdx"))
+    code, reason, text = refusal(lambda: hosts.client.attach(there.vm_id, str(file)))
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VOLUME_IN_EXPORT")
+    assert f"{export.directory} is an export of VM {here.vm().display_name}, and is removed" in text
+    copied = file.rename(hosts.exports / "copied.vhdx")
+    attached = hosts.client.wait(hosts.client.attach(there.vm_id, str(copied)))
+    assert not attached.HasField("error"), attached.error.message

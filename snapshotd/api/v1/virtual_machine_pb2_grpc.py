@@ -242,7 +242,7 @@ class VirtualMachineServiceServicer:
     def AttachVolume(self, request, context):
         """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
         STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
-        VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted;
+        VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted; VOLUME_IN_EXPORT for one inside a VM's export;
         PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
         made for it is deleted again (the operation fails).
         """

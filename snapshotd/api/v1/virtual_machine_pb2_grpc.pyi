@@ -87,7 +87,7 @@ class VirtualMachineServiceStub:
     AttachVolume: _grpc.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]
     """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
     STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
-    VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted;
+    VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted; VOLUME_IN_EXPORT for one inside a VM's export;
     PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
     made for it is deleted again (the operation fails).
     """
@@ -190,7 +190,7 @@ class VirtualMachineServiceAsyncStub(VirtualMachineServiceStub):
     AttachVolume: _aio.UnaryUnaryMultiCallable[_virtual_machine_pb2.AttachVolumeRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
     STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
-    VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted;
+    VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted; VOLUME_IN_EXPORT for one inside a VM's export;
     PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
     made for it is deleted again (the operation fails).
     """
@@ -362,7 +362,7 @@ class VirtualMachineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Attaches a disk: a file that is there, or a new one. The file belongs to the VM alone from then on. Needs RUNNING or STOPPED; on IDE,
         STOPPED. FAILED_PRECONDITION (VM_HAS_SNAPSHOTS, FOREIGN_CHECKPOINTS, each with their names; VOLUME_IN_USE, with the VM that has the file;
-        VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted;
+        VOLUME_BEING_DELETED for that of a volume snapshot that is being deleted; VOLUME_IN_EXPORT for one inside a VM's export;
         PLACE_TAKEN, VOLUME_ATTACHED, WRONG_POWER_STATE, VM_ABSENT); RESOURCE_EXHAUSTED (NO_FREE_PLACE). If it cannot be attached, a file that was
         made for it is deleted again (the operation fails).
         """

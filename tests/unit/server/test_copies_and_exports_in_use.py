@@ -1,4 +1,4 @@
-"""Files of volume snapshots that are to be deleted, and that other VMs want."""
+"""Files that snapshotd removes, and that other VMs want: those of volume snapshots, and those inside exports."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from snapshotd.domain.events import ClaimCause
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import OperationState, Power, VolumeSnapshotState
 from snapshotd.domain.operation import SettledAs
-from snapshotd.domain.volume_errors import VolumeBeingDeleted, VolumeInUse
-from tests.asking import delete_volume_snapshot, take_volume_snapshot
+from snapshotd.domain.volume_errors import VolumeBeingDeleted, VolumeInExport, VolumeInUse
+from tests.asking import delete_volume_snapshot, export_vm, take_volume_snapshot
 from tests.unit.application.cases import settlement_of, vsid
 from tests.unit.server.test_volume_claims import GIB, VMS, Town, causes
 
@@ -124,3 +124,25 @@ async def test_a_copy_whose_deletion_nobody_knows_the_outcome_of_is_free_when_th
     await town.sync(ONE)
     await town.attach(OTHER, path)
     assert town.volumes.owner(path) == OTHER
+
+
+@pytest.mark.parametrize("registered", [True, False])
+async def test_what_is_inside_an_export_is_attached_to_no_vm(*, registered: bool) -> None:
+    town = Town()
+    await copied(town)
+    await town.ask(ONE, export_vm("D:\\exports"))
+    assert await end(town) is OperationState.SUCCEEDED
+    (export,) = town.vms.known(ONE).exports
+    if not registered:
+        await town.ask(ONE, UnregisterVm())
+    with pytest.raises(VolumeInExport, match=r"exports.* is an export of VM vm1, and is removed with all"):
+        await town.claims.refuse_exported(f"{export.directory}\\Virtual Hard Disks\\data.vhdx".replace("D:", "d:"))
+    await town.claims.refuse_exported(f"{export.directory}.vhdx")
+
+
+async def test_what_is_inside_an_export_that_is_not_complete_is_attached_to_no_vm() -> None:
+    town = Town()
+    await copied(town)
+    partial = f"D:\\exports\\{ONE}\\7-0a1b2c3d-1.partial"
+    with pytest.raises(VolumeInExport, match="is an unfinished export of VM vm1"):
+        await town.claims.refuse_exported(f"{partial}\\data.vhdx")
