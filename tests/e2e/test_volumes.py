@@ -260,7 +260,7 @@ def test_a_new_disk_in_a_folder_that_is_not_there_fails_soon_and_holds_nothing_u
     ended = client.wait(client.attach(vm_id, f"{shelf}/nowhere/new.vhdx", size_bytes=64 * MIB))
     assert metadata_of(ended).state == OperationMetadata.FAILED
     assert "nowhere/new.vhdx" in ended.error.message
-    assert not client.wait(client.attach(vm_id, f"{shelf}/there.vhdx", size_bytes=64 * MIB)).HasField("error")
+    assert not client.wait(client.attach(vm_id, f"{shelf}/soon_after.vhdx", size_bytes=64 * MIB)).HasField("error")
 
 
 def test_what_an_administrator_does_to_drives_by_hand_is_drift_and_followed(system: System, shelf: Path) -> None:
