@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain.host_report import HostJob, JobState
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.steps.export_folder import marker_of
 from tests import asking as actions
 
 
@@ -46,7 +47,7 @@ class FakeExports:
 
     def markers(self) -> tuple[str, ...]:
         """Return the files that show that an export was begun."""
-        return tuple(f"{folder}/snapshotd.export" for folder, complete in self.exports.items() if not complete)
+        return tuple(marker_of(folder) for folder, complete in self.exports.items() if not complete)
 
     def act_on_exports(self, order: Order) -> JsonObject:
         """Do what the order asks for, of what concerns exports; return what it tells."""

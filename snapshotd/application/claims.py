@@ -26,13 +26,13 @@ def compare_hosts(draft: Draft, command: c.CompareHosts) -> None:
     if not vm.registered or vm.host_id != command.own_host_id or vm.host_id == command.host_id:
         return
     draft.reporter = command.host_id
+    # The host that a VM was released from has none of it, unless a start imports it there just now.
+    left = vm.released is not None and not vm.active_operations
     if not command.report.holds_vm:
         _end_claim(draft, command)
-    elif draft.vm.released is not None:
-        _move(draft, command)  # its own host has removed it
-    elif isinstance(command.own, Failure):
+    elif isinstance(command.own, Failure) and not left:
         _claim(draft, command, command.own.reason)
-    elif command.own.holds_vm:
+    elif not isinstance(command.own, Failure) and command.own.holds_vm:
         _claim(draft, command, "")
     else:
         _move(draft, command)

@@ -70,6 +70,8 @@ def vsid(n: int) -> VolumeSnapshotId:
     return VolumeSnapshotId(f"eeeeeeee-0000-4000-8000-{n:012d}")
 
 
+SHARED = "\\\\store\\exports"
+"""A folder that all hosts reach."""
 SAFETY = sid(8)
 """The safety snapshot of the cases that take one."""
 
@@ -265,7 +267,7 @@ CASES = (
     ),
     Case(
         "export that supersedes another",
-        export_vm(),
+        export_vm(SHARED),
         power=Power.STOPPED,
         after=Power.STOPPED,
         effects=(EXPORT_VM, COMPLETE, END_EXPORT),
@@ -433,7 +435,7 @@ def ready(case: Case) -> World:
         assert world.run().state is OperationState.SUCCEEDED
         world.host.effects.clear()
     if case.exported or case.released:
-        world.do(export_vm(release=case.released))
+        world.do(export_vm(SHARED, release=case.released) if case.exported else export_vm(release=case.released))
         assert world.run().state is OperationState.SUCCEEDED
         assert world.host.gone is case.released
         world.host.effects.clear()

@@ -152,7 +152,7 @@ class Carried:
         """Return the steps as they were recorded, as a plan shows them."""
         steps = []
         for step in self.operation.steps[: len(self.plan.steps)]:
-            message = planned_step(step.plan, self.before.vm_id, self.before.host_id)
+            message = planned_step(step.plan, self.before.vm_id, self.operation.host_id)
             message.snapshot = self.of(step.plan.snapshot_id)
             steps.append(message)
         return steps
