@@ -6,31 +6,23 @@ import argparse
 import sys
 import uuid
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from google.longrunning.operations_pb2 import Operation
 from google.protobuf.message import Message
 from google.rpc.code_pb2 import Code
 
-from snapshotd.api.v1.operation_pb2 import OperationMetadata, Plan
+from snapshotd.api.v1.operation_pb2 import Plan
 from snapshotd.client.calls import Server, info_of
 from snapshotd.client.documents import DOCUMENTS, document
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.messages import as_dict, names_of, no_names
-from snapshotd.client.outcome import names_from, not_succeeded, succeeded
-from snapshotd.client.progress import metadata_of, wait_for
+from snapshotd.client.outcome import names_from, not_frozen_hint, not_succeeded, succeeded
+from snapshotd.client.progress import wait_for
 from snapshotd.client.render import shown
 from snapshotd.client.streams import notes
 
 M = TypeVar("M", bound=Message)
-_FALLBACK_HINT: Final = (
-    "`snapshot create --allow-fallback` keeps a snapshot with memory if the guest cannot be frozen; "
-    "`--memory` asks for one."
-)
-_COPY_HINT: Final = (
-    "`volume-snapshot take --allow-fallback` copies the disk as a power cut would leave it, if the guest cannot be "
-    "frozen."
-)
 
 
 def request_id(arguments: argparse.Namespace) -> str:
@@ -100,12 +92,6 @@ def answered(
     return output(arguments, plan, text, no_names)
 
 
-def _fallback_hint(operation: Operation) -> str:
-    """Return what an operation can be asked to do whose guest could not be frozen."""
-    copies = metadata_of(operation).kind == OperationMetadata.TAKE_VOLUME_SNAPSHOT
-    return _COPY_HINT if copies else _FALLBACK_HINT
-
-
 def ended(server: Server, arguments: argparse.Namespace, operation: Operation) -> ExitCode:
     """Print what came of an operation. Raises Failed if it did not succeed, unless the output is a document."""
     if not operation.HasField("error"):
@@ -119,7 +105,7 @@ def ended(server: Server, arguments: argparse.Namespace, operation: Operation) -
         not_succeeded(operation, names_from(server)),
         ExitCode.OPERATION_FAILED,
         info.reason,
-        hint=_fallback_hint(operation) if not_frozen else "",
+        hint=not_frozen_hint(operation) if not_frozen else "",
         code=Code.Name(operation.error.code) if operation.error.code in Code.values() else "",
         metadata=info.metadata,
     )

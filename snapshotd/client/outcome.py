@@ -31,6 +31,14 @@ from snapshotd.client.render import last, shown, size
 
 _CHECKPOINT: Final = "checkpoint"
 """The name of the step that takes a snapshot."""
+_FALLBACK_HINT: Final = (
+    "`snapshot create --allow-fallback` keeps a snapshot with memory if the guest cannot be frozen; "
+    "`--memory` asks for one."
+)
+_COPY_HINT: Final = (
+    "`volume-snapshot take --allow-fallback` copies the disk as a power cut would leave it, if the guest cannot be "
+    "frozen."
+)
 Named = Callable[[str], str]
 """Turns the resource name of a snapshot into a name for people."""
 
@@ -46,6 +54,12 @@ def not_succeeded(operation: Operation, named: Named) -> str:
     text = operation.error.message
     said = [line for line in _besides(operation, named) if line not in text]
     return " ".join([f"{operation.name} did not succeed: {shown(text)}", *said])
+
+
+def not_frozen_hint(operation: Operation) -> str:
+    """Return what can be asked for instead of an operation that failed since its guest could not be frozen."""
+    copies = metadata_of(operation).kind == OperationMetadata.TAKE_VOLUME_SNAPSHOT
+    return _COPY_HINT if copies else _FALLBACK_HINT
 
 
 def names_from(server: Server) -> Named:

@@ -103,5 +103,8 @@ async def test_health_is_checked_listed_and_watched(served: Served) -> None:
     watched, unknown = (health.Watch(api.HealthCheckRequest(service=name)) for name in ("", "x"))
     assert (await watched.read()).status == api.HealthCheckResponse.SERVING
     assert (await unknown.read()).status == api.HealthCheckResponse.SERVICE_UNKNOWN
-    await served.server.stop(grace_s=0)
+    stopping = asyncio.create_task(served.server.stop(grace_s=60))
     assert (await watched.read()).status == api.HealthCheckResponse.NOT_SERVING
+    watched.cancel()
+    unknown.cancel()
+    await stopping
