@@ -5,9 +5,11 @@ and merges checkpoints with files that branch, and counts its effects, so that a
 """
 
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Self
 
 from snapshotd.application.decide import decide
 from snapshotd.application.draft import Context, Draft
@@ -409,6 +411,15 @@ class FakeHost(FakeExports):
                     disk = Disk(location="SCSI:0:0", path=path)
                     self.checkpoints[c.checkpoint_id] = replace(c, disks=(disk, *c.disks[1:]))
 
+    def alike(self) -> Self:
+        """Return a host that is as this one is, and goes its own way."""
+        other = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, dict | list):
+                setattr(other, name, copy(value))
+        other.copies = self.copies.copied()
+        return other
+
 
 class World:
     """The core and one fake host, driven by hand: the log in a list, the clock in a variable, the network by choice."""
@@ -442,6 +453,12 @@ class World:
         self.log += [event for event, _ in draft.events]
         self.watch(self.vm)
         return draft
+
+    def fork(self) -> Self:
+        """Return a world that is as this one is, and goes its own way."""
+        other = copy(self)
+        other.host, other.log, other._ids = self.host.alike(), list(self.log), copy(self._ids)
+        return other
 
     def cancel(self, number: int) -> Draft:
         """Cancel an operation."""

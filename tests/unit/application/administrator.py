@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from copy import copy as shallow
 from dataclasses import dataclass, replace
 
 from snapshotd.domain.commands import CompareHosts, SyncVm
@@ -41,25 +40,9 @@ def sync(world: World) -> None:
         world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
 
 
-def fork(world: World) -> World:
-    """Return a world that is as another one is, and goes its own way."""
-    other = shallow(world)
-    other.host, other.log = _alike(world.host), list(world.log)
-    return other
-
-
-def _alike(host: FakeHost) -> FakeHost:
-    other = shallow(host)
-    for name, value in vars(host).items():
-        if isinstance(value, dict | list):
-            setattr(other, name, shallow(value))
-    other.copies = host.copies.copied()
-    return other
-
-
 def copy(host: FakeHost) -> FakeHost:
     """Return another host that has the VM and its files as they are, no journal of it, and no job."""
-    other = _alike(host)
+    other = host.alike()
     other.journal, other.effects = Journal(state=JournalState.MISSING), []
     other.copies.forget()
     other.restart()  # it knows no job of the first one

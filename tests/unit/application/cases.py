@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 from snapshotd.application.draft import Draft
 from snapshotd.domain.attached import attached
@@ -415,32 +416,40 @@ def check_invariants(vm: VirtualMachine) -> None:
 
 
 def ready(case: Case) -> World:
-    """Build the world of a case, up to the moment before its request."""
+    """Return the world of a case, up to the moment before its request. Cases that begin alike share its making."""
+    begins = ("bare", "power", "foreign", "copied", "exported", "released", "missing")
+    return _made(**{name: getattr(case, name) for name in begins}).fork()
+
+
+@cache
+def _made(
+    *, bare: bool, power: Power, foreign: bool, copied: bool, exported: bool, released: bool, missing: int | None
+) -> World:
     world = World()
-    if case.bare:
+    if bare:
         world.host.volumes["SCSI:0:1"] = DATA
         world.host.on_disk |= {DATA: GIB, LOOSE: GIB}
         world.do(SyncVm(report=world.host.report(), asked_version=world.vm.version))
     else:
         chain(world)
     world.watch = check_invariants
-    if case.power is Power.STOPPED:
+    if power is Power.STOPPED:
         world.do(stop_vm(StopMode.TURN_OFF))
         world.run()
         world.host.effects.clear()
-    if case.foreign:
+    if foreign:
         by_hand(world)
-    if case.copied:
+    if copied:
         world.do(take_volume_snapshot(vsid(1)))
         assert world.run().state is OperationState.SUCCEEDED
         world.host.effects.clear()
-    if case.exported or case.released:
-        world.do(export_vm(SHARED, release=case.released) if case.exported else export_vm(release=case.released))
+    if exported or released:
+        world.do(export_vm(SHARED, release=released) if exported else export_vm(release=released))
         assert world.run().state is OperationState.SUCCEEDED
-        assert world.host.gone is case.released
+        assert world.host.gone is released
         world.host.effects.clear()
-    if case.missing is not None:
-        lose_checkpoint(world, sid(case.missing))
+    if missing is not None:
+        lose_checkpoint(world, sid(missing))
     world.drift_before = len(drift_in(world))
     return world
 

@@ -18,7 +18,7 @@ from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure
 from snapshotd.steps.catalogue import ACTIONS
 from tests.fakes import World
-from tests.unit.application.administrator import ACTS, Act, compare_hosts, copy, fork, sync
+from tests.unit.application.administrator import ACTS, Act, compare_hosts, copy, sync
 from tests.unit.application.cases import AT_WORK, CASES, DATA, GIB, Case, drift_in, ready
 from tests.unit.application.comparing import compare
 from tests.unit.application.export_attempts import as_told
@@ -39,7 +39,7 @@ class Moment:
 
 def at(case: Case, moment: Moment) -> World:
     """Return the world of a case at a moment of its operation."""
-    return fork(_reached(case.name, moment))
+    return _reached(case.name, moment).fork()
 
 
 @cache

@@ -30,7 +30,6 @@ from snapshotd.operations.catalogue import KINDS
 from snapshotd.server.operation_messages import plan_message, planned_step
 from snapshotd.server.wire_values import wire_power
 from tests.fakes import World
-from tests.unit.application.administrator import fork
 from tests.unit.application.cases import ready
 from tests.unit.application.drawn_requests import CASES_OF, Drawing
 
@@ -57,7 +56,7 @@ class Life:
     def fork(self) -> Life:
         """Return a life that is as this one is, and goes its own way."""
         other = shallow(self)
-        other.world = fork(self.world)
+        other.world = self.world.fork()
         other.draw = Drawing(self.chance, other.world, self.fresh)
         return other
 
