@@ -16,7 +16,7 @@ def export_summary(event: e.ExportEvent, vm: str) -> str:
             size = f"{event.size_bytes / _GIB:.1f} GiB" if event.size_bytes else "of unknown size"
             return f"{vm} was exported, as of its version {event.of_version}, to {event.directory} ({size})."
         case e.ExportRemoved():
-            return f"The export of {vm} in {event.directory} was removed, since there is a newer one."
+            return f"The export of {vm} in {event.directory} was removed."
         case e.VmReleased():
             return f"{vm} was released: it is on no host any more, and is kept as its export in {event.directory}."
         case e.VmReleaseEnded():

@@ -18,7 +18,7 @@ class VmExported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportRemoved:
-    """An export was removed, since a newer one is complete."""
+    """An export was removed: a newer one is complete, or its files were the VM's disks and were deleted as these."""
 
     directory: str
 
