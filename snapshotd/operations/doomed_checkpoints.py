@@ -15,8 +15,7 @@ def leaves_first_by_host(vm: VirtualMachine) -> tuple[Snapshot | Checkpoint, ...
     """Return the snapshots in the tree and the other checkpoints, each before what it stands on."""
     there = {s.snapshot_id for s in alive(vm)}
     own = leaves_first(vm, [s for s in alive(vm) if s.parent_id not in there])
-    checkpoints = vm.description.checkpoints if vm.description else ()
-    depth = {c.checkpoint_id: sum(1 for _ in vm.lineage(c.checkpoint_id)) for c in checkpoints}
+    depth = {c.checkpoint_id: sum(1 for _ in vm.lineage(c.checkpoint_id)) for c in _all(vm)}
     found: list[Snapshot | Checkpoint] = [*other_checkpoints(vm), *own]
 
     def height(one: Snapshot | Checkpoint) -> int:

@@ -25,6 +25,7 @@ from snapshotd.steps import export_complete, export_end, job_wait, vm_export
 from snapshotd.steps.action import numbered
 from snapshotd.steps.export_complete import EXPORT_COMPLETE
 from snapshotd.steps.export_end import EXPORT_END
+from snapshotd.steps.export_folder import final_folder
 from snapshotd.steps.job_wait import JOB_WAIT
 from snapshotd.steps.vm_export import VM_EXPORT
 
@@ -146,7 +147,7 @@ def _left(operation: Operation) -> Iterator[tuple[Step, export_end.Input]]:
             continue
         # A script that was to complete it may have given it its final name already.
         if _naming(operation, step):
-            yield step, replace(left, job_id="", directory=EXPORT_COMPLETE.named(left.directory))
+            yield step, replace(left, job_id="", directory=final_folder(left.directory))
         yield step, left
 
 

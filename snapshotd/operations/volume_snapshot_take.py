@@ -14,6 +14,7 @@ What earlier volume snapshots have left of checkpoints goes first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -23,7 +24,7 @@ from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import SnapshotdError, VmCritical
 from snapshotd.domain.host_path import join
 from snapshotd.domain.host_report import file_key
-from snapshotd.domain.ids import KindName, VolumeSnapshotId
+from snapshotd.domain.ids import ActionName, KindName, VolumeSnapshotId
 from snapshotd.domain.lifecycle import VOLUME_SNAPSHOT, OperationState, Power, StepState, VolumeSnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
@@ -210,7 +211,10 @@ class TakeVolumeSnapshot(Kind):
         return TheVolumeSnapshot()
 
 
-_COPIES: Final = (DISK_EXPORT.name, DISK_CONVERT.name)
+_COPIES: Final[Mapping[ActionName, disk_export.DiskExport | disk_convert.DiskConvert]] = {
+    DISK_EXPORT.name: DISK_EXPORT,
+    DISK_CONVERT.name: DISK_CONVERT,
+}
 """The actions that begin to copy, each into a folder of its own."""
 
 
@@ -326,9 +330,8 @@ def _taken(vm: VirtualMachine, operation: Operation, placed: disk_place.Output) 
 
 def _directory(step: Step) -> str:
     """Return the folder that a step fills; empty: it fills none."""
-    if step.plan.action not in _COPIES:
-        return ""
-    return str(step.plan.input.values["directory"])
+    begun_by = _COPIES.get(step.plan.action)
+    return begun_by.input.read(step.plan.input).directory if begun_by else ""
 
 
 def _ended(operation: Operation) -> frozenset[str]:

@@ -6,7 +6,7 @@ views have them now, and by their ids if no view has them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import Enum
@@ -17,8 +17,10 @@ from snapshotd.domain.details import SnapshotDetails, VmDetails
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import OperationName, SnapshotId, VmId
 from snapshotd.domain.operation import Operation
+from snapshotd.operations.snapshots import listed
 from snapshotd.ports.plain import encode_time
 from snapshotd.server.export_summaries import export_summary
+from snapshotd.server.host_summaries import of_host
 from snapshotd.server.summary_words import because as _because
 from snapshotd.server.summary_words import caused as _cause
 from snapshotd.server.summary_words import counted as _counted
@@ -42,10 +44,6 @@ _Shown: TypeAlias = (
 """What a host shows of a VM by itself."""
 _Said: TypeAlias = e.VmDetailsChanged | e.CheckpointIgnored | e.CheckpointNotIgnored
 """What people say of a VM, or of a foreign checkpoint."""
-
-
-_MOST_NAMED: Final = 10
-"""How many snapshots a sentence names besides its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +108,6 @@ class _Subject:
         return f"Step {step}{label} of operation {self.operation(number)}"
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
-
-
 def _words(kind: str) -> str:
     return kind.lower().replace("_", " ")
 
@@ -125,7 +118,7 @@ def _label(action: str) -> str:
 
 def _sentence(event: e.Event, of: _Subject) -> str:
     if isinstance(event, e.HostEvent):
-        return _of_host(event, of)
+        return of_host(event, of.owner)
     if isinstance(event, e.VolumeEvent):
         return _of_volume(event, of)
     if isinstance(event, e.SnapshotEvent):
@@ -155,38 +148,6 @@ def _of_volume(event: e.VolumeEvent, of: _Subject) -> str:
             return f"Volume {event.path} belongs to no VM any more: it is not attached to {of.vm}."
         case _:
             assert_never(event)
-
-
-def _of_host(event: e.HostEvent, of: _Subject) -> str:
-    match event:
-        case e.HostRegistered():
-            return (
-                f"Host {of.owner} was registered at {event.address}:{event.port}, with credential {event.credential}."
-            )
-        case e.HostUpdated():
-            return (
-                f"Host {of.owner} is reached another way from now on: {', '.join(_ways(event)) or 'nothing changed'}."
-            )
-        case e.HostRemoved():
-            return f"Host {of.owner} was removed from the record."
-        case e.HostTakenOver():
-            former = event.former_installation_id or "nobody known"
-            return f"Host {of.owner} was taken over from installation {former}{_because(event.reason)}"
-        case e.HostSynced():
-            left_out = f", {len(event.skipped)} left out" if event.skipped else ""
-            return (
-                f"Host {of.owner} was compared with the record: {event.vms} VMs, {event.drifts} differences{left_out}."
-            )
-        case _:
-            assert_never(event)
-
-
-def _ways(event: e.HostUpdated) -> Iterator[str]:
-    """Yield what is new about the way to a host, with both values."""
-    for what in ("address", "port", "transport", "credential", "ca_file"):
-        before, after = getattr(event, f"from_{what}"), getattr(event, f"to_{what}")
-        if before != after:
-            yield f"{what.replace('_', ' ')} {before or 'none'} -> {after or 'none'}"
 
 
 def _of_vm(
@@ -373,7 +334,7 @@ def _of_operation(event: e.OperationRequested | e.OperationProgress, of: _Subjec
             steps = ", ".join(_label(plan.action) for plan in event.steps) or "none"
             after = f", to follow {event.follows}" if event.follows else ""
             others = dict.fromkeys(s.snapshot_id for s in event.steps if s.snapshot_id not in (None, event.snapshot_id))
-            besides = f" It is also about {_listed([of.snapshot(s) for s in others])}." if others else ""
+            besides = f" It is also about {listed([of.snapshot(s) for s in others])}." if others else ""
             asked = f"Operation {event.number} on {of.vm} ({of.purpose(event)}) was accepted{after}"
             return f"{asked}. Its steps: {steps}.{besides}"
         case e.OperationStarted():

@@ -56,10 +56,6 @@ class ExportComplete(Action):
         directory = _folder(operation)
         return {"directory": directory, "target": final_folder(directory)}
 
-    def named(self, partial: str) -> str:
-        """Return the final name of an attempt's folder."""
-        return final_folder(partial)
-
     def target(self, operation: Operation) -> str:
         """Return the final name of the last attempt's folder."""
         return final_folder(_folder(operation))
