@@ -16,7 +16,6 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -25,6 +24,7 @@ from projections.store import Rows, path_of
 from projections.watches import Watches
 from snapshotd.domain.errors import DEFECT, SnapshotdError, told
 from snapshotd.domain.events import Envelope
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import ViewBehind, ViewStopped
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.trouble import Trouble, still

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from snapshotd.domain.host_report import HostJob, JobState
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.state import replace
 
 
 class NotOurs(Exception):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain.host_report import HostJob, JobState
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.state import replace
 from snapshotd.steps.export_folder import marker_of
 from tests import asking as actions
 

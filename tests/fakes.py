@@ -6,7 +6,7 @@ and merges checkpoints with files that branch, and counts its effects, so that a
 
 from collections.abc import Callable, Iterable
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Self
@@ -35,6 +35,7 @@ from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports import plain
 from snapshotd.steps.catalogue import ACTIONS

@@ -6,7 +6,6 @@ is the server's, before this.)
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from snapshotd.application.claims import compare_hosts
@@ -38,6 +37,7 @@ from snapshotd.domain.export_errors import VmIsReleased
 from snapshotd.domain.ids import OperationName
 from snapshotd.domain.lifecycle import OPERATION, VM, OperationState
 from snapshotd.domain.operation import Failure, Operation
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS, Concurrency, concurrency
 from snapshotd.operations.plan_etag import plan_etag

@@ -6,7 +6,6 @@ A host has few events, so all hosts stay in memory from the replay on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.errors import HIDDEN, AlreadyExists, InvalidArgument, NotFound
@@ -24,6 +23,7 @@ from snapshotd.domain.host import Host, evolve_host
 from snapshotd.domain.host_address import LARGEST_PORT, WINRM_HTTP_PORT, is_address, is_credential_name, without_user
 from snapshotd.domain.host_errors import HostInUse
 from snapshotd.domain.ids import HostId, VmId, host_stream, is_host_id
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import StreamChanged
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog

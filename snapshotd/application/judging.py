@@ -6,14 +6,13 @@ long a VM between two powers is waited for, and which change of the power was th
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from snapshotd.application.draft import Context
 from snapshotd.application.next_action import awaits_move, awaits_power
 from snapshotd.domain.host_report import STATE_CHANGE, HostAnswer, Verdict, VmReport
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, Step, StepNature
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import RecordNotReadable
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED

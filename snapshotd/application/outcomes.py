@@ -5,7 +5,6 @@ Pure. The core's half of the fence is here (docs/adr/0002), the host's half in d
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from snapshotd.application.draft import Draft
@@ -31,6 +30,7 @@ from snapshotd.domain import events as e
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, Step
+from snapshotd.domain.state import replace
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED
 from snapshotd.steps.action import Absent, Done, Failed, InProgress, Undetermined

@@ -6,8 +6,6 @@ whose outcome is unknown stays undetermined.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from snapshotd.application.host_failures import failure_of
 from snapshotd.dispatch.flights import Flight
 from snapshotd.dispatch.orders import OrderKind
@@ -19,6 +17,7 @@ from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Operation, Step
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.catalogue import ACTIONS
 

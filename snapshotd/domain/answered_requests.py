@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from snapshotd.domain.errors import RequestIdReused
 from snapshotd.domain.events import Occasion
 from snapshotd.domain.ids import OperationName
+from snapshotd.domain.state import State
 
 REMEMBERED_REQUESTS = 1000
 """Request ids that are remembered per resource."""
@@ -17,8 +17,7 @@ REMEMBERED_FOR = timedelta(days=7)
 """How long a request id is remembered."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnsweredRequest:
+class AnsweredRequest(State, frozen=True, kw_only=True):
     """A request id that was seen, and what it was answered with."""
 
     digest: str

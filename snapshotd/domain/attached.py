@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from snapshotd.domain import host_path
 from snapshotd.domain.host_report import DiskFile, VmDescription, file_key
+from snapshotd.domain.state import State
 
 SUFFIXES: Final = frozenset({".vhd", ".vhdx"})
 """Of the files that can be attached by name. What checkpoints make (.avhd, .avhdx) belongs to its chain."""
@@ -27,8 +27,7 @@ class Controller(Enum):
     IDE = (2, 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(State, frozen=True):
     """Where a disk is attached."""
 
     controller: Controller
@@ -40,8 +39,7 @@ class Place:
         return f"{self.controller.name}:{self.number}:{self.slot}"
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
+class Attached(State, frozen=True):
     """A volume at its place."""
 
     location: str

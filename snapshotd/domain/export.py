@@ -5,11 +5,11 @@ A VM that was released is on no host. Its last export is then the VM, until it i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.recorded import Time
+from snapshotd.domain.state import State
 
 
 class ExportPolicy(Enum):
@@ -24,8 +24,7 @@ class ExportPolicy(Enum):
     """With each snapshot that is asked for; not with safety snapshots and adoptions."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Export:
+class Export(State, frozen=True, kw_only=True):
     """One complete export, in a folder of its own."""
 
     directory: str
@@ -41,8 +40,7 @@ class Export:
     """The VM was imported from it, or was released to it: it is no copy any more, and is never removed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class Release(State, frozen=True, kw_only=True):
     """Where a VM is that was removed from its host after an export."""
 
     host_id: HostId

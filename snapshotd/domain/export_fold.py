@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import assert_never
 
 from snapshotd.domain import events as e
 from snapshotd.domain.export import Export, Release
 from snapshotd.domain.ids import HostId
+from snapshotd.domain.state import State, replace
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(State, frozen=True):
     """What is on record of a VM's exports."""
 
     exports: tuple[Export, ...]

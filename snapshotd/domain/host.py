@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TypeVar, assert_never
+
+from msgspec import field
 
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import Requests, no_requests, remember
 from snapshotd.domain.events import Occasion
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.recorded import Time
+from snapshotd.domain.state import State, replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostRecord:
+class HostRecord(State, frozen=True, kw_only=True):
     """What is on record of a host."""
 
     host_id: HostId
@@ -30,8 +31,7 @@ class HostRecord:
     """When its VMs were last compared with the record, as far as that was recorded."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host(HostRecord):
+class Host(HostRecord, frozen=True, kw_only=True):
     """The aggregate: a host with the requests it has answered, at one version of its stream."""
 
     requests: Requests = field(default_factory=no_requests)

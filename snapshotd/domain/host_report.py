@@ -6,22 +6,23 @@ Parses nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Final
+
+from msgspec import field
 
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.offering import Offering
 from snapshotd.domain.recorded import JsonObject, Time
+from snapshotd.domain.state import State
 
 PROTOCOL: Final = 1
 """Version of the host protocol (docs/host-protocol.md) that this release speaks, server and executor alike."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class Disk(State, frozen=True, kw_only=True):
     """One virtual disk: where it is attached, and the file that it begins with."""
 
     location: str
@@ -29,25 +30,38 @@ class Disk:
     """The VM's: what it writes to. A checkpoint's: what holds the frozen content. Empty: a pass-through disk."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskFile:
-    """One file of a VM's disks, and the file that it is based on."""
+class DiskFile(State, frozen=True, kw_only=True, eq=False):
+    """One file of a VM's disks, and the file that it is based on.
+
+    Two are equal though they differ in what a guest changes all the time: that is not worth an event.
+    """
 
     path: str
     parent_path: str = ""
     """Empty: it is a base, or missing."""
     missing: bool = False
     """It belongs into a chain, and is not on the host's disk."""
-    file_bytes: int = field(default=0, compare=False)
-    """It grows by itself, so a change is not worth an event."""
+    file_bytes: int = 0
+    """It grows by itself: not compared."""
     size_bytes: int = 0
     """What it shows its guest; 0: not known."""
     identifier: str = ""
     """The virtual disk's own id, in lower case; empty: not known."""
-    minimum_bytes: int = field(default=0, compare=False)
-    """It cannot be shrunk below this, which the guest changes by itself; 0: not known."""
+    minimum_bytes: int = 0
+    """It cannot be shrunk below this, which the guest changes by itself: not compared; 0: not known."""
     vhd_type: str = ""
     """Dynamic, Fixed or Differencing; empty: not known."""
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether it is the same file, based on the same one, of the same size to its guest."""
+        return isinstance(other, DiskFile) and self._compared() == other._compared()
+
+    def __hash__(self) -> int:
+        """Return a hash of what is compared."""
+        return hash(self._compared())
+
+    def _compared(self) -> tuple[str | bool | int, ...]:
+        return (self.path, self.parent_path, self.missing, self.size_bytes, self.identifier, self.vhd_type)
 
 
 def file_key(path: str) -> str:
@@ -60,8 +74,7 @@ def file_keys(paths: Iterable[str]) -> set[str]:
     return {file_key(path) for path in paths}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class Checkpoint(State, frozen=True, kw_only=True):
     """One checkpoint on the host, ours or not."""
 
     checkpoint_id: CheckpointId
@@ -78,8 +91,7 @@ class Checkpoint:
     """What the VM had at its moment; None: not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmDescription:
+class VmDescription(State, frozen=True, kw_only=True):
     """The part of a VM report that is kept on record: all but power, activities, progress and journal."""
 
     name: str
@@ -167,8 +179,7 @@ class JobState(Enum):
     """The host does not know it: it never did, or its last minutes there are over, or the host was restarted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostJob:
+class HostJob(State, frozen=True, kw_only=True):
     """A job of the hypervisor that was watched by its id."""
 
     job_id: str
@@ -190,8 +201,7 @@ class JournalState(Enum):
     """Never the same as 'not begun'."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Journal:
+class Journal(State, frozen=True, kw_only=True):
     """The host's journal of one VM: the fence, and the last step that was begun."""
 
     state: JournalState
@@ -207,8 +217,7 @@ class Journal:
     """Of a step that is done: what came of it, as its action's file reads it. Empty: nothing, or it is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(State, frozen=True):
     """All that is known of a VM that its host could not read."""
 
     name: str
@@ -216,8 +225,7 @@ class Unread:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmReport:
+class VmReport(State, frozen=True, kw_only=True):
     """One VM as its host reports it."""
 
     vm_id: str
@@ -272,8 +280,7 @@ class Verdict(Enum):
     """The script did not answer: lost connection, deadline, unreachable, refused."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostAnswer:
+class HostAnswer(State, frozen=True, kw_only=True):
     """What came back for one command, or that nothing did."""
 
     verdict: Verdict

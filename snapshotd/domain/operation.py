@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.ids import ActionName, HostId, KindName, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.recorded import Recorded, Time
+from snapshotd.domain.state import State
 
 
 class StepNature(Enum):
@@ -25,8 +25,7 @@ class StepNature(Enum):
     """Its failure is recorded, and the plan goes on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedStep:
+class PlannedStep(State, frozen=True, kw_only=True):
     """One step of a plan, as recorded when the operation was accepted, or when an undo became due."""
 
     number: int
@@ -45,8 +44,7 @@ class PlannedStep:
     """The number of the step that this one undoes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(State, frozen=True, kw_only=True):
     """Why something failed: a stable reason, the host's error id if it gave one, and words for people."""
 
     reason: str
@@ -76,8 +74,7 @@ class SettledAs(Enum):
     """Nobody knows, or nobody can carry it out: the operation ends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(State, frozen=True, kw_only=True):
     """What a person said about a step that nothing else could bring to an end."""
 
     step: int
@@ -92,8 +89,7 @@ class Settlement:
         return f"{self.actor} settled step {self.step} as {self.outcome.name}: {self.reason.rstrip('.')}."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(State, frozen=True, kw_only=True):
     """A planned step, and how far it has come."""
 
     plan: PlannedStep
@@ -133,8 +129,7 @@ class Step:
         return self.open or (self.state is StepState.WAITING and self.plan.holds_vm)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(State, frozen=True, kw_only=True):
     """One accepted request for long work on a VM."""
 
     name: OperationName

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from snapshotd.domain import events as e
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Settlement, Step, StepNature
+from snapshotd.domain.state import replace
 
 
 def new_operation(vm_id: VmId, event: e.OperationRequested, at: e.Occasion) -> Operation:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, TypeAlias
 
 from msgspec import Meta
+
+from snapshotd.domain.state import State
 
 Time: TypeAlias = Annotated[datetime, Meta(tz=True)]
 """A time with its offset; one without is refused when it is read."""
@@ -16,8 +17,7 @@ JsonObject: TypeAlias = Mapping[str, object]
 """Plain JSON values by field."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(State, frozen=True):
     """The fields of one dataclass of a kind or an action, in a version of its own."""
 
     version: int

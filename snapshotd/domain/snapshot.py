@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TypedDict, assert_never
+
+from msgspec import field
 
 from snapshotd.domain import events as e
 from snapshotd.domain.details import Labels, SnapshotDetails
@@ -13,10 +14,10 @@ from snapshotd.domain.lifecycle import SNAPSHOT, SnapshotState
 from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.recorded import Time
+from snapshotd.domain.state import State, replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(State, frozen=True, kw_only=True):
     """That nobody may delete a snapshot."""
 
     actor: str
@@ -26,8 +27,7 @@ class Hold:
     since: Time
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(State, frozen=True, kw_only=True):
     """One snapshot of the VM, in whatever state."""
 
     vm_id: VmId

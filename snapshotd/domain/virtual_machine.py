@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar, assert_never
+
+from msgspec import field
 
 from snapshotd.domain import events as e
 from snapshotd.domain.answered_requests import Requests, no_requests, remember
@@ -22,6 +23,7 @@ from snapshotd.domain.operation import Operation
 from snapshotd.domain.operation_fold import evolve_operation, new_operation
 from snapshotd.domain.recorded import Time
 from snapshotd.domain.snapshot import Snapshot, evolve_snapshot
+from snapshotd.domain.state import State, replace
 from snapshotd.domain.vm_notes import Active, Claim, Ignored
 from snapshotd.domain.volume_snapshot import (
     Temporaries,
@@ -44,8 +46,7 @@ def _no_operations() -> Mapping[int, Operation]:
     return MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmRecord:
+class VmRecord(State, frozen=True, kw_only=True):
     """What is on record of a VM itself, without its snapshots and operations."""
 
     vm_id: VmId
@@ -113,8 +114,7 @@ class VmRecord:
         return {checkpoint_id: which for checkpoint_id, which in made_for if which is not None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualMachine(VmRecord):
+class VirtualMachine(VmRecord, frozen=True, kw_only=True):
     """The aggregate: the state of one VM, at one version of its stream."""
 
     snapshots: Mapping[SnapshotId, Snapshot] = field(default_factory=_no_snapshots)

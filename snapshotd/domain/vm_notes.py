@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from snapshotd.domain.ids import HostId, OperationName, SnapshotId
 from snapshotd.domain.recorded import Time
+from snapshotd.domain.state import State
 
 
-@dataclass(frozen=True, slots=True)
-class Active:
+class Active(State, frozen=True):
     """An operation that has not ended, and the snapshot that it is about."""
 
     number: int
@@ -19,8 +17,7 @@ class Active:
     """The snapshots that the steps of its plan are about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(State, frozen=True):
     """Another host that has the VM too."""
 
     host_id: HostId
@@ -28,8 +25,7 @@ class Claim:
     """Why the VM's host on record cannot be asked whether it still has it, as a reason; empty: it has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ignored:
+class Ignored(State, frozen=True, kw_only=True):
     """That somebody has looked at a foreign checkpoint, and that it may stay as it is."""
 
     actor: str

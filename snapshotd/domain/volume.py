@@ -8,16 +8,15 @@ spellings they have. Hyper-V itself notices a disk that two VMs use only when th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import assert_never
 
 from snapshotd.domain import events as e
 from snapshotd.domain.host_path import normalised
 from snapshotd.domain.ids import StreamId, VmId
+from snapshotd.domain.state import State, replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Volume:
+class Volume(State, frozen=True, kw_only=True):
     """The aggregate: a path, and the VM that it belongs to."""
 
     key: str

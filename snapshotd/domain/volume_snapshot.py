@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TypedDict, assert_never
 
 from snapshotd.domain import events as e
@@ -12,10 +11,10 @@ from snapshotd.domain.ids import CheckpointId, HostId, VmId, VolumeSnapshotId
 from snapshotd.domain.lifecycle import VOLUME_SNAPSHOT, VolumeSnapshotState
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.recorded import Time
+from snapshotd.domain.state import State, replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeSnapshot:
+class VolumeSnapshot(State, frozen=True, kw_only=True):
     """A copy of one disk, as a file of its own, in whatever state."""
 
     vm_id: VmId
@@ -47,8 +46,7 @@ class VolumeSnapshot:
     """Why it is in ERROR, or what went wrong last."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Temporary:
+class Temporary(State, frozen=True, kw_only=True):
     """A checkpoint that was made for a volume snapshot, and is to be removed again. It stands in no tree."""
 
     marker: str

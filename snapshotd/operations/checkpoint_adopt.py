@@ -7,7 +7,7 @@ nearest own ancestor, and above those whose nearest own ancestor it is now. Unti
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 
@@ -19,6 +19,7 @@ from snapshotd.domain.ids import CheckpointId, KindName, SnapshotId
 from snapshotd.domain.lifecycle import SNAPSHOT, OperationState, SnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import Kind, Preview, Result, move_current, move_vm
 from snapshotd.operations.snapshot_making import check_details, check_room, name_after

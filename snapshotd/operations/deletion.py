@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from snapshotd.domain import events as e
@@ -25,6 +25,7 @@ from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.snapshot_errors import (
     SnapshotNotUsable,
 )
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import CANCELLED, Kind, Preview, Result, move_vm
 from snapshotd.operations.snapshots import after_remove, alive, expunge_ended, held, listed, nearest_left

@@ -9,12 +9,12 @@ for is issued, it can be cancelled between two steps.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from snapshotd.domain import events as e
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.deletion import Deletion, about, check_state, named, removals
 from snapshotd.operations.kind import Result, TheVm, memory_lost_by_undone

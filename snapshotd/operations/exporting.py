@@ -10,7 +10,6 @@ it. Copies are never verified by their content: the host says whether a file is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
 from snapshotd.domain import events as e
@@ -20,6 +19,7 @@ from snapshotd.domain.host_report import file_key
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
 from snapshotd.steps import export_complete, export_end, job_wait, vm_export
 from snapshotd.steps.action import numbered

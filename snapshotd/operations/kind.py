@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from snapshotd.domain.ids import KindName, SnapshotId, VolumeSnapshotId
 from snapshotd.domain.lifecycle import VM, OperationState, Power, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Nothing, Versioned
 from snapshotd.steps.action import numbered

@@ -9,7 +9,7 @@ and memory are a step each: if the second is refused, the first is undone. Witho
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from snapshotd.domain import events as e
@@ -24,6 +24,7 @@ from snapshotd.domain.offering_words import bytes_in_words
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.discarding import Discarding, check_discarded
 from snapshotd.operations.kind import Preview, move_vm

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from snapshotd.domain.errors import VmAbsent
@@ -11,6 +10,7 @@ from snapshotd.domain.lifecycle import OperationState, Power
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 
 

@@ -6,7 +6,7 @@ export, even a cancellation, the snapshot stays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from snapshotd.domain import events as e
@@ -18,6 +18,7 @@ from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, St
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import JsonObject, Time
 from snapshotd.domain.snapshot import moved
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations import exporting, vm_export
 from snapshotd.operations.kind import CANCELLED, UNDETERMINED, Kind, Preview, Result, Undo, move_vm

@@ -7,7 +7,7 @@ succeeds at once: what was asked for is so.
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +17,7 @@ from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.deletion import Deletion, check_power, check_state, named
 from snapshotd.operations.kind import CANCELLED, Preview, Result

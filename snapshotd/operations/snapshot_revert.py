@@ -8,7 +8,7 @@ is off, whatever the power afterwards.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
@@ -27,6 +27,7 @@ from snapshotd.domain.snapshot import Snapshot, moved
 from snapshotd.domain.snapshot_errors import (
     SnapshotNotUsable,
 )
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations import revert_words, safety_snapshot
 from snapshotd.operations.kind import (

@@ -7,7 +7,7 @@ two operations at a time could give the same one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain import events as e
@@ -24,6 +24,7 @@ from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.snapshot_errors import (
     SnapshotNotUsable,
 )
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import Kind, Result, move_vm
 from snapshotd.operations.snapshot_making import check_details, refuse_taken

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain import events as e
@@ -32,6 +32,7 @@ from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, St
 from snapshotd.domain.own_files import Disposal, UsedFile, disposal
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot, moved
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.discarding import Discarding, check_discarded
 from snapshotd.operations.doomed_checkpoints import check_named, leaves_first_by_host

@@ -10,7 +10,7 @@ itself in a new folder, as long as the VM is as it was. A release comes last: on
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain import events as e
@@ -23,6 +23,7 @@ from snapshotd.domain.ids import KindName
 from snapshotd.domain.lifecycle import Power, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
 from snapshotd.operations import exporting
 from snapshotd.operations.kind import Kind, Preview, Result, Undo, move_vm

@@ -11,7 +11,6 @@ past the shutdown of a restart as it does past any: then nothing is started.
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from datetime import datetime
 
 from snapshotd.domain import events as e
@@ -20,6 +19,7 @@ from snapshotd.domain.ids import KindName
 from snapshotd.domain.lifecycle import VM, Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import Preview, move_vm
 from snapshotd.operations.power_change import Stop

@@ -7,7 +7,7 @@ nothing comes of the import, it goes back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain import events as e
@@ -17,6 +17,7 @@ from snapshotd.domain.ids import HostId, KindName
 from snapshotd.domain.lifecycle import OperationState, Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import Preview
 from snapshotd.operations.power_change import PowerChange

@@ -9,13 +9,13 @@ nothing is started only to be turned off. If the shutdown got there after all, t
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.ids import KindName
 from snapshotd.domain.operation import Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations import vm_export
 from snapshotd.operations.kind import Preview

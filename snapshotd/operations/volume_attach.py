@@ -9,7 +9,7 @@ and is on record from then on. The claim on the path is made before that (server
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain.attached import SUFFIXES, attached, attached_at, free_place, has_file
@@ -19,6 +19,7 @@ from snapshotd.domain.host_path import problem, same, suffix
 from snapshotd.domain.ids import KindName
 from snapshotd.domain.operation import Operation, PlannedStep, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.domain.volume_errors import NoFreePlace, PlaceTaken, VolumeAttached
 from snapshotd.operations.volumes import VolumeChange, canonical, check_size

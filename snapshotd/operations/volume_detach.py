@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain.commands import RequestOperation
@@ -10,6 +10,7 @@ from snapshotd.domain.ids import KindName
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Operation, PlannedStep, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.kind import Preview
 from snapshotd.operations.volumes import VolumeChange, canonical, volume_at

@@ -5,7 +5,7 @@ Never one that stands on another file, or that another stands on: that would bre
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain.attached import Attached, stands_on
@@ -16,6 +16,7 @@ from snapshotd.domain.ids import KindName
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import PlannedStep, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.domain.volume_errors import VolumeNotResizable
 from snapshotd.operations.kind import Preview

@@ -8,7 +8,7 @@ the request is recorded (server/claiming.py), and is refused to them until the e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain import events as e
@@ -20,6 +20,7 @@ from snapshotd.domain.ids import CheckpointId, KindName, VolumeSnapshotId
 from snapshotd.domain.lifecycle import VOLUME_SNAPSHOT, OperationState, Power, StepState, VolumeSnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.domain.volume_errors import VolumeInUse
 from snapshotd.domain.volume_snapshot import VolumeSnapshot, moved

@@ -15,7 +15,7 @@ What earlier volume snapshots have left of checkpoints goes first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -28,6 +28,7 @@ from snapshotd.domain.ids import ActionName, KindName, VolumeSnapshotId
 from snapshotd.domain.lifecycle import VOLUME_SNAPSHOT, OperationState, Power, StepState, VolumeSnapshotState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.domain.volume_snapshot import VolumeSnapshot, moved
 from snapshotd.domain.volume_snapshot_errors import DiskNotCopyable, DiskNotFound, VolumeSnapshotsNotSet

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from google.longrunning.operations_pb2 import Operation
 
@@ -13,6 +12,7 @@ from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.events import ClaimCause
 from snapshotd.domain.ids import VmId
+from snapshotd.domain.state import replace
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.operation_reader import OperationReader

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import replace
 from typing import Final, TypeAlias
 
 from snapshotd.application.hosts import Hosts
@@ -21,6 +20,7 @@ from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.server.host_locks import HostLocks
 from snapshotd.server.runtime import ITSELF, Runtime

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
@@ -14,6 +13,7 @@ from snapshotd.domain.commands import UnregisterVm
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import Host, HostRecord
 from snapshotd.domain.ids import HostId, VmId
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.ports.views import HOST_FIELDS
 from snapshotd.server.backend import Backend

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.domain.volume_snapshot import VolumeSnapshot

@@ -5,7 +5,6 @@ Two installations must not use one host.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from snapshotd.dispatch.watch import Wait
@@ -13,6 +12,7 @@ from snapshotd.domain.host_errors import HostForeign, HostJournalsFailed
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.state import replace
 
 
 def explained(answer: HostAnswer, ours: str) -> HostAnswer:

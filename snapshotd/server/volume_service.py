@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from google.longrunning.operations_pb2 import Operation
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.domain.attached import attached_at, place_of
 from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.events import ClaimCause
+from snapshotd.domain.state import replace
 from snapshotd.operations import volume_attach, volume_detach, volume_resize
 from snapshotd.server.claiming import ClaimingMethods
 from snapshotd.server.interceptors import Context, actor_of

@@ -12,7 +12,7 @@ import base64
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from google.protobuf import json_format
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostError, VmReport
+from snapshotd.domain.state import replace
 from snapshotd.simulator.at_work import is_at_work
 from snapshotd.simulator.before import OF_ABSENT, Found, equals_before
 from snapshotd.simulator.commands import PROTOCOL, READS, InvalidCommand, parse

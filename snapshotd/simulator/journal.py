@@ -13,9 +13,11 @@ import re
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
+
+from snapshotd.domain.state import replace
 
 if TYPE_CHECKING:
     from pathlib import Path

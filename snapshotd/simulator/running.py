@@ -10,9 +10,9 @@ Never acts on Hyper-V itself: that is the model's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
+from snapshotd.domain.state import replace
 from snapshotd.simulator.control import Action, ControlServer
 from snapshotd.simulator.needs import ControlledHost, Engine
 from snapshotd.simulator.network import Network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ from snapshotd.domain.recorded import JsonObject, Recorded
 from snapshotd.domain.snapshot_errors import (
     SnapshotBlocked,
 )
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports import plain
 from snapshotd.ports.versioned import Nothing, Versioned

@@ -6,7 +6,7 @@ A disk on SCSI can be attached and detached while the VM runs, one on IDE only w
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from snapshotd.domain.attached import Attached, Controller, attached_at, place_of
@@ -18,6 +18,7 @@ from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports import plain
 from snapshotd.ports.versioned import Versioned

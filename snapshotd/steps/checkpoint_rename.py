@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from snapshotd.domain.host_report import Checkpoint, VmDescription, VmReport
 from snapshotd.domain.ids import ActionName, CheckpointId
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports import plain
 from snapshotd.ports.versioned import Versioned

@@ -5,7 +5,7 @@ Never satisfied beforehand: reverting to the current snapshot throws away what w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.host_report import VmDescription, VmReport, file_keys
@@ -13,6 +13,7 @@ from snapshotd.domain.ids import ActionName, CheckpointId
 from snapshotd.domain.lifecycle import Power, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import (

@@ -7,7 +7,7 @@ VM meanwhile is inferred: the file is in use. So what the copy holds is what the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import ActionName
@@ -15,6 +15,7 @@ from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports import plain
 from snapshotd.ports.versioned import Versioned

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ntpath import basename
 from typing import Final
 
@@ -17,6 +17,7 @@ from snapshotd.domain.ids import ActionName, CheckpointId
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import Action, InProgress, Judgement

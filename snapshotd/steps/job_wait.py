@@ -6,13 +6,14 @@ came, unless what it was to make tells that by itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from snapshotd.domain.host_report import JobState, VmReport
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import Action, Failed, InProgress, Judgement

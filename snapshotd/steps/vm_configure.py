@@ -6,7 +6,7 @@ is judged by what the host reports. Undone by setting what was there before, unl
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from snapshotd.domain.errors import SnapshotdError, VmAbsent
 from snapshotd.domain.host_report import VmDescription, VmReport
@@ -17,6 +17,7 @@ from snapshotd.domain.offering_errors import OfferingNeedsStopped
 from snapshotd.domain.offering_words import bytes_in_words, processors
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import Absent, Action, InProgress, Judgement, Trace, Undetermined, trace

@@ -6,13 +6,14 @@ done, and the list is told. There is no undo: a VM that was imported is on its h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from snapshotd.domain.host_report import VmDescription, VmReport
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Operation, PlannedStep, Step
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps.action import Absent, Action, Judgement

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from snapshotd.domain.host_path import same
 from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.operation import PlannedStep, Step
+from snapshotd.domain.state import replace
 from snapshotd.ports.versioned import Versioned
 from snapshotd.steps import attachment
 from snapshotd.steps.attachment import VolumeStep

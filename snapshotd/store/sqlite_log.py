@@ -20,7 +20,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self, TypeAlias
@@ -31,6 +31,7 @@ from eventsourcing.sqlite import SQLiteConnection
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import AppendUncertain, LogUnavailable, StreamChanged
 from snapshotd.ports.trouble import Trouble
 from snapshotd.store.condition import Condition

@@ -7,10 +7,11 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from snapshotd.domain.state import replace
 from snapshotd.simulator.hypervisor import (
     Caller,
     CheckpointView,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, VmStop
+from snapshotd.domain.state import replace
 from snapshotd.simulator.hypervisor import Caller, CheckpointView, HyperVError, VmView
 from snapshotd.simulator.journal import read_journal, write_journal
 from tests.host_script.conversation import Conversation

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from snapshotd.api.v1.executor_pb2 import JournalReport
+from snapshotd.domain.state import replace
 from snapshotd.simulator.journal import (
     SLOT_BYTES,
     JournalChanged,

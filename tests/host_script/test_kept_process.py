@@ -8,13 +8,13 @@ import itertools
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from google.protobuf import json_format
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer
+from snapshotd.domain.state import replace
 from snapshotd.simulator.builtin import BuiltinEngine, BuiltinProcess
 from snapshotd.simulator.hypervisor import ScriptKilled, VmView
 from snapshotd.simulator.journal import journal_path, write_journal

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -24,6 +23,7 @@ from snapshotd.api.v1.executor_pb2 import (
     VmReport,
     VmStop,
 )
+from snapshotd.domain.state import replace
 from snapshotd.simulator.hypervisor import Caller, HyperVError, JobView, VhdView, VmView
 from snapshotd.simulator.journal import JournalEntry, journal_path, read_journal, write_journal
 from snapshotd.simulator.ownership import Ownership, read_host, write_host

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, JobReport, Offering
+from snapshotd.domain.state import replace
 from snapshotd.simulator import at_work, before, effects
 from snapshotd.simulator.builtin import BuiltinEngine
 from snapshotd.simulator.hypervisor import DriveView, JobView

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand
+from snapshotd.domain.state import replace
 from snapshotd.simulator.hypervisor import DriveView
 from tests.host_script.conversation import Conversation
 from tests.host_script.host_commands import any_effect, effect, entry, known_journal, loose_file, observe

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -13,6 +12,7 @@ from snapshotd.domain.host_report import Checkpoint, Disk, DiskFile, VmDescripti
 from snapshotd.domain.ids import CheckpointId, OperationName, SnapshotId, VmId, operation_name, vm_stream
 from snapshotd.domain.lifecycle import OperationState, SnapshotState
 from snapshotd.domain.offering import Offering
+from snapshotd.domain.state import replace
 from tests.fakes import VM_ID
 from tests.unit.application.cases import create
 from tests.unit.projections.histories import RecordedWorld

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from snapshotd.api.v1.virtual_machine_pb2 import GetVirtualMachineRequest, ListV
 from snapshotd.domain.errors import InvalidArgument, NotFound
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import VmId, vm_stream
+from snapshotd.domain.state import replace
 from snapshotd.server.request_errors import VmNotThere
 from snapshotd.server.resource_messages import tree_message, vm_message
 from snapshotd.server.wire_values import timestamp

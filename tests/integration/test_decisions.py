@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from snapshotd.domain.snapshot_errors import (
     SnapshotHeld,
     SnapshotNotUsable,
 )
+from snapshotd.domain.state import replace
 from snapshotd.server.request_errors import FilterInvalid
 from tests.fakes import VM_ID
 from tests.integration.quiet_server import CALLER, Running, run

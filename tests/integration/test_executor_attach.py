@@ -7,12 +7,13 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import grpc
 import pytest
 
 from snapshotd.api.v1.executor_pb2 import AttachResponse, CheckpointCreated, HostAnswer, HostConnection, NoAnswer
+from snapshotd.domain.state import replace
 from snapshotd.executor.attach import AttachRefused
 from snapshotd.executor.channel import ServerAddressRefused
 from snapshotd.executor.clock import Clock

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Final
 
 import grpc
@@ -21,6 +20,7 @@ from snapshotd.domain.ids import vm_stream
 from snapshotd.domain.lifecycle import SnapshotState
 from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.state import replace
 from tests.fakes import VM_ID
 from tests.integration.large_history import large_description, snapshot_id
 from tests.integration.test_fuzzed_calls import reason

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from snapshotd.domain.errors import InvalidArgument, NotFound, VmNameAmbiguous
 from snapshotd.domain.host_report import Unread, VmReport
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.state import replace
 from tests.fakes import VM_ID, FakeHost
 from tests.integration.quiet_server import CALLER, HV01, Running, run
 from tests.integration.writing import write

@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from snapshotd import bootstrap, daemon
 from snapshotd.api.v1 import admin_pb2, host_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
+from snapshotd.domain.state import replace
 from snapshotd.server.serving import GrpcServer
 from snapshotd.settings import load
 from snapshotd.store.errors import LogBroken

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from snapshotd.domain.host import Host
 from snapshotd.domain.host_report import Unread, VmReport
 from snapshotd.domain.ids import HostId, vm_stream
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.state import replace
 from tests.fakes import FakeHost
 from tests.integration.quiet_server import CALLER, Running, run, turns
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from snapshotd.domain.events import VmUnregistered
 from snapshotd.domain.host_errors import HostInUse, HostJournalsFailed, HostUnreachable
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, VmId, host_stream, vm_stream
+from snapshotd.domain.state import replace
 from snapshotd.server.host_wire import no_answer
 from tests.fakes import VM_ID, FakeHost
 from tests.integration.quiet_server import CALLER, HV01, Running, run, turns

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from snapshotd.api.v1 import admin_pb2
+from snapshotd.domain.state import replace
 from tests.fakes import FakeHost
 from tests.integration.quiet_server import CALLER, Running, run
 

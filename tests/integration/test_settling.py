@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.domain.errors import InvalidArgument, NotFound, RequestIdReused
 from snapshotd.domain.host_report import HostAnswer, Journal, JournalState, Verdict, VmReport
 from snapshotd.domain.settle_errors import SettleRefused, SettleTooEarly
+from snapshotd.domain.state import replace
 from snapshotd.server.admin_service import AdminService
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.operation_reader import OperationReader

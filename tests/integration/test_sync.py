@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from snapshotd.domain.host_errors import HostAnswerLost, HostAuthenticationFaile
 from snapshotd.domain.host_report import Journal, JournalState, Unread, VmReport
 from snapshotd.domain.ids import host_stream, vm_stream
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.server.host_wire import no_answer, to_command
 from tests.fakes import VM_ID, FakeHost

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest_asyncio
@@ -15,6 +14,7 @@ from snapshotd.domain.errors import ClaimedByTwoHosts
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.state import replace
 from snapshotd.server.host_wire import no_answer
 from tests.fakes import VM_ID, FakeHost
 from tests.integration.quiet_server import CALLER, HV01, Running, run, turns

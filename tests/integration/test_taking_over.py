@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from snapshotd.domain.events import Envelope, HostTakenOver, LogFoundRolledBack,
 from snapshotd.domain.host_errors import HostAnswerLost, HostForeign, HostJournalsFailed, NotTakenOver
 from snapshotd.domain.host_report import HostAnswer, JournalState, Unread, Verdict
 from snapshotd.domain.ids import VmId
+from snapshotd.domain.state import replace
 from tests.fakes import FakeHost
 from tests.integration.quiet_server import CALLER, HV01, Running, run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from google.longrunning.operations_pb2 import WaitOperationRequest
 
 from snapshotd.domain.ids import OperationName, VmId, vm_stream
 from snapshotd.domain.operation import Operation
+from snapshotd.domain.state import replace
 from snapshotd.ports.views import Views
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.operations_service import OperationsService

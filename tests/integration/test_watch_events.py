@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.events import VmDescribed
 from snapshotd.domain.ids import SnapshotId, VmId, vm_stream
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import ViewsUnreadable
 from snapshotd.ports.views import EventQuery, Views
 from snapshotd.server.audit_service import AuditService

@@ -58,9 +58,10 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Final
 
+from snapshotd.domain.state import replace
 from tests.models.exploration import Step, explore
 from tests.models.fence_daemon import daemon_steps
 from tests.models.fence_host import host_steps

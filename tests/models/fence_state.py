@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeVar
+
+from snapshotd.domain.state import replace
 
 T = TypeVar("T", bound=tuple[object, ...])
 

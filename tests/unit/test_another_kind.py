@@ -6,7 +6,7 @@ Three small classes are all that it takes; no other file is touched.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import RecordNotReadable
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS

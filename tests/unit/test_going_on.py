@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Kind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain.events.export import ExportEvent, VmReleaseEnded
@@ -51,6 +50,7 @@ from snapshotd.domain.events.volume_snapshot import (
     VolumeSnapshotTransition,
 )
 from snapshotd.domain.ids import OperationName, StreamId
+from snapshotd.domain.state import State
 
 VmEvent = (
     VmRegistered
@@ -84,8 +84,7 @@ Event = VmEvent | HostEvent | VolumeEvent
 """Everything that may stand in the log."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewEvent:
+class NewEvent(State, frozen=True, kw_only=True):
     """An event on its way into the log, with what its decider knows of it."""
 
     event_id: str
@@ -96,8 +95,7 @@ class NewEvent:
     event: Event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Occasion:
+class Occasion(State, frozen=True, kw_only=True):
     """When, where in the stream and for whom an event happened: what a fold needs besides the event."""
 
     version: int
@@ -107,8 +105,7 @@ class Occasion:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope(Occasion):
+class Envelope(Occasion, frozen=True, kw_only=True):
     """An event as the log holds it."""
 
     event_id: str

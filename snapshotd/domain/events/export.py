@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from snapshotd.domain.state import State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmExported:
+class VmExported(State, frozen=True, kw_only=True):
     """A complete export of the VM is in a folder of its own."""
 
     directory: str
@@ -16,23 +15,20 @@ class VmExported:
     """The VM's version when the export was begun."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportRemoved:
+class ExportRemoved(State, frozen=True, kw_only=True):
     """An export was removed: a newer one is complete, or its files were the VM's disks and were deleted as these."""
 
     directory: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmReleased:
+class VmReleased(State, frozen=True, kw_only=True):
     """The VM was removed from its host after an export: it is expected to be absent until it is imported."""
 
     directory: str
     configuration_path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmReleaseEnded:
+class VmReleaseEnded(State, frozen=True, kw_only=True):
     """The VM is on a host again."""
 
     cause: str

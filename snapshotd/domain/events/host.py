@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from snapshotd.domain.ids import VmId
+from snapshotd.domain.state import State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostRegistered:
+class HostRegistered(State, frozen=True, kw_only=True):
     """A host was registered. It has not been contacted."""
 
     address: str
@@ -21,8 +19,7 @@ class HostRegistered:
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostUpdated:
+class HostUpdated(State, frozen=True, kw_only=True):
     """The way to a host was changed. It has not been contacted on the new one."""
 
     from_address: str
@@ -39,15 +36,13 @@ class HostUpdated:
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostRemoved:
+class HostRemoved(State, frozen=True, kw_only=True):
     """A host was forgotten."""
 
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostTakenOver:
+class HostTakenOver(State, frozen=True, kw_only=True):
     """A person took the host over: its journals belong to this installation from now on."""
 
     former_installation_id: str
@@ -57,8 +52,7 @@ class HostTakenOver:
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostSynced:
+class HostSynced(State, frozen=True, kw_only=True):
     """The host's VMs were compared with the record."""
 
     vms: int

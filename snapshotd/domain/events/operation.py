@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from snapshotd.domain.ids import HostId, KindName, OperationName, SnapshotId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Failure, PlannedStep, SettledAs
 from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.state import State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationTransition:
+class OperationTransition(State, frozen=True, kw_only=True):
     """An operation's state changed."""
 
     number: int
@@ -19,8 +17,7 @@ class OperationTransition:
     to_state: OperationState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationRequested(OperationTransition):
+class OperationRequested(OperationTransition, frozen=True, kw_only=True):
     """An operation was accepted, with its plan."""
 
     name: OperationName
@@ -34,37 +31,31 @@ class OperationRequested(OperationTransition):
     """The operation with whose end it was requested, on behalf of whoever asked for that; None: a caller asked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationStarted(OperationTransition):
+class OperationStarted(OperationTransition, frozen=True, kw_only=True):
     """Its first step is issued in the same append, or none was needed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationSucceeded(OperationTransition):
+class OperationSucceeded(OperationTransition, frozen=True, kw_only=True):
     """It ended as asked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationFailed(OperationTransition):
+class OperationFailed(OperationTransition, frozen=True, kw_only=True):
     """It ended without doing what was asked for."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationCancelled(OperationTransition):
+class OperationCancelled(OperationTransition, frozen=True, kw_only=True):
     """It ended because somebody cancelled it, and its undo is done."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelRequested:
+class CancelRequested(State, frozen=True, kw_only=True):
     """Somebody asked to cancel the operation."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoPlanned:
+class UndoPlanned(State, frozen=True, kw_only=True):
     """What was done will be undone, by steps that are appended to the plan."""
 
     number: int
@@ -73,8 +64,7 @@ class UndoPlanned:
     """None: cancelled."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanRepeated:
+class PlanRepeated(State, frozen=True, kw_only=True):
     """A step failed, and the operation goes on all the same: with these steps, in place of those that were left."""
 
     number: int
@@ -82,8 +72,7 @@ class PlanRepeated:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowUpRefused:
+class FollowUpRefused(State, frozen=True, kw_only=True):
     """An operation that was to follow this one was not accepted."""
 
     number: int
@@ -91,8 +80,7 @@ class FollowUpRefused:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationSettled:
+class OperationSettled(State, frozen=True, kw_only=True):
     """A person said what became of the operation's step, which nothing else could bring to an end."""
 
     number: int
@@ -103,8 +91,7 @@ class OperationSettled:
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryLost:
+class MemoryLost(State, frozen=True, kw_only=True):
     """Memory was lost that the operation was to keep: no undo, and no further step, brings it back."""
 
     number: int

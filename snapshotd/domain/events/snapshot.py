@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from snapshotd.domain.details import SnapshotDetails
 from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState
 from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.recorded import Time
+from snapshotd.domain.state import State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotTransition:
+class SnapshotTransition(State, frozen=True, kw_only=True):
     """A snapshot's state changed."""
 
     snapshot_id: SnapshotId
@@ -21,8 +19,7 @@ class SnapshotTransition:
     to_state: SnapshotState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotRequested(SnapshotTransition):
+class SnapshotRequested(SnapshotTransition, frozen=True, kw_only=True):
     """A snapshot was asked for. Nothing has been asked of the host."""
 
     name: str
@@ -30,15 +27,13 @@ class SnapshotRequested(SnapshotTransition):
     with_memory: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotCreationStarted(SnapshotTransition):
+class SnapshotCreationStarted(SnapshotTransition, frozen=True, kw_only=True):
     """Its checkpoint is about to be asked for."""
 
     parent_id: SnapshotId | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotCreated(SnapshotTransition):
+class SnapshotCreated(SnapshotTransition, frozen=True, kw_only=True):
     """Its checkpoint is on the host."""
 
     checkpoint_id: CheckpointId
@@ -51,55 +46,46 @@ class SnapshotCreated(SnapshotTransition):
     """What the VM had when it was taken; None: not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotCreationFailed(SnapshotTransition):
+class SnapshotCreationFailed(SnapshotTransition, frozen=True, kw_only=True):
     """The host has no checkpoint for it."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotRequestCancelled(SnapshotTransition):
+class SnapshotRequestCancelled(SnapshotTransition, frozen=True, kw_only=True):
     """It was cancelled before anything was asked of the host."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotCreationCancelled(SnapshotTransition):
+class SnapshotCreationCancelled(SnapshotTransition, frozen=True, kw_only=True):
     """It was cancelled while it was being created, and the host was observed to have no checkpoint of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotUnwanted(SnapshotTransition):
+class SnapshotUnwanted(SnapshotTransition, frozen=True, kw_only=True):
     """Its checkpoint was made but is not wanted, and will be removed again."""
 
     checkpoint_id: CheckpointId
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotRevertStarted(SnapshotTransition):
+class SnapshotRevertStarted(SnapshotTransition, frozen=True, kw_only=True):
     """The VM is about to be reverted to it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotRevertEnded(SnapshotTransition):
+class SnapshotRevertEnded(SnapshotTransition, frozen=True, kw_only=True):
     """The revert succeeded (no failure), or failed."""
 
     failure: Failure | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotExpungeStarted(SnapshotTransition):
+class SnapshotExpungeStarted(SnapshotTransition, frozen=True, kw_only=True):
     """Its checkpoint is about to be removed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotRemoved(SnapshotTransition):
+class SnapshotRemoved(SnapshotTransition, frozen=True, kw_only=True):
     """Its checkpoint is gone and the disks are merged."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotExpungeFailed(SnapshotTransition):
+class SnapshotExpungeFailed(SnapshotTransition, frozen=True, kw_only=True):
     """It could not be removed: READY if its checkpoint is intact, else ERROR."""
 
     failure: Failure
@@ -107,8 +93,7 @@ class SnapshotExpungeFailed(SnapshotTransition):
     """Files that its removed checkpoint left to merge."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotGivenUp(SnapshotTransition):
+class SnapshotGivenUp(SnapshotTransition, frozen=True, kw_only=True):
     """What became of it could not be determined, or an operator gave it up."""
 
     failure: Failure
@@ -116,15 +101,13 @@ class SnapshotGivenUp(SnapshotTransition):
     """As in SnapshotExpungeFailed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotCheckpointMissing(SnapshotTransition):
+class SnapshotCheckpointMissing(SnapshotTransition, frozen=True, kw_only=True):
     """Its checkpoint is gone, or there and not intact: the failure says which."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotCheckpointFound(SnapshotTransition):
+class SnapshotCheckpointFound(SnapshotTransition, frozen=True, kw_only=True):
     """Its checkpoint was observed there and intact."""
 
     failure: Failure | None
@@ -135,8 +118,7 @@ class SnapshotCheckpointFound(SnapshotTransition):
     """Likewise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotAdopted(SnapshotTransition):
+class SnapshotAdopted(SnapshotTransition, frozen=True, kw_only=True):
     """Somebody had a foreign checkpoint become a snapshot."""
 
     checkpoint_id: CheckpointId
@@ -151,21 +133,18 @@ class SnapshotAdopted(SnapshotTransition):
     """Who asked for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotForgotten(SnapshotTransition):
+class SnapshotForgotten(SnapshotTransition, frozen=True, kw_only=True):
     """Somebody had it taken off the record. Nothing was asked of the host: its checkpoint may still be there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotCheckpointIdentified:
+class SnapshotCheckpointIdentified(State, frozen=True, kw_only=True):
     """A checkpoint with its marker was observed, where none was known. It keeps its state, and can be deleted."""
 
     snapshot_id: SnapshotId
     checkpoint_id: CheckpointId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotReparented:
+class SnapshotReparented(State, frozen=True, kw_only=True):
     """It has another parent in the tree."""
 
     snapshot_id: SnapshotId
@@ -175,8 +154,7 @@ class SnapshotReparented:
     """`step` or `drift`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotHeld:
+class SnapshotHeld(State, frozen=True, kw_only=True):
     """Somebody holds it: nobody deletes it until it is released."""
 
     snapshot_id: SnapshotId
@@ -185,16 +163,14 @@ class SnapshotHeld:
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotReleased:
+class SnapshotReleased(State, frozen=True, kw_only=True):
     """It may be deleted again."""
 
     snapshot_id: SnapshotId
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotDetailsChanged:
+class SnapshotDetailsChanged(State, frozen=True, kw_only=True):
     """Somebody says something else of it: another name, description, expiry, or other labels."""
 
     snapshot_id: SnapshotId

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.recorded import Recorded, Time
+from snapshotd.domain.state import State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepTransition:
+class StepTransition(State, frozen=True, kw_only=True):
     """A step's state changed."""
 
     number: int
@@ -20,8 +18,7 @@ class StepTransition:
     to_state: StepState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepIssued(StepTransition):
+class StepIssued(StepTransition, frozen=True, kw_only=True):
     """An effect is about to be sent, with a token of its own."""
 
     attempt: int
@@ -31,15 +28,13 @@ class StepIssued(StepTransition):
     """Of the VM then."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepWaitStarted(StepTransition):
+class StepWaitStarted(StepTransition, frozen=True, kw_only=True):
     """The host is polled from now on."""
 
     before: Recorded
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepDone(StepTransition):
+class StepDone(StepTransition, frozen=True, kw_only=True):
     """The host is as the step wanted it."""
 
     observed: bool
@@ -47,36 +42,31 @@ class StepDone(StepTransition):
     output: Recorded
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepFailed(StepTransition):
+class StepFailed(StepTransition, frozen=True, kw_only=True):
     """The step ended without its effect."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepDueAgain(StepTransition):
+class StepDueAgain(StepTransition, frozen=True, kw_only=True):
     """The step had no effect, for a reason that may pass, and will be issued again."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepNotSent(StepTransition):
+class StepNotSent(StepTransition, frozen=True, kw_only=True):
     """Its command never left for the host: it is due as before, and this was no attempt."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepOutcomeUnknown(StepTransition):
+class StepOutcomeUnknown(StepTransition, frozen=True, kw_only=True):
     """No answer that settles the step has come. The host will be observed."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObservationIssued:
+class ObservationIssued(State, frozen=True, kw_only=True):
     """The host is about to be observed for a step, with a token of its own."""
 
     number: int
@@ -85,8 +75,7 @@ class ObservationIssued:
     """Of the VM then."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObservationAnswered:
+class ObservationAnswered(State, frozen=True, kw_only=True):
     """The host was observed for a step that is only due: its journal is known now."""
 
     number: int
@@ -95,15 +84,13 @@ class ObservationAnswered:
     """False: for too long the VM could not be looked at, and the step goes on with what is on record."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepUndetermined(StepTransition):
+class StepUndetermined(StepTransition, frozen=True, kw_only=True):
     """Its outcome is not known even after an observation. It is never run again."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepSkipped(StepTransition):
+class StepSkipped(StepTransition, frozen=True, kw_only=True):
     """It was not needed, or the operation ended before it, or it must not be issued."""
 
     failure: Failure | None = None

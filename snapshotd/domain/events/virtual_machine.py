@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from snapshotd.domain.details import VmDetails
 from snapshotd.domain.host_report import VmDescription
 from snapshotd.domain.ids import CheckpointId, HostId, OperationName, SnapshotId
 from snapshotd.domain.lifecycle import Power, VmActivity
+from snapshotd.domain.state import State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmTransition:
+class VmTransition(State, frozen=True, kw_only=True):
     """The VM's activity changed."""
 
     from_state: VmActivity
     to_state: VmActivity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmRegistered(VmTransition):
+class VmRegistered(VmTransition, frozen=True, kw_only=True):
     """A VM was registered."""
 
     host_id: HostId
@@ -30,23 +28,20 @@ class VmRegistered(VmTransition):
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmUnregistered(VmTransition):
+class VmUnregistered(VmTransition, frozen=True, kw_only=True):
     """A VM was forgotten. Nothing on its host was touched."""
 
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmActivityChanged(VmTransition):
+class VmActivityChanged(VmTransition, frozen=True, kw_only=True):
     """An operation began, changed or ended what it does to the VM."""
 
     trigger: str
     """The arrow's name in the table."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmPowerChanged:
+class VmPowerChanged(State, frozen=True, kw_only=True):
     """The VM's power differs from the record."""
 
     from_power: Power
@@ -55,15 +50,13 @@ class VmPowerChanged:
     """`step`, `drift`, or `registration`: it was not known before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmDescribed:
+class VmDescribed(State, frozen=True, kw_only=True):
     """The host's description of the VM, its disks and its checkpoints differs from the record."""
 
     description: VmDescription
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmDetailsChanged:
+class VmDetailsChanged(State, frozen=True, kw_only=True):
     """Somebody says something else of it: another owner, or other labels."""
 
     before: VmDetails
@@ -71,15 +64,13 @@ class VmDetailsChanged:
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalIdentified:
+class JournalIdentified(State, frozen=True, kw_only=True):
     """The host named the VM's journal."""
 
     journal_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogFoundRolledBack:
+class LogFoundRolledBack(State, frozen=True, kw_only=True):
     """The VM's journal on the host was written for another log: this one was restored from a backup, say."""
 
     journal_token: int
@@ -88,16 +79,14 @@ class LogFoundRolledBack:
     """The host is being taken over from another installation: whatever the journal shows, this holds until then."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogRollbackDisproved:
+class LogRollbackDisproved(State, frozen=True, kw_only=True):
     """The same journal, looked at later, knows no more than this log: what LogFoundRolledBack went by was not true."""
 
     shown_token: int
     """The highest that the journal knows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmTakenOver:
+class VmTakenOver(State, frozen=True, kw_only=True):
     """A person took the VM over: its journal was written for another log, and counts for this one from now on.
 
     What it knows is on record with this. All tokens that are issued afterwards are higher than `journal_token`.
@@ -116,8 +105,7 @@ class VmTakenOver:
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurrentMoved:
+class CurrentMoved(State, frozen=True, kw_only=True):
     """The VM's disks descend from another snapshot now."""
 
     from_snapshot_id: SnapshotId | None
@@ -126,8 +114,7 @@ class CurrentMoved:
     """`step` or `drift`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointIgnored:
+class CheckpointIgnored(State, frozen=True, kw_only=True):
     """Somebody has looked at a foreign checkpoint: it may stay as it is."""
 
     checkpoint_id: CheckpointId
@@ -138,8 +125,7 @@ class CheckpointIgnored:
     request_digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointNotIgnored:
+class CheckpointNotIgnored(State, frozen=True, kw_only=True):
     """Somebody took back that a foreign checkpoint may stay as it is."""
 
     checkpoint_id: CheckpointId
@@ -190,8 +176,7 @@ class DriftKind(Enum):
     VOLUME_RESIZED = "VOLUME_RESIZED"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriftDetected:
+class DriftDetected(State, frozen=True, kw_only=True):
     """The host differs from the record, and we did not cause it."""
 
     kind: DriftKind
@@ -205,8 +190,7 @@ class DriftDetected:
     """What the host has; empty: nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmMoved:
+class VmMoved(State, frozen=True, kw_only=True):
     """The VM is on another host now. Its journal stays behind, and nothing is known of one on the new host."""
 
     from_host_id: HostId
@@ -215,8 +199,7 @@ class VmMoved:
     """`drift`, or `step`: one that was released is to be imported there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmClaimed:
+class VmClaimed(State, frozen=True, kw_only=True):
     """A host has a VM that is on record on another one. Until one of them does not have it, nothing is done to it."""
 
     host_id: HostId
@@ -224,15 +207,13 @@ class VmClaimed:
     """Why its host on record cannot be asked whether it still has it, as a reason; empty: it has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VmClaimEnded:
+class VmClaimEnded(State, frozen=True, kw_only=True):
     """A host that had the VM too does not have it any more, or is not registered any more."""
 
     host_id: HostId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestJoined:
+class RequestJoined(State, frozen=True, kw_only=True):
     """A request was answered with an operation that was running already."""
 
     number: int

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from snapshotd.domain.ids import VmId
+from snapshotd.domain.state import State
 
 
 class ClaimCause(Enum):
@@ -28,8 +28,7 @@ class ReleaseCause(Enum):
     """The VM is not registered any more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeClaimed:
+class VolumeClaimed(State, frozen=True, kw_only=True):
     """A volume belongs to a VM: no other may attach it."""
 
     vm_id: VmId
@@ -38,8 +37,7 @@ class VolumeClaimed:
     cause: ClaimCause
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeReleased:
+class VolumeReleased(State, frozen=True, kw_only=True):
     """A volume belongs to its VM no longer."""
 
     vm_id: VmId

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from snapshotd.domain.ids import CheckpointId, HostId, VolumeSnapshotId
 from snapshotd.domain.lifecycle import VolumeSnapshotState
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.state import State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeSnapshotTransition:
+class VolumeSnapshotTransition(State, frozen=True, kw_only=True):
     """A volume snapshot's state changed."""
 
     volume_snapshot_id: VolumeSnapshotId
@@ -18,8 +16,7 @@ class VolumeSnapshotTransition:
     to_state: VolumeSnapshotState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeSnapshotRequested(VolumeSnapshotTransition):
+class VolumeSnapshotRequested(VolumeSnapshotTransition, frozen=True, kw_only=True):
     """A copy of one disk was asked for. Nothing has been asked of the host."""
 
     name: str
@@ -29,8 +26,7 @@ class VolumeSnapshotRequested(VolumeSnapshotTransition):
     """The file that it is to become."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeSnapshotTaken(VolumeSnapshotTransition):
+class VolumeSnapshotTaken(VolumeSnapshotTransition, frozen=True, kw_only=True):
     """Its file is complete, stands alone, and bears its own name."""
 
     path: str
@@ -46,8 +42,7 @@ class VolumeSnapshotTaken(VolumeSnapshotTransition):
     """Where the file is: the VM may move, and its copies do not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeSnapshotFailed(VolumeSnapshotTransition):
+class VolumeSnapshotFailed(VolumeSnapshotTransition, frozen=True, kw_only=True):
     """There is no copy."""
 
     failure: Failure
@@ -55,30 +50,25 @@ class VolumeSnapshotFailed(VolumeSnapshotTransition):
     """Folders of its own that may be left on the host."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeSnapshotCancelled(VolumeSnapshotTransition):
+class VolumeSnapshotCancelled(VolumeSnapshotTransition, frozen=True, kw_only=True):
     """It was cancelled, and what was made of it is gone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeSnapshotDeletionStarted(VolumeSnapshotTransition):
+class VolumeSnapshotDeletionStarted(VolumeSnapshotTransition, frozen=True, kw_only=True):
     """Its file is about to be deleted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeSnapshotDeletionFailed(VolumeSnapshotTransition):
+class VolumeSnapshotDeletionFailed(VolumeSnapshotTransition, frozen=True, kw_only=True):
     """Its file was not deleted: READY if it was READY before, else ERROR."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeSnapshotRemoved(VolumeSnapshotTransition):
+class VolumeSnapshotRemoved(VolumeSnapshotTransition, frozen=True, kw_only=True):
     """Its file is gone, and all that was left of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeSnapshotGivenUp(VolumeSnapshotTransition):
+class VolumeSnapshotGivenUp(VolumeSnapshotTransition, frozen=True, kw_only=True):
     """What became of it could not be determined, or an operator gave it up."""
 
     failure: Failure
@@ -86,8 +76,7 @@ class VolumeSnapshotGivenUp(VolumeSnapshotTransition):
     """As in VolumeSnapshotFailed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemporaryCheckpointExpected:
+class TemporaryCheckpointExpected(State, frozen=True, kw_only=True):
     """A checkpoint is about to be asked for that freezes a running VM's disk for a while. It is never a snapshot."""
 
     volume_snapshot_id: VolumeSnapshotId
@@ -95,16 +84,14 @@ class TemporaryCheckpointExpected:
     """What its name will end in."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemporaryCheckpointTaken:
+class TemporaryCheckpointTaken(State, frozen=True, kw_only=True):
     """That checkpoint is on the host."""
 
     volume_snapshot_id: VolumeSnapshotId
     checkpoint_id: CheckpointId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemporaryCheckpointGone:
+class TemporaryCheckpointGone(State, frozen=True, kw_only=True):
     """That checkpoint is not on the host, and will not be any more."""
 
     volume_snapshot_id: VolumeSnapshotId

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
+from snapshotd.domain.state import replace
 from snapshotd.simulator.hypervisor import HyperVError
 from snapshotd.simulator.model.exported import DISKS
 from snapshotd.simulator.model.host import HostState

@@ -11,9 +11,11 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from snapshotd.domain.state import replace
 
 AWAY: Final = ".away"
 """Ends the name of a folder whose storage is away."""

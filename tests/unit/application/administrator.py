@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from snapshotd.domain.commands import CompareHosts, SyncVm
 from snapshotd.domain.errors import VmChanging
@@ -13,6 +13,7 @@ from snapshotd.domain.host_report import Checkpoint, Journal, JournalState, VmRe
 from snapshotd.domain.ids import CheckpointId, HostId, SnapshotId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.state import replace
 from tests.fakes import FakeHost, World
 from tests.unit.application.cases import sid
 

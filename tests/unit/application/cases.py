@@ -1,7 +1,7 @@
 """Every operation as a case: how the world is before it, and what must be true after it. All generic tests run them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from snapshotd.application.draft import Draft
@@ -12,6 +12,7 @@ from snapshotd.domain.ids import ActionName, CheckpointId, SnapshotId, VolumeSna
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity
 from snapshotd.domain.offering import Offering
 from snapshotd.domain.operation import Failure, PlannedStep, SettledAs, StepNature
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.snapshot_delete import Scope
 from snapshotd.operations.snapshot_revert import PowerAfter

@@ -9,10 +9,11 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from snapshotd.domain.commands import RequestOperation
+from snapshotd.domain.state import replace
 from snapshotd.operations.catalogue import KINDS
 from tests.fakes import World
 from tests.unit.application.cases import CASES, DATA, FOREIGN, NEW, Case, sid

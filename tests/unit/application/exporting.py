@@ -1,11 +1,11 @@
 """Worlds whose VM is exported, or was released after an export."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from snapshotd.domain.export import ExportPolicy
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import export_vm, stop_vm
 from tests.fakes import World

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,6 +13,7 @@ from snapshotd.domain.host_report import STATE_CHANGE, HostAnswer, Verdict
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import OperationState, Power, StepState, VmActivity
 from snapshotd.domain.operation import Operation
+from snapshotd.domain.state import replace
 from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import CREATE, REMOVE, RESTORE, START, STOP, delete, revert_to, start_vm, stop_vm

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain.commands import HoldSnapshot, RegisterVm, RequestOperation, SyncVm, UnregisterVm, UpdateVm
@@ -14,6 +12,7 @@ from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, Ste
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.own_files import UsedFile
 from snapshotd.domain.snapshot_errors import CheckpointNotFound, SnapshotHeld
+from snapshotd.domain.state import replace
 from snapshotd.operations.kind import Preview
 from snapshotd.operations.vm_destroy import DESTROY_VIRTUAL_MACHINE
 from snapshotd.steps.files_delete import FILES_DELETE

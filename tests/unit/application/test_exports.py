@@ -1,7 +1,5 @@
 """Exports: what ends an attempt and what begins the next, and who goes first."""
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain import events as e
@@ -13,6 +11,7 @@ from snapshotd.domain.host_report import HostJob, JobState
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.operations import exporting as exporting_steps
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.vm_stop import STOP_VIRTUAL_MACHINE

@@ -1,6 +1,5 @@
 """The core's half of the fence model's rules: each test breaks when its rule is taken out of the core."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,6 +10,7 @@ from snapshotd.domain.host_report import HostAnswer, Journal, JournalState, Verd
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, Step
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.state import replace
 from tests.fakes import START, World
 from tests.unit.application.cases import create, sid
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain import events as e
@@ -31,6 +29,7 @@ from snapshotd.domain.snapshot_errors import (
     SnapshotLimitReached,
     SnapshotNotUsable,
 )
+from snapshotd.domain.state import replace
 from tests.asking import CREATE, adopt, create_snapshot, delete, forget, revert_to, update
 from tests.fakes import World
 from tests.unit.application.cases import FOREIGN, by_hand, chain, create, drift_in, lose_checkpoint, sid

@@ -1,7 +1,6 @@
 """Checkpoints that cannot be brought back, critical VMs, and files that nobody needs: what the record makes of them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -16,6 +15,7 @@ from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
 from snapshotd.domain.snapshot_errors import (
     SnapshotNotUsable,
 )
+from snapshotd.domain.state import replace
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import delete, revert_to, start_vm, stop_vm
 from tests.fakes import World

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,6 +10,7 @@ from snapshotd.domain import events as e
 from snapshotd.domain.commands import CancelOperation, RequestOperation
 from snapshotd.domain.ids import ActionName, CheckpointId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
+from snapshotd.domain.state import replace
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import CREATE, REMOVE, RENAME, RESTORE, START, STOP, delete, revert_to, start_vm, stop_vm
 from tests.fakes import World

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain.commands import HoldSnapshot, ReleaseSnapshot, SyncVm
@@ -12,6 +10,7 @@ from snapshotd.domain.events import DriftDetected
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.offering_errors import ForeignMemory, OfferingNeedsStopped
 from snapshotd.domain.snapshot_errors import SnapshotHeld
+from snapshotd.domain.state import replace
 from snapshotd.operations.offering_change import CHANGE_SERVICE_OFFERING
 from snapshotd.server.operation_messages import operation_message
 from snapshotd.steps.vm_stop import StopMode

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.application.decide import decide
@@ -12,6 +10,7 @@ from snapshotd.domain.commands import RequestOperation, SyncVm
 from snapshotd.domain.errors import PlanChanged
 from snapshotd.domain.events import OperationRequested
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.state import replace
 from snapshotd.operations.plan_etag import plan_etag
 from snapshotd.operations.snapshot_delete import Scope
 from tests.asking import create_snapshot, delete, revert_to

@@ -10,7 +10,7 @@ import os
 import random
 from collections import Counter
 from copy import copy as shallow
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import count
 
@@ -25,6 +25,7 @@ from snapshotd.domain.events import OperationRequested
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import Operation
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.server.operation_messages import plan_message, planned_step

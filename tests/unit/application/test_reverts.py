@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -25,6 +24,7 @@ from snapshotd.domain.recorded import Recorded
 from snapshotd.domain.snapshot_errors import (
     SnapshotLimitReached,
 )
+from snapshotd.domain.state import replace
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT, Params, PowerAfter
 from snapshotd.server.operation_messages import metadata_message
 from snapshotd.steps.vm_stop import StopMode

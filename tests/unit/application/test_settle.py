@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -19,6 +18,7 @@ from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Failure, SettledAs
 from snapshotd.domain.settle_errors import SettleRefused
+from snapshotd.domain.state import replace
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import RENAME, delete, start_vm, stop_vm
 from tests.fakes import FakeHost, World

@@ -1,12 +1,12 @@
 """What was decided on an old record: nothing is lost for it."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
 from snapshotd.domain.events import ObservationIssued, StepIssued
 from snapshotd.domain.lifecycle import OperationState, Power
+from snapshotd.domain.state import replace
 from tests.asking import revert_to
 from tests.fakes import FakeHost, World
 from tests.unit.application.cases import create, sid

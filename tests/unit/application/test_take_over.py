@@ -1,7 +1,6 @@
 """Take-over of a VM: the log goes on from what the journal and the host say, and nothing is done twice."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -17,6 +16,7 @@ from snapshotd.domain.host_errors import NotTakenOver
 from snapshotd.domain.host_report import Journal, JournalState, Verdict
 from snapshotd.domain.ids import HostId, OperationName
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState, VmActivity
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import delete, revert_to, start_vm, stop_vm

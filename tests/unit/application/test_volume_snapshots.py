@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,6 +16,7 @@ from snapshotd.domain.ids import ActionName, HostId
 from snapshotd.domain.lifecycle import OperationState, Power, StepState, VmActivity, VolumeSnapshotState
 from snapshotd.domain.operation import Operation, SettledAs
 from snapshotd.domain.snapshot_errors import CheckpointNotUsable
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine, evolve
 from snapshotd.domain.volume_errors import VmHasTemporaryCheckpoint
 from snapshotd.domain.volume_snapshot import VolumeSnapshot

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain import events as e
@@ -24,6 +22,7 @@ from snapshotd.domain.host_report import HostAnswer, Journal, JournalState, Verd
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, SettledAs
+from snapshotd.domain.state import replace
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import CREATE, delete, stop_vm
 from tests.fakes import FakeHost, World

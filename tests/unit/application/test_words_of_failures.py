@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain.errors import AlreadyExists
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.steps.vm_stop import StopMode

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.dispatch.answers import fitting
@@ -12,6 +10,7 @@ from snapshotd.domain.host_report import HostAnswer, Unread, Verdict
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.state import replace
 from tests.asking import CREATE
 from tests.fakes import START, VM_ID, FakeHost
 from tests.unit.application.cases import CASES, check_end

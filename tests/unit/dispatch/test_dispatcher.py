@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from snapshotd.domain.host_report import Disk, DiskFile, HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, StreamId
 from snapshotd.domain.lifecycle import OperationState, Power, StepState
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,6 +12,7 @@ from snapshotd.domain.commands import SyncVm
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.vm_stop import StopMode

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.dispatch.orders import OrderKind
@@ -11,6 +9,7 @@ from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import OperationState, SnapshotState, StepState, VmActivity
 from snapshotd.domain.operation import Operation, StepNature
+from snapshotd.domain.state import replace
 from snapshotd.steps.catalogue import ACTIONS
 from tests.unit.application.cases import AT_WORK, CASES, Case, check_end
 from tests.unit.dispatch.test_dispatcher import LOST, Room, asked

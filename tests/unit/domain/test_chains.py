@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -11,6 +10,7 @@ from snapshotd.domain.chains import not_passed_through, passed_through, superflu
 from snapshotd.domain.host_report import Checkpoint, Disk, DiskFile, VmDescription
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.offering import Offering
+from snapshotd.domain.state import replace
 
 GONE = CheckpointId("gone")
 

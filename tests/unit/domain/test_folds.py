@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain import events as e
@@ -13,6 +11,7 @@ from snapshotd.domain.lifecycle import OperationState, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.recorded import Recorded
 from snapshotd.domain.snapshot import counts_towards_limit, evolve_snapshot
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import evolve
 from tests.fakes import START, VM_ID, World
 from tests.unit.application.cases import create, sid

@@ -1,7 +1,5 @@
 """What is registered of a host can be connected to, and cannot change the URL or path that it goes into."""
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.application.hosts import checked
@@ -9,6 +7,7 @@ from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.host import Host
 from snapshotd.domain.host_address import WINRM_HTTP_PORT
 from snapshotd.domain.ids import HostId
+from snapshotd.domain.state import replace
 from snapshotd.server.status import to_status
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain.own_files import Disposal, UsedFile, disposal, own_files
+from snapshotd.domain.state import replace
 from tests.unit.domain.test_chains import described
 
 IMAGE = "a base image, on which other disks may stand"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -32,6 +31,7 @@ from snapshotd.domain.snapshot_errors import (
     NoDescendants,
     SnapshotHeld,
 )
+from snapshotd.domain.state import replace
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.snapshot_delete import Scope
 from snapshotd.operations.snapshot_delete_all import NOT_DELETED, Outcome

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.state import replace
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Preview
 from snapshotd.operations.snapshot_create import CREATE_SNAPSHOT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -13,6 +12,7 @@ from snapshotd.domain.errors import OperationActive
 from snapshotd.domain.ids import ActionName
 from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, StepState
 from snapshotd.domain.operation import Operation
+from snapshotd.domain.state import replace
 from snapshotd.operations.snapshot_delete import DELETE_SNAPSHOT
 from tests.asking import CREATE, REMOVE, RESTORE, START, delete, revert_to, start_vm
 from tests.fakes import World

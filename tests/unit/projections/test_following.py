@@ -7,7 +7,7 @@ import importlib
 import linecache
 import re
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from projections.runner import Runner
 from projections.store import LogLost, Rows, Table, ViewsNotMade, open_views, script_of
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.recorded import Time
+from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import LogUnavailable, ViewBehind, ViewStopped
 from snapshotd.ports.views import ProjectionState
 from tests.integration.polling import until

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,7 +59,7 @@ async def same_as_the_aggregate(views: Views, vm: VirtualMachine) -> None:
     }
     record = await views.vm(VM_ID)
     assert record is not None
-    assert all(getattr(record, f.name) == getattr(vm, f.name) for f in fields(record))
+    assert all(getattr(record, name) == getattr(vm, name) for name in record.__struct_fields__)
 
 
 @pytest.mark.slow

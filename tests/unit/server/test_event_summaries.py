@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -16,6 +16,7 @@ from snapshotd.domain.events import Envelope, Event
 from snapshotd.domain.ids import CheckpointId, OperationName, SnapshotId, StreamId, vm_stream
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure
+from snapshotd.domain.state import State, replace
 from snapshotd.server.event_summaries import Names, summary_of
 from tests.fakes import VM_ID
 from tests.unit.application.cases import create
@@ -33,9 +34,10 @@ def some(hint: Any, *, full: bool) -> Any:  # noqa: ANN401  (a value of any type
         return some(there[0], full=full) if full or len(there) == len(arguments) else None
     if origin is tuple:
         return (some(arguments[0], full=full),) if full else ()
-    if is_dataclass(hint):
+    if is_dataclass(hint) or (isinstance(hint, type) and issubclass(hint, State)):
         hints = get_type_hints(hint, include_extras=True)
-        return hint(**{f.name: some(hints[f.name], full=full) for f in fields(hint)})  # type: ignore[operator]
+        fields = {name: some(kind, full=full) for name, kind in hints.items() if get_origin(kind) is not ClassVar}
+        return hint(**fields)  # type: ignore[operator]
     if isinstance(hint, type) and issubclass(hint, Enum):
         return next(iter(hint))
     values: dict[Any, Any] = {str: "text", int: 7, bool: full, datetime: datetime(2026, 1, 2, tzinfo=UTC)}

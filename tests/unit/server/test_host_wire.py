@@ -1,6 +1,6 @@
 """Orders become commands and answers become the core's words without anything lost or made up."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +14,7 @@ from snapshotd.domain.ids import ActionName, CheckpointId, HostId, OperationName
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.offering import Offering
 from snapshotd.domain.recorded import JsonObject
+from snapshotd.domain.state import replace
 from snapshotd.server.host_wire import from_outcome, to_command
 from snapshotd.steps.action import FACTS, Action
 from snapshotd.steps.catalogue import ACTIONS

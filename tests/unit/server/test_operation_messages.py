@@ -1,6 +1,5 @@
 """How far an operation is, or was when it ended; and steps in words."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +9,7 @@ from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.ids import ActionName, CheckpointId, HostId, OperationName, SnapshotId, VmId
 from snapshotd.domain.lifecycle import OperationState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
+from snapshotd.domain.state import replace
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.server.operation_messages import kind_message, metadata_message, operation_message, planned_step

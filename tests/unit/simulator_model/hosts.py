@@ -6,12 +6,12 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from snapshotd.domain.state import replace
 from snapshotd.simulator.hypervisor import ScriptKilled
 from snapshotd.simulator.model import SimulatedHyperV, open_host
 from snapshotd.simulator.settings import SimulateHostSettings

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from snapshotd.domain.state import replace
 from snapshotd.simulator.hypervisor import HyperVError, ScriptKilled
 from snapshotd.simulator.journal import JournalEntry, Phase, read_journal, write_journal
 from snapshotd.simulator.model import SimulatedHyperV

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from snapshotd.domain.ids import SnapshotId
 from snapshotd.domain.lifecycle import Power, StepState
 from snapshotd.domain.operation import Operation, Step, StepNature
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps.action import Action
 from tests.fakes import World

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
+from snapshotd.domain.state import replace
 from snapshotd.steps.checkpoint_name import checkpoint_name, marker, marker_in
 from tests.fakes import World
 from tests.unit.application.cases import create, sid

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,6 +11,7 @@ from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Operation, Step
 from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.state import replace
 from snapshotd.steps import checkpoint_create
 from snapshotd.steps.action import Absent, Done, Judgement, Undetermined
 from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE

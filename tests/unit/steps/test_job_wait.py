@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain.host_report import HostJob, JobState, VmReport
 from snapshotd.domain.operation import Operation, Step
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.state import replace
 from snapshotd.steps.action import Done, Failed, InProgress, Judgement
 from snapshotd.steps.files_delete import FILES_DELETE, Input
 from snapshotd.steps.job_wait import JOB_WAIT

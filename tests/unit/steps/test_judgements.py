@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Operation, Step, StepNature
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps import checkpoint_remove, checkpoint_rename, disks_merge
 from snapshotd.steps.action import Absent, Action, Done, InProgress, Judgement, Undetermined

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain.host_report import Checkpoint, Disk, DiskFile, VmReport
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.operation import Step, StepNature
+from snapshotd.domain.state import replace
 from snapshotd.steps import disks_merge
 from snapshotd.steps.disks_merge import DISKS_MERGE
 from tests.unit.application.cases import sid

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.state import replace
 from snapshotd.ports.versioned import Nothing
 from snapshotd.steps import vm_stop
 from snapshotd.steps.action import Absent, Action, Done, InProgress, Judgement

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import zip_longest
 
 import pytest
@@ -11,6 +10,7 @@ from snapshotd.domain.host_report import Disk, DiskFile, Journal, JournalState, 
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Operation, Step
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.steps import checkpoint_restore
 from snapshotd.steps.action import Absent, Done, InProgress, Judgement, Undetermined

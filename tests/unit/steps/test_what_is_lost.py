@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from snapshotd.domain.ids import CheckpointId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import StepNature
+from snapshotd.domain.state import replace
 from snapshotd.operations.snapshot_revert import REVERT_TO_SNAPSHOT
 from snapshotd.ports.versioned import Nothing
 from snapshotd.steps import (
