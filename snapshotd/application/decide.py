@@ -85,7 +85,7 @@ def operation_for(draft: Draft, request: c.RequestOperation) -> Operation | None
     for event, _ in draft.events:
         if isinstance(event, e.OperationRequested | e.RequestJoined):
             return draft.vm.operations[event.number]
-    seen = draft.vm.requests.get((draft.context.actor, draft.context.request_id))
+    seen = draft.vm.requests.find(draft.context.actor, draft.context.request_id)
     if seen is not None and seen.operation is not None:
         return draft.vm.operation(seen.operation)
     return next((o for o in draft.vm.active_operations if concurrency(o, request) is Concurrency.JOIN), None)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar, assert_never
 
-from msgspec import field
-
 from snapshotd.domain import events as e
-from snapshotd.domain.answered_requests import Requests, no_requests, remember
+from snapshotd.domain.answered_requests import AnsweredRequests, remember
 from snapshotd.domain.events import Occasion
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.recorded import Time
@@ -34,7 +32,7 @@ class HostRecord(State, frozen=True, kw_only=True):
 class Host(HostRecord, frozen=True, kw_only=True):
     """The aggregate: a host with the requests it has answered, at one version of its stream."""
 
-    requests: Requests = field(default_factory=no_requests)
+    requests: AnsweredRequests = AnsweredRequests()
     former_installation_id: str = ""
     """The one that it was last taken over from."""
 

@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import TypeVar, assert_never
 
 from msgspec import field
 
 from snapshotd.domain import events as e
-from snapshotd.domain.answered_requests import Requests, no_requests, remember
+from snapshotd.domain.answered_requests import AnsweredRequests, remember
 from snapshotd.domain.details import Labels, VmDetails
 from snapshotd.domain.export import Export, ExportPolicy, Release
 from snapshotd.domain.export_fold import Kept, evolve_kept, not_released
 from snapshotd.domain.host_report import Checkpoint, VmDescription
 from snapshotd.domain.ids import CheckpointId, HostId, OperationName, SnapshotId, VmId, VolumeSnapshotId
-from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity
+from snapshotd.domain.lifecycle import Power, SnapshotState, VmActivity, VolumeSnapshotState
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.operation_fold import evolve_operation, new_operation
 from snapshotd.domain.recorded import Time
@@ -36,14 +35,6 @@ _NOWHERE = HostId("")
 
 REMEMBERED_OPERATIONS = 20
 """Ended operations that the aggregate keeps; all of them are in the log and in the views."""
-
-
-def _no_snapshots() -> Mapping[SnapshotId, Snapshot]:
-    return MappingProxyType({})
-
-
-def _no_operations() -> Mapping[int, Operation]:
-    return MappingProxyType({})
 
 
 class VmRecord(State, frozen=True, kw_only=True):
@@ -117,12 +108,14 @@ class VmRecord(State, frozen=True, kw_only=True):
 class VirtualMachine(VmRecord, frozen=True, kw_only=True):
     """The aggregate: the state of one VM, at one version of its stream."""
 
-    snapshots: Mapping[SnapshotId, Snapshot] = field(default_factory=_no_snapshots)
+    snapshots: Mapping[SnapshotId, Snapshot] = field(default_factory=dict)
+    """Those that are not REMOVED, and those that an operation on record has touched."""
     volume_snapshots: Mapping[VolumeSnapshotId, VolumeSnapshot] = field(default_factory=dict)
-    operations: Mapping[int, Operation] = field(default_factory=_no_operations)
+    """Those that are not REMOVED, and the last that were removed."""
+    operations: Mapping[int, Operation] = field(default_factory=dict)
     """The active ones, and the last that ended."""
     last_number: int = 0
-    requests: Requests = field(default_factory=no_requests)
+    requests: AnsweredRequests = AnsweredRequests()
     last_step_version: int = 0
     """Version of the last event of a step: a report asked for before it must not be compared with the record."""
     last_token: int = 0
@@ -390,13 +383,24 @@ def _above(vm: VirtualMachine, event: e.VmTakenOver) -> VirtualMachine:
 
 
 def _with_snapshot(vm: VirtualMachine, event: e.SnapshotEvent, at: e.Occasion) -> VirtualMachine:
-    snapshot = evolve_snapshot(vm.vm_id, vm.snapshots.get(event.snapshot_id), event, at)
-    return replace(vm, snapshots=MappingProxyType({**vm.snapshots, snapshot.snapshot_id: snapshot}))
+    known = vm.snapshots.get(event.snapshot_id)
+    if known is None and not isinstance(event, e.SnapshotRequested | e.SnapshotAdopted):
+        return vm  # It was REMOVED, and is forgotten.
+    snapshot = evolve_snapshot(vm.vm_id, known, event, at)
+    return replace(vm, snapshots={**vm.snapshots, snapshot.snapshot_id: snapshot})
 
 
 def _with_volume_snapshot(vm: VirtualMachine, event: e.VolumeSnapshotMove, at: e.Occasion) -> VirtualMachine:
-    copy = evolve_volume_snapshot(vm.vm_id, vm.volume_snapshots.get(event.volume_snapshot_id), event, at)
-    copies = MappingProxyType({**vm.volume_snapshots, event.volume_snapshot_id: copy})
+    which = event.volume_snapshot_id
+    known = vm.volume_snapshots.get(which)
+    if known is None and not isinstance(event, e.VolumeSnapshotRequested):
+        return vm  # It was REMOVED, and is forgotten.
+    # In the order in which they changed: the one that has just been removed is the last to be forgotten.
+    copies = {i: copy for i, copy in vm.volume_snapshots.items() if i != which}
+    copies[which] = evolve_volume_snapshot(vm.vm_id, known, event, at)
+    removed = [i for i, copy in copies.items() if copy.state is VolumeSnapshotState.REMOVED]
+    for forgotten in removed[:-REMEMBERED_OPERATIONS]:
+        del copies[forgotten]
     return replace(vm, volume_snapshots=copies)
 
 
@@ -404,10 +408,19 @@ def _with_operation(vm: VirtualMachine, operation: Operation, step_version: int 
     # In the order in which they ended: the one that has just ended is the last to be forgotten.
     operations = {n: o for n, o in vm.operations.items() if n != operation.number} | {operation.number: operation}
     ended = [n for n, o in operations.items() if not o.active]
-    for number in ended[: max(0, len(ended) - REMEMBERED_OPERATIONS)]:
+    forgotten = ended[:-REMEMBERED_OPERATIONS]
+    for number in forgotten:
         del operations[number]
-    last = step_version or vm.last_step_version
-    return replace(vm, operations=MappingProxyType(operations), last_step_version=last)
+    vm = replace(vm, operations=operations, last_step_version=step_version or vm.last_step_version)
+    return _without_gone(vm) if forgotten else vm
+
+
+def _without_gone(vm: VirtualMachine) -> VirtualMachine:
+    """Return the VM without the snapshots that are REMOVED, and that no operation on record has touched."""
+    operations = vm.operations.values()
+    touched = {s.plan.snapshot_id for o in operations for s in o.steps} | {o.snapshot_id for o in operations}
+    left = {i: s for i, s in vm.snapshots.items() if s.state is not SnapshotState.REMOVED or i in touched}
+    return replace(vm, snapshots=left) if len(left) < len(vm.snapshots) else vm
 
 
 def _answered(vm: VirtualMachine, digest: str, operation: OperationName | None, at: e.Occasion) -> VirtualMachine:

@@ -135,9 +135,10 @@ class OperationReader:
         operation = operation_for(decided.draft, wanted)
         if operation is None:
             # Answered so long ago that the aggregate has forgotten the operation, but not the request.
-            name = decided.vm.requests[actor, request_id].operation
-            assert name is not None, request_id
-            return await self.message(await self._backend.operation(name))
+            seen = decided.vm.requests.find(actor, request_id)
+            assert seen is not None, request_id
+            assert seen.operation is not None, request_id
+            return await self.message(await self._backend.operation(seen.operation))
         return await self.durable(operation)
 
     async def _there(self, host_id: HostId, ask: Callable[[], Awaitable[Decided]]) -> Decided:

@@ -71,7 +71,7 @@ class Settling:
             step=step.plan.number if step else 0,
             issued_token=step.issued_token if step else 0,
         )
-        answered = (actor, request_id) in vm.requests
+        answered = vm.requests.find(actor, request_id) is not None
         if operation is None and not answered:
             ended = await self._backend.operation(name)  # raises NotFound
             raise SettleRefused(ended.name, outcome.name, "it has ended.")

@@ -197,13 +197,17 @@ class SnapshotService(SnapshotServiceServicer):
         vm_id, snapshot_id = snapshot_id_of(request.name)
         why = words_of(request.reason, "reason")
         vm = await self._laid_down(vm_id, c.HoldSnapshot(snapshot_id=snapshot_id, why=why), request, context)
-        return snapshot_message(vm.snapshots[snapshot_id], vm)
+        return await self._held(vm, snapshot_id)
 
     async def ReleaseSnapshot(self, request: pb.ReleaseSnapshotRequest, context: Context) -> pb.Snapshot:
         """Allow again that a snapshot is deleted."""
         vm_id, snapshot_id = snapshot_id_of(request.name)
         vm = await self._laid_down(vm_id, c.ReleaseSnapshot(snapshot_id=snapshot_id), request, context)
-        return snapshot_message(vm.snapshots[snapshot_id], vm)
+        return await self._held(vm, snapshot_id)
+
+    async def _held(self, vm: VirtualMachine, snapshot_id: SnapshotId) -> pb.Snapshot:
+        # The request may be a repetition, after the snapshot was removed and the fold has forgotten it.
+        return snapshot_message(vm.snapshots.get(snapshot_id) or await self._backend.snapshot(vm, snapshot_id), vm)
 
     async def _laid_down(
         self,

@@ -149,7 +149,7 @@ def test_what_follows_is_requested_with_the_end_and_on_the_callers_behalf(monkey
     first = world.vm.operations[1]
     assert (first.state, last.state, host.notes) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED, "after")
     assert (last.actor, last.follows, first.follows) == ("bob", first.name, None)
-    assert [seen.operation for seen in world.vm.requests.values()] == [first.name]
+    assert [seen.operation for seen in world.vm.requests.recent.values()] == [first.name]
 
 
 def test_nothing_follows_what_has_failed_or_was_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
