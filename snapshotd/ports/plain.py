@@ -1,7 +1,8 @@
 """Values as readable JSON, and back, strictly: nothing is ever read by halves.
 
-Dataclasses are objects, enums go by value, times as RFC 3339, tuples as lists. msgspec does the work; it takes unknown
-and missing fields of a dataclass in silence, so what was read is compared with what would be written of it.
+Records and dataclasses are objects, enums go by value, times as RFC 3339, tuples as lists. msgspec does the work; it
+takes unknown and missing fields in silence, so what was read is compared with what would be written of it: first byte
+by byte, which is all for what this release wrote, and value by value if that differs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ T = TypeVar("T")
 
 def encode_time(time: datetime) -> str:
     """Return a time as text: RFC 3339, UTC, microseconds. The texts sort as the times do."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return time.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def decode_time(text: str) -> datetime:
@@ -47,9 +48,19 @@ def decode(cls: type[T], data: object) -> T:
         value = msgspec.convert(data, cls)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from error
-    if (difference := _difference(data, msgspec.json.decode(msgspec.json.encode(value)), "$")) is not None:
-        raise ValueError(difference)
-    return value
+    return _as_written(value, msgspec.json.encode(data))
+
+
+def decode_text(cls: type[T], text: str) -> T:
+    """Return the record that a line of JSON stands for. Raises ValueError as `decode` does, and for what is no JSON."""
+    data = text.encode()
+    try:
+        value = msgspec.json.decode(data, type=cls)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+    except msgspec.DecodeError as error:
+        raise ValueError(f"not JSON: {error}") from error
+    return _as_written(value, data)
 
 
 def decode_own(cls: type[T], text: str) -> T:
@@ -68,6 +79,16 @@ def _without_words(schema: object) -> object:
     if isinstance(schema, dict):
         return {k: _without_words(part) for k, part in schema.items() if k != "description" or isinstance(part, dict)}
     return schema
+
+
+def _as_written(value: T, data: bytes) -> T:
+    """Return what was read from JSON. Raises ValueError if the JSON is not as it would be written."""
+    written = msgspec.json.encode(value)
+    if written != data:
+        difference = _difference(msgspec.json.decode(data), msgspec.json.decode(written), "$")
+        if difference is not None:
+            raise ValueError(difference)
+    return value
 
 
 def _difference(data: object, written: object, path: str) -> str | None:

@@ -11,6 +11,9 @@ from snapshotd.domain.recorded import JsonObject, Recorded
 from snapshotd.domain.storage_errors import RecordNotReadable
 from snapshotd.ports import plain
 
+_KEPT = 256
+"""Values that are kept beside what they were read from, of each class."""
+
 T_co = TypeVar("T_co", covariant=True)
 Upcast = Callable[[JsonObject], JsonObject]
 _NO_UPCASTS: Mapping[int, Upcast] = MappingProxyType({})
@@ -24,6 +27,9 @@ class Nothing:
 class Versioned(Generic[T_co]):
     """Writes and reads one dataclass.
 
+    A decision reads the same recorded objects many times, and so do the next ones: all folds of an operation share
+    them. What was read last is kept, by the identity of the object that it was read from, which nothing changes.
+
     Args:
         cls: the dataclass.
         version: of its fields as they are now; what is written bears it.
@@ -34,6 +40,8 @@ class Versioned(Generic[T_co]):
         self.cls = cls
         self.version = version
         self._upcasts = upcasts
+        self._read: dict[int, tuple[Recorded, T_co]] = {}
+        """By the id of the object, which is this one's as long as it is kept here."""
 
     def write(self, value: object) -> Recorded:
         """Return a value of the dataclass as it is recorded."""
@@ -45,6 +53,16 @@ class Versioned(Generic[T_co]):
 
         Raises RecordNotReadable for a version of a newer release, and for values that do not fit.
         """
+        kept = self._read.get(id(recorded))
+        if kept is not None:
+            return kept[1]
+        value = self._decode(recorded)
+        if len(self._read) >= _KEPT:
+            self._read.clear()
+        self._read[id(recorded)] = (recorded, value)
+        return value
+
+    def _decode(self, recorded: Recorded) -> T_co:
         name, values = f"{self.cls.__module__}.{self.cls.__name__}", recorded.values
         if recorded.version > self.version:
             raise RecordNotReadable(name, f"it has version {recorded.version}, and this release knows {self.version}")

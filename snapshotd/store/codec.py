@@ -20,6 +20,19 @@ def decode(topic: str, text: str) -> Event:
 
     Raises UnreadableEvent for an unknown topic, and for data that does not fit it.
     """
+    if topic in UPCASTS:
+        topic, text = _upcast(topic, text)
+    cls = CLASSES.get(topic)
+    if cls is None:
+        raise UnreadableEvent(topic, "no event of this name is known; the log may be of a newer release")
+    try:
+        return plain.decode_text(cls, text)
+    except ValueError as error:
+        raise UnreadableEvent(topic, str(error)) from error
+
+
+def _upcast(topic: str, text: str) -> tuple[str, str]:
+    """Return the present topic and data of an event that was written under an older one."""
     try:
         data = json.loads(text)
     except ValueError as error:
@@ -27,10 +40,4 @@ def decode(topic: str, text: str) -> Event:
     while topic in UPCASTS:
         topic, upcast = UPCASTS[topic]
         data = upcast(data)
-    cls = CLASSES.get(topic)
-    if cls is None:
-        raise UnreadableEvent(topic, "no event of this name is known; the log may be of a newer release")
-    try:
-        return plain.decode(cls, data)
-    except ValueError as error:
-        raise UnreadableEvent(topic, str(error)) from error
+    return topic, plain.encode_text(data)

@@ -60,3 +60,26 @@ def test_a_list_that_would_be_written_otherwise_is_not_read(items: list[object],
 def test_a_list_that_would_be_written_so_is_read() -> None:
     data = {"items": [{"name": "a"}, {"name": "b"}], "names": ["a"]}
     assert plain.decode(Several, data) == Several((Item("a"), Item("b")), frozenset({"a"}))
+
+
+def test_the_same_object_is_read_once_and_an_equal_one_by_itself() -> None:
+    versioned = Versioned(Item)
+    recorded = [Recorded(1, {"name": f"{n}"}) for n in range(1000)]
+    assert [versioned.read(r).name for r in recorded] == [f"{n}" for n in range(1000)]
+    assert versioned.read(recorded[-1]) is versioned.read(recorded[-1])
+    assert versioned.read(Recorded(1, {"name": "999"})) == versioned.read(recorded[-1])
+    assert [versioned.read(r).name for r in recorded] == [f"{n}" for n in range(1000)]
+
+
+@pytest.mark.parametrize("text", ['{"name":"x"}', '{ "name": "x" }', '{"name":"\\u0078"}'])
+def test_json_that_says_the_same_is_read_however_it_is_written(text: str) -> None:
+    assert plain.decode_text(Item, text) == Item("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{}", "Missing field `name`"), ('{"name":"x","more":1}', "Unknown field `more`"), ('{"name":', "^not JSON")],
+)
+def test_json_that_says_less_or_more_is_not_read(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        plain.decode_text(Item, text)
