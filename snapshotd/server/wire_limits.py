@@ -7,7 +7,8 @@ then the message breaks the protocol.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from functools import cache
+from typing import Final, NamedTuple
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -47,8 +48,6 @@ _MOST: Final[Mapping[str, int]] = {
 """Elements that a list may have, other than by `_LIST`."""
 _LIST: Final = 10_000
 """Elements that any other list may have."""
-
-
 _LARGEST: Final = 2**53
 """The largest number that is taken: exact in JSON, and beyond any size, token or count. Sums of them fit an int64."""
 _LARGEST_32: Final = 2**31 - 1
@@ -67,51 +66,79 @@ class TooLong(ValueError):
     """A field that is longer, or a number that is larger, than it may be."""
 
 
+class _Rule(NamedTuple):
+    """What goes for one field. Looked up once: a descriptor is slow to ask, and a report has hundreds of fields."""
+
+    name: str
+    repeated: bool
+    elements: int
+    """That a list may have."""
+    text: bool
+    characters: int
+    """That a text may have."""
+    shown: int | None
+    """Characters that are kept of a text that is only shown; None: it is not."""
+    largest: int | None
+    """The largest number that is taken; None: it is no number of ours."""
+    message: bool
+    """It holds messages."""
+
+
+@cache
+def _rule(field: FieldDescriptor) -> _Rule:
+    name = _name(field)
+    number = field.cpp_type in _NUMBERS and field.full_name.startswith("snapshotd.")
+    return _Rule(
+        name=name,
+        repeated=field.is_repeated,
+        elements=_MOST.get(name, _LIST),
+        text=field.type == FieldDescriptor.TYPE_STRING,
+        characters=_LONGEST.get(name, _TEXT),
+        shown=_SHOWN.get(name),
+        largest=(_LARGEST_32 if field.cpp_type in _IN_32_BITS else _LARGEST) if number else None,
+        message=field.message_type is not None,
+    )
+
+
 def bound(message: Message) -> None:
     """Cut the texts of a message that are only shown. Raises TooLong if anything else in it is too long."""
     for field, value in message.ListFields():
-        if field.is_repeated:
-            _check(field, len(value), _MOST.get(_name(field), _LIST), "elements")
-        if field.type == FieldDescriptor.TYPE_STRING:
-            _bound_text(message, field, value)
-        elif field.cpp_type in _NUMBERS and field.full_name.startswith("snapshotd."):
-            _check_number(field, value)
-        elif field.message_type is not None:
-            for inner in _inner(field, value):
+        rule = _rule(field)
+        if rule.repeated:
+            _check(rule, len(value), rule.elements, "elements")
+        if rule.text:
+            _bound_text(message, field, rule, value)
+        elif rule.largest is not None:
+            if not 0 <= value <= rule.largest:
+                raise TooLong(f"{rule.name} is {value}; 0 to {rule.largest} are taken")
+        elif rule.message:
+            for inner in _inner(rule, value):
                 bound(inner)
 
 
-def _inner(field: FieldDescriptor, value: Message | Sequence[Message] | Mapping[str, Message]) -> Iterable[Message]:
+def _inner(rule: _Rule, value: Message | Sequence[Message] | Mapping[str, Message]) -> Iterable[Message]:
     """Return the messages that a field holds; those of a map, such as a Struct's, without their names."""
     if isinstance(value, Message):  # a Struct is a Mapping, too, of what is in its fields
         return (value,)
     if isinstance(value, Mapping):
-        _check(field, max(map(len, value)), _TEXT, "characters")
+        _check(rule, max(map(len, value)), _TEXT, "characters")
         return value.values()
     return value
 
 
-def _bound_text(message: Message, field: FieldDescriptor, value: str | Sequence[str]) -> None:
+def _bound_text(message: Message, field: FieldDescriptor, rule: _Rule, value: str | Sequence[str]) -> None:
     """Bound a text, or all of a list, which is never only shown."""
-    name = _name(field)
-    shown = _SHOWN.get(name)
-    if not isinstance(value, str):
-        _check(field, max(map(len, value)), _LONGEST.get(name, _TEXT), "characters")
-    elif shown is None:
-        _check(field, len(value), _LONGEST.get(name, _TEXT), "characters")
-    elif len(value) > shown:
-        setattr(message, field.name, value[: shown - 1] + "…")
+    if rule.repeated:
+        _check(rule, max(map(len, value)), rule.characters, "characters")
+    elif rule.shown is None:
+        _check(rule, len(value), rule.characters, "characters")
+    elif len(value) > rule.shown:
+        setattr(message, field.name, f"{value[: rule.shown - 1]}…")
 
 
-def _check_number(field: FieldDescriptor, value: int) -> None:
-    most = _LARGEST_32 if field.cpp_type in _IN_32_BITS else _LARGEST
-    if not 0 <= value <= most:
-        raise TooLong(f"{_name(field)} is {value}; 0 to {most} are taken")
-
-
-def _check(field: FieldDescriptor, length: int, most: int, what: str) -> None:
+def _check(rule: _Rule, length: int, most: int, what: str) -> None:
     if length > most:
-        raise TooLong(f"{_name(field)} has {length} {what}; at most {most} are taken")
+        raise TooLong(f"{rule.name} has {length} {what}; at most {most} are taken")
 
 
 def _name(field: FieldDescriptor) -> str:
