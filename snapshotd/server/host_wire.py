@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from snapshotd.api.v1 import executor_pb2 as pb
@@ -34,6 +36,7 @@ from snapshotd.domain.recorded import JsonObject
 from snapshotd.server.wire_limits import bound
 from snapshotd.server.wire_values import power_of, timestamp
 
+_KINDS: Final = dict(pb.HostCommand.Kind.items())
 _JOURNALS: Final = {
     pb.JournalReport.PRESENT: JournalState.PRESENT,
     pb.JournalReport.MISSING: JournalState.MISSING,
@@ -63,9 +66,13 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
         installation_id: who we are, to the journals on the host.
         journal_directory: where the host keeps them; empty: its default.
     """
-    command = pb.HostCommand(
+    # A message takes another one as a dict, and an enum's value by its name, as they are recorded.
+    recorded: dict[str, Any] = {} if order.action is None else {order.action: dict(order.input)}
+    if order.kind is OrderKind.EFFECT:
+        recorded["before"] = dict(order.before)
+    return pb.HostCommand(
         protocol=PROTOCOL,
-        kind=pb.HostCommand.Kind.Value(order.kind.name),
+        kind=_KINDS[order.kind.name],
         installation_id=installation_id,
         journal_directory=journal_directory,
         vm_id=order.vm_id or "",
@@ -80,15 +87,8 @@ def to_command(order: Order, installation_id: str, journal_directory: str) -> pb
         ends_script=order.ends_script,
         asked=order.asked,
         former_installation_id=order.former_installation_id,
+        **recorded,
     )
-    if order.action is not None:
-        action = getattr(command, order.action)
-        action.SetInParent()
-        json_format.ParseDict(dict(order.input), action)
-    if order.kind is OrderKind.EFFECT:
-        command.before.SetInParent()
-        json_format.ParseDict(dict(order.before), command.before)
-    return command
 
 
 def from_outcome(outcome: pb.CommandOutcome) -> HostAnswer:
@@ -146,11 +146,18 @@ def _output(answer: pb.HostAnswer) -> JsonObject:
     if action is None:
         return {}
     message = getattr(answer, action)
-    return _as_kept({field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields})
+    return _as_kept({name: getattr(message, name) for name in _names(message.DESCRIPTOR)})
+
+
+@cache
+def _names(descriptor: Descriptor) -> tuple[str, ...]:
+    return tuple(field.name for field in descriptor.fields)
 
 
 def _journalled(journal: pb.JournalReport) -> JsonObject:
     """Return what the journal has kept of the step, as an answer to the step would tell it."""
+    if not journal.HasField("output"):
+        return {}
     values: dict[str, object] = json_format.MessageToDict(journal.output)
     return _as_kept({name: _whole(value) if isinstance(value, float) else value for name, value in values.items()})
 

@@ -87,8 +87,9 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         """Return the behaviour of a method that takes one message, for the stream that it comes in."""
 
         async def first(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401  (any method's messages)
-            async for request in self._read(method, requests, context):
-                return request
+            # No generator in between: one that is left early is ended by a task of its own.
+            async for request in requests:
+                return self._checked(method, request, context)
             raise MalformedRequest(method.removeprefix("/"), "there is none")
 
         async def answer(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401
@@ -103,17 +104,21 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
     async def _read(self, method: str, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Yield the messages of a call. Raises MalformedRequest for one that could not be read."""
         async for request in requests:
-            if isinstance(request, _Unreadable):
-                if (more := self._complaints.due()) is not None:
-                    _log.warning(
-                        "malformed request of %.200r from %.100r: %s (%d more since the last such line)",
-                        method,
-                        context.peer(),
-                        request.problem,
-                        more,
-                    )
-                raise MalformedRequest(method.removeprefix("/"), request.problem)
-            yield request
+            yield self._checked(method, request, context)
+
+    def _checked(self, method: str, request: Any, context: Context) -> Any:  # noqa: ANN401  (any method's messages)
+        """Return a message of a call. Raises MalformedRequest for one that could not be read."""
+        if isinstance(request, _Unreadable):
+            if (more := self._complaints.due()) is not None:
+                _log.warning(
+                    "malformed request of %.200r from %.100r: %s (%d more since the last such line)",
+                    method,
+                    context.peer(),
+                    request.problem,
+                    more,
+                )
+            raise MalformedRequest(method.removeprefix("/"), request.problem)
+        return request
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,11 @@ from snapshotd.server.status import failure_status
 from snapshotd.server.wire_values import timestamp, wire_power
 from snapshotd.steps.catalogue import ACTIONS
 
+# By name. A descriptor is slow to ask, and a message has dozens of them.
+_KINDS: Final = dict(pb.OperationMetadata.Kind.items())
+_STATES: Final = dict(pb.OperationMetadata.State.items())
+_STEP_STATES: Final = dict(pb.Step.State.items())
+_STEP_CLASSES: Final = dict(pb.Step.Class.items())
 _LONGEST: Final = 4000
 """The most characters of a failure's text in a message; the event log has all of it."""
 
@@ -47,8 +52,7 @@ def host_name(host_id: HostId) -> str:
 
 def kind_message(kind: KindName) -> pb.OperationMetadata.Kind.ValueType:
     """Return an operation's kind; unspecified if the API has no name for it."""
-    kinds = pb.OperationMetadata.Kind
-    return kinds.Value(kind) if kind in kinds.keys() else pb.OperationMetadata.KIND_UNSPECIFIED  # noqa: SIM118
+    return _KINDS.get(kind, pb.OperationMetadata.KIND_UNSPECIFIED)
 
 
 @overload
@@ -84,7 +88,7 @@ def planned_step(plan: PlannedStep, vm_id: VmId, host_id: HostId, may_lose: str 
     return pb.Step(
         number=plan.number,
         name=action.label,
-        step_class=pb.Step.WAIT if plan.polls else pb.Step.Class.Value(plan.nature.name),
+        step_class=pb.Step.WAIT if plan.polls else _STEP_CLASSES[plan.nature.name],
         description=action.description(plan),
         host=host_name(host_id),
         may_lose=may_lose,
@@ -177,7 +181,7 @@ def metadata_message(operation: Operation, wait: Wait | None, job_percent: int) 
     current = _current(operation)
     return pb.OperationMetadata(
         kind=kind_message(operation.kind),
-        state=pb.OperationMetadata.State.Value(operation.state.name),
+        state=_STATES[operation.state.name],
         virtual_machine=vm_name(operation.vm_id),
         snapshot=snapshot_name(operation.vm_id, operation.snapshot_id),
         host=host_name(operation.host_id),
@@ -284,13 +288,13 @@ def _back(operation: Operation, *, others: bool) -> list[str]:
 
 def _step(step: Step, operation: Operation) -> pb.Step:
     message = planned_step(step.plan, operation.vm_id, operation.host_id)
-    message.state = pb.Step.State.Value(step.state.name)
+    message.state = _STEP_STATES[step.state.name]
     message.attempts = step.attempts
     ended_at = step.changed_at if step.state.at_rest else None
-    if step.started_at:
-        message.start_time.FromDatetime(step.started_at)
-    if ended_at:
-        message.end_time.FromDatetime(ended_at)
+    if (started := timestamp(step.started_at)) is not None:
+        message.start_time.CopyFrom(started)
+    if (ended := timestamp(ended_at)) is not None:
+        message.end_time.CopyFrom(ended)
     if (failure := failure_message(step.failure, ended_at or step.started_at)) is not None:
         message.failure.CopyFrom(failure)
     return message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,6 +18,7 @@ _POWERS: Final = {
     pb.UNKNOWN: Power.UNKNOWN,
     pb.ABSENT: Power.ABSENT,
 }
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _WIRE_POWERS: Final = {power: wire for wire, power in _POWERS.items()}
 
 
@@ -35,6 +36,5 @@ def timestamp(time: datetime | None) -> Timestamp | None:
     """Return a time as protobuf has it; None stays absent."""
     if time is None:
         return None
-    result = Timestamp()
-    result.FromDatetime(time)
-    return result
+    since = time - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
