@@ -75,7 +75,8 @@ def of_volumes(recorded: VmDescription, left: VmDescription, observed: VmDescrip
         left: as our own steps have left it; one that had no effect may not have changed anything.
         observed: as it is.
     """
-    known, ours, there = attached(recorded), attached(left), attached(observed)
+    known, there = attached(recorded), attached(observed)
+    ours = known if left is recorded else attached(left)
     for place in sorted(known.keys() | ours.keys() | there.keys()):
         before, mine, now = known.get(place), ours.get(place), there.get(place)
         if not _alike(before, now) and not _alike(mine, now):

@@ -17,6 +17,8 @@ def changed_by_others(recorded: Offering, left: Offering, observed: Offering) ->
         left: as our own steps have left it, of which not all need have had an effect.
         observed: as it is.
     """
+    if observed == recorded:
+        return None
     known = any((recorded.minimum_bytes, recorded.maximum_bytes)) and any(
         (observed.minimum_bytes, observed.maximum_bytes)
     )

@@ -187,6 +187,8 @@ class VirtualMachine(VmRecord, frozen=True, kw_only=True):
 
 
 VmT = TypeVar("VmT", bound=VmRecord)
+_Work = e.OperationRequested | e.OperationProgress | e.ObservationAnswered
+"""What an event may say of the work on a VM."""
 
 
 def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
@@ -211,7 +213,7 @@ def evolve_record(vm: VmT, event: e.VmEvent, at: e.Occasion) -> VmT:
         case e.VmExported() | e.ExportRemoved() | e.VmReleased() | e.VmReleaseEnded():
             kept = evolve_kept(Kept(vm.exports, vm.released), event, vm.host_id, at)
             return replace(vm, exports=kept.exports, released=kept.released)
-        case _ if isinstance(event, e.OperationRequested | e.OperationProgress | e.ObservationAnswered):
+        case _ if isinstance(event, _Work):
             return _evolve_work(vm, event)
         case _ if isinstance(event, e.VolumeSnapshotEvent):
             return replace(vm, temporaries=evolve_temporaries(vm.temporaries, event))
@@ -237,7 +239,7 @@ def _evolve_journal(
             assert_never(event)
 
 
-def _evolve_work(vm: VmT, event: e.OperationRequested | e.OperationProgress | e.ObservationAnswered) -> VmT:
+def _evolve_work(vm: VmT, event: _Work) -> VmT:
     """Return the record with what an event says of the work on the VM."""
     match event:
         case e.OperationRequested():
@@ -405,13 +407,16 @@ def _with_volume_snapshot(vm: VirtualMachine, event: e.VolumeSnapshotMove, at: e
 
 
 def _with_operation(vm: VirtualMachine, operation: Operation, step_version: int = 0) -> VirtualMachine:
+    vm = replace(vm, last_step_version=step_version or vm.last_step_version)
+    if operation.active:
+        return replace(vm, operations={**vm.operations, operation.number: operation})
     # In the order in which they ended: the one that has just ended is the last to be forgotten.
     operations = {n: o for n, o in vm.operations.items() if n != operation.number} | {operation.number: operation}
     ended = [n for n, o in operations.items() if not o.active]
     forgotten = ended[:-REMEMBERED_OPERATIONS]
     for number in forgotten:
         del operations[number]
-    vm = replace(vm, operations=operations, last_step_version=step_version or vm.last_step_version)
+    vm = replace(vm, operations=operations)
     return _without_gone(vm) if forgotten else vm
 
 
