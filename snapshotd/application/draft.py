@@ -6,18 +6,17 @@ Lives for one `decide` and is then dropped.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Occasion
 from snapshotd.domain.ids import HostId, OperationName, operation_name
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import State
 from snapshotd.domain.virtual_machine import VirtualMachine, evolve
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(State, frozen=True, kw_only=True):
     """Who asks, when, and under which limits."""
 
     now: datetime

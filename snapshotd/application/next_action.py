@@ -11,7 +11,6 @@ Finish
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from snapshotd.domain.conditions import claimed
@@ -19,6 +18,7 @@ from snapshotd.domain.errors import LogRolledBack, VmAbsent
 from snapshotd.domain.lifecycle import OperationState, Power, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Settlement, Step, StepNature
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.state import State
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import UNDETERMINED
@@ -28,89 +28,80 @@ GIVEN_UP = "GIVEN_UP"
 """The reason of an operation that a person gave up before anything of it was sent."""
 
 
-@dataclass(frozen=True)
-class _OfStep:
+class _OfStep(State, frozen=True):
     step: Step
 
 
-class Issue(_OfStep):
+class Issue(_OfStep, frozen=True):
     """Issue this step."""
 
 
-class Observe(_OfStep):
+class Observe(_OfStep, frozen=True):
     """Observe the host for this step, with a new token."""
 
 
-class StartWait(_OfStep):
+class StartWait(_OfStep, frozen=True):
     """Begin to poll for this step."""
 
 
-class StopWait(_OfStep):
+class StopWait(_OfStep, frozen=True):
     """Poll no more for this step: the operation was cancelled, and it holds the VM."""
 
 
-class AwaitAnswer(_OfStep):
+class AwaitAnswer(_OfStep, frozen=True):
     """A command or an observation for this step is on record; its answer comes next."""
 
 
-class Poll(_OfStep):
+class Poll(_OfStep, frozen=True):
     """Poll for this step."""
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(State, frozen=True):
     """Skip this step: it is not needed, or it must not be issued and the plan goes on without it."""
 
     step: Step
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(State, frozen=True):
     """Conclude that nobody will ever know what became of this step."""
 
     step: Step
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(State, frozen=True):
     """Do nothing until then."""
 
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitTurn:
+class AwaitTurn(State, frozen=True):
     """Nothing until this operation has ended."""
 
     older: Operation
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitPerson:
+class AwaitPerson(State, frozen=True):
     """Nothing until a person has decided."""
 
     why: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(State, frozen=True):
     """Go on with these steps, in place of those that are left."""
 
     steps: tuple[PlannedStep, ...]
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class PlanUndo:
+class PlanUndo(State, frozen=True):
     """Go no further, and plan the undo of what was done. No failure: cancelled."""
 
     failure: Failure | None
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(State, frozen=True):
     """End the operation."""
 
     outcome: OperationState

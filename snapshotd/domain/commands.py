@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import field
 
 from snapshotd.domain.details import Labels
 from snapshotd.domain.export import ExportPolicy
@@ -10,12 +10,12 @@ from snapshotd.domain.host_report import HostAnswer, VmReport
 from snapshotd.domain.ids import CheckpointId, HostId, KindName, OperationName, SnapshotId
 from snapshotd.domain.operation import Failure, SettledAs
 from snapshotd.domain.recorded import Recorded
+from snapshotd.domain.state import State
 
 # --- by callers -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegisterVm:
+class RegisterVm(State, frozen=True, kw_only=True):
     """Register a VM that its host reports."""
 
     host_id: HostId
@@ -26,13 +26,11 @@ class RegisterVm:
     labels: Labels = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnregisterVm:
+class UnregisterVm(State, frozen=True, kw_only=True):
     """Forget a VM. Nothing on its host is touched."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateVm:
+class UpdateVm(State, frozen=True, kw_only=True):
     """Change what people say of a VM. None: as it is."""
 
     owner: str | None
@@ -40,38 +38,33 @@ class UpdateVm:
     export_policy: ExportPolicy | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldSnapshot:
+class HoldSnapshot(State, frozen=True, kw_only=True):
     """Keep a snapshot from being deleted by anyone until it is released."""
 
     snapshot_id: SnapshotId
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseSnapshot:
+class ReleaseSnapshot(State, frozen=True, kw_only=True):
     """Allow again that a snapshot is deleted."""
 
     snapshot_id: SnapshotId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IgnoreCheckpoint:
+class IgnoreCheckpoint(State, frozen=True, kw_only=True):
     """Note that somebody has looked at a foreign checkpoint: it may stay as it is."""
 
     checkpoint_id: CheckpointId
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IgnoreCheckpointNoMore:
+class IgnoreCheckpointNoMore(State, frozen=True, kw_only=True):
     """Take that back."""
 
     checkpoint_id: CheckpointId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestOperation:
+class RequestOperation(State, frozen=True, kw_only=True):
     """Begin long work on a VM; answered with an operation. A kind's `request` builds it."""
 
     kind: KindName
@@ -80,15 +73,13 @@ class RequestOperation:
     """The etag of the plan that the caller has seen: with another plan, it is refused. Empty: any."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelOperation:
+class CancelOperation(State, frozen=True, kw_only=True):
     """End an operation as soon as that is safe."""
 
     name: OperationName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettleOperation:
+class SettleOperation(State, frozen=True, kw_only=True):
     """End a step that cannot end by itself, as a person says."""
 
     name: OperationName
@@ -101,13 +92,11 @@ class SettleOperation:
     not settled. That the host was looked at once more changes nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwaitTakeOver:
+class AwaitTakeOver(State, frozen=True, kw_only=True):
     """Only observe the VM until it is taken over: its host's journals are about to be, from another installation."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakeOverVm:
+class TakeOverVm(State, frozen=True, kw_only=True):
     """Go on from what the VM's journal and its host say, whichever log that was written for."""
 
     reason: str
@@ -121,13 +110,11 @@ class TakeOverVm:
 # --- by the dispatcher ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proceed:
+class Proceed(State, frozen=True, kw_only=True):
     """Record whatever comes next and needs no answer first: a step, an observation, a wait."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakeAnswer:
+class TakeAnswer(State, frozen=True, kw_only=True):
     """Judge the host's answer to the command with this token."""
 
     number: int
@@ -138,8 +125,7 @@ class TakeAnswer:
     """The host that answered; None: the VM's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoseOutcome:
+class LoseOutcome(State, frozen=True, kw_only=True):
     """Record that no answer will come for the effect with this token."""
 
     number: int
@@ -148,8 +134,7 @@ class LoseOutcome:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotSent:
+class NotSent(State, frozen=True, kw_only=True):
     """Record that the effect with this token never left for the host: it is due as if it had not been issued."""
 
     number: int
@@ -158,8 +143,7 @@ class NotSent:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakePoll:
+class TakePoll(State, frozen=True, kw_only=True):
     """Judge a poll's report for a step that waits."""
 
     number: int
@@ -171,8 +155,7 @@ class TakePoll:
     """The host that reported; None: the VM's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StallWait:
+class StallWait(State, frozen=True, kw_only=True):
     """End a wait in which nothing has moved for too long."""
 
     number: int
@@ -180,8 +163,7 @@ class StallWait:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GiveUpLook:
+class GiveUpLook(State, frozen=True, kw_only=True):
     """End the looking at a step whose outcome is unknown: for too long, every look at the VM has failed."""
 
     number: int
@@ -191,8 +173,7 @@ class GiveUpLook:
     """Of the last look."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncVm:
+class SyncVm(State, frozen=True, kw_only=True):
     """Compare a report with the record, and record what differs."""
 
     report: VmReport
@@ -202,8 +183,7 @@ class SyncVm:
     """The host that reported; None: the VM's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareHosts:
+class CompareHosts(State, frozen=True, kw_only=True):
     """Compare what another host says of a VM with what the VM's own says, and record where the VM is."""
 
     host_id: HostId

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import Enum
 from typing import ClassVar
 
@@ -21,38 +21,33 @@ from snapshotd.domain.recorded import JsonObject, Recorded
 from snapshotd.domain.snapshot_errors import (
     SnapshotBlocked,
 )
-from snapshotd.domain.state import replace
+from snapshotd.domain.state import State, replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports import plain
 from snapshotd.ports.versioned import Nothing, Versioned
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(State, frozen=True):
     """The host is as the step wanted it."""
 
     output: Recorded
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(State, frozen=True):
     """The step had no effect, and cannot have one any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class InProgress:
+class InProgress(State, frozen=True):
     """The hypervisor is at work: nothing can be concluded yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Undetermined:
+class Undetermined(State, frozen=True):
     """The evidence does not settle it, and never will."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(State, frozen=True):
     """It has no effect, and another attempt would have none either; what was waited for has ended without one."""
 
     failure: Failure
