@@ -20,7 +20,7 @@ from projections.rebuild import rebuild
 from projections.store import refuse_lost_log
 from snapshotd import daemon
 from snapshotd.application.hosts import Hosts
-from snapshotd.application.replay import replay
+from snapshotd.application.replay import fold_all
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.application.volumes import Volumes
 from snapshotd.client.render import counted
@@ -53,6 +53,7 @@ from snapshotd.simulator.model import SimulatedHyperV, open_host
 from snapshotd.simulator.needs import Engine
 from snapshotd.simulator.pwsh.engine import PwshEngine, find_powershell
 from snapshotd.simulator.settings import SimulateHostSettings
+from snapshotd.store.folding import fold_shape
 from snapshotd.store.sqlite_log import SqliteEventLog
 
 _log = logging.getLogger(__name__)
@@ -208,7 +209,8 @@ def compose(
         pool: opens the sessions of a host, for the executor in this process.
     """
     clock, ids, policy = SystemClock(), RandomIds(), policy_of(settings)
-    vms, hosts = VirtualMachines(log, clock, ids, policy), Hosts(log, clock, ids)
+    shape = fold_shape()
+    vms, hosts = VirtualMachines(log, clock, ids, policy, shape), Hosts(log, clock, ids, shape)
     volumes = Volumes(log, clock, ids, vms)
     dispatcher = Dispatcher(policy, LEASE_TTL_S, settings.count("executor.sessions_per_host"), ids.fresh()[:8])
     runtime = Runtime(vms, dispatcher, policy, clock, ids, volumes)
@@ -282,14 +284,13 @@ def check(settings: Settings) -> int:
         with _open_present_log(settings, directory) as log:
             refuse_lost_log(directory / "views.db", log.head_position(), SCRIPT)
             vms, hosts = VirtualMachines(log, clock, ids, Policy()), Hosts(log, clock, ids)  # no decision is made here
-            position = await replay(log, vms, hosts, Volumes(log, clock, ids, vms))
-            operations = sum(len(vm.active_operations) for vm in vms.with_work())
+            checked = await fold_all(log, vms, hosts, Volumes(log, clock, ids, vms))
             sys.stdout.write(
-                f"{counted(position, 'event')}: {counted(len(hosts.registered()), 'host')}, "
-                f"{counted(len(vms.registered()), 'VM')}, {counted(operations, 'active operation')}. The log folds.\n"
+                f"{counted(checked.position, 'event')}: {counted(len(hosts.registered()), 'host')}, "
+                f"{counted(checked.vms, 'VM')}, {counted(checked.operations, 'active operation')}. The log folds.\n"
             )
             reached = await rebuild(log, directory / "views.db")
-            whole = reached == position
+            whole = reached == checked.position
             sys.stdout.write(f"The views are rebuilt up to {reached}{'' if whole else ', where one has stopped'}.\n")
             return 0 if whole else 1
 

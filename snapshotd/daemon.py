@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, NoReturn, Protocol, Self
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
@@ -103,12 +103,12 @@ async def serve(service: Service) -> int:
         loop.add_signal_handler(number, told)
     server = service.make_server()
     position = await replay(service.log, service.vms, service.hosts, service.volumes)
-    # What the log has left in memory is no garbage: looking through all of it again would stop every thread for long.
+    # What is in memory by now is no garbage: looking through all of it again would stop every thread for long.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECTED_AFTER)
     active = sum(len(vm.active_operations) for vm in service.vms.with_work())
-    _log.info("replayed the log up to %d: %d active operations", position, active)
+    _log.info("read the log, which ends at %d: %d active operations", position, active)
     async with _Parts(service.parts) as parts:
         parts.watch("event log", service.log.until_broken())
         parts.keep("projections", service.projections.run)
@@ -122,6 +122,7 @@ async def serve(service: Service) -> int:
             parts.keep("executor", lambda: run_executor(server.address, executor_stop), executor_stop)
         sys.stdout.write(json.dumps({"serving": server.address, "installation_id": service.installation_id}) + "\n")
         sys.stdout.flush()
+        parts.watch("event log file", _verify(service.log))
         try:
             await parts.until(stop)
         except Exception:
@@ -133,6 +134,13 @@ async def serve(service: Service) -> int:
         await parts.ended("executor", at_once)
         await server.stop(0 if at_once.is_set() else _GRACE_S)
     return 0
+
+
+async def _verify(log: EventLog) -> NoReturn:
+    """Read the whole log once, beside everything else. If something is wrong with it, it breaks."""
+    await log.verify()
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 async def _keep_health(server: GrpcServer, views: Views) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import NoReturn
 
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
 from snapshotd.domain.storage_errors import StreamChanged
+from snapshotd.ports.event_log import UNCHANGED, Memento, Standing, StreamRow
 from snapshotd.ports.trouble import Trouble
 
 
@@ -24,6 +25,11 @@ class MemoryLog:
         self._envelopes: list[Envelope] = []
         self._positions: list[int] = []
         self._streams: dict[StreamId, list[Envelope]] = {}
+        self._places: dict[StreamId, str] = {}
+        self._marks: dict[str, set[StreamId]] = {}
+        self._mementos: dict[StreamId, tuple[str, Memento]] = {}
+        self._shape = ""
+        self._compared: dict[StreamId, tuple[int, str]] = {}
         self._grown = asyncio.Event()
         self.take(envelopes)
 
@@ -38,7 +44,9 @@ class MemoryLog:
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
 
-    async def append(self, stream: StreamId, expected_version: int, events: Sequence[NewEvent]) -> tuple[Envelope, ...]:
+    async def append(
+        self, stream: StreamId, expected_version: int, events: Sequence[NewEvent], standing: Standing = UNCHANGED
+    ) -> tuple[Envelope, ...]:
         """Append at once; what is there already is answered as the first time. Raises StreamChanged."""
         known = self._streams.get(stream, [])
         if len(known) != expected_version:
@@ -62,13 +70,72 @@ class MemoryLog:
             for n, event in enumerate(events, 1)
         )
         self.take(appended)
+        self._stand(stream, standing)
         return appended
+
+    def _stand(self, stream: StreamId, standing: Standing) -> None:
+        if standing.place is not None:
+            self._places[stream] = standing.place
+        for mark in standing.removed:
+            self._marks.get(mark, set()).discard(stream)
+        for mark in standing.added:
+            self._marks.setdefault(mark, set()).add(stream)
 
     async def read_stream(
         self, stream: StreamId, after_version: int = 0, limit: int | None = None
     ) -> tuple[Envelope, ...]:
         """Return a stream's envelopes after a version, at most `limit`."""
         return tuple(self._streams.get(stream, [])[after_version:][:limit])
+
+    async def read_streams(self, after: Mapping[StreamId, int]) -> tuple[Envelope, ...]:
+        """Return the envelopes of streams, each after its version."""
+        return tuple(e for stream, version in sorted(after.items()) for e in self._streams.get(stream, [])[version:])
+
+    async def rows(self, streams: Collection[StreamId]) -> tuple[StreamRow, ...]:
+        """Return the rows of streams."""
+        return tuple(self._row(stream) for stream in sorted(set(streams) & self._streams.keys()))
+
+    async def rows_at(self, place: str) -> tuple[StreamRow, ...]:
+        """Return the rows of the streams that belong to something."""
+        return await self.rows([s for s, at in self._places.items() if place and at == place])
+
+    async def rows_from(self, prefix: str, after: StreamId | None, limit: int) -> tuple[StreamRow, ...]:
+        """Return the rows of streams whose name begins so."""
+        return (await self.rows([s for s in self._streams if s.startswith(prefix) and s > (after or "")]))[:limit]
+
+    async def marked(self, marks: Collection[str]) -> tuple[tuple[str, StreamRow], ...]:
+        """Return each of these marks with the row of each stream that has it."""
+        return tuple([(m, row) for m in sorted(set(marks)) for row in await self.rows(self._marks.get(m, ()))])
+
+    async def mementos(self, streams: Collection[StreamId], shape: str) -> Mapping[StreamId, Memento]:
+        """Return the mementos that there are of streams."""
+        there = {stream: self._mementos[stream] for stream in streams if stream in self._mementos}
+        return {stream: memento for stream, (made, memento) in there.items() if made == shape}
+
+    def keep(self, stream: StreamId, shape: str, memento: Memento) -> None:
+        """Keep a memento."""
+        self._mementos[stream] = (shape, memento)
+
+    def note_compared(self, digests: Mapping[StreamId, tuple[int, str]]) -> None:
+        """Keep with which digest streams were compared."""
+        self._compared |= digests
+
+    async def standings_shape(self) -> str:
+        """Return how places and marks were made."""
+        return self._shape
+
+    async def restand(self, standings: AsyncIterator[Mapping[StreamId, Standing]], shape: str) -> None:
+        """Make all places and marks anew."""
+        self._places.clear()
+        self._marks.clear()
+        async for some in standings:
+            for stream, standing in some.items():
+                self._stand(stream, standing)
+        self._shape = shape
+
+    def _row(self, stream: StreamId) -> StreamRow:
+        version, digest = self._compared.get(stream, (0, ""))
+        return StreamRow(stream, len(self._streams[stream]), self._places.get(stream, ""), digest, version)
 
     async def read_all(self, after_position: int, limit: int) -> tuple[Envelope, ...]:
         """Return up to `limit` envelopes after a position."""
@@ -92,6 +159,9 @@ class MemoryLog:
                     await self._grown.wait()
         except TimeoutError:
             return
+
+    async def verify(self) -> None:
+        """Do nothing: memory is not damaged."""
 
     def trouble(self) -> Trouble | None:
         """Return None: memory is always there."""

@@ -1,12 +1,13 @@
 """The hosts of the log, and the decisions on them. Every event of a host is recorded here.
 
-A host has few events, so all hosts stay in memory from the replay on.
+There are few hosts, so all of them stay in memory from the start on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from snapshotd.application.mementos import Mementos
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.errors import HIDDEN, AlreadyExists, InvalidArgument, NotFound
 from snapshotd.domain.events import (
@@ -24,13 +25,15 @@ from snapshotd.domain.host_address import LARGEST_PORT, WINRM_HTTP_PORT, is_addr
 from snapshotd.domain.host_errors import HostInUse
 from snapshotd.domain.ids import HostId, VmId, host_stream, is_host_id
 from snapshotd.domain.state import replace
-from snapshotd.domain.storage_errors import StreamChanged
+from snapshotd.domain.storage_errors import LogIncomplete, StreamChanged
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
 
 TRANSPORTS = {"NTLM_HTTP": WINRM_HTTP_PORT}
 """The transports that executors speak, each with the port that Windows listens on."""
+_TOGETHER = 200
+"""Streams that are read at a time."""
 _ATTEMPTS = 5
 """How often one decision is appended. Each retry follows a StreamChanged."""
 
@@ -38,17 +41,25 @@ _ATTEMPTS = 5
 class Hosts:
     """Decides what is asked of hosts, and appends the events."""
 
-    def __init__(self, log: EventLog, clock: Clock, ids: Ids) -> None:
-        """Keep no host yet: replay the log first."""
+    def __init__(self, log: EventLog, clock: Clock, ids: Ids, memento_shape: str = "") -> None:
+        """Keep no host yet: `start` reads them. `memento_shape`: as of VirtualMachines."""
         self._log = log
         self._clock = clock
         self._ids = ids
+        self._mementos = Mementos(log, Host, memento_shape)
         self._hosts: dict[HostId, Host] = {}
 
-    def take(self, envelope: Envelope) -> None:
-        """Apply an envelope of a host's stream during the replay."""
-        host_id = HostId(envelope.stream.partition("/")[2])
-        self._keep(_fold(self._known(host_id), [envelope]))
+    async def start(self) -> None:
+        """Read all hosts. Raises LogUnavailable, LogIncomplete, UnreadableEvent."""
+        after = None
+        while rows := await self._log.rows_from("host/", after, _TOGETHER):
+            after = rows[-1].stream
+            folds = {row.stream: Host(host_id=HostId(row.stream.removeprefix("host/"))) for row in rows}
+            folds |= await self._mementos.of(folds.keys())
+            for envelope in await self._log.read_streams({stream: host.version for stream, host in folds.items()}):
+                folds[envelope.stream] = _fold(folds[envelope.stream], [envelope])
+            for host in folds.values():
+                self._keep(host)
 
     def registered(self) -> tuple[Host, ...]:
         """Return the registered hosts."""
@@ -205,13 +216,16 @@ class Hosts:
         """Keep the newer of two folds: tasks may finish in any order."""
         if host.version > self._known(host.host_id).version:
             self._hosts[host.host_id] = host
+            self._mementos.keep(host_stream(host.host_id), host)
         return self._known(host.host_id)
 
 
 def _fold(host: Host, envelopes: Iterable[Envelope]) -> Host:
-    """Return a host with the envelopes that it has not seen. Calls no port."""
+    """Return a host with the envelopes that it has not seen. Calls no port. Raises LogIncomplete."""
     for envelope in envelopes:
         assert isinstance(envelope.event, HostEvent), envelope
+        if envelope.version > host.version + 1:
+            raise LogIncomplete(envelope.stream, host.version + 1, envelope.position)
         if envelope.version > host.version:
             host = evolve_host(host, envelope.event, envelope)
     return host

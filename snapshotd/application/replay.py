@@ -1,61 +1,91 @@
-"""Replay: the whole log folded into VMs, hosts and volumes, at the start and after any outage. Changes nothing."""
+"""Replay: what a start needs of the log, folded; and all of it, to check it. Acts on nothing.
+
+A start needs the hosts, the volumes that are claimed, and the VMs with an operation under way. The others are folded
+when they are asked for.
+"""
 
 from __future__ import annotations
 
-from snapshotd.application.hosts import Hosts
-from snapshotd.application.virtual_machines import VirtualMachines
-from snapshotd.application.volumes import Volumes
-from snapshotd.domain.events import Envelope, HostEvent, OperationRequested, PlanRepeated, UndoPlanned, VolumeEvent
-from snapshotd.domain.ids import StreamId
-from snapshotd.domain.operation import Operation
-from snapshotd.domain.storage_errors import LogIncomplete, RecordNotReadable
-from snapshotd.operations.catalogue import KINDS
-from snapshotd.ports.event_log import EventLog
-from snapshotd.steps.catalogue import ACTIONS
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
 
-_PAGE = 1000
+from snapshotd.application.hosts import Hosts
+from snapshotd.application.readable import refuse_unknown, refuse_unreadable
+from snapshotd.application.standing import ACTIVE, SHAPE, vm_standing, volume_standing
+from snapshotd.application.virtual_machines import VirtualMachines, apply
+from snapshotd.application.volumes import Volumes, last_of
+from snapshotd.domain.ids import StreamId, vm_in, vm_stream
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.volume import volume_stream
+from snapshotd.ports.event_log import EventLog, Standing
+
+_TOGETHER = 200
+"""Streams that are folded at a time."""
 
 
 async def replay(log: EventLog, vms: VirtualMachines, hosts: Hosts, volumes: Volumes) -> int:
-    """Fold every envelope of the log; return the position of the last. Raises LogIncomplete, RecordNotReadable."""
-    position, versions = 0, dict[StreamId, int]()
-    while page := await log.read_all(position, _PAGE):
-        for envelope in page:
-            expected = versions.get(envelope.stream, 0) + 1
-            if envelope.version != expected:
-                raise LogIncomplete(envelope.stream, expected, envelope.position)
-            versions[envelope.stream] = expected
-            _check_known(envelope)
-            event = envelope.event
-            (hosts if isinstance(event, HostEvent) else volumes if isinstance(event, VolumeEvent) else vms).take(
-                envelope
-            )
-        position = page[-1].position
-    for operation in (operation for vm in vms.with_work() for operation in vm.active_operations):
-        _check_readable(operation)
-    return position
+    """Fold what a start needs; return the position of the newest event.
+
+    Raises LogUnavailable, LogIncomplete, RecordNotReadable, UnreadableEvent.
+    """
+    if await log.standings_shape() != SHAPE:
+        await restand(log)
+    await hosts.start()
+    await volumes.start()
+    for vm in await vms.marked(ACTIVE):
+        for operation in vm.active_operations:
+            refuse_unreadable(operation)
+    return log.head_position()
 
 
-def _check_known(envelope: Envelope) -> None:
-    """Raise RecordNotReadable for a kind or an action that this release does not have."""
-    event = envelope.event
-    if isinstance(event, OperationRequested) and event.kind not in KINDS:
-        raise RecordNotReadable(f"position {envelope.position} of the log", f"there is no kind {event.kind}")
-    if isinstance(event, OperationRequested | UndoPlanned | PlanRepeated):
-        for step in event.steps:
-            if step.action not in ACTIONS:
-                raise RecordNotReadable(f"position {envelope.position} of the log", f"there is no action {step.action}")
+async def restand(log: EventLog) -> None:
+    """Make the places and marks of all streams anew, from their events (standing.py). Raises as `replay` does."""
+    await log.restand(_standings(log), SHAPE)
 
 
-def _check_readable(operation: Operation) -> None:
-    """Raise RecordNotReadable for what an active operation has put on record, and this release cannot go on with."""
-    try:
-        KINDS[operation.kind].params.read(operation.params)
-        for step in operation.steps:
-            action = ACTIONS[step.plan.action]
-            parts = [(action.input, step.plan.input), (action.facts, step.before), (action.output, step.output)]
-            for part, recorded in parts:
-                if recorded is not None:
-                    part.read(recorded)
-    except RecordNotReadable as error:
-        raise RecordNotReadable(f"{error.record} of {operation.name}", error.problem) from error
+async def _standings(log: EventLog) -> AsyncIterator[Mapping[StreamId, Standing]]:
+    async for vms in every_vm(log):
+        yield {vm_stream(vm.vm_id): vm_standing(VirtualMachine(vm_id=vm.vm_id), vm) for vm in vms}
+    after = None
+    while rows := await log.rows_from("volume/", after, _TOGETHER):
+        after = rows[-1].stream
+        yield {volume_stream(volume.key): volume_standing(volume) for volume in await last_of(log, rows)}
+
+
+async def every_vm(log: EventLog) -> AsyncIterator[tuple[VirtualMachine, ...]]:
+    """Yield all VMs on record, some at a time, each folded from its first event. Raises as `replay` does."""
+    after = None
+    while rows := await log.rows_from("vm/", after, _TOGETHER):
+        after = rows[-1].stream
+        vms = {row.stream: VirtualMachine(vm_id=vm_in(row.stream)) for row in rows}
+        for envelope in await log.read_streams(dict.fromkeys(vms, 0)):
+            refuse_unknown(envelope)
+            vms[envelope.stream] = apply(vms[envelope.stream], envelope)
+        yield tuple(vms.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a whole log holds."""
+
+    position: int
+    """Of its newest event."""
+    vms: int
+    """The registered ones."""
+    operations: int
+    """The active ones."""
+
+
+async def fold_all(log: EventLog, vms: VirtualMachines, hosts: Hosts, volumes: Volumes) -> Counts:
+    """Fold every stream from its first event, and make the rows of all streams anew. Raises as `replay` does."""
+    counts = Counts(log.head_position(), 0, 0)
+    async for some in every_vm(log):
+        registered = sum(vm.registered for vm in some)
+        counts = replace(
+            counts,
+            vms=counts.vms + registered,
+            operations=counts.operations + sum(len(vm.active_operations) for vm in some),
+        )
+    await restand(log)
+    await replay(log, vms, hosts, volumes)
+    return counts

@@ -16,17 +16,18 @@ has it, and whoever asks for a volume looks at the records of all VMs.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import partial
 
+from snapshotd.application.standing import OWNED, volume_standing
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain import events as e
 from snapshotd.domain.attached import file_forms, whole
-from snapshotd.domain.events import DriftDetected, DriftKind, Envelope, NewEvent, VolumeEvent
+from snapshotd.domain.events import DriftDetected, DriftKind, Envelope, NewEvent, Occasion, VolumeEvent
 from snapshotd.domain.host_path import normalised, same
-from snapshotd.domain.ids import VmId
+from snapshotd.domain.ids import StreamId, VmId
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.storage_errors import StreamChanged
@@ -34,15 +35,19 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.domain.volume import Volume, evolve_volume, volume_stream
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.ports.clock import Clock
-from snapshotd.ports.event_log import EventLog
+from snapshotd.ports.event_log import EventLog, StreamRow
 from snapshotd.ports.ids import Ids
 
 _ATTEMPTS = 16
+_TOGETHER = 500
+"""Streams that are read at a time."""
+_UNCLAIMED = 1_000
+"""Released volumes that are kept in memory: a read that began before the release must not bring the claim back."""
 _CAME = (DriftKind.VOLUME_ATTACHED, DriftKind.VOLUME_REPLACED)
 
 
 class Volumes:
-    """The volumes that were ever claimed, as the log has them; all of them after a replay.
+    """The volumes that VMs have claimed, as the log has them; all of them once `start` has read them.
 
     Args:
         log: what is recorded goes there.
@@ -58,20 +63,29 @@ class Volumes:
         self._vms = vms
         self._volumes: dict[str, Volume] = {}
         self._of_vm: defaultdict[VmId, set[str]] = defaultdict(set)
+        self._unclaimed: dict[str, None] = {}
+        """Volumes in memory that belong to no VM. The one that was released longest ago comes first."""
         self._held: Counter[tuple[str, VmId]] = Counter()
 
-    def take(self, envelope: Envelope) -> None:
-        """Apply an envelope of a volume's stream during the replay."""
-        self._keep(_fold(self._known(envelope.stream.partition("/")[2]), [envelope]))
+    async def start(self) -> None:
+        """Read the volumes that are claimed. Raises LogUnavailable, UnreadableEvent."""
+        rows = [row for _, row in await self._log.marked([OWNED])]
+        for first in range(0, len(rows), _TOGETHER):
+            await self._read(rows[first : first + _TOGETHER])
+
+    async def _read(self, rows: Sequence[StreamRow]) -> None:
+        """Read volumes by their rows."""
+        for volume in await last_of(self._log, rows):
+            self._keep(volume)
 
     def owner(self, path: str) -> VmId | None:
         """Return the VM that has claimed a path, however it is spelt; None: none has."""
         return self._known(normalised(path)).owner
 
-    def is_deleted(self, path: str) -> bool:
+    async def is_deleted(self, path: str) -> bool:
         """Return whether the VM that has claimed a path deletes the file, or may have done so."""
         owner = self.owner(path)
-        operations = _at_work(self._vms.known(owner), looked=False) if owner is not None else ()
+        operations = _at_work(await self._vms.load(owner), looked=False) if owner is not None else ()
         return any(same(path, p) for o in operations for p in KINDS[o.kind].deletes(o))
 
     def claimed_by(self, vm_id: VmId) -> tuple[str, ...]:
@@ -116,17 +130,26 @@ class Volumes:
         """
         recorded: list[Envelope] = []
         claims = self._of_vm.get(vm_id, set())
-        for key in sorted(claims - self._with_reason(vm_id, claims, looked=looked)):
-            recorded += (await self._execute(key, partial(self._release, vm_id, looked), actor))[1]
-        drifts = (x.event for x in envelopes if isinstance(x.event, DriftDetected) and x.event.kind in _CAME)
-        for path in (drift.observed for drift in drifts if drift.observed):
-            recorded += (await self._execute(path, partial(self._came, vm_id, path), actor))[1]
+        drifts = [x.event for x in envelopes if isinstance(x.event, DriftDetected) and x.event.kind in _CAME]
+        if not claims and not drifts:
+            return ()
+        with self._vms.held(vm_id):
+            await self._vms.load(vm_id)
+            for key in sorted(claims - self._with_reason(vm_id, claims, looked=looked)):
+                recorded += (await self._execute(key, partial(self._release, vm_id, looked), actor))[1]
+            for path in (drift.observed for drift in drifts if drift.observed):
+                recorded += (await self._execute(path, partial(self._came, vm_id, path), actor))[1]
         return tuple(recorded)
 
     async def follow_all(self, *, actor: str) -> tuple[Envelope, ...]:
-        """Make all claims what is on record, and return what was recorded for that. Raises as `follow` does."""
+        """Make all claims what is on record, and return what was recorded for that. Raises as `follow` does.
+
+        Only VMs that do not have a file that they have claimed are looked at: of the others, the claim has its reason.
+        """
         recorded: list[Envelope] = []
-        for vm_id in tuple(self._of_vm):
+        claims = [(volume.path, volume.owner) for volume in self._volumes.values() if volume.owner is not None]
+        have = await self._vms.with_files([path for path, _ in claims])
+        for vm_id in dict.fromkeys(owner for path, owner in claims if owner not in have.get(path, ())):
             recorded += await self.follow(vm_id, actor=actor)
         return tuple(recorded)
 
@@ -162,19 +185,27 @@ class Volumes:
         """Decide and append; if another append came first, read it and decide again."""
         stream, key = volume_stream(path), normalised(path)
         for attempt in range(1, _ATTEMPTS + 1):
-            volume = self._known(key)
-            events = [self._new(event, actor, request_id) for event in decide(volume)]
+            volume = self._volumes.get(key) or await self._loaded(stream, key)
+            decided = decide(volume)
+            events = [self._new(event, actor, request_id) for event in decided]
             if not events:
                 return volume, ()
             try:
-                envelopes = await self._log.append(stream, volume.version, events)
+                after = self._after(volume, decided, actor, request_id)
+                envelopes = await self._log.append(stream, volume.version, events, volume_standing(after))
             except StreamChanged:
                 if attempt == _ATTEMPTS:
                     raise
                 self._keep(_fold(volume, await self._log.read_stream(stream, volume.version)))
             else:
-                return self._keep(_fold(volume, envelopes)), envelopes
+                return self._keep(after), envelopes
         raise AssertionError(path)
+
+    def _after(self, volume: Volume, events: Iterable[VolumeEvent], actor: str, request_id: str) -> Volume:
+        for version, event in enumerate(events, volume.version + 1):
+            at = Occasion(version=version, time=self._clock.now(), actor=actor, request_id=request_id)
+            volume = evolve_volume(volume, event, at)
+        return volume
 
     def _new(self, event: VolumeEvent, actor: str, request_id: str) -> NewEvent:
         return NewEvent(
@@ -186,6 +217,12 @@ class Volumes:
             event=event,
         )
 
+    async def _loaded(self, stream: StreamId, key: str) -> Volume:
+        """Return a volume that is not in memory."""
+        for row in await self._log.rows([stream]):
+            await self._read([row])
+        return self._known(key)
+
     def _known(self, key: str) -> Volume:
         return self._volumes.get(key) or Volume(key=key)
 
@@ -195,11 +232,25 @@ class Volumes:
         if volume.version <= before.version:
             return before
         self._volumes[volume.key] = volume
+        self._unclaimed.pop(volume.key, None)
         if before.owner is not None:
             self._of_vm[before.owner].discard(volume.key)
+            if not self._of_vm[before.owner]:
+                del self._of_vm[before.owner]
         if volume.owner is not None:
             self._of_vm[volume.owner].add(volume.key)
+        else:
+            self._unclaimed[volume.key] = None
+            if len(self._unclaimed) > _UNCLAIMED:
+                oldest = next(iter(self._unclaimed))
+                del self._unclaimed[oldest], self._volumes[oldest]
         return volume
+
+
+async def last_of(log: EventLog, rows: Sequence[StreamRow]) -> tuple[Volume, ...]:
+    """Return volumes by their rows. The last event of each tells whose it is."""
+    last = await log.read_streams({row.stream: row.version - 1 for row in rows})
+    return tuple(_fold(Volume(key=x.stream.removeprefix("volume/")), [x]) for x in last)
 
 
 def _needed(vm: VirtualMachine, *, looked: bool) -> frozenset[str]:

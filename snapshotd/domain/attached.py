@@ -94,10 +94,15 @@ def has_file(description: VmDescription, path: str) -> bool:
     return host_path.normalised(path) in file_forms(description)
 
 
+def file_paths(description: VmDescription) -> frozenset[str]:
+    """Return the paths of all files of a VM, as its host spells them."""
+    heads = (disk.path for disks in (description.disks, *(c.disks for c in description.checkpoints)) for disk in disks)
+    return frozenset(filter(None, (*heads, *(f.path for f in description.files))))
+
+
 def file_forms(description: VmDescription) -> frozenset[str]:
     """Return the normal forms of the paths of all files of a VM."""
-    heads = (disk.path for disks in (description.disks, *(c.disks for c in description.checkpoints)) for disk in disks)
-    return frozenset(map(host_path.normalised, filter(None, (*heads, *(f.path for f in description.files)))))
+    return frozenset(map(host_path.normalised, file_paths(description)))
 
 
 def whole(description: VmDescription) -> bool:

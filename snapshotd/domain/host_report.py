@@ -247,6 +247,8 @@ class VmReport(State, frozen=True, kw_only=True):
     """Those of the watched files of which nobody can tell."""
     jobs: tuple[HostJob, ...] = ()
     """The watched jobs, also of a VM that is absent."""
+    digest: str = ""
+    """Of all that is compared with the record: two reports of a VM with one digest say the same. Empty: not known."""
 
     @property
     def holds_vm(self) -> bool:

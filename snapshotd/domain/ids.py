@@ -48,6 +48,11 @@ def is_guid(text: str) -> bool:
     return _GUID.fullmatch(text) is not None
 
 
+def guids_in(text: str) -> list[str]:
+    """Return the GUIDs in a text, in lower case as it has them."""
+    return [found[0] for found in _GUID.finditer(text)]
+
+
 def is_host_id(text: str) -> bool:
     """Return whether `text` may name a host."""
     return _HOST_ID.fullmatch(text) is not None
@@ -61,6 +66,11 @@ def executor_name(executor_id: str) -> str:
 def vm_stream(vm_id: VmId) -> StreamId:
     """Return the name of a VM's stream."""
     return StreamId(f"vm/{vm_id}")
+
+
+def vm_in(stream: StreamId) -> VmId:
+    """Return the VM whose stream it is."""
+    return VmId(stream.removeprefix("vm/"))
 
 
 def host_stream(host_id: HostId) -> StreamId:

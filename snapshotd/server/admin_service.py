@@ -11,6 +11,7 @@ from google.longrunning.operations_pb2 import Operation as OperationMessage
 from snapshotd.api.v1 import admin_pb2 as pb
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceServicer
 from snapshotd.api.v1.operation_pb2 import Failure, Wait
+from snapshotd.application.standing import CLAIMED, ROLLED_BACK
 from snapshotd.dispatch import watch as dispatch
 from snapshotd.domain.conditions import claimed
 from snapshotd.domain.errors import InvalidArgument, LogRolledBack, SnapshotdError
@@ -100,8 +101,8 @@ class AdminService(AdminServiceServicer):
             status.recent_failures.CopyFrom(await self._failures())
         except ViewsUnreadable as error:
             problems.append(pb.Problem(subject="views", reason=error.reason, message=error.message()))
-        problems += _of_vms(backend.needing(lambda vm: bool(vm.rolled_back)), _rolled_back)
-        problems += _of_vms(backend.needing(lambda vm: bool(vm.claims)), claimed)
+        problems += _of_vms(await backend.needing(ROLLED_BACK), _rolled_back)
+        problems += _of_vms(await backend.needing(CLAIMED), claimed)
         async for some in in_slices(sorted(backend.hosts.registered(), key=lambda h: h.host_id)):
             status.hosts.extend(self._host(host.host_id, backend.reports.last_synced(host)) for host in some)
         status.executors.extend(self._executor(a, status.hosts) for a in self._executors.attached.values())

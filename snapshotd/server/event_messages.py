@@ -70,7 +70,7 @@ def event_message(envelope: Envelope, names: Names) -> pb.Event:
 def _subject(envelope: Envelope) -> str:
     """Return the resource name of an event's subject."""
     owner = owner_of(envelope)
-    kind, _, name = subject_of(envelope).partition("/")
+    kind, _, name = subject_of(envelope.event).partition("/")
     match kind:
         case "host":
             return f"hosts/{owner}"

@@ -119,7 +119,7 @@ class HostService(HostServiceServicer):
         request_id, digest = request_id_of(request.request_id), digest_of(request)
 
         async def remove() -> None:
-            vms = [vm.vm_id for vm in self._backend.vms.registered() if vm.host_id == host_id]
+            vms = list(await self._backend.vms.on_host(host_id))
             seen = self._backend.hosts.answered(host_id, actor=actor, request_id=request_id, digest=digest)
             if request.unregister and not seen:
                 await self._backend.runtime.request_of_all(
@@ -176,7 +176,7 @@ class HostService(HostServiceServicer):
         actor_of(context)
         host_id = host_id_of(request.name)
         answer = await self._backend.reports.report(host_id, asked=True)
-        known = {vm.vm_id for vm in self._backend.vms.registered()}
+        known = await self._backend.vms.places([VmId(vm.vm_id) for vm in answer.vms])
         found: list[pb.DiscoveredVirtualMachine] = []
         async for some in in_slices(vm for vm in answer.vms if vm.description or vm.unread):
             found += [discovered_message(vm, registered=vm.vm_id in known) for vm in some]
@@ -194,8 +194,8 @@ class HostService(HostServiceServicer):
         try:
             return await self._on_record(host_id)
         except NOT_READ:
-            vms = sum(vm.host_id == host_id for vm in self._backend.vms.registered())
-            return self._message(self._backend.hosts.get(host_id), vms)
+            vms = await self._backend.vms.on_host(host_id)
+            return self._message(self._backend.hosts.get(host_id), len(vms))
 
     async def _on_record(self, host_id: HostId) -> pb.Host:
         host = await self._backend.host(host_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
+from hashlib import blake2b
 from typing import Any, Final
 
 from google.protobuf import json_format
@@ -50,6 +51,7 @@ _JOBS: Final = {
 }
 
 
+_DIGEST_BYTES: Final = 16
 _CHECKPOINT: Final = "checkpoint_id"
 """The field of an output that has an id of Hyper-V's own: compared, so kept in lower case."""
 
@@ -193,7 +195,17 @@ def _from_vm(vm: pb.VmReport) -> VmReport:
         existing_files=tuple(vm.existing_files),
         unknown_files=tuple(vm.unknown_files),
         jobs=tuple(_job(job) for job in vm.jobs),
+        digest=_digest(vm),
     )
+
+
+def _digest(vm: pb.VmReport) -> str:
+    """Return a digest of what is compared with the record: all but the sizes of files, which grow by themselves."""
+    compared = pb.VmReport()
+    compared.CopyFrom(vm)
+    for file in compared.files:
+        file.ClearField("file_bytes")
+    return blake2b(compared.SerializeToString(deterministic=True), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def _job(job: pb.JobReport) -> HostJob:

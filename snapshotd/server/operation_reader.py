@@ -159,12 +159,13 @@ class OperationReader:
             if not refused.rests_on_host:
                 raise
             if not await reports.look(vm_id):
-                refused.ground = reports.ground(vm_id)
+                refused.ground = reports.ground(await self._backend.runtime.load(vm_id))
                 raise
         try:
             return await decide()
         except SnapshotdError as again:
-            again.ground = reports.ground(vm_id) if again.rests_on_host else ""
+            if again.rests_on_host:
+                again.ground = reports.ground(await self._backend.runtime.load(vm_id))
             raise
 
     async def _plan(self, vm_id: VmId, request: RequestOperation, actor: str) -> OperationMessage:

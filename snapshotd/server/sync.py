@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from snapshotd.application.hosts import Hosts
+from snapshotd.application.standing import claimed_by
 from snapshotd.application.virtual_machines import Decided, VirtualMachines
 from snapshotd.dispatch.watch import Wait, still
 from snapshotd.domain.commands import SyncVm
@@ -32,6 +33,7 @@ from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.ports.event_log import StreamRow
 from snapshotd.server.claims import Claims, Silent
 from snapshotd.server.host_locks import HostLocks
 from snapshotd.server.runtime import ITSELF, Runtime
@@ -125,7 +127,7 @@ class HostReports:
                 self.refusals[host_id] = still(self.refusals.get(host_id), Failure.of(error), now)
                 raise
             self.refusals.pop(host_id, None)
-        self.answers[host_id] = answer
+        self.answers[host_id] = replace(answer, vms=())
         return answer
 
     async def _one(self, host_id: HostId, vm_id: VmId) -> VmReport | None:
@@ -200,31 +202,40 @@ class HostReports:
                 raise
 
     async def _sync(self, host_id: HostId, actor: str, request_id: str, *, quiet: bool, asked: bool) -> Synced:
-        vms = [vm for vm in self._vms.registered() if vm.host_id == host_id]
+        rows = await self._vms.on_host(host_id)  # before the host is asked: the record may change meanwhile
         answer = await self.report(host_id, asked=asked)
         reports = {VmId(r.vm_id): r for r in answer.vms}
         silent: Silent = {}
         drifts: list[Envelope] = []
         skipped: list[Skipped] = []
-        others = [vm for vm in self._vms.registered() if _may_have(vm, host_id, reports.get(vm.vm_id))]
-        for vm in vms + others:
+        others = await self._others(host_id, reports)
+        same = {vm_id for vm_id, row in rows.items() if _same(row, reports.get(vm_id))}
+        for vm_id in (*(vm_id for vm_id in rows if vm_id not in same), *others):
+            vm = await self._vms.load(vm_id)
             if vm.host_id != host_id:
-                look = self._located(vm, (host_id,), reports.get(vm.vm_id), silent, request_id)
+                look = self._located(vm, (host_id,), reports.get(vm_id), silent, request_id)
             elif vm.claims:
                 look = self._located(vm, tuple(c.host_id for c in vm.claims), None, silent, request_id)
             else:
-                look = self._compared(vm, reports.get(vm.vm_id), request_id)
+                look = self._compared(vm, rows[vm_id].version, reports.get(vm_id), request_id)
             found = await self._guarded(vm, look)
             if isinstance(found, Failure):
-                skipped.append(Skipped(vm.vm_id, vm.name, found))
+                skipped.append(Skipped(vm_id, vm.name, found))
             else:
                 drifts += found
-        synced = Synced(len(vms) + len(others) - len(skipped), tuple(drifts), tuple(skipped))
+        synced = Synced(len(rows) + len(others) - len(skipped), tuple(drifts), tuple(skipped))
         if drifts or not quiet:
             await self.locks.alone(host_id, lambda: self._record(host_id, synced, actor, request_id))
         self._hosts.get(host_id)  # of one that was removed meanwhile, nothing is kept
         self._synced_at[host_id] = self._runtime.moment().utc
         return synced
+
+    async def _others(self, host_id: HostId, reports: Mapping[VmId, VmReport]) -> tuple[VmId, ...]:
+        """Return the VMs of other hosts that a host has, by its list, or had when it was last asked."""
+        have = [vm_id for vm_id, report in reports.items() if report.holds_vm]
+        there = [vm_id for vm_id, place in (await self._vms.places(have)).items() if place != host_id]
+        claimed_before = [vm.vm_id for vm in await self._vms.marked(claimed_by(host_id)) if vm.host_id != host_id]
+        return tuple(dict.fromkeys([*there, *claimed_before]))
 
     async def _guarded(
         self, vm: VirtualMachine, look: Coroutine[Any, Any, list[Envelope] | Failure]
@@ -241,19 +252,31 @@ class HostReports:
             _log.exception("vm %s: not compared with the record", vm.vm_id)
             return Failure(reason=DEFECT, message="snapshotd has a defect. See the daemon's log.")
 
-    async def _compared(self, vm: VirtualMachine, report: VmReport | None, request_id: str) -> list[Envelope] | Failure:
-        """Compare a VM, as it was before its host was asked, with the record: return the drifts, or why it was not."""
+    async def _compared(
+        self, vm: VirtualMachine, asked_version: int, report: VmReport | None, request_id: str
+    ) -> list[Envelope] | Failure:
+        """Compare a VM with the record: return the drifts, or why it was not compared.
+
+        Args:
+            vm: as it is on record.
+            asked_version: its version before its host was asked.
+            report: what its host said of it among others; None: nothing, so it is asked for it.
+            request_id: the caller's.
+        """
         # That a list does not hold a VM is no evidence: an account that has lost its rights sees none (observed).
-        report = report or await self._one(vm.host_id, vm.vm_id)
+        if report is None:
+            asked_version, report = vm.version, await self._one(vm.host_id, vm.vm_id)
         if report is None:
             return Failure(reason="NOT_REPORTED", message=f"Host {vm.host_id} said nothing of it.")
         if report.unread:
             text = report.unread.message or "Its host could not read it."
             return Failure(reason="UNREADABLE", message=text, error_id=report.unread.error_id)
-        command = SyncVm(report=report, asked_version=vm.version, host_id=vm.host_id)
+        command = SyncVm(report=report, asked_version=asked_version, host_id=vm.host_id)
         decided = await self._runtime.request(vm.vm_id, command, actor=ITSELF, request_id=request_id)
         if decided.vm.rolled_back:
             return Failure.of(LogRolledBack(decided.vm.name, decided.vm.rolled_back))
+        if report.digest and not decided.vm.active:
+            self._vms.note_compared(decided.vm, report.digest)
         return _drifts(decided)
 
     async def _located(
@@ -278,7 +301,7 @@ class HostReports:
             # What has just changed is told; why the VM is left out, by the next sync.
             return drifts or (Failure.of(claimed(vm)) if vm.claims else unasked) or []
         if before.claims and vm.host_id == before.host_id:
-            compared = await self._compared(vm, None, request_id)
+            compared = await self._compared(vm, vm.version, None, request_id)
             return drifts + compared if isinstance(compared, list) else drifts or compared
         return drifts
 
@@ -288,7 +311,7 @@ class HostReports:
         The host is given a few seconds: somebody waits for the answer to a call.
         """
         vm = await self._runtime.load(vm_id)
-        now, seen = self._runtime.moment().utc, self._seen(vm_id)
+        now, seen = self._runtime.moment().utc, self._seen(vm)
         if not vm.registered or (not vm.claims and seen is not None and now - seen < _FRESH):
             return False
         try:
@@ -315,12 +338,12 @@ class HostReports:
         hosts = [host.host_id for host in self._hosts.registered() if host.host_id != vm.host_id]
         await asyncio.gather(*map(ask, hosts))
 
-    def _seen(self, vm_id: VmId) -> datetime | None:
-        return self._runtime.dispatcher.observed.get((self._vms.known(vm_id).host_id, vm_id))
+    def _seen(self, vm: VirtualMachine) -> datetime | None:
+        return self._runtime.dispatcher.observed.get((vm.host_id, vm.vm_id))
 
-    def ground(self, vm_id: VmId) -> str:
+    def ground(self, vm: VirtualMachine) -> str:
         """Return when a VM was last looked at on its host, whether it was there or not, for people."""
-        seen = self._seen(vm_id)
+        seen = self._seen(vm)
         if seen is None:
             return "The VM was not looked at on its host since snapshotd started, and its host did not answer just now."
         age_s = max(0, round((self._runtime.moment().utc - seen).total_seconds()))
@@ -334,10 +357,10 @@ class HostReports:
         self._runtime.acknowledge(envelopes)
 
 
-def _may_have(vm: VirtualMachine, host_id: HostId, report: VmReport | None) -> bool:
-    """Return whether a host, by its list, has a VM of another host, or had it when it was last asked."""
-    claims = any(claim.host_id == host_id for claim in vm.claims)
-    return vm.host_id != host_id and (claims or (report is not None and report.holds_vm))
+def _same(row: StreamRow, report: VmReport | None) -> bool:
+    """Return whether nothing has changed since a VM was last compared: neither its record, nor what its host says."""
+    known = bool(row.digest) and row.compared_version == row.version
+    return known and report is not None and report.digest == row.digest
 
 
 def _drifts(decided: Decided) -> list[Envelope]:

@@ -140,7 +140,7 @@ class TakeOver:
 
     async def _host(self, host_id: HostId, wish: Wish) -> Whole:
         backend = self._backend
-        vms = self._vms_of(host_id)
+        vms = await self._vms_of(host_id)
         answer = await backend.reports.report(host_id, asked=True)
         foreign = answer.installation_id != backend.installation_id
         former = answer.installation_id if foreign else self._former_before(host_id, wish)
@@ -148,13 +148,13 @@ class TakeOver:
             if answer.journal_error:
                 raise HostJournalsFailed(host_id, answer.journal_error_id, answer.journal_error)
             await self._own(host_id, answer, wish)
-            vms = self._vms_of(host_id)
+            vms = await self._vms_of(host_id)
             answer = await backend.reports.report(host_id, asked=False)
         elif not wish.validate_only:
             await self._complete(host_id, answer, wish)
         reports = {vm.vm_id: vm for vm in answer.vms}
         came = await _each(vms, lambda vm: self._one(vm, reports.get(vm.vm_id), wish, foreign=foreign))
-        registered = {vm.vm_id for vm in backend.vms.registered()}
+        registered = await backend.vms.places([VmId(vm.vm_id) for vm in answer.vms])
         return Whole(
             former=former,
             changes_hands=foreign or bool(former),
@@ -169,7 +169,7 @@ class TakeOver:
         async def block(vm: VirtualMachine) -> None:
             await runtime.request(vm.vm_id, AwaitTakeOver(), actor=wish.actor, request_id=wish.request_id)
 
-        await _each(self._vms_of(host_id), block)
+        await _each(await self._vms_of(host_id), block)
         former = answer.installation_id
         said = answered(backend.hosts.get(host_id), await runtime.take_over(host_id, former))
         if said.verdict is Verdict.FOREIGN_INSTALLATION:
@@ -196,8 +196,9 @@ class TakeOver:
         repeated = answered_before(host.requests, wish.actor, wish.request_id, wish.digest)
         return host.former_installation_id if repeated else ""
 
-    def _vms_of(self, host_id: HostId) -> list[VirtualMachine]:
-        return [vm for vm in self._backend.vms.registered() if vm.host_id == host_id]
+    async def _vms_of(self, host_id: HostId) -> tuple[VirtualMachine, ...]:
+        vms = self._backend.vms
+        return await vms.load_all(list(await vms.on_host(host_id)))
 
     async def _one(self, vm: VirtualMachine, report: VmReport | None, wish: Wish, *, foreign: bool) -> One:
         """Take a VM of a host over. What stands in its way is a failure of that VM."""

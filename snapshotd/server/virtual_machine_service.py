@@ -114,14 +114,14 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         answer = await self._backend.reports.report(host_id, asked=True)
         refuse_unusable(host_id, answer, self._backend.installation_id)
         found = [vm for vm in answer.vms if (name := name_of(vm)) is not None and matches(name)]
-        hosts = {vm.vm_id: vm.host_id for vm in self._backend.vms.registered()}
+        hosts = await self._backend.vms.places([VmId(vm.vm_id) for vm in found])
         new = [vm for vm in found if hosts.get(VmId(vm.vm_id)) != host_id]
 
         async def register(vm: VmReport) -> None:
             if not request.validate_only:
                 await self._register_one(host_id, vm, said, actor, request_id, digest)
                 return
-            refuse_destroyed(self._backend.vms.known(VmId(vm.vm_id)))
+            refuse_destroyed(await self._backend.runtime.load(VmId(vm.vm_id)))
             if (other := hosts.get(VmId(vm.vm_id))) is not None:
                 raise AlreadyExists("virtual machine", vm.vm_id, f"It is on record, on host {other}.")
 

@@ -40,7 +40,7 @@ class Watchdog:
     def look(self) -> None:
         """Log each operation that has become overdue since the last look, or is so at another step."""
         overdue: set[tuple[OperationName, int]] = set()
-        for vm in self._backend.vms.registered():
+        for vm in self._backend.vms.with_work():
             for operation in vm.active_operations:
                 if self._backend.overdue_since(operation) is None:
                     continue

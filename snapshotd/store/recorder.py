@@ -1,91 +1,107 @@
 """The table of events in SQLite, as a recorder of the eventsourcing library: its four columns and the envelope's.
 
 The position is an explicit INTEGER PRIMARY KEY. (The stock table has an implicit rowid, which a VACUUM may renumber.)
-Rows are written once and never changed.
+Rows are written once and never changed. What the log keeps beside them is in store/streams.py.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, TypeAlias
 
 from eventsourcing.application import Application
 from eventsourcing.persistence import InfrastructureFactory, Mapper, StoredEvent
-from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteConnection, SQLiteFactory
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteFactory
 from eventsourcing.utils import Environment
 
 from snapshotd.domain.events import Envelope, NewEvent, subject_of, transition_of
 from snapshotd.domain.ids import OperationName, StreamId
 from snapshotd.ports.plain import decode_time, encode_time
 from snapshotd.store.codec import decode, encode
+from snapshotd.store.streams import EVENTS, TABLES
 
-_COLUMNS = (
-    "originator_id, originator_version, topic, state, event_id, time, actor, request_id, operation, subject, "
-    "from_state, to_state"
-)
+Row: TypeAlias = tuple[str | int, ...]
+"""An event as the table holds it, without its position: the columns in their order."""
+
+INSERT: Final = f"INSERT INTO {EVENTS} VALUES ({','.join('?' * 13)})"  # noqa: S608  (constants)
+"""Takes a position, then a Row."""
 
 
-@dataclass(frozen=True)
-class StoredEnvelope(StoredEvent):
-    """A stored event of the library, with the envelope's columns in the order of the table."""
+def row_of(stream: StreamId, version: int, new: NewEvent) -> Row:
+    """Return the row of an event that will have this version in its stream."""
+    topic, data = encode(new.event)
+    return (
+        stream,
+        version,
+        topic,
+        data,
+        new.event_id,
+        encode_time(new.time),
+        new.actor,
+        new.request_id,
+        new.operation or "",
+        subject_of(new.event),
+        *transition_of(new.event),
+    )
 
-    columns: tuple[str, ...] = ()
+
+def envelope_of(stream: StreamId, version: int, position: int, new: NewEvent) -> Envelope:
+    """Return an event in its envelope."""
+    return Envelope(
+        event_id=new.event_id,
+        stream=stream,
+        version=version,
+        position=position,
+        time=new.time,
+        actor=new.actor,
+        request_id=new.request_id,
+        operation=new.operation,
+        event=new.event,
+    )
 
 
 class EnvelopeMapper(Mapper[str]):
     """Maps envelopes to rows: plain JSON under explicit topics. Keeps the library out of the domain."""
 
-    def to_stored_event(self, domain_event: Any) -> StoredEnvelope:  # noqa: ANN401  (the library's protocol is not ours)
-        """Return the row of an envelope. The table assigns the position."""
+    def to_stored_event(self, domain_event: Any) -> StoredEvent:  # noqa: ANN401  (the library's protocol is not ours)
+        """Return the library's four columns of an envelope."""
         envelope: Envelope = domain_event
         topic, data = encode(envelope.event)
-        columns = (
-            envelope.event_id,
-            encode_time(envelope.time),
-            envelope.actor,
-            envelope.request_id,
-            envelope.operation or "",
-            subject_of(envelope),
-            *transition_of(envelope.event),
-        )
-        return StoredEnvelope(
-            originator_id=envelope.stream,
-            originator_version=envelope.version,
-            topic=topic,
-            state=data.encode(),
-            columns=columns,
+        return StoredEvent(
+            originator_id=envelope.stream, originator_version=envelope.version, topic=topic, state=data.encode()
         )
 
     def to_envelope(self, row: sqlite3.Row) -> Envelope:
         """Return the envelope of a row. Raises UnreadableEvent."""
+        position, stream, version, topic, state, event_id, time, actor, request_id, operation, *_ = row
         return Envelope(
-            event_id=row["event_id"],
-            stream=StreamId(row["originator_id"]),
-            version=row["originator_version"],
-            position=row["position"],
-            time=decode_time(row["time"]),
-            actor=row["actor"],
-            request_id=row["request_id"],
-            operation=OperationName(row["operation"]) if row["operation"] else None,
-            event=decode(row["topic"], row["state"]),
+            event_id=event_id,
+            stream=StreamId(stream),
+            version=version,
+            position=position,
+            time=decode_time(time),
+            actor=actor,
+            request_id=request_id,
+            operation=OperationName(operation) if operation else None,
+            event=decode(topic, state),
         )
 
 
 class EnvelopeRecorder(SQLiteApplicationRecorder):
-    """The table and the statements on it. The caller provides connection and transaction (store/sqlite_log.py)."""
+    """The tables, and reading them. The log's writer writes them (store/sqlite_log.py)."""
 
     def construct_create_table_statements(self) -> list[str]:
         """Return the schema."""
         return [
             (
-                f"CREATE TABLE IF NOT EXISTS {self.events_table_name} ("
+                f"CREATE TABLE IF NOT EXISTS {EVENTS} ("
                 "position INTEGER PRIMARY KEY, originator_id TEXT NOT NULL, originator_version INTEGER NOT NULL, "
-                "topic TEXT NOT NULL, state TEXT NOT NULL, event_id TEXT NOT NULL UNIQUE, time TEXT NOT NULL, "
+                "topic TEXT NOT NULL, state TEXT NOT NULL, event_id TEXT NOT NULL, time TEXT NOT NULL, "
                 "actor TEXT NOT NULL, request_id TEXT NOT NULL, operation TEXT NOT NULL, subject TEXT NOT NULL, "
                 "from_state TEXT NOT NULL, to_state TEXT NOT NULL, UNIQUE (originator_id, originator_version))"
             ),
+            *TABLES,
             "CREATE TABLE IF NOT EXISTS installation (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL)",
             # Empty, but while a log that was full finds out whether there is room again.
             "CREATE TABLE IF NOT EXISTS room (one INTEGER PRIMARY KEY CHECK (one = 1), filler BLOB NOT NULL)",
@@ -98,46 +114,10 @@ class EnvelopeRecorder(SQLiteApplicationRecorder):
             cursor.execute("SELECT id FROM installation")
             return str(cursor.fetchone()[0])
 
-    def insert(self, connection: SQLiteConnection, events: Sequence[StoredEnvelope]) -> list[int]:
-        """Insert rows in the caller's transaction; return their positions."""
-        positions = []
-        marks = ",".join("?" * 12)
-        for event in events:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    f"INSERT INTO {self.events_table_name} ({_COLUMNS}) VALUES ({marks})",  # noqa: S608  (constants)
-                    (
-                        event.originator_id,
-                        event.originator_version,
-                        event.topic,
-                        event.state.decode(),
-                        *event.columns,
-                    ),
-                )
-                position = cursor.lastrowid
-                assert position is not None
-                positions.append(position)
-        return positions
-
-    def version(self, connection: SQLiteConnection, stream: StreamId) -> int:
-        """Return the stream's newest version; 0 for an unknown one."""
-        row = self.one(connection, "MAX(originator_version)", "originator_id = ?", (stream,))
-        return int(row[0] or 0)
-
-    def one(self, connection: SQLiteConnection, what: str, where: str, values: Sequence[object]) -> sqlite3.Row:
-        """Return the first row that matches. `what` and `where` must be built from constants."""
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {what} FROM {self.events_table_name} WHERE {where}", values)  # noqa: S608
-            row: sqlite3.Row = cursor.fetchone()
-            return row
-
-    def rows(self, where: str, values: Sequence[object], order: str, limit: int = -1) -> list[sqlite3.Row]:
-        """Return the rows that match, read by a connection of the pool."""
+    def select(self, statement: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """Return what a statement finds, read by a connection of the pool."""
         with self.datastore.transaction(commit=False) as cursor:
-            cursor.execute(
-                f"SELECT * FROM {self.events_table_name} WHERE {where} ORDER BY {order} LIMIT ?",  # noqa: S608
-                (*values, limit),
-            )
+            cursor.execute(statement, values)
             return list(cursor.fetchall())
 
 
@@ -168,19 +148,3 @@ class EventLogApplication(Application[str]):
     def construct_mapper(self) -> EnvelopeMapper:
         """Return our mapper."""
         return EnvelopeMapper(transcoder=self.construct_transcoder())
-
-
-def envelopes(stream: StreamId, after_version: int, events: Sequence[NewEvent]) -> Iterator[Envelope]:
-    """Yield new events in envelopes. Their positions are not known yet."""
-    for version, new in enumerate(events, after_version + 1):
-        yield Envelope(
-            event_id=new.event_id,
-            stream=stream,
-            version=version,
-            position=0,
-            time=new.time,
-            actor=new.actor,
-            request_id=new.request_id,
-            operation=new.operation,
-            event=new.event,
-        )

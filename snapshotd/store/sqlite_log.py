@@ -1,29 +1,29 @@
 """The event log on SQLite: one owner process, one writer thread that commits the appends of many callers together.
 
-    append (many tasks) ──► queue ──► writer thread: BEGIN IMMEDIATE, a SAVEPOINT per append, COMMIT (fsync) ──► futures
+    append (many tasks) ──► queue ──► writer thread: BEGIN IMMEDIATE, all rows of all appends, COMMIT ──► futures
 
-A conflict rolls back its own savepoint and no other. No append is answered before its commit has returned. A failed
-commit is ambiguous, so its events are looked for in the log before the answer. What an error means for the log is in
-one table (store/errors.py). What passes is tried again for a while, then the batch is refused. If the disk is full, it
-is refused at once. In both cases the log is in trouble until it takes as much again. After any other error the log is
-broken: nobody knows what the disk holds (a failed fsync is never tried again), so the process has to end.
+Only this thread writes, so it knows the version of each stream that it has written, and gives out the positions. A
+conflict is found before anything is inserted, and takes no other append along. No append is answered before its commit
+has returned. A failed commit is ambiguous, so its events are looked for in the log before the answer. What an error
+means for the log is in one table (store/errors.py). What passes is tried again for a while, then the batch is refused.
+If the disk is full, it is refused at once. In both cases the log is in trouble until it takes as much again. After any
+other error the log is broken: nobody knows what the disk holds (a failed fsync is never tried again), so the process
+has to end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import queue
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NoReturn, Self, TypeAlias
+from typing import Final, NoReturn, Self
 
 from eventsourcing.persistence import PersistenceError
 from eventsourcing.sqlite import SQLiteConnection
@@ -31,85 +31,66 @@ from eventsourcing.sqlite import SQLiteConnection
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
-from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import AppendUncertain, LogUnavailable, StreamChanged
+from snapshotd.ports.event_log import UNCHANGED, Memento, Standing
 from snapshotd.ports.trouble import Trouble
+from snapshotd.store import streams
+from snapshotd.store.appending import Append, Batch, Keeping, Outcome, call_each
 from snapshotd.store.condition import Condition
 from snapshotd.store.errors import Fault, StorageUnusable, UnreadableEvent, fault_of, surely_not_committed
-from snapshotd.store.log_file import check_file, take_lock
-from snapshotd.store.recorder import EventLogApplication, StoredEnvelope, envelopes
+from snapshotd.store.log_file import LogFile
+from snapshotd.store.reading import LogReading
+from snapshotd.store.recorder import INSERT, EventLogApplication, envelope_of, row_of
+from snapshotd.store.verification import refuse_damaged
 
 _BATCH: Final = 256
 """The most appends that are committed together."""
+_MOMENTS: Final = 3
+_MOMENT_S: Final = 0.0001
+"""How long, and how often at most, a batch waits for those who came with the last one."""
 _PATIENCE_S: Final = 5.0
 """How long an append is tried again while something is in its way that passes."""
 _PAUSE_S: Final = 0.05
 """Between two tries."""
 _PROBE_S: Final = 1.0
 """How often a log that was in trouble, and has nothing to append, is tried."""
-
-_Outcome: TypeAlias = tuple[Envelope, ...] | SnapshotdError
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Append:
-    stream: StreamId
-    expected: int
-    envelopes: tuple[Envelope, ...]
-    rows: tuple[StoredEnvelope, ...]
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[tuple[Envelope, ...]]
-    asked_s: float
-    """When, by the monotonic clock."""
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it takes."""
-        return sum(len(row.state) + sum(map(len, row.columns)) for row in self.rows)
-
-    def answer(self, outcome: _Outcome) -> None:
-        """Hand the outcome to the caller, on the caller's event loop."""
-
-        def settle() -> None:
-            if self.future.done():
-                return  # the caller was cancelled; committed events stay
-            if isinstance(outcome, SnapshotdError):
-                self.future.set_exception(outcome)
-            else:
-                self.future.set_result(outcome)
-
-        _call(self.loop, settle)
+_KNOWN: Final = 20_000
+"""Streams whose version the writer knows; when there are more, it forgets all, and reads them again."""
 
 
-class SqliteEventLog:
+class SqliteEventLog(LogReading):
     """Implements ports.event_log.EventLog. Open it once per process, close it when done."""
 
     def __init__(self, path: Path) -> None:
         """Open or make the log.
 
         Raises LogInUse if another process owns it, LogForeign if the file is not ours, is corrupt or is of another
-        version, and StorageUnusable if it cannot be opened.
+        version, LogIncomplete, UnreadableEvent if it holds what this release does not know, and StorageUnusable if it
+        cannot be opened.
         """
         self._path = path
-        self._lock = take_lock(path)
+        self._file = LogFile(path)
         try:
-            check_file(path)
+            self._file.check()
             self._application = EventLogApplication(str(path))
             self.installation_id = self._application.recorder.installation_id(str(uuid.uuid4()))
             """Id of the installation, made with the log and kept in it. It owns the journals on the hosts."""
             self._connection = self._writer_connection()
-            newest = self._application.recorder.one(self._connection, "MAX(position)", "1 = ?", (1,))
+            newest = self._application.recorder.select(f"SELECT MAX(position) FROM {streams.EVENTS}")  # noqa: S608  (a constant)
+            self._file.remember()
         except (sqlite3.Error, PersistenceError) as error:
-            os.close(self._lock)
+            self._file.release()
             raise StorageUnusable(str(path), str(error)) from error
         except BaseException:
-            os.close(self._lock)
+            self._file.release()
             raise
-        self._head = int(newest[0] or 0)
-        self._condition = Condition(path, self._wake)
+        self._head = int(newest[0][0] or 0)
+        self._versions: dict[StreamId, int] = {}
+        """The newest version of streams, as committed. Only the writer uses it."""
+        super().__init__(self._application, Condition(path, self._wake))
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._waiters_lock = threading.Lock()
-        self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Append | Keeping | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="event-log-writer", daemon=True)
         self._writer.start()
 
@@ -121,36 +102,50 @@ class SqliteEventLog:
         """Close the log."""
         self.close()
 
-    async def append(self, stream: StreamId, expected_version: int, events: Sequence[NewEvent]) -> tuple[Envelope, ...]:
+    # --- for callers --------------------------------------------------------------------------------------------
+
+    async def append(
+        self, stream: StreamId, expected_version: int, events: Sequence[NewEvent], standing: Standing = UNCHANGED
+    ) -> tuple[Envelope, ...]:
         """Append all events or none, and return them when they are durable.
 
         Raises StreamChanged, LogUnavailable and AppendUncertain (see ports/event_log.py).
         """
         loop = asyncio.get_running_loop()
         # Encoded here and not by the writer: an event that cannot be encoded is a bug of this caller only.
-        wrapped = tuple(envelopes(stream, expected_version, events))
-        rows = tuple(self._application.mapper.to_stored_event(e) for e in wrapped)
-        asked = _Append(stream, expected_version, wrapped, rows, loop, loop.create_future(), time.monotonic())
-        self._queue.put(asked)
-        return await asked.future
+        rows = tuple(row_of(stream, version, new) for version, new in enumerate(events, expected_version + 1))
+        future: asyncio.Future[tuple[Envelope, ...]] = loop.create_future()
+        asked_s = time.monotonic()
+        self._queue.put(Append(stream, expected_version, tuple(events), rows, standing, loop, future, asked_s))
+        return await future
 
-    async def read_stream(
-        self, stream: StreamId, after_version: int = 0, limit: int | None = None
-    ) -> tuple[Envelope, ...]:
-        """Return a stream's envelopes after a version, in order, at most `limit`."""
-        where, most = "originator_id = ? AND originator_version > ?", -1 if limit is None else limit
-        return await asyncio.to_thread(self._read, where, (stream, after_version), "originator_version", most)
+    def keep(self, stream: StreamId, shape: str, memento: Memento) -> None:
+        """Keep a memento, in place of the last one, some time after this."""
+        self._queue.put(Keeping([streams.memento(stream, shape, memento)]))
 
-    async def read_all(self, after_position: int, limit: int) -> tuple[Envelope, ...]:
-        """Return up to `limit` envelopes after a position, in order."""
-        return await asyncio.to_thread(self._read, "position > ?", (after_position,), "position", limit)
+    def note_compared(self, digests: Mapping[StreamId, tuple[int, str]]) -> None:
+        """Keep with which digest streams were compared, each at a version, some time after this."""
+        if digests:
+            self._queue.put(Keeping([streams.compared(digests)]))
 
-    async def read_at(self, positions: Sequence[int]) -> tuple[Envelope, ...]:
-        """Return the envelopes at these positions, in the order asked. Raises KeyError where there is none."""
-        # As one value, because the number of values in a statement is limited.
-        where, wanted = "position IN (SELECT value FROM json_each(?))", json.dumps(list(positions))
-        found = {e.position: e for e in await asyncio.to_thread(self._read, where, (wanted,), "position", -1)}
-        return tuple(found[position] for position in positions)
+    async def restand(self, standings: AsyncIterator[Mapping[StreamId, Standing]], shape: str) -> None:
+        """Make all places and marks anew. Raises LogUnavailable."""
+        await self._written(streams.cleared())
+        async for some in standings:
+            await self._written(streams.restood(some))
+        await self._written([streams.made_of(streams.STANDINGS, shape)])
+
+    async def _written(self, statements: Sequence[streams.Statement]) -> None:
+        """Return when statements are durable. Raises LogUnavailable."""
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+
+        def done(error: SnapshotdError | None) -> None:
+            settle = partial(written.set_exception, error) if error is not None else partial(written.set_result, None)
+            call_each([(loop, settle)])
+
+        self._queue.put(Keeping(statements, done))
+        await written
 
     def head_position(self) -> int:
         """Return the position of the newest durable event."""
@@ -187,21 +182,23 @@ class SqliteEventLog:
             with self._waiters_lock:
                 self._waiters.discard(waiter)
 
+    async def verify(self) -> None:
+        """Read the whole file, and break the log if it is damaged or lacks an event. Takes seconds for a large one."""
+        try:
+            await asyncio.to_thread(refuse_damaged, self._path)
+        except (sqlite3.Error, SnapshotdError) as error:
+            self._condition.broke(error)
+
     def close(self) -> None:
         """Commit the waiting appends, close the file, and free it for another process."""
         self._queue.put(None)
         self._writer.join()
         self._application.recorder.datastore.pool.put_connection(self._connection)
         self._application.close()
-        os.close(self._lock)
+        self._file.remember()
+        self._file.release()
 
-    def _read(self, where: str, values: Sequence[object], order: str, limit: int) -> tuple[Envelope, ...]:
-        """Return what matches. Raises LogUnavailable if it cannot be read."""
-        try:
-            rows = self._application.recorder.rows(where, values, order, limit)
-        except (sqlite3.Error, PersistenceError) as error:
-            raise LogUnavailable(self._condition.unread(error)) from error
-        return tuple(self._application.mapper.to_envelope(row) for row in rows)
+    # --- the writer ---------------------------------------------------------------------------------------------
 
     def _writer_connection(self) -> SQLiteConnection:
         connection = self._application.recorder.datastore.pool.get_connection(is_writer=True)
@@ -213,106 +210,150 @@ class SqliteEventLog:
 
     def _write(self) -> None:
         """Run the writer thread: take the waiting appends, commit them together, answer. Only `close` ends it."""
-        ended = False
-        while not ended:
-            batch = []
+        batch = Batch()
+        while not batch.last:
             try:
                 taken = self._queue.get(timeout=_PROBE_S if self._condition.trouble is not None else None)
             except queue.Empty:
                 self._probe()
                 continue
-            while taken is not None:
-                batch.append(taken)
-                if len(batch) >= _BATCH or self._queue.empty():
-                    break
-                taken = self._queue.get()
-            ended = taken is None
-            outcomes = self._commit(batch) if batch else []
-            for asked, outcome in zip(batch, outcomes, strict=True):
-                asked.answer(outcome)
-            self._wake()
+            batch = self._gathered(taken, expected=len(batch.appends))
+            outcomes, failed = self._commit(batch)
+            for kept in batch.kept:
+                kept.done(failed)
+            with self._waiters_lock:
+                waiting = [(loop, event.set) for loop, event in self._waiters]
+            call_each([*batch.settled(outcomes), *waiting])
+
+    def _gathered(self, taken: Append | Keeping | None, expected: int) -> Batch:
+        """Return what is committed together: what waits, and what will in a moment.
+
+        Those who were answered together mostly come again together, one after another. To sync the disk for each few of
+        them would cost more than the moment.
+
+        Args:
+            taken: the first of it; None ends the log.
+            expected: how many appends there were in the last batch. One caller alone never waits for others.
+        """
+        batch, moments = Batch(), _MOMENTS if expected > 1 else 0
+        while True:
+            batch.add(taken)
+            if batch.last or len(batch.appends) >= _BATCH:
+                return batch
+            while self._queue.empty() and moments and len(batch.appends) < expected:
+                moments -= 1
+                time.sleep(_MOMENT_S)
+            if self._queue.empty():
+                return batch
+            taken = self._queue.get()
 
     def _wake(self) -> None:
         with self._waiters_lock:
-            for loop, event in self._waiters:
-                _call(loop, event.set)
+            call_each([(loop, event.set) for loop, event in self._waiters])
 
-    def _commit(self, batch: Sequence[_Append]) -> list[_Outcome]:
-        """Commit a batch; again while something is in the way that passes, for as long as its first one can wait."""
-        until_s = batch[0].asked_s + _PATIENCE_S
+    def _commit(self, batch: Batch) -> tuple[list[Outcome], LogUnavailable | None]:
+        """Commit a batch; again while something is in the way that passes, for as long as its first one can wait.
+
+        Return the outcomes of its appends, and why the rest of it was not written.
+        """
+        until_s = min((asked.asked_s for asked in batch.appends), default=time.monotonic()) + _PATIENCE_S
         while self._condition.broken is None:
-            outcomes: list[_Outcome] = []
+            outcomes: list[Outcome] = []
+            refused: LogUnavailable | None = None
+            versions: dict[StreamId, int] = {}
             committing = False
             try:
                 self._execute("BEGIN IMMEDIATE")
-                outcomes.extend(self._append_one(asked) for asked in batch)
+                outcomes = self._insert(batch, versions)
                 committing = True
                 self._execute("COMMIT")
             except Exception as error:  # noqa: BLE001  (what is none of SQLite's is a defect: it breaks the log, too)
                 self._roll_back()
+                self._versions.clear()
                 fault = fault_of(error, self._path)
                 if fault is Fault.PASSES and time.monotonic() < until_s:
                     time.sleep(_PAUSE_S)  # in this thread of its own
                     continue
-                detail = self._condition.failed(fault, error, max(asked.size for asked in batch))
+                detail = self._condition.failed(fault, error, max((asked.size for asked in batch.appends), default=0))
                 if not committing:
-                    return [LogUnavailable(detail) for _ in batch]
+                    return [LogUnavailable(detail) for _ in batch.appends], LogUnavailable(detail)
+                refused = LogUnavailable(detail)
                 certain = surely_not_committed(error)
                 outcomes = [
-                    self._read_back(a, o, detail, certain=certain) for a, o in zip(batch, outcomes, strict=True)
+                    self._read_back(a, o, detail, certain=certain) for a, o in zip(batch.appends, outcomes, strict=True)
                 ]
             else:
                 self._condition.passed()
+                self._file.remember()
+                self._versions |= versions
             positions = [e.position for o in outcomes if isinstance(o, tuple) for e in o]
             self._head = max([self._head, *positions])
-            return outcomes
-        return [LogUnavailable(self._condition.broken.detail()) for _ in batch]
+            return outcomes, refused
+        detail = self._condition.broken.detail()
+        return [LogUnavailable(detail) for _ in batch.appends], LogUnavailable(detail)
 
-    def _probe(self) -> None:
-        """Find out whether the log takes as much as it has refused. If it does, the trouble is over."""
-        try:
-            self._execute("BEGIN IMMEDIATE")
-            self._execute(
-                "INSERT OR REPLACE INTO room (one, filler) VALUES (1, zeroblob(?))", self._condition.refused_bytes
+    def _insert(self, batch: Batch, versions: dict[StreamId, int]) -> list[Outcome]:
+        """Insert all rows of a batch; return the outcomes if that is committed. `versions`: filled with the streams'.
+
+        The positions follow the newest one that is durable: of a batch that is rolled back nobody has seen any.
+        """
+        outcomes: list[Outcome] = []
+        rows: list[tuple[object, ...]] = []
+        changed: list[tuple[StreamId, int, int, Standing]] = []
+        position = self._head
+        for asked in batch.appends:
+            stream = asked.stream
+            version = versions.get(stream)
+            if version is None:
+                version = self._version(stream)
+            if version != asked.expected:
+                outcomes.append(self._conflict(asked))
+                continue
+            first = position + 1
+            for position, row in enumerate(asked.rows, first):
+                rows.append((position, *row))
+            versions[stream] = version = version + len(asked.rows)
+            changed.append((stream, version, position, asked.standing))
+            numbered = zip(
+                range(asked.expected + 1, version + 1), range(first, position + 1), asked.events, strict=True
             )
-            self._execute("COMMIT")
-            self._execute("DELETE FROM room")
-        except Exception as error:  # noqa: BLE001  (as in `_commit`)
-            self._roll_back()
-            self._condition.failed(fault_of(error, self._path), error)
-        else:
-            self._condition.passed()
+            outcomes.append(tuple(envelope_of(stream, v, p, event) for v, p, event in numbered))
+        with self._connection.cursor() as cursor:
+            for statement, values in (
+                (INSERT, rows),
+                *streams.appended(changed),
+                *(s for kept in batch.kept for s in kept.statements),
+            ):
+                cursor.executemany(statement, values)
+        return outcomes
 
-    def _append_one(self, asked: _Append) -> _Outcome:
-        recorder = self._application.recorder
-        version = recorder.version(self._connection, asked.stream)
-        if version != asked.expected:
-            try:
-                return self._appended_before(asked) or StreamChanged(asked.stream, asked.expected)
-            except UnreadableEvent as error:
-                return error
-        self._execute("SAVEPOINT one")
+    def _version(self, stream: StreamId) -> int:
+        """Return the newest version of a stream that is committed; 0 for an unknown one."""
+        if stream not in self._versions:
+            if len(self._versions) > _KNOWN:
+                self._versions.clear()
+            with self._connection.cursor() as cursor:
+                cursor.execute(streams.VERSION, (stream,))
+                row = cursor.fetchone()
+            self._versions[stream] = int(row[0]) if row else 0
+        return self._versions[stream]
+
+    def _conflict(self, asked: Append) -> Outcome:
+        """Return the outcome of an append that expects another version than there is."""
         try:
-            positions = recorder.insert(self._connection, asked.rows)
-        except sqlite3.IntegrityError:
-            self._execute("ROLLBACK TO one")
-            self._execute("RELEASE one")
-            return StreamChanged(asked.stream, asked.expected)
-        self._execute("RELEASE one")
-        return tuple(replace(e, position=p) for e, p in zip(asked.envelopes, positions, strict=True))
+            return self._appended_before(asked) or StreamChanged(asked.stream, asked.expected)
+        except UnreadableEvent as error:
+            return error
 
-    def _appended_before(self, asked: _Append) -> tuple[Envelope, ...] | None:
+    def _appended_before(self, asked: Append) -> tuple[Envelope, ...] | None:
         """Return the events if exactly these are in the log already: the append is a retry of one that succeeded."""
-        rows = self._application.recorder.rows(
-            "originator_id = ? AND originator_version > ?",
-            (asked.stream, asked.expected),
-            "originator_version",
-            len(asked.envelopes),
-        )
-        ours = [row["event_id"] for row in rows] == [e.event_id for e in asked.envelopes]
-        return tuple(self._application.mapper.to_envelope(row) for row in rows) if ours else None
+        where, order = "originator_id = ? AND originator_version > ?", "originator_version"
+        values = (asked.stream, asked.expected, len(asked.events))
+        rows = self._application.recorder.select(streams.events(where, order), values)
+        ours = [row["event_id"] for row in rows] == [new.event_id for new in asked.events]
+        return self._envelopes(rows) if ours else None
 
-    def _read_back(self, asked: _Append, outcome: _Outcome, detail: str, *, certain: bool) -> _Outcome:
+    def _read_back(self, asked: Append, outcome: Outcome, detail: str, *, certain: bool) -> Outcome:
         """Return the outcome of an append whose commit failed, by what the log holds of its events.
 
         Args:
@@ -332,6 +373,21 @@ class SqliteEventLog:
             return recorded
         return LogUnavailable(detail) if certain else AppendUncertain(detail)
 
+    def _probe(self) -> None:
+        """Find out whether the log takes as much as it has refused. If it does, the trouble is over."""
+        try:
+            self._execute("BEGIN IMMEDIATE")
+            self._execute(
+                "INSERT OR REPLACE INTO room (one, filler) VALUES (1, zeroblob(?))", self._condition.refused_bytes
+            )
+            self._execute("COMMIT")
+            self._execute("DELETE FROM room")
+        except Exception as error:  # noqa: BLE001  (as in `_commit`)
+            self._roll_back()
+            self._condition.failed(fault_of(error, self._path), error)
+        else:
+            self._condition.passed()
+
     def _execute(self, statement: str, *values: object) -> None:
         with self._connection.cursor() as cursor:
             cursor.execute(statement, values)
@@ -341,15 +397,6 @@ class SqliteEventLog:
             self._connection.rollback()
         except sqlite3.Error as error:
             self._condition.broke(error)
-
-
-def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
-    """Call something on an event loop, unless that has ended meanwhile."""
-    try:
-        loop.call_soon_threadsafe(what)
-    except RuntimeError:
-        if not loop.is_closed():
-            raise
 
 
 def _pragma(connection: SQLiteConnection, pragma: str) -> object:

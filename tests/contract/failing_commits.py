@@ -44,45 +44,58 @@ class FailingCommit:
         self.seen: list[str] = []
         """The statements so far."""
 
-    def cursor(self) -> Any:  # noqa: ANN401  (stands where the library's cursor does)
+    def cursor(self) -> "FailingCursor":
         """Return a cursor that fails to commit."""
-        real, own = self.real.cursor(), self
+        return FailingCursor(self)
 
-        class Cursor:
-            def __enter__(self) -> Self:
-                return self
-
-            def __exit__(self, *_: object) -> None:
-                real.__exit__(None, None, None)
-
-            def execute(self, statement: str, values: Sequence[object] = ()) -> None:
-                own.seen.append(statement)
-                if not statement.startswith(own.at) or own.left == 0:
-                    real.execute(statement, values)
-                    return
-                own.left = None if own.left is None else own.left - 1
-                if own.goes_through:
-                    real.execute("COMMIT")
-                if own.unreadable:
-                    real.execute("ALTER TABLE stored_events RENAME TO elsewhere")
-                if own.defect is not None:
-                    raise own.defect
-                error = sqlite3.OperationalError("injected")
-                error.sqlite_errorcode = own.code
-                raise error
-
-            def fetchone(self) -> Any:  # noqa: ANN401
-                return real.fetchone()
-
-            @property
-            def lastrowid(self) -> Any:  # noqa: ANN401
-                return real.lastrowid
-
-        return Cursor()
+    def passes(self, statement: str) -> bool:
+        """Return whether a statement is executed. Raises if it fails."""
+        self.seen.append(statement)
+        if not statement.startswith(self.at) or self.left == 0:
+            return True
+        self.left = None if self.left is None else self.left - 1
+        with self.real.cursor() as cursor:
+            if self.goes_through:
+                cursor.execute("COMMIT")
+            if self.unreadable:
+                cursor.execute("ALTER TABLE stored_events RENAME TO elsewhere")
+        if self.defect is not None:
+            raise self.defect
+        error = sqlite3.OperationalError("injected")
+        error.sqlite_errorcode = self.code
+        raise error
 
     def rollback(self) -> None:
         """Roll back."""
         self.real.rollback()
+
+
+class FailingCursor:
+    """A cursor of it, in place of the library's."""
+
+    def __init__(self, owner: FailingCommit) -> None:
+        self._owner = owner
+        self._real = owner.real.cursor()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._real.__exit__(None, None, None)
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> None:
+        """Execute a statement, or fail."""
+        if self._owner.passes(statement):
+            self._real.execute(statement, values)
+
+    def executemany(self, statement: str, values: Sequence[Sequence[object]]) -> None:
+        """Execute a statement for each of several values, or fail."""
+        if self._owner.passes(statement):
+            self._real.executemany(statement, values)
+
+    def fetchone(self) -> Any:  # noqa: ANN401
+        """Return a row."""
+        return self._real.fetchone()
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def test_a_corrupt_or_foreign_log_is_refused_and_left_as_it_is(tmp_path: Path, w
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("room", "file"), [(0, "events.db.lock"), (4096, "events.db"), (40_960, "views.db")])
+@pytest.mark.parametrize(("room", "file"), [(0, "events.db.lock"), (4096, "events.db"), (65_536, "views.db")])
 def test_a_full_disk_is_said_whether_there_is_a_log_or_not(tmp_path: Path, room: int, file: str) -> None:
     storage = tmp_path / "storage"
     arguments = ("serve", "--storage-directory", str(storage), "--server-listen", "127.0.0.1:0")

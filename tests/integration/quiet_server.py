@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from snapshotd.domain.host import Host
 from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, StreamId
 from snapshotd.domain.storage_errors import LogUnavailable
+from snapshotd.ports.event_log import UNCHANGED, Standing
 from snapshotd.server.admin_service import AdminService
 from snapshotd.server.audit_service import AuditService
 from snapshotd.server.backend import Backend
@@ -50,14 +52,16 @@ class HeldLog(SqliteEventLog):
         super().__init__(path)
         self.arrived, self.released = asyncio.Event(), asyncio.Event()
 
-    async def append(self, stream: StreamId, expected_version: int, events: Sequence[NewEvent]) -> tuple[Envelope, ...]:
+    async def append(
+        self, stream: StreamId, expected_version: int, events: Sequence[NewEvent], standing: Standing = UNCHANGED
+    ) -> tuple[Envelope, ...]:
         """Append, when nothing holds it."""
         if stream == self.refused:
             raise self.refused_with
         if stream == self.held:
             self.arrived.set()
             await self.released.wait()
-        return await super().append(stream, expected_version, events)
+        return await super().append(stream, expected_version, events, standing)
 
 
 class Caller:
@@ -144,6 +148,7 @@ class Running:
 @asynccontextmanager
 async def run(storage: Path) -> AsyncIterator[Running]:
     """Run a server."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     settings = load(None, {}, {"storage.directory": str(storage)})
     with HeldLog(storage / "events.db") as log:
         projections = Projections(log, storage / "views.db")
@@ -193,6 +198,8 @@ async def run(storage: Path) -> AsyncIterator[Running]:
 
 
 async def turns() -> None:
-    """Let everything that can go on do so."""
-    for _ in range(50):
-        await asyncio.sleep(0)
+    """Let everything that can go on do so, reads of the log included: those run one after another (see `run`)."""
+    for _ in range(8):
+        for _ in range(50):
+            await asyncio.sleep(0)
+        await asyncio.to_thread(lambda: None)

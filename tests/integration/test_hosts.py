@@ -44,8 +44,7 @@ async def test_repeated_requests_change_nothing_also_when_others_came_between(lo
     assert hosts.registered() == ()
     assert (await register(hosts, "C"), await remove(hosts, "B"), await register(hosts, "A")) == (1, 0, 0)
     again = Hosts(log, Clock(), Ids())
-    for envelope in await log.read_all(0, 10):
-        again.take(envelope)
+    await again.start()
     assert again.get(HV01) == hosts.get(HV01)
     assert await remove(again, "B") == 0
 
@@ -92,8 +91,7 @@ async def test_an_update_records_what_was_before_and_what_is_after(log: SqliteEv
     assert (event.from_credential, event.to_credential) == ("hv", "new")
     assert (event.from_port, event.to_port) == (5985, 5985)
     again = Hosts(log, Clock(), Ids())
-    for envelope in await log.read_all(0, 10):
-        again.take(envelope)
+    await again.start()
     assert again.get(HV01) == hosts.get(HV01)
     assert (again.get(HV01).address, again.get(HV01).credential) == ("hv01.example.com", "new")
 

@@ -19,6 +19,7 @@ from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.state import replace
 from tests.fakes import FakeHost
 from tests.integration.quiet_server import CALLER, Running, run, turns
+from tests.integration.writing import registered
 
 HV02 = HostId("hv02")
 
@@ -54,16 +55,16 @@ async def register(running: Running, *vms: VmReport, **fields: object) -> pb.Reg
     return await call
 
 
-def on_record(running: Running) -> set[str]:
+async def on_record(running: Running) -> set[str]:
     """Return the names of the VMs on record."""
-    return {vm.name for vm in running.service.vms.registered()}
+    return {vm.name for vm in await registered(running.service.log)}
 
 
 async def test_all_vms_are_registered_by_one_report_and_a_repetition_adds_the_new_ones(running: Running) -> None:
     vms = [named(n, f"web{n}") for n in range(200)]
     first = await register(running, *vms, owner="ops")
     assert first.registered == [f"virtualMachines/{vm.vm_id}" for vm in vms]
-    assert {vm.owner for vm in running.service.vms.registered()} == {"ops"}
+    assert {vm.owner for vm in await registered(running.service.log)} == {"ops"}
     again = await register(running, *vms, named(900, "new"))
     assert (list(again.registered), again.registered_before) == (
         ["virtualMachines/22222222-2222-4222-8222-000000000900"],
@@ -77,7 +78,7 @@ async def test_those_whose_names_match_are_registered(running: Running) -> None:
         running, named(1, "web01"), named(2, "WEB02"), named(3, "db01"), name_patterns=["web*", "none"]
     )
     assert len(said.registered) == 2
-    assert on_record(running) == {"web01", "WEB02"}
+    assert await on_record(running) == {"web01", "WEB02"}
 
 
 async def test_one_that_cannot_be_registered_is_told_with_its_reason_and_holds_up_no_other(running: Running) -> None:
@@ -101,7 +102,7 @@ async def test_one_that_cannot_be_registered_is_told_with_its_reason_and_holds_u
         ("refused by the log", "LOG_UNAVAILABLE"),
     ]
     assert "The folder is gone. (StorageUnreachable)" in said.refused[1].failure.message
-    assert on_record(running) == {"moved", "well"}
+    assert await on_record(running) == {"moved", "well"}
 
 
 async def test_a_trial_tells_the_same_and_records_nothing(running: Running) -> None:
@@ -120,4 +121,4 @@ async def test_a_host_that_is_removed_while_it_is_asked_gets_no_vms(running: Run
     await turns()
     with pytest.raises(NotFound):
         await call
-    assert on_record(running) == set()
+    assert await on_record(running) == set()

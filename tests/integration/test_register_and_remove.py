@@ -25,6 +25,7 @@ from snapshotd.domain.state import replace
 from snapshotd.server.host_wire import no_answer
 from tests.fakes import VM_ID, FakeHost
 from tests.integration.quiet_server import CALLER, HV01, Running, run, turns
+from tests.integration.writing import registered
 
 OTHER = "22222222-2222-4222-8222-222222222222"
 REMOVE = host_pb2.RemoveHostRequest(name="hosts/hv01")
@@ -42,7 +43,7 @@ async def test_a_host_removed_while_it_is_asked_gets_no_vm(running: Running) -> 
     running.answer(dispatch, FakeHost().report())
     with pytest.raises(NotFound):
         await registering
-    assert running.service.vms.registered() == ()
+    assert await registered(running.service.log) == []
 
 
 async def test_a_host_whose_removal_is_being_recorded_gets_no_vm(running: Running) -> None:
@@ -56,7 +57,7 @@ async def test_a_host_whose_removal_is_being_recorded_gets_no_vm(running: Runnin
     await removing
     with pytest.raises(NotFound):
         await registering
-    assert running.service.vms.registered() == ()
+    assert await registered(running.service.log) == []
 
 
 @pytest.mark.parametrize("patient", [True, False])
@@ -73,7 +74,7 @@ async def test_a_host_that_a_vm_is_being_registered_on_is_in_use(running: Runnin
     with pytest.raises(HostInUse):
         await removing
     await asyncio.gather(registering, return_exceptions=True)
-    assert [vm.vm_id for vm in running.service.vms.registered()] == [VM_ID]
+    assert [vm.vm_id for vm in await registered(running.service.log)] == [VM_ID]
     assert running.service.hosts.registered()
 
 
@@ -108,7 +109,7 @@ async def test_journals_that_cannot_be_written_are_told_by_discover_and_refuse_a
     running.service.runtime.outcome("executor", dispatch, unwritable)
     with pytest.raises(HostJournalsFailed, match=words):
         await registering
-    assert [vm.vm_id for vm in running.service.vms.registered()] == [VM_ID]
+    assert [vm.vm_id for vm in await registered(running.service.log)] == [VM_ID]
     request = host_pb2.DiscoverVirtualMachinesRequest(name="hosts/hv01")
     discovering = asyncio.ensure_future(running.hosts.DiscoverVirtualMachines(request, CALLER))
     running.service.runtime.outcome("executor", await running.asked.orders.get(), unwritable)
@@ -132,7 +133,7 @@ async def test_a_host_is_removed_with_its_vms_each_on_record_and_a_repetition_is
     with pytest.raises(HostInUse, match="--unregister"):
         await running.hosts.RemoveHost(REMOVE, CALLER)
     await running.hosts.RemoveHost(WITH_ITS_VMS, CALLER)
-    assert (running.service.vms.registered(), running.service.hosts.registered()) == ((), ())
+    assert (await registered(running.service.log), running.service.hosts.registered()) == ([], ())
     unregistered = [e for e in await running.log.read_all(0, 100) if isinstance(e.event, VmUnregistered)]
     assert {e.stream for e in unregistered} == {vm_stream(VM_ID), vm_stream(VmId(OTHER))}
     assert {e.request_id for e in unregistered} == {OTHER}
@@ -141,7 +142,7 @@ async def test_a_host_is_removed_with_its_vms_each_on_record_and_a_repetition_is
     await running.hosts.RegisterHost(host_pb2.RegisterHostRequest(host_id="hv01", host=wanted), CALLER)
     await running.register(FakeHost().report())
     await running.hosts.RemoveHost(WITH_ITS_VMS, CALLER)
-    assert [vm.vm_id for vm in running.service.vms.registered()] == [VM_ID], "the request was carried out before"
+    assert [vm.vm_id for vm in await registered(running.service.log)] == [VM_ID], "the request was carried out before"
     with pytest.raises(RequestIdReused):
         await running.hosts.RemoveHost(host_pb2.RemoveHostRequest(name="hosts/hv01", request_id=OTHER), CALLER)
 
@@ -157,7 +158,7 @@ async def test_a_host_with_a_vm_at_work_is_not_removed_and_no_other_vm_is_unregi
     before = running.log.head_position()
     with pytest.raises(OperationActive, match=re.escape(operation.name)):
         await running.hosts.RemoveHost(WITH_ITS_VMS, CALLER)
-    assert {vm.vm_id for vm in running.service.vms.registered()} == {VM_ID, OTHER}
+    assert {vm.vm_id for vm in await registered(running.service.log)} == {VM_ID, OTHER}
     recorded = [e.event for e in await running.log.read_all(before, 100)]
     assert not any(isinstance(event, VmUnregistered) for event in recorded)
     assert running.service.hosts.registered()
@@ -193,7 +194,7 @@ async def test_what_was_requested_before_a_host_is_removed_refuses_the_removal(r
     with pytest.raises(OperationActive):
         await removing
     await stopping
-    assert running.service.vms.registered()
+    assert await registered(running.service.log)
 
 
 async def test_the_way_to_a_host_is_changed_and_it_is_tried_at_once(running: Running) -> None:

@@ -24,6 +24,7 @@ from snapshotd.domain.ids import VmId
 from snapshotd.domain.state import replace
 from tests.fakes import FakeHost
 from tests.integration.quiet_server import CALLER, HV01, Running, run
+from tests.integration.writing import registered
 
 OURS: Final = "i"
 OTHER: Final = "another-installation"
@@ -232,16 +233,16 @@ async def test_when_the_answer_is_lost_a_repetition_completes_it(tmp_path: Path)
             await there.take_over()
         assert of_type(await there.events(f"host/{HV01}"), HostTakenOver) == []
         # Until then nothing goes on, though the host is ours already and the journals show nothing.
-        blocked = there.running.backend.vms.registered()
+        blocked = await registered(there.running.backend.log)
         assert all(vm.rolled_back for vm in blocked)
         await there.running.hosts.SyncHost(host_pb2.SyncHostRequest(name=f"hosts/{HV01}"), CALLER)
-        assert all(vm.rolled_back for vm in there.running.backend.vms.registered())
+        assert all(vm.rolled_back for vm in await registered(there.running.backend.log))
         said = await there.take_over(reason="again")
         assert len(said.virtual_machines) == 2
         (taken,) = of_type(await there.events(f"host/{HV01}"), HostTakenOver)
         assert isinstance(taken.event, HostTakenOver)
         assert taken.event.former_installation_id == OTHER
-        assert not any(vm.rolled_back for vm in there.running.backend.vms.registered())
+        assert not any(vm.rolled_back for vm in await registered(there.running.backend.log))
 
 
 async def test_a_third_installation_that_was_faster_has_the_host(tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ async def test_a_vm_that_cannot_be_read_holds_up_no_other_and_is_taken_over_late
         failed, taken = said.virtual_machines
         assert (failed.failure.reason, failed.failure.message) == ("UNREADABLE", "torn")
         assert not taken.HasField("failure")
-        assert [bool(vm.rolled_back) for vm in there.running.backend.vms.registered()] == [True, False]
+        assert [bool(vm.rolled_back) for vm in await registered(there.running.backend.log)] == [True, False]
         there.unreadable = set()
         (later,) = (await there.take_over()).virtual_machines
         assert (later.virtual_machine, later.HasField("failure")) == (f"virtualMachines/{IDS[0]}", False)

@@ -80,7 +80,7 @@ async def test_a_replay_gives_the_state_that_was_decided(log: SqliteEventLog) ->
     head = log.head_position()
     again = over(log)
     await replay(log, again, Hosts(log, Clock(), Ids()), Volumes(log, Clock(), Ids(), again))
-    (replayed,) = again.registered()
+    (replayed,) = again.with_work()
     assert replayed == decided.vm == await over(log).load(VM_ID)
     assert log.head_position() == head
 
@@ -138,7 +138,7 @@ async def test_nothing_is_kept_of_vms_that_are_not_on_record(log: SqliteEventLog
         assert (await vms.load(unknown)).version == 0
         with pytest.raises(NotFound):
             await vms.execute(unknown, start_vm(), actor="ann")
-    assert list(vms._vms) == [VM_ID]
+    assert len(vms._folds) == 1
 
 
 async def test_a_request_that_comes_again_is_answered_with_the_first_operation(log: SqliteEventLog) -> None:

@@ -116,12 +116,11 @@ class Envelope(Occasion, frozen=True, kw_only=True):
     event: Event
 
 
-def subject_of(envelope: Envelope) -> str:
+def subject_of(event: Event) -> str:
     """Return what an event is about: `vm`, `snapshot/<id>`, `operation/<n>`, `step/<n>.<k>`, `host`, ...
 
     Further ones: `volumeSnapshot/<id>`. A claim on a volume is about the VM that it names.
     """
-    event = envelope.event
     if isinstance(event, HostEvent):
         return "host"
     if isinstance(event, SnapshotTransition | SnapshotFact):

@@ -43,6 +43,7 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.domain.volume_errors import VolumeInUse
 from snapshotd.operations.catalogue import KINDS
+from snapshotd.ports.event_log import UNCHANGED, Standing
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
 from snapshotd.server.volume_claims import VolumeClaims
@@ -83,7 +84,9 @@ class MortalLog(MemoryLog):
         super().__init__(envelopes)
         self.chance = chance
 
-    async def append(self, stream: StreamId, expected_version: int, events: Sequence[NewEvent]) -> tuple[Envelope, ...]:
+    async def append(
+        self, stream: StreamId, expected_version: int, events: Sequence[NewEvent], standing: Standing = UNCHANGED
+    ) -> tuple[Envelope, ...]:
         """Append, later."""
         for _ in range(self.chance.randrange(4) if self.chance else 1):
             await asyncio.sleep(0)
@@ -93,7 +96,7 @@ class MortalLog(MemoryLog):
         if self.left == 0:
             raise Dead
         self.left -= 1
-        return await super().append(stream, expected_version, events)
+        return await super().append(stream, expected_version, events, standing)
 
 
 class Idle(Dispatcher):
@@ -152,6 +155,7 @@ class Town:
         self.log = MortalLog([*await self.log.read_all(0, 1 << 20)], self.log.chance)
         self.compose()
         await replay(self.log, self.vms, Hosts(self.log, self.clock, Ids()), self.volumes)
+        await self.vms.load_all(VMS)  # so that `known` tells them
         await self.runtime.follow(None)
 
     async def quiet(self) -> None:

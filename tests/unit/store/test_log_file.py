@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from snapshotd.store.errors import LogForeign
+from snapshotd.domain.storage_errors import LogIncomplete
+from snapshotd.store import log_file
+from snapshotd.store.errors import LogBroken, LogForeign
 from snapshotd.store.sqlite_log import SqliteEventLog
+from snapshotd.store.verification import refuse_damaged
+from tests.contract.logs import STREAM, new
 
 
 def write(connection: sqlite3.Connection, first: int) -> None:
@@ -47,3 +55,81 @@ def test_a_file_that_no_wal_stands_beside_is_refused_without_that(tmp_path: Path
     with pytest.raises(LogForeign) as refused:
         SqliteEventLog(path)
     assert "-wal" not in str(refused.value)
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were read whole before they were opened."""
+    read: list[Path] = []
+
+    def refuse(path: Path) -> None:
+        read.append(path)
+        refuse_damaged(path)
+
+    monkeypatch.setattr(log_file, "refuse_damaged", refuse)
+    return read
+
+
+async def test_only_a_file_that_somebody_else_has_touched_is_read_whole_at_the_start(
+    tmp_path: Path, checks: list[Path]
+) -> None:
+    path = tmp_path / "events.db"
+    with SqliteEventLog(path) as log:
+        await log.append(STREAM, 0, [new("a")])
+    SqliteEventLog(path).close()
+    assert checks == []
+    path.touch()
+    SqliteEventLog(path).close()
+    assert checks == [path]
+    copy = path.read_bytes()
+    path.unlink()
+    path.write_bytes(copy)
+    SqliteEventLog(path).close()
+    assert checks == [path, path]
+
+
+def test_after_a_kill_the_write_ahead_log_is_known_to_belong_to_the_file(tmp_path: Path, checks: list[Path]) -> None:
+    path = tmp_path / "events.db"
+    program = (
+        "import asyncio, os, signal\n"
+        "from pathlib import Path\n"
+        "from snapshotd.store.sqlite_log import SqliteEventLog\n"
+        "from tests.contract.logs import STREAM, new\n"
+        f"log = SqliteEventLog(Path({str(path)!r}))\n"
+        "for n in range(60):\n"
+        "    asyncio.run(log.append(STREAM, n, [new(str(n) + 'x' * 100_000)]))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=False, env={**os.environ, "PYTHONPATH": "."})
+    assert path.with_name("events.db-wal").stat().st_size
+    SqliteEventLog(path).close()
+    assert checks == []
+
+
+async def test_what_was_not_read_at_the_start_breaks_the_log_when_it_turns_out_to_be_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    with SqliteEventLog(path) as log:
+        await log.append(STREAM, 0, [new("a"), new("b")])
+    with SqliteEventLog(path) as log:
+        await log.verify()
+        assert log.trouble() is None
+        with closing(sqlite3.connect(path)) as spoiler:
+            spoiler.execute("DELETE FROM stored_events WHERE originator_version = 1")
+            spoiler.commit()
+        await log.verify()
+        with pytest.raises(LogBroken, match=f"it lacks version 1 of {STREAM}"):
+            await log.until_broken()
+
+
+@pytest.mark.parametrize(("version", "lacks"), [(1, 1), (2, 2), (3, 3)])
+async def test_a_log_that_lacks_an_event_of_a_stream_is_refused_be_it_the_newest(
+    tmp_path: Path, version: int, lacks: int
+) -> None:
+    path = tmp_path / "events.db"
+    with SqliteEventLog(path) as log:
+        await log.append(STREAM, 0, [new("a"), new("b"), new("c")])
+    with closing(sqlite3.connect(path)) as spoiler:
+        spoiler.execute("DELETE FROM stored_events WHERE originator_version = ?", (version,))
+        spoiler.commit()
+    with pytest.raises(LogIncomplete, match=f"lacks version {lacks} of {STREAM}"):
+        SqliteEventLog(path)

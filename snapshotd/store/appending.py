@@ -1,0 +1,101 @@
+"""What the log's writer is asked for, and how it answers: many appends at a time, by one call of each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
+
+from snapshotd.domain.errors import SnapshotdError
+from snapshotd.domain.events import Envelope, NewEvent
+from snapshotd.domain.ids import StreamId
+from snapshotd.ports.event_log import Standing
+from snapshotd.store.recorder import Row
+from snapshotd.store.streams import Statement
+
+Call: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[[], None]]
+"""What is to be called, and on which event loop."""
+Outcome: TypeAlias = tuple[Envelope, ...] | SnapshotdError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Append:
+    """One append that waits for its commit."""
+
+    stream: StreamId
+    expected: int
+    events: tuple[NewEvent, ...]
+    rows: tuple[Row, ...]
+    standing: Standing
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[tuple[Envelope, ...]]
+    asked_s: float
+    """When, by the monotonic clock."""
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return sum(len(part) for row in self.rows for part in row if isinstance(part, str))
+
+    def settle(self, outcome: Outcome) -> None:
+        """Hand the outcome to the caller. Runs on the caller's event loop."""
+        if self.future.done():
+            return  # the caller was cancelled; committed events stay
+        if isinstance(outcome, SnapshotdError):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keeping:
+    """What is written beside the events."""
+
+    statements: Sequence[Statement]
+    done: Callable[[SnapshotdError | None], None] = lambda _: None
+    """Is told that it is durable, or why not, in the writer's thread."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is committed together."""
+
+    appends: list[Append] = field(default_factory=list)
+    kept: list[Keeping] = field(default_factory=list)
+    last: bool = False
+    """The log is closed after it."""
+
+    def add(self, taken: Append | Keeping | None) -> None:
+        """Add what was asked for; None: there will be no more."""
+        match taken:
+            case Append():
+                self.appends.append(taken)
+            case Keeping():
+                self.kept.append(taken)
+            case None:
+                self.last = True
+
+    def settled(self, outcomes: Sequence[Outcome]) -> list[Call]:
+        """Return the calls that answer the appends."""
+        pairs = zip(self.appends, outcomes, strict=True)
+        return [(asked.loop, partial(asked.settle, outcome)) for asked, outcome in pairs]
+
+
+def call_each(calls: Iterable[Call]) -> None:
+    """Make calls on their event loops, all of one loop at once, since each wakes it. Skip loops that have ended."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
+    for loop, call in calls:
+        by_loop.setdefault(loop, []).append(call)
+    for loop, together in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_all, together)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+
+
+def _all(calls: Iterable[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

@@ -1,0 +1,131 @@
+"""What the log keeps beside its events: a row of each stream, the marks it is found by, and caches of its fold.
+
+    streams     version and position of the newest event, and what the stream belongs to   in the append's transaction
+    marks       mark ──► streams that have it                                              in the append's transaction
+    mementos    a fold at one version, as text                                             some time afterwards
+    made_of     how rows, marks and events of this file were made                          before the first of them
+
+All of it can be made again from the events (application/replay.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from snapshotd.domain.ids import StreamId
+from snapshotd.ports.event_log import Memento, Standing, StreamRow
+
+EVENTS: Final = "stored_events"
+"""The table of events."""
+
+Statement: TypeAlias = tuple[str, Sequence[Sequence[object]]]
+"""An SQL statement, and the values of each time that it is executed."""
+
+_STREAMS: Final = (
+    "CREATE TABLE IF NOT EXISTS streams (stream TEXT PRIMARY KEY, version INTEGER NOT NULL, position INTEGER NOT NULL, "
+    "place TEXT NOT NULL, digest TEXT NOT NULL DEFAULT '', compared_version INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID"
+)
+_MEMENTOS: Final = (
+    "CREATE TABLE IF NOT EXISTS mementos (stream TEXT PRIMARY KEY, shape TEXT NOT NULL, version INTEGER NOT NULL, "
+    "fold TEXT NOT NULL)"
+)
+TABLES: Final = (
+    _STREAMS,
+    "CREATE INDEX IF NOT EXISTS streams_place ON streams (place, stream) WHERE place <> ''",
+    "CREATE TABLE IF NOT EXISTS marks (mark TEXT, stream TEXT, PRIMARY KEY (mark, stream)) WITHOUT ROWID",
+    _MEMENTOS,
+    "CREATE TABLE IF NOT EXISTS made_of (what TEXT, shape TEXT, PRIMARY KEY (what, shape)) WITHOUT ROWID",
+)
+
+_ROW: Final = (
+    "INSERT INTO streams (stream, version, position, place) VALUES (?1, ?2, ?3, ifnull(?4, '')) "
+    "ON CONFLICT (stream) DO UPDATE SET version = ?2, position = ?3, place = ifnull(?4, place)"
+)
+_ADD: Final = "INSERT OR IGNORE INTO marks VALUES (?, ?)"
+_REMOVE: Final = "DELETE FROM marks WHERE mark = ? AND stream = ?"
+_MEMENTO: Final = "INSERT OR REPLACE INTO mementos VALUES (?, ?, ?, ?)"
+_COMPARED: Final = "UPDATE streams SET compared_version = ?, digest = ? WHERE stream = ?"
+MADE_OF: Final = "SELECT shape FROM made_of WHERE what = ?"
+STANDINGS: Final = "standings"
+"""What `made_of` calls places and marks."""
+_MADE: Final = "INSERT OR IGNORE INTO made_of VALUES (?, ?)"
+VERSION: Final = "SELECT version FROM streams WHERE stream = ?"
+
+_SELECT: Final = "SELECT stream, version, place, digest, compared_version FROM streams "
+_NAMED: Final = "(SELECT value FROM json_each(?))"
+"""As one value, because the number of values in a statement is limited."""
+AT: Final = f"{_SELECT}WHERE place = ? AND place <> '' ORDER BY stream"
+AMONG: Final = f"{_SELECT}WHERE stream IN {_NAMED} ORDER BY stream"
+FROM: Final = f"{_SELECT}WHERE stream > ? AND stream < ? ORDER BY stream LIMIT ?"
+MARKED: Final = (
+    "SELECT marks.mark, streams.stream, version, place, digest, compared_version FROM marks "  # noqa: S608  (constants)
+    f"JOIN streams ON streams.stream = marks.stream WHERE marks.mark IN {_NAMED} ORDER BY marks.mark, streams.stream"
+)
+EVENTS_AFTER: Final = (
+    f"SELECT {EVENTS}.* FROM json_each(?) AS wanted JOIN {EVENTS} "  # noqa: S608  (constants)
+    "ON originator_id = wanted.key AND originator_version > wanted.value ORDER BY originator_id, originator_version"
+)
+MEMENTOS: Final = f"SELECT stream, version, fold FROM mementos WHERE stream IN {_NAMED} AND shape = ?"  # noqa: S608
+
+
+def events(where: str, order: str) -> str:
+    """Return the statement that finds events; `where` and `order` are built from constants."""
+    return f"SELECT * FROM {EVENTS} WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608
+
+
+def made_of(what: str, shape: str) -> Statement:
+    """Return what keeps how a part of this file was made."""
+    return (_MADE, [(what, shape)])
+
+
+def appended(appends: Iterable[tuple[StreamId, int, int, Standing]]) -> list[Statement]:
+    """Return what writes the rows of streams: each with its version, its position and what else changes."""
+    rows: list[tuple[object, ...]] = []
+    marks: list[Statement] = []
+    for stream, version, position, standing in appends:
+        rows.append((stream, version, position, standing.place))
+        # In the order of the appends: one stream may gain a mark and lose it in the same transaction.
+        marks += [(_REMOVE, [(mark, stream) for mark in standing.removed])] if standing.removed else []
+        marks += [(_ADD, [(mark, stream) for mark in standing.added])] if standing.added else []
+    return [(_ROW, rows), *marks]
+
+
+def cleared() -> list[Statement]:
+    """Return what takes all places and marks away, and how they were made."""
+    statements = ("DELETE FROM marks", "UPDATE streams SET place = '' WHERE place <> ''")
+    return [*((statement, [()]) for statement in statements), ("DELETE FROM made_of WHERE what = ?", [(STANDINGS,)])]
+
+
+def restood(standings: Mapping[StreamId, Standing]) -> list[Statement]:
+    """Return what writes places and marks of streams that have none."""
+    places = [(standing.place or "", stream) for stream, standing in standings.items()]
+    marks = [(mark, stream) for stream, standing in standings.items() for mark in standing.added]
+    return [("UPDATE streams SET place = ? WHERE stream = ?", places), (_ADD, marks)]
+
+
+def memento(stream: StreamId, shape: str, kept: Memento) -> Statement:
+    """Return what keeps a memento."""
+    return (_MEMENTO, [(stream, shape, kept.version, kept.text)])
+
+
+def compared(digests: Mapping[StreamId, tuple[int, str]]) -> Statement:
+    """Return what keeps with which digest streams were compared."""
+    return (_COMPARED, [(version, digest, stream) for stream, (version, digest) in digests.items()])
+
+
+def listed(names: Collection[str]) -> str:
+    """Return names as the one value that the statements above take."""
+    return json.dumps(list(names))
+
+
+def row_of(found: Sequence[Any]) -> StreamRow:
+    """Return a stream's row."""
+    stream, version, place, digest, compared_version = found
+    return StreamRow(StreamId(stream), version, place, digest, compared_version)
+
+
+def end_of(prefix: str) -> str:
+    """Return what comes after every name that begins so."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
