@@ -18,6 +18,7 @@ EVERY_HOST = "*"
 class _Attached:
     hosts: frozenset[str]
     heard_s: float
+    turn: int
 
 
 class Feeding:
@@ -27,11 +28,17 @@ class Feeding:
         """Take an executor for dead if nothing is heard of it for `lease_ttl_s`."""
         self._ttl_s = lease_ttl_s
         self._attached: dict[str, _Attached] = {}
+        self._reaching: dict[str, dict[str, _Attached]] = {}
+        """By the host that they name, in the order in which they attached."""
+        self._turns = 0
 
     def attach(self, executor: str, hosts: frozenset[str], now_s: float) -> None:
         """Record an executor and the hosts that it reaches."""
-        self._attached.pop(executor, None)  # one that attaches again comes last
-        self._attached[executor] = _Attached(hosts, now_s)
+        self.detach(executor)  # one that attaches again comes last
+        self._turns += 1
+        attached = self._attached[executor] = _Attached(hosts, now_s, self._turns)
+        for host in hosts:
+            self._reaching.setdefault(host, {})[executor] = attached
 
     def heard(self, executor: str, now_s: float) -> None:
         """Record that an executor is alive."""
@@ -44,7 +51,11 @@ class Feeding:
 
     def detach(self, executor: str) -> None:
         """Forget an executor; the next that reaches its hosts is fed for them."""
-        self._attached.pop(executor, None)
+        attached = self._attached.pop(executor, None)
+        for host in attached.hosts if attached is not None else ():
+            del self._reaching[host][executor]
+            if not self._reaching[host]:
+                del self._reaching[host]
 
     def silent(self, now_s: float) -> tuple[str, ...]:
         """Return the executors that have not been heard of for too long."""
@@ -52,5 +63,9 @@ class Feeding:
 
     def fed(self, host_id: HostId) -> str | None:
         """Return the executor that is fed for a host; None if no attached one reaches it."""
-        reaching = (name for name, a in self._attached.items() if host_id in a.hosts or EVERY_HOST in a.hosts)
-        return next(reaching, None)
+        by_name, by_all = (next(iter(self._reaching.get(name, {}).items()), None) for name in (host_id, EVERY_HOST))
+        if by_name is None or by_all is None:
+            found = by_name or by_all
+        else:
+            found = min(by_name, by_all, key=lambda entry: entry[1].turn)
+        return found[0] if found is not None else None

@@ -46,3 +46,19 @@ def test_who_asks_changes_nothing(seed: int) -> None:
                 feeding.attach(name, hosts, now_s)
         asked.fed(chance.choice((HV01, HV02)))
     assert [asked.fed(host) for host in (HV01, HV02)] == [unasked.fed(host) for host in (HV01, HV02)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_always_the_first_attached_of_those_that_reach_a_host(seed: int) -> None:
+    chance, feeding, attached = random.Random(seed), Feeding(8.0), dict[str, frozenset[str]]()
+    for now_s in range(100):
+        name = chance.choice("abcd")
+        attached.pop(name, None)
+        if chance.random() < 0.3:
+            feeding.detach(name)
+        else:
+            attached[name] = chance.choice((ALL, frozenset({HV01}), frozenset({HV02}), frozenset({HV01, HV02})))
+            feeding.attach(name, attached[name], now_s)
+        for host in (HV01, HV02):
+            reaching = [name for name, hosts in attached.items() if hosts & {host, EVERY_HOST}]
+            assert feeding.fed(host) == next(iter(reaching), None)
