@@ -23,6 +23,7 @@ from snapshotd.dispatch.answers import fitting
 from snapshotd.dispatch.faults import Faults
 from snapshotd.dispatch.feeding import Feeding
 from snapshotd.dispatch.flights import Flight, Flights
+from snapshotd.dispatch.observed import Observed
 from snapshotd.dispatch.orders import Order, OrderKind
 from snapshotd.dispatch.outputs import Abandon, End, Moment, Output, Record, Reply
 from snapshotd.dispatch.reach import Reach
@@ -61,8 +62,7 @@ class Dispatcher:
         self._vms: dict[VmId, VirtualMachine] = {}
         """Those with active operations."""
         self._watches = Watches(policy)
-        self.observed: dict[tuple[HostId, VmId], datetime] = {}
-        """As of when a host last reported a VM."""
+        self.observed = Observed()
         self.reach = Reach(policy)
         self.faults = Faults(policy)
         self._sending = Sending(policy, self.feeding, self.flights, self.reach, self._watches)
@@ -81,8 +81,9 @@ class Dispatcher:
         return tuple(vm_id for vm_id in self._vms if self._watches.misses(vm_id))
 
     def forget(self, host_id: HostId) -> None:
-        """Forget whether a host answered: it is registered no longer."""
+        """Forget whether a host answered, and what it reported: it is registered no longer."""
         self.reach.forget(host_id)
+        self.observed.forget(host_id)
 
     # --- executors ----------------------------------------------------------------------------------------------
 
@@ -199,8 +200,9 @@ class Dispatcher:
         return self._landed(dispatch_id, answer, moment)
 
     def _note_observed(self, host_id: HostId, answer: HostAnswer, at: datetime) -> None:
-        for vm_id in (VmId(report.vm_id) for report in answer.vms if report.unread is None):
-            self.observed[host_id, vm_id] = max(at, self.observed.get((host_id, vm_id), at))
+        for report in answer.vms:
+            if report.unread is None:
+                self.observed.note(host_id, VmId(report.vm_id), at)
 
     def _landed(self, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:
         """Settle an order that was answered, or that no answer will come for."""

@@ -121,7 +121,7 @@ class Backend:
 
     def observed(self, vm: VmRecord) -> datetime | None:
         """Return as of when a VM's host last reported it; None: not since the start."""
-        return self.runtime.dispatcher.observed.get((vm.host_id, vm.vm_id))
+        return self.runtime.dispatcher.observed.get(vm.host_id, vm.vm_id)
 
     async def snapshot(self, vm: VmRecord, snapshot_id: SnapshotId) -> Snapshot:
         """Return a snapshot of a VM, in whatever state. Raises NotFound."""

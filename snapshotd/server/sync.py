@@ -339,7 +339,7 @@ class HostReports:
         await asyncio.gather(*map(ask, hosts))
 
     def _seen(self, vm: VirtualMachine) -> datetime | None:
-        return self._runtime.dispatcher.observed.get((vm.host_id, vm.vm_id))
+        return self._runtime.dispatcher.observed.get(vm.host_id, vm.vm_id)
 
     def ground(self, vm: VirtualMachine) -> str:
         """Return when a VM was last looked at on its host, whether it was there or not, for people."""

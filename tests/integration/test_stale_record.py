@@ -30,7 +30,11 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 def age(running: Running, seconds: int) -> None:
     """Have the VM been seen so long ago."""
-    running.service.runtime.dispatcher.observed[HV01, VM_ID] -= timedelta(seconds=seconds)
+    observed = running.service.runtime.dispatcher.observed
+    seen = observed.get(HV01, VM_ID)
+    assert seen is not None
+    observed.forget(HV01)
+    observed.note(HV01, VM_ID, seen - timedelta(seconds=seconds))
 
 
 async def test_what_an_administrator_has_just_allowed_is_not_refused_by_an_old_record(running: Running) -> None:

@@ -33,14 +33,14 @@ def test_a_report_is_as_old_as_its_question() -> None:
     room.tick(50)
     answer = HostAnswer(verdict=Verdict.REPORTED, vms=(room.world.host.report(),))
     room.take(room.dispatcher.answered("ex", report.dispatch_id, answer, room.moment))
-    assert room.dispatcher.observed[HOST, VM_ID] == asked_at
+    assert room.dispatcher.observed.get(HOST, VM_ID) == asked_at
 
 
 def test_an_effect_reports_as_of_its_end() -> None:
     room = creating()
     room.tick(50)
     room.deliver()
-    assert room.dispatcher.observed[HOST, VM_ID] == room.world.now
+    assert room.dispatcher.observed.get(HOST, VM_ID) == room.world.now
 
 
 def test_an_answer_that_an_executor_held_while_it_was_away_is_as_old_as_its_order() -> None:
@@ -52,7 +52,7 @@ def test_an_answer_that_an_executor_held_while_it_was_away_is_as_old_as_its_orde
     room.take(room.dispatcher.detached("ex", room.moment))
     room.tick(3600)
     room.take(room.dispatcher.answered("ex", effect.dispatch_id, done, room.moment))
-    assert room.dispatcher.observed[HOST, VM_ID] == sent_at
+    assert room.dispatcher.observed.get(HOST, VM_ID) == sent_at
 
 
 def test_an_older_report_does_not_make_a_vm_older() -> None:
@@ -67,17 +67,17 @@ def test_an_older_report_does_not_make_a_vm_older() -> None:
     room.sent.clear()
     room.take(room.dispatcher.asked("k", order, room.moment))
     room.deliver()
-    seen = room.dispatcher.observed[HOST, VM_ID]
+    seen = room.dispatcher.observed.get(HOST, VM_ID)
     room.take(room.dispatcher.answered("ex", effect.dispatch_id, done, room.moment))
-    assert room.dispatcher.observed[HOST, VM_ID] == seen
+    assert room.dispatcher.observed.get(HOST, VM_ID) == seen
 
 
 def test_what_is_not_believed_is_not_observed() -> None:
     room = creating()
     (effect,) = room.sent
-    before = room.dispatcher.observed.get((HOST, VM_ID))
+    before = room.dispatcher.observed.get(HOST, VM_ID)
     room.tick(30)
     done = room.answer(effect.order)
     assert room.dispatcher.answered("other", effect.dispatch_id, done, room.moment) == []
     assert room.dispatcher.answered("ex", "never sent", done, room.moment) == []
-    assert room.dispatcher.observed.get((HOST, VM_ID)) == before
+    assert room.dispatcher.observed.get(HOST, VM_ID) == before
