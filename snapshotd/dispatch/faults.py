@@ -51,10 +51,10 @@ class Faults:
     def __iter__(self) -> Iterator[VmFault]:
         return iter(tuple(self._known.values()))
 
-    def rests(self, vm_id: VmId, moment: Moment) -> bool:
-        """Return whether a VM is not to be tried now."""
+    def rests_until(self, vm_id: VmId) -> float:
+        """Return until when a VM is not to be tried; a time that has passed: it is to be."""
         fault = self._known.get(vm_id)
-        return fault is not None and moment.monotonic_s < fault.next_s
+        return fault.next_s if fault is not None else 0.0
 
     def wake(self, vm_id: VmId) -> None:
         """Let a VM be tried now: it has changed."""

@@ -79,8 +79,8 @@ class Reach:
         self._away.pop(host_id, None)
         self.contact.pop(host_id, None)
 
-    def answered(self, host_id: HostId, answer: HostAnswer, moment: Moment, *, report: bool) -> bool:
-        """Note what came of an order. Return whether the host is back after it was away.
+    def answered(self, host_id: HostId, answer: HostAnswer, moment: Moment, *, report: bool) -> None:
+        """Note what came of an order.
 
         Args:
             host_id: the host.
@@ -91,13 +91,11 @@ class Reach:
         away = self._away.get(host_id)
         if answer.verdict is not Verdict.NO_ANSWER:
             self.contact[host_id] = None
-            if away is None:
-                return False
-            if not report:
+            if away is not None and report:
+                away.trial = True
+            elif away is not None:
                 del self._away[host_id]
-                return True
-            back, away.trial = not away.trial, True
-            return back
+            return
         wait = still(self.contact.get(host_id), failure_of(answer), moment.utc)
         self.contact[host_id] = wait
         if away is None and never_sent(answer):
@@ -109,4 +107,3 @@ class Reach:
             longest = wait.failure.reason in _NO_SIGN_IN
             delay_s = self._policy.backoff_max_s if longest else self._policy.backoff_s(away.failures)
             away.next_s = moment.monotonic_s + delay_s
-        return False

@@ -59,19 +59,19 @@ class Sending:
         self._watches.waits_no_more(vm.vm_id, operation.number, _PASSED)
         return True
 
-    def due(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> bool:
-        """Return whether to look at a step now."""
-        if any(f.order.vm_id == vm.vm_id and f.number == operation.number for f in self._flights):
-            return False
-        return moment.monotonic_s >= self._watches.of_step(vm, operation, step).next_s
+    def next_look_s(self, vm: VirtualMachine, operation: Operation, step: Step) -> float | None:
+        """Return when to look at a step next; None: when what is under way for its operation has come back."""
+        if any(flight.number == operation.number for flight in self._flights.of_vm(vm.vm_id)):
+            return None
+        return self._watches.of_step(vm, operation, step).next_s
 
     def in_flight(self, vm: VirtualMachine, step: Step) -> bool:
         """Return whether the order with a step's token is under way."""
-        return any(f.order.vm_id == vm.vm_id and f.order.token == step.token for f in self._flights)
+        return any(flight.order.token == step.token for flight in self._flights.of_vm(vm.vm_id))
 
     def effect(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> Send:
         """Send the effect of a step that has been recorded as issued."""
-        return self._send(effect_order(vm, operation, step), Share.EFFECT, moment, vm, operation)
+        return self._send_for(vm, operation, effect_order(vm, operation, step), Share.EFFECT, moment)
 
     def look(self, vm: VirtualMachine, operation: Operation, step: Step, moment: Moment) -> Send:
         """Send an observation or a poll, and schedule the next one."""
@@ -79,38 +79,53 @@ class Sending:
         deadline = self._deadline(moment)
         polls = step.state is StepState.WAITING
         order = poll_order(vm, step, deadline) if polls else observe_order(vm, operation, step, deadline)
-        return self._send(order, Share.LOOK, moment, vm, operation)
+        return self._send_for(vm, operation, order, Share.LOOK, moment)
 
     def question(self, key: str, order: Order, moment: Moment) -> Send | None:
         """Send the order of a question; None: no executor serves the host."""
         executor = self._feeding.fed(order.host_id)
         if executor is None:
             return None
-        flight = Flight(executor=executor, order=order, share=Share.QUESTION, sent_at=moment.utc, key=key)
-        return self._flights.send(flight)
+        return self._send(executor, order, Share.QUESTION, moment, key=key)
 
     def probe(self, vm: VirtualMachine, moment: Moment) -> Send | None:
         """Ask the host of a VM, which is away, for a report of it. None: it is being asked, or cannot be."""
         host_id = vm.host_id
         executor = self._feeding.fed(host_id)
-        asked = any(f.order.host_id == host_id and not f.number for f in self._flights)
+        asked = any(not flight.number for flight in self._flights.on(host_id))
         if executor is None or asked or not self._flights.slots(host_id).free(Share.LOOK):
             return None
         order = Order(kind=OrderKind.REPORT, host_id=host_id, deadline=self._deadline(moment), vm_id=vm.vm_id)
-        return self._flights.send(Flight(executor=executor, order=order, share=Share.LOOK, sent_at=moment.utc))
+        return self._send(executor, order, Share.LOOK, moment)
 
     def _deadline(self, moment: Moment) -> datetime:
         return moment.utc + timedelta(seconds=self._policy.observe_wait_s)
 
-    def _send(self, order: Order, share: Share, moment: Moment, vm: VirtualMachine, operation: Operation) -> Send:
+    def _send_for(self, vm: VirtualMachine, operation: Operation, order: Order, share: Share, moment: Moment) -> Send:
         executor = self._feeding.fed(vm.host_id)
         assert executor is not None, vm.host_id
+        return self._send(executor, order, share, moment, number=operation.number, asked_version=vm.version)
+
+    def _send(
+        self,
+        executor: str,
+        order: Order,
+        share: Share,
+        moment: Moment,
+        *,
+        number: int = 0,
+        key: str = "",
+        asked_version: int = 0,
+    ) -> Send:
+        allowed_s = (order.deadline - moment.utc).total_seconds() + self._policy.answer_grace_s
         flight = Flight(
             executor=executor,
             order=order,
             share=share,
             sent_at=moment.utc,
-            number=operation.number,
-            asked_version=vm.version,
+            late_s=moment.monotonic_s + allowed_s,
+            number=number,
+            key=key,
+            asked_version=asked_version,
         )
         return self._flights.send(flight)

@@ -8,7 +8,7 @@ may have a slot, the one that was served longest ago comes first; within a kind,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
 
 from snapshotd.domain.ids import VmId
@@ -51,10 +51,15 @@ class Slots:
         for queue in self._waiting.values():
             queue.pop(waiter, None)
 
-    def next(self, ready: Callable[[Waiter], bool]) -> Waiter | None:
-        """Return whose turn it is, out of its queue; None: nobody who is ready, or no slot for it."""
+    def next(self, shares: Collection[Share], ready: Callable[[Waiter], bool]) -> Waiter | None:
+        """Return whose turn it is, out of its queue; None: nobody who is ready, or no slot for it.
+
+        Args:
+            shares: those that may be served now.
+            ready: whether a waiter may be. One who may not be keeps its place, and there must be few such.
+        """
         for share in self._turns:
-            if not self.free(share):
+            if share not in shares or not self._waiting[share] or not self.free(share):
                 continue
             waiter = next((w for w in self._waiting[share] if ready(w)), None)
             if waiter is not None:
@@ -63,6 +68,11 @@ class Slots:
                 self._turns.append(share)
                 return waiter
         return None
+
+    @property
+    def taken(self) -> int:
+        """How many slots are taken."""
+        return sum(self._taken.values())
 
     def take(self, share: Share) -> None:
         """Take a slot, which `next` or `free` has said is there."""
@@ -75,6 +85,6 @@ class Slots:
 
     def free(self, share: Share) -> bool:
         """Return whether there is a slot for a share now."""
-        taken, effects = sum(self._taken.values()), self._taken[Share.EFFECT]
+        taken, effects = self.taken, self._taken[Share.EFFECT]
         alike = effects if share is Share.EFFECT else taken - effects
         return taken < self._count and alike < max(1, self._count - 1)

@@ -91,21 +91,42 @@ class Watches:
         """Begin with none."""
         self._policy = policy
         self._known: dict[VmId, dict[int, Watch]] = {}
+        self._missing: dict[VmId, None] = {}
+        """Those of which an answer said that their host does not have them; some may have been found since."""
 
     def keep(self, vm: VirtualMachine) -> Iterable[int]:
         """Keep a watch for each active operation of a VM. Return the numbers of those that have ended since."""
-        known = self._known.pop(vm.vm_id, {})
-        active = {o.number: known.get(o.number, Watch()) for o in vm.active_operations}
+        known, operations = self._known.get(vm.vm_id, {}), vm.active_operations
+        if operations and len(known) == len(operations) and all(o.number in known for o in operations):
+            return ()
+        active = {o.number: known.get(o.number, Watch()) for o in operations}
         if active:
             self._known[vm.vm_id] = active
+        else:
+            self._known.pop(vm.vm_id, None)
         return known.keys() - active.keys()
 
     def get(self, vm_id: VmId, number: int) -> Watch | None:
         """Return the watch of an active operation."""
         return self._known.get(vm_id, {}).get(number)
 
-    def misses(self, vm_id: VmId) -> bool:
-        """Return whether an operation waits since its host does not have the VM."""
+    def wait(self, vm_id: VmId, number: int) -> Wait | None:
+        """Return why an active operation waits; None: nothing holds it up."""
+        watch = self.get(vm_id, number)
+        return watch.wait if watch is not None else None
+
+    def note_missing(self, vm_id: VmId) -> None:
+        """Note whether an answer said that a VM's host does not have it."""
+        if self._misses(vm_id):
+            self._missing.setdefault(vm_id)
+
+    def missing(self) -> tuple[VmId, ...]:
+        """Return the VMs of which an operation waits since their host does not have them."""
+        for vm_id in [vm_id for vm_id in self._missing if not self._misses(vm_id)]:
+            del self._missing[vm_id]
+        return tuple(self._missing)
+
+    def _misses(self, vm_id: VmId) -> bool:
         waits = (watch.wait for watch in self._known.get(vm_id, {}).values())
         return any(wait is not None and wait.failure.reason == VM_MISSING for wait in waits)
 

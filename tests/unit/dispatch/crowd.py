@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -23,12 +24,16 @@ def vm_id(number: int) -> VmId:
 
 
 class Crowd:
-    """VMs, each with a world of its own, and their dispatcher."""
+    """VMs, each with a world of its own, and their dispatcher, which has no safety net unless a test asks for it."""
 
-    def __init__(self, vms: int, slots: int = 4, hosts: tuple[str, ...] = ("hv01",)) -> None:
+    def __init__(
+        self, vms: int, slots: int = 4, hosts: tuple[str, ...] = ("hv01",), *, look_again_s: float = math.inf
+    ) -> None:
         self.now, self.seconds = START, 0.0
         self.worlds = {vm_id(n): World(vm_id=vm_id(n), on=hosts[n % len(hosts)]) for n in range(vms)}
-        self.dispatcher = Dispatcher(World().policy, lease_ttl_s=8, orders_per_host=slots, incarnation="x")
+        self.dispatcher = Dispatcher(
+            World().policy, lease_ttl_s=8, orders_per_host=slots, incarnation="x", look_again_s=look_again_s
+        )
         self.records: list[Record] = []
         self.sent: list[Send] = []
         self.replies: list[Reply] = []
@@ -42,9 +47,9 @@ class Crowd:
         """The time, as it is."""
         return Moment(utc=self.now, monotonic_s=self.seconds)
 
-    def attach(self) -> None:
-        """Let an executor sign in that reaches every host."""
-        self.take(self.dispatcher.attached("ex", frozenset({"*"}), self.moment))
+    def attach(self, *hosts: str) -> None:
+        """Let an executor sign in that reaches these hosts, or every host."""
+        self.take(self.dispatcher.attached("ex", frozenset(hosts or {"*"}), self.moment))
 
     def ask(self, at: VmId, command: VmCommand) -> None:
         """Have somebody ask something of a VM."""
