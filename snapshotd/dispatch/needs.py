@@ -97,11 +97,13 @@ class Needs:
                 self._leave(vm, operation)
             else:
                 self._flights.wait(vm.host_id, share, (vm.vm_id, operation.number))
+                self._sending.queued(vm, operation, moment)
             out += self._lost(vm, operation)
         return out
 
     def _leave(self, vm: VirtualMachine, operation: Operation) -> None:
         self._flights.leave(vm.host_id, (vm.vm_id, operation.number))
+        self._sending.queued_no_more(vm, operation)
 
     def _share(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> Share | None:
         """Return what an operation needs a slot for now. None: nothing; note why it waits, and until when."""
@@ -139,6 +141,7 @@ class Needs:
         """Use a slot for an operation: look at its step, or record what comes next, which is then sent."""
         vm = self._vms[vm_id]
         operation = vm.operations[number]
+        self._sending.queued_no_more(vm, operation)
         share = self._share(vm, operation, moment)
         if share is None:
             return []

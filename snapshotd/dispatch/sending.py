@@ -21,8 +21,11 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 
 TURN: Final = "AWAITING_TURN"
 """Reason of an operation that waits for the end of one that it preempts."""
+SLOT: Final = "AWAITING_SLOT"
+"""Reason of an operation that waits for a slot of its host."""
 _PASSED: Final = NEVER_SENT | {NoExecutor.reason, TURN}
 """Reasons to wait that no longer hold when something can be sent."""
+_QUEUED: Final = frozenset({SLOT})
 
 
 class Sending:
@@ -58,6 +61,20 @@ class Sending:
             return False
         self._watches.waits_no_more(vm.vm_id, operation.number, _PASSED)
         return True
+
+    def queued(self, vm: VirtualMachine, operation: Operation, moment: Moment) -> None:
+        """Note that an operation waits for a slot, if nothing else is told of it, such as that its host is at work."""
+        step = operation.open_step or operation.next_due
+        told = step is not None and (step.observing or step.state is not StepState.DUE)
+        if not told and self._watches.wait(vm.vm_id, operation.number) is None:
+            why = Failure(
+                reason=SLOT, message=f"Other operations are at work on host {vm.host_id}; it comes after them."
+            )
+            self._watches.waits(vm.vm_id, operation.number, why, moment)
+
+    def queued_no_more(self, vm: VirtualMachine, operation: Operation) -> None:
+        """Note that an operation has a slot, or needs none."""
+        self._watches.waits_no_more(vm.vm_id, operation.number, _QUEUED)
 
     def next_look_s(self, vm: VirtualMachine, operation: Operation, step: Step) -> float | None:
         """Return when to look at a step next; None: when what is under way for its operation has come back."""

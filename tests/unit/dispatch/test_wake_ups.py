@@ -9,6 +9,7 @@ import pytest
 
 from snapshotd.dispatch.orders import OrderKind
 from snapshotd.dispatch.outputs import Fault, Record
+from snapshotd.domain.commands import SyncVm
 from snapshotd.domain.host_report import HostAnswer, Verdict
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.lifecycle import Power, StepState
@@ -62,7 +63,8 @@ def test_a_tick_looks_at_no_vm_that_waits_for_a_slot_an_answer_an_executor_or_a_
         crowd.tick(0)
     reasons = [wait(crowd, at) for at in crowd.worlds]
     assert {r: reasons.count(r) for r in reasons} == {
-        "": 50,
+        "": 3,
+        "AWAITING_SLOT": 47,
         "NO_EXECUTOR": 50,
         "HOST_UNREACHABLE": 50,
     }
@@ -145,6 +147,29 @@ def test_a_host_that_goes_away_does_not_make_one_call_look_at_all_that_wait_for_
 
 
 # --- each reason to wait has its own end ------------------------------------------------------------------------------
+
+
+def test_an_operation_that_waits_for_a_slot_says_so_since_when_and_goes_on_when_one_is_free() -> None:
+    crowd = known(Crowd(5))
+    crowd.attach()
+    for at in crowd.worlds:
+        crowd.ask(at, create(9))
+        crowd.record_all()
+    since = crowd.now
+    assert [wait(crowd, at) for at in crowd.worlds] == ["", "", "", "AWAITING_SLOT", "AWAITING_SLOT"]
+    crowd.tick(30)
+    crowd.ask(vm_id(3), SyncVm(report=crowd.worlds[vm_id(3)].host.report(), asked_version=0))
+    waits = crowd.dispatcher.wait(vm_id(3), 1)
+    assert waits is not None
+    assert (waits.failure.reason, waits.since) == ("AWAITING_SLOT", since)
+    assert waits.failure.message == "Other operations are at work on host hv01; it comes after them."
+    crowd.answer(crowd.sent[0])
+    assert effects(crowd)[-1] == vm_id(3)
+    assert (wait(crowd, vm_id(3)), wait(crowd, vm_id(4))) == ("", "AWAITING_SLOT")
+    crowd.take(crowd.dispatcher.detached("ex", crowd.moment))
+    crowd.sent.clear()
+    crowd.record_all()
+    assert wait(crowd, vm_id(4)) == "NO_EXECUTOR"
 
 
 def test_an_executor_that_attaches_wakes_the_vms_of_the_hosts_that_it_serves_and_no_others() -> None:
