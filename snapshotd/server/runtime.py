@@ -33,6 +33,7 @@ from snapshotd.ports.clock import Clock
 from snapshotd.ports.ids import Ids
 from snapshotd.server.host_wire import no_answer
 from snapshotd.server.log_lines import tell
+from snapshotd.server.paging import in_slices
 from snapshotd.server.vm_gate import VmGate
 
 T = TypeVar("T")
@@ -95,12 +96,13 @@ class Runtime:
 
     async def run(self) -> None:
         """Carry out what is due after the replay, and then whatever is due, until cancelled."""
-        for vm in self._vms.with_work():
-            self._carry_out(self.dispatcher.changed(vm, self.moment()))
+        async for some in in_slices(self._vms.with_work()):
+            for vm in some:  # as it is by now
+                self._carry_out(self.dispatcher.changed(self._vms.known(vm.vm_id), self.moment()))
         await self.follow(None)
         try:
             while True:
-                await asyncio.sleep(TICK_S)
+                await asyncio.sleep(0 if self.dispatcher.behind(self.moment()) else TICK_S)
                 self._carry_out(self.dispatcher.tick(self.moment()))
         finally:
             for task in tuple(self._tasks):

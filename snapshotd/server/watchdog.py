@@ -12,6 +12,7 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.logs import about
 from snapshotd.server.backend import Backend
 from snapshotd.server.log_lines import of_operation
+from snapshotd.server.paging import in_slices
 
 _log = logging.getLogger(__name__)
 
@@ -34,21 +35,22 @@ class Watchdog:
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         while True:
-            self.look()
+            await self.look()
             await asyncio.sleep(_LOOK_S)
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Log each operation that has become overdue since the last look, or is so at another step."""
         overdue: set[tuple[OperationName, int]] = set()
-        for vm in self._backend.vms.with_work():
-            for operation in vm.active_operations:
-                if self._backend.overdue_since(operation) is None:
-                    continue
-                step = operation.current_step
-                at = (operation.name, step.plan.number if step else 0)
-                overdue.add(at)
-                if at not in self._told:
-                    self._tell(vm, operation)
+        async for some in in_slices(self._backend.runtime.dispatcher.active()):
+            for vm in some:
+                for operation in vm.active_operations:
+                    if self._backend.overdue_since(operation) is None:
+                        continue
+                    step = operation.current_step
+                    at = (operation.name, step.plan.number if step else 0)
+                    overdue.add(at)
+                    if at not in self._told:
+                        self._tell(vm, operation)
         self._told = frozenset(overdue)
 
     def _tell(self, vm: VirtualMachine, operation: Operation) -> None:

@@ -51,8 +51,13 @@ class Core:
         policy = Policy()
         self.log = log
         self.hosts = Hosts(log, SystemClock(), RandomIds())
-        vms = VirtualMachines(log, SystemClock(), RandomIds(), policy)
-        self.runtime = Runtime(vms, Dispatcher(policy, 8, 4, "x"), policy, SystemClock(), RandomIds())
+        self.vms = VirtualMachines(log, SystemClock(), RandomIds(), policy)
+        self.runtime = self.started_again()
+
+    def started_again(self) -> Runtime:
+        """Return a runtime that knows nothing but what is on record."""
+        policy = Policy()
+        return Runtime(self.vms, Dispatcher(policy, 8, 4, "x"), policy, SystemClock(), RandomIds())
 
 
 @pytest.fixture
@@ -150,3 +155,20 @@ async def test_a_defect_whose_caller_has_gone_is_logged(core: Core, caplog: pyte
     begun.set()
     await until(lambda: "its caller has gone" in caplog.text)
     assert "RuntimeError: a defect" in caplog.text
+
+
+async def test_a_restart_with_many_active_operations_lets_others_have_their_turn_meanwhile(core: Core) -> None:
+    vms = [VmId(f"22222222-2222-4222-8222-{n:012d}") for n in range(45)]
+    registrations = [RegisterVm(host_id=HV01, owner="ann", report=FakeHost(vm_id=vm_id).report()) for vm_id in vms]
+    ask = core.runtime.request
+    await asyncio.gather(*(ask(vm_id, wanted, actor="ann") for vm_id, wanted in zip(vms, registrations, strict=True)))
+    await asyncio.gather(*(ask(vm_id, stop_vm(StopMode.TURN_OFF), actor="ann") for vm_id in vms))
+    again = core.started_again()
+    running = asyncio.create_task(again.run())
+    seen = set[int]()
+    while len(vms) not in seen:
+        await asyncio.sleep(0)
+        seen.add(len(tuple(again.dispatcher.active())))
+    assert len(seen) >= 3, "nobody waits for all of them"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -190,18 +190,18 @@ async def test_an_operation_that_takes_too_long_is_told_with_the_way_out(running
 async def test_the_watchdog_tells_an_overdue_operation_once(running: Running, caplog: pytest.LogCaptureFixture) -> None:
     operation = await stopping(running)
     cut_off(running)
-    Watchdog(running.backend).look()
+    await Watchdog(running.backend).look()
     assert caplog.records == []
     watchdog = Watchdog(replace(running.backend, clock=Later(1)))
     for _ in range(3):
-        watchdog.look()
+        await watchdog.look()
     (told,) = caplog.records
     assert told.levelname == "WARNING"
     assert told.getMessage().startswith("operation overdue since 2")
     assert told.__dict__["facts"]["operation"] == operation.name
     await running.admin.SettleOperation(saying(operation.name), CALLER)
     caplog.clear()
-    watchdog.look()
+    await watchdog.look()
     assert caplog.records == []
 
 
