@@ -116,41 +116,14 @@ class Envelope(Occasion, frozen=True, kw_only=True):
     event: Event
 
 
-def subject_of(event: Event) -> str:
-    """Return what an event is about: `vm`, `snapshot/<id>`, `operation/<n>`, `step/<n>.<k>`, `host`, ...
-
-    Further ones: `volumeSnapshot/<id>`. A claim on a volume is about the VM that it names.
-    """
-    if isinstance(event, HostEvent):
-        return "host"
-    if isinstance(event, SnapshotTransition | SnapshotFact):
-        return f"snapshot/{event.snapshot_id}"
-    if isinstance(event, VolumeSnapshotTransition | TemporaryCheckpointEvent):
-        return f"volumeSnapshot/{event.volume_snapshot_id}"
-    if isinstance(event, StepTransition | ObservationIssued | ObservationAnswered):
-        return f"step/{event.number}.{event.step}"
-    if isinstance(event, OperationTransition | OperationProgress | RequestJoined):
-        return f"operation/{event.number}"
-    return "vm"
-
-
-def transition_of(event: Event) -> tuple[str, str]:
-    """Return the names of the states that an event led from and to; ("", "") for a fact."""
-    transitions = VmTransition | SnapshotTransition | VolumeSnapshotTransition | OperationTransition | StepTransition
-    if isinstance(event, transitions):
-        return event.from_state.name, event.to_state.name
-    return "", ""
-
-
-def shown_by_host(event: Event) -> bool:
-    """Return whether an event tells what a host shows by itself. Then the host is its actor, whoever had it asked."""
-    shown = VmPowerChanged | VmMoved | VmReleaseEnded | CurrentMoved | SnapshotReparented | TemporaryCheckpointGone
-    if isinstance(event, shown):
-        return event.cause == "drift"
-    return isinstance(event, _SHOWN)
-
-
-_SHOWN = (
+# A union is made once: to make it anew costs more than to ask for it, and each event is asked for several.
+_OfSnapshot = SnapshotTransition | SnapshotFact
+_OfVolumeSnapshot = VolumeSnapshotTransition | TemporaryCheckpointEvent
+_OfStep = StepTransition | ObservationIssued | ObservationAnswered
+_OfOperation = OperationTransition | OperationProgress | RequestJoined
+_Transition = VmTransition | SnapshotTransition | VolumeSnapshotTransition | OperationTransition | StepTransition
+_WithCause = VmPowerChanged | VmMoved | VmReleaseEnded | CurrentMoved | SnapshotReparented | TemporaryCheckpointGone
+_Shown = (
     DriftDetected
     | VmDescribed
     | VmClaimed
@@ -161,3 +134,36 @@ _SHOWN = (
     | SnapshotCheckpointFound
     | SnapshotCheckpointIdentified
 )
+"""What only a host's report shows."""
+
+
+def subject_of(event: Event) -> str:
+    """Return what an event is about: `vm`, `snapshot/<id>`, `operation/<n>`, `step/<n>.<k>`, `host`, ...
+
+    Further ones: `volumeSnapshot/<id>`. A claim on a volume is about the VM that it names.
+    """
+    if isinstance(event, HostEvent):
+        return "host"
+    if isinstance(event, _OfSnapshot):
+        return f"snapshot/{event.snapshot_id}"
+    if isinstance(event, _OfVolumeSnapshot):
+        return f"volumeSnapshot/{event.volume_snapshot_id}"
+    if isinstance(event, _OfStep):
+        return f"step/{event.number}.{event.step}"
+    if isinstance(event, _OfOperation):
+        return f"operation/{event.number}"
+    return "vm"
+
+
+def transition_of(event: Event) -> tuple[str, str]:
+    """Return the names of the states that an event led from and to; ("", "") for a fact."""
+    if isinstance(event, _Transition):
+        return event.from_state.name, event.to_state.name
+    return "", ""
+
+
+def shown_by_host(event: Event) -> bool:
+    """Return whether an event tells what a host shows by itself. Then the host is its actor, whoever had it asked."""
+    if isinstance(event, _WithCause):
+        return event.cause == "drift"
+    return isinstance(event, _Shown)
