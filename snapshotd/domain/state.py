@@ -14,8 +14,12 @@ from msgspec import Struct, structs
 T = TypeVar("T")
 
 
-class State(Struct, frozen=True):
-    """An immutable record that compares by its values. `class X(State, frozen=True, kw_only=True)` declares one."""
+class State(Struct, frozen=True, gc=False):
+    """An immutable record that compares by its values. `class X(State, frozen=True, kw_only=True)` declares one.
+
+    What is immutable refers only to what was there before it, so no cycle leads through it: the garbage collector need
+    not look at it.
+    """
 
 
 def replace(value: T, /, **changes: object) -> T:
