@@ -1,4 +1,4 @@
-"""The reading half of the event log on SQLite. Each read runs in a thread, by a connection of the library's pool."""
+"""The reading half of the event log on SQLite: of the newest events from memory, else in a thread."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from snapshotd.ports.event_log import Memento, StreamRow
 from snapshotd.store import streams
 from snapshotd.store.condition import Condition
 from snapshotd.store.recorder import EventLogApplication
+from snapshotd.store.tail import Tail
 
 
 class LogReading:
@@ -29,6 +30,7 @@ class LogReading:
     def __init__(self, application: EventLogApplication, condition: Condition) -> None:
         self._application = application
         self._condition = condition
+        self._tail = Tail()
 
     async def read_stream(
         self, stream: StreamId, after_version: int = 0, limit: int | None = None
@@ -43,6 +45,8 @@ class LogReading:
 
     async def read_all(self, after_position: int, limit: int) -> tuple[Envelope, ...]:
         """Return up to `limit` envelopes after a position, in order."""
+        if (newest := self._tail.after(after_position, limit)) is not None:
+            return newest
         return await self._events("position > ?", (after_position,), "position", limit)
 
     async def read_at(self, positions: Sequence[int]) -> tuple[Envelope, ...]:

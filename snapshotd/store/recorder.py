@@ -23,6 +23,8 @@ from snapshotd.store.streams import EVENTS, TABLES
 
 Row: TypeAlias = tuple[str | int, ...]
 """An event as the table holds it, without its position: the columns in their order."""
+DATA: Final = 3
+"""Which of them is the event itself."""
 
 INSERT: Final = f"INSERT INTO {EVENTS} VALUES ({','.join('?' * 13)})"  # noqa: S608  (constants)
 """Takes a position, then a Row."""

@@ -40,7 +40,7 @@ from snapshotd.store.condition import Condition
 from snapshotd.store.errors import Fault, StorageUnusable, UnreadableEvent, fault_of, surely_not_committed
 from snapshotd.store.log_file import LogFile
 from snapshotd.store.reading import LogReading
-from snapshotd.store.recorder import INSERT, EventLogApplication, envelope_of, row_of
+from snapshotd.store.recorder import DATA, INSERT, EventLogApplication, envelope_of, row_of
 from snapshotd.store.verification import refuse_damaged
 
 _BATCH: Final = 256
@@ -286,8 +286,14 @@ class SqliteEventLog(LogReading):
                 self._condition.passed()
                 self._file.remember()
                 self._versions |= versions
-            positions = [e.position for o in outcomes if isinstance(o, tuple) for e in o]
-            self._head = max([self._head, *positions])
+            durable = [
+                (envelope, len(str(row[DATA])))
+                for asked, outcome in zip(batch.appends, outcomes, strict=True)
+                if isinstance(outcome, tuple)
+                for envelope, row in zip(outcome, asked.rows, strict=True)
+            ]
+            self._tail.append(pair for pair in durable if pair[0].position > self._head)
+            self._head = max([self._head, *(envelope.position for envelope, _ in durable)])
             return outcomes, refused
         detail = self._condition.broken.detail()
         return [LogUnavailable(detail) for _ in batch.appends], LogUnavailable(detail)

@@ -106,6 +106,18 @@ async def test_a_waiter_is_woken_by_an_append(log: EventLog) -> None:
     await log.wait_past(log.head_position(), timeout_s=0.01)
 
 
+async def test_what_memory_answers_is_what_the_file_holds(path: Path) -> None:
+    with SqliteEventLog(path) as log:
+        for n in range(5):
+            await log.append(StreamId(f"vm/{n}"), 0, [new(f"a{n}"), new(f"b{n}")])
+        answered = [await log.read_all(after, limit) for after in range(12) for limit in (1, 100)]
+    with SqliteEventLog(path) as log:
+        assert [await log.read_all(after, limit) for after in range(12) for limit in (1, 100)] == answered
+        await log.append(StreamId("vm/0"), 2, [new("c")])
+        assert [e.event_id for e in await log.read_all(8, 100)] == ["a4", "b4", "c"]
+        assert [e.event_id for e in await log.read_all(10, 100)] == ["c"]
+
+
 async def test_what_was_acknowledged_is_there_after_a_restart(path: Path) -> None:
     with SqliteEventLog(path) as log:
         written = await log.append(STREAM, 0, [new("a")])
