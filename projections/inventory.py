@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from projections.projection import Projection, host_of, vm_of
-from projections.store import Rows, Table
+from projections.rows import Rows, Table
 from snapshotd.domain.events import Envelope, HostEvent, VolumeEvent
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host import evolve_record as evolve_host

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, get_args
 
 from projections.projection import Projection, vm_of
-from projections.store import Rows, Table
+from projections.rows import Rows, Table
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.lifecycle import OperationState
@@ -17,9 +17,8 @@ OPERATIONS: Final = Table(
     "operations",
     Operation,
     key={"vm_id": lambda o: o.vm_id, "number": lambda o: o.number},
+    fixed={"name": lambda o: o.name, "requested_at": lambda o: encode_time(o.requested_at)},
     columns={
-        "name": lambda o: o.name,
-        "requested_at": lambda o: encode_time(o.requested_at),
         "active": lambda o: o.active,
         "failed_at": lambda o: encode_time(o.ended_at) if o.ended_at and o.state is OperationState.FAILED else None,
     },
@@ -35,10 +34,16 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
     event, vm_id = envelope.event, vm_of(envelope)
     if isinstance(event, e.OperationRequested):
         rows.put(OPERATIONS, new_operation(vm_id, event, envelope))
-    elif isinstance(event, e.OperationProgress | e.StepEvent):
+    else:
+        assert isinstance(event, e.OperationProgress | e.StepEvent), event
         known = rows.get(OPERATIONS, vm_id, event.number)
         assert known is not None, envelope
         rows.put(OPERATIONS, evolve_operation(known, event, envelope))
 
 
-OPERATIONS_PROJECTION: Final = Projection("operations", _handle, (OPERATIONS,))
+OPERATIONS_PROJECTION: Final = Projection(
+    "operations",
+    _handle,
+    (OPERATIONS,),
+    frozenset(get_args(e.OperationRequested | e.OperationProgress | e.StepEvent)),
+)

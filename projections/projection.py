@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from projections.store import Rows, Schema
+from projections.rows import Rows, Schema
 from snapshotd.domain.events import Envelope, VolumeEvent
 from snapshotd.domain.ids import HostId, VmId
 
@@ -19,6 +19,13 @@ class Projection:
     name: str
     handle: Handler
     tables: tuple[Schema, ...] = ()
+    takes: frozenset[type] | None = None
+    """The types of the events that it gets; None: all."""
+
+    def wanted(self, envelopes: Iterable[Envelope]) -> Iterable[Envelope]:
+        """Return those that it gets."""
+        takes = self.takes
+        return envelopes if takes is None else [e for e in envelopes if type(e.event) in takes]
 
 
 def vm_of(envelope: Envelope) -> VmId:

@@ -9,8 +9,9 @@ from projections import audit, inventory, operations, tree
 from projections.audit import AUDIT
 from projections.inventory import INVENTORY
 from projections.operations import OPERATIONS_PROJECTION
+from projections.reading import open_reader
 from projections.runner import Runner
-from projections.store import open_reader, open_views, script_of
+from projections.store import open_views, script_of
 from projections.tree import TREE
 from projections.views import SqliteViews
 from snapshotd.domain import host, operation_fold, snapshot, virtual_machine, vm_notes, volume_snapshot

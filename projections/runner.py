@@ -13,14 +13,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final
+from functools import partial
+from typing import Final, ParamSpec
 
 from projections.projection import Projection
-from projections.store import Rows, path_of
+from projections.reading import path_of
+from projections.rows import Insert, Rows
 from projections.watches import Watches
 from snapshotd.domain.errors import DEFECT, SnapshotdError, told
 from snapshotd.domain.events import Envelope
@@ -31,14 +34,23 @@ from snapshotd.ports.trouble import Trouble, still
 from snapshotd.ports.views import ProjectionProgress, ProjectionState
 from snapshotd.store.errors import Fault, detail_of, fault_of
 
+P = ParamSpec("P")
 _log = logging.getLogger(__name__)
 
 _BATCH: Final = 500
-"""Events committed together at most."""
+"""Events that are read and committed together at first."""
+_MOST: Final = 8_000
+_LEAST: Final = 50
+"""The most and the least, when that turned out to be little or much work."""
+_TAKES_S: Final = 0.2
+"""How much processor time a batch is to take."""
 _POLL_S: Final = 1.0
 _REACHED_S: Final = 10.0
 """How long a read waits for the views."""
 _LOCKED: Final = Fault.PASSES.value
+
+
+_POSITIONS: Final = Insert("positions", 2, "ON CONFLICT DO UPDATE SET position = excluded.position")
 
 
 class ViewsUnwritable(OSError):
@@ -71,6 +83,11 @@ class Runner:
         """What keeps all projections from going on just now."""
         self.watches = Watches()
         """Woken when a batch is in the views."""
+        self._size = _BATCH
+        self._took_s = 0.0
+        """Of processor time, by the last batch."""
+        self._indexed = False
+        self._turn = asyncio.Lock()
         known = dict(connection.execute("SELECT projection, position FROM positions"))
         self._progress = {
             p.name: ProjectionProgress(name=p.name, position=known.get(p.name, 0), state=ProjectionState.CATCHING_UP)
@@ -96,16 +113,24 @@ class Runner:
 
         Raises ViewsUnwritable, and what reading the log raises.
         """
-        after = self._slowest()
-        batch = await self._log.read_all(after, _BATCH)
-        if not batch:
-            self._show(self._following(), ProjectionState.FOLLOWING)
-        else:
-            # A cancelled task lets the thread finish its transaction: `close` waits for it.
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._take, batch)
-        self._go_on()
-        self.watches.wake({envelope.stream for envelope in batch})
-        return bool(batch)
+        async with self._turn:
+            size = self._size
+            batch = await self._log.read_all(self._slowest(), size)
+            if not self._indexed and len(batch) < size:
+                await self._in_thread(self._index)
+            if not batch:
+                self._show(self._following(), ProjectionState.FOLLOWING)
+            else:
+                await self._in_thread(self._take, batch)
+            self._go_on()
+            self.watches.wake({envelope.stream for envelope in batch})
+            if len(batch) == size:
+                self._size = _size_after(size, self._took_s)
+            return bool(batch)
+
+    async def _in_thread(self, work: Callable[P, None], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run something in the runner's thread. A cancelled task lets it finish its transaction: `close` waits."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
 
     def _fall_behind(self, error: Exception) -> None:
         """Note what keeps the projections from going on."""
@@ -190,8 +215,10 @@ class Runner:
         Raises ViewsUnwritable.
         """
         following = [p for p in self._projections if self._progress[p.name].state is not ProjectionState.STOPPED]
+        began_s = time.thread_time()
         try:
             self._take_together(following, batch)
+            self._took_s = time.thread_time() - began_s
         except ViewsUnwritable:
             raise
         except Exception:  # noqa: BLE001  (the event and the projection that fail are found below, and logged)
@@ -206,14 +233,13 @@ class Runner:
             self._connection.execute("BEGIN")
             for projection in projections:
                 rows, progress = self._rows[projection.name], self._progress[projection.name]
-                wanted = [envelope for envelope in batch if envelope.position > progress.position]
-                for envelope in wanted:
+                new = [envelope for envelope in batch if envelope.position > progress.position]
+                for envelope in projection.wanted(new):
                     projection.handle(rows, envelope)
                 rows.flush()
-                if wanted:
-                    values = (projection.name, wanted[-1].position)
-                    self._connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", values)
-                    reached.append(replace(progress, position=wanted[-1].position))
+                if new:
+                    reached.append(replace(progress, position=new[-1].position))
+            _POSITIONS(self._connection, [(progress.name, progress.position) for progress in reached])
             self._connection.execute("COMMIT")
         except BaseException as error:
             if self._connection.in_transaction:  # a full disk may have ended it already
@@ -228,6 +254,25 @@ class Runner:
             raise
         self._progress |= {progress.name: progress for progress in reached}
 
+    def _index(self) -> None:
+        """Make the indexes, if they are not there: at once when the rows are there, and not row by row.
+
+        Raises ViewsUnwritable.
+        """
+        try:
+            self._connection.execute("BEGIN")
+            for projection in self._projections:
+                for index in (index for table in projection.tables for index in table.indexes):
+                    self._connection.execute(index.replace("CREATE INDEX", "CREATE INDEX IF NOT EXISTS", 1))
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+            fault = fault_of(error, self._path)
+            raise ViewsUnwritable(fault, detail_of(fault, error, self._path)) from error
+        self._indexed = True
+
     def _take_singly(self, projection: Projection, batch: Sequence[Envelope]) -> None:
         for envelope in batch:
             progress = self._progress[projection.name]
@@ -240,6 +285,16 @@ class Runner:
                 failure = f"{type(error).__name__}: {error}"
                 self._show([progress], ProjectionState.STOPPED, failure, datetime.now(UTC))
                 return
+
+
+def _size_after(size: int, took_s: float) -> int:
+    """Return how many events the next batch is to have, after one of a size that took so much time.
+
+    So neither large events take up much memory and time, nor many small ones as many transactions.
+    """
+    if took_s < _TAKES_S / 2:
+        return min(2 * size, _MOST)
+    return max(size // 2, _LEAST) if took_s > 2 * _TAKES_S else size
 
 
 def _told(error: Exception) -> tuple[str, str]:

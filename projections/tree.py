@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, get_args
 
 from projections.projection import Projection, vm_of
-from projections.store import Rows, Table
+from projections.rows import Rows, Table
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.lifecycle import SnapshotState, VolumeSnapshotState
@@ -47,4 +47,9 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
         rows.put(VOLUME_SNAPSHOTS, evolve_volume_snapshot(vm_id, copy, event, envelope))
 
 
-TREE: Final = Projection("tree", _handle, (SNAPSHOTS, VOLUME_SNAPSHOTS))
+TREE: Final = Projection(
+    "tree",
+    _handle,
+    (SNAPSHOTS, VOLUME_SNAPSHOTS),
+    frozenset(get_args(e.SnapshotEvent | e.VolumeSnapshotMove)),
+)

@@ -17,8 +17,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from projections import audit
 from projections.inventory import HOSTS, VMS
 from projections.operations import OPERATIONS
+from projections.reading import reading
 from projections.runner import Runner
-from projections.store import reading
 from projections.tree import SNAPSHOTS, VOLUME_SNAPSHOTS
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.ids import (

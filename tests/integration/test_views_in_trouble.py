@@ -20,6 +20,7 @@ from snapshotd.api.v1 import admin_pb2, audit_pb2, host_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
+from snapshotd.ports.views import ProjectionState
 from snapshotd.server.serving import GrpcServer
 from tests.integration.polling import until
 from tests.integration.whole_server import serve
@@ -70,6 +71,7 @@ class Served:
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with serve(tmp_path) as whole:
         following = asyncio.create_task(whole.projections.run())
+        await until(lambda: {p.state for p in whole.projections.views.progress()} == {ProjectionState.FOLLOWING})
         yield Served(whole.projections, whole.server, whole.channel, tmp_path)
         following.cancel()
         with suppress(asyncio.CancelledError):

@@ -15,8 +15,9 @@ import pytest
 from projections.projection import Projection
 from projections.projections import ALL, SCRIPT, Projections
 from projections.rebuild import rebuild
+from projections.rows import Rows, Table
 from projections.runner import Runner
-from projections.store import LogLost, Rows, Table, ViewsNotMade, open_views, script_of
+from projections.store import LogLost, ViewsNotMade, open_views, script_of
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.recorded import Time
 from snapshotd.domain.state import replace

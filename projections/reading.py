@@ -1,0 +1,40 @@
+"""Connections that the views are read by, and the one error for whatever goes wrong on them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from snapshotd.domain.storage_errors import ViewsUnreadable
+from snapshotd.store.errors import detail_of, fault_of
+
+
+class Reader(sqlite3.Connection):
+    """A connection that the views are read by."""
+
+
+def open_reader(path: Path) -> Reader:
+    """Open views.db to read."""
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, factory=Reader)
+    connection.execute("PRAGMA query_only = 1")
+    return connection
+
+
+@contextmanager
+def reading(connection: sqlite3.Connection) -> Iterator[None]:
+    """Raise ViewsUnreadable in place of an error of SQLite's on a Reader; the runner judges its own errors."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if not isinstance(connection, Reader):
+            raise
+        path = path_of(connection)
+        raise ViewsUnreadable(detail_of(fault_of(error, path), error, path)) from error
+
+
+def path_of(connection: sqlite3.Connection) -> Path:
+    """Return the file of a connection."""
+    return Path(next(file for _, name, file in connection.execute("PRAGMA database_list") if name == "main"))
