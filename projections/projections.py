@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -9,13 +13,19 @@ from projections import audit, inventory, operations, tree
 from projections.audit import AUDIT
 from projections.inventory import INVENTORY
 from projections.operations import OPERATIONS_PROJECTION
-from projections.reading import open_reader
+from projections.reading import Reader, open_reader, path_of
 from projections.runner import Runner
-from projections.store import open_views, script_of
+from projections.store import damage_of, make_views, open_views, script_of
 from projections.tree import TREE
 from projections.views import SqliteViews
 from snapshotd.domain import host, operation_fold, snapshot, virtual_machine, vm_notes, volume_snapshot
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.ports.event_log import EventLog
+from snapshotd.store.errors import Fault, fault_of
+
+_log = logging.getLogger(__name__)
+_AGAIN_S: Final = 1.0
+"""How often a file is tried to be made that cannot be made."""
 
 ALL: Final = (TREE, OPERATIONS_PROJECTION, INVENTORY, AUDIT)
 """Every projection."""
@@ -46,14 +56,54 @@ class Projections:
     """
 
     def __init__(self, log: EventLog, path: Path) -> None:
+        self._path = path
         self._writer = open_views(path, log.head_position(), SCRIPT)
         self._reader = open_reader(path)
         self._runner = Runner(log, self._writer, ALL)
         self.views = SqliteViews(self._reader, self._runner)
 
     async def run(self) -> None:
-        """Follow the log until cancelled."""
-        await self._runner.run()
+        """Follow the log until cancelled. If the file turns out to be damaged inside, make it again."""
+        checking = asyncio.create_task(self._check(), name="check of the views")
+        try:
+            await self._runner.run()
+        finally:
+            checking.cancel()
+            await asyncio.gather(checking, return_exceptions=True)
+
+    async def _check(self) -> None:
+        """Read the whole file, beside all else: what a crash or a disk has damaged is not to be believed for long."""
+        with closing(open_reader(self._path)) as connection:
+            looking = asyncio.create_task(asyncio.to_thread(_damage, connection))
+            try:
+                damage = await asyncio.shield(looking)
+            finally:
+                connection.interrupt()
+                await asyncio.gather(looking, return_exceptions=True)
+        if damage:
+            await self._make_again()
+            _log.warning("Making %s again from the log: %s", self._path, damage)
+
+    async def _make_again(self) -> None:
+        """Begin with an empty file. Reads wait until it holds what they ask for."""
+        async with self._runner.turn:
+            self._runner.forget()
+            while True:
+                try:
+                    await self.views.exchange(self._made_again)
+                except SnapshotdError as error:
+                    _log.error("%s", error)
+                    await asyncio.sleep(_AGAIN_S)
+                else:
+                    break
+            self._runner.begin(self._writer)
+
+    def _made_again(self) -> Reader:
+        self._reader.close()
+        self._writer.close()
+        self._writer = make_views(self._path, SCRIPT)
+        self._reader = open_reader(self._path)
+        return self._reader
 
     async def catch_up(self) -> None:
         """Take in everything that the log holds by now."""
@@ -66,3 +116,13 @@ class Projections:
         self.views.close()
         self._reader.close()
         self._writer.close()
+
+
+def _damage(connection: Reader) -> str:
+    """Return what is wrong inside a file; empty if nothing is, or if that cannot be found out just now."""
+    path = path_of(connection)
+    try:
+        return damage_of(connection)
+    except sqlite3.Error as error:
+        fault = fault_of(error, path)
+        return str(error) if fault is Fault.DAMAGED else ""

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -73,10 +73,7 @@ class Runner:
 
     def __init__(self, log: EventLog, connection: sqlite3.Connection, projections: Sequence[Projection]) -> None:
         self._log = log
-        self._connection = connection
-        self._path = path_of(connection)
         self._projections = tuple(projections)
-        self._rows = {p.name: Rows(connection) for p in projections}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projections")
         self._moved = asyncio.Event()
         self.trouble: Trouble | None = None
@@ -86,12 +83,27 @@ class Runner:
         self._size = _BATCH
         self._took_s = 0.0
         """Of processor time, by the last batch."""
+        self.turn = asyncio.Lock()
+        """Held while a batch is taken in."""
+        self.begin(connection)
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Go on with a file, from where that is. No batch is being taken in just now."""
+        self._connection = connection
+        self._path = path_of(connection)
         self._indexed = False
-        self._turn = asyncio.Lock()
-        known = dict(connection.execute("SELECT projection, position FROM positions"))
+        self._rows = {p.name: Rows(connection) for p in self._projections}
+        self._note(dict(connection.execute("SELECT projection, position FROM positions")))
+
+    def forget(self) -> None:
+        """Have reads wait from now on, since what is in the file is not to be believed. `begin` follows."""
+        self._note({})
+
+    def _note(self, known: Mapping[str, int]) -> None:
+        """Note which positions the projections have."""
         self._progress = {
             p.name: ProjectionProgress(name=p.name, position=known.get(p.name, 0), state=ProjectionState.CATCHING_UP)
-            for p in projections
+            for p in self._projections
         }
 
     def progress(self) -> tuple[ProjectionProgress, ...]:
@@ -113,7 +125,7 @@ class Runner:
 
         Raises ViewsUnwritable, and what reading the log raises.
         """
-        async with self._turn:
+        async with self.turn:
             size = self._size
             batch = await self._log.read_all(self._slowest(), size)
             if not self._indexed and len(batch) < size:

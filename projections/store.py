@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 _PATIENCE_S: Final = 5.0
 """How long opening the file is tried while something is in the way that passes."""
 _PAUSE_S: Final = 0.1
+_SMALL: Final = 16 * 1024 * 1024
+"""Bytes. A file up to this size is checked when it is opened; a larger one would delay the start."""
 
 
 @dataclass(eq=False)
@@ -94,6 +96,8 @@ def _version(script: str) -> int:
 def open_views(path: Path, head: int, script: str) -> sqlite3.Connection:
     """Open views.db to write. Make it again if it is damaged, or of another schema.
 
+    Whether a large file is damaged inside is not looked at: that is `damage_of`.
+
     Args:
         path: of the file.
         head: the log's newest position.
@@ -102,8 +106,11 @@ def open_views(path: Path, head: int, script: str) -> sqlite3.Connection:
     Raises LogLost, ViewsNotMade, ViewsNotOpened.
     """
     connection = _usable(path, head, script)
-    if connection is not None:
-        return connection
+    return connection if connection is not None else make_views(path, script)
+
+
+def make_views(path: Path, script: str) -> sqlite3.Connection:
+    """Make views.db, in place of what is there, and open it to write. Raises ViewsNotMade."""
     drop_views(path)
     try:
         connection = _connect(path)
@@ -147,6 +154,8 @@ def _opened(path: Path, head: int, script: str) -> sqlite3.Connection | None:
     try:
         reason = _fault(connection, script)
         held = 0 if reason else _furthest(connection)
+        if held > head or path.stat().st_size <= _SMALL:  # nobody is told of a lost log by a damaged file
+            reason = reason or damage_of(connection)
     except sqlite3.Error:
         connection.close()
         raise
@@ -163,8 +172,11 @@ def _opened(path: Path, head: int, script: str) -> sqlite3.Connection | None:
 def _fault(connection: sqlite3.Connection, script: str) -> str:
     """Return why a file is unusable; empty if it is usable."""
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
-    if schema != _version(script):
-        return "it was made by another release, or is incomplete"
+    return "" if schema == _version(script) else "it was made by another release, or is incomplete"
+
+
+def damage_of(connection: sqlite3.Connection) -> str:
+    """Return what is wrong inside a file; empty if nothing is. Reads all of it."""
     (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     return "" if checked == "ok" else f"it is corrupt: {checked}"
 

@@ -62,6 +62,14 @@ class SqliteViews:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: query(self._connection, *args, **kwargs))
 
+    async def exchange(self, made: Callable[[], sqlite3.Connection]) -> None:
+        """Read by another connection from now on, which is made while nothing is read."""
+
+        def exchange() -> None:
+            self._connection = made()
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, exchange)
+
     def close(self) -> None:
         """Wait for a read under way. The caller closes the connection."""
         self._thread.shutdown()

@@ -28,6 +28,7 @@ from tests.memory_log import MemoryLog
 from tests.unit.projections.comparing import dump
 from tests.unit.projections.failing import failing_connections
 from tests.unit.projections.histories import history
+from tests.unit.projections.oracle import compare
 
 
 async def test_a_handler_that_fails_stops_its_projection_and_no_other(tmp_path: Path) -> None:
@@ -259,6 +260,43 @@ async def test_a_file_that_is_not_usable_is_made_again(
     assert dump(path) == right
     assert "views.db again from the log" in caplog.text
     assert spoil != "schema" or "made by another release, or is incomplete" in caplog.text
+
+
+async def test_a_large_file_that_is_damaged_inside_is_made_again_while_the_views_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("projections.store._SMALL", 0)
+    world, path = history(1, 5), tmp_path / "views.db"
+    log = MemoryLog(world.envelopes)
+    await rebuild(log, path)
+    right, whole = dump(path), path.read_bytes()
+    path.write_bytes(whole[:16384] + b"\xff" * 4096 + whole[20480:])
+    projections = Projections(log, path)
+    assert {p.position for p in projections.views.progress()} == {log.head_position()}
+    following = asyncio.create_task(projections.run())
+    await until(lambda: "views.db again from the log" in caplog.text)
+    await projections.views.reached(log.head_position())
+    await compare(projections.views, world.envelopes)
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+    projections.close()
+    assert dump(path) == right
+
+
+async def test_a_large_file_that_is_damaged_inside_does_not_say_that_the_log_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.store._SMALL", 0)
+    world, path = history(1, 5), tmp_path / "views.db"
+    await rebuild(MemoryLog(world.envelopes), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:16384] + b"\xff" * 4096 + whole[20480:])
+    shorter = MemoryLog(world.envelopes[:3])
+    projections = Projections(shorter, path)
+    await projections.catch_up()
+    await compare(projections.views, world.envelopes[:3])
+    projections.close()
 
 
 @dataclass(frozen=True, slots=True)
