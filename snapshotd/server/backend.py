@@ -14,7 +14,7 @@ from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.errors import NotFound
 from snapshotd.domain.foreign_checkpoints import no_such_snapshot
 from snapshotd.domain.host import HostRecord
-from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId
+from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, vm_of
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
@@ -131,7 +131,10 @@ class Backend:
         return row
 
     async def operation(self, name: OperationName) -> Operation:
-        """Return an operation. Raises NotFound."""
+        """Return an operation, as it was last decided on, or else from the views. Raises NotFound."""
+        kept = self.vms.known(vm_of(name)).operation(name)
+        if kept is not None:
+            return kept
         row = await (await self.seen("operations")).operation(name)
         if row is None:
             raise NotFound("operation", name, "See `snapshotctl operation list`.")

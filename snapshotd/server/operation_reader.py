@@ -20,7 +20,7 @@ from snapshotd.dispatch.watch import Wait
 from snapshotd.domain.commands import RequestOperation
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import OperationRequested
-from snapshotd.domain.ids import HostId, VmId
+from snapshotd.domain.ids import HostId, VmId, VolumeSnapshotId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
@@ -185,14 +185,28 @@ class OperationReader:
         return message
 
     async def _response(self, operation: Operation) -> Message | None:
+        kind = KINDS[operation.kind]
+        copied = kind.volume_snapshot(operation)
+        now = self._kept(operation, copied) or await self._viewed(operation, copied)
+        result = kind.result(operation)
+        return self._writers[type(result)](result, now) if now is not None else None
+
+    def _kept(self, operation: Operation, copied: VolumeSnapshotId | None) -> Resources | None:
+        """Return the resources as they were last decided on; None if that is not in memory, or has forgotten one."""
+        vm = self._backend.vms.known(operation.vm_id)
+        subject = vm.snapshots.get(operation.snapshot_id) if operation.snapshot_id else None
+        copy = vm.volume_snapshots.get(copied) if copied else None
+        if not vm.version or (operation.snapshot_id and subject is None) or (copied and copy is None):
+            return None
+        return Resources(vm, subject, copy, self._backend.vm_told(vm, vm.snapshots.values()))
+
+    async def _viewed(self, operation: Operation, copied: VolumeSnapshotId | None) -> Resources | None:
+        """Return the resources as the views have them; None without a VM."""
         views = await self._backend.seen("inventory", "tree")
         vm = await views.vm(operation.vm_id)
         if vm is None:
             return None
         standing = (await views.standing([vm.vm_id]))[vm.vm_id]
-        kind = KINDS[operation.kind]
-        result, copied = kind.result(operation), kind.volume_snapshot(operation)
         subject = await views.snapshot(vm.vm_id, operation.snapshot_id) if operation.snapshot_id else None
         copy = await views.volume_snapshot(vm.vm_id, copied) if copied else None
-        now = Resources(vm, subject, copy, self._backend.vm_told(vm, standing))
-        return self._writers[type(result)](result, now)
+        return Resources(vm, subject, copy, self._backend.vm_told(vm, standing))

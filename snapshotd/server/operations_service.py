@@ -28,8 +28,8 @@ from snapshotd.server.paging import Rows, read_page
 from snapshotd.server.requests import operation_of, page_size_of, timeout_of
 
 _LONGEST_WAIT_S: Final = 3600.0
-_LOOK_AGAIN_S: Final = 5.0
-"""A wait looks again so often even if nothing was recorded of the VM: its view may have stopped."""
+_LOOK_AGAIN_S: Final = 60.0
+"""A wait looks again so often, whether it was woken or not: a defect is to cost a minute, and not the whole wait."""
 
 
 def _state(operation: Operation) -> Value:
@@ -103,14 +103,12 @@ class OperationsService(OperationsServicer):
         asked_s = timeout_of(request.timeout, "timeout") if request.HasField("timeout") else _LONGEST_WAIT_S
         loop = asyncio.get_running_loop()
         until = loop.time() + min(asked_s, _LONGEST_WAIT_S)
-        with self._backend.views.watch(vm_of(name)) as watch:
-            while True:
-                await self._backend.views.reached(self._backend.log.head_position(), ["operations"])
-                operation = await self._backend.operation(name)
-                left_s = until - loop.time()
-                if not operation.active or left_s <= 0:
-                    return await self._operations.message(operation)
-                await watch.changed(min(left_s, _LOOK_AGAIN_S))
+        with self._backend.runtime.waiting.of(name) as ended:
+            while (operation := await self._backend.operation(name)).active and (left_s := until - loop.time()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left_s, _LOOK_AGAIN_S)):
+                        await ended.wait()
+        return await self._operations.message(operation)
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> Empty:
         """End an operation as soon as that is safe."""

@@ -35,6 +35,7 @@ from snapshotd.server.host_wire import no_answer
 from snapshotd.server.log_lines import tell
 from snapshotd.server.paging import in_slices
 from snapshotd.server.vm_gate import VmGate
+from snapshotd.server.waiting import Waiting
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class Runtime:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._gate = VmGate()
         self.dispatcher = dispatcher
+        self.waiting = Waiting()
         self.acknowledged = 0
         """Position of the newest event that a caller was told of. Reads wait until the views hold it."""
 
@@ -224,10 +226,11 @@ class Runtime:
             # Not in time, or the caller has gone: the order must not take its host's room until an answer comes.
             self._carry_out(self.dispatcher.unasked(key, self.moment()))
 
-    def acknowledge(self, envelopes: Iterable[Envelope]) -> None:
-        """Note that a caller is told of these events."""
+    def acknowledge(self, envelopes: Sequence[Envelope]) -> None:
+        """Note that a caller is told of these events, and wake who waits for one."""
         for envelope in envelopes:
             self.acknowledged = max(self.acknowledged, envelope.position)
+        self.waiting.note(envelopes)
 
     # --- for executors ------------------------------------------------------------------------------------------
 

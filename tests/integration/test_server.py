@@ -46,8 +46,7 @@ async def register(served: Served, request: host_pb2.RegisterHostRequest) -> hos
     """Register a host, with the projections following."""
     head = served.log.head_position()
     call = HostServiceStub(served.channel).RegisterHost(request)
-    while served.log.head_position() == head:
-        await served.projections.catch_up()
+    await served.log.wait_past(head, 10)
     await served.projections.catch_up()
     return await call
 

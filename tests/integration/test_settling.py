@@ -172,7 +172,8 @@ async def test_what_says_nothing_is_refused(running: Running, wrong: dict[str, A
 async def test_an_operation_that_takes_too_long_is_told_with_the_way_out(running: Running) -> None:
     operation = await stopping(running)
     cut_off(running)
-    assert not (await metadata(running, operation.name)).HasField("overdue_since"), "and now the views have it"
+    assert not (await metadata(running, operation.name)).HasField("overdue_since")
+    await running.backend.seen("operations")
     assert (await running.admin.GetStatus(pb.GetStatusRequest(), CALLER)).overdue_operation_count == 0
     status = await later(running, 1).GetStatus(pb.GetStatusRequest(), CALLER)
     (overdue,) = status.overdue_operations
@@ -213,7 +214,7 @@ async def test_status_tells_what_failed_in_the_last_day(running: Running) -> Non
         operation = await running.vms.StopVirtualMachine(STOP, CALLER)
         await running.admin.SettleOperation(saying(operation.name), CALLER)
         names.append(operation.name)
-    await metadata(running, names[-1])  # until the views have it
+    await running.backend.seen("operations")
     failures = (await running.admin.GetStatus(pb.GetStatusRequest(), CALLER)).recent_failures
     assert failures.count == 6
     assert [f.operation for f in failures.latest] == names[:0:-1]
