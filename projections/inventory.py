@@ -11,7 +11,7 @@ from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host import evolve_record as evolve_host
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.domain.virtual_machine import evolve_record as evolve_vm
-from snapshotd.ports.views import HOST_FIELDS, VM_FIELDS
+from snapshotd.ports.views import HOST_FIELDS, VM_FIELDS, VM_SEARCHED
 
 HOSTS: Final = Table(
     "hosts",
@@ -23,10 +23,13 @@ VMS: Final = Table(
     "vms",
     VmRecord,
     key={"vm_id": lambda vm: vm.vm_id},
-    columns={"host_id": lambda vm: vm.host_id, "registered": lambda vm: vm.registered, **VM_FIELDS},
+    columns={"registered": lambda vm: vm.registered, **VM_FIELDS, **VM_SEARCHED},
     indexes=(
-        "CREATE INDEX vms_named ON vms (display_name, name) WHERE registered",
-        "CREATE INDEX vms_host ON vms (host_id) WHERE registered",
+        "CREATE INDEX vms_named ON vms (display_name, name)",
+        "CREATE INDEX vms_by_name ON vms (name)",
+        "CREATE INDEX vms_by_time ON vms (create_time, name)",
+        *(f"CREATE INDEX vms_of_{column} ON vms ({column}, display_name, name)" for column in VM_SEARCHED),
+        "CREATE INDEX vms_registered ON vms (host) WHERE registered",
     ),
 )
 

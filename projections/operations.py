@@ -12,20 +12,26 @@ from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.operation_fold import evolve_operation, new_operation
 from snapshotd.ports.plain import encode_time
+from snapshotd.ports.views import OPERATION_FIELDS
 
+_FIXED: Final = ("name", "requested_at", "kind", "actor", "snapshot_id")
 OPERATIONS: Final = Table(
     "operations",
     Operation,
     key={"vm_id": lambda o: o.vm_id, "number": lambda o: o.number},
-    fixed={"name": lambda o: o.name, "requested_at": lambda o: encode_time(o.requested_at)},
+    fixed={name: OPERATION_FIELDS[name] for name in _FIXED},
     columns={
-        "active": lambda o: o.active,
+        "state": OPERATION_FIELDS["state"],
+        "done": OPERATION_FIELDS["done"],
         "failed_at": lambda o: encode_time(o.ended_at) if o.ended_at and o.state is OperationState.FAILED else None,
     },
     indexes=(
-        "CREATE INDEX operations_newest ON operations (requested_at DESC, name DESC)",
+        "CREATE INDEX operations_newest ON operations (requested_at, name)",
+        *(
+            f"CREATE INDEX operations_of_{column} ON operations ({column}, requested_at, name)"
+            for column in ("vm_id", "kind", "actor", "snapshot_id", "state", "done")
+        ),
         "CREATE INDEX operations_failed ON operations (failed_at DESC, name DESC) WHERE failed_at IS NOT NULL",
-        "CREATE INDEX operations_active ON operations (requested_at, name) WHERE active",
     ),
 )
 

@@ -11,13 +11,13 @@ a batch has changed is written with as few steps as there can be, each row once.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from projections.postings import Postings
 from projections.reading import reading
 from snapshotd.ports import plain
-from snapshotd.ports.views import PageQuery
+from snapshotd.ports.views import PageQuery, Where
 
 RowT = TypeVar("RowT")
 
@@ -76,10 +76,29 @@ class Table(Schema, Generic[RowT]):
         # An update, unlike REPLACE, leaves the indexes alone that hold none of the columns that it sets.
         changes = ", ".join(f"{column} = excluded.{column}" for column in (*columns, "row"))
         self._put = Insert(name, len(names), f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}")
+        self._put_row = Insert(name, len(names), f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET row = excluded.row")
 
-    def put(self, connection: sqlite3.Connection, rows: Iterable[RowT]) -> None:
-        """Write rows, each in place of the one with its key."""
-        self._put(connection, [(*[column(row) for column in self._columns], plain.encode_text(row)) for row in rows])
+    def put(
+        self,
+        connection: sqlite3.Connection,
+        rows: Mapping[tuple[object, ...], RowT],
+        known: dict[tuple[object, ...], tuple[object, ...]],
+    ) -> None:
+        """Write rows, each in place of the one with its key.
+
+        Args:
+            connection: to write.
+            rows: by key.
+            known: the columns of rows in the file, by key, as far as they are known; those of these are added.
+        """
+        same: list[tuple[object, ...]] = []
+        changed: list[tuple[object, ...]] = []
+        for key, row in rows.items():
+            columns = tuple([column(row) for column in self._columns])
+            (same if known.get(key) == columns else changed).append((*columns, plain.encode_text(row)))
+            known[key] = columns
+        self._put(connection, changed)
+        self._put_row(connection, same)
 
     def get(self, connection: sqlite3.Connection, *key: object) -> RowT | None:
         """Return the row of a key."""
@@ -99,6 +118,7 @@ class Table(Schema, Generic[RowT]):
         self, connection: sqlite3.Connection, where: str, values: Sequence[object], page: PageQuery
     ) -> tuple[RowT, ...]:
         """Return the rows of a page that match. The fields of its order are columns of the table."""
+        where, values = narrowed(where, values, page.where)
         after = page.after or ()
         if after:
             beyond, compared = _beyond(page.order, after)
@@ -137,6 +157,12 @@ class Insert:
                 written += size
 
 
+def narrowed(where: str, values: Sequence[object], more: Sequence[Where]) -> tuple[str, Sequence[object]]:
+    """Return a condition with others, which name columns and comparisons, and its values."""
+    conditions = [where, *(f"{one.column} {one.compare} ?" for one in more)]
+    return " AND ".join(conditions), (*values, *(one.value for one in more))
+
+
 def _beyond(order: Sequence[tuple[str, bool]], after: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """Return the condition that a row comes after a place in an order, and the values that it compares with."""
     fields, directions = [field for field, _ in order], {falls for _, falls in order}
@@ -166,6 +192,7 @@ class Rows:
         self._connection = connection
         self._known: dict[Table[Any], dict[tuple[object, ...], Any]] = {}
         self._changed: dict[Table[Any], dict[tuple[object, ...], Any]] = {}
+        self._columns: dict[Table[Any], dict[tuple[object, ...], tuple[object, ...]]] = {}
         self._added: dict[Insert, list[tuple[object, ...]]] = {}
         self._postings = Postings(connection)
         self.post = self._postings.post
@@ -192,13 +219,13 @@ class Rows:
     def flush(self) -> None:
         """Write what has changed."""
         for table, rows in self._changed.items():
-            table.put(self._connection, rows.values())
+            table.put(self._connection, rows, self._columns.setdefault(table, {}))
             rows.clear()
         for insert, added in self._added.items():
             insert(self._connection, added)
             added.clear()
         self._postings.flush()
-        for known in self._known.values():
+        for known in (*self._known.values(), *self._columns.values()):
             if len(known) > _KEPT:
                 known.clear()
 
@@ -206,5 +233,6 @@ class Rows:
         """Forget everything: what was changed is rolled back."""
         self._known.clear()
         self._changed.clear()
+        self._columns.clear()
         self._added.clear()
         self._postings.forget()

@@ -7,8 +7,9 @@ at most, so that none holds up the others for long.
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -18,6 +19,7 @@ from projections import audit
 from projections.inventory import HOSTS, VMS
 from projections.operations import OPERATIONS
 from projections.reading import reading
+from projections.rows import narrowed
 from projections.runner import Runner
 from projections.tree import SNAPSHOTS, VOLUME_SNAPSHOTS
 from snapshotd.domain.host import HostRecord
@@ -36,7 +38,7 @@ from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.trouble import Trouble
-from snapshotd.ports.views import VIEWS, EventQuery, PageQuery, ProjectionProgress, ViewName, Watch
+from snapshotd.ports.views import VIEWS, EventQuery, PageQuery, ProjectionProgress, ViewName, Watch, Where
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -149,20 +151,16 @@ class SqliteViews:
         operation = await self._read(OPERATIONS.get, *parsed) if parsed else None
         return operation if operation is not None and operation.name == name else None
 
-    async def operations(self, before: tuple[datetime, str] | None, limit: int) -> tuple[Operation, ...]:
+    async def operations(
+        self, before: tuple[datetime, str] | None, limit: int, where: Sequence[Where] = ()
+    ) -> tuple[Operation, ...]:
         """Return operations, the last requested first."""
-        where, values = "1", ()
+        condition, values = "1", ()
         if before is not None:
-            where, values = "(requested_at, name) < (?, ?)", (encode_time(before[0]), before[1])  # type: ignore[assignment]
+            condition, values = "(requested_at, name) < (?, ?)", (encode_time(before[0]), before[1])  # type: ignore[assignment]
+        condition, wanted = narrowed(condition, values, where)
         newest = "ORDER BY requested_at DESC, name DESC LIMIT ?"
-        return await self._read(OPERATIONS.find, where, (*values, limit), newest)
-
-    async def active_operations(self, after: tuple[datetime, str] | None, limit: int) -> tuple[Operation, ...]:
-        """Return operations that have not ended."""
-        where, values = "active", ()
-        if after is not None:
-            where, values = "active AND (requested_at, name) > (?, ?)", (encode_time(after[0]), after[1])  # type: ignore[assignment]
-        return await self._read(OPERATIONS.find, where, (*values, limit), "ORDER BY requested_at, name LIMIT ?")
+        return await self._read(OPERATIONS.find, condition, (*wanted, limit), newest)
 
     async def failures(self, since: datetime, limit: int) -> tuple[int, tuple[Operation, ...]]:
         """Return how many operations have failed, and the last of them."""
@@ -178,19 +176,24 @@ class SqliteViews:
 
 
 def _vm_counts(connection: sqlite3.Connection) -> Mapping[HostId, int]:
-    statement = "SELECT host_id, COUNT(*) FROM vms WHERE registered GROUP BY host_id"
+    statement = "SELECT host, COUNT(*) FROM vms WHERE registered GROUP BY host"
     with reading(connection):
-        return dict(connection.execute(statement).fetchall())
+        return {HostId(host.removeprefix("hosts/")): count for host, count in connection.execute(statement)}
 
 
 def _standing(connection: sqlite3.Connection, vm_ids: Collection[VmId]) -> Mapping[VmId, tuple[Snapshot, ...]]:
-    of_one, by_time = "vm_id = ? AND NOT removed", "ORDER BY create_time, name"
-    return {vm_id: SNAPSHOTS.find(connection, of_one, (vm_id,), by_time) for vm_id in vm_ids}
+    of_these = "vm_id IN (SELECT value FROM json_each(?)) AND NOT removed"
+    standing: dict[VmId, list[Snapshot]] = {vm_id: [] for vm_id in vm_ids}
+    by_time = "ORDER BY vm_id, create_time, name"
+    for snapshot in SNAPSHOTS.find(connection, of_these, (json.dumps(list(standing)),), by_time):
+        standing[snapshot.vm_id].append(snapshot)
+    return {vm_id: tuple(snapshots) for vm_id, snapshots in standing.items()}
 
 
 def _failures(connection: sqlite3.Connection, since: str, limit: int) -> tuple[int, tuple[Operation, ...]]:
     failed = "failed_at IS NOT NULL AND failed_at >= ?"
-    (count,) = connection.execute(f"SELECT count(*) FROM operations WHERE {failed}", (since,)).fetchone()  # noqa: S608
+    with reading(connection):
+        (count,) = connection.execute(f"SELECT count(*) FROM operations WHERE {failed}", (since,)).fetchone()  # noqa: S608
     newest = "ORDER BY failed_at DESC, name DESC LIMIT ?"
     return count, OPERATIONS.find(connection, failed, (since, limit), newest)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from google.longrunning.operations_pb2 import (
@@ -23,7 +23,7 @@ from snapshotd.client.options import ended, output, request_id, waited
 from snapshotd.client.pages import Listing, Stream, or_else, output_pages, pages
 from snapshotd.client.progress import metadata_of, state_of, wait_for
 from snapshotd.client.render import age, facts, last, prose, shown, took, when, word
-from snapshotd.client.resolve import all_vms, refuse_unknown, vm_name
+from snapshotd.client.resolve import VmNames, refuse_unknown, vm_name
 from snapshotd.client.streams import notes
 from snapshotd.client.times import read_time
 from snapshotd.client.watching import since, watch_operations
@@ -54,12 +54,12 @@ def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
     request = ListOperationsRequest(filter=" AND ".join(conditions))
     found = pages(server, server.operations.ListOperations, request, "operations", arguments.limit)
     found = or_else(found, "operations", lambda: refuse_unknown(server, "virtual_machine", vm, "vm list"))
-    names = {vm.name: vm.display_name for vm in all_vms(server)} if arguments.output in ("table", "csv") else {}
+    names = VmNames(server)
     heads = _FAILED if arguments.failed else _HEADS
     more = [head for head in (*_HEADS, *_MORE) if head not in heads]
 
     def row(operation: Operation) -> list[str]:
-        cells = _cells(operation, names)
+        cells = _cells(operation, names.of(metadata_of(operation).virtual_machine))
         return [cells[head] for head in (*heads, *more)]
 
     def drawn(operations: Sequence[Operation]) -> str:
@@ -75,12 +75,12 @@ def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
     return output_pages(arguments, found, "operations", heads, row, yields=_YIELDS, ids=_IDS, more=more)
 
 
-def _cells(operation: Operation, names: Mapping[str, str]) -> dict[str, str]:
-    """Return what a list can show of an operation, by head. `names`: the names of VMs, by resource name."""
+def _cells(operation: Operation, vm: str) -> dict[str, str]:
+    """Return what a list can show of an operation, by head. `vm`: the name of its VM."""
     m = metadata_of(operation)
     return {
         "OPERATION": operation.name,
-        "VM": names.get(m.virtual_machine, ""),
+        "VM": vm,
         "KIND": word(OperationMetadata.Kind.Name(m.kind)),
         "STATE": state_of(m),
         "STEP": f"{m.current_step_number}/{m.step_count} {m.current_step}" if m.current_step else "",

@@ -86,6 +86,30 @@ def all_vms(server: Server, filter_text: str = "") -> list[VirtualMachine]:
     return [vm for page in pages(server, server.vms.ListVirtualMachines, request) for vm in page.virtual_machines]
 
 
+class VmNames:
+    """The names of VMs, each asked for once: of those that are shown, and of no others.
+
+    Args:
+        server: the server to ask.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._known: dict[str, str] = {}
+
+    def of(self, name: str) -> str:
+        """Return the name of a VM; empty if it is not on record any more."""
+        if name and name not in self._known:
+            request = GetVirtualMachineRequest(name=name)
+            try:
+                self._known[name] = self._server.call(self._server.vms.GetVirtualMachine, request).display_name
+            except Failed as failed:
+                if failed.exit_code is not ExitCode.NOT_FOUND:
+                    raise
+                self._known[name] = ""
+        return self._known.get(name, "")
+
+
 def all_snapshots(server: Server, vm: str, filter_text: str = "", *, deleted: bool = False) -> list[Snapshot]:
     """Return a VM's snapshots, from all pages."""
     request = ListSnapshotsRequest(parent=vm, show_deleted=deleted, filter=filter_text)

@@ -15,7 +15,12 @@ def same_name(one: str, other: str) -> bool:
 
 def same_but_for_case(one: str, other: str) -> bool:
     """Return whether two names are one where letter case does not count, as in the names of Hyper-V's VMs."""
-    return _composed(_composed(one).casefold()) == _composed(_composed(other).casefold())
+    return folded(one) == folded(other)
+
+
+def folded(name: str) -> str:
+    """Return what all names that are one but for letter case have in common."""
+    return _composed(_composed(name).casefold())
 
 
 def _composed(name: str) -> str:

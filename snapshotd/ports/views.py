@@ -5,7 +5,7 @@ Every method reads what the view holds by now; `reached` first waits until it ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,8 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, VolumeSnapshotId
+from snapshotd.domain.lifecycle import VmActivity
+from snapshotd.domain.names import folded
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
@@ -39,6 +41,16 @@ VM_FIELDS: Final[Mapping[str, Callable[[VmRecord], str]]] = {
     "name": lambda vm: vm.vm_id,
     "create_time": lambda vm: _text(vm.registered_at),
 }
+NO_ACTIVITY: Final = frozenset({VmActivity.NEW, VmActivity.UNREGISTERED, VmActivity.IDLE})
+"""While a VM does one of these, its state is its power."""
+VM_SEARCHED: Final[Mapping[str, Callable[[VmRecord], str]]] = {
+    "host": lambda vm: f"hosts/{vm.host_id}",
+    "owner": lambda vm: vm.owner,
+    "power": lambda vm: vm.power.name,
+    "state": lambda vm: vm.power.name if vm.activity in NO_ACTIVITY else vm.activity.name,
+    "any_case_name": lambda vm: folded(vm.name),
+}
+"""What VMs are found by quickly besides, as their filter's fields have it."""
 SNAPSHOT_FIELDS: Final[Mapping[str, Callable[[Snapshot], str]]] = {
     "create_time": lambda snapshot: _text(snapshot.requested_at),
     "display_name": lambda snapshot: snapshot.name,
@@ -50,6 +62,29 @@ VOLUME_SNAPSHOT_FIELDS: Final[Mapping[str, Callable[[VolumeSnapshot], str]]] = {
     "name": lambda copy: copy.volume_snapshot_id,
 }
 """The fields that each list can be ordered by. `name` tells every two entries apart."""
+OPERATION_FIELDS: Final[Mapping[str, Callable[[Operation], str]]] = {
+    "name": lambda operation: operation.name,
+    "requested_at": lambda operation: encode_time(operation.requested_at),
+    "kind": lambda operation: operation.kind,
+    "actor": lambda operation: operation.actor,
+    "vm_id": lambda operation: operation.vm_id,
+    "snapshot_id": lambda operation: operation.snapshot_id or "",
+    "state": lambda operation: operation.state.name,
+    "done": lambda operation: "false" if operation.active else "true",
+}
+"""The columns that operations are found by."""
+
+
+Compare: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A condition on a column of a list's table."""
+
+    column: str
+    compare: Compare
+    value: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +96,8 @@ class PageQuery:
     after: tuple[str, ...] | None = None
     """The values of these fields in the last row seen; None: from the start."""
     limit: int
+    where: tuple[Where, ...] = ()
+    """What the rows meet, all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +232,16 @@ class Views(Protocol):
         """Return one operation."""
         ...
 
-    async def operations(self, before: tuple[datetime, str] | None, limit: int) -> tuple[Operation, ...]:
-        """Return operations, the last requested first; `before`: (requested_at, name) of the last one seen."""
-        ...
+    async def operations(
+        self, before: tuple[datetime, str] | None, limit: int, where: Sequence[Where] = ()
+    ) -> tuple[Operation, ...]:
+        """Return operations, the last requested first.
 
-    async def active_operations(self, after: tuple[datetime, str] | None, limit: int) -> tuple[Operation, ...]:
-        """Return operations that have not ended, the first requested first; `after`: as `before` above."""
+        Args:
+            before: (requested_at, name) of the last one seen.
+            limit: at most so many.
+            where: what they meet, all of it; on the columns of OPERATION_FIELDS.
+        """
         ...
 
     async def failures(self, since: datetime, limit: int) -> tuple[int, tuple[Operation, ...]]:

@@ -35,7 +35,7 @@ from snapshotd.server.operation_messages import (
     wait_of,
 )
 from snapshotd.server.operation_reader import OperationReader
-from snapshotd.server.paging import Rows, in_slices, slices_of
+from snapshotd.server.paging import in_slices
 from snapshotd.server.requests import digest_of, operation_of, request_id_of
 from snapshotd.server.settling import Settling, reason_of
 from snapshotd.server.wire_values import timestamp
@@ -81,9 +81,9 @@ class AdminService(AdminServiceServicer):
         return await self._operations.durable(settled or await self._backend.operation(name))
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
-        """Return the state of everything, from what the views hold now, so that it works if a view has stopped.
+        """Return the state of everything, from what is known now, so that it works if a view has stopped.
 
-        What the views tell is left out if they cannot be read: `problems` says so.
+        What only the views tell is left out if they cannot be read: `problems` says so.
         """
         del request
         actor_of(context)
@@ -96,8 +96,8 @@ class AdminService(AdminServiceServicer):
             log_head_position=backend.log.head_position(),
             projections=[_projection(p) for p in backend.views.progress()],
         )
+        await self._tell_operations(status)
         try:
-            await self._tell_operations(status)
             status.recent_failures.CopyFrom(await self._failures())
         except ViewsUnreadable as error:
             problems.append(pb.Problem(subject="views", reason=error.reason, message=error.message()))
@@ -130,8 +130,8 @@ class AdminService(AdminServiceServicer):
         backend, counts = self._backend, pb.OperationCounts()
         oldest: dispatch.Wait | None = None
         late: list[tuple[datetime, Operation]] = []
-        async for some in slices_of(Rows(backend.views.active_operations, lambda o: (o.requested_at, str(o.name)))):
-            for row in some:
+        async for some in in_slices(backend.vms.with_work()):
+            for row in (operation for vm in some for operation in vm.active_operations):
                 counts.pending += row.state is OperationState.PENDING
                 counts.running += row.state is OperationState.RUNNING
                 wait = wait_of(row, backend.wait(row))
@@ -145,13 +145,13 @@ class AdminService(AdminServiceServicer):
         status.operations.CopyFrom(counts)
         status.overdue_operation_count = len(late)
         for since, row in sorted(late, key=lambda found: found[0])[:_TOLD]:
-            status.overdue_operations.append(await self._overdue(since, row))
+            status.overdue_operations.append(self._overdue(since, row))
 
-    async def _overdue(self, since: datetime, operation: Operation) -> pb.OverdueOperation:
+    def _overdue(self, since: datetime, operation: Operation) -> pb.OverdueOperation:
         return pb.OverdueOperation(
             operation=operation.name,
             virtual_machine=vm_name(operation.vm_id),
-            display_name=await self._vm_name(operation),
+            display_name=self._backend.vms.known(operation.vm_id).name,
             kind=kind_message(operation.kind),
             since=timestamp(since),
             message=self._backend.why_overdue(operation),

@@ -15,14 +15,14 @@ import operator
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar, cast
 
 from google.protobuf.message import Message
 
 from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.names import same_but_for_case
 from snapshotd.ports.plain import decode_time
-from snapshotd.ports.views import PageQuery
+from snapshotd.ports.views import Compare, PageQuery, Where
 from snapshotd.server.paging import Rows, read_page
 from snapshotd.server.request_errors import FilterInvalid, OrderByInvalid
 
@@ -81,10 +81,51 @@ Fields: TypeAlias = Mapping[str, Callable[[E], Found]]
 """The fields that entries can be filtered by."""
 
 
-def matcher(
-    text: str, fields: Fields[E], labels: Callable[[E], Mapping[str, str]] | None = None
-) -> Callable[[E], bool]:
-    """Return the function that applies a filter. Raises FilterInvalid.
+Columns: TypeAlias = Mapping[str, Callable[[Compare, str], Sequence[Where]]]
+"""By field, what a comparison with a value means for the columns of a list's table; nothing, if they cannot tell."""
+
+
+class Filter(Generic[E]):
+    """A filter that was read: called with an entry, it returns whether that meets every term.
+
+    Args:
+        terms: what an entry must meet.
+        compared: the terms on fields, as field, comparison and value.
+    """
+
+    def __init__(self, terms: Sequence[Callable[[E], bool]], compared: Sequence[tuple[str, Compare, str]]) -> None:
+        self._terms = tuple(terms)
+        self._compared = tuple(compared)
+
+    def __call__(self, entry: E) -> bool:
+        """Return whether an entry meets the filter."""
+        return all(term(entry) for term in self._terms)
+
+    def where(self, columns: Columns) -> tuple[Where, ...]:
+        """Return what the columns can tell of the filter: whatever meets it meets that, but not the other way round."""
+        known = [term for term in self._compared if term[0] in columns]
+        return tuple(where for field, compare, value in known for where in columns[field](compare, value))
+
+
+def equal(column: str, of: Callable[[str], str] = str) -> Callable[[Compare, str], Sequence[Where]]:
+    """Return what equality with a value means for a column that holds `of` the value."""
+    return lambda compare, value: [Where(column, "=", of(value))] if compare == "=" else []
+
+
+def beginning(column: str) -> Callable[[Compare, str], Sequence[Where]]:
+    """Return what equality with an id, or its beginning and a `*`, means for a column that holds the id."""
+
+    def where(compare: Compare, value: str) -> Sequence[Where]:
+        begins = value.removesuffix("*").lower()
+        if compare != "=" or begins == value.lower():
+            return [Where(column, "=", begins)] if compare == "=" else []
+        return [Where(column, ">=", begins), Where(column, "<", f"{begins}\U0010ffff")]
+
+    return where
+
+
+def matcher(text: str, fields: Fields[E], labels: Callable[[E], Mapping[str, str]] | None = None) -> Filter[E]:
+    """Return a filter. Raises FilterInvalid.
 
     Args:
         text: of the request.
@@ -92,6 +133,7 @@ def matcher(
         labels: return the labels of an entry; None: it has none.
     """
     terms: list[Callable[[E], bool]] = []
+    compared: list[tuple[str, Compare, str]] = []
     if len(text) > _LONGEST:
         raise FilterInvalid(text[:200], f"has {len(text)} characters; {_LONGEST} is the limit.")
     at = 0 if text.strip() else len(text)
@@ -99,6 +141,7 @@ def matcher(
         if labels is not None and (found := _LABEL.match(text, at)) is not None:
             terms.append(_label_term(found, labels))
         elif (found := _TERM.match(text, at)) is not None and found[1] in fields:
+            compared.append((found[1], cast("Compare", found[2]), _unquoted(found[3])))
             terms.append(_term(fields[found[1]], found[2], _unquoted(found[3]), text))
         else:
             names = ", ".join([*sorted(fields), *(['labels."key"'] if labels is not None else [])]) or "nothing"
@@ -110,7 +153,7 @@ def matcher(
                 raise FilterInvalid(text[:200], "join the terms by AND.")
             at = joined.end()
 
-    return lambda entry: all(term(entry) for term in terms)
+    return Filter(terms, compared)
 
 
 def _term(of: Callable[[E], Found], compare: str, value: str, text: str) -> Callable[[E], bool]:
@@ -201,9 +244,10 @@ class SortedPage(Generic[E]):
     async def read(
         self,
         find: Callable[[PageQuery], Awaitable[Sequence[E]]],
-        matches: Callable[[E], bool],
+        matches: Filter[E],
         size: int,
         build: Callable[[Sequence[E]], Awaitable[Sequence[M]]],
+        columns: Columns | None = None,
     ) -> tuple[Sequence[M], str]:
         """Return the page's entries, and the token of the next one, as AIP-158 has it.
 
@@ -212,10 +256,12 @@ class SortedPage(Generic[E]):
             matches: the filter.
             size: the most entries of the page.
             build: returns the messages of a few rows.
+            columns: what the table can tell of the filter by itself.
         """
+        where = matches.where(columns or {})
 
         async def fetch(after: Place | None, limit: int) -> Sequence[E]:
-            return await find(PageQuery(order=self._order, after=after, limit=limit))
+            return await find(PageQuery(order=self._order, after=after, limit=limit, where=where))
 
         page = await read_page(Rows(fetch, place_in(self._order, self._fields), matches), self._after, size, build)
         return page.entries, "" if page.end is None else write_token(write_place(page.end), *self._arguments)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final, TypeAlias
 
 from google.longrunning.operations_pb2 import Operation as OperationMessage
@@ -15,9 +16,9 @@ from snapshotd.domain.operation import Operation
 from snapshotd.ports.views import Views
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import matcher
+from snapshotd.server.listing import Filter, matcher
 from snapshotd.server.operation_reader import OperationReader
-from snapshotd.server.operations_service import FILTERS
+from snapshotd.server.operations_service import COLUMNS, FILTERS
 from snapshotd.server.paging import Rows, in_slices, slices_of
 from snapshotd.server.watching import HEARTBEAT_S
 
@@ -84,7 +85,7 @@ class _Watched:
         matches: the filter.
     """
 
-    def __init__(self, views: Views, operations: OperationReader, matches: Callable[[Operation], bool]) -> None:
+    def __init__(self, views: Views, operations: OperationReader, matches: Filter[Operation]) -> None:
         self._views = views
         self._operations = operations
         self._matches = matches
@@ -96,7 +97,8 @@ class _Watched:
 
     async def present(self) -> AsyncIterator[Operation]:
         """Yield the operations that match now, the last requested first."""
-        rows = Rows(self._views.operations, lambda o: (o.requested_at, str(o.name)), self._matches)
+        fetch = partial(self._views.operations, where=self._matches.where(COLUMNS))
+        rows = Rows(fetch, lambda o: (o.requested_at, str(o.name)), self._matches)
         async for some in slices_of(rows):
             for operation in some:
                 if self._news(operation):

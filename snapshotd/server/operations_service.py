@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from google.longrunning import operations_pb2 as pb
@@ -18,10 +19,12 @@ from snapshotd.domain.errors import CancelTooLate, InvalidArgument
 from snapshotd.domain.ids import parse_operation_name, vm_of
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.storage_errors import NOT_READ
+from snapshotd.operations.catalogue import KINDS
 from snapshotd.ports.plain import decode_time, encode_time
+from snapshotd.ports.views import Compare, Where
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import Fields, Id, Value, matcher, read_token, write_token
+from snapshotd.server.listing import Columns, Fields, Id, Value, equal, matcher, read_token, write_token
 from snapshotd.server.operation_messages import kind_message, snapshot_name, vm_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.paging import Rows, read_page
@@ -47,6 +50,26 @@ FILTERS: Fields[Operation] = {
     "create_time": lambda operation: operation.requested_at,
     "end_time": lambda operation: operation.ended_at,
 }
+
+
+def _requested(compare: Compare, value: str) -> Sequence[Where]:
+    """Return what a comparison with a time means for the column; nothing, if it is none: `matcher` refuses that."""
+    with suppress(ValueError, OverflowError):
+        return [Where("requested_at", compare, encode_time(decode_time(value)))]
+    return []
+
+
+COLUMNS: Columns = {
+    "state": equal("state"),
+    "done": equal("done"),
+    # The API may have no name for one.
+    "kind": lambda compare, value: equal("kind")(compare, value) if value in KINDS else [],
+    "virtual_machine": equal("vm_id", lambda name: name.removeprefix("virtualMachines/")),
+    "snapshot": equal("snapshot_id", lambda name: name.rpartition("/")[2]),
+    "actor": equal("actor"),
+    "create_time": _requested,
+}
+"""What the columns of operations tell of a filter."""
 
 
 def _written(place: tuple[datetime, str]) -> str:
@@ -87,7 +110,8 @@ class OperationsService(OperationsServicer):
         size, matches = page_size_of(request.page_size), matcher(request.filter, FILTERS)
         views = await self._backend.seen("operations")
         before = read_token(request.page_token, _place, "operations", request.filter)
-        rows = Rows(views.operations, lambda o: (o.requested_at, str(o.name)), matches)
+        fetch = partial(views.operations, where=matches.where(COLUMNS))
+        rows = Rows(fetch, lambda o: (o.requested_at, str(o.name)), matches)
 
         async def build(some: Sequence[Operation]) -> Sequence[pb.Operation]:
             return [self._operations.listed(operation) for operation in some]

@@ -13,10 +13,11 @@ from snapshotd.domain.export import Export, ExportPolicy, Release
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host_report import Checkpoint, Disk, HostAnswer, VmDescription, VmReport, file_key
 from snapshotd.domain.ids import CheckpointId, SnapshotId
-from snapshotd.domain.lifecycle import SnapshotState, VmActivity
+from snapshotd.domain.lifecycle import SnapshotState
 from snapshotd.domain.offering import Offering
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
 from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.ports.views import NO_ACTIVITY
 from snapshotd.server.operation_messages import failure_message, host_name, snapshot_name, vm_name, wait_message
 from snapshotd.server.registering import Refused, name_of
 from snapshotd.server.wire_values import timestamp, wire_power
@@ -24,7 +25,6 @@ from snapshotd.steps.checkpoint_name import is_marked
 
 _NOT_TRIED: Final = "CREDENTIAL_MISSING"
 """The executor did not even try to reach the host."""
-_NO_ACTIVITY: Final = frozenset({VmActivity.NEW, VmActivity.UNREGISTERED, VmActivity.IDLE})
 
 
 def host_message(
@@ -155,7 +155,7 @@ def vm_state(vm: VmRecord) -> virtual_machine_pb2.VirtualMachine.State.ValueType
 
 def _activity(vm: VmRecord) -> virtual_machine_pb2.VirtualMachine.State.ValueType:
     states = virtual_machine_pb2.VirtualMachine.State
-    return states.STATE_UNSPECIFIED if vm.activity in _NO_ACTIVITY else states.Value(vm.activity.name)
+    return states.STATE_UNSPECIFIED if vm.activity in NO_ACTIVITY else states.Value(vm.activity.name)
 
 
 def snapshot_message(snapshot: Snapshot, vm: VmRecord) -> snapshot_pb2.Snapshot:

@@ -19,19 +19,19 @@ from snapshotd.domain.export import ExportPolicy
 from snapshotd.domain.export_errors import ExportDirectoryMissing
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
-from snapshotd.domain.names import same_but_for_case
+from snapshotd.domain.names import folded, same_but_for_case
 from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import vm_export, vm_restart, vm_start, vm_stop
 from snapshotd.operations.power_change import StopParams
-from snapshotd.ports.views import VM_FIELDS, PageQuery
+from snapshotd.ports.views import VM_FIELDS, VM_SEARCHED, PageQuery
 from snapshotd.server.as_of import past, point_of
 from snapshotd.server.backend import Backend
 from snapshotd.server.destroy_service import DestroyMethods
 from snapshotd.server.interceptors import Context, actor_of
-from snapshotd.server.listing import AnyCase, Fields, Id, SortedPage, matcher
+from snapshotd.server.listing import AnyCase, Columns, Fields, Id, SortedPage, beginning, equal, matcher
 from snapshotd.server.offering_service import OfferingMethods
-from snapshotd.server.operation_messages import host_name, vm_name
+from snapshotd.server.operation_messages import vm_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.ownership import refuse_unusable
 from snapshotd.server.paging import that_fit
@@ -45,21 +45,25 @@ from snapshotd.server.requests import (
     timeout_of,
     vm_id_of,
 )
-from snapshotd.server.resource_messages import refused_message, vm_message, vm_state
+from snapshotd.server.resource_messages import refused_message, vm_message
 from snapshotd.server.take_over import TakeOver, wish_of
 from snapshotd.server.volume_service import VolumeMethods
 from snapshotd.server.volume_snapshot_service import VolumeSnapshotCalls
 from snapshotd.steps.vm_stop import StopMode
 
-_FILTERS: Fields[VmRecord] = {
+VM_FILTERS: Fields[VmRecord] = {
     "uid": lambda vm: Id(vm.vm_id),
     "display_name": lambda vm: vm.name,
     "any_case_name": lambda vm: AnyCase(vm.name),
-    "host": lambda vm: host_name(vm.host_id),
-    "owner": lambda vm: vm.owner,
-    "state": lambda vm: pb.VirtualMachine.State.Name(vm_state(vm)),
-    "power": lambda vm: vm.power.name,
+    **{field: VM_SEARCHED[field] for field in ("host", "owner", "state", "power")},
 }
+VM_COLUMNS: Columns = {
+    "uid": beginning("name"),
+    "display_name": equal("display_name"),
+    "any_case_name": equal("any_case_name", folded),
+    **{field: equal(field) for field in ("host", "owner", "state", "power")},
+}
+"""What VMs can be filtered by, and what the columns tell of that."""
 _MODES = {
     pb.StopVirtualMachineRequest.MODE_UNSPECIFIED: StopMode.SHUTDOWN,
     pb.StopVirtualMachineRequest.SHUTDOWN: StopMode.SHUTDOWN,
@@ -170,7 +174,7 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
     ) -> pb.ListVirtualMachinesResponse:
         """Return the registered VMs, or all that ever were."""
         actor_of(context)
-        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS, lambda vm: vm.labels)
+        size, matches = page_size_of(request.page_size), matcher(request.filter, VM_FILTERS, lambda vm: vm.labels)
         arguments = ("vms", request.filter, request.order_by, *(["all"] if request.show_unregistered else []))
         page = SortedPage(request.order_by, request.page_token, VM_FIELDS, VM_FIELDS, "display_name", arguments)
         views = await self._backend.seen("inventory", "tree")
@@ -183,7 +187,7 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         async def find(query: PageQuery) -> Sequence[VmRecord]:
             return await views.vms(query, unregistered=request.show_unregistered)
 
-        vms, token = await page.read(find, matches, size, build)
+        vms, token = await page.read(find, matches, size, build, VM_COLUMNS)
         return pb.ListVirtualMachinesResponse(virtual_machines=vms, next_page_token=token)
 
     async def UpdateVirtualMachine(

@@ -120,5 +120,6 @@ async def test_views_that_cannot_be_read_are_told_and_hide_nothing_else_of_the_s
     assert (await served.register("hv01")).name == "hosts/hv01"
     status = await served.status()
     assert [(p.subject, p.reason) for p in status.problems][-1:] == [("views", "VIEWS_UNREADABLE")]
-    assert not status.HasField("operations")
+    assert status.HasField("operations")
+    assert not status.HasField("recent_failures")
     assert [host.host for host in status.hosts] == ["hosts/hv01"]

@@ -26,7 +26,7 @@ from snapshotd.api.v1.audit_pb2 import Event, ListEventsRequest, ListEventsRespo
 from snapshotd.api.v1.host_pb2 import Drift, Host, SkippedVirtualMachine, SyncHostResponse
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.api.v1.snapshot_pb2 import Snapshot, SnapshotTree
-from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesResponse, VirtualMachine
+from snapshotd.api.v1.virtual_machine_pb2 import GetVirtualMachineRequest, ListVirtualMachinesResponse, VirtualMachine
 from tests.unit.client.fake_service import Ctl, FakeService, Refuse
 
 
@@ -79,9 +79,8 @@ def test_operations_beyond_the_limit_are_said(ctl: Ctl, service: FakeService) ->
         operations[0].metadata.Pack(OperationMetadata(virtual_machine="virtualMachines/o"))
         return ListOperationsResponse(operations=operations, next_page_token="more")
 
-    vms = [VirtualMachine(name="virtualMachines/o", display_name="web01")]
     service.answers["ListOperations"] = listed
-    service.answers["ListVirtualMachines"] = lambda _: ListVirtualMachinesResponse(virtual_machines=vms)
+    service.answers["GetVirtualMachine"] = lambda asked: VirtualMachine(name=asked.name, display_name="web01")
     said = ctl("operation", "list", "--limit", "2")
     assert [line.split()[:2] for line in said.out.splitlines()[:2]] == [
         ["OPERATION", "VM"],
@@ -90,6 +89,19 @@ def test_operations_beyond_the_limit_are_said(ctl: Ctl, service: FakeService) ->
     assert len(said.out.splitlines()) == 3
     assert "Only the first 2 are shown" in said.err
     assert "next_page_token" not in ctl("operation", "list", "--limit", "2", "-o", "json").out
+    assert [asked.name for asked in service.of(GetVirtualMachineRequest)] == ["virtualMachines/o"], "once, if shown"
+
+
+def test_an_operation_is_listed_though_its_vm_is_not_on_record_any_more(ctl: Ctl, service: FakeService) -> None:
+    operation = Operation(name="operations/o.1")
+    operation.metadata.Pack(OperationMetadata(virtual_machine="virtualMachines/o", state=OperationMetadata.FAILED))
+    service.answers["ListOperations"] = lambda _: ListOperationsResponse(operations=[operation])
+
+    def gone(_: GetVirtualMachineRequest) -> VirtualMachine:
+        raise Refuse(grpc.StatusCode.NOT_FOUND, "It is gone.", "VIRTUAL_MACHINE_NOT_FOUND")
+
+    service.answers["GetVirtualMachine"] = gone
+    assert "FAILED" in ctl("operation", "list").out.splitlines()[1]
 
 
 @pytest.mark.parametrize("command", ["audit", "operation"])

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata, WatchOperationsRequest, WatchOperationsResponse
 from snapshotd.api.v1.snapshot_pb2 import Snapshot, SnapshotTree, WatchSnapshotTreeRequest
-from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesResponse, VirtualMachine
+from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine
 from tests.unit.client.fake_service import Ctl, FakeService, Refuse
 
 VM = "virtualMachines/11111111-2222-3333-4444-555555555501"
@@ -107,8 +107,7 @@ def answer(one: Operation | None = None, *, complete: bool = True) -> WatchOpera
 @pytest.fixture
 def listed(service: FakeService) -> FakeService:
     """Let the service list two operations."""
-    vms = [VirtualMachine(name=VM, display_name="web01")]
-    service.answers["ListVirtualMachines"] = lambda _: ListVirtualMachinesResponse(virtual_machines=vms)
+    service.answers["GetVirtualMachine"] = lambda asked: VirtualMachine(name=asked.name, display_name="web01")
     service.answers["ListOperations"] = lambda _: ListOperationsResponse(operations=[operation(2), operation(1)])
     return service
 

@@ -10,7 +10,7 @@ from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.domain.volume_snapshot import VolumeSnapshot
-from snapshotd.ports.views import PageQuery, Views
+from snapshotd.ports.views import PageQuery, Views, Where
 
 BY_NAME: Final = PageQuery(order=(("name", False),), limit=10_000)
 OLDEST_FIRST: Final = PageQuery(order=(("create_time", False), ("name", False)), limit=10_000)
@@ -37,5 +37,5 @@ async def volume_snapshots(views: Views, vm_id: VmId) -> tuple[VolumeSnapshot, .
 
 
 async def active(views: Views) -> tuple[Operation, ...]:
-    """Return the operations that have not ended."""
-    return await views.active_operations(None, 10_000)
+    """Return the operations that have not ended, the first requested first."""
+    return (await views.operations(None, 10_000, [Where("done", "=", "false")]))[::-1]
