@@ -1,11 +1,11 @@
 """Which events are about what: for each thing, and each block of the log's positions, which of its positions are.
 
-    (thing, block) ──► 4,096 bits, one for each position of the block; or, if they are few, their offsets
+    (thing, block) ──► 4,096 bits, one for each position of the block; or, if that is shorter, their offsets
 
 All conditions on events are answered by these, in the order of the log: a block's events that meet several conditions
 are the bits that are set in all. So one condition costs what two of them cost, whatever each of them is about; an index
 for each would be read, and written, for every pair. A million events are 245 blocks, and a block in which one of the
-conditions has no bit is not even read for the others.
+conditions has no bit is not even read for the others. A block is written once, when it is complete.
 """
 
 from __future__ import annotations
@@ -13,29 +13,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from projections.rows import Insert
 
 BLOCK: Final = 4096
 """Positions of a block."""
 _BYTES: Final = BLOCK // 8
-_FEW: Final = _BYTES // 2
-"""From so many on, the bits of a block take less than the offsets, of two bytes each."""
-_MOST_BLOCKS: Final = 64
-"""Blocks that are looked at together."""
-_STEP: Final = 128
-"""Rows of one statement."""
-
-TABLES: Final = (
-    "CREATE TABLE postings (thing, block, bits NOT NULL, PRIMARY KEY (thing, block)) WITHOUT ROWID",
-    # Between which times a block's events were. A clock can be set back, so blocks may overlap.
-    "CREATE TABLE blocks (block INTEGER PRIMARY KEY, earliest NOT NULL, latest NOT NULL)",
-)
-_WIDEN: Final = """
-INSERT INTO blocks VALUES (?, ?, ?) ON CONFLICT DO UPDATE
-SET earliest = MIN(earliest, excluded.earliest), latest = MAX(latest, excluded.latest)
-"""
+TABLE: Final = "CREATE TABLE postings (thing, block, bits NOT NULL, PRIMARY KEY (thing, block)) WITHOUT ROWID"
+_INSERT: Final = Insert("postings", 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,82 +37,28 @@ class Term:
 
 Condition = Sequence[Term]
 """What any of the terms finds."""
+_MOST_BLOCKS: Final = 64
+"""Blocks that are looked at together."""
 
 
-class Postings:
-    """Written by the runner: what was posted is merged into the file with each batch.
+def write_block(connection: sqlite3.Connection, block: int, about: Iterable[tuple[int, Iterable[str]]]) -> None:
+    """Write a block.
 
     Args:
-        connection: views.db, to write.
+        connection: to write.
+        block: its number.
+        about: the positions of its events in their order, each with the things that it is about.
     """
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._posted: dict[int, dict[str, list[int]]] = {}
-        self._times: dict[int, tuple[int, int]] = {}
-        self._block = -1
-        self._bits: dict[str, int] = {}
-        """Of the last block; of the others, the file has them."""
-        self._complete = False
-        """Whether nothing else of that block is in the file."""
-
-    def post(self, thing: str, position: int) -> None:
-        """Have an event found by something that it is about."""
-        block, offset = divmod(position, BLOCK)
-        things = self._posted.get(block)
-        if things is None:
-            things = self._posted[block] = {}
-        offsets = things.get(thing)
-        if offsets is None:
-            things[thing] = [offset]
-        else:
-            offsets.append(offset)
-
-    def date(self, position: int, time: int) -> None:
-        """Have an event found by its time."""
-        block = position // BLOCK
-        earliest, latest = self._times.get(block, (time, time))
-        self._times[block] = (min(earliest, time), max(latest, time))
-
-    def flush(self) -> None:
-        """Write what was posted."""
-        rows: list[object] = []
-        for block, things in self._posted.items():
-            if block != self._block:
-                # Events come in the order of their positions: what was before this block is complete.
-                self._complete, self._block = 0 <= self._block < block, block
-                self._bits.clear()
-            for thing, offsets in things.items():
-                bits = self._before(thing)
-                for offset in offsets:
-                    bits |= 1 << offset
-                self._bits[thing] = bits
-                rows += (thing, block, _packed(bits))
-        for first in range(0, len(rows), 3 * _STEP):
-            some = rows[first : first + 3 * _STEP]
-            marks = ", ".join(["(?, ?, ?)"] * (len(some) // 3))
-            self._connection.execute(f"INSERT OR REPLACE INTO postings VALUES {marks}", some)  # noqa: S608  (marks)
-        for block, (earliest, latest) in self._times.items():
-            self._connection.execute(_WIDEN, (block, earliest, latest))
-        self._posted.clear()
-        self._times.clear()
-
-    def forget(self) -> None:
-        """Forget what was posted, and what is known of the file."""
-        self._posted.clear()
-        self._times.clear()
-        self._bits.clear()
-        self._block, self._complete = -1, False
-
-    def _before(self, thing: str) -> int:
-        """Return the bits that the block has of a thing so far."""
-        known = self._bits.get(thing)
-        if known is None and not self._complete:
-            found = self._connection.execute(
-                "SELECT bits FROM postings WHERE thing = ? AND block = ?", (thing, self._block)
-            )
-            known = next((_unpacked(packed) for (packed,) in found), None)
-        return known or 0
+    offsets: dict[str, array[int]] = {}
+    for position, things in about:
+        offset = position % BLOCK
+        for thing in things:
+            if thing in offsets:
+                offsets[thing].append(offset)
+            else:
+                offsets[thing] = array("H", (offset,))
+    # In the order of the table, so that it is changed from its beginning to its end.
+    _INSERT(connection, [(thing, block, _packed(offsets[thing])) for thing in sorted(offsets)])
 
 
 def blocks_of(
@@ -209,10 +143,13 @@ def positions_of(block: int, bits: int, *, descending: bool) -> Iterator[int]:
         yield base + top
 
 
-def _packed(bits: int) -> bytes:
-    if bits.bit_count() >= _FEW:
-        return bits.to_bytes(_BYTES, "little")
-    return array("H", (offset for offset in positions_of(0, bits, descending=False))).tobytes()
+def _packed(offsets: array[int]) -> bytes:
+    if 2 * len(offsets) < _BYTES:
+        return offsets.tobytes()
+    bits = bytearray(_BYTES)
+    for offset in offsets:
+        bits[offset >> 3] |= 1 << (offset & 7)
+    return bytes(bits)
 
 
 def _unpacked(packed: bytes) -> int:

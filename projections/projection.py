@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ class Projection:
     tables: tuple[Schema, ...] = ()
     takes: frozenset[type] | None = None
     """The types of the events that it gets; None: all."""
+    finish: Callable[[sqlite3.Connection, int], None] | None = None
+    """Called with views.db and the last position of each batch, when that is written, in its transaction."""
 
     def wanted(self, envelopes: Iterable[Envelope]) -> Iterable[Envelope]:
         """Return those that it gets."""

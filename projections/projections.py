@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from projections import audit, inventory, operations, tree
+from projections import audit, inventory, operations, postings, tree
 from projections.audit import AUDIT
 from projections.inventory import INVENTORY
 from projections.operations import OPERATIONS_PROJECTION
@@ -18,8 +18,9 @@ from projections.runner import Runner
 from projections.store import damage_of, make_views, open_views, script_of
 from projections.tree import TREE
 from projections.views import SqliteViews
-from snapshotd.domain import host, operation_fold, snapshot, virtual_machine, vm_notes, volume_snapshot
+from snapshotd.domain import host, names, operation_fold, snapshot, virtual_machine, vm_notes, volume_snapshot
 from snapshotd.domain.errors import SnapshotdError
+from snapshotd.ports import views
 from snapshotd.ports.event_log import EventLog
 from snapshotd.store.errors import Fault, fault_of
 
@@ -31,6 +32,7 @@ ALL: Final = (TREE, OPERATIONS_PROJECTION, INVENTORY, AUDIT)
 """Every projection."""
 _FOLDS: Final = (
     audit,
+    postings,
     inventory,
     operations,
     tree,
@@ -40,7 +42,10 @@ _FOLDS: Final = (
     virtual_machine,
     vm_notes,
     volume_snapshot,
+    names,
+    views,
 )
+"""The modules that make what is in the rows."""
 SCRIPT: Final = script_of([table for projection in ALL for table in projection.tables], _FOLDS)
 """The script that makes their file."""
 

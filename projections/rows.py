@@ -2,7 +2,7 @@
 
 A row is its key, the columns that are searched by, and one JSON column with a value of the domain.
 
-    handlers ──get, put, add, post──► Rows, in memory ──flush──► a few statements of many rows each
+    handlers ──get, put, add──► Rows, in memory ──flush──► a few statements of many rows each
 
 SQLite gives the interpreter away at each step of a statement, and getting it back in a busy process takes long. So what
 a batch has changed is written with as few steps as there can be, each row once.
@@ -14,7 +14,6 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from projections.postings import Postings
 from projections.reading import reading
 from snapshotd.ports import plain
 from snapshotd.ports.views import PageQuery, Where
@@ -23,8 +22,8 @@ RowT = TypeVar("RowT")
 
 _KEPT: Final = 5_000
 """Rows of a table kept in memory; more are forgotten, and read again."""
-_SIZES: Final = (128, 32, 8, 1)
-"""How many rows one statement writes: few sizes, so that the statements stay prepared."""
+_MOST: Final = 64
+"""How many rows one statement writes at most."""
 
 
 class Schema:
@@ -69,7 +68,7 @@ class Table(Schema, Generic[RowT]):
         self._key = tuple(key.values())
         self._columns = (*key.values(), *fixed.values(), *columns.values())
         names = (*key, *fixed, *columns, "row")
-        create = f"CREATE TABLE {name} ({', '.join(names)}, PRIMARY KEY ({', '.join(key)})) WITHOUT ROWID"
+        create = f"CREATE TABLE {name} ({', '.join(names)}, PRIMARY KEY ({', '.join(key)}))"
         super().__init__(create, indexes=indexes, rows=(row,))
         self._select = f"SELECT row FROM {name} WHERE "  # noqa: S608  (constants, here and below)
         self._get = self._select + " AND ".join(f"{column} = ?" for column in key)
@@ -143,18 +142,15 @@ class Insert:
     def __init__(self, table: str, width: int, conflict: str = "") -> None:
         marks = f"({', '.join('?' * width)})"
         self._statements = [
-            (size, f"INSERT INTO {table} VALUES {', '.join([marks] * size)} {conflict}")  # noqa: S608  (constants)
-            for size in _SIZES
+            f"INSERT INTO {table} VALUES {', '.join([marks] * size)} {conflict}"  # noqa: S608  (constants)
+            for size in range(_MOST + 1)
         ]
 
     def __call__(self, connection: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> None:
         """Write rows."""
-        written = 0
-        for size, statement in self._statements:
-            while len(rows) - written >= size:
-                some = rows[written : written + size]
-                connection.execute(statement, [value for row in some for value in row])
-                written += size
+        for first in range(0, len(rows), _MOST):
+            some = rows[first : first + _MOST]
+            connection.execute(self._statements[len(some)], [value for row in some for value in row])
 
 
 def narrowed(where: str, values: Sequence[object], more: Sequence[Where]) -> tuple[str, Sequence[object]]:
@@ -189,20 +185,17 @@ class Rows:
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._known: dict[Table[Any], dict[tuple[object, ...], Any]] = {}
         self._changed: dict[Table[Any], dict[tuple[object, ...], Any]] = {}
         self._columns: dict[Table[Any], dict[tuple[object, ...], tuple[object, ...]]] = {}
         self._added: dict[Insert, list[tuple[object, ...]]] = {}
-        self._postings = Postings(connection)
-        self.post = self._postings.post
-        self.date = self._postings.date
 
     def get(self, table: Table[RowT], *key: object) -> RowT | None:
         """Return the row of a key."""
         known = self._known.setdefault(table, {})
         if key not in known:
-            known[key] = table.get(self._connection, *key)
+            known[key] = table.get(self.connection, *key)
         found: RowT | None = known[key]
         return found
 
@@ -219,12 +212,11 @@ class Rows:
     def flush(self) -> None:
         """Write what has changed."""
         for table, rows in self._changed.items():
-            table.put(self._connection, rows, self._columns.setdefault(table, {}))
+            table.put(self.connection, rows, self._columns.setdefault(table, {}))
             rows.clear()
         for insert, added in self._added.items():
-            insert(self._connection, added)
+            insert(self.connection, added)
             added.clear()
-        self._postings.flush()
         for known in (*self._known.values(), *self._columns.values()):
             if len(known) > _KEPT:
                 known.clear()
@@ -235,4 +227,3 @@ class Rows:
         self._changed.clear()
         self._columns.clear()
         self._added.clear()
-        self._postings.forget()

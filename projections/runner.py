@@ -227,10 +227,12 @@ class Runner:
         Raises ViewsUnwritable.
         """
         following = [p for p in self._projections if self._progress[p.name].state is not ProjectionState.STOPPED]
-        began_s = time.thread_time()
+        full = len(batch) == self._size
+        began_s = time.thread_time() if full else 0.0
         try:
             self._take_together(following, batch)
-            self._took_s = time.thread_time() - began_s
+            if full:
+                self._took_s = time.thread_time() - began_s
         except ViewsUnwritable:
             raise
         except Exception:  # noqa: BLE001  (the event and the projection that fail are found below, and logged)
@@ -250,6 +252,8 @@ class Runner:
                     projection.handle(rows, envelope)
                 rows.flush()
                 if new:
+                    if projection.finish is not None:
+                        projection.finish(self._connection, new[-1].position)
                     reached.append(replace(progress, position=new[-1].position))
             _POSITIONS(self._connection, [(progress.name, progress.position) for progress in reached])
             self._connection.execute("COMMIT")

@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 _PATIENCE_S: Final = 5.0
 """How long opening the file is tried while something is in the way that passes."""
 _PAUSE_S: Final = 0.1
+_STATEMENTS: Final = 1024
+"""Statements that stay prepared: each table has one for each number of rows that are written together."""
 _SMALL: Final = 16 * 1024 * 1024
 """Bytes. A file up to this size is checked when it is opened; a larger one would delay the start."""
 
@@ -152,20 +154,20 @@ def _opened(path: Path, head: int, script: str) -> sqlite3.Connection | None:
     """Return the open file; None if it is not usable (which is logged). Raises LogLost, sqlite3.Error."""
     connection = _connect(path)
     try:
-        reason = _fault(connection, script)
-        held = 0 if reason else _furthest(connection)
+        unusable = _fault(connection, script)
+        held = 0 if unusable else _furthest(connection)
         if held > head or path.stat().st_size <= _SMALL:  # nobody is told of a lost log by a damaged file
-            reason = reason or damage_of(connection)
+            unusable = unusable or damage_of(connection)
     except sqlite3.Error:
         connection.close()
         raise
-    if not reason and held <= head:
+    if not unusable and held <= head:
         return connection
     # Before another file takes its place: SQLite deletes the write-ahead log by name.
     connection.close()
-    if not reason:
+    if not unusable:
         raise LogLost(str(path), held, head)
-    _log.warning("Making %s again from the log: %s", path, reason)
+    _log.warning("Making %s again from the log: %s", path, unusable)
     return None
 
 
@@ -196,7 +198,9 @@ def drop_views(path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=_PATIENCE_S)
+    connection = sqlite3.connect(
+        path, check_same_thread=False, isolation_level=None, timeout=_PATIENCE_S, cached_statements=_STATEMENTS
+    )
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         # What a power cut may take is made again from the log.

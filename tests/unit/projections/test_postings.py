@@ -19,9 +19,9 @@ from projections.postings import BLOCK
 from projections.projections import SCRIPT
 from projections.rows import Rows
 from projections.store import open_views
-from snapshotd.domain.events import Envelope, HostSynced, SnapshotHeld, VmPowerChanged
+from snapshotd.domain.events import Envelope, HostSynced, SnapshotHeld, SnapshotRemoved, VmPowerChanged
 from snapshotd.domain.ids import HostId, OperationName, SnapshotId, StreamId, VmId, vm_stream
-from snapshotd.domain.lifecycle import Power
+from snapshotd.domain.lifecycle import Power, SnapshotState
 from snapshotd.ports.views import EventQuery
 from tests.fakes import START
 
@@ -77,8 +77,11 @@ def events() -> Iterator[Envelope]:
             case 0:
                 yield host
             case 1:
-                held = SnapshotHeld(snapshot_id=chance.choice(SNAPSHOTS), why="", request_digest="")
-                yield replace(host, stream=vm_stream(VMS[0]), event=held)
+                own = chance.choice(SNAPSHOTS)
+                held = SnapshotHeld(snapshot_id=own, why="", request_digest="")
+                states = SnapshotState.EXPUNGING, SnapshotState.REMOVED
+                removed = SnapshotRemoved(snapshot_id=own, from_state=states[0], to_state=states[1])
+                yield replace(host, stream=vm_stream(VMS[0]), event=chance.choice((held, removed)))
             case _:
                 power = VmPowerChanged(from_power=Power.STOPPED, to_power=Power.RUNNING, cause="drift")
                 operation = chance.choice((None, *OPERATIONS))
@@ -100,9 +103,9 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Indexed]:
                 rows.forget()
                 continue
             rows.flush()
+            assert AUDIT.finish is not None
+            AUDIT.finish(connection, batch[-1].position)
             taken += len(batch)
-            if chance.random() < 0.05:
-                rows = Rows(connection)
         yield Indexed(envelopes, connection)
 
 
