@@ -175,6 +175,8 @@ def _label_term(found: re.Match[str], labels: Callable[[E], Mapping[str, str]]) 
 def order_of(text: str, fields: Sequence[str], default: str) -> tuple[tuple[str, bool], ...]:
     """Return an order_by as fields, each with whether it descends; `name`, which is unique, comes last at the latest.
 
+    If it is not named, it goes the way of the field before it, so that one index has the whole order.
+
     Raises OrderByInvalid.
     """
     if len(text) > _LONGEST:
@@ -185,7 +187,7 @@ def order_of(text: str, fields: Sequence[str], default: str) -> tuple[tuple[str,
         if name not in fields or direction.strip().lower() not in ("", "asc", "desc"):
             raise OrderByInvalid(text[:200], f'name fields, " desc" after one that descends, of: {", ".join(fields)}.')
         order.setdefault(name, direction.strip().lower() == "desc")  # a field that comes again orders nothing more
-    order.setdefault("name", False)
+    order.setdefault("name", next(reversed(order.values())))
     return tuple(order.items())
 
 

@@ -20,6 +20,7 @@ from snapshotd.domain.export_errors import ExportDirectoryMissing
 from snapshotd.domain.host_report import VmReport
 from snapshotd.domain.ids import HostId, VmId, is_guid
 from snapshotd.domain.names import folded, same_but_for_case
+from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.operations import vm_export, vm_restart, vm_start, vm_stop
@@ -178,14 +179,17 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         arguments = ("vms", request.filter, request.order_by, *(["all"] if request.show_unregistered else []))
         page = SortedPage(request.order_by, request.page_token, VM_FIELDS, VM_FIELDS, "display_name", arguments)
         views = await self._backend.seen("inventory", "tree")
+        standing: dict[VmId, tuple[Snapshot, ...]] = {}
 
         async def build(some: Sequence[VmRecord]) -> Sequence[pb.VirtualMachine]:
-            standing = await views.standing([vm.vm_id for vm in some])
             # In a thread: what a VM has of disks and files can take longer than the loop may be held.
             return await asyncio.to_thread(lambda: [self._backend.vm_told(vm, standing[vm.vm_id]) for vm in some])
 
         async def find(query: PageQuery) -> Sequence[VmRecord]:
-            return await views.vms(query, unregistered=request.show_unregistered)
+            found = await views.vms(query, unregistered=request.show_unregistered)
+            standing.clear()
+            standing.update(await views.standing([vm.vm_id for vm in found if matches(vm)]))
+            return found
 
         vms, token = await page.read(find, matches, size, build, VM_COLUMNS)
         return pb.ListVirtualMachinesResponse(virtual_machines=vms, next_page_token=token)

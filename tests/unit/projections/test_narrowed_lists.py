@@ -20,8 +20,8 @@ from snapshotd.domain.ids import HostId, OperationName, VmId
 from snapshotd.domain.lifecycle import Power, VmActivity
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.virtual_machine import VmRecord
-from snapshotd.ports.views import PageQuery
-from snapshotd.server.listing import matcher
+from snapshotd.ports.views import VM_FIELDS, PageQuery
+from snapshotd.server.listing import matcher, order_of
 from snapshotd.server.operations_service import COLUMNS, FILTERS
 from snapshotd.server.virtual_machine_service import VM_COLUMNS, VM_FILTERS
 from tests.unit.projections.histories import RecordedWorld, history
@@ -136,9 +136,10 @@ def test_each_filter_and_each_order_is_answered_by_an_index(
         where = matches.where(VM_COLUMNS)
         order = (("display_name", False), ("name", False))
         VMS.page(connection, "registered", (), PageQuery(order=order, after=after, limit=9, where=where))
-    VMS.page(connection, "registered", (), PageQuery(order=(("create_time", True), ("name", True)), limit=9))
+    newest = order_of("create_time desc", tuple(VM_FIELDS), "name")
+    VMS.page(connection, "registered", (), PageQuery(order=newest, limit=9))
     VMS.page(connection, "registered", (), PageQuery(order=(("name", False),), limit=9))
-    newest = "ORDER BY requested_at DESC, name DESC LIMIT 9"
+    last_requested = "ORDER BY requested_at DESC, name DESC LIMIT 9"
     for field, value in (
         ("virtual_machine", "x"),
         ("kind", "START_VIRTUAL_MACHINE"),
@@ -146,7 +147,7 @@ def test_each_filter_and_each_order_is_answered_by_an_index(
         ("done", "false"),
     ):
         condition, values = narrowed("1", (), matcher(f'{field} = "{value}"', FILTERS).where(COLUMNS))
-        OPERATIONS.find(connection, condition, values, newest)
+        OPERATIONS.find(connection, condition, values, last_requested)
     connection.set_trace_callback(None)
     found = plans(connection, statements)
     assert len(statements) == 12

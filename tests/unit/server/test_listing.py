@@ -114,7 +114,7 @@ def test_a_value_of_the_wrong_kind_is_refused(text: str) -> None:
     ("text", "order"),
     [
         ("", (("size", False), ("name", False))),
-        ("size desc", (("size", True), ("name", False))),
+        ("size desc", (("size", True), ("name", True))),
         ("name, size DESC", (("name", False), ("size", True))),
         ("name desc,name,size asc", (("name", True), ("size", False))),
     ],
