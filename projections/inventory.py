@@ -38,10 +38,12 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
     event = envelope.event
     if isinstance(event, HostEvent):
         host_id = host_of(envelope)
-        rows.put(HOSTS, evolve_host(rows.get(HOSTS, host_id) or HostRecord(host_id=host_id), event, envelope))
+        known = rows.get(HOSTS, host_id) or HostRecord(host_id=host_id)
+        rows.put(HOSTS, evolve_host(known, event, envelope), host_id)
     elif not isinstance(event, VolumeEvent):
         vm_id = vm_of(envelope)
-        rows.put(VMS, evolve_vm(rows.get(VMS, vm_id) or VmRecord(vm_id=vm_id), event, envelope))
+        vm = rows.get(VMS, vm_id) or VmRecord(vm_id=vm_id)
+        rows.put(VMS, evolve_vm(vm, event, envelope), vm_id)
 
 
 INVENTORY: Final = Projection("inventory", _handle, (HOSTS, VMS))

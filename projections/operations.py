@@ -39,12 +39,12 @@ OPERATIONS: Final = Table(
 def _handle(rows: Rows, envelope: Envelope) -> None:
     event, vm_id = envelope.event, vm_of(envelope)
     if isinstance(event, e.OperationRequested):
-        rows.put(OPERATIONS, new_operation(vm_id, event, envelope))
+        rows.put(OPERATIONS, new_operation(vm_id, event, envelope), vm_id, event.number)
     else:
         assert isinstance(event, e.OperationProgress | e.StepEvent), event
         known = rows.get(OPERATIONS, vm_id, event.number)
         assert known is not None, envelope
-        rows.put(OPERATIONS, evolve_operation(known, event, envelope))
+        rows.put(OPERATIONS, evolve_operation(known, event, envelope), vm_id, event.number)
 
 
 OPERATIONS_PROJECTION: Final = Projection(

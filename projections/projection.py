@@ -33,13 +33,13 @@ class Projection:
 
 def vm_of(envelope: Envelope) -> VmId:
     """Return the VM whose stream an event is in, or whose claim it is about; empty for an event of a host."""
-    if isinstance(envelope.event, VolumeEvent):
-        return envelope.event.vm_id
-    kind, _, name = envelope.stream.partition("/")
-    return VmId(name if kind == "vm" else "")
+    stream = envelope.stream
+    if stream.startswith("vm/"):
+        return VmId(stream[3:])
+    return envelope.event.vm_id if isinstance(envelope.event, VolumeEvent) else VmId("")
 
 
 def host_of(envelope: Envelope) -> HostId:
     """Return the host whose stream an event is in; empty for any other event."""
-    kind, _, name = envelope.stream.partition("/")
-    return HostId(name if kind == "host" else "")
+    stream = envelope.stream
+    return HostId(stream[5:] if stream.startswith("host/") else "")

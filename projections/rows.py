@@ -199,9 +199,9 @@ class Rows:
         found: RowT | None = known[key]
         return found
 
-    def put(self, table: Table[RowT], row: RowT) -> None:
-        """Change a row."""
-        key = table.key_of(row)
+    def put(self, table: Table[RowT], row: RowT, *key: object) -> None:
+        """Change a row. Its key can be given, which is quicker than to find it out."""
+        key = key or table.key_of(row)
         self._known.setdefault(table, {})[key] = row
         self._changed.setdefault(table, {})[key] = row
 

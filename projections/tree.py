@@ -41,7 +41,7 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
     event, vm_id = envelope.event, vm_of(envelope)
     if isinstance(event, e.SnapshotEvent):
         known = rows.get(SNAPSHOTS, vm_id, event.snapshot_id)
-        rows.put(SNAPSHOTS, evolve_snapshot(vm_id, known, event, envelope))
+        rows.put(SNAPSHOTS, evolve_snapshot(vm_id, known, event, envelope), vm_id, event.snapshot_id)
     elif isinstance(event, e.VolumeSnapshotMove):
         copy = rows.get(VOLUME_SNAPSHOTS, vm_id, event.volume_snapshot_id)
         rows.put(VOLUME_SNAPSHOTS, evolve_volume_snapshot(vm_id, copy, event, envelope))

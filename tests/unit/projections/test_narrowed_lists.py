@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime
 from itertools import product
 
@@ -19,6 +18,7 @@ from projections.store import open_views
 from snapshotd.domain.ids import HostId, OperationName, VmId
 from snapshotd.domain.lifecycle import Power, VmActivity
 from snapshotd.domain.operation import Operation
+from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.ports.views import VM_FIELDS, PageQuery
 from snapshotd.server.listing import matcher, order_of

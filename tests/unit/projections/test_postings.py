@@ -6,7 +6,7 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
@@ -22,6 +22,7 @@ from projections.store import open_views
 from snapshotd.domain.events import Envelope, HostSynced, SnapshotHeld, SnapshotRemoved, VmPowerChanged
 from snapshotd.domain.ids import HostId, OperationName, SnapshotId, StreamId, VmId, vm_stream
 from snapshotd.domain.lifecycle import Power, SnapshotState
+from snapshotd.domain.state import replace
 from snapshotd.ports.views import EventQuery
 from tests.fakes import START
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from snapshotd.domain.events import Envelope
+from snapshotd.domain.state import replace
 from snapshotd.store.tail import Tail
 from tests.unit.projections.histories import RecordedWorld
 
