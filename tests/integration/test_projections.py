@@ -33,7 +33,7 @@ from projections import runner
 from projections.projections import Projections
 from snapshotd.store.sqlite_log import SqliteEventLog
 
-runner._BATCH = 3
+runner._BATCH = runner._MOST = 3
 log = SqliteEventLog(Path(sys.argv[1]))
 asyncio.run(Projections(log, Path(sys.argv[2])).run())
 """
