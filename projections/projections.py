@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -13,16 +12,15 @@ from projections import audit, inventory, operations, postings, tree
 from projections.audit import AUDIT
 from projections.inventory import INVENTORY
 from projections.operations import OPERATIONS_PROJECTION
-from projections.reading import Reader, open_reader, path_of
+from projections.reading import Reader, damage_found, open_reader
 from projections.runner import Runner
-from projections.store import damage_of, make_views, open_views, script_of
+from projections.store import make_views, open_views, script_of
 from projections.tree import TREE
 from projections.views import SqliteViews
 from snapshotd.domain import host, names, operation_fold, snapshot, virtual_machine, vm_notes, volume_snapshot
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.ports import views
 from snapshotd.ports.event_log import EventLog
-from snapshotd.store.errors import Fault, fault_of
 
 _log = logging.getLogger(__name__)
 _AGAIN_S: Final = 1.0
@@ -79,7 +77,7 @@ class Projections:
     async def _check(self) -> None:
         """Read the whole file, beside all else: what a crash or a disk has damaged is not to be believed for long."""
         with closing(open_reader(self._path)) as connection:
-            looking = asyncio.create_task(asyncio.to_thread(_damage, connection))
+            looking = asyncio.create_task(asyncio.to_thread(damage_found, connection))
             try:
                 damage = await asyncio.shield(looking)
             finally:
@@ -121,13 +119,3 @@ class Projections:
         self.views.close()
         self._reader.close()
         self._writer.close()
-
-
-def _damage(connection: Reader) -> str:
-    """Return what is wrong inside a file; empty if nothing is, or if that cannot be found out just now."""
-    path = path_of(connection)
-    try:
-        return damage_of(connection)
-    except sqlite3.Error as error:
-        fault = fault_of(error, path)
-        return str(error) if fault is Fault.DAMAGED else ""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from snapshotd.domain.storage_errors import ViewsUnreadable
-from snapshotd.store.errors import detail_of, fault_of
+from snapshotd.store.errors import Fault, detail_of, fault_of
 
 
 class Reader(sqlite3.Connection):
@@ -38,3 +38,18 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
 def path_of(connection: sqlite3.Connection) -> Path:
     """Return the file of a connection."""
     return Path(next(file for _, name, file in connection.execute("PRAGMA database_list") if name == "main"))
+
+
+def damage_of(connection: sqlite3.Connection) -> str:
+    """Return what is wrong inside a file; empty if nothing is. Reads all of it."""
+    (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    return "" if checked == "ok" else f"it is corrupt: {checked}"
+
+
+def damage_found(connection: Reader) -> str:
+    """Return what is wrong inside a file; empty if nothing is, or if that cannot be found out just now."""
+    path = path_of(connection)
+    try:
+        return damage_of(connection)
+    except sqlite3.Error as error:
+        return str(error) if fault_of(error, path) is Fault.DAMAGED else ""

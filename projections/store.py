@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, Final
 
+from projections.reading import damage_of
 from projections.rows import Schema
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.ports import plain
@@ -98,7 +99,7 @@ def _version(script: str) -> int:
 def open_views(path: Path, head: int, script: str) -> sqlite3.Connection:
     """Open views.db to write. Make it again if it is damaged, or of another schema.
 
-    Whether a large file is damaged inside is not looked at: that is `damage_of`.
+    Whether a large file is damaged inside is not looked at: that is `damage_found`.
 
     Args:
         path: of the file.
@@ -175,12 +176,6 @@ def _fault(connection: sqlite3.Connection, script: str) -> str:
     """Return why a file is unusable; empty if it is usable."""
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
     return "" if schema == _version(script) else "it was made by another release, or is incomplete"
-
-
-def damage_of(connection: sqlite3.Connection) -> str:
-    """Return what is wrong inside a file; empty if nothing is. Reads all of it."""
-    (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    return "" if checked == "ok" else f"it is corrupt: {checked}"
 
 
 def _furthest(connection: sqlite3.Connection) -> int:
