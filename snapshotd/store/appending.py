@@ -12,7 +12,7 @@ from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
 from snapshotd.ports.event_log import Standing
-from snapshotd.store.recorder import Row
+from snapshotd.store.recorder import DATA, Row
 from snapshotd.store.streams import Statement
 
 Call: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[[], None]]
@@ -82,18 +82,33 @@ class Batch:
         pairs = zip(self.appends, outcomes, strict=True)
         return [(asked.loop, partial(asked.settle, outcome)) for asked, outcome in pairs]
 
+    def durable(self, outcomes: Sequence[Outcome]) -> list[tuple[Envelope, int]]:
+        """Return the events that are in the log now, each with the size of its data."""
+        return [
+            (envelope, len(str(row[DATA])))
+            for asked, outcome in zip(self.appends, outcomes, strict=True)
+            if isinstance(outcome, tuple)
+            for envelope, row in zip(outcome, asked.rows, strict=True)
+        ]
 
-def call_each(calls: Iterable[Call]) -> None:
-    """Make calls on their event loops, all of one loop at once, since each wakes it. Skip loops that have ended."""
+
+def call_each(calls: Iterable[Call]) -> bool:
+    """Make calls on their event loops, all of one loop at once, since each wakes it.
+
+    Return whether each loop takes its calls. One that has ended is skipped.
+    """
     by_loop: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
     for loop, call in calls:
         by_loop.setdefault(loop, []).append(call)
+    taken = True
     for loop, together in by_loop.items():
         try:
             loop.call_soon_threadsafe(_all, together)
         except RuntimeError:
             if not loop.is_closed():
                 raise
+            taken = False
+    return taken
 
 
 def _all(calls: Iterable[Callable[[], None]]) -> None:

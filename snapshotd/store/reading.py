@@ -25,12 +25,19 @@ class LogReading:
     Args:
         application: the library's, over the file.
         condition: of the log; a read may find that the file is damaged.
+        head: position of the newest event.
     """
 
-    def __init__(self, application: EventLogApplication, condition: Condition) -> None:
+    def __init__(self, application: EventLogApplication, condition: Condition, head: int) -> None:
         self._application = application
         self._condition = condition
         self._tail = Tail()
+        self._head = head
+        """Position of the newest event that is shown: nobody who follows the log sees a later one."""
+
+    def head_position(self) -> int:
+        """Return the position of the newest durable event."""
+        return self._head
 
     async def read_stream(
         self, stream: StreamId, after_version: int = 0, limit: int | None = None
@@ -47,7 +54,7 @@ class LogReading:
         """Return up to `limit` envelopes after a position, in order."""
         if (newest := self._tail.after(after_position, limit)) is not None:
             return newest
-        return await self._events("position > ?", (after_position,), "position", limit)
+        return await self._events("position > ? AND position <= ?", (after_position, self._head), "position", limit)
 
     async def read_at(self, positions: Sequence[int]) -> tuple[Envelope, ...]:
         """Return the envelopes at these positions, in the order asked. Raises KeyError where there is none."""

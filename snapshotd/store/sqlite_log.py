@@ -40,7 +40,7 @@ from snapshotd.store.condition import Condition
 from snapshotd.store.errors import Fault, StorageUnusable, UnreadableEvent, fault_of, surely_not_committed
 from snapshotd.store.log_file import LogFile
 from snapshotd.store.reading import LogReading
-from snapshotd.store.recorder import DATA, INSERT, EventLogApplication, envelope_of, row_of
+from snapshotd.store.recorder import INSERT, EventLogApplication, envelope_of, row_of
 from snapshotd.store.verification import refuse_damaged
 
 _BATCH: Final = 256
@@ -84,10 +84,12 @@ class SqliteEventLog(LogReading):
         except BaseException:
             self._file.release()
             raise
-        self._head = int(newest[0][0] or 0)
+        self._position = int(newest[0][0] or 0)
+        """Of the newest durable event. Only the writer uses it."""
+        head = self._position
         self._versions: dict[StreamId, int] = {}
         """The newest version of streams, as committed. Only the writer uses it."""
-        super().__init__(self._application, Condition(path, self._wake))
+        super().__init__(self._application, Condition(path, self._wake), head)
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._waiters_lock = threading.Lock()
         self._queue: queue.SimpleQueue[Append | Keeping | None] = queue.SimpleQueue()
@@ -146,10 +148,6 @@ class SqliteEventLog(LogReading):
 
         self._queue.put(Keeping(statements, done))
         await written
-
-    def head_position(self) -> int:
-        """Return the position of the newest durable event."""
-        return self._head
 
     async def wait_past(self, position: int, timeout_s: float) -> None:
         """Return when the head is past `position`, or after `timeout_s`."""
@@ -221,9 +219,27 @@ class SqliteEventLog(LogReading):
             outcomes, failed = self._commit(batch)
             for kept in batch.kept:
                 kept.done(failed)
-            with self._waiters_lock:
-                waiting = [(loop, event.set) for loop, event in self._waiters]
-            call_each([*batch.settled(outcomes), *waiting])
+            self._answer(batch, outcomes)
+
+    def _answer(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """Answer the appends, then show the events to those who follow the log.
+
+        In this order, and on the loop of who appended: what decides knows of an event before any view tells it.
+        """
+        durable = batch.durable(outcomes)
+        self._position = max([self._position, *(envelope.position for envelope, _ in durable)])
+        calls = batch.settled(outcomes)
+        calls += [(loop, partial(self._show, durable)) for loop in dict.fromkeys(loop for loop, _ in calls)]
+        with self._waiters_lock:
+            taken = call_each([*calls, *((loop, event.set) for loop, event in self._waiters)])
+        if not taken:
+            self._show(durable)
+
+    def _show(self, durable: Sequence[tuple[Envelope, int]]) -> None:
+        """Show durable events, each with its size, to who follows the log. What is shown already is left out."""
+        newer = [pair for pair in durable if pair[0].position > self._head]
+        self._tail.append(newer)
+        self._head = max([self._head, *(envelope.position for envelope, _ in newer)])
 
     def _gathered(self, taken: Append | Keeping | None, expected: int) -> Batch:
         """Return what is committed together: what waits, and what will in a moment.
@@ -286,14 +302,6 @@ class SqliteEventLog(LogReading):
                 self._condition.passed()
                 self._file.remember()
                 self._versions |= versions
-            durable = [
-                (envelope, len(str(row[DATA])))
-                for asked, outcome in zip(batch.appends, outcomes, strict=True)
-                if isinstance(outcome, tuple)
-                for envelope, row in zip(outcome, asked.rows, strict=True)
-            ]
-            self._tail.append(pair for pair in durable if pair[0].position > self._head)
-            self._head = max([self._head, *(envelope.position for envelope, _ in durable)])
             return outcomes, refused
         detail = self._condition.broken.detail()
         return [LogUnavailable(detail) for _ in batch.appends], LogUnavailable(detail)
@@ -306,7 +314,7 @@ class SqliteEventLog(LogReading):
         outcomes: list[Outcome] = []
         rows: list[tuple[object, ...]] = []
         changed: list[tuple[StreamId, int, int, Standing]] = []
-        position = self._head
+        position = self._position
         for asked in batch.appends:
             stream = asked.stream
             version = versions.get(stream)

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,18 @@ async def test_the_table_can_be_read_by_a_person(stored: SqliteEventLog, path: P
     row = connection.execute("SELECT originator_id, topic, state, actor, subject FROM stored_events").fetchone()
     connection.close()
     assert row == ("vm/1", "snapshotd.vm.journal_identified:1", '{"journal_id":"a"}', "ann", "vm")
+
+
+async def test_who_follows_the_log_sees_no_event_before_its_appender_is_answered(
+    stored: SqliteEventLog, path: Path
+) -> None:
+    """Else a client is told of an end by a view, and refused by a decision that does not know of it yet."""
+    appending = asyncio.create_task(stored.append(STREAM, 0, [new("a")]))
+    await asyncio.sleep(0)
+    with closing(sqlite3.connect(path)) as other:
+        while not other.execute("SELECT COUNT(*) FROM stored_events").fetchone()[0]:
+            pass  # the loop stands still meanwhile, so nobody has been answered
+    assert stored.head_position() == 0
+    assert await stored.read_all(0, 10) == ()
+    assert await stored.read_all(0, 10) == await appending
+    assert stored.head_position() == 1
