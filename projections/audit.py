@@ -18,11 +18,12 @@ from typing import Final, get_args
 from projections.postings import BLOCK, TABLE, Condition, Term, blocks_of, positions_of, write_block
 from projections.projection import Projection, host_of, vm_of
 from projections.reading import reading
-from projections.rows import Insert, Rows, Schema
+from projections.rows import Rows, Schema
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import OperationName, SnapshotId
 from snapshotd.ports.views import EventQuery
+from snapshotd.store.insert import Insert
 
 _EVENTS: Final = Insert("events", 8)
 _SUBJECTS: Final = Insert("event_subjects", 3, "ON CONFLICT DO UPDATE SET is_subject = excluded.is_subject")

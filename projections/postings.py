@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from projections.rows import Insert
+from snapshotd.store.insert import Insert
 
 BLOCK: Final = 4096
 """Positions of a block."""

@@ -17,13 +17,12 @@ from typing import Any, Final, Generic, TypeVar
 from projections.reading import reading
 from snapshotd.ports import plain
 from snapshotd.ports.views import PageQuery, Where
+from snapshotd.store.insert import Insert
 
 RowT = TypeVar("RowT")
 
 _KEPT: Final = 5_000
 """Rows of a table kept in memory; more are forgotten, and read again."""
-_MOST: Final = 64
-"""How many rows one statement writes at most."""
 
 
 class Schema:
@@ -128,29 +127,6 @@ class Table(Schema, Generic[RowT]):
     def _read(self, connection: sqlite3.Connection, statement: str, values: Sequence[object]) -> tuple[RowT, ...]:
         with reading(connection):
             return tuple(plain.decode_own(self._row, row) for (row,) in connection.execute(statement, values))
-
-
-class Insert:
-    """Writes rows of values into a table, many with one step.
-
-    Args:
-        table: its name.
-        width: how many values a row has.
-        conflict: what becomes of a row that is there.
-    """
-
-    def __init__(self, table: str, width: int, conflict: str = "") -> None:
-        marks = f"({', '.join('?' * width)})"
-        self._statements = [
-            f"INSERT INTO {table} VALUES {', '.join([marks] * size)} {conflict}"  # noqa: S608  (constants)
-            for size in range(_MOST + 1)
-        ]
-
-    def __call__(self, connection: sqlite3.Connection, rows: Sequence[Sequence[object]]) -> None:
-        """Write rows."""
-        for first in range(0, len(rows), _MOST):
-            some = rows[first : first + _MOST]
-            connection.execute(self._statements[len(some)], [value for row in some for value in row])
 
 
 def narrowed(where: str, values: Sequence[object], more: Sequence[Where]) -> tuple[str, Sequence[object]]:

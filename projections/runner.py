@@ -23,7 +23,7 @@ from typing import Final, ParamSpec
 
 from projections.projection import Projection
 from projections.reading import path_of
-from projections.rows import Insert, Rows
+from projections.rows import Rows
 from projections.watches import Watches
 from snapshotd.domain.errors import DEFECT, SnapshotdError, told
 from snapshotd.domain.events import Envelope
@@ -33,6 +33,7 @@ from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.trouble import Trouble, still
 from snapshotd.ports.views import ProjectionProgress, ProjectionState
 from snapshotd.store.errors import Fault, detail_of, fault_of
+from snapshotd.store.insert import Insert
 
 P = ParamSpec("P")
 _log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
 from snapshotd.ports.event_log import Standing
+from snapshotd.store.insert import Statement
 from snapshotd.store.recorder import DATA, Row
-from snapshotd.store.streams import Statement
 
 Call: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[[], None]]
 """What is to be called, and on which event loop."""

@@ -19,6 +19,7 @@ from snapshotd.domain.events import Envelope, NewEvent, subject_of, transition_o
 from snapshotd.domain.ids import OperationName, StreamId
 from snapshotd.ports.plain import decode_time, encode_time
 from snapshotd.store.codec import decode, encode
+from snapshotd.store.insert import Insert
 from snapshotd.store.streams import EVENTS, TABLES
 
 Row: TypeAlias = tuple[str | int, ...]
@@ -26,7 +27,7 @@ Row: TypeAlias = tuple[str | int, ...]
 DATA: Final = 3
 """Which of them is the event itself."""
 
-INSERT: Final = f"INSERT INTO {EVENTS} VALUES ({','.join('?' * 13)})"  # noqa: S608  (constants)
+INSERT: Final = Insert(EVENTS, 13)
 """Takes a position, then a Row."""
 
 

@@ -21,6 +21,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self
@@ -38,6 +39,7 @@ from snapshotd.store import streams
 from snapshotd.store.appending import Append, Batch, Keeping, Outcome, call_each
 from snapshotd.store.condition import Condition
 from snapshotd.store.errors import Fault, StorageUnusable, UnreadableEvent, fault_of, surely_not_committed
+from snapshotd.store.insert import Statement
 from snapshotd.store.log_file import LogFile
 from snapshotd.store.reading import LogReading
 from snapshotd.store.recorder import INSERT, EventLogApplication, envelope_of, row_of
@@ -128,16 +130,16 @@ class SqliteEventLog(LogReading):
     def note_compared(self, digests: Mapping[StreamId, tuple[int, str]]) -> None:
         """Keep with which digest streams were compared, each at a version, some time after this."""
         if digests:
-            self._queue.put(Keeping([streams.compared(digests)]))
+            self._queue.put(Keeping(list(streams.compared(digests))))
 
     async def restand(self, standings: AsyncIterator[Mapping[StreamId, Standing]], shape: str) -> None:
         """Make all places and marks anew. Raises LogUnavailable."""
-        await self._written(streams.cleared())
+        await self._written(list(streams.cleared()))
         async for some in standings:
-            await self._written(streams.restood(some))
+            await self._written(list(streams.restood(some)))
         await self._written([streams.made_of(streams.STANDINGS, shape)])
 
-    async def _written(self, statements: Sequence[streams.Statement]) -> None:
+    async def _written(self, statements: Sequence[Statement]) -> None:
         """Return when statements are durable. Raises LogUnavailable."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
@@ -333,12 +335,10 @@ class SqliteEventLog(LogReading):
             )
             outcomes.append(tuple(envelope_of(stream, v, p, event) for v, p, event in numbered))
         with self._connection.cursor() as cursor:
-            for statement, values in (
-                (INSERT, rows),
-                *streams.appended(changed),
-                *(s for kept in batch.kept for s in kept.statements),
+            for statement, values in chain(
+                INSERT.statements(rows), streams.appended(changed), *(kept.statements for kept in batch.kept)
             ):
-                cursor.executemany(statement, values)
+                cursor.execute(statement, values)
         return outcomes
 
     def _version(self, stream: StreamId) -> int:

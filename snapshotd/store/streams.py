@@ -11,17 +11,15 @@ All of it can be made again from the events (application/replay.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from snapshotd.domain.ids import StreamId
 from snapshotd.ports.event_log import Memento, Standing, StreamRow
+from snapshotd.store.insert import Insert, Statement
 
 EVENTS: Final = "stored_events"
 """The table of events."""
-
-Statement: TypeAlias = tuple[str, Sequence[Sequence[object]]]
-"""An SQL statement, and the values of each time that it is executed."""
 
 _STREAMS: Final = (
     "CREATE TABLE IF NOT EXISTS streams (stream TEXT PRIMARY KEY, version INTEGER NOT NULL, position INTEGER NOT NULL, "
@@ -39,11 +37,10 @@ TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS made_of (what TEXT, shape TEXT, PRIMARY KEY (what, shape)) WITHOUT ROWID",
 )
 
-_ROW: Final = (
-    "INSERT INTO streams (stream, version, position, place) VALUES (?1, ?2, ?3, ifnull(?4, '')) "
-    "ON CONFLICT (stream) DO UPDATE SET version = ?2, position = ?3, place = ifnull(?4, place)"
-)
-_ADD: Final = "INSERT OR IGNORE INTO marks VALUES (?, ?)"
+_NEWER: Final = "ON CONFLICT (stream) DO UPDATE SET version = excluded.version, position = excluded.position"
+_STAYS: Final = Insert("streams (stream, version, position, place)", 4, _NEWER)
+_PLACED: Final = Insert("streams (stream, version, position, place)", 4, f"{_NEWER}, place = excluded.place")
+_ADD: Final = Insert("marks", 2, "ON CONFLICT DO NOTHING")
 _REMOVE: Final = "DELETE FROM marks WHERE mark = ? AND stream = ?"
 _MEMENTO: Final = "INSERT OR REPLACE INTO mementos VALUES (?, ?, ?, ?)"
 _COMPARED: Final = "UPDATE streams SET compared_version = ?, digest = ? WHERE stream = ?"
@@ -77,42 +74,53 @@ def events(where: str, order: str) -> str:
 
 def made_of(what: str, shape: str) -> Statement:
     """Return what keeps how a part of this file was made."""
-    return (_MADE, [(what, shape)])
+    return (_MADE, (what, shape))
 
 
-def appended(appends: Iterable[tuple[StreamId, int, int, Standing]]) -> list[Statement]:
-    """Return what writes the rows of streams: each with its version, its position and what else changes."""
-    rows: list[tuple[object, ...]] = []
-    marks: list[Statement] = []
+def appended(appends: Iterable[tuple[StreamId, int, int, Standing]]) -> Iterator[Statement]:
+    """Yield what writes the rows of streams: each with its version, its position and what else changes."""
+    stay: list[tuple[object, ...]] = []
+    placed: list[tuple[object, ...]] = []
+    marks: list[tuple[StreamId, Standing]] = []
     for stream, version, position, standing in appends:
-        rows.append((stream, version, position, standing.place))
-        # In the order of the appends: one stream may gain a mark and lose it in the same transaction.
-        marks += [(_REMOVE, [(mark, stream) for mark in standing.removed])] if standing.removed else []
-        marks += [(_ADD, [(mark, stream) for mark in standing.added])] if standing.added else []
-    return [(_ROW, rows), *marks]
+        if standing.place is None:
+            stay.append((stream, version, position, ""))
+        else:
+            placed.append((stream, version, position, standing.place))
+        if standing.added or standing.removed:
+            marks.append((stream, standing))
+    yield from _PLACED.statements(placed)
+    yield from _STAYS.statements(stay)
+    # In the order of the appends: one stream may gain a mark and lose it in the same transaction.
+    for stream, standing in marks:
+        for mark in standing.removed:
+            yield _REMOVE, (mark, stream)
+        yield from _ADD.statements([(mark, stream) for mark in standing.added])
 
 
-def cleared() -> list[Statement]:
-    """Return what takes all places and marks away, and how they were made."""
-    statements = ("DELETE FROM marks", "UPDATE streams SET place = '' WHERE place <> ''")
-    return [*((statement, [()]) for statement in statements), ("DELETE FROM made_of WHERE what = ?", [(STANDINGS,)])]
+def cleared() -> Iterator[Statement]:
+    """Yield what takes all places and marks away, and how they were made."""
+    yield "DELETE FROM marks", ()
+    yield "UPDATE streams SET place = '' WHERE place <> ''", ()
+    yield "DELETE FROM made_of WHERE what = ?", (STANDINGS,)
 
 
-def restood(standings: Mapping[StreamId, Standing]) -> list[Statement]:
-    """Return what writes places and marks of streams that have none."""
-    places = [(standing.place or "", stream) for stream, standing in standings.items()]
-    marks = [(mark, stream) for stream, standing in standings.items() for mark in standing.added]
-    return [("UPDATE streams SET place = ? WHERE stream = ?", places), (_ADD, marks)]
+def restood(standings: Mapping[StreamId, Standing]) -> Iterator[Statement]:
+    """Yield what writes places and marks of streams that have none."""
+    for stream, standing in standings.items():
+        yield "UPDATE streams SET place = ? WHERE stream = ?", (standing.place or "", stream)
+        yield from _ADD.statements([(mark, stream) for mark in standing.added])
 
 
 def memento(stream: StreamId, shape: str, kept: Memento) -> Statement:
     """Return what keeps a memento."""
-    return (_MEMENTO, [(stream, shape, kept.version, kept.text)])
+    return (_MEMENTO, (stream, shape, kept.version, kept.text))
 
 
-def compared(digests: Mapping[StreamId, tuple[int, str]]) -> Statement:
-    """Return what keeps with which digest streams were compared."""
-    return (_COMPARED, [(version, digest, stream) for stream, (version, digest) in digests.items()])
+def compared(digests: Mapping[StreamId, tuple[int, str]]) -> Iterator[Statement]:
+    """Yield what keeps with which digest streams were compared."""
+    for stream, (version, digest) in digests.items():
+        yield _COMPARED, (version, digest, stream)
 
 
 def listed(names: Collection[str]) -> str:
