@@ -90,9 +90,9 @@ class VirtualMachines:
             found[marks[mark]] = (*found.get(marks[mark], ()), vm_in(row.stream))
         return found
 
-    def note_compared(self, vm: VirtualMachine, digest: str) -> None:
-        """Note that a VM was compared with a report of this digest, and that nothing was left to record."""
-        self._log.note_compared({vm_stream(vm.vm_id): (vm.version, digest)})
+    def note_compared(self, digests: Mapping[VmId, tuple[int, str]]) -> None:
+        """Note that VMs were compared, each at a version with a report of a digest, and that nothing was recorded."""
+        self._log.note_compared({vm_stream(vm_id): compared for vm_id, compared in digests.items()})
 
     def with_work(self) -> tuple[VirtualMachine, ...]:
         """Return the VMs with an operation that has not ended, registered or not: a copy's file outlives its VM.

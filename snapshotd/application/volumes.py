@@ -147,11 +147,19 @@ class Volumes:
         Only VMs that do not have a file that they have claimed are looked at: of the others, the claim has its reason.
         """
         recorded: list[Envelope] = []
-        claims = [(volume.path, volume.owner) for volume in self._volumes.values() if volume.owner is not None]
-        have = await self._vms.with_files([path for path, _ in claims])
-        for vm_id in dict.fromkeys(owner for path, owner in claims if owner not in have.get(path, ())):
+        for vm_id in await self.unsettled(tuple(self._of_vm)):
             recorded += await self.follow(vm_id, actor=actor)
         return tuple(recorded)
+
+    async def unsettled(self, vm_ids: Iterable[VmId]) -> tuple[VmId, ...]:
+        """Return those of these VMs that do not have a file that they have claimed: the claim may be without reason.
+
+        Raises LogUnavailable.
+        """
+        keys = [(key, vm_id) for vm_id in vm_ids for key in self._of_vm.get(vm_id, ())]
+        claims = [(self._volumes[key].path, vm_id) for key, vm_id in keys]
+        have = await self._vms.with_files([path for path, _ in claims]) if claims else {}
+        return tuple(dict.fromkeys(owner for path, owner in claims if owner not in have.get(path, ())))
 
     def _release(self, vm_id: VmId, looked: bool, volume: Volume) -> tuple[VolumeEvent, ...]:  # noqa: FBT001  (partial)
         """Return the event that ends a claim, if it has no reason as things are at this moment."""

@@ -44,8 +44,8 @@ def _misfit(order: Order, answer: HostAnswer) -> str:
         return f"{answer.verdict.name} to {order.kind.name}"
     if order.vm_id is None:
         return ""
-    if answer.verdict in _WITH_REPORT and len(answer.vms) != 1:
-        return f"{answer.verdict.name} with {len(answer.vms)} reports of VM {order.vm_id}"
+    if answer.verdict in _WITH_REPORT and len(answer.listing) != 1:
+        return f"{answer.verdict.name} with {len(answer.listing)} reports of VM {order.vm_id}"
     if any(vm.vm_id != order.vm_id or vm.unread is not None for vm in answer.vms):
         return f"it reports another VM than {order.vm_id}"
     if order.kind is not OrderKind.EFFECT or answer.verdict is not Verdict.DONE:

@@ -248,8 +248,8 @@ class Dispatcher:
         return self._landed(dispatch_id, answer, moment) + self._serve(moment)
 
     def _note_observed(self, host_id: HostId, answer: HostAnswer, at: datetime) -> None:
-        for report in answer.vms:
-            if report.unread is None:
+        for report in answer.listing:
+            if report.readable:
                 self.observed.note(host_id, VmId(report.vm_id), at)
 
     def _landed(self, dispatch_id: str, answer: HostAnswer, moment: Moment) -> list[Output]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol, Self
 
 from msgspec import field
 
@@ -225,6 +225,34 @@ class Unread(State, frozen=True):
     message: str
 
 
+class Listed(Protocol):
+    """One VM in a report of many: what tells whether the whole of it has to be read."""
+
+    @property
+    def vm_id(self) -> str:
+        """The VM."""
+        ...
+
+    @property
+    def readable(self) -> bool:
+        """Whether its host could read it."""
+        ...
+
+    @property
+    def holds_vm(self) -> bool:
+        """Whether the host has the VM, and not merely a replica of it."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Of all that is compared with the record: two reports of a VM with one digest say the same. Empty: unknown."""
+        ...
+
+    def read(self) -> VmReport:
+        """Return the whole of it. Raises ValueError if it breaks the host protocol."""
+        ...
+
+
 class VmReport(State, frozen=True, kw_only=True):
     """One VM as its host reports it."""
 
@@ -251,9 +279,18 @@ class VmReport(State, frozen=True, kw_only=True):
     """Of all that is compared with the record: two reports of a VM with one digest say the same. Empty: not known."""
 
     @property
+    def readable(self) -> bool:
+        """Whether its host could read it."""
+        return self.unread is None
+
+    @property
     def holds_vm(self) -> bool:
         """Whether the host has the VM, and not merely a replica of it."""
         return self.description is not None and not self.description.is_replica
+
+    def read(self) -> Self:
+        """Return it: it was read."""
+        return self
 
     def job(self, job_id: str) -> HostJob | None:
         """Return the watched job of that id, or None if it was not watched."""
@@ -287,6 +324,8 @@ class HostAnswer(State, frozen=True, kw_only=True):
 
     verdict: Verdict
     vms: tuple[VmReport, ...] = ()
+    listed: tuple[Listed, ...] = ()
+    """REPORTED, of many VMs: those, in place of `vms`. Most of them have not changed, and need not be read."""
     error_id: str = ""
     """FullyQualifiedErrorId; for NO_ANSWER the reason, e.g. HOST_UNREACHABLE."""
     error_message: str = ""
@@ -306,6 +345,11 @@ class HostAnswer(State, frozen=True, kw_only=True):
     journal_error_id: str = ""
     journal_error: str = ""
     """REPORTED: why the journals on the host could not be written; empty: they could."""
+
+    @property
+    def listing(self) -> tuple[Listed, ...]:
+        """All VMs that it tells of, read or not."""
+        return self.listed or self.vms
 
     @property
     def vm(self) -> VmReport | None:

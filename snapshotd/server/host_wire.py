@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import blake2b
+from importlib.metadata import version
 from typing import Any, Final
 
 from google.protobuf import json_format
@@ -52,12 +53,54 @@ _JOBS: Final = {
 
 
 _DIGEST_BYTES: Final = 16
+_RELEASE: Final = version("snapshotd").encode()[:64]
+"""This release; blake2b takes no longer key."""
 _CHECKPOINT: Final = "checkpoint_id"
 """The field of an output that has an id of Hyper-V's own: compared, so kept in lower case."""
 
 
-class ProtocolViolation(Exception):
+class ProtocolViolation(ValueError):
     """An answer that the host protocol does not allow."""
+
+
+_BROKEN: Final = (KeyError, ValueError, OverflowError)
+"""What reading an answer raises that breaks the protocol."""
+
+
+class ListedVm:
+    """One VM in a report of many, as it came: all that is known of it is checked when it is read, but for its id.
+
+    It keeps the whole message of the report in memory.
+    """
+
+    __slots__ = ("_message", "vm_id")
+
+    def __init__(self, message: pb.VmReport) -> None:
+        """Take a VM as it came. Raises ProtocolViolation if its id is none."""
+        self.vm_id = _guid(message.vm_id)
+        self._message = message
+
+    @property
+    def readable(self) -> bool:
+        """Whether its host could read it."""
+        return not self._message.HasField("error")
+
+    @property
+    def holds_vm(self) -> bool:
+        """Whether the host has the VM, and not merely a replica of it."""
+        return self._message.present and not self._message.is_replica and self.readable
+
+    @property
+    def digest(self) -> str:
+        """Of all that is compared with the record; empty if its host could not read it."""
+        return _digest(self._message) if self.readable else ""
+
+    def read(self) -> VmReport:
+        """Return the whole of it. Raises ProtocolViolation."""
+        try:
+            return _from_vm(self._message)
+        except _BROKEN as error:
+            raise ProtocolViolation(str(error)) from error
 
 
 def to_command(order: Order, installation_id: str, journal_directory: str) -> pb.HostCommand:
@@ -97,9 +140,9 @@ def from_outcome(outcome: pb.CommandOutcome) -> HostAnswer:
     """Return the outcome of a command in the core's terms. An answer that breaks the protocol counts as none."""
     if outcome.WhichOneof("outcome") == "answer":
         try:
-            bound(outcome.answer)
+            bound(outcome.answer, later="vms")
             return _from_answer(outcome.answer)
-        except (ProtocolViolation, KeyError, ValueError, OverflowError) as error:
+        except _BROKEN as error:
             return no_answer("MALFORMED_ANSWER", f"The host's answer breaks the protocol: {error}")
     bound(outcome.no_answer)
     reason = outcome.no_answer.reason
@@ -123,9 +166,11 @@ def _from_answer(answer: pb.HostAnswer) -> HostAnswer:
         raise ProtocolViolation("a VM that could not be read, and yet a verdict on it")
     if answer.more and not answer.vms:
         raise ProtocolViolation("more VMs are to come, and none has")
+    many = answer.verdict == pb.HostAnswer.REPORTED and len(answer.vms) > 1
     return HostAnswer(
         verdict=Verdict[verdict],
-        vms=tuple(_from_vm(vm) for vm in answer.vms),
+        vms=() if many else tuple(_from_vm(vm) for vm in answer.vms),
+        listed=tuple(ListedVm(vm) for vm in answer.vms) if many else (),
         error_id=answer.error.id,
         error_message=answer.error.message,
         output=_output(answer),
@@ -179,8 +224,9 @@ def _whole(value: float) -> int:
 
 
 def _from_vm(vm: pb.VmReport) -> VmReport:
-    if not vm.vm_id:
-        raise ProtocolViolation("a VM without an id")
+    # Of what came, before texts that are only shown are cut: so a VM has one digest, alone or among others.
+    digest = _digest(vm)
+    bound(vm)
     if vm.HasField("error"):
         unread = Unread(vm.name, vm.error.id, vm.error.message)
         return VmReport(vm_id=_guid(vm.vm_id), power=Power.UNKNOWN, host_state="", description=None, unread=unread)
@@ -195,17 +241,21 @@ def _from_vm(vm: pb.VmReport) -> VmReport:
         existing_files=tuple(vm.existing_files),
         unknown_files=tuple(vm.unknown_files),
         jobs=tuple(_job(job) for job in vm.jobs),
-        digest=_digest(vm),
+        digest=digest,
     )
 
 
 def _digest(vm: pb.VmReport) -> str:
-    """Return a digest of what is compared with the record: all but the sizes of files, which grow by themselves."""
+    """Return a digest of what is compared with the record: all but the sizes of files, which change by themselves.
+
+    What another release has compared is compared anew: this one may read more of the same message.
+    """
     compared = pb.VmReport()
     compared.CopyFrom(vm)
     for file in compared.files:
-        file.ClearField("file_bytes")
-    return blake2b(compared.SerializeToString(deterministic=True), digest_size=_DIGEST_BYTES).hexdigest()
+        file.file_bytes = file.minimum_bytes = 0
+    told = compared.SerializeToString(deterministic=True)
+    return blake2b(told, digest_size=_DIGEST_BYTES, key=_RELEASE).hexdigest()
 
 
 def _job(job: pb.JobReport) -> HostJob:

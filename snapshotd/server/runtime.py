@@ -172,6 +172,10 @@ class Runtime:
         except SnapshotdError as error:
             _log.warning("vm %s: its claims on volumes are left as they were: %s", vm_id or "(all)", error)
 
+    async def unsettled(self, vm_ids: Iterable[VmId]) -> tuple[VmId, ...]:
+        """Return those of these VMs that have a claim which a look at them may end. Raises LogUnavailable."""
+        return await self._volumes.unsettled(vm_ids) if self._volumes is not None else ()
+
     async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Await work that appends. A caller that goes away does not end it: the server must learn what is durable."""
         task = asyncio.create_task(work)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -13,29 +13,22 @@ from weakref import WeakValueDictionary
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.standing import claimed_by
 from snapshotd.application.virtual_machines import Decided, VirtualMachines
-from snapshotd.dispatch.watch import Wait, still
 from snapshotd.domain.commands import SyncVm
 from snapshotd.domain.conditions import claimed
 from snapshotd.domain.errors import DEFECT, LogRolledBack, SnapshotdError, VmChanging
 from snapshotd.domain.events import DriftDetected, Envelope
 from snapshotd.domain.host import HostRecord
-from snapshotd.domain.host_errors import (
-    HostAnswerLost,
-    HostAuthenticationFailed,
-    HostCommandFailed,
-    HostCredentialMissing,
-    HostRefused,
-    HostUnreachable,
-    NoExecutor,
-)
-from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
+from snapshotd.domain.host_errors import HostAuthenticationFailed
+from snapshotd.domain.host_report import Listed, VmReport
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.event_log import StreamRow
-from snapshotd.server.claims import Claims, Silent
+from snapshotd.server.asking import Asking, read_whole
+from snapshotd.server.claims import Claims
 from snapshotd.server.host_locks import HostLocks
+from snapshotd.server.paging import in_slices
 from snapshotd.server.runtime import ITSELF, Runtime
 
 _log = logging.getLogger(__name__)
@@ -43,28 +36,6 @@ _FRESH: Final = timedelta(seconds=5)
 """A VM that was looked at so lately is not looked at again for a refusal."""
 _LOOK_S: Final = 10.0
 """How long a call may wait for that look."""
-
-
-def answered(host: HostRecord, answer: HostAnswer | None) -> HostAnswer:
-    """Return what a host has answered.
-
-    Raises NoExecutor, HostUnreachable, HostAuthenticationFailed, HostCredentialMissing, HostRefused, HostAnswerLost.
-    """
-    if answer is None:
-        raise NoExecutor(host.host_id)
-    if answer.verdict is not Verdict.NO_ANSWER:
-        return answer
-    match answer.error_id:
-        case "AUTHENTICATION_FAILED":
-            raise HostAuthenticationFailed(host.host_id, host.credential, answer.error_message)
-        case "CREDENTIAL_MISSING":
-            raise HostCredentialMissing(host.host_id, host.credential, answer.error_message)
-        case "HOST_UNREACHABLE":
-            raise HostUnreachable(host.host_id, answer.error_message)
-        case "HOST_REFUSED":
-            raise HostRefused(host.host_id, answer.error_message)
-        case _:
-            raise HostAnswerLost(host.host_id, answer.error_id, answer.error_message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +57,18 @@ class Synced:
     skipped: tuple[Skipped, ...]
 
 
+@dataclass(slots=True)
+class _Work:
+    """What one sync, or a look at one VM, keeps while it lasts."""
+
+    request_id: str = ""
+    """The caller's."""
+    silent: dict[HostId, Failure] = field(default_factory=dict)
+    """The hosts that could not be asked just now."""
+    alike: dict[VmId, tuple[int, str]] = field(default_factory=dict)
+    """The VMs of which nothing had to be recorded: version and digest of the report."""
+
+
 class HostReports:
     """Reports of hosts, asked for when they are needed.
 
@@ -105,61 +88,15 @@ class HostReports:
         """How the last sync that a person asked for was refused, if the host refused to be signed in to."""
         self.locks = HostLocks(runtime)
         """Held by what decides on a host by its VMs, or on a VM by its host."""
-        self._claims = Claims(runtime, hosts, self.locks, self._one)
-        self.answers: dict[HostId, HostAnswer] = {}
-        """The last report of each host, for what it says of the host itself."""
-        self.refusals: dict[HostId, Wait] = {}
-        """Why a host answered, and gave no report, when it was last asked for all."""
-
-    async def report(self, host_id: HostId, vm_id: VmId | None = None, *, asked: bool) -> HostAnswer:
-        """Return a host's report of one VM, or of all. `asked`: a person asks for it now.
-
-        Raises NotFound, NoExecutor, HostUnreachable, HostAuthenticationFailed, HostCredentialMissing, HostRefused,
-        HostAnswerLost, HostCommandFailed.
-        """
-        if vm_id is not None:
-            answer = await self._part(host_id, vm_id, asked=asked)
-        else:
-            try:
-                answer = await self._all(host_id, asked=asked)
-            except HostCommandFailed as error:
-                now = self._runtime.moment().utc
-                self.refusals[host_id] = still(self.refusals.get(host_id), Failure.of(error), now)
-                raise
-            self.refusals.pop(host_id, None)
-        self.answers[host_id] = replace(answer, vms=())
-        return answer
-
-    async def _one(self, host_id: HostId, vm_id: VmId) -> VmReport | None:
-        return (await self.report(host_id, vm_id, asked=False)).vm
-
-    async def _all(self, host_id: HostId, *, asked: bool) -> HostAnswer:
-        """Return the parts of a report of all VMs as one. Raises as `report` does."""
-        answer = part = await self._part(host_id, asked=asked)
-        vms = list(answer.vms)
-        while part.more:
-            after = vms[-1].vm_id
-            part = await self._part(host_id, after_vm_id=after)
-            if any(vm.vm_id <= after for vm in part.vms) or (part.more and not part.vms):
-                raise HostAnswerLost(host_id, "MALFORMED_ANSWER", "A part of the report does not follow the last one.")
-            vms += part.vms
-        return replace(answer, vms=tuple(vms), more=False)
-
-    async def _part(
-        self, host_id: HostId, vm_id: VmId | None = None, after_vm_id: str = "", *, asked: bool = False
-    ) -> HostAnswer:
-        """Return a report of one VM, or of as many as fit into an answer. Raises as `report` does."""
-        host = self._hosts.get(host_id)
-        answer = answered(host, await self._runtime.ask(host_id, vm_id, after_vm_id, asked=asked))
-        if answer.verdict is not Verdict.REPORTED:
-            detail = answer.error_message or f"the answer was {answer.verdict.name}"
-            raise HostCommandFailed(host_id, answer.error_id, detail)
-        return answer
+        self._asking = Asking(runtime, hosts)
+        self.report = self._asking.report
+        """Asks a host (server/asking.py), as do the next two: what came of it."""
+        self.answers, self.refusals = self._asking.answers, self._asking.refusals
+        self._claims = Claims(runtime, hosts, self.locks, self._asking.one)
 
     def forget(self, host_id: HostId) -> None:
         """Forget what a host reported of itself, and whether it answered."""
-        self.answers.pop(host_id, None)
-        self.refusals.pop(host_id, None)
+        self._asking.forget(host_id)
         self._synced_at.pop(host_id, None)
         self._refused.pop(host_id, None)
         self._runtime.dispatcher.forget(host_id)
@@ -203,26 +140,20 @@ class HostReports:
 
     async def _sync(self, host_id: HostId, actor: str, request_id: str, *, quiet: bool, asked: bool) -> Synced:
         rows = await self._vms.on_host(host_id)  # before the host is asked: the record may change meanwhile
-        answer = await self.report(host_id, asked=asked)
-        reports = {VmId(r.vm_id): r for r in answer.vms}
-        silent: Silent = {}
+        told = await self._changed(host_id, rows, asked=asked)
+        others = await self._others(host_id, rows, told)
+        work = _Work(request_id)
         drifts: list[Envelope] = []
         skipped: list[Skipped] = []
-        others = await self._others(host_id, reports)
-        same = {vm_id for vm_id, row in rows.items() if _same(row, reports.get(vm_id))}
-        for vm_id in (*(vm_id for vm_id in rows if vm_id not in same), *others):
-            vm = await self._vms.load(vm_id)
-            if vm.host_id != host_id:
-                look = self._located(vm, (host_id,), reports.get(vm_id), silent, request_id)
-            elif vm.claims:
-                look = self._located(vm, tuple(c.host_id for c in vm.claims), None, silent, request_id)
-            else:
-                look = self._compared(vm, rows[vm_id].version, reports.get(vm_id), request_id)
-            found = await self._guarded(vm, look)
-            if isinstance(found, Failure):
-                skipped.append(Skipped(vm_id, vm.name, found))
-            else:
-                drifts += found
+        async for some in in_slices(dict.fromkeys([*(vm_id for vm_id in rows if vm_id in told), *others])):
+            for vm in await self._vms.load_all(some):
+                look = self._looked_at(vm, host_id, rows.get(vm.vm_id), told.get(vm.vm_id), work)
+                found = await self._guarded(vm, look)
+                if isinstance(found, Failure):
+                    skipped.append(Skipped(vm.vm_id, vm.name, found))
+                else:
+                    drifts += found
+        self._vms.note_compared(work.alike)
         synced = Synced(len(rows) + len(others) - len(skipped), tuple(drifts), tuple(skipped))
         if drifts or not quiet:
             await self.locks.alone(host_id, lambda: self._record(host_id, synced, actor, request_id))
@@ -230,12 +161,57 @@ class HostReports:
         self._synced_at[host_id] = self._runtime.moment().utc
         return synced
 
-    async def _others(self, host_id: HostId, reports: Mapping[VmId, VmReport]) -> tuple[VmId, ...]:
+    async def _changed(
+        self, host_id: HostId, rows: Mapping[VmId, StreamRow], *, asked: bool
+    ) -> Mapping[VmId, Listed | None]:
+        """Return what a host says of VMs, without those that have not changed since they were last compared.
+
+        With None for those of its own that it does not tell of. Raises as `report` does.
+        """
+        told: dict[VmId, Listed | None] = dict.fromkeys(rows)
+        # Each part is looked through as it comes: of what has not changed, nothing stays in memory.
+        async for part in self._asking.parts(host_id, asked=asked):
+            same: dict[VmId, Listed] = {}
+            async for some in in_slices(part.listing):
+                for vm in some:
+                    vm_id = VmId(vm.vm_id)
+                    if _same(rows.get(vm_id), vm):
+                        same[vm_id] = vm
+                        told.pop(vm_id, None)
+                    else:
+                        told[vm_id] = vm
+            told |= {vm_id: same[vm_id] for vm_id in await self._runtime.unsettled(same)}
+        return told
+
+    async def _others(
+        self, host_id: HostId, rows: Mapping[VmId, StreamRow], told: Mapping[VmId, Listed | None]
+    ) -> tuple[VmId, ...]:
         """Return the VMs of other hosts that a host has, by its list, or had when it was last asked."""
-        have = [vm_id for vm_id, report in reports.items() if report.holds_vm]
-        there = [vm_id for vm_id, place in (await self._vms.places(have)).items() if place != host_id]
+        have = [vm_id for vm_id, vm in told.items() if vm_id not in rows and vm is not None and vm.holds_vm]
+        there = [vm_id for vm_id, place in (await self._vms.places(have)).items() if place != host_id] if have else []
         claimed_before = [vm.vm_id for vm in await self._vms.marked(claimed_by(host_id)) if vm.host_id != host_id]
         return tuple(dict.fromkeys([*there, *claimed_before]))
+
+    async def _looked_at(
+        self, vm: VirtualMachine, host_id: HostId, row: StreamRow | None, listed: Listed | None, work: _Work
+    ) -> list[Envelope] | Failure:
+        """Compare a VM with what a host says of it: return the drifts, or why it was not compared.
+
+        Args:
+            vm: as it is on record.
+            host_id: the host.
+            row: of the VM's stream, before the host was asked; None: it was not the host's own then.
+            listed: what the host said of it among others; None: nothing.
+            work: of this sync.
+        """
+        report = read_whole(host_id, listed) if listed is not None else None
+        if vm.host_id != host_id:
+            return await self._located(vm, (host_id,), report, work)
+        if vm.claims:
+            return await self._located(vm, tuple(c.host_id for c in vm.claims), None, work)
+        if row is None:
+            return await self._compared(vm, vm.version, None, work)
+        return await self._compared(vm, row.version, report, work)
 
     async def _guarded(
         self, vm: VirtualMachine, look: Coroutine[Any, Any, list[Envelope] | Failure]
@@ -253,7 +229,7 @@ class HostReports:
             return Failure(reason=DEFECT, message="snapshotd has a defect. See the daemon's log.")
 
     async def _compared(
-        self, vm: VirtualMachine, asked_version: int, report: VmReport | None, request_id: str
+        self, vm: VirtualMachine, asked_version: int, report: VmReport | None, work: _Work
     ) -> list[Envelope] | Failure:
         """Compare a VM with the record: return the drifts, or why it was not compared.
 
@@ -261,26 +237,28 @@ class HostReports:
             vm: as it is on record.
             asked_version: its version before its host was asked.
             report: what its host said of it among others; None: nothing, so it is asked for it.
-            request_id: the caller's.
+            work: of this sync.
         """
         # That a list does not hold a VM is no evidence: an account that has lost its rights sees none (observed).
         if report is None:
-            asked_version, report = vm.version, await self._one(vm.host_id, vm.vm_id)
+            asked_version, report = vm.version, await self._asking.one(vm.host_id, vm.vm_id)
         if report is None:
             return Failure(reason="NOT_REPORTED", message=f"Host {vm.host_id} said nothing of it.")
         if report.unread:
             text = report.unread.message or "Its host could not read it."
             return Failure(reason="UNREADABLE", message=text, error_id=report.unread.error_id)
         command = SyncVm(report=report, asked_version=asked_version, host_id=vm.host_id)
-        decided = await self._runtime.request(vm.vm_id, command, actor=ITSELF, request_id=request_id)
+        decided = await self._runtime.request(vm.vm_id, command, actor=ITSELF, request_id=work.request_id)
         if decided.vm.rolled_back:
             return Failure.of(LogRolledBack(decided.vm.name, decided.vm.rolled_back))
-        if report.digest and not decided.vm.active:
-            self._vms.note_compared(decided.vm, report.digest)
+        # What has just been recorded may make the same report mean more: it is compared once again.
+        settled = not decided.envelopes and not decided.vm.active
+        if report.digest and settled and decided.vm.host_id == vm.host_id:
+            work.alike[vm.vm_id] = (decided.vm.version, report.digest)
         return _drifts(decided)
 
     async def _located(
-        self, vm: VirtualMachine, others: Iterable[HostId], listed: VmReport | None, silent: Silent, request_id: str
+        self, vm: VirtualMachine, others: Iterable[HostId], listed: VmReport | None, work: _Work
     ) -> list[Envelope] | Failure:
         """Compare what a VM's own host and others say of where it is. One that is claimed no more is compared whole.
 
@@ -291,7 +269,7 @@ class HostReports:
         before = vm
         for other in others:
             usable = listed if listed is not None and listed.holds_vm else None
-            decided = await self._claims.compare(vm, other, usable, silent, request_id)
+            decided = await self._claims.compare(vm, other, usable, work.silent, work.request_id)
             if isinstance(decided, Failure):
                 unasked = decided
             else:
@@ -301,7 +279,7 @@ class HostReports:
             # What has just changed is told; why the VM is left out, by the next sync.
             return drifts or (Failure.of(claimed(vm)) if vm.claims else unasked) or []
         if before.claims and vm.host_id == before.host_id:
-            compared = await self._compared(vm, vm.version, None, request_id)
+            compared = await self._compared(vm, vm.version, None, work)
             return drifts + compared if isinstance(compared, list) else drifts or compared
         return drifts
 
@@ -317,8 +295,8 @@ class HostReports:
         try:
             async with asyncio.timeout(_LOOK_S):
                 if vm.claims:
-                    return isinstance(await self._located(vm, [c.host_id for c in vm.claims], None, {}, ""), list)
-                report = await self._one(vm.host_id, vm_id)
+                    return isinstance(await self._located(vm, [c.host_id for c in vm.claims], None, _Work()), list)
+                report = await self._asking.one(vm.host_id, vm_id)
             if report is not None:
                 command = SyncVm(report=report, asked_version=vm.version, host_id=vm.host_id)
                 await self._runtime.request(vm_id, command, actor=ITSELF)
@@ -328,12 +306,12 @@ class HostReports:
 
     async def find(self, vm_id: VmId) -> None:
         """Ask all other hosts for a VM that its own does not have, and follow it where it is."""
-        vm, silent = await self._runtime.load(vm_id), dict[HostId, Failure]()
+        vm, work = await self._runtime.load(vm_id), _Work()
 
         async def ask(other: HostId) -> None:
-            report = await self._claims.asked(other, vm_id, silent)
+            report = await self._claims.asked(other, vm_id, work.silent)
             if isinstance(report, VmReport) and report.holds_vm:
-                await self._guarded(vm, self._located(vm, (other,), report, silent, ""))
+                await self._guarded(vm, self._located(vm, (other,), report, work))
 
         hosts = [host.host_id for host in self._hosts.registered() if host.host_id != vm.host_id]
         await asyncio.gather(*map(ask, hosts))
@@ -357,10 +335,9 @@ class HostReports:
         self._runtime.acknowledge(envelopes)
 
 
-def _same(row: StreamRow, report: VmReport | None) -> bool:
+def _same(row: StreamRow | None, vm: Listed) -> bool:
     """Return whether nothing has changed since a VM was last compared: neither its record, nor what its host says."""
-    known = bool(row.digest) and row.compared_version == row.version
-    return known and report is not None and report.digest == row.digest
+    return row is not None and row.compared_version == row.version and vm.digest == row.digest != ""
 
 
 def _drifts(decided: Decided) -> list[Envelope]:

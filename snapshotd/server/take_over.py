@@ -26,12 +26,12 @@ from snapshotd.domain.host_report import HostAnswer, Verdict, VmReport
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.server.asking import answered
 from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context, actor_of
 from snapshotd.server.operation_messages import failure_message, vm_name
 from snapshotd.server.ownership import refuse_unusable
 from snapshotd.server.requests import digest_of, request_id_of
-from snapshotd.server.sync import answered
 
 T = TypeVar("T")
 _AT_ONCE: Final = 64

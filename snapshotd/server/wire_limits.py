@@ -100,8 +100,11 @@ def _rule(field: FieldDescriptor) -> _Rule:
     )
 
 
-def bound(message: Message) -> None:
-    """Cut the texts of a message that are only shown. Raises TooLong if anything else in it is too long."""
+def bound(message: Message, later: str = "") -> None:
+    """Cut the texts of a message that are only shown. Raises TooLong if anything else in it is too long.
+
+    `later`: a field of the message that holds messages, each of which is bounded when it is read.
+    """
     for field, value in message.ListFields():
         rule = _rule(field)
         if rule.repeated:
@@ -111,7 +114,7 @@ def bound(message: Message) -> None:
         elif rule.largest is not None:
             if not 0 <= value <= rule.largest:
                 raise TooLong(f"{rule.name} is {value}; 0 to {rule.largest} are taken")
-        elif rule.message:
+        elif rule.message and field.name != later:
             for inner in _inner(rule, value):
                 bound(inner)
 

@@ -1,7 +1,9 @@
 """Orders become commands and answers become the core's words without anything lost or made up."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -15,13 +17,15 @@ from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.offering import Offering
 from snapshotd.domain.recorded import JsonObject
 from snapshotd.domain.state import replace
-from snapshotd.server.host_wire import from_outcome, to_command
+from snapshotd.server import host_wire
+from snapshotd.server.host_wire import ProtocolViolation, from_outcome, to_command
 from snapshotd.steps.action import FACTS, Action
 from snapshotd.steps.catalogue import ACTIONS
 from snapshotd.steps.vm_stop import StopMode
 from tests.asking import CREATE, REMOVE, RENAME, RESTORE, STOP
 
 VM = "11111111-2222-3333-4444-555555555555"
+OTHER_VM = "22222222-2222-3333-4444-555555555555"
 CHECKPOINT = CheckpointId("aaaaaaaa-2222-3333-4444-555555555555")
 DEADLINE = datetime(2026, 1, 1, 12, tzinfo=UTC)
 EFFECT = Order(
@@ -295,6 +299,82 @@ def broken_answers() -> list[pb.CommandOutcome]:
 def test_an_answer_that_breaks_the_protocol_counts_as_none(outcome: pb.CommandOutcome) -> None:
     answer = from_outcome(outcome)
     assert (answer.verdict, answer.error_id) == (Verdict.NO_ANSWER, "MALFORMED_ANSWER")
+
+
+def report_of(*vms: pb.VmReport) -> pb.CommandOutcome:
+    """Return a report of VMs."""
+    return pb.CommandOutcome(answer=pb.HostAnswer(protocol=1, verdict=pb.HostAnswer.REPORTED, vms=vms))
+
+
+def second_vm() -> pb.VmReport:
+    """Return a VM that a host lists beside the other one."""
+    vm = pb.VmReport(vm_id=OTHER_VM, present=True, name="web02", power=pb.STOPPED)
+    vm.journal.state = pb.JournalReport.MISSING
+    return vm
+
+
+def test_the_vms_of_a_long_report_are_read_one_by_one_as_the_only_one_of_a_short_one_is() -> None:
+    (first, _) = from_outcome(report_of(full_answer().answer.vms[0], second_vm())).listed
+    (alone,) = from_outcome(report_of(full_answer().answer.vms[0])).listing
+    assert (first.vm_id, first.readable, first.holds_vm, first.digest) == (VM, True, True, alone.digest)
+    assert first.read() == alone.read() == from_outcome(full_answer()).vm
+
+
+def test_a_vm_of_a_long_report_tells_what_it_is_without_being_read() -> None:
+    gone, replica, unread = (second_vm() for _ in range(3))
+    gone.present, replica.is_replica, unread.error.id = False, True, "OperationFailed,x"
+    told = from_outcome(report_of(gone, replica, unread)).listed
+    assert [(vm.readable, vm.holds_vm, bool(vm.digest)) for vm in told] == [
+        (True, False, True),
+        (True, False, True),
+        (False, False, False),
+    ]
+    assert [(vm.readable, vm.holds_vm, bool(vm.digest)) for vm in [vm.read() for vm in told]] == [
+        (vm.readable, vm.holds_vm, bool(vm.digest)) for vm in told
+    ]
+
+
+def test_a_vm_that_breaks_the_protocol_is_refused_when_it_is_read_and_spoils_no_other() -> None:
+    unmarked, powerless, long = (full_answer().answer.vms[0] for _ in range(3))
+    unmarked.checkpoints[0].ClearField("checkpoint_id")
+    powerless.ClearField("power")
+    long.name = "x" * 1_001
+    for broken in (unmarked, powerless, long):
+        first, second = from_outcome(report_of(broken, second_vm())).listed
+        with pytest.raises(ProtocolViolation):
+            first.read()
+        assert second.read().vm_id == OTHER_VM
+    nameless = second_vm()
+    nameless.vm_id = "web02"
+    assert from_outcome(report_of(full_answer().answer.vms[0], nameless)).error_id == "MALFORMED_ANSWER"
+
+
+def leaves(descriptor: Descriptor, path: tuple[FieldDescriptor, ...] = ()) -> Iterator[tuple[FieldDescriptor, ...]]:
+    """Yield the way to every value in a message."""
+    for field in descriptor.fields:
+        if field.message_type is None:
+            yield (*path, field)
+        elif field.message_type.file is descriptor.file:
+            yield from leaves(field.message_type, (*path, field))
+
+
+@pytest.mark.parametrize("path", tuple(leaves(pb.VmReport.DESCRIPTOR)), ids=lambda p: ".".join(f.name for f in p))
+def test_whatever_differs_makes_another_digest_but_what_changes_by_itself(path: tuple[FieldDescriptor, ...]) -> None:
+    def digest(number: int) -> str:
+        vm = pb.VmReport()
+        message: Any = vm
+        for field in path[:-1]:
+            message = getattr(message, field.name).add() if field.is_repeated else getattr(message, field.name)
+        value = str(number) if path[-1].type == FieldDescriptor.TYPE_STRING else number
+        if path[-1].is_repeated:
+            getattr(message, path[-1].name).append(value)
+        else:
+            setattr(message, path[-1].name, value)
+        vm.vm_id = vm.vm_id or VM
+        return host_wire._digest(vm)
+
+    grows = [field.name for field in path] in (["files", "file_bytes"], ["files", "minimum_bytes"])
+    assert (digest(0) == digest(1)) == grows
 
 
 def test_why_there_is_no_answer_is_kept() -> None:
