@@ -32,7 +32,7 @@ async def replay(log: EventLog, vms: VirtualMachines, hosts: Hosts, volumes: Vol
         await restand(log)
     await hosts.start()
     await volumes.start()
-    for vm in await vms.marked(ACTIVE):
+    for vm in await vms.load_all(await vms.marked(ACTIVE)):
         for operation in vm.active_operations:
             refuse_unreadable(operation)
     return log.head_position()

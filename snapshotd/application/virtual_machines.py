@@ -78,9 +78,9 @@ class VirtualMachines:
         rows = await self._log.rows([vm_stream(vm_id) for vm_id in vm_ids])
         return {vm_in(row.stream): HostId(row.place.removeprefix("host/")) for row in rows if row.place}
 
-    async def marked(self, mark: str) -> tuple[VirtualMachine, ...]:
+    async def marked(self, mark: str) -> tuple[VmId, ...]:
         """Return the VMs that have a mark (application/standing.py)."""
-        return await self.load_all([vm_in(row.stream) for _, row in await self._log.marked([mark])])
+        return tuple(vm_in(row.stream) for _, row in await self._log.marked([mark]))
 
     async def with_files(self, paths: Collection[str]) -> Mapping[str, tuple[VmId, ...]]:
         """Return, for each of these paths that a registered VM has, however it is spelt, the VMs that have it."""
@@ -122,7 +122,7 @@ class VirtualMachines:
         return self._folds.held(vm_id)
 
     def known(self, vm_id: VmId) -> VirtualMachine:
-        """Return a VM that was loaded and is held."""
+        """Return a VM as it is in memory; version 0: it is not there. One that is held and was loaded is there."""
         vm = self._folds.get(vm_id)
         return vm if vm is not None else VirtualMachine(vm_id=vm_id)
 

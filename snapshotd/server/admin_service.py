@@ -101,8 +101,8 @@ class AdminService(AdminServiceServicer):
             status.recent_failures.CopyFrom(await self._failures())
         except ViewsUnreadable as error:
             problems.append(pb.Problem(subject="views", reason=error.reason, message=error.message()))
-        problems += _of_vms(await backend.needing(ROLLED_BACK), _rolled_back)
-        problems += _of_vms(await backend.needing(CLAIMED), claimed)
+        problems += _of_vms(*await backend.needing(ROLLED_BACK, _TOLD), _rolled_back)
+        problems += _of_vms(*await backend.needing(CLAIMED, _TOLD), claimed)
         async for some in in_slices(sorted(backend.hosts.registered(), key=lambda h: h.host_id)):
             status.hosts.extend(self._host(host.host_id, backend.reports.last_synced(host)) for host in some)
         status.executors.extend(self._executor(a, status.hosts) for a in self._executors.attached.values())
@@ -205,15 +205,15 @@ def _projection(progress: ProjectionProgress) -> pb.ProjectionState:
 
 
 def _of_vms(
-    vms: Sequence[VirtualMachine], error_of: Callable[[VirtualMachine], SnapshotdError]
+    vms: Sequence[VirtualMachine], count: int, error_of: Callable[[VirtualMachine], SnapshotdError]
 ) -> Iterator[pb.Problem]:
-    """Yield a problem for each VM, and one with the count of those left out. All have an error of one reason."""
-    for vm in vms[:_TOLD]:
+    """Yield a problem for each VM, and one with the number of those left out. All have an error of one reason."""
+    for vm in vms:
         error = error_of(vm)
         yield pb.Problem(subject=f"VM {vm.vm_id}", reason=error.reason, message=error.message())
-    more = len(vms) - _TOLD
+    more = count - len(vms)
     if more > 0:
-        text = f"{len(vms)} VMs in all are so; {more} of them are left out here. See `snapshotctl vm list`."
+        text = f"{count} VMs in all are so; {more} of them are left out here. See `snapshotctl vm list`."
         yield pb.Problem(subject=f"{more} more VMs", reason=error_of(vms[-1]).reason, message=text)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -91,9 +91,13 @@ class Backend:
         vms = ((f"VM {f.vm_id}", Trouble(reason=f.reason, message=f.text, since=f.since)) for f in faults)
         return (*told, *self.parts.all(), *vms)
 
-    async def needing(self, mark: str) -> tuple[VirtualMachine, ...]:
-        """Return the VMs that need attention, by their mark (application/standing.py), in the order of their names."""
-        return tuple(sorted(await self.vms.marked(mark), key=lambda vm: (vm.name, vm.vm_id)))
+    async def needing(self, mark: str, most: int) -> tuple[Sequence[VirtualMachine], int]:
+        """Return some VMs that need attention, by their mark (application/standing.py), and how many there are in all.
+
+        They are in the order of their names. Others than those may come before them: not all are read for that.
+        """
+        marked = await self.vms.marked(mark)
+        return sorted(await self.vms.load_all(marked[:most]), key=lambda vm: (vm.name, vm.vm_id)), len(marked)
 
     def why(self, host_id: HostId) -> Wait | None:
         """Return why nothing can be done on a host just now: no answer, no report, or journals of no use to us."""

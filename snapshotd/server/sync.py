@@ -189,7 +189,7 @@ class HostReports:
         """Return the VMs of other hosts that a host has, by its list, or had when it was last asked."""
         have = [vm_id for vm_id, vm in told.items() if vm_id not in rows and vm is not None and vm.holds_vm]
         there = [vm_id for vm_id, place in (await self._vms.places(have)).items() if place != host_id] if have else []
-        claimed_before = [vm.vm_id for vm in await self._vms.marked(claimed_by(host_id)) if vm.host_id != host_id]
+        claimed_before = await self._vms.marked(claimed_by(host_id))
         return tuple(dict.fromkeys([*there, *claimed_before]))
 
     async def _looked_at(
