@@ -1,1 +1,1 @@
-"""Measurements that 'make bench' prints. Never imported by the product or by tests."""
+"""Measurements that 'make bench' prints. Never imported by the product."""
