@@ -11,7 +11,7 @@ ENGINE ?= builtin
 # together, so what they share is started once; in the order of their names, so that the long ones come early.
 JOBS ?= 4
 
-.PHONY: help demo seed sandbox bench test test-fast check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock clean
+.PHONY: help demo seed sandbox bench profile test test-fast check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock clean
 
 help: ## Show what there is to do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -34,8 +34,11 @@ seed: $(STAMP) ## Type the seed's test list on a simulated host, checked against
 sandbox: $(STAMP) ## Start a simulated host and snapshotd to play with; Ctrl-C ends it (ENGINE=builtin, or pwsh)
 	@$(BIN)/python -m demo.sandbox --engine $(ENGINE)
 
-bench: $(STAMP) ## Measure creates, appends, calls with 10,000 VMs and export policies (ONLY="creates vms"; BESIDE=commit: beside that commit)
-	$(BIN)/python -m $(if $(BESIDE),benchmarks.beside $(BESIDE),benchmarks $(ONLY))
+bench: $(STAMP) ## Measure all that docs/performance.md tells (ONLY="creates appends"; BENCH=full: 10 million events; BESIDE=commit)
+	BENCH=$(BENCH) $(BIN)/python -m $(if $(BESIDE),benchmarks.beside $(BESIDE),benchmarks $(ONLY))
+
+profile: $(STAMP) ## Print where the processor time of a create goes
+	$(BIN)/python -m benchmarks profile
 
 test: $(STAMP) ## Run all tests, in JOBS processes
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder

@@ -1,90 +1,89 @@
 """`make bench`: all measurements in one run, or the parts that are named.
 
-Compare numbers only with others of the same run.
+Compare numbers only with others of the same run. A whole run writes build/bench.json and docs/performance.md; one of
+some parts writes build/bench.json only, with the figures of these.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.appends import ours, stock
-from benchmarks.creates import creates_per_second
-from benchmarks.exports import measure as measure_exports
-from benchmarks.many_vms import measure
+from benchmarks import (
+    appends,
+    creates,
+    exports,
+    idle,
+    inflight,
+    many_vms,
+    profile,
+    reads,
+    report,
+    restart,
+    state,
+    views_rebuilt,
+)
+from benchmarks.programs import NotReady
+from benchmarks.progress import Figures, say
+from benchmarks.targets import TARGETS
 
-CALLERS = (1, 64)
-CREATES = {1: 240, 64: 1024}
-WRITERS = (1, 16, 64)
-APPENDS = 4096
-HOSTS, VMS_EACH = 10, 1000
-EXPORTED_VMS, COPYING_S = 3, 2.0
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def _creates(directory: Path) -> None:
-    say("\nwhole creates per second over gRPC (call until the operation has ended; instant host)")
-    say(f"{'callers':>8} {'with log':>10} {'in memory':>10} {'ratio':>7}")
-    for callers in CALLERS:
-        with_log = creates_per_second(directory / f"log-{callers}", callers, CREATES[callers], stored=True)
-        without = creates_per_second(directory / f"memory-{callers}", callers, CREATES[callers], stored=False)
-        say(f"{callers:>8} {with_log:>10.0f} {without:>10.0f} {with_log / without:>7.2f}")
-
-
-def _appends(directory: Path) -> None:
-    say("\nappends per second, one event each, durable, SQLite (synchronous=FULL)")
-    say(f"{'writers':>8} {'ours':>10} {'stock':>10} {'ratio':>7}")
-    for writers in WRITERS:
-        place = directory / f"appends-{writers}"
-        place.mkdir()
-        own, other = ours(place, writers, APPENDS), stock(place, writers, APPENDS)
-        say(f"{writers:>8} {own:>10.0f} {other:>10.0f} {own / other:>7.2f}")
-
-
-def _vms(directory: Path) -> None:
-    say(f"\n{VMS_EACH} VMs on each of {HOSTS} simulated hosts, seconds")
-    say(f"{'call':<24} {'took':>6} {'slowest other call meanwhile':>29}")
-    for what, took, other in measure(directory / "many", HOSTS, VMS_EACH):
-        say(f"{what:<24} {took:>6.2f} {other:>29.3f}")
-
-
-def _exports(directory: Path) -> None:
-    place = directory / "exports"
-    place.mkdir()
-    say(f"\nwhat an export policy costs, if the copy takes {COPYING_S:.0f} s: seconds until the operation has ended")
-    say(f"{'policy':<12} {'create':>7} {'stop':>7}")
-    for policy, create, stop in measure_exports(place, EXPORTED_VMS, COPYING_S):
-        say(f"{policy:<12} {create:>7.2f} {stop:>7.2f}")
-
-
-PARTS: Final[dict[str, Callable[[Path], None]]] = {
-    "creates": _creates,
-    "appends": _appends,
-    "vms": _vms,
-    "exports": _exports,
+PARTS: Final[dict[str, Callable[[Path, Figures], None]]] = {
+    "creates": creates.measure,
+    "appends": appends.measure,
+    "views": views_rebuilt.measure,
+    "restart": restart.measure,
+    "reads": reads.measure,
+    "state": state.measure,
+    "inflight": inflight.measure,
+    "idle": idle.measure,
+    "vms": many_vms.report,
+    "exports": exports.report,
+    "profile": profile.measure,
 }
 
 
-def main() -> None:
-    """Measure and print."""
+def arguments(given: Sequence[str]) -> list[str]:
+    """Return the parts that a command line names; all if it names none."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
-    wanted = parser.parse_args().parts or PARTS
-    say(f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}")
+    return parser.parse_args(given).parts or [*PARTS]
+
+
+def main() -> None:
+    """Measure, print, and keep the figures."""
+    wanted = arguments(sys.argv[1:])
+    figures: Figures = {}
+    began = time.monotonic()
+    for name, value in report.about().items():
+        say(f"{name}: {value}")
     with tempfile.TemporaryDirectory(prefix="snapshotd-bench-") as name:
-        for part in wanted:
-            PARTS[part](Path(name))
+        for number, part in enumerate(wanted, 1):
+            say(f"\n[{number}/{len(wanted)}] {part}, after {time.monotonic() - began:.0f} s")
+            place = Path(name) / part
+            place.mkdir()
+            try:
+                PARTS[part](place, figures)
+            except NotReady as error:
+                say(f"  not measured: {error}")
+            report.save(figures)
+    _told(figures)
+    if set(wanted) == set(PARTS):
+        report.main()
+    say(f"\n{time.monotonic() - began:.0f} s in all")
+
+
+def _told(figures: Figures) -> None:
+    """Print what the run must show, as far as it was measured."""
+    say("")
+    for target in TARGETS:
+        for bound in target.bounds if any(b.figure in figures for b in target.bounds) else ():
+            reached = {True: "reached", False: "MISSED", None: ""}[bound.reached(figures)]
+            say(f"{target.what[:96]:<96} {bound.wanted():>10} {bound.found(figures):>14} {reached}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.__main__ import APPENDS, CALLERS, CREATES, WRITERS, say
+from benchmarks.appends import APPENDS, WRITERS
+from benchmarks.creates import CALLERS, CREATES
+from benchmarks.progress import say
 
 _HERE = Path(__file__).resolve().parents[1]
 _ROUNDS = 5

@@ -1,80 +1,210 @@
-"""Whole creates per second over gRPC: from the call until the operation has ended, on a host that answers at once."""
+"""Whole creates over gRPC: from the call until the operation has ended, on a host that answers at once.
+
+Beside it, in turns: the same without a store, calls of the health check, and DBOS Transact with three durable steps.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import grpc
-from google.longrunning.operations_pb2 import WaitOperationRequest
+from google.longrunning.operations_pb2 import Operation, WaitOperationRequest
 from google.longrunning.operations_pb2_grpc import OperationsStub
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from snapshotd.api.v1 import admin_pb2, host_pb2, snapshot_pb2
+from benchmarks.programs import instant_daemon, instant_executor, open_channel, until_attached
+from benchmarks.progress import Figures, quantile, say
+from snapshotd.api.v1 import host_pb2, snapshot_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
-from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceStub
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceStub
 
-_PER_VM = 8
+CALLERS: Final = (1, 16, 64)
+CREATES: Final = {1: 240, 16: 640, 64: 1536}
+"""How many snapshots are taken in all, by callers."""
+_ROUNDS: Final = 3
+_PER_VM: Final = 8
 """Snapshots that each VM gets: below its limit."""
+_HEALTH_S: Final = 2.0
+_ROOT: Final = Path(__file__).resolve().parents[1]
+_DBOS_CALLERS: Final = ("1", "4", "16", "64")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one daemon showed."""
+
+    per_second: float
+    latencies_s: tuple[float, ...]
+    """Of each create."""
+    health_per_second: float
+
+
+def measure(directory: Path, figures: Figures) -> None:
+    """Measure creates with each number of callers, then the peers."""
+    say(f"\nwhole creates per second over gRPC; instant host, executor in its own process; medians of {_ROUNDS}")
+    say(f"{'callers':>8} {'with log':>9} {'no store':>9} {'ratio':>6} {'health':>8} {'p50, ms':>8} {'p99, ms':>8}")
+    for callers in CALLERS:
+        found: dict[bool, list[Run]] = {True: [], False: []}
+        for number in range(_ROUNDS):
+            for stored, runs in found.items():
+                place = directory / f"creates-{callers}-{number}-{stored}"
+                runs.append(run(place, callers, CREATES[callers], stored=stored))
+        _tell(figures, callers, found[True], found[False])
+    best = dbos_per_second(directory)
+    figures["creates.dbos_per_s"] = best
+    most = max(figures[f"creates.{callers}.per_s"] for callers in CALLERS)
+    figures["creates.64.ratio_dbos"] = figures["creates.64.per_s"] / best
+    say(f"DBOS, three durable steps, at its best concurrency: {best:.0f} per second; ours at its best: {most:.0f}")
+
+
+def _tell(figures: Figures, callers: int, stored: list[Run], without: list[Run]) -> None:
+    rate, other = (statistics.median(r.per_second for r in runs) for runs in (stored, without))
+    health = statistics.median(r.health_per_second for r in stored)
+    latencies = [1000 * latency for r in stored for latency in r.latencies_s]
+    p50, p99 = quantile(latencies, 0.5), quantile(latencies, 0.99)
+    figures |= {
+        f"creates.{callers}.per_s": rate,
+        f"creates.{callers}.without_store_per_s": other,
+        f"creates.{callers}.ratio_without_store": rate / other,
+        f"creates.{callers}.health_per_s": health,
+        f"creates.{callers}.ratio_health": rate / health,
+        f"creates.{callers}.p50_ms": p50,
+        f"creates.{callers}.p99_ms": p99,
+    }
+    say(f"{callers:>8} {rate:>9.0f} {other:>9.0f} {rate / other:>6.2f} {health:>8.0f} {p50:>8.1f} {p99:>8.1f}")
 
 
 def creates_per_second(directory: Path, callers: int, creates: int, *, stored: bool) -> float:
-    """Return whole creates per second.
+    """Return whole creates per second."""
+    return run(directory, callers, creates, stored=stored).per_second
+
+
+def run(directory: Path, callers: int, creates: int, *, stored: bool, apart: bool = True) -> Run:
+    """Take snapshots on a daemon of its own.
 
     Args:
         directory: holds the daemon's storage.
         callers: how many call at the same time, each on its own VMs.
         creates: how many snapshots are taken in all.
         stored: whether the event log is on disk; else it is in memory.
+        apart: whether the executor runs in a process of its own.
     """
-    command = [sys.executable, "-m", "benchmarks.instant_daemon", str(directory)]
-    command += [] if stored else ["--without-store"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as daemon:
-        assert daemon.stdout is not None
-        address = json.loads(daemon.stdout.readline())["serving"]
-        try:
-            return asyncio.run(_measure(address, callers, creates))
-        finally:
-            daemon.terminate()
+    options = [*([] if stored else ["--without-store"]), *(["--executor-apart"] if apart else [])]
+    with ExitStack() as stack:
+        daemon = stack.enter_context(instant_daemon(directory, *options))
+        if apart:
+            stack.enter_context(instant_executor(daemon.address, directory / "executor.log"))
+        until_attached(daemon.address)
+        return asyncio.run(_measure(daemon.address, callers, creates))
 
 
-async def _measure(address: str, callers: int, creates: int) -> float:
-    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        vms = [str(uuid.uuid4()) for _ in range(-(-creates // _PER_VM))]
-        await _register(channel, vms)
-        shares = [vms[n::callers] for n in range(callers)]
+async def _measure(address: str, callers: int, creates: int) -> Run:
+    async with open_channel(address) as channel:
+        vms = await register(channel, creates)
         began = time.perf_counter()
-        await asyncio.gather(*(_call(channel, share) for share in shares))
-        return len(vms) * _PER_VM / (time.perf_counter() - began)
+        latencies = await create_all(channel, vms, callers)
+        return Run(len(latencies) / (time.perf_counter() - began), latencies, await _health(channel, callers))
 
 
-async def _register(channel: grpc.aio.Channel, vms: list[str]) -> None:
-    # Another process attaches, so there is no event to wait for.
-    while not (await AdminServiceStub(channel).GetStatus(admin_pb2.GetStatusRequest())).executors:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+async def register(channel: grpc.aio.Channel, creates: int) -> list[str]:
+    """Register as many VMs as that many creates need."""
+    vms = [str(uuid.uuid4()) for _ in range(-(-creates // _PER_VM))]
     host = host_pb2.Host(address="127.0.0.1", credential="none")
     await HostServiceStub(channel).RegisterHost(host_pb2.RegisterHostRequest(host_id="hv01", host=host))
     service = VirtualMachineServiceStub(channel)
     for vm in vms:
         await service.RegisterVirtualMachine(vm_pb2.RegisterVirtualMachineRequest(host="hosts/hv01", vm_id=vm))
+    return vms
 
 
-async def _call(channel: grpc.aio.Channel, vms: list[str]) -> None:
+async def create_all(channel: grpc.aio.Channel, vms: list[str], callers: int) -> tuple[float, ...]:
+    """Take all snapshots of all VMs; return how long each took, in seconds."""
+    found = await asyncio.gather(*(_call(channel, vms[n::callers]) for n in range(callers)))
+    return tuple(latency for some in found for latency in some)
+
+
+async def _call(channel: grpc.aio.Channel, vms: list[str]) -> list[float]:
+    """Take all snapshots of some VMs; return how long each took."""
     snapshots, operations = SnapshotServiceStub(channel), OperationsStub(channel)
+    latencies = []
+    refused: set[str] = set()
     for vm in vms:
         for number in range(_PER_VM):
             snapshot = snapshot_pb2.Snapshot(display_name=f"s{number}", kind=snapshot_pb2.Snapshot.DISK)
             request = snapshot_pb2.CreateSnapshotRequest(
                 parent=f"virtualMachines/{vm}", snapshot=snapshot, request_id=str(uuid.uuid4())
             )
-            operation = await snapshots.CreateSnapshot(request)
+            began = time.perf_counter()
+            operation = await _accepted(snapshots, request, refused)
             ended = await operations.WaitOperation(WaitOperationRequest(name=operation.name))
+            latencies.append(time.perf_counter() - began)
             assert ended.done, ended
             assert not ended.HasField("error"), ended
+    if refused:
+        say(f"  {len(refused)} creates were refused at first, though what the caller had asked for before had ended")
+    return latencies
+
+
+async def _accepted(snapshots: Any, request: snapshot_pb2.CreateSnapshotRequest, refused: set[str]) -> Operation:  # noqa: ANN401
+    """Ask for a snapshot; again, as a client would, if the answer was that something else is under way."""
+    while True:
+        try:
+            operation: Operation = await snapshots.CreateSnapshot(request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.ABORTED:
+                raise
+            refused.add(request.request_id)
+        else:
+            return operation
+
+
+async def _health(channel: grpc.aio.Channel, callers: int) -> float:
+    """Return calls of the health check per second."""
+    health: Any = HealthStub(channel)  # its types do not know its methods
+    calls = 0
+    began = time.perf_counter()
+
+    async def call() -> None:
+        nonlocal calls
+        while time.perf_counter() - began < _HEALTH_S:
+            await health.Check(health_pb2.HealthCheckRequest())
+            calls += 1
+
+    await asyncio.gather(*(call() for _ in range(callers)))
+    return calls / (time.perf_counter() - began)
+
+
+def dbos_per_second(directory: Path) -> float:
+    """Return whole workflows of three steps per second with DBOS, at its best number of callers."""
+    place = directory / "dbos"
+    place.mkdir()
+    command = [str(_dbos_python()), "benchmarks/dbos_peer.py", str(place), *_DBOS_CALLERS]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=_ROOT).stdout
+    return float(max(json.loads(said.splitlines()[-1]).values()))
+
+
+def _dbos_python() -> Path:
+    """Return the Python of an environment with DBOS; it is made once."""
+    python = _ROOT / "build" / "dbos" / "bin" / "python"
+    locked = _ROOT / "requirements" / "dbos.txt"
+    made = python.with_name("installed")
+    if not made.exists() or made.stat().st_mtime < locked.stat().st_mtime:
+        say("  setting DBOS up in build/dbos, once")
+        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+        install = [str(python), "-m", "pip", "install", "-qq", "--require-hashes", "-r", str(locked)]
+        subprocess.run(install, check=True, stdout=sys.stderr)
+        made.touch()
+    return python

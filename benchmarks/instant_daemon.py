@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from benchmarks.instant_host import InstantHost
+from benchmarks.profiling import Profiles, role_of
 from projections.projections import Projections
 from snapshotd import bootstrap, daemon
 from snapshotd.settings import load
@@ -18,9 +22,14 @@ from tests.memory_log import MemoryLog
 _INSTALLATION = "00000000-0000-4000-8000-000000000000"
 
 
-async def serve(directory: Path, *, stored: bool) -> int:
+async def serve(directory: Path, *, stored: bool, executor: bool) -> int:
     """Serve until a signal ends it."""
-    flags = {"server.listen": "127.0.0.1:0", "storage.directory": str(directory), "executor.sessions_per_host": "64"}
+    flags = {
+        "server.listen": "127.0.0.1:0",
+        "storage.directory": str(directory),
+        "executor.sessions_per_host": "64",
+        "executor.in_process": str(executor).lower(),
+    }
     settings = load(None, os.environ, flags)
     log = SqliteEventLog(directory / "events.db") if stored else MemoryLog()
     projections = Projections(log, directory / "views.db")
@@ -33,10 +42,38 @@ async def serve(directory: Path, *, stored: bool) -> int:
             log.close()
 
 
-if __name__ == "__main__":
+def tell_threads(path: Path) -> None:
+    """Write the kind of each thread by the system's number of it, whenever SIGUSR1 asks for it."""
+
+    def tell(*_: object) -> None:
+        kinds = {str(thread.native_id): role_of(thread.name) for thread in threading.enumerate()}
+        whole = path.with_suffix(".new")
+        whole.write_text(json.dumps(kinds), encoding="utf-8")
+        whole.rename(path)
+
+    signal.signal(signal.SIGUSR1, tell)
+
+
+def main() -> int:
+    """Serve, as the command line says. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--without-store", action="store_true")
+    parser.add_argument("--executor-apart", action="store_true")
+    parser.add_argument("--profile", type=Path, help="where to write what each thread's time went to, at the end")
+    parser.add_argument("--threads", type=Path, help="where to write the threads, when SIGUSR1 asks for them")
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    sys.exit(asyncio.run(serve(arguments.directory, stored=not arguments.without_store)))
+    if arguments.threads:
+        tell_threads(arguments.threads)
+    profiles = Profiles() if arguments.profile else None
+    code = asyncio.run(
+        serve(arguments.directory, stored=not arguments.without_store, executor=not arguments.executor_apart)
+    )
+    if profiles is not None:
+        profiles.write(arguments.profile)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

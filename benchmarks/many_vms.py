@@ -11,15 +11,28 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from benchmarks.progress import Figures, say
 from demo.programs import CREDENTIAL, Daemon, SimulatedHost
 from snapshotd.api.v1 import admin_pb2, host_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from tests.e2e.system import Client, until
 
+_HOSTS: Final = 10
+_VMS_EACH: Final = 1000
 Measured = tuple[str, float, float]
 """What was called, how long it took, and how long the slowest other call took meanwhile, in seconds."""
+
+
+def report(directory: Path, figures: Figures) -> None:
+    """Measure, and print."""
+    say(f"\n{_VMS_EACH} VMs on each of {_HOSTS} simulated hosts, seconds")
+    say(f"{'call':<24} {'took':>6} {'slowest other call meanwhile':>29}")
+    for what, took, other in measure(directory, _HOSTS, _VMS_EACH):
+        name = what.replace(" ", "_").replace("'", "")
+        figures |= {f"vms.{name}_s": took, f"vms.{name}_other_s": other}
+        say(f"{what:<24} {took:>6.2f} {other:>29.3f}")
 
 
 def measure(directory: Path, hosts: int, vms_each: int) -> Iterator[Measured]:

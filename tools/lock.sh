@@ -17,10 +17,12 @@ if [[ -n "${PIP_CERT:-}" ]]; then
 fi
 
 compile() {
-    build/lock/bin/uv pip compile pyproject.toml --quiet --no-config \
+    build/lock/bin/uv pip compile --quiet --no-config \
         --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links "$@"
 }
 
-compile --output-file requirements/runtime.txt
+compile pyproject.toml --output-file requirements/runtime.txt
 # Tested with the very versions that run.
-compile --group dev --constraints requirements/runtime.txt --output-file requirements/dev.txt
+compile pyproject.toml --group dev --constraints requirements/runtime.txt --output-file requirements/dev.txt
+# Of the benchmark's peer alone, in an environment of its own.
+compile requirements/dbos.in --output-file requirements/dbos.txt

@@ -1,0 +1,1 @@
+"""Tests of what the benchmarks tell of their figures."""
