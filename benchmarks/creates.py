@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
-from google.longrunning.operations_pb2 import Operation, WaitOperationRequest
+from google.longrunning.operations_pb2 import WaitOperationRequest
 from google.longrunning.operations_pb2_grpc import OperationsStub
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -140,7 +140,6 @@ async def _call(channel: grpc.aio.Channel, vms: list[str]) -> list[float]:
     """Take all snapshots of some VMs; return how long each took."""
     snapshots, operations = SnapshotServiceStub(channel), OperationsStub(channel)
     latencies = []
-    refused: set[str] = set()
     for vm in vms:
         for number in range(_PER_VM):
             snapshot = snapshot_pb2.Snapshot(display_name=f"s{number}", kind=snapshot_pb2.Snapshot.DISK)
@@ -148,27 +147,12 @@ async def _call(channel: grpc.aio.Channel, vms: list[str]) -> list[float]:
                 parent=f"virtualMachines/{vm}", snapshot=snapshot, request_id=str(uuid.uuid4())
             )
             began = time.perf_counter()
-            operation = await _accepted(snapshots, request, refused)
+            operation = await snapshots.CreateSnapshot(request)
             ended = await operations.WaitOperation(WaitOperationRequest(name=operation.name))
             latencies.append(time.perf_counter() - began)
             assert ended.done, ended
             assert not ended.HasField("error"), ended
-    if refused:
-        say(f"  {len(refused)} creates were refused at first, though what the caller had asked for before had ended")
     return latencies
-
-
-async def _accepted(snapshots: Any, request: snapshot_pb2.CreateSnapshotRequest, refused: set[str]) -> Operation:  # noqa: ANN401
-    """Ask for a snapshot; again, as a client would, if the answer was that something else is under way."""
-    while True:
-        try:
-            operation: Operation = await snapshots.CreateSnapshot(request)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.ABORTED:
-                raise
-            refused.add(request.request_id)
-        else:
-            return operation
 
 
 async def _health(channel: grpc.aio.Channel, callers: int) -> float:

@@ -1,8 +1,7 @@
 """How long it takes until operations go on that were under way when the daemon was killed.
 
 10,000 creates are on their hosts, which never answer an effect. Daemon and executor, by default one process, are killed
-and started again. Then each VM
-has to be looked at, and, since the effect has left no trace, to be asked again.
+and started again. Then each VM has to be looked at, and, since the effect has left no trace, to be asked again.
 """
 
 from __future__ import annotations

@@ -12,10 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
-
-import grpc
-from google.longrunning.operations_pb2 import Operation
+from typing import Final
 
 from benchmarks.programs import NotReady, Process, daemon, instant_executor, until_attached
 from benchmarks.progress import Figures, say
@@ -125,22 +122,11 @@ def _events(client: Client, vm_id: str) -> int:
 
 
 def _cycle(client: Client, vm_id: str) -> None:
-    operation = client.succeeded(_accepted(partial(client.create, vm_id, "before update")))
+    operation = client.succeeded(client.create(vm_id, "before update"))
     snapshot = snapshot_pb2.Snapshot()
     operation.response.Unpack(snapshot)
     request = snapshot_pb2.DeleteSnapshotRequest(name=snapshot.name)
-    client.succeeded(_accepted(partial(client.snapshots.DeleteSnapshot, request)))
-
-
-def _accepted(call: Callable[[], Operation]) -> Operation:
-    """Ask for an operation; again, as a client would, if the answer was that something else is under way."""
-    while True:
-        try:
-            return call()
-        except grpc.RpcError as error:
-            refused: Any = error
-            if refused.code() is not grpc.StatusCode.ABORTED:
-                raise
+    client.succeeded(client.snapshots.DeleteSnapshot(request))
 
 
 def _command(client: Client, vm_id: str, owner: str) -> None:
