@@ -75,7 +75,11 @@ class Projections:
             await asyncio.gather(checking, return_exceptions=True)
 
     async def _check(self) -> None:
-        """Read the whole file, beside all else: what a crash or a disk has damaged is not to be believed for long."""
+        """Read the whole file, beside all else: what a crash or a disk has damaged is not to be believed for long.
+
+        Not before the views follow the log: a start has enough to do.
+        """
+        await self._runner.caught_up.wait()
         with closing(open_reader(self._path)) as connection:
             looking = asyncio.create_task(asyncio.to_thread(damage_found, connection))
             try:

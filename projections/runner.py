@@ -84,6 +84,8 @@ class Runner:
         self._size = _BATCH
         self._took_s = 0.0
         """Of processor time, by the last batch."""
+        self.caught_up = asyncio.Event()
+        """Set once all that there was has been taken in."""
         self.turn = asyncio.Lock()
         """Held while a batch is taken in."""
         self.begin(connection)
@@ -133,6 +135,7 @@ class Runner:
                 await self._in_thread(self._index)
             if not batch:
                 self._show(self._following(), ProjectionState.FOLLOWING)
+                self.caught_up.set()
             else:
                 await self._in_thread(self._take, batch)
             self._go_on()

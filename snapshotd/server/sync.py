@@ -204,6 +204,8 @@ class HostReports:
             listed: what the host said of it among others; None: nothing.
             work: of this sync.
         """
+        if vm.host_id == host_id and vm.at_work() and not vm.claims:
+            raise VmChanging(vm.name)  # as the comparison would, after the report was read for it
         report = read_whole(host_id, listed) if listed is not None else None
         if vm.host_id != host_id:
             return await self._located(vm, (host_id,), report, work)

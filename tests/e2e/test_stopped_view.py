@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from google.longrunning.operations_pb2 import CancelOperationRequest
+from google.longrunning.operations_pb2 import CancelOperationRequest, ListOperationsRequest
 
 from demo.programs import Daemon, SimulatedHost
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
@@ -37,12 +37,13 @@ def test_commands_are_carried_out_and_answered_whichever_view_has_stopped(
         ended = ListEventsRequest(operation=asked.name, type="OperationSucceeded")
         until(lambda: len(client.audit.ListEvents(ended).events) == 1)
         assert len(host.decisive()) == 2
+        assert client.wait(asked).done
         late = CancelOperationRequest(name=asked.name)
         assert refusal(lambda: client.operations.CancelOperation(late))[1] == "CANCEL_TOO_LATE"
         reads = {
             "inventory": lambda: client.vms.ListVirtualMachines(vm_pb2.ListVirtualMachinesRequest()),
             "tree": lambda: client.list_snapshots(ids["web01"]),
-            "operations": lambda: client.wait(asked),
+            "operations": lambda: client.operations.ListOperations(ListOperationsRequest()),
         }
         code, reason, said = refusal(reads[view])
         assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "VIEW_STOPPED")
