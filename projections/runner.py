@@ -46,6 +46,8 @@ _LEAST: Final = 50
 _TAKES_S: Final = 0.2
 """How much processor time a batch is to take."""
 _POLL_S: Final = 1.0
+_LINGERS_S: Final = 0.025
+"""How long events may wait for others, while nobody reads."""
 _REACHED_S: Final = 10.0
 """How long a read waits for the views."""
 _LOCKED: Final = Fault.PASSES.value
@@ -86,6 +88,8 @@ class Runner:
         """Of processor time, by the last batch."""
         self.caught_up = asyncio.Event()
         """Set once all that there was has been taken in."""
+        self._wanted = asyncio.Event()
+        """Set while a read waits for what has not been taken in."""
         self.turn = asyncio.Lock()
         """Held while a batch is taken in."""
         self.begin(connection)
@@ -117,11 +121,20 @@ class Runner:
         """Follow the log until cancelled. Whatever goes wrong is told, and tried again."""
         while True:
             try:
-                if not await self.catch_up():
+                took = await self.catch_up()
+                if not took:
                     await self._log.wait_past(self._slowest(), _POLL_S)
+                if not took or self._log.head_position() - self._slowest() < self._size:
+                    await self._linger()
             except Exception as error:  # noqa: BLE001  (it shows in the log, in health and in GetStatus)
                 self._fall_behind(error)
                 await asyncio.sleep(_POLL_S)
+
+    async def _linger(self) -> None:
+        """Let events come together, unless a read waits for them: three batches cost three times what one costs."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGERS_S):
+                await self._wanted.wait()
 
     async def catch_up(self) -> bool:
         """Take one batch into the projections that need it; False: there was none.
@@ -129,6 +142,7 @@ class Runner:
         Raises ViewsUnwritable, and what reading the log raises.
         """
         async with self.turn:
+            self._wanted.clear()
             size = self._size
             batch = await self._log.read_all(self._slowest(), size)
             if not self._indexed and len(batch) < size:
@@ -197,6 +211,7 @@ class Runner:
                     if self.trouble is not None and self.trouble.reason != _LOCKED:
                         break
                     moved = self._moved
+                    self._wanted.set()
                     await moved.wait()
         behind = self._behind(position, names)
         if behind is not None:
