@@ -55,9 +55,9 @@ def measure(directory: Path, figures: Figures) -> None:
                     _attached(directory, log, running, share, figures)
                 except NotReady as error:
                     say(f"  not measured with hosts attached: {error}")
-                _warm(log, running)
+                read = _warm(log, running)
                 figures[f"idle.{vms}.warm_memory_mb"] = running.memory_mb()
-                say(f"{vms:>8,} VMs, {_READ:,} of them read and {_COMMANDED:,} changed: {running.memory_mb():.0f} MB")
+                say(f"{vms:>8,} VMs, {read:,} of them read and {_COMMANDED:,} changed: {running.memory_mb():.0f} MB")
 
 
 def _attached(directory: Path, log: Kept, running: Process, idle: float, figures: Figures) -> None:
@@ -95,8 +95,8 @@ def _compared(told: Path) -> int:
     return told.read_bytes().count(b"ALL\n")
 
 
-def _warm(log: Kept, running: Process) -> None:
-    """Read many VMs, and change some."""
+def _warm(log: Kept, running: Process) -> int:
+    """Read many VMs, and change some. Return how many were read."""
     vm_ids = random.Random(1).sample(list(log.vm_ids("with snapshots")), min(_READ, log.shape.count))  # noqa: S311  (the same in each run)
     client = Client(running.address)
 
@@ -115,6 +115,7 @@ def _warm(log: Kept, running: Process) -> None:
         for done in [threads.submit(change, vm_id) for vm_id in vm_ids[:_COMMANDED]]:
             done.result()
     client.channel.close()
+    return len(vm_ids)
 
 
 def _share_of_a_core(running: Process, seconds: float) -> float:

@@ -59,6 +59,7 @@ class Projections:
     """
 
     def __init__(self, log: EventLog, path: Path) -> None:
+        self._log = log
         self._path = path
         self._writer = open_views(path, log.head_position(), SCRIPT)
         self._reader = open_reader(path)
@@ -95,6 +96,7 @@ class Projections:
         """Begin with an empty file. Reads wait until it holds what they ask for."""
         async with self._runner.turn:
             self._runner.forget()
+            self.views.wait_for(self._log.head_position())
             while True:
                 try:
                     await self.views.exchange(self._made_again)

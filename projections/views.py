@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -34,6 +34,7 @@ from snapshotd.domain.ids import (
 )
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
+from snapshotd.domain.storage_errors import ViewStopped
 from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.ports.plain import encode_time
@@ -56,13 +57,22 @@ class SqliteViews:
         self._connection = connection
         self._runner = runner
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="views")
+        self._whole_at = 0
+        """The position up to which a file that is made again has to come before it is read."""
 
     async def _read(
         self, query: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a query in the thread."""
+        """Run a query in the thread, once the file holds what it held before it was made again."""
+        if self._whole_at:
+            with suppress(ViewStopped):  # who needs that view has been told
+                await self._runner.reached(self._whole_at)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: query(self._connection, *args, **kwargs))
+
+    def wait_for(self, position: int) -> None:
+        """Let reads wait from now on until the views have come to a position: a call may be amid its pages."""
+        self._whole_at = position
 
     async def exchange(self, made: Callable[[], sqlite3.Connection]) -> None:
         """Read by another connection from now on, which is made while nothing is read."""

@@ -57,6 +57,12 @@ class Folds:
             self._make_room()
         return vm
 
+    def drop(self, vm_id: VmId) -> None:
+        """Forget a fold that may not be the newest any more."""
+        known = self._idle.pop(vm_id, None) or self._at_work.pop(vm_id, None)
+        if known is not None:
+            self._dropped(vm_id)
+
     @contextmanager
     def held(self, vm_id: VmId) -> Iterator[None]:
         """Keep a VM's fold in memory, once it is there: else an older one might be read back in place of the newest."""

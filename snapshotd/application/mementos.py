@@ -44,12 +44,15 @@ class Mementos(Generic[FoldT]):
         """The versions of the last ones, of streams in memory."""
 
     async def of(self, streams: Collection[StreamId]) -> Mapping[StreamId, FoldT]:
-        """Return the folds that there are of streams. Raises LogUnavailable."""
+        """Return the folds that there are of streams. One that cannot be read is none. Raises LogUnavailable."""
         if not self._shape:
             return {}
-        found = await self._log.mementos(streams, self._shape)
-        self._kept |= {stream: memento.version for stream, memento in found.items()}
-        return {stream: plain.decode_own(self._cls, memento.text) for stream, memento in found.items()}
+        folds: dict[StreamId, FoldT] = {}
+        for stream, memento in (await self._log.mementos(streams, self._shape)).items():
+            fold = plain.read_own(self._cls, memento.text)
+            if fold is not None and fold.version == memento.version:
+                folds[stream], self._kept[stream] = fold, memento.version
+        return folds
 
     def keep(self, stream: StreamId, fold: FoldT) -> None:
         """Keep a fold, if its stream has grown enough since the last one."""

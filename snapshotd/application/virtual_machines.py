@@ -7,7 +7,7 @@ was decided on a stale fold. Then the rest of the stream is read, and the comman
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from snapshotd.application.mementos import Mementos
 from snapshotd.application.readable import refuse_unknown
 from snapshotd.application.standing import vm_standing, with_file
 from snapshotd.domain.commands import VmCommand
+from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, NewEvent, VmEvent
 from snapshotd.domain.ids import HostId, VmId, host_stream, vm_in, vm_stream
 from snapshotd.domain.policy import Policy
@@ -84,11 +85,12 @@ class VirtualMachines:
 
     async def with_files(self, paths: Collection[str]) -> Mapping[str, tuple[VmId, ...]]:
         """Return, for each of these paths that a registered VM has, however it is spelt, the VMs that have it."""
-        marks = {with_file(path): path for path in paths}
-        found: dict[str, tuple[VmId, ...]] = {}
-        for mark, row in await self._log.marked(marks):
-            found[marks[mark]] = (*found.get(marks[mark], ()), vm_in(row.stream))
-        return found
+        marks = {path: with_file(path) for path in paths}
+        having: dict[str, tuple[VmId, ...]] = {}
+        for mark, row in await self._log.marked(set(marks.values())):
+            having[mark] = (*having.get(mark, ()), vm_in(row.stream))
+        # Of two spellings of one path, each has its own entry.
+        return {path: having[mark] for path, mark in marks.items() if mark in having}
 
     def note_compared(self, digests: Mapping[VmId, tuple[int, str]]) -> None:
         """Note that VMs were compared, each at a version with a report of a digest, and that nothing was recorded."""
@@ -116,6 +118,21 @@ class VirtualMachines:
         for first in range(0, len(vm_ids), _TOGETHER):
             found += await self._read(vm_ids[first : first + _TOGETHER])
         return tuple(found)
+
+    async def load_each(
+        self, vm_ids: Sequence[VmId]
+    ) -> tuple[tuple[VirtualMachine, ...], Mapping[VmId, SnapshotdError]]:
+        """Return VMs as the log has them, and why others cannot be read: those hold up nobody."""
+        with suppress(SnapshotdError):
+            return await self.load_all(vm_ids), {}
+        read: list[VirtualMachine] = []
+        unread: dict[VmId, SnapshotdError] = {}
+        for vm_id in vm_ids:
+            try:
+                read.append(await self.load(vm_id))
+            except SnapshotdError as error:
+                unread[vm_id] = error
+        return tuple(read), unread
 
     def held(self, vm_id: VmId) -> AbstractContextManager[None]:
         """Keep a VM in memory meanwhile, so that `known` tells it as it is once it was loaded."""
@@ -162,6 +179,9 @@ class VirtualMachines:
                     if attempt == _ATTEMPTS:
                         raise
                     vm = await self._refreshed(vm)
+                except BaseException:
+                    self._folds.drop(vm_id)  # it may have been recorded all the same
+                    raise
                 else:
                     return Decided(vm=self._keep(draft.vm), envelopes=envelopes, draft=draft)
         raise AssertionError(vm_id)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from snapshotd.application.standing import OWNED, volume_standing
@@ -30,7 +30,7 @@ from snapshotd.domain.host_path import normalised, same
 from snapshotd.domain.ids import StreamId, VmId
 from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Operation
-from snapshotd.domain.storage_errors import StreamChanged
+from snapshotd.domain.storage_errors import LogIncomplete, RecordNotReadable, StreamChanged
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.domain.volume import Volume, evolve_volume, volume_stream
 from snapshotd.operations.catalogue import KINDS
@@ -147,8 +147,11 @@ class Volumes:
         Only VMs that do not have a file that they have claimed are looked at: of the others, the claim has its reason.
         """
         recorded: list[Envelope] = []
+        rows = [row for _, row in await self._log.marked([OWNED])]
+        await self._read([row for row in rows if self._known(row.stream.removeprefix("volume/")).version < row.version])
         for vm_id in await self.unsettled(tuple(self._of_vm)):
-            recorded += await self.follow(vm_id, actor=actor)
+            with suppress(RecordNotReadable, LogIncomplete):  # that VM's claims stay
+                recorded += await self.follow(vm_id, actor=actor)
         return tuple(recorded)
 
     async def unsettled(self, vm_ids: Iterable[VmId]) -> tuple[VmId, ...]:

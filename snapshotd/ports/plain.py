@@ -76,6 +76,14 @@ def decode_own(cls: type[T], text: str) -> T:
     return msgspec.json.decode(text, type=cls)
 
 
+def read_own(cls: type[T], text: str) -> T | None:
+    """Return the record in a line of JSON that `encode_text` wrote; None for what it has not written so."""
+    try:
+        return decode_own(cls, text)
+    except msgspec.MsgspecError:
+        return None
+
+
 def shape(types: tuple[type, ...]) -> str:
     """Return a text that changes whenever the JSON of one of these types does."""
     _, components = msgspec.json.schema_components(types, schema_hook=lambda _: {"title": "any"})

@@ -212,7 +212,7 @@ def _of_vms(
         error = error_of(vm)
         yield pb.Problem(subject=f"VM {vm.vm_id}", reason=error.reason, message=error.message())
     more = count - len(vms)
-    if more > 0:
+    if more > 0 and vms:
         text = f"{count} VMs in all are so; {more} of them are left out here. See `snapshotctl vm list`."
         yield pb.Problem(subject=f"{more} more VMs", reason=error_of(vms[-1]).reason, message=text)
 

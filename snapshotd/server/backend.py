@@ -97,7 +97,8 @@ class Backend:
         They are in the order of their names. Others than those may come before them: not all are read for that.
         """
         marked = await self.vms.marked(mark)
-        return sorted(await self.vms.load_all(marked[:most]), key=lambda vm: (vm.name, vm.vm_id)), len(marked)
+        read, _ = await self.vms.load_each(marked[:most])
+        return sorted(read, key=lambda vm: (vm.name, vm.vm_id)), len(marked)
 
     def why(self, host_id: HostId) -> Wait | None:
         """Return why nothing can be done on a host just now: no answer, no report, or journals of no use to us."""

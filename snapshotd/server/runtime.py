@@ -17,6 +17,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
 
+from snapshotd.application.standing import ACTIVE
 from snapshotd.application.virtual_machines import Decided, VirtualMachines
 from snapshotd.application.volumes import Volumes
 from snapshotd.dispatch.dispatcher import Dispatcher
@@ -98,7 +99,8 @@ class Runtime:
 
     async def run(self) -> None:
         """Carry out what is due after the replay, and then whatever is due, until cancelled."""
-        async for some in in_slices(self._vms.with_work()):
+        # By the log, not by what is in memory: this may be another start of the core, amid an append.
+        async for some in in_slices(await self._vms.load_all(await self._vms.marked(ACTIVE))):
             for vm in some:  # as it is by now
                 self._carry_out(self.dispatcher.changed(self._vms.known(vm.vm_id), self.moment()))
         await self.follow(None)
@@ -154,7 +156,7 @@ class Runtime:
         decided = await self._vms.execute(vm_id, command, actor=actor, request_id=request_id, digest=digest)
         self.acknowledge(decided.envelopes)
         tell(decided.vm, decided.envelopes)
-        if decided.envelopes:
+        if decided.envelopes or decided.vm.active:
             self._carry_out(self.dispatcher.changed(decided.vm, self.moment()))
         looked = isinstance(command, SyncVm) and command.host_id in (None, decided.vm.host_id)
         await self.follow(vm_id, decided.envelopes, looked=looked and not decided.vm.rolled_back)

@@ -146,7 +146,9 @@ class HostReports:
         drifts: list[Envelope] = []
         skipped: list[Skipped] = []
         async for some in in_slices(dict.fromkeys([*(vm_id for vm_id in rows if vm_id in told), *others])):
-            for vm in await self._vms.load_all(some):
+            read, unread = await self._vms.load_each(some)
+            skipped += [Skipped(vm_id, "", Failure.of(error)) for vm_id, error in unread.items()]
+            for vm in read:
                 look = self._looked_at(vm, host_id, rows.get(vm.vm_id), told.get(vm.vm_id), work)
                 found = await self._guarded(vm, look)
                 if isinstance(found, Failure):

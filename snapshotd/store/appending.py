@@ -13,7 +13,7 @@ from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
 from snapshotd.ports.event_log import Standing
 from snapshotd.store.insert import Statement
-from snapshotd.store.recorder import DATA, Row
+from snapshotd.store.recorder import DATA, TOPIC, Row
 
 Call: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[[], None]]
 """What is to be called, and on which event loop."""
@@ -76,6 +76,10 @@ class Batch:
                 self.kept.append(taken)
             case None:
                 self.last = True
+
+    def topics(self) -> set[str]:
+        """Return the names that its events are written under."""
+        return {str(row[TOPIC]) for asked in self.appends for row in asked.rows}
 
     def settled(self, outcomes: Sequence[Outcome]) -> list[Call]:
         """Return the calls that answer the appends."""

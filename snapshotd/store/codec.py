@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from typing import Final
 
 from snapshotd.domain.events import Event
 from snapshotd.ports import plain
 from snapshotd.store.errors import UnreadableEvent
 from snapshotd.store.topics import CLASSES, TOPICS, UPCASTS
+
+_UNKNOWN: Final = "no event of this name is known; the log may be of a newer release"
 
 
 def encode(event: Event) -> tuple[str, str]:
@@ -24,11 +28,18 @@ def decode(topic: str, text: str) -> Event:
         topic, text = _upcast(topic, text)
     cls = CLASSES.get(topic)
     if cls is None:
-        raise UnreadableEvent(topic, "no event of this name is known; the log may be of a newer release")
+        raise UnreadableEvent(topic, _UNKNOWN)
     try:
         return plain.decode_text(cls, text)
     except ValueError as error:
         raise UnreadableEvent(topic, str(error)) from error
+
+
+def refuse_unknown(topics: Iterable[str]) -> None:
+    """Raise UnreadableEvent if there is a topic among these that this release cannot read."""
+    for topic in topics:
+        if topic not in CLASSES and topic not in UPCASTS:
+            raise UnreadableEvent(topic, _UNKNOWN)
 
 
 def _upcast(topic: str, text: str) -> tuple[str, str]:

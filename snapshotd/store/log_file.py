@@ -1,11 +1,13 @@
 """The file of the event log before it is opened: one process locks it, and it must be ours.
 
     events.db.lock    line 1: the process that owns the log
-                      line 2: how events.db looked when that process last wrote it: inode, size, time
+                      line 2: how events.db looked when that process last wrote it: inode, size, time; and whether it
+                              was closed then, so that there is no write-ahead log
 
-If events.db still looks so, nobody else has touched it since, and its write-ahead log belongs to it. Then reading all
+If events.db still looks so, nobody else has written it since, and its write-ahead log belongs to it. Then reading all
 of it can wait until the service runs (SqliteEventLog.verify). Otherwise it was restored, copied or edited, and is read
-whole before anything is written: SQLite would write what a stale write-ahead log holds into the file, for good.
+whole before anything is written: SQLite would write what a stale write-ahead log holds into the file, for good. After a
+kill, an edit that is still in the write-ahead log is not told from our own; it is found by that later reading.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +26,7 @@ APPLICATION_ID: Final = 0x534E4150
 """The application_id of our SQLite files: "SNAP"."""
 SCHEMA: Final = 2
 """The user_version of our SQLite files."""
+_CLOSED: Final = " closed"
 _LINES: Final = 200
 """More than the lock file has bytes."""
 
@@ -40,8 +44,8 @@ class LogFile:
         self._path = path
         self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         owner, _, self._left = os.pread(self._lock, _LINES, 0).decode(errors="replace").strip().partition("\n")
-        self._known = ""
-        """How the file looked when this process last wrote it."""
+        self._known = self._inode = ""
+        """How the file looked when this process last wrote it, and its inode."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -57,12 +61,24 @@ class LogFile:
         """Free the log for another process."""
         os.close(self._lock)
 
-    def remember(self) -> None:
-        """Note how the file looks now, if it has changed: this process has written it."""
-        looks = _looks(self._path)
+    def remember(self, *, closed: bool = False) -> bool:
+        """Note how the file looks now, if it has changed: this process has written it.
+
+        Return whether it is still the file that was opened. That the note cannot be written costs the next start time,
+        and nothing else.
+        """
+        try:
+            looks = _looks(self._path) + _CLOSED * closed
+        except OSError:
+            return False
+        inode = looks.partition(" ")[0]
+        if self._inode not in ("", inode):
+            return False
         if looks != self._known:
-            self._write(looks)
-            self._known = looks
+            with suppress(OSError):
+                self._write(looks)
+                self._known, self._inode = looks, inode
+        return True
 
     def _write(self, looks: str) -> None:
         os.ftruncate(self._lock, 0)
@@ -85,7 +101,8 @@ class LogFile:
         try:
             if problem := self._problem():
                 raise LogForeign(str(path), problem, beside)
-            if _looks(path) != self._left:
+            looked, closed = self._left.removesuffix(_CLOSED), self._left.endswith(_CLOSED)
+            if _looks(path) != looked or (closed and beside):
                 refuse_damaged(path)
         except sqlite3.Error as error:
             if fault_of(error, path) is Fault.DAMAGED:

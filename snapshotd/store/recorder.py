@@ -24,6 +24,8 @@ from snapshotd.store.streams import EVENTS, TABLES
 
 Row: TypeAlias = tuple[str | int, ...]
 """An event as the table holds it, without its position: the columns in their order."""
+TOPIC: Final = 2
+"""The place of an event's topic in a Row."""
 DATA: Final = 3
 """Which of them is the event itself."""
 

@@ -21,7 +21,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self
@@ -32,18 +31,20 @@ from eventsourcing.sqlite import SQLiteConnection
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
-from snapshotd.domain.storage_errors import AppendUncertain, LogUnavailable, StreamChanged
+from snapshotd.domain.storage_errors import AppendUncertain, LogIncomplete, LogUnavailable, StreamChanged
 from snapshotd.ports.event_log import UNCHANGED, Memento, Standing
 from snapshotd.ports.trouble import Trouble
 from snapshotd.store import streams
 from snapshotd.store.appending import Append, Batch, Keeping, Outcome, call_each
+from snapshotd.store.codec import refuse_unknown
 from snapshotd.store.condition import Condition
 from snapshotd.store.errors import Fault, StorageUnusable, UnreadableEvent, fault_of, surely_not_committed
 from snapshotd.store.insert import Statement
+from snapshotd.store.inserting import Inserting
 from snapshotd.store.log_file import LogFile
 from snapshotd.store.reading import LogReading
-from snapshotd.store.recorder import INSERT, EventLogApplication, envelope_of, row_of
-from snapshotd.store.verification import refuse_damaged
+from snapshotd.store.recorder import EventLogApplication, row_of
+from snapshotd.store.verification import look_through
 
 _BATCH: Final = 256
 """The most appends that are committed together."""
@@ -56,8 +57,9 @@ _PAUSE_S: Final = 0.05
 """Between two tries."""
 _PROBE_S: Final = 1.0
 """How often a log that was in trouble, and has nothing to append, is tried."""
-_KNOWN: Final = 20_000
-"""Streams whose version the writer knows; when there are more, it forgets all, and reads them again."""
+_VERIFY_AGAIN_S: Final = 60.0
+"""When the file is read through again, if something was in the way that passes."""
+_GONE: Final = "the event log was removed, or another file has taken its place"
 
 
 class SqliteEventLog(LogReading):
@@ -79,6 +81,9 @@ class SqliteEventLog(LogReading):
             """Id of the installation, made with the log and kept in it. It owns the journals on the hosts."""
             self._connection = self._writer_connection()
             newest = self._application.recorder.select(f"SELECT MAX(position) FROM {streams.EVENTS}")  # noqa: S608  (a constant)
+            known = self._application.recorder.select(streams.MADE_OF, (streams.TOPIC,))
+            topics = {str(topic) for (topic,) in known}
+            refuse_unknown(topics)
             self._file.remember()
         except (sqlite3.Error, PersistenceError) as error:
             self._file.release()
@@ -86,11 +91,8 @@ class SqliteEventLog(LogReading):
         except BaseException:
             self._file.release()
             raise
-        self._position = int(newest[0][0] or 0)
-        """Of the newest durable event. Only the writer uses it."""
-        head = self._position
-        self._versions: dict[StreamId, int] = {}
-        """The newest version of streams, as committed. Only the writer uses it."""
+        head = int(newest[0][0] or 0)
+        self._inserting = Inserting(head, topics, self._conflict)
         super().__init__(self._application, Condition(path, self._wake), head)
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._waiters_lock = threading.Lock()
@@ -184,10 +186,17 @@ class SqliteEventLog(LogReading):
 
     async def verify(self) -> None:
         """Read the whole file, and break the log if it is damaged or lacks an event. Takes seconds for a large one."""
-        try:
-            await asyncio.to_thread(refuse_damaged, self._path)
-        except (sqlite3.Error, SnapshotdError) as error:
-            self._condition.broke(error)
+        while True:
+            try:
+                await look_through(self._path)
+            except LogIncomplete as error:
+                self._condition.broke(error)
+            except sqlite3.Error as error:
+                self._condition.unread(error)
+                if fault_of(error, self._path) is Fault.PASSES:
+                    await asyncio.sleep(_VERIFY_AGAIN_S)
+                    continue
+            return
 
     def close(self) -> None:
         """Commit the waiting appends, close the file, and free it for another process."""
@@ -195,7 +204,7 @@ class SqliteEventLog(LogReading):
         self._writer.join()
         self._application.recorder.datastore.pool.put_connection(self._connection)
         self._application.close()
-        self._file.remember()
+        self._file.remember(closed=True)
         self._file.release()
 
     # --- the writer ---------------------------------------------------------------------------------------------
@@ -218,10 +227,19 @@ class SqliteEventLog(LogReading):
                 self._probe()
                 continue
             batch = self._gathered(taken, expected=len(batch.appends))
-            outcomes, failed = self._commit(batch)
+            try:
+                outcomes, failed = self._commit(batch)
+            except Exception as error:  # noqa: BLE001  (else nobody would be answered any more, and nobody told)
+                self._condition.broke(error)
+                outcomes, failed = self._uncertain(batch), LogUnavailable(str(error))
             for kept in batch.kept:
                 kept.done(failed)
             self._answer(batch, outcomes)
+
+    def _uncertain(self, batch: Batch) -> list[Outcome]:
+        """Return the outcomes of appends to a log that has just broken."""
+        assert self._condition.broken is not None
+        return [AppendUncertain(self._condition.broken.detail()) for _ in batch.appends]
 
     def _answer(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Answer the appends, then show the events to those who follow the log.
@@ -229,7 +247,7 @@ class SqliteEventLog(LogReading):
         In this order, and on the loop of who appended: what decides knows of an event before any view tells it.
         """
         durable = batch.durable(outcomes)
-        self._position = max([self._position, *(envelope.position for envelope, _ in durable)])
+        self._inserting.reached(max((envelope.position for envelope, _ in durable), default=0))
         calls = batch.settled(outcomes)
         calls += [(loop, partial(self._show, durable)) for loop in dict.fromkeys(loop for loop, _ in calls)]
         with self._waiters_lock:
@@ -278,16 +296,15 @@ class SqliteEventLog(LogReading):
         while self._condition.broken is None:
             outcomes: list[Outcome] = []
             refused: LogUnavailable | None = None
-            versions: dict[StreamId, int] = {}
             committing = False
             try:
                 self._execute("BEGIN IMMEDIATE")
-                outcomes = self._insert(batch, versions)
+                outcomes = self._inserting.insert(self._connection, batch)
                 committing = True
                 self._execute("COMMIT")
             except Exception as error:  # noqa: BLE001  (what is none of SQLite's is a defect: it breaks the log, too)
                 self._roll_back()
-                self._versions.clear()
+                self._inserting.rolled_back()
                 fault = fault_of(error, self._path)
                 if fault is Fault.PASSES and time.monotonic() < until_s:
                     time.sleep(_PAUSE_S)  # in this thread of its own
@@ -302,55 +319,13 @@ class SqliteEventLog(LogReading):
                 ]
             else:
                 self._condition.passed()
-                self._file.remember()
-                self._versions |= versions
+                self._inserting.committed()
+                if not self._file.remember():
+                    self._condition.broke(FileNotFoundError("it was removed, or another file has taken its place"))
+                    return self._uncertain(batch), LogUnavailable(_GONE)
             return outcomes, refused
         detail = self._condition.broken.detail()
         return [LogUnavailable(detail) for _ in batch.appends], LogUnavailable(detail)
-
-    def _insert(self, batch: Batch, versions: dict[StreamId, int]) -> list[Outcome]:
-        """Insert all rows of a batch; return the outcomes if that is committed. `versions`: filled with the streams'.
-
-        The positions follow the newest one that is durable: of a batch that is rolled back nobody has seen any.
-        """
-        outcomes: list[Outcome] = []
-        rows: list[tuple[object, ...]] = []
-        changed: list[tuple[StreamId, int, int, Standing]] = []
-        position = self._position
-        for asked in batch.appends:
-            stream = asked.stream
-            version = versions.get(stream)
-            if version is None:
-                version = self._version(stream)
-            if version != asked.expected:
-                outcomes.append(self._conflict(asked))
-                continue
-            first = position + 1
-            for position, row in enumerate(asked.rows, first):
-                rows.append((position, *row))
-            versions[stream] = version = version + len(asked.rows)
-            changed.append((stream, version, position, asked.standing))
-            numbered = zip(
-                range(asked.expected + 1, version + 1), range(first, position + 1), asked.events, strict=True
-            )
-            outcomes.append(tuple(envelope_of(stream, v, p, event) for v, p, event in numbered))
-        with self._connection.cursor() as cursor:
-            for statement, values in chain(
-                INSERT.statements(rows), streams.appended(changed), *(kept.statements for kept in batch.kept)
-            ):
-                cursor.execute(statement, values)
-        return outcomes
-
-    def _version(self, stream: StreamId) -> int:
-        """Return the newest version of a stream that is committed; 0 for an unknown one."""
-        if stream not in self._versions:
-            if len(self._versions) > _KNOWN:
-                self._versions.clear()
-            with self._connection.cursor() as cursor:
-                cursor.execute(streams.VERSION, (stream,))
-                row = cursor.fetchone()
-            self._versions[stream] = int(row[0]) if row else 0
-        return self._versions[stream]
 
     def _conflict(self, asked: Append) -> Outcome:
         """Return the outcome of an append that expects another version than there is."""

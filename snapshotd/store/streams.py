@@ -45,6 +45,8 @@ _REMOVE: Final = "DELETE FROM marks WHERE mark = ? AND stream = ?"
 _MEMENTO: Final = "INSERT OR REPLACE INTO mementos VALUES (?, ?, ?, ?)"
 _COMPARED: Final = "UPDATE streams SET compared_version = ?, digest = ? WHERE stream = ?"
 MADE_OF: Final = "SELECT shape FROM made_of WHERE what = ?"
+TOPIC: Final = "topic"
+"""What `made_of` calls the name that events were written under."""
 STANDINGS: Final = "standings"
 """What `made_of` calls places and marks."""
 _MADE: Final = "INSERT OR IGNORE INTO made_of VALUES (?, ?)"
@@ -79,18 +81,15 @@ def made_of(what: str, shape: str) -> Statement:
 
 def appended(appends: Iterable[tuple[StreamId, int, int, Standing]]) -> Iterator[Statement]:
     """Yield what writes the rows of streams: each with its version, its position and what else changes."""
-    stay: list[tuple[object, ...]] = []
-    placed: list[tuple[object, ...]] = []
+    newest: dict[StreamId, tuple[int, int, str | None]] = {}
     marks: list[tuple[StreamId, Standing]] = []
     for stream, version, position, standing in appends:
-        if standing.place is None:
-            stay.append((stream, version, position, ""))
-        else:
-            placed.append((stream, version, position, standing.place))
+        place = standing.place if standing.place is not None else newest.get(stream, (0, 0, None))[2]
+        newest[stream] = version, position, place
         if standing.added or standing.removed:
             marks.append((stream, standing))
-    yield from _PLACED.statements(placed)
-    yield from _STAYS.statements(stay)
+    yield from _PLACED.statements([(stream, *row) for stream, row in newest.items() if row[2] is not None])
+    yield from _STAYS.statements([(stream, *row[:2], "") for stream, row in newest.items() if row[2] is None])
     # In the order of the appends: one stream may gain a mark and lose it in the same transaction.
     for stream, standing in marks:
         for mark in standing.removed:

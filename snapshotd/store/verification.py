@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ _CUT: Final = (
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a file to read. Closed, a connection that may write would write what a write-ahead log holds into it."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
     try:
         yield connection
     finally:
@@ -40,15 +41,31 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 def refuse_damaged(path: Path) -> None:
     """Raise sqlite3.DatabaseError if a file is damaged, LogIncomplete if it lacks an event of a stream."""
     with reading(path) as connection:
-        (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if checked != "ok":
-            error = sqlite3.DatabaseError(f"it is corrupt: {checked}")
-            error.sqlite_errorcode = _CORRUPT
-            raise error
-        if not connection.execute(_MADE).fetchone():
-            return  # its first start ended before it had its tables
-        for (stream,) in connection.execute(_WITH_GAP).fetchall():
-            version, position = connection.execute(_GAP, (stream,)).fetchone()
-            raise LogIncomplete(stream, version, position)
-        for stream, version, position in connection.execute(_CUT).fetchall():
-            raise LogIncomplete(stream, version, position + 1)
+        refuse_damage_in(connection)
+
+
+async def look_through(path: Path) -> None:
+    """Do as `refuse_damaged` in a thread, which ends soon when this is cancelled."""
+    with reading(path) as connection:
+        looking = asyncio.create_task(asyncio.to_thread(refuse_damage_in, connection))
+        try:
+            await asyncio.shield(looking)
+        finally:
+            connection.interrupt()
+            await asyncio.gather(looking, return_exceptions=True)
+
+
+def refuse_damage_in(connection: sqlite3.Connection) -> None:
+    """Read the whole file of a connection. Raises as `refuse_damaged` does, and sqlite3.Error if it is interrupted."""
+    (checked,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if checked != "ok":
+        error = sqlite3.DatabaseError(f"it is corrupt: {checked}")
+        error.sqlite_errorcode = _CORRUPT
+        raise error
+    if not connection.execute(_MADE).fetchone():
+        return  # its first start ended before it had its tables
+    for (stream,) in connection.execute(_WITH_GAP).fetchall():
+        version, position = connection.execute(_GAP, (stream,)).fetchone()
+        raise LogIncomplete(stream, version, position)
+    for stream, version, position in connection.execute(_CUT).fetchall():
+        raise LogIncomplete(stream, version, position + 1)

@@ -68,13 +68,16 @@ async def test_every_vm_folds_and_is_as_its_host_reports_it(log: Kept) -> None:
 
 
 async def report_of(host: str, vms: dict[str, tuple[Recorded, int]]) -> list[VmReport]:
-    instant = KeptHost(pb.HostConnection(host=host), vms)
+    """Return what a host reports of all its VMs, each as it is read by itself."""
+    instant = KeptHost(pb.HostConnection(host=f"hosts/{host}"), vms)
     command = pb.HostCommand(kind=pb.HostCommand.REPORT)
-    found: list[VmReport] = []
+    found: list[pb.VmReport] = []
     while True:
         answer = await instant.run(command, 1.0)
         assert isinstance(answer, pb.HostAnswer)
-        found += from_outcome(pb.CommandOutcome(answer=answer)).vms
+        found += answer.vms
         if not answer.more:
-            return found
+            break
         command.after_vm_id = found[-1].vm_id
+    singly = [pb.HostAnswer(protocol=1, verdict=pb.HostAnswer.OBSERVED, vms=[vm]) for vm in found]
+    return [report for one in singly for report in from_outcome(pb.CommandOutcome(answer=one)).vms]

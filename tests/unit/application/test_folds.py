@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -14,10 +14,14 @@ from snapshotd.application.folds import Folds
 from snapshotd.application.standing import ACTIVE
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain.commands import RegisterVm, SyncVm, UnregisterVm
-from snapshotd.domain.events import Envelope
-from snapshotd.domain.ids import HostId, StreamId, VmId, vm_stream
+from snapshotd.domain.events import Envelope, NewEvent
+from snapshotd.domain.ids import HostId, KindName, StreamId, VmId, vm_stream
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.storage_errors import RecordNotReadable
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.operations.catalogue import KINDS
+from snapshotd.ports.event_log import UNCHANGED, Memento, Standing
+from snapshotd.ports.plain import encode_text
 from tests.fakes import START, VM_ID, FakeHost
 from tests.memory_log import MemoryLog
 from tests.unit.application.cases import create
@@ -147,9 +151,57 @@ async def test_vms_are_found_by_host_mark_and_file_without_being_folded() -> Non
     assert await again.on_host(HostId("hv02")) == {}
     assert await again.places(VMS[:2]) == {VMS[0]: HOST}
     (leaf,) = (await vms.load(VMS[2])).description.leaf_paths()  # type: ignore[union-attr]
-    assert (await again.with_files([leaf.upper(), "D:\\none.vhdx"])) == {leaf.upper(): (VMS[0], *VMS[2:])}
+    having = (VMS[0], *VMS[2:])
+    assert await again.with_files([leaf, leaf.upper(), "D:\\none.vhdx"]) == {leaf: having, leaf.upper(): having}
     assert log.read == []
     assert await again.marked(ACTIVE) == (VMS[0],)
     assert log.read == []
     assert [vm.vm_id for vm in await again.load_all(VMS[:2])] == VMS[:2]
     assert [vm.vm_id for vm in again.with_work()] == [VMS[0]]
+
+
+async def test_a_memento_that_cannot_be_read_is_none() -> None:
+    log = CountingLog()
+    vm = await registered(over(log), VM_ID)
+    log.keep(vm_stream(VM_ID), "x", Memento(vm.version, '{"vm_id":'))
+    assert await over(log).load(VM_ID) == vm
+    log.keep(vm_stream(VM_ID), "x", Memento(vm.version + 1, encode_text(vm)))
+    assert await over(log).load(VM_ID) == vm
+
+
+class CutLog(CountingLog):
+    """Appends, and the caller never hears of it."""
+
+    cut = False
+
+    async def append(
+        self, stream: StreamId, expected_version: int, events: Sequence[NewEvent], standing: Standing = UNCHANGED
+    ) -> tuple[Envelope, ...]:
+        """Append."""
+        appended = await super().append(stream, expected_version, events, standing)
+        if self.cut:
+            raise asyncio.CancelledError
+        return appended
+
+
+async def test_what_was_recorded_is_known_though_who_asked_for_it_was_cut_off() -> None:
+    log = CutLog()
+    vms = over(log)
+    await registered(vms, VM_ID)
+    log.cut = True
+    with pytest.raises(asyncio.CancelledError):
+        await vms.execute(VM_ID, create(1), actor="ann")
+    assert (await vms.load(VM_ID)).active_operations
+    assert [vm.vm_id for vm in vms.with_work()] == [VM_ID]
+
+
+async def test_a_vm_that_cannot_be_read_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = CountingLog()
+    vms = over(log)
+    for vm_id in VMS[:3]:
+        await registered(vms, vm_id)
+    await vms.execute(VMS[1], create(1), actor="ann")
+    monkeypatch.delitem(KINDS, KindName("CREATE_SNAPSHOT"))
+    read, unread = await over(log).load_each(VMS[:3])
+    assert [vm.vm_id for vm in read] == [VMS[0], VMS[2]]
+    assert [type(error) for error in unread.values()] == [RecordNotReadable]

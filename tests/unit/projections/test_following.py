@@ -22,7 +22,7 @@ from snapshotd.domain.events import Envelope
 from snapshotd.domain.recorded import Time
 from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import LogUnavailable, ViewBehind, ViewStopped
-from snapshotd.ports.views import ProjectionState
+from snapshotd.ports.views import EventQuery, ProjectionState
 from tests.integration.polling import until
 from tests.memory_log import MemoryLog
 from tests.unit.projections.comparing import dump
@@ -415,3 +415,19 @@ async def test_a_file_that_holds_more_than_the_log_is_refused_and_left_as_it_is(
 def test_a_place_where_no_file_can_be_made_is_said(tmp_path: Path) -> None:
     with pytest.raises(ViewsNotMade, match=r"Cannot make .*nosuch/views\.db: unable to open database file"):
         open_views(tmp_path / "nosuch" / "views.db", 0, SCRIPT)
+
+
+async def test_a_call_amid_its_pages_waits_for_views_that_are_made_again(tmp_path: Path) -> None:
+    world = history(1, 40)
+    log = MemoryLog(world.envelopes)
+    projections = Projections(log, tmp_path / "views.db")
+    await projections.catch_up()
+    everything = await projections.views.event_positions(EventQuery(), 0, 1 << 20, descending=False)
+    await projections._make_again()
+    again = asyncio.create_task(projections.views.event_positions(EventQuery(), 0, 1 << 20, descending=False))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not again.done()
+    await projections.catch_up()
+    assert await again == everything
+    projections.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import sqlite3
 import subprocess
@@ -11,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd.domain.storage_errors import LogIncomplete
-from snapshotd.store import log_file
-from snapshotd.store.errors import LogBroken, LogForeign
+from snapshotd.domain.storage_errors import AppendUncertain, LogIncomplete
+from snapshotd.store import log_file, sqlite_log, verification
+from snapshotd.store.errors import LogBroken, LogForeign, UnreadableEvent
+from snapshotd.store.log_file import LogFile
 from snapshotd.store.sqlite_log import SqliteEventLog
 from snapshotd.store.verification import refuse_damaged
 from tests.contract.logs import STREAM, new
@@ -132,4 +135,85 @@ async def test_a_log_that_lacks_an_event_of_a_stream_is_refused_be_it_the_newest
         spoiler.execute("DELETE FROM stored_events WHERE originator_version = ?", (version,))
         spoiler.commit()
     with pytest.raises(LogIncomplete, match=f"lacks version {lacks} of {STREAM}"):
+        SqliteEventLog(path)
+
+
+async def test_a_reading_of_the_file_that_passes_breaks_nothing_and_one_that_is_given_up_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    async def look(_: Path) -> None:
+        looks.append(1)
+        if len(looks) == 1:
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+            raise error
+
+    monkeypatch.setattr(sqlite_log, "_VERIFY_AGAIN_S", 0.0)
+    with SqliteEventLog(tmp_path / "events.db") as log:
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite_log, "look_through", look)
+            await log.verify()
+        assert (len(looks), log.trouble()) == (2, None)
+        endless = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n"
+        monkeypatch.setattr(verification, "refuse_damage_in", lambda connection: connection.execute(endless).fetchone())
+        given_up = asyncio.create_task(log.verify())
+        await asyncio.sleep(0.05)
+        given_up.cancel()
+        await asyncio.wait_for(asyncio.gather(given_up, return_exceptions=True), 10)
+        assert log.trouble() is None
+
+
+async def test_an_edit_in_a_write_ahead_log_beside_a_log_that_was_closed_is_read_before_the_start(
+    tmp_path: Path, checks: list[Path]
+) -> None:
+    path = tmp_path / "events.db"
+    with SqliteEventLog(path) as log:
+        await log.append(STREAM, 0, [new("a"), new("b"), new("c")])
+    with closing(sqlite3.connect(path)) as spoiler:
+        spoiler.execute("DELETE FROM stored_events WHERE originator_version = 2")
+        spoiler.commit()
+        with pytest.raises(LogIncomplete, match=f"lacks version 2 of {STREAM}"):
+            SqliteEventLog(path)
+    assert checks == [path]
+
+
+async def test_a_log_whose_file_was_removed_takes_no_more_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    with SqliteEventLog(path) as log:
+        await log.append(STREAM, 0, [new("a")])
+        path.rename(tmp_path / "elsewhere")
+        with pytest.raises(AppendUncertain, match="was removed, or another file has taken its place"):
+            await log.append(STREAM, 1, [new("b")])
+        with pytest.raises(LogBroken):
+            await log.until_broken()
+
+
+async def test_a_lock_file_that_cannot_be_written_costs_the_next_start_time_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checks: list[Path]
+) -> None:
+    path = tmp_path / "events.db"
+
+    def full(_: LogFile, __: str) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with SqliteEventLog(path) as log:
+        with monkeypatch.context() as patched:
+            patched.setattr(LogFile, "_write", full)
+            for n in range(40):
+                await log.append(STREAM, n, [new(f"{n}{'x' * 200_000}")])
+        assert log.trouble() is None
+        monkeypatch.setattr(LogFile, "_write", full)
+    monkeypatch.undo()
+    SqliteEventLog(path).close()
+
+
+def test_a_log_with_events_of_a_newer_release_is_refused_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    SqliteEventLog(path).close()
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("INSERT INTO made_of VALUES ('topic', 'snapshotd.vm.teleported:1')")
+        newer.commit()
+    with pytest.raises(UnreadableEvent, match="the log may be of a newer release"):
         SqliteEventLog(path)
