@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,8 @@ from snapshotd.ports import views
 from snapshotd.ports.event_log import EventLog
 
 _log = logging.getLogger(__name__)
+_CHECK_AGAIN_S: Final = 60.0
+"""When the file is read through again, if that could not be done."""
 _AGAIN_S: Final = 1.0
 """How often a file is tried to be made that cannot be made."""
 
@@ -81,16 +84,26 @@ class Projections:
         Not before the views follow the log: a start has enough to do.
         """
         await self._runner.caught_up.wait()
-        with closing(open_reader(self._path)) as connection:
-            looking = asyncio.create_task(asyncio.to_thread(damage_found, connection))
+        damage = None
+        while damage is None:
             try:
-                damage = await asyncio.shield(looking)
-            finally:
-                connection.interrupt()
-                await asyncio.gather(looking, return_exceptions=True)
+                damage = await self._looked_through()
+            except sqlite3.Error as error:
+                _log.warning("%s could not be read through, and will be later: %s", self._path, error)
+                await asyncio.sleep(_CHECK_AGAIN_S)
         if damage:
             await self._make_again()
             _log.warning("Making %s again from the log: %s", self._path, damage)
+
+    async def _looked_through(self) -> str:
+        """Return what is wrong inside the file; empty: nothing is. Raises sqlite3.Error."""
+        with closing(open_reader(self._path)) as connection:
+            looking = asyncio.create_task(asyncio.to_thread(damage_found, connection))
+            try:
+                return await asyncio.shield(looking)
+            finally:
+                connection.interrupt()
+                await asyncio.gather(looking, return_exceptions=True)
 
     async def _make_again(self) -> None:
         """Begin with an empty file. Reads wait until it holds what they ask for."""

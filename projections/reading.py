@@ -47,9 +47,11 @@ def damage_of(connection: sqlite3.Connection) -> str:
 
 
 def damage_found(connection: Reader) -> str:
-    """Return what is wrong inside a file; empty if nothing is, or if that cannot be found out just now."""
+    """Return what is wrong inside a file; empty: nothing is. Raises sqlite3.Error if that cannot be found out."""
     path = path_of(connection)
     try:
         return damage_of(connection)
     except sqlite3.Error as error:
-        return str(error) if fault_of(error, path) is Fault.DAMAGED else ""
+        if fault_of(error, path) is not Fault.DAMAGED:
+            raise
+        return str(error)

@@ -19,7 +19,7 @@ from snapshotd.domain.host_errors import NoExecutor
 from snapshotd.domain.ids import HostId
 from snapshotd.domain.lifecycle import OperationState
 from snapshotd.domain.operation import Operation, SettledAs
-from snapshotd.domain.storage_errors import ViewsUnreadable
+from snapshotd.domain.storage_errors import LogUnavailable, ViewsUnreadable
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.trouble import Trouble
 from snapshotd.ports.views import ProjectionProgress
@@ -101,8 +101,11 @@ class AdminService(AdminServiceServicer):
             status.recent_failures.CopyFrom(await self._failures())
         except ViewsUnreadable as error:
             problems.append(pb.Problem(subject="views", reason=error.reason, message=error.message()))
-        problems += _of_vms(*await backend.needing(ROLLED_BACK, _TOLD), _rolled_back)
-        problems += _of_vms(*await backend.needing(CLAIMED, _TOLD), claimed)
+        try:
+            problems += _of_vms(*await backend.needing(ROLLED_BACK, _TOLD), _rolled_back)
+            problems += _of_vms(*await backend.needing(CLAIMED, _TOLD), claimed)
+        except LogUnavailable as error:
+            problems.append(pb.Problem(subject="event log", reason=error.reason, message=error.message()))
         async for some in in_slices(sorted(backend.hosts.registered(), key=lambda h: h.host_id)):
             status.hosts.extend(self._host(host.host_id, backend.reports.last_synced(host)) for host in some)
         status.executors.extend(self._executor(a, status.hosts) for a in self._executors.attached.values())
