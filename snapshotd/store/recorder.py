@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final, TypeAlias
 
 from eventsourcing.application import Application
-from eventsourcing.persistence import InfrastructureFactory, Mapper, StoredEvent
+from eventsourcing.persistence import InfrastructureFactory, Mapper
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteFactory
 from eventsourcing.utils import Environment
 
@@ -67,15 +67,7 @@ def envelope_of(stream: StreamId, version: int, position: int, new: NewEvent) ->
 
 
 class EnvelopeMapper(Mapper[str]):
-    """Maps envelopes to rows: plain JSON under explicit topics. Keeps the library out of the domain."""
-
-    def to_stored_event(self, domain_event: Any) -> StoredEvent:  # noqa: ANN401  (the library's protocol is not ours)
-        """Return the library's four columns of an envelope."""
-        envelope: Envelope = domain_event
-        topic, data = encode(envelope.event)
-        return StoredEvent(
-            originator_id=envelope.stream, originator_version=envelope.version, topic=topic, state=data.encode()
-        )
+    """Maps rows to envelopes: plain JSON under explicit topics. Keeps the library out of the domain."""
 
     def to_envelope(self, row: sqlite3.Row) -> Envelope:
         """Return the envelope of a row. Raises UnreadableEvent."""
