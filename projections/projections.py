@@ -26,6 +26,8 @@ from snapshotd.ports.event_log import EventLog
 _log = logging.getLogger(__name__)
 _CHECK_AGAIN_S: Final = 60.0
 """When the file is read through again, if that could not be done."""
+_INTERRUPT_S: Final = 0.05
+"""How long to wait until a reading that was interrupted has ended."""
 _AGAIN_S: Final = 1.0
 """How often a file is tried to be made that cannot be made."""
 
@@ -102,8 +104,10 @@ class Projections:
             try:
                 return await asyncio.shield(looking)
             finally:
-                connection.interrupt()
-                await asyncio.gather(looking, return_exceptions=True)
+                while not looking.done():  # again and again: what has not begun yet is not interrupted
+                    connection.interrupt()
+                    await asyncio.wait([looking], timeout=_INTERRUPT_S)
+                looking.exception()  # it is raised above, or nobody waits for it
 
     async def _make_again(self) -> None:
         """Begin with an empty file. Reads wait until it holds what they ask for."""

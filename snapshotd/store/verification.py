@@ -13,6 +13,8 @@ from snapshotd.domain.storage_errors import LogIncomplete
 from snapshotd.store.streams import EVENTS
 
 _CORRUPT: Final = sqlite3.SQLITE_CORRUPT
+_INTERRUPT_S: Final = 0.05
+"""How long to wait until a reading that was interrupted has ended."""
 _MADE: Final = f"SELECT 1 FROM sqlite_master WHERE name = '{EVENTS}'"  # noqa: S608  (constants, here and below)
 _WITH_GAP: Final = (
     f"SELECT originator_id FROM {EVENTS} GROUP BY originator_id "  # noqa: S608
@@ -51,8 +53,10 @@ async def look_through(path: Path) -> None:
         try:
             await asyncio.shield(looking)
         finally:
-            connection.interrupt()
-            await asyncio.gather(looking, return_exceptions=True)
+            while not looking.done():  # again and again: what has not begun yet is not interrupted
+                connection.interrupt()
+                await asyncio.wait([looking], timeout=_INTERRUPT_S)
+            looking.exception()  # it is raised above, or nobody waits for it
 
 
 def refuse_damage_in(connection: sqlite3.Connection) -> None:
