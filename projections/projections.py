@@ -22,12 +22,11 @@ from snapshotd.domain import host, names, operation_fold, snapshot, virtual_mach
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.ports import views
 from snapshotd.ports.event_log import EventLog
+from snapshotd.store.interruptible import read_through
 
 _log = logging.getLogger(__name__)
 _CHECK_AGAIN_S: Final = 60.0
 """When the file is read through again, if that could not be done."""
-_INTERRUPT_S: Final = 0.05
-"""How long to wait until a reading that was interrupted has ended."""
 _AGAIN_S: Final = 1.0
 """How often a file is tried to be made that cannot be made."""
 
@@ -100,14 +99,7 @@ class Projections:
     async def _looked_through(self) -> str:
         """Return what is wrong inside the file; empty: nothing is. Raises sqlite3.Error."""
         with closing(open_reader(self._path)) as connection:
-            looking = asyncio.create_task(asyncio.to_thread(damage_found, connection))
-            try:
-                return await asyncio.shield(looking)
-            finally:
-                while not looking.done():  # again and again: what has not begun yet is not interrupted
-                    connection.interrupt()
-                    await asyncio.wait([looking], timeout=_INTERRUPT_S)
-                looking.exception()  # it is raised above, or nobody waits for it
+            return await read_through(connection, damage_found)
 
     async def _make_again(self) -> None:
         """Begin with an empty file. Reads wait until it holds what they ask for."""

@@ -43,7 +43,10 @@ def with_file(path: str) -> str:
 def vm_standing(before: VirtualMachine, after: VirtualMachine) -> Standing:
     """Return what changes of where a VM stands."""
     place, marks, known = _place(after), _marks(after), _marks(before)
-    had, has = _files(before), _files(after)
+    if after.description is before.description and after.registered == before.registered:
+        had = has = frozenset[str]()  # the same ones, which most events leave alone
+    else:
+        had, has = _files(before), _files(after)
     return Standing(
         place=None if before.version and place == _place(before) else place,
         added=(marks - known) | set(map(with_file, has - had)),

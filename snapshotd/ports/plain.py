@@ -8,7 +8,6 @@ by byte, which is all for what this release wrote, and value by value if that di
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
@@ -37,14 +36,7 @@ def encode(value: object) -> dict[str, object]:
 
 def encode_text(value: object) -> str:
     """Return a dataclass as one line of JSON."""
-    return msgspec.json.encode(value, enc_hook=_as_dict).decode()
-
-
-def _as_dict(value: object) -> object:
-    """Return a mapping that nobody may change as one that msgspec knows."""
-    if isinstance(value, MappingProxyType):
-        return dict(value)
-    raise NotImplementedError(type(value))
+    return msgspec.json.encode(value).decode()
 
 
 def decode(cls: type[T], data: object) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from snapshotd.domain.storage_errors import LogIncomplete
+from snapshotd.store.interruptible import read_through
 from snapshotd.store.streams import EVENTS
 
 _CORRUPT: Final = sqlite3.SQLITE_CORRUPT
-_INTERRUPT_S: Final = 0.05
-"""How long to wait until a reading that was interrupted has ended."""
 _MADE: Final = f"SELECT 1 FROM sqlite_master WHERE name = '{EVENTS}'"  # noqa: S608  (constants, here and below)
 _WITH_GAP: Final = (
     f"SELECT originator_id FROM {EVENTS} GROUP BY originator_id "  # noqa: S608
@@ -49,14 +47,7 @@ def refuse_damaged(path: Path) -> None:
 async def look_through(path: Path) -> None:
     """Do as `refuse_damaged` in a thread, which ends soon when this is cancelled."""
     with reading(path) as connection:
-        looking = asyncio.create_task(asyncio.to_thread(refuse_damage_in, connection))
-        try:
-            await asyncio.shield(looking)
-        finally:
-            while not looking.done():  # again and again: what has not begun yet is not interrupted
-                connection.interrupt()
-                await asyncio.wait([looking], timeout=_INTERRUPT_S)
-            looking.exception()  # it is raised above, or nobody waits for it
+        await read_through(connection, refuse_damage_in)
 
 
 def refuse_damage_in(connection: sqlite3.Connection) -> None:
