@@ -29,7 +29,7 @@ _USUAL_S: Final = 300.0
 """How often it is by default, which the cost is scaled to."""
 _COMPARED_S: Final = 60.0
 """How long comparisons are measured."""
-_FIRST_S: Final = 240.0
+_FIRST_S: Final = 900.0
 """How long the first comparison of all hosts may take."""
 _READ: Final = 5_000
 _COMMANDED: Final = 1_000

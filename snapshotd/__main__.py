@@ -16,7 +16,8 @@ from snapshotd.domain.errors import SnapshotdError
 from snapshotd.executor.attach import AttachRefused
 from snapshotd.logs import FORMATS, Unblocking
 from snapshotd.server.address import AddressInUse
-from snapshotd.settings import KEYS, Settings, SettingsInvalid, Value, default_file, duration_text, load
+from snapshotd.setting_values import Value, duration_text
+from snapshotd.settings import KEYS, Settings, SettingsInvalid, default_file, load
 from snapshotd.simulator import settings as simulate
 from snapshotd.store.errors import LogBroken
 

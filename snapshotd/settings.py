@@ -6,35 +6,20 @@ A key `section.name` is `SNAPSHOTD_SECTION_NAME` in the environment and `--secti
 
 from __future__ import annotations
 
-import ipaddress
-import math
 import os
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
-from snapshotd.dispatch.feeding import EVERY_HOST
-from snapshotd.domain import host_path
-from snapshotd.domain.ids import is_host_id
-from snapshotd.domain.policy import ANY_HOST, HYPERV_CHECKPOINT_LIMIT
-from snapshotd.export_settings import POLICIES, contradiction, export_policy, root_folder
+from snapshotd import setting_values as of
+from snapshotd.export_settings import contradiction, export_policy, root_folder
+from snapshotd.setting_values import Value, duration_text
 from snapshotd.small_file import read_small, text_of
 
-Value: TypeAlias = str | int | float | bool | tuple[str, ...] | Mapping[str, str] | Path | None
-
-_UNIX: Final = "unix:"
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)")
-_ENDPOINT: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
-_PORTS: Final = 65535
-_LONGEST_S: Final = 30 * 24 * 3600.0
-_LONGEST_AGE_S: Final = 100 * 365 * 86400.0
 _LARGEST_FILE: Final = 1024 * 1024
 """Bytes of a settings file."""
-_SHORTEST_IDLE_S: Final = 10.0
 _NOT_ABOVE: Final = (("retries.first", "retries.longest"),)
 """Pairs of durations; the first must not be above the second."""
 
@@ -63,7 +48,7 @@ class Key:
     @property
     def form(self) -> str:
         """The form of its value, in a word."""
-        return _FORMS[self.read]
+        return of.FORMS[self.read]
 
     @property
     def variable(self) -> str:
@@ -71,209 +56,56 @@ class Key:
         return "SNAPSHOTD_" + self.name.replace(".", "_").upper()
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("must be text that is not empty")
-    return value
-
-
-def _path(value: object) -> Path:
-    try:
-        return Path(_text(value)).expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"must be a path: {error}") from None
-
-
-def _names(value: object) -> tuple[str, ...]:
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) and n.strip() for n in names):
-        raise ValueError('must be a list of names, e.g. ["hv01", "hv02"], or ["*"] for all')
-    return tuple(n.strip() for n in names)
-
-
-def _hosts(value: object) -> tuple[str, ...]:
-    names = _names(value)
-    for name in names:
-        if name != EVERY_HOST and not is_host_id(name):
-            raise ValueError(f"{name!r} must be a host's id: 1 to 63 of a-z, 0-9 and -, a letter first")
-    if EVERY_HOST in names and len(names) > 1:
-        raise ValueError(f"{EVERY_HOST!r} means all hosts: write it alone, or list the hosts")
-    return names
-
-
-def _count(value: object) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError("must be a whole number, 1 or more")
-    return value
-
-
-def _per_vm(value: object) -> int:
-    count = _count(value)
-    if count > HYPERV_CHECKPOINT_LIMIT:
-        raise ValueError(f"must be at most {HYPERV_CHECKPOINT_LIMIT}: Hyper-V allows no more checkpoints of a VM")
-    return count
-
-
-def _switch(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    raise ValueError("must be true or false")
-
-
-def _age(value: object) -> float:
-    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None or not float(found[1]):
-        raise ValueError('must be a duration above 0 with its unit, e.g. "30 d", "12 h"')
-    return min(float(found[1]) * _UNITS[found[2]], _LONGEST_AGE_S)
-
-
-def _seconds(value: object) -> float:
-    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None or not float(found[1]):
-        raise ValueError('must be a duration above 0 with its unit, e.g. "30 min", "90 s", "500 ms"')
-    seconds = float(found[1]) * _UNITS[found[2]]
-    if seconds > _LONGEST_S:
-        raise ValueError("must be at most 30 days (720 h)")
-    return seconds
-
-
-def _shell_idle(value: object) -> float:
-    seconds = _seconds(value)
-    if seconds < _SHORTEST_IDLE_S:
-        raise ValueError(f"must be {_SHORTEST_IDLE_S:g} s or more: otherwise a host would end shells that are in use")
-    return seconds
-
-
-def _log_format(value: object) -> str:
-    if value not in ("text", "json"):
-        raise ValueError('must be "text" or "json"')
-    return str(value)
-
-
-def _interval(value: object) -> float:
-    """Return a duration, or 0 for never."""
-    if value == "0" or (value == 0 and not isinstance(value, bool)):
-        return 0.0
-    return _seconds(value)
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration as it is written in settings, in the largest unit of which it is a whole number: "30 d"."""
-    for unit, length in reversed(_UNITS.items()):
-        if seconds and math.isclose(seconds / length, count := round(seconds / length), rel_tol=1e-9) and count:
-            return f"{count} {unit}"
-    return f"{seconds:g} s" if seconds else "0"
-
-
-def _address(value: object) -> str:
-    text = _text(value)
-    found = _ENDPOINT.fullmatch(text)
-    whole = is_local(text) if text.startswith(_UNIX) else found is not None and int(found[2]) <= _PORTS
-    if not whole:
-        raise ValueError("must be host:port, e.g. 127.0.0.1:7443, or unix:/path")
-    if not is_local(text):
-        raise ValueError(
-            "must be on loopback (127.0.0.1, [::1], localhost or unix:/path): there is no authentication yet"
-        )
-    return text
-
-
-def is_local(address: str) -> bool:
-    """Return whether an address (host:port or unix:/path) can be reached from this machine only."""
-    if address.startswith(_UNIX):
-        path = address.removeprefix(_UNIX)
-        return path.startswith("/") and bool(path.strip("/"))
-    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _folders(value: object) -> Mapping[str, str]:
-    """Return a folder for each host; with ANY_HOST for those that are not named."""
-    if isinstance(value, str) and value and "=" in value:
-        pairs = [pair.partition("=") for pair in value.split(",")]
-        value = {host.strip(): folder.strip() for host, _, folder in pairs}
-    named = {ANY_HOST: value} if isinstance(value, str) and value else value or {}
-    if not isinstance(named, dict):
-        raise ValueError('must be a folder on the hosts, e.g. "D:\\Copies", or a table of folders by host')  # noqa: TRY004
-    for host, folder in named.items():
-        if host != ANY_HOST and not is_host_id(host):
-            raise ValueError(f"{host!r} must be a host's id: 1 to 63 of a-z, 0-9 and -, a letter first")
-        if not isinstance(folder, str) or (problem := host_path.folder_problem(folder)):
-            raise ValueError(f"{folder!r} {problem.removesuffix('.') if isinstance(folder, str) else 'must be text'}")
-    return {str(host): str(folder) for host, folder in named.items()}
-
-
-_FORMS: Final[Mapping[Callable[[object], Value], str]] = {
-    _address: "HOST:PORT|unix:PATH",
-    _path: "PATH",
-    _switch: "true|false",
-    _hosts: "ID,ID",
-    _count: "N",
-    _per_vm: "N",
-    _seconds: "DURATION",
-    _age: "DURATION",
-    _shell_idle: "DURATION",
-    _interval: "DURATION|0",
-    _log_format: "text|json",
-    _folders: "FOLDER|ID=FOLDER,ID=FOLDER",
-    export_policy: "|".join(POLICIES),
-    root_folder: "FOLDER",
-}
 KEYS: Final = (
-    Key("server.listen", _address, "127.0.0.1:7443", "address of the gRPC server; port 0: any free one"),
-    Key("storage.directory", _path, "/var/lib/snapshotd", "directory of events.db and views.db"),
-    Key("executor.server", _address, "127.0.0.1:7443", "address of the server that an executor attaches to"),
-    Key("executor.in_process", _switch, True, "serve runs an executor in its own process"),
-    Key("executor.hosts", _hosts, "*", "ids of the hosts that the executor reaches; * for all"),
-    Key("executor.credentials", _path, None, "directory of credential files, one per name: username:password"),
-    Key("executor.sessions_per_host", _count, 4, "the most WinRM sessions kept per host"),
+    Key("server.listen", of.as_address, "127.0.0.1:7443", "address of the gRPC server; port 0: any free one"),
+    Key("storage.directory", of.as_path, "/var/lib/snapshotd", "directory of events.db and views.db"),
+    Key("executor.server", of.as_address, "127.0.0.1:7443", "address of the server that an executor attaches to"),
+    Key("executor.in_process", of.as_switch, True, "serve runs an executor in its own process"),
+    Key("executor.hosts", of.as_hosts, "*", "ids of the hosts that the executor reaches; * for all"),
+    Key("executor.credentials", of.as_path, None, "directory of credential files, one per name: username:password"),
+    Key("executor.sessions_per_host", of.as_count, 4, "the most WinRM sessions kept per host"),
     Key(
         "executor.shell_idle",
-        _shell_idle,
+        of.as_shell_idle,
         "5 min",
         "how long a host keeps a shell that was left behind",
     ),
     Key(
         "hosts.sync_interval",
-        _interval,
+        of.as_interval,
         "5 min",
         "how often a host is compared with the record; 0: only when an executor attaches, and on request",
     ),
     Key(
         "hosts.sign_in_pause",
-        _seconds,
+        of.as_seconds,
         "30 min",
         "how long a host that refused a credential is not signed in to again by itself",
     ),
-    Key("snapshots.max_per_vm", _per_vm, 10, "the most snapshots that a VM may have"),
-    Key("snapshots.old_after", _age, "30 d", "the age of a snapshot from which the plan of a revert warns of it"),
-    Key("snapshots.create_wait", _seconds, "30 min", "how long a checkpoint may take"),
-    Key("snapshots.revert_wait", _seconds, "30 min", "how long a restore may take"),
-    Key("snapshots.remove_wait", _seconds, "10 min", "how long the removal of a checkpoint may take"),
-    Key("snapshots.power_wait", _seconds, "10 min", "how long a start or stop may take"),
+    Key("snapshots.max_per_vm", of.as_per_vm, 10, "the most snapshots that a VM may have"),
+    Key("snapshots.old_after", of.as_age, "30 d", "the age of a snapshot from which the plan of a revert warns of it"),
+    Key("snapshots.create_wait", of.as_seconds, "30 min", "how long a checkpoint may take"),
+    Key("snapshots.revert_wait", of.as_seconds, "30 min", "how long a restore may take"),
+    Key("snapshots.remove_wait", of.as_seconds, "10 min", "how long the removal of a checkpoint may take"),
+    Key("snapshots.power_wait", of.as_seconds, "10 min", "how long a start or stop may take"),
     Key(
         "snapshots.merge_poll",
-        _seconds,
+        of.as_seconds,
         "2 s",
         "the first interval between two looks at a merge; at most 10 s",
     ),
-    Key("snapshots.merge_stall", _seconds, "30 min", "how long a merge may stand still before it counts as stalled"),
+    Key(
+        "snapshots.merge_stall", of.as_seconds, "30 min", "how long a merge may stand still before it counts as stalled"
+    ),
     Key(
         "jobs.stall",
-        _seconds,
+        of.as_seconds,
         "30 min",
         "how long a host's job (a copy, an export) may stand still before it has failed",
     ),
     Key(
         "volume_snapshots.directory",
-        _folders,
+        of.as_folders,
         "",
         "the folder for copies of disks, as the hosts see it; or a table of folders by host; empty: none",
     ),
@@ -281,17 +113,17 @@ KEYS: Final = (
     Key("export.directory", root_folder, "", "the folder below which exports are, as the hosts see it; empty: none"),
     Key(
         "export.release",
-        _switch,
+        of.as_switch,
         False,
         "with ON_STOP: a VM is removed from its host when it is exported, and imported when it is started",
     ),
-    Key("export.attempts", _count, 100, "how often an export is begun, at most, before it fails"),
-    Key("retries.max_attempts", _count, 5, "how often an effect is tried; a look at the host has no limit"),
-    Key("retries.first", _seconds, "1 s", "back-off after the first attempt; it doubles each time"),
-    Key("retries.longest", _seconds, "1 min", "the longest back-off"),
-    Key("retries.observe_wait", _seconds, "1 min", "how long a report of a host may take"),
-    Key("retries.answer_grace", _seconds, "10 s", "how long after a deadline an executor may take to report"),
-    Key("log.format", _log_format, "text", "lines of the log on standard error: for people, or JSON for programs"),
+    Key("export.attempts", of.as_count, 100, "how often an export is begun, at most, before it fails"),
+    Key("retries.max_attempts", of.as_count, 5, "how often an effect is tried; a look at the host has no limit"),
+    Key("retries.first", of.as_seconds, "1 s", "back-off after the first attempt; it doubles each time"),
+    Key("retries.longest", of.as_seconds, "1 min", "the longest back-off"),
+    Key("retries.observe_wait", of.as_seconds, "1 min", "how long a report of a host may take"),
+    Key("retries.answer_grace", of.as_seconds, "10 s", "how long after a deadline an executor may take to report"),
+    Key("log.format", of.as_log_format, "text", "lines of the log on standard error: for people, or JSON for programs"),
 )
 """All settings."""
 

@@ -24,7 +24,7 @@ from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceStub
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceStub
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.render import shown
-from snapshotd.settings import is_local
+from snapshotd.setting_values import is_local
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)

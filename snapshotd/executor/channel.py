@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 
 from snapshotd.executor.settings import ExecutorSettings
-from snapshotd.settings import is_local
+from snapshotd.setting_values import is_local
 
 
 class ServerAddressRefused(ValueError):

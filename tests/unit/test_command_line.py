@@ -9,7 +9,8 @@ import pytest
 
 from snapshotd import bootstrap
 from snapshotd.__main__ import READ, main
-from snapshotd.settings import KEYS, Settings, Value, load
+from snapshotd.setting_values import Value
+from snapshotd.settings import KEYS, Settings, load
 
 
 class Noted(Mapping[str, Value]):

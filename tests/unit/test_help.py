@@ -7,7 +7,8 @@ import re
 import pytest
 
 from snapshotd.__main__ import main
-from snapshotd.settings import KEYS, duration_text
+from snapshotd.setting_values import duration_text
+from snapshotd.settings import KEYS
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
