@@ -6,7 +6,7 @@ from typing import Final
 
 from projections.projection import Projection, host_of, vm_of
 from projections.rows import Rows, Table
-from snapshotd.domain.events import Envelope, HostEvent, VolumeEvent
+from snapshotd.domain.events import AccessEvent, Envelope, HostEvent, VolumeEvent
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host import evolve_record as evolve_host
 from snapshotd.domain.virtual_machine import VmRecord
@@ -40,7 +40,7 @@ def _handle(rows: Rows, envelope: Envelope) -> None:
         host_id = host_of(envelope)
         known = rows.get(HOSTS, host_id) or HostRecord(host_id=host_id)
         rows.put(HOSTS, evolve_host(known, event, envelope), host_id)
-    elif not isinstance(event, VolumeEvent):
+    elif not isinstance(event, VolumeEvent | AccessEvent):
         vm_id = vm_of(envelope)
         vm = rows.get(VMS, vm_id) or VmRecord(vm_id=vm_id)
         rows.put(VMS, evolve_vm(vm, event, envelope), vm_id)

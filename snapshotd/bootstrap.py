@@ -38,9 +38,13 @@ from snapshotd.hyperv.script import command_line, kept_script, script_sha256
 from snapshotd.hyperv.winrs import WinRsLimits
 from snapshotd.ports.event_log import EventLog
 from snapshotd.server.backend import Backend
+from snapshotd.server.crowd import CallLimits, Crowd
 from snapshotd.server.executor_service import LEASE_TTL_S, ExecutorService
+from snapshotd.server.gate import Gate
+from snapshotd.server.refusals import Refusals
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.serving import GrpcServer
+from snapshotd.server.sign_in import trusting
 from snapshotd.server.sync import HostReports
 from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.server.troubles import Troubles
@@ -217,7 +221,9 @@ def compose(
     reports = HostReports(runtime, vms, hosts)
     parts = Troubles()
     schedule = SyncSchedule(reports, hosts, runtime, settings.seconds("hosts.sync_interval"), troubles=parts)
-    executors = ExecutorService(runtime, hosts, schedule, installation_id, clock)
+    refusals = Refusals(log, clock, ids)
+    executors = ExecutorService(runtime, hosts, schedule, installation_id, clock, refusals)
+    gate = Gate(trusting, runtime.load, Crowd(CallLimits()), refusals)
     backend = Backend(
         runtime=runtime,
         vms=vms,
@@ -247,9 +253,10 @@ def compose(
         schedule=schedule,
         watchdog=Watchdog(backend),
         projections=projections,
-        make_server=lambda: GrpcServer(backend, executors, settings.text("server.listen")),
+        make_server=lambda: GrpcServer(backend, executors, gate, settings.text("server.listen")),
         run_executor=run_executor_here if settings.switch("executor.in_process") else None,
         installation_id=installation_id,
+        refusals=refusals,
         parts=parts,
     )
 

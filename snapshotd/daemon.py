@@ -18,6 +18,7 @@ from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.application.volumes import Volumes
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.views import Views
+from snapshotd.server.refusals import Refusals
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.serving import GrpcServer
 from snapshotd.server.sync_schedule import SyncSchedule
@@ -78,6 +79,7 @@ class Service:
     """Binds the address. Raises AddressInUse."""
     run_executor: RunExecutor | None
     installation_id: str
+    refusals: Refusals
     parts: Troubles = field(default_factory=Troubles)
     """What is wrong with the parts of the daemon."""
 
@@ -116,6 +118,7 @@ async def serve(service: Service) -> int:
         parts.keep("core", service.runtime.run)
         parts.keep("sync schedule", service.schedule.run)
         parts.keep("watchdog", service.watchdog.run)
+        parts.keep("refusals", service.refusals.run)
         parts.keep("health", lambda: _keep_health(server, service.projections.views))
         executor_stop = asyncio.Event()
         if (run_executor := service.run_executor) is not None:

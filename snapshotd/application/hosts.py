@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from snapshotd.application.mementos import Mementos
+from snapshotd.domain.actors import behalf_of
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.errors import HIDDEN, AlreadyExists, InvalidArgument, NotFound
 from snapshotd.domain.events import (
@@ -194,7 +195,8 @@ class Hosts:
             new = NewEvent(
                 event_id=self._ids.fresh(),
                 time=self._clock.now(),
-                actor=actor,
+                actor=str(actor),
+                on_behalf_of=behalf_of(actor),
                 request_id=request_id,
                 operation=None,
                 event=event,

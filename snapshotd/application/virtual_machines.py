@@ -17,6 +17,7 @@ from snapshotd.application.folds import Folds
 from snapshotd.application.mementos import Mementos
 from snapshotd.application.readable import refuse_unknown
 from snapshotd.application.standing import vm_standing, with_file
+from snapshotd.domain.actors import behalf_of
 from snapshotd.domain.commands import VmCommand
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, NewEvent, VmEvent
@@ -191,7 +192,8 @@ class VirtualMachines:
             NewEvent(
                 event_id=self._ids.fresh(),
                 time=draft.context.now,
-                actor=draft.actor_of(event),
+                actor=str(draft.actor_of(event)),
+                on_behalf_of=behalf_of(draft.actor_of(event)),
                 request_id=request_id,
                 operation=operation,
                 event=event,

@@ -24,6 +24,7 @@ from functools import partial
 from snapshotd.application.standing import OWNED, volume_standing
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.domain import events as e
+from snapshotd.domain.actors import behalf_of
 from snapshotd.domain.attached import file_forms, whole
 from snapshotd.domain.events import DriftDetected, DriftKind, Envelope, NewEvent, Occasion, VolumeEvent
 from snapshotd.domain.host_path import normalised, same
@@ -222,7 +223,8 @@ class Volumes:
         return NewEvent(
             event_id=self._ids.fresh(),
             time=self._clock.now(),
-            actor=actor,
+            actor=str(actor),
+            on_behalf_of=behalf_of(actor),
             request_id=request_id,
             operation=None,
             event=event,

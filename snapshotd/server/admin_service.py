@@ -24,8 +24,9 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.ports.trouble import Trouble
 from snapshotd.ports.views import ProjectionProgress
 from snapshotd.server.backend import Backend
+from snapshotd.server.callers import caller
 from snapshotd.server.executor_service import Attached, ExecutorService
-from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.interceptors import Context
 from snapshotd.server.operation_messages import (
     failure_message,
     host_name,
@@ -66,7 +67,7 @@ class AdminService(AdminServiceServicer):
 
     async def SettleOperation(self, request: pb.SettleOperationRequest, context: Context) -> OperationMessage:
         """Record what a person says became of an operation's step; return the operation as it is then."""
-        actor, name = actor_of(context), operation_of(request.name)
+        actor, name = caller().actor, operation_of(request.name)
         if request.outcome not in _OUTCOMES:
             problem = f"must be {', '.join(o.name for o in SettledAs)}."
             raise InvalidArgument("outcome", str(request.outcome), problem)
@@ -86,7 +87,6 @@ class AdminService(AdminServiceServicer):
         What only the views tell is left out if they cannot be read: `problems` says so.
         """
         del request
-        actor_of(context)
         backend = self._backend
         problems = [_problem(subject, trouble) for subject, trouble in backend.troubles()]
         status = pb.GetStatusResponse(

@@ -14,7 +14,7 @@ from snapshotd.domain.events import ClaimCause
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.state import replace
 from snapshotd.server.backend import Backend
-from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.callers import caller
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.requests import digest_of, request_id_of
 
@@ -31,7 +31,6 @@ class ClaimingMethods(VirtualMachineServiceServicer):
         vm_id: VmId,
         wanted: RequestOperation,
         request: pb.AttachVolumeRequest | pb.DeleteVolumeSnapshotRequest,
-        context: Context,
         *,
         refuse: Callable[[], Awaitable[None]],
         cause: ClaimCause,
@@ -43,23 +42,22 @@ class ClaimingMethods(VirtualMachineServiceServicer):
             vm_id: of the VM.
             wanted: what the call asks for.
             request: of the call.
-            context: of the call.
             refuse: raises what others than the VM refuse it with.
             cause: why the file is claimed.
 
         Raises what refuses it. Whatever can, does so before anything is recorded: so is the claim.
         """
-        actor, request_id = actor_of(context), request_id_of(request.request_id)
+        actor, request_id = caller().actor, request_id_of(request.request_id)
         if not request.validate_only and await self._answered(vm_id, actor, request_id, digest_of(request)):
-            return await self._operations.answer(vm_id, wanted, request, context)
+            return await self._operations.answer(vm_id, wanted, request)
         await self._consider(vm_id, replace(wanted, expected_plan=request.expected_plan), actor)
         await refuse()
         if request.validate_only:
-            return await self._operations.answer(vm_id, wanted, request, context)
+            return await self._operations.answer(vm_id, wanted, request)
         return await self._backend.claims.with_claim(
             path,
             vm_id,
-            lambda: self._operations.answer(vm_id, wanted, request, context),
+            lambda: self._operations.answer(vm_id, wanted, request),
             cause=cause,
             actor=actor,
             request_id=request_id,

@@ -33,7 +33,7 @@ class DestroyMethods(VirtualMachineServiceServicer):
             used=await self._used_by_others(vm_id) if request.delete_disks else (),
         )
         wanted = vm_destroy.DESTROY_VIRTUAL_MACHINE.request(params)
-        return await self._operations.answer(vm_id, wanted, request, context)
+        return await self._operations.answer(vm_id, wanted, request)
 
     async def _used_by_others(self, vm_id: VmId) -> tuple[UsedFile, ...]:
         """Return those of a VM's files that others have. First it is looked at, so that none of them is overlooked."""

@@ -64,6 +64,7 @@ def event_message(envelope: Envelope, names: Names) -> pb.Event:
         data=data if size <= LARGEST_DATA else None,
         omitted_data_bytes=size if size > LARGEST_DATA else 0,
         summary=summary_of(envelope, names),
+        on_behalf_of=envelope.on_behalf_of,
     )
 
 
@@ -74,6 +75,8 @@ def _subject(envelope: Envelope) -> str:
     match kind:
         case "host":
             return f"hosts/{owner}"
+        case "access":
+            return kind
         case "snapshot":
             return f"virtualMachines/{owner}/snapshots/{name}"
         case "operation":

@@ -121,6 +121,8 @@ def _sentence(event: e.Event, of: _Subject) -> str:
         return of_host(event, of.owner)
     if isinstance(event, e.VolumeEvent):
         return _of_volume(event, of)
+    if isinstance(event, e.AccessEvent):
+        return _of_refusal(event)
     if isinstance(event, e.SnapshotEvent):
         return _of_snapshot(event, of)
     if isinstance(event, e.VolumeSnapshotEvent):
@@ -132,6 +134,11 @@ def _sentence(event: e.Event, of: _Subject) -> str:
     if isinstance(event, e.ExportEvent):
         return export_summary(event, of.vm)
     return _of_vm(event, of)
+
+
+def _of_refusal(event: e.CallRefused) -> str:
+    others = f" {event.times - 1} more like it were refused before." if event.times > 1 else ""
+    return f"A call from {event.peer} was refused ({event.refusal}): {event.detail}{others}"
 
 
 def _of_volume(event: e.VolumeEvent, of: _Subject) -> str:

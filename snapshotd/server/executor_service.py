@@ -23,6 +23,9 @@ from snapshotd.domain.errors import InvalidArgument, NotFound
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId, executor_name, is_guid, is_host_id
 from snapshotd.ports.clock import Clock
+from snapshotd.server.access_errors import NotAllowed
+from snapshotd.server.callers import Caller, caller
+from snapshotd.server.gate import Refusals
 from snapshotd.server.host_wire import from_outcome, no_answer, to_command
 from snapshotd.server.ownership import explained
 from snapshotd.server.runtime import Runtime
@@ -36,13 +39,17 @@ Context = grpc.aio.ServicerContext[pb.AttachRequest, pb.AttachResponse]
 LEASE_TTL_S: Final = 8.0
 """The lease, short enough to replace a dead executor within 10 s."""
 _HEARTBEAT_MS: Final = 2000
+_REMEMBERED: Final = 1000
+"""Executors whose identities are remembered."""
 
 
 class Attached:
     """The stream of one executor: what waits to be sent, and what is known of the executor."""
 
-    def __init__(self, hello: pb.Hello, hosts: Hosts, runtime: Runtime, installation_id: str, now: datetime) -> None:
-        """Read the Hello. Raises InvalidArgument if it cannot be used."""
+    def __init__(
+        self, hello: pb.Hello, by: Caller, hosts: Hosts, runtime: Runtime, installation_id: str, now: datetime
+    ) -> None:
+        """Read the Hello. Raises InvalidArgument if it cannot be used, NotAllowed if it names hosts of others."""
         try:
             bound(hello)
         except TooLong as error:
@@ -56,7 +63,7 @@ class Attached:
                 raise InvalidArgument("hello.hosts", host, "must be a host's id.")
         self.executor = executor_name(hello.executor_id)
         """Its name. The id itself is its secret: who knows it can take its place, as it does when it reconnects."""
-        self.serves = frozenset(hello.hosts)
+        self.serves = _allowed(frozenset(hello.hosts), by)
         self.version = hello.version
         self.since = now
         self.heard = now
@@ -108,24 +115,34 @@ class ExecutorService(ExecutorServiceServicer):
         schedule: syncs the hosts that an executor serves.
         installation_id: our name in the journals on the hosts.
         clock: the time of day.
+        refusals: is told of who was refused.
     """
 
     def __init__(
-        self, runtime: Runtime, hosts: Hosts, schedule: SyncSchedule, installation_id: str, clock: Clock
+        self,
+        runtime: Runtime,
+        hosts: Hosts,
+        schedule: SyncSchedule,
+        installation_id: str,
+        clock: Clock,
+        refusals: Refusals,
     ) -> None:
         self._runtime = runtime
         self._hosts = hosts
         self._schedule = schedule
         self._installation_id = installation_id
         self._clock = clock
+        self._refusals = refusals
         self.attached: dict[str, Attached] = {}
         """By the executor's name."""
+        self._subjects: dict[str, str] = {}
+        """By the executor's name, who it signed in as: nobody else takes its place."""
 
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context
     ) -> AsyncIterator[pb.AttachResponse]:
         """Sign in an executor, and feed it until its stream ends."""
-        del context
+        by = caller()
         try:
             async with asyncio.timeout(LEASE_TTL_S):
                 first = await anext(request_iterator, None)
@@ -134,7 +151,13 @@ class ExecutorService(ExecutorServiceServicer):
             return
         if first is None or first.WhichOneof("message") != "hello":
             raise InvalidArgument("message", "", "must be Hello, the first message of an executor.")
-        stream = Attached(first.hello, self._hosts, self._runtime, self._installation_id, self._clock.now())
+        try:
+            now = self._clock.now()
+            stream = Attached(first.hello, by, self._hosts, self._runtime, self._installation_id, now)
+            self._claim(stream.executor, by)
+        except NotAllowed as error:
+            self._refusals.refused(by.subject, by.method, error, context.peer())
+            raise
         yield pb.AttachResponse(
             welcome=pb.Welcome(heartbeat_interval_ms=_HEARTBEAT_MS, lease_ttl_ms=int(LEASE_TTL_S * 1000))
         )
@@ -156,6 +179,14 @@ class ExecutorService(ExecutorServiceServicer):
                 del self.attached[stream.executor]
             self._runtime.detached(stream.executor, stream)
             _log.info("executor %s detached", stream.executor)
+
+    def _claim(self, executor: str, by: Caller) -> None:
+        """Note who an executor is. Raises NotAllowed if it attached as somebody else before."""
+        subject = self._subjects.setdefault(executor, by.subject)
+        if subject != by.subject:
+            raise NotAllowed("Attach", by.subject, f"executor {executor} belongs to another identity")
+        if len(self._subjects) > _REMEMBERED:
+            self._subjects.pop(next(name for name in self._subjects if name not in self.attached))
 
     def release(self, host_id: HostId) -> None:
         """Notify the executors that a host is no longer registered."""
@@ -185,6 +216,16 @@ class ExecutorService(ExecutorServiceServicer):
         """Return the registered hosts that this executor serves now."""
         fed = self._runtime.dispatcher.feeding.fed
         return [h.host_id for h in self._hosts.registered() if fed(h.host_id) == stream.executor]
+
+
+def _allowed(hosts: frozenset[str], by: Caller) -> frozenset[str]:
+    """Return the hosts that an executor serves: those it names, or all that it may. Raises NotAllowed for others."""
+    if EVERY_HOST in by.hosts or hosts == {EVERY_HOST}:
+        return hosts if EVERY_HOST in by.hosts else by.hosts
+    if others := sorted(hosts - by.hosts):
+        may = ", ".join(sorted(by.hosts)) or "none"
+        raise NotAllowed("Attach", by.subject, f"it may serve {may}, and names {', '.join(others)}")
+    return hosts
 
 
 def _connection(host: Host) -> pb.HostConnection:

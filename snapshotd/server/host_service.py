@@ -17,15 +17,17 @@ from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import NOT_READ
 from snapshotd.ports.views import HOST_FIELDS
 from snapshotd.server.backend import Backend
+from snapshotd.server.callers import caller
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.host_way import transport_name, way_of
-from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.interceptors import Context
 from snapshotd.server.listing import Fields, SortedPage, matcher
 from snapshotd.server.operation_messages import snapshot_name, vm_name, wait_message
 from snapshotd.server.ownership import journals_wait
 from snapshotd.server.paging import in_slices, that_fit
 from snapshotd.server.requests import digest_of, host_id_of, page_size_of, refuse_labels, request_id_of
 from snapshotd.server.resource_messages import discovered_message, host_message
+from snapshotd.server.seeing import narrowed
 from snapshotd.server.sync import Skipped
 from snapshotd.server.take_over import TakeOver, wish_of
 from snapshotd.server.wire_values import timestamp
@@ -54,7 +56,7 @@ class HostService(HostServiceServicer):
 
     async def RegisterHost(self, request: pb.RegisterHostRequest, context: Context) -> pb.Host:
         """Register a host."""
-        actor = actor_of(context)
+        actor = caller().actor
         refuse_labels(request.host.labels, "hosts")
         transport = request.host.transport or pb.Host.NTLM_HTTP
         wanted = Host(
@@ -77,7 +79,7 @@ class HostService(HostServiceServicer):
 
     async def UpdateHost(self, request: pb.UpdateHostRequest, context: Context) -> pb.Host:
         """Change how a host is reached. What it was asked on the old way goes on there; it is synced on the new one."""
-        actor, host_id = actor_of(context), host_id_of(request.host.name, "host.name")
+        actor, host_id = caller().actor, host_id_of(request.host.name, "host.name")
         request_id, digest = request_id_of(request.request_id), digest_of(request)
         way = way_of(request)
 
@@ -95,13 +97,12 @@ class HostService(HostServiceServicer):
 
     async def GetHost(self, request: pb.GetHostRequest, context: Context) -> pb.Host:
         """Return a host."""
-        actor_of(context)
         return await self._on_record(host_id_of(request.name))
 
     async def ListHosts(self, request: pb.ListHostsRequest, context: Context) -> pb.ListHostsResponse:
         """Return all hosts."""
-        actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, self._filters)
+        matches = narrowed(matches, lambda by, host: by.sees_host(host.host_id))
         arguments = ("hosts", request.filter, request.order_by)
         page = SortedPage(request.order_by, request.page_token, HOST_FIELDS, HOST_FIELDS, "name", arguments)
         views = await self._backend.seen("inventory")
@@ -115,7 +116,7 @@ class HostService(HostServiceServicer):
 
     async def RemoveHost(self, request: pb.RemoveHostRequest, context: Context) -> Empty:
         """Remove a host from the record."""
-        actor, host_id = actor_of(context), host_id_of(request.name)
+        actor, host_id = caller().actor, host_id_of(request.name)
         request_id, digest = request_id_of(request.request_id), digest_of(request)
 
         async def remove() -> None:
@@ -139,7 +140,7 @@ class HostService(HostServiceServicer):
     async def TakeOverHost(self, request: pb.TakeOverHostRequest, context: Context) -> pb.TakeOverHostResponse:
         """Take a host over, with its VMs."""
         host_id = host_id_of(request.name)
-        whole = await self._take_over.host(host_id, wish_of(request, context))
+        whole = await self._take_over.host(host_id, wish_of(request))
         now = self._backend.clock.now()
         told = that_fit([one.message(now) for one in whole.vms])
         return pb.TakeOverHostResponse(
@@ -153,7 +154,7 @@ class HostService(HostServiceServicer):
 
     async def SyncHost(self, request: pb.SyncHostRequest, context: Context) -> pb.SyncHostResponse:
         """Compare a host with the record, and record what differs."""
-        actor, host_id = actor_of(context), host_id_of(request.name)
+        actor, host_id = caller().actor, host_id_of(request.name)
         request_id = request_id_of(request.request_id)
         synced = await self._backend.reports.sync(host_id, actor=actor, request_id=request_id, asked=True)
         drifts: list[pb.Drift] = []
@@ -173,7 +174,6 @@ class HostService(HostServiceServicer):
         self, request: pb.DiscoverVirtualMachinesRequest, context: Context
     ) -> pb.DiscoverVirtualMachinesResponse:
         """Ask a host which VMs it has."""
-        actor_of(context)
         host_id = host_id_of(request.name)
         answer = await self._backend.reports.report(host_id, asked=True)
         known = await self._backend.vms.places([VmId(vm.vm_id) for vm in answer.vms])

@@ -14,9 +14,10 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc.status_pb2 import Status
 
-from snapshotd.domain.errors import InvalidArgument, NotBuilt, SnapshotdError
-from snapshotd.server.request_errors import ActorNotAllowed, AnswerTooLarge, MalformedRequest, Stopping
-from snapshotd.server.runtime import ITSELF
+from snapshotd.domain.errors import NotBuilt, SnapshotdError
+from snapshotd.server.callers import CALLER, Caller
+from snapshotd.server.gate import Gate
+from snapshotd.server.request_errors import AnswerTooLarge, MalformedRequest, Stopping
 from snapshotd.server.status import internal_status, to_status
 
 _log = logging.getLogger(__name__)
@@ -24,25 +25,25 @@ _log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 _Call = Callable[[Any, Context], Any]
 
-ACTOR_METADATA: Final = "x-snapshotd-actor"
-"""The name of the caller. It is trusted, on loopback only, until there is authentication."""
-_NOBODY: Final = "anonymous"
-_ACTOR_LIMIT: Final = 100
 _OURS: Final = ("/snapshotd.", "/google.longrunning.")
 _COMPLAINT_S: Final = 10.0
 """The least time between two log lines about malformed requests."""
 _READS: Final = ("Get", "List", "Wait", "Watch", "Discover", "Attach")
 """Prefixes of methods that change nothing. An executor stays attached to deliver its outcomes."""
-_LOCAL: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 LARGEST_ANSWER: Final = 4 * 1024 * 1024
 """The bytes of the largest message that gRPC's clients take, if nobody tells them to take more."""
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
-    """Answers an error of any service with a status and its ErrorInfo."""
+    """Answers an error of any service with a status and its ErrorInfo.
 
-    def __init__(self) -> None:
+    Args:
+        gate: decides on each call before its service does.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
         self._complaints = Seldom(_COMPLAINT_S)
         self.stopping = False
         """Whether calls that change something are refused."""
@@ -81,7 +82,14 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
 
     def _of_stream(self, method: str, behaviour: _Call) -> _Call:
         """Return the behaviour of a method that takes a stream, with only messages that could be read."""
-        return lambda requests, context: behaviour(self._read(method, requests, context), context)
+
+        async def answers(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+            with await self._gate.admit(method, context) as caller:
+                CALLER.set(caller)
+                async for response in behaviour(self._read(method, requests, context), context):
+                    yield response
+
+        return answers
 
     def _of_one(self, method: str, behaviour: _Call, *, streams: bool) -> _Call:
         """Return the behaviour of a method that takes one message, for the stream that it comes in."""
@@ -92,12 +100,20 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
                 return self._checked(method, request, context)
             raise MalformedRequest(method.removeprefix("/"), "there is none")
 
+        async def allowed(caller: Caller, requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401
+            request = await first(requests, context)
+            await self._gate.check(caller, request, context.peer())
+            CALLER.set(caller)
+            return request
+
         async def answer(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401
-            return await behaviour(await first(requests, context), context)
+            with await self._gate.admit(method, context) as caller:
+                return await behaviour(await allowed(caller, requests, context), context)
 
         async def answers(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-            async for response in behaviour(await first(requests, context), context):
-                yield response
+            with await self._gate.admit(method, context) as caller:
+                async for response in behaviour(await allowed(caller, requests, context), context):
+                    yield response
 
         return answers if streams else answer
 
@@ -164,22 +180,6 @@ class Seldom:
             return None
         left_out, self._left_out, self._next_s = self._left_out, 0, now_s + self._interval_s
         return left_out
-
-
-def actor_of(context: Context) -> str:
-    """Return the caller's name. Raises ActorNotAllowed for another machine, and InvalidArgument for a bad name."""
-    peer = context.peer()
-    if not peer.startswith(_LOCAL):
-        raise ActorNotAllowed(peer, "there is no authentication yet. Call from the server's machine.")
-    for key, value in context.invocation_metadata() or ():
-        if key == ACTOR_METADATA:
-            text = value if isinstance(value, str) else value.decode(errors="replace")
-            if not 0 < len(text) <= _ACTOR_LIMIT or not text.isprintable():
-                raise InvalidArgument(ACTOR_METADATA, text[:40], f"must be 1 to {_ACTOR_LIMIT} printable characters.")
-            if text == ITSELF:
-                raise InvalidArgument(ACTOR_METADATA, text, "is the name of the service itself; use another one.")
-            return text
-    return _NOBODY
 
 
 def _unary(method: str, behaviour: _Call) -> _Call:

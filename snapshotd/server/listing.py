@@ -101,6 +101,10 @@ class Filter(Generic[E]):
         """Return whether an entry meets the filter."""
         return all(term(entry) for term in self._terms)
 
+    def meeting(self, term: Callable[[E], bool]) -> Filter[E]:
+        """Return the filter of what meets one term more."""
+        return Filter((*self._terms, term), self._compared)
+
     def where(self, columns: Columns) -> tuple[Where, ...]:
         """Return what the columns can tell of the filter: whatever meets it meets that, but not the other way round."""
         known = [term for term in self._compared if term[0] in columns]

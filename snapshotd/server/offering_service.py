@@ -29,7 +29,7 @@ class OfferingMethods(VirtualMachineServiceServicer):
         """Change processors and memory of a VM that is off."""
         vm_id, params = vm_id_of(request.name), _params(request.service_offering)
         wanted = offering_change.CHANGE_SERVICE_OFFERING.request(params)
-        return await self._operations.answer(vm_id, wanted, request, context)
+        return await self._operations.answer(vm_id, wanted, request)
 
 
 def _params(asked: pb.ServiceOffering) -> offering_change.Params:

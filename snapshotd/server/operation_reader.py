@@ -31,8 +31,7 @@ from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Result, TheVm
 from snapshotd.server.backend import Backend
-from snapshotd.server.interceptors import Context as CallContext
-from snapshotd.server.interceptors import actor_of
+from snapshotd.server.callers import caller
 from snapshotd.server.operation_messages import operation_message, plan_message
 from snapshotd.server.requests import digest_of, request_id_of
 
@@ -106,7 +105,6 @@ class OperationReader:
         vm_id: VmId,
         wanted: RequestOperation,
         call: Message,
-        context: CallContext,
         within: HostId | None = None,
     ) -> OperationMessage:
         """Answer a call that asks for long work: with a plan if it only validates, else with the operation.
@@ -115,12 +113,11 @@ class OperationReader:
             vm_id: of the VM that it is about.
             wanted: what the call asks for.
             call: the request of the call; its request_id, validate_only and expected_plan count, if it has them.
-            context: of the call.
             within: a host that the VM comes to by it: it must not be removed meanwhile.
 
         Raises what refuses it.
         """
-        actor, request_id = actor_of(context), request_id_of(call.request_id)  # type: ignore[attr-defined]  # long work has one
+        actor, request_id = caller().actor, request_id_of(call.request_id)  # type: ignore[attr-defined]  # long work has one
         if within is not None:
             self._backend.hosts.get(within)
         if getattr(call, "validate_only", False):

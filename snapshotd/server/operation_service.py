@@ -15,11 +15,12 @@ from snapshotd.domain.ids import OperationName
 from snapshotd.domain.operation import Operation
 from snapshotd.ports.views import Views
 from snapshotd.server.backend import Backend
-from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.interceptors import Context
 from snapshotd.server.listing import Filter, matcher
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.operations_service import COLUMNS, FILTERS
 from snapshotd.server.paging import Rows, in_slices, slices_of
+from snapshotd.server.seeing import narrowed_to_vms
 from snapshotd.server.watching import HEARTBEAT_S
 
 _LOOK_S: Final = 1.0
@@ -50,8 +51,9 @@ class OperationService(OperationServiceServicer):
         self, request: pb.WatchOperationsRequest, context: Context
     ) -> AsyncIterator[pb.WatchOperationsResponse]:
         """Yield the operations that meet a filter, and then each again when it has changed."""
-        actor_of(context)
-        watched = _Watched(self._backend.views, self._operations, matcher(request.filter, FILTERS))
+        wanted = matcher(request.filter, FILTERS)
+        matches = await narrowed_to_vms(wanted, self._backend, lambda operation: operation.vm_id)
+        watched = _Watched(self._backend.views, self._operations, matches)
         loop, log = asyncio.get_running_loop(), self._backend.log
         position = log.head_position()
         await self._backend.views.reached(position, ["operations", "audit"])

@@ -23,12 +23,14 @@ from snapshotd.operations.catalogue import KINDS
 from snapshotd.ports.plain import decode_time, encode_time
 from snapshotd.ports.views import Compare, Where
 from snapshotd.server.backend import Backend
-from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.callers import caller
+from snapshotd.server.interceptors import Context
 from snapshotd.server.listing import Columns, Fields, Id, Value, equal, matcher, read_token, write_token
 from snapshotd.server.operation_messages import kind_message, snapshot_name, vm_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.paging import Rows, read_page
 from snapshotd.server.requests import operation_of, page_size_of, timeout_of
+from snapshotd.server.seeing import narrowed_to_vms
 
 _LONGEST_WAIT_S: Final = 3600.0
 _LOOK_AGAIN_S: Final = 60.0
@@ -99,15 +101,14 @@ class OperationsService(OperationsServicer):
 
     async def GetOperation(self, request: pb.GetOperationRequest, context: Context) -> pb.Operation:
         """Return an operation as it is now."""
-        actor_of(context)
         return await self._operations.message(await self._backend.operation(operation_of(request.name)))
 
     async def ListOperations(self, request: pb.ListOperationsRequest, context: Context) -> pb.ListOperationsResponse:
         """Return operations, the last requested first, without their responses."""
-        actor_of(context)
         if request.name not in ("", "operations"):
             raise InvalidArgument("name", request.name[:100], "must be 'operations', or empty.")
         size, matches = page_size_of(request.page_size), matcher(request.filter, FILTERS)
+        matches = await narrowed_to_vms(matches, self._backend, lambda operation: operation.vm_id)
         views = await self._backend.seen("operations")
         before = read_token(request.page_token, _place, "operations", request.filter)
         fetch = partial(views.operations, where=matches.where(COLUMNS))
@@ -122,7 +123,6 @@ class OperationsService(OperationsServicer):
 
     async def WaitOperation(self, request: pb.WaitOperationRequest, context: Context) -> pb.Operation:
         """Return an operation when it has ended, or when the time is up."""
-        actor_of(context)
         name = operation_of(request.name)
         asked_s = timeout_of(request.timeout, "timeout") if request.HasField("timeout") else _LONGEST_WAIT_S
         loop = asyncio.get_running_loop()
@@ -136,7 +136,7 @@ class OperationsService(OperationsServicer):
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> Empty:
         """End an operation as soon as that is safe."""
-        actor, name = actor_of(context), operation_of(request.name)
+        actor, name = caller().actor, operation_of(request.name)
         with suppress(*NOT_READ):  # the core knows by itself what is active
             operation = await self._backend.operation(name)
             if not operation.active:  # also one that the aggregate has forgotten since

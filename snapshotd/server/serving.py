@@ -34,6 +34,7 @@ from snapshotd.server.admin_service import AdminService
 from snapshotd.server.audit_service import AuditService
 from snapshotd.server.backend import Backend
 from snapshotd.server.executor_service import ExecutorService
+from snapshotd.server.gate import Gate
 from snapshotd.server.health import SERVICE_NAME as HEALTH
 from snapshotd.server.health import Health, State
 from snapshotd.server.host_service import HostService
@@ -99,14 +100,15 @@ class GrpcServer:
     Args:
         backend: the backend that the servicers use.
         executors: the servicer of Attach.
+        gate: decides on each call before its service does.
         listen: "host:port" or "unix:/path"; port 0 means any free one.
 
     Raises AddressInUse.
     """
 
-    def __init__(self, backend: Backend, executors: ExecutorService, listen: str) -> None:
+    def __init__(self, backend: Backend, executors: ExecutorService, gate: Gate, listen: str) -> None:
         self._backend = backend
-        self._answering = ErrorsAsStatuses()
+        self._answering = ErrorsAsStatuses(gate)
         logging.getLogger("grpc._cython.cygrpc").addFilter(_NO_GONE_CALLERS)
         self._server = grpc.aio.server(interceptors=[self._answering], options=_OPTIONS)
         self._health = Health()

@@ -36,7 +36,8 @@ from snapshotd.operations.snapshots import TheSnapshot
 from snapshotd.ports.views import SNAPSHOT_FIELDS, PageQuery
 from snapshotd.server.as_of import past, point_of
 from snapshotd.server.backend import Backend
-from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.callers import caller
+from snapshotd.server.interceptors import Context
 from snapshotd.server.listing import Fields, Id, SortedPage, matcher
 from snapshotd.server.operation_messages import failure_message, snapshot_name
 from snapshotd.server.operation_reader import OperationReader, Resources
@@ -52,6 +53,7 @@ from snapshotd.server.requests import (
     words_of,
 )
 from snapshotd.server.resource_messages import foreign_message, kind_of, snapshot_message, tree_message
+from snapshotd.server.seeing import narrowed_to_vms
 from snapshotd.server.tree_watch import tree_now, watched_tree
 
 _FILTERS: Fields[Snapshot] = {
@@ -113,7 +115,7 @@ class SnapshotService(SnapshotServiceServicer):
             expire_at=said.expire_at,
             export_directory=backend.policy.export_directory if policy is ExportPolicy.ON_SNAPSHOT else "",
         )
-        return await self._operations.answer(vm_id, snapshot_create.CREATE_SNAPSHOT.request(params), request, context)
+        return await self._operations.answer(vm_id, snapshot_create.CREATE_SNAPSHOT.request(params), request)
 
     async def UpdateSnapshot(self, request: pb.UpdateSnapshotRequest, context: Context) -> Operation:
         """Change what people say of a snapshot: its name, description, labels or expiry."""
@@ -127,7 +129,7 @@ class SnapshotService(SnapshotServiceServicer):
         }
         changed = sorted(_DETAILS[field] for field in mask_of(request.update_mask, there))
         params = snapshot_update.Params(snapshot_id=snapshot_id, fields=tuple(changed), said=_said(asked))
-        return await self._operations.answer(vm_id, snapshot_update.UPDATE_SNAPSHOT.request(params), request, context)
+        return await self._operations.answer(vm_id, snapshot_update.UPDATE_SNAPSHOT.request(params), request)
 
     async def AdoptCheckpoint(self, request: pb.AdoptCheckpointRequest, context: Context) -> Operation:
         """Make a foreign checkpoint a snapshot."""
@@ -137,7 +139,7 @@ class SnapshotService(SnapshotServiceServicer):
             said=_said(request.snapshot),
         )
         wanted = checkpoint_adopt.ADOPT_CHECKPOINT.request(params)
-        return await self._operations.answer(vm_id_of(request.parent, "parent"), wanted, request, context)
+        return await self._operations.answer(vm_id_of(request.parent, "parent"), wanted, request)
 
     async def IgnoreCheckpoint(self, request: pb.IgnoreCheckpointRequest, context: Context) -> pb.ForeignCheckpoint:
         """Note that somebody has looked at a foreign checkpoint, or take that back."""
@@ -145,7 +147,7 @@ class SnapshotService(SnapshotServiceServicer):
         why = words_of(request.reason, "reason")
         noted = c.IgnoreCheckpoint(checkpoint_id=checkpoint_id, why=why)
         command = c.IgnoreCheckpointNoMore(checkpoint_id=checkpoint_id) if request.undo else noted
-        vm = await self._laid_down(vm_id, command, request, context)
+        vm = await self._laid_down(vm_id, command, request)
         return foreign_message(reported_checkpoint(vm, checkpoint_id), vm)
 
     async def RevertToSnapshot(self, request: pb.RevertToSnapshotRequest, context: Context) -> Operation:
@@ -163,9 +165,7 @@ class SnapshotService(SnapshotServiceServicer):
             safety=self._safety(request),
             require_memory=request.require_memory,
         )
-        return await self._operations.answer(
-            vm_id, snapshot_revert.REVERT_TO_SNAPSHOT.request(params), request, context
-        )
+        return await self._operations.answer(vm_id, snapshot_revert.REVERT_TO_SNAPSHOT.request(params), request)
 
     def _safety(self, request: pb.RevertToSnapshotRequest) -> Safety | None:
         """Return the safety snapshot that is asked for, if one is. Raises InvalidArgument for a name alone."""
@@ -188,21 +188,21 @@ class SnapshotService(SnapshotServiceServicer):
             if scope != scopes.ONE:
                 raise InvalidArgument("scope", str(request.scope), "must be ONE: snapshots are forgotten one by one.")
             wanted = snapshot_forget.FORGET_SNAPSHOT.request(snapshot_forget.Params(snapshot_id))
-            return await self._operations.answer(vm_id, wanted, request, context)
+            return await self._operations.answer(vm_id, wanted, request)
         params = snapshot_delete.Params(snapshot_id, snapshot_delete.Scope[scopes.Scope.Name(scope)])
-        return await self._operations.answer(vm_id, snapshot_delete.DELETE_SNAPSHOT.request(params), request, context)
+        return await self._operations.answer(vm_id, snapshot_delete.DELETE_SNAPSHOT.request(params), request)
 
     async def HoldSnapshot(self, request: pb.HoldSnapshotRequest, context: Context) -> pb.Snapshot:
         """Keep a snapshot from being deleted by anyone until it is released."""
         vm_id, snapshot_id = snapshot_id_of(request.name)
         why = words_of(request.reason, "reason")
-        vm = await self._laid_down(vm_id, c.HoldSnapshot(snapshot_id=snapshot_id, why=why), request, context)
+        vm = await self._laid_down(vm_id, c.HoldSnapshot(snapshot_id=snapshot_id, why=why), request)
         return await self._held(vm, snapshot_id)
 
     async def ReleaseSnapshot(self, request: pb.ReleaseSnapshotRequest, context: Context) -> pb.Snapshot:
         """Allow again that a snapshot is deleted."""
         vm_id, snapshot_id = snapshot_id_of(request.name)
-        vm = await self._laid_down(vm_id, c.ReleaseSnapshot(snapshot_id=snapshot_id), request, context)
+        vm = await self._laid_down(vm_id, c.ReleaseSnapshot(snapshot_id=snapshot_id), request)
         return await self._held(vm, snapshot_id)
 
     async def _held(self, vm: VirtualMachine, snapshot_id: SnapshotId) -> pb.Snapshot:
@@ -214,10 +214,9 @@ class SnapshotService(SnapshotServiceServicer):
         vm_id: VmId,
         command: c.FactCommand,
         request: pb.HoldSnapshotRequest | pb.ReleaseSnapshotRequest | pb.IgnoreCheckpointRequest,
-        context: Context,
     ) -> VirtualMachine:
         """Return a VM of which a fact was recorded. That is durable, so it is told from the record itself."""
-        actor, request_id, digest = actor_of(context), request_id_of(request.request_id), digest_of(request)
+        actor, request_id, digest = caller().actor, request_id_of(request.request_id), digest_of(request)
         runtime = self._backend.runtime
         decided = await self._operations.by_a_fresh_record(
             vm_id, lambda: runtime.request(vm_id, command, actor=actor, request_id=request_id, digest=digest)
@@ -229,19 +228,18 @@ class SnapshotService(SnapshotServiceServicer):
         vm_id = vm_id_of(request.parent, "parent")
         params = snapshot_delete_all.Params(only_with_memory=request.only_with_memory)
         wanted = snapshot_delete_all.DELETE_ALL_SNAPSHOTS.request(params)
-        return await self._operations.answer(vm_id, wanted, request, context)
+        return await self._operations.answer(vm_id, wanted, request)
 
     async def GetSnapshot(self, request: pb.GetSnapshotRequest, context: Context) -> pb.Snapshot:
         """Return a snapshot of a registered VM, also one that is REMOVED."""
-        actor_of(context)
         vm_id, snapshot_id = snapshot_id_of(request.name)
         vm = await self._backend.vm(vm_id)
         return snapshot_message(await self._backend.snapshot(vm, snapshot_id), vm)
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
         """Return a VM's snapshots, or all."""
-        actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS, lambda s: s.labels)
+        matches = await narrowed_to_vms(matches, self._backend, lambda snapshot: snapshot.vm_id)
         arguments = (request.parent, request.filter, request.order_by, str(request.show_deleted))
         page = SortedPage(request.order_by, request.page_token, SNAPSHOT_FIELDS, _ORDERS, "create_time", arguments)
         vm = None if request.parent == _EVERY_VM else await self._backend.vm(vm_id_of(request.parent, "parent"))
@@ -263,7 +261,6 @@ class SnapshotService(SnapshotServiceServicer):
 
     async def GetSnapshotTree(self, request: pb.GetSnapshotTreeRequest, context: Context) -> pb.SnapshotTree:
         """Return a VM's snapshots, with foreign checkpoints among them, as a tree."""
-        actor_of(context)
         vm_id = vm_id_of(request.name)
         point = point_of(request.WhichOneof("as_of"), request.as_of_time, request.as_of_version)
         if point is not None:
@@ -275,7 +272,6 @@ class SnapshotService(SnapshotServiceServicer):
         self, request: pb.WatchSnapshotTreeRequest, context: Context
     ) -> AsyncIterator[pb.SnapshotTree]:
         """Yield a VM's tree, and again after each change."""
-        actor_of(context)
         async for tree in watched_tree(self._backend, vm_id_of(request.name)):
             yield tree
 

@@ -23,6 +23,7 @@ from snapshotd.domain import storage_errors as s
 from snapshotd.domain import volume_errors as v
 from snapshotd.domain import volume_snapshot_errors as w
 from snapshotd.domain.operation import Failure
+from snapshotd.server import access_errors as a
 from snapshotd.server import request_errors as r
 
 DOMAIN: Final = "snapshotd"
@@ -112,6 +113,9 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     r.VmNotThere: grpc.StatusCode.NOT_FOUND,
     r.Stopping: grpc.StatusCode.UNAVAILABLE,
     r.ActorNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
+    a.SignInMissing: grpc.StatusCode.UNAUTHENTICATED,
+    a.NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
+    a.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     o.OfferingNeedsStopped: grpc.StatusCode.FAILED_PRECONDITION,
     o.OfferingNotKnown: grpc.StatusCode.FAILED_PRECONDITION,
     o.ForeignMemory: grpc.StatusCode.FAILED_PRECONDITION,

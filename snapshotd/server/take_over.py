@@ -28,7 +28,7 @@ from snapshotd.domain.operation import Failure
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.server.asking import answered
 from snapshotd.server.backend import Backend
-from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.callers import caller
 from snapshotd.server.operation_messages import failure_message, vm_name
 from snapshotd.server.ownership import refuse_unusable
 from snapshotd.server.requests import digest_of, request_id_of
@@ -56,11 +56,11 @@ class Wish:
             raise InvalidArgument("reason", self.reason[:40], problem)
 
 
-def wish_of(request: host_pb2.TakeOverHostRequest | pb.TakeOverVirtualMachineRequest, context: Context) -> Wish:
+def wish_of(request: host_pb2.TakeOverHostRequest | pb.TakeOverVirtualMachineRequest) -> Wish:
     """Return what a call asks for. Raises InvalidArgument."""
     return Wish(
         reason=request.reason,
-        actor=actor_of(context),
+        actor=caller().actor,
         request_id=request_id_of(request.request_id),
         digest=digest_of(request),
         validate_only=request.validate_only,

@@ -28,8 +28,9 @@ from snapshotd.operations.power_change import StopParams
 from snapshotd.ports.views import VM_FIELDS, VM_SEARCHED, PageQuery
 from snapshotd.server.as_of import past, point_of
 from snapshotd.server.backend import Backend
+from snapshotd.server.callers import Caller, caller
 from snapshotd.server.destroy_service import DestroyMethods
-from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.interceptors import Context
 from snapshotd.server.listing import AnyCase, Columns, Fields, Id, SortedPage, beginning, equal, matcher
 from snapshotd.server.offering_service import OfferingMethods
 from snapshotd.server.operation_messages import vm_name
@@ -47,6 +48,7 @@ from snapshotd.server.requests import (
     vm_id_of,
 )
 from snapshotd.server.resource_messages import refused_message, vm_message
+from snapshotd.server.seeing import narrowed
 from snapshotd.server.take_over import TakeOver, wish_of
 from snapshotd.server.volume_service import VolumeMethods
 from snapshotd.server.volume_snapshot_service import VolumeSnapshotCalls
@@ -93,7 +95,7 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         self, request: pb.RegisterVirtualMachineRequest, context: Context
     ) -> pb.VirtualMachine:
         """Register a VM that its host reports."""
-        actor, host_id = actor_of(context), host_id_of(request.host, "host")
+        actor, host_id = caller().actor, host_id_of(request.host, "host")
         request_id, digest = request_id_of(request.request_id), digest_of(request)
         said = _said(request, actor)
         self._backend.hosts.get(host_id)
@@ -112,7 +114,7 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         self, request: pb.RegisterHostVirtualMachinesRequest, context: Context
     ) -> pb.RegisterHostVirtualMachinesResponse:
         """Register the VMs of a host that match, by one report."""
-        actor, host_id = actor_of(context), host_id_of(request.host, "host")
+        actor, host_id = caller().actor, host_id_of(request.host, "host")
         request_id, digest = request_id_of(request.request_id), digest_of(request)
         said, matches = _said(request, actor), matching(request.name_patterns)
         self._backend.hosts.get(host_id)
@@ -147,7 +149,7 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         await self._backend.runtime.request(
             vm_id_of(request.name),
             UnregisterVm(),
-            actor=actor_of(context),
+            actor=caller().actor,
             request_id=request_id_of(request.request_id),
             digest=digest_of(request),
         )
@@ -157,12 +159,11 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         self, request: pb.TakeOverVirtualMachineRequest, context: Context
     ) -> pb.TakeOverVirtualMachineResponse:
         """Take a VM over."""
-        one = await self._take_over.vm(vm_id_of(request.name), wish_of(request, context))
+        one = await self._take_over.vm(vm_id_of(request.name), wish_of(request))
         return pb.TakeOverVirtualMachineResponse(taken_over=one.message(self._backend.clock.now()))
 
     async def GetVirtualMachine(self, request: pb.GetVirtualMachineRequest, context: Context) -> pb.VirtualMachine:
         """Return a VM."""
-        actor_of(context)
         vm_id = vm_id_of(request.name)
         point = point_of(request.WhichOneof("as_of"), request.as_of_time, request.as_of_version)
         if point is None:
@@ -174,8 +175,8 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         self, request: pb.ListVirtualMachinesRequest, context: Context
     ) -> pb.ListVirtualMachinesResponse:
         """Return the registered VMs, or all that ever were."""
-        actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, VM_FILTERS, lambda vm: vm.labels)
+        matches = narrowed(matches, Caller.sees_vm)
         arguments = ("vms", request.filter, request.order_by, *(["all"] if request.show_unregistered else []))
         page = SortedPage(request.order_by, request.page_token, VM_FIELDS, VM_FIELDS, "display_name", arguments)
         views = await self._backend.seen("inventory", "tree")
@@ -198,7 +199,7 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         self, request: pb.UpdateVirtualMachineRequest, context: Context
     ) -> pb.VirtualMachine:
         """Change what people say of a VM: its owner, its labels, or when it is exported."""
-        actor, asked = actor_of(context), request.virtual_machine
+        actor, asked = caller().actor, request.virtual_machine
         present = {"owner": asked.owner != "", "labels": bool(asked.labels), "export_policy": asked.export_policy != 0}
         fields = mask_of(request.update_mask, present)
         labels = dict(asked.labels)
@@ -224,7 +225,7 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         if (await self._backend.runtime.load(vm_id)).released is not None:
             # Somebody may have brought it back: what is on a host already is not imported a second time.
             await self._backend.reports.look(vm_id)
-        return await self._operations.answer(vm_id, wanted, request, context, within=there)
+        return await self._operations.answer(vm_id, wanted, request, within=there)
 
     async def ExportVirtualMachine(self, request: pb.ExportVirtualMachineRequest, context: Context) -> Operation:
         """Export a VM with its checkpoints."""
@@ -233,14 +234,14 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
             directory=request.directory or policy.export_directory, attempts=policy.export_attempts
         )
         wanted = vm_export.EXPORT_VIRTUAL_MACHINE.request(params)
-        return await self._operations.answer(vm_id_of(request.name), wanted, request, context)
+        return await self._operations.answer(vm_id_of(request.name), wanted, request)
 
     async def StopVirtualMachine(self, request: pb.StopVirtualMachineRequest, context: Context) -> Operation:
         """Shut a VM down, turn it off, save or pause it."""
         if request.mode not in _MODES:
             raise InvalidArgument("mode", str(request.mode), "must be SHUTDOWN, TURN_OFF, SAVE or PAUSE.")
         wanted = vm_stop.STOP_VIRTUAL_MACHINE.request(_stop_params(request, _MODES[request.mode]))
-        return await self._operations.answer(vm_id_of(request.name), wanted, request, context)
+        return await self._operations.answer(vm_id_of(request.name), wanted, request)
 
     async def RestartVirtualMachine(self, request: pb.RestartVirtualMachineRequest, context: Context) -> Operation:
         """Shut a VM down, or turn it off, and start it again."""
@@ -248,7 +249,7 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         if mode not in (StopMode.SHUTDOWN, StopMode.TURN_OFF):
             raise InvalidArgument("mode", str(request.mode), "must be SHUTDOWN or TURN_OFF.")
         wanted = vm_restart.RESTART_VIRTUAL_MACHINE.request(_stop_params(request, mode))
-        return await self._operations.answer(vm_id_of(request.name), wanted, request, context)
+        return await self._operations.answer(vm_id_of(request.name), wanted, request)
 
     async def _registered_before(self, vm_id: VmId, actor: str, request_id: str, digest: str) -> bool:
         """Return whether this request was answered before: then no host is asked. Raises RequestIdReused."""

@@ -10,8 +10,9 @@ from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.events import ClaimCause
 from snapshotd.domain.state import replace
 from snapshotd.operations import volume_attach, volume_detach, volume_resize
+from snapshotd.server.callers import caller
 from snapshotd.server.claiming import ClaimingMethods
-from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.interceptors import Context
 from snapshotd.server.requests import digest_of, request_id_of, vm_id_of
 
 
@@ -29,14 +30,12 @@ class VolumeMethods(ClaimingMethods):
             await claims.refuse_exported(request.path)
             await claims.refuse_used(request.path, vm_id, "attach")
 
-        return await self._claiming(
-            request.path, vm_id, wanted, request, context, refuse=refuse, cause=ClaimCause.REQUESTED
-        )
+        return await self._claiming(request.path, vm_id, wanted, request, refuse=refuse, cause=ClaimCause.REQUESTED)
 
     async def DetachVolume(self, request: pb.DetachVolumeRequest, context: Context) -> Operation:
         """Detach a volume; its file stays."""
         wanted = volume_detach.DETACH_VOLUME.request(volume_detach.Params(location=request.location))
-        return await self._operations.answer(vm_id_of(request.name), wanted, request, context)
+        return await self._operations.answer(vm_id_of(request.name), wanted, request)
 
     async def ResizeVolume(self, request: pb.ResizeVolumeRequest, context: Context) -> Operation:
         """Grow a volume, or shrink it."""
@@ -45,14 +44,14 @@ class VolumeMethods(ClaimingMethods):
             location=request.location, size_bytes=_size_of(request.size_bytes), allow_shrink=request.allow_shrink
         )
         wanted = volume_resize.RESIZE_VOLUME.request(params)
-        actor, request_id = actor_of(context), request_id_of(request.request_id)
+        actor, request_id = caller().actor, request_id_of(request.request_id)
         if not await self._answered(vm_id, actor, request_id, digest_of(request)):
             await self._consider(vm_id, replace(wanted, expected_plan=request.expected_plan), actor)
             vm, place = await self._backend.runtime.load(vm_id), str(place_of(request.location))
             there = attached_at(vm.description, place) if vm.description else None
             if there is not None:
                 await self._backend.claims.refuse_used(there.path, vm_id, "resize")
-        return await self._operations.answer(vm_id, wanted, request, context)
+        return await self._operations.answer(vm_id, wanted, request)
 
 
 def _size_of(size_bytes: int) -> int:

@@ -18,10 +18,11 @@ from snapshotd.operations.volume_snapshots import Gone, TheVolumeSnapshot
 from snapshotd.ports.views import VOLUME_SNAPSHOT_FIELDS, PageQuery
 from snapshotd.server.backend import Backend
 from snapshotd.server.claiming import ClaimingMethods
-from snapshotd.server.interceptors import Context, actor_of
+from snapshotd.server.interceptors import Context
 from snapshotd.server.listing import Fields, Id, SortedPage, matcher
 from snapshotd.server.operation_reader import OperationReader, Resources
 from snapshotd.server.requests import page_size_of, vm_id_of, volume_snapshot_id_of
+from snapshotd.server.seeing import narrowed_to_vms
 from snapshotd.server.volume_snapshot_messages import volume_snapshot_message
 
 _EVERY_VM: Final = "virtualMachines/-"
@@ -65,7 +66,7 @@ class VolumeSnapshotCalls(ClaimingMethods):
             allow_fallback=request.allow_fallback,
         )
         wanted = volume_snapshot_take.TAKE_VOLUME_SNAPSHOT.request(params)
-        return await self._operations.answer(vm_id, wanted, request, context)
+        return await self._operations.answer(vm_id, wanted, request)
 
     async def DeleteVolumeSnapshot(self, request: pb.DeleteVolumeSnapshotRequest, context: Context) -> Operation:
         """Delete a copy, unless a VM has its file. From the request to the end, no VM gets that."""
@@ -74,17 +75,16 @@ class VolumeSnapshotCalls(ClaimingMethods):
         wanted = volume_snapshot_delete.DELETE_VOLUME_SNAPSHOT.request(params)
         copy = (await self._backend.runtime.load(vm_id)).volume_snapshots.get(volume_snapshot_id)
         if copy is None or not copy.path:
-            return await self._operations.answer(vm_id, wanted, request, context)
+            return await self._operations.answer(vm_id, wanted, request)
         path = copy.path
 
         async def refuse() -> None:
             await self._backend.claims.refuse_used(path, vm_id, "delete")
 
-        return await self._claiming(path, vm_id, wanted, request, context, refuse=refuse, cause=ClaimCause.DELETION)
+        return await self._claiming(path, vm_id, wanted, request, refuse=refuse, cause=ClaimCause.DELETION)
 
     async def GetVolumeSnapshot(self, request: pb.GetVolumeSnapshotRequest, context: Context) -> pb.VolumeSnapshot:
         """Return a copy, in whatever state, also of a VM that is not registered any more."""
-        actor_of(context)
         vm_id, volume_snapshot_id = volume_snapshot_id_of(request.name)
         copy = await (await self._backend.seen("tree")).volume_snapshot(vm_id, volume_snapshot_id)
         if copy is None:
@@ -95,8 +95,8 @@ class VolumeSnapshotCalls(ClaimingMethods):
         self, request: pb.ListVolumeSnapshotsRequest, context: Context
     ) -> pb.ListVolumeSnapshotsResponse:
         """Return the copies of a VM's disks, or of all VMs'."""
-        actor_of(context)
         size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
+        matches = await narrowed_to_vms(matches, self._backend, lambda copy: copy.vm_id)
         arguments = ("volume snapshots", request.parent, request.filter, request.order_by, str(request.show_deleted))
         fields = VOLUME_SNAPSHOT_FIELDS
         page = SortedPage(request.order_by, request.page_token, fields, _ORDERS, "create_time", arguments)

@@ -24,7 +24,7 @@ from snapshotd.store.verification import reading, refuse_damaged
 
 APPLICATION_ID: Final = 0x534E4150
 """The application_id of our SQLite files: "SNAP"."""
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """The user_version of our SQLite files."""
 _CLOSED: Final = " closed"
 _LINES: Final = 200

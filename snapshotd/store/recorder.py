@@ -29,7 +29,7 @@ TOPIC: Final = 2
 DATA: Final = 3
 """Which of them is the event itself."""
 
-INSERT: Final = Insert(EVENTS, 13)
+INSERT: Final = Insert(EVENTS, 14)
 """Takes a position, then a Row."""
 
 
@@ -48,6 +48,7 @@ def row_of(stream: StreamId, version: int, new: NewEvent) -> Row:
         new.operation or "",
         subject_of(new.event),
         *transition_of(new.event),
+        new.on_behalf_of,
     )
 
 
@@ -63,6 +64,7 @@ def envelope_of(stream: StreamId, version: int, position: int, new: NewEvent) ->
         request_id=new.request_id,
         operation=new.operation,
         event=new.event,
+        on_behalf_of=new.on_behalf_of,
     )
 
 
@@ -71,7 +73,7 @@ class EnvelopeMapper(Mapper[str]):
 
     def to_envelope(self, row: sqlite3.Row) -> Envelope:
         """Return the envelope of a row. Raises UnreadableEvent."""
-        position, stream, version, topic, state, event_id, time, actor, request_id, operation, *_ = row
+        position, stream, version, topic, state, event_id, time, actor, request_id, operation, _, _, _, behalf = row
         return Envelope(
             event_id=event_id,
             stream=StreamId(stream),
@@ -82,6 +84,7 @@ class EnvelopeMapper(Mapper[str]):
             request_id=request_id,
             operation=OperationName(operation) if operation else None,
             event=decode(topic, state),
+            on_behalf_of=behalf,
         )
 
 
@@ -96,7 +99,8 @@ class EnvelopeRecorder(SQLiteApplicationRecorder):
                 "position INTEGER PRIMARY KEY, originator_id TEXT NOT NULL, originator_version INTEGER NOT NULL, "
                 "topic TEXT NOT NULL, state TEXT NOT NULL, event_id TEXT NOT NULL, time TEXT NOT NULL, "
                 "actor TEXT NOT NULL, request_id TEXT NOT NULL, operation TEXT NOT NULL, subject TEXT NOT NULL, "
-                "from_state TEXT NOT NULL, to_state TEXT NOT NULL, UNIQUE (originator_id, originator_version))"
+                "from_state TEXT NOT NULL, to_state TEXT NOT NULL, on_behalf_of TEXT NOT NULL, "
+                "UNIQUE (originator_id, originator_version))"
             ),
             *TABLES,
             "CREATE TABLE IF NOT EXISTS installation (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL)",

@@ -12,6 +12,7 @@ from snapshotd.domain import events as e
 from snapshotd.store.upcasts import described_2, details_changed_2, snapshot_created_2
 
 TOPICS: dict[type[e.Event], str] = {
+    e.CallRefused: "snapshotd.access.call_refused:1",
     e.VmRegistered: "snapshotd.vm.registered:1",
     e.VmUnregistered: "snapshotd.vm.unregistered:1",
     e.VmActivityChanged: "snapshotd.vm.activity_changed:1",

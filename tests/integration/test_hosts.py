@@ -14,7 +14,7 @@ from snapshotd.domain.events import HostUpdated
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId
 from snapshotd.store.sqlite_log import SqliteEventLog
-from tests.integration.test_virtual_machines import Clock, Ids
+from tests.doubles import Clock, Ids
 
 HV01 = HostId("hv01")
 Way = dict[str, str | int]

@@ -77,7 +77,10 @@ class Later:
 def later(running: Running, hours: int) -> AdminService:
     """Return the service as it is hours later."""
     backend = replace(running.backend, clock=Later(hours))
-    executors = ExecutorService(running.service.runtime, running.service.hosts, running.comparisons, "i", Later(hours))
+    service = running.service
+    executors = ExecutorService(
+        service.runtime, service.hosts, running.comparisons, "i", Later(hours), service.refusals
+    )
     return AdminService(backend, executors, OperationReader(backend))  # type: ignore[abstract]  # what is not built
 
 

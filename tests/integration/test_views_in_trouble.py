@@ -112,7 +112,8 @@ async def test_reads_of_views_without_room_are_told_why_and_are_answered_when_th
 
 async def test_views_that_cannot_be_read_are_told_and_hide_nothing_else_of_the_status(served: Served) -> None:
     for file in (served.storage / "views.db", served.storage / "views.db-wal"):
-        file.write_bytes(b"\xff" * file.stat().st_size)
+        if file.exists():  # a checkpoint may just have taken the write-ahead log away
+            file.write_bytes(b"\xff" * file.stat().st_size)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await served.list_hosts()
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,24 +29,11 @@ from snapshotd.steps.checkpoint_create import CHECKPOINT_CREATE
 from snapshotd.steps.vm_stop import StopMode
 from snapshotd.store.sqlite_log import SqliteEventLog
 from tests.asking import CREATE, start_vm, stop_vm
-from tests.fakes import START, VM_ID, FakeHost
+from tests.doubles import Clock, Ids
+from tests.fakes import VM_ID, FakeHost
 from tests.integration.writing import write
 from tests.unit.application.cases import create
 from tests.unit.projections.histories import RecordedWorld
-
-
-class Clock:
-    """Stands still."""
-
-    def now(self) -> datetime:
-        return START
-
-
-class Ids:
-    """Makes random ids."""
-
-    def fresh(self) -> str:
-        return str(uuid4())
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csnapshotd/api/v1/audit.proto\x12\x10snapshotd.api.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x02\n\x05\x45vent\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x11\n\toperation\x18\x08 \x01(\t\x12\x0f\n\x07subject\x18\t \x01(\t\x12\x0c\n\x04type\x18\n \x01(\t\x12\x12\n\nfrom_state\x18\x0b \x01(\t\x12\x10\n\x08to_state\x18\x0c \x01(\t\x12%\n\x04\x64\x61ta\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1a\n\x12omitted_data_bytes\x18\x0e \x01(\x03\x12\x0f\n\x07summary\x18\x0f \x01(\t\"\x80\x03\n\x11ListEventsRequest\x12\x1d\n\x0fvirtual_machine\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08snapshot\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\toperation\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04host\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61\x63tor\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04type\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05types\x18\x0c \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x61\x63tors\x18\r \x03(\tB\x04\xe2\x41\x01\x01\"V\n\x12ListEventsResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.snapshotd.api.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x12WatchEventsRequest\x12\x1c\n\x0e\x61\x66ter_position\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fvirtual_machine\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05types\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x61\x63tors\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x61\x66ter_event_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"A\n\x10VerifyLogRequest\x12-\n\x04head\x18\x01 \x01(\x0b\x32\x19.snapshotd.api.v1.LogHeadB\x04\xe2\x41\x01\x01\"~\n\x11VerifyLogResponse\x12\x13\n\x0b\x65vent_count\x18\x01 \x01(\x03\x12\'\n\x04head\x18\x02 \x01(\x0b\x32\x19.snapshotd.api.v1.LogHead\x12\x1a\n\x12\x66irst_bad_position\x18\x03 \x01(\x03\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x13\n\x11GetLogHeadRequest\"U\n\x07LogHead\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xdb\x02\n\x0c\x41uditService\x12W\n\nListEvents\x12#.snapshotd.api.v1.ListEventsRequest\x1a$.snapshotd.api.v1.ListEventsResponse\x12N\n\x0bWatchEvents\x12$.snapshotd.api.v1.WatchEventsRequest\x1a\x17.snapshotd.api.v1.Event0\x01\x12T\n\tVerifyLog\x12\".snapshotd.api.v1.VerifyLogRequest\x1a#.snapshotd.api.v1.VerifyLogResponse\x12L\n\nGetLogHead\x12#.snapshotd.api.v1.GetLogHeadRequest\x1a\x19.snapshotd.api.v1.LogHeadb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csnapshotd/api/v1/audit.proto\x12\x10snapshotd.api.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x02\n\x05\x45vent\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x11\n\toperation\x18\x08 \x01(\t\x12\x0f\n\x07subject\x18\t \x01(\t\x12\x0c\n\x04type\x18\n \x01(\t\x12\x12\n\nfrom_state\x18\x0b \x01(\t\x12\x10\n\x08to_state\x18\x0c \x01(\t\x12%\n\x04\x64\x61ta\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1a\n\x12omitted_data_bytes\x18\x0e \x01(\x03\x12\x0f\n\x07summary\x18\x0f \x01(\t\x12\x14\n\x0con_behalf_of\x18\x10 \x01(\t\"\x80\x03\n\x11ListEventsRequest\x12\x1d\n\x0fvirtual_machine\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08snapshot\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\toperation\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04host\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61\x63tor\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04type\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05types\x18\x0c \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x61\x63tors\x18\r \x03(\tB\x04\xe2\x41\x01\x01\"V\n\x12ListEventsResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.snapshotd.api.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x12WatchEventsRequest\x12\x1c\n\x0e\x61\x66ter_position\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fvirtual_machine\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05types\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x61\x63tors\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x61\x66ter_event_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"A\n\x10VerifyLogRequest\x12-\n\x04head\x18\x01 \x01(\x0b\x32\x19.snapshotd.api.v1.LogHeadB\x04\xe2\x41\x01\x01\"~\n\x11VerifyLogResponse\x12\x13\n\x0b\x65vent_count\x18\x01 \x01(\x03\x12\'\n\x04head\x18\x02 \x01(\x0b\x32\x19.snapshotd.api.v1.LogHead\x12\x1a\n\x12\x66irst_bad_position\x18\x03 \x01(\x03\x12\x0f\n\x07message\x18\x04 \x01(\t\"\x13\n\x11GetLogHeadRequest\"U\n\x07LogHead\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xdb\x02\n\x0c\x41uditService\x12W\n\nListEvents\x12#.snapshotd.api.v1.ListEventsRequest\x1a$.snapshotd.api.v1.ListEventsResponse\x12N\n\x0bWatchEvents\x12$.snapshotd.api.v1.WatchEventsRequest\x1a\x17.snapshotd.api.v1.Event0\x01\x12T\n\tVerifyLog\x12\".snapshotd.api.v1.VerifyLogRequest\x1a#.snapshotd.api.v1.VerifyLogResponse\x12L\n\nGetLogHead\x12#.snapshotd.api.v1.GetLogHeadRequest\x1a\x19.snapshotd.api.v1.LogHeadb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -73,21 +73,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYLOGREQUEST'].fields_by_name['head']._loaded_options = None
   _globals['_VERIFYLOGREQUEST'].fields_by_name['head']._serialized_options = b'\342A\001\001'
   _globals['_EVENT']._serialized_start=147
-  _globals['_EVENT']._serialized_end=472
-  _globals['_LISTEVENTSREQUEST']._serialized_start=475
-  _globals['_LISTEVENTSREQUEST']._serialized_end=859
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=861
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=947
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=950
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=1104
-  _globals['_VERIFYLOGREQUEST']._serialized_start=1106
-  _globals['_VERIFYLOGREQUEST']._serialized_end=1171
-  _globals['_VERIFYLOGRESPONSE']._serialized_start=1173
-  _globals['_VERIFYLOGRESPONSE']._serialized_end=1299
-  _globals['_GETLOGHEADREQUEST']._serialized_start=1301
-  _globals['_GETLOGHEADREQUEST']._serialized_end=1320
-  _globals['_LOGHEAD']._serialized_start=1322
-  _globals['_LOGHEAD']._serialized_end=1407
-  _globals['_AUDITSERVICE']._serialized_start=1410
-  _globals['_AUDITSERVICE']._serialized_end=1757
+  _globals['_EVENT']._serialized_end=494
+  _globals['_LISTEVENTSREQUEST']._serialized_start=497
+  _globals['_LISTEVENTSREQUEST']._serialized_end=881
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=883
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=969
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=972
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1126
+  _globals['_VERIFYLOGREQUEST']._serialized_start=1128
+  _globals['_VERIFYLOGREQUEST']._serialized_end=1193
+  _globals['_VERIFYLOGRESPONSE']._serialized_start=1195
+  _globals['_VERIFYLOGRESPONSE']._serialized_end=1321
+  _globals['_GETLOGHEADREQUEST']._serialized_start=1323
+  _globals['_GETLOGHEADREQUEST']._serialized_end=1342
+  _globals['_LOGHEAD']._serialized_start=1344
+  _globals['_LOGHEAD']._serialized_end=1429
+  _globals['_AUDITSERVICE']._serialized_start=1432
+  _globals['_AUDITSERVICE']._serialized_end=1779
 # @@protoc_insertion_point(module_scope)

@@ -41,6 +41,7 @@ class Event(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     OMITTED_DATA_BYTES_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """In the log, from 1."""
     stream: _builtins.str
@@ -57,7 +58,7 @@ class Event(_message.Message):
     """operations/{operation} that it belongs to; empty: none."""
     subject: _builtins.str
     """The resource that it is about: a VM's, snapshot's, host's or operation's name (a step's: the operation's, then
-    "/steps/{number}").
+    "/steps/{number}"); "access" for calls that were refused.
     """
     type: _builtins.str
     """What happened, in the past tense: "SnapshotCreated"."""
@@ -69,6 +70,8 @@ class Event(_message.Message):
     """Size of `data`, if it is left out because it has more than 3 MiB; 0: it is there."""
     summary: _builtins.str
     """What happened, in a sentence for people: names, reasons, old and new values."""
+    on_behalf_of: _builtins.str
+    """For whom the actor acted, by its own word; empty: for itself."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was recorded."""
@@ -95,10 +98,11 @@ class Event(_message.Message):
         data: _struct_pb2.Struct | None = ...,
         omitted_data_bytes: _builtins.int = ...,
         summary: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "data", b"data", "event_id", b"event_id", "from_state", b"from_state", "omitted_data_bytes", b"omitted_data_bytes", "operation", b"operation", "position", b"position", "request_id", b"request_id", "stream", b"stream", "subject", b"subject", "summary", b"summary", "time", b"time", "to_state", b"to_state", "type", b"type", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "data", b"data", "event_id", b"event_id", "from_state", b"from_state", "omitted_data_bytes", b"omitted_data_bytes", "on_behalf_of", b"on_behalf_of", "operation", b"operation", "position", b"position", "request_id", b"request_id", "stream", b"stream", "subject", b"subject", "summary", b"summary", "time", b"time", "to_state", b"to_state", "type", b"type", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ Their names in the log are explicit and versioned (store/topics.py), so a class 
 came from and where it led to; a fact has neither. `Envelope` is what the log adds to each.
 """
 
+from snapshotd.domain.events.access import AccessEvent, CallRefused
 from snapshotd.domain.events.envelope import (
     Envelope,
     Event,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from snapshotd.domain.events.access import AccessEvent
 from snapshotd.domain.events.export import ExportEvent, VmReleaseEnded
 from snapshotd.domain.events.host import HostEvent
 from snapshotd.domain.events.operation import (
@@ -80,7 +81,7 @@ VmEvent = (
 )
 """Everything that may stand in a VM's stream."""
 
-Event = VmEvent | HostEvent | VolumeEvent
+Event = VmEvent | HostEvent | VolumeEvent | AccessEvent
 """Everything that may stand in the log."""
 
 
@@ -90,6 +91,8 @@ class NewEvent(State, frozen=True, kw_only=True):
     event_id: str
     time: datetime
     actor: str
+    on_behalf_of: str = ""
+    """For whom the actor acted, by its own word; empty: for itself."""
     request_id: str
     operation: OperationName | None
     event: Event
@@ -114,6 +117,8 @@ class Envelope(Occasion, frozen=True, kw_only=True):
     """In the log. It grows, and may leave gaps."""
     operation: OperationName | None
     event: Event
+    on_behalf_of: str = ""
+    """As in NewEvent."""
 
 
 # A union is made once: to make it anew costs more than to ask for it, and each event is asked for several.
@@ -140,10 +145,12 @@ _Shown = (
 def subject_of(event: Event) -> str:
     """Return what an event is about: `vm`, `snapshot/<id>`, `operation/<n>`, `step/<n>.<k>`, `host`, ...
 
-    Further ones: `volumeSnapshot/<id>`. A claim on a volume is about the VM that it names.
+    Further ones: `volumeSnapshot/<id>`, `access`. A claim on a volume is about the VM that it names.
     """
     if isinstance(event, HostEvent):
         return "host"
+    if isinstance(event, AccessEvent):
+        return "access"
     if isinstance(event, _OfSnapshot):
         return f"snapshot/{event.snapshot_id}"
     if isinstance(event, _OfVolumeSnapshot):

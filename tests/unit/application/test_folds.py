@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from uuid import UUID
 
 import pytest
@@ -22,29 +21,13 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.ports.event_log import UNCHANGED, Memento, Standing
 from snapshotd.ports.plain import encode_text
-from tests.fakes import START, VM_ID, FakeHost
+from tests.doubles import Clock, Ids
+from tests.fakes import VM_ID, FakeHost
 from tests.memory_log import MemoryLog
 from tests.unit.application.cases import create
 
 HOST = HostId("hv01")
 VMS = [VmId(str(UUID(int=n))) for n in range(1, 6)]
-
-
-class Clock:
-    """Stands still."""
-
-    def now(self) -> datetime:
-        return START
-
-
-class Ids:
-    """Counts."""
-
-    count = 0
-
-    def fresh(self) -> str:
-        Ids.count += 1
-        return str(UUID(int=Ids.count))
 
 
 class CountingLog(MemoryLog):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
@@ -17,30 +16,12 @@ from snapshotd.domain.policy import Policy
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
 from snapshotd.server.volume_claims import VolumeClaims
-from tests.fakes import START, FakeHost
+from tests.doubles import Clock, Ids
+from tests.fakes import FakeHost
 from tests.memory_log import MemoryLog
 
 ONE, OTHER = VmId("11111111-1111-4111-8111-111111111111"), VmId("21111111-1111-4111-8111-111111111111")
 DATA, MORE, LOOSE = r"D:\vms\data.vhdx", r"D:\vms\more.vhdx", r"D:\vms\loose.vhdx"
-
-
-class Clock:
-    """Stands still."""
-
-    def now(self) -> datetime:
-        """Return the time."""
-        return START
-
-
-class Ids:
-    """Ids that are counted."""
-
-    count = 0
-
-    def fresh(self) -> str:
-        """Return the next id."""
-        self.count += 1
-        return f"{self.count:08x}-0000-4000-8000-000000000000"
 
 
 class Town:

@@ -1,0 +1,61 @@
+"""Who makes the call that is being answered. The gate sets it, once the caller has signed in (gate.py)."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+
+from snapshotd.access.bindings import WHOLE, Granted, Sight
+from snapshotd.access.roles import SEEING
+from snapshotd.domain.actors import Delegated
+from snapshotd.domain.ids import HostId
+from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The caller of one method."""
+
+    subject: str
+    """The name in events."""
+    granted: Granted
+    method: str = ""
+    """The full name of the method."""
+    on_behalf_of: str = ""
+    """For whom it acts, by its own word."""
+    hosts: frozenset[str] = frozenset({"*"})
+    """What an executor may serve: ids of hosts, or all."""
+
+    @property
+    def actor(self) -> str:
+        """The actor of what is recorded for it."""
+        return Delegated(self.subject, self.on_behalf_of) if self.on_behalf_of else self.subject
+
+    def sight(self) -> Sight:
+        """Return what it may see in lists."""
+        return self.granted.sight(SEEING)
+
+    def sees_host(self, host_id: HostId) -> bool:
+        """Return whether it may see a host in lists."""
+        sight = self.sight()
+        return sight.everything or host_id in sight.hosts
+
+    def sees_vm(self, vm: VmRecord | VirtualMachine) -> bool:
+        """Return whether it may see a VM in lists."""
+        sight = self.sight()
+        return sight.everything or vm.owner in sight.accounts or vm.host_id in sight.hosts or vm.vm_id in sight.vms
+
+
+CALLER: Final[ContextVar[Caller]] = ContextVar("caller")
+"""Of the call that this task answers."""
+
+
+def trusted(name: str) -> Caller:
+    """Return a caller that may do everything."""
+    return Caller(subject=name, granted=WHOLE)
+
+
+def caller() -> Caller:
+    """Return who makes this call. A call that has passed no gate is a defect: LookupError."""
+    return CALLER.get()
