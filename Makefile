@@ -81,11 +81,13 @@ verify-protos: $(STAMP) ## Fail if the generated code is stale
 breaking: $(STAMP) ## Fail if the protos break callers of the last release (before there is one: of main)
 	$(BIN)/python -m tools.breaking
 
-diagrams: $(STAMP) ## Draw the lifecycles into docs/lifecycles.md
+diagrams: $(STAMP) ## Draw the lifecycles and the roles into docs/
 	$(BIN)/python -m tools.diagrams write
+	$(BIN)/python -m tools.roles_table write
 
-verify-diagrams: $(STAMP) ## Fail if the drawn lifecycles are stale
+verify-diagrams: $(STAMP) ## Fail if what make diagrams draws is stale
 	$(BIN)/python -m tools.diagrams verify
+	$(BIN)/python -m tools.roles_table verify
 
 lock: ## Lock the dependencies of pyproject.toml, with hashes
 	bash tools/lock.sh

@@ -1,6 +1,6 @@
 """The roles, and the one table that says which of them may call a method, and what a method concerns.
 
-A method without a rule can be called by nobody. docs/access.md prints the table (`make verify-access`).
+A method without a rule can be called by nobody. docs/roles.md prints the table (`make diagrams`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,96 @@
+"""Print who may call what into docs/roles.md, from the table in the code.
+
+python -m tools.roles_table write
+python -m tools.roles_table verify   fails if the document is stale
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from snapshotd.access.roles import RULES, Concern, Role, Rule
+
+DOCUMENT: Final = Path(__file__).resolve().parent.parent / "docs" / "roles.md"
+_PEOPLE: Final = (Role.VIEWER, Role.OPERATOR, Role.AUDITOR, Role.ADMIN, Role.EXECUTOR)
+_ABOUT: Final = {
+    Role.VIEWER: "sees hosts, VMs, snapshots and operations",
+    Role.OPERATOR: "sees them, and works on VMs: snapshots, power, disks, exports",
+    Role.AUDITOR: "sees them, and the events",
+    Role.ADMIN: "may do all that people do",
+    Role.EXECUTOR: "may attach, and serve its hosts; a certificate of the executors' CA brings it along",
+    Role.DELEGATE: "may say for whom it makes a call (`x-snapshotd-on-behalf-of`); what it calls takes another role",
+}
+_INTRO: Final = """\
+# Roles
+
+Printed by `make diagrams` from `snapshotd/access/roles.py`.
+
+With `auth.mode = "required"`, nobody may do anything that no binding grants. Bindings are in the file that
+`auth.roles` names. It is read anew when it changes; one that turns invalid is logged, and the last valid one stays in
+force:
+
+```toml
+[[binding]]
+role = "operator"
+subjects = ["oidc:alice@example.com", "token:ci"]   # as they stand in events
+groups = ["oidc:vm-operators"]
+account = "acme"                                    # VMs whose owner is acme
+
+[[binding]]
+role = "viewer"
+groups = ["oidc:everybody"]                         # on everything
+```
+
+A binding is on the VMs of an `account`, on a `host` and the VMs on it, on one `vm` (Hyper-V's id), or on everything.
+What somebody may not see is not found, in the same words as what does not exist. Who was refused is recorded as an
+event: `snapshotctl audit list --type CallRefused`.
+
+"""
+
+
+def table() -> str:
+    """Return the document."""
+    lines = ["| role | what it is for |", "|---|---|", *(f"| {role} | {_ABOUT[role]} |" for role in Role), ""]
+    lines += ["## Who may call what", "", f"| method | on | {' | '.join(_PEOPLE)} |"]
+    lines += [f"|---|---|{'---|' * len(_PEOPLE)}"]
+    lines += [_row(method, rule) for method, rule in RULES.items()]
+    weighty = ", ".join(f"`{field}` of {m.rpartition('/')[2]}" for m, r in RULES.items() for field in r.weighty)
+    lines += ["", f"¹ But only an admin may set what reaches beyond the VM: {weighty}.", ""]
+    lines += [
+        "*Nothing*: it needs no sign-in. *What is listed*: the answer holds what the caller may see, and no more."
+    ]
+    return _INTRO + "\n".join(lines) + "\n"
+
+
+def _row(method: str, rule: Rule) -> str:
+    service, _, name = method.rpartition("/")
+    cells = [_cell(rule, role) for role in _PEOPLE]
+    return f"| {service.rpartition('.')[2]}/{name} | {rule.concern.value} | {' | '.join(cells)} |"
+
+
+def _cell(rule: Rule, role: Role) -> str:
+    if rule.concern is not Concern.NOTHING and role not in rule.roles:
+        return ""
+    return "yes¹" if rule.weighty and role is not Role.ADMIN else "yes"
+
+
+def main() -> int:
+    """Write the document, or compare it with what would be written. Return 1 if it is stale."""
+    match sys.argv[1:]:
+        case ["write"]:
+            DOCUMENT.write_text(table(), encoding="utf-8")
+            return 0
+        case ["verify"]:
+            if DOCUMENT.exists() and DOCUMENT.read_text(encoding="utf-8") == table():
+                return 0
+            print(f"{DOCUMENT} does not match the table. Run 'make diagrams' and commit it.", file=sys.stderr)
+            return 1
+        case _:
+            print(__doc__, file=sys.stderr)
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
