@@ -128,6 +128,15 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
+def call_limits(settings: Settings) -> CallLimits:
+    """Return how many calls may be under way, and how often one caller may call."""
+    return CallLimits(
+        under_way=settings.count("limits.calls"),
+        under_way_each=settings.count("limits.calls_per_caller"),
+        per_s_each=settings.count("limits.calls_per_second"),
+    )
+
+
 def executor_settings(settings: Settings, server: str) -> ExecutorSettings:
     """Return the settings of an executor that attaches to `server`."""
     return ExecutorSettings(
@@ -223,7 +232,7 @@ def compose(
     schedule = SyncSchedule(reports, hosts, runtime, settings.seconds("hosts.sync_interval"), troubles=parts)
     refusals = Refusals(log, clock, ids)
     executors = ExecutorService(runtime, hosts, schedule, installation_id, clock, refusals)
-    gate = Gate(trusting, runtime.load, Crowd(CallLimits()), refusals)
+    gate = Gate(trusting, runtime.load, Crowd(call_limits(settings)), refusals)
     backend = Backend(
         runtime=runtime,
         vms=vms,

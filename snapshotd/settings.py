@@ -123,6 +123,14 @@ KEYS: Final = (
     Key("retries.longest", of.as_seconds, "1 min", "the longest back-off"),
     Key("retries.observe_wait", of.as_seconds, "1 min", "how long a report of a host may take"),
     Key("retries.answer_grace", of.as_seconds, "10 s", "how long after a deadline an executor may take to report"),
+    Key("limits.calls", of.as_count, 10_000, "the most calls under way at once, waits and watches among them"),
+    Key("limits.calls_per_caller", of.as_count, 5_000, "the most of them that are of one caller"),
+    Key(
+        "limits.calls_per_second",
+        of.as_count,
+        2_000,
+        "how many calls a second one caller may make on average; twice as many at once",
+    ),
     Key("log.format", of.as_log_format, "text", "lines of the log on standard error: for people, or JSON for programs"),
 )
 """All settings."""

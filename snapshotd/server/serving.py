@@ -49,6 +49,11 @@ _OPTIONS: Final = (
     # Otherwise a second server could silently bind the same port.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+    # One connection cannot take the place of all others (crowd.py).
+    ("grpc.max_concurrent_streams", 5_000),
+    # Beyond 3,000 calls that wait to be begun, gRPC would cancel each without a word; so the gate refuses them instead.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
     # This drops a frozen peer. The keepalive time-out alone did not (tried with grpcio 1.85.3).
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 3_000),
