@@ -1,4 +1,4 @@
-"""The command line of `snapshotd`: serve, executor, simulate-host, check, config check."""
+"""The command line of `snapshotd`: serve, executor, simulate-host, check, backup, restore, config check."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from snapshotd.setting_values import Value, duration_text
 from snapshotd.settings import KEYS, Settings, SettingsInvalid, default_file, load
 from snapshotd.simulator import settings as simulate
 from snapshotd.store.errors import LogBroken
+from snapshotd.upkeep import commands as upkeep
 
 _EXIT_CODES = """\
 exit codes:
   0  ended normally
   1  check: a view cannot take in an event; any command: a defect, with its traceback
-  2  did not start: settings, address, event log; the text says which and what to do
+  2  did not start: settings, address, event log; backup, restore: not done; the text says why and what to do
   3  serve: the event log broke while it ran, as by a failing disk; check the disk, then start it again
 """
 _ORDER = "A flag overrides the environment, and the environment overrides the settings file."
@@ -42,6 +43,8 @@ READ: Final = {
         "log.format",
     ),
     "check": ("storage.directory", "log.format"),
+    "backup": ("storage.directory", "log.format"),
+    "restore": ("storage.directory", "log.format"),
     "config": tuple(key.name for key in KEYS),
 }
 """The settings that each command reads. Only these are its flags; a file may hold the settings of all commands."""
@@ -65,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return bootstrap.run_executor(settings)
             case "check":
                 return bootstrap.check(settings)
+            case "backup":
+                return upkeep.backup(settings, parsed.target)
+            case "restore":
+                return upkeep.restore(settings, parsed.archive, replace=parsed.replace)
             case _:
                 return _show(settings)
     except BrokenPipeError:
@@ -72,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except LogBroken as error:
         said, code = str(error), 3
-    except (SettingsInvalid, SnapshotdError, AddressInUse, AttachRefused) as error:
+    except (SettingsInvalid, SnapshotdError, AddressInUse, AttachRefused, *upkeep.REFUSED) as error:
         said, code = str(error), 2
     except OSError as error:
         said, code = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error), 2
@@ -109,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
         "serve": "run the service, by default with an executor in its process",
         "executor": "run an executor, which attaches to a server and reaches hosts by WinRM",
         "check": "read and fold the whole event log, and rebuild the views; the service must be stopped",
+        "backup": "back up the event log and the local tokens into one file, while the service runs",
+        "restore": "put a backup in the place of the event log; the service must be stopped",
         "config": "check the settings, and show the source of each",
     }
     for name, text in texts.items():
@@ -117,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
             checks = command.add_subparsers(dest="what", required=True, metavar="check", help=text)
             command = checks.add_parser("check", description=f"{text[0].upper()}{text[1:]}. {_ORDER}", epilog=_DURATION)
         command.set_defaults(parser=command)
+        upkeep.add_arguments(name, command)
         command.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
         for key in KEYS:
             if key.name in READ[name]:

@@ -99,7 +99,7 @@ class LogFile:
         wal = path.with_name(f"{path.name}-wal")
         beside = str(wal) if wal.exists() and wal.stat().st_size else ""
         try:
-            if problem := self._problem():
+            if problem := foreign(path):
                 raise LogForeign(str(path), problem, beside)
             looked, closed = self._left.removesuffix(_CLOSED), self._left.endswith(_CLOSED)
             if _looks(path) != looked or (closed and beside):
@@ -109,14 +109,15 @@ class LogFile:
                 raise LogForeign(str(path), str(error), beside) from error
             raise  # the file could not be read, so nobody knows what it holds
 
-    def _problem(self) -> str:
-        """Return why a file is not a log of this release; empty: it is one. Raises sqlite3.Error."""
-        with reading(self._path) as connection:
-            (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if application_id != APPLICATION_ID:
-            return f"its application id is {application_id:#x}, not {APPLICATION_ID:#x}"
-        return "" if version == SCHEMA else f"its schema is {version}, and this release writes {SCHEMA}"
+
+def foreign(path: Path) -> str:
+    """Return why a file is not a log of this release; empty: it is one. Raises sqlite3.Error."""
+    with reading(path) as connection:
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application_id != APPLICATION_ID:
+        return f"its application id is {application_id:#x}, not {APPLICATION_ID:#x}"
+    return "" if version == SCHEMA else f"its schema is {version}, and this release writes {SCHEMA}"
 
 
 def _looks(path: Path) -> str:

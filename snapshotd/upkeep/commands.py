@@ -1,0 +1,78 @@
+"""The commands of this package on the command line of `snapshotd`: their arguments, and what they print."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from snapshotd.settings import Settings
+from snapshotd.upkeep.archive import LOG, TOKENS
+from snapshotd.upkeep.backup import BackupFailed, back_up
+from snapshotd.upkeep.restore import RestoreRefused
+from snapshotd.upkeep.restore import restore as put_back
+
+REFUSED: Final = (BackupFailed, RestoreRefused)
+"""What these commands raise when they have not done what they should."""
+_OWNER_ONLY: Final = 0o077
+_NEXT: Final = """\
+Make sure that no other daemon of this installation runs anywhere. Then start the service, and run `snapshotctl status`:
+VMs that were worked on since the backup are LOG_ROLLED_BACK, and wait until they are taken over.
+"""
+
+
+def add_arguments(name: str, command: argparse.ArgumentParser) -> None:
+    """Declare what a command takes beside settings."""
+    if name == "backup":
+        command.add_argument(
+            "target", type=Path, metavar="FILE|DIRECTORY", help="file to write; in a directory it gets a name by time"
+        )
+    elif name == "restore":
+        command.add_argument("archive", type=Path, metavar="FILE", help="the backup")
+        command.add_argument(
+            "--replace", action="store_true", help="replace a log that has events; it is kept aside, in replaced-<time>"
+        )
+
+
+def backup(settings: Settings, target: Path) -> int:
+    """Make a backup, and print its path. Return the exit code."""
+    os.umask(_OWNER_ONLY)
+    storage = _storage(settings)
+    taken = back_up(storage / LOG, _tokens(storage), target, datetime.now(UTC))
+    sys.stdout.write(f"{taken.path}\n")
+    held = ", ".join(taken.manifest.files)
+    sys.stderr.write(
+        f"Backed up {held} up to position {taken.manifest.head_position}, looked through: nothing is damaged.\n"
+    )
+    return 0
+
+
+def restore(settings: Settings, archive: Path, *, replace: bool) -> int:
+    """Put a backup back, and print what to do next. Return the exit code."""
+    os.umask(_OWNER_ONLY)
+    storage = _storage(settings)
+    done = put_back(archive, storage, _tokens(storage), datetime.now(UTC), replace=replace)
+    manifest = done.manifest
+    sys.stdout.write(
+        f"Restored {storage / LOG} up to position {manifest.head_position}, as of {manifest.time:%Y-%m-%d %H:%M:%S}Z, "
+        f"of installation {manifest.installation_id}.\n"
+    )
+    if done.aside is not None:
+        sys.stdout.write(f"What was there before is in {done.aside}.\n")
+    if done.tokens:
+        sys.stdout.write(f"{done.tokens}\n")
+    sys.stdout.write(_NEXT)
+    return 0
+
+
+def _storage(settings: Settings) -> Path:
+    directory = settings.path("storage.directory")
+    assert directory is not None
+    return directory
+
+
+def _tokens(storage: Path) -> Path:
+    return storage / TOKENS
