@@ -15,6 +15,7 @@ from snapshotd.api.v1 import executor_pb2 as pb
 from snapshotd.bootstrap import executor_settings
 from snapshotd.executor.service import run_executor
 from snapshotd.executor.work import OpenPool
+from snapshotd.service_manager import ServiceManager
 from snapshotd.settings import load
 
 
@@ -41,7 +42,7 @@ class ReportedHost(InstantHost):
 def serve(server: str, open_pool: OpenPool) -> None:
     """Run until a signal ends it."""
     settings = executor_settings(load(None, os.environ, {"executor.server": server}), server)
-    asyncio.run(run_executor(settings, open_pool))
+    asyncio.run(run_executor(settings, open_pool, ServiceManager({})))
 
 
 def chosen(arguments: argparse.Namespace) -> OpenPool:

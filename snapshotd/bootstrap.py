@@ -50,6 +50,7 @@ from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.server.troubles import Troubles
 from snapshotd.server.volume_claims import VolumeClaims
 from snapshotd.server.watchdog import Watchdog
+from snapshotd.service_manager import ServiceManager
 from snapshotd.settings import Settings, SettingsInvalid
 from snapshotd.simulator import main as simulator
 from snapshotd.simulator.builtin import AcceptedScript, BuiltinEngine
@@ -267,6 +268,7 @@ def compose(
         installation_id=installation_id,
         refusals=refusals,
         parts=parts,
+        manager=ServiceManager(os.environ),
     )
 
 
@@ -286,7 +288,7 @@ def run_executor(settings: Settings) -> int:
     """Run an executor until a signal ends it. Return the exit code."""
     _check_credentials(settings)
     own = executor_settings(settings, settings.text("executor.server"))
-    asyncio.run(run_executor_process(own, open_pool(settings)))
+    asyncio.run(run_executor_process(own, open_pool(settings), ServiceManager(os.environ)))
     return 0
 
 

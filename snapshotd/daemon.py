@@ -16,6 +16,7 @@ from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.application.volumes import Volumes
+from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.views import Views
 from snapshotd.server.refusals import Refusals
@@ -24,6 +25,7 @@ from snapshotd.server.serving import GrpcServer
 from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.server.troubles import Troubles
 from snapshotd.server.watchdog import Watchdog
+from snapshotd.service_manager import ServiceManager
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +84,8 @@ class Service:
     refusals: Refusals
     parts: Troubles = field(default_factory=Troubles)
     """What is wrong with the parts of the daemon."""
+    manager: ServiceManager = field(default_factory=lambda: ServiceManager({}))
+    """Is told when the daemon serves and stops; its watchdog ends a daemon that hangs, and the next start goes on."""
 
 
 async def serve(service: Service) -> int:
@@ -125,6 +129,10 @@ async def serve(service: Service) -> int:
             parts.keep("executor", lambda: run_executor(server.address, executor_stop), executor_stop)
         sys.stdout.write(json.dumps({"serving": server.address, "installation_id": service.installation_id}) + "\n")
         sys.stdout.flush()
+        serving = f"serving on {server.address}"
+        service.manager.ready(serving)
+        if service.manager.watchdog_s:
+            parts.keep("watchdog of the service", lambda: service.manager.watch(lambda: _problem(service), serving))
         parts.watch("event log file", _verify(service.log))
         try:
             await parts.until(stop)
@@ -132,6 +140,7 @@ async def serve(service: Service) -> int:
             await server.stop(_GRACE_S)
             raise
         _log.info("stopping: nothing new begins; a second signal ends everything at once")
+        service.manager.stopping("stopping: what has begun may end")
         server.refuse_changes()
         executor_stop.set()
         await parts.ended("executor", at_once)
@@ -144,6 +153,20 @@ async def _verify(log: EventLog) -> NoReturn:
     await log.verify()
     await asyncio.Event().wait()
     raise AssertionError
+
+
+async def _problem(service: Service) -> str:
+    """Return what keeps the daemon from its work; empty: nothing does. That this returns shows that the loop turns.
+
+    What concerns one VM or one host does not count: to start everything again would not help it.
+    """
+    if service.parts.concern_all():
+        return "; ".join(f"{subject}: {trouble.message}" for subject, trouble in service.parts.all())
+    try:
+        await service.log.refuse_unwritable()
+    except LogUnavailable as error:
+        return error.message()
+    return ""
 
 
 async def _keep_health(server: GrpcServer, views: Views) -> None:

@@ -160,6 +160,9 @@ class MemoryLog:
         except TimeoutError:
             return
 
+    async def refuse_unwritable(self) -> None:
+        """Memory is always there."""
+
     async def verify(self) -> None:
         """Do nothing: memory is not damaged."""
 

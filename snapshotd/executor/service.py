@@ -22,6 +22,7 @@ from snapshotd.executor.clock import Clock
 from snapshotd.executor.outbox import Outbox
 from snapshotd.executor.settings import ExecutorSettings
 from snapshotd.executor.work import OpenPool, Work
+from snapshotd.service_manager import ServiceManager
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Executor:
         open_pool: makes the pool of a host, and resolves its credentials.
         channel: opens a channel to the server.
         clock: the source of the time.
+        tell: is told in one line how it is.
     """
 
     def __init__(
@@ -44,10 +46,12 @@ class Executor:
         open_pool: OpenPool,
         channel: OpenChannel = open_channel,
         clock: Clock | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._channel = channel
         self._clock = clock or Clock()
+        self._tell = tell
         self._outbox = Outbox(settings.outbox_capacity, settings.resend_s, self._clock.monotonic)
         self._work = Work(open_pool, self._outbox, settings, self._clock)
         self._finishing = asyncio.Event()
@@ -100,6 +104,7 @@ class Executor:
                 continue
             delay_s = backoff.next_s()
             _log.warning("%s; again in %.1f s", reason, delay_s)
+            self._tell(reason)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._finishing.wait(), delay_s)
 
@@ -114,6 +119,7 @@ class Executor:
                 welcome = await attachment.sign_in(hello)
                 _log.info("executor %s attached to %s", executor_name(self.executor_id), settings.server)
                 happened = "detached from"
+                self._tell(f"attached to {settings.server}")
                 backoff.reset()
                 await attachment.serve(welcome)
             except Detached as reason:
@@ -125,19 +131,28 @@ class Executor:
         raise AssertionError("an attachment ends with its reason")
 
 
-async def run_executor(settings: ExecutorSettings, open_pool: OpenPool) -> None:
-    """Run an executor as a process until SIGTERM or SIGINT. A second signal cuts off what still runs."""
+async def run_executor(settings: ExecutorSettings, open_pool: OpenPool, manager: ServiceManager) -> None:
+    """Run an executor as a process until SIGTERM or SIGINT. A second signal cuts off what still runs.
+
+    The service manager is told at once that it is ready, since it waits for a server that is away, and how it is then.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    running = loop.create_task(Executor(settings, open_pool).run(stop), name="executor")
+    running = loop.create_task(Executor(settings, open_pool, tell=manager.status).run(stop), name="executor")
 
     def told() -> None:
         if stop.is_set():
             running.cancel()
+        else:
+            manager.stopping("stopping: what has begun may end")
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
+    manager.ready(f"not attached to {settings.server} yet")
+    watching = loop.create_task(manager.watch()) if manager.watchdog_s else None
     await asyncio.wait([running])
+    if watching is not None:
+        watching.cancel()
     if not running.cancelled():
         running.result()

@@ -133,6 +133,10 @@ class EventLog(Protocol):
         """Return when the head is past `position`, or after `timeout_s`. A hint: callers read again either way."""
         ...
 
+    async def refuse_unwritable(self) -> None:
+        """Write something and take it away, as an append is written. Raises LogUnavailable."""
+        ...
+
     async def verify(self) -> None:
         """Read all that there is. If it is damaged or incomplete, the log breaks (`until_broken`)."""
         ...

@@ -59,6 +59,8 @@ _PROBE_S: Final = 1.0
 """How often a log that was in trouble, and has nothing to append, is tried."""
 _VERIFY_AGAIN_S: Final = 60.0
 """When the file is read through again, if something was in the way that passes."""
+_FILL: Final = "INSERT OR REPLACE INTO room (one, filler) VALUES (1, zeroblob(?))"
+_EMPTY: Final = "DELETE FROM room"
 _GONE: Final = "the event log was removed, or another file has taken its place"
 
 
@@ -140,6 +142,12 @@ class SqliteEventLog(LogReading):
         async for some in standings:
             await self._written(list(streams.restood(some)))
         await self._written([streams.made_of(streams.STANDINGS, shape)])
+
+    async def refuse_unwritable(self) -> None:
+        """Write something and take it away, in one transaction by the writer thread. Raises LogUnavailable."""
+        if (trouble := self._condition.trouble) is not None:  # it is tried every second, with as much as was refused
+            raise LogUnavailable(trouble.message.removesuffix("."))
+        await self._written([(_FILL, (0,)), (_EMPTY, ())])
 
     async def _written(self, statements: Sequence[Statement]) -> None:
         """Return when statements are durable. Raises LogUnavailable."""
@@ -366,11 +374,9 @@ class SqliteEventLog(LogReading):
         """Find out whether the log takes as much as it has refused. If it does, the trouble is over."""
         try:
             self._execute("BEGIN IMMEDIATE")
-            self._execute(
-                "INSERT OR REPLACE INTO room (one, filler) VALUES (1, zeroblob(?))", self._condition.refused_bytes
-            )
+            self._execute(_FILL, self._condition.refused_bytes)
             self._execute("COMMIT")
-            self._execute("DELETE FROM room")
+            self._execute(_EMPTY)
         except Exception as error:  # noqa: BLE001  (as in `_commit`)
             self._roll_back()
             self._condition.failed(fault_of(error, self._path), error)

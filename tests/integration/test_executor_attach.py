@@ -19,6 +19,7 @@ from snapshotd.executor.channel import ServerAddressRefused
 from snapshotd.executor.clock import Clock
 from snapshotd.executor.service import Executor, run_executor
 from snapshotd.executor.settings import ExecutorSettings
+from snapshotd.service_manager import ServiceManager
 from tests.integration.executor_feed import Feed, Host, Stream
 from tests.integration.polling import until
 
@@ -395,7 +396,7 @@ async def test_a_server_off_this_machine_is_an_error_at_once(world: World) -> No
 
 
 async def test_sigterm_stops_the_process_in_good_order(world: World) -> None:
-    world.running = asyncio.create_task(run_executor(world.settings(), world.open_pool))
+    world.running = asyncio.create_task(run_executor(world.settings(), world.open_pool, ServiceManager({})))
     stream = await world.feed.attached()
     os.kill(os.getpid(), signal.SIGTERM)
     await stream.half_closed()

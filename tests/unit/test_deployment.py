@@ -1,0 +1,51 @@
+"""The units of systemd: what they start is there, they are hardened, and no secret is readable for others."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from snapshotd.__main__ import READ
+
+SYSTEMD = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
+UNITS = sorted(SYSTEMD.glob("*.service"))
+ANALYZE = shutil.which("systemd-analyze")
+MOST = 20
+"""Tenths of the exposure that `systemd-analyze security` may find."""
+
+
+def lines(unit: Path) -> list[str]:
+    """Return the settings of a unit."""
+    return [line for line in unit.read_text(encoding="utf-8").splitlines() if "=" in line and not line.startswith("#")]
+
+
+def test_there_are_the_units_of_both_programs() -> None:
+    assert [unit.name for unit in UNITS] == ["snapshotd-executor.service", "snapshotd.service"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+@pytest.mark.skipif(ANALYZE is None, reason="NOT CHECKED: how exposed the units are. Install systemd (systemd-analyze)")
+def test_a_unit_is_hardened(unit: Path) -> None:
+    assert ANALYZE is not None
+    command = [ANALYZE, "security", "--offline=true", f"--threshold={MOST}", "--no-pager", str(unit)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Overall exposure level" in ran.stdout, ran.stderr
+    assert ran.returncode == 0, ran.stdout
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_is_watched_and_starts_a_command_with_settings_that_there_are(unit: Path) -> None:
+    found = lines(unit)
+    assert {"Type=notify", "Restart=on-failure"} <= set(found)
+    assert any(re.fullmatch(r"WatchdogSec=\d+", line) for line in found)
+    (started,) = [line.removeprefix("ExecStart=").split() for line in found if line.startswith("ExecStart=")]
+    assert started[0] == "/opt/snapshotd/bin/snapshotd"
+    assert started[1] in READ
+    variables = [line.partition("=")[2].partition("=") for line in found if line.startswith("Environment=")]
+    assert [name for name, _, _ in variables if not re.fullmatch(r"SNAPSHOTD_(SERVER|EXECUTOR)_KEY", name)] == []
+    loaded = {line.partition("=")[2].partition(":")[0] for line in found if line.startswith("LoadCredential=")}
+    assert {value.removeprefix("%d/") for _, _, value in variables} <= loaded
