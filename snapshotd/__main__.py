@@ -1,4 +1,4 @@
-"""The command line of `snapshotd`: serve, executor, simulate-host, check, backup, restore, config check."""
+"""The command line of `snapshotd`: serve, executor, simulate-host, check, backup, restore, doctor, config check."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from snapshotd.upkeep import commands as upkeep
 _EXIT_CODES = """\
 exit codes:
   0  ended normally
-  1  check: a view cannot take in an event; any command: a defect, with its traceback
+  1  check: a view cannot take in an event; doctor: something is wrong; any command: a defect, with its traceback
   2  did not start: settings, address, event log; backup, restore: not done; the text says why and what to do
   3  serve: the event log broke while it ran, as by a failing disk; check the disk, then start it again
 """
@@ -45,35 +45,20 @@ READ: Final = {
     "check": ("storage.directory", "log.format"),
     "backup": ("storage.directory", "log.format"),
     "restore": ("storage.directory", "log.format"),
+    "doctor": tuple(key.name for key in KEYS),
     "config": tuple(key.name for key in KEYS),
 }
 """The settings that each command reads. Only these are its flags; a file may hold the settings of all commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand. Return the exit code."""
+    """Run a command line. Return the exit code."""
     parsed, unknown = _parser().parse_known_args(arguments)
     if unknown:
         parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     _start_logging(verbose=parsed.verbose)
     try:
-        if parsed.command == "simulate-host":
-            return bootstrap.simulate_host(simulate.from_arguments(parsed))
-        settings = load(parsed.config or default_file(), os.environ, _flags(parsed))
-        _format_logs(settings)
-        match parsed.command:
-            case "serve":
-                return bootstrap.serve(settings)
-            case "executor":
-                return bootstrap.run_executor(settings)
-            case "check":
-                return bootstrap.check(settings)
-            case "backup":
-                return upkeep.backup(settings, parsed.target)
-            case "restore":
-                return upkeep.restore(settings, parsed.archive, replace=parsed.replace)
-            case _:
-                return _show(settings)
+        return _run(parsed)
     except BrokenPipeError:
         sys.stderr.close()  # the reader has read enough
         return 0
@@ -85,6 +70,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said, code = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error), 2
     sys.stderr.write(f"snapshotd {parsed.command}: {said}\n")
     return code
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    """Run a subcommand. Return the exit code."""
+    if parsed.command == "simulate-host":
+        return bootstrap.simulate_host(simulate.from_arguments(parsed))
+    if parsed.command == "doctor":
+        return upkeep.doctor(lambda: load(parsed.config or default_file(), os.environ, _flags(parsed)), parsed)
+    settings = load(parsed.config or default_file(), os.environ, _flags(parsed))
+    _format_logs(settings)
+    match parsed.command:
+        case "serve":
+            return bootstrap.serve(settings)
+        case "executor":
+            return bootstrap.run_executor(settings)
+        case "check":
+            return bootstrap.check(settings)
+        case "backup":
+            return upkeep.backup(settings, parsed.target)
+        case "restore":
+            return upkeep.restore(settings, parsed.archive, replace=parsed.replace)
+        case _:
+            return _show(settings)
 
 
 def _start_logging(*, verbose: bool) -> None:
@@ -118,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "check": "read and fold the whole event log, and rebuild the views; the service must be stopped",
         "backup": "back up the event log and the local tokens into one file, while the service runs",
         "restore": "put a backup in the place of the event log; the service must be stopped",
+        "doctor": "say what is wrong here, and what to do; it changes nothing",
         "config": "check the settings, and show the source of each",
     }
     for name, text in texts.items():
@@ -138,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
                     metavar=key.form,
                     help=key.meaning + shown,
                 )
-        if name in ("serve", "config"):
+        if name in ("serve", "doctor", "config"):
             command.add_argument(
                 "--no-executor",
                 dest="executor.in_process",
@@ -147,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
                 default=argparse.SUPPRESS,
                 help="run no executor in this process; start `snapshotd executor` instead",
             )
-        if name in ("executor", "config"):
+        if name in ("executor", "doctor", "config"):
             command.add_argument(
                 "--host",
                 dest="host",

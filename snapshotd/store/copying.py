@@ -44,7 +44,7 @@ def copy_log(log: Path, copy: Path) -> LogFacts:
 
 
 def facts_of(log: Path) -> LogFacts:
-    """Read a whole log that nobody writes, and return what it is about.
+    """Read a whole log, and return what it is about.
 
     Raises LogForeign for a file that is no log of this release, LogIncomplete for one that lacks an event,
     sqlite3.Error for one that is damaged or cannot be read.

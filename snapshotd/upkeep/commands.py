@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ from typing import Final
 from snapshotd.settings import Settings
 from snapshotd.upkeep.archive import LOG, TOKENS
 from snapshotd.upkeep.backup import BackupFailed, back_up
+from snapshotd.upkeep.doctor import PROGRAMS, as_json, as_text, examine, worst
+from snapshotd.upkeep.findings import Ground
 from snapshotd.upkeep.restore import RestoreRefused
 from snapshotd.upkeep.restore import restore as put_back
 
@@ -35,6 +38,12 @@ def add_arguments(name: str, command: argparse.ArgumentParser) -> None:
         command.add_argument(
             "--replace", action="store_true", help="replace a log that has events; it is kept aside, in replaced-<time>"
         )
+    elif name == "doctor":
+        command.add_argument(
+            "program", nargs="?", choices=PROGRAMS, default=PROGRAMS[0], help="what runs here (default: %(default)s)"
+        )
+        command.add_argument("--deep", action="store_true", help="read the whole event log, which takes its time")
+        command.add_argument("--json", action="store_true", help="print a list of objects, for programs")
 
 
 def backup(settings: Settings, target: Path) -> int:
@@ -66,6 +75,24 @@ def restore(settings: Settings, archive: Path, *, replace: bool) -> int:
         sys.stdout.write(f"{done.tokens}\n")
     sys.stdout.write(_NEXT)
     return 0
+
+
+def doctor(load: Callable[[], Settings], parsed: argparse.Namespace) -> int:
+    """Print what is wrong here, and what to do. Return the exit code."""
+
+    def ground_of(settings: Settings) -> Ground:
+        serves = parsed.program == PROGRAMS[0]
+        return Ground(settings=settings, environ=os.environ, now=datetime.now(UTC), serves=serves, deep=parsed.deep)
+
+    found = []
+    for finding in examine(load, ground_of):
+        found.append(finding)
+        if not parsed.json:
+            sys.stdout.write(as_text(finding))
+            sys.stdout.flush()
+    if parsed.json:
+        sys.stdout.write(as_json(found))
+    return worst(found)
 
 
 def _storage(settings: Settings) -> Path:

@@ -42,7 +42,7 @@ def test_config_check_and_simulate_host_say_what_they_do(capsys: pytest.CaptureF
 
 
 def test_the_exit_codes_are_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "1 check: a view cannot take in an event; any command: a defect" in shown(capsys)
+    assert "1 check: a view cannot take in an event; doctor: something is wrong; any command: a defect" in shown(capsys)
 
 
 def test_config_check_shows_what_flags_would_do(capsys: pytest.CaptureFixture[str]) -> None:
