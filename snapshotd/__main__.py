@@ -20,6 +20,7 @@ from snapshotd.setting_values import Value, duration_text
 from snapshotd.settings import KEYS, Settings, SettingsInvalid, default_file, load
 from snapshotd.simulator import settings as simulate
 from snapshotd.store.errors import LogBroken
+from snapshotd.tls import TlsFileInvalid
 from snapshotd.upkeep import commands as upkeep
 
 _EXIT_CODES = """\
@@ -31,10 +32,12 @@ exit codes:
 """
 _ORDER = "A flag overrides the environment, and the environment overrides the settings file."
 _DURATION = "A DURATION is a number with its unit: 500 ms, 30 s, 10 min, 2 h."
+_BETWEEN_MACHINES: Final = ("executor.server", "executor.ca", "executor.certificate", "executor.key")
 READ: Final = {
-    "serve": tuple(key.name for key in KEYS if key.name != "executor.server"),  # its own executor knows the address
+    # Its own executor knows the address, and needs no TLS.
+    "serve": tuple(key.name for key in KEYS if key.name not in _BETWEEN_MACHINES),
     "executor": (
-        "executor.server",
+        *_BETWEEN_MACHINES,
         "executor.hosts",
         "executor.credentials",
         "executor.sessions_per_host",
@@ -64,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except LogBroken as error:
         said, code = str(error), 3
-    except (SettingsInvalid, SnapshotdError, AddressInUse, AttachRefused, *upkeep.REFUSED) as error:
+    except (SettingsInvalid, SnapshotdError, AddressInUse, AttachRefused, TlsFileInvalid, *upkeep.REFUSED) as error:
         said, code = str(error), 2
     except OSError as error:
         said, code = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error), 2

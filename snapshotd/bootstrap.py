@@ -7,6 +7,7 @@ import errno
 import logging
 import math
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ from snapshotd.server.executor_service import LEASE_TTL_S, ExecutorService
 from snapshotd.server.gate import Gate
 from snapshotd.server.refusals import Refusals
 from snapshotd.server.runtime import Runtime
-from snapshotd.server.serving import GrpcServer
+from snapshotd.server.serving import GrpcServer, Listen
 from snapshotd.server.sign_in import trusting
 from snapshotd.server.sync import HostReports
 from snapshotd.server.sync_schedule import SyncSchedule
@@ -60,6 +61,7 @@ from snapshotd.simulator.pwsh.engine import PwshEngine, find_powershell
 from snapshotd.simulator.settings import SimulateHostSettings
 from snapshotd.store.folding import fold_shape
 from snapshotd.store.sqlite_log import SqliteEventLog
+from snapshotd.tls import ClientFiles, Pair, ServerFiles, TlsFile
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ _OWN_IDLE = 0.4
 """The part of the host's time limit after which an executor closes an idle session."""
 
 
+_PRIVATE = "private"
+"""The directory of the socket for the executor in this process, below that of the storage."""
 _OWNER_ONLY = 0o077
 """The umask: only their owner may read log and views, even in a directory that is open to others."""
 
@@ -138,13 +142,47 @@ def call_limits(settings: Settings) -> CallLimits:
     )
 
 
-def executor_settings(settings: Settings, server: str) -> ExecutorSettings:
-    """Return the settings of an executor that attaches to `server`."""
+def executor_settings(settings: Settings, server: str, secret: str = "") -> ExecutorSettings:
+    """Return the settings of an executor.
+
+    Args:
+        settings: all settings.
+        server: the address that it attaches to.
+        secret: proves that it runs in the server's process; empty: it runs in a process of its own, with TLS if the
+            settings name its files.
+    """
     return ExecutorSettings(
         server=server,
+        tls=None if secret else executor_tls(settings),
+        secret=secret,
         hosts=settings.names("executor.hosts"),
         version=version("snapshotd"),
     )
+
+
+def listen_of(settings: Settings) -> Listen:
+    """Return the addresses of the server."""
+    pair = _pair(settings, "server")
+    authorities = [_tls_file(settings, name) for name in ("server.user_ca", "server.executor_ca")]
+    tls = None if pair is None else ServerFiles(pair, tuple(file for file in authorities if file is not None))
+    private = _storage(settings) / _PRIVATE if settings.switch("executor.in_process") else None
+    return Listen(settings.text("server.listen"), settings.text("server.listen_mtls"), tls, private)
+
+
+def executor_tls(settings: Settings) -> ClientFiles | None:
+    """Return the files of TLS of an executor in a process of its own; None: it speaks no TLS."""
+    authority, pair = _tls_file(settings, "executor.ca"), _pair(settings, "executor")
+    return None if authority is None else ClientFiles(authority, pair)
+
+
+def _pair(settings: Settings, section: str) -> Pair | None:
+    certificate, key = _tls_file(settings, f"{section}.certificate"), _tls_file(settings, f"{section}.key")
+    return None if certificate is None or key is None else Pair(certificate, key)
+
+
+def _tls_file(settings: Settings, name: str) -> TlsFile | None:
+    path = settings.path(name)
+    return None if path is None else TlsFile(name, path)
 
 
 def open_pool(settings: Settings) -> OpenPool:
@@ -230,6 +268,8 @@ def compose(
     runtime = Runtime(vms, dispatcher, policy, clock, ids, volumes)
     reports = HostReports(runtime, vms, hosts)
     parts = Troubles()
+    # Made at each start, and known to this process only.
+    secret = secrets.token_urlsafe(32)
     schedule = SyncSchedule(reports, hosts, runtime, settings.seconds("hosts.sync_interval"), troubles=parts)
     refusals = Refusals(log, clock, ids)
     executors = ExecutorService(runtime, hosts, schedule, installation_id, clock, refusals)
@@ -252,7 +292,7 @@ def compose(
     )
 
     async def run_executor_here(server: str, stop: asyncio.Event) -> None:
-        await Executor(executor_settings(settings, server), pool).run(stop)
+        await Executor(executor_settings(settings, server, secret), pool).run(stop)
 
     return daemon.Service(
         log=log,
@@ -263,7 +303,7 @@ def compose(
         schedule=schedule,
         watchdog=Watchdog(backend),
         projections=projections,
-        make_server=lambda: GrpcServer(backend, executors, gate, settings.text("server.listen")),
+        make_server=lambda: GrpcServer(backend, executors, gate, listen_of(settings)),
         run_executor=run_executor_here if settings.switch("executor.in_process") else None,
         installation_id=installation_id,
         refusals=refusals,
@@ -288,6 +328,8 @@ def run_executor(settings: Settings) -> int:
     """Run an executor until a signal ends it. Return the exit code."""
     _check_credentials(settings)
     own = executor_settings(settings, settings.text("executor.server"))
+    if own.tls is not None:
+        own.tls.read()
     asyncio.run(run_executor_process(own, open_pool(settings), ServiceManager(os.environ)))
     return 0
 

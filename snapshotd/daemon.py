@@ -126,8 +126,9 @@ async def serve(service: Service) -> int:
         parts.keep("health", lambda: _keep_health(server, service.projections.views))
         executor_stop = asyncio.Event()
         if (run_executor := service.run_executor) is not None:
-            parts.keep("executor", lambda: run_executor(server.address, executor_stop), executor_stop)
-        sys.stdout.write(json.dumps({"serving": server.address, "installation_id": service.installation_id}) + "\n")
+            parts.keep("executor", lambda: run_executor(server.private_address, executor_stop), executor_stop)
+        addresses = {"serving": server.address} | ({"mtls": server.mtls_address} if server.mtls_address else {})
+        sys.stdout.write(json.dumps({**addresses, "installation_id": service.installation_id}) + "\n")
         sys.stdout.flush()
         serving = f"serving on {server.address}"
         service.manager.ready(serving)

@@ -146,11 +146,24 @@ def as_address(value: object) -> str:
     whole = is_local(text) if text.startswith(_UNIX) else found is not None and int(found[2]) <= _PORTS
     if not whole:
         raise ValueError("must be host:port, e.g. 127.0.0.1:7443, or unix:/path")
-    if not is_local(text):
-        raise ValueError(
-            "must be on loopback (127.0.0.1, [::1], localhost or unix:/path): there is no authentication yet"
-        )
     return text
+
+
+def as_endpoint(value: object) -> str:
+    """Return an address of TCP to listen on, or an empty text for none."""
+    if value == "":
+        return ""
+    text = as_address(value)
+    if text.startswith(_UNIX):
+        raise ValueError("must be host:port, e.g. 0.0.0.0:7444: a unix socket speaks no TLS")
+    return text
+
+
+def as_auth_mode(value: object) -> str:
+    """Return how callers are known."""
+    if value not in ("trust", "required"):
+        raise ValueError('must be "trust" (whatever name a caller gives counts; on this machine only) or "required"')
+    return str(value)
 
 
 def is_local(address: str) -> bool:
@@ -183,6 +196,8 @@ def as_folders(value: object) -> Mapping[str, str]:
 
 FORMS: Final[Mapping[Callable[[object], Value], str]] = {
     as_address: "HOST:PORT|unix:PATH",
+    as_endpoint: "HOST:PORT",
+    as_auth_mode: "trust|required",
     as_path: "PATH",
     as_switch: "true|false",
     as_hosts: "ID,ID",

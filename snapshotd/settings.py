@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from snapshotd import export_settings, transport_settings
 from snapshotd import setting_values as of
-from snapshotd.export_settings import contradiction, export_policy, root_folder
+from snapshotd.export_settings import export_policy, root_folder
 from snapshotd.setting_values import Value, duration_text
 from snapshotd.small_file import read_small, text_of
 
@@ -58,8 +59,29 @@ class Key:
 
 KEYS: Final = (
     Key("server.listen", of.as_address, "127.0.0.1:7443", "address of the gRPC server; port 0: any free one"),
+    Key(
+        "server.listen_mtls",
+        of.as_endpoint,
+        "",
+        "a second address, for callers who show a certificate, as executors do; empty: none",
+    ),
+    Key(
+        "server.certificate", of.as_path, None, "the server's certificate with its chain (PEM); with it, TLS is spoken"
+    ),
+    Key("server.key", of.as_path, None, "the private key of the server's certificate (PEM)"),
+    Key("server.user_ca", of.as_path, None, "certificate of the authority that issues those of users (PEM)"),
+    Key("server.executor_ca", of.as_path, None, "certificate of the authority that issues those of executors (PEM)"),
+    Key("auth.mode", of.as_auth_mode, "trust", "trust: callers are who they say; required: they have to prove it"),
     Key("storage.directory", of.as_path, "/var/lib/snapshotd", "directory of events.db and views.db"),
     Key("executor.server", of.as_address, "127.0.0.1:7443", "address of the server that an executor attaches to"),
+    Key(
+        "executor.ca",
+        of.as_path,
+        None,
+        "certificate of the authority that issued the server's (PEM); with it, TLS is spoken",
+    ),
+    Key("executor.certificate", of.as_path, None, "the executor's certificate, which it shows to the server (PEM)"),
+    Key("executor.key", of.as_path, None, "the private key of the executor's certificate (PEM)"),
     Key("executor.in_process", of.as_switch, True, "serve runs an executor in its own process"),
     Key("executor.hosts", of.as_hosts, "*", "ids of the hosts that the executor reaches; * for all"),
     Key("executor.credentials", of.as_path, None, "directory of credential files, one per name: username:password"),
@@ -223,7 +245,7 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
                 f"Cannot use {low} = {duration_text(settings.seconds(low))} from {sources[low]}: it is above "
                 f"{high} = {duration_text(settings.seconds(high))} ({sources[high]}). Lower the one or raise the other."
             )
-    if problem := contradiction(values, sources):
+    if problem := export_settings.contradiction(values, sources) or transport_settings.contradiction(values, sources):
         raise SettingsInvalid(problem)
     return settings
 

@@ -1,39 +1,57 @@
-"""The gRPC channel to the server. It is not encrypted, so it is for loopback only until there is TLS."""
+"""The gRPC channel to the server: a new one for each attempt, with the files of TLS as they are then."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import grpc
 
+from snapshotd.channels import Options, channel_options
 from snapshotd.executor.settings import ExecutorSettings
 from snapshotd.setting_values import is_local
+from snapshotd.tls import ClientContent, TlsFileInvalid
 
 
 class ServerAddressRefused(ValueError):
-    """The server's address is not on this machine, and the connection would not be encrypted."""
+    """The server is on another machine, and the connection would not be encrypted."""
 
 
-def open_channel(settings: ExecutorSettings) -> grpc.aio.Channel:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A channel, and the content of the files that it was opened with."""
+
+    channel: grpc.aio.Channel
+    tls: ClientContent | None
+
+
+def open_channel(settings: ExecutorSettings) -> Opened:
     """Open a new channel for one attempt.
 
-    Raises ServerAddressRefused for an address off this machine.
+    Raises ServerAddressRefused for an address off this machine without TLS, and TlsFileInvalid.
     """
-    if not is_local(settings.server):
-        raise ServerAddressRefused(
-            f"Cannot attach to {settings.server!r}: TLS is not built yet. Set executor.server to a loopback address."
-        )
-    return grpc.aio.insecure_channel(
-        settings.server,
-        options=[
-            # A proxy of the environment does not know this machine's loopback.
-            ("grpc.enable_http_proxy", 0),
-            ("grpc.keepalive_time_ms", int(settings.keepalive_s * 1000)),
-            ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout_s * 1000)),
-            # Without it, an unanswered keepalive ping counts only after 60 s (tried with grpcio 1.85.3).
-            ("grpc.http2.ping_timeout_ms", int(settings.keepalive_timeout_s * 1000)),
-            ("grpc.http2.max_pings_without_data", 0),
-            # This executor times its attempts. A pooled subchannel would remember the back-off of the last one.
-            ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.enable_retries", 0),
-            ("grpc.max_receive_message_length", 16 * 1024 * 1024),
-        ],
+    options: Options = (
+        *channel_options(settings.server, settings.keepalive_s, settings.keepalive_timeout_s),
+        # This executor times its attempts. A pooled subchannel would remember the back-off of the last one.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),
+        ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     )
+    # A unix socket leads nowhere else, and its file has rights of its own.
+    if settings.tls is None or settings.server.startswith("unix:"):
+        if not is_local(settings.server):
+            raise ServerAddressRefused(
+                f"Cannot attach to {settings.server!r} without TLS: it is on another machine. Set executor.ca."
+            )
+        return Opened(grpc.aio.insecure_channel(settings.server, options), None)
+    content = settings.tls.read()
+    return Opened(grpc.aio.secure_channel(settings.server, content.credentials(), options), content)
+
+
+def changed(settings: ExecutorSettings, tls: ClientContent | None) -> bool:
+    """Return whether the files of TLS have another content now, and can be used. None: they could not be, so far."""
+    if settings.tls is None or settings.server.startswith("unix:"):
+        return False
+    try:
+        return settings.tls.read() != tls
+    except TlsFileInvalid:
+        return False

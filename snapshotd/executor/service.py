@@ -8,25 +8,31 @@ import random
 import signal
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
-
-import grpc
+from typing import Final
 
 from snapshotd.api.v1.executor_pb2 import Hello
 from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
 from snapshotd.domain.ids import executor_name
 from snapshotd.executor.attach import Attachment, Detached
 from snapshotd.executor.backoff import Backoff
-from snapshotd.executor.channel import open_channel
+from snapshotd.executor.channel import Opened, changed, open_channel
 from snapshotd.executor.clock import Clock
 from snapshotd.executor.outbox import Outbox
 from snapshotd.executor.settings import ExecutorSettings
 from snapshotd.executor.work import OpenPool, Work
 from snapshotd.service_manager import ServiceManager
+from snapshotd.tls import ClientContent, TlsFileInvalid
+from snapshotd.tls_problems import Words, explain, may_be_tls
 
 _log = logging.getLogger(__name__)
 
-OpenChannel = Callable[[ExecutorSettings], grpc.aio.Channel]
+OpenChannel = Callable[[ExecutorSettings], Opened]
+
+SECRET_METADATA: Final = "x-snapshotd-executor-secret"  # noqa: S105  (the name of it)
+"""Holds the secret of the executor in the server's own process."""
+_WORDS: Final = Words("executor.ca", "executor.certificate and executor.key")
+_LOOK_S: Final = 0.25
+"""How often the files of TLS are looked at before the next attempt."""
 
 
 class Executor:
@@ -54,6 +60,8 @@ class Executor:
         self._tell = tell
         self._outbox = Outbox(settings.outbox_capacity, settings.resend_s, self._clock.monotonic)
         self._work = Work(open_pool, self._outbox, settings, self._clock)
+        self._tls: ClientContent | None = None
+        """The files of TLS, as they were at the last attempt."""
         self._finishing = asyncio.Event()
         self._ended = False
         """It no longer attaches. Cancelling the task is not enough: a stream that ends at that moment hides it."""
@@ -63,8 +71,8 @@ class Executor:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Then finish the running commands, deliver their outcomes, and close all sessions.
 
-        Raises ServerAddressRefused at once if the server is not on this machine, and AttachRefused as soon as the
-        server has refused this executor for good.
+        Raises ServerAddressRefused at once if the server is on another machine and there is no TLS, and AttachRefused
+        as soon as the server has refused this executor for good.
         """
         attached = asyncio.create_task(self._stay_attached(), name="attached")
         stopping = asyncio.create_task(stop.wait(), name="stopping")
@@ -103,16 +111,32 @@ class Executor:
                 await asyncio.sleep(first_s if len(self._outbox) else 0)
                 continue
             delay_s = backoff.next_s()
-            _log.warning("%s; again in %.1f s", reason, delay_s)
+            _log.warning("%s; again in %.1f s, or when the files of TLS change", reason, delay_s)
             self._tell(reason)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._finishing.wait(), delay_s)
+            await self._pause(delay_s)
+
+    async def _pause(self, delay_s: float) -> None:
+        """Wait, but no longer than until the executor is finishing, or has new files of TLS to try."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + delay_s
+        while (left_s := end_s - loop.time()) > 0 and not changed(self._settings, self._tls):
+            try:
+                await asyncio.wait_for(self._finishing.wait(), min(left_s, _LOOK_S))
+            except TimeoutError:
+                continue
+            return
 
     async def _attach_once(self, backoff: Backoff) -> str:
         """Attach and stay until the stream ends. Return what happened, and why. Raises AttachRefused."""
         settings, happened = self._settings, "not attached to"
-        async with self._channel(settings) as channel:
-            call = ExecutorServiceStub(channel).Attach()
+        try:
+            opened = self._channel(settings)
+        except TlsFileInvalid as error:
+            return f"{happened} {settings.server} ({str(error).removesuffix('.')})"
+        self._tls = opened.tls
+        metadata = ((SECRET_METADATA, settings.secret),) if settings.secret else ()
+        async with opened.channel as channel:
+            call = ExecutorServiceStub(channel).Attach(metadata=metadata)
             attachment = Attachment(call, self._work, self._outbox, settings, self._clock, self._finishing)
             try:
                 hello = Hello(executor_id=self.executor_id, hosts=settings.hosts, version=settings.version)
@@ -123,12 +147,19 @@ class Executor:
                 backoff.reset()
                 await attachment.serve(welcome)
             except Detached as reason:
-                return f"{happened} {settings.server} ({reason})"
+                return f"{happened} {settings.server} ({await self._explained(str(reason))})"
             finally:
                 await attachment.end()
                 if not attachment.read_to_the_end:
                     self._outbox.broke()
         raise AssertionError("an attachment ends with its reason")
+
+    async def _explained(self, reason: str) -> str:
+        """Return why an attachment failed: of TLS in more words than gRPC has."""
+        if not may_be_tls(reason) or self._settings.server.startswith("unix:"):
+            return reason
+        told = await asyncio.to_thread(explain, self._settings.server, self._settings.tls, _WORDS)
+        return told.removesuffix(".") or reason
 
 
 async def run_executor(settings: ExecutorSettings, open_pool: OpenPool, manager: ServiceManager) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from snapshotd.channels import ANSWER_S, PING_S
+from snapshotd.tls import ClientFiles
 
 
 @dataclass(frozen=True)
@@ -10,7 +13,11 @@ class ExecutorSettings:
     """Settings of one executor process. The server's Welcome has the last word on heartbeats and the lease."""
 
     server: str = "127.0.0.1:7443"
-    """`host:port` of the server, or `unix:/path`; loopback only until there is TLS."""
+    """`host:port` of the server, or `unix:/path`."""
+    tls: ClientFiles | None = None
+    """The files of TLS; without them, loopback and unix sockets only."""
+    secret: str = field(default="", repr=False)
+    """Proves to the server that this executor runs in its process; empty in a process of its own."""
     hosts: tuple[str, ...] = ("*",)
     """Ids of the hosts that it reaches; "*" means all."""
     version: str = ""
@@ -21,9 +28,9 @@ class ExecutorSettings:
     """The longest back-off."""
     welcome_s: float = 10.0
     """How long to wait for the server's Welcome."""
-    keepalive_s: float = 5.0
-    """Time between pings on a quiet connection. The server must permit it (serving.py)."""
-    keepalive_timeout_s: float = 3.0
+    keepalive_s: float = PING_S
+    """Time between pings on a quiet connection. The server must permit it (channels.py)."""
+    keepalive_timeout_s: float = ANSWER_S
     """After so long without an answer to a ping, the connection is dead."""
     drain_s: float = 60.0
     """How long running commands may take to end when the executor stops."""

@@ -19,13 +19,13 @@ _CONNECT_S: Final = 1.0
 class AddressInUse(Exception):
     """The address to serve on is taken or cannot be used."""
 
-    def __init__(self, listen: str, problem: str) -> None:
+    def __init__(self, listen: str, problem: str, setting: str = "server.listen") -> None:
         """Make the message from what is wrong, and what to do about it."""
-        super().__init__(f"Cannot serve on {listen}: {problem}, or set another server.listen.")
+        super().__init__(f"Cannot serve on {listen}: {problem}, or set another {setting}.")
 
 
-def check_address(listen: str) -> None:
-    """Raise AddressInUse if an address (host:port or unix:/path) cannot be served on."""
+def check_address(listen: str, setting: str = "server.listen") -> None:
+    """Raise AddressInUse if an address (host:port or unix:/path) of a setting cannot be served on."""
     if listen.startswith(_UNIX):
         _check_path(listen, Path(listen.removeprefix(_UNIX)))
         return
@@ -38,7 +38,7 @@ def check_address(listen: str) -> None:
             tried.bind(address)
             tried.listen(1)
     except OSError as error:
-        raise AddressInUse(listen, _problem(error)) from error
+        raise AddressInUse(listen, _problem(error), setting) from error
 
 
 def _check_path(listen: str, path: Path) -> None:

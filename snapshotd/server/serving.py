@@ -1,9 +1,17 @@
-"""The gRPC server: every service of the API, health and reflection, on one address."""
+"""The gRPC server: every service of the API, health and reflection, on up to three addresses.
+
+listen       everybody; TLS if there is a certificate, except on a unix socket
+listen_mtls  only who shows a certificate of an authority that the settings name: grpcio can ask for one and require
+             it, or not ask at all (ADR 0019)
+private      the executor in this process, by a socket that nobody else can open
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import grpc
@@ -28,6 +36,7 @@ from snapshotd.api.v1 import (
     virtual_machine_pb2,
     virtual_machine_pb2_grpc,
 )
+from snapshotd.channels import SERVER_PINGS
 from snapshotd.ports.views import ProjectionProgress, ProjectionState
 from snapshotd.server.address import AddressInUse, check_address
 from snapshotd.server.admin_service import AdminService
@@ -42,8 +51,10 @@ from snapshotd.server.interceptors import ErrorsAsStatuses
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.operation_service import OperationService
 from snapshotd.server.operations_service import OperationsService
+from snapshotd.server.private_socket import PrivateSocket
 from snapshotd.server.snapshot_service import SnapshotService
 from snapshotd.server.virtual_machine_service import VirtualMachineService
+from snapshotd.tls import ServerFiles, ServerTls
 
 _OPTIONS: Final = (
     # Otherwise a second server could silently bind the same port.
@@ -54,12 +65,7 @@ _OPTIONS: Final = (
     # Beyond 3,000 calls that wait to be begun, gRPC would cancel each without a word; so the gate refuses them instead.
     ("grpc.server.max_pending_requests", 20_000),
     ("grpc.server.max_pending_requests_hard_limit", 20_000),
-    # This drops a frozen peer. The keepalive time-out alone did not (tried with grpcio 1.85.3).
-    ("grpc.keepalive_time_ms", 5_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.http2.ping_timeout_ms", 3_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    *SERVER_PINGS,
 )
 SERVICES: Final = (
     *(
@@ -99,6 +105,19 @@ class _NoGoneCallers(logging.Filter):
 _NO_GONE_CALLERS: Final = _NoGoneCallers()
 
 
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """The addresses of the server."""
+
+    address: str
+    """"host:port" or "unix:/path"; port 0 means any free one."""
+    mtls: str = ""
+    """"host:port" for callers with certificates; empty: none. It needs `tls`, with authorities for these."""
+    tls: ServerFiles | None = None
+    private: Path | None = None
+    """The directory to make for the socket of the executor in this process; None: there is no such socket."""
+
+
 class GrpcServer:
     """The server.
 
@@ -106,12 +125,12 @@ class GrpcServer:
         backend: the backend that the servicers use.
         executors: the servicer of Attach.
         gate: decides on each call before its service does.
-        listen: "host:port" or "unix:/path"; port 0 means any free one.
+        listen: the addresses.
 
-    Raises AddressInUse.
+    Raises AddressInUse, and TlsFileInvalid.
     """
 
-    def __init__(self, backend: Backend, executors: ExecutorService, gate: Gate, listen: str) -> None:
+    def __init__(self, backend: Backend, executors: ExecutorService, gate: Gate, listen: Listen) -> None:
         self._backend = backend
         self._answering = ErrorsAsStatuses(gate)
         logging.getLogger("grpc._cython.cygrpc").addFilter(_NO_GONE_CALLERS)
@@ -133,14 +152,35 @@ class GrpcServer:
         add_OperationsServicer_to_server(OperationsService(backend, operations), add)  # type: ignore[abstract]
         add_HealthServicer_to_server(self._health, add)
         reflection.enable_server_reflection((*SERVICES, HEALTH, reflection.SERVICE_NAME), add)
-        check_address(listen)
+        tls = ServerTls(listen.tls) if listen.tls is not None else None
+        ours = tls.credentials() if tls is not None and not listen.address.startswith("unix:") else None
+        self.address = self._bind(listen.address, ours)
+        """The address that it serves on."""
+        self.mtls_address = ""
+        """The address for callers with certificates; empty if there is none."""
+        if tls is not None and listen.mtls:
+            self.mtls_address = self._bind(listen.mtls, tls.credentials_for_certificates(), "server.listen_mtls")
+        self._private = PrivateSocket(listen.private) if listen.private is not None else None
+        if self._private is not None:
+            self._bind(self._private.address, None)
+            self._private.close_to_others()
+
+    @property
+    def private_address(self) -> str:
+        """The address for the executor in this process."""
+        assert self._private is not None, "there is none"
+        return self._private.address
+
+    def _bind(self, address: str, tls: grpc.ServerCredentials | None, setting: str = "server.listen") -> str:
+        """Listen on an address. Return it with its port. Raises AddressInUse."""
+        check_address(address, setting)
         try:
-            port = self._server.add_insecure_port(listen)
+            add = self._server
+            port = add.add_insecure_port(address) if tls is None else add.add_secure_port(address, tls)
         except RuntimeError as error:
             problem = "it was taken just now, or is too long: a socket's path may have 107 bytes. Try again"
-            raise AddressInUse(listen, problem) from error
-        self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
-        """The address that it serves on."""
+            raise AddressInUse(address, problem, setting) from error
+        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
     async def start(self, progress: Sequence[ProjectionProgress]) -> None:
         """Start to serve."""
@@ -179,3 +219,5 @@ class GrpcServer:
         self._health.stop()
         self._backend.ending.begin()
         await self._server.stop(grace_s)
+        if self._private is not None:
+            self._private.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import grpc
 
 from projections.projections import Projections
 from snapshotd import bootstrap
+from snapshotd.channels import channel_options
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.serving import GrpcServer
 from snapshotd.settings import load
@@ -30,16 +31,17 @@ class Served:
 
 
 @asynccontextmanager
-async def serve(storage: Path) -> AsyncIterator[Served]:
-    """Run a server."""
-    settings = load(None, {}, {"server.listen": "127.0.0.1:0", "storage.directory": str(storage)})
+async def serve(storage: Path, flags: Mapping[str, str] | None = None) -> AsyncIterator[Served]:
+    """Run a server, with more settings. The channel speaks no TLS."""
+    own = {"server.listen": "127.0.0.1:0", "storage.directory": str(storage)}
+    settings = load(None, {}, {**own, **(flags or {})})
     with SqliteEventLog(storage / "events.db") as log:
         projections = Projections(log, storage / "views.db")
         service = bootstrap.compose(settings, log, projections, log.installation_id, bootstrap.open_pool(settings))
         server = service.make_server()
         await server.start(projections.views.progress())
         try:
-            async with grpc.aio.insecure_channel(server.address) as channel:
+            async with grpc.aio.insecure_channel(server.address, channel_options(server.address)) as channel:
                 yield Served(log, service.runtime, projections, server, channel, storage)
         finally:
             await server.stop(0)

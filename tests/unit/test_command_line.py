@@ -34,6 +34,8 @@ class Noted(Mapping[str, Value]):
 
 BY_MAIN = {"log.format"}
 """What `main` reads for each command."""
+BY_CHECKS = {"auth.mode"}
+"""What is only held against other settings."""
 
 
 @pytest.fixture
@@ -49,8 +51,8 @@ def settings(noted: Noted) -> Settings:
 async def test_the_flags_of_serve_are_what_it_reads(noted: Noted, settings: Settings) -> None:
     with bootstrap.open_service(settings) as service:
         await service.make_server().stop(0)
-    bootstrap.executor_settings(settings, "127.0.0.1:1")
-    assert noted.read | BY_MAIN == set(READ["serve"])
+    bootstrap.executor_settings(settings, "127.0.0.1:1", "a secret")
+    assert noted.read | BY_MAIN | BY_CHECKS == set(READ["serve"])
 
 
 def test_the_flags_of_executor_are_what_it_reads(noted: Noted, settings: Settings) -> None:

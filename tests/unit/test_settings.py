@@ -79,6 +79,8 @@ def test_what_only_this_machine_reaches_may_be_served_on_and_attached_to(address
         ("server.listen", "7443"),
         ("server.listen", "127.0.0.1:99999"),
         ("server.listen", "10.0.0.1:7443"),
+        ("server.listen_mtls", "unix:/run/s.sock"),
+        ("auth.mode", "none"),
         ("server.listen", "127.evil.com:7443"),
         ("server.listen", "127.5.5.5.5:0"),
         ("server.listen", "localhost.evil.com:7443"),
@@ -101,6 +103,79 @@ def test_what_only_this_machine_reaches_may_be_served_on_and_attached_to(address
 def test_a_value_that_makes_no_sense_is_refused_with_its_name_and_itself(name: str, text: str) -> None:
     with pytest.raises(SettingsInvalid, match=re.escape(f"{name} = {text!r}")):
         load(None, {}, {name: text})
+
+
+FILES = {"server.certificate": "/c.pem", "server.key": "/c.key"}
+REQUIRED = {**FILES, "auth.mode": "required"}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"server.listen": "0.0.0.0:7443", **REQUIRED},
+        {"server.listen": "[::]:7443", **REQUIRED},
+        {"server.listen": "hv.example.com:7443", **REQUIRED},
+        {"server.listen_mtls": "0.0.0.0:7444", "server.executor_ca": "/e.pem", **REQUIRED},
+        {"server.listen_mtls": "127.0.0.1:7444", "server.user_ca": "/u.pem", **FILES},
+        {"server.listen": "127.0.0.1:7443", **FILES},
+        {"executor.server": "hv.example.com:7444", "executor.ca": "/s.pem"},
+        {"executor.ca": "/s.pem", "executor.certificate": "/e.pem", "executor.key": "/e.key"},
+    ],
+)
+def test_what_others_reach_may_be_used_with_tls_and_authentication(flags: dict[str, str]) -> None:
+    settings = load(None, {}, flags)
+    assert {str(settings.values[name]) for name in flags} == set(flags.values())
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "lines"),
+    [
+        (
+            {"server.listen": "0.0.0.0:7443"},
+            "server.listen = '0.0.0.0:7443'",
+            [
+                *("[server]", 'certificate = "/etc/snapshotd/server.pem"', 'key = "/etc/snapshotd/server.key"'),
+                *("[auth]", 'mode = "required"'),
+            ],
+        ),
+        ({"server.listen": "hv.example.com:1", **FILES}, "server.listen = 'hv.", ["[auth]", 'mode = "required"']),
+        ({"server.listen": "[::]:1", **FILES, "auth.mode": "trust"}, "server.listen", ["[auth]", 'mode = "required"']),
+        (
+            {"server.listen_mtls": "10.0.0.1:1", "server.user_ca": "/u", **FILES},
+            "server.listen_mtls",
+            ["[auth]", 'mode = "required"'],
+        ),
+        ({"server.certificate": "/c.pem"}, "server.certificate", ["[server]", 'key = "/etc/snapshotd/server.key"']),
+        ({"executor.key": "/c.key"}, "executor.key", ["[executor]", 'certificate = "/etc/snapshotd/executor.pem"']),
+        (
+            {"server.listen_mtls": "127.0.0.1:1", **FILES},
+            "server.listen_mtls",
+            ["[server]", 'executor_ca = "/etc/snapshotd/executors-ca.pem"'],
+        ),
+        ({"server.user_ca": "/u.pem", **FILES}, "server.user_ca", ["[server]", 'listen_mtls = "0.0.0.0:7444"']),
+        (
+            {"executor.server": "10.0.0.1:7444"},
+            "executor.server = '10.0.0.1:7444'",
+            [
+                *("[executor]", 'ca = "/etc/snapshotd/servers-ca.pem"'),
+                *('certificate = "/etc/snapshotd/executor.pem"', 'key = "/etc/snapshotd/executor.key"'),
+            ],
+        ),
+        (
+            {"executor.certificate": "/e.pem", "executor.key": "/e.key"},
+            "executor.certificate",
+            ["[executor]", 'ca = "/etc/snapshotd/servers-ca.pem"'],
+        ),
+    ],
+)
+def test_what_lacks_tls_or_authentication_is_refused_with_the_lines_to_write(
+    flags: dict[str, str], name: str, lines: list[str]
+) -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        load(None, {}, flags)
+    first, *written = str(refused.value).splitlines()
+    assert first.startswith(f"Cannot use {name}")
+    assert [line.strip() for line in written] == lines
 
 
 def test_a_first_back_off_above_the_longest_is_refused_with_both() -> None:

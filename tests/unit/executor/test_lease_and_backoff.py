@@ -46,11 +46,11 @@ def test_jitter_takes_up_to_half_of_a_delay() -> None:
 @pytest.mark.parametrize(
     "server", ["10.0.0.1:7443", "example.org:7443", "0.0.0.0:7443", "[::]:1", "dns:///example.org:1"]
 )
-def test_a_server_off_this_machine_is_refused_while_there_is_no_tls(server: str) -> None:
+def test_a_server_off_this_machine_is_refused_without_tls(server: str) -> None:
     with pytest.raises(ServerAddressRefused, match="TLS"):
         open_channel(ExecutorSettings(server=server))
 
 
 @pytest.mark.parametrize("server", ["127.0.0.1:7443", "[::1]:7443", "localhost:7443", "unix:/run/snapshotd.sock"])
 async def test_a_server_on_this_machine_is_fine(server: str) -> None:
-    await open_channel(ExecutorSettings(server=server)).close()
+    await open_channel(ExecutorSettings(server=server)).channel.close()

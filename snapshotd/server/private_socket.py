@@ -1,0 +1,40 @@
+"""The socket by which the executor in this process attaches: in a directory that only the service's user can enter."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+_NAME: Final = "executor"
+_OWNER_ENTERS: Final = 0o700
+_OWNER_CONNECTS: Final = 0o600
+
+
+class PrivateSocket:
+    """A socket's place. What is bound there is reached by this process, and by nobody of another user.
+
+    Args:
+        directory: is made, or closed to others if it is there.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=_OWNER_ENTERS, exist_ok=True)
+        directory.chmod(_OWNER_ENTERS)
+        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        # A socket's path may have 107 bytes, and the directory's may be longer. This one is short, whatever it is.
+        self._path = Path(f"/proc/self/fd/{self._directory}/{_NAME}")
+
+    @property
+    def address(self) -> str:
+        """The address, which leads there from within this process only."""
+        return f"unix:{self._path}"
+
+    def close_to_others(self) -> None:
+        """Take the rights of others away from the socket, which is bound by now."""
+        self._path.chmod(_OWNER_CONNECTS)
+
+    def close(self) -> None:
+        """Remove the socket."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._directory)
