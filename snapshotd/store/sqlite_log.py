@@ -154,9 +154,16 @@ class SqliteEventLog(LogReading):
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
 
+        def settle(error: SnapshotdError | None) -> None:
+            if written.done():
+                return  # whoever waited was cancelled meanwhile
+            if error is not None:
+                written.set_exception(error)
+            else:
+                written.set_result(None)
+
         def done(error: SnapshotdError | None) -> None:
-            settle = partial(written.set_exception, error) if error is not None else partial(written.set_result, None)
-            call_each([(loop, settle)])
+            call_each([(loop, partial(settle, error))])
 
         self._queue.put(Keeping(statements, done))
         await written
