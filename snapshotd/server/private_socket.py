@@ -1,4 +1,4 @@
-"""The socket by which the executor in this process attaches: in a directory that only the service's user can enter."""
+"""Sockets in a directory that only the service's user can enter: by one the executor in this process attaches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Final
 
-_NAME: Final = "executor"
 _OWNER_ENTERS: Final = 0o700
 _OWNER_CONNECTS: Final = 0o600
 
@@ -16,14 +15,20 @@ class PrivateSocket:
 
     Args:
         directory: is made, or closed to others if it is there.
+        name: of the socket in it.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str) -> None:
         directory.mkdir(mode=_OWNER_ENTERS, exist_ok=True)
         directory.chmod(_OWNER_ENTERS)
         self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         # A socket's path may have 107 bytes, and the directory's may be longer. This one is short, whatever it is.
-        self._path = Path(f"/proc/self/fd/{self._directory}/{_NAME}")
+        self._path = Path(f"/proc/self/fd/{self._directory}/{name}")
+
+    @property
+    def path(self) -> Path:
+        """The path, which leads there from within this process only."""
+        return self._path
 
     @property
     def address(self) -> str:

@@ -48,6 +48,7 @@ from snapshotd.server.health import SERVICE_NAME as HEALTH
 from snapshotd.server.health import Health, State
 from snapshotd.server.host_service import HostService
 from snapshotd.server.interceptors import ErrorsAsStatuses
+from snapshotd.server.local_users import LocalUsers
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.operation_service import OperationService
 from snapshotd.server.operations_service import OperationsService
@@ -116,6 +117,8 @@ class Listen:
     tls: ServerFiles | None = None
     private: Path | None = None
     """The directory to make for the socket of the executor in this process; None: there is no such socket."""
+    users: LocalUsers | None = None
+    """What finds out who is at the other end, if the address is a socket on this machine; None: nobody asks."""
 
 
 class GrpcServer:
@@ -154,22 +157,33 @@ class GrpcServer:
         reflection.enable_server_reflection((*SERVICES, HEALTH, reflection.SERVICE_NAME), add)
         tls = ServerTls(listen.tls) if listen.tls is not None else None
         ours = tls.credentials() if tls is not None and not listen.address.startswith("unix:") else None
-        self.address = self._bind(listen.address, ours)
+        self._users = listen.users
+        self.address = self._bind(listen.address, ours) if listen.users is None else self._bind_behind(listen)
         """The address that it serves on."""
         self.mtls_address = ""
         """The address for callers with certificates; empty if there is none."""
         if tls is not None and listen.mtls:
             self.mtls_address = self._bind(listen.mtls, tls.credentials_for_certificates(), "server.listen_mtls")
-        self._private = PrivateSocket(listen.private) if listen.private is not None else None
+        self._private = PrivateSocket(listen.private, "executor") if listen.private is not None else None
         if self._private is not None:
-            self._bind(self._private.address, None)
-            self._private.close_to_others()
+            self._bind_private(self._private)
 
     @property
     def private_address(self) -> str:
         """The address for the executor in this process."""
         assert self._private is not None, "there is none"
         return self._private.address
+
+    def _bind_behind(self, listen: Listen) -> str:
+        """Listen where those arrive whom the socket in front lets through. Return that socket's address."""
+        assert listen.users is not None
+        check_address(listen.address)
+        self._bind_private(listen.users.inner())
+        return listen.address
+
+    def _bind_private(self, socket: PrivateSocket) -> None:
+        self._bind(socket.address, None)
+        socket.close_to_others()
 
     def _bind(self, address: str, tls: grpc.ServerCredentials | None, setting: str = "server.listen") -> str:
         """Listen on an address. Return it with its port. Raises AddressInUse."""
@@ -186,6 +200,8 @@ class GrpcServer:
         """Start to serve."""
         self.show(progress)
         await self._server.start()
+        if self._users is not None:
+            await self._users.open()
 
     def show(self, progress: Sequence[ProjectionProgress]) -> None:
         """Update health.
@@ -219,5 +235,7 @@ class GrpcServer:
         self._health.stop()
         self._backend.ending.begin()
         await self._server.stop(grace_s)
+        if self._users is not None:
+            await self._users.close()
         if self._private is not None:
             self._private.close()
