@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest_asyncio
@@ -36,14 +37,15 @@ class Asking:
 async def ask(address: str, sent: bytes = b"") -> None:
     """Make a call."""
     async with grpc.aio.insecure_channel(address) as channel:
-        assert await channel.unary_unary(METHOD)(sent) == sent
+        call: Any = channel.unary_unary(METHOD)
+        assert await call(sent) == sent
 
 
 @pytest_asyncio.fixture
 async def asking(tmp_path: Path) -> AsyncIterator[Asking]:
     users = LocalUsers(tmp_path / "sock", tmp_path / "private")
     server, service = grpc.aio.server(), Asking(users)
-    handler = grpc.unary_unary_rpc_method_handler(service.answer)
+    handler: Any = grpc.unary_unary_rpc_method_handler(service.answer)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Asking", {"Ask": handler}),))
     server.add_insecure_port(users.inner().address)
     users.inner().close_to_others()
