@@ -1,4 +1,4 @@
-"""The command line of `snapshotd`: serve, executor, simulate-host, check, backup, restore, doctor, config check."""
+"""The command line of `snapshotd`: what each command takes, and how it ends. What they do is elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from snapshotd import bootstrap
+from snapshotd import bootstrap, certificate_commands, token_commands
+from snapshotd.access.errors import AccessUnusable
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.executor.attach import AttachRefused
 from snapshotd.logs import FORMATS, Unblocking
@@ -30,6 +31,16 @@ exit codes:
   2  did not start: settings, address, event log; backup, restore: not done; the text says why and what to do
   3  serve: the event log broke while it ran, as by a failing disk; check the disk, then start it again
 """
+_NOT_STARTED: Final = (
+    SettingsInvalid,
+    SnapshotdError,
+    AccessUnusable,
+    AddressInUse,
+    AttachRefused,
+    TlsFileInvalid,
+    *upkeep.REFUSED,
+)
+"""Errors of the world before anything was begun. Their texts say what to do."""
 _ORDER = "A flag overrides the environment, and the environment overrides the settings file."
 _DURATION = "A DURATION is a number with its unit: 500 ms, 30 s, 10 min, 2 h."
 _BETWEEN_MACHINES: Final = ("executor.server", "executor.ca", "executor.certificate", "executor.key")
@@ -50,6 +61,7 @@ READ: Final = {
     "restore": ("storage.directory", "log.format"),
     "doctor": tuple(key.name for key in KEYS),
     "config": tuple(key.name for key in KEYS),
+    "token": ("auth.tokens", "storage.directory", "log.format"),
 }
 """The settings that each command reads. Only these are its flags; a file may hold the settings of all commands."""
 
@@ -67,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except LogBroken as error:
         said, code = str(error), 3
-    except (SettingsInvalid, SnapshotdError, AddressInUse, AttachRefused, TlsFileInvalid, *upkeep.REFUSED) as error:
+    except _NOT_STARTED as error:
         said, code = str(error), 2
     except OSError as error:
         said, code = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error), 2
@@ -81,9 +93,13 @@ def _run(parsed: argparse.Namespace) -> int:
         return bootstrap.simulate_host(simulate.from_arguments(parsed))
     if parsed.command == "doctor":
         return upkeep.doctor(lambda: load(parsed.config or default_file(), os.environ, _flags(parsed)), parsed)
+    if parsed.command == "certificate":
+        return certificate_commands.run(parsed)
     settings = load(parsed.config or default_file(), os.environ, _flags(parsed))
     _format_logs(settings)
     match parsed.command:
+        case "token":
+            return token_commands.run(parsed, settings)
         case "serve":
             return bootstrap.serve(settings)
         case "executor":
@@ -168,12 +184,34 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="ID",
                 help="id of a host that it reaches; may be repeated",
             )
+    token = commands.add_parser(
+        "token", help=token_commands.TEXT, description=f"{token_commands.TEXT[0].upper()}{token_commands.TEXT[1:]}."
+    )
+    token_commands.add_arguments(token, lambda command: _add_settings(command, "token"))
+    text = certificate_commands.TEXT
+    certificate = commands.add_parser("certificate", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    certificate_commands.add_arguments(certificate)
     text = "run a simulated Hyper-V host, for trials and tests"
     described = f"{text[0].upper()}{text[1:]}. It prints its addresses in one line of JSON, and runs until SIGTERM."
     host = commands.add_parser("simulate-host", help=text, description=described)
     host.set_defaults(parser=host)
     simulate.add_arguments(host)
     return parser
+
+
+def _add_settings(command: argparse.ArgumentParser, name: str) -> None:
+    """Add the flags of the settings that a command reads."""
+    command.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
+    for key in KEYS:
+        if key.name in READ[name]:
+            shown = "" if key.default in (None, "") else f" (default: {_text(key.default)})"
+            command.add_argument(
+                key.flag,
+                dest=key.name,
+                default=argparse.SUPPRESS,
+                metavar=key.form,
+                help=key.meaning + shown,
+            )
 
 
 def _flags(parsed: argparse.Namespace) -> dict[str, str]:

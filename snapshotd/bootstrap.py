@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +21,12 @@ from projections.projections import SCRIPT, Projections
 from projections.rebuild import rebuild
 from projections.store import refuse_lost_log
 from snapshotd import daemon
+from snapshotd.access.authentication import Authentication
+from snapshotd.access.bindings import RolesFile
+from snapshotd.access.certificates import ClientCertificates
+from snapshotd.access.fetching import Fetcher
+from snapshotd.access.local_tokens import LocalTokens
+from snapshotd.access.oidc import Oidc, OidcSettings
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import fold_all
 from snapshotd.application.virtual_machines import VirtualMachines
@@ -41,11 +48,12 @@ from snapshotd.ports.event_log import EventLog
 from snapshotd.server.backend import Backend
 from snapshotd.server.crowd import CallLimits, Crowd
 from snapshotd.server.executor_service import LEASE_TTL_S, ExecutorService
-from snapshotd.server.gate import Gate
+from snapshotd.server.gate import Gate, SignIn
+from snapshotd.server.local_users import LocalUsers
 from snapshotd.server.refusals import Refusals
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.serving import GrpcServer, Listen
-from snapshotd.server.sign_in import trusting
+from snapshotd.server.sign_in import Required, trusting
 from snapshotd.server.sync import HostReports
 from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.server.troubles import Troubles
@@ -62,6 +70,7 @@ from snapshotd.simulator.settings import SimulateHostSettings
 from snapshotd.store.folding import fold_shape
 from snapshotd.store.sqlite_log import SqliteEventLog
 from snapshotd.tls import ClientFiles, Pair, ServerFiles, TlsFile
+from snapshotd.token_commands import tokens_path
 
 _log = logging.getLogger(__name__)
 
@@ -165,8 +174,45 @@ def listen_of(settings: Settings) -> Listen:
     pair = _pair(settings, "server")
     authorities = [_tls_file(settings, name) for name in ("server.user_ca", "server.executor_ca")]
     tls = None if pair is None else ServerFiles(pair, tuple(file for file in authorities if file is not None))
-    private = _storage(settings) / _PRIVATE if settings.switch("executor.in_process") else None
-    return Listen(settings.text("server.listen"), settings.text("server.listen_mtls"), tls, private)
+    directory, address = _storage(settings) / _PRIVATE, settings.text("server.listen")
+    asks = settings.text("auth.mode") == "required" and address.startswith("unix:")
+    return Listen(
+        address,
+        settings.text("server.listen_mtls"),
+        tls,
+        private=directory if settings.switch("executor.in_process") else None,
+        users=LocalUsers(Path(address.removeprefix("unix:")), directory) if asks else None,
+    )
+
+
+def sign_in_of(settings: Settings, secret: str, users: LocalUsers | None) -> SignIn:
+    """Return what finds out who makes a call.
+
+    Args:
+        settings: all settings.
+        secret: of the executor in this process.
+        users: who is connected by a socket on this machine.
+
+    Raises AccessUnusable and OSError for files that cannot be used.
+    """
+    if settings.text("auth.mode") == "trust":
+        return trusting
+    clock = SystemClock()
+    provider = OidcSettings(
+        issuer=settings.text("auth.oidc_issuer"),
+        audience=settings.text("auth.oidc_audience"),
+        name_claim=settings.text("auth.oidc_name_claim"),
+        groups_claim=settings.text("auth.oidc_groups_claim"),
+        algorithms=settings.names("auth.oidc_algorithms"),
+    )
+    fetcher = Fetcher(settings.path("auth.oidc_ca"))
+    authentication = Authentication(
+        LocalTokens(tokens_path(settings), clock.now),
+        Oidc(provider, fetcher, clock.now, time.monotonic) if provider.issuer else None,
+        ClientCertificates(settings.path("server.user_ca"), settings.path("server.executor_ca"), clock.now),
+    )
+    roles = RolesFile(settings.path("auth.roles"))
+    return Required(authentication, roles.now, secret, users.of if users is not None else lambda _: None)
 
 
 def executor_tls(settings: Settings) -> ClientFiles | None:
@@ -273,7 +319,8 @@ def compose(
     schedule = SyncSchedule(reports, hosts, runtime, settings.seconds("hosts.sync_interval"), troubles=parts)
     refusals = Refusals(log, clock, ids)
     executors = ExecutorService(runtime, hosts, schedule, installation_id, clock, refusals)
-    gate = Gate(trusting, runtime.load, Crowd(call_limits(settings)), refusals)
+    listen = listen_of(settings)
+    gate = Gate(sign_in_of(settings, secret, listen.users), runtime.load, Crowd(call_limits(settings)), refusals)
     backend = Backend(
         runtime=runtime,
         vms=vms,
@@ -303,7 +350,7 @@ def compose(
         schedule=schedule,
         watchdog=Watchdog(backend),
         projections=projections,
-        make_server=lambda: GrpcServer(backend, executors, gate, listen_of(settings)),
+        make_server=lambda: GrpcServer(backend, executors, gate, listen),
         run_executor=run_executor_here if settings.switch("executor.in_process") else None,
         installation_id=installation_id,
         refusals=refusals,

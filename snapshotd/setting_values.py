@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from snapshotd import auth_settings
 from snapshotd.dispatch.feeding import EVERY_HOST
 from snapshotd.domain import host_path
 from snapshotd.domain.ids import is_host_id
@@ -159,13 +160,6 @@ def as_endpoint(value: object) -> str:
     return text
 
 
-def as_auth_mode(value: object) -> str:
-    """Return how callers are known."""
-    if value not in ("trust", "required"):
-        raise ValueError('must be "trust" (whatever name a caller gives counts; on this machine only) or "required"')
-    return str(value)
-
-
 def is_local(address: str) -> bool:
     """Return whether an address (host:port or unix:/path) can be reached from this machine only."""
     if address.startswith(_UNIX):
@@ -197,7 +191,6 @@ def as_folders(value: object) -> Mapping[str, str]:
 FORMS: Final[Mapping[Callable[[object], Value], str]] = {
     as_address: "HOST:PORT|unix:PATH",
     as_endpoint: "HOST:PORT",
-    as_auth_mode: "trust|required",
     as_path: "PATH",
     as_switch: "true|false",
     as_hosts: "ID,ID",
@@ -211,5 +204,10 @@ FORMS: Final[Mapping[Callable[[object], Value], str]] = {
     as_folders: "FOLDER|ID=FOLDER,ID=FOLDER",
     export_policy: "|".join(POLICIES),
     root_folder: "FOLDER",
+    auth_settings.auth_mode: "|".join(auth_settings.MODES),
+    auth_settings.oidc_issuer: "URL",
+    auth_settings.oidc_text: "TEXT",
+    auth_settings.oidc_claim: "CLAIM",
+    auth_settings.oidc_algorithms: "ALGORITHM,ALGORITHM",
 }
 """What each reader takes, in a word."""

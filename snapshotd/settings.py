@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from snapshotd import export_settings, transport_settings
+from snapshotd import auth_settings, export_settings, transport_settings
 from snapshotd import setting_values as of
 from snapshotd.export_settings import export_policy, root_folder
 from snapshotd.setting_values import Value, duration_text
@@ -71,7 +71,20 @@ KEYS: Final = (
     Key("server.key", of.as_path, None, "the private key of the server's certificate (PEM)"),
     Key("server.user_ca", of.as_path, None, "certificate of the authority that issues those of users (PEM)"),
     Key("server.executor_ca", of.as_path, None, "certificate of the authority that issues those of executors (PEM)"),
-    Key("auth.mode", of.as_auth_mode, "trust", "trust: callers are who they say; required: they have to prove it"),
+    Key(
+        "auth.mode",
+        auth_settings.auth_mode,
+        "trust",
+        "required: callers prove who they are; trust: they give any name, on loopback only",
+    ),
+    Key("auth.roles", of.as_path, None, "file of the roles: who may do what (TOML)"),
+    Key("auth.tokens", of.as_path, None, "file of local tokens; by default tokens.json in the storage directory"),
+    Key("auth.oidc_issuer", auth_settings.oidc_issuer, "", "URL of the identity provider (OIDC); empty: none"),
+    Key("auth.oidc_audience", auth_settings.oidc_text, "", "for whom its tokens must be issued (aud)"),
+    Key("auth.oidc_name_claim", auth_settings.oidc_claim, "sub", "claim that holds the caller's name"),
+    Key("auth.oidc_groups_claim", auth_settings.oidc_claim, "groups", "claim that lists the caller's groups"),
+    Key("auth.oidc_algorithms", auth_settings.oidc_algorithms, "RS256,ES256", "ways in which tokens may be signed"),
+    Key("auth.oidc_ca", of.as_path, None, "CAs of the identity provider's address (PEM); by default the usual ones"),
     Key("storage.directory", of.as_path, "/var/lib/snapshotd", "directory of events.db and views.db"),
     Key("executor.server", of.as_address, "127.0.0.1:7443", "address of the server that an executor attaches to"),
     Key(
@@ -245,7 +258,8 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
                 f"Cannot use {low} = {duration_text(settings.seconds(low))} from {sources[low]}: it is above "
                 f"{high} = {duration_text(settings.seconds(high))} ({sources[high]}). Lower the one or raise the other."
             )
-    if problem := export_settings.contradiction(values, sources) or transport_settings.contradiction(values, sources):
+    checks = (export_settings.contradiction, transport_settings.contradiction, auth_settings.contradiction)
+    if problem := next(filter(None, (check(values, sources) for check in checks)), ""):
         raise SettingsInvalid(problem)
     return settings
 

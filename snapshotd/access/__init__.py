@@ -1,1 +1,1 @@
-"""Who callers are, and what they may do. Knows nothing of gRPC."""
+"""Who callers are and how they prove it. Knows nothing of gRPC, and decides on no request."""

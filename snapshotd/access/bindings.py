@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from snapshotd.access.errors import AccessUnusable
 from snapshotd.access.identity import Identity
 from snapshotd.access.roles import Role
+from snapshotd.access.watched_file import WatchedFile
 from snapshotd.domain.ids import HostId, VmId, is_guid, is_host_id
-from snapshotd.small_file import read_small, text_of
+from snapshotd.small_file import SmallFile, read_small, text_of
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ _REMEMBERED: Final = 1000
 """Callers whose bindings are kept in memory."""
 
 
-class RolesInvalid(Exception):
+class RolesInvalid(AccessUnusable):
     """A file of roles that cannot be used. The text says which binding is wrong, and what to write."""
 
 
@@ -145,38 +147,41 @@ class RolesFile:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._looks = _looks(path) if path is not None else None
-        self._bindings = read_bindings(path) if path is not None else Bindings()
+        self._file = WatchedFile(path, _LARGEST_FILE) if path is not None else None
+        self._bindings = Bindings()
         self._trouble = ""
+        self._look()
 
     def now(self) -> Bindings:
         """Return the bindings in force."""
-        if self._path is None:
-            return self._bindings
         try:
-            looks = _looks(self._path)
-            if looks != self._looks:
-                self._looks = looks
-                self._bindings = read_bindings(self._path)
+            if self._look():
                 self._trouble = ""
-                _log.info("read the roles anew: %d bindings in %s", len(self._bindings.bindings), self._path)
+                _log.info("read the roles anew: %d bindings", len(self._bindings.bindings))
         except (OSError, RolesInvalid) as error:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 _log.error("the roles stay as they were: %s", error)
         return self._bindings
 
-
-def _looks(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    def _look(self) -> bool:
+        """Read the file if it has changed; return whether it was. Raises OSError and RolesInvalid."""
+        news = self._file.news() if self._file is not None else None
+        if news is None or self._file is None:
+            return False
+        self._bindings = _read(self._file.path, news)
+        return True
 
 
 def read_bindings(path: Path) -> Bindings:
     """Return the bindings in a file. Raises RolesInvalid and OSError."""
+    return _read(path, read_small(path, _LARGEST_FILE))
+
+
+def _read(path: Path, file: SmallFile) -> Bindings:
+    """Return the bindings in what was read of a file. Raises RolesInvalid."""
     try:
-        document = tomllib.loads(text_of(read_small(path, _LARGEST_FILE).content))
+        document = tomllib.loads(text_of(file.content))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RolesInvalid(f"Cannot use {path}: it is not TOML: {error}.") from None
     tables = document.pop("binding", [])

@@ -10,9 +10,14 @@ The first that a call has counts: one that is false is refused, whatever else it
 
 from __future__ import annotations
 
+import hmac
+from collections.abc import Callable
 from typing import Final
 
-from snapshotd.access.bindings import WHOLE
+from snapshotd.access.authentication import Authentication
+from snapshotd.access.bindings import WHOLE, Binding, Bindings, Granted
+from snapshotd.access.identity import Identity
+from snapshotd.access.roles import Role
 from snapshotd.domain.errors import InvalidArgument
 from snapshotd.server.callers import Caller
 from snapshotd.server.gate import BEHALF_METADATA, Context
@@ -21,9 +26,13 @@ from snapshotd.server.runtime import ITSELF
 
 ACTOR_METADATA: Final = "x-snapshotd-actor"
 """The name of a caller in trust mode."""
+SECRET_METADATA: Final = "x-snapshotd-executor-secret"  # noqa: S105  (the name of it)
+"""What the executor in this process knows, and nobody else."""
 _NOBODY: Final = "anonymous"
 _LONGEST: Final = 100
 _LOCAL: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
+_BEARER: Final = "bearer "
+_EXECUTOR: Final = Granted((Binding(role=Role.EXECUTOR, subjects=frozenset(), groups=frozenset()),))
 
 
 def _metadata(context: Context) -> dict[str, str]:
@@ -44,3 +53,56 @@ async def trusting(context: Context, method: str) -> Caller | None:
     if name.casefold() == ITSELF:
         raise InvalidArgument(ACTOR_METADATA, name, "is the name of the service itself; use another one.")
     return Caller(subject=name, granted=WHOLE, method=method, on_behalf_of=told.get(BEHALF_METADATA, ""))
+
+
+class Required:
+    """Signs callers in by what proves who they are.
+
+    Args:
+        authentication: of tokens and certificates.
+        bindings: returns the bindings in force.
+        secret: of the executor in this process; empty: there is none.
+        local_user: returns the user at the other end of a socket on this machine, by the call's peer; None: it is none.
+    """
+
+    def __init__(
+        self,
+        authentication: Authentication,
+        bindings: Callable[[], Bindings],
+        secret: str,
+        local_user: Callable[[str], Identity | None],
+    ) -> None:
+        self._authentication = authentication
+        self._bindings = bindings
+        self._secret = secret
+        self._local_user = local_user
+
+    async def __call__(self, context: Context, method: str) -> Caller | None:
+        """Return the caller; None: it has not said who it is. Raises SignInRefused for what is false."""
+        told = _metadata(context)
+        if (secret := told.get(SECRET_METADATA)) is not None:
+            own = bool(self._secret) and hmac.compare_digest(secret.encode(), self._secret.encode())
+            return Caller(subject="executor:in-process", granted=_EXECUTOR, method=method) if own else None
+        behalf = told.get(BEHALF_METADATA, "")
+        header = told.get("authorization", "")
+        if header[: len(_BEARER)].lower() == _BEARER:
+            identity = await self._authentication.bearer(header[len(_BEARER) :].strip())
+            return self._caller(identity, method, behalf)
+        for pem in context.auth_context().get("x509_pem_cert", ()):
+            named = self._authentication.certificate(pem)
+            if isinstance(named, Identity):
+                return self._caller(named, method, behalf)
+            return Caller(subject=named.subject, granted=_EXECUTOR, method=method, hosts=named.hosts)
+        user = self._local_user(context.peer())
+        return self._caller(user, method, behalf) if user is not None else None
+
+    def _caller(self, identity: Identity, method: str, behalf: str) -> Caller:
+        granted = self._bindings().of(identity)
+        served = granted.sight({Role.EXECUTOR})
+        return Caller(
+            subject=identity.subject,
+            granted=granted,
+            method=method,
+            on_behalf_of=behalf,
+            hosts=frozenset({"*"}) if served.everything else served.hosts,
+        )

@@ -12,6 +12,7 @@ from google.protobuf.any_pb2 import Any
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
 from google.rpc.status_pb2 import Status
 
+from snapshotd.access import errors as a
 from snapshotd.domain import destroy_errors as y
 from snapshotd.domain import errors as d
 from snapshotd.domain import export_errors as x
@@ -23,7 +24,7 @@ from snapshotd.domain import storage_errors as s
 from snapshotd.domain import volume_errors as v
 from snapshotd.domain import volume_snapshot_errors as w
 from snapshotd.domain.operation import Failure
-from snapshotd.server import access_errors as a
+from snapshotd.server import access_errors as g
 from snapshotd.server import request_errors as r
 
 DOMAIN: Final = "snapshotd"
@@ -113,9 +114,9 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     r.VmNotThere: grpc.StatusCode.NOT_FOUND,
     r.Stopping: grpc.StatusCode.UNAVAILABLE,
     r.ActorNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
-    a.SignInMissing: grpc.StatusCode.UNAUTHENTICATED,
-    a.NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
-    a.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    g.SignInMissing: grpc.StatusCode.UNAUTHENTICATED,
+    g.NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
+    g.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     o.OfferingNeedsStopped: grpc.StatusCode.FAILED_PRECONDITION,
     o.OfferingNotKnown: grpc.StatusCode.FAILED_PRECONDITION,
     o.ForeignMemory: grpc.StatusCode.FAILED_PRECONDITION,
@@ -123,8 +124,11 @@ _CODES: Final[dict[type[d.SnapshotdError], grpc.StatusCode]] = {
     y.CheckpointsLeft: grpc.StatusCode.FAILED_PRECONDITION,
     y.VmDestroyed: grpc.StatusCode.FAILED_PRECONDITION,
     y.VmThereAgain: grpc.StatusCode.FAILED_PRECONDITION,
+    a.SignInRefused: grpc.StatusCode.UNAUTHENTICATED,
+    a.SignInUnavailable: grpc.StatusCode.UNAVAILABLE,
     d.NotBuilt: grpc.StatusCode.UNIMPLEMENTED,
 }
+"""Codes of errors, by their type or by the root that they share with others of one code."""
 
 _OF_STORE: Final = {
     "LOG_UNREADABLE": grpc.StatusCode.DATA_LOSS,
@@ -189,7 +193,8 @@ def internal_status(incident: str) -> Status:
 
 def _error_status(error: d.SnapshotdError, limit: int) -> Status:
     """Return the status of an error, with values of at most `limit` characters."""
-    code = _CODES.get(type(error)) or _OF_STORE.get(error.reason, grpc.StatusCode.INTERNAL)
+    by_type = next((_CODES[root] for root in type(error).__mro__ if root in _CODES), None)
+    code = by_type or _OF_STORE.get(error.reason, grpc.StatusCode.INTERNAL)
     # The values are cut before they go into the message, whose end tells what to do.
     short = _with_short_values(error, limit)
     message, values = _cut(str(short), 10 * limit), short.metadata()

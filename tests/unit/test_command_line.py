@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from snapshotd import bootstrap
+from snapshotd import bootstrap, token_commands
 from snapshotd.__main__ import READ, main
 from snapshotd.setting_values import Value
 from snapshotd.settings import KEYS, Settings, load
@@ -32,10 +33,10 @@ class Noted(Mapping[str, Value]):
         return len(self.settings.values)
 
 
+BELOW = {"config": ["check"], "token": ["issue"]}
+"""Commands below those that have any."""
 BY_MAIN = {"log.format"}
 """What `main` reads for each command."""
-BY_CHECKS = {"auth.mode"}
-"""What is only held against other settings."""
 
 
 @pytest.fixture
@@ -52,7 +53,9 @@ async def test_the_flags_of_serve_are_what_it_reads(noted: Noted, settings: Sett
     with bootstrap.open_service(settings) as service:
         await service.make_server().stop(0)
     bootstrap.executor_settings(settings, "127.0.0.1:1", "a secret")
-    assert noted.read | BY_MAIN | BY_CHECKS == set(READ["serve"])
+    noted.settings = Settings({**noted.settings.values, "auth.mode": "required"}, {})
+    bootstrap.sign_in_of(settings, "a secret", None)
+    assert noted.read | BY_MAIN == set(READ["serve"])
 
 
 def test_the_flags_of_executor_are_what_it_reads(noted: Noted, settings: Settings) -> None:
@@ -72,12 +75,20 @@ def test_the_flags_of_check_are_what_it_reads(
     assert noted.read | BY_MAIN == set(READ["check"])
 
 
+def test_the_flags_of_token_are_what_it_reads(
+    noted: Noted, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert token_commands.run(Namespace(what="list"), settings) == 0
+    assert "ISSUED BY" in capsys.readouterr().out
+    assert noted.read | BY_MAIN == set(READ["token"])
+
+
 @pytest.mark.parametrize("command", READ)
 def test_help_shows_the_flags_that_have_an_effect_and_no_others(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([command, *(["check"] if command == "config" else []), "--help"])
+        main([command, *BELOW.get(command, []), "--help"])
     assert ended.value.code == 0
     shown = {word.strip("[],") for word in capsys.readouterr().out.split()}
     assert {key.name for key in KEYS if key.flag in shown} == set(READ[command])

@@ -1,1 +1,1 @@
-"""Who callers are, and what they may do."""
+"""How callers prove who they are."""
