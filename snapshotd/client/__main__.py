@@ -13,6 +13,8 @@ from snapshotd.client import arguments as read
 from snapshotd.client import (
     audit_parser,
     completion_parser,
+    context_parser,
+    contexts,
     host_parser,
     operation_parser,
     snapshot_parser,
@@ -25,7 +27,8 @@ from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.parser import Parser, Subcommands, common_options, function_of, output_of
 from snapshotd.client.render import show_in_utc
 
-_SERVER: Final = "127.0.0.1:7443"
+_CONNECTION: Final = ("context", "server", "ca", "token_file", "certificate", "key", "server_name")
+"""The options that say which server is called, and how. The rest is in connection.py."""
 _EPILOG = """\
 exit codes:
     0  done
@@ -70,13 +73,17 @@ def _complete(request: Sequence[str], environ: Mapping[str, str]) -> int:
     """Answer a completion script. Nobody reads errors there, so there are none."""
 
     def names(kind: str, typed: Typed, word: str) -> Iterable[str]:
+        if kind == "context":
+            return contexts.load(environ).known
         from snapshotd.client import completed_names  # noqa: PLC0415  (gRPC: only names wait for it)
+        from snapshotd.client.connection import connection_of  # noqa: PLC0415
 
-        server = typed.given.get("server", environ.get("SNAPSHOTD_SERVER", _SERVER))
         actor = typed.given.get("acting_as") or environ.get("SNAPSHOTD_ACTOR") or _user()
+        given = argparse.Namespace(**{name: typed.given.get(name) for name in _CONNECTION})
         try:
-            return completed_names.names(kind, typed.given.get("vm", ""), word, read.server(server), read.actor(actor))
-        except argparse.ArgumentTypeError:
+            connection = connection_of(given, environ)
+            return completed_names.names(kind, typed.given.get("vm", ""), word, connection, read.actor(actor))
+        except (argparse.ArgumentTypeError, Failed):
             return ()
 
     sys.stdout.write(answer(_parser(environ), request, names))
@@ -95,15 +102,17 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     except SystemExit as ended:  # argparse has shown the help or the version
         return int(ended.code or 0)
-    parsed.typed = arguments
+    parsed.typed, parsed.environ = arguments, environ
     run = function_of(parsed.run)
     if not parsed.calls:
         return int(run(None, parsed))
     from snapshotd.client.calls import Server  # noqa: PLC0415  gRPC: only what calls the server waits for it
+    from snapshotd.client.connection import connection_of  # noqa: PLC0415
     from snapshotd.client.resolve import lead_on  # noqa: PLC0415
 
     show_in_utc(parsed.utc)
-    with Server(parsed.server, parsed.acting_as, parsed.timeout) as server:
+    connection = connection_of(parsed, environ)
+    with Server(connection.address, parsed.acting_as, parsed.timeout, security=connection.security) as server:
         try:
             return int(run(server, parsed))
         except Failed as failed:
@@ -128,7 +137,7 @@ def _parser(environ: Mapping[str, str]) -> Parser:
         parents=[common_options()],
     )
     parser.set_defaults(
-        server=environ.get("SNAPSHOTD_SERVER", _SERVER),
+        **dict.fromkeys(_CONNECTION),
         acting_as=environ.get("SNAPSHOTD_ACTOR") or _user(),
         timeout=90.0,
         output="table",
@@ -144,6 +153,7 @@ def _parser(environ: Mapping[str, str]) -> Parser:
         volume_snapshot_parser,
         operation_parser,
         audit_parser,
+        context_parser,
         completion_parser,
     ):
         module.add_to(commands)

@@ -129,6 +129,12 @@ def _socket(text: str) -> str:
     return whole
 
 
+def file(text: str) -> str:
+    """Read the path of a file, and make it absolute. A ~ that the shell has left is the home directory."""
+    path = os.path.expanduser(named(text))  # noqa: PTH111  (a user that is not there leaves it as it is)
+    return os.path.abspath(path)  # noqa: PTH100  (Path.resolve would follow links)
+
+
 def actor(text: str) -> str:
     """Read the name of the caller. It travels as gRPC metadata, which holds ASCII only."""
     if not 0 < len(text) <= _ACTOR_LIMIT:

@@ -22,6 +22,8 @@ from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceStub
 from snapshotd.api.v1.virtual_machine_pb2_grpc import VirtualMachineServiceStub
+from snapshotd.channels import channel_options
+from snapshotd.client.connection import Security
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.render import shown
 from snapshotd.setting_values import is_local
@@ -117,9 +119,10 @@ class Server:
     pause: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     channel: grpc.Channel = field(init=False)
+    security: Security = field(default_factory=Security)
 
     def __post_init__(self) -> None:
-        """Open the channel; nothing is sent yet."""
+        """Open the channel; nothing is sent yet. Raises Failed for files that cannot be used."""
         self.channel = self.open_channel()
         self.hosts = HostServiceStub(self.channel)
         self.vms = VirtualMachineServiceStub(self.channel)
@@ -131,17 +134,31 @@ class Server:
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with each call: who makes it."""
-        return (("x-snapshotd-actor", self.actor),)
+        token = (("authorization", f"Bearer {self.security.token}"),) if self.security.token else ()
+        return (("x-snapshotd-actor", self.actor), *token)
 
-    def open_channel(self, *options: tuple[str, int]) -> grpc.Channel:
-        """Open a channel to the server. The caller closes it."""
-        # A proxy of the environment does not know this machine's loopback.
-        proxy = ("grpc.enable_http_proxy", int(not is_local(self.address)))
-        return grpc.insecure_channel(self.address, options=(*_CHANNEL, proxy, *options))
+    def open_channel(self) -> grpc.Channel:
+        """Open a channel to the server, with the files as they are now. The caller closes it. Raises Failed."""
+        options = (*_CHANNEL, *channel_options(self.address))
+        if not self.security.ca:
+            return grpc.insecure_channel(self.address, options)
+        from snapshotd.client.secure import secure_channel  # noqa: PLC0415  (only TLS waits for it)
+
+        return secure_channel(self.address, self.security, options)
 
     def failed(self, error: grpc.RpcError) -> Failed:
         """Turn the error of a call into one for people."""
-        return _failed(error, self.address)
+        call: Any = error  # the error of a unary call is also the call, which its type does not tell
+        code, details = call.code(), call.details() or ""
+        if code is grpc.StatusCode.UNAVAILABLE:
+            from snapshotd.client.secure import handshake_failed  # noqa: PLC0415  (as above)
+
+            if told := handshake_failed(self.address, self.security, details):
+                return told
+        failed = _failed(error, self.address)
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            failed.hint = _sign_in(self.security)
+        return failed
 
     def __enter__(self) -> Self:
         """Return the connection."""
@@ -165,11 +182,25 @@ class Server:
             except grpc.RpcError as error:
                 failed = self.failed(error)
                 # An error with a reason is an answer: the server was there.
-                if failed.exit_code is not ExitCode.UNAVAILABLE or failed.reason or attempt == _REPEATS:
+                # TLS that fails once fails again.
+                answered = failed.reason or failed.lasts
+                if failed.exit_code is not ExitCode.UNAVAILABLE or answered or attempt == _REPEATS:
                     raise failed from None
             self.pause(pause_s)
             pause_s *= 2
         raise AssertionError("the last attempt raises")
+
+
+def _sign_in(security: Security) -> str:
+    """Return what to do when the server does not know who calls."""
+    if security.token:
+        return f"The token is from {security.token_from}. Get a new one, and put it there."
+    if security.certificate:
+        return f"The certificate is {security.certificate}. Get one that the server accepts, or sign in by a token."
+    return (
+        "Sign in by a token (--token-file FILE or $SNAPSHOTD_TOKEN), or by a certificate (--certificate and --key). "
+        "A context keeps that: snapshotctl context set NAME --server HOST:PORT --ca FILE --token-file FILE."
+    )
 
 
 def info_of(status: Status) -> ErrorInfo:

@@ -14,6 +14,7 @@ from snapshotd.api.v1.virtual_machine_pb2 import (
     ListVolumeSnapshotsRequest,
 )
 from snapshotd.client.calls import Server
+from snapshotd.client.connection import Connection
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.render import last
 from snapshotd.client.resolve import WORDS, vm_name
@@ -23,21 +24,21 @@ _TIMEOUT_S = 1.0
 _MOST = 1000
 
 
-def names(kind: str, vm: str, word: str, address: str, actor: str) -> Iterable[str]:
+def names(kind: str, vm: str, word: str, connection: Connection, actor: str) -> Iterable[str]:
     """Return names of a kind.
 
     Args:
         kind: vm, host, snapshot, operation, place (of a disk) or volume_snapshot.
         vm: the VM on the line, as the user named it; empty: there is none.
         word: what is typed of the name.
-        address: of the server.
+        connection: to the server.
         actor: who asks.
     """
-    with Server(address, actor, _TIMEOUT_S, pause=_give_up) as server:
-        try:
+    try:
+        with Server(connection.address, actor, _TIMEOUT_S, _give_up, security=connection.security) as server:
             return _found(server, kind, vm, word)
-        except Failed:
-            return ()
+    except Failed:
+        return ()
 
 
 def _found(server: Server, kind: str, vm: str, word: str) -> list[str]:

@@ -42,8 +42,8 @@ compdef _snapshotctl snapshotctl
 complete -c snapshotctl -f -a '(snapshotctl __complete fish (commandline -cp | string collect) 2>/dev/null)'
 """,
 }
-_NAMED: Final = frozenset({"vm", "host", "snapshot", "operation", "place", "volume_snapshot"})
-"""What the server has names of, as arguments that take one are called."""
+_NAMED: Final = frozenset({"vm", "host", "snapshot", "operation", "place", "volume_snapshot", "context"})
+"""What has names that are known, on the server or in a file, as arguments that take one are called."""
 _NEW: Final = {("vm_commands.register", "vm"), ("host_commands.add", "host")}
 """Arguments that name what the server does not know yet."""
 _BARE: Final = re.compile(r"[^\w@%+=:,./-]")

@@ -49,6 +49,7 @@ class Failed(Exception):
         *,
         code: str = "",
         metadata: Mapping[str, str] | None = None,
+        lasts: bool = False,
     ) -> None:
         """Keep what is known of the failure.
 
@@ -59,6 +60,7 @@ class Failed(Exception):
             hint: goes on lines of its own.
             code: the name of the gRPC code, if the server answered.
             metadata: the values that the server's error is about.
+            lasts: another attempt at once would fail, too, though the server is not available.
         """
         super().__init__(message)
         self.exit_code = exit_code
@@ -66,6 +68,7 @@ class Failed(Exception):
         self.hint = hint
         self.code = code or _CODES.get(exit_code, "UNKNOWN")
         self.metadata = dict(metadata or {})
+        self.lasts = lasts
 
     @property
     def whole(self) -> str:

@@ -17,14 +17,6 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 
 _PAUSE_S: Final = 1.0
 """Between two attempts to find the server again."""
-_KEEPALIVE: Final = (
-    # A server that is frozen or cut off sends no error: it is found out by pings that it does not answer. The time-out
-    # of the keepalive alone does not do it (docs/development.md).
-    ("grpc.keepalive_time_ms", 5_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.http2.ping_timeout_ms", 3_000),
-    ("grpc.http2.max_pings_without_data", 0),
-)
 PASSES: Final = frozenset({"", "STOPPING", "VIEW_BEHIND", "LOG_UNAVAILABLE", "VIEWS_UNREADABLE"})
 """Reasons of an UNAVAILABLE that pass: there is no server, it stops, or a disk fails it for a while."""
 
@@ -46,7 +38,7 @@ def follow(
     begun = away = False
     while True:
         failed = Failed(f"Cannot go on: {server.address} has ended the stream.", ExitCode.UNAVAILABLE)
-        channel = server.open_channel(*_KEEPALIVE)
+        channel = server.open_channel()
         try:
             for answer in method(channel)(request(), metadata=server.metadata):
                 if away:

@@ -86,7 +86,28 @@ def common_options() -> Parser:
         "--server",
         type=read.server,
         metavar="HOST:PORT|unix:PATH",
-        help="address of the service, e.g. unix:/run/snapshotd.sock (default: $SNAPSHOTD_SERVER, or 127.0.0.1:7443)",
+        help="address of the service, e.g. unix:/run/snapshotd.sock (default: $SNAPSHOTD_SERVER, the current "
+        "context's, or 127.0.0.1:7443)",
+    )
+    common.add_argument(
+        "--context",
+        type=read.named,
+        metavar="NAME",
+        help="server and sign-in by a name of `context set` (default: $SNAPSHOTD_CONTEXT, or the current one)",
+    )
+    common.add_argument(
+        "--ca", type=read.file, metavar="FILE", help="connect by TLS; certificate of who issued the server's (PEM)"
+    )
+    common.add_argument(
+        "--token-file",
+        type=read.file,
+        metavar="FILE",
+        help="sign in by the token in a file (default: $SNAPSHOTD_TOKEN)",
+    )
+    common.add_argument("--certificate", type=read.file, metavar="FILE", help="sign in by a certificate (PEM)")
+    common.add_argument("--key", type=read.file, metavar="FILE", help="private key of the certificate (PEM)")
+    common.add_argument(
+        "--server-name", type=read.named, metavar="NAME", help="name in the server's certificate, if it is another one"
     )
     common.add_argument(
         "--as",

@@ -18,6 +18,7 @@ from snapshotd import bootstrap
 from snapshotd.api.v1 import executor_pb2, host_pb2
 from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
+from snapshotd.channels import channel_options
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId
 from snapshotd.server.runtime import Runtime
@@ -60,7 +61,7 @@ async def served(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
         service = bootstrap.compose(settings, log, projections, log.installation_id, bootstrap.open_pool(settings))
         server = service.make_server()
         await server.start(projections.views.progress())
-        async with grpc.aio.insecure_channel(server.address) as channel:
+        async with grpc.aio.insecure_channel(server.address, channel_options(server.address)) as channel:
             executor = ExecutorServiceStub(channel).Attach()
             hello = executor_pb2.Hello(executor_id=str(uuid4()), hosts=["*"])
             await executor.write(executor_pb2.AttachRequest(hello=hello))

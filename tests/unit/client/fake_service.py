@@ -60,10 +60,14 @@ class FakeService(grpc.GenericRpcHandler):
     """What those methods send that answer with a stream."""
     asked: list[Any] = field(default_factory=list)
     address: str = "127.0.0.1:0"
+    tls: grpc.ServerCredentials | None = None
+    came_with: list[dict[str, str]] = field(default_factory=list)
+    """The metadata of each call."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Find what answers a call."""
         service, _, method = handler_call_details.method.removeprefix("/").rpartition("/")
+        self.came_with.append({key: str(value) for key, value in handler_call_details.invocation_metadata or ()})
         described = Default().FindServiceByName(service).methods_by_name[method]
 
         def behave(request: Message, context: grpc.ServicerContext) -> Message:
@@ -95,7 +99,8 @@ class FakeService(grpc.GenericRpcHandler):
     def start(self) -> None:
         """Serve: where it served before, if it did."""
         self._server = grpc.server(ThreadPoolExecutor(4), handlers=[self])
-        port = self._server.add_insecure_port(self.address)
+        add = self._server
+        port = add.add_secure_port(self.address, self.tls) if self.tls else add.add_insecure_port(self.address)
         if not self.address.startswith("unix:"):
             self.address = f"127.0.0.1:{port}"
         self._server.start()
@@ -131,12 +136,14 @@ class Ctl:
 
     service: FakeService
     captured: pytest.CaptureFixture[str]
+    known: dict[str, str] | None = None
+    """What the environment has of the server; None: its address."""
 
     def __call__(self, *arguments: str, **environ: str) -> Said:
         """Run a command."""
-        known = {"SNAPSHOTD_SERVER": self.service.address, "SNAPSHOTD_ACTOR": "ann", **environ}
+        known = {"SNAPSHOTD_SERVER": self.service.address} if self.known is None else self.known
         try:
-            code = main(arguments, known)
+            code = main(arguments, {"SNAPSHOTD_ACTOR": "ann", **known, **environ})
         except SystemExit as ended:
             code = int(ended.code or 0)
         out, err = self.captured.readouterr()

@@ -69,7 +69,10 @@ def found(ctl: Ctl, line: str, shell: str = "zsh", **environ: str) -> list[str]:
         ("host list --output=y", ["--output=yaml"]),
         ("completion ", ["bash", "zsh", "fish"]),
         ("host list ho", []),
-        ("nonsense ", ["host", "vm", "snapshot", "volume-snapshot", "operation", "audit", "status", "completion"]),
+        (
+            "nonsense ",
+            ["host", "vm", "snapshot", "volume-snapshot", "operation", "audit", "status", "context", "completion"],
+        ),
         ("vm offering web01 --dynamic-memory ", ["on", "off"]),
         ("vm update web01 --export-policy on-s", ["on-stop", "on-snapshot"]),
         ("vm register hv01 ", []),
