@@ -268,6 +268,8 @@ class Daemon(Program):
         """More options of the command line, from the next start on."""
         self.address = "127.0.0.1:0"
         """The address that it serves on, once it has started."""
+        self.mtls_address = ""
+        """The one for callers with certificates, if it has one."""
 
     def start(self) -> dict[str, Any]:
         """Start it, on the same address as before if there was one."""
@@ -278,7 +280,7 @@ class Daemon(Program):
             *self.options,
         ]
         said = super().start()
-        self.address = said["serving"]
+        self.address, self.mtls_address = said["serving"], said.get("mtls", "")
         return said
 
 
