@@ -1,7 +1,7 @@
 """Which server a command calls, and how it signs in there: from options, the environment and the contexts.
 
-An option counts before the environment, and that before a context. The current context counts only where neither names
-a server: its token goes to no server that it was not made for.
+An option counts before the environment, and that before a context. A context counts only if it is named as plainly as
+the server: its token goes to no server that it was not made for.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def connection_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
 
 def _context(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Context:
     """Return the context that counts; an empty one if there is none."""
-    if named := arguments.context or environ.get("SNAPSHOTD_CONTEXT"):
+    if named := arguments.context or ("" if arguments.server else environ.get("SNAPSHOTD_CONTEXT")):
         return load(environ).get(named)
     if arguments.server or "SNAPSHOTD_SERVER" in environ:
         return Context()

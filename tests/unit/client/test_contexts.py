@@ -102,7 +102,8 @@ def test_a_token_of_the_current_context_goes_to_no_other_server(home: Home, serv
     home.set("prod", "--server", "127.0.0.1:1", "--token-file", str(home.token))
     assert home("host", "list", "--server", service.address).code == 0
     assert home("host", "list", SNAPSHOTD_SERVER=service.address).code == 0
-    assert ["authorization" in came for came in service.came_with] == [False, False]
+    assert home("host", "list", "--server", service.address, SNAPSHOTD_CONTEXT="prod").code == 0
+    assert ["authorization" in came for came in service.came_with] == [False, False, False]
     assert home("host", "list", "--server", service.address, "--context", "prod").code == 0
     assert service.came_with[-1]["authorization"] == "Bearer t0ken", "the context was asked for"
 
