@@ -13,6 +13,7 @@ from typing import Final
 
 from snapshotd import bootstrap, certificate_commands, token_commands
 from snapshotd.access.errors import AccessUnusable
+from snapshotd.client.__main__ import _parser as client_parser
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.executor.attach import AttachRefused
 from snapshotd.logs import FORMATS, Unblocking
@@ -91,6 +92,10 @@ def _run(parsed: argparse.Namespace) -> int:
     """Run a subcommand. Return the exit code."""
     if parsed.command == "simulate-host":
         return bootstrap.simulate_host(simulate.from_arguments(parsed))
+    if parsed.command == "completion":
+        return upkeep.complete(_parser(), parsed.shell)
+    if parsed.command == "man":
+        return upkeep.write_manual(parsed.directory, (_parser(), client_parser({})))
     if parsed.command == "doctor":
         return upkeep.doctor(lambda: load(parsed.config or default_file(), os.environ, _flags(parsed)), parsed)
     if parsed.command == "certificate":
@@ -196,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     host = commands.add_parser("simulate-host", help=text, description=described)
     host.set_defaults(parser=host)
     simulate.add_arguments(host)
+    upkeep.add_commands(commands)
     return parser
 
 

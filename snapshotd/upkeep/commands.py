@@ -5,21 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from snapshotd.settings import Settings
 from snapshotd.upkeep.archive import LOG, TOKENS
 from snapshotd.upkeep.backup import BackupFailed, back_up
 from snapshotd.upkeep.doctor import PROGRAMS, as_json, as_text, examine, worst
 from snapshotd.upkeep.findings import Ground
+from snapshotd.upkeep.manual import page
 from snapshotd.upkeep.restore import RestoreRefused
 from snapshotd.upkeep.restore import restore as put_back
 
 REFUSED: Final = (BackupFailed, RestoreRefused)
 """What these commands raise when they have not done what they should."""
+SHELLS: Final = ("bash", "zsh", "fish")
+"""Shells whose completion there is: those of `snapshotctl`, too."""
 _OWNER_ONLY: Final = 0o077
 _NEXT: Final = """\
 Make sure that no other daemon of this installation runs anywhere. Then start the service, and run `snapshotctl status`:
@@ -44,6 +48,37 @@ def add_arguments(name: str, command: argparse.ArgumentParser) -> None:
         )
         command.add_argument("--deep", action="store_true", help="read the whole event log, which takes its time")
         command.add_argument("--json", action="store_true", help="print a list of objects, for programs")
+
+
+def add_commands(commands: Any) -> None:  # noqa: ANN401  (the type of argparse for this is private)
+    """Declare the commands that need no settings."""
+    completion = commands.add_parser(
+        "completion",
+        help="print the tab completion for a shell",
+        description="Print the tab completion for a shell. In bash: source <(snapshotd completion bash)",
+    )
+    completion.add_argument("shell", choices=SHELLS, help="the shell")
+    completion.set_defaults(parser=completion)
+    text = "Write the manual pages of snapshotd and snapshotctl into a directory."
+    manual = commands.add_parser("man", help="write the manual pages", description=text)
+    manual.add_argument("directory", type=Path, metavar="DIR", help="the directory, made if it is missing")
+    manual.set_defaults(parser=manual)
+
+
+def complete(parser: argparse.ArgumentParser, shell: str) -> int:
+    """Print the tab completion for a shell. Return the exit code."""
+    from snapshotd.upkeep.completion import script  # noqa: PLC0415  (nothing else needs shtab)
+
+    sys.stdout.write(script(parser, shell))
+    return 0
+
+
+def write_manual(directory: Path, parsers: Iterable[argparse.ArgumentParser]) -> int:
+    """Write the manual page of each program. Return the exit code."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for parser in parsers:
+        (directory / f"{parser.prog}.1").write_text(page(parser, version("snapshotd")), encoding="utf-8")
+    return 0
 
 
 def backup(settings: Settings, target: Path) -> int:
