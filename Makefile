@@ -11,7 +11,7 @@ ENGINE ?= builtin
 # together, so what they share is started once; in the order of their names, so that the long ones come early.
 JOBS ?= 4
 
-.PHONY: help demo seed sandbox bench profile test test-fast check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock clean
+.PHONY: help demo seed sandbox bench profile test test-fast check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock man wheel wheel-check clean
 
 help: ## Show what there is to do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -92,5 +92,16 @@ verify-diagrams: $(STAMP) ## Fail if what make diagrams draws is stale
 lock: ## Lock the dependencies of pyproject.toml, with hashes
 	bash tools/lock.sh
 
+man: $(STAMP) ## Write the manual pages into build/man
+	$(BIN)/python -m snapshotd man build/man
+
+wheel: man ## Build dist/*.whl; beside it the locked versions (requirements.txt)
+	rm -rf dist build/lib build/bdist.*
+	$(BIN)/pip wheel -qq --no-deps --no-build-isolation --wheel-dir dist .
+	cp requirements/runtime.txt dist/requirements.txt
+
+wheel-check: wheel ## Install the wheel into a fresh environment with the locked versions, and run it
+	$(BIN)/python -m tools.wheel_check
+
 clean: ## Remove what was installed and generated here
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
