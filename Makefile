@@ -95,10 +95,11 @@ lock: ## Lock the dependencies of pyproject.toml, with hashes
 man: $(STAMP) ## Write the manual pages into build/man
 	$(BIN)/python -m snapshotd man build/man
 
-wheel: man ## Build dist/*.whl; beside it the locked versions (requirements.txt)
+wheel: man ## Build dist/*.whl; beside it the locked versions (requirements*.txt)
 	rm -rf dist build/lib build/bdist.*
 	$(BIN)/pip wheel -qq --no-deps --no-build-isolation --wheel-dir dist .
 	cp requirements/runtime.txt dist/requirements.txt
+	cp requirements/extras.txt dist/requirements-extras.txt
 
 wheel-check: wheel ## Install the wheel into a fresh environment with the locked versions, and run it
 	$(BIN)/python -m tools.wheel_check

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RUNTIME = tuple(PROJECT["project"]["dependencies"])
 DEVELOPMENT = tuple(PROJECT["dependency-groups"]["dev"])
+EXTRAS = tuple(text for extra in ("credssp", "traces") for text in PROJECT["project"]["optional-dependencies"][extra])
 
 
 def locked(name: str) -> dict[str, tuple[str, int]]:
@@ -24,7 +25,11 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
 
 @pytest.mark.parametrize(
     ("lock", "wanted"),
-    [*(("runtime", text) for text in RUNTIME), *(("dev", text) for text in (*RUNTIME, *DEVELOPMENT))],
+    [
+        *(("runtime", text) for text in RUNTIME),
+        *(("extras", text) for text in (*RUNTIME, *EXTRAS)),
+        *(("dev", text) for text in (*RUNTIME, *DEVELOPMENT)),
+    ],
 )
 def test_a_dependency_is_locked_at_a_version_that_pyproject_allows(lock: str, wanted: str) -> None:
     requirement = Requirement(wanted)
@@ -32,7 +37,7 @@ def test_a_dependency_is_locked_at_a_version_that_pyproject_allows(lock: str, wa
     assert requirement.specifier.contains(Version(exact)), "run 'make lock'"
 
 
-@pytest.mark.parametrize("lock", ["runtime", "dev"])
+@pytest.mark.parametrize("lock", ["runtime", "extras", "dev"])
 def test_every_line_of_a_lock_is_a_version_or_a_hash(lock: str) -> None:
     lines = (ROOT / "requirements" / f"{lock}.txt").read_text(encoding="utf-8").splitlines()
     form = re.compile(r"[a-z0-9-]+==[\w.+]+( ; [^:]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?|( {4})?#[^/]*")
@@ -40,9 +45,10 @@ def test_every_line_of_a_lock_is_a_version_or_a_hash(lock: str) -> None:
     assert all(hashes > 0 for _, hashes in locked(lock).values())
 
 
-def test_what_runs_is_tested_at_the_same_version() -> None:
+@pytest.mark.parametrize("lock", ["runtime", "extras"])
+def test_what_runs_is_tested_at_the_same_version(lock: str) -> None:
     tested = locked("dev")
-    assert {name: exact for name, exact in locked("runtime").items() if tested.get(name) != exact} == {}
+    assert {name: exact for name, exact in locked(lock).items() if tested.get(name) != exact} == {}
 
 
 def test_the_installed_project_is_this_one() -> None:
