@@ -49,3 +49,22 @@ def test_a_unit_is_watched_and_starts_a_command_with_settings_that_there_are(uni
     assert [name for name, _, _ in variables if not re.fullmatch(r"SNAPSHOTD_(SERVER|EXECUTOR)_KEY", name)] == []
     loaded = {line.partition("=")[2].partition(":")[0] for line in found if line.startswith("LoadCredential=")}
     assert {value.removeprefix("%d/") for _, _, value in variables} <= loaded
+
+
+def test_the_image_is_built_of_locked_versions_and_runs_as_nobody_without_a_shell() -> None:
+    text = (SYSTEMD.parent / "container" / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    instructions = [line for line in text.splitlines() if line and not line.startswith("#")]
+    *_, last = [n for n, line in enumerate(instructions) if line.startswith("FROM ")]
+    installs = [part for line in instructions for part in line.split("&&") if "pip install" in part]
+    assert installs
+    assert [part for part in installs if "--require-hashes" not in part and "--no-deps" not in part] == []
+    run = instructions[last:]
+    assert [line for line in run if line.startswith("RUN ")] == []
+    assert "USER 65532:65532" in run
+    assert [line.partition(" ")[2][0] for line in run if line.startswith(("ENTRYPOINT", "CMD"))] == ["[", "["]
+
+
+def test_the_lock_has_the_one_entry_that_the_image_takes_setuptools_from() -> None:
+    locked = (SYSTEMD.parents[1] / "requirements" / "dev.txt").read_text(encoding="utf-8")
+    entry = re.compile(r"^setuptools==\S+ \\\n(    --hash=sha256:\w{64} \\\n)*    --hash=sha256:\w{64}$", re.MULTILINE)
+    assert len(entry.findall(locked)) == 1
