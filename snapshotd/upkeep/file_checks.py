@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from snapshotd.hyperv.credentials import Credentials
 from snapshotd.hyperv.no_answer import CredentialMissing
 from snapshotd.small_file import read_small, text_of
+from snapshotd.tls import Pair, TlsFile, TlsFileInvalid, certificates_in
 from snapshotd.upkeep.archive import TOKENS
 from snapshotd.upkeep.findings import Finding, Ground, error, ok, warning
 
@@ -32,81 +31,73 @@ _ISSUERS: Final = {True: "executor.ca", False: "server.executor_ca"}
 """The setting of the authority that must have issued the certificate, where both are on one machine."""
 
 
-class _Unusable(Exception):
-    """A file that cannot be used; the text says why."""
-
-
 def certificates(ground: Ground) -> Iterator[Finding]:
     """Look at certificates and keys: readable, of one pair, in time, and issued by whom."""
     for name in _AUTHORITIES[ground.serves]:
         if (path := ground.file(name)) is not None:
-            yield from _certificate(ground, name, path, authority=True)
+            yield from _authority(ground, TlsFile(name, path))
+    if (pair := pair_of(ground)) is None:
+        return
+    try:
+        content = pair.read()
+        pair.check(content)
+    except TlsFileInvalid as problem:
+        yield error(pair.certificate.name, str(problem))
+        return
+    chain = certificates_in(pair.certificate, content.certificate)
+    yield ok(pair.key.name, f"{pair.key.path} is the key of {pair.certificate.path}.")
+    yield _in_time(ground, pair.certificate, chain[0])
+    issuer = _ISSUERS[ground.serves]
+    if (path := ground.file(issuer)) is not None:
+        yield from _issued(pair.certificate, chain, TlsFile(issuer, path))
+
+
+def pair_of(ground: Ground) -> Pair | None:
+    """Return the certificate and the key of the program; None: it has none."""
     of_certificate, of_key = _PAIRS[ground.serves]
-    path, key = ground.file(of_certificate), ground.file(of_key)
-    if path is not None:
-        yield from _certificate(ground, of_certificate, path, authority=False)
-    if key is not None:
-        yield from _key(of_key, key, path)
-    if (path is None) != (key is None):
-        yield error(of_certificate, f"Of {of_certificate} and {of_key} only one is set. Set both.")
-    issuer = ground.file(_ISSUERS[ground.serves])
-    if path is not None and issuer is not None:
-        yield from _issued(of_certificate, path, _ISSUERS[ground.serves], issuer)
+    certificate, key = ground.file(of_certificate), ground.file(of_key)
+    if certificate is None or key is None:
+        return None  # settings with one of them alone are refused
+    return Pair(TlsFile(of_certificate, certificate), TlsFile(of_key, key))
 
 
-def _certificate(ground: Ground, name: str, path: Path, *, authority: bool) -> Iterator[Finding]:
+def _authority(ground: Ground, file: TlsFile) -> Iterator[Finding]:
     try:
-        found = _certificates_in(path)
-    except _Unusable as problem:
-        yield error(name, str(problem))
+        found = certificates_in(file, file.read())
+    except TlsFileInvalid as problem:
+        yield error(file.name, str(problem))
         return
-    for one in found if authority else found[:1]:
-        told, until = f"{path}, of {one.subject.rfc4514_string() or 'nobody'}", one.not_valid_after_utc
-        if until <= ground.now:
-            yield error(name, f"{told}, expired on {until:%Y-%m-%d}. Renew it: snapshotd certificate renew.")
-        elif one.not_valid_before_utc > ground.now:
-            yield error(name, f"{told}, is valid from {one.not_valid_before_utc:%Y-%m-%d %H:%M}Z on. Check the clock.")
-        elif until - ground.now < _SOON:
-            yield warning(name, f"{told}, expires on {until:%Y-%m-%d}. Renew it: snapshotd certificate renew.")
-        else:
-            yield ok(name, f"{told}, is valid until {until:%Y-%m-%d}.")
-        if authority and not _may_issue(one):
-            yield error(name, f"{told}, is no authority's: it may issue nothing. Name the authority's own.")
+    if not any(_may_issue(one) for one in found):
+        named = found[0].subject.rfc4514_string()
+        yield error(
+            file.name, f"{file.path}, of {named}, is no authority's: it may issue nothing. Name its authority's."
+        )
+    # A bundle may well hold some that have expired.
+    yield _in_time(ground, file, max(found, key=lambda one: one.not_valid_after_utc))
 
 
-def _key(name: str, path: Path, certificate: Path | None) -> Iterator[Finding]:
+def _in_time(ground: Ground, file: TlsFile, certificate: x509.Certificate) -> Finding:
+    until = certificate.not_valid_after_utc
+    told = f"{file.path}, of {certificate.subject.rfc4514_string() or 'nobody'},"
+    if until <= ground.now:
+        return error(file.name, f"{told} expired on {until:%Y-%m-%d}. Renew it: snapshotd certificate renew.")
+    if until - ground.now < _SOON:
+        return warning(file.name, f"{told} expires on {until:%Y-%m-%d}. Renew it: snapshotd certificate renew.")
+    return ok(file.name, f"{told} is valid until {until:%Y-%m-%d}.")
+
+
+def _issued(file: TlsFile, chain: Sequence[x509.Certificate], authority: TlsFile) -> Iterator[Finding]:
     try:
-        content, mode = _read(path)
-        key = load_pem_private_key(content, None)
-    except (_Unusable, ValueError, TypeError) as problem:
-        said = str(problem) if isinstance(problem, _Unusable) else f"{path} is no key in PEM without a passphrase."
-        yield error(name, said)
+        issuers = certificates_in(authority, authority.read())
+    except TlsFileInvalid as problem:
+        yield error(authority.name, str(problem))
         return
-    if mode & stat.S_IRWXO:
-        yield error(name, f"{path} is open to everybody on this machine. Run chmod 600 {path}.")
-    try:
-        ours = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        theirs = _certificates_in(certificate)[0].public_key() if certificate is not None else key.public_key()
-    except _Unusable:
-        return  # told of the certificate
-    if theirs.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != ours:
-        yield error(name, f"{path} is not the key of {certificate}. Put the two of one pair there.")
-    else:
-        yield ok(name, f"{path} is readable{f', and the key of {certificate}' if certificate is not None else ''}.")
-
-
-def _issued(name: str, path: Path, of_authority: str, authority: Path) -> Iterator[Finding]:
-    try:
-        chain, issuers = _certificates_in(path), _certificates_in(authority)
-    except _Unusable:
-        return  # told of that file
     if any(_did_issue(issuer, one) for issuer in issuers for one in chain):
-        yield ok(name, f"{path} was issued by {of_authority}, {authority}.")
+        yield ok(file.name, f"{file.path} was issued by {authority.name}, {authority.path}.")
     else:
         named = chain[-1].issuer.rfc4514_string()
-        yield error(
-            name, f"{path} was issued by {named}, not by {of_authority}, {authority}. Name its authority there."
-        )
+        wrong = f"{file.path} was issued by {named}, not by {authority.name}, {authority.path}"
+        yield error(file.name, f"{wrong}. Name its authority there.")
 
 
 def _did_issue(issuer: x509.Certificate, one: x509.Certificate) -> bool:
@@ -122,23 +113,6 @@ def _may_issue(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return False
-
-
-def _certificates_in(path: Path) -> list[x509.Certificate]:
-    """Return the certificates of a file. Raises _Unusable."""
-    try:
-        return x509.load_pem_x509_certificates(_read(path)[0])
-    except ValueError:
-        raise _Unusable(f"{path} holds no certificate in PEM. Name a file that does.") from None
-
-
-def _read(path: Path) -> tuple[bytes, int]:
-    """Return a file's content and mode. Raises _Unusable."""
-    try:
-        found = read_small(path, _LARGEST)
-    except OSError as problem:
-        raise _Unusable(f"{path} cannot be read: {problem.strerror}. Correct that, or name another file.") from None
-    return found.content, found.mode
 
 
 def credentials(ground: Ground) -> Iterator[Finding]:
@@ -188,13 +162,14 @@ def tables(ground: Ground) -> Iterator[Finding]:
         if (path := ground.file(name)) is None:
             continue
         try:
-            tomllib.loads(text_of(_read(path)[0]))
-        except _Unusable as problem:
-            yield error(name, str(problem))
+            found = read_small(path, _LARGEST)
+            tomllib.loads(text_of(found.content))
+        except OSError as problem:
+            yield error(name, f"{path} cannot be read: {problem.strerror}. Correct that, or name another file.")
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
             yield error(name, f"{path} is not TOML: {problem}. Correct that.")
         else:
-            if path.stat().st_mode & stat.S_IWOTH:
+            if found.mode & stat.S_IWOTH:
                 yield error(name, f"{path} can be written to by everybody on this machine. Run chmod 644 {path}.")
             else:
                 yield ok(name, f"{path} can be read.")

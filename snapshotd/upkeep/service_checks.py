@@ -11,21 +11,41 @@ from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.render import counted
 from snapshotd.server.address import AddressInUse, check_address
+from snapshotd.tls import ClientFiles, TlsFile
+from snapshotd.tls_problems import Words, explain
+from snapshotd.upkeep.file_checks import pair_of
 from snapshotd.upkeep.findings import Finding, Ground, error, ok, warning
 
 _PATIENCE_S: Final = 3.0
 _TOLD: Final = 5
 """The most of one sort that is told one by one."""
+_OURS: Final = Words("executor.ca", "executor.certificate")
 _US: Final = "snapshotd-doctor"
 
 
 def service(ground: Ground) -> Iterator[Finding]:
-    """Look at the address, and ask a daemon that serves there."""
-    address = ground.settings.text("server.listen" if ground.serves else "executor.server")
+    """Look at the addresses, and ask a daemon that serves there; of an executor, at that of its server."""
+    if not ground.serves:
+        yield from _server(ground, ground.settings.text("executor.server"))
+        return
+    for name in ("server.listen", "server.listen_mtls"):
+        if address := ground.settings.text(name):
+            yield from _served(ground, address)
+
+
+def _server(ground: Ground, address: str) -> Iterator[Finding]:
+    """Look whether an executor can reach its server, and whether their certificates go together."""
     if not _answers(address):
-        if not ground.serves:
-            yield error("server", f"Nobody answers at {address}. Start the service, or set executor.server.")
-            return
+        yield error("server", f"Nobody answers at {address}. Start the service, or set executor.server.")
+        return
+    authority = ground.file("executor.ca")
+    files = None if authority is None else ClientFiles(TlsFile("executor.ca", authority), pair_of(ground))
+    problem = explain(address, files, _OURS) if not address.startswith("unix:") else ""
+    yield error("server", f"{address}: {problem}") if problem else ok("server", f"{address} answers.")
+
+
+def _served(ground: Ground, address: str) -> Iterator[Finding]:
+    if not _answers(address):
         try:
             check_address(address)
         except AddressInUse as problem:
@@ -33,7 +53,7 @@ def service(ground: Ground) -> Iterator[Finding]:
         else:
             yield ok("address", f"{address} is free; no service runs there now.")
         return
-    if ground.file("server.certificate") is not None or ground.file("executor.ca") is not None:
+    if ground.file("server.certificate") is not None and not address.startswith("unix:"):
         yield ok("service", f"{address} is served, over TLS. Ask it with `snapshotctl status`.")
         return
     try:

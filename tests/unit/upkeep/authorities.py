@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-NOW = datetime(2026, 11, 30, 15, 0, tzinfo=UTC)
+NOW = datetime.now(UTC)
+"""What checks certificates reads the clock."""
 
 
 class Authority:

@@ -167,10 +167,17 @@ def test_certificates_and_keys_that_are_well_are_told(tmp_path: Path) -> None:
         "executor.ca": servers.path,
     }
     found = told(file_checks.certificates, ground(tmp_path, files))
-    assert [level for level, _ in found] == [OK] * 4
-    assert "of CN=users, is valid until 2036-11-27" in found[0][1]
-    assert f"{key} is readable, and the key of {certificate}." in found[2][1]
-    assert f"was issued by executor.ca, {servers.path}" in found[3][1]
+    assert found == [
+        (OK, f"{users.path}, of CN=users, is valid until {day(3650)}."),
+        (OK, f"{key} is the key of {certificate}."),
+        (OK, f"{certificate}, of CN=srv01, is valid until {day(365)}."),
+        (OK, f"{certificate} was issued by executor.ca, {servers.path}."),
+    ]
+
+
+def day(days: int) -> str:
+    """Return the day that is so many days from now."""
+    return f"{NOW + timedelta(days=days):%Y-%m-%d}"
 
 
 Spoil = Callable[[Authority, Path], dict[str, Path]]
@@ -197,21 +204,27 @@ def no_pem(authority: Authority, at: Path) -> dict[str, Path]:
     """Return files that hold something else."""
     certificate, key = authority.issue("one")
     certificate.write_text(SECRET, encoding="utf-8")
+    return pair(certificate, key)
+
+
+def no_key(authority: Authority, at: Path) -> dict[str, Path]:
+    """Return a pair whose key is something else."""
+    certificate, key = authority.issue("one")
     key.write_text(SECRET, encoding="utf-8")
     return pair(certificate, key)
 
 
 SPOILT: tuple[tuple[Spoil, Level, str], ...] = (
-    (lambda a, at: pair(*a.issue("one", days=-1)), ERROR, "expired on 2026-11-29. Renew it"),
-    (lambda a, at: pair(*a.issue("one", days=29)), WARNING, "expires on 2026-12-29. Renew it"),
+    (lambda a, at: pair(*a.issue("one", days=-1)), ERROR, f"expired on {day(-1)}"),
+    (lambda a, at: pair(*a.issue("one", days=29)), WARNING, f"expires on {day(29)}. Renew it"),
     (lambda a, at: pair(*a.issue("one", begins=NOW + timedelta(days=31))), ERROR, "Check the clock"),
-    (foreign_key, ERROR, "two.key is not the key of"),
-    (open_key, ERROR, "one.key is open to everybody on this machine. Run chmod 600"),
-    (no_pem, ERROR, "one.crt holds no certificate in PEM"),
-    (no_pem, ERROR, "one.key is no key in PEM without a passphrase"),
-    (lambda a, at: pair(at / "missing", a.issue("one")[1]), ERROR, "missing cannot be read: No such file"),
-    (lambda a, at: {"executor.certificate": a.issue("one")[0]}, ERROR, "only one is set. Set both"),
+    (foreign_key, ERROR, "two.key: it is not the key of the certificate in"),
+    (open_key, ERROR, "one.key: it is open to everybody on this machine. Set its mode"),
+    (no_pem, ERROR, "one.crt: it holds no certificate in PEM"),
+    (no_key, ERROR, "one.key: it holds no private key in PEM"),
+    (lambda a, at: pair(at / "missing", a.issue("one")[1]), ERROR, "missing: no such file"),
     (lambda a, at: {"executor.ca": a.issue("one")[0]}, ERROR, "is no authority's: it may issue nothing"),
+    (lambda a, at: {"executor.ca": at / "missing"}, ERROR, "missing: no such file"),
     (
         lambda a, at: pair(*a.issue("one")) | {"server.executor_ca": Authority(at, "others").path},
         ERROR,
