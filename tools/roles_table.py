@@ -41,6 +41,9 @@ account = "acme"                                    # VMs whose owner is acme
 [[binding]]
 role = "viewer"
 groups = ["oidc:everybody"]                         # on everything
+
+[barred]
+subjects = ["executor:ex1"]                         # may do nothing, at once: its key was stolen
 ```
 
 A binding is on the VMs of an `account`, on a `host` and the VMs on it, on one `vm` (Hyper-V's id), or on everything.

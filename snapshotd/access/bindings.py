@@ -5,6 +5,9 @@ role = "operator"
 subjects = ["oidc:alice@example.com", "token:ci"]
 groups = ["oidc:vm-operators"]
 account = "acme"        # or host = "hv01", or vm = "<Hyper-V's id>"; without any of them: on everything
+
+[barred]
+subjects = ["executor:ex1"]     # whoever signs in so may do nothing, whatever else is granted: a key was stolen
 """
 
 from __future__ import annotations
@@ -126,10 +129,14 @@ class Bindings:
     """
 
     bindings: tuple[Binding, ...] = ()
+    barred: frozenset[str] = frozenset()
+    """Subjects that may do nothing, whatever they are granted."""
     _granted: dict[Identity, Granted] = field(default_factory=dict)
 
     def of(self, caller: Identity) -> Granted:
         """Return what a caller is granted."""
+        if caller.subject in self.barred:
+            return Granted()
         if caller not in self._granted:
             if len(self._granted) > _REMEMBERED:
                 self._granted.clear()
@@ -184,11 +191,16 @@ def _read(path: Path, file: SmallFile) -> Bindings:
         document = tomllib.loads(text_of(file.content))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RolesInvalid(f"Cannot use {path}: it is not TOML: {error}.") from None
-    tables = document.pop("binding", [])
+    tables, barred = document.pop("binding", []), document.pop("barred", {"subjects": []})
     if document or not isinstance(tables, list):
         other = ", ".join(document) or "binding"
-        raise RolesInvalid(f"Cannot use {path}: it holds {other}. Write [[binding]] tables, and nothing else.")
-    return Bindings(tuple(_binding(path, n, table) for n, table in enumerate(tables, 1)))
+        raise RolesInvalid(
+            f"Cannot use {path}: it holds {other}. Write [[binding]] tables and one table [barred], and nothing else."
+        )
+    subjects = _names(barred.get("subjects")) if isinstance(barred, dict) and len(barred) == 1 else None
+    if subjects is None or not all(":" in name for name in subjects):
+        raise RolesInvalid(f'Cannot use {path}: [barred] must hold subjects = ["executor:ex1"], and nothing else.')
+    return Bindings(tuple(_binding(path, n, table) for n, table in enumerate(tables, 1)), subjects)
 
 
 def _binding(path: Path, number: int, table: object) -> Binding:

@@ -211,6 +211,8 @@ def subject_text(subject: str) -> str:
     if parts[0] == "operations":
         step = f" step {parts[3]}" if len(parts) > 3 else ""
         return f"operation {parts[1]}{step}"
+    if len(parts) == 1:
+        return subject
     return f"{'host' if parts[0] == 'hosts' else 'vm'} {last(subject)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,8 @@ class Caller:
     """For whom it acts, by its own word."""
     hosts: frozenset[str] = frozenset({"*"})
     """What an executor may serve: ids of hosts, or all."""
+    barred: Callable[[], bool] = lambda: False
+    """Returns whether it was barred since: then its streams end."""
 
     @property
     def actor(self) -> str:

@@ -8,13 +8,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc.status_pb2 import Status
 
 from snapshotd.domain.errors import NotBuilt, SnapshotdError
+from snapshotd.server.access_errors import NotAllowed
 from snapshotd.server.callers import CALLER, Caller
 from snapshotd.server.gate import Gate
 from snapshotd.server.request_errors import AnswerTooLarge, MalformedRequest, Stopping
@@ -22,6 +23,7 @@ from snapshotd.server.status import internal_status, to_status
 
 _log = logging.getLogger(__name__)
 
+M = TypeVar("M")
 Context = grpc.aio.ServicerContext[Any, Any]
 _Call = Callable[[Any, Context], Any]
 
@@ -86,8 +88,8 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         async def answers(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             with await self._gate.admit(method, context) as caller:
                 CALLER.set(caller)
-                async for response in behaviour(self._read(method, requests, context), context):
-                    yield response
+                async for response in behaviour(self._read(method, caller, requests, context), context):
+                    yield _unless_barred(caller, response)
 
         return answers
 
@@ -113,14 +115,16 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         async def answers(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             with await self._gate.admit(method, context) as caller:
                 async for response in behaviour(await allowed(caller, requests, context), context):
-                    yield response
+                    yield _unless_barred(caller, response)
 
         return answers if streams else answer
 
-    async def _read(self, method: str, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-        """Yield the messages of a call. Raises MalformedRequest for one that could not be read."""
+    async def _read(
+        self, method: str, caller: Caller, requests: AsyncIterator[Any], context: Context
+    ) -> AsyncIterator[Any]:
+        """Yield the messages of a call. Raises MalformedRequest for one that could not be read, and NotAllowed."""
         async for request in requests:
-            yield self._checked(method, request, context)
+            yield _unless_barred(caller, self._checked(method, request, context))
 
     def _checked(self, method: str, request: Any, context: Context) -> Any:  # noqa: ANN401  (any method's messages)
         """Return a message of a call. Raises MalformedRequest for one that could not be read."""
@@ -180,6 +184,13 @@ class Seldom:
             return None
         left_out, self._left_out, self._next_s = self._left_out, 0, now_s + self._interval_s
         return left_out
+
+
+def _unless_barred(caller: Caller, message: M) -> M:
+    """Return a message of a stream. Raises NotAllowed if its caller was barred since the stream began."""
+    if caller.barred():
+        raise NotAllowed(caller.method.removeprefix("/"), caller.subject, "it was barred")
+    return message
 
 
 def _unary(method: str, behaviour: _Call) -> _Call:

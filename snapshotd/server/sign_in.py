@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from snapshotd.access.authentication import Authentication
@@ -92,7 +93,14 @@ class Required:
             named = self._authentication.certificate(pem)
             if isinstance(named, Identity):
                 return self._caller(named, method, behalf)
-            return Caller(subject=named.subject, granted=_EXECUTOR, method=method, hosts=named.hosts)
+            subject = named.subject
+            return Caller(
+                subject=subject,
+                granted=Granted() if self._barred(subject) else _EXECUTOR,
+                method=method,
+                hosts=named.hosts,
+                barred=partial(self._barred, subject),
+            )
         user = self._local_user(context.peer())
         return self._caller(user, method, behalf) if user is not None else None
 
@@ -105,4 +113,8 @@ class Required:
             method=method,
             on_behalf_of=behalf,
             hosts=frozenset({"*"}) if served.everything else served.hosts,
+            barred=partial(self._barred, identity.subject),
         )
+
+    def _barred(self, subject: str) -> bool:
+        return subject in self._bindings().barred

@@ -69,6 +69,9 @@ def test_only_whom_it_names_has_a_binding(tmp_path: Path, who: str, granted: obj
     ("text", "problem"),
     [
         ("role = 1", "it holds role. Write"),
+        ('[barred]\nsubjects = "token:a"', r"\[barred\] must hold subjects"),
+        ("[barred]\nsubjects = []\ngroups = []", r"\[barred\] must hold subjects"),
+        ('[barred]\nsubjects = ["ex1"]', r"\[barred\] must hold subjects"),
         ("[[binding]", "is not TOML"),
         (binding(role="root"), r"binding 1 has the role 'root'; there are admin, auditor, delegate, executor"),
         (binding(who="subjects = []"), "binding 1 is for nobody"),
@@ -101,6 +104,15 @@ def test_a_change_is_taken_up_and_an_invalid_one_leaves_the_last_valid_in_force(
     assert file.now().of(ALICE).somewhere({Role.OPERATOR})
     path.unlink()
     assert file.now().of(ALICE).somewhere({Role.OPERATOR})
+
+
+def test_whoever_is_barred_may_do_nothing_whatever_is_granted(tmp_path: Path) -> None:
+    path = roles(tmp_path / "r", binding())
+    assert read_bindings(path).of(ALICE).somewhere(SEES)
+    barred = read_bindings(roles(path, binding() + '[barred]\nsubjects = ["oidc:alice", "executor:ex1"]'))
+    assert barred.of(ALICE).bindings == ()
+    assert barred.of(Identity("oidc:bob", frozenset({"oidc:ops"}))).bindings == ()
+    assert "executor:ex1" in barred.barred
 
 
 def test_without_a_file_nobody_is_bound_to_anything() -> None:
