@@ -65,6 +65,8 @@ def test_a_snapshot_is_taken_over_tls_while_the_servers_certificate_is_renewed(
         foreign = str(FOREIGN.write(tmp_path, "foreign-ca"))
         said = ann("host", "list", "--context", "here", "--ca", foreign, code=6)
         assert "(CN=server after, issued by CN=servers) is not trusted by --ca" in said
+        assert "The server speaks TLS." in ann("host", "list", "--server", daemon.address, code=6)
+        assert "andshake" not in daemon.log.read_text(encoding="utf-8"), "gRPC writes into no log of ours"
         told = executor.log.read_text(encoding="utf-8")
         assert (told.count("attached to"), told.count("detached")) == (1, 0), "a renewal breaks no attachment"
 
