@@ -6,6 +6,7 @@ import functools
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -169,14 +170,16 @@ class Cut:
             self._threads[-1].start()
 
     def _copy(self, one: socket.socket, other: socket.socket) -> None:
-        while piece := one.recv(65536):
-            if not self.cut.is_set():
-                other.sendall(piece)
+        with suppress(OSError):  # each side may end as it likes
+            while piece := one.recv(65536):
+                if not self.cut.is_set():
+                    other.sendall(piece)
 
     def close(self) -> None:
         """End it."""
         for end in self._ends:
-            end.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
         for each in (*self._ends, self._listening):
