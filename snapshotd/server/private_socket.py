@@ -19,6 +19,7 @@ class PrivateSocket:
     """
 
     def __init__(self, directory: Path, name: str) -> None:
+        self._closed = False
         directory.mkdir(mode=_OWNER_ENTERS, exist_ok=True)
         directory.chmod(_OWNER_ENTERS)
         self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -40,6 +41,8 @@ class PrivateSocket:
         self._path.chmod(_OWNER_CONNECTS)
 
     def close(self) -> None:
-        """Remove the socket."""
-        self._path.unlink(missing_ok=True)
-        os.close(self._directory)
+        """Remove the socket. May be repeated."""
+        if not self._closed:
+            self._closed = True
+            self._path.unlink(missing_ok=True)
+            os.close(self._directory)
