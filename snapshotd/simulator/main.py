@@ -17,10 +17,12 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Final, TypeVar
 
+from snapshotd.simulator.certificates import HostCertificates
 from snapshotd.simulator.listener import PortInUse
 from snapshotd.simulator.needs import ControlledHost, Engine
 from snapshotd.simulator.running import RunningHost
 from snapshotd.simulator.settings import SimulateHostSettings
+from snapshotd.simulator.ways_in import WaysIn
 from snapshotd.small_file import read_small, text_of
 
 _LARGEST_CREDENTIAL: Final = 4096
@@ -55,6 +57,7 @@ def run(
                 control=settings.control,
                 rtt_s=settings.rtt_ms / 1000,
                 start_s=settings.powershell_start_ms / 1000,
+                ways=_ways(settings, host.name),
             )
             running.start()
             sys.stdout.write(_ready_line(running, settings) + "\n")
@@ -96,13 +99,41 @@ def _said(error: Exception, settings: SimulateHostSettings) -> str:
         "--inventory": settings.inventory,
         "--truth": settings.truth,
         "--credential": settings.credential,
+        "--certificate": settings.certificate,
+        "--client-ca": settings.client_ca,
+        "--keytab": settings.keytab,
     }
     option = next((f"{option} " for option, path in named.items() if str(path) == str(error.filename)), "")
     return f"{option}{error.filename}: {(error.strerror or '').lower()}. Name another one, or put that right."
 
 
 def _ready_line(running: RunningHost, settings: SimulateHostSettings) -> str:
-    return json.dumps({"listening": running.listening, "control": running.control, "engine": settings.engine})
+    said = {"listening": running.listening, "control": running.control, "engine": settings.engine}
+    if running.https:
+        said |= {"https": running.https, "ca_file": str(_tls_directory(settings) / "ca.pem")}
+    return json.dumps(said)
+
+
+def _ways(settings: SimulateHostSettings, host: str) -> WaysIn:
+    """Return how to sign in. Raises OSError and ValueError for what cannot be used."""
+    if not settings.https and (settings.certificate or settings.client_ca):
+        raise ValueError("--certificate and --client-ca are for https. Add --https")
+    if settings.keytab is not None:
+        settings.keytab.read_bytes()
+        # The only place where the Kerberos library looks for it.
+        os.environ["KRB5_KTNAME"] = f"FILE:{settings.keytab}"
+    elif "kerberos" in settings.offer:
+        raise ValueError("--offer kerberos needs the keytab of the host. Add --keytab")
+    certificates = None
+    if settings.https:
+        address = settings.https.rpartition(":")[0].strip("[]")
+        names = (host, "localhost", *dict.fromkeys((address, "127.0.0.1", "::1")))
+        certificates = HostCertificates(_tls_directory(settings), names, settings.certificate, settings.client_ca)
+    return WaysIn(frozenset(settings.offer), certificates, settings.https)
+
+
+def _tls_directory(settings: SimulateHostSettings) -> Path:
+    return settings.state / "tls"
 
 
 def _telling(ended: SimpleQueue[int]) -> Callable[[int, FrameType | None], None]:

@@ -77,7 +77,8 @@ class Network:
                 return False
         try:
             # A client that waits for its reply sends nothing, so what can be read here is only its end.
-            return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+            # Below TLS, if there is some: its socket cannot peek.
+            return socket.socket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
         except BlockingIOError:
             return True
         except OSError:
@@ -113,7 +114,7 @@ class Network:
         for connection in connections:
             # Closed by the other side in this moment: cut all the same.
             with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def plan_drop(self, when: str, kinds: Iterable[str], count: int) -> int:
         """Plan that the next commands of some kinds lose their connection.

@@ -1,4 +1,4 @@
-"""Sign-in by NTLM and sealed messages, one SignIn for each TCP connection. Never lets an unsealed message count.
+"""Sign-in by NTLM or Kerberos and sealed messages, one SignIn for each TCP connection. Lets no unsealed message count.
 
     POST (empty) ──► 401 Negotiate ──► POST + token ──► 401 + challenge ──► POST + token ──► signed in
                                                                                └─ wrong ──► 401
@@ -22,6 +22,7 @@ from typing import Final
 
 import spnego
 from spnego import _ntlm
+from spnego.channel_bindings import GssChannelBindings
 from spnego.exceptions import SpnegoError
 
 _USER_FILE: Final = "NTLM_USER_FILE"
@@ -43,6 +44,10 @@ vars(_ntlm)["socket"] = SimpleNamespace(gethostname=_host_name)
 _PROTOCOL: Final = "application/HTTP-SPNEGO-session-encrypted"
 SEALED: Final = f'multipart/encrypted;protocol="{_PROTOCOL}";boundary="Encrypted Boundary"'
 """Content-Type of a sealed reply."""
+_KERBEROS: Final = bytes.fromhex("06092a864886f712010202")
+"""How a token names Kerberos as its mechanism; not one of SPNEGO's, which are not taken here with Kerberos in them."""
+_MECHANISM: Final = 32
+"""Bytes of a token that its mechanism is in."""
 _BOUNDARY: Final = b"--Encrypted Boundary"
 _SEALED_BODY: Final = re.compile(
     rb"--Encrypted Boundary\r\n.*?OriginalContent:[^\r\n]*;Length=(?P<length>\d+)\r\n"
@@ -126,6 +131,8 @@ class Accounts:
         domain, _, name = username.rpartition("\\")
         domains = [domain] if domain or "@" in username else ["", host_name, "."]
         self.lockout = Lockout()
+        self._name, self._password = name, password
+        self._users = [f"{domain}\\{name}" if domain else name for domain in domains]
         self._host_name = host_name
         # In memory, so that a host that is killed leaves no password behind.
         self._file = os.memfd_create("accounts")
@@ -135,6 +142,14 @@ class Accounts:
     def close(self) -> None:
         """Forget the account."""
         os.close(self._file)
+
+    def basic(self) -> list[bytes]:
+        """Return what Basic may bring: user and password, with each domain."""
+        return [f"{user}:{self._password}".encode() for user in self._users]
+
+    def is_principal(self, principal: str) -> bool:
+        """Return whether a principal of Kerberos, of whatever realm, stands for the account."""
+        return principal.partition("@")[0].lower() == self._name.partition("@")[0].lower()
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -154,10 +169,20 @@ class Accounts:
 
 
 class SignIn:
-    """How far one connection has signed in."""
+    """How far one connection has signed in.
 
-    def __init__(self, accounts: Accounts) -> None:
+    Args:
+        accounts: who may.
+        kerberos: tokens of Kerberos are taken too.
+        bindings: over https, what the tokens must be bound to, if they are bound to anything.
+    """
+
+    def __init__(
+        self, accounts: Accounts, *, kerberos: bool = False, bindings: GssChannelBindings | None = None
+    ) -> None:
         self._accounts = accounts
+        self._kerberos = kerberos
+        self._bindings = bindings
         self._context: spnego.ContextProxy | None = None
 
     @property
@@ -200,14 +225,22 @@ class SignIn:
         return Challenge(header, self.complete)
 
     def _next(self, token: bytes) -> bytes:
+        kerberos = _KERBEROS in token[:_MECHANISM]
+        if kerberos and not self._kerberos:
+            raise SignInRefused("a token of Kerberos, which is not offered here")
         with self._accounts.in_use():
             if self._context is None or self._context.complete:
                 raw = token.startswith(b"NTLMSSP\0")
                 self._context = spnego.server(
-                    protocol="ntlm" if raw else "negotiate",
+                    protocol="ntlm" if raw else "kerberos" if kerberos else "negotiate",
                     options=spnego.NegotiateOptions.use_ntlm if raw else spnego.NegotiateOptions.use_negotiate,
+                    channel_bindings=self._bindings,
                 )
-            return self._context.step(token) or b""
+            answer = self._context.step(token) or b""
+            principal = self._context.client_principal or ""
+            if kerberos and not self._accounts.is_principal(principal):
+                raise SignInRefused(f"{principal!r} of Kerberos stands for no account")
+            return answer
 
     def unseal(self, content_type: str, body: bytes) -> bytes:
         """Return the text of a sealed body. Raises NotSealed if it is not sealed, torn, or sealed by another key."""

@@ -1,7 +1,8 @@
 """One simulated host that answers: its WS-Management endpoint and its control port, over a model and an engine.
 
     control port ──► acts on the model   (by the model's own methods, named as the actions are)
-                └──► acts on the wire    (network, drop, account, quotas, kill_scripts, restart_host, wire)
+                └──► acts on the wire    (network, drop, account, quotas, kill_scripts, restart_host, wire,
+                                          certificate, offer)
     /wsman ──► shells ──► engine ──► model
 
 Never acts on Hyper-V itself: that is the model's.
@@ -18,6 +19,7 @@ from snapshotd.simulator.needs import ControlledHost, Engine
 from snapshotd.simulator.network import Network
 from snapshotd.simulator.ntlm import Accounts
 from snapshotd.simulator.shells import Quotas, Shells
+from snapshotd.simulator.ways_in import WaysIn
 from snapshotd.simulator.wsman import WsmanEndpoint
 
 MODEL_ACTIONS: Final = (
@@ -62,7 +64,7 @@ class RunningHost:
         control: "host:port" for the control port.
         rtt_s: seconds that every request takes on its way.
         start_s: seconds that a process takes to start.
-        quotas: limits of shells.
+        ways: how to sign in, and where https is served.
 
     Raises PortInUse, ValueError.
     """
@@ -77,16 +79,19 @@ class RunningHost:
         control: str = "127.0.0.1:0",
         rtt_s: float = 0.0,
         start_s: float = 0.0,
-        quotas: Quotas | None = None,
+        ways: WaysIn | None = None,
     ) -> None:
+        self._ways = ways or WaysIn()
         self._host = host
         self._network = Network(rtt_s)
-        self._shells = Shells(engine, self._network, quotas or Quotas(), start_s)
+        self._shells = Shells(engine, self._network, Quotas(), start_s)
         self._accounts = Accounts(credential, host.name)
         try:
             self._control = ControlServer(control, self._actions())
             try:
-                self._endpoint = WsmanEndpoint(listen, self._accounts, self._shells, self._network, host.name)
+                self._endpoint = WsmanEndpoint(
+                    listen, self._accounts, self._shells, self._network, host.name, self._ways
+                )
             except BaseException:
                 self._control.close()
                 raise
@@ -98,6 +103,11 @@ class RunningHost:
     def listening(self) -> str:
         """Where WS-Management is served: "host:port"."""
         return self._endpoint.address
+
+    @property
+    def https(self) -> str:
+        """Where WS-Management is served over https: "host:port"; empty: nowhere."""
+        return self._endpoint.https
 
     @property
     def control(self) -> str:
@@ -129,6 +139,8 @@ class RunningHost:
             "wire": self._wire,
             "account": self._account,
             "quotas": self._set_quotas,
+            "certificate": self._certificate,
+            "offer": self._offer,
         }
         return actions
 
@@ -164,6 +176,14 @@ class RunningHost:
         if isinstance(locked, bool):
             lockout.set_locked(locked=locked)
         return {"refused": lockout.refused, "locked": lockout.locked}
+
+    def _certificate(self, kind: str) -> dict[str, object]:
+        if self._ways.certificates is None:
+            raise ValueError("this host serves no https: start it with --https")
+        return self._ways.certificates.issue(kind)
+
+    def _offer(self, ways: Sequence[str]) -> None:
+        self._ways.offer(frozenset(ways))
 
     def _set_quotas(self, **limits: object) -> dict[str, object]:
         if unknown := sorted(set(limits) - set(_QUOTAS)):

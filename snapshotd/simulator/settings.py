@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 ENGINES: Final = ("builtin", "pwsh")
+OFFERS: Final = ("negotiate", "kerberos", "basic", "certificate", "credssp")
+"""How a host may let others sign in."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,15 @@ class SimulateHostSettings:
     """Milliseconds by name of what the hypervisor does."""
     storage: Path | None = None
     """Directory of the disks, if not in the state's; several hosts can have it."""
+    https: str = ""
+    """Where WS-Management is served over https; empty: nowhere."""
+    certificate: Path | None = None
+    """PEM file of a certificate and its key, instead of one by its own CA."""
+    client_ca: Path | None = None
+    """PEM file of the CA whose client certificates stand for the account."""
+    keytab: Path | None = None
+    offer: tuple[str, ...] = ("negotiate",)
+    """Of ways_in.OFFERS."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +62,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--inventory", required=True, type=Path, metavar="FILE", help="the VMs, for a state directory that is empty")
     add("--truth", required=True, type=Path, metavar="FILE", help="every effect is appended here, as JSON lines")
     add("--credential", required=True, type=Path, metavar="FILE", help="file with one line, username:password")
+    add(
+        "--https",
+        nargs="?",
+        const="127.0.0.1:0",
+        default="",
+        metavar="HOST:PORT",
+        help="serve WS-Management over https too; port 0, or none given: any",
+    )
+    add(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="PEM file of --https, with its key; without it: by a CA of its own",
+    )
+    add("--client-ca", type=Path, metavar="FILE", help="PEM file of the CA of client certificates that may sign in")
+    add("--keytab", type=Path, metavar="FILE", help="keytab of HTTP/<host>, to sign in by Kerberos")
+    add(
+        "--offer",
+        type=_offer,
+        default=("negotiate",),
+        metavar="WAY,...",
+        help=f"how to sign in: {', '.join(OFFERS)} (default: negotiate)",
+    )
     add("--engine", choices=ENGINES, default="builtin", help="what runs the host script (default: %(default)s)")
     add("--pwsh", type=Path, metavar="PATH", help="the PowerShell of --engine pwsh")
     add("--rtt-ms", type=_milliseconds, default=0, metavar="N", help="what every request takes on its way")
@@ -73,6 +107,11 @@ def from_arguments(arguments: argparse.Namespace) -> SimulateHostSettings:
         powershell_start_ms=arguments.powershell_start_ms,
         durations=dict(arguments.duration),
         storage=arguments.storage,
+        https=arguments.https,
+        certificate=arguments.certificate,
+        client_ca=arguments.client_ca,
+        keytab=arguments.keytab,
+        offer=arguments.offer,
     )
 
 
@@ -87,3 +126,10 @@ def _duration(text: str) -> tuple[str, int]:
     if not name or not separator:
         raise argparse.ArgumentTypeError(f"not of the form NAME=MS: {text!r}")
     return name, _milliseconds(milliseconds)
+
+
+def _offer(text: str) -> tuple[str, ...]:
+    ways = tuple(text.split(","))
+    if unknown := [way for way in ways if way not in OFFERS]:
+        raise argparse.ArgumentTypeError(f"no way to sign in: {', '.join(unknown)}. Use {', '.join(OFFERS)}")
+    return ways

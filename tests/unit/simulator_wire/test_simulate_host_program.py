@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable
@@ -67,6 +68,26 @@ def test_a_process_serves_is_killed_and_serves_again_on_its_ports(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_a_process_that_serves_https_says_where_and_by_which_ca(tmp_path: Path) -> None:
+    with SimulatedHostProcess(tmp_path / "hv01", {}, ("--https", "--offer", "negotiate,basic"), PROGRAM) as host:
+        host.stop()
+        said = host.start()
+        context = ssl.create_default_context(cafile=said["ca_file"])
+        port = int(said["https"].rpartition(":")[2])
+        for kind, trusted in (("valid", True), ("expired", False), ("foreign", False), ("valid", True)):
+            host.control("certificate", kind=kind)
+            with (
+                socket.create_connection(("127.0.0.1", port)) as connection,
+                nullcontext() if trusted else pytest.raises(ssl.SSLCertVerificationError),
+            ):
+                context.wrap_socket(connection, server_hostname="127.0.0.1").close()
+        with pytest.raises(ControlRefused, match="no kind of certificate"):
+            host.control("certificate", kind="nice")
+        with pytest.raises(ControlRefused, match="no way to sign in"):
+            host.control("offer", ways=["password"])
+
+
+@pytest.mark.slow
 def test_what_the_program_cannot_serve_is_said_with_exit_code_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -75,6 +96,9 @@ def test_what_the_program_cannot_serve_is_said_with_exit_code_2(tmp_path: Path) 
                 ("--listen", address, f"cannot listen on {address}"),
                 ("--control", address, f"cannot listen on {address}"),
                 ("--control", "0.0.0.0:0", "Use loopback"),
+                ("--offer", "password", "no way to sign in: password"),
+                ("--offer", "kerberos", "Add --keytab"),
+                ("--client-ca", str(tmp_path), "Add --https"),
                 (
                     "--credential",
                     str(tmp_path / "missing"),
