@@ -22,8 +22,18 @@ from snapshotd.domain.events import (
     NewEvent,
 )
 from snapshotd.domain.host import Host, evolve_host
-from snapshotd.domain.host_address import LARGEST_PORT, WINRM_HTTP_PORT, is_address, is_credential_name, without_user
+from snapshotd.domain.host_address import (
+    LARGEST_PORT,
+    WINRM_HTTP_PORT,
+    WINRM_HTTPS_PORT,
+    is_address,
+    is_credential_name,
+    is_ip,
+    trust_problem,
+    without_user,
+)
 from snapshotd.domain.host_errors import HostInUse
+from snapshotd.domain.host_path import journal_folder_problem
 from snapshotd.domain.ids import HostId, VmId, host_stream, is_host_id
 from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import LogIncomplete, StreamChanged
@@ -31,7 +41,15 @@ from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
 
-TRANSPORTS = {"NTLM_HTTP": WINRM_HTTP_PORT}
+TRANSPORTS = {
+    "NTLM_HTTP": WINRM_HTTP_PORT,
+    "NTLM_HTTPS": WINRM_HTTPS_PORT,
+    "KERBEROS_HTTP": WINRM_HTTP_PORT,
+    "KERBEROS_HTTPS": WINRM_HTTPS_PORT,
+    "CERTIFICATE_HTTPS": WINRM_HTTPS_PORT,
+    "BASIC_HTTPS": WINRM_HTTPS_PORT,
+    "CREDSSP_HTTPS": WINRM_HTTPS_PORT,
+}
 """The transports that executors speak, each with the port that Windows listens on."""
 _TOGETHER = 200
 """Streams that are read at a time."""
@@ -118,7 +136,11 @@ class Hosts:
         def decide(host: Host) -> HostEvent | None:
             if answered_before(host.requests, actor, request_id, digest):
                 return None
-            new = checked(replace(_registered(host), **way))  # type: ignore[arg-type]  # each has its field's type
+            wanted = replace(_registered(host), **way)  # type: ignore[arg-type]  # each has its field's type
+            if "port" not in way and host.port == TRANSPORTS.get(host.transport):
+                # The default of the transport before becomes the default of the one from now on.
+                wanted = replace(wanted, port=0)
+            new = checked(wanted)
             if new == host:
                 return None
             return HostUpdated(
@@ -262,8 +284,19 @@ def checked(wanted: Host) -> Host:
         )
         problem += "letter or digit. Never give the secret itself."
         raise InvalidArgument("host.credential", HIDDEN, problem)  # it may well be the secret
-    if wanted.ca_file:
-        raise InvalidArgument("host.ca_file", wanted.ca_file, "must be empty: this release does not speak https.")
-    if any(not c.isprintable() for c in wanted.journal_directory):
-        raise InvalidArgument("host.journal_directory", wanted.journal_directory, "must be a printable path.")
+    _check_trust(wanted)
+    if problem := journal_folder_problem(wanted.journal_directory):
+        raise InvalidArgument("host.journal_directory", wanted.journal_directory, problem)
     return replace(wanted, port=wanted.port or TRANSPORTS[wanted.transport])
+
+
+def _check_trust(wanted: Host) -> None:
+    """Raise InvalidArgument for a way on which a host could not prove who it is."""
+    if wanted.ca_file and not wanted.transport.endswith("_HTTPS"):
+        problem = "must be empty with a transport over http: it checks no certificate. Choose one over https."
+        raise InvalidArgument("host.ca_file", wanted.ca_file, problem)
+    if problem := trust_problem(wanted.ca_file):
+        raise InvalidArgument("host.ca_file", wanted.ca_file, problem)
+    if wanted.transport.startswith("KERBEROS") and is_ip(wanted.address):
+        problem = f"must be a DNS name for {wanted.transport}: Kerberos knows hosts by their names."
+        raise InvalidArgument("host.address", wanted.address, problem)

@@ -29,6 +29,8 @@ def add(server: Server, arguments: argparse.Namespace) -> ExitCode:
         address=arguments.address,
         port=arguments.port,
         credential=arguments.credential,
+        transport=pb.Host.Transport.Value(arguments.transport or "TRANSPORT_UNSPECIFIED"),
+        ca_file=arguments.ca_file,
         journal_directory=arguments.journal_directory,
     )
     request = pb.RegisterHostRequest(host_id=arguments.host, host=host, request_id=request_id(arguments))
@@ -68,6 +70,7 @@ def _facts(host: pb.Host) -> str:
         [
             ("Host", host.name),
             ("Address", f"{host.address}:{host.port} ({pb.Host.Transport.Name(host.transport)})"),
+            ("Trusted by", host.ca_file),
             ("Credential", host.credential),
             ("State", pb.Host.State.Name(host.state)),
             ("Why", f"{host.wait.reason}: {host.wait.message}" if host.HasField("wait") else ""),

@@ -17,7 +17,8 @@ _TRANSPORTS: Final = (
     "BASIC_HTTPS",
     "CREDSSP_HTTPS",
 )
-"""Those of the API; a test compares them. The server says which it speaks."""
+"""Those of the API; a test compares them."""
+_CA_FILE: Final = "PEM file of the host's CA on the executor's machine, or sha256:HEX of its certificate; for https"
 
 
 def add_to(commands: Subcommands) -> None:
@@ -28,7 +29,11 @@ def add_to(commands: Subcommands) -> None:
     add.add_argument(
         "address", type=read.named, metavar="ADDRESS", help="DNS name or IP address, as executors reach it"
     )
-    add.add_argument("--port", type=read.port, metavar="N", help="TCP port of WinRM (default: 5985)")
+    add.add_argument(
+        "--port", type=read.port, metavar="N", help="TCP port of WinRM (default: 5985 for http, 5986 for https)"
+    )
+    add.add_argument("--transport", choices=_TRANSPORTS, help="how to sign in (default: NTLM_HTTP)")
+    add.add_argument("--ca-file", type=read.named, metavar="FILE", help=_CA_FILE)
     add.add_argument(
         "--credential", type=read.named, required=True, metavar="NAME", help="name of a credential of the executor"
     )
@@ -45,9 +50,7 @@ def add_to(commands: Subcommands) -> None:
     update.add_argument("--port", type=read.port, metavar="N", help="TCP port of WinRM")
     update.add_argument("--credential", type=read.named, metavar="NAME", help="name of a credential of the executor")
     update.add_argument("--transport", choices=_TRANSPORTS, help="how to sign in")
-    update.add_argument(
-        "--ca-file", metavar="FILE", help="PEM file on the executor's machine, for https; '' for the system's"
-    )
+    update.add_argument("--ca-file", metavar="FILE", help=f"{_CA_FILE}; '' for the system's CAs")
     add_request_id(update)
     add_columns(group.command("list", "show all hosts", "host_commands.list_all"))
     take_over_parser.add_to_hosts(group)

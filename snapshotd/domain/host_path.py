@@ -15,6 +15,11 @@ _ABSOLUTE: Final = re.compile(r"([A-Za-z]:|\\\\[^\\]+\\[^\\]+|\\\\\?\\volume\{[^
 """A drive, a share, a volume by its GUID, or nothing: the root of a simulated host."""
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f<>"|?*]|:(?!\\)')
 """What no name of a file has on Windows. A colon stands only behind a drive's letter: elsewhere it names a stream."""
+_SYSTEM: Final = re.compile(
+    r"([a-z]:|\\\\\?\\volume\{[^\\]+\})\\(windows|winnt|program files[^\\]*|[^\\]*~[0-9]+[^\\]*|boot|recovery)(\\|$)"
+)
+"""In normal form. Where a volume is named by its GUID, it may be the system's."""
+_ADMINISTRATIVE: Final = re.compile(r"\\\\[^\\]+\\([a-z]|admin|print|ipc)\$(\\|$)")
 _LONGEST: Final = 1024
 
 
@@ -96,3 +101,25 @@ def folder_problem(path: str) -> str:
         return r"must be a folder on the host, such as D:\exports or \\server\share."
     wrong = problem(join(path, "x"))
     return wrong.replace(r"D:\disks\data.vhdx or \\server\share\data.vhdx", r"D:\exports or \\server\share")
+
+
+def journal_folder_problem(path: str) -> str:
+    r"""Return why a text cannot be the folder of a host's journals; empty: it can, or it is the default (empty).
+
+    The folders of the system are refused, whatever an executor allows, and so are the administrative shares by which
+    they are reached. A short name (PROGRA~1) is no way around.
+    """
+    if not path:
+        return ""
+    if wrong := folder_problem(path):
+        return wrong
+    text = normalised(path)
+    if _SYSTEM.match(text) or _ADMINISTRATIVE.match(text):
+        return r"must not be in a folder of the system, such as C:\Windows, nor on an administrative share (C$)."
+    return ""
+
+
+def within(path: str, folder: str) -> bool:
+    """Return whether a path is a folder, or in it."""
+    inner, outer = normalised(path), normalised(folder)
+    return inner == outer or inner.startswith(outer.rstrip(_WINDOWS) + _WINDOWS)

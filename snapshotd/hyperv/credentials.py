@@ -6,8 +6,17 @@ The places, in this order; the first credential found counts:
 2. `<credentials_dir>/<name>`: a file that only its owner and group may read
 3. `$SNAPSHOTD_CREDENTIAL_<NAME>`: NAME in upper case, with `_` for `-` and `.`
 
-Each holds one line, `username:password`. The user may be `DOMAIN\user` or `user@domain`. The password may hold
-anything but a line end. A secret appears in no log, error or repr: its type hides it.
+Each holds one of these:
+
+| content | for |
+|---|---|
+| one line, `username:password` | NTLM, Basic, CredSSP; Kerberos, as `user@REALM:password` |
+| one line, `user@REALM:keytab:/path` | Kerberos, with the keys in a keytab |
+| one line, `user@REALM:ccache:/path` | Kerberos, with the tickets in a cache that others renew |
+| a certificate and its key, in PEM | a client certificate that the host maps to an account |
+
+The user may be `DOMAIN\user` or `user@domain`. The password may hold anything but a line end, and must not begin with
+`keytab:` or `ccache:`. A secret appears in no log, error or repr: its type hides it.
 """
 
 from __future__ import annotations
@@ -16,6 +25,7 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,8 +33,14 @@ from snapshotd.domain.host_address import is_credential_name
 from snapshotd.hyperv.no_answer import CredentialMissing
 from snapshotd.small_file import BOM, read_small, text_of
 
-_LARGEST_FILE = 4096
-"""Bytes; a credential is one line."""
+_LARGEST_FILE = 64 * 1024
+"""Bytes; a certificate with its chain and key has some thousand."""
+_OPEN = "{} is open to everybody on this machine. Set its mode to 640 or 600."
+_PEM = "-----BEGIN "
+_FORMS = (
+    "It must be one line, username:password; or a certificate and its key, in PEM (for Kerberos also "
+    "user@REALM:keytab:/path and user@REALM:ccache:/path)."
+)
 
 
 class Secret:
@@ -47,12 +63,26 @@ class Secret:
         raise TypeError("a Secret is not written anywhere")
 
 
+class Kind(Enum):
+    """What a secret is, in words."""
+
+    PASSWORD = "username:password"  # noqa: S105  (no secret, but its name)
+    KEYTAB = "user@REALM:keytab:/path"
+    CCACHE = "user@REALM:ccache:/path"
+    CERTIFICATE = "a certificate and its key, in PEM"
+
+
 @dataclass(frozen=True)
 class Credential:
     """Who signs in to a host."""
 
     username: str
-    password: Secret
+    """Empty with a certificate: the host knows whom it stands for."""
+    secret: Secret
+    """The password, the path of the keytab or the cache, or the PEM text."""
+    kind: Kind = Kind.PASSWORD
+    changed: str = ""
+    """When the keytab or the cache was changed: with another content it is another credential."""
 
 
 class Credentials:
@@ -98,11 +128,9 @@ def _read(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CredentialMissing(
-            f"{path} cannot be read: {error.strerror}. It must be a file with one line, username:password."
-        ) from error
+        raise CredentialMissing(f"{path} cannot be read: {error.strerror}. {_FORMS}") from error
     if found.mode & stat.S_IRWXO:
-        raise CredentialMissing(f"{path} is open to everybody on this machine. Set its mode to 640 or 600.")
+        raise CredentialMissing(_OPEN.format(path))
     try:
         return text_of(found.content)
     except UnicodeDecodeError:
@@ -111,10 +139,45 @@ def _read(path: Path) -> str | None:
 
 
 def _parse(text: str, place: str) -> Credential:
-    """Return the credential in `username:password`. Raises CredentialMissing, without the content, if it is none."""
+    """Return the credential in a text. Raises CredentialMissing, without the content, if it is none."""
     # A variable that was set from a file may have the file's mark.
-    line = text.removeprefix(BOM).removesuffix("\n").removesuffix("\r")
+    text = text.removeprefix(BOM)
+    if text.lstrip().startswith(_PEM):
+        return _certificate(text, place)
+    line = text.removesuffix("\n").removesuffix("\r")
     username, colon, password = line.partition(":")
     if not (username and colon and password) or any(c in line for c in "\r\n\0"):
-        raise CredentialMissing(f"{place} must hold one line, username:password.")
+        raise CredentialMissing(f"{place} holds no credential. {_FORMS}")
+    for kind, prefix in ((Kind.KEYTAB, "keytab:"), (Kind.CCACHE, "ccache:")):
+        if password.startswith(prefix):
+            return _of_file(username, kind, password.removeprefix(prefix), place)
     return Credential(username, Secret(password))
+
+
+def _certificate(text: str, place: str) -> Credential:
+    if "-----BEGIN CERTIFICATE-----" not in text or "PRIVATE KEY-----" not in text:
+        raise CredentialMissing(f"{place} must hold both a certificate and its key, in PEM. Put them into one file.")
+    if "ENCRYPTED" in text:
+        raise CredentialMissing(f"{place} holds a key that is encrypted. Decrypt it: the file's mode protects it.")
+    return Credential("", Secret(text), Kind.CERTIFICATE)
+
+
+def _of_file(username: str, kind: Kind, path: str, place: str) -> Credential:
+    """Return a credential of Kerberos that is in another file."""
+    what = "keytab" if kind is Kind.KEYTAB else "ticket cache"
+    if "@" not in username:
+        raise CredentialMissing(f"{place} must name the user with its realm, as user@REALM, for a {what}.")
+    if not path.startswith("/"):
+        raise CredentialMissing(f"{place} must name the {what} by its whole path.")
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or "no path"
+        raise CredentialMissing(
+            f"{place} names the {what} {path}, which cannot be read: {said}. Put it there, or name another."
+        ) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise CredentialMissing(f"{place} names the {what} {path}, which is no file. Name another.")
+    if found.st_mode & stat.S_IRWXO:
+        raise CredentialMissing(_OPEN.format(path))
+    return Credential(username, Secret(path), kind, f"{found.st_mtime_ns} {found.st_ino}")

@@ -8,6 +8,7 @@ holds a secret.
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import ClassVar
@@ -47,6 +48,15 @@ class HostUnreachable(NoHostAnswer):
 
 class AuthenticationFailed(NoHostAnswer):
     """The host refused the credential. Nothing was sent."""
+
+    reason = NoAnswer.AUTHENTICATION_FAILED
+
+
+class CertificateRefused(NoHostAnswer):
+    """The host refused the client certificate. Nothing was sent.
+
+    No AuthenticationFailed: no account is locked for it, so nothing has to wait.
+    """
 
     reason = NoAnswer.AUTHENTICATION_FAILED
 
@@ -91,12 +101,17 @@ def in_words(error: BaseException) -> str:
     An error that is not a usual failure of a connection keeps its text.
     """
     address, problem = "", ""
-    for link in _chain(error):
+    for link in causes(error):
         request = link.request if isinstance(link, requests.RequestException) else None
         if request is not None and request.url:
             address = urlsplit(request.url).netloc
         problem = _problem(link) or problem
     return f"{address}: {problem}" if address and problem else str(error)
+
+
+def said_by_tls(error: ssl.SSLError) -> str:
+    """Return the TLS library's word for what went wrong, such as "wrong version number"."""
+    return (error.reason or "no reason given").replace("_", " ").lower()
 
 
 def _problem(error: BaseException) -> str:
@@ -105,6 +120,10 @@ def _problem(error: BaseException) -> str:
             return "name not found"
         case RemoteDisconnected() | ConnectionResetError() | BrokenPipeError():
             return "connection closed"
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            return "connection closed"
+        case ssl.SSLError():
+            return f"the TLS connection failed ({said_by_tls(error)})"
         case InvalidChunkLength() | InvalidHeader() | ProtocolError():
             return _NO_HTTP
         case IncompleteRead():
@@ -120,8 +139,10 @@ def _problem(error: BaseException) -> str:
             return ""
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error, then its cause, and so on."""
     while error is not None:
         yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        within = error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
+        # urllib3 takes errors of TLS into its own, as arguments.
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__) or within

@@ -14,13 +14,18 @@ A request and all its replies have one limit of time, however the bytes come (re
 from __future__ import annotations
 
 import socket
+import ssl
 import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
 
+from snapshotd.hyperv.host_tls import HostTls
+from snapshotd.hyperv.no_answer import causes
 from snapshotd.hyperv.reply import BoundedReply, read_body
 from snapshotd.hyperv.transport import Broken, NothingSent, SignInRefused
 
@@ -52,13 +57,23 @@ class OneConnectionAdapter(HTTPAdapter):
     """Carries every request of a session over the one connection that the first request opened.
 
     Args:
-        connect_timeout_s: how long to wait for the connection.
+        connect_timeout_s: how long to wait for the connection, and then for its TLS.
+        tls: what the connection must be over https; None: it is http.
+        refused: makes the error of a sign-in that the host refuses.
     """
 
-    def __init__(self, connect_timeout_s: float) -> None:
+    def __init__(
+        self,
+        connect_timeout_s: float,
+        tls: HostTls | None = None,
+        refused: Callable[[], Exception] = lambda: SignInRefused(REFUSED),
+    ) -> None:
         self._deadline_s = time.monotonic() + connect_timeout_s
         self._written = False
-        self._connect_timeout_s = connect_timeout_s
+        self.connect_timeout_s = connect_timeout_s
+        self._tls = tls
+        self.refused = refused
+        self._pool: HTTPConnectionPool | None = None
         self._connection: HTTPConnection | None = None
         self._aborted = False
         self.signed_in = False
@@ -66,16 +81,25 @@ class OneConnectionAdapter(HTTPAdapter):
         self._connection_class = _connection_class(self)
         super().__init__(pool_connections=1, pool_maxsize=1)
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: object) -> None:  # noqa: FBT001, FBT002  (requests' signature)
-        """Make the pool, with keepalive on its sockets."""
-        super().init_poolmanager(connections, maxsize, block, socket_options=_KEEPALIVE, **pool_kwargs)
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, *_: object, **__: object
+    ) -> HTTPConnectionPool:
+        """Return the pool of the one connection. TLS is put on it here, never by urllib3, which knows other CAs."""
+        if self._pool is None:
+            url = urlsplit(request.url or "")
+            host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or ""
+            self._pool = HTTPConnectionPool(host, url.port, maxsize=1, socket_options=_KEEPALIVE)
+            self._pool.ConnectionCls = self._connection_class
+        return self._pool
 
-    def get_connection_with_tls_context(self, *args: object, **kwargs: object) -> HTTPConnectionPool:
-        """Return the pool, whose connections ask this adapter first."""
-        pool = super().get_connection_with_tls_context(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
-        assert isinstance(pool, HTTPConnectionPool)
-        pool.ConnectionCls = self._connection_class
-        return pool
+    def cert_verify(self, *_: object, **__: object) -> None:
+        """Do nothing: the certificate is checked when the connection is made."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        super().close()
+        if self._pool is not None:
+            self._pool.close()
 
     def begin(self, limit_s: float) -> None:
         """Begin a request. Nothing of it is written yet; it and its responses may take `limit_s` seconds in all."""
@@ -85,14 +109,14 @@ class OneConnectionAdapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
         """Send a request within the limits of this adapter, never through a proxy, and read the whole response.
 
-        Raises Broken for a redirect and for a response that is too large, and SignInRefused if the host wants another
-        sign-in.
+        Raises Broken for a redirect and for a response that is too large, and what `refused` makes if the host wants
+        another sign-in.
         """
         left_s = self.time_left_s()
         if left_s <= 0:
             raise self._failure("the time for the request was over")
         request.headers["Accept-Encoding"] = "identity"
-        kwargs["timeout"] = (min(self._connect_timeout_s, left_s), left_s)
+        kwargs["timeout"] = (min(self.connect_timeout_s, left_s), left_s)
         kwargs["proxies"] = {}
         response = super().send(request, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they are
         if response.status_code in _REDIRECTS:
@@ -100,9 +124,8 @@ class OneConnectionAdapter(HTTPAdapter):
             location = ascii(response.headers.get("Location", ""))[:_LONGEST_LOCATION]
             raise Broken(f"the host answered with a redirect (HTTP {response.status_code} to {location}): not followed")
         if response.status_code == 401 and self.signed_in:
-            # requests_ntlm would sign in again, and write the request once more.
             response.close()
-            raise SignInRefused(REFUSED)
+            raise self.refused()
         read_body(response)
         return response
 
@@ -122,6 +145,26 @@ class OneConnectionAdapter(HTTPAdapter):
         if self._aborted:
             raise self._failure("the connection was cut by this executor")
 
+    def secured(self, connection: HTTPConnection) -> socket.socket:
+        """Return the connection's socket with TLS on it, if there must be. Raises as HostTls.secure does."""
+        if self._tls is None:
+            return connection.sock
+        place = f"[{connection.host}]" if ":" in connection.host else connection.host
+        limit_s = max(min(self.connect_timeout_s, self.time_left_s()), _SHORTEST_S)
+        return self._tls.secure(connection.sock, connection.host, f"{place}:{connection.port}", limit_s)
+
+    def certificate(self) -> bytes | None:
+        """Return the host's certificate; None over http."""
+        sock = self._connection.sock if self._connection is not None else None
+        return sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
+
+    def own_refused(self, error: BaseException) -> bool:
+        """Return whether an error is the host's alert that it does not take this side's certificate."""
+        shows_own = self._tls is not None and self._tls.own is not None
+        return shows_own and any(
+            isinstance(link, ssl.SSLError) and "ALERT" in (link.reason or "") for link in causes(error)
+        )
+
     def writes(self) -> None:
         """Note that the connection is about to write a part of the request."""
         self.check()
@@ -136,7 +179,8 @@ class OneConnectionAdapter(HTTPAdapter):
         sock = self._connection.sock if self._connection is not None else None
         if sock is not None:
             try:
-                sock.shutdown(socket.SHUT_RDWR)
+                # Not that of a socket with TLS: it takes the TLS off first, and another thread may write just then.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
             except OSError:
                 # The other side has closed it already.
                 return
@@ -155,6 +199,7 @@ def _connection_class(adapter: OneConnectionAdapter) -> type[HTTPConnection]:
         def connect(self) -> None:
             adapter.admit(self)
             super().connect()
+            self.sock = adapter.secured(self)
             # Only now is there a socket: an earlier abort had none to cut.
             adapter.check()
 

@@ -22,6 +22,8 @@ from snapshotd.api.v1.executor_pb2 import HostConnection
 from snapshotd.hyperv.credentials import Credential
 from snapshotd.hyperv.no_answer import (
     AuthenticationFailed,
+    CertificateRefused,
+    CredentialMissing,
     DeadlineExceeded,
     HostRefused,
     HostUnreachable,
@@ -83,7 +85,8 @@ class SignIns:
 
     def of(self, connection: HostConnection, credential: Credential) -> Sign:
         """Return the way to sign in to a host with a credential. It raises as `_HostSignIns.sign` does."""
-        text = f"{credential.username}\0{credential.password.reveal()}".encode()
+        parts = (credential.kind.name, credential.username, credential.secret.reveal(), credential.changed)
+        text = "\0".join(parts).encode()
         # Kept instead of the secret, to see whether it has changed.
         mark = hashlib.blake2b(text, key=self._key).digest()
         with self._lock:
@@ -150,7 +153,7 @@ class _HostSignIns:
             refused = self._refuse(own.mark, str(error))
             own.failure = AuthenticationFailed(_told(refused, self._pause_s, host_id))
             raise own.failure from error
-        except (HostUnreachable, HostRefused) as error:
+        except (HostUnreachable, HostRefused, CredentialMissing, CertificateRefused) as error:
             own.failure = error
             raise
         else:

@@ -108,13 +108,23 @@ async def test_an_update_is_answered_once_and_changes_nothing_that_is_so_already
         await update(hosts, "B", {"port": 1}, "w")
 
 
+async def test_the_default_port_of_one_transport_becomes_that_of_the_next(log: SqliteEventLog) -> None:
+    hosts = Hosts(log, Clock(), Ids())
+    await register(hosts, "A")
+    await update(hosts, "B", {"transport": "NTLM_HTTPS"})
+    assert hosts.get(HV01).port == 5986
+    await update(hosts, "C", {"port": 1234})
+    await update(hosts, "D", {"transport": "NTLM_HTTP"})
+    assert hosts.get(HV01).port == 1234
+
+
 @pytest.mark.parametrize(
     ("way", "field"),
     [
         ({"address": "no address"}, "host.address"),
         ({"address": ""}, "host.address"),
         ({"port": 70_000}, "host.port"),
-        ({"transport": "NTLM_HTTPS"}, "host.transport"),
+        ({"transport": "PLAINTEXT"}, "host.transport"),
         ({"credential": "ann:hunter2"}, "host.credential"),
         ({"ca_file": "ca.pem"}, "host.ca_file"),
     ],

@@ -16,9 +16,11 @@ import requests
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostConnection, NoAnswer
 from snapshotd.hyperv.credentials import Credential, Credentials, Secret
+from snapshotd.hyperv.exchange import Exchange
 from snapshotd.hyperv.one_connection import OneConnectionAdapter
 from snapshotd.hyperv.pool import HostPool, HostPools, PoolSettings
-from snapshotd.hyperv.winrs import WinRsLimits, _SealedTransport
+from snapshotd.hyperv.ways import way_of
+from snapshotd.hyperv.winrs import WinRsLimits
 from tests.integration.polling import until
 from tests.integration.winrm_endpoint import NO_SUCH_SHELL, SCRIPT, Endpoint, answer_line, reports, served
 
@@ -117,11 +119,21 @@ async def test_a_missing_credential_is_told_before_anything_is_sent(endpoint: En
     assert not endpoint.connections
 
 
-@pytest.mark.parametrize("transport", [HostConnection.BASIC_HTTPS, HostConnection.KERBEROS_HTTP])
-async def test_a_transport_that_is_not_built_yet_is_refused(
-    endpoint: Endpoint, open_pool: Open, transport: HostConnection.Transport.ValueType
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ({"transport": HostConnection.CERTIFICATE_HTTPS}, "CREDENTIAL_MISSING"),
+        ({"transport": HostConnection.KERBEROS_HTTP, "address": "hv01"}, "CREDENTIAL_MISSING"),
+        ({"transport": HostConnection.KERBEROS_HTTPS, "address": "10.0.0.1"}, "HOST_REFUSED"),
+        ({"transport": HostConnection.NTLM_HTTP, "ca_file": "/ca.pem"}, "HOST_REFUSED"),
+        ({"transport": HostConnection.NTLM_HTTPS, "ca_file": "/no/such/file"}, "HOST_REFUSED"),
+        ({"transport": 99}, "HOST_REFUSED"),
+    ],
+)
+async def test_a_way_that_its_credential_or_its_host_does_not_allow_is_refused_before_anything_is_sent(
+    endpoint: Endpoint, open_pool: Open, way: dict[str, object], reason: str
 ) -> None:
-    assert await reason_of(open_pool(transport=transport)) == "HOST_REFUSED"
+    assert await reason_of(open_pool(**way)) == reason
     assert not endpoint.connections
 
 
@@ -191,10 +203,16 @@ async def test_who_looks_for_the_reason_is_told_of_a_redirect(endpoint: Endpoint
     assert "redirect (HTTP 307 to 'https://127.0.0.1:1/wsman')" in result.detail
 
 
-def test_a_session_has_no_way_to_https_since_only_its_one_connection_is_held_to_the_rules(endpoint: Endpoint) -> None:
+def exchange_with(endpoint: Endpoint) -> Exchange:
     adapter = OneConnectionAdapter(2)
+    adapter.begin(2)
+    way = way_of(HostConnection(transport=HostConnection.NTLM_HTTP))
     credential = Credential("WORKGROUP\\snap", Secret(CANARY))
-    transport = _SealedTransport(f"http://127.0.0.1:{endpoint.port}/wsman", credential, adapter)
+    return Exchange(f"http://127.0.0.1:{endpoint.port}/wsman", way, credential, adapter)
+
+
+def test_a_session_has_no_way_to_https_since_only_its_one_connection_is_held_to_the_rules(endpoint: Endpoint) -> None:
+    transport = exchange_with(endpoint)
     with transport.build_session() as session, pytest.raises(requests.exceptions.InvalidSchema):
         session.post("https://127.0.0.1:1/wsman")
 
@@ -213,11 +231,7 @@ def test_a_session_goes_past_every_proxy_and_leaves_the_environment_alone(
         url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
         for variable in ("http_proxy", "all_proxy", "HTTP_PROXY"):
             monkeypatch.setenv(variable, url)
-        credential = Credential("WORKGROUP\\snap", Secret(CANARY))
-        adapter = OneConnectionAdapter(2)
-        adapter.begin(2)
-        transport = _SealedTransport(f"http://127.0.0.1:{endpoint.port}/wsman", credential, adapter)
-        with transport.build_session():
+        with exchange_with(endpoint).build_session():
             assert endpoint.sign_ins == 1
         proxy.setblocking(False)
         with pytest.raises(BlockingIOError):

@@ -253,7 +253,7 @@ class HostConnection(_message.Message):
     credential: _builtins.str
     """Name of a credential that the executor resolves itself."""
     ca_file: _builtins.str
-    """PEM file name of the CA on the executor's machine; https only."""
+    """By what the host's certificate is checked: as Host.ca_file."""
     journal_directory: _builtins.str
     """The journal's directory on the host; empty: %ProgramData%\\snapshotd."""
     def __init__(

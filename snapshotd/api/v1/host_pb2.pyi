@@ -40,12 +40,15 @@ class Host(_message.Message):
         NTLM_HTTP: Host._Transport.ValueType  # 1
         """http with NTLM-sealed messages."""
         NTLM_HTTPS: Host._Transport.ValueType  # 2
+        """The sign-in is bound to the host's certificate."""
         KERBEROS_HTTP: Host._Transport.ValueType  # 3
-        """http with Kerberos-sealed messages."""
+        """http with Kerberos-sealed messages. The address must be a DNS name."""
         KERBEROS_HTTPS: Host._Transport.ValueType  # 4
         CERTIFICATE_HTTPS: Host._Transport.ValueType  # 5
+        """A client certificate that the host maps to an account."""
         BASIC_HTTPS: Host._Transport.ValueType  # 6
         CREDSSP_HTTPS: Host._Transport.ValueType  # 7
+        """The host gets the password: for what it does on other machines."""
 
     class Transport(_Transport, metaclass=_TransportEnumTypeWrapper):
         """Transports, with the numbers of HostConnection.Transport."""
@@ -54,12 +57,15 @@ class Host(_message.Message):
     NTLM_HTTP: Host.Transport.ValueType  # 1
     """http with NTLM-sealed messages."""
     NTLM_HTTPS: Host.Transport.ValueType  # 2
+    """The sign-in is bound to the host's certificate."""
     KERBEROS_HTTP: Host.Transport.ValueType  # 3
-    """http with Kerberos-sealed messages."""
+    """http with Kerberos-sealed messages. The address must be a DNS name."""
     KERBEROS_HTTPS: Host.Transport.ValueType  # 4
     CERTIFICATE_HTTPS: Host.Transport.ValueType  # 5
+    """A client certificate that the host maps to an account."""
     BASIC_HTTPS: Host.Transport.ValueType  # 6
     CREDSSP_HTTPS: Host.Transport.ValueType  # 7
+    """The host gets the password: for what it does on other machines."""
 
     class _State:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -139,9 +145,12 @@ class Host(_message.Message):
     credential: _builtins.str
     """Name of a credential that the executor resolves itself; never the secret."""
     ca_file: _builtins.str
-    """PEM file of the CA on the executor's machine; https only; empty: the system's."""
+    """By what the host's certificate is checked; https only. A whole path: of the PEM file of its CA, on the executor's
+    machine. "sha256:" and 64 hex digits (or 32 pairs with colons): the fingerprint of the certificate itself, whose
+    issuer and names then do not count. Empty: the system's CAs. It is always checked.
+    """
     journal_directory: _builtins.str
-    """Directory of the journals on the host; empty: %ProgramData%\\snapshotd."""
+    """Directory of the journals on the host; empty: %ProgramData%\\snapshotd. Never one of the system's, such as C:\\Windows."""
     state: Global___Host.State.ValueType
     """Whether it is reachable now."""
     executor: _builtins.str

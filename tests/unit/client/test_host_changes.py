@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
-from snapshotd.api.v1.host_pb2 import Host, RemoveHostRequest, UpdateHostRequest
+from snapshotd.api.v1.host_pb2 import Host, RegisterHostRequest, RemoveHostRequest, UpdateHostRequest
 from snapshotd.client.host_parser import _TRANSPORTS
 from tests.unit.client.fake_service import Ctl, FakeService
 
@@ -17,6 +17,7 @@ def changed(service: FakeService) -> None:
         return request.host
 
     service.answers |= {"UpdateHost": updated, "RemoveHost": lambda _: Empty()}
+    service.answers["RegisterHost"] = lambda request: request.host
 
 
 def test_only_what_is_given_is_changed(ctl: Ctl, service: FakeService) -> None:
@@ -29,6 +30,15 @@ def test_only_what_is_given_is_changed(ctl: Ctl, service: FakeService) -> None:
         ["address", "credential"],
     )
     assert request.request_id
+
+
+def test_a_host_is_added_with_its_transport_and_what_its_certificate_is_checked_by(
+    ctl: Ctl, service: FakeService
+) -> None:
+    flags = ("--credential", "hv", "--transport", "KERBEROS_HTTPS", "--ca-file", "/etc/snapshotd/ca.pem")
+    assert ctl("host", "add", "hv01", "hv01.example.com", *flags).code == 0
+    (request,) = service.of(RegisterHostRequest)
+    assert (request.host.transport, request.host.ca_file) == (Host.KERBEROS_HTTPS, "/etc/snapshotd/ca.pem")
 
 
 def test_the_cas_file_can_be_taken_away(ctl: Ctl, service: FakeService) -> None:
