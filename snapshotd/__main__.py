@@ -52,6 +52,7 @@ READ: Final = {
         *_BETWEEN_MACHINES,
         "executor.hosts",
         "executor.credentials",
+        "executor.allow",
         "executor.sessions_per_host",
         "executor.shell_idle",
         "hosts.sign_in_pause",

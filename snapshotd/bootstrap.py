@@ -40,6 +40,7 @@ from snapshotd.executor.service import Executor
 from snapshotd.executor.service import run_executor as run_executor_process
 from snapshotd.executor.settings import ExecutorSettings
 from snapshotd.executor.work import OpenPool
+from snapshotd.hyperv.allow_list import AllowList, AllowListInvalid
 from snapshotd.hyperv.credentials import Credentials
 from snapshotd.hyperv.pool import HostPools, PoolSettings
 from snapshotd.hyperv.script import command_line, kept_script, script_sha256
@@ -71,6 +72,7 @@ from snapshotd.store.folding import fold_shape
 from snapshotd.store.sqlite_log import SqliteEventLog
 from snapshotd.tls import ClientFiles, Pair, ServerFiles, TlsFile
 from snapshotd.token_commands import tokens_path
+from snapshotd.transport_settings import ALLOW_LIST
 
 _log = logging.getLogger(__name__)
 
@@ -241,7 +243,17 @@ def open_pool(settings: Settings) -> OpenPool:
         sign_in_pause_s=settings.seconds("hosts.sign_in_pause"),
         limits=WinRsLimits(shell_idle_s=math.ceil(idle_s)),
     )
-    return HostPools(credentials, kept_script(), pool).open
+    return HostPools(credentials, kept_script(), pool, _allowed(settings)).open
+
+
+def _allowed(settings: Settings) -> AllowList | None:
+    """Return what the executor may do; None: all that it is asked for. Raises SettingsInvalid."""
+    path = settings.path("executor.allow")
+    try:
+        return None if path is None else AllowList(path)
+    except AllowListInvalid as error:
+        source = settings.sources["executor.allow"]
+        raise SettingsInvalid(f"Cannot use executor.allow from {source}: {error} {ALLOW_LIST}") from None
 
 
 @contextmanager

@@ -98,6 +98,12 @@ KEYS: Final = (
     Key("executor.in_process", of.as_switch, True, "serve runs an executor in its own process"),
     Key("executor.hosts", of.as_hosts, "*", "ids of the hosts that the executor reaches; * for all"),
     Key("executor.credentials", of.as_path, None, "directory of credential files, one per name: username:password"),
+    Key(
+        "executor.allow",
+        of.as_path,
+        None,
+        "the file that says to which addresses this executor may sign in, with which credential; none: to all",
+    ),
     Key("executor.sessions_per_host", of.as_count, 4, "the most WinRM sessions kept per host"),
     Key(
         "executor.shell_idle",

@@ -14,11 +14,18 @@ _EXAMPLES: Final = {
     "server.listen_mtls": "0.0.0.0:7444",
     "server.executor_ca": "/etc/snapshotd/executors-ca.pem",
     "auth.mode": _REQUIRED,
+    "executor.allow": "/etc/snapshotd/allow.toml",
     "executor.ca": "/etc/snapshotd/servers-ca.pem",
     "executor.certificate": "/etc/snapshotd/executor.pem",
     "executor.key": "/etc/snapshotd/executor.key",
 }
 """What is written for a setting that is missing, as an example."""
+ALLOW_LIST: Final = """\
+In that file, name each credential with the addresses of the hosts that it is for, e.g.:
+  [[credential]]
+  name = "hv"
+  addresses = ["hv01.example.com", "10.1.2.0/24"]"""
+"""What goes into the file of `executor.allow`."""
 
 
 def contradiction(values: Mapping[str, object], sources: Mapping[str, str]) -> str:
@@ -65,6 +72,13 @@ def _of_server(values: Mapping[str, object], sources: Mapping[str, str]) -> str:
 
 
 def _of_executor(values: Mapping[str, object], sources: Mapping[str, str]) -> str:
+    if not is_local(str(values["executor.server"])) and values["executor.allow"] is None:
+        why = (
+            "who may register hosts there could have this executor sign in to any machine, with the credentials here. "
+            "Say to which it may"
+        )
+        wanted = ("executor.ca", "executor.certificate", "executor.key", "executor.allow")
+        return f"{_needs('executor.server', values, sources, why, wanted)}\n{ALLOW_LIST}"
     if values["executor.ca"] is not None:
         return ""
     if values["executor.certificate"] is not None:

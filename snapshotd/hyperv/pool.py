@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostConnection, NoAnswer
+from snapshotd.hyperv.allow_list import AllowList
 from snapshotd.hyperv.credentials import Credentials
 from snapshotd.hyperv.no_answer import ConnectionLost, DeadlineExceeded, NoHostAnswer, StaleSession
 from snapshotd.hyperv.session import HostSession, KeptScript
@@ -50,10 +51,18 @@ class HostPool:
         host: its resource name, for the log.
         new_session: makes a session that is not started yet. Called in the pool's threads. Raises NoHostAnswer.
         settings: sizes and times.
+        admit: raises NoHostAnswer if the host must not be spoken to now. Called in the threads, for each command.
     """
 
-    def __init__(self, host: str, new_session: Callable[[], HostSession], settings: PoolSettings) -> None:
+    def __init__(
+        self,
+        host: str,
+        new_session: Callable[[], HostSession],
+        settings: PoolSettings,
+        admit: Callable[[], None] = lambda: None,
+    ) -> None:
         self._host = host
+        self._admit = admit
         self._new_session = new_session
         self._settings = settings
         self._places = asyncio.Semaphore(settings.sessions_per_host)
@@ -140,6 +149,7 @@ class HostPool:
     def _run(self, command: HostCommand, asked_s: float | None, deadline: float) -> HostAnswer | NoAnswer:
         """Run one command in a thread, on a kept session or on a new one."""
         try:
+            self._admit()
             while True:
                 session = self._take(deadline, asked_s)
                 try:
@@ -221,9 +231,13 @@ class HostPools:
         credentials: finds the secrets; asked again for every session.
         script: the script of the kept process.
         settings: sizes and times.
+        allowed: what this executor may do; None: all that it is asked for.
     """
 
-    def __init__(self, credentials: Credentials, script: KeptScript, settings: PoolSettings) -> None:
+    def __init__(
+        self, credentials: Credentials, script: KeptScript, settings: PoolSettings, allowed: AllowList | None = None
+    ) -> None:
+        self._allowed = allowed
         self._credentials = credentials
         self._script = script
         self._settings = settings
@@ -237,4 +251,8 @@ class HostPools:
             transport = open_winrs(connection, credential, self._settings.limits)
             return HostSession(transport, self._script, self._sign_ins.of(connection, credential))
 
-        return HostPool(connection.host, new_session, self._settings)
+        def admit() -> None:
+            if self._allowed is not None:
+                self._allowed.check(connection)
+
+        return HostPool(connection.host, new_session, self._settings, admit)

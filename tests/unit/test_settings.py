@@ -11,6 +11,7 @@ from snapshotd.__main__ import main
 from snapshotd.bootstrap import policy_of
 from snapshotd.domain.policy import Policy
 from snapshotd.settings import KEYS, Key, Settings, SettingsInvalid, load
+from snapshotd.transport_settings import ALLOW_LIST
 
 
 def test_the_defaults_are_the_policys_own() -> None:
@@ -107,6 +108,8 @@ def test_a_value_that_makes_no_sense_is_refused_with_its_name_and_itself(name: s
 
 FILES = {"server.certificate": "/c.pem", "server.key": "/c.key"}
 REQUIRED = {**FILES, "auth.mode": "required"}
+KEY = {"executor.key": "/k"}
+ALLOWED = [line.strip() for line in ALLOW_LIST.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ REQUIRED = {**FILES, "auth.mode": "required"}
         {"server.listen_mtls": "0.0.0.0:7444", "server.executor_ca": "/e.pem", **REQUIRED},
         {"server.listen_mtls": "127.0.0.1:7444", "server.user_ca": "/u.pem", **FILES},
         {"server.listen": "127.0.0.1:7443", **FILES},
-        {"executor.server": "hv.example.com:7444", "executor.ca": "/s.pem"},
+        {"executor.server": "hv.example.com:7444", "executor.ca": "/s.pem", "executor.allow": "/a.toml"},
         {"executor.ca": "/s.pem", "executor.certificate": "/e.pem", "executor.key": "/e.key"},
     ],
 )
@@ -159,7 +162,18 @@ def test_what_others_reach_may_be_used_with_tls_and_authentication(flags: dict[s
             [
                 *("[executor]", 'ca = "/etc/snapshotd/servers-ca.pem"'),
                 *('certificate = "/etc/snapshotd/executor.pem"', 'key = "/etc/snapshotd/executor.key"'),
+                *('allow = "/etc/snapshotd/allow.toml"', *ALLOWED),
             ],
+        ),
+        (
+            {
+                "executor.server": "10.0.0.1:7444",
+                "executor.ca": "/c",
+                "executor.certificate": "/e",
+                "executor.key": "/k",
+            },
+            "executor.server = '10.0.0.1:7444'",
+            ["[executor]", 'allow = "/etc/snapshotd/allow.toml"', *ALLOWED],
         ),
         (
             {"executor.certificate": "/e.pem", "executor.key": "/e.key"},
