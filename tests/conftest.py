@@ -1,4 +1,4 @@
-"""What holds for all tests: that those without a PowerShell engine are skipped is said where nobody can miss it."""
+"""What holds for all tests: that those without PowerShell or a KDC are skipped is said where nobody can miss it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from demo.programs import find_pwsh
+from tests.integration.kdc import missing
 
 
 def pytest_configure() -> None:
@@ -20,8 +21,13 @@ def pytest_configure() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell loudly that PowerShell tests were skipped."""
-    skipped = [r for r in terminalreporter.getreports("skipped") if "powershell" in r.keywords]
+    """Tell loudly that tests of PowerShell or Kerberos were skipped."""
+    reports = terminalreporter.getreports("skipped")
+    skipped = [r for r in reports if "powershell" in r.keywords]
+    kerberos = [r for r in reports if "kerberos" in r.keywords]
+    if kerberos and (lacks := missing()):
+        text = f"{len(kerberos)} TESTS OF KERBEROS WERE SKIPPED: NO {lacks}"
+        terminalreporter.write_sep("!", text, red=True, bold=True)
     if skipped and find_pwsh() is None:
         text = f"{len(skipped)} TESTS OF THE HOST SCRIPT WERE SKIPPED: NO POWERSHELL ENGINE (set SNAPSHOTD_PWSH)"
         terminalreporter.write_sep("!", text, red=True, bold=True)

@@ -25,7 +25,7 @@ compile pyproject.toml --output-file requirements/runtime.txt
 # Tested with the very versions that run.
 compile pyproject.toml --group dev --constraints requirements/runtime.txt --output-file requirements/dev.txt
 # With the extras that need no compiler: a file of the release, beside the first.
-compile pyproject.toml --extra credssp --extra traces --constraints requirements/dev.txt --output-file requirements/extras.txt
+compile pyproject.toml --extra traces --constraints requirements/dev.txt --output-file requirements/extras.txt
 # With what is built where it is installed: only where there is a compiler, and the libraries of Kerberos.
 compile pyproject.toml --group dev --extra kerberos --constraints requirements/dev.txt --output-file requirements/kerberos.txt
 # Of the benchmark's peer alone, in an environment of its own.

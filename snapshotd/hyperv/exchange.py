@@ -117,6 +117,8 @@ class Exchange:
         """Send an envelope; return the reply's. Raises WinRMTransportError for a fault, and TransportError."""
         session = self.build_session()
         text = message.encode() if isinstance(message, str) else message
+        if self._encryption is None and not self._way.https:
+            raise Broken("the sign-in failed, so nothing can be sealed, and nothing is sent")
         if self._encryption is not None:
             request = self._encryption.prepare_encrypted_request(session, self._endpoint, text)
         else:

@@ -31,7 +31,10 @@ _KEY_NOT_FOUND: Final = -1765328203
 _CACHE_EMPTY: Final = -1765328243
 _REALM_NOT_FOUND: Final = -1765328230
 _KDC_UNREACHABLE: Final = -1765328228
-"""Codes of MIT Kerberos (krb5.h)."""
+_CACHE_OF_ANOTHER: Final = 39756032
+_NO_TICKET: Final = 39756034
+_EMPTY_CACHE: Final = 39756044
+"""Codes of MIT Kerberos (krb5.h, gssapi_err_krb5.h)."""
 
 _REFUSED: Final = {
     _CLIENT_UNKNOWN: "knows no such user",
@@ -101,7 +104,7 @@ def meaning(error: BaseException, credential: Credential, host: str) -> NoHostAn
             return CredentialMissing(
                 f"the tickets of {credential.username} in the cache have expired. Renew them (kinit), by a timer say."
             )
-        case _ if code in (_NO_CACHE, _CACHE_EMPTY):
+        case _ if code in (_NO_CACHE, _CACHE_EMPTY, _CACHE_OF_ANOTHER, _NO_TICKET, _EMPTY_CACHE):
             return CredentialMissing(
                 f"the ticket cache holds no ticket of {credential.username}. Fill it (kinit), or name another."
             )

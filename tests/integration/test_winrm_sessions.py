@@ -19,6 +19,7 @@ from snapshotd.hyperv.credentials import Credential, Credentials, Secret
 from snapshotd.hyperv.exchange import Exchange
 from snapshotd.hyperv.one_connection import OneConnectionAdapter
 from snapshotd.hyperv.pool import HostPool, HostPools, PoolSettings
+from snapshotd.hyperv.transport import Broken, SignInRefused
 from snapshotd.hyperv.ways import way_of
 from snapshotd.hyperv.winrs import WinRsLimits
 from tests.integration.polling import until
@@ -203,11 +204,11 @@ async def test_who_looks_for_the_reason_is_told_of_a_redirect(endpoint: Endpoint
     assert "redirect (HTTP 307 to 'https://127.0.0.1:1/wsman')" in result.detail
 
 
-def exchange_with(endpoint: Endpoint) -> Exchange:
+def exchange_with(endpoint: Endpoint, password: str = CANARY) -> Exchange:
     adapter = OneConnectionAdapter(2)
     adapter.begin(2)
     way = way_of(HostConnection(transport=HostConnection.NTLM_HTTP))
-    credential = Credential("WORKGROUP\\snap", Secret(CANARY))
+    credential = Credential("WORKGROUP\\snap", Secret(password))
     return Exchange(f"http://127.0.0.1:{endpoint.port}/wsman", way, credential, adapter)
 
 
@@ -414,3 +415,13 @@ async def test_the_secret_is_in_no_log_and_in_no_error(
     await reason_of(open_pool(password=CANARY + "x"))
     assert caplog.records
     assert CANARY not in caplog.text
+
+
+def test_after_a_sign_in_that_failed_nothing_is_sent_unsealed(endpoint: Endpoint) -> None:
+    exchange = exchange_with(endpoint, password="wrong")
+    with pytest.raises(SignInRefused):
+        exchange.send_message("<envelope/>")
+    with pytest.raises(Broken, match="nothing is sent"):
+        exchange.send_message("<envelope/>")
+    exchange.close_session()
+    assert not endpoint.requests

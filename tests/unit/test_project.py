@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RUNTIME = tuple(PROJECT["project"]["dependencies"])
 DEVELOPMENT = tuple(PROJECT["dependency-groups"]["dev"])
-EXTRAS = tuple(text for extra in ("credssp", "traces") for text in PROJECT["project"]["optional-dependencies"][extra])
+EXTRAS = tuple(PROJECT["project"]["optional-dependencies"]["traces"])
 
 
 def locked(name: str) -> dict[str, tuple[str, int]]:
