@@ -22,6 +22,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import re
+import stat
 import threading
 import tomllib
 from collections.abc import Mapping
@@ -102,8 +103,13 @@ class AllowList:
         self._seen = _stamp(path)
         self._rules = _read(path)
 
-    def check(self, connection: HostConnection) -> None:
-        """Raise HostRefused if this executor is not allowed to sign in to a host, or to use its journals there."""
+    def check(self, connection: HostConnection, journal_directory: str = "") -> None:
+        """Raise HostRefused if this executor may not sign in to a host, or keep journals in a directory there.
+
+        Args:
+            connection: the way to the host.
+            journal_directory: on the host; empty: the default.
+        """
         rules = self._current()
         way = way_of(connection)
         port = connection.port or way.port
@@ -119,11 +125,10 @@ class AllowList:
                 f"this executor may not sign in {what} with the credential {connection.credential!r}; nothing was "
                 f"sent. If it is to, name the address for that credential in {self._path} on the executor's machine."
             )
-        directory = connection.journal_directory
-        if directory and not any(within(directory, allowed) for allowed in rules.journal_directories):
+        if journal_directory and not any(within(journal_directory, allowed) for allowed in rules.journal_directories):
             raise HostRefused(
-                f"this executor may not keep journals in {directory} on {connection.host}; nothing was sent. If it is "
-                f"to, name the directory in journal_directories of {self._path} on the executor's machine."
+                f"this executor may not keep journals in {journal_directory} on {connection.host}; nothing was sent. "
+                f"If it is to, name the directory in journal_directories of {self._path} on the executor's machine."
             )
 
     def _current(self) -> _Rules:
@@ -151,12 +156,17 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 def _read(path: Path) -> _Rules:
     try:
-        document = tomllib.loads(text_of(read_small(path, _LARGEST_FILE).content))
-        return _rules(document)
+        found = read_small(path, _LARGEST_FILE)
+        rules = _rules(tomllib.loads(text_of(found.content)))
     except OSError as error:
         raise AllowListInvalid(f"Cannot read the allow-list {path}: {(error.strerror or '').lower()}.") from None
     except ValueError as error:
         raise AllowListInvalid(f"Cannot use the allow-list {path}: {str(error).rstrip('.')}.") from None
+    if found.mode & stat.S_IWOTH:
+        raise AllowListInvalid(
+            f"Cannot use the allow-list {path}: everybody on this machine may write to it. Run chmod 644 {path}."
+        )
+    return rules
 
 
 def _rules(document: Mapping[str, object]) -> _Rules:

@@ -51,7 +51,7 @@ class HostPool:
         host: its resource name, for the log.
         new_session: makes a session that is not started yet. Called in the pool's threads. Raises NoHostAnswer.
         settings: sizes and times.
-        admit: raises NoHostAnswer if the host must not be spoken to now. Called in the threads, for each command.
+        admit: raises NoHostAnswer if a command must not be sent to the host. Called in the threads, for each command.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class HostPool:
         host: str,
         new_session: Callable[[], HostSession],
         settings: PoolSettings,
-        admit: Callable[[], None] = lambda: None,
+        admit: Callable[[HostCommand], None] = lambda _: None,
     ) -> None:
         self._host = host
         self._admit = admit
@@ -149,7 +149,7 @@ class HostPool:
     def _run(self, command: HostCommand, asked_s: float | None, deadline: float) -> HostAnswer | NoAnswer:
         """Run one command in a thread, on a kept session or on a new one."""
         try:
-            self._admit()
+            self._admit(command)
             while True:
                 session = self._take(deadline, asked_s)
                 try:
@@ -251,8 +251,8 @@ class HostPools:
             transport = open_winrs(connection, credential, self._settings.limits)
             return HostSession(transport, self._script, self._sign_ins.of(connection, credential))
 
-        def admit() -> None:
+        def admit(command: HostCommand) -> None:
             if self._allowed is not None:
-                self._allowed.check(connection)
+                self._allowed.check(connection, command.journal_directory or connection.journal_directory)
 
         return HostPool(connection.host, new_session, self._settings, admit)

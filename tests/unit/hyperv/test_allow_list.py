@@ -63,7 +63,7 @@ def way(
     ],
 )
 def test_what_is_listed_is_allowed(tmp_path: Path, allowed: HostConnection) -> None:
-    listed(tmp_path).check(allowed)
+    listed(tmp_path).check(allowed, allowed.journal_directory)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_what_is_listed_is_allowed(tmp_path: Path, allowed: HostConnection) -> N
 )
 def test_what_is_not_listed_is_refused_with_what_to_do(tmp_path: Path, refused: HostConnection, words: str) -> None:
     with pytest.raises(HostRefused, match=words) as told:
-        listed(tmp_path).check(refused)
+        listed(tmp_path).check(refused, refused.journal_directory)
     assert "nothing was sent" in str(told.value)
     assert "allow.toml on the executor's machine" in str(told.value)
 
@@ -116,6 +116,13 @@ def test_what_is_not_understood_is_refused_at_the_start(tmp_path: Path, text: st
         AllowList(tmp_path / "allow.toml")
 
 
+def test_a_file_that_everybody_may_write_to_allows_nothing(tmp_path: Path) -> None:
+    listed(tmp_path)
+    (tmp_path / "allow.toml").chmod(0o666)
+    with pytest.raises(AllowListInvalid, match="everybody on this machine may write to it"):
+        AllowList(tmp_path / "allow.toml")
+
+
 def test_it_is_read_anew_when_it_changes_and_a_version_that_is_none_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -133,21 +140,26 @@ def test_it_is_read_anew_when_it_changes_and_a_version_that_is_none_changes_noth
     assert caplog.text.count("The list that was in force stays in force") == 2
 
 
-def test_an_address_that_is_not_allowed_gets_not_even_a_connection(tmp_path: Path) -> None:
-    allowed = listed(tmp_path)
+@pytest.mark.parametrize(
+    ("places", "journals", "words"),
+    [("10.1.2.3", "", "may not sign in"), ("127.0.0.1:*", r"\\evil\share", "may not keep journals")],
+)
+def test_what_is_not_allowed_gets_not_even_a_connection(tmp_path: Path, places: str, journals: str, words: str) -> None:
+    allowed = listed(tmp_path, f'[[credential]]\nname = "hv"\naddresses = ["{places}"]')
     credentials = Credentials(None, {"SNAPSHOTD_CREDENTIAL_HV": "snap:secret"})
     with socket.create_server(("127.0.0.1", 0)) as listener:
         pools = HostPools(credentials, KeptScript("x", (), b"", b""), PoolSettings(), allowed)
 
         async def ask() -> object:
             pool = pools.open(way("127.0.0.1", listener.getsockname()[1]))
-            answer = await pool.run(HostCommand(protocol=1, kind=HostCommand.REPORT), 5)
+            command = HostCommand(protocol=1, kind=HostCommand.REPORT, journal_directory=journals)
+            answer = await pool.run(command, 5)
             await pool.close(1)
             return answer
 
         answer = asyncio.run(ask())
         assert isinstance(answer, NoAnswer)
-        assert (answer.reason, "may not sign in" in answer.detail) == (NoAnswer.HOST_REFUSED, True)
+        assert (answer.reason, words in answer.detail) == (NoAnswer.HOST_REFUSED, True)
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept()
