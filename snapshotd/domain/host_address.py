@@ -86,5 +86,5 @@ def trust_problem(ca_file: str) -> str:
     return (
         "must be a whole path of a PEM file on the executor's machine, or the fingerprint of the host's certificate, "
         "sha256: and 64 hex digits; or empty for the system's CAs. A certificate is always checked: to trust one that "
-        "is self-signed, name its fingerprint (on the host: Get-ChildItem Cert:\\LocalMachine\\My)."
+        "is self-signed, name its fingerprint."
     )

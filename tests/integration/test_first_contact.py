@@ -144,10 +144,17 @@ async def test_a_web_server_is_told_as_no_winrm_with_its_name(status: int, body:
     assert "'nginx/1.24 '" in words or "'nginx/1.24'" in words
 
 
-@pytest.mark.parametrize("reply", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x03\0\2\2\x46", b"220 smtp ready\r\n" * 9])
+@pytest.mark.parametrize("reply", [b"SSH-2.0-OpenSSH_9.6\r\n", b"220 smtp ready\r\n" * 9])
 async def test_what_does_not_speak_http_is_told_as_that(reply: bytes) -> None:
     with raw(reply) as port:
         assert await told(port) == ("HOST_UNREACHABLE", f"127.0.0.1:{port}: what answers there does not speak HTTP")
+
+
+async def test_a_listener_that_answers_with_an_alert_of_tls_is_told_as_one_for_https() -> None:
+    with raw(b"\x15\x03\x03\0\2\2\x46") as port:
+        reason, words = await told(port)
+    assert reason == "HOST_UNREACHABLE"
+    assert words.startswith(f"127.0.0.1:{port}: what answers there speaks TLS.")
 
 
 @pytest.mark.parametrize("challenge", [ABRIDGED, "Negotiate !", "Negotiate YIIx", "NTLM TlRMTVNTUAAB"])
