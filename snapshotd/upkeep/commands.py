@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from snapshotd.settings import Settings
-from snapshotd.upkeep.archive import LOG, TOKENS
+from snapshotd.token_commands import tokens_path
+from snapshotd.upkeep.archive import LOG
 from snapshotd.upkeep.backup import BackupFailed, back_up
 from snapshotd.upkeep.doctor import PROGRAMS, as_json, as_text, examine, worst
 from snapshotd.upkeep.findings import Ground
@@ -85,7 +86,7 @@ def backup(settings: Settings, target: Path) -> int:
     """Make a backup, and print its path. Return the exit code."""
     os.umask(_OWNER_ONLY)
     storage = _storage(settings)
-    taken = back_up(storage / LOG, _tokens(storage), target, datetime.now(UTC))
+    taken = back_up(storage / LOG, tokens_path(settings), target, datetime.now(UTC))
     sys.stdout.write(f"{taken.path}\n")
     held = ", ".join(taken.manifest.files)
     sys.stderr.write(
@@ -98,7 +99,7 @@ def restore(settings: Settings, archive: Path, *, replace: bool) -> int:
     """Put a backup back, and print what to do next. Return the exit code."""
     os.umask(_OWNER_ONLY)
     storage = _storage(settings)
-    done = put_back(archive, storage, _tokens(storage), datetime.now(UTC), replace=replace)
+    done = put_back(archive, storage, tokens_path(settings), datetime.now(UTC), replace=replace)
     manifest = done.manifest
     sys.stdout.write(
         f"Restored {storage / LOG} up to position {manifest.head_position}, as of {manifest.time:%Y-%m-%d %H:%M:%S}Z, "
@@ -134,7 +135,3 @@ def _storage(settings: Settings) -> Path:
     directory = settings.path("storage.directory")
     assert directory is not None
     return directory
-
-
-def _tokens(storage: Path) -> Path:
-    return storage / TOKENS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from snapshotd.hyperv.credentials import Credentials
 from snapshotd.hyperv.no_answer import CredentialMissing
 from snapshotd.small_file import read_small, text_of
 from snapshotd.tls import Pair, TlsFile, TlsFileInvalid, certificates_in
-from snapshotd.upkeep.archive import TOKENS
+from snapshotd.token_commands import tokens_path
 from snapshotd.upkeep.findings import Finding, Ground, error, ok, warning
 
 _LARGEST: Final = 1024 * 1024
@@ -147,9 +146,8 @@ def credentials(ground: Ground) -> Iterator[Finding]:
 
 def tokens(ground: Ground) -> Iterator[Finding]:
     """Look at the file of local tokens: only its owner may read it."""
-    storage = ground.file("storage.directory")
-    path = ground.file("auth.tokens") or (storage / TOKENS if storage is not None else None)
-    if ground.serves and path is not None and os.path.lexists(path):
+    path = tokens_path(ground.settings)
+    if ground.serves and path.exists():
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             yield error("tokens", f"{path} is open to others than its owner. Run chmod 600 {path}.")
         else:

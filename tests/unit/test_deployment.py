@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from snapshotd.__main__ import READ
+from snapshotd.settings import KEYS
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 UNITS = sorted(SYSTEMD.glob("*.service"))
@@ -46,7 +47,8 @@ def test_a_unit_is_watched_and_starts_a_command_with_settings_that_there_are(uni
     assert started[0] == "/opt/snapshotd/bin/snapshotd"
     assert started[1] in READ
     variables = [line.partition("=")[2].partition("=") for line in found if line.startswith("Environment=")]
-    assert [name for name, _, _ in variables if not re.fullmatch(r"SNAPSHOTD_(SERVER|EXECUTOR)_KEY", name)] == []
+    known = {key.variable for key in KEYS if key.name in READ[started[1]]}
+    assert [name for name, _, _ in variables if name not in known] == []
     loaded = {line.partition("=")[2].partition(":")[0] for line in found if line.startswith("LoadCredential=")}
     assert {value.removeprefix("%d/") for _, _, value in variables} <= loaded
 

@@ -313,11 +313,11 @@ def test_an_address_is_free_taken_by_somebody_else_or_not_answered(tmp_path: Pat
         ((level, text),) = told(service_checks.service, one)
         assert (level, "Nobody answers at unix:" in text) == (ERROR, True)
         other.listen()
-        path.chmod(0o600)
-        monkey = Ground(settings=settings, environ={}, now=NOW, serves=True)
+        assert told(service_checks.service, one) == [(OK, f"unix:{path} answers.")]
+        serving = Ground(settings=settings, environ={}, now=NOW, serves=True)
         path.unlink()
         path.touch()
-        ((level, text),) = told(service_checks.service, monkey)
+        ((level, text),) = told(service_checks.service, serving)
         assert (level, "a file of that name exists" in text) == (ERROR, True)
 
 
