@@ -39,8 +39,8 @@ def examine(load: Callable[[], Settings], ground_of: Callable[[Settings], Ground
     except SettingsInvalid as problem:
         yield error("settings", str(problem))
         return
-    files = sorted({source for source in settings.sources.values() if source.startswith("/")})
-    yield ok("settings", f"They are valid; from {', '.join(files) or 'no file'}.")
+    given = sorted(set(settings.sources.values()) - {"default"})
+    yield ok("settings", f"They are valid; from {', '.join(given) or 'the defaults alone'}.")
     ground = ground_of(settings)
     for check in CHECKS:
         if ground.serves or check not in _OF_SERVICE:

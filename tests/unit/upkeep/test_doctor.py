@@ -386,6 +386,7 @@ def test_the_command_prints_lines_or_json_and_its_code_says_whether_something_is
     flags = ["--storage-directory", str(storage), "--server-listen", f"unix:{tmp_path / 's'}"]
     assert main(["doctor", *flags]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "OK       settings: They are valid; from --server-listen, --storage-directory."
     assert {line.split()[0] for line in lines} == {"OK", "WARNING"}
     assert len(lines) >= len(CHECKS) - 3
     (storage / "events.db").write_bytes(b"no log" * 999)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -99,3 +102,21 @@ def test_bash_completes_commands_flags_choices_and_files(
     script = capsys.readouterr().out + ask
     ran = subprocess.run([BASH, "-c", script, "bash", *line], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert ran.stdout.splitlines() == completed
+
+
+def typed(document: str) -> Iterator[list[str]]:
+    """Yield the commands of ours that a document tells people to type, as words."""
+    for line in document.splitlines():
+        words = shlex.split(line, comments=True) if re.match(r"    snapshot(d|ctl) ", line) else []
+        for between, part in itertools.groupby(words, key=lambda word: word in ("&&", ">", "&")):
+            found = [] if between else list(part)
+            if found and found[0] in ("snapshotd", "snapshotctl"):
+                yield found
+
+
+def test_what_the_guide_tells_people_to_type_can_be_typed() -> None:
+    guide = (Path(__file__).resolve().parents[3] / "docs" / "running.md").read_text(encoding="utf-8")
+    lines = list(typed(guide))
+    assert len(lines) > 20
+    for program, *words in lines:
+        dict(zip(("snapshotd", "snapshotctl"), PROGRAMS, strict=True))[program].parse_args(words)
