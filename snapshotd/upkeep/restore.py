@@ -120,6 +120,7 @@ def _linked_aside(storage: Path, now: datetime) -> Path:
     for name in (LOG, f"{LOG}-wal"):
         with suppress(FileNotFoundError):
             os.link(storage / name, aside / name)
+    _give_to_owner_of(storage, aside)
     sync_directory(aside)
     return aside
 

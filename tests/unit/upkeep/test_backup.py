@@ -139,6 +139,21 @@ async def test_a_restore_refuses_what_a_daemon_holds_and_a_log_with_events_unles
     assert opened(tmp_path / "empty") == facts
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT CHECKED: whom restored files belong to. Run the tests as root")
+async def test_what_root_restores_belongs_to_the_owner_of_the_directory(tmp_path: Path) -> None:
+    storage, other = tmp_path / "storage", tmp_path / "other"
+    await made(storage, 1)
+    (storage / "tokens.json").touch()
+    archive = backed_up(storage, tmp_path / "b.tar")
+    await made(other, 2)
+    for path in (other, *other.iterdir()):
+        os.chown(path, 12345, 12346)
+    put(archive, other, replace=True)
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in (other, *other.rglob("*"))}
+    assert {name: owner for name, owner in owners.items() if owner != (12345, 12346)} == {}
+    assert "tokens.json" in owners
+
+
 async def test_what_a_killed_daemon_left_in_the_write_ahead_log_is_kept_aside_with_its_log(tmp_path: Path) -> None:
     storage, killed = tmp_path / "storage", tmp_path / "killed"
     facts = await made(storage, 1)
@@ -167,7 +182,7 @@ async def test_views_of_another_log_are_dropped(tmp_path: Path) -> None:
     assert [path.name for path in other.iterdir() if path.name.startswith("views.db")] == []
 
 
-@pytest.mark.parametrize("at", ["_linked_aside", "drop_views", "_put_tokens", "_give_to_owner_of"])
+@pytest.mark.parametrize("at", ["_linked_aside", "drop_views", "_put_tokens"])
 async def test_a_restore_that_is_interrupted_leaves_the_old_log_or_none_that_starts_and_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
