@@ -12,11 +12,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from snapshotd import daemon
+from snapshotd import bootstrap, daemon
 from snapshotd.domain.state import replace
 from snapshotd.executor.service import run_executor
 from snapshotd.executor.settings import ExecutorSettings
 from snapshotd.service_manager import ServiceManager
+from snapshotd.settings import load
 from snapshotd.store import sqlite_log
 from tests.contract.logs import limit, log_pages
 from tests.integration.executor_feed import Feed, Host
@@ -83,6 +84,17 @@ async def test_a_daemon_is_ready_when_it_serves_feeds_the_watchdog_and_tells_tha
         assert last == ["STOPPING=1", "STATUS=stopping: what has begun may end"]
         assert await served.serving == 0
         assert served.log.head_position() == head
+
+
+def test_a_daemon_has_the_service_manager_of_its_environment(
+    tmp_path: Path, listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in listening.environ.items():
+        monkeypatch.setenv(name, value)
+    with bootstrap.open_service(load(None, {}, {"storage.directory": str(tmp_path)})) as service:
+        service.manager.ready("serving")
+        assert listening.waiting() == [b"READY=1\nSTATUS=serving"]
+        assert service.manager.watchdog_s == WATCHDOG_S
 
 
 async def test_nobody_feeds_the_watchdog_while_the_loop_hangs(tmp_path: Path, listening: Listening) -> None:
