@@ -70,6 +70,7 @@ def managed(service: daemon.Service, listening: Listening) -> daemon.Service:
     return replace(service, run_executor=None, manager=ServiceManager(listening.environ))
 
 
+@pytest.mark.slow
 async def test_a_daemon_is_ready_when_it_serves_feeds_the_watchdog_and_tells_that_it_stops(
     tmp_path: Path, listening: Listening
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_daemon_has_the_service_manager_of_its_environment(
         assert service.manager.watchdog_s == WATCHDOG_S
 
 
+@pytest.mark.slow
 async def test_nobody_feeds_the_watchdog_while_the_loop_hangs(tmp_path: Path, listening: Listening) -> None:
     async with running(tmp_path, lambda service: managed(service, listening)):
         await listening.until("WATCHDOG=1")
@@ -116,6 +118,7 @@ async def filled(served: Running) -> None:
         await served.register(f"hv{n}")
 
 
+@pytest.mark.slow
 async def test_nobody_feeds_the_watchdog_while_the_log_cannot_be_written(
     tmp_path: Path, listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +136,7 @@ async def test_nobody_feeds_the_watchdog_while_the_log_cannot_be_written(
         assert came == [[f"STATUS=serving on unix:{tmp_path / 's'}"], ["WATCHDOG=1"]]
 
 
+@pytest.mark.slow
 async def test_nobody_feeds_the_watchdog_while_a_part_fails(tmp_path: Path, listening: Listening) -> None:
     part = Failing(None)
 

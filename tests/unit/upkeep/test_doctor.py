@@ -321,6 +321,7 @@ def test_an_address_is_free_taken_by_somebody_else_or_not_answered(tmp_path: Pat
         assert (level, "a file of that name exists" in text) == (ERROR, True)
 
 
+@pytest.mark.slow
 async def test_a_service_that_runs_is_asked(tmp_path: Path) -> None:
     async with running(tmp_path, lambda service: replace(service, run_executor=None)) as served:
         await served.register("hv01")
