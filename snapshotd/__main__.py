@@ -161,17 +161,7 @@ def _parser() -> argparse.ArgumentParser:
             command = checks.add_parser("check", description=f"{text[0].upper()}{text[1:]}. {_ORDER}", epilog=_DURATION)
         command.set_defaults(parser=command)
         upkeep.add_arguments(name, command)
-        command.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
-        for key in KEYS:
-            if key.name in READ[name]:
-                shown = "" if key.default is None else f" (default: {_text(key.default)})"
-                command.add_argument(
-                    key.flag,
-                    dest=key.name,
-                    default=argparse.SUPPRESS,
-                    metavar=key.form,
-                    help=key.meaning + shown,
-                )
+        _add_settings(command, name)
         if name in ("serve", "doctor", "config"):
             command.add_argument(
                 "--no-executor",

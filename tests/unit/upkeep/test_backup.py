@@ -274,3 +274,21 @@ async def test_the_commands_print_the_path_and_what_to_do_next(
         assert "snapshotd restore: Cannot restore to" in capsys.readouterr().err
     finally:
         os.umask(umask)
+
+
+async def test_the_commands_take_the_local_tokens_from_where_the_setting_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await made(tmp_path / "storage", 2)
+    (tmp_path / "elsewhere.json").write_text("[]", encoding="utf-8")
+    umask = os.umask(0o022)
+    try:
+        where = ["--storage-directory", str(tmp_path / "storage"), "--auth-tokens", str(tmp_path / "elsewhere.json")]
+        assert main(["backup", str(tmp_path), *where]) == 0
+        archive = capsys.readouterr().out.strip()
+        where = ["--storage-directory", str(tmp_path / "new"), "--auth-tokens", str(tmp_path / "back.json")]
+        assert main(["restore", archive, *where]) == 0
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "back.json").read_text(encoding="utf-8") == "[]"
+    assert not (tmp_path / "new" / "tokens.json").exists()
