@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from snapshotd.access.atomic_file import PUBLIC, SECRET, write_file
 from snapshotd.access.bearers import LONGEST_COMMON_NAME, Bearer, Purpose
-from snapshotd.access.certificate_names import is_authority, issued_by
+from snapshotd.access.certificate_names import UNREADABLE, is_authority, issued_by
 from snapshotd.access.errors import AccessUnusable, time_text
 from snapshotd.access.identity import is_foreign_name
 from snapshotd.small_file import read_small
@@ -237,11 +237,13 @@ def _write(file: Path, certificate: x509.Certificate, key: ec.EllipticCurvePriva
 
 def _read_certificate(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(read_small(path, _LARGEST_FILE).content)
+        found = x509.load_pem_x509_certificate(read_small(path, _LARGEST_FILE).content)
+        _ = found.extensions, found.public_key(), found.subject, found.issuer  # each is read when it is asked for
     except OSError as error:
         raise AccessUnusable(f"Cannot read {path}: {error.strerror}.") from None
-    except ValueError:
+    except UNREADABLE:
         raise AccessUnusable(f"Cannot use {path}: it is no certificate in PEM.") from None
+    return found
 
 
 def _read_key(path: Path) -> _Key:

@@ -11,12 +11,21 @@ from collections.abc import Sequence
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 USER: Final = "snapshotd://user/"
 EXECUTOR: Final = "snapshotd://executor/"
 HOST: Final = "snapshotd://host/"
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for a certificate that it cannot read: when it is loaded, or asked for a part of it."""
 SCHEME: Final = "snapshotd:"
 """What begins so is one of the above, or nothing that can be relied on."""
 
@@ -41,7 +50,7 @@ def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> boo
     """Return whether a CA has issued a certificate itself: by its name and its signature."""
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return True
 

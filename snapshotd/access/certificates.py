@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from snapshotd.access.certificate_names import (
     EXECUTOR,
     HOST,
+    UNREADABLE,
     USER,
     common_name_of,
     is_authority,
@@ -112,7 +113,7 @@ class ClientCertificates:
         try:
             leaf = x509.load_pem_x509_certificate(pem)
             subject, issuer, problem = _subject(leaf), leaf.issuer.rfc4514_string(), _unfit(leaf)
-        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        except UNREADABLE as error:
             raise CertificateUnfit("", f"it cannot be read ({error})") from None
         issuers = [ca for ca in self._cas.get(callers, ()) if issued_by(leaf, ca)]
         if not issuers:
@@ -167,8 +168,10 @@ class ClientCertificates:
 def _authorities(file: SmallFile, path: Path) -> _Cas:
     try:
         found = x509.load_pem_x509_certificates(file.content)
+        for certificate in found:
+            _key(certificate)
         others = [_subject(certificate) for certificate in found if not is_authority(certificate)]
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except UNREADABLE as error:
         raise AccessUnusable(f"Cannot use {path}: it must hold certificates of CAs in PEM ({error}).") from None
     if others:
         raise AccessUnusable(f"Cannot use {path}: {others[0]!r} in it is not the certificate of a CA.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -323,3 +324,29 @@ def test_files_that_cannot_be_used_leave_the_cas_of_before_in_force_and_are_logg
     (tmp_path / "executors.pem").write_bytes(executors.pem)
     assert certificates.user_of(new.leaf(names=["bob"])).subject == "certificate:bob", "read before, usable now"
     assert certificates.executor_of(ex1).name == "ex1"
+
+
+@pytest.mark.parametrize(
+    ("at", "other"),
+    [
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"),  # version 4, which there is not
+        (b"\x0c\x03ann", b"\x03\x03ann"),  # a common name that is bits
+        (b"\x0c\x03ann", b"\x0c\x03a\xffn"),
+        (b"\x06\x08*\x86H\xce=\x03\x01\x07", b"\x06\x08*\x86H\xce=\x03\x01\x7f"),  # a curve that nobody knows
+        (b"\x30\x0a\x06\x08+\x06\x01\x05\x05\x07\x03\x02", b"\x30\x0a\x06\x08+\x06\x01\x05\x05\x07\x03"),
+    ],
+)
+def test_a_certificate_that_cannot_be_read_in_some_part_is_refused_and_is_no_ca(
+    tmp_path: Path, certificates: ClientCertificates, users: Ca, clock: Clock, at: bytes, other: bytes
+) -> None:
+    der = ssl.PEM_cert_to_DER_cert(users.leaf(names=["ann"]).decode())
+    assert at in der
+    broken = ssl.DER_cert_to_PEM_cert(der.replace(at, other)).encode()
+    for refuse in (certificates.user_of, certificates.executor_of):
+        with pytest.raises(SignInRefused):
+            refuse(broken)
+    (tmp_path / "ca.pem").write_bytes(broken)
+    with pytest.raises(AccessUnusable, match=r"ca\.pem"):
+        ClientCertificates(tmp_path / "ca.pem", None, clock)
+    with pytest.raises(AccessUnusable, match=r"ca\.pem"):
+        Authority(tmp_path, NOW)
