@@ -42,6 +42,11 @@ class InstantHost:
         answer.checkpoint_create.has_memory = made.has_memory
         return answer
 
+    @property
+    def sessions(self) -> int:
+        """None is kept."""
+        return 0
+
     async def close(self, timeout_s: float) -> None:
         """Have nothing to close."""
 

@@ -39,7 +39,16 @@ from snapshotd.domain.virtual_machine import VmRecord
 from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.trouble import Trouble
-from snapshotd.ports.views import VIEWS, EventQuery, PageQuery, ProjectionProgress, ViewName, Watch, Where
+from snapshotd.ports.views import (
+    VIEWS,
+    EventQuery,
+    PageQuery,
+    ProjectionProgress,
+    SnapshotCounts,
+    ViewName,
+    Watch,
+    Where,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -134,6 +143,10 @@ class SqliteViews:
         """Return the snapshots of each of these VMs that are not REMOVED."""
         return await self._read(_standing, vm_ids)
 
+    async def snapshot_counts(self, after: str, vms: int, before: Sequence[datetime]) -> SnapshotCounts | None:
+        """Return how many snapshots the next registered VMs have that have any; None: there are no more."""
+        return await self._read(_snapshot_counts, after, vms, [encode_time(time) for time in before])
+
     async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> Snapshot | None:
         """Return one snapshot."""
         return await self._read(SNAPSHOTS.get, vm_id, snapshot_id)
@@ -198,6 +211,24 @@ def _standing(connection: sqlite3.Connection, vm_ids: Collection[VmId]) -> Mappi
     for snapshot in SNAPSHOTS.find(connection, of_these, (json.dumps(list(standing)),), by_time):
         standing[snapshot.vm_id].append(snapshot)
     return {vm_id: tuple(snapshots) for vm_id, snapshots in standing.items()}
+
+
+def _snapshot_counts(
+    connection: sqlite3.Connection, after: str, vms: int, before: Sequence[str]
+) -> SnapshotCounts | None:
+    """Count along the index of those that are not removed, which is ordered by VM: so the limit bounds the work."""
+    each = ", ".join(["SUM(create_time < ?)"] * len(before))
+    numbered = ", ".join(f"SUM(n{n})" for n in range(len(before)))
+    columns = "".join(f", n{n}" for n in range(len(before)))
+    counted = (
+        f"WITH counted (vm, n{columns}) AS (SELECT vm_id, COUNT(*), {each} FROM snapshots "  # noqa: S608
+        "WHERE NOT removed AND vm_id > ? GROUP BY vm_id "
+        "HAVING EXISTS (SELECT 1 FROM vms WHERE vms.vm_id = snapshots.vm_id AND registered) ORDER BY vm_id LIMIT ?) "
+        f"SELECT MAX(vm), {numbered}, SUM(n), MAX(n) FROM counted"
+    )
+    with reading(connection):
+        last, *older, most = connection.execute(counted, (*before, after, vms)).fetchone()
+    return SnapshotCounts(VmId(last), tuple(older), most) if last is not None else None
 
 
 def _failures(connection: sqlite3.Connection, since: str, limit: int) -> tuple[int, tuple[Operation, ...]]:

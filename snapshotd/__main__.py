@@ -56,6 +56,7 @@ READ: Final = {
         "executor.sessions_per_host",
         "executor.shell_idle",
         "hosts.sign_in_pause",
+        "metrics.listen",
         "log.format",
     ),
     "check": ("storage.directory", "log.format"),

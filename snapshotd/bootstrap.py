@@ -45,11 +45,15 @@ from snapshotd.hyperv.credentials import Credentials
 from snapshotd.hyperv.pool import HostPools, PoolSettings
 from snapshotd.hyperv.script import command_line, kept_script, script_sha256
 from snapshotd.hyperv.winrs import WinRsLimits
+from snapshotd.monitoring.endpoint import Endpoint, Scrapes
+from snapshotd.monitoring.following import Follower
+from snapshotd.monitoring.meters import ExecutorMeters
 from snapshotd.ports.event_log import EventLog
 from snapshotd.server.backend import Backend
 from snapshotd.server.crowd import CallLimits, Crowd
 from snapshotd.server.executor_service import LEASE_TTL_S, ExecutorService
 from snapshotd.server.gate import Gate, SignIn
+from snapshotd.server.gauges import Gauges
 from snapshotd.server.local_users import LocalUsers
 from snapshotd.server.refusals import Refusals
 from snapshotd.server.runtime import Runtime
@@ -350,9 +354,13 @@ def compose(
         parts=parts,
     )
 
-    async def run_executor_here(server: str, stop: asyncio.Event) -> None:
-        await Executor(executor_settings(settings, server, secret), pool).run(stop)
+    executor_meters = ExecutorMeters(backend.meters.registry) if settings.switch("executor.in_process") else None
 
+    async def run_executor_here(server: str, stop: asyncio.Event) -> None:
+        await Executor(executor_settings(settings, server, secret), pool, meters=executor_meters).run(stop)
+
+    metrics = settings.text("metrics.listen")
+    scrapes = Scrapes(backend.meters.registry, Gauges(backend, _storage(settings)).read)
     return daemon.Service(
         log=log,
         vms=vms,
@@ -363,7 +371,9 @@ def compose(
         watchdog=Watchdog(backend),
         projections=projections,
         make_server=lambda: GrpcServer(backend, executors, gate, listen),
-        run_executor=run_executor_here if settings.switch("executor.in_process") else None,
+        run_executor=run_executor_here if executor_meters is not None else None,
+        follower=Follower(log, [backend.meters.take]) if metrics else None,
+        endpoint=Endpoint(metrics, scrapes, backend.at_work) if metrics else None,
         installation_id=installation_id,
         refusals=refusals,
         parts=parts,
@@ -389,8 +399,20 @@ def run_executor(settings: Settings) -> int:
     own = executor_settings(settings, settings.text("executor.server"))
     if own.tls is not None:
         own.tls.read()
-    asyncio.run(run_executor_process(own, open_pool(settings), ServiceManager(os.environ)))
+    meters = ExecutorMeters()
+
+    async def run() -> None:
+        endpoint = executor_endpoint(settings, meters)
+        await run_executor_process(own, open_pool(settings), ServiceManager(os.environ), meters, endpoint)
+
+    asyncio.run(run())
     return 0
+
+
+def executor_endpoint(settings: Settings, meters: ExecutorMeters) -> Endpoint | None:
+    """Return where the metrics of an executor process are read; None: nowhere."""
+    listen = settings.text("metrics.listen")
+    return Endpoint(listen, Scrapes(meters.registry)) if listen else None
 
 
 def check(settings: Settings) -> int:

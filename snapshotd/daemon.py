@@ -8,7 +8,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, Protocol, Self
 
@@ -16,7 +16,10 @@ from snapshotd.application.hosts import Hosts
 from snapshotd.application.replay import replay
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.application.volumes import Volumes
+from snapshotd.domain.operation import Operation
 from snapshotd.domain.storage_errors import LogUnavailable
+from snapshotd.monitoring.endpoint import Endpoint
+from snapshotd.monitoring.following import Follower
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.views import Views
 from snapshotd.server.refusals import Refusals
@@ -82,6 +85,10 @@ class Service:
     run_executor: RunExecutor | None
     installation_id: str
     refusals: Refusals
+    follower: Follower | None = None
+    """Follows the log for those who watch; None: nobody does."""
+    endpoint: Endpoint | None = None
+    """Where they read; None: nowhere."""
     parts: Troubles = field(default_factory=Troubles)
     """What is wrong with the parts of the daemon."""
     manager: ServiceManager = field(default_factory=lambda: ServiceManager({}))
@@ -97,7 +104,7 @@ async def serve(service: Service) -> int:
     A part that fails ends no other: it is logged, shown in health and GetStatus, and started again. Only when the event
     log breaks, the daemon ends: health says NOT_SERVING, running calls get a moment to end, and LogBroken is raised.
 
-    Raises AddressInUse. The caller closes the log.
+    Raises AddressInUse, MetricsNotServed. The caller closes the log.
     """
     stop, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -108,13 +115,15 @@ async def serve(service: Service) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
     server = service.make_server()
+    if (endpoint := service.endpoint) is not None:
+        await endpoint.open()
     position = await replay(service.log, service.vms, service.hosts, service.volumes)
     # What is in memory by now is no garbage: looking through all of it again would stop every thread for long.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECTED_AFTER)
-    active = sum(len(vm.active_operations) for vm in service.vms.with_work())
-    _log.info("read the log, which ends at %d: %d active operations", position, active)
+    active = [operation for vm in service.vms.with_work() for operation in vm.active_operations]
+    _log.info("read the log, which ends at %d: %d active operations", position, len(active))
     async with _Parts(service.parts) as parts:
         parts.watch("event log", service.log.until_broken())
         parts.keep("projections", service.projections.run)
@@ -124,10 +133,12 @@ async def serve(service: Service) -> int:
         parts.keep("watchdog", service.watchdog.run)
         parts.keep("refusals", service.refusals.run)
         parts.keep("health", lambda: _keep_health(server, service.projections.views))
+        _show(parts, service, active)
         executor_stop = asyncio.Event()
         if (run_executor := service.run_executor) is not None:
             parts.keep("executor", lambda: run_executor(server.private_address, executor_stop), executor_stop)
         addresses = {"serving": server.address} | ({"mtls": server.mtls_address} if server.mtls_address else {})
+        addresses |= {"metrics": endpoint.address} if endpoint else {}
         sys.stdout.write(json.dumps({**addresses, "installation_id": service.installation_id}) + "\n")
         sys.stdout.flush()
         serving = f"serving on {server.address}"
@@ -147,6 +158,15 @@ async def serve(service: Service) -> int:
         await parts.ended("executor", at_once)
         await server.stop(0 if at_once.is_set() else _GRACE_S)
     return 0
+
+
+def _show(parts: _Parts, service: Service, active: Sequence[Operation]) -> None:
+    """Run what shows the daemon to those who watch it, from the operations that are active at the log's end."""
+    if (follower := service.follower) is not None:
+        follower.begin(active)
+        parts.keep("follower", follower.run)
+    if (endpoint := service.endpoint) is not None:
+        parts.keep("metrics", endpoint.run)
 
 
 async def _verify(log: EventLog) -> NoReturn:

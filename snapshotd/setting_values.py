@@ -160,6 +160,14 @@ def as_endpoint(value: object) -> str:
     return text
 
 
+def as_listening(value: object) -> str:
+    """Return an address to listen on, on this machine only or not; empty: none."""
+    found = _ENDPOINT.fullmatch(value) if isinstance(value, str) else None
+    if value != "" and (found is None or int(found[2]) > _PORTS):
+        raise ValueError("must be host:port, e.g. 127.0.0.1:9464 or 0.0.0.0:9464, or empty for none")
+    return str(value)
+
+
 def is_local(address: str) -> bool:
     """Return whether an address (host:port or unix:/path) can be reached from this machine only."""
     if address.startswith(_UNIX):
@@ -191,6 +199,7 @@ def as_folders(value: object) -> Mapping[str, str]:
 FORMS: Final[Mapping[Callable[[object], Value], str]] = {
     as_address: "HOST:PORT|unix:PATH",
     as_endpoint: "HOST:PORT",
+    as_listening: "HOST:PORT",
     as_path: "PATH",
     as_switch: "true|false",
     as_hosts: "ID,ID",

@@ -172,6 +172,7 @@ KEYS: Final = (
         2_000,
         "how many calls a second one caller may make on average; twice as many at once",
     ),
+    Key("metrics.listen", of.as_listening, "", "address of metrics for Prometheus (http, read only); empty: none"),
     Key("log.format", of.as_log_format, "text", "lines of the log on standard error: for people, or JSON for programs"),
 )
 """All settings."""

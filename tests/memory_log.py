@@ -10,7 +10,7 @@ from typing import NoReturn
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
 from snapshotd.domain.storage_errors import StreamChanged
-from snapshotd.ports.event_log import UNCHANGED, Memento, Standing, StreamRow
+from snapshotd.ports.event_log import APPEND_BOUNDS_S, UNCHANGED, LogWork, Memento, Standing, StreamRow
 from snapshotd.ports.trouble import Trouble
 
 
@@ -165,6 +165,10 @@ class MemoryLog:
 
     async def verify(self) -> None:
         """Do nothing: memory is not damaged."""
+
+    def work(self) -> LogWork:
+        """Return nothing: no time is measured."""
+        return LogWork(0, (0,) * (len(APPEND_BOUNDS_S) + 1), 0.0)
 
     def trouble(self) -> Trouble | None:
         """Return None: memory is always there."""

@@ -32,6 +32,9 @@ class Feeding:
         """By the host that they name, in the order in which they attached."""
         self._turns = 0
 
+    def __len__(self) -> int:
+        return len(self._attached)
+
     def attach(self, executor: str, hosts: frozenset[str], now_s: float) -> None:
         """Record an executor and the hosts that it reaches."""
         self.detach(executor)  # one that attaches again comes last

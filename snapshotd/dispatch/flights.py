@@ -82,6 +82,11 @@ class Flights:
             slots = self._slots[host_id] = Slots(self._per_host)
         return slots
 
+    def load(self, host_id: HostId) -> tuple[int, int, int]:
+        """Return how many slots a host has, how many of them are taken, and how many wait for one."""
+        slots = self._slots.get(host_id)
+        return (slots.count, slots.taken, slots.waiting) if slots is not None else (self._per_host, 0, 0)
+
     def hosts(self) -> tuple[HostId, ...]:
         """Return the hosts that have had an order, or have one that waits."""
         return tuple(self._slots)

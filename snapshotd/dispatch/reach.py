@@ -11,6 +11,7 @@ order at a time: that a probe got through proves little where it is a quota that
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from snapshotd.application.host_failures import failure_of
@@ -50,6 +51,8 @@ class Reach:
         self._away: dict[HostId, _Away] = {}
         self.contact: dict[HostId, Wait | None] = {}
         """Why a host does not answer; None: it does. A host that nobody has tried to reach is not in here."""
+        self.answered_at: dict[HostId, datetime] = {}
+        """When a host answered last."""
 
     def answers(self, host_id: HostId) -> bool:
         """Return whether a host has answered, the last time that it was tried."""
@@ -78,6 +81,7 @@ class Reach:
         """Forget a host."""
         self._away.pop(host_id, None)
         self.contact.pop(host_id, None)
+        self.answered_at.pop(host_id, None)
 
     def answered(self, host_id: HostId, answer: HostAnswer, moment: Moment, *, report: bool) -> None:
         """Note what came of an order.
@@ -91,6 +95,7 @@ class Reach:
         away = self._away.get(host_id)
         if answer.verdict is not Verdict.NO_ANSWER:
             self.contact[host_id] = None
+            self.answered_at[host_id] = moment.utc
             if away is not None and report:
                 away.trial = True
             elif away is not None:

@@ -33,7 +33,7 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         """Begin with all slots free."""
-        self._count = count
+        self.count = count
         self._taken = dict.fromkeys(Share, 0)
         self._waiting: dict[Share, dict[Waiter, None]] = {share: {} for share in Share}
         self._turns = list(Share)
@@ -74,6 +74,11 @@ class Slots:
         """How many slots are taken."""
         return sum(self._taken.values())
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for one."""
+        return sum(map(len, self._waiting.values()))
+
     def take(self, share: Share) -> None:
         """Take a slot, which `next` or `free` has said is there."""
         self._taken[share] += 1
@@ -87,4 +92,4 @@ class Slots:
         """Return whether there is a slot for a share now."""
         taken, effects = self.taken, self._taken[Share.EFFECT]
         alike = effects if share is Share.EFFECT else taken - effects
-        return taken < self._count and alike < max(1, self._count - 1)
+        return taken < self.count and alike < max(1, self.count - 1)

@@ -20,6 +20,8 @@ from snapshotd.executor.clock import Clock
 from snapshotd.executor.outbox import Outbox
 from snapshotd.executor.settings import ExecutorSettings
 from snapshotd.executor.work import OpenPool, Work
+from snapshotd.monitoring.endpoint import Endpoint
+from snapshotd.monitoring.meters import ExecutorMeters
 from snapshotd.service_manager import ServiceManager
 from snapshotd.tls import ClientContent, TlsFileInvalid
 from snapshotd.tls_problems import Words, explain, may_be_tls
@@ -44,6 +46,7 @@ class Executor:
         channel: opens a channel to the server.
         clock: the source of the time.
         tell: is told in one line how it is.
+        meters: counts what it does; None: nobody looks.
     """
 
     def __init__(
@@ -53,13 +56,16 @@ class Executor:
         channel: OpenChannel = open_channel,
         clock: Clock | None = None,
         tell: Callable[[str], None] = lambda _: None,
+        meters: ExecutorMeters | None = None,
     ) -> None:
         self._settings = settings
         self._channel = channel
         self._clock = clock or Clock()
         self._tell = tell
         self._outbox = Outbox(settings.outbox_capacity, settings.resend_s, self._clock.monotonic)
-        self._work = Work(open_pool, self._outbox, settings, self._clock)
+        self._meters = meters or ExecutorMeters()
+        self._work = Work(open_pool, self._outbox, settings, self._clock, self._meters)
+        self._meters.read_sessions(self._work.sessions)
         self._tls: ClientContent | None = None
         """The files of TLS, as they were at the last attempt."""
         self._finishing = asyncio.Event()
@@ -144,11 +150,13 @@ class Executor:
                 _log.info("executor %s attached to %s", executor_name(self.executor_id), settings.server)
                 happened = "detached from"
                 self._tell(f"attached to {settings.server}")
+                self._meters.attached(is_attached=True)
                 backoff.reset()
                 await attachment.serve(welcome)
             except Detached as reason:
                 return f"{happened} {settings.server} ({await self._explained(str(reason))})"
             finally:
+                self._meters.attached(is_attached=False)
                 await attachment.end()
                 if not attachment.read_to_the_end:
                     self._outbox.broke()
@@ -162,14 +170,27 @@ class Executor:
         return told.removesuffix(".") or reason
 
 
-async def run_executor(settings: ExecutorSettings, open_pool: OpenPool, manager: ServiceManager) -> None:
+async def run_executor(
+    settings: ExecutorSettings,
+    open_pool: OpenPool,
+    manager: ServiceManager,
+    meters: ExecutorMeters | None = None,
+    endpoint: Endpoint | None = None,
+) -> None:
     """Run an executor as a process until SIGTERM or SIGINT. A second signal cuts off what still runs.
 
     The service manager is told at once that it is ready, since it waits for a server that is away, and how it is then.
+    Raises as `Executor.run`, and MetricsNotServed if the endpoint's address cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    running = loop.create_task(Executor(settings, open_pool, tell=manager.status).run(stop), name="executor")
+    beside: list[asyncio.Task[None]] = []
+    if endpoint is not None:
+        await endpoint.open()
+        _log.info("metrics are at http://%s/metrics", endpoint.address)
+        beside.append(loop.create_task(endpoint.run(), name="metrics"))
+    own = Executor(settings, open_pool, tell=manager.status, meters=meters)
+    running = loop.create_task(own.run(stop), name="executor")
 
     def told() -> None:
         if stop.is_set():
@@ -181,9 +202,11 @@ async def run_executor(settings: ExecutorSettings, open_pool: OpenPool, manager:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
     manager.ready(f"not attached to {settings.server} yet")
-    watching = loop.create_task(manager.watch()) if manager.watchdog_s else None
+    if manager.watchdog_s:
+        beside.append(loop.create_task(manager.watch(), name="watchdog of the service"))
     await asyncio.wait([running])
-    if watching is not None:
-        watching.cancel()
+    for task in beside:
+        task.cancel()
+    await asyncio.gather(*beside, return_exceptions=True)
     if not running.cancelled():
         running.result()

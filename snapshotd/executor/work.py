@@ -22,6 +22,7 @@ from snapshotd.api.v1.executor_pb2 import (
 from snapshotd.executor.clock import Clock
 from snapshotd.executor.outbox import Outbox
 from snapshotd.executor.settings import ExecutorSettings
+from snapshotd.monitoring.meters import ExecutorMeters
 
 _log = logging.getLogger(__name__)
 _LONGEST_WORDS = 300
@@ -35,6 +36,10 @@ class HostPool(Protocol):
 
     async def run(self, command: HostCommand, timeout_s: float) -> HostAnswer | NoAnswer:
         """Run a command and return the answer within about `timeout_s` seconds. A cancelled caller gets nothing."""
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open."""
 
     async def close(self, timeout_s: float) -> None:
         """Wait `timeout_s` seconds for running commands, cut off the rest, close all sessions. May be repeated."""
@@ -52,13 +57,17 @@ class Work:
         outbox: takes the outcomes.
         settings: those of the executor.
         clock: measures durations.
+        meters: counts the commands.
     """
 
-    def __init__(self, open_pool: OpenPool, outbox: Outbox, settings: ExecutorSettings, clock: Clock) -> None:
+    def __init__(
+        self, open_pool: OpenPool, outbox: Outbox, settings: ExecutorSettings, clock: Clock, meters: ExecutorMeters
+    ) -> None:
         self._open_pool = open_pool
         self._outbox = outbox
         self._settings = settings
         self._clock = clock
+        self._meters = meters
         self._hosts: dict[str, tuple[HostConnection, HostPool]] = {}
         self._retiring: dict[asyncio.Task[None], HostPool] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -82,6 +91,11 @@ class Work:
         closing = asyncio.get_running_loop().create_task(pool.close(self._settings.unlimited_s), name=f"closing {host}")
         self._retiring[closing] = pool
         closing.add_done_callback(self._retired)
+
+    def sessions(self) -> int:
+        """Return how many sessions are open on all hosts. Any thread may ask."""
+        pools = [*(pool for _, pool in tuple(self._hosts.values())), *tuple(self._retiring.values())]
+        return sum(pool.sessions for pool in pools)
 
     def start(self, dispatch: Dispatch) -> None:
         """Run a command in its own task. One that is already running is not started again."""
@@ -140,18 +154,20 @@ class Work:
             if self._running.get(dispatch.dispatch_id) is asyncio.current_task():
                 del self._running[dispatch.dispatch_id]
         action = dispatch.command.WhichOneof("action")
-        kind = HostCommand.Kind.Name(dispatch.command.kind) + (f" {action}" if action else "")
-        took_ms = (self._clock.monotonic() - started) * 1000
+        kind = HostCommand.Kind.Name(dispatch.command.kind)
+        took_s = self._clock.monotonic() - started
         if isinstance(result, HostAnswer):
             outcome.answer.CopyFrom(result)
-            word = HostAnswer.Verdict.Name(result.verdict)
+            word = verdict = HostAnswer.Verdict.Name(result.verdict)
             if result.HasField("error"):
                 word += f" ({result.error.id}: {result.error.message[:_LONGEST_WORDS]!a})"
         else:
             outcome.no_answer.CopyFrom(result)
-            word = NoAnswer.Reason.Name(result.reason)
+            word = verdict = NoAnswer.Reason.Name(result.reason)
+        self._meters.command_ended(dispatch.host.removeprefix("hosts/"), kind, verdict, took_s)
+        what = f"{kind} {action}" if action else kind
         _log.info(
-            "%s: %s of %s: %s in %.0f ms", dispatch.host, kind, dispatch.command.vm_id or "all VMs", word, took_ms
+            "%s: %s of %s: %s in %.0f ms", dispatch.host, what, dispatch.command.vm_id or "all VMs", word, took_s * 1000
         )
         self._outbox.put(outcome)
 

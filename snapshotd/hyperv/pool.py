@@ -110,6 +110,12 @@ class HostPool:
         running.add_done_callback(self._give_place_back)
         return await asyncio.shield(running)
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open, those that are being started included."""
+        with self._lock:
+            return len(self._free) + len(self._busy)
+
     async def close(self, timeout_s: float) -> None:
         """Close every session. Wait for running commands, up to `timeout_s` seconds, then cut them off.
 

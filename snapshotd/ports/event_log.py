@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 from snapshotd.domain.events import Envelope, NewEvent
 from snapshotd.domain.ids import StreamId
@@ -51,6 +51,21 @@ class Memento:
 
     version: int
     text: str
+
+
+APPEND_BOUNDS_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 5.0)
+"""The bounds by which appends are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogWork:
+    """What a log has appended since it was opened."""
+
+    events: int
+    within: tuple[int, ...]
+    """Appends by what they took: up to the first of APPEND_BOUNDS_S, from there to the second, ...; then the others."""
+    seconds: float
+    """What all of them took."""
 
 
 class EventLog(Protocol):
@@ -139,6 +154,10 @@ class EventLog(Protocol):
 
     async def verify(self) -> None:
         """Read all that there is. If it is damaged or incomplete, the log breaks (`until_broken`)."""
+        ...
+
+    def work(self) -> LogWork:
+        """Return what was appended since the log was opened."""
         ...
 
     def trouble(self) -> Trouble | None:

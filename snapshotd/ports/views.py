@@ -144,6 +144,18 @@ class ProjectionProgress:
     """When it has stopped, or fell behind."""
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotCounts:
+    """How many snapshots some VMs have that are not REMOVED."""
+
+    last: VmId
+    """Of these VMs."""
+    older: tuple[int, ...]
+    """How many were requested before each of the times asked for; then all of them."""
+    most: int
+    """The most that one of these VMs has."""
+
+
 class Watch(Protocol):
     """Notices what the views take in of one VM."""
 
@@ -206,6 +218,16 @@ class Views(Protocol):
 
     async def standing(self, vm_ids: Collection[VmId]) -> Mapping[VmId, tuple[Snapshot, ...]]:
         """Return all snapshots of each of these VMs that are not REMOVED, by time of request, then id."""
+        ...
+
+    async def snapshot_counts(self, after: str, vms: int, before: Sequence[datetime]) -> SnapshotCounts | None:
+        """Return how many snapshots the next registered VMs have that have any; None: there are no more.
+
+        Args:
+            after: id of the last VM of those before; empty: from the start.
+            vms: at most so many.
+            before: the times by which they are counted.
+        """
         ...
 
     async def snapshot(self, vm_id: VmId, snapshot_id: SnapshotId) -> Snapshot | None:

@@ -19,6 +19,7 @@ from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
+from snapshotd.monitoring.meters import Meters
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.ids import Ids
@@ -53,6 +54,8 @@ class Backend:
     started_at: datetime
     parts: Troubles = field(default_factory=Troubles)
     """What is wrong with parts of the daemon."""
+    meters: Meters = field(default_factory=Meters)
+    """What is counted for those who watch the service."""
     ending: Ending = field(default_factory=Ending)
     """Ends the calls that have no end."""
 
@@ -90,6 +93,10 @@ class Backend:
         faults = [f for f in self.runtime.dispatcher.faults if f.defect or self.log.trouble() is None]
         vms = ((f"VM {f.vm_id}", Trouble(reason=f.reason, message=f.text, since=f.since)) for f in faults)
         return (*told, *self.parts.all(), *vms)
+
+    def at_work(self) -> bool:
+        """Return whether the service does all that it is there for."""
+        return self.log.trouble() is None and self.views.trouble() is None and not self.parts.concern_all()
 
     async def needing(self, mark: str, most: int) -> tuple[Sequence[VirtualMachine], int]:
         """Return some VMs that need attention, by their mark (application/standing.py), and how many there are in all.

@@ -8,13 +8,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc.status_pb2 import Status
 
 from snapshotd.domain.errors import NotBuilt, SnapshotdError
+from snapshotd.monitoring.meters import Meters
 from snapshotd.server.access_errors import NotAllowed
 from snapshotd.server.callers import CALLER, Caller
 from snapshotd.server.gate import Gate
@@ -34,6 +35,9 @@ _READS: Final = ("Get", "List", "Wait", "Watch", "Discover", "Attach")
 """Prefixes of methods that change nothing. An executor stays attached to deliver its outcomes."""
 LARGEST_ANSWER: Final = 4 * 1024 * 1024
 """The bytes of the largest message that gRPC's clients take, if nobody tells them to take more."""
+_OK: Final = grpc.StatusCode.OK.name
+_NO_METHOD: Final = "other"
+"""What calls of methods that do not exist are counted as: callers may call by any name."""
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -42,10 +46,12 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
 
     Args:
         gate: decides on each call before its service does.
+        meters: counts the calls.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, meters: Meters) -> None:
         self._gate = gate
+        self._meters = meters
         self._complaints = Seldom(_COMPLAINT_S)
         self.stopping = False
         """Whether calls that change something are refused."""
@@ -63,7 +69,7 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None:
-            return grpc.stream_unary_rpc_method_handler(_unary(method, _not_built(method)))
+            return grpc.stream_unary_rpc_method_handler(self._unary(method, _not_built(method), _NO_METHOD))
         streams = "stream" if handler.response_streaming else "unary"
         kind = f"{'stream' if handler.request_streaming else 'unary'}_{streams}"
         behaviour: _Call = getattr(handler, kind)
@@ -77,10 +83,34 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
             behaviour = self._of_one(method, behaviour, streams=handler.response_streaming)
         make: Any = getattr(grpc, f"stream_{streams}_rpc_method_handler")
         return make(  # type: ignore[no-any-return]
-            (_stream if handler.response_streaming else _unary)(method, behaviour),
+            (self._stream if handler.response_streaming else self._unary)(method, behaviour, method),
             request_deserializer=_reader(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
+
+    def _unary(self, method: str, behaviour: _Call, counted_as: str) -> _Call:
+        async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  (any method's messages)
+            with _Measured(self._meters, counted_as) as measured:
+                try:
+                    answer = _taken(method, await behaviour(request, context))
+                except Exception as error:  # noqa: BLE001  (a defect's cause is in the log, by the incident's id)
+                    await measured.abort(context, _status_of(error))
+                measured.code = _OK
+                return answer
+
+        return call
+
+    def _stream(self, method: str, behaviour: _Call, counted_as: str) -> _Call:
+        async def call(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
+            with _Measured(self._meters, counted_as) as measured:
+                try:
+                    async for response in behaviour(request, context):
+                        yield _taken(method, response)
+                except Exception as error:  # noqa: BLE001  (as above)
+                    await measured.abort(context, _status_of(error))
+                measured.code = _OK
+
+        return call
 
     def _of_stream(self, method: str, behaviour: _Call) -> _Call:
         """Return the behaviour of a method that takes a stream, with only messages that could be read."""
@@ -193,31 +223,6 @@ def _unless_barred(caller: Caller, message: M) -> M:
     return message
 
 
-def _unary(method: str, behaviour: _Call) -> _Call:
-    async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  (any method's messages)
-        try:
-            return _taken(method, await behaviour(request, context))
-        except SnapshotdError as error:
-            await _abort(context, to_status(error))
-        except Exception:  # noqa: BLE001  (the caller gets the incident's id, the log gets the cause)
-            await _abort(context, _incident())
-
-    return call
-
-
-def _stream(method: str, behaviour: _Call) -> _Call:
-    async def call(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
-        try:
-            async for response in behaviour(request, context):
-                yield _taken(method, response)
-        except SnapshotdError as error:
-            await _abort(context, to_status(error))
-        except Exception:  # noqa: BLE001  (as above)
-            await _abort(context, _incident())
-
-    return call
-
-
 def _taken(method: str, answer: Message) -> Message:
     """Return an answer that callers will take. Raises AnswerTooLarge for another one."""
     size = answer.ByteSize()
@@ -240,12 +245,34 @@ def _stopping(method: str) -> _Call:
     return refuse
 
 
-def _incident() -> Status:
+def _status_of(error: Exception) -> Status:
+    """Return the status that answers an error. A defect gets an id, by which its cause is found in the log."""
+    if isinstance(error, SnapshotdError):
+        return to_status(error)
     name = uuid.uuid4().hex[:12]
-    _log.exception("incident %s", name)
+    _log.error("incident %s", name, exc_info=error)
     return internal_status(name)
 
 
-async def _abort(context: Context, status: Status) -> NoReturn:
-    details = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(_CODES[status.code], status.message, details)
+class _Measured:
+    """One call, counted when it has ended."""
+
+    def __init__(self, meters: Meters, method: str) -> None:
+        self._meters = meters
+        self._method = method
+        self._began_s = time.perf_counter()
+        self.code = grpc.StatusCode.CANCELLED.name
+        """What it ends with: until something else is known, its caller has gone."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._meters.call_ended(self._method, self.code, time.perf_counter() - self._began_s)
+
+    async def abort(self, context: Context, status: Status) -> NoReturn:
+        """End the call with a status."""
+        code = _CODES[status.code]
+        self.code = code.name
+        details = (("grpc-status-details-bin", status.SerializeToString()),)
+        await context.abort(code, status.message, details)

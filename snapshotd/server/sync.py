@@ -84,6 +84,8 @@ class HostReports:
         self._hosts = hosts
         self._syncing: WeakValueDictionary[HostId, asyncio.Lock] = WeakValueDictionary()
         self._synced_at: dict[HostId, datetime] = {}
+        self.compared = 0
+        """How many VMs were compared with the record by syncs, since the start."""
         self._refused: dict[HostId, HostAuthenticationFailed] = {}
         """How the last sync that a person asked for was refused, if the host refused to be signed in to."""
         self.locks = HostLocks(runtime)
@@ -157,6 +159,7 @@ class HostReports:
                     drifts += found
         self._vms.note_compared(work.alike)
         synced = Synced(len(rows) + len(others) - len(skipped), tuple(drifts), tuple(skipped))
+        self.compared += synced.vms
         if drifts or not quiet:
             await self.locks.alone(host_id, lambda: self._record(host_id, synced, actor, request_id))
         self._hosts.get(host_id)  # of one that was removed meanwhile, nothing is kept

@@ -12,8 +12,9 @@ from eventsourcing.persistence import PersistenceError
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import StreamId
 from snapshotd.domain.storage_errors import LogUnavailable
-from snapshotd.ports.event_log import Memento, StreamRow
+from snapshotd.ports.event_log import LogWork, Memento, StreamRow
 from snapshotd.store import streams
+from snapshotd.store.append_times import AppendTimes
 from snapshotd.store.condition import Condition
 from snapshotd.store.recorder import EventLogApplication
 from snapshotd.store.tail import Tail
@@ -32,8 +33,13 @@ class LogReading:
         self._application = application
         self._condition = condition
         self._tail = Tail()
+        self._times = AppendTimes()
         self._head = head
         """Position of the newest event that is shown: nobody who follows the log sees a later one."""
+
+    def work(self) -> LogWork:
+        """Return what was appended since the log was opened."""
+        return self._times.work()
 
     def head_position(self) -> int:
         """Return the position of the newest durable event."""

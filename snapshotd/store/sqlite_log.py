@@ -262,6 +262,7 @@ class SqliteEventLog(LogReading):
         In this order, and on the loop of who appended: what decides knows of an event before any view tells it.
         """
         durable = batch.durable(outcomes)
+        self._times.note(batch.appends, outcomes, time.monotonic())
         self._inserting.reached(max((envelope.position for envelope, _ in durable), default=0))
         calls = batch.settled(outcomes)
         calls += [(loop, partial(self._show, durable)) for loop in dict.fromkeys(loop for loop, _ in calls)]

@@ -147,6 +147,7 @@ class Host:
         self.connection = connection
         self.begun: asyncio.Queue[tuple[HostCommand, float]] = asyncio.Queue()
         self.closed: list[float] = []
+        self.sessions = 0
         self.result: HostAnswer | NoAnswer | None = None
         self.held: dict[str, asyncio.Event] = {}
         self.cut = asyncio.Event()

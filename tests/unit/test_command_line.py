@@ -10,6 +10,7 @@ import pytest
 
 from snapshotd import bootstrap, token_commands
 from snapshotd.__main__ import READ, main
+from snapshotd.monitoring.meters import ExecutorMeters
 from snapshotd.setting_values import Value
 from snapshotd.settings import KEYS, Settings, load
 
@@ -61,6 +62,7 @@ async def test_the_flags_of_serve_are_what_it_reads(noted: Noted, settings: Sett
 def test_the_flags_of_executor_are_what_it_reads(noted: Noted, settings: Settings) -> None:
     bootstrap.executor_settings(settings, settings.text("executor.server"))
     bootstrap.open_pool(settings)
+    assert bootstrap.executor_endpoint(settings, ExecutorMeters()) is None
     assert noted.read | BY_MAIN == set(READ["executor"])
 
 
