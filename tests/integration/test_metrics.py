@@ -1,15 +1,17 @@
-"""What a running daemon shows to a scraper is what it has done."""
+"""What a running daemon shows to a scraper is what it has done; the dashboard and the alerts ask for nothing else."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import pytest
 import pytest_asyncio
+import yaml
 from prometheus_client.metrics_core import Metric
 
 from snapshotd.api.v1 import snapshot_pb2
@@ -18,7 +20,10 @@ from tests.integration.watched_daemon import VM, Watched, page, watched
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy"
 DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "monitoring.md"
+SUFFIXES: Final = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "info": ("_info",)}
+"""What the samples of a family are called; those of others bear its name."""
 ASKED_AS: Final = {"counter": "_total", "info": "_info"}
 
 
@@ -86,7 +91,45 @@ async def test_no_label_names_a_vm_or_a_caller_and_probes_are_answered(daemon: W
     assert await page(daemon.metrics, "/readyz") == await page(daemon.metrics, "/healthz") == "ok\n"
 
 
-async def test_the_document_has_each_metric_with_its_type_and_labels(daemon: Watched) -> None:
+def samples_of(families: Mapping[str, Metric]) -> set[str]:
+    """Return the names that samples of these families have."""
+    return {f"{f.name}{suffix}" for f in families.values() for suffix in SUFFIXES.get(f.type, ("",))}
+
+
+def strings(document: Any) -> Iterator[str]:  # noqa: ANN401  (any JSON)
+    """Yield every query in a dashboard."""
+    if isinstance(document, dict):
+        if isinstance(document.get("expr"), str):
+            yield document["expr"]
+        for value in document.values():
+            yield from strings(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from strings(value)
+
+
+def rules() -> list[dict[str, Any]]:
+    """Return the alerts."""
+    document = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text(encoding="utf-8"))
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def names_in(queries: Iterator[str] | list[str]) -> set[str]:
+    """Return the names of our metrics in queries."""
+    return {name for query in queries for name in re.findall(r"\bsnapshotd_\w+", query)}
+
+
+async def test_each_metric_of_the_dashboard_and_of_the_alerts_is_in_a_scrape(daemon: Watched) -> None:
+    known = samples_of(await daemon.scrape())
+    dashboard = json.loads((DEPLOY / "grafana" / "snapshotd.json").read_text(encoding="utf-8"))
+    assert len(dashboard["panels"]) > 10
+    shown, watched_for = names_in(strings(dashboard)), names_in([rule["expr"] for rule in rules()])
+    assert shown | watched_for <= known
+    assert len(shown) > 20
+    assert len(watched_for) > 10
+
+
+async def test_the_document_has_each_metric_with_its_type_and_labels_and_each_alert(daemon: Watched) -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     rows = {r[0]: (r[1], r[2]) for r in re.findall(r"^\| `(snapshotd_\w+)` \| (\w+) \| ([^|]*) \|", text, re.MULTILINE)}
     families = await daemon.scrape()
@@ -95,3 +138,5 @@ async def test_the_document_has_each_metric_with_its_type_and_labels(daemon: Wat
     for name, family in asked.items():
         labels = {label for s in family.samples for label in s.labels} - {"le"}
         assert not family.samples or labels == set(re.findall(r"\w+", rows[name][1])), name
+    described = re.findall(r"^\| `(Snapshotd\w+)` \|", text, re.MULTILINE)
+    assert described == [rule["alert"] for rule in rules()]
