@@ -29,6 +29,7 @@ from snapshotd.domain.errors import DEFECT, SnapshotdError, told
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import ViewBehind, ViewStopped
+from snapshotd.logs import about
 from snapshotd.ports.event_log import EventLog
 from snapshotd.ports.trouble import Trouble, still
 from snapshotd.ports.views import ProjectionProgress, ProjectionState
@@ -169,7 +170,7 @@ class Runner:
         self.trouble = still(known, Trouble(reason=reason, message=message, since=datetime.now(UTC)))
         if known is None or known.reason != reason:
             defect = error if reason == DEFECT else None
-            _log.error("the views stay behind: %s", message, exc_info=defect)
+            _log.error("the views stay behind: %s", message, exc_info=defect, extra=about(reason=reason))
         self._show(self._following(), ProjectionState.BEHIND, message, self.trouble.since)
         self._wake()
 
@@ -316,7 +317,8 @@ class Runner:
             except ViewsUnwritable:
                 raise
             except Exception as error:  # noqa: BLE001  (whatever it is, the projection stops and says so)
-                _log.exception("projection %s stops after position %d", projection.name, progress.position)
+                text = "projection %s stops after position %d"
+                _log.exception(text, projection.name, progress.position, extra=about(view=projection.name))
                 failure = f"{type(error).__name__}: {error}"
                 self._show([progress], ProjectionState.STOPPED, failure, datetime.now(UTC))
                 return

@@ -37,9 +37,10 @@ def write_to_stderr(data: bytes) -> None:
 
 
 def about(**facts: str) -> dict[str, dict[str, str]]:
-    """Return the `extra` of a line that names what it is about: operation, vm, vm_name, host, kind, reason, actor.
+    """Return the `extra` of a line that names what it is about, for programs to find it by.
 
-    Those that are empty are left out. Never a secret.
+    There are: operation, vm, vm_name, host, kind, reason, actor; request (the caller's id of it), method, executor and
+    view. Those that are empty are left out. Never a secret.
     """
     return {_FACTS: {name: value for name, value in facts.items() if value}}
 

@@ -20,6 +20,7 @@ from snapshotd.executor.clock import Clock
 from snapshotd.executor.outbox import Outbox
 from snapshotd.executor.settings import ExecutorSettings
 from snapshotd.executor.work import OpenPool, Work
+from snapshotd.logs import about
 from snapshotd.monitoring.endpoint import Endpoint
 from snapshotd.monitoring.meters import ExecutorMeters
 from snapshotd.service_manager import ServiceManager
@@ -117,7 +118,8 @@ class Executor:
                 await asyncio.sleep(first_s if len(self._outbox) else 0)
                 continue
             delay_s = backoff.next_s()
-            _log.warning("%s; again in %.1f s, or when the files of TLS change", reason, delay_s)
+            name, text = executor_name(self.executor_id), "%s; again in %.1f s, or when the files of TLS change"
+            _log.warning(text, reason, delay_s, extra=about(executor=name))
             self._tell(reason)
             await self._pause(delay_s)
 
@@ -147,7 +149,8 @@ class Executor:
             try:
                 hello = Hello(executor_id=self.executor_id, hosts=settings.hosts, version=settings.version)
                 welcome = await attachment.sign_in(hello)
-                _log.info("executor %s attached to %s", executor_name(self.executor_id), settings.server)
+                name = executor_name(self.executor_id)
+                _log.info("executor %s attached to %s", name, settings.server, extra=about(executor=name))
                 happened = "detached from"
                 self._tell(f"attached to {settings.server}")
                 self._meters.attached(is_attached=True)

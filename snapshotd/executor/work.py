@@ -22,11 +22,13 @@ from snapshotd.api.v1.executor_pb2 import (
 from snapshotd.executor.clock import Clock
 from snapshotd.executor.outbox import Outbox
 from snapshotd.executor.settings import ExecutorSettings
+from snapshotd.logs import about
 from snapshotd.monitoring.meters import ExecutorMeters
 
 _log = logging.getLogger(__name__)
 _LONGEST_WORDS = 300
 """Characters of a host's words in the log."""
+_HOSTS = "hosts/"
 _LONGEST_MS = (1 << 32) - 1
 """The most milliseconds that a command can carry as time left."""
 
@@ -80,7 +82,8 @@ class Work:
             return
         self.release(connection.host)
         self._hosts[connection.host] = (connection, self._open_pool(connection))
-        _log.info("%s: this executor serves it, at %s", connection.host, connection.address)
+        facts = about(host=connection.host.removeprefix(_HOSTS))
+        _log.info("%s: this executor serves it, at %s", connection.host, connection.address, extra=facts)
 
     def release(self, host: str) -> None:
         """Start nothing more on a host. Close its sessions after its running commands have ended."""
@@ -114,7 +117,7 @@ class Work:
 
     def refuse(self, dispatch: Dispatch, reason: NoAnswer.Reason.ValueType, detail: str) -> None:
         """Report to the server that a dispatch was not started."""
-        _log.warning("%s: dispatch %s %s", dispatch.host, dispatch.dispatch_id, detail)
+        _log.warning("%s: dispatch %s %s", dispatch.host, dispatch.dispatch_id, detail, extra=_facts(dispatch))
         no_answer = NoAnswer(reason=reason, detail=detail)
         self._outbox.put(CommandOutcome(dispatch_id=dispatch.dispatch_id, no_answer=no_answer))
 
@@ -148,7 +151,8 @@ class Work:
             result = await self._answer(dispatch, connection, pool)
         except Exception as bug:  # noqa: BLE001  (see below)
             # A defect on one host must neither end the executor nor leave the server waiting.
-            _log.exception("%s: dispatch %s failed in the executor", dispatch.host, dispatch.dispatch_id)
+            text = "%s: dispatch %s failed in the executor"
+            _log.exception(text, dispatch.host, dispatch.dispatch_id, extra=_facts(dispatch))
             result = NoAnswer(reason=NoAnswer.CONNECTION_LOST, detail=f"the executor failed: {type(bug).__name__}")
         finally:
             if self._running.get(dispatch.dispatch_id) is asyncio.current_task():
@@ -164,10 +168,11 @@ class Work:
         else:
             outcome.no_answer.CopyFrom(result)
             word = verdict = NoAnswer.Reason.Name(result.reason)
-        self._meters.command_ended(dispatch.host.removeprefix("hosts/"), kind, verdict, took_s)
+        self._meters.command_ended(dispatch.host.removeprefix(_HOSTS), kind, verdict, took_s)
         what = f"{kind} {action}" if action else kind
+        subject, took_ms = dispatch.command.vm_id or "all VMs", took_s * 1000
         _log.info(
-            "%s: %s of %s: %s in %.0f ms", dispatch.host, what, dispatch.command.vm_id or "all VMs", word, took_s * 1000
+            "%s: %s of %s: %s in %.0f ms", dispatch.host, what, subject, word, took_ms, extra=_facts(dispatch, verdict)
         )
         self._outbox.put(outcome)
 
@@ -191,3 +196,10 @@ class Work:
         self._retiring.pop(closing, None)
         if not closing.cancelled() and (error := closing.exception()) is not None:
             _log.error("sessions of a released host could not be closed", exc_info=error)
+
+
+def _facts(dispatch: Dispatch, reason: str = "") -> dict[str, dict[str, str]]:
+    """Return what a line about a dispatch names."""
+    command = dispatch.command
+    host, kind = dispatch.host.removeprefix(_HOSTS), HostCommand.Kind.Name(command.kind)
+    return about(operation=command.operation, vm=command.vm_id, host=host, kind=kind, reason=reason)

@@ -22,6 +22,7 @@ from snapshotd.dispatch.orders import Order
 from snapshotd.domain.errors import InvalidArgument, NotFound
 from snapshotd.domain.host import Host
 from snapshotd.domain.ids import HostId, executor_name, is_guid, is_host_id
+from snapshotd.logs import about
 from snapshotd.ports.clock import Clock
 from snapshotd.server.access_errors import NotAllowed
 from snapshotd.server.callers import Caller, caller
@@ -161,7 +162,8 @@ class ExecutorService(ExecutorServiceServicer):
         yield pb.AttachResponse(
             welcome=pb.Welcome(heartbeat_interval_ms=_HEARTBEAT_MS, lease_ttl_ms=int(LEASE_TTL_S * 1000))
         )
-        _log.info("executor %s attached, for %s", stream.executor, ", ".join(sorted(stream.serves)))
+        serves = ", ".join(sorted(stream.serves))
+        _log.info("executor %s attached, for %s", stream.executor, serves, extra=about(executor=stream.executor))
         if stream.executor in self.attached:
             self.attached[stream.executor].end()
         self.attached[stream.executor] = stream
@@ -178,7 +180,7 @@ class ExecutorService(ExecutorServiceServicer):
             if self.attached.get(stream.executor) is stream:
                 del self.attached[stream.executor]
             self._runtime.detached(stream.executor, stream)
-            _log.info("executor %s detached", stream.executor)
+            _log.info("executor %s detached", stream.executor, extra=about(executor=stream.executor))
 
     def _claim(self, executor: str, by: Caller) -> None:
         """Note who an executor is. Raises NotAllowed if it attached as somebody else before."""
@@ -207,7 +209,8 @@ class ExecutorService(ExecutorServiceServicer):
                     answer = explained(from_outcome(request.outcome), self._installation_id)
                     self._runtime.outcome(stream.executor, request.outcome.dispatch_id, answer)
                 if not self._runtime.heard(stream.executor, stream):
-                    _log.warning("executor %s was silent for too long; it must attach again", stream.executor)
+                    text = "executor %s was silent for too long; it must attach again"
+                    _log.warning(text, stream.executor, extra=about(executor=stream.executor))
                     break
         finally:
             stream.end()

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.status_pb2 import Status
 
 from snapshotd.domain.errors import NotBuilt, SnapshotdError
+from snapshotd.logs import about
 from snapshotd.monitoring.meters import Meters
 from snapshotd.server.access_errors import NotAllowed
 from snapshotd.server.callers import CALLER, Caller
@@ -30,7 +31,9 @@ _Call = Callable[[Any, Context], Any]
 
 _OURS: Final = ("/snapshotd.", "/google.longrunning.")
 _COMPLAINT_S: Final = 10.0
-"""The least time between two log lines about malformed requests."""
+"""The least time between two log lines about malformed requests, or about calls refused for one reason."""
+_SHOWN: Final = 100
+"""The most characters of a request's id in the log."""
 _READS: Final = ("Get", "List", "Wait", "Watch", "Discover", "Attach")
 """Prefixes of methods that change nothing. An executor stays attached to deliver its outcomes."""
 LARGEST_ANSWER: Final = 4 * 1024 * 1024
@@ -53,6 +56,8 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         self._gate = gate
         self._meters = meters
         self._complaints = Seldom(_COMPLAINT_S)
+        self._refusals: dict[str, Seldom] = {}
+        """By reason: there are few."""
         self.stopping = False
         """Whether calls that change something are refused."""
 
@@ -140,14 +145,35 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
 
         async def answer(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401
             with await self._gate.admit(method, context) as caller:
-                return await behaviour(await allowed(caller, requests, context), context)
+                request = await allowed(caller, requests, context)
+                try:
+                    return await behaviour(request, context)
+                except SnapshotdError as error:
+                    self._tell(caller, request, error)
+                    raise
 
         async def answers(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             with await self._gate.admit(method, context) as caller:
-                async for response in behaviour(await allowed(caller, requests, context), context):
-                    yield _unless_barred(caller, response)
+                request = await allowed(caller, requests, context)
+                try:
+                    async for response in behaviour(request, context):
+                        yield _unless_barred(caller, response)
+                except SnapshotdError as error:
+                    self._tell(caller, request, error)
+                    raise
 
         return answers if streams else answer
+
+    def _tell(self, caller: Caller, request: Message, error: SnapshotdError) -> None:
+        """Log that a call was refused; of those with the same reason only one in a while, since callers may repeat it.
+
+        Who may not call is told by the gate (refusals.py). The words may be the caller's: so they are quoted, and cut.
+        """
+        if (more := self._refusals.setdefault(error.reason, Seldom(_COMPLAINT_S)).due()) is not None:
+            known = getattr(request, "request_id", "")
+            request_id = known[:_SHOWN] if known.isprintable() else ""
+            facts = about(method=caller.method, actor=caller.subject, reason=error.reason, request=request_id)
+            _log.info("call refused: %.300r (%d more since the last such line)", str(error), more, extra=facts)
 
     async def _read(
         self, method: str, caller: Caller, requests: AsyncIterator[Any], context: Context

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from snapshotd.domain import events as e
 from snapshotd.domain.events import Envelope
-from snapshotd.domain.operation import Operation
+from snapshotd.domain.ids import HostId
+from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.logs import about
 
@@ -24,7 +25,8 @@ def of_vm(vm: VirtualMachine) -> dict[str, str]:
 
 def of_operation(vm: VirtualMachine, operation: Operation) -> dict[str, str]:
     """Return what a line says of an operation; its actor is the one who asked for it."""
-    return of_vm(vm) | {"operation": operation.name, "kind": operation.kind, "actor": operation.actor}
+    asked = {"actor": operation.actor, "request": operation.request_id}
+    return of_vm(vm) | {"operation": operation.name, "kind": operation.kind} | asked
 
 
 def tell(vm: VirtualMachine, envelopes: Iterable[Envelope]) -> None:
@@ -39,18 +41,30 @@ def tell(vm: VirtualMachine, envelopes: Iterable[Envelope]) -> None:
                 _say(logging.WARNING, f"operation failed: {failure.text}", vm, number, reason=failure.reason)
             case e.OperationSettled(number=number, outcome=outcome, reason=reason, step=step):
                 text = f"step {step} settled: {reason}"
-                _say(logging.WARNING, text, vm, number, reason=outcome.name, actor=envelope.actor)
+                said_by = {"actor": envelope.actor, "request": envelope.request_id}
+                _say(logging.WARNING, text, vm, number, reason=outcome.name, **said_by)
             case e.DriftDetected(kind=kind, detail=detail):
                 facts = of_vm(vm) | {"operation": envelope.operation or "", "reason": kind.name}
-                _log.warning("drift: %s", detail, extra=about(**facts, actor=envelope.actor))
+                facts |= {"actor": envelope.actor, "request": envelope.request_id}
+                _log.warning("drift: %s", detail, extra=about(**facts))
             case e.VmTakenOver(journal_token=token):
                 text = "taken over, from token %d of its journal"
-                _log.warning(text, token, extra=about(**of_vm(vm), actor=envelope.actor))
+                facts = of_vm(vm) | {"actor": envelope.actor, "request": envelope.request_id}
+                _log.warning(text, token, extra=about(**facts))
             case e.LogFoundRolledBack(journal_token=token, foreign=False):
                 text = "the log is older than the VM's journal on its host (token %d)"
                 _log.error(text, token, extra=about(**of_vm(vm), reason="LOG_ROLLED_BACK"))
             case _:
                 pass
+
+
+def tell_way(host_id: HostId, before: Failure | None, now: Failure | None) -> None:
+    """Log that a host does not answer any more, for another reason than before, or answers again."""
+    if now is None and before is not None:
+        _log.info("host %s answers again", host_id, extra=about(host=host_id))
+    elif now is not None and (before is None or before.reason != now.reason):
+        facts = about(host=host_id, reason=now.reason)
+        _log.warning("host %s does not answer: %s", host_id, now.text, extra=facts)
 
 
 def _say(level: int, text: str, vm: VirtualMachine, number: int, **more: str) -> None:

@@ -28,12 +28,14 @@ from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.host_report import HostAnswer
 from snapshotd.domain.ids import HostId, VmId
+from snapshotd.domain.operation import Failure
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.logs import about
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.ids import Ids
 from snapshotd.server.host_wire import no_answer
-from snapshotd.server.log_lines import tell
+from snapshotd.server.log_lines import tell, tell_way
 from snapshotd.server.paging import in_slices
 from snapshotd.server.vm_gate import VmGate
 from snapshotd.server.waiting import Waiting
@@ -172,7 +174,8 @@ class Runtime:
             else:
                 self.acknowledge(await self._volumes.follow(vm_id, envelopes, looked=looked, actor=ITSELF))
         except SnapshotdError as error:
-            _log.warning("vm %s: its claims on volumes are left as they were: %s", vm_id or "(all)", error)
+            facts = about(vm=vm_id or "", reason=error.reason)
+            _log.warning("vm %s: its claims on volumes are left as they were: %s", vm_id or "(all)", error, extra=facts)
 
     async def unsettled(self, vm_ids: Iterable[VmId]) -> tuple[VmId, ...]:
         """Return those of these VMs that have a claim which a look at them may end. Raises LogUnavailable."""
@@ -254,7 +257,16 @@ class Runtime:
 
     def outcome(self, executor: str, dispatch_id: str, answer: HostAnswer) -> None:
         """Hand on what an executor says came of an order. If nobody waits for that from it, nothing follows."""
+        flight = self.dispatcher.flights.get(dispatch_id)
+        before = self._contact(flight.order.host_id) if flight is not None else None
         self._carry_out(self.dispatcher.answered(executor, dispatch_id, answer, self.moment()))
+        if flight is not None:
+            tell_way(flight.order.host_id, before, self._contact(flight.order.host_id))
+
+    def _contact(self, host_id: HostId) -> Failure | None:
+        """Return why a host does not answer; None: it does, or nobody has tried."""
+        wait = self.dispatcher.reach.contact.get(host_id)
+        return wait.failure if wait is not None else None
 
     def detached(self, executor: str, stream: Stream) -> None:
         """Give up an executor whose stream has ended. Nothing follows if it has attached again meanwhile."""
@@ -324,6 +336,7 @@ def _log_fault(fault: Fault) -> None:
         fault.times,
         fault.error if known else f"a defect: {fault.error!r}",
         exc_info=None if known else fault.error,
+        extra=about(vm=fault.vm_id),
     )
 
 

@@ -24,10 +24,12 @@ from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.state import replace
 from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.logs import about
 from snapshotd.ports.event_log import StreamRow
 from snapshotd.server.asking import Asking, read_whole
 from snapshotd.server.claims import Claims
 from snapshotd.server.host_locks import HostLocks
+from snapshotd.server.log_lines import of_vm
 from snapshotd.server.paging import in_slices
 from snapshotd.server.runtime import ITSELF, Runtime
 
@@ -229,10 +231,11 @@ class HostReports:
         except VmChanging as error:
             return Failure.of(error)
         except SnapshotdError as error:
-            _log.warning("vm %s: not compared with the record: %s", vm.vm_id, error)
+            facts = about(**of_vm(vm), reason=error.reason)
+            _log.warning("vm %s: not compared with the record: %s", vm.vm_id, error, extra=facts)
             return Failure.of(error)
         except Exception:  # noqa: BLE001  (a defect of ours)
-            _log.exception("vm %s: not compared with the record", vm.vm_id)
+            _log.exception("vm %s: not compared with the record", vm.vm_id, extra=about(**of_vm(vm)))
             return Failure(reason=DEFECT, message="snapshotd has a defect. See the daemon's log.")
 
     async def _compared(

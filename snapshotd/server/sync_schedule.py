@@ -19,6 +19,7 @@ from typing import Any, Final
 from snapshotd.application.hosts import Hosts
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.ids import HostId, VmId
+from snapshotd.logs import about
 from snapshotd.server.runtime import ITSELF, Runtime
 from snapshotd.server.sync import HostReports
 from snapshotd.server.troubles import Troubles
@@ -129,7 +130,8 @@ class SyncSchedule:
         try:
             await self._reports.find(vm_id)
         except SnapshotdError as error:
-            _log.warning("vm %s could not be looked for on other hosts: %s", vm_id, error)
+            facts = about(vm=vm_id, reason=error.reason)
+            _log.warning("vm %s could not be looked for on other hosts: %s", vm_id, error, extra=facts)
 
     async def _sync(self, host_id: HostId) -> None:
         self._due_s[host_id] = math.inf
@@ -138,12 +140,13 @@ class SyncSchedule:
         except SnapshotdError as error:
             self._troubles.ended(_subject(host_id))
             if self._failed(host_id, error.reason):
-                _log.warning("host %s could not be compared with the record: %s", host_id, error)
+                facts = about(host=host_id, reason=error.reason)
+                _log.warning("host %s could not be compared with the record: %s", host_id, error, extra=facts)
         except Exception as defect:  # noqa: BLE001
             # A defect on one host must not end the syncs of all hosts.
             self._troubles.failed(_subject(host_id), defect)
             if self._failed(host_id, repr(defect)):
-                _log.exception("host %s could not be compared with the record", host_id)
+                _log.exception("host %s could not be compared with the record", host_id, extra=about(host=host_id))
         else:
             self._troubles.ended(_subject(host_id))
             recovered = self._failures.pop(host_id, None) is not None
@@ -151,7 +154,8 @@ class SyncSchedule:
             self._owed.discard(host_id)
             self._due_s[host_id] = self._now_s() + self._interval_s
             if owed or recovered or synced.drifts:
-                _log.info("host %s: %d VMs compared, %d drifts", host_id, synced.vms, len(synced.drifts))
+                text = "host %s: %d VMs compared, %d drifts"
+                _log.info(text, host_id, synced.vms, len(synced.drifts), extra=about(host=host_id))
 
     def _failed(self, host_id: HostId, why: str) -> bool:
         """Schedule the next attempt, later each time. Return whether the last failure had another reason."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from snapshotd.logs import about
 from snapshotd.ports.trouble import Trouble, still
 from snapshotd.store.errors import Fault, LogBroken, detail_of, fault_of
 
@@ -45,7 +46,7 @@ class Condition:
             self.trouble = still(known, Trouble(reason=fault.value, message=message, since=datetime.now(UTC)))
             self.refused_bytes = max(self.refused_bytes, refused_bytes)
             if known is None or known.reason != fault.value:
-                _log.error("%s", message)
+                _log.error("%s", message, extra=about(reason=fault.value))
         return detail
 
     def unread(self, error: Exception) -> str:
@@ -67,5 +68,5 @@ class Condition:
             broken = LogBroken(str(self._path), str(error) or type(error).__name__)
             self.trouble = Trouble(reason=Fault.UNTRUSTED.value, message=broken.message(), since=datetime.now(UTC))
             self.broken = broken
-            _log.critical("%s", broken, exc_info=error)
+            _log.critical("%s", broken, exc_info=error, extra=about(reason=broken.reason))
             self._on_broken()

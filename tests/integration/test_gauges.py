@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -54,6 +55,26 @@ async def test_a_host_that_does_not_answer_is_told_with_its_reason(running: Runn
     values = await read(gauges)
     assert values["snapshotd_host_unreachable", "hv01", NoExecutor.reason] == 1
     assert values["snapshotd_executors_attached",] == 0
+
+
+async def test_that_a_host_answers_no_more_and_answers_again_is_logged_once_each(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "snapshotd")
+    for error in ("HOST_UNREACHABLE", "HOST_UNREACHABLE", "CONNECTION_LOST", "", ""):
+        syncing = asyncio.create_task(running.hosts.SyncHost(host_pb2.SyncHostRequest(name="hosts/hv01"), CALLER))
+        dispatch = await running.asked.orders.get()
+        if error:
+            running.service.runtime.outcome("executor", dispatch, no_answer(error, "no route"))
+        else:
+            running.answer(dispatch)
+        await asyncio.gather(syncing, return_exceptions=True)
+    told = [r for r in caplog.records if r.message.startswith("host hv01 ") and "answer" in r.message.split(":")[0]]
+    assert [(r.message.split(":")[0], r.__dict__["facts"].get("reason")) for r in told] == [
+        ("host hv01 does not answer", "HOST_UNREACHABLE"),
+        ("host hv01 does not answer", "CONNECTION_LOST"),
+        ("host hv01 answers again", None),
+    ]
 
 
 async def test_operations_under_way_are_counted_with_their_age_and_their_vms_compared(

@@ -63,6 +63,10 @@ class Watched:
         request = snapshot_pb2.CreateSnapshotRequest(parent=f"virtualMachines/{VM}", snapshot=snapshot)
         told = tuple(metadata.items())
         asked = await SnapshotServiceStub(self.channel).CreateSnapshot(request, metadata=told)
+        return await self.ended(asked)
+
+    async def ended(self, asked: Operation) -> Operation:
+        """Wait for the end of an operation, which must succeed."""
         wait = WaitOperationRequest(name=asked.name)
         wait.timeout.FromSeconds(30)
         ended = await OperationsStub(self.channel).WaitOperation(wait)
