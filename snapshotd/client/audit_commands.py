@@ -1,22 +1,17 @@
-"""`snapshotctl audit ...` and `snapshotctl status`."""
+"""`snapshotctl audit ...`."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Final
 
 from snapshotd.api.v1 import admin_pb2, audit_pb2
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
-from snapshotd.api.v1.operation_pb2 import OperationMetadata
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.following import follow
-from snapshotd.client.messages import no_names
-from snapshotd.client.options import output
-from snapshotd.client.pages import Stream, or_else, output_pages, overview, pages
-from snapshotd.client.render import age, counted, exact, facts, last, quoted, subject_text, when, word
+from snapshotd.client.pages import Stream, or_else, output_pages, pages
+from snapshotd.client.render import exact, quoted, subject_text, when
 from snapshotd.client.resolve import host_name, is_snapshot_name, refuse_unknown
 from snapshotd.client.resolve_past import snapshot_ever, vm_ever
 from snapshotd.client.times import read_time
@@ -120,90 +115,3 @@ def _exact_row(event: audit_pb2.Event) -> list[str]:
     """Return a row for programs."""
     position, _, *rest = _row(event)
     return [position, exact(event.time), *rest]
-
-
-def status(server: Server, arguments: argparse.Namespace) -> ExitCode:
-    """Show the state of the service."""
-    found = server.call(server.admin.GetStatus, admin_pb2.GetStatusRequest())
-    return output(arguments, found, lambda status: _facts(status, partial(overview, arguments)), no_names)
-
-
-def _facts(status: admin_pb2.GetStatusResponse, table: Callable[..., str]) -> str:
-    counts, failures = status.operations, status.recent_failures
-    head = facts(
-        [
-            ("snapshotd", status.version),
-            ("Installation", status.installation_id),
-            ("Started", f"{when(status.start_time)} ({age(status.start_time)} ago)"),
-            ("Events", str(status.log_head_position)),
-            ("Operations", _counted(status)),
-            ("Failed, last 24 h", str(failures.count) if status.HasField("recent_failures") else ""),
-            (
-                "Waits longest",
-                f"{counts.oldest_waiting} ({counts.oldest_wait.reason})" if counts.oldest_waiting else "",
-            ),
-        ]
-    )
-    states = admin_pb2.ProjectionState.State
-    projections = [[p.name, states.Name(p.state), str(p.position), p.failure.message] for p in status.projections]
-    executors = [
-        [e.executor_id, ", ".join(e.serves), ", ".join(last(h) for h in e.hosts), age(e.last_heard_time)]
-        for e in status.executors
-    ]
-    hosts = [[last(h.host), _reachable(h), when(h.last_sync_time), h.wait.reason, h.executor] for h in status.hosts]
-    problems = [[p.subject, p.reason, when(p.since), p.message] for p in status.problems]
-    return "\n\n".join(
-        [
-            head,
-            *(
-                [
-                    "Problems\n"
-                    + table(["SUBJECT", "REASON", "SINCE", "WHAT TO DO"], problems, ["SUBJECT", "REASON"], ["SUBJECT"])
-                ]
-                if problems
-                else []
-            ),
-            *_trouble_of_operations(status, table),
-            table(["VIEW", "STATE", "POSITION", "WHY"], projections),
-            "Executors\n" + table(["EXECUTOR", "REACHES", "IS FED FOR", "HEARD"], executors, ["IS FED FOR", "REACHES"]),
-            "Hosts\n" + table(["HOST", "REACHABLE", "LAST SYNC", "WHY", "EXECUTOR"], hosts, ["HOST", "WHY"]),
-        ]
-    )
-
-
-def _trouble_of_operations(status: admin_pb2.GetStatusResponse, table: Callable[..., str]) -> Iterator[str]:
-    """Yield the tables of overdue operations and of recent failures, if there are any."""
-    kinds = OperationMetadata.Kind
-    if status.overdue_operations:
-        late = [
-            [o.operation, o.display_name, word(kinds.Name(o.kind)), when(o.since), o.message]
-            for o in status.overdue_operations
-        ]
-        yield "Overdue\n" + table(
-            ["OPERATION", "VM", "KIND", "SINCE", "WHY, AND WHAT TO DO"], late, ["KIND", "VM"], ["OPERATION"]
-        )
-        if (more := status.overdue_operation_count - len(late)) > 0:
-            yield f"{counted(more, 'more operation')} overdue. See `snapshotctl operation list --active`."
-    if status.recent_failures.latest:
-        failed = [
-            [f.operation, f.display_name, word(kinds.Name(f.kind)), age(f.failure.time), f.actor, f.failure.reason]
-            for f in status.recent_failures.latest
-        ]
-        yield "Failed last\n" + table(
-            ["OPERATION", "VM", "KIND", "AGE", "ACTOR", "REASON"], failed, ["ACTOR", "KIND", "VM"], ["OPERATION"]
-        )
-        if status.recent_failures.count > len(failed):
-            yield "All of them: `snapshotctl operation list --failed --since 24h`."
-
-
-def _counted(status: admin_pb2.GetStatusResponse) -> str:
-    if not status.HasField("operations"):
-        return "not known: the views cannot be read"
-    counts = status.operations
-    return f"{counts.pending} pending, {counts.running} running, {counts.waiting} of them waiting"
-
-
-def _reachable(host: admin_pb2.HostState) -> str:
-    if host.reachable:
-        return "yes"
-    return "no" if host.HasField("wait") else "not tried"

@@ -38,7 +38,8 @@ def add_to(commands: Subcommands) -> None:
     moment = "a time (RFC 3339, or 2h for two hours ago), or a version of the VM"
     diff.add_argument("--from", dest="begin", type=read.named, required=True, metavar="T", help=moment)
     diff.add_argument("--to", dest="end", type=read.named, default="now", metavar="T", help=f"{moment} (default: now)")
-    commands.command("status", "show the state of the service", "audit_commands.status")
+    status = commands.command("status", "show the state of the service", "status_commands.status")
+    status.add_argument("--watch", action="store_true", help="show it anew as it changes, until Ctrl-C")
 
 
 def _add_repeated(parser: argparse.ArgumentParser, flag: str, metavar: str, text: str) -> None:

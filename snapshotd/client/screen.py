@@ -19,6 +19,11 @@ class Screen:
         """Whether the text before is replaced."""
         self._empty = True
 
+    def append(self, line: str) -> None:
+        """Write a line below what is there."""
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
     def show(self, text: str) -> None:
         """Show a text in the place of the one before; if it cannot be replaced, below it, after a blank line."""
         if self.redraws:

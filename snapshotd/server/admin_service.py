@@ -120,12 +120,15 @@ class AdminService(AdminServiceServicer):
         if not executor:
             missing = NoExecutor(host_id)
             wait = Wait(reason=missing.reason, message=missing.message())
+        _, under_way, waiting = dispatcher.flights.load(host_id)
         return pb.HostState(
             host=host_name(host_id),
             executor=executor,
             reachable=bool(executor) and dispatcher.reach.answers(host_id),
             last_sync_time=timestamp(last_sync_at),
             wait=wait,
+            orders_under_way=under_way,
+            orders_waiting=waiting,
         )
 
     async def _tell_operations(self, status: pb.GetStatusResponse) -> None:

@@ -406,12 +406,18 @@ class HostState(_message.Message):
     REACHABLE_FIELD_NUMBER: _builtins.int
     LAST_SYNC_TIME_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    ORDERS_UNDER_WAY_FIELD_NUMBER: _builtins.int
+    ORDERS_WAITING_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """hosts/{host}."""
     executor: _builtins.str
     """Name of the executor that serves it; empty: none."""
     reachable: _builtins.bool
     """It has an executor, and its last command was answered."""
+    orders_under_way: _builtins.int
+    """Orders under way on it."""
+    orders_waiting: _builtins.int
+    """Orders that wait for their turn."""
     @_builtins.property
     def last_sync_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last compared with the record; absent: never."""
@@ -428,10 +434,12 @@ class HostState(_message.Message):
         reachable: _builtins.bool = ...,
         last_sync_time: _timestamp_pb2.Timestamp | None = ...,
         wait: _operation_pb2.Wait | None = ...,
+        orders_under_way: _builtins.int = ...,
+        orders_waiting: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_sync_time", b"last_sync_time", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["executor", b"executor", "host", b"host", "last_sync_time", b"last_sync_time", "reachable", b"reachable", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executor", b"executor", "host", b"host", "last_sync_time", b"last_sync_time", "orders_under_way", b"orders_under_way", "orders_waiting", b"orders_waiting", "reachable", b"reachable", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
