@@ -57,6 +57,7 @@ READ: Final = {
         "executor.shell_idle",
         "hosts.sign_in_pause",
         "metrics.listen",
+        "traces.endpoint",
         "log.format",
     ),
     "check": ("storage.directory", "log.format"),

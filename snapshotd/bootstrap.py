@@ -48,6 +48,7 @@ from snapshotd.hyperv.winrs import WinRsLimits
 from snapshotd.monitoring.endpoint import Endpoint, Scrapes
 from snapshotd.monitoring.following import Follower
 from snapshotd.monitoring.meters import ExecutorMeters
+from snapshotd.monitoring.traces import NO_TRACES, Traces
 from snapshotd.ports.event_log import EventLog
 from snapshotd.server.backend import Backend
 from snapshotd.server.crowd import CallLimits, Crowd
@@ -266,16 +267,17 @@ def open_service(settings: Settings) -> Iterator[daemon.Service]:
 
     Raises LogLost, LogInUse, LogForeign, StorageUnusable, ViewsNotMade, OSError.
     """
-    directory = _storage(settings)
+    directory, traces = _storage(settings), open_traces(settings, "snapshotd")
     with _named(settings, "storage.directory"):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = _open_log(directory)
     with log:
         projections = Projections(log, directory / "views.db")
         try:
-            yield compose(settings, log, projections, log.installation_id, open_pool(settings))
+            yield compose(settings, log, projections, log.installation_id, open_pool(settings), traces)
         finally:
             projections.close()
+            traces.close()
 
 
 def _open_log(directory: Path) -> SqliteEventLog:
@@ -311,7 +313,12 @@ def _named(settings: Settings, name: str) -> Iterator[None]:
 
 
 def compose(
-    settings: Settings, log: EventLog, projections: Projections, installation_id: str, pool: OpenPool
+    settings: Settings,
+    log: EventLog,
+    projections: Projections,
+    installation_id: str,
+    pool: OpenPool,
+    traces: Traces = NO_TRACES,
 ) -> daemon.Service:
     """Return a composed daemon.
 
@@ -321,13 +328,14 @@ def compose(
         projections: the projections of that log.
         installation_id: our name in the journals on the hosts.
         pool: opens the sessions of a host, for the executor in this process.
+        traces: takes the spans.
     """
     clock, ids, policy = SystemClock(), RandomIds(), policy_of(settings)
     shape = fold_shape()
     vms, hosts = VirtualMachines(log, clock, ids, policy, shape), Hosts(log, clock, ids, shape)
     volumes = Volumes(log, clock, ids, vms)
     dispatcher = Dispatcher(policy, LEASE_TTL_S, settings.count("executor.sessions_per_host"), ids.fresh()[:8])
-    runtime = Runtime(vms, dispatcher, policy, clock, ids, volumes)
+    runtime = Runtime(vms, dispatcher, policy, clock, ids, volumes, traces=traces)
     reports = HostReports(runtime, vms, hosts)
     parts = Troubles()
     # Made at each start, and known to this process only.
@@ -357,7 +365,8 @@ def compose(
     executor_meters = ExecutorMeters(backend.meters.registry) if settings.switch("executor.in_process") else None
 
     async def run_executor_here(server: str, stop: asyncio.Event) -> None:
-        await Executor(executor_settings(settings, server, secret), pool, meters=executor_meters).run(stop)
+        own = executor_settings(settings, server, secret)
+        await Executor(own, pool, meters=executor_meters, traces=traces).run(stop)
 
     metrics = settings.text("metrics.listen")
     scrapes = Scrapes(backend.meters.registry, Gauges(backend, _storage(settings)).read)
@@ -372,7 +381,7 @@ def compose(
         projections=projections,
         make_server=lambda: GrpcServer(backend, executors, gate, listen),
         run_executor=run_executor_here if executor_meters is not None else None,
-        follower=Follower(log, [backend.meters.take]) if metrics else None,
+        follower=Follower(log, [backend.meters.take, traces.take]) if metrics or traces.enabled else None,
         endpoint=Endpoint(metrics, scrapes, backend.at_work) if metrics else None,
         installation_id=installation_id,
         refusals=refusals,
@@ -399,14 +408,30 @@ def run_executor(settings: Settings) -> int:
     own = executor_settings(settings, settings.text("executor.server"))
     if own.tls is not None:
         own.tls.read()
-    meters = ExecutorMeters()
+    meters, traces = ExecutorMeters(), open_traces(settings, "snapshotd-executor")
 
     async def run() -> None:
-        endpoint = executor_endpoint(settings, meters)
-        await run_executor_process(own, open_pool(settings), ServiceManager(os.environ), meters, endpoint)
+        manager, endpoint = ServiceManager(os.environ), executor_endpoint(settings, meters)
+        await run_executor_process(own, open_pool(settings), manager, meters, endpoint, traces=traces)
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    finally:
+        traces.close()
     return 0
+
+
+def open_traces(settings: Settings, service: str) -> Traces:
+    """Return where spans go, of a program of that name. Raises SettingsInvalid if the extra for it is not installed."""
+    endpoint = settings.text("traces.endpoint")
+    if not endpoint:
+        return NO_TRACES
+    try:
+        from snapshotd.monitoring.otlp import SentTraces, exporter  # noqa: PLC0415  (only who sends spans has the extra)
+    except ImportError as error:
+        text = f"Cannot use traces.endpoint from {settings.sources['traces.endpoint']}: {error.name} is not installed. "
+        raise SettingsInvalid(f"{text}Run `pip install 'snapshotd[traces]'`, or leave it empty.") from error
+    return SentTraces(exporter(endpoint), service, version("snapshotd"))
 
 
 def executor_endpoint(settings: Settings, meters: ExecutorMeters) -> Endpoint | None:

@@ -157,6 +157,8 @@ async def serve(service: Service) -> int:
         executor_stop.set()
         await parts.ended("executor", at_once)
         await server.stop(0 if at_once.is_set() else _GRACE_S)
+        if service.follower is not None:
+            await service.follower.catch_up()
     return 0
 
 

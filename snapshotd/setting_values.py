@@ -168,6 +168,16 @@ def as_listening(value: object) -> str:
     return str(value)
 
 
+def as_collector(value: object) -> str:
+    """Return the URL of a collector of spans; empty: none."""
+    scheme, separator, address = value.partition("://") if isinstance(value, str) else ("", "", "")
+    found = _ENDPOINT.fullmatch(address.removesuffix("/"))
+    usable = scheme in ("http", "https") and separator and found is not None and 0 < int(found[2]) <= _PORTS
+    if value != "" and not usable:
+        raise ValueError("must be http://host:port or https://host:port, e.g. http://127.0.0.1:4317, or empty for none")
+    return str(value).removesuffix("/")
+
+
 def is_local(address: str) -> bool:
     """Return whether an address (host:port or unix:/path) can be reached from this machine only."""
     if address.startswith(_UNIX):
@@ -200,6 +210,7 @@ FORMS: Final[Mapping[Callable[[object], Value], str]] = {
     as_address: "HOST:PORT|unix:PATH",
     as_endpoint: "HOST:PORT",
     as_listening: "HOST:PORT",
+    as_collector: "URL",
     as_path: "PATH",
     as_switch: "true|false",
     as_hosts: "ID,ID",

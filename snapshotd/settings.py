@@ -173,6 +173,12 @@ KEYS: Final = (
         "how many calls a second one caller may make on average; twice as many at once",
     ),
     Key("metrics.listen", of.as_listening, "", "address of metrics for Prometheus (http, read only); empty: none"),
+    Key(
+        "traces.endpoint",
+        of.as_collector,
+        "",
+        "where spans are sent (OTLP over gRPC), e.g. http://127.0.0.1:4317; empty: none",
+    ),
     Key("log.format", of.as_log_format, "text", "lines of the log on standard error: for people, or JSON for programs"),
 )
 """All settings."""

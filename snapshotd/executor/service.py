@@ -23,6 +23,7 @@ from snapshotd.executor.work import OpenPool, Work
 from snapshotd.logs import about
 from snapshotd.monitoring.endpoint import Endpoint
 from snapshotd.monitoring.meters import ExecutorMeters
+from snapshotd.monitoring.traces import NO_TRACES, Traces
 from snapshotd.service_manager import ServiceManager
 from snapshotd.tls import ClientContent, TlsFileInvalid
 from snapshotd.tls_problems import Words, explain, may_be_tls
@@ -48,6 +49,7 @@ class Executor:
         clock: the source of the time.
         tell: is told in one line how it is.
         meters: counts what it does; None: nobody looks.
+        traces: takes the spans of its commands.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Executor:
         channel: OpenChannel = open_channel,
         clock: Clock | None = None,
         tell: Callable[[str], None] = lambda _: None,
+        *,
         meters: ExecutorMeters | None = None,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._settings = settings
         self._channel = channel
@@ -65,7 +69,7 @@ class Executor:
         self._tell = tell
         self._outbox = Outbox(settings.outbox_capacity, settings.resend_s, self._clock.monotonic)
         self._meters = meters or ExecutorMeters()
-        self._work = Work(open_pool, self._outbox, settings, self._clock, self._meters)
+        self._work = Work(open_pool, self._outbox, settings, self._clock, self._meters, traces)
         self._meters.read_sessions(self._work.sessions)
         self._tls: ClientContent | None = None
         """The files of TLS, as they were at the last attempt."""
@@ -179,6 +183,8 @@ async def run_executor(
     manager: ServiceManager,
     meters: ExecutorMeters | None = None,
     endpoint: Endpoint | None = None,
+    *,
+    traces: Traces = NO_TRACES,
 ) -> None:
     """Run an executor as a process until SIGTERM or SIGINT. A second signal cuts off what still runs.
 
@@ -192,7 +198,7 @@ async def run_executor(
         await endpoint.open()
         _log.info("metrics are at http://%s/metrics", endpoint.address)
         beside.append(loop.create_task(endpoint.run(), name="metrics"))
-    own = Executor(settings, open_pool, tell=manager.status, meters=meters)
+    own = Executor(settings, open_pool, tell=manager.status, meters=meters, traces=traces)
     running = loop.create_task(own.run(stop), name="executor")
 
     def told() -> None:

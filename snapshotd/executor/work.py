@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -24,6 +25,7 @@ from snapshotd.executor.outbox import Outbox
 from snapshotd.executor.settings import ExecutorSettings
 from snapshotd.logs import about
 from snapshotd.monitoring.meters import ExecutorMeters
+from snapshotd.monitoring.traces import NO_TRACES, Traces
 
 _log = logging.getLogger(__name__)
 _LONGEST_WORDS = 300
@@ -60,16 +62,24 @@ class Work:
         settings: those of the executor.
         clock: measures durations.
         meters: counts the commands.
+        traces: takes their spans.
     """
 
     def __init__(
-        self, open_pool: OpenPool, outbox: Outbox, settings: ExecutorSettings, clock: Clock, meters: ExecutorMeters
+        self,
+        open_pool: OpenPool,
+        outbox: Outbox,
+        settings: ExecutorSettings,
+        clock: Clock,
+        meters: ExecutorMeters,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._open_pool = open_pool
         self._outbox = outbox
         self._settings = settings
         self._clock = clock
         self._meters = meters
+        self._traces = traces
         self._hosts: dict[str, tuple[HostConnection, HostPool]] = {}
         self._retiring: dict[asyncio.Task[None], HostPool] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -146,7 +156,7 @@ class Work:
 
     async def _run(self, dispatch: Dispatch, connection: HostConnection, pool: HostPool) -> None:
         outcome = CommandOutcome(dispatch_id=dispatch.dispatch_id)
-        started = self._clock.monotonic()
+        started, began_ns = self._clock.monotonic(), time.time_ns()
         try:
             result = await self._answer(dispatch, connection, pool)
         except Exception as bug:  # noqa: BLE001  (see below)
@@ -174,6 +184,11 @@ class Work:
         _log.info(
             "%s: %s of %s: %s in %.0f ms", dispatch.host, what, subject, word, took_ms, extra=_facts(dispatch, verdict)
         )
+        if self._traces.enabled:
+            facts = _facts(dispatch)["facts"]
+            attributes = {f"snapshotd.{name}": value for name, value in facts.items()} | {"snapshotd.outcome": verdict}
+            failed = verdict if outcome.HasField("no_answer") else ""
+            self._traces.command_ended(dispatch.traceparent, what, attributes, began_ns, failed)
         self._outbox.put(outcome)
 
     async def _answer(self, dispatch: Dispatch, connection: HostConnection, pool: HostPool) -> HostAnswer | NoAnswer:

@@ -1,1 +1,1 @@
-"""What the daemon and the executor show of themselves to those who watch them: metrics. Decides nothing."""
+"""What the daemon and the executor show of themselves to those who watch them: metrics and spans. Decides nothing."""

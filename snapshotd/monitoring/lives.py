@@ -28,6 +28,8 @@ class Life:
     """Its VM's host when it was requested."""
     actor: str
     requested_at: datetime
+    asked: bool
+    """A caller asked for it; False: it follows another one."""
     actions: dict[int, ActionName] = field(default_factory=dict)
     """By the number of the step."""
     begun: dict[int, datetime] = field(default_factory=dict)
@@ -103,6 +105,7 @@ class Lives:
                 host_id=event.host_id,
                 actor=envelope.actor,
                 requested_at=envelope.time,
+                asked=event.follows is None,
                 actions=_actions(event.steps),
             )
             self._lives[envelope.stream, event.number] = life
@@ -146,6 +149,7 @@ def _life_of(operation: Operation) -> Life:
         host_id=operation.host_id,
         actor=operation.actor,
         requested_at=operation.requested_at,
+        asked=operation.follows is None,
         actions=_actions(step.plan for step in operation.steps),
         begun={step.plan.number: step.started_at for step in operation.steps if step.started_at is not None},
     )

@@ -90,6 +90,8 @@ class Attached:
             self.to_send.put_nowait(pb.AttachResponse(host=_connection(host)))
         command = to_command(order, self._installation_id, host.journal_directory)
         dispatch = pb.Dispatch(dispatch_id=dispatch_id, host=f"hosts/{host.host_id}", command=command)
+        if order.operation is not None:
+            dispatch.traceparent = self._runtime.traces.of_step(order.operation, order.step)
         dispatch.time_limit.FromTimedelta(order.deadline - self._runtime.moment().utc)
         self.to_send.put_nowait(pb.AttachResponse(dispatch=dispatch))
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn, Self, TypeVar
 
 import grpc
@@ -17,6 +18,7 @@ from google.rpc.status_pb2 import Status
 from snapshotd.domain.errors import NotBuilt, SnapshotdError
 from snapshotd.logs import about
 from snapshotd.monitoring.meters import Meters
+from snapshotd.monitoring.traces import TRACEPARENT, Call, Traces, current_call, read_traceparent
 from snapshotd.server.access_errors import NotAllowed
 from snapshotd.server.callers import CALLER, Caller
 from snapshotd.server.gate import Gate
@@ -50,11 +52,13 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
     Args:
         gate: decides on each call before its service does.
         meters: counts the calls.
+        traces: takes their spans.
     """
 
-    def __init__(self, gate: Gate, meters: Meters) -> None:
+    def __init__(self, gate: Gate, meters: Meters, traces: Traces) -> None:
         self._gate = gate
         self._meters = meters
+        self._traces = traces
         self._complaints = Seldom(_COMPLAINT_S)
         self._refusals: dict[str, Seldom] = {}
         """By reason: there are few."""
@@ -95,7 +99,7 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, behaviour: _Call, counted_as: str) -> _Call:
         async def call(request: Any, context: Context) -> Any:  # noqa: ANN401  (any method's messages)
-            with _Measured(self._meters, counted_as) as measured:
+            with _Measured(self._meters, counted_as, self._call(counted_as, context)) as measured:
                 try:
                     answer = _taken(method, await behaviour(request, context))
                 except Exception as error:  # noqa: BLE001  (a defect's cause is in the log, by the incident's id)
@@ -107,7 +111,7 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
 
     def _stream(self, method: str, behaviour: _Call, counted_as: str) -> _Call:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
-            with _Measured(self._meters, counted_as) as measured:
+            with _Measured(self._meters, counted_as, self._call(counted_as, context)) as measured:
                 try:
                     async for response in behaviour(request, context):
                         yield _taken(method, response)
@@ -116,6 +120,15 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
                 measured.code = _OK
 
         return call
+
+    def _call(self, method: str, context: Context) -> Callable[[str], None]:
+        """Begin the trace of a call, if spans are wanted; return what ends it, with its code."""
+        if not self._traces.enabled:
+            return _untraced
+        told = dict(context.invocation_metadata() or ()).get(TRACEPARENT, "")
+        call = Call(method=method, began_ns=time.time_ns(), caller=read_traceparent(str(told)))
+        current_call.set(call)  # each call has a task of its own
+        return partial(self._traces.call_ended, call)
 
     def _of_stream(self, method: str, behaviour: _Call) -> _Call:
         """Return the behaviour of a method that takes a stream, with only messages that could be read."""
@@ -280,12 +293,23 @@ def _status_of(error: Exception) -> Status:
     return internal_status(name)
 
 
-class _Measured:
-    """One call, counted when it has ended."""
+def _untraced(_: str) -> None:
+    pass
 
-    def __init__(self, meters: Meters, method: str) -> None:
+
+class _Measured:
+    """One call, counted when it has ended.
+
+    Args:
+        meters: counts it.
+        method: what it is counted as.
+        ended: is told of its end, with the name of its code.
+    """
+
+    def __init__(self, meters: Meters, method: str, ended: Callable[[str], None]) -> None:
         self._meters = meters
         self._method = method
+        self._ended = ended
         self._began_s = time.perf_counter()
         self.code = grpc.StatusCode.CANCELLED.name
         """What it ends with: until something else is known, its caller has gone."""
@@ -295,6 +319,7 @@ class _Measured:
 
     def __exit__(self, *_: object) -> None:
         self._meters.call_ended(self._method, self.code, time.perf_counter() - self._began_s)
+        self._ended(self.code)
 
     async def abort(self, context: Context, status: Status) -> NoReturn:
         """End the call with a status."""

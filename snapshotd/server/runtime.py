@@ -32,6 +32,7 @@ from snapshotd.domain.operation import Failure
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.logs import about
+from snapshotd.monitoring.traces import NO_TRACES, Traces
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.ids import Ids
 from snapshotd.server.host_wire import no_answer
@@ -74,6 +75,7 @@ class Runtime:
         clock: the time as people know it.
         ids: keys of questions.
         volumes: the volumes of the log, whose claims follow what is recorded of VMs; None: nothing follows.
+        traces: takes the spans of calls and operations.
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class Runtime:
         clock: Clock,
         ids: Ids,
         volumes: Volumes | None = None,
+        *,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._vms = vms
         self._policy = policy
@@ -94,6 +98,7 @@ class Runtime:
         self._questions: dict[str, asyncio.Future[HostAnswer | None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._gate = VmGate()
+        self.traces = traces
         self.dispatcher = dispatcher
         self.waiting = Waiting()
         self.acknowledged = 0
@@ -157,6 +162,7 @@ class Runtime:
     async def _decide(self, vm_id: VmId, command: VmCommand, actor: str, request_id: str, digest: str) -> Decided:
         decided = await self._vms.execute(vm_id, command, actor=actor, request_id=request_id, digest=digest)
         self.acknowledge(decided.envelopes)
+        self.traces.requested(decided.envelopes)
         tell(decided.vm, decided.envelopes)
         if decided.envelopes or decided.vm.active:
             self._carry_out(self.dispatcher.changed(decided.vm, self.moment()))

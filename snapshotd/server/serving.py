@@ -135,7 +135,7 @@ class GrpcServer:
 
     def __init__(self, backend: Backend, executors: ExecutorService, gate: Gate, listen: Listen) -> None:
         self._backend = backend
-        self._answering = ErrorsAsStatuses(gate, backend.meters)
+        self._answering = ErrorsAsStatuses(gate, backend.meters, backend.runtime.traces)
         logging.getLogger("grpc._cython.cygrpc").addFilter(_NO_GONE_CALLERS)
         self._server = grpc.aio.server(interceptors=[self._answering], options=_OPTIONS)
         self._health = Health()

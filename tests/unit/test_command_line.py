@@ -11,6 +11,7 @@ import pytest
 from snapshotd import bootstrap, token_commands
 from snapshotd.__main__ import READ, main
 from snapshotd.monitoring.meters import ExecutorMeters
+from snapshotd.monitoring.traces import NO_TRACES
 from snapshotd.setting_values import Value
 from snapshotd.settings import KEYS, Settings, load
 
@@ -63,6 +64,7 @@ def test_the_flags_of_executor_are_what_it_reads(noted: Noted, settings: Setting
     bootstrap.executor_settings(settings, settings.text("executor.server"))
     bootstrap.open_pool(settings)
     assert bootstrap.executor_endpoint(settings, ExecutorMeters()) is None
+    assert bootstrap.open_traces(settings, "snapshotd-executor") is NO_TRACES
     assert noted.read | BY_MAIN == set(READ["executor"])
 
 

@@ -285,10 +285,13 @@ class Dispatch(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     dispatch_id: _builtins.str
     """Unique per send; the outcome names it."""
     host: _builtins.str
     """Resource name, "hosts/{host}"."""
+    traceparent: _builtins.str
+    """The trace that it belongs to (W3C Trace Context); empty: none. Nothing depends on it."""
     @_builtins.property
     def command(self) -> Global___HostCommand: ...
     @_builtins.property
@@ -302,10 +305,11 @@ class Dispatch(_message.Message):
         host: _builtins.str = ...,
         command: Global___HostCommand | None = ...,
         time_limit: _duration_pb2.Duration | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "time_limit", b"time_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "dispatch_id", b"dispatch_id", "host", b"host", "time_limit", b"time_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "dispatch_id", b"dispatch_id", "host", b"host", "time_limit", b"time_limit", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
