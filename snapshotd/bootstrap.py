@@ -47,7 +47,7 @@ from snapshotd.hyperv.script import command_line, kept_script, script_sha256
 from snapshotd.hyperv.winrs import WinRsLimits
 from snapshotd.monitoring.endpoint import Endpoint, Scrapes
 from snapshotd.monitoring.following import Follower
-from snapshotd.monitoring.meters import ExecutorMeters
+from snapshotd.monitoring.meters import ExecutorMeters, Meters
 from snapshotd.monitoring.traces import NO_TRACES, Traces
 from snapshotd.ports.event_log import EventLog
 from snapshotd.server.backend import Backend
@@ -341,7 +341,8 @@ def compose(
     # Made at each start, and known to this process only.
     secret = secrets.token_urlsafe(32)
     schedule = SyncSchedule(reports, hosts, runtime, settings.seconds("hosts.sync_interval"), troubles=parts)
-    refusals = Refusals(log, clock, ids)
+    meters = Meters()
+    refusals = Refusals(log, clock, ids, told=meters.callers.refused)
     executors = ExecutorService(runtime, hosts, schedule, installation_id, clock, refusals)
     listen = listen_of(settings)
     gate = Gate(sign_in_of(settings, secret, listen.users), runtime.load, Crowd(call_limits(settings)), refusals)
@@ -360,16 +361,17 @@ def compose(
         installation_id=installation_id,
         started_at=clock.now(),
         parts=parts,
+        meters=meters,
     )
 
-    executor_meters = ExecutorMeters(backend.meters.registry) if settings.switch("executor.in_process") else None
+    executor_meters = ExecutorMeters(meters.registry) if settings.switch("executor.in_process") else None
 
     async def run_executor_here(server: str, stop: asyncio.Event) -> None:
         own = executor_settings(settings, server, secret)
         await Executor(own, pool, meters=executor_meters, traces=traces).run(stop)
 
     metrics = settings.text("metrics.listen")
-    scrapes = Scrapes(backend.meters.registry, Gauges(backend, _storage(settings)).read)
+    scrapes = Scrapes(meters.registry, Gauges(backend, _storage(settings)).read)
     return daemon.Service(
         log=log,
         vms=vms,
@@ -381,7 +383,7 @@ def compose(
         projections=projections,
         make_server=lambda: GrpcServer(backend, executors, gate, listen),
         run_executor=run_executor_here if executor_meters is not None else None,
-        follower=Follower(log, [backend.meters.take, traces.take]) if metrics or traces.enabled else None,
+        follower=Follower(log, [meters.take, traces.take]) if metrics or traces.enabled else None,
         endpoint=Endpoint(metrics, scrapes, backend.at_work) if metrics else None,
         installation_id=installation_id,
         refusals=refusals,

@@ -15,13 +15,13 @@ _LONG_S: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 _SHORT_S: Final = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 """Bounds for calls."""
 _REASONS: Final = 30
-"""How many reasons of refused sign-ins are told apart."""
+"""How many reasons of refusals are told apart."""
 OTHER: Final = "OTHER"
 """Stands for a label's values beyond those that are told apart."""
 
 
-class SignIns:
-    """Counts the sign-ins that were refused.
+class Callers:
+    """Counts the calls that were refused because of who made them.
 
     Args:
         registry: what it is shown in.
@@ -29,15 +29,15 @@ class SignIns:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._refused = Counter(
-            "snapshotd_sign_ins_refused",
-            "Sign-ins of callers and executors that were refused, by the reason.",
+            "snapshotd_callers_refused",
+            "Calls and executors that were refused because of who they are: not signed in, or not allowed; by reason.",
             ["reason"],
             registry=registry,
         )
         self._known: set[str] = set()
 
     def refused(self, reason: str) -> None:
-        """Count a sign-in that was refused; `reason` is one of a few fixed words, never what the caller sent."""
+        """Count a refusal; `reason` is one of a few fixed words, never what the caller sent."""
         counted_as = reason if reason in self._known or len(self._known) < _REASONS else OTHER
         self._known.add(counted_as)
         self._refused.labels(counted_as).inc()
@@ -48,7 +48,7 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
-        self.sign_ins = SignIns(self.registry)
+        self.callers = Callers(self.registry)
         self._operations = Counter(
             "snapshotd_operations_ended",
             "Operations that have ended, by kind and outcome.",

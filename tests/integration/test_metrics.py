@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from snapshotd.api.v1 import snapshot_pb2
 from snapshotd.api.v1.snapshot_pb2_grpc import SnapshotServiceStub
+from snapshotd.server.access_errors import SignInMissing
 from tests.integration.watched_daemon import VM, Watched, page, watched
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -82,10 +83,18 @@ async def test_a_scrape_tells_what_the_daemon_has_done_and_how_it_stands(daemon:
     assert value(families, "snapshotd_snapshots_older", than="1d") == 0
 
 
+async def test_who_is_refused_is_counted_with_the_reason(daemon: Watched) -> None:
+    before = await daemon.scrape()
+    daemon.service.refusals.refused("", "/x.X/Y", SignInMissing("x.X/Y"), "ipv4:10.0.0.1:1")
+    after = await daemon.scrape()
+    assert not before["snapshotd_callers_refused"].samples
+    assert value(after, "snapshotd_callers_refused_total", reason=SignInMissing.reason) == 1
+
+
 async def test_no_label_names_a_vm_or_a_caller_and_probes_are_answered(daemon: Watched) -> None:
     families = await daemon.scrape()
     assert {name for f in families.values() for s in f.samples for name in s.labels} == {
-        *("kind", "outcome", "action", "method", "code", "host", "view", "file", "le", "than", "version"),
+        *("kind", "outcome", "action", "method", "code", "host", "view", "file", "le", "than", "version", "reason"),
     }
     assert VM not in await page(daemon.metrics, "/metrics")
     assert await page(daemon.metrics, "/readyz") == await page(daemon.metrics, "/healthz") == "ok\n"

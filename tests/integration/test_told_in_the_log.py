@@ -94,7 +94,7 @@ async def test_each_line_says_what_it_is_about_and_none_holds_a_secret(tmp_path:
     assert (away["host"], away["reason"]) == ("hv01", "AUTHENTICATION_FAILED")
     for what in ("attached", "detached"):
         assert any(f" {what}" in json.loads(line)["message"] and '"executor": ' in line for line in lines)
-    stored = b"".join(file.read_bytes() for file in (tmp_path / "storage").iterdir())
+    stored = b"".join(file.read_bytes() for file in (tmp_path / "storage").rglob("*") if file.is_file())
     for secret in (PASSWORD, WRONG, TOKEN):
         assert not [line for line in lines if secret in line]
         assert secret not in text

@@ -57,7 +57,7 @@ async def watched(meters: Meters, time_s: float = 10.0) -> AsyncIterator[Watched
 async def test_what_was_counted_is_there_to_read() -> None:
     meters = Meters()
     meters.call_ended("/snapshotd.v1.AdminService/GetStatus", "OK", 0.01)
-    meters.sign_ins.refused("TOKEN_EXPIRED")
+    meters.callers.refused("TOKEN_EXPIRED")
     async with watched(meters) as at:
         status, text = await at.get("/metrics?name=x")
     assert status == 200
@@ -65,14 +65,14 @@ async def test_what_was_counted_is_there_to_read() -> None:
     method = "/snapshotd.v1.AdminService/GetStatus"
     assert samples["snapshotd_calls_total", method, "OK"] == 1
     assert samples["snapshotd_call_duration_seconds_bucket", method, "0.02"] == 1
-    assert samples["snapshotd_sign_ins_refused_total", "TOKEN_EXPIRED"] == 1
+    assert samples["snapshotd_callers_refused_total", "TOKEN_EXPIRED"] == 1
 
 
 async def test_reasons_that_are_too_many_are_counted_as_one() -> None:
     meters = Meters()
     for n in range(100):
-        meters.sign_ins.refused(f"REASON_{n}")
-    assert meters.registry.get_sample_value("snapshotd_sign_ins_refused_total", {"reason": OTHER}) == 70
+        meters.callers.refused(f"REASON_{n}")
+    assert meters.registry.get_sample_value("snapshotd_callers_refused_total", {"reason": OTHER}) == 70
 
 
 async def test_probes_tell_whether_it_is_alive_and_whether_it_is_at_work() -> None:
