@@ -135,13 +135,6 @@ class Endpoint:
         async with self._server:
             await self._server.serve_forever()
 
-    async def close(self) -> None:
-        """Give the address back."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-            self._server = None
-
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._connections >= _CONNECTIONS:
             writer.transport.abort()

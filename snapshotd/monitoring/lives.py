@@ -88,9 +88,6 @@ class Lives:
     def __init__(self) -> None:
         self._lives: dict[tuple[StreamId, int], Life] = {}
 
-    def __len__(self) -> int:
-        return len(self._lives)
-
     def begin(self, operations: Iterable[Operation]) -> None:
         """Begin with the operations that have not ended by now."""
         self._lives = {(vm_stream(o.vm_id), o.number): _life_of(o) for o in operations}

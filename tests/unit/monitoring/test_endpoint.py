@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from prometheus_client.metrics_core import Metric
 
 from snapshotd.monitoring.endpoint import Endpoint, MetricsNotServed, Scrapes
 from snapshotd.monitoring.meters import OTHER, Meters
@@ -107,6 +108,33 @@ async def test_mute_callers_are_few_and_are_ended_and_then_others_are_answered()
         assert await at.get("/healthz") == (200, "ok\n")
         for _, writer in mute:
             writer.close()
+
+
+async def test_a_scrape_that_fails_or_hangs_ends_and_the_next_one_is_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def defect() -> Iterable[Metric]:
+        raise KeyError("a defect")
+
+    async def hang() -> Iterable[Metric]:
+        await asyncio.get_running_loop().create_future()
+        return ()
+
+    async def none() -> Iterable[Metric]:
+        return ()
+
+    gauges = [defect, hang, none]
+    endpoint = Endpoint("127.0.0.1:0", Scrapes(Meters().registry, gauges.pop(0)), time_s=0.2)
+    await endpoint.open()
+    running = asyncio.create_task(endpoint.run())
+    await asyncio.sleep(0)
+    at = Watched(endpoint)
+    assert (await at.get("/metrics"))[0] == 500
+    assert "a defect" in caplog.text
+    assert await at.send(b"GET /metrics HTTP/1.1\r\n\r\n") == b""
+    assert (await at.get("/metrics"))[0] == 200
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_an_address_that_is_taken_is_refused_with_what_to_do() -> None:
