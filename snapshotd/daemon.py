@@ -28,7 +28,7 @@ from snapshotd.server.serving import GrpcServer
 from snapshotd.server.sync_schedule import SyncSchedule
 from snapshotd.server.troubles import Troubles
 from snapshotd.server.watchdog import Watchdog
-from snapshotd.service_manager import ServiceManager
+from snapshotd.service_manager import Found, ServiceManager
 
 _log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ async def serve(service: Service) -> int:
         serving = f"serving on {server.address}"
         service.manager.ready(serving)
         if service.manager.watchdog_s:
-            parts.keep("watchdog of the service", lambda: service.manager.watch(lambda: _problem(service), serving))
+            parts.keep("watchdog of the service", lambda: service.manager.watch(lambda: _look(service, serving)))
         parts.watch("event log file", _verify(service.log))
         try:
             await parts.until(stop)
@@ -178,18 +178,20 @@ async def _verify(log: EventLog) -> NoReturn:
     raise AssertionError
 
 
-async def _problem(service: Service) -> str:
-    """Return what keeps the daemon from its work; empty: nothing does. That this returns shows that the loop turns.
+async def _look(service: Service, serving: str) -> Found:
+    """Return how the daemon is. That this returns shows that the loop turns, and that the log's writer answers.
 
-    What concerns one VM or one host does not count: to start everything again would not help it.
+    Only a part that fails needs another start. A disk that is full does not: reads are answered, and the log is tried
+    each second. Nor does what concerns one VM or one host.
     """
     if service.parts.concern_all():
-        return "; ".join(f"{subject}: {trouble.message}" for subject, trouble in service.parts.all())
+        texts = [f"{subject}: {trouble.message}" for subject, trouble in service.parts.all()]
+        return Found("; ".join(texts), needs_start=True)
     try:
         await service.log.refuse_unwritable()
     except LogUnavailable as error:
-        return error.message()
-    return ""
+        return Found(error.message())
+    return Found(serving)
 
 
 async def _keep_health(server: GrpcServer, views: Views) -> None:

@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 _log = logging.getLogger(__name__)
@@ -22,6 +23,16 @@ _LOOKS: Final = 3
 """How often the program is looked at within the time that the watchdog allows."""
 _LONGEST: Final = 500
 """Characters of a status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a program is."""
+
+    status: str
+    """In one line, for people."""
+    needs_start: bool = False
+    """Whether it should be ended and started again: the watchdog gets nothing."""
 
 
 class ServiceManager:
@@ -54,18 +65,17 @@ class ServiceManager:
         """Tell that the program was told to end."""
         self._send("STOPPING=1", self._status_line(status))
 
-    async def watch(self, problem: Callable[[], Awaitable[str]] | None = None, healthy: str = "") -> None:
-        """Feed the watchdog for as long as this is not cancelled, each time that there is no problem.
+    async def watch(self, look: Callable[[], Awaitable[Found]] | None = None) -> None:
+        """Feed the watchdog for as long as this is not cancelled, each time that a start would help nothing.
 
         Args:
-            problem: returns what is wrong with the program; empty: nothing is. None: that its loop turns is enough.
-            healthy: the status of a program that is well.
+            look: returns how the program is. None: that its loop turns is enough.
         """
         while True:
-            found = await problem() if problem is not None else ""
-            if problem is not None:
-                self.status(found or healthy)
-            if not found:
+            found = await look() if look is not None else None
+            if found is not None:
+                self.status(found.status)
+            if found is None or not found.needs_start:
                 self._send("WATCHDOG=1")
             await asyncio.sleep(self.watchdog_s / _LOOKS)
 
