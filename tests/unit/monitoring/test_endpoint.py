@@ -124,17 +124,24 @@ async def test_a_scrape_that_fails_or_hangs_ends_and_the_next_one_is_answered(
         return ()
 
     gauges = [defect, hang, none]
-    endpoint = Endpoint("127.0.0.1:0", Scrapes(Meters().registry, gauges.pop(0)), time_s=0.2)
-    await endpoint.open()
-    running = asyncio.create_task(endpoint.run())
+
+    async def following() -> Iterable[Metric]:
+        return await gauges.pop(0)()
+
+    scrapes = Scrapes(Meters().registry, following)
+    patient, hasty = Endpoint("127.0.0.1:0", scrapes), Endpoint("127.0.0.1:0", scrapes, time_s=0.1)
+    await patient.open()
+    await hasty.open()
+    running = [asyncio.create_task(endpoint.run()) for endpoint in (patient, hasty)]
     await asyncio.sleep(0)
-    at = Watched(endpoint)
+    at = Watched(patient)
     assert (await at.get("/metrics"))[0] == 500
     assert "a defect" in caplog.text
-    assert await at.send(b"GET /metrics HTTP/1.1\r\n\r\n") == b""
+    assert await Watched(hasty).send(b"GET /metrics HTTP/1.1\r\n\r\n") == b""
     assert (await at.get("/metrics"))[0] == 200
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 async def test_an_address_that_is_taken_is_refused_with_what_to_do() -> None:
