@@ -12,9 +12,9 @@ from pathlib import Path
 from benchmarks.instant_host import HoldingHost, InstantHost
 from benchmarks.kept_hosts import KeptHosts
 from snapshotd.api.v1 import executor_pb2 as pb
-from snapshotd.bootstrap import executor_settings
 from snapshotd.executor.service import run_executor
 from snapshotd.executor.work import OpenPool
+from snapshotd.from_settings import executor_settings
 from snapshotd.service_manager import ServiceManager
 from snapshotd.settings import load
 

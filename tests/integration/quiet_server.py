@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from projections.projections import Projections
-from snapshotd import bootstrap
+from snapshotd import bootstrap, from_settings, system
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.daemon import Service
 from snapshotd.dispatch.orders import Order
@@ -155,8 +155,8 @@ async def run(storage: Path) -> AsyncIterator[Running]:
     with HeldLog(storage / "events.db") as log:
         projections = Projections(log, storage / "views.db")
         following = asyncio.create_task(projections.run())
-        service = bootstrap.compose(settings, log, projections, "i", bootstrap.open_pool(settings))
-        clock, runtime, hosts = bootstrap.SystemClock(), service.runtime, service.hosts
+        service = bootstrap.compose(settings, log, projections, "i", from_settings.open_pool(settings))
+        clock, runtime, hosts = system.SystemClock(), service.runtime, service.hosts
         reports = HostReports(runtime, service.vms, hosts)
         comparisons = SyncSchedule(reports, hosts, runtime, INTERVAL_S, now_s=lambda: time.s)
         backend = Backend(
@@ -167,9 +167,9 @@ async def run(storage: Path) -> AsyncIterator[Running]:
             claims=VolumeClaims(runtime, service.vms, service.volumes, reports),
             views=projections.views,
             log=log,
-            policy=bootstrap.policy_of(settings),
+            policy=from_settings.policy_of(settings),
             clock=clock,
-            ids=bootstrap.RandomIds(),
+            ids=system.RandomIds(),
             version="0",
             installation_id="i",
             started_at=clock.now(),

@@ -10,7 +10,6 @@ import pytest
 
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
-from snapshotd.bootstrap import RandomIds, SystemClock
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain.commands import RegisterVm
@@ -21,6 +20,7 @@ from snapshotd.domain.storage_errors import LogUnavailable
 from snapshotd.server.runtime import Runtime
 from snapshotd.steps.vm_stop import StopMode
 from snapshotd.store.sqlite_log import SqliteEventLog
+from snapshotd.system import RandomIds, SystemClock
 from tests.asking import stop_vm
 from tests.fakes import VM_ID, FakeHost
 from tests.integration.polling import until

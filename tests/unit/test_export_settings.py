@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from snapshotd.bootstrap import policy_of
 from snapshotd.domain.export import ExportPolicy
+from snapshotd.from_settings import policy_of
 from snapshotd.settings import SettingsInvalid, load
 
 

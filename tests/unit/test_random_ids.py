@@ -6,7 +6,7 @@ import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-from snapshotd.bootstrap import RandomIds
+from snapshotd.system import RandomIds
 
 
 def test_an_id_is_a_random_uuid_in_lower_case() -> None:

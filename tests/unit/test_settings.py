@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from snapshotd.__main__ import main
-from snapshotd.bootstrap import policy_of
 from snapshotd.domain.policy import Policy
+from snapshotd.from_settings import policy_of
 from snapshotd.settings import KEYS, Key, Settings, SettingsInvalid, load
 from snapshotd.transport_settings import ALLOW_LIST
 
