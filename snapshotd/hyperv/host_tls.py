@@ -57,15 +57,19 @@ class HostTls:
             _show_own(self._context, own)
             self.own = shown_pem(own.reveal())
 
-    def secure(self, sock: socket.socket, host: str, place: str, limit_s: float) -> ssl.SSLSocket:
-        """Return a connection with TLS on it, its certificate checked, within a limit of time.
+    def wrap(self, sock: socket.socket, host: str) -> ssl.SSLSocket:
+        """Return a connection with TLS on it, which nothing must be sent over before `shake_hands`."""
+        return self._context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+
+    def shake_hands(self, secured: ssl.SSLSocket, host: str, place: str, limit_s: float) -> None:
+        """Make the handshake, and check the host's certificate, within a limit of time.
 
         Raises RequestRefused for a certificate that is not trusted, Broken if what answers speaks no TLS, OSError for a
-        connection that is lost.
+        connection that is lost. The connection must not be used then.
         """
-        sock.settimeout(limit_s)
+        secured.settimeout(limit_s)
         try:
-            secured = self._context.wrap_socket(sock, server_hostname=host)
+            secured.do_handshake()
         except ssl.SSLCertVerificationError as error:
             raise RequestRefused(_refusal(error, host, place, look(host, _port_of(place), limit_s))) from error
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
@@ -73,12 +77,7 @@ class HostTls:
         except ssl.SSLError as error:
             raise Broken(_failed(error, place)) from error
         if self._pin:
-            try:
-                self._check_pin(secured.getpeercert(binary_form=True) or b"", place)
-            except BaseException:
-                secured.close()
-                raise
-        return secured
+            self._check_pin(secured.getpeercert(binary_form=True) or b"", place)
 
     def _check_pin(self, certificate: bytes, place: str) -> None:
         found = hashlib.sha256(certificate).hexdigest()

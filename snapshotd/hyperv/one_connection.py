@@ -27,7 +27,7 @@ from urllib3.connection import HTTPConnection
 from snapshotd.hyperv.host_tls import HostTls
 from snapshotd.hyperv.no_answer import causes
 from snapshotd.hyperv.reply import BoundedReply, read_body
-from snapshotd.hyperv.transport import Broken, NothingSent, SignInRefused
+from snapshotd.hyperv.transport import Broken, NothingSent, SignInRefused, TransportError
 
 _KEEPALIVE = [
     *HTTPConnection.default_socket_options,
@@ -66,7 +66,7 @@ class OneConnectionAdapter(HTTPAdapter):
         self,
         connect_timeout_s: float,
         tls: HostTls | None = None,
-        refused: Callable[[], Exception] = lambda: SignInRefused(REFUSED),
+        refused: Callable[[], TransportError] = lambda: SignInRefused(REFUSED),
     ) -> None:
         self._deadline_s = time.monotonic() + connect_timeout_s
         self._written = False
@@ -145,13 +145,22 @@ class OneConnectionAdapter(HTTPAdapter):
         if self._aborted:
             raise self._failure("the connection was cut by this executor")
 
-    def secured(self, connection: HTTPConnection) -> socket.socket:
-        """Return the connection's socket with TLS on it, if there must be. Raises as HostTls.secure does."""
+    def secure(self, connection: HTTPConnection) -> None:
+        """Put TLS on a connection, if there must be. Raises as HostTls.shake_hands does; then it is closed."""
         if self._tls is None:
-            return connection.sock
+            return
         place = f"[{connection.host}]" if ":" in connection.host else connection.host
         limit_s = max(min(self.connect_timeout_s, self.time_left_s()), _SHORTEST_S)
-        return self._tls.secure(connection.sock, connection.host, f"{place}:{connection.port}", limit_s)
+        secured = self._tls.wrap(connection.sock, connection.host)
+        # From now on an abort finds it.
+        connection.sock = secured
+        self.check()
+        try:
+            self._tls.shake_hands(secured, connection.host, f"{place}:{connection.port}", limit_s)
+        except BaseException:
+            connection.sock = None
+            secured.close()
+            raise
 
     def certificate(self) -> bytes | None:
         """Return the host's certificate; None over http."""
@@ -199,7 +208,7 @@ def _connection_class(adapter: OneConnectionAdapter) -> type[HTTPConnection]:
         def connect(self) -> None:
             adapter.admit(self)
             super().connect()
-            self.sock = adapter.secured(self)
+            adapter.secure(self)
             # Only now is there a socket: an earlier abort had none to cut.
             adapter.check()
 

@@ -17,6 +17,7 @@ from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand
 from snapshotd.hyperv.answer import decode_answer, encode_command
 from snapshotd.hyperv.no_answer import (
     AuthenticationFailed,
+    CertificateRefused,
     ConnectionLost,
     DeadlineExceeded,
     HostRefused,
@@ -27,6 +28,7 @@ from snapshotd.hyperv.no_answer import (
 )
 from snapshotd.hyperv.sign_in import Sign, at_once
 from snapshotd.hyperv.transport import (
+    CertificateNotTaken,
     HostTransport,
     NothingSent,
     Output,
@@ -109,6 +111,8 @@ class HostSession:
             part()
         except SignInRefused as error:
             raise AuthenticationFailed(str(error)) from error
+        except CertificateNotTaken as error:
+            raise CertificateRefused(str(error)) from error
         except RequestRefused as error:
             raise HostRefused(str(error)) from error
         except TransportError as error:

@@ -29,6 +29,10 @@ class SignInRefused(TransportError):
     """The host refused the credential, at the sign-in or later."""
 
 
+class CertificateNotTaken(TransportError):
+    """The host refused the client certificate, at the sign-in or later. No account is locked for that."""
+
+
 class NothingSent(TransportError):
     """The request was certainly not carried out: not a byte of it left, or the host knew no such shell."""
 

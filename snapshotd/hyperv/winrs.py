@@ -28,9 +28,17 @@ from snapshotd.domain.host_address import is_address, without_user
 from snapshotd.hyperv.credentials import Credential
 from snapshotd.hyperv.exchange import Exchange
 from snapshotd.hyperv.host_tls import HostTls
-from snapshotd.hyperv.no_answer import CertificateRefused, HostRefused, NoHostAnswer
+from snapshotd.hyperv.no_answer import HostRefused, NoHostAnswer
 from snapshotd.hyperv.one_connection import REFUSED, OneConnectionAdapter
-from snapshotd.hyperv.transport import Broken, NothingSent, Output, RequestRefused, SignInRefused, TransportError
+from snapshotd.hyperv.transport import (
+    Broken,
+    CertificateNotTaken,
+    NothingSent,
+    Output,
+    RequestRefused,
+    SignInRefused,
+    TransportError,
+)
 from snapshotd.hyperv.ways import Method, check_kind, way_of
 
 T = TypeVar("T")
@@ -86,12 +94,12 @@ def open_winrs(connection: HostConnection, credential: Credential, limits: WinRs
     return WinRsTransport(endpoint, adapter, Exchange(endpoint, way, credential, adapter), limits)
 
 
-def _refusal(tls: HostTls | None) -> Callable[[], Exception]:
+def _refusal(tls: HostTls | None) -> Callable[[], TransportError]:
     """Return what makes the error of a refused sign-in: with a client certificate, no account is locked for it."""
     own = tls.own if tls is not None else None
     if own is None:
         return lambda: SignInRefused(REFUSED)
-    return lambda: CertificateRefused(
+    return lambda: CertificateNotTaken(
         f"the host refused the client certificate: {own}. Map it to an account on the host (New-Item "
         "WSMan:\\localhost\\ClientCertificate), trust its issuer there, and allow it: Set-Item "
         "WSMan:\\localhost\\Service\\Auth\\Certificate $true"

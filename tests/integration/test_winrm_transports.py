@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 from demo.programs import PASSWORD, USERNAME
+from snapshotd.api.v1.executor_pb2 import NoAnswer
 from snapshotd.simulator.certificates import LittleCa
-from tests.integration.tls_host import ALL, Relay, TlsHost, tls_host
+from tests.host_script.host_commands import look
+from tests.integration.tls_host import ALL, SETTINGS, Relay, TlsHost, tls_host
 
 OVER_HTTPS = ("NTLM_HTTPS", "BASIC_HTTPS", "CREDSSP_HTTPS", "CERTIFICATE_HTTPS")
 CREDENTIAL = {"CERTIFICATE_HTTPS": "certificate"}
@@ -149,6 +153,17 @@ async def test_client_certificates_that_are_refused_are_told_each_and_pause_noth
     assert (reason, "the client certificate of the credential cannot be used" in said) == ("CREDENTIAL_MISSING", True)
 
 
+@pytest.mark.parametrize("transport", ["BASIC_HTTPS", "CERTIFICATE_HTTPS"])
+async def test_who_is_refused_in_the_middle_of_a_session_may_have_sent_something(host: TlsHost, transport: str) -> None:
+    pool = host.pools().open(host.way(transport, CREDENTIAL.get(transport, "password")))
+    assert await host.create_revert_delete(pool) == ["DONE"] * 3
+    host.running.act("offer", ways=[])
+    answer = await pool.run(look(), 20)
+    await pool.close(5)
+    assert isinstance(answer, NoAnswer)
+    assert (answer.reason, "while the command was sent" in answer.detail) == (NoAnswer.CONNECTION_LOST, True)
+
+
 async def test_http_and_https_that_are_mistaken_for_each_other_are_told(host: TlsHost) -> None:
     plain, secure = (int(address.rpartition(":")[2]) for address in (host.running.listening, host.running.https))
     reason, said = await host.ask(host.way("NTLM_HTTPS", port=plain))
@@ -181,3 +196,17 @@ async def test_no_secret_is_in_any_log_or_answer(host: TlsHost, caplog: pytest.L
     text = " ".join([*said, caplog.text])
     key = pem[pem.index("PRIVATE KEY") :].splitlines()[1]
     assert [secret for secret in (PASSWORD, key) if secret in text] == []
+
+
+async def test_a_handshake_that_the_other_side_does_not_go_on_with_can_be_cut(host: TlsHost) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        pool = host.pools().open(host.way("NTLM_HTTPS", port=mute.getsockname()[1]))
+        asking = asyncio.create_task(pool.run(look(), 60))
+        accepted, _ = await asyncio.to_thread(mute.accept)
+        with accepted:
+            await asyncio.to_thread(accepted.recv, 1)  # The handshake has begun.
+            async with asyncio.timeout(SETTINGS.limits.connect_s - 1):
+                await pool.close(0)
+                answer = await asking
+    assert isinstance(answer, NoAnswer)
+    assert answer.reason == NoAnswer.CONNECTION_LOST
