@@ -101,6 +101,13 @@ class Gate:
             self._refusals.refused(caller.subject, caller.method, error, peer)
             raise error
 
+    def refuse_barred(self, caller: Caller, peer: str) -> None:
+        """Raise NotAllowed if the caller of a stream was barred since it began."""
+        if caller.barred():
+            error = NotAllowed(caller.method.removeprefix("/"), caller.subject, "it was barred")
+            self._refusals.refused(caller.subject, caller.method, error, peer)
+            raise error
+
     async def _problem(
         self, caller: Caller, rule: Rule, roles: frozenset[Role], request: Message
     ) -> NotAllowed | NotFound | None:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NoReturn, Self, TypeVar
+from typing import Any, Final, NoReturn, Self
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -19,7 +19,6 @@ from snapshotd.domain.errors import NotBuilt, SnapshotdError
 from snapshotd.logs import about
 from snapshotd.monitoring.meters import Meters
 from snapshotd.monitoring.traces import TRACEPARENT, Call, Traces, current_call, read_traceparent
-from snapshotd.server.access_errors import NotAllowed
 from snapshotd.server.callers import CALLER, Caller
 from snapshotd.server.gate import Gate
 from snapshotd.server.request_errors import AnswerTooLarge, MalformedRequest, Stopping
@@ -27,7 +26,6 @@ from snapshotd.server.status import internal_status, to_status
 
 _log = logging.getLogger(__name__)
 
-M = TypeVar("M")
 Context = grpc.aio.ServicerContext[Any, Any]
 _Call = Callable[[Any, Context], Any]
 
@@ -137,7 +135,8 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
             with await self._gate.admit(method, context) as caller:
                 CALLER.set(caller)
                 async for response in behaviour(self._read(method, caller, requests, context), context):
-                    yield _unless_barred(caller, response)
+                    self._gate.refuse_barred(caller, context.peer())
+                    yield response
 
         return answers
 
@@ -170,7 +169,8 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
                 request = await allowed(caller, requests, context)
                 try:
                     async for response in behaviour(request, context):
-                        yield _unless_barred(caller, response)
+                        self._gate.refuse_barred(caller, context.peer())
+                        yield response
                 except SnapshotdError as error:
                     self._tell(caller, request, error)
                     raise
@@ -193,7 +193,8 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
     ) -> AsyncIterator[Any]:
         """Yield the messages of a call. Raises MalformedRequest for one that could not be read, and NotAllowed."""
         async for request in requests:
-            yield _unless_barred(caller, self._checked(method, request, context))
+            self._gate.refuse_barred(caller, context.peer())
+            yield self._checked(method, request, context)
 
     def _checked(self, method: str, request: Any, context: Context) -> Any:  # noqa: ANN401  (any method's messages)
         """Return a message of a call. Raises MalformedRequest for one that could not be read."""
@@ -253,13 +254,6 @@ class Seldom:
             return None
         left_out, self._left_out, self._next_s = self._left_out, 0, now_s + self._interval_s
         return left_out
-
-
-def _unless_barred(caller: Caller, message: M) -> M:
-    """Return a message of a stream. Raises NotAllowed if its caller was barred since the stream began."""
-    if caller.barred():
-        raise NotAllowed(caller.method.removeprefix("/"), caller.subject, "it was barred")
-    return message
 
 
 def _taken(method: str, answer: Message) -> Message:

@@ -68,18 +68,28 @@ class Passing:
 
     async def call(self, method: str, request: Message) -> str:
         """Make a call; return the reason why it is refused, or nothing."""
-
-        async def sign_in(_: object, method: str) -> Caller | None:
-            own = Caller(subject="token:a", granted=self.grants, method=method, on_behalf_of=self.behalf)
-            return own if self.known else None
-
-        gate = Gate(sign_in, load, self.crowd, self.recorded)
+        gate = self._gate()
         try:
             with await gate.admit(method, CALL) as caller:
                 await gate.check(caller, request, CALL.peer())
         except SnapshotdError as error:
             return error.reason
         return ""
+
+    def goes_on(self, caller: Caller) -> bool:
+        """Return whether a stream goes on."""
+        try:
+            self._gate().refuse_barred(caller, CALL.peer())
+        except NotAllowed:
+            return False
+        return True
+
+    def _gate(self) -> Gate:
+        async def sign_in(_: object, method: str) -> Caller | None:
+            own = Caller(subject="token:a", granted=self.grants, method=method, on_behalf_of=self.behalf)
+            return own if self.known else None
+
+        return Gate(sign_in, load, self.crowd, self.recorded)
 
 
 def get(vm_id: str) -> virtual_machine_pb2.GetVirtualMachineRequest:
@@ -198,6 +208,14 @@ async def test_only_a_delegate_acts_for_somebody_and_names_are_names() -> None:
     bad = Passing(both, behalf="bob\n")
     assert await bad.call(f"{VMS}GetVirtualMachine", get(MINE)) == InvalidArgument("", "", "").reason
     assert bad.recorded.refused_ == []
+
+
+@pytest.mark.parametrize("barred", [True, False])
+async def test_a_stream_ends_when_its_caller_is_barred_which_is_recorded(*, barred: bool) -> None:
+    passing = Passing(granted(Role.VIEWER))
+    caller = Caller(subject="executor:ex1", granted=passing.grants, method="/a/Watch", barred=lambda: barred)
+    assert passing.goes_on(caller) is not barred
+    assert passing.recorded.refused_ == ([("executor:ex1", NotAllowed.reason)] if barred else [])
 
 
 async def test_what_is_no_name_is_told_as_that_to_whoever_may_not_see_it() -> None:
