@@ -3,7 +3,8 @@
     <issuer>/.well-known/openid-configuration  ->  its jwks_uri  ->  the keys, by their ids (kid)
 
 A key that is not known is looked for at the provider, which may have changed its keys. But anybody can make up ids. So
-one fetch runs at a time, whoever waits for it, and the next begins some seconds later at the earliest.
+one fetch runs at a time, whoever waits for it, and the next begins some seconds later at the earliest. Callers wait for
+that one, too: a provider may sign with a key as soon as it has published it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _FRESH_S: Final = 600.0
 """The age of keys from which they are fetched anew, beside their use: what the provider has withdrawn ends then."""
 _LONGEST_WAIT_S: Final = 30.0
 """How long a caller waits for a fetch: longer than two requests of it may take."""
+_MOST_EARLY: Final = 100
+"""Callers that wait until the next fetch may begin. A flood of made-up ids must not pile up."""
 _RSA_BITS: Final = range(2048, 8193)
 _log = logging.getLogger(__name__)
 
@@ -67,16 +70,21 @@ class ProviderKeys:
         self._problem = ""
         """Why the last fetch failed; empty: it did not."""
         self._fetching: asyncio.Task[None] | None = None
+        self._early = 0
+        """Callers that wait until the next fetch may begin."""
 
     async def find(self, kid: str, algorithm: str) -> ProviderKey:
         """Return the key of an id for an algorithm. Raises KeyUnknown or KeysNotFetched."""
         kind = "EC" if algorithm.startswith("ES") else "RSA"
         if (found := self._known(kid, kind)) is not None:
-            if self._is_old():
+            if self._is_old() and not self._pause_s():
                 self._begin()
             return found
-        fetching = self._begin()
-        if fetching is not None:
+        if self._fetching is None and self._pause_s():
+            await self._begin_when_it_is_time()
+        elif self._fetching is None:
+            self._begin()
+        if (fetching := self._fetching) is not None:
             # Not cancelled with the caller: others may wait for it, and what it gets is for all.
             done, _ = await asyncio.wait([fetching], timeout=_LONGEST_WAIT_S)
             for ended in done:
@@ -96,14 +104,31 @@ class ProviderKeys:
     def _is_old(self) -> bool:
         return self._fetched_s is not None and self._monotonic() - self._fetched_s > _FRESH_S
 
-    def _begin(self) -> asyncio.Task[None] | None:
-        """Return the fetch that is under way, or a new one; None if it is too early for that."""
+    def _pause_s(self) -> float:
+        """Return how long it is until the next fetch may begin."""
+        return 0.0 if self._begun_s is None else max(0.0, self._begun_s + _PAUSE_S - self._monotonic())
+
+    async def _begin_when_it_is_time(self) -> None:
+        """Wait until the next fetch may begin, and begin it unless somebody else has.
+
+        After one that failed nobody waits: those callers are told to try again.
+        """
+        if self._problem or self._early >= _MOST_EARLY:
+            return
+        former_s = self._begun_s
+        self._early += 1
+        try:
+            await asyncio.sleep(self._pause_s())
+        finally:
+            self._early -= 1
+        if self._begun_s == former_s:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begin a fetch, unless one is under way."""
         if self._fetching is None:
-            if self._begun_s is not None and self._monotonic() - self._begun_s < _PAUSE_S:
-                return None
             self._begun_s = self._monotonic()
             self._fetching = asyncio.create_task(self._refresh())
-        return self._fetching
 
     async def _refresh(self) -> None:
         try:

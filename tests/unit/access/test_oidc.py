@@ -219,8 +219,8 @@ async def test_what_is_no_token_is_refused_without_being_shown(oidc: Oidc, provi
 
 
 async def test_no_refusal_shows_a_token_or_its_signature(oidc: Oidc, provider: Provider) -> None:
-    tokens = [signed(claims(**{name: "x"})) for name in ("iss", "aud", "exp")]
-    tokens += [signed(claims(), RSAKey.generate_key(2048)), signed(claims(), kid="other")]
+    tokens = [signed(claims(), kid="other"), signed(claims(), RSAKey.generate_key(2048))]
+    tokens += [signed(claims(**{name: "x"})) for name in ("iss", "aud", "exp")]
     for token in tokens:
         with pytest.raises(SignInRefused) as refused:
             await oidc.verify(token)

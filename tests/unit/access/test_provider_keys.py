@@ -58,9 +58,25 @@ async def test_a_flood_of_made_up_ids_is_one_fetch_in_some_seconds(
         assert {type(one) for one in found} == {KeyUnknown}
     assert provider.fetched == BOTH * 4
     seconds.time += 4.9
-    with pytest.raises(KeyUnknown, match="has no key 'made up'"):
-        await keys.find("made up", "RS256")
+    early = [asyncio.create_task(keys.find(f"made up {i}", "RS256")) for i in range(100)]
+    await asyncio.sleep(0)
+    with pytest.raises(KeyUnknown, match="has no key 'one too many'"):
+        await keys.find("one too many", "RS256")
     assert provider.fetched == BOTH * 4
+    found = await asyncio.gather(*early, return_exceptions=True)
+    assert {type(one) for one in found} == {KeyUnknown}
+    assert provider.fetched == BOTH * 5
+
+
+async def test_a_key_that_is_new_just_after_a_fetch_is_found_by_the_next_one(
+    keys: ProviderKeys, provider: Provider, seconds: Seconds
+) -> None:
+    await keys.find("r1", "RS256")
+    provider.keys = [*provider.keys, public(NEW, "r2")]
+    seconds.time += 4.95
+    found = await asyncio.gather(*(keys.find(kid, "RS256") for kid in ("r2", "r1", "r2")))
+    assert found[0] is found[2]
+    assert provider.fetched == BOTH * 2
 
 
 async def test_a_key_that_is_new_at_the_provider_is_found(
@@ -71,6 +87,7 @@ async def test_a_key_that_is_new_at_the_provider_is_found(
     seconds.time += 5
     found = await keys.find("r2", "RS256")
     assert found.key.as_dict(private=False)["n"] == NEW.as_dict(private=False)["n"]
+    seconds.time += 5
     with pytest.raises(KeyUnknown):
         await keys.find("r1", "RS256")
 
@@ -123,6 +140,7 @@ async def test_old_keys_are_fetched_anew_beside_their_use_so_that_withdrawn_ones
     provider.open.set()
     await settled(keys)
     assert provider.fetched == BOTH * 2
+    seconds.time += 5
     with pytest.raises(KeyUnknown):
         await keys.find("r1", "RS256")
 
@@ -166,7 +184,7 @@ async def test_an_answer_that_is_not_the_providers_own_is_not_believed(
 
 
 async def test_keys_that_cannot_be_used_are_left_out(
-    keys: ProviderKeys, provider: Provider, recwarn: pytest.WarningsRecorder
+    keys: ProviderKeys, provider: Provider, seconds: Seconds, recwarn: pytest.WarningsRecorder
 ) -> None:
     odd: list[dict[str, object]] = [
         public(RSA, "for encryption", use="enc"),
@@ -181,6 +199,7 @@ async def test_keys_that_cannot_be_used_are_left_out(
     provider.keys = [*odd, {**public(RSA, None), "kid": 7}, public(EC, "good")]
     assert await keys.find("good", "ES256") is not None
     for one in odd:
+        seconds.time += 5
         with pytest.raises(KeyUnknown):
             await keys.find(str(one["kid"]), "ES256" if one["kty"] == "EC" else "RS256")
 
@@ -191,5 +210,6 @@ async def test_a_token_without_a_kid_has_the_only_key(keys: ProviderKeys, provid
     provider.keys = [public(RSA, None)]
     seconds.time += 5
     assert await keys.find("", "RS256") is not None
+    seconds.time += 5
     with pytest.raises(KeyUnknown):
         await keys.find("", "ES256")
