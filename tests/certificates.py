@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
+    load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
 
@@ -52,12 +54,15 @@ class Issued:
 class Authority:
     """One who issues certificates."""
 
-    def __init__(self, name: str, valid: timedelta = DAY) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        built = _builder(self._name, self._name, key, -2 * DAY, valid)
-        built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        self.own = Issued(built.sign(key, SHA256()), key)
+    def __init__(self, name: str, valid: timedelta = DAY, own: Issued | None = None) -> None:
+        self.own = own or _self_signed(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), valid)
+
+    @classmethod
+    def at(cls, directory: Path) -> Self:
+        """Return the one that `snapshotd certificate authority` has made in a directory."""
+        key = load_pem_private_key((directory / "ca.key").read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return cls("", own=Issued(x509.load_pem_x509_certificate((directory / "ca.pem").read_bytes()), key))
 
     def write(self, directory: Path, name: str) -> Path:
         """Write its certificate; return the file."""
@@ -76,8 +81,15 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         sans = x509.SubjectAlternativeName([_general(one) for one in names])
-        built = _builder(subject, self._name, key, begins, ends).add_extension(sans, critical=False)
+        built = _builder(subject, self.own.certificate.subject, key, begins, ends).add_extension(sans, critical=False)
         return Issued(built.sign(self.own.key, SHA256()), key)
+
+
+def _self_signed(name: x509.Name, valid: timedelta) -> Issued:
+    key = ec.generate_private_key(ec.SECP256R1())
+    built = _builder(name, name, key, -2 * DAY, valid)
+    built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return Issued(built.sign(key, SHA256()), key)
 
 
 def _builder(

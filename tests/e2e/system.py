@@ -56,25 +56,33 @@ class Client:
     """Stubs of a daemon."""
 
     address: str
+    credentials: grpc.ChannelCredentials | None = None
+    """For TLS; without them, there is none."""
     channel: grpc.Channel = field(init=False)
 
     def __post_init__(self) -> None:
         """Open a channel."""
         own = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
-        self.channel = grpc.insecure_channel(self.address, options=own)
+        self.channel = (
+            grpc.insecure_channel(self.address, options=own)
+            if self.credentials is None
+            else grpc.secure_channel(self.address, self.credentials, options=own)
+        )
         self.hosts, self.vms = HostServiceStub(self.channel), VirtualMachineServiceStub(self.channel)
         self.snapshots, self.operations = SnapshotServiceStub(self.channel), OperationsStub(self.channel)
         self.audit, self.admin = AuditServiceStub(self.channel), AdminServiceStub(self.channel)
 
-    def register_host(self, port: int, credential: str = CREDENTIAL, host_id: str = "hv01") -> None:
+    def register_host(
+        self, port: int, credential: str = CREDENTIAL, host_id: str = "hv01", address: str = "127.0.0.1"
+    ) -> None:
         """Make a host known."""
-        host = host_pb2.Host(address="127.0.0.1", port=port, credential=credential)
+        host = host_pb2.Host(address=address, port=port, credential=credential)
         self.hosts.RegisterHost(host_pb2.RegisterHostRequest(host_id=host_id, host=host))
 
-    def register_vm(self, vm_id: str) -> vm_pb2.VirtualMachine:
+    def register_vm(self, vm_id: str, owner: str = "") -> vm_pb2.VirtualMachine:
         """Take a VM under our care, as soon as an executor is there."""
         until(lambda: bool(self.admin.GetStatus(admin_pb2.GetStatusRequest()).executors))
-        request = vm_pb2.RegisterVirtualMachineRequest(host="hosts/hv01", vm_id=vm_id)
+        request = vm_pb2.RegisterVirtualMachineRequest(host="hosts/hv01", vm_id=vm_id, owner=owner)
         return self.vms.RegisterVirtualMachine(request)
 
     def create(self, vm_id: str, name: str, *, memory: bool = False, **fields: Any) -> Operation:  # noqa: ANN401
