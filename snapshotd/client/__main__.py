@@ -112,7 +112,13 @@ def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
     show_in_utc(parsed.utc)
     connection = connection_of(parsed, environ)
-    with Server(connection.address, parsed.acting_as, parsed.timeout, security=connection.security) as server:
+    with Server(
+        connection.address,
+        parsed.acting_as,
+        parsed.timeout,
+        security=connection.security,
+        on_behalf_of=parsed.on_behalf_of or "",
+    ) as server:
         try:
             return int(run(server, parsed))
         except Failed as failed:
@@ -138,6 +144,7 @@ def _parser(environ: Mapping[str, str]) -> Parser:
     )
     parser.set_defaults(
         **dict.fromkeys(_CONNECTION),
+        on_behalf_of=None,
         acting_as=environ.get("SNAPSHOTD_ACTOR") or _user(),
         timeout=90.0,
         output="table",

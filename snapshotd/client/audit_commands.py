@@ -98,7 +98,7 @@ def _row(event: audit_pb2.Event) -> list[str]:
     return [
         str(event.position),
         when(event.time),
-        event.actor,
+        f"{event.actor} for {event.on_behalf_of}" if event.on_behalf_of else event.actor,
         event.type,
         f"{event.from_state} -> {event.to_state}" if event.to_state else "",
         subject_text(event.subject),

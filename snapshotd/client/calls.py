@@ -90,6 +90,7 @@ _OPTIONS: Final = {
     "request id": "--request-id",
     "request_id": "--request-id",
     "x-snapshotd-actor": "--as",
+    "x-snapshotd-on-behalf-of": "--on-behalf-of",
 }
 """What this program calls the fields of requests that hold what its user has typed."""
 
@@ -120,6 +121,8 @@ class Server:
     clock: Callable[[], float] = time.monotonic
     channel: grpc.Channel = field(init=False)
     security: Security = field(default_factory=Security)
+    on_behalf_of: str = ""
+    """For whom the calls are made."""
 
     def __post_init__(self) -> None:
         """Open the channel; nothing is sent yet. Raises Failed for files that cannot be used."""
@@ -135,7 +138,8 @@ class Server:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with each call: who makes it."""
         token = (("authorization", f"Bearer {self.security.token}"),) if self.security.token else ()
-        return (("x-snapshotd-actor", self.actor), *token)
+        behalf = (("x-snapshotd-on-behalf-of", self.on_behalf_of),) if self.on_behalf_of else ()
+        return (("x-snapshotd-actor", self.actor), *behalf, *token)
 
     def open_channel(self) -> grpc.Channel:
         """Open a channel to the server, with the files as they are now. The caller closes it. Raises Failed."""

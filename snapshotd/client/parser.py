@@ -116,6 +116,12 @@ def common_options() -> Parser:
         metavar="NAME",
         help="who you are, for the audit trail (default: $SNAPSHOTD_ACTOR, or your account)",
     )
+    common.add_argument(
+        "--on-behalf-of",
+        type=read.actor,
+        metavar="NAME",
+        help="for whom you act, for the audit trail; with sign-in, it takes the role delegate",
+    )
     common.add_argument("--timeout", type=read.seconds_above_zero, metavar="S", help="of each call (default: 90 s)")
     common.add_argument(
         "-o",

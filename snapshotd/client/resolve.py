@@ -209,7 +209,7 @@ def _is_there(server: Server, method: grpc.UnaryUnaryMultiCallable[RequestT, Res
 
 def _unregistered(server: Server, request_id: str) -> str:
     """Return the VM that this caller's request has unregistered, or an empty text."""
-    request = ListEventsRequest(type="VmUnregistered", actor=server.actor, order_by="position desc")
+    request = ListEventsRequest(type="VmUnregistered", actor="@me", order_by="position desc")
     events = (e for page in pages(server, server.audit.ListEvents, request) for e in page.events)
     return next((e.subject for e in events if e.request_id == request_id.lower()), "")
 

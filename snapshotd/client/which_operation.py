@@ -50,11 +50,10 @@ def asked_for(server: Server, arguments: argparse.Namespace) -> str:
         return _only_one_on(server, arguments.vm)
     if not arguments.last:
         return operation_name(server, arguments.operation)
-    condition = f"actor = {quoted_value(server.actor)}"
-    request = ListOperationsRequest(filter=condition, page_size=1)
+    request = ListOperationsRequest(filter='actor = "@me"', page_size=1)
     found = server.call(server.operations.ListOperations, request).operations
     if not found:
-        why = f"{shown(server.actor)} has requested none. See `snapshotctl operation list`."
+        why = "you have requested none. See `snapshotctl operation list`."
         raise Failed(f"Cannot find the last operation: {why}", ExitCode.NOT_FOUND)
     return found[0].name
 

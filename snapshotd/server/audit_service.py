@@ -14,6 +14,7 @@ from snapshotd.domain.events import Event
 from snapshotd.domain.ids import OperationName
 from snapshotd.ports.views import EventQuery
 from snapshotd.server.backend import Backend
+from snapshotd.server.callers import actor_named
 from snapshotd.server.event_messages import event_message, names_in
 from snapshotd.server.interceptors import Context
 from snapshotd.server.listing import number, read_token, write_token
@@ -127,7 +128,7 @@ def _query(request: pb.ListEventsRequest) -> EventQuery | None:
         host_id=host_id_of(request.host, "host") if request.host else None,
         snapshot_id=snapshot_id,
         operation=operation,
-        actors=_some("actors", [request.actor, *request.actors]),
+        actors=_some("actors", map(actor_named, [request.actor, *request.actors])),
         event_types=_types([request.type, *request.types]),
         since=_utc(request, "start_time"),
         until=_utc(request, "end_time"),
@@ -139,7 +140,7 @@ def _watched(request: pb.WatchEventsRequest) -> EventQuery:
     """Return the query of a watch. Raises InvalidArgument."""
     return EventQuery(
         vm_id=vm_id_of(request.virtual_machine, "virtual_machine") if request.virtual_machine else None,
-        actors=_some("actors", request.actors),
+        actors=_some("actors", map(actor_named, request.actors)),
         event_types=_types(request.types),
     )
 

@@ -59,6 +59,25 @@ def trusted(name: str) -> Caller:
     return Caller(subject=name, granted=WHOLE)
 
 
+ME: Final = "@me"
+"""Stands in filters for the caller, who need not know what it is called here."""
+
+
+class Actor(str):
+    """An actor's name in an entry of a list."""
+
+    __slots__ = ()
+
+    def like(self, value: str) -> str:
+        """Return what a value of a filter stands for."""
+        return actor_named(value)
+
+
+def actor_named(name: str) -> str:
+    """Return the actor that a condition names; ME is the caller."""
+    return caller().subject if name == ME else name
+
+
 def caller() -> Caller:
     """Return who makes this call. A call that has passed no gate is a defect: LookupError."""
     return CALLER.get()

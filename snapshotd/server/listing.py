@@ -23,6 +23,7 @@ from snapshotd.domain.errors import InvalidArgument
 from snapshotd.domain.names import same_but_for_case
 from snapshotd.ports.plain import decode_time
 from snapshotd.ports.views import Compare, PageQuery, Where
+from snapshotd.server.callers import Actor
 from snapshotd.server.paging import Rows, read_page
 from snapshotd.server.request_errors import FilterInvalid, OrderByInvalid
 
@@ -326,7 +327,7 @@ def _like(entry: Value, value: str, text: str) -> Value:
                 return int(value)
             case datetime():
                 return decode_time(value)
-            case Id() | AnyCase():
+            case Id() | AnyCase() | Actor():
                 return entry.like(value)
             case _:
                 return value

@@ -23,7 +23,7 @@ from snapshotd.operations.catalogue import KINDS
 from snapshotd.ports.plain import decode_time, encode_time
 from snapshotd.ports.views import Compare, Where
 from snapshotd.server.backend import Backend
-from snapshotd.server.callers import caller
+from snapshotd.server.callers import Actor, actor_named, caller
 from snapshotd.server.interceptors import Context
 from snapshotd.server.listing import Columns, Fields, Id, Value, equal, matcher, read_token, write_token
 from snapshotd.server.operation_messages import kind_message, snapshot_name, vm_name
@@ -48,7 +48,7 @@ FILTERS: Fields[Operation] = {
     "kind": lambda operation: OperationMetadata.Kind.Name(kind_message(operation.kind)),
     "virtual_machine": lambda operation: vm_name(operation.vm_id),
     "snapshot": lambda operation: snapshot_name(operation.vm_id, operation.snapshot_id),
-    "actor": lambda operation: operation.actor,
+    "actor": lambda operation: Actor(operation.actor),
     "create_time": lambda operation: operation.requested_at,
     "end_time": lambda operation: operation.ended_at,
 }
@@ -68,7 +68,7 @@ COLUMNS: Columns = {
     "kind": lambda compare, value: equal("kind")(compare, value) if value in KINDS else [],
     "virtual_machine": equal("vm_id", lambda name: name.removeprefix("virtualMachines/")),
     "snapshot": equal("snapshot_id", lambda name: name.rpartition("/")[2]),
-    "actor": equal("actor"),
+    "actor": equal("actor", actor_named),
     "create_time": _requested,
 }
 """What the columns of operations tell of a filter."""

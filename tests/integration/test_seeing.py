@@ -14,7 +14,7 @@ from snapshotd.access.roles import Role
 from snapshotd.api.v1 import audit_pb2, host_pb2, snapshot_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.api.v1.operation_pb2 import WatchOperationsRequest
-from snapshotd.domain.commands import RegisterVm
+from snapshotd.domain.commands import CancelOperation, RegisterVm
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.server.access_errors import NotAllowed
 from snapshotd.server.callers import CALLER as BY
@@ -105,3 +105,18 @@ async def test_a_refusal_is_an_event_that_auditors_find(server: Running) -> None
     (event,) = found.events
     assert (event.subject, event.stream, event.data["times"]) == ("access", "access/refusals", 1)
     assert event.summary.startswith("A call from ipv4:10.0.0.9:1 was refused (NOT_ALLOWED): Cannot serve snapshotd.api")
+
+
+async def test_a_caller_need_not_know_what_it_is_called(server: Running) -> None:
+    vm_id = next(iter(ACMES))
+    whole = Granted((Binding(role=Role.ADMIN, subjects=frozenset(), groups=frozenset()),))
+    BY.set(Caller(subject="token:me", granted=whole))
+    cancelling = CancelOperation(name=(await server.backend.vms.load(vm_id)).active_operations[0].name)
+    for command in (cancelling, create(2)):
+        decided = await server.backend.vms.execute(vm_id, command, actor="token:me")
+        server.service.runtime.acknowledge(decided.envelopes)
+    found = await server.operations.ListOperations(ListOperationsRequest(filter='actor = "@me"'), CALLER)
+    assert [o.name.partition(".")[0] for o in found.operations] == [f"operations/{vm_id}"]
+    await server.backend.views.reached(server.log.head_position())
+    events = await server.audit.ListEvents(audit_pb2.ListEventsRequest(actor="@me"), CALLER)
+    assert {e.actor for e in events.events} == {"token:me"}

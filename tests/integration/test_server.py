@@ -36,9 +36,9 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         yield running
 
 
-def host_request(host_id: str, journal_directory: str = "") -> host_pb2.RegisterHostRequest:
+def host_request(host_id: str, ca_file: str = "") -> host_pb2.RegisterHostRequest:
     """Ask for a host to be registered."""
-    host = host_pb2.Host(address="10.0.0.1", credential="hv", journal_directory=journal_directory)
+    host = host_pb2.Host(address="10.0.0.1", credential="hv", transport=host_pb2.Host.NTLM_HTTPS, ca_file=ca_file)
     return host_pb2.RegisterHostRequest(host_id=host_id, host=host)
 
 
@@ -52,7 +52,7 @@ async def register(served: Served, request: host_pb2.RegisterHostRequest) -> hos
 
 
 async def test_a_full_disk_refuses_the_call_and_the_service_goes_on_when_there_is_room(served: Served) -> None:
-    request = host_request("hv01", journal_directory="x" * 100_000)
+    request = host_request("hv01", ca_file="/" + "x" * 100_000)
     limit(served.log, pages=log_pages(served.log))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await HostServiceStub(served.channel).RegisterHost(request)
@@ -127,7 +127,7 @@ async def test_a_command_that_is_durable_is_answered_though_the_view_of_it_has_s
     await register(served, host_request("hv01"))
     spoil(served, "hosts")
     answered = await register(served, host_request("hv02"))
-    assert (answered.name, answered.port, answered.credential) == ("hosts/hv02", 5985, "hv")
+    assert (answered.name, answered.port, answered.credential) == ("hosts/hv02", 5986, "hv")
     assert answered.create_time.seconds > 0
     with pytest.raises(grpc.aio.AioRpcError, match="Cannot read the inventory view: it stopped after position 1"):
         await HostServiceStub(served.channel).ListHosts(host_pb2.ListHostsRequest())

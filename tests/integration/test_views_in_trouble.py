@@ -25,7 +25,7 @@ from snapshotd.server.serving import GrpcServer
 from tests.integration.polling import until
 from tests.integration.whole_server import serve
 
-BIG = "C:\\" + "x" * 100_000
+BIG = "/" + "x" * 100_000
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Served:
     channel: grpc.aio.Channel
     storage: Path
 
-    async def register(self, host_id: str, journal_directory: str = "") -> host_pb2.Host:
+    async def register(self, host_id: str, ca_file: str = "") -> host_pb2.Host:
         """Register a host."""
-        host = host_pb2.Host(address="10.0.0.1", credential="hv", journal_directory=journal_directory)
+        host = host_pb2.Host(address="10.0.0.1", credential="hv", transport=host_pb2.Host.NTLM_HTTPS, ca_file=ca_file)
         request = host_pb2.RegisterHostRequest(host_id=host_id, host=host)
         return await HostServiceStub(self.channel).RegisterHost(request)
 

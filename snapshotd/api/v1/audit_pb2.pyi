@@ -136,7 +136,7 @@ class ListEventsRequest(_message.Message):
     host: _builtins.str
     """Events of this host's stream: hosts/{host}."""
     actor: _builtins.str
-    """Events caused by this actor."""
+    """Events caused by this actor; "@me": by the caller."""
     type: _builtins.str
     """Events of this type: "SnapshotCreated". A type that does not exist is INVALID_ARGUMENT, which names those that do."""
     page_size: _builtins.int
@@ -159,7 +159,7 @@ class ListEventsRequest(_message.Message):
 
     @_builtins.property
     def actors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Events caused by one of these actors, at most 100; `actor` counts as one more of them."""
+        """Events caused by one of these actors ("@me": the caller), at most 100; `actor` counts as one more of them."""
 
     def __init__(
         self,

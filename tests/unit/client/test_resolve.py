@@ -85,7 +85,7 @@ def test_with_a_request_id_an_unregistered_vm_is_found_in_the_trail(ctl: Ctl, se
     (repeated,) = service.of(UnregisterVirtualMachineRequest)
     assert (repeated.name, repeated.request_id) == (WEB01, REQUEST)
     (asked,) = service.of(ListEventsRequest)
-    assert (asked.type, asked.actor) == ("VmUnregistered", "ann")
+    assert (asked.type, asked.actor) == ("VmUnregistered", "@me")
 
 
 def test_a_vms_name_ignores_case_where_that_is_not_ambiguous(ctl: Ctl, service: FakeService) -> None:

@@ -83,6 +83,7 @@ class Record:
             snapshot.create_time.seconds = n + 1
         self.snapshots[1].parent = self.snapshots[0].name
         self.operations = [operation(SECOND, "bob", done=False), operation(FIRST, "ann", done=True)]
+        self.service = service
         service.answers |= {
             "GetVirtualMachine": self.vm,
             "ListVirtualMachines": self.list_vms,
@@ -110,7 +111,8 @@ class Record:
         return pb.ListSnapshotsResponse(snapshots=filter(matcher(request.filter, SNAPSHOT_FIELDS), shown))
 
     def list_operations(self, request: ListOperationsRequest) -> Message:
-        matches = matcher(request.filter, OPERATION_FIELDS)
+        me = self.service.came_with[-1]["x-snapshotd-actor"]
+        matches = matcher(request.filter.replace('"@me"', f'"{me}"'), OPERATION_FIELDS)
         return ListOperationsResponse(operations=list(filter(matches, self.operations))[: request.page_size])
 
 
@@ -204,7 +206,7 @@ def test_the_last_operation_is_the_callers_own(ctl: Ctl, service: FakeService) -
     assert {request.name for request in asked} == {FIRST}
     assert shown_name(ctl, "operation", "show", "--last", "--as", "bob") == SECOND.rpartition("/")[2]
     nobody = ctl("operation", "show", "--last", "--as", "eve")
-    assert (nobody.code, "eve has requested none" in nobody.err) == (4, True)
+    assert (nobody.code, "you have requested none" in nobody.err) == (4, True)
 
 
 @pytest.mark.parametrize("which", [(), (SECOND, "--last"), ("--last", "--vm", "w")])
