@@ -71,6 +71,8 @@ class Attachment:
         self._writing = asyncio.Lock()
         self._lease = Lease(0, clock.monotonic())
         self._finishing = finishing
+        self._closing = False
+        """All outcomes are written, and none follows."""
         self._half_closed = False
         self.read_to_the_end = False
         """The server has read everything that was written, and has ended the stream normally."""
@@ -146,6 +148,9 @@ class Attachment:
                     _log.warning("the server sent a message (%s) that this executor does not know", other)
 
     def _dispatch(self, message: AttachResponse) -> None:
+        if self._closing:
+            # No outcome could be written any more. The end of the stream tells the server that nothing was started.
+            return
         if not self._lease.holds(self._clock.monotonic()):
             detail = "not started: the executor was paused, and its lease has run out."
             self._work.refuse(message.dispatch, NoAnswer.CONNECTION_LOST, detail)
@@ -169,7 +174,9 @@ class Attachment:
 
     async def _half_close(self) -> None:
         await self._finishing.wait()
-        await self._outbox.emptied()
+        while len(self._outbox):
+            await self._outbox.emptied()
+        self._closing = True
         # The lock is kept: nobody may write on a stream that is closed on this side.
         await self._writing.acquire()
         await self._call.done_writing()

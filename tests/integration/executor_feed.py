@@ -92,6 +92,8 @@ class Feed(ExecutorServiceServicer):
         )
         self.refuses: grpc.StatusCode | None = None
         """Ends each Attach with this code instead."""
+        self.late: list[str] = []
+        """Commands that are sent after an executor has ended its side, and before the stream ends."""
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
@@ -119,6 +121,8 @@ class Feed(ExecutorServiceServicer):
         async for request in requests:
             stream.received.put_nowait(request)
         stream.received.put_nowait(None)
+        for dispatch_id in self.late:
+            stream.dispatch(dispatch_id)
         stream.end()
 
     async def attached(self) -> Stream:

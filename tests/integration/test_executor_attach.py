@@ -363,6 +363,19 @@ async def test_on_stop_all_that_is_left_is_delivered_before_the_stream_is_closed
     await stream.half_closed()
 
 
+async def test_on_stop_a_command_that_comes_after_the_last_outcome_does_not_make_it_attach_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.feed.late = ["late"]
+    stream = await world.start()
+    await world.host()
+    world.stop.set()
+    await stream.half_closed()
+    await world.stopped()
+    assert world.feed.streams.empty()
+    assert "not delivered" not in caplog.text
+
+
 async def test_on_stop_a_command_that_does_not_end_is_cut_off(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stream = await world.start(drain_s=0.05, flush_s=0.05)
