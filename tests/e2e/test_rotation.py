@@ -273,6 +273,7 @@ def providers_key_changed(place: Place) -> Callable[[], None]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_certificates_authorities_and_tokens_are_replaced_while_fifty_operations_run(tmp_path: Path) -> None:
     replacements = (
         *(server_renewed, servers_authority_changed, executors_authority_changed),
