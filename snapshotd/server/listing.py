@@ -103,8 +103,12 @@ class Filter(Generic[E]):
         return all(term(entry) for term in self._terms)
 
     def meeting(self, term: Callable[[E], bool]) -> Filter[E]:
-        """Return the filter of what meets one term more."""
-        return Filter((*self._terms, term), self._compared)
+        """Return the filter of what meets another term, and then this one.
+
+        Only of what meets the other one does a term here tell that it cannot be compared: nobody finds out by such an
+        error what an entry holds that is not theirs to see.
+        """
+        return Filter((term, *self._terms), self._compared)
 
     def where(self, columns: Columns) -> tuple[Where, ...]:
         """Return what the columns can tell of the filter: whatever meets it meets that, but not the other way round."""

@@ -44,6 +44,13 @@ def kept(text: str) -> list[int]:
     return [e[1] for e in ENTRIES if matcher(text, FIELDS)(e)]
 
 
+def test_what_a_caller_may_not_see_is_not_even_compared() -> None:
+    wanted = matcher("create_time > x", FIELDS)
+    with pytest.raises(FilterInvalid):
+        wanted(ENTRIES[0])
+    assert not wanted.meeting(lambda _: False)(ENTRIES[0])
+
+
 @pytest.mark.parametrize(
     ("text", "sizes"),
     [
