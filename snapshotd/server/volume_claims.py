@@ -17,13 +17,16 @@ from snapshotd.domain.events import ClaimCause
 from snapshotd.domain.host_path import normalised
 from snapshotd.domain.ids import VmId, guids_in
 from snapshotd.domain.own_files import UsedFile
+from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.domain.volume_errors import VolumeBeingDeleted, VolumeInExport, VolumeInUse
+from snapshotd.server.callers import caller
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
 from snapshotd.steps.export_folder import folder_around, is_partial
 
 T = TypeVar("T")
 _HAS, _WANTS = "it is a file of", "it belongs to"
+_HIDDEN: Final = "(not yours to see)"
 _ACTIONS: Final = {ClaimCause.REQUESTED: "attach", ClaimCause.DELETION: "delete"}
 
 
@@ -79,7 +82,7 @@ class VolumeClaims:
             vm = await self._vms.load(vm_id)
             if vm.version and (directory := folder_around(path, vm_id, vm.exports)):
                 what = "an unfinished export" if is_partial(directory) else "an export"
-                raise VolumeInExport(path, directory, what, vm.name or vm.vm_id, vm.vm_id)
+                raise VolumeInExport(path, directory, what, _told(vm), vm.vm_id if caller().sees_vm(vm) else "")
 
     async def used_by_others(self, vm_id: VmId) -> tuple[UsedFile, ...]:
         """Return those of a VM's files that another VM has, as it is on record, or has claimed; sorted by path."""
@@ -91,7 +94,7 @@ class VolumeClaims:
             others = [user for user in (*have.get(path, ()), self._volumes.owner(path)) if user not in (None, vm_id)]
             if others and others[0] is not None:
                 found[path] = others[0]
-        names = {user: (await self._vms.load(user)).name or user for user in found.values()}
+        names = {user: _told(await self._vms.load(user)) for user in found.values()}
         return tuple(UsedFile(path, f"VM {names[user]}") for path, user in sorted(found.items()))
 
     async def with_claim(
@@ -127,8 +130,14 @@ class VolumeClaims:
 
     async def _in_use(self, path: str, owner: VmId, action: str, how: str) -> VolumeInUse | VolumeBeingDeleted:
         vm = await self._vms.load(owner)
+        owner_id, host_id = (owner, vm.host_id) if caller().sees_vm(vm) else ("", _HIDDEN)
         if how == _WANTS and await self._volumes.is_deleted(path):
-            return VolumeBeingDeleted(path, vm.name or owner, owner, action)
-        refused = VolumeInUse(path, vm.name or owner, owner, vm.host_id, action, how)
+            return VolumeBeingDeleted(path, _told(vm), owner_id, action)
+        refused = VolumeInUse(path, _told(vm), owner_id, host_id, action, how)
         refused.ground = self._reports.ground(vm)
         return refused
+
+
+def _told(vm: VirtualMachine) -> str:
+    """Return a VM's name, if the caller may see it."""
+    return (vm.name or vm.vm_id) if caller().sees_vm(vm) else _HIDDEN

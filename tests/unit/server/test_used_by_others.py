@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
+
+from snapshotd.access.bindings import Binding, Granted
+from snapshotd.access.roles import Role
 from snapshotd.application.hosts import Hosts
 from snapshotd.application.virtual_machines import VirtualMachines
 from snapshotd.application.volumes import Volumes
@@ -13,6 +17,8 @@ from snapshotd.domain.events import ClaimCause
 from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.own_files import UsedFile
 from snapshotd.domain.policy import Policy
+from snapshotd.domain.volume_errors import VolumeInUse
+from snapshotd.server.callers import CALLER, Caller
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.sync import HostReports
 from snapshotd.server.volume_claims import VolumeClaims
@@ -51,6 +57,20 @@ async def test_it_is_told_who_has_which_file_by_a_disk_or_by_a_claim() -> None:
     await town.volumes.claim(MORE.upper(), OTHER, cause=ClaimCause.REQUESTED, actor="ann")
     await town.volumes.claim(LOOSE, ONE, cause=ClaimCause.REQUESTED, actor="ann")
     assert await town.claims.used_by_others(ONE) == (UsedFile(DATA, "VM vm2"), UsedFile(MORE, "VM vm2"))
+
+
+async def test_a_vm_that_the_caller_may_not_see_is_not_named() -> None:
+    town = Town()
+    await town.register(ONE, "hv01", {"SCSI:0:1": DATA, "SCSI:0:2": MORE})
+    await town.register(OTHER, "hv02", {"SCSI:0:1": DATA})
+    await town.volumes.claim(MORE, OTHER, cause=ClaimCause.REQUESTED, actor="ann")
+    own = Granted((Binding(role=Role.ADMIN, subjects=frozenset(), groups=frozenset(), host="hv01"),))
+    CALLER.set(Caller(subject="token:a", granted=own))
+    assert {file.by for file in await town.claims.used_by_others(ONE)} == {"VM (not yours to see)"}
+    with pytest.raises(VolumeInUse) as refused:
+        await town.claims.refuse_used(DATA, ONE, "attach")
+    assert (refused.value.owner_id, refused.value.host) == ("", "(not yours to see)")
+    assert not {"vm2", OTHER, "hv02"} & set(refused.value.message().split())
 
 
 async def test_who_is_not_registered_any_more_has_nothing() -> None:
