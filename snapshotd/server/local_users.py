@@ -15,6 +15,7 @@ import pwd
 import secrets
 import socket
 import struct
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,10 @@ _CREDENTIALS: Final = struct.Struct("3i")
 _PIECE: Final = 64 * 1024
 _EVERYBODY: Final = 0o666
 """The socket is open to all users of the machine: the gate decides on them."""
+_FIRST_S: Final = 10.0
+"""How long a connection may say nothing before it is ended. gRPC's clients speak first, and at once."""
+_MOST_OF_ONE: Final = 500
+"""Connections of one user. Each takes two of this process's files."""
 _WAY: Final = "unix"
 _PEER: Final = "unix-abstract:"
 """How gRPC's name of a peer with such a name begins."""
@@ -45,6 +50,8 @@ class LocalUsers:
         self._directory = directory
         self._inner: PrivateSocket | None = None
         self._users: dict[str, Identity] = {}
+        self._connections: Counter[int] = Counter()
+        """By the id of the user."""
         self._server: asyncio.Server | None = None
 
     def of(self, peer: str) -> Identity | None:
@@ -76,22 +83,49 @@ class LocalUsers:
         name = f"snapshotd-{secrets.token_hex(16)}"
         own = writer.get_extra_info("socket")
         _, uid, gid = _CREDENTIALS.unpack(own.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        self._users[name] = _identity(uid, gid)
         inner: asyncio.StreamWriter | None = None
+        self._connections[uid] += 1
         try:
+            if self._connections[uid] > _MOST_OF_ONE:
+                return
+            async with asyncio.timeout(_FIRST_S):
+                first = await reader.read(_PIECE)
+            self._users[name] = _identity(uid, gid)
             further = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             further.setblocking(False)
             further.bind(f"\0{name}")
             await asyncio.get_running_loop().sock_connect(further, str(self.inner().path))
             answers, inner = await asyncio.open_unix_connection(sock=further)
-            await asyncio.gather(_pass_on(reader, inner), _pass_on(answers, writer))
+            inner.write(first)
+            await _pass_both_ways((reader, inner), (answers, writer))
+            writer.close()
+            async with asyncio.timeout(_FIRST_S):
+                await writer.wait_closed()
         except OSError:
-            pass  # one of the two ends has gone
+            pass  # one of the two ends has gone, or has said nothing (TimeoutError)
         finally:
-            del self._users[name]
+            self._users.pop(name, None)
+            self._connections[uid] -= 1
+            self._connections += Counter()  # without those that are at 0
             for end in (writer, inner):
                 if end is not None:
                     end.transport.abort()
+
+
+async def _pass_both_ways(
+    sent: tuple[asyncio.StreamReader, asyncio.StreamWriter], answered: tuple[asyncio.StreamReader, asyncio.StreamWriter]
+) -> None:
+    """Pass on what comes from either end, until gRPC has ended its side: it is not kept by a caller that stays."""
+    sending, answering = (asyncio.create_task(_pass_on(*ends)) for ends in (sent, answered))
+    try:
+        await asyncio.wait((sending, answering), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()  # raises if the caller has gone
+        await answering
+    finally:
+        sending.cancel()
+        answering.cancel()
+        await asyncio.gather(sending, answering, return_exceptions=True)
 
 
 async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import grp
 import os
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 import pytest_asyncio
 
 from snapshotd.access.identity import Identity
+from snapshotd.server import local_users
 from snapshotd.server.local_users import LocalUsers
 from tests.integration.polling import until
 
@@ -81,3 +84,43 @@ async def test_what_was_sent_arrives_whole_and_those_who_go_leave_nothing_behind
     mute.connect(f"{tmp_path}/sock")
     mute.close()
     await until(lambda: not asking.users._users)
+
+
+async def test_connections_that_say_nothing_are_ended_and_hold_up_nobody(
+    asking: Asking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_users, "_FIRST_S", 0.5)
+    mute = [socket.socket(socket.AF_UNIX) for _ in range(100)]
+    for one in mute:
+        one.connect(f"{tmp_path}/sock")
+    await ask(f"unix:{tmp_path}/sock", b"there")
+    assert len(asking.seen) == 1
+    await until(lambda: not asking.users._connections)
+    for one in mute:
+        assert one.recv(1) == b""
+        one.close()
+
+
+async def test_a_user_has_only_so_many_connections_until_it_ends_some(
+    asking: Asking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_users, "_MOST_OF_ONE", 3)
+    mute = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+    for one in mute:
+        one.connect(f"{tmp_path}/sock")
+    await until(lambda: asking.users._connections.total() == 3)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await ask(f"unix:{tmp_path}/sock")
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    for one in mute:
+        one.close()
+    await until(lambda: not asking.users._connections)
+
+
+async def test_what_grpc_ends_is_not_kept_by_a_caller_that_stays(asking: Asking, tmp_path: Path) -> None:
+    answers, odd = await asyncio.open_unix_connection(tmp_path / "sock")
+    odd.write(b"GET / HTTP/1.1\r\n\r\n")
+    async with asyncio.timeout(10):
+        await answers.read()
+    await until(lambda: not asking.users._connections)
+    odd.close()
