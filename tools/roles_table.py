@@ -59,8 +59,13 @@ def table() -> str:
     lines += ["## Who may call what", "", f"| method | on | {' | '.join(_PEOPLE)} |"]
     lines += [f"|---|---|{'---|' * len(_PEOPLE)}"]
     lines += [_row(method, rule) for method, rule in RULES.items()]
-    weighty = ", ".join(f"`{field}` of {m.rpartition('/')[2]}" for m, r in RULES.items() for field in r.weighty)
-    lines += ["", f"¹ But only an admin may set what reaches beyond the VM: {weighty}.", ""]
+    weighty, beyond = (
+        ", ".join(f"`{field}` of {m.rpartition('/')[2]}" for m, r in RULES.items() for field in getattr(r, kind))
+        for kind in ("weighty", "beyond")
+    )
+    lines += ["", f"¹ But only an admin of the VM may set {weighty}. What reaches beyond the VM takes an admin of the "]
+    lines[-1] += f"host, the VM's or the one that is named, also where a VM's admin is enough otherwise: {beyond}."
+    lines += [""]
     lines += [
         "*Nothing*: it needs no sign-in. *What is listed*: the answer holds what the caller may see, and no more."
     ]
@@ -76,7 +81,7 @@ def _row(method: str, rule: Rule) -> str:
 def _cell(rule: Rule, role: Role) -> str:
     if rule.concern is not Concern.NOTHING and role not in rule.roles:
         return ""
-    return "yes¹" if rule.weighty and role is not Role.ADMIN else "yes"
+    return "yes¹" if rule.beyond or (rule.weighty and role is not Role.ADMIN) else "yes"
 
 
 def main() -> int:

@@ -57,7 +57,10 @@ class Rule:
     field: str = ""
     """The field of the request that names what it is about."""
     weighty: tuple[str, ...] = ()
-    """Fields that only an admin may set: with them, a request reaches beyond its VM."""
+    """Fields that only an admin of the VM may set."""
+    beyond: tuple[str, ...] = ()
+    """Fields that only an admin of the host may set, that the field names or else the VM is on: paths on it, and the
+    host itself. An account's admin could reach by them what is another account's."""
 
 
 _ALL: Final = frozenset(Role)
@@ -115,13 +118,12 @@ RULES: Final[Mapping[str, Rule]] = {
     f"{_SNAPSHOTS}RevertToSnapshot": Rule(_WORK, Concern.VM, "name"),
     f"{_SNAPSHOTS}UpdateSnapshot": Rule(_WORK, Concern.VM, "snapshot.name"),
     f"{_SNAPSHOTS}WatchSnapshotTree": Rule(SEEING, Concern.VM, "name"),
-    # A path may be any on the host.
-    f"{_VMS}AttachVolume": Rule(_RULE, Concern.VM, "name"),
+    f"{_VMS}AttachVolume": Rule(_RULE, Concern.VM, "name", beyond=("path",)),
     f"{_VMS}ChangeServiceOffering": Rule(_WORK, Concern.VM, "name"),
     f"{_VMS}DeleteVolumeSnapshot": Rule(_WORK, Concern.VM, "name"),
     f"{_VMS}DestroyVirtualMachine": Rule(_WORK, Concern.VM, "name"),
     f"{_VMS}DetachVolume": Rule(_WORK, Concern.VM, "name"),
-    f"{_VMS}ExportVirtualMachine": Rule(_WORK, Concern.VM, "name", weighty=("directory",)),
+    f"{_VMS}ExportVirtualMachine": Rule(_WORK, Concern.VM, "name", beyond=("directory",)),
     f"{_VMS}GetVirtualMachine": Rule(SEEING, Concern.VM, "name"),
     f"{_VMS}GetVolumeSnapshot": Rule(SEEING, Concern.VM, "name"),
     f"{_VMS}ListVirtualMachines": Rule(SEEING, Concern.LISTED),
@@ -130,7 +132,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"{_VMS}RegisterVirtualMachine": Rule(_RULE, Concern.HOST, "host"),
     f"{_VMS}ResizeVolume": Rule(_WORK, Concern.VM, "name"),
     f"{_VMS}RestartVirtualMachine": Rule(_WORK, Concern.VM, "name"),
-    f"{_VMS}StartVirtualMachine": Rule(_WORK, Concern.VM, "name", weighty=("host",)),
+    f"{_VMS}StartVirtualMachine": Rule(_WORK, Concern.VM, "name", beyond=("host",)),
     f"{_VMS}StopVirtualMachine": Rule(_WORK, Concern.VM, "name"),
     f"{_VMS}TakeOverVirtualMachine": Rule(_RULE, Concern.VM, "name"),
     f"{_VMS}TakeVolumeSnapshot": Rule(_WORK, Concern.VM, "parent"),

@@ -27,8 +27,8 @@ class Caller:
     """For whom it acts, by its own word."""
     hosts: frozenset[str] = frozenset({"*"})
     """What an executor may serve: ids of hosts, or all."""
-    barred: Callable[[], bool] = lambda: False
-    """Returns whether it was barred since: then its streams end."""
+    granted_now: Callable[[], Granted] | None = None
+    """Returns its bindings as they are now, for a call that goes on; None: they never change."""
 
     @property
     def actor(self) -> str:

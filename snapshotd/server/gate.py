@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeAlias
 
 import grpc
@@ -24,7 +25,8 @@ from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.server.access_errors import NotAllowed, SignInMissing, TooManyCalls
 from snapshotd.server.callers import Caller
 from snapshotd.server.crowd import Crowd
-from snapshotd.server.named import NamedVm, named_in, weighty
+from snapshotd.server.named import NamedVm, beyond, named_in, value_of, weighty
+from snapshotd.server.requests import host_id_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 SignIn: TypeAlias = Callable[[Context, str], Awaitable[Caller | None]]
@@ -35,6 +37,7 @@ LoadVm: TypeAlias = Callable[[VmId], Awaitable[VirtualMachine]]
 BEHALF_METADATA: Final = "x-snapshotd-on-behalf-of"
 """For whom a delegate makes a call."""
 _LONGEST: Final = 200
+_ADMIN: Final = frozenset({Role.ADMIN})
 _NOBODY: Final = "anonymous"
 
 
@@ -93,18 +96,33 @@ class Gate:
         rule = RULES[caller.method]
         if rule.concern is Concern.NOTHING:
             return
-        roles = frozenset({Role.ADMIN}) if weighty(rule, request) else rule.roles
-        if caller.granted.everywhere(roles) or rule.concern in (Concern.ANYTHING, Concern.OWN):
+        roles = _ADMIN if weighty(rule, request) else rule.roles
+        everywhere = caller.granted.everywhere(_ADMIN if beyond(rule, request) else roles)
+        if everywhere or rule.concern in (Concern.ANYTHING, Concern.OWN):
             return
         error = await self._problem(caller, rule, roles, request)
         if error is not None:
             self._refusals.refused(caller.subject, caller.method, error, peer)
             raise error
 
-    def refuse_barred(self, caller: Caller, peer: str) -> None:
-        """Raise NotAllowed if the caller of a stream was barred since it began."""
-        if caller.barred():
-            error = NotAllowed(caller.method.removeprefix("/"), caller.subject, "it was barred")
+    async def still(self, caller: Caller, request: Message | None, peer: str) -> None:
+        """Return if a call that goes on may have what comes next: roles may have changed, and whose a VM is.
+
+        Args:
+            caller: as it was when the call began.
+            request: of the call; None: it sends any number of them.
+            peer: where the caller is.
+
+        Raises as `check` does.
+        """
+        rule = RULES[caller.method]
+        granted = caller.granted if caller.granted_now is None else caller.granted_now()
+        if request is not None and rule.concern is not Concern.LISTED:
+            await self.check(replace(caller, granted=granted), request, peer)
+        elif granted != caller.granted:
+            # What is listed was narrowed by the roles of before, and an executor's hosts likewise.
+            need = "its roles have changed since the call began; call again"
+            error = NotAllowed(caller.method.removeprefix("/"), caller.subject, need)
             self._refusals.refused(caller.subject, caller.method, error, peer)
             raise error
 
@@ -121,6 +139,11 @@ class Gate:
             if not vm.version:
                 raise named.hidden
             place, hidden = Place(vm_id=vm.vm_id, account=vm.owner, host_id=vm.host_id), named.hidden
+            if field := beyond(rule, request):
+                host_id = host_id_of(value_of(request, field), field) if field == "host" else vm.host_id
+                if caller.granted.at(place, roles) and not caller.granted.at(Place(host_id=host_id), _ADMIN):
+                    need = f"with {field} it takes the role {Role.ADMIN} on the host"
+                    return NotAllowed(caller.method.removeprefix("/"), caller.subject, need)
         else:
             place, hidden = Place(host_id=named), NotFound("host", named, "See `snapshotctl host list`.")
         if caller.granted.at(place, roles):

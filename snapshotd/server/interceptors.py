@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,8 +36,10 @@ _COMPLAINT_S: Final = 10.0
 """The least time between two log lines about malformed requests, or about calls refused for one reason."""
 _SHOWN: Final = 100
 """The most characters of a request's id in the log."""
-_READS: Final = ("Get", "List", "Wait", "Watch", "Discover", "Attach")
-"""Prefixes of methods that change nothing. An executor stays attached to deliver its outcomes."""
+_READS: Final = re.compile(r"(Get|List|Wait|Watch|Discover)\w*|Attach")
+"""Methods that change nothing. An executor stays attached to deliver its outcomes."""
+_REQUEST_S: Final = 30.0
+"""How long a call may send nothing: it takes one of its caller's places meanwhile."""
 LARGEST_ANSWER: Final = 4 * 1024 * 1024
 """The bytes of the largest message that gRPC's clients take, if nobody tells them to take more."""
 _OK: Final = grpc.StatusCode.OK.name
@@ -82,7 +86,7 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         behaviour: _Call = getattr(handler, kind)
         if behaviour.__module__.endswith("_pb2_grpc"):  # the generated one: this method is not built
             behaviour = _not_built(method)
-        elif self.stopping and method.startswith(_OURS) and not method.rpartition("/")[2].startswith(_READS):
+        elif self.stopping and method.startswith(_OURS) and not _READS.fullmatch(method.rpartition("/")[2]):
             behaviour = _stopping(method)
         elif handler.request_streaming:
             behaviour = self._of_stream(method, behaviour)
@@ -135,18 +139,23 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
             with await self._gate.admit(method, context) as caller:
                 CALLER.set(caller)
                 async for response in behaviour(self._read(method, caller, requests, context), context):
-                    self._gate.refuse_barred(caller, context.peer())
+                    await self._gate.still(caller, None, context.peer())
                     yield response
 
         return answers
 
     def _of_one(self, method: str, behaviour: _Call, *, streams: bool) -> _Call:
         """Return the behaviour of a method that takes one message, for the stream that it comes in."""
+        waits = method.rpartition("/")[2].startswith("Wait")
 
         async def first(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401  (any method's messages)
             # No generator in between: one that is left early is ended by a task of its own.
-            async for request in requests:
-                return self._checked(method, request, context)
+            try:
+                async with asyncio.timeout(_REQUEST_S):
+                    async for request in requests:
+                        return self._checked(method, request, context)
+            except TimeoutError:
+                raise MalformedRequest(method.removeprefix("/"), f"none came within {_REQUEST_S:g} s") from None
             raise MalformedRequest(method.removeprefix("/"), "there is none")
 
         async def allowed(caller: Caller, requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401
@@ -159,17 +168,20 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
             with await self._gate.admit(method, context) as caller:
                 request = await allowed(caller, requests, context)
                 try:
-                    return await behaviour(request, context)
+                    response = await behaviour(request, context)
+                    if waits:
+                        await self._gate.still(caller, request, context.peer())
                 except SnapshotdError as error:
                     self._tell(caller, request, error)
                     raise
+                return response
 
         async def answers(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             with await self._gate.admit(method, context) as caller:
                 request = await allowed(caller, requests, context)
                 try:
                     async for response in behaviour(request, context):
-                        self._gate.refuse_barred(caller, context.peer())
+                        await self._gate.still(caller, request, context.peer())
                         yield response
                 except SnapshotdError as error:
                     self._tell(caller, request, error)
@@ -193,7 +205,7 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
     ) -> AsyncIterator[Any]:
         """Yield the messages of a call. Raises MalformedRequest for one that could not be read, and NotAllowed."""
         async for request in requests:
-            self._gate.refuse_barred(caller, context.peer())
+            await self._gate.still(caller, None, context.peer())
             yield self._checked(method, request, context)
 
     def _checked(self, method: str, request: Any, context: Context) -> Any:  # noqa: ANN401  (any method's messages)

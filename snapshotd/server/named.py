@@ -48,10 +48,15 @@ def named_in(rule: Rule, request: Message) -> NamedVm | HostId | None:
 
 
 def weighty(rule: Rule, request: Message) -> bool:
-    """Return whether a request sets what only an admin may set."""
+    """Return whether a request sets what only an admin of its VM may set."""
     mask = getattr(request, "update_mask", None)
     paths = set(mask.paths) if mask is not None else set()
     return any(value_of(request, f) or paths & {"*", f.rpartition(".")[2]} for f in rule.weighty)
+
+
+def beyond(rule: Rule, request: Message) -> str:
+    """Return the field by which a request reaches beyond its VM; empty: it does not."""
+    return next((field for field in rule.beyond if value_of(request, field)), "")
 
 
 def value_of(request: Message, field: str) -> str:

@@ -17,6 +17,7 @@ from typing import Final
 
 from snapshotd.access.authentication import Authentication
 from snapshotd.access.bindings import WHOLE, Binding, Bindings, Granted
+from snapshotd.access.errors import TokenMalformed
 from snapshotd.access.identity import Identity
 from snapshotd.access.roles import Role
 from snapshotd.domain.errors import InvalidArgument
@@ -29,6 +30,8 @@ ACTOR_METADATA: Final = "x-snapshotd-actor"
 """The name of a caller in trust mode."""
 SECRET_METADATA: Final = "x-snapshotd-executor-secret"  # noqa: S105  (the name of it)
 """What the executor in this process knows, and nobody else."""
+_AUTHORIZATION: Final = "authorization"
+_TELLING: Final = frozenset({ACTOR_METADATA, SECRET_METADATA, BEHALF_METADATA, _AUTHORIZATION})
 _NOBODY: Final = "anonymous"
 _LONGEST: Final = 100
 _LOCAL: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
@@ -37,8 +40,16 @@ _EXECUTOR: Final = Granted((Binding(role=Role.EXECUTOR, subjects=frozenset(), gr
 
 
 def _metadata(context: Context) -> dict[str, str]:
-    pairs = context.invocation_metadata() or ()
-    return {key: value if isinstance(value, str) else value.decode(errors="replace") for key, value in pairs}
+    """Return what a call carries that tells who makes it. Raises InvalidArgument for what it carries twice."""
+    told: dict[str, str] = {}
+    for key, value in context.invocation_metadata() or ():
+        if key not in _TELLING:
+            continue
+        if key in told:
+            # Whoever stands between may have looked at the other one. The value may be a secret.
+            raise InvalidArgument(key, "", "must be sent once; the call has several.")
+        told[key] = value if isinstance(value, str) else value.decode(errors="replace")
+    return told
 
 
 async def trusting(context: Context, method: str) -> Caller | None:
@@ -51,7 +62,7 @@ async def trusting(context: Context, method: str) -> Caller | None:
     if not 0 < len(name) <= _LONGEST or not name.isprintable() or name.strip() != name:
         problem = f"must be 1 to {_LONGEST} printable characters, without blanks around them."
         raise InvalidArgument(ACTOR_METADATA, name[:40], problem)
-    if name.casefold() == ITSELF:
+    if "".join(name.split()).casefold() == ITSELF:
         raise InvalidArgument(ACTOR_METADATA, name, "is the name of the service itself; use another one.")
     return Caller(subject=name, granted=WHOLE, method=method, on_behalf_of=told.get(BEHALF_METADATA, ""))
 
@@ -85,21 +96,22 @@ class Required:
             own = bool(self._secret) and hmac.compare_digest(secret.encode(), self._secret.encode())
             return Caller(subject="executor:in-process", granted=_EXECUTOR, method=method) if own else None
         behalf = told.get(BEHALF_METADATA, "")
-        header = told.get("authorization", "")
-        if header[: len(_BEARER)].lower() == _BEARER:
+        if (header := told.get(_AUTHORIZATION)) is not None:
+            if header[: len(_BEARER)].lower() != _BEARER:
+                raise TokenMalformed("the metadata authorization must be `Bearer`, a blank and the token")
             identity = await self._authentication.bearer(header[len(_BEARER) :].strip())
             return self._caller(identity, method, behalf)
         for pem in context.auth_context().get("x509_pem_cert", ()):
             named = self._authentication.certificate(pem)
             if isinstance(named, Identity):
                 return self._caller(named, method, behalf)
-            subject = named.subject
+            granted_now = partial(self._of_executor, named.subject)
             return Caller(
-                subject=subject,
-                granted=Granted() if self._barred(subject) else _EXECUTOR,
+                subject=named.subject,
+                granted=granted_now(),
                 method=method,
                 hosts=named.hosts,
-                barred=partial(self._barred, subject),
+                granted_now=granted_now,
             )
         user = self._local_user(context.peer())
         return self._caller(user, method, behalf) if user is not None else None
@@ -113,8 +125,8 @@ class Required:
             method=method,
             on_behalf_of=behalf,
             hosts=frozenset({"*"}) if served.everything else served.hosts,
-            barred=partial(self._barred, identity.subject),
+            granted_now=lambda: self._bindings().of(identity),
         )
 
-    def _barred(self, subject: str) -> bool:
-        return subject in self._bindings().barred
+    def _of_executor(self, subject: str) -> Granted:
+        return Granted() if subject in self._bindings().barred else _EXECUTOR

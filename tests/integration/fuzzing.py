@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final
 
 from google.longrunning import operations_pb2
@@ -67,13 +68,22 @@ _BUILT: Final = [
     )
 ]
 """Most of those that are built: they get more of the calls."""
+_AIMED: Final = [
+    method for method in METHODS if method.containing_service.full_name.startswith(("snapshotd.", "google."))
+]
 _SNAPSHOT: Final = "aaaaaaaa-0000-4000-8000-000000000001"
 _TEXTS: Final = (
     *("", " ", "a", "-", "*", "x" * 300, "y" * 70_000, "\0", "\u202e", "ä\U0001f680", "%s {0} %n", "' OR 1=1 --"),
     *("hosts/hv01", "hosts/HV01", "hosts/-", "hv01", "hv02", "10.0.0.1", "hosts/", "hosts/hv01/x"),
     *(f"virtualMachines/{VM_ID}", f"virtualMachines/{VM_ID}".upper(), "virtualMachines/-", "virtualMachines/x", VM_ID),
     *(f"virtualMachines/{VM_ID}/snapshots/{_SNAPSHOT}", f"virtualMachines/{VM_ID}/snapshots/x", _SNAPSHOT),
-    *(f"operations/{VM_ID}.1", f"operations/{VM_ID}.999999999999999999999", "operations", f"operations/{VM_ID}.-1"),
+    *(
+        f"operations/{VM_ID}.1-00000002",
+        f"operations/{VM_ID}.1",
+        f"operations/{VM_ID}.999999999999999999999",
+        "operations",
+        f"operations/{VM_ID}.-1",
+    ),
     *(
         'name = "a"',
         'state = "READY" AND create_time > "x"',
@@ -100,6 +110,21 @@ _FITTING: Final = {
 }
 """How texts begin that fit into a field."""
 _FITS: Final = 0.8
+_FIT: Final[Mapping[str, Mapping[str, object]]] = {
+    "CreateSnapshot": {"snapshot.kind": snapshot_pb2.Snapshot.DISK, "snapshot.display_name": "before"},
+    "AdoptCheckpoint": {"checkpoint_id": _SNAPSHOT},
+    "IgnoreCheckpoint": {"checkpoint_id": _SNAPSHOT},
+    "AttachVolume": {"location": "SCSI:0:5", "path": "D:\\a.vhdx"},
+    "DetachVolume": {"location": "SCSI:0:0"},
+    "ResizeVolume": {"location": "SCSI:0:0", "size_bytes": 1 << 40},
+    "TakeVolumeSnapshot": {"volume_snapshot.location": "SCSI:0:0"},
+    "ChangeServiceOffering": {"service_offering.cpu_count": 2},
+    "RegisterHost": {"host.address": "10.77.0.3", "host.credential": "hv"},
+    "ListSnapshots": {"parent": "virtualMachines/-"},
+    "ListVolumeSnapshots": {"parent": "virtualMachines/-"},
+    "ListOperations": {"name": ""},
+}
+"""What else requests need."""
 _EMPTY: Final = frozenset(
     {"page_token", "filter", "order_by", "request_id", "as_of_version", "ca_file", "journal_directory"}
 )
@@ -136,6 +161,49 @@ def fuzzed_call(chance: random.Random) -> FuzzedCall:
         metadata.append(("x-trace-bin", chance.randbytes(20)))
     message = _message(method, kind, chance) if kind else None
     return FuzzedCall(path, message, metadata, method.name.startswith(("Wait", "Watch")))
+
+
+def aimed_call(chance: random.Random) -> FuzzedCall:
+    """Return a call of one of our methods that names what it is about as it should, and is by chance otherwise."""
+    method = chance.choice(_AIMED)
+    message: Any = GetMessageClass(method.input_type)()
+    for field in message.DESCRIPTOR.fields:
+        if chance.random() < 0.12 and field.message_type is None and not field.is_repeated:
+            setattr(message, field.name, _value(field, chance))
+    for field, value in {**_names(method), **_FIT.get(method.name, {})}.items():
+        if method.name != "ListEvents" or chance.random() < 0.4:
+            *into, last = field.split(".")
+            setattr(reduce(getattr, into, message), last, value)
+    if hasattr(message, "request_id"):
+        message.request_id = ""
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    return FuzzedCall(path, message.SerializeToString(), (), method.name.startswith(("Wait", "Watch")))
+
+
+def _names(method: MethodDescriptor) -> dict[str, str]:
+    """Return what a request names, by the paths of its fields."""
+    vm, host = f"virtualMachines/{VM_ID}", "hosts/hv01"
+    snapshot, operation = f"{vm}/snapshots/{_SNAPSHOT}", f"operations/{VM_ID}.1-00000002"
+    fields = {field.name for field in method.input_type.fields}
+    every = {"parent": vm, "host": host, "host_id": "hv01", "virtual_machine": vm, "operation": operation}
+    every["snapshot"] = snapshot
+    service, about = method.containing_service.name, method.name
+    if "Operation" in service or about == "SettleOperation":
+        every["name"] = operation
+    elif "Host" in service:
+        every["name"] = host
+    elif "VolumeSnapshot" in about:
+        every["name"] = snapshot.replace("snapshots", "volumeSnapshots")
+    else:
+        every["name"] = vm if service != "SnapshotService" or "Tree" in about else snapshot
+    if about.startswith("Update"):
+        kind = {"SnapshotService": "snapshot", "HostService": "host"}.get(service, "virtual_machine")
+        return {f"{kind}.name": every[kind]}
+    if about in ("CreateSnapshot", "RegisterHost", "AdoptCheckpoint"):
+        fields -= {"snapshot", "host"}
+    if about == "StartVirtualMachine":
+        fields -= {"host"}
+    return {field: name for field, name in every.items() if field in fields}
 
 
 def _message(method: MethodDescriptor, kind: str, chance: random.Random) -> bytes:

@@ -55,7 +55,7 @@ def test_each_method_that_is_served_has_a_rule_and_no_other_has() -> None:
 def test_the_fields_of_a_rule_are_fields_of_the_request(method: str) -> None:
     rule = RULES[method]
     assert bool(rule.field) == (rule.concern in (Concern.HOST, Concern.VM)) or rule.concern is Concern.LISTED
-    for field in (*filter(None, [rule.field]), *rule.weighty):
+    for field in (*filter(None, [rule.field]), *rule.weighty, *rule.beyond):
         field_of(METHODS[method].input_type, field)
 
 

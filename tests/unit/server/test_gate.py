@@ -29,6 +29,7 @@ OWNERS = {MINE: "acme", FOREIGN: "other"}
 VMS = "/snapshotd.api.v1.VirtualMachineService/"
 SNAPSHOTS = "/snapshotd.api.v1.SnapshotService/"
 HOSTS = "/snapshotd.api.v1.HostService/"
+ATTACH = "/snapshotd.api.v1.ExecutorService/Attach"
 EVENTS = "/snapshotd.api.v1.AuditService/ListEvents"
 CALL: Any = type("Call", (), {"peer": lambda _: "ipv4:10.0.0.9:1"})()
 
@@ -76,10 +77,10 @@ class Passing:
             return error.reason
         return ""
 
-    def goes_on(self, caller: Caller) -> bool:
+    async def goes_on(self, caller: Caller) -> bool:
         """Return whether a stream goes on."""
         try:
-            self._gate().refuse_barred(caller, CALL.peer())
+            await self._gate().still(caller, None, CALL.peer())
         except NotAllowed:
             return False
         return True
@@ -212,9 +213,10 @@ async def test_only_a_delegate_acts_for_somebody_and_names_are_names() -> None:
 
 @pytest.mark.parametrize("barred", [True, False])
 async def test_a_stream_ends_when_its_caller_is_barred_which_is_recorded(*, barred: bool) -> None:
-    passing = Passing(granted(Role.VIEWER))
-    caller = Caller(subject="executor:ex1", granted=passing.grants, method="/a/Watch", barred=lambda: barred)
-    assert passing.goes_on(caller) is not barred
+    passing = Passing(granted(Role.EXECUTOR))
+    now = Granted() if barred else granted(Role.EXECUTOR)
+    caller = Caller(subject="executor:ex1", granted=passing.grants, method=ATTACH, granted_now=lambda: now)
+    assert await passing.goes_on(caller) is not barred
     assert passing.recorded.refused_ == ([("executor:ex1", NotAllowed.reason)] if barred else [])
 
 
@@ -246,3 +248,20 @@ async def test_a_caller_that_calls_too_often_waits_for_its_share_and_no_other_do
     crowd.check(Caller(subject="token:b", granted=Granted()))
     now[0] = 0.5
     assert await calls(2) == ["", TooManyCalls.reason]
+
+
+async def test_an_account_s_admin_reaches_no_host_and_no_path_on_it() -> None:
+    path = virtual_machine_pb2.AttachVolumeRequest(name=f"virtualMachines/{MINE}", path="D:\\a.vhdx")
+    there = virtual_machine_pb2.StartVirtualMachineRequest(name=f"virtualMachines/{MINE}", host="hosts/hv02")
+    host = granted(Role.ADMIN, host="hv01")
+    both = Granted((*granted(Role.OPERATOR, **ACME).bindings, *granted(Role.ADMIN, host="hv02").bindings))
+    for grants, attach, start in (
+        (granted(Role.ADMIN, **ACME), NotAllowed.reason, NotAllowed.reason),
+        (granted(Role.ADMIN, vm=MINE), NotAllowed.reason, NotAllowed.reason),
+        (granted(Role.OPERATOR), NotAllowed.reason, NotAllowed.reason),
+        (host, "", NotAllowed.reason),
+        (both, NotAllowed.reason, ""),
+        (granted(Role.ADMIN), "", ""),
+    ):
+        assert await Passing(grants).call(f"{VMS}AttachVolume", path) == attach
+        assert await Passing(grants).call(f"{VMS}StartVirtualMachine", there) == start
