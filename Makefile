@@ -11,7 +11,10 @@ ENGINE ?= builtin
 # together, so what they share is started once; in the order of their names, so that the long ones come early.
 JOBS ?= 4
 
-.PHONY: help demo seed sandbox bench profile test test-fast check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock man wheel wheel-check clean
+# How many calls `make fuzz` makes with each role.
+CALLS ?= 10000
+
+.PHONY: help demo seed sandbox bench profile test test-fast fuzz check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock man wheel wheel-check clean
 
 help: ## Show what there is to do
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -45,6 +48,9 @@ test: $(STAMP) ## Run all tests, in JOBS processes
 
 test-fast: $(STAMP) ## Run the tests for the inner loop, in JOBS processes: those of parts, without the slow ones
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" tests/unit tests/contract
+
+fuzz: $(STAMP) ## Make CALLS calls by chance with each role, and see that none shows or records what it must not
+	SNAPSHOTD_FUZZ_CALLS=$(CALLS) $(BIN)/pytest -s tests/integration/test_fuzzed_roles.py
 
 check: fmt-check lint types imports purity verify-protos breaking verify-diagrams ## Run all that CI checks but the tests
 
