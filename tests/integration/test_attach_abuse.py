@@ -16,8 +16,12 @@ from snapshotd import bootstrap
 from snapshotd.api.v1 import admin_pb2, executor_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
-from snapshotd.server import executor_service
+from snapshotd.server import executor_service, interceptors
+from tests.certificates import Authority
+from tests.integration.polling import until
 from tests.integration.whole_server import serve
+
+SERVERS = Authority("servers")
 
 
 @pytest_asyncio.fixture
@@ -84,3 +88,39 @@ async def test_a_hello_and_then_silence_is_ended_by_the_lease(channel: grpc.aio.
     assert len(status.executors[0].version) == 100
     assert await asyncio.wait_for(stream.read(), 10) is grpc.aio.EOF
     assert await names(channel) == []
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_two_hundred_mute_streams_are_ended_in_time_and_cost_nothing_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, tls: bool
+) -> None:
+    monkeypatch.setattr(executor_service, "LEASE_TTL_S", 0.5)
+    certificate, key = SERVERS.issue("server").write(tmp_path, "server")
+    flags = {"server.certificate": str(certificate), "server.key": str(key)} if tls else {}
+    roots = grpc.ssl_channel_credentials(SERVERS.write(tmp_path, "ca").read_bytes())
+    async with serve(tmp_path, flags) as served:
+        address = served.server.address
+        async with grpc.aio.secure_channel(address, roots) if tls else grpc.aio.insecure_channel(address) as channel:
+            await names(channel)
+            before = len(asyncio.all_tasks())
+            mute: list[Any] = [ExecutorServiceStub(channel).Attach() for _ in range(200)]
+            ended = await asyncio.wait_for(asyncio.gather(*(stream.read() for stream in mute)), 20)
+            assert ended == [grpc.aio.EOF] * 200
+            assert await names(channel) == []
+            await until(lambda: len(asyncio.all_tasks()) <= before)
+        assert served.server._answering._gate._crowd._all == 0
+
+
+async def test_a_call_that_sends_no_request_is_ended(
+    channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interceptors, "_REQUEST_S", 0.1)
+    call: Any = channel.stream_stream("/snapshotd.api.v1.HostService/ListHosts")
+    with pytest.raises(grpc.aio.AioRpcError, match=r"none came within 0\.1 s"):
+        await call().read()
+
+
+@pytest.mark.parametrize("name", ["snapshotd", "SnapshotD", "snap shotd", "s n a p s h o t d", "SNAP SHOTD"])
+async def test_nobody_calls_himself_as_the_service_is_called(channel: grpc.aio.Channel, name: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="is the name of the service itself"):
+        await AdminServiceStub(channel).GetStatus(admin_pb2.GetStatusRequest(), metadata=(("x-snapshotd-actor", name),))
