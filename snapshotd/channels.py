@@ -33,7 +33,7 @@ def _pings(ping_s: float, answer_s: float) -> Options:
 SERVER_PINGS: Final[Options] = (
     *_pings(PING_S, ANSWER_S),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", int(PERMITTED_S * 1000)),
+    ("grpc.http2.min_ping_interval_without_data_ms", int(PERMITTED_S * 1000)),
 )
 """Options of a server."""
 

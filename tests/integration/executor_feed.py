@@ -132,7 +132,7 @@ class Feed(ExecutorServiceServicer):
     async def start(self) -> None:
         """Serve; on the same port as before, if there was one."""
         self._server = grpc.aio.server(
-            options=[("grpc.so_reuseport", 0), ("grpc.http2.min_recv_ping_interval_without_data_ms", 100)]
+            options=[("grpc.so_reuseport", 0), ("grpc.http2.min_ping_interval_without_data_ms", 100)]
         )
         add_ExecutorServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
