@@ -39,6 +39,7 @@ BEHALF_METADATA: Final = "x-snapshotd-on-behalf-of"
 _LONGEST: Final = 200
 _ADMIN: Final = frozenset({Role.ADMIN})
 _NOBODY: Final = "anonymous"
+_NONE_LEFT: Final = "it was barred since the call began, or has no role any more"
 
 
 class Refusals(Protocol):
@@ -121,7 +122,7 @@ class Gate:
             await self.check(replace(caller, granted=granted), request, peer)
         elif granted != caller.granted:
             # What is listed was narrowed by the roles of before, and an executor's hosts likewise.
-            need = "its roles have changed since the call began; call again"
+            need = "its roles have changed since the call began; call again" if granted.bindings else _NONE_LEFT
             error = NotAllowed(caller.method.removeprefix("/"), caller.subject, need)
             self._refusals.refused(caller.subject, caller.method, error, peer)
             raise error

@@ -243,7 +243,9 @@ def test_a_barred_executors_stream_ends_which_is_recorded_and_it_does_not_come_a
     stream.beat()
     code, reason, message = refusal(stream.read_on)
     assert (code, reason) == (DENIED, "NOT_ALLOWED")
-    assert message.startswith("Cannot serve snapshotd.api.v1.ExecutorService/Attach to executor:ex3: it was barred")
+    assert message.startswith(
+        "Cannot serve snapshotd.api.v1.ExecutorService/Attach to executor:ex3: it was barred since"
+    )
     assert recorded(auditor, "executor:ex3", "NOT_ALLOWED", "Attach") == message
     assert refusal(Stream(stolen, "hv01").read)[:2] == (DENIED, "NOT_ALLOWED")
     run(at, "olga", "snapshot", "create", "web01", "--name", "the other executor works", "--wait")
