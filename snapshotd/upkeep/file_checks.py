@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import stat
-import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from snapshotd.access.bindings import read_bindings
+from snapshotd.access.errors import AccessUnusable
+from snapshotd.hyperv.allow_list import AllowList, AllowListInvalid
 from snapshotd.hyperv.credentials import Credentials
 from snapshotd.hyperv.no_answer import CredentialMissing
-from snapshotd.small_file import read_small, text_of
+from snapshotd.small_file import read_small
 from snapshotd.tls import Pair, TlsFile, TlsFileInvalid, certificates_in
 from snapshotd.token_commands import tokens_path
 from snapshotd.upkeep.findings import Finding, Ground, error, ok, warning
@@ -154,6 +157,10 @@ def tokens(ground: Ground) -> Iterator[Finding]:
             yield ok("tokens", f"{path} is only its owner's.")
 
 
+_READ: Final[Mapping[str, Callable[[Path], object]]] = {"auth.roles": read_bindings, "executor.allow": AllowList}
+"""What reads each of these files as the program does."""
+
+
 def tables(ground: Ground) -> Iterator[Finding]:
     """Look at the other files that settings name: roles, and what an executor may sign in to."""
     for name in ("auth.roles",) if ground.serves else ("executor.allow",):
@@ -161,11 +168,11 @@ def tables(ground: Ground) -> Iterator[Finding]:
             continue
         try:
             found = read_small(path, _LARGEST)
-            tomllib.loads(text_of(found.content))
+            _READ[name](path)
         except OSError as problem:
             yield error(name, f"{path} cannot be read: {problem.strerror}. Correct that, or name another file.")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-            yield error(name, f"{path} is not TOML: {problem}. Correct that.")
+        except (AccessUnusable, AllowListInvalid) as problem:
+            yield error(name, str(problem))
         else:
             if found.mode & stat.S_IWOTH:
                 yield error(name, f"{path} can be written to by everybody on this machine. Run chmod 644 {path}.")

@@ -272,6 +272,10 @@ def test_tokens_and_tables_are_looked_at(tmp_path: Path, storage: Path) -> None:
     assert "No such file" in told(file_checks.tables, looked_at)[0][1]
     roles.write_text("[[binding]", encoding="utf-8")
     assert "is not TOML" in told(file_checks.tables, looked_at)[0][1]
+    roles.write_text('[[binding]]\nrole = "root"\n', encoding="utf-8")
+    assert "has the role 'root'; there are admin" in told(file_checks.tables, looked_at)[0][1]
+    allowed = ground(tmp_path, {"executor.allow": roles}, serves=False)
+    assert "binding" in told(file_checks.tables, allowed)[0][1]
     roles.write_text("", encoding="utf-8")
     assert told(file_checks.tables, looked_at)[0][0] is OK
     roles.chmod(0o666)
