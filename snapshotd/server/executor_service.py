@@ -190,7 +190,7 @@ class ExecutorService(ExecutorServiceServicer):
         if subject != by.subject:
             raise NotAllowed("Attach", by.subject, f"executor {executor} belongs to another identity")
         if len(self._subjects) > _REMEMBERED:
-            self._subjects.pop(next(name for name in self._subjects if name not in self.attached))
+            self._subjects.pop(next((name for name in self._subjects if name not in self.attached), executor))
 
     def release(self, host_id: HostId) -> None:
         """Notify the executors that a host is no longer registered."""
