@@ -14,6 +14,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from demo.programs import Daemon, SimulatedHost
+from snapshotd.api.v1 import admin_pb2
 from tests.e2e.system import QUICK, Client, inventory, refusal, until
 
 
@@ -21,6 +22,12 @@ def health(client: Client, service: str) -> str:
     """Return the health of a service."""
     stub: Any = HealthStub(client.channel)  # its types do not know its methods
     return HealthCheckResponse.ServingStatus.Name(stub.Check(HealthCheckRequest(service=service)).status)
+
+
+def followed(client: Client) -> bool:
+    """Return whether the views hold the whole log."""
+    status = client.admin.GetStatus(admin_pb2.GetStatusRequest())
+    return all(view.position >= status.log_head_position for view in status.projections)
 
 
 def shown(client: Client, *arguments: str) -> str:
@@ -39,6 +46,7 @@ def test_a_full_disk_is_told_by_health_status_and_what_waits_and_ends_by_itself(
         client.register_vm(ids["web01"])
         under_way = client.create(ids["web01"], "first")
         until(lambda: bool(host.control("state")["vms"][0]["job"]))
+        until(lambda: followed(client))  # else reads would wait for views that cannot be written
         # No file of the daemon may grow beyond this: as SQLite reports it, a quota that is used up.
         most, hard = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (4096, hard))
