@@ -110,7 +110,7 @@ def _said(error: Exception, settings: SimulateHostSettings) -> str:
 def _ready_line(running: RunningHost, settings: SimulateHostSettings) -> str:
     said = {"listening": running.listening, "control": running.control, "engine": settings.engine}
     if running.https:
-        said |= {"https": running.https, "ca_file": str(_tls_directory(settings) / "ca.pem")}
+        said |= {"https": running.https, "ca_file": str((_tls_directory(settings) / "ca.pem").resolve())}
     return json.dumps(said)
 
 
