@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from snapshotd.domain.lifecycle import LIFECYCLES, NEEDS_POWER
+from tools import drawn
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "lifecycles.md"
 
@@ -31,21 +32,5 @@ def draw() -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> int:
-    """Write the document, or compare it with what would be written. Returns 1 if it is stale."""
-    match sys.argv[1:]:
-        case ["write"]:
-            DOCUMENT.write_text(draw(), encoding="utf-8")
-            return 0
-        case ["verify"]:
-            if DOCUMENT.exists() and DOCUMENT.read_text(encoding="utf-8") == draw():
-                return 0
-            print(f"{DOCUMENT} does not match the tables. Run 'make diagrams' and commit it.", file=sys.stderr)
-            return 1
-        case _:
-            print(__doc__, file=sys.stderr)
-            return 2
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(drawn.run(sys.argv[1:], DOCUMENT, draw, __doc__))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from snapshotd.access.roles import RULES, Concern, Role, Rule
+from tools import drawn
 
 DOCUMENT: Final = Path(__file__).resolve().parent.parent / "docs" / "roles.md"
 _PEOPLE: Final = (Role.VIEWER, Role.OPERATOR, Role.AUDITOR, Role.ADMIN, Role.EXECUTOR)
@@ -84,21 +85,5 @@ def _cell(rule: Rule, role: Role) -> str:
     return "yes¹" if rule.beyond or (rule.weighty and role is not Role.ADMIN) else "yes"
 
 
-def main() -> int:
-    """Write the document, or compare it with what would be written. Return 1 if it is stale."""
-    match sys.argv[1:]:
-        case ["write"]:
-            DOCUMENT.write_text(table(), encoding="utf-8")
-            return 0
-        case ["verify"]:
-            if DOCUMENT.exists() and DOCUMENT.read_text(encoding="utf-8") == table():
-                return 0
-            print(f"{DOCUMENT} does not match the table. Run 'make diagrams' and commit it.", file=sys.stderr)
-            return 1
-        case _:
-            print(__doc__, file=sys.stderr)
-            return 2
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(drawn.run(sys.argv[1:], DOCUMENT, table, __doc__))
