@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from snapshotd.access.watched_file import WatchedFile
 from snapshotd.api.v1.executor_pb2 import HostConnection
 from snapshotd.domain.host_address import (
     LARGEST_PORT,
@@ -41,7 +42,7 @@ from snapshotd.domain.host_address import (
 from snapshotd.domain.host_path import folder_problem, within
 from snapshotd.hyperv.no_answer import HostRefused
 from snapshotd.hyperv.ways import way_of
-from snapshotd.small_file import read_small, text_of
+from snapshotd.small_file import SmallFile, text_of
 
 _log = logging.getLogger(__name__)
 
@@ -100,8 +101,10 @@ class AllowList:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._seen = _stamp(path)
-        self._rules = _read(path)
+        self._file = WatchedFile(path, _LARGEST_FILE)
+        self._trouble = ""
+        self._rules = _Rules({}, ())
+        self._look()
 
     def check(self, connection: HostConnection, journal_directory: str = "") -> None:
         """Raise HostRefused if this executor may not sign in to a host, or keep journals in a directory there.
@@ -134,35 +137,35 @@ class AllowList:
     def _current(self) -> _Rules:
         """Return the rules in force; read them anew if the file has changed."""
         with self._lock:
-            stamp = _stamp(self._path)
-            if stamp != self._seen:
-                self._seen = stamp
-                try:
-                    self._rules = _read(self._path)
-                except AllowListInvalid as error:
-                    _log.error("%s The list that was in force stays in force.", error)
-                else:
+            try:
+                if self._look():
+                    self._trouble = ""
                     _log.info("%s was read anew", self._path)
+            except AllowListInvalid as error:
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    _log.error("%s The list that was in force stays in force.", error)
             return self._rules
 
+    def _look(self) -> bool:
+        """Read the file if it has changed; return whether it was. Raises AllowListInvalid."""
+        try:
+            news = self._file.news()
+        except OSError as error:
+            why = (error.strerror or "").lower()
+            raise AllowListInvalid(f"Cannot read the allow-list {self._path}: {why}.") from None
+        if news is not None:
+            self._rules = _read(self._path, news)
+        return news is not None
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+
+def _read(path: Path, file: SmallFile) -> _Rules:
+    """Return the rules in what was read of a file. Raises AllowListInvalid."""
     try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
-
-
-def _read(path: Path) -> _Rules:
-    try:
-        found = read_small(path, _LARGEST_FILE)
-        rules = _rules(tomllib.loads(text_of(found.content)))
-    except OSError as error:
-        raise AllowListInvalid(f"Cannot read the allow-list {path}: {(error.strerror or '').lower()}.") from None
+        rules = _rules(tomllib.loads(text_of(file.content)))
     except ValueError as error:
         raise AllowListInvalid(f"Cannot use the allow-list {path}: {str(error).rstrip('.')}.") from None
-    if found.mode & stat.S_IWOTH:
+    if file.mode & stat.S_IWOTH:
         raise AllowListInvalid(
             f"Cannot use the allow-list {path}: everybody on this machine may write to it. Run chmod 644 {path}."
         )
