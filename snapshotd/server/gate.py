@@ -119,7 +119,7 @@ class Gate:
         rule = RULES[caller.method]
         granted = caller.granted if caller.granted_now is None else caller.granted_now()
         if request is not None and rule.concern is not Concern.LISTED:
-            await self.check(replace(caller, granted=granted), request, peer)
+            await self.check(caller if granted is caller.granted else replace(caller, granted=granted), request, peer)
         elif granted != caller.granted:
             # What is listed was narrowed by the roles of before, and an executor's hosts likewise.
             need = "its roles have changed since the call began; call again" if granted.bindings else _NONE_LEFT
