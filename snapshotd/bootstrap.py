@@ -37,7 +37,6 @@ from snapshotd.from_settings import (
     open_traces,
     policy_of,
     sign_in_of,
-    storage_of,
 )
 from snapshotd.hyperv.script import command_line, kept_script, script_sha256
 from snapshotd.monitoring.endpoint import Endpoint, Scrapes
@@ -83,7 +82,7 @@ def open_service(settings: Settings) -> Iterator[daemon.Service]:
 
     Raises LogLost, LogInUse, LogForeign, StorageUnusable, ViewsNotMade, OSError.
     """
-    directory, traces = storage_of(settings), open_traces(settings, "snapshotd")
+    directory, traces = settings.storage, open_traces(settings, "snapshotd")
     with _named(settings, "storage.directory"):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = _open_log(directory)
@@ -187,7 +186,7 @@ def compose(
         await Executor(own, pool, meters=executor_meters, traces=traces).run(stop)
 
     metrics = settings.text("metrics.listen")
-    scrapes = Scrapes(meters.registry, Gauges(backend, storage_of(settings)).read)
+    scrapes = Scrapes(meters.registry, Gauges(backend, settings.storage).read)
     return daemon.Service(
         log=log,
         vms=vms,
@@ -244,7 +243,7 @@ def check(settings: Settings) -> int:
     os.umask(_OWNER_ONLY)
 
     async def run() -> int:
-        directory = storage_of(settings)
+        directory = settings.storage
         clock, ids = SystemClock(), RandomIds()
         with _open_present_log(settings, directory) as log:
             refuse_lost_log(directory / "views.db", log.head_position(), SCRIPT)

@@ -11,6 +11,8 @@ from typing import Final
 
 from snapshotd.setting_values import is_local
 
+SECRET_METADATA: Final = "x-snapshotd-executor-secret"  # noqa: S105  (the name of it)
+"""What the executor in the server's own process sends, and nobody else knows."""
 PING_S: Final = 5.0
 """Between two pings on a quiet connection, by either side."""
 ANSWER_S: Final = 3.0

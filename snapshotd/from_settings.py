@@ -101,7 +101,7 @@ def listen_of(settings: Settings) -> Listen:
     pair = _pair(settings, "server")
     authorities = [_tls_file(settings, name) for name in ("server.user_ca", "server.executor_ca")]
     tls = None if pair is None else ServerFiles(pair, tuple(file for file in authorities if file is not None))
-    directory, address = storage_of(settings) / _PRIVATE, settings.text("server.listen")
+    directory, address = settings.storage / _PRIVATE, settings.text("server.listen")
     asks = settings.text("auth.mode") == "required" and address.startswith("unix:")
     return Listen(
         address,
@@ -198,10 +198,3 @@ def executor_endpoint(settings: Settings, meters: ExecutorMeters) -> Endpoint | 
     """Return where the metrics of an executor process are read; None: nowhere."""
     listen = settings.text("metrics.listen")
     return Endpoint(listen, Scrapes(meters.registry)) if listen else None
-
-
-def storage_of(settings: Settings) -> Path:
-    """Return the directory of the event log and the views."""
-    directory = settings.path("storage.directory")
-    assert directory is not None
-    return directory

@@ -5,7 +5,6 @@ Each reader returns the value, or raises ValueError with what to write instead.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Final, TypeAlias
 from snapshotd import auth_settings
 from snapshotd.dispatch.feeding import EVERY_HOST
 from snapshotd.domain import host_path
+from snapshotd.domain.host_address import is_loopback
 from snapshotd.domain.ids import is_host_id
 from snapshotd.domain.policy import ANY_HOST, HYPERV_CHECKPOINT_LIMIT
 from snapshotd.export_settings import POLICIES, export_policy, root_folder
@@ -183,11 +183,7 @@ def is_local(address: str) -> bool:
     if address.startswith(_UNIX):
         path = address.removeprefix(_UNIX)
         return path.startswith("/") and bool(path.strip("/"))
-    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(address.rpartition(":")[0].removeprefix("[").removesuffix("]"))
 
 
 def as_folders(value: object) -> Mapping[str, str]:

@@ -229,6 +229,13 @@ class Settings:
         assert isinstance(value, Mapping), name
         return value
 
+    @property
+    def storage(self) -> Path:
+        """The directory of the event log and the views."""
+        directory = self.path("storage.directory")
+        assert directory is not None
+        return directory
+
     def path(self, name: str) -> Path | None:
         """Return a setting that is a path."""
         value = self.values[name]

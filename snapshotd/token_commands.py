@@ -24,9 +24,7 @@ _HEAD: Final = ("ID", "NAME", "STATE", "EXPIRES", "CREATED", "ISSUED BY")
 
 def tokens_path(settings: Settings) -> Path:
     """Return the file of local tokens: auth.tokens, or tokens.json in the storage directory."""
-    storage = settings.path("storage.directory")
-    assert storage is not None
-    return settings.path("auth.tokens") or storage / "tokens.json"
+    return settings.path("auth.tokens") or settings.storage / "tokens.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser, add_settings: Callable[[argparse.ArgumentParser], None]) -> None:

@@ -42,11 +42,16 @@ def write_file(path: Path, content: bytes, mode: int, *, replace: bool = True) -
         with suppress(OSError):
             Path(temporary).unlink()
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Return when the names in a directory are on the disk."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(directory)
+        os.fsync(handle)
     finally:
-        os.close(directory)
+        os.close(handle)
 
 
 def give_to_owner(handle: int, path: Path) -> None:

@@ -14,7 +14,7 @@ from requests.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError
 
 from snapshotd.access.errors import AccessUnusable
-from snapshotd.auth_settings import is_loopback
+from snapshotd.domain.host_address import is_loopback
 
 Fetch: TypeAlias = Callable[[str], bytes]
 """Returns what is at a URL. Blocks, and raises NotFetched."""

@@ -44,6 +44,14 @@ def is_address(text: str) -> bool:
     return ip.version == 4 or "%" not in text
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host, by its name or IP address, is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def is_ip(address: str) -> bool:
     """Return whether an address is an IP address, and no name."""
     try:

@@ -12,6 +12,7 @@ from typing import Final
 
 from snapshotd.api.v1.executor_pb2 import Hello
 from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
+from snapshotd.channels import SECRET_METADATA
 from snapshotd.domain.ids import executor_name
 from snapshotd.executor.attach import Attachment, Detached
 from snapshotd.executor.backoff import Backoff
@@ -32,8 +33,6 @@ _log = logging.getLogger(__name__)
 
 OpenChannel = Callable[[ExecutorSettings], Opened]
 
-SECRET_METADATA: Final = "x-snapshotd-executor-secret"  # noqa: S105  (the name of it)
-"""Holds the secret of the executor in the server's own process."""
 _WORDS: Final = Words("executor.ca", "executor.certificate and executor.key")
 _LOOK_S: Final = 0.25
 """How often the files of TLS are looked at before the next attempt."""

@@ -20,6 +20,7 @@ from snapshotd.access.bindings import WHOLE, Binding, Bindings, Granted
 from snapshotd.access.errors import TokenMalformed
 from snapshotd.access.identity import Identity
 from snapshotd.access.roles import Role
+from snapshotd.channels import SECRET_METADATA
 from snapshotd.domain.errors import InvalidArgument
 from snapshotd.server.callers import Caller
 from snapshotd.server.gate import BEHALF_METADATA, Context
@@ -28,8 +29,6 @@ from snapshotd.server.runtime import ITSELF
 
 ACTOR_METADATA: Final = "x-snapshotd-actor"
 """The name of a caller in trust mode."""
-SECRET_METADATA: Final = "x-snapshotd-executor-secret"  # noqa: S105  (the name of it)
-"""What the executor in this process knows, and nobody else."""
 _AUTHORIZATION: Final = "authorization"
 _TELLING: Final = frozenset({ACTOR_METADATA, SECRET_METADATA, BEHALF_METADATA, _AUTHORIZATION})
 _NOBODY: Final = "anonymous"

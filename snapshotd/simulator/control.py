@@ -6,11 +6,11 @@ Never acts itself: each action is a function that is handed in. It has no authen
 from __future__ import annotations
 
 import inspect
-import ipaddress
 import json
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
+from snapshotd.domain.host_address import is_loopback
 from snapshotd.simulator.http1 import HttpConnection, HttpRequest
 from snapshotd.simulator.listener import open_listener
 
@@ -30,7 +30,7 @@ class ControlServer:
 
     def __init__(self, address: str, actions: Mapping[str, Action]) -> None:
         host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-        if host != "localhost" and not _is_loopback(host):
+        if not is_loopback(host):
             raise ValueError(f"cannot use {host!r} for the control port: it has no authentication. Use loopback")
         self.actions = actions
         handler = type("ControlConnection", (_Connection,), {"control": self})
@@ -74,13 +74,6 @@ def _members(body: bytes) -> dict[str, object]:
     if not isinstance(document, dict):
         raise TypeError("the body must be a JSON object")
     return document
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Connection(HttpConnection):

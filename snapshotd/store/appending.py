@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.events import Envelope, NewEvent
@@ -17,6 +17,7 @@ from snapshotd.store.recorder import DATA, TOPIC, Row
 
 Call: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[[], None]]
 """What is to be called, and on which event loop."""
+T = TypeVar("T")
 Outcome: TypeAlias = tuple[Envelope, ...] | SnapshotdError
 
 
@@ -41,12 +42,7 @@ class Append:
 
     def settle(self, outcome: Outcome) -> None:
         """Hand the outcome to the caller. Runs on the caller's event loop."""
-        if self.future.done():
-            return  # the caller was cancelled; committed events stay
-        if isinstance(outcome, SnapshotdError):
-            self.future.set_exception(outcome)
-        else:
-            self.future.set_result(outcome)
+        settle(self.future, outcome)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +90,16 @@ class Batch:
             if isinstance(outcome, tuple)
             for envelope, row in zip(outcome, asked.rows, strict=True)
         ]
+
+
+def settle(future: asyncio.Future[T], outcome: T | SnapshotdError) -> None:
+    """Hand an outcome to whoever waits for it. Runs on the event loop of the future."""
+    if future.done():
+        return  # whoever waited was cancelled; what is durable stays
+    if isinstance(outcome, SnapshotdError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def call_each(calls: Iterable[Call]) -> bool:

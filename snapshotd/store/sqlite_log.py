@@ -35,7 +35,7 @@ from snapshotd.domain.storage_errors import AppendUncertain, LogIncomplete, LogU
 from snapshotd.ports.event_log import UNCHANGED, Memento, Standing
 from snapshotd.ports.trouble import Trouble
 from snapshotd.store import streams
-from snapshotd.store.appending import Append, Batch, Keeping, Outcome, call_each
+from snapshotd.store.appending import Append, Batch, Keeping, Outcome, call_each, settle
 from snapshotd.store.codec import refuse_unknown
 from snapshotd.store.condition import Condition
 from snapshotd.store.errors import Fault, StorageUnusable, UnreadableEvent, fault_of, surely_not_committed
@@ -154,16 +154,8 @@ class SqliteEventLog(LogReading):
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
 
-        def settle(error: SnapshotdError | None) -> None:
-            if written.done():
-                return  # whoever waited was cancelled meanwhile
-            if error is not None:
-                written.set_exception(error)
-            else:
-                written.set_result(None)
-
         def done(error: SnapshotdError | None) -> None:
-            call_each([(loop, partial(settle, error))])
+            call_each([(loop, partial(settle, written, error))])
 
         self._queue.put(Keeping(statements, done))
         await written

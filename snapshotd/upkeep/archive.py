@@ -119,15 +119,6 @@ def _unpack_next(tar: tarfile.TarFile, name: str, kept: Kept, path: Path) -> Non
         raise ArchiveUnusable(f"its {name} is damaged: the SHA-256 is {digest.hexdigest()}, and was {kept.sha256}")
 
 
-def sync_directory(directory: Path) -> None:
-    """Return when the names in a directory are on the disk."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _entry(name: str, size: int, time: datetime) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode, entry.mtime = size, _MODE, int(time.timestamp())

@@ -14,10 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from snapshotd.access.atomic_file import sync_directory
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.small_file import read_small
 from snapshotd.store.copying import copy_log
-from snapshotd.upkeep.archive import LOG, TOKENS, Manifest, note, sync_directory, write
+from snapshotd.upkeep.archive import LOG, TOKENS, Manifest, note, write
 
 _LARGEST_TOKENS: Final = 16 * 1024 * 1024
 _MODE: Final = 0o600

@@ -85,7 +85,7 @@ def write_manual(directory: Path, parsers: Iterable[argparse.ArgumentParser]) ->
 def backup(settings: Settings, target: Path) -> int:
     """Make a backup, and print its path. Return the exit code."""
     os.umask(_OWNER_ONLY)
-    storage = _storage(settings)
+    storage = settings.storage
     taken = back_up(storage / LOG, tokens_path(settings), target, datetime.now(UTC))
     sys.stdout.write(f"{taken.path}\n")
     held = ", ".join(taken.manifest.files)
@@ -98,7 +98,7 @@ def backup(settings: Settings, target: Path) -> int:
 def restore(settings: Settings, archive: Path, *, replace: bool) -> int:
     """Put a backup back, and print what to do next. Return the exit code."""
     os.umask(_OWNER_ONLY)
-    storage = _storage(settings)
+    storage = settings.storage
     done = put_back(archive, storage, tokens_path(settings), datetime.now(UTC), replace=replace)
     manifest = done.manifest
     sys.stdout.write(
@@ -129,9 +129,3 @@ def doctor(load: Callable[[], Settings], parsed: argparse.Namespace) -> int:
     if parsed.json:
         sys.stdout.write(as_json(found))
     return worst(found)
-
-
-def _storage(settings: Settings) -> Path:
-    directory = settings.path("storage.directory")
-    assert directory is not None
-    return directory

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Final
 
 from projections.store import drop_views
+from snapshotd.access.atomic_file import SECRET, sync_directory, write_file
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.store.copying import facts_of, has_events
 from snapshotd.store.log_file import LogFile
-from snapshotd.upkeep.archive import LOG, TOKENS, ArchiveUnusable, Manifest, sync_directory, unpack
+from snapshotd.upkeep.archive import LOG, TOKENS, ArchiveUnusable, Manifest, unpack
 
 _BESIDE: Final = (f"{LOG}-wal", f"{LOG}-shm")
 _NOTE: Final = b"A restore by snapshotd was interrupted here. Run it again.\n"
@@ -138,12 +139,5 @@ def _put_tokens(backed_up: Path, tokens: Path, manifest: Manifest) -> str:
         return ""
     if tokens.exists():
         return f"{tokens} is as it was: a token that was revoked since the backup must not come back."
-    # By a copy beside it, because the file may be on another file system than the log.
-    fresh = tokens.with_name(f".{tokens.name}.restored")
-    fresh.unlink(missing_ok=True)
-    fresh.touch(mode=0o600)
-    fresh.write_bytes(backed_up.read_bytes())
-    _give_to_owner_of(tokens.parent, fresh)
-    fresh.replace(tokens)
-    sync_directory(tokens.parent)
+    write_file(tokens, backed_up.read_bytes(), SECRET)
     return f"{tokens} is the backup's: tokens that were revoked after {manifest.time:%Y-%m-%d %H:%M}Z are valid again."
