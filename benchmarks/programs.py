@@ -132,6 +132,7 @@ def daemon(directory: Path, *options: str, listen: str = "127.0.0.1:0") -> Proce
     """Return `snapshotd serve` over the files in a directory, without an executor."""
     directory.mkdir(parents=True, exist_ok=True)
     own = ["--server-listen", listen, "--storage-directory", str(directory), "--no-executor"]
+    own += ["--limits-calls-per-second", "1000000"]  # each caller of the benchmark is the same one
     return Process(["-m", "snapshotd", "serve", *own, *options], directory / "daemon.log")
 
 

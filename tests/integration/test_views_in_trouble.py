@@ -72,6 +72,8 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with serve(tmp_path) as whole:
         following = asyncio.create_task(whole.projections.run())
         await until(lambda: {p.state for p in whole.projections.views.progress()} == {ProjectionState.FOLLOWING})
+        # Until its first reading of the whole file has ended: that mends what a test damages.
+        await until(lambda: "check of the views" not in {task.get_name() for task in asyncio.all_tasks()})
         yield Served(whole.projections, whole.server, whole.channel, tmp_path)
         following.cancel()
         with suppress(asyncio.CancelledError):
