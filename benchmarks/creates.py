@@ -9,7 +9,6 @@ import asyncio
 import json
 import statistics
 import subprocess
-import sys
 import time
 import uuid
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from google.longrunning.operations_pb2_grpc import OperationsStub
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from benchmarks.environments import ROOT, programs_of
 from benchmarks.programs import instant_daemon, instant_executor, open_channel, until_attached
 from benchmarks.progress import Figures, quantile, say
 from snapshotd.api.v1 import host_pb2, snapshot_pb2
@@ -38,7 +38,6 @@ _ROUNDS: Final = 3
 _PER_VM: Final = 8
 """Snapshots that each VM gets: below its limit."""
 _HEALTH_S: Final = 2.0
-_ROOT: Final = Path(__file__).resolve().parents[1]
 _DBOS_CALLERS: Final = ("1", "4", "16", "64")
 
 
@@ -175,20 +174,6 @@ def dbos_per_second(directory: Path) -> float:
     """Return whole workflows of three steps per second with DBOS, at its best number of callers."""
     place = directory / "dbos"
     place.mkdir()
-    command = [str(_dbos_python()), "benchmarks/dbos_peer.py", str(place), *_DBOS_CALLERS]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=_ROOT).stdout
+    command = [str(programs_of("dbos") / "python"), "benchmarks/dbos_peer.py", str(place), *_DBOS_CALLERS]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     return float(max(json.loads(said.splitlines()[-1]).values()))
-
-
-def _dbos_python() -> Path:
-    """Return the Python of an environment with DBOS; it is made once."""
-    python = _ROOT / "build" / "dbos" / "bin" / "python"
-    locked = _ROOT / "requirements" / "dbos.txt"
-    made = python.with_name("installed")
-    if not made.exists() or made.stat().st_mtime < locked.stat().st_mtime:
-        say("  setting DBOS up in build/dbos, once")
-        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
-        install = [str(python), "-m", "pip", "install", "-qq", "--require-hashes", "-r", str(locked)]
-        subprocess.run(install, check=True, stdout=sys.stderr)
-        made.touch()
-    return python

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from benchmarks.instant_host import InstantHost
-from benchmarks.profiling import Profiles, role_of
+from benchmarks.profiling import role_of
 from projections.projections import Projections
 from snapshotd import bootstrap, daemon
 from snapshotd.settings import load
@@ -61,19 +61,14 @@ def main() -> int:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--without-store", action="store_true")
     parser.add_argument("--executor-apart", action="store_true")
-    parser.add_argument("--profile", type=Path, help="where to write what each thread's time went to, at the end")
     parser.add_argument("--threads", type=Path, help="where to write the threads, when SIGUSR1 asks for them")
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
     if arguments.threads:
         tell_threads(arguments.threads)
-    profiles = Profiles() if arguments.profile else None
-    code = asyncio.run(
+    return asyncio.run(
         serve(arguments.directory, stored=not arguments.without_store, executor=not arguments.executor_apart)
     )
-    if profiles is not None:
-        profiles.write(arguments.profile)
-    return code
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where the processor time of a create goes: by thread as the system counts it, by part as a profile divides it."""
+"""Where the processor time of a create goes: by thread as the system counts it, the main one's by samples of it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import json
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from benchmarks.creates import CREATES, create_all, register
-from benchmarks.profiling import NAMES
+from benchmarks.profiling import NAMES, THREADS, sampled, shares_of_main
 from benchmarks.programs import Process, instant_daemon, instant_executor, open_channel, until_attached
 from benchmarks.progress import Figures, say
 
 _CALLERS: Final = (64, 1)
 _PATIENCE_S: Final = 10.0
+_MAIN: Final = "MainThread"
 _NATIVE: Final = "native"
 """Threads that are not Python's: gRPC's."""
 
 
 def measure(directory: Path, figures: Figures) -> None:
-    """Take creates without a profile, for how much each thread uses, and with one, for what it uses it for."""
+    """Take creates unsampled, for how much each thread uses, and sampled, for what the main one uses it for."""
     say("\nprocessor time of the daemon, µs a create, executor in its own process")
     for callers in _CALLERS:
-        threads, executor = _unprofiled(directory / f"plain-{callers}", callers)
-        shares = _profiled(directory / f"profiled-{callers}", callers)
+        threads, executor = _unsampled(directory / f"plain-{callers}", callers)
+        shares = {_MAIN: _sampled(directory / f"sampled-{callers}", callers)}
         parts: dict[str, float] = defaultdict(float)
         for thread, us in threads.items():
-            for part, share in shares.get(thread, {"wire": 1.0} if thread == _NATIVE else {"other": 1.0}).items():
+            for part, share in shares.get(thread, {THREADS.get(thread, "other"): 1.0}).items():
                 parts[part] += us * share
         say(f"{callers} callers: by thread " + ", ".join(f"{n} {us:.0f}" for n, us in sorted(threads.items())))
         for part in NAMES:
@@ -41,7 +41,7 @@ def measure(directory: Path, figures: Figures) -> None:
         say(f"  {'total':<12} {sum(parts.values()):>8.0f}   (the executor beside it: {executor:.0f})")
 
 
-def _unprofiled(place: Path, callers: int) -> tuple[dict[str, float], float]:
+def _unsampled(place: Path, callers: int) -> tuple[dict[str, float], float]:
     """Return the processor time of each kind of thread, and of the executor, in µs a create."""
     with (
         instant_daemon(place, "--executor-apart", "--threads", str(place / "threads")) as daemon,
@@ -61,26 +61,22 @@ def _unprofiled(place: Path, callers: int) -> tuple[dict[str, float], float]:
         return asyncio.run(run())
 
 
-def _profiled(place: Path, callers: int) -> dict[str, dict[str, float]]:
-    """Return, for each kind of thread, the shares of the parts in what it uses."""
+def _sampled(place: Path, callers: int) -> dict[str, float]:
+    """Return the shares of the parts in what the main thread uses."""
     with (
-        instant_daemon(place, "--executor-apart", "--profile", str(place / "profile")) as daemon,
+        instant_daemon(place, "--executor-apart") as daemon,
         instant_executor(daemon.address, place / "executor.log"),
     ):
         until_attached(daemon.address)
 
         async def run() -> None:
             async with open_channel(daemon.address) as channel:
-                await create_all(channel, await register(channel, CREATES[callers]), callers)
+                vms = await register(channel, CREATES[callers])
+                with sampled(daemon, place / "samples"):
+                    await create_all(channel, vms, callers)
 
         asyncio.run(run())
-    threads: dict[str, dict[str, float]] = json.loads((place / "profile").read_text(encoding="utf-8"))
-    return {name: _share(parts) for name, parts in threads.items()}
-
-
-def _share(parts: Mapping[str, float]) -> dict[str, float]:
-    whole = sum(parts.values())
-    return {part: seconds / whole for part, seconds in parts.items()} if whole else {"other": 1.0}
+    return shares_of_main((place / "samples").read_text(encoding="utf-8").splitlines())
 
 
 def _by_thread(daemon: Process, file: Path) -> dict[str, float]:

@@ -1,22 +1,25 @@
-"""A profile of each thread of this process, by parts of snapshotd: cProfile, with each thread's own processor time.
+"""Where the main thread of a daemon spends its time, by parts of snapshotd: samples of its stack, taken by py-spy.
 
-What no part of ours is (builtins, the standard library, SQLite, protobuf) counts to the part that called it, in
-proportion to how much of its time each caller used.
+py-spy stands outside of the process and is asked for stacks that hold the interpreter's lock; so calls cost what they
+cost without it. (cProfile counts calls, and made what consists of many small ones look twice as dear.) A sample counts
+to the innermost frame that is of a part. gRPC's own code is compiled and has no frames: what the event loop's handles
+run themselves is its work.
 """
 
 from __future__ import annotations
 
-import cProfile
-import json
-import threading
-import time
-from collections import defaultdict
-from collections.abc import Mapping
+import re
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType
-from typing import Any, Final
+from typing import Final
 
-_ROOT: Final = str(Path(__file__).resolve().parents[1]) + "/"
+from benchmarks.environments import programs_of
+from benchmarks.programs import NotReady, Process
+
 PARTS: Final = (
     ("snapshotd/store/codec", "encoding"),
     ("snapshotd/store/upcasts", "encoding"),
@@ -33,89 +36,73 @@ PARTS: Final = (
     ("snapshotd/operations/", "decision"),
     ("snapshotd/steps/", "decision"),
     ("projections/", "views"),
-    ("/grpc/", "wire"),
+    ("grpc/", "wire"),
 )
-"""Beginnings of paths in the checkout, or parts of other paths, and what they belong to. The first that fits counts."""
+"""Beginnings of paths, and what they belong to. The first that fits counts."""
 NAMES: Final = ("translation", "decision", "encoding", "commit", "views", "wire", "other")
-_ROUNDS: Final = 12
-"""How far what is nobody's is handed up to its callers."""
+THREADS: Final = {
+    "event-log-writer": "commit",
+    "projections": "views",
+    "views": "views",
+    "Thread-1 (_poll_wrapper)": "wire",
+    "native": "wire",
+}
+"""What whole threads belong to, but for the main one. The native ones are gRPC's; what is not here is other."""
+
+_MAIN: Final = "MainThread"
+_FRAME: Final = re.compile(r"(?P<name>.+) \((?P<path>[^()]+):\d+\)")
+_HANDLE: Final = "Handle._run (asyncio/events.py"
+_SAMPLES_PER_S: Final = 200
+_ATTACHED_S: Final = 30.0
 
 
-class Profiles:
-    """The profiles of all threads that begin from now on, and of this one."""
+@contextmanager
+def sampled(process: Process, raw: Path) -> Iterator[None]:
+    """Sample a process meanwhile. Write what was found to a file, in py-spy's raw format. Raises NotReady."""
+    command = [str(programs_of("py-spy") / "py-spy"), "record", "--pid", str(process.pid), "--output", str(raw)]
+    options = ["--format", "raw", "--threads", "--gil", "--rate", str(_SAMPLES_PER_S), "--duration", "unlimited"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as sampler:
+        assert sampler.stdout is not None
+        line = sampler.stdout.readline()  # "Sampling process ..."
+        if "Sampling" not in line:
+            sampler.kill()
+            raise NotReady(f"py-spy cannot sample the daemon: {line.strip() or sampler.stdout.read().strip()}")
+        try:
+            yield
+        finally:
+            sampler.send_signal(signal.SIGINT)
+            sampler.communicate(timeout=_ATTACHED_S)
 
-    def __init__(self) -> None:
-        self._profiles: list[tuple[str, cProfile.Profile]] = []
-        threading.setprofile(self._begin)
-        self._own = self._new()
-        self._own.enable()
 
-    def _new(self) -> cProfile.Profile:
-        profile = cProfile.Profile(time.thread_time)
-        self._profiles.append((threading.current_thread().name, profile))
-        return profile
+def shares_of_main(samples: Iterable[str]) -> dict[str, float]:
+    """Return the shares of the parts in what the main thread did. Raises NotReady if nothing was found of it.
 
-    def _begin(self, *_: object) -> None:
-        self._new().enable()  # in place of this function
+    Args:
+        samples: lines of py-spy: frames from the outermost, with `;` between them, a blank, and how often.
+    """
+    parts: Counter[str] = Counter()
+    for line in samples:
+        stack, _, times = line.rpartition(" ")
+        thread, *frames = stack.split(";")
+        if thread.endswith(_MAIN):
+            parts[part_of(frames)] += int(times)
+    if not parts:
+        raise NotReady("py-spy saw nothing of the daemon's main thread")
+    return {part: times / parts.total() for part, times in parts.items()}
 
-    def write(self, path: Path) -> None:
-        """Write the seconds of each part by thread, as JSON. The other threads must have ended."""
-        self._own.disable()
-        threads: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        for name, profile in self._profiles:
-            for part, seconds in by_part(profile.getstats()).items():
-                threads[role_of(name)][part] += seconds
-        path.write_text(json.dumps(threads), encoding="utf-8")
+
+def part_of(frames: list[str]) -> str:
+    """Return the part that a stack counts to."""
+    if frames and frames[-1].startswith(_HANDLE):
+        return "wire"
+    for frame in reversed(frames):
+        found = _FRAME.fullmatch(frame)
+        for beginning, part in PARTS if found else ():
+            if found and found["path"].startswith(beginning):
+                return part
+    return "other"
 
 
 def role_of(thread: str) -> str:
     """Return a thread's name without its number."""
     return thread.rstrip("0123456789").rstrip("-_")
-
-
-def part_of(code: CodeType | str) -> str | None:
-    """Return the part that a function belongs to; None: to whoever calls it."""
-    if isinstance(code, str):
-        return None
-    path = code.co_filename
-    inside = path.removeprefix(_ROOT)
-    for beginning, part in PARTS:
-        if inside.startswith(beginning) or (beginning.startswith("/") and beginning in path):
-            return part
-    return None
-
-
-def by_part(entries: list[Any]) -> dict[str, float]:
-    """Return the seconds of each part, from what a profile has counted."""
-    seconds: dict[str, float] = defaultdict(float)
-    callers: dict[CodeType | str, dict[CodeType | str, float]] = defaultdict(lambda: defaultdict(float))
-    for entry in entries:
-        for called in entry.calls or ():
-            callers[called.code][entry.code] += called.inlinetime
-    shares = _shares(callers)
-    for entry in entries:
-        part = part_of(entry.code)
-        for name, share in {part: 1.0}.items() if part else shares.get(entry.code, {"other": 1.0}).items():
-            seconds[name] += entry.inlinetime * share
-    return seconds
-
-
-def _shares(
-    callers: Mapping[CodeType | str, Mapping[CodeType | str, float]],
-) -> dict[CodeType | str, dict[str, float]]:
-    """Return, for what belongs to no part, how much of its time each part has caused."""
-    shares: dict[CodeType | str, dict[str, float]] = {}
-    for _ in range(_ROUNDS):
-        before, shares = shares, {}
-        for code, found in callers.items():
-            if part_of(code) is not None:
-                continue
-            whole = sum(found.values())
-            own: dict[str, float] = defaultdict(float)
-            for caller, weight in found.items():
-                part = part_of(caller)
-                of_caller = {part: 1.0} if part else before.get(caller, {"other": 1.0})
-                for name, share in of_caller.items():
-                    own[name] += share * (weight / whole if whole else 1 / len(found))
-            shares[code] = own
-    return shares

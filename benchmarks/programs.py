@@ -70,9 +70,14 @@ class Process:
         return self.said["serving"]
 
     @property
-    def _stat(self) -> Path:
+    def pid(self) -> int:
+        """Its number."""
         assert self._process is not None
-        return Path(f"/proc/{self._process.pid}")
+        return self._process.pid
+
+    @property
+    def _stat(self) -> Path:
+        return Path(f"/proc/{self.pid}")
 
     def cpu_s(self) -> float:
         """Return the processor time that it has used."""

@@ -30,3 +30,5 @@ compile pyproject.toml --extra traces --constraints requirements/dev.txt --outpu
 compile pyproject.toml --group dev --extra kerberos --constraints requirements/dev.txt --output-file requirements/kerberos.txt
 # Of the benchmark's peer alone, in an environment of its own.
 compile requirements/dbos.in --output-file requirements/dbos.txt
+# Of `make profile` alone, likewise.
+compile requirements/py-spy.in --output-file requirements/py-spy.txt
