@@ -14,6 +14,9 @@ JOBS ?= 4
 # How many calls `make fuzz` makes with each role.
 CALLS ?= 10000
 
+# Tests and the demo start some thousand processes: each would compile all of snapshotd anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo seed sandbox bench profile test test-fast fuzz check fmt lint types imports purity protos verify-protos breaking diagrams verify-diagrams lock man wheel wheel-check clean
 
 help: ## Show what there is to do
