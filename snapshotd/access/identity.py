@@ -38,10 +38,6 @@ class ExecutorIdentity:
         """The executor's name among those of all callers."""
         return f"executor:{self.name}"
 
-    def may_serve(self, host: str) -> bool:
-        """Return whether its certificate names a host; asked for EVERY_HOST, whether it names all."""
-        return host in self.hosts or EVERY_HOST in self.hosts
-
 
 def is_name(text: str) -> bool:
     """Return whether somebody may be given this name here: in a local token, or a certificate of our own."""

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
+from snapshotd.access.atomic_file import SECRET, write_file
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.render import quoted, shown
 from snapshotd.small_file import read_small, text_of
@@ -78,9 +78,7 @@ class Contexts:
             raise Failed("Cannot keep contexts: neither $HOME nor $XDG_CONFIG_HOME is set.", ExitCode.USAGE)
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.file.parent, encoding="utf-8", delete=False) as written:
-                written.write(self._text())
-            Path(written.name).replace(self.file)
+            write_file(self.file, self._text().encode(), SECRET)
         except OSError as error:
             problem = (error.strerror or str(error)).lower()
             raise Failed(f"Cannot write {self.file}: {problem}.", ExitCode.OUTPUT_FAILED) from None

@@ -8,7 +8,8 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NoReturn, Self
@@ -167,33 +168,39 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         async def answer(requests: AsyncIterator[Any], context: Context) -> Any:  # noqa: ANN401
             with await self._gate.admit(method, context) as caller:
                 request = await allowed(caller, requests, context)
-                try:
+                with self._told(caller, request):
                     response = await behaviour(request, context)
-                    if waits:
-                        await self._gate.still(caller, request, context.peer())
-                except SnapshotdError as error:
-                    self._tell(caller, request, error)
-                    raise
+                if waits:
+                    await self._gate.still(caller, request, context.peer())
                 return response
 
         async def answers(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             with await self._gate.admit(method, context) as caller:
                 request = await allowed(caller, requests, context)
-                try:
-                    async for response in behaviour(request, context):
-                        await self._gate.still(caller, request, context.peer())
-                        yield response
-                except SnapshotdError as error:
-                    self._tell(caller, request, error)
-                    raise
+                responses = aiter(behaviour(request, context))
+                while True:
+                    with self._told(caller, request):
+                        response = await anext(responses, None)
+                    if response is None:
+                        return
+                    await self._gate.still(caller, request, context.peer())
+                    yield response
 
         return answers if streams else answer
 
-    def _tell(self, caller: Caller, request: Message, error: SnapshotdError) -> None:
-        """Log that a call was refused; of those with the same reason only one in a while, since callers may repeat it.
+    @contextmanager
+    def _told(self, caller: Caller, request: Message) -> Iterator[None]:
+        """Log that a call is refused; of those with the same reason only one in a while, since callers may repeat it.
 
         Who may not call is told by the gate (refusals.py). The words may be the caller's: so they are quoted, and cut.
         """
+        try:
+            yield
+        except SnapshotdError as error:
+            self._tell(caller, request, error)
+            raise
+
+    def _tell(self, caller: Caller, request: Message, error: SnapshotdError) -> None:
         if (more := self._refusals.setdefault(error.reason, Seldom(_COMPLAINT_S)).due()) is not None:
             known = getattr(request, "request_id", "")
             request_id = known[:_SHOWN] if known.isprintable() else ""

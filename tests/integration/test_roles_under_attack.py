@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,10 @@ async def test_watches_and_waits_end_when_their_vm_leaves_what_the_caller_may_se
     assert await waiting == "OPERATION_NOT_FOUND"
 
 
-async def test_a_watch_of_a_list_ends_when_its_callers_roles_change(one: World, tmp_path: Path) -> None:
+async def test_a_watch_of_a_list_ends_when_its_callers_roles_change_which_is_logged_once(
+    one: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "snapshotd")
     watch: Any = OperationServiceStub(one.served.channel).WatchOperations
     everywhere = watch(operation_pb2.WatchOperationsRequest(), **by(one, "viewer", "all"))
     narrow = watch(operation_pb2.WatchOperationsRequest(), **by(one, "viewer", "account"))
@@ -100,6 +104,7 @@ async def test_a_watch_of_a_list_ends_when_its_callers_roles_change(one: World, 
     request = vm_pb2.StopVirtualMachineRequest(name=MINE, mode=vm_pb2.StopVirtualMachineRequest.TURN_OFF)
     operation = await stop(request, **by(one, "admin", "all"))
     assert await refused(narrow.read()) == "NOT_ALLOWED"
+    assert len([record for record in caplog.records if "call refused" in record.getMessage()]) == 1
     assert (await everywhere.read()).operation.name == operation.name
 
 
