@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from snapshotd.access.authentication import Authentication
-from snapshotd.access.bindings import RolesFile
+from snapshotd.access.bindings import Bindings, follow_roles
 from snapshotd.access.certificates import ClientCertificates
 from snapshotd.access.fetching import Fetcher
 from snapshotd.access.local_tokens import LocalTokens
@@ -138,8 +138,9 @@ def sign_in_of(settings: Settings, secret: str, users: LocalUsers | None) -> Sig
         Oidc(provider, fetcher, clock.now, time.monotonic) if provider.issuer else None,
         ClientCertificates(settings.path("server.user_ca"), settings.path("server.executor_ca"), clock.now),
     )
-    roles = RolesFile(settings.path("auth.roles"))
-    return Required(authentication, roles.now, secret, users.of if users is not None else lambda _: None)
+    roles = settings.path("auth.roles")
+    bindings = follow_roles(roles).now if roles is not None else Bindings  # none
+    return Required(authentication, bindings, secret, users.of if users is not None else lambda _: None)
 
 
 def executor_tls(settings: Settings) -> ClientFiles | None:

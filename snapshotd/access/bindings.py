@@ -12,7 +12,6 @@ subjects = ["executor:ex1"]     # whoever signs in so may do nothing, whatever e
 
 from __future__ import annotations
 
-import logging
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,11 +21,9 @@ from typing import Final
 from snapshotd.access.errors import AccessUnusable
 from snapshotd.access.identity import Identity
 from snapshotd.access.roles import Role
-from snapshotd.access.watched_file import WatchedFile
+from snapshotd.access.watched_file import LastValid
 from snapshotd.domain.ids import HostId, VmId, is_guid, is_host_id
 from snapshotd.small_file import SmallFile, read_small, text_of
-
-_log = logging.getLogger(__name__)
 
 _LARGEST_FILE: Final = 1024 * 1024
 _KEYS: Final = frozenset({"role", "subjects", "groups", "account", "host", "vm"})
@@ -144,40 +141,9 @@ class Bindings:
         return self._granted[caller]
 
 
-class RolesFile:
-    """The bindings in a file, as it is now. One that turns invalid is logged, and the last valid one stays in force.
-
-    Args:
-        path: of the file; None: nobody is bound to anything.
-
-    Raises RolesInvalid and OSError if it cannot be used at the start.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._file = WatchedFile(path, _LARGEST_FILE) if path is not None else None
-        self._bindings = Bindings()
-        self._trouble = ""
-        self._look()
-
-    def now(self) -> Bindings:
-        """Return the bindings in force."""
-        try:
-            if self._look():
-                self._trouble = ""
-                _log.info("read the roles anew: %d bindings", len(self._bindings.bindings))
-        except (OSError, RolesInvalid) as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                _log.error("the roles stay as they were: %s", error)
-        return self._bindings
-
-    def _look(self) -> bool:
-        """Read the file if it has changed; return whether it was. Raises OSError and RolesInvalid."""
-        news = self._file.news() if self._file is not None else None
-        if news is None or self._file is None:
-            return False
-        self._bindings = _read(self._file.path, news)
-        return True
+def follow_roles(path: Path) -> LastValid[Bindings]:
+    """Return what follows the bindings in a file. Raises RolesInvalid and OSError if it cannot be used now."""
+    return LastValid(path, _LARGEST_FILE, _read, RolesInvalid)
 
 
 def read_bindings(path: Path) -> Bindings:

@@ -7,8 +7,6 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-from snapshotd.dispatch.feeding import EVERY_HOST
-
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,62}")
 _LONGEST_FOREIGN: Final = 200
 NAME_RULE: Final = "1 to 63 letters, digits and . _ @ + -, a letter or digit first"

@@ -20,17 +20,15 @@ The file is read anew when it changes. A version that cannot be read is logged, 
 from __future__ import annotations
 
 import ipaddress
-import logging
 import re
 import stat
-import threading
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from snapshotd.access.watched_file import WatchedFile
+from snapshotd.access.watched_file import LastValid
 from snapshotd.api.v1.executor_pb2 import HostConnection
 from snapshotd.domain.host_address import (
     LARGEST_PORT,
@@ -43,8 +41,6 @@ from snapshotd.domain.host_path import folder_problem, within
 from snapshotd.hyperv.no_answer import HostRefused
 from snapshotd.hyperv.ways import way_of
 from snapshotd.small_file import SmallFile, text_of
-
-_log = logging.getLogger(__name__)
 
 _LARGEST_FILE: Final = 1024 * 1024
 _PORTS: Final = frozenset({WINRM_HTTP_PORT, WINRM_HTTPS_PORT})
@@ -100,11 +96,11 @@ class AllowList:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._file = WatchedFile(path, _LARGEST_FILE)
-        self._trouble = ""
-        self._rules = _Rules({}, ())
-        self._look()
+        try:
+            self._file = LastValid(path, _LARGEST_FILE, _read, AllowListInvalid)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise AllowListInvalid(f"Cannot read the allow-list {path}: {why}.") from None
 
     def check(self, connection: HostConnection, journal_directory: str = "") -> None:
         """Raise HostRefused if this executor may not sign in to a host, or keep journals in a directory there.
@@ -113,7 +109,7 @@ class AllowList:
             connection: the way to the host.
             journal_directory: on the host; empty: the default.
         """
-        rules = self._current()
+        rules = self._file.now()
         way = way_of(connection)
         port = connection.port or way.port
         place = f"[{connection.address}]:{port}" if ":" in connection.address else f"{connection.address}:{port}"
@@ -133,30 +129,6 @@ class AllowList:
                 f"this executor may not keep journals in {journal_directory} on {connection.host}; nothing was sent. "
                 f"If it is to, name the directory in journal_directories of {self._path} on the executor's machine."
             )
-
-    def _current(self) -> _Rules:
-        """Return the rules in force; read them anew if the file has changed."""
-        with self._lock:
-            try:
-                if self._look():
-                    self._trouble = ""
-                    _log.info("%s was read anew", self._path)
-            except AllowListInvalid as error:
-                if str(error) != self._trouble:
-                    self._trouble = str(error)
-                    _log.error("%s The list that was in force stays in force.", error)
-            return self._rules
-
-    def _look(self) -> bool:
-        """Read the file if it has changed; return whether it was. Raises AllowListInvalid."""
-        try:
-            news = self._file.news()
-        except OSError as error:
-            why = (error.strerror or "").lower()
-            raise AllowListInvalid(f"Cannot read the allow-list {self._path}: {why}.") from None
-        if news is not None:
-            self._rules = _read(self._path, news)
-        return news is not None
 
 
 def _read(path: Path, file: SmallFile) -> _Rules:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd.access.bindings import Place, RolesFile, RolesInvalid, read_bindings
+from snapshotd.access.bindings import Place, RolesInvalid, follow_roles, read_bindings
 from snapshotd.access.identity import Identity
 from snapshotd.access.roles import Role
 from snapshotd.domain.ids import HostId, VmId
@@ -93,12 +93,12 @@ def test_a_change_is_taken_up_and_an_invalid_one_leaves_the_last_valid_in_force(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = roles(tmp_path / "r", binding())
-    file = RolesFile(path)
+    file = follow_roles(path)
     assert file.now().of(ALICE).somewhere(SEES)
     roles(path, binding(role="nonsense"))
     assert file.now().of(ALICE).somewhere(SEES)
     assert file.now().of(ALICE).somewhere(SEES)
-    assert caplog.text.count("the roles stay as they were") == 1
+    assert caplog.text.count(f"{path} stays in force as it was: Cannot use {path}: binding 1") == 1
     roles(tmp_path / "new", binding(role="operator")).replace(path)
     assert not file.now().of(ALICE).somewhere(SEES)
     assert file.now().of(ALICE).somewhere({Role.OPERATOR})
@@ -113,7 +113,3 @@ def test_whoever_is_barred_may_do_nothing_whatever_is_granted(tmp_path: Path) ->
     assert barred.of(ALICE).bindings == ()
     assert barred.of(Identity("oidc:bob", frozenset({"oidc:ops"}))).bindings == ()
     assert "executor:ex1" in barred.barred
-
-
-def test_without_a_file_nobody_is_bound_to_anything() -> None:
-    assert RolesFile(None).now().of(ALICE).bindings == ()

@@ -137,7 +137,7 @@ def test_it_is_read_anew_when_it_changes_and_a_version_that_is_none_changes_noth
         allowed.check(way("hv02"))
         with pytest.raises(HostRefused):
             allowed.check(way("hv01"))
-    assert caplog.text.count("The list that was in force stays in force") == 2
+    assert caplog.text.count("stays in force as it was: ") == 2
 
 
 @pytest.mark.parametrize(
