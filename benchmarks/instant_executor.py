@@ -14,7 +14,7 @@ from benchmarks.kept_hosts import KeptHosts
 from snapshotd.api.v1 import executor_pb2 as pb
 from snapshotd.executor.service import run_executor
 from snapshotd.executor.work import OpenPool
-from snapshotd.from_settings import executor_settings
+from snapshotd.executor_from_settings import executor_settings
 from snapshotd.service_manager import ServiceManager
 from snapshotd.settings import load
 

@@ -1,4 +1,7 @@
-"""The command line of `snapshotd`: what each command takes, and how it ends. What they do is elsewhere."""
+"""The command line of `snapshotd`: what each command takes, and how it ends. What they do is elsewhere.
+
+Each command imports what it runs when it runs: a start of one program does not wait for the others.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from snapshotd import bootstrap, certificate_commands, token_commands
-from snapshotd.access.errors import AccessUnusable
-from snapshotd.client.__main__ import _parser as client_parser
+from snapshotd import certificate_commands, token_commands
 from snapshotd.domain.errors import SnapshotdError
-from snapshotd.executor.attach import AttachRefused
 from snapshotd.logs import FORMATS, Unblocking
-from snapshotd.server.address import AddressInUse
 from snapshotd.setting_values import Value, duration_text
-from snapshotd.settings import KEYS, Settings, SettingsInvalid, default_file, load
+from snapshotd.settings import KEYS, Settings, default_file, load
 from snapshotd.simulator import settings as simulate
-from snapshotd.store.errors import LogBroken
-from snapshotd.tls import TlsFileInvalid
+from snapshotd.unusable import Unusable
 from snapshotd.upkeep import commands as upkeep
 
 _EXIT_CODES = """\
@@ -32,16 +30,8 @@ exit codes:
   2  did not start: settings, address, event log; backup, restore: not done; the text says why and what to do
   3  serve: the event log broke while it ran, as by a failing disk; check the disk, then start it again
 """
-_NOT_STARTED: Final = (
-    SettingsInvalid,
-    SnapshotdError,
-    AccessUnusable,
-    AddressInUse,
-    AttachRefused,
-    TlsFileInvalid,
-    *upkeep.REFUSED,
-)
-"""Errors of the world before anything was begun. Their texts say what to do."""
+_LOG_BROKEN: Final = "LOG_BROKEN"
+"""The reason of the error that ends a service amid its work."""
 _ORDER = "A flag overrides the environment, and the environment overrides the settings file."
 _DURATION = "A DURATION is a number with its unit: 500 ms, 30 s, 10 min, 2 h."
 _BETWEEN_MACHINES: Final = ("executor.server", "executor.ca", "executor.certificate", "executor.key")
@@ -81,9 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader has read enough
         return 0
-    except LogBroken as error:
-        said, code = str(error), 3
-    except _NOT_STARTED as error:
+    except SnapshotdError as error:
+        said, code = str(error), 3 if error.reason == _LOG_BROKEN else 2
+    except Unusable as error:
         said, code = str(error), 2
     except OSError as error:
         said, code = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error), 2
@@ -93,27 +83,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(parsed: argparse.Namespace) -> int:
     """Run a subcommand. Return the exit code."""
-    if parsed.command == "simulate-host":
-        return bootstrap.simulate_host(simulate.from_arguments(parsed))
-    if parsed.command == "completion":
-        return upkeep.complete(_parser(), parsed.shell)
-    if parsed.command == "man":
-        return upkeep.write_manual(parsed.directory, (_parser(), client_parser({})))
-    if parsed.command == "doctor":
-        return upkeep.doctor(lambda: load(parsed.config or default_file(), os.environ, _flags(parsed)), parsed)
-    if parsed.command == "certificate":
-        return certificate_commands.run(parsed)
-    settings = load(parsed.config or default_file(), os.environ, _flags(parsed))
-    _format_logs(settings)
+    match parsed.command:
+        case "simulate-host":
+            from snapshotd import simulator_bootstrap  # noqa: PLC0415  (here and below: see above)
+
+            return simulator_bootstrap.run(simulate.from_arguments(parsed))
+        case "completion":
+            return upkeep.complete(_parser(), parsed.shell)
+        case "man":
+            from snapshotd.client.__main__ import _parser as client_parser  # noqa: PLC0415
+
+            return upkeep.write_manual(parsed.directory, (_parser(), client_parser({})))
+        case "doctor":
+            return upkeep.doctor(lambda: load(parsed.config or default_file(), os.environ, _flags(parsed)), parsed)
+        case "certificate":
+            return certificate_commands.run(parsed)
+        case _:
+            settings = load(parsed.config or default_file(), os.environ, _flags(parsed))
+            _format_logs(settings)
+            return _run_with(settings, parsed)
+
+
+def _run_with(settings: Settings, parsed: argparse.Namespace) -> int:
+    """Run a subcommand that reads settings. Return the exit code."""
     match parsed.command:
         case "token":
             return token_commands.run(parsed, settings)
         case "serve":
+            from snapshotd import bootstrap  # noqa: PLC0415
+
             return bootstrap.serve(settings)
-        case "executor":
-            return bootstrap.run_executor(settings)
         case "check":
+            from snapshotd import bootstrap  # noqa: PLC0415
+
             return bootstrap.check(settings)
+        case "executor":
+            from snapshotd import executor_bootstrap  # noqa: PLC0415
+
+            return executor_bootstrap.run(settings)
         case "backup":
             return upkeep.backup(settings, parsed.target)
         case "restore":

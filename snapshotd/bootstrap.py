@@ -1,4 +1,4 @@
-"""The composition root: the only module that names every concrete class. Decides nothing."""
+"""The composition root of the service: the only module that names every concrete class of it. Decides nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import errno
 import logging
 import os
 import secrets
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,19 +25,9 @@ from snapshotd.client.render import counted
 from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.domain.policy import Policy
 from snapshotd.executor.service import Executor
-from snapshotd.executor.service import run_executor as run_executor_process
 from snapshotd.executor.work import OpenPool
-from snapshotd.from_settings import (
-    call_limits,
-    executor_endpoint,
-    executor_settings,
-    listen_of,
-    open_pool,
-    open_traces,
-    policy_of,
-    sign_in_of,
-)
-from snapshotd.hyperv.script import command_line, kept_script, script_sha256
+from snapshotd.executor_from_settings import check_credentials, executor_settings, open_pool, open_traces
+from snapshotd.from_settings import call_limits, listen_of, policy_of, sign_in_of
 from snapshotd.monitoring.endpoint import Endpoint, Scrapes
 from snapshotd.monitoring.following import Follower
 from snapshotd.monitoring.meters import ExecutorMeters, Meters
@@ -59,12 +48,6 @@ from snapshotd.server.volume_claims import VolumeClaims
 from snapshotd.server.watchdog import Watchdog
 from snapshotd.service_manager import ServiceManager
 from snapshotd.settings import Settings, SettingsInvalid
-from snapshotd.simulator import main as simulator
-from snapshotd.simulator.builtin import AcceptedScript, BuiltinEngine
-from snapshotd.simulator.model import SimulatedHyperV, open_host
-from snapshotd.simulator.needs import Engine
-from snapshotd.simulator.pwsh.engine import PwshEngine, find_powershell
-from snapshotd.simulator.settings import SimulateHostSettings
 from snapshotd.store.folding import fold_shape
 from snapshotd.store.sqlite_log import SqliteEventLog
 from snapshotd.system import RandomIds, SystemClock
@@ -210,32 +193,13 @@ def compose(
 def serve(settings: Settings) -> int:
     """Run the service until a signal ends it. Return the exit code."""
     os.umask(_OWNER_ONLY)
-    _check_credentials(settings)
+    check_credentials(settings)
 
     async def run() -> int:
         with open_service(settings) as service:
             return await daemon.serve(service)
 
     return asyncio.run(run())
-
-
-def run_executor(settings: Settings) -> int:
-    """Run an executor until a signal ends it. Return the exit code."""
-    _check_credentials(settings)
-    own = executor_settings(settings, settings.text("executor.server"))
-    if own.tls is not None:
-        own.tls.read()
-    meters, traces = ExecutorMeters(), open_traces(settings, "snapshotd-executor")
-
-    async def run() -> None:
-        manager, endpoint = ServiceManager(os.environ), executor_endpoint(settings, meters)
-        await run_executor_process(own, open_pool(settings), manager, meters, endpoint, traces=traces)
-
-    try:
-        asyncio.run(run())
-    finally:
-        traces.close()
-    return 0
 
 
 def check(settings: Settings) -> int:
@@ -259,31 +223,3 @@ def check(settings: Settings) -> int:
             return 0 if whole else 1
 
     return asyncio.run(run())
-
-
-def simulate_host(settings: SimulateHostSettings) -> int:
-    """Run a simulated host until a signal ends it. Return the exit code."""
-    return simulator.run(settings, open_host, lambda host: _engine(settings, host))
-
-
-def _engine(settings: SimulateHostSettings, host: SimulatedHyperV) -> Engine:
-    """Return the engine that runs scripts on a simulated host. Raises ValueError if there is no PowerShell for it."""
-    if settings.engine == "builtin":
-        kept = kept_script()
-        return BuiltinEngine(host, AcceptedScript(command_line(kept), script_sha256()))
-    named = settings.pwsh or os.environ.get("SNAPSHOTD_PWSH") or shutil.which("pwsh")
-    try:
-        return PwshEngine(host, find_powershell(named), settings.state / "pwsh")
-    except ValueError as error:
-        raise ValueError(f"Cannot use --engine pwsh: {error}. Name one with --pwsh PATH or $SNAPSHOTD_PWSH.") from error
-
-
-def _check_credentials(settings: Settings) -> None:
-    """Raise SettingsInvalid if the directory of credentials cannot be used: otherwise each host would fail later."""
-    directory = settings.path("executor.credentials")
-    if directory is not None and not (directory.is_dir() and os.access(directory, os.R_OK | os.X_OK)):
-        problem = "cannot be read" if directory.is_dir() else "is not a directory"
-        raise SettingsInvalid(
-            f"Cannot use executor.credentials from {settings.sources['executor.credentials']}: {directory} {problem}. "
-            "Make it a directory with one file per credential, or set another."
-        )

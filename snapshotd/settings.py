@@ -18,6 +18,7 @@ from snapshotd import setting_values as of
 from snapshotd.export_settings import export_policy, root_folder
 from snapshotd.setting_values import Value, duration_text
 from snapshotd.small_file import read_small, text_of
+from snapshotd.unusable import Unusable
 
 _LARGEST_FILE: Final = 1024 * 1024
 """Bytes of a settings file."""
@@ -25,7 +26,7 @@ _NOT_ABOVE: Final = (("retries.first", "retries.longest"),)
 """Pairs of durations; the first must not be above the second."""
 
 
-class SettingsInvalid(Exception):
+class SettingsInvalid(Unusable):
     """A setting that cannot be used. The text has its name, its source, what is wrong, and what to write."""
 
 

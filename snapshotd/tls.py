@@ -26,6 +26,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from snapshotd.small_file import read_small
+from snapshotd.unusable import Unusable
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _LARGEST: Final = 1024 * 1024
 """Bytes of a file: a bundle of all public authorities has some 200 KB."""
 
 
-class TlsFileInvalid(Exception):
+class TlsFileInvalid(Unusable):
     """A file that TLS needs cannot be used. The text has what names it, the file, what is wrong, and what to do."""
 
 

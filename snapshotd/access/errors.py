@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from snapshotd.domain.errors import SnapshotdError
+from snapshotd.unusable import Unusable
 
 
-class AccessUnusable(Exception):
+class AccessUnusable(Unusable):
     """A file, or a command about tokens or certificates, that cannot be used. The text says why, and what to do."""
 
 

@@ -20,6 +20,7 @@ from snapshotd.executor.lease import Lease
 from snapshotd.executor.outbox import Outbox
 from snapshotd.executor.settings import ExecutorSettings
 from snapshotd.executor.work import Work
+from snapshotd.unusable import Unusable
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Detached(Exception):
     """The attachment ended; the text says why."""
 
 
-class AttachRefused(Exception):
+class AttachRefused(Unusable):
     """The server refused the Hello for good: with the same settings, another attempt would fail too."""
 
 

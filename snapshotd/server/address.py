@@ -12,11 +12,13 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from snapshotd.unusable import Unusable
+
 _UNIX: Final = "unix:"
 _CONNECT_S: Final = 1.0
 
 
-class AddressInUse(Exception):
+class AddressInUse(Unusable):
     """The address to serve on is taken or cannot be used."""
 
     def __init__(self, listen: str, problem: str, setting: str = "server.listen") -> None:

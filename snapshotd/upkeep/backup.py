@@ -18,13 +18,14 @@ from snapshotd.access.atomic_file import sync_directory
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.small_file import read_small
 from snapshotd.store.copying import copy_log
+from snapshotd.unusable import Unusable
 from snapshotd.upkeep.archive import LOG, TOKENS, Manifest, note, write
 
 _LARGEST_TOKENS: Final = 16 * 1024 * 1024
 _MODE: Final = 0o600
 
 
-class BackupFailed(Exception):
+class BackupFailed(Unusable):
     """A backup that was not made. The text says why, and what to do."""
 
 

@@ -1,4 +1,7 @@
-"""The commands of this package on the command line of `snapshotd`: their arguments, and what they print."""
+"""The commands of this package on the command line of `snapshotd`: their arguments, and what they print.
+
+Each imports what it runs when it runs: the other programs begin without it.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,11 @@ from typing import Any, Final
 from snapshotd.settings import Settings
 from snapshotd.token_commands import tokens_path
 from snapshotd.upkeep.archive import LOG
-from snapshotd.upkeep.backup import BackupFailed, back_up
-from snapshotd.upkeep.doctor import PROGRAMS, as_json, as_text, examine, worst
 from snapshotd.upkeep.findings import Ground
 from snapshotd.upkeep.manual import page
-from snapshotd.upkeep.restore import RestoreRefused
-from snapshotd.upkeep.restore import restore as put_back
 
-REFUSED: Final = (BackupFailed, RestoreRefused)
-"""What these commands raise when they have not done what they should."""
+PROGRAMS: Final = ("serve", "executor")
+"""What may run on the machine that the doctor looks at."""
 SHELLS: Final = ("bash", "zsh", "fish")
 """Shells whose completion there is: those of `snapshotctl`, too."""
 _OWNER_ONLY: Final = 0o077
@@ -84,6 +83,8 @@ def write_manual(directory: Path, parsers: Iterable[argparse.ArgumentParser]) ->
 
 def backup(settings: Settings, target: Path) -> int:
     """Make a backup, and print its path. Return the exit code."""
+    from snapshotd.upkeep.backup import back_up  # noqa: PLC0415  (here and below: see above)
+
     os.umask(_OWNER_ONLY)
     storage = settings.storage
     taken = back_up(storage / LOG, tokens_path(settings), target, datetime.now(UTC))
@@ -97,6 +98,8 @@ def backup(settings: Settings, target: Path) -> int:
 
 def restore(settings: Settings, archive: Path, *, replace: bool) -> int:
     """Put a backup back, and print what to do next. Return the exit code."""
+    from snapshotd.upkeep.restore import restore as put_back  # noqa: PLC0415
+
     os.umask(_OWNER_ONLY)
     storage = settings.storage
     done = put_back(archive, storage, tokens_path(settings), datetime.now(UTC), replace=replace)
@@ -115,6 +118,7 @@ def restore(settings: Settings, archive: Path, *, replace: bool) -> int:
 
 def doctor(load: Callable[[], Settings], parsed: argparse.Namespace) -> int:
     """Print what is wrong here, and what to do. Return the exit code."""
+    from snapshotd.upkeep.doctor import as_json, as_text, examine, worst  # noqa: PLC0415
 
     def ground_of(settings: Settings) -> Ground:
         serves = parsed.program == PROGRAMS[0]

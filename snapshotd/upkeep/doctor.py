@@ -13,8 +13,6 @@ from snapshotd.settings import Settings, SettingsInvalid
 from snapshotd.upkeep import file_checks, install_checks, service_checks, storage_checks
 from snapshotd.upkeep.findings import Check, Finding, Ground, Level, error, ok
 
-PROGRAMS: Final = ("serve", "executor")
-"""What may run on the machine that is looked at."""
 CHECKS: Final[tuple[Check, ...]] = (
     install_checks.libraries,
     storage_checks.directory,

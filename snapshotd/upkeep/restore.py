@@ -24,6 +24,7 @@ from snapshotd.access.atomic_file import SECRET, sync_directory, write_file
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.store.copying import facts_of, has_events
 from snapshotd.store.log_file import LogFile
+from snapshotd.unusable import Unusable
 from snapshotd.upkeep.archive import LOG, TOKENS, ArchiveUnusable, Manifest, unpack
 
 _BESIDE: Final = (f"{LOG}-wal", f"{LOG}-shm")
@@ -31,7 +32,7 @@ _NOTE: Final = b"A restore by snapshotd was interrupted here. Run it again.\n"
 _PRIVATE: Final = 0o700
 
 
-class RestoreRefused(Exception):
+class RestoreRefused(Unusable):
     """A restore that was not done. The text says why, what is as it was, and what to do."""
 
 

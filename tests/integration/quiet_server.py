@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from projections.projections import Projections
-from snapshotd import bootstrap, from_settings, system
+from snapshotd import bootstrap, executor_from_settings, from_settings, system
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.daemon import Service
 from snapshotd.dispatch.orders import Order
@@ -155,7 +155,7 @@ async def run(storage: Path) -> AsyncIterator[Running]:
     with HeldLog(storage / "events.db") as log:
         projections = Projections(log, storage / "views.db")
         following = asyncio.create_task(projections.run())
-        service = bootstrap.compose(settings, log, projections, "i", from_settings.open_pool(settings))
+        service = bootstrap.compose(settings, log, projections, "i", executor_from_settings.open_pool(settings))
         clock, runtime, hosts = system.SystemClock(), service.runtime, service.hosts
         reports = HostReports(runtime, service.vms, hosts)
         comparisons = SyncSchedule(reports, hosts, runtime, INTERVAL_S, now_s=lambda: time.s)

@@ -18,7 +18,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from projections.projections import Projections
-from snapshotd import bootstrap, daemon, from_settings
+from snapshotd import bootstrap, daemon, executor_from_settings
 from snapshotd.api.v1 import admin_pb2, host_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
@@ -88,7 +88,9 @@ async def running(storage: Path, spoil: Callable[[daemon.Service], daemon.Servic
     started = asyncio.Event()
     with SqliteEventLog(storage / "events.db") as log:
         projections = Projections(log, storage / "views.db")
-        service = bootstrap.compose(settings, log, projections, log.installation_id, from_settings.open_pool(settings))
+        service = bootstrap.compose(
+            settings, log, projections, log.installation_id, executor_from_settings.open_pool(settings)
+        )
 
         def make_server() -> GrpcServer:
             started.set()

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from projections.projections import Projections
-from snapshotd import bootstrap, from_settings
+from snapshotd import bootstrap, executor_from_settings
 from snapshotd.api.v1 import executor_pb2, host_pb2
 from snapshotd.api.v1.executor_pb2_grpc import ExecutorServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
@@ -58,7 +58,9 @@ async def served(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
     settings = load(None, {}, flags | {"retries.answer_grace": "10 ms"})
     with SqliteEventLog(tmp_path / "events.db") as log:
         projections = Projections(log, tmp_path / "views.db")
-        service = bootstrap.compose(settings, log, projections, log.installation_id, from_settings.open_pool(settings))
+        service = bootstrap.compose(
+            settings, log, projections, log.installation_id, executor_from_settings.open_pool(settings)
+        )
         server = service.make_server()
         await server.start(projections.views.progress())
         async with grpc.aio.insecure_channel(server.address, channel_options(server.address)) as channel:

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from projections.projections import Projections
-from snapshotd import bootstrap, from_settings
+from snapshotd import bootstrap, executor_from_settings
 from snapshotd.api.v1 import executor_pb2 as pb
 from snapshotd.api.v1 import host_pb2, snapshot_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
@@ -77,7 +77,7 @@ async def first_sync(running: Running, storage: Path, *vms: pb.VmReport) -> tupl
     """Sync the host with what another start has made of the log."""
     settings = load(None, {}, {"storage.directory": str(storage)})
     projections = Projections(running.log, storage / "other.db")
-    service = bootstrap.compose(settings, running.log, projections, "i", from_settings.open_pool(settings))
+    service = bootstrap.compose(settings, running.log, projections, "i", executor_from_settings.open_pool(settings))
     await replay(running.log, service.vms, service.hosts, service.volumes)
     asked = Asked()
     service.runtime.attached("executor", frozenset(["*"]), asked)

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 
 from projections.projections import Projections
-from snapshotd import bootstrap, from_settings
+from snapshotd import bootstrap, executor_from_settings
 from snapshotd.channels import channel_options
 from snapshotd.server.runtime import Runtime
 from snapshotd.server.serving import GrpcServer
@@ -37,7 +37,9 @@ async def serve(storage: Path, flags: Mapping[str, str] | None = None) -> AsyncI
     settings = load(None, {}, {**own, **(flags or {})})
     with SqliteEventLog(storage / "events.db") as log:
         projections = Projections(log, storage / "views.db")
-        service = bootstrap.compose(settings, log, projections, log.installation_id, from_settings.open_pool(settings))
+        service = bootstrap.compose(
+            settings, log, projections, log.installation_id, executor_from_settings.open_pool(settings)
+        )
         server = service.make_server()
         await server.start(projections.views.progress())
         try:

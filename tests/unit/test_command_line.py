@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd import bootstrap, from_settings, token_commands
+from snapshotd import bootstrap, executor_from_settings, from_settings, token_commands
 from snapshotd.__main__ import READ, main
 from snapshotd.monitoring.meters import ExecutorMeters
 from snapshotd.monitoring.traces import NO_TRACES
@@ -54,17 +54,17 @@ def settings(noted: Noted) -> Settings:
 async def test_the_flags_of_serve_are_what_it_reads(noted: Noted, settings: Settings) -> None:
     with bootstrap.open_service(settings) as service:
         await service.make_server().stop(0)
-    from_settings.executor_settings(settings, "127.0.0.1:1", "a secret")
+    executor_from_settings.executor_settings(settings, "127.0.0.1:1", "a secret")
     noted.settings = Settings({**noted.settings.values, "auth.mode": "required"}, {})
     from_settings.sign_in_of(settings, "a secret", None)
     assert noted.read | BY_MAIN == set(READ["serve"])
 
 
 def test_the_flags_of_executor_are_what_it_reads(noted: Noted, settings: Settings) -> None:
-    from_settings.executor_settings(settings, settings.text("executor.server"))
-    from_settings.open_pool(settings)
-    assert from_settings.executor_endpoint(settings, ExecutorMeters()) is None
-    assert from_settings.open_traces(settings, "snapshotd-executor") is NO_TRACES
+    executor_from_settings.executor_settings(settings, settings.text("executor.server"))
+    executor_from_settings.open_pool(settings)
+    assert executor_from_settings.executor_endpoint(settings, ExecutorMeters()) is None
+    assert executor_from_settings.open_traces(settings, "snapshotd-executor") is NO_TRACES
     assert noted.read | BY_MAIN == set(READ["executor"])
 
 

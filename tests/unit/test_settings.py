@@ -222,6 +222,6 @@ def test_hosts_that_either_flag_names_are_joined(monkeypatch: pytest.MonkeyPatch
         told.append(settings.names("executor.hosts"))
         return 0
 
-    monkeypatch.setattr("snapshotd.bootstrap.run_executor", note)
+    monkeypatch.setattr("snapshotd.executor_bootstrap.run", note)
     assert main(["executor", "--executor-hosts", "hv01", "--host", "hv02", "--host", "hv03"]) == 0
     assert told == [("hv01", "hv02", "hv03")]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from snapshotd import from_settings
+from snapshotd import executor_from_settings
 from snapshotd.domain.ids import OperationName
 from snapshotd.monitoring.traces import SpanRef, read_traceparent, span_of, trace_of
 from snapshotd.settings import SettingsInvalid, load
@@ -59,7 +59,7 @@ def test_without_the_extra_the_setting_is_refused_with_what_to_install(monkeypat
     with pytest.raises(
         SettingsInvalid, match=r"opentelemetry is not installed\. Run `pip install 'snapshotd\[traces\]'`"
     ):
-        from_settings.open_traces(settings, "snapshotd")
+        executor_from_settings.open_traces(settings, "snapshotd")
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:4317", "ftp://a:1", "http://a", "http://a:0", "http://a:99999"])
