@@ -9,8 +9,8 @@ from projections.rows import Rows, Table
 from snapshotd.domain.events import AccessEvent, Envelope, HostEvent, VolumeEvent
 from snapshotd.domain.host import HostRecord
 from snapshotd.domain.host import evolve_record as evolve_host
-from snapshotd.domain.virtual_machine import VmRecord
-from snapshotd.domain.virtual_machine import evolve_record as evolve_vm
+from snapshotd.domain.vm_record import VmRecord
+from snapshotd.domain.vm_record import evolve_record as evolve_vm
 from snapshotd.ports.views import HOST_FIELDS, VM_FIELDS, VM_SEARCHED
 
 HOSTS: Final = Table(

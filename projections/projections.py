@@ -18,7 +18,7 @@ from projections.runner import Runner
 from projections.store import make_views, open_views, script_of
 from projections.tree import TREE
 from projections.views import SqliteViews
-from snapshotd.domain import host, names, operation_fold, snapshot, virtual_machine, vm_notes, volume_snapshot
+from snapshotd.domain import host, names, operation_fold, snapshot, vm_notes, vm_record, volume_snapshot
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.ports import views
 from snapshotd.ports.event_log import EventLog
@@ -41,8 +41,8 @@ _FOLDS: Final = (
     host,
     operation_fold,
     snapshot,
-    virtual_machine,
     vm_notes,
+    vm_record,
     volume_snapshot,
     names,
     views,

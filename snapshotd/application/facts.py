@@ -20,7 +20,8 @@ from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.snapshot_errors import (
     SnapshotNotUsable,
 )
-from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.operations.snapshots import held
 
 _CAN_BE_HELD: Final = (SnapshotState.READY, SnapshotState.REVERTING, SnapshotState.ERROR)

@@ -10,7 +10,7 @@ from snapshotd.domain.host_report import VmDescription, file_key
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.operation import Failure
 from snapshotd.domain.own_files import DIFFERENCING
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.vm_record import VmRecord
 
 
 def conditions(vm: VmRecord) -> tuple[Failure, ...]:

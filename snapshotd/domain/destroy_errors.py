@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.domain.lifecycle import VmActivity
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.vm_record import VmRecord
 
 
 @dataclass(eq=False)

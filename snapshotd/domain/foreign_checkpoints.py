@@ -13,7 +13,8 @@ from snapshotd.domain.snapshot_errors import (
     CheckpointNotFound,
     CheckpointNotUsable,
 )
-from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.vm_record import VmRecord
 
 
 def no_such_snapshot(vm: VmRecord, snapshot_id: str) -> NotFound:

@@ -20,7 +20,8 @@ from snapshotd.domain.lifecycle import StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.state import replace
-from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.steps import export_complete, export_end, job_wait, vm_export
 from snapshotd.steps.action import numbered
 from snapshotd.steps.export_complete import EXPORT_COMPLETE

@@ -24,7 +24,8 @@ from snapshotd.domain.lifecycle import Power, SnapshotState, StepState
 from snapshotd.domain.operation import Failure, Operation, PlannedStep, Step, StepNature
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.state import replace
-from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.operations import exporting
 from snapshotd.operations.kind import Kind, Preview, Result, Undo, move_vm
 from snapshotd.ports.versioned import Versioned

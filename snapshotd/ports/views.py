@@ -18,7 +18,7 @@ from snapshotd.domain.lifecycle import VmActivity
 from snapshotd.domain.names import folded
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.trouble import Trouble

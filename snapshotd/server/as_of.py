@@ -17,7 +17,7 @@ from snapshotd.domain.errors import InvalidArgument, NotFound
 from snapshotd.domain.events import Envelope, SnapshotEvent, VmEvent
 from snapshotd.domain.ids import SnapshotId, VmId, vm_stream
 from snapshotd.domain.snapshot import Snapshot, evolve_snapshot
-from snapshotd.domain.virtual_machine import VmRecord, evolve_record
+from snapshotd.domain.vm_record import VmRecord, evolve_record
 from snapshotd.ports.plain import encode_time
 from snapshotd.ports.views import EventQuery
 from snapshotd.server.backend import Backend

@@ -18,7 +18,8 @@ from snapshotd.domain.ids import HostId, OperationName, SnapshotId, VmId, vm_of
 from snapshotd.domain.operation import Failure, Operation
 from snapshotd.domain.policy import Policy
 from snapshotd.domain.snapshot import Snapshot
-from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.monitoring.meters import Meters
 from snapshotd.ports.clock import Clock
 from snapshotd.ports.event_log import EventLog

@@ -11,7 +11,8 @@ from snapshotd.access.bindings import WHOLE, Granted, Sight
 from snapshotd.access.roles import SEEING
 from snapshotd.domain.actors import Delegated
 from snapshotd.domain.ids import HostId
-from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.vm_record import VmRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

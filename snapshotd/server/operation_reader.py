@@ -26,7 +26,7 @@ from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.state import replace
 from snapshotd.domain.storage_errors import NOT_READ
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import Result, TheVm

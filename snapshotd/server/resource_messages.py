@@ -16,7 +16,7 @@ from snapshotd.domain.ids import CheckpointId, SnapshotId
 from snapshotd.domain.lifecycle import SnapshotState
 from snapshotd.domain.offering import Offering
 from snapshotd.domain.snapshot import Snapshot, counts_towards_limit
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.ports.views import NO_ACTIVITY
 from snapshotd.server.operation_messages import failure_message, host_name, snapshot_name, vm_name, wait_message
 from snapshotd.server.registering import Refused, name_of

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from snapshotd.access.bindings import Sight
 from snapshotd.domain.ids import VmId
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.ports.views import VM_FIELDS, PageQuery, Views, Where
 from snapshotd.server.backend import Backend
 from snapshotd.server.callers import Caller, caller

@@ -18,7 +18,8 @@ from snapshotd.domain.foreign_checkpoints import reported_checkpoint
 from snapshotd.domain.ids import SnapshotId, VmId
 from snapshotd.domain.operation import Operation as OperationRecord
 from snapshotd.domain.snapshot import Snapshot
-from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.operations import (
     checkpoint_adopt,
     deletion,

@@ -8,7 +8,7 @@ from typing import Final
 
 from snapshotd.api.v1.snapshot_pb2 import SnapshotTree
 from snapshotd.domain.ids import VmId
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.ports.plain import encode_time
 from snapshotd.server.backend import Backend
 from snapshotd.server.request_errors import VmNotThere

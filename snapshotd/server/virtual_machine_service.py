@@ -22,7 +22,7 @@ from snapshotd.domain.ids import HostId, VmId, is_guid
 from snapshotd.domain.names import folded, same_but_for_case
 from snapshotd.domain.snapshot import Snapshot
 from snapshotd.domain.storage_errors import NOT_READ
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.operations import vm_export, vm_restart, vm_start, vm_stop
 from snapshotd.operations.power_change import StopParams
 from snapshotd.ports.views import VM_FIELDS, VM_SEARCHED, PageQuery

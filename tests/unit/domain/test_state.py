@@ -12,7 +12,8 @@ from snapshotd.domain.ids import HostId, VmId
 from snapshotd.domain.lifecycle import Power
 from snapshotd.domain.offering import Offering
 from snapshotd.domain.state import replace
-from snapshotd.domain.virtual_machine import VirtualMachine, VmRecord
+from snapshotd.domain.virtual_machine import VirtualMachine
+from snapshotd.domain.vm_record import VmRecord
 
 
 def test_a_record_with_some_fields_changed_has_the_others_as_they_were_and_leaves_the_first_alone() -> None:

@@ -19,7 +19,7 @@ from snapshotd.domain.ids import HostId, OperationName, VmId
 from snapshotd.domain.lifecycle import Power, VmActivity
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.state import replace
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.ports.views import VM_FIELDS, PageQuery
 from snapshotd.server.listing import matcher, order_of
 from snapshotd.server.operations_service import COLUMNS, FILTERS

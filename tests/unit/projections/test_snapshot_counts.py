@@ -20,7 +20,7 @@ from projections.views import _snapshot_counts
 from snapshotd.domain.ids import SnapshotId, VmId
 from snapshotd.domain.lifecycle import SnapshotState, VmActivity
 from snapshotd.domain.snapshot import Snapshot
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.ports.plain import encode_time
 from tests.fakes import START
 

@@ -8,7 +8,7 @@ from snapshotd.domain.host import HostRecord
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
-from snapshotd.domain.virtual_machine import VmRecord
+from snapshotd.domain.vm_record import VmRecord
 from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.ports.views import PageQuery, Views, Where
 
