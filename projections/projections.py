@@ -27,6 +27,8 @@ from snapshotd.store.interruptible import read_through
 _log = logging.getLogger(__name__)
 _CHECK_AGAIN_S: Final = 60.0
 """When the file is read through again, if that could not be done."""
+_MEND_AGAIN_S: Final = 60.0
+"""How long a file that was made again is left alone."""
 _AGAIN_S: Final = 1.0
 """How often a file is tried to be made that cannot be made."""
 
@@ -71,15 +73,19 @@ class Projections:
         self.views = SqliteViews(self._reader, self._runner)
 
     async def run(self) -> None:
-        """Follow the log until cancelled. If the file turns out to be damaged inside, make it again."""
-        checking = asyncio.create_task(self._check(), name="check of the views")
+        """Follow the log until cancelled. If the file turns out to be damaged, make it again."""
+        beside = [
+            asyncio.create_task(self._look_through(), name="look through the views"),
+            asyncio.create_task(self._mend(), name="mend the views"),
+        ]
         try:
             await self._runner.run()
         finally:
-            checking.cancel()
-            await asyncio.gather(checking, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
-    async def _check(self) -> None:
+    async def _look_through(self) -> None:
         """Read the whole file, beside all else: what a crash or a disk has damaged is not to be believed for long.
 
         Not before the views follow the log: a start has enough to do.
@@ -93,8 +99,18 @@ class Projections:
                 _log.warning("%s could not be read through, and will be later: %s", self._path, error)
                 await asyncio.sleep(_CHECK_AGAIN_S)
         if damage:
+            self._runner.damage.put_nowait(damage)
+
+    async def _mend(self) -> None:
+        """Make the file again whenever damage was found. On a disk that damages all, no more often than must be."""
+        damage = self._runner.damage
+        while True:
+            found = await damage.get()
             await self._make_again()
-            _log.warning("Making %s again from the log: %s", self._path, damage)
+            _log.warning("Making %s again from the log: %s", self._path, found)
+            while not damage.empty():
+                damage.get_nowait()  # of the former file
+            await asyncio.sleep(_MEND_AGAIN_S)
 
     async def _looked_through(self) -> str:
         """Return what is wrong inside the file; empty: nothing is. Raises sqlite3.Error."""

@@ -6,9 +6,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from snapshotd.domain.storage_errors import ViewsUnreadable
 from snapshotd.store.errors import Fault, detail_of, fault_of
+
+MADE_AGAIN: Final = "Meanwhile they are made again from the log"
+"""What becomes of damaged views, for the end of a message."""
 
 
 class Reader(sqlite3.Connection):
@@ -32,7 +36,11 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
         if not isinstance(connection, Reader):
             raise
         path = path_of(connection)
-        raise ViewsUnreadable(detail_of(fault_of(error, path), error, path)) from error
+        fault = fault_of(error, path)
+        detail = detail_of(fault, error, path)
+        if fault is Fault.DAMAGED:
+            raise ViewsUnreadable(f"{detail}. {MADE_AGAIN}", damaged=True) from error
+        raise ViewsUnreadable(detail) from error
 
 
 def path_of(connection: sqlite3.Connection) -> Path:

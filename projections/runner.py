@@ -22,7 +22,7 @@ from functools import partial
 from typing import Final, ParamSpec
 
 from projections.projection import Projection
-from projections.reading import path_of
+from projections.reading import MADE_AGAIN, path_of
 from projections.rows import Rows
 from projections.watches import Watches
 from snapshotd.domain.errors import DEFECT, SnapshotdError, told
@@ -61,7 +61,7 @@ class ViewsUnwritable(OSError):
     """views.db cannot be written just now. Nothing was taken in, and no event is to blame for it."""
 
     def __init__(self, fault: Fault, detail: str) -> None:
-        cure = " Restart snapshotd, which makes the views again." if fault is Fault.DAMAGED else ""
+        cure = f" {MADE_AGAIN}." if fault is Fault.DAMAGED else ""
         super().__init__(f"Cannot write the views: {detail}.{cure}")
         self.reason = fault.value
 
@@ -87,6 +87,8 @@ class Runner:
         self._size = _BATCH
         self._took_s = 0.0
         """Of processor time, by the last batch."""
+        self.damage: asyncio.Queue[str] = asyncio.Queue()
+        """What was found to be wrong inside the file, by looking, reading or writing."""
         self.caught_up = asyncio.Event()
         """Set once all that there was has been taken in."""
         self._wanted = asyncio.Event()
@@ -167,6 +169,8 @@ class Runner:
         """Note what keeps the projections from going on."""
         known = self.trouble
         reason, message = _told(error)
+        if reason == Fault.DAMAGED.value:
+            self.damage.put_nowait(message)
         self.trouble = still(known, Trouble(reason=reason, message=message, since=datetime.now(UTC)))
         if known is None or known.reason != reason:
             defect = error if reason == DEFECT else None

@@ -34,7 +34,7 @@ from snapshotd.domain.ids import (
 )
 from snapshotd.domain.operation import Operation
 from snapshotd.domain.snapshot import Snapshot
-from snapshotd.domain.storage_errors import ViewStopped
+from snapshotd.domain.storage_errors import ViewStopped, ViewsUnreadable
 from snapshotd.domain.vm_record import VmRecord
 from snapshotd.domain.volume_snapshot import VolumeSnapshot
 from snapshotd.ports.plain import encode_time
@@ -76,8 +76,19 @@ class SqliteViews:
         if self._whole_at:
             with suppress(ViewStopped):  # who needs that view has been told
                 await self._runner.reached(self._whole_at)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: query(self._connection, *args, **kwargs))
+        asked = self._connection
+
+        def answered() -> T:
+            nonlocal asked
+            asked = self._connection
+            return query(asked, *args, **kwargs)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, answered)
+        except ViewsUnreadable as error:
+            if error.damaged and asked is self._connection:
+                self._runner.damage.put_nowait(error.detail)
+            raise
 
     def wait_for(self, position: int) -> None:
         """Let reads wait from now on until the views have come to a position: a call may be amid its pages."""

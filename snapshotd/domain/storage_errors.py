@@ -103,6 +103,8 @@ class ViewsUnreadable(SnapshotdError):
     text: ClassVar[str] = "Cannot read the views: {detail}."
     detail: str
     """Why, and what to do; without a full stop."""
+    damaged: bool = False
+    """What is in the file is not whole."""
 
 
 NOT_READ: Final = (ViewStopped, ViewBehind, ViewsUnreadable)

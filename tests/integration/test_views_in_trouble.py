@@ -73,7 +73,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         following = asyncio.create_task(whole.projections.run())
         await until(lambda: {p.state for p in whole.projections.views.progress()} == {ProjectionState.FOLLOWING})
         # Until its first reading of the whole file has ended: that mends what a test damages.
-        await until(lambda: "check of the views" not in {task.get_name() for task in asyncio.all_tasks()})
+        await until(lambda: "look through the views" not in {task.get_name() for task in asyncio.all_tasks()})
         yield Served(whole.projections, whole.server, whole.channel, tmp_path)
         following.cancel()
         with suppress(asyncio.CancelledError):
@@ -112,7 +112,17 @@ async def test_reads_of_views_without_room_are_told_why_and_are_answered_when_th
     assert not (await served.status()).problems
 
 
-async def test_views_that_cannot_be_read_are_told_and_hide_nothing_else_of_the_status(served: Served) -> None:
+async def test_views_that_cannot_be_read_are_told_hide_nothing_else_of_the_status_and_are_made_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended = asyncio.Event()
+
+    async def mend_later(projections: Projections) -> None:
+        await mended.wait()
+        await make_again(projections)
+
+    make_again = Projections._make_again
+    monkeypatch.setattr(Projections, "_make_again", mend_later)
     for file in (served.storage / "views.db", served.storage / "views.db-wal"):
         if file.exists():  # a checkpoint may just have taken the write-ahead log away
             file.write_bytes(b"\xff" * file.stat().st_size)
@@ -126,3 +136,9 @@ async def test_views_that_cannot_be_read_are_told_and_hide_nothing_else_of_the_s
     assert status.HasField("operations")
     assert not status.HasField("recent_failures")
     assert [host.host for host in status.hosts] == ["hosts/hv01"]
+    mended.set()
+    await until(lambda: served.projections.views.trouble() is None)
+    assert await served.list_hosts() == ["hosts/hv01"]
+    status = await served.status()
+    assert status.HasField("recent_failures")
+    assert not status.problems

@@ -29,12 +29,13 @@ class FailingConnection(sqlite3.Connection):
 
 
 def failing_connections(monkeypatch: pytest.MonkeyPatch, at: str, code: int) -> type[FailingConnection]:
-    """Have all connections that are opened from now on fail; return their type, to change that."""
+    """Have all connections that are opened from now on fail, but for readers; return their type, to change that."""
     kind = type("Failing", (FailingConnection,), {"at": at, "code": code})
     real = sqlite3.connect
 
     def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:  # noqa: ANN401
-        return real(*arguments, factory=kind, **options)
+        connection: sqlite3.Connection = real(*arguments, **{"factory": kind, **options})
+        return connection
 
     monkeypatch.setattr(sqlite3, "connect", connect)
     return kind

@@ -21,8 +21,8 @@ from projections.store import LogLost, ViewsNotMade, open_views, script_of
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.recorded import Time
 from snapshotd.domain.state import replace
-from snapshotd.domain.storage_errors import LogUnavailable, ViewBehind, ViewStopped
-from snapshotd.ports.views import EventQuery, ProjectionState
+from snapshotd.domain.storage_errors import LogUnavailable, ViewBehind, ViewStopped, ViewsUnreadable
+from snapshotd.ports.views import EventQuery, PageQuery, ProjectionState
 from tests.integration.polling import until
 from tests.memory_log import MemoryLog
 from tests.unit.projections.comparing import dump
@@ -140,7 +140,7 @@ async def test_a_full_disk_stops_no_projection_and_the_views_follow_when_there_i
     [
         (sqlite3.SQLITE_IOERR_FSYNC, "DISK_FAILED", r"failed \(injected\)\. Check the disk"),
         (sqlite3.SQLITE_READONLY, "DISK_FAILED", r"failed \(injected\)\. Check the disk"),
-        (sqlite3.SQLITE_CORRUPT, "STORAGE_DAMAGED", "is damaged .* Restart snapshotd, which makes the views again"),
+        (sqlite3.SQLITE_CORRUPT, "STORAGE_DAMAGED", "is damaged .* Meanwhile they are made again from the log"),
         (sqlite3.SQLITE_BUSY, "STORAGE_BUSY", "snapshotd tries again by itself"),
     ],
 )
@@ -282,6 +282,60 @@ async def test_a_large_file_that_is_damaged_inside_is_made_again_while_the_views
         await following
     projections.close()
     assert dump(path) == right
+
+
+@pytest.mark.parametrize("at", ["INSERT", "COMMIT"])
+async def test_a_file_that_turns_out_to_be_damaged_when_it_is_written_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    monkeypatch.setattr("projections.runner._POLL_S", 0.01)
+    world, path = history(1, 5), tmp_path / "views.db"
+    with monkeypatch.context() as patch:
+        failing = failing_connections(patch, "", sqlite3.SQLITE_CORRUPT)
+        projections = Projections(MemoryLog(world.envelopes), path)
+    failing.at = at
+    following = asyncio.create_task(projections.run())
+    await until(lambda: {p.position for p in projections.views.progress()} == {world.envelopes[-1].position})
+    await compare(projections.views, world.envelopes)
+    assert projections.views.trouble() is None
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+    projections.close()
+
+
+async def test_a_damaged_file_is_made_again_once_however_many_find_it_and_not_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, path = history(1, 5), tmp_path / "views.db"
+    projections = Projections(MemoryLog(world.envelopes), path)
+    following = asyncio.create_task(projections.run())
+    await projections.views.reached(world.envelopes[-1].position)
+    await until(lambda: "look through the views" not in {task.get_name() for task in asyncio.all_tasks()})
+
+    async def read() -> object:
+        try:
+            return await projections.views.hosts(PageQuery(order=(("host_id", False),), limit=10))
+        except ViewsUnreadable as error:
+            return error
+
+    for file in (path, path.with_name("views.db-wal")):
+        if file.exists():
+            file.write_bytes(b"\xff" * file.stat().st_size)
+    found = await asyncio.gather(*(read() for _ in range(20)))
+    assert "Meanwhile they are made again from the log" in str(found[0])
+    await until(lambda: "views.db again from the log" in caplog.text)
+    assert not isinstance(await read(), ViewsUnreadable)
+    await compare(projections.views, world.envelopes)
+    await asyncio.sleep(0.1)
+    assert caplog.text.count("views.db again from the log") == 1
+    projections._runner.damage.put_nowait("the disk damages all")
+    await asyncio.sleep(0.1)
+    assert caplog.text.count("views.db again from the log") == 1
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+    projections.close()
 
 
 async def test_a_large_file_that_is_damaged_inside_does_not_say_that_the_log_is_lost(
