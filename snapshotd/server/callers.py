@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
@@ -28,8 +28,9 @@ class Caller:
     """For whom it acts, by its own word."""
     hosts: frozenset[str] = frozenset({"*"})
     """What an executor may serve: ids of hosts, or all."""
-    granted_now: Callable[[], Granted] | None = None
-    """Returns its bindings as they are now, for a call that goes on; None: they never change."""
+    granted_now: Callable[[], Awaitable[Granted]] | None = None
+    """Returns its bindings as they are now, for a call that goes on; None: they never change. Raises SignInRefused if
+    what it signed in by counts no more."""
 
     @property
     def actor(self) -> str:

@@ -18,6 +18,7 @@ import grpc
 from google.protobuf.message import Message
 
 from snapshotd.access.bindings import Granted, Place
+from snapshotd.access.errors import SignInRefused
 from snapshotd.access.roles import RULES, SEEING, Concern, Role, Rule
 from snapshotd.domain.errors import InvalidArgument, NotFound, SnapshotdError
 from snapshotd.domain.ids import VmId
@@ -107,17 +108,23 @@ class Gate:
             raise error
 
     async def still(self, caller: Caller, request: Message | None, peer: str) -> None:
-        """Return if a call that goes on may have what comes next: roles may have changed, and whose a VM is.
+        """Return if a call that goes on may have what comes next.
+
+        Roles may have changed, and whose a VM is; a token may have been revoked.
 
         Args:
             caller: as it was when the call began.
             request: of the call; None: it sends any number of them.
             peer: where the caller is.
 
-        Raises as `check` does.
+        Raises as `check` does, and SignInRefused.
         """
         rule = RULES[caller.method]
-        granted = caller.granted if caller.granted_now is None else caller.granted_now()
+        try:
+            granted = caller.granted if caller.granted_now is None else await caller.granted_now()
+        except SignInRefused as refused:
+            self._refusals.refused(caller.subject, caller.method, refused, peer)
+            raise
         if request is not None and rule.concern is not Concern.LISTED:
             await self.check(caller if granted is caller.granted else replace(caller, granted=granted), request, peer)
         elif granted != caller.granted:

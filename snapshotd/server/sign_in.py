@@ -5,20 +5,23 @@
     a certificate                 of the users' CA, or of the executors'
     a socket on this machine      the user at its other end
 
-The first that a call has counts: one that is false is refused, whatever else it has.
+The first that a call has counts: one that is false is refused, whatever else it has. While a call goes on, it is looked
+at again: a token is revoked, a certificate expires.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from snapshotd.access.authentication import Authentication
 from snapshotd.access.bindings import WHOLE, Binding, Bindings, Granted
-from snapshotd.access.errors import TokenMalformed
-from snapshotd.access.identity import Identity
+from snapshotd.access.errors import SignInUnavailable, TokenMalformed
+from snapshotd.access.identity import ExecutorIdentity, Identity
 from snapshotd.access.roles import Role
 from snapshotd.channels import SECRET_METADATA
 from snapshotd.domain.errors import InvalidArgument
@@ -35,6 +38,8 @@ _NOBODY: Final = "anonymous"
 _LONGEST: Final = 100
 _LOCAL: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 _BEARER: Final = "bearer "
+_AGAIN_S: Final = 1.0
+"""How often it is found out anew whether a call that goes on may."""
 _EXECUTOR: Final = Granted((Binding(role=Role.EXECUTOR, subjects=frozenset(), groups=frozenset()),))
 
 
@@ -98,24 +103,30 @@ class Required:
         if (header := told.get(_AUTHORIZATION)) is not None:
             if header[: len(_BEARER)].lower() != _BEARER:
                 raise TokenMalformed("the metadata authorization must be `Bearer`, a blank and the token")
-            identity = await self._authentication.bearer(header[len(_BEARER) :].strip())
-            return self._caller(identity, method, behalf)
+            by_token = partial(self._authentication.bearer, header[len(_BEARER) :].strip())
+            return self._caller(await by_token(), method, behalf, by_token)
         for pem in context.auth_context().get("x509_pem_cert", ()):
-            named = self._authentication.certificate(pem)
+            by_certificate = partial(self._certificate, pem)
+            named = await by_certificate()
             if isinstance(named, Identity):
-                return self._caller(named, method, behalf)
-            granted_now = partial(self._of_executor, named.subject)
+                return self._caller(named, method, behalf, by_certificate)
+            granted = partial(self._of_executor, named.subject)
             return Caller(
                 subject=named.subject,
-                granted=granted_now(),
+                granted=granted(),
                 method=method,
                 hosts=named.hosts,
-                granted_now=granted_now,
+                granted_now=Again(by_certificate, granted),
             )
         user = self._local_user(context.peer())
         return self._caller(user, method, behalf) if user is not None else None
 
-    def _caller(self, identity: Identity, method: str, behalf: str) -> Caller:
+    async def _certificate(self, pem: bytes) -> Identity | ExecutorIdentity:
+        return self._authentication.certificate(pem)
+
+    def _caller(
+        self, identity: Identity, method: str, behalf: str, sign_in: Callable[[], Awaitable[object]] | None = None
+    ) -> Caller:
         granted = self._bindings().of(identity)
         served = granted.sight({Role.EXECUTOR})
         return Caller(
@@ -124,8 +135,37 @@ class Required:
             method=method,
             on_behalf_of=behalf,
             hosts=frozenset({"*"}) if served.everything else served.hosts,
-            granted_now=lambda: self._bindings().of(identity),
+            granted_now=Again(sign_in, lambda: self._bindings().of(identity)),
         )
 
     def _of_executor(self, subject: str) -> Granted:
         return Granted() if subject in self._bindings().barred else _EXECUTOR
+
+
+class Again:
+    """What a caller is granted while its call goes on. What it signed in by is looked at again, once a second at most.
+
+    Args:
+        sign_in: does that; None: it has no end.
+        granted: returns what is granted by now.
+        now_s: tells a monotonic time, in seconds.
+    """
+
+    def __init__(
+        self,
+        sign_in: Callable[[], Awaitable[object]] | None,
+        granted: Callable[[], Granted],
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sign_in = sign_in
+        self._granted = granted
+        self._now_s = now_s
+        self._looked_s = now_s()
+
+    async def __call__(self) -> Granted:
+        """Return what is granted now. Raises SignInRefused if what the caller signed in by counts no more."""
+        if self._sign_in is not None and (now_s := self._now_s()) - self._looked_s >= _AGAIN_S:
+            self._looked_s = now_s
+            with suppress(SignInUnavailable):  # until that can be found out, it counts
+                await self._sign_in()
+        return self._granted()

@@ -31,7 +31,7 @@ T = TypeVar("T")
 NAMES = tuple(f"vm{n}" for n in range(1, 6))
 OPERATIONS = 50
 LOT = 7
-ADMIN = '\n[[binding]]\nrole = "admin"\nsubjects = ["token:ci"]\n'
+ADMIN = '\n[[binding]]\nrole = "admin"\nsubjects = ["token:ci", "token:watcher"]\n'
 NO_SIGN_IN = grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -167,7 +167,7 @@ def ask(client: Client, vm_id: str, turn: int) -> Operation:
 
 
 class Watch:
-    """A stream that was open before, and stays open."""
+    """A stream that was open before."""
 
     def __init__(self, client: Client) -> None:
         self._answers = OperationServiceStub(client.channel).WatchOperations(WatchOperationsRequest())
@@ -195,6 +195,11 @@ class Watch:
         """Wait until it has told of the end of all operations."""
         until(lambda: set(operations) <= self._done or bool(self._ended))
         assert self._ended == ""
+
+    def has_ended(self, why: str) -> None:
+        """Wait until it has ended, for a reason."""
+        until(lambda: bool(self._ended))
+        assert why in self._ended
 
 
 def server_renewed(place: Place) -> Callable[[], None]:
@@ -287,7 +292,8 @@ def test_certificates_authorities_and_tokens_are_replaced_while_fifty_operations
         with place.ci.used() as token:
             admin = at.by_token(token)
             at.add_host(admin, dict.fromkeys(NAMES, "acme"))
-            watch = stack.enter_context(Watch(admin))
+            revoked = stack.enter_context(Watch(admin))
+        watch = stack.enter_context(Watch(at.by_token(at.issue_token("watcher"))))
         work = stack.enter_context(Work(place))
         checks = []
         for replace in replacements:
@@ -299,5 +305,6 @@ def test_certificates_authorities_and_tokens_are_replaced_while_fifty_operations
         assert work.failures == []
         assert len(set(work.ended)) == OPERATIONS
         watch.saw(work.ended)
+        revoked.has_ended("it was revoked")
         for check in checks:
             check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from google.longrunning.operations_pb2_grpc import OperationsStub
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from snapshotd.access.local_tokens import TokenFile
 from snapshotd.api.v1 import audit_pb2, operation_pb2, snapshot_pb2
 from snapshotd.api.v1 import virtual_machine_pb2 as vm_pb2
 from snapshotd.api.v1.audit_pb2_grpc import AuditServiceStub
@@ -106,6 +108,21 @@ async def test_a_watch_of_a_list_ends_when_its_callers_roles_change_which_is_log
     assert await refused(narrow.read()) == "NOT_ALLOWED"
     assert len([record for record in caplog.records if "call refused" in record.getMessage()]) == 1
     assert (await everywhere.read()).operation.name == operation.name
+
+
+async def test_a_stream_ends_when_its_callers_token_is_revoked(one: World, tmp_path: Path) -> None:
+    watch: Any = AuditServiceStub(one.served.channel).WatchEvents
+    events = watch(audit_pb2.WatchEventsRequest(virtual_machine=MINE), **by(one, "auditor", "vm"))
+    await events.read()
+    TokenFile(tmp_path / "tokens.json").revoke("auditor-vm", datetime.now(UTC))
+    await asyncio.sleep(1)  # how often that is found out
+    await give_away(one)
+
+    async def to_the_end() -> None:
+        while await events.read() is not grpc.aio.EOF:
+            pass
+
+    assert await refused(to_the_end()) == "TOKEN_REVOKED"
 
 
 @pytest.mark.parametrize(

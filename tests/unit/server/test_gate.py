@@ -11,6 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from snapshotd.access.bindings import Binding, Granted
+from snapshotd.access.errors import TokenRevoked
 from snapshotd.access.roles import Role
 from snapshotd.api.v1 import audit_pb2, host_pb2, snapshot_pb2, virtual_machine_pb2
 from snapshotd.api.v1.virtual_machine_pb2 import VirtualMachine
@@ -214,10 +215,25 @@ async def test_only_a_delegate_acts_for_somebody_and_names_are_names() -> None:
 @pytest.mark.parametrize("barred", [True, False])
 async def test_a_stream_ends_when_its_caller_is_barred_which_is_recorded(*, barred: bool) -> None:
     passing = Passing(granted(Role.EXECUTOR))
-    now = Granted() if barred else granted(Role.EXECUTOR)
-    caller = Caller(subject="executor:ex1", granted=passing.grants, method=ATTACH, granted_now=lambda: now)
+
+    async def now() -> Granted:
+        return Granted() if barred else granted(Role.EXECUTOR)
+
+    caller = Caller(subject="executor:ex1", granted=passing.grants, method=ATTACH, granted_now=now)
     assert await passing.goes_on(caller) is not barred
     assert passing.recorded.refused_ == ([("executor:ex1", NotAllowed.reason)] if barred else [])
+
+
+async def test_a_stream_ends_when_its_callers_token_counts_no_more_which_is_recorded() -> None:
+    passing = Passing(granted(Role.EXECUTOR))
+
+    async def now() -> Granted:
+        raise TokenRevoked("id", "ann", "now")
+
+    caller = Caller(subject="token:ann", granted=passing.grants, method=ATTACH, granted_now=now)
+    with pytest.raises(TokenRevoked):
+        await passing.goes_on(caller)
+    assert passing.recorded.refused_ == [("token:ann", TokenRevoked.reason)]
 
 
 async def test_what_is_no_name_is_told_as_that_to_whoever_may_not_see_it() -> None:
