@@ -17,6 +17,7 @@ from typing import Final
 from snapshotd import certificate_commands, token_commands
 from snapshotd.domain.errors import SnapshotdError
 from snapshotd.logs import FORMATS, Unblocking
+from snapshotd.service_manager import ServiceManager
 from snapshotd.setting_values import Value, duration_text
 from snapshotd.settings import KEYS, Settings, default_file, load
 from snapshotd.simulator import settings as simulate
@@ -78,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         said, code = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error), 2
     sys.stderr.write(f"snapshotd {parsed.command}: {said}\n")
+    # Else the service manager would go on showing how the program was when it last ran.
+    ServiceManager(os.environ).status(said)
     return code
 
 

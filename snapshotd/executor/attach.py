@@ -103,16 +103,21 @@ class Attachment:
         When the executor is finishing and all is delivered, this side closes the stream, and the server ends it.
         """
         interval_s = welcome.heartbeat_interval_ms / 1000 or _HEARTBEAT_S
+        works = (self._receive(), self._deliver(), self._heartbeat(interval_s), self._half_close())
+        # No TaskGroup: on Python 3.11 it leaves its task marked as cancelled, and on 3.11.2 the next timeout in that
+        # task is taken for a cancellation from outside.
+        tasks = [asyncio.create_task(work) for work in works]
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._receive())
-                tasks.create_task(self._deliver())
-                tasks.create_task(self._heartbeat(interval_s))
-                tasks.create_task(self._half_close())
-        except BaseExceptionGroup as group:
-            if group.split((Detached, grpc.aio.AioRpcError, asyncio.InvalidStateError))[1] is not None:
-                raise
-            raise Detached(_describe(group)) from group
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        errors = [error for task in tasks if not task.cancelled() and (error := task.exception()) is not None]
+        for error in errors:
+            if not isinstance(error, Detached | grpc.aio.AioRpcError | asyncio.InvalidStateError):
+                raise error
+        raise Detached(_describe(errors[0]))
 
     async def end(self) -> None:
         """End the call, and wait until it has ended."""
@@ -189,9 +194,7 @@ class Attachment:
 
 
 def _describe(error: BaseException) -> str:
-    """Return why a stream ended: the first of several reasons."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    """Return why a stream ended."""
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"
     return str(error) if isinstance(error, Detached) else "the stream has ended"

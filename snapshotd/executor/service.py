@@ -38,6 +38,10 @@ _LOOK_S: Final = 0.25
 """How often the files of TLS are looked at before the next attempt."""
 
 
+class EndedByItself(Exception):
+    """The executor no longer attaches, and nobody has asked for that: a defect. Another start helps."""
+
+
 class Executor:
     """One incarnation of an executor.
 
@@ -81,13 +85,15 @@ class Executor:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Then finish the running commands, deliver their outcomes, and close all sessions.
 
-        Raises ServerAddressRefused at once if the server is on another machine and there is no TLS, and AttachRefused
-        as soon as the server has refused this executor for good.
+        Raises ServerAddressRefused at once if the server is on another machine and there is no TLS, AttachRefused as
+        soon as the server has refused this executor for good, and EndedByItself if it no longer attaches, for a defect.
         """
         attached = asyncio.create_task(self._stay_attached(), name="attached")
         stopping = asyncio.create_task(stop.wait(), name="stopping")
         try:
             await asyncio.wait([attached, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if attached.cancelled():
+                raise EndedByItself("the task that stays attached was cancelled, and nobody asked for that")
             # The heartbeats go on meanwhile: an executor keeps its lease until its last command has ended.
             await self._work.drain(0 if attached.done() else self._settings.drain_s)
             await self._finish(attached)

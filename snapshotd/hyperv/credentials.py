@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import NoReturn
@@ -83,6 +83,8 @@ class Credential:
     kind: Kind = Kind.PASSWORD
     changed: str = ""
     """When the keytab or the cache was changed: with another content it is another credential."""
+    given_at_start: bool = False
+    """It cannot change while this program runs: systemd made a copy of it, or it is in the environment."""
 
 
 class Credentials:
@@ -98,7 +100,7 @@ class Credentials:
         self._environ = environ
 
     def find(self, name: str) -> Credential:
-        """Return a credential. It is read each time, so a changed password takes effect at once.
+        """Return a credential. Files are read each time, so a changed password takes effect at once.
 
         Raises CredentialMissing if there is none of that name, or if it cannot or must not be used.
         """
@@ -112,10 +114,11 @@ class Credentials:
         for directory in ([Path(systemd)] if systemd else []) + ([self._directory] if self._directory else []):
             line = _read(directory / name)
             if line is not None:
-                return _parse(line, str(directory / name))
+                found = _parse(line, str(directory / name))
+                return replace(found, given_at_start=directory is not self._directory)
         variable = "SNAPSHOTD_CREDENTIAL_" + re.sub("[.-]", "_", name).upper()
         if (value := self._environ.get(variable)) is not None:
-            return _parse(value, f"${variable}")
+            return replace(_parse(value, f"${variable}"), given_at_start=True)
         places = ["$CREDENTIALS_DIRECTORY", str(self._directory) if self._directory else "", f"${variable}"]
         looked = ", ".join(p for p in places if p)
         raise CredentialMissing(f"no credential {name!r} in {looked} of this executor. Put it into one of them.")

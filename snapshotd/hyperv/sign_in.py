@@ -38,6 +38,8 @@ The times are seconds of the monotonic clock.
 
 _REMEMBERED = 16
 """Refused credentials of one host."""
+_AT_ONCE = "Correct the credential's file, which then counts at once"
+_AT_START = "Correct the credential and restart the executor, which was given it when it started"
 _LATE = "another command's sign-in to the host had not ended at the deadline; nothing was sent."
 
 
@@ -56,6 +58,17 @@ class _Refused:
     last_s: float
     """Of the monotonic clock."""
     words: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """A credential as it is used for one host on record."""
+
+    host_id: str
+    mark: bytes
+    """Stands for its content."""
+    cure: str
+    """How to correct it."""
 
 
 @dataclass(slots=True)
@@ -95,8 +108,10 @@ class SignIns:
             )
         host_id = connection.host.rpartition("/")[2]
 
+        used = _Used(host_id, mark, _AT_START if credential.given_at_start else _AT_ONCE)
+
         def sign(attempt: Callable[[], None], asked_s: float | None, deadline: float) -> None:
-            host.sign(host_id, mark, attempt, asked_s=asked_s, deadline=deadline)
+            host.sign(used, attempt, asked_s=asked_s, deadline=deadline)
 
         return sign
 
@@ -112,46 +127,44 @@ class _HostSignIns:
         self._refused: dict[bytes, _Refused] = {}
         """By mark: two hosts on record may be one machine, each with its own credential."""
 
-    def sign(
-        self, host_id: str, mark: bytes, attempt: Callable[[], None], *, asked_s: float | None, deadline: float
-    ) -> None:
+    def sign(self, used: _Used, attempt: Callable[[], None], *, asked_s: float | None, deadline: float) -> None:
         """Make an attempt when no other one is under way. One of this credential that fails meanwhile counts for it.
 
         Raises what the attempt raises, AuthenticationFailed also without one, and DeadlineExceeded.
         """
         while True:
-            own = _Attempt(mark)
+            own = _Attempt(used.mark)
             with self._lock:
                 other = self._under_way
                 if other is None:
-                    self._check(host_id, mark, asked_s)
+                    self._check(used, asked_s)
                     self._under_way = own
             if other is None:
-                self._make(own, host_id, attempt)
+                self._make(own, used, attempt)
                 return
             if not other.ended.wait(max(0.0, deadline - self._now_s())):
                 raise DeadlineExceeded(_LATE)
-            if other.failure is not None and other.mark == mark:
+            if other.failure is not None and other.mark == used.mark:
                 raise type(other.failure)(str(other.failure))
 
-    def _check(self, host_id: str, mark: bytes, asked_s: float | None) -> None:
+    def _check(self, used: _Used, asked_s: float | None) -> None:
         """Raise AuthenticationFailed if the host has refused this credential, and it is not time to try it again.
 
         Who asked before the refusal waited for it, and takes it: many may ask at once.
         """
-        refused = self._refused.get(mark)
+        refused = self._refused.get(used.mark)
         if refused is None or (asked_s is not None and asked_s > refused.last_s):
             return
         left_s = refused.last_s + self._pause_s - self._now_s()
         if left_s > 0:
-            raise AuthenticationFailed(_told(refused, left_s, host_id))
+            raise AuthenticationFailed(_told(refused, left_s, used))
 
-    def _make(self, own: _Attempt, host_id: str, attempt: Callable[[], None]) -> None:
+    def _make(self, own: _Attempt, used: _Used, attempt: Callable[[], None]) -> None:
         try:
             attempt()
         except AuthenticationFailed as error:
             refused = self._refuse(own.mark, str(error))
-            own.failure = AuthenticationFailed(_told(refused, self._pause_s, host_id))
+            own.failure = AuthenticationFailed(_told(refused, self._pause_s, used))
             raise own.failure from error
         except (HostUnreachable, HostRefused, CredentialMissing, CertificateRefused) as error:
             own.failure = error
@@ -172,14 +185,13 @@ class _HostSignIns:
         return refused
 
 
-def _told(refused: _Refused, left_s: float, host_id: str) -> str:
+def _told(refused: _Refused, left_s: float, used: _Used) -> str:
     """Return since when a credential is refused, why it is not tried again, and what to do."""
     since = _at(refused.first) if refused.first == refused.last else f"{_at(refused.first)}, last {_at(refused.last)}"
     again = datetime.now(UTC) + timedelta(seconds=left_s)
     return (
         f"{refused.words} ({since}). So that the account is not locked, nothing signs in again before {_at(again)}. "
-        "Correct the credential's file, which then counts at once, or run "
-        f"`snapshotctl host sync {host_id}` to try it now."
+        f"{used.cure}, or run `snapshotctl host sync {used.host_id}` to try it now."
     )
 
 

@@ -17,7 +17,7 @@ from snapshotd.domain.state import replace
 from snapshotd.executor.attach import AttachRefused
 from snapshotd.executor.channel import ServerAddressRefused
 from snapshotd.executor.clock import Clock
-from snapshotd.executor.service import Executor, run_executor
+from snapshotd.executor.service import EndedByItself, Executor, run_executor
 from snapshotd.executor.settings import ExecutorSettings
 from snapshotd.service_manager import ServiceManager
 from tests.integration.executor_feed import Feed, Host, Stream
@@ -97,6 +97,42 @@ async def test_each_incarnation_has_an_id_of_its_own_and_keeps_it_over_reconnect
     other = await world.start()
     assert first.hello.executor_id == again.hello.executor_id
     assert other.hello.executor_id != first.hello.executor_id
+
+
+def attached_task() -> asyncio.Task[None]:
+    """Return the task of the executor that stays attached."""
+    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "attached"]
+    return task
+
+
+async def test_an_attachment_that_has_ended_leaves_no_mark_of_a_cancellation_on_the_next_one(world: World) -> None:
+    """With one, a server that hangs would end the executor on Python 3.11.2, by a timeout that is confused."""
+    (await world.start()).end()
+    await world.feed.attached()
+    assert attached_task().cancelling() == 0
+
+
+async def test_a_server_that_hangs_after_an_attachment_is_waited_for(world: World) -> None:
+    stream = await world.start(welcome_s=0.1)
+    welcome, world.feed.welcome = world.feed.welcome, None
+    stream.end()
+    for _ in range(3):
+        await world.feed.attached()
+    assert world.running is not None
+    assert not world.running.done()
+    world.feed.welcome = welcome
+    stream = await world.feed.attached()
+    stream.host()
+    stream.dispatch("vm1")
+    assert (await stream.outcome()).dispatch_id == "vm1"
+
+
+async def test_an_executor_that_attaches_no_more_for_a_defect_says_so(world: World) -> None:
+    await world.start()
+    attached_task().cancel()
+    assert world.running is not None
+    with pytest.raises(EndedByItself):
+        await asyncio.wait_for(asyncio.shield(world.running), 20)
 
 
 async def test_a_command_gets_its_time_and_the_hosts_journal_directory(world: World) -> None:

@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from snapshotd import bootstrap, daemon
+from snapshotd.__main__ import main
 from snapshotd.domain.state import replace
 from snapshotd.executor.service import run_executor
 from snapshotd.executor.settings import ExecutorSettings
@@ -185,6 +186,18 @@ def test_nothing_is_told_where_there_is_no_service_manager_and_what_fails_is_log
     gone.stopping("")
     assert caplog.text.count("Cannot tell the service manager READY=1") == 1
     assert "STOPPING" not in caplog.text
+
+
+def test_a_program_that_does_not_start_tells_why_in_place_of_how_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Listening(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.environ["NOTIFY_SOCKET"])
+    (tmp_path / "snapshotd.toml").write_text("[server]\nlisten = 5\n", encoding="utf-8")
+    assert main(["serve", "--config", str(tmp_path / "snapshotd.toml")]) == 2
+    with manager.socket:
+        (told,) = manager.waiting()
+    assert told.startswith(b"STATUS=Cannot use server.listen")
 
 
 def test_an_abstract_socket_is_reached_too() -> None:

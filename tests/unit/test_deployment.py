@@ -41,7 +41,7 @@ def test_a_unit_is_hardened(unit: Path) -> None:
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_a_unit_is_watched_and_starts_a_command_with_settings_that_there_are(unit: Path) -> None:
     found = lines(unit)
-    assert {"Type=notify", "Restart=on-failure"} <= set(found)
+    assert {"Type=notify", "Restart=always"} <= set(found)
     assert any(re.fullmatch(r"WatchdogSec=\d+", line) for line in found)
     (started,) = [line.removeprefix("ExecStart=").split() for line in found if line.startswith("ExecStart=")]
     assert started[0] == "/opt/snapshotd/bin/snapshotd"

@@ -40,6 +40,17 @@ def test_systemd_comes_first_then_the_directory_then_the_environment(tmp_path: P
     assert credentials.find("hv-01").username == "systemd"
 
 
+def test_what_cannot_change_while_the_program_runs_is_known(tmp_path: Path) -> None:
+    for place in ("systemd", "directory"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / place).write_text("u:p", encoding="utf-8")
+        (tmp_path / place / place).chmod(0o600)
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "systemd"), "SNAPSHOTD_CREDENTIAL_VARIABLE": "u:p"}
+    credentials = Credentials(tmp_path / "directory", environ)
+    given = {name: credentials.find(name).given_at_start for name in ("systemd", "directory", "variable")}
+    assert given == {"systemd": True, "directory": False, "variable": True}
+
+
 def test_a_changed_password_is_seen_the_next_time(tmp_path: Path) -> None:
     credentials = Credentials(tmp_path, {})
     for password in ("one", "two"):
