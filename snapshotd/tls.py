@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 _LARGEST: Final = 1024 * 1024
 """Bytes of a file: a bundle of all public authorities has some 200 KB."""
+_COPIES: Final = Path("/run/credentials")
+"""Where systemd has the copies of files that it gives to a unit (LoadCredential=), made when that starts."""
 
 
 class TlsFileInvalid(Unusable):
@@ -89,9 +91,9 @@ class Pair:
         except (ValueError, UnsupportedAlgorithm):
             raise self.key.refused("it holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)") from None
         if key.public_key() != certificate.public_key():
-            raise self.key.refused(
-                f"it is not the key of the certificate in {self.certificate.path}. Put files there that belong together"
-            )
+            copied = self.key.path.is_relative_to(_COPIES)
+            cure = "Restart the unit, which gets a copy of the key then" if copied else "Put files that belong together"
+            raise self.key.refused(f"it is not the key of the certificate in {self.certificate.path}. {cure}")
         now = datetime.now(UTC)
         if certificate.not_valid_after_utc < now:
             raise self.certificate.refused(f"{_expired(certificate)}. Renew it")

@@ -105,6 +105,18 @@ def test_what_is_half_replaced_leaves_the_last_whole_pair_in_force_and_is_logged
     ]
 
 
+def test_a_key_of_which_systemd_made_a_copy_is_changed_by_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_server = files(tmp_path)
+    (tmp_path / "server.pem").write_bytes(AUTHORITY.issue("renewed").pem)
+    with pytest.raises(TlsFileInvalid, match="Put files that belong together"):
+        ServerTls(of_server)
+    monkeypatch.setattr("snapshotd.tls._COPIES", tmp_path)
+    with pytest.raises(TlsFileInvalid, match="Restart the unit, which gets a copy of the key then"):
+        ServerTls(of_server)
+
+
 def test_no_key_is_in_any_text_of_what_was_read(tmp_path: Path) -> None:
     of_server = files(tmp_path)
     of_client = ClientFiles(of_server.client_authorities[0], of_server.pair).read()
