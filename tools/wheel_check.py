@@ -20,6 +20,8 @@ _PACKAGES: Final = ("snapshotd", "projections")
 _SHARED: Final = (
     *("share/man/man1/snapshotd.1", "share/man/man1/snapshotctl.1"),
     *("share/snapshotd/systemd/snapshotd.service", "share/snapshotd/systemd/snapshotd-executor.service"),
+    *("share/snapshotd/systemd/snapshotd-backup.service", "share/snapshotd/systemd/snapshotd-backup.timer"),
+    *("share/snapshotd/grafana/snapshotd.json", "share/snapshotd/prometheus/alerts.yml"),
 )
 
 
