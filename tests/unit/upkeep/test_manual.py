@@ -107,7 +107,8 @@ def test_bash_completes_commands_flags_choices_and_files(
 def typed(document: str) -> Iterator[list[str]]:
     """Yield the commands of ours that a document tells people to type, as words."""
     for line in document.splitlines():
-        words = shlex.split(line, comments=True) if re.match(r"    snapshot(d|ctl) ", line) else []
+        command = re.fullmatch(r"    (?:\(umask 077; )?(snapshot(?:d|ctl) .*)", line)
+        words = shlex.split(command[1], comments=True) if command else []
         for between, part in itertools.groupby(words, key=lambda word: word in ("&&", ">", "&")):
             found = [] if between else list(part)
             if found and found[0] in ("snapshotd", "snapshotctl"):
