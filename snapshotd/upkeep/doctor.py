@@ -28,6 +28,8 @@ CHECKS: Final[tuple[Check, ...]] = (
 """All checks, in the order of their findings."""
 _OF_SERVICE: Final = (storage_checks.directory, storage_checks.disk, storage_checks.log, storage_checks.whole_log)
 """Those of what an executor does not have."""
+_BELOW: Final = "\n" + 9 * " "
+"""Begins a further line of a finding, so that none of its text looks like a finding of its own."""
 
 
 def examine(load: Callable[[], Settings], ground_of: Callable[[Settings], Ground]) -> Iterator[Finding]:
@@ -55,8 +57,8 @@ def worst(findings: Iterable[Finding]) -> int:
 
 
 def as_text(finding: Finding) -> str:
-    """Return a finding as a line for people."""
-    text = " ".join(finding.text.split())
+    """Return a finding for people: one line, and below it, indented, the lines to write, if the text has any."""
+    text = _BELOW.join(finding.text.splitlines())
     return f"{finding.level.value:<8} {finding.subject}: {text}\n"
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
@@ -383,6 +384,15 @@ def test_what_cannot_be_looked_at_and_settings_that_are_wrong_are_findings(
 
     (only,) = examine(invalid, lambda _: looked_at)
     assert (only.level, only.text) == (ERROR, "Cannot use retries.first = 0.")
+
+
+def test_lines_to_write_are_shown_as_lines_of_toml(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--server-listen", "0.0.0.0:7443"]) == 1
+    first, *below = capsys.readouterr().out.splitlines()
+    assert first.startswith("ERROR    settings: Cannot use server.listen")
+    assert first.endswith("Write into the settings file, e.g.:")
+    assert tomllib.loads("\n".join(below)).keys() == {"server", "auth"}
+    assert as_text(Finding(WARNING, "hosts", "hv01:\nOK all is well")).splitlines()[1] == "         OK all is well"
 
 
 def test_the_command_prints_lines_or_json_and_its_code_says_whether_something_is_wrong(
