@@ -22,7 +22,9 @@ from snapshotd.upkeep.findings import Finding, Ground, error, ok, warning
 
 _LITTLE: Final = 1 << 30
 _NONE: Final = 64 << 20
-"""Bytes that are free: below the first a disk fills soon, below the second it is full."""
+"""Bytes that are free: below the first a disk fills soon, below the second at any moment."""
+_OF_VOLUME: Final = "lost+found"
+"""The directory that is root's on a volume of ext4, whoever may write there."""
 _BEHIND: Final = 10_000
 """Events that views may lack before that is told."""
 _NETWORK: Final = frozenset(
@@ -67,7 +69,7 @@ def _owners(path: Path, owner: int) -> Iterator[Finding]:
             "storage", f"{path} belongs to {_user(owner)}, and this is {_user(os.geteuid())}. Run this as that."
         )
         return
-    strangers = [one.name for one in path.iterdir() if one.stat().st_uid != owner]
+    strangers = [one.name for one in path.iterdir() if one.name != _OF_VOLUME and one.stat().st_uid != owner]
     if strangers:
         told = f"{', '.join(strangers[:5])} in {path} belong to somebody else than {_user(owner)}"
         yield error("storage", f"{told}. Run chown -R --reference={path} {path}.")
@@ -79,7 +81,7 @@ def disk(ground: Ground) -> Iterator[Finding]:
     free = shutil.disk_usage(path).free
     told = f"{free >> 20:,} MiB are free below {path}"
     if free < _NONE:
-        yield error("disk", f"{told}: nothing can be recorded. Make room.")
+        yield error("disk", f"{told}, which is too little: soon nothing can be recorded. Make room.")
     elif free < _LITTLE:
         yield warning("disk", f"{told}. Make room: at the end of it, everything that changes something is refused.")
     else:

@@ -85,6 +85,23 @@ def test_a_file_of_another_owner_is_found(storage: Path, tmp_path: Path, monkeyp
         assert (level, "events.db in" in text, "chown -R" in text) == (ERROR, True, True)
 
 
+def test_lost_and_found_of_a_volume_is_nobodys_fault(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (storage / "lost+found").mkdir()
+    owner, stat = storage.stat().st_uid, Path.stat
+
+    def foreign(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = list(stat(path, follow_symlinks=follow_symlinks))
+        return os.stat_result([*found[:4], owner + 1 if path.parent == storage else owner, *found[5:]])
+
+    monkeypatch.setattr(Path, "stat", foreign)
+    assert [level for level, _ in told(storage_checks.directory, ground(tmp_path))] == [OK]
+    (storage / "events.db").touch()
+    *_, (level, text) = told(storage_checks.directory, ground(tmp_path))
+    assert (level, text.startswith(f"events.db in {storage} belong")) == (ERROR, True)
+
+
 @pytest.mark.parametrize(("free", "level"), [(10 << 30, OK), (1 << 29, WARNING), (1 << 20, ERROR)])
 def test_a_disk_that_is_nearly_full_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: Level
@@ -93,6 +110,7 @@ def test_a_disk_that_is_nearly_full_is_found(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
     found, text = told(storage_checks.disk, ground(tmp_path))[0]
     assert (found, f"{free >> 20:,} MiB are free" in text) == (level, True)
+    assert ("which is too little: soon nothing can be recorded" in text) is (level is ERROR)
 
 
 @pytest.mark.parametrize(
