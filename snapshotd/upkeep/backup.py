@@ -37,6 +37,16 @@ class Taken:
     manifest: Manifest
 
 
+def target_of(text: str) -> Path:
+    """Return where a backup goes. Raises BackupFailed for a name that can only be a directory's, and is none's."""
+    path = Path(text)  # which drops a slash at the end
+    if not text.endswith(("/", "/.")) or path.is_dir():
+        return path
+    if path.exists():
+        raise BackupFailed(f"Cannot back up to {text}: it is a file. Name a directory, or another file.")
+    raise BackupFailed(f"Cannot back up to {text}: there is no such directory. Make it: install -d -m 700 {path}")
+
+
 def back_up(log: Path, tokens: Path, target: Path, now: datetime) -> Taken:
     """Make a backup; it is on the disk, whole, when this returns. Until then nothing has its name.
 

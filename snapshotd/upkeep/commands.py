@@ -35,7 +35,7 @@ def add_arguments(name: str, command: argparse.ArgumentParser) -> None:
     """Declare what a command takes beside settings."""
     if name == "backup":
         command.add_argument(
-            "target", type=Path, metavar="FILE|DIRECTORY", help="file to write; in a directory it gets a name by time"
+            "target", metavar="FILE|DIRECTORY", help="file to write; in a directory it gets a name by time"
         )
     elif name == "restore":
         command.add_argument("archive", type=Path, metavar="FILE", help="the backup")
@@ -81,13 +81,13 @@ def write_manual(directory: Path, parsers: Iterable[argparse.ArgumentParser]) ->
     return 0
 
 
-def backup(settings: Settings, target: Path) -> int:
+def backup(settings: Settings, target: str) -> int:
     """Make a backup, and print its path. Return the exit code."""
-    from snapshotd.upkeep.backup import back_up  # noqa: PLC0415  (here and below: see above)
+    from snapshotd.upkeep.backup import back_up, target_of  # noqa: PLC0415  (here and below: see above)
 
     os.umask(_OWNER_ONLY)
     storage = settings.storage
-    taken = back_up(storage / LOG, tokens_path(settings), target, datetime.now(UTC))
+    taken = back_up(storage / LOG, tokens_path(settings), target_of(target), datetime.now(UTC))
     sys.stdout.write(f"{taken.path}\n")
     held = ", ".join(taken.manifest.files)
     sys.stderr.write(

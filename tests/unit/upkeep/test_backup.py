@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,14 @@ from snapshotd.upkeep.restore import Restored, RestoreRefused, restore
 from tests.contract.logs import STREAM, new
 
 NOW = datetime(2026, 11, 30, 15, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    """Put the umask back, which the commands set."""
+    former = os.umask(0o022)
+    yield
+    os.umask(former)
 
 
 def directory(path: Path) -> Path:
@@ -96,6 +104,26 @@ async def test_a_log_that_is_stopped_is_backed_up_too(tmp_path: Path) -> None:
     facts = await made(tmp_path / "storage", 2)
     put(backed_up(tmp_path / "storage", tmp_path / "b.tar"), tmp_path / "new")
     assert opened(tmp_path / "new") == facts
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("end", ["/", "/."])
+async def test_a_directory_that_is_not_there_is_not_taken_for_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    await made(tmp_path / "storage", 1)
+    flags = ["--storage-directory", str(tmp_path / "storage")]
+    target = tmp_path / "backups"
+    assert main(["backup", f"{target}{end}", *flags]) == 2
+    assert f"Cannot back up to {target}{end}: there is no such directory" in capsys.readouterr().err
+    assert names_in(tmp_path) == ["storage"]
+    target.touch()
+    assert main(["backup", f"{target}{end}", *flags]) == 2
+    assert f"Cannot back up to {target}{end}: it is a file" in capsys.readouterr().err
+    target.unlink()
+    target.mkdir()
+    assert main(["backup", f"{target}{end}", *flags]) == 0
+    assert len(names_in(target)) == 1
 
 
 async def test_no_backup_is_made_of_what_is_damaged_or_no_log_and_none_replaces_a_file(tmp_path: Path) -> None:
@@ -258,37 +286,31 @@ def test_an_archive_that_is_cut_short_or_none_is_refused(tmp_path: Path) -> None
         put(tmp_path / "missing.tar", tmp_path / "new")
 
 
+@pytest.mark.usefixtures("umask")
 async def test_the_commands_print_the_path_and_what_to_do_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await made(tmp_path / "storage", 2)
-    umask = os.umask(0o022)
-    try:
-        assert main(["backup", str(tmp_path), "--storage-directory", str(tmp_path / "storage")]) == 0
-        said = capsys.readouterr()
-        assert "up to position 2" in said.err
-        archive = said.out.strip()
-        assert main(["restore", archive, "--storage-directory", str(tmp_path / "new")]) == 0
-        assert "LOG_ROLLED_BACK" in capsys.readouterr().out
-        assert main(["restore", archive, "--storage-directory", str(tmp_path / "new")]) == 2
-        assert "snapshotd restore: Cannot restore to" in capsys.readouterr().err
-    finally:
-        os.umask(umask)
+    assert main(["backup", str(tmp_path), "--storage-directory", str(tmp_path / "storage")]) == 0
+    said = capsys.readouterr()
+    assert "up to position 2" in said.err
+    archive = said.out.strip()
+    assert main(["restore", archive, "--storage-directory", str(tmp_path / "new")]) == 0
+    assert "LOG_ROLLED_BACK" in capsys.readouterr().out
+    assert main(["restore", archive, "--storage-directory", str(tmp_path / "new")]) == 2
+    assert "snapshotd restore: Cannot restore to" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("umask")
 async def test_the_commands_take_the_local_tokens_from_where_the_setting_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await made(tmp_path / "storage", 2)
     (tmp_path / "elsewhere.json").write_text("[]", encoding="utf-8")
-    umask = os.umask(0o022)
-    try:
-        where = ["--storage-directory", str(tmp_path / "storage"), "--auth-tokens", str(tmp_path / "elsewhere.json")]
-        assert main(["backup", str(tmp_path), *where]) == 0
-        archive = capsys.readouterr().out.strip()
-        where = ["--storage-directory", str(tmp_path / "new"), "--auth-tokens", str(tmp_path / "back.json")]
-        assert main(["restore", archive, *where]) == 0
-    finally:
-        os.umask(umask)
+    where = ["--storage-directory", str(tmp_path / "storage"), "--auth-tokens", str(tmp_path / "elsewhere.json")]
+    assert main(["backup", str(tmp_path), *where]) == 0
+    archive = capsys.readouterr().out.strip()
+    where = ["--storage-directory", str(tmp_path / "new"), "--auth-tokens", str(tmp_path / "back.json")]
+    assert main(["restore", archive, *where]) == 0
     assert (tmp_path / "back.json").read_text(encoding="utf-8") == "[]"
     assert not (tmp_path / "new" / "tokens.json").exists()
