@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from snapshotd.access.bindings import read_bindings
+from snapshotd.access.certificate_names import HOST, is_authority, issued_by, uris_of
 from snapshotd.access.errors import AccessUnusable
+from snapshotd.dispatch.feeding import EVERY_HOST
 from snapshotd.hyperv.allow_list import AllowList, AllowListInvalid
 from snapshotd.hyperv.credentials import Credentials
 from snapshotd.hyperv.no_answer import CredentialMissing
@@ -49,6 +50,8 @@ def certificates(ground: Ground) -> Iterator[Finding]:
     chain = certificates_in(pair.certificate, content.certificate)
     yield ok(pair.key.name, f"{pair.key.path} is the key of {pair.certificate.path}.")
     yield _in_time(ground, pair.certificate, chain[0])
+    if not ground.serves:
+        yield _hosts(ground, pair.certificate, chain[0])
     issuer = _ISSUERS[ground.serves]
     if (path := ground.file(issuer)) is not None:
         yield from _issued(pair.certificate, chain, TlsFile(issuer, path))
@@ -69,7 +72,7 @@ def _authority(ground: Ground, file: TlsFile) -> Iterator[Finding]:
     except TlsFileInvalid as problem:
         yield error(file.name, str(problem))
         return
-    if not any(_may_issue(one) for one in found):
+    if not any(is_authority(one) for one in found):
         named = found[0].subject.rfc4514_string()
         yield error(
             file.name, f"{file.path}, of {named}, is no authority's: it may issue nothing. Name its authority's."
@@ -88,33 +91,34 @@ def _in_time(ground: Ground, file: TlsFile, certificate: x509.Certificate) -> Fi
     return ok(file.name, f"{told} is valid until {until:%Y-%m-%d}.")
 
 
+def _hosts(ground: Ground, file: TlsFile, certificate: x509.Certificate) -> Finding:
+    """Compare the hosts of an executor with those that its certificate lets it serve, as the server does."""
+    wanted, uris = set(ground.settings.names("executor.hosts")), uris_of(certificate)
+    granted = {uri.removeprefix(HOST) for uri in uris if uri.startswith(HOST)}
+    told = f"{file.path} is for {', '.join(sorted(granted)) or 'no host'}"
+    renew = "Issue another certificate: snapshotd certificate issue ... --host ID"
+    if EVERY_HOST in granted or (granted and wanted == {EVERY_HOST}) or wanted <= granted:
+        return ok(file.name, f"{told}.")
+    if wanted == {EVERY_HOST}:
+        return error(file.name, f"{told}, so the executor serves none. {renew}.")
+    others = ", ".join(sorted(wanted - granted))
+    return error(
+        "executor.hosts", f"{told}, not for {others}: the server refuses the executor. {renew}, or take {others} out."
+    )
+
+
 def _issued(file: TlsFile, chain: Sequence[x509.Certificate], authority: TlsFile) -> Iterator[Finding]:
     try:
         issuers = certificates_in(authority, authority.read())
     except TlsFileInvalid as problem:
         yield error(authority.name, str(problem))
         return
-    if any(_did_issue(issuer, one) for issuer in issuers for one in chain):
+    if any(issued_by(one, issuer) for issuer in issuers for one in chain):
         yield ok(file.name, f"{file.path} was issued by {authority.name}, {authority.path}.")
     else:
         named = chain[-1].issuer.rfc4514_string()
         wrong = f"{file.path} was issued by {named}, not by {authority.name}, {authority.path}"
         yield error(file.name, f"{wrong}. Name its authority there.")
-
-
-def _did_issue(issuer: x509.Certificate, one: x509.Certificate) -> bool:
-    try:
-        one.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
-
-
-def _may_issue(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
 
 
 def credentials(ground: Ground) -> Iterator[Finding]:

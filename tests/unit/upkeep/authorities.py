@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,11 +25,13 @@ class Authority:
         self._key = generate_private_key(SECP256R1())
         self.path = self._write(name, self._name, self._key, NOW + timedelta(days=3650), NOW, ca=True)
 
-    def issue(self, name: str, *, days: float = 365, begins: datetime = NOW) -> tuple[Path, Path]:
-        """Issue a certificate; return its file and its key's."""
+    def issue(
+        self, name: str, *, days: float = 365, begins: datetime = NOW, uris: Sequence[str] = ()
+    ) -> tuple[Path, Path]:
+        """Issue a certificate, with alternative names if there are any; return its file and its key's."""
         key = generate_private_key(SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        path = self._write(name, subject, key, NOW + timedelta(days=days), begins, ca=False)
+        path = self._write(name, subject, key, NOW + timedelta(days=days), begins, ca=False, uris=uris)
         of_key = self._directory / f"{name}.key"
         of_key.touch(mode=0o600)
         of_key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -43,6 +46,7 @@ class Authority:
         begins: datetime,
         *,
         ca: bool,
+        uris: Sequence[str] = (),
     ) -> Path:
         built = (
             x509.CertificateBuilder(self._name, subject, key.public_key(), x509.random_serial_number())
@@ -50,6 +54,9 @@ class Authority:
             .not_valid_after(until)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         )
+        if uris:
+            names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri) for uri in uris])
+            built = built.add_extension(names, critical=False)
         path = self._directory / f"{name}.crt"
         path.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
         return path

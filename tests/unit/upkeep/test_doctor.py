@@ -9,7 +9,7 @@ import shutil
 import socket
 import sqlite3
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import timedelta
 from importlib import metadata
@@ -21,6 +21,7 @@ from snapshotd.__main__ import main
 from snapshotd.api.v1.admin_pb2 import GetStatusResponse, HostState, OverdueOperation, Problem
 from snapshotd.api.v1.operation_pb2 import Wait
 from snapshotd.domain.state import replace
+from snapshotd.setting_values import Value
 from snapshotd.settings import Settings, SettingsInvalid, load
 from snapshotd.store.sqlite_log import SqliteEventLog
 from snapshotd.upkeep import file_checks, install_checks, service_checks, storage_checks
@@ -41,6 +42,11 @@ def ground(
     plain = load(None, {}, {"storage.directory": str(tmp_path / "storage"), "server.listen": "127.0.0.1:0"})
     settings = Settings({**plain.values, **(files or {})}, plain.sources)
     return Ground(settings=settings, environ={}, now=NOW, serves=serves, deep=deep)
+
+
+def with_value(settings: Settings, name: str, value: Value, source: str = "snapshotd.toml") -> Settings:
+    """Return settings with another value for one of them."""
+    return Settings({**settings.values, name: value}, {**settings.sources, name: source})
 
 
 def told(check: Check, looked_at: Ground) -> list[tuple[Level, str]]:
@@ -260,6 +266,26 @@ def test_what_is_wrong_with_a_certificate_or_a_key_is_told(
     found = told(file_checks.certificates, ground(tmp_path, files, serves=False))
     assert [text for found_level, text in found if found_level is level and said in text], found
     assert SECRET not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("granted", "wanted", "level", "said"),
+    [
+        (("hv01", "hv02"), ("hv01",), OK, "is for hv01, hv02."),
+        (("hv01",), ("*",), OK, "is for hv01."),
+        (("*",), ("hv01",), OK, "is for *."),
+        ((), ("*",), ERROR, "is for no host, so the executor serves none."),
+        (("hv01",), ("hv01", "hv03"), ERROR, "is for hv01, not for hv03: the server refuses the executor."),
+        ((), ("hv03",), ERROR, "is for no host, not for hv03: the server refuses"),
+    ],
+)
+def test_the_hosts_of_an_executor_are_compared_with_those_of_its_certificate(
+    tmp_path: Path, granted: Sequence[str], wanted: tuple[str, ...], level: Level, said: str
+) -> None:
+    names = [f"snapshotd://{name}" for name in ("executor/ex1", *(f"host/{host}" for host in granted))]
+    looked_at = ground(tmp_path, pair(*Authority(tmp_path, "executors").issue("ex1", uris=names)), serves=False)
+    looked_at = replace(looked_at, settings=with_value(looked_at.settings, "executor.hosts", wanted))
+    assert [found for found, text in told(file_checks.certificates, looked_at) if said in text] == [level]
 
 
 def test_credentials_are_looked_at_without_being_shown(tmp_path: Path) -> None:
