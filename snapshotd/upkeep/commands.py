@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from snapshotd.settings import Settings
+from snapshotd.settings import Settings, default_file
 from snapshotd.token_commands import tokens_path
 from snapshotd.upkeep.archive import LOG
 from snapshotd.upkeep.findings import Ground
@@ -121,8 +121,15 @@ def doctor(load: Callable[[], Settings], parsed: argparse.Namespace) -> int:
     from snapshotd.upkeep.doctor import as_json, as_text, examine, worst  # noqa: PLC0415
 
     def ground_of(settings: Settings) -> Ground:
-        serves = parsed.program == PROGRAMS[0]
-        return Ground(settings=settings, environ=os.environ, now=datetime.now(UTC), serves=serves, deep=parsed.deep)
+        return Ground(
+            settings=settings,
+            environ=os.environ,
+            now=datetime.now(UTC),
+            serves=parsed.program == PROGRAMS[0],
+            config=parsed.config or default_file(),
+            by_root=os.geteuid() == 0,
+            deep=parsed.deep,
+        )
 
     found = []
     for finding in examine(load, ground_of):

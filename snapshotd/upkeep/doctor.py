@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from snapshotd.settings import Settings, SettingsInvalid
-from snapshotd.upkeep import file_checks, install_checks, service_checks, storage_checks
+from snapshotd.upkeep import file_checks, install_checks, rights_checks, service_checks, storage_checks
 from snapshotd.upkeep.findings import Check, Finding, Ground, Level, error, ok
 
 CHECKS: Final[tuple[Check, ...]] = (
     install_checks.libraries,
+    rights_checks.rights,
     storage_checks.directory,
     storage_checks.disk,
     storage_checks.log,

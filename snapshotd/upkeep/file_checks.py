@@ -152,13 +152,18 @@ def credentials(ground: Ground) -> Iterator[Finding]:
 
 
 def tokens(ground: Ground) -> Iterator[Finding]:
-    """Look at the file of local tokens: only its owner may read it."""
-    path = tokens_path(ground.settings)
-    if ground.serves and path.exists():
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            yield error("tokens", f"{path} is open to others than its owner. Run chmod 600 {path}.")
-        else:
-            yield ok("tokens", f"{path} is only its owner's.")
+    """Look at the file of local tokens: it is the service's, and only its owner may read it."""
+    path, storage = tokens_path(ground.settings), ground.settings.storage
+    if not ground.serves or not path.exists():
+        return
+    found = path.stat()
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield error("tokens", f"{path} is open to others than its owner. Run chmod 600 {path}.")
+    elif storage.exists() and storage.stat().st_uid != found.st_uid:
+        told = f"{path} belongs to another user than {storage}, so the service cannot read it"
+        yield error("tokens", f"{told}. Run chown --reference={storage} {path}.")
+    else:
+        yield ok("tokens", f"{path} is only its owner's.")
 
 
 _READ: Final[Mapping[str, Callable[[Path], object]]] = {"auth.roles": read_bindings, "executor.allow": AllowList}
@@ -167,8 +172,9 @@ _READ: Final[Mapping[str, Callable[[Path], object]]] = {"auth.roles": read_bindi
 
 def tables(ground: Ground) -> Iterator[Finding]:
     """Look at the other files that settings name: roles, and what an executor may sign in to."""
-    for name in ("auth.roles",) if ground.serves else ("executor.allow",):
-        if (path := ground.file(name)) is None:
+    read = {"auth.roles": ground.serves, "executor.allow": ground.executes}
+    for name in _READ:
+        if not read[name] or (path := ground.file(name)) is None:
             continue
         try:
             found = read_small(path, _LARGEST)
@@ -181,4 +187,4 @@ def tables(ground: Ground) -> Iterator[Finding]:
             if found.mode & stat.S_IWOTH:
                 yield error(name, f"{path} can be written to by everybody on this machine. Run chmod 644 {path}.")
             else:
-                yield ok(name, f"{path} can be read.")
+                yield ok(name, f"{path} is valid.")

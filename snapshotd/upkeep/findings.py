@@ -40,6 +40,10 @@ class Ground:
     now: datetime
     serves: bool
     """Whether this is about a machine that runs the service; otherwise it runs an executor only."""
+    config: Path | None = None
+    """The settings file, if there is one."""
+    by_root: bool = False
+    """Whether root looks, so that what can be read here says nothing of the service, which is not root."""
     deep: bool = False
     """Whether the whole log is read."""
 
