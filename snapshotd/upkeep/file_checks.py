@@ -30,6 +30,13 @@ _AUTHORITIES: Final = {
 }
 """By whether the machine serves: the settings that name certificates of authorities."""
 _PAIRS: Final = {True: ("server.certificate", "server.key"), False: ("executor.certificate", "executor.key")}
+_NOT_LOOKED_AT: Final = {
+    True: "executor.credentials is not set, so the executor of this process can sign in to no host. Set it to their "
+    "directory; or set executor.in_process = false, if executors run elsewhere.",
+    False: "They were not looked at: under the unit they come by LoadCredential=, not by a setting. To look at them, "
+    "run snapshotd doctor executor --executor-credentials DIR.",
+}
+"""By whether the machine serves: what is told where nothing names credentials."""
 _ISSUERS: Final = {True: "executor.ca", False: "server.executor_ca"}
 """The setting of the authority that must have issued the certificate, where both are on one machine."""
 
@@ -125,30 +132,35 @@ def credentials(ground: Ground) -> Iterator[Finding]:
     """Look at the files of credentials for hosts: rights and form."""
     if not ground.executes:
         return
-    named, systemd = ground.file("executor.credentials"), ground.environ.get("CREDENTIALS_DIRECTORY")
-    if named is None and systemd is None:
-        others = any(name.startswith("SNAPSHOTD_CREDENTIAL_") for name in ground.environ)
-        text = "executor.credentials is not set, so the executor can sign in to no host. Set it to their directory."
-        yield ok("credentials", "They are in the environment.") if others else warning("credentials", text)
-    if named is None:
-        return
+    named = ground.file("executor.credentials")
+    if named is not None:
+        yield from _credentials_in(named)
+    elif any(name.startswith("SNAPSHOTD_CREDENTIAL_") for name in ground.environ):
+        yield ok("credentials", "They are in the environment.")
+    elif "CREDENTIALS_DIRECTORY" not in ground.environ:
+        yield warning("credentials", _NOT_LOOKED_AT[ground.serves])
+
+
+def _credentials_in(directory: Path) -> Iterator[Finding]:
     try:
-        mode, names = named.stat().st_mode, sorted(path.name for path in named.iterdir() if path.is_file())
+        mode, names = directory.stat().st_mode, sorted(path.name for path in directory.iterdir() if path.is_file())
     except OSError as problem:
-        yield error("credentials", f"{named} cannot be read: {problem.strerror}. Make it a directory of one file each.")
+        text = f"{directory} cannot be read: {problem.strerror}. Make it a directory of one file each."
+        yield error("credentials", text)
         return
     if mode & stat.S_IWOTH:
-        yield error("credentials", f"{named} can be written to by everybody on this machine. Run chmod 700 {named}.")
+        yield error(
+            "credentials", f"{directory} can be written to by everybody on this machine. Run chmod 700 {directory}."
+        )
     for name in names:
         try:
-            Credentials(named, {}).find(name)
+            Credentials(directory, {}).find(name)
         except CredentialMissing as problem:
-            text = str(problem)
-            yield error("credentials", f"Cannot use the credential in {named / name}: {text}")
+            yield error("credentials", f"Cannot use the credential in {directory / name}: {problem}")
         else:
-            yield ok("credentials", f"{named / name} can be used.")
+            yield ok("credentials", f"{directory / name} can be used.")
     if not names:
-        yield warning("credentials", f"{named} is empty. Put a file there for each credential that hosts name.")
+        yield warning("credentials", f"{directory} is empty. Put a file there for each credential that hosts name.")
 
 
 def tokens(ground: Ground) -> Iterator[Finding]:

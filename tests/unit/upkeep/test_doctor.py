@@ -292,6 +292,12 @@ def test_credentials_are_looked_at_without_being_shown(tmp_path: Path) -> None:
     looked_at = ground(tmp_path)
     ((level, text),) = told(file_checks.credentials, looked_at)
     assert (level, "executor.credentials is not set" in text) == (WARNING, True)
+    ((level, text),) = told(file_checks.credentials, ground(tmp_path, serves=False))
+    assert (level, "To look at them, run snapshotd doctor executor --executor-credentials" in text) == (WARNING, True)
+    assert ("LoadCredential=" in text, "Set it" in text) == (True, False)
+    in_environment = replace(looked_at, environ={"SNAPSHOTD_CREDENTIAL_HV": SECRET})
+    assert told(file_checks.credentials, in_environment) == [(OK, "They are in the environment.")]
+    assert told(file_checks.credentials, replace(looked_at, environ={"CREDENTIALS_DIRECTORY": "/run/x"})) == []
     at = tmp_path / "credentials"
     assert told(file_checks.credentials, ground(tmp_path, {"executor.credentials": at}))[0][0] is ERROR
     at.mkdir(mode=0o700)

@@ -15,6 +15,7 @@ from snapshotd.__main__ import main
 from snapshotd.domain.state import replace
 from snapshotd.settings import KEYS, Settings, load
 from snapshotd.upkeep import rights_checks
+from snapshotd.upkeep.doctor import CHECKS
 from snapshotd.upkeep.findings import Finding, Ground, Level
 from tests.unit.test_deployment import UNITS, lines
 from tests.unit.upkeep.authorities import NOW
@@ -178,6 +179,7 @@ def test_a_program_that_was_installed_for_root_alone_is_told(tmp_path: Path, mon
 def test_the_command_tells_the_doctor_who_looks_and_at_which_settings_file(
     etc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert rights_checks.rights in CHECKS
     grounds: list[Ground] = []
 
     def seen(looked_at: Ground) -> list[Finding]:
