@@ -125,6 +125,13 @@ def test_a_file_that_a_group_may_read_is_a_warning(etc: Path, monkeypatch: pytes
     assert "The unit needs SupplementaryGroups=4242; without it, run chmod o+r" in found.text
 
 
+def test_roots_group_is_no_group_of_the_units(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (etc / "roles.toml").chmod(0o640)
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **how: of_group(stat(path, **how), 0))
+    assert [one.level for one in rights_checks.rights(ground(etc)) if "roles.toml" in one.text] == [ERROR]
+
+
 def of_group(found: os.stat_result, gid: int) -> os.stat_result:
     """Return what is known of a file, as if it were of another group."""
     return os.stat_result([*found[:5], gid, *found[6:]])
