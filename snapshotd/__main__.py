@@ -9,14 +9,16 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 
 from snapshotd import certificate_commands, token_commands
 from snapshotd.domain.errors import SnapshotdError
-from snapshotd.logs import FORMATS, Unblocking
+from snapshotd.logs import FORMATS, Unblocking, is_journal, with_priority
 from snapshotd.service_manager import ServiceManager
 from snapshotd.setting_values import Value, duration_text
 from snapshotd.settings import KEYS, Settings, default_file, load
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said, code = str(error), 2
     except OSError as error:
         said, code = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error), 2
-    sys.stderr.write(f"snapshotd {parsed.command}: {said}\n")
+    _tell_end(f"snapshotd {parsed.command}: {said}")
     # Else the service manager would go on showing how the program was when it last ran.
     ServiceManager(os.environ).status(said)
     return code
@@ -134,11 +136,24 @@ def _run_with(settings: Settings, parsed: argparse.Namespace) -> int:
 
 def _start_logging(*, verbose: bool) -> None:
     """Log to stderr: of libraries only warnings, because their details hold secrets of the NTLM sign-in."""
-    handler = Unblocking()
+    journal = is_journal(os.environ)
+    handler = Unblocking(journal=journal)
     handler.setFormatter(FORMATS["text"]())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for ours in ("snapshotd", "projections"):
         logging.getLogger(ours).setLevel(logging.DEBUG if verbose else logging.INFO)
+    if journal:
+        sys.excepthook = _tell_defect
+
+
+def _tell_end(text: str) -> None:
+    """Write why the program ends to standard error; for the journal, as an error."""
+    sys.stderr.write(f"{with_priority(logging.ERROR, text) if is_journal(os.environ) else text}\n")
+
+
+def _tell_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write the traceback of a defect that ends the program."""
+    _tell_end("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
 
 
 def _format_logs(settings: Settings) -> None:

@@ -2,6 +2,9 @@
 
 a record ──► formatted (text or JSON) ──► queue of _LINES ──► thread ──► standard error
                                  └─ full: dropped, and counted in the next line that gets through
+
+Each record is one line, and below it the lines of its traceback. Where the journal of systemd reads them, each begins
+with its priority.
 """
 
 from __future__ import annotations
@@ -28,12 +31,31 @@ _FLUSH_S: Final = 1.0
 _STDERR: Final = 2
 _FACTS: Final = "facts"
 _PLAIN: Final = re.compile(r'[^\s"=]+')
+_PRIORITIES: Final = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"))
+"""What begins a line for the journal, from which level on: sd-daemon(3)."""
+_DETAILS: Final = "<7>"
+"""What begins a line below all of these."""
 
 
 def write_to_stderr(data: bytes) -> None:
     """Write to the file itself: the interpreter locks `sys.stderr`, and would wait for that when it ends."""
     while data:
         data = data[os.write(_STDERR, data) :]
+
+
+def is_journal(environ: Mapping[str, str], descriptor: int = _STDERR) -> bool:
+    """Return whether the journal of systemd reads a file: JOURNAL_STREAM names its device and inode."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False  # it is closed
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def with_priority(level: int, text: str) -> str:
+    """Return a text for the journal: each of its lines begins with the priority of a level."""
+    mark = next((mark for least, mark in _PRIORITIES if level >= least), _DETAILS)
+    return "\n".join(f"{mark}{line}" for line in text.split("\n"))
 
 
 def about(**facts: str) -> dict[str, dict[str, str]]:
@@ -99,10 +121,14 @@ class Unblocking(logging.Handler):
     Args:
         write: writes a line; it may take for ever.
         lines: how many records may wait for it.
+        journal: whether the journal reads the lines.
     """
 
-    def __init__(self, write: Callable[[bytes], None] = write_to_stderr, lines: int = _LINES) -> None:
+    def __init__(
+        self, write: Callable[[bytes], None] = write_to_stderr, lines: int = _LINES, *, journal: bool = False
+    ) -> None:
         super().__init__()
+        self._journal = journal
         self._write = write
         self._waiting: queue.Queue[str] = queue.Queue(lines)
         self._dropped = 0
@@ -111,7 +137,7 @@ class Unblocking(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record, or drop it if too many wait."""
         try:
-            self._waiting.put_nowait(self._text(record))
+            self._waiting.put_nowait(self._marked(record.levelno, self._text(record)))
         except queue.Full:
             self._dropped += 1
 
@@ -128,13 +154,17 @@ class Unblocking(logging.Handler):
         except Exception as error:  # noqa: BLE001  (a line that cannot be formatted must not fail what it tells of)
             return f"{record.levelname} {record.name}: {record.msg!r} cannot be formatted: {error!r}"[:_LONGEST]
 
+    def _marked(self, level: int, text: str) -> str:
+        return with_priority(level, text) if self._journal else text
+
     def _write_out(self) -> None:
         while True:
             text = self._waiting.get()
             with self.lock or threading.RLock():
                 dropped, self._dropped = self._dropped, 0
             if dropped:
-                text = f"{dropped} lines were left out here: standard error was not read fast enough\n{text}"
+                left_out = f"{dropped} lines were left out here: standard error was not read fast enough"
+                text = f"{self._marked(logging.WARNING, left_out)}\n{text}"
             try:
                 self._write(f"{text}\n".encode(errors="backslashreplace"))
             except OSError:

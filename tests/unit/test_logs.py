@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from snapshotd.logs import FORMATS, Unblocking, about
+from snapshotd.logs import FORMATS, Unblocking, about, is_journal, with_priority
 from snapshotd.settings import SettingsInvalid, load
 
 
@@ -40,9 +42,9 @@ def reader() -> Iterator[Reader]:
     made.awake.set()
 
 
-def logger(reader: Reader, lines: int) -> tuple[logging.Logger, Unblocking]:
+def logger(reader: Reader, lines: int, *, journal: bool = False) -> tuple[logging.Logger, Unblocking]:
     """Return a logger that writes to the reader."""
-    handler = Unblocking(reader.write, lines)
+    handler = Unblocking(reader.write, lines, journal=journal)
     made = logging.Logger("test")  # noqa: LOG001  (one for each test)
     made.addHandler(handler)
     return made, handler
@@ -87,6 +89,78 @@ def test_a_line_that_cannot_be_written_or_formatted_fails_nobody(reader: Reader)
     assert "'%d' cannot be formatted" in text
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_for_the_journal_each_line_begins_with_its_priority(reader: Reader, form: str) -> None:
+    log, handler = logger(reader, 10, journal=True)
+    handler.setFormatter(FORMATS[form]())
+    reader.awake.set()
+    for level in (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG):
+        log.log(level, "a line")
+    log.error("a defect", exc_info=KeyError("a"))
+    handler.flush()
+    marks = ["<3>", "<3>", "<4>", "<6>", "<7>", "<3>", *(["<3>"] if form == "text" else [])]
+    lines = "".join(reader.read).splitlines()
+    assert [line[:3] for line in lines] == marks
+    assert not [line for line in lines if line[3] == "<"]
+
+
+def test_for_the_journal_lines_that_were_left_out_are_a_warning(reader: Reader) -> None:
+    log, handler = logger(reader, 10, journal=True)
+    reader.failing = True
+    reader.awake.set()
+    log.info("nobody is there")
+    handler.flush()
+    reader.failing = False
+    log.info("the last")
+    handler.flush()
+    assert [line[:10] for line in "".join(reader.read).splitlines()] == ["<4>1 lines", "<6>the las"]
+
+
+def test_the_journal_is_known_by_the_device_and_inode_of_what_is_written_to(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("wb") as file:
+        found = os.fstat(file.fileno())
+        named = f"{found.st_dev}:{found.st_ino}"
+        assert is_journal({"JOURNAL_STREAM": named}, file.fileno())
+        assert not is_journal({"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino + 1}"}, file.fileno())
+        assert not is_journal({"JOURNAL_STREAM": "nonsense"}, file.fileno())
+        assert not is_journal({}, file.fileno())
+        closed = file.fileno()
+    assert not is_journal({"JOURNAL_STREAM": named}, closed)
+
+
+def test_a_text_of_several_lines_has_its_priority_on_each() -> None:
+    assert with_priority(logging.WARNING, "what\nwhy") == "<4>what\n<4>why"
+
+
+ENDS = """
+import os, sys
+from snapshotd import __main__ as program
+found = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = f"{found.st_dev}:{found.st_ino}"
+if sys.argv[1:] == ["defect"]:
+    program._start_logging(verbose=False)
+    raise KeyError("a defect")
+sys.exit(program.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "begins", "ends"),
+    [
+        (["config", "check", "--log-format", "xml"], "snapshotd config: Cannot use log.format", ""),
+        (["defect"], "Traceback", "KeyError: 'a defect'"),
+    ],
+)
+def test_for_the_journal_why_a_program_ends_is_an_error(arguments: list[str], begins: str, ends: str) -> None:
+    program = [sys.executable, "-c", ENDS, *arguments]
+    lines = subprocess.run(program, capture_output=True, text=True, check=False).stderr.splitlines()
+    assert lines
+    assert not [line for line in lines if not line.startswith("<3>")]
+    assert lines[0].startswith(f"<3>{begins}")
+    assert lines[-1].endswith(ends)
+
+
 ENDLESS = """
 import logging
 from snapshotd.__main__ import _start_logging
@@ -106,7 +180,8 @@ def test_a_program_whose_standard_error_nobody_reads_goes_on_and_ends() -> None:
         assert program.stdout.readline() == "done\n"
         assert program.wait(60) == 0
         assert program.stderr is not None
-        assert program.stderr.readline().endswith("line 0 of many that nobody reads\n")
+        first = [program.stderr.readline() for _ in range(2)]  # the first may tell how many were left out
+        assert [line for line in first if line.endswith("line 0 of many that nobody reads\n")]
 
 
 def line(form: str, message: str, *arguments: object, error: Exception | None = None, **facts: str) -> str:
