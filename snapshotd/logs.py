@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import queue
 import re
@@ -83,8 +84,15 @@ class Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and below it the traceback, if there is one."""
         facts = " ".join(f"{name}={_word(value)}" for name, value in _facts_of(record).items())
-        line = f"{_time_of(record)} {record.levelname} {record.name}: {record.getMessage()} {facts}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        lines = [f"{_time_of(record)} {record.levelname} {record.name}: {record.getMessage()} {facts}".rstrip()]
+        if record.exc_info:
+            lines += self.formatException(record.exc_info).split("\n")
+        return "\n".join(map(_harmless, lines))
+
+
+def _harmless(line: str) -> str:
+    """Return a line with its control characters escaped: the words of others begin no line and steer no terminal."""
+    return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _word(text: str) -> str:
@@ -170,3 +178,32 @@ class Unblocking(logging.Handler):
             except OSError:
                 self._dropped += 1  # nobody reads it just now, or ever again
             self._waiting.task_done()
+
+
+class Seldom:
+    """Decides when a line that may be due often is logged.
+
+    Args:
+        interval_s: the least time between two lines.
+        now_s: returns seconds of a monotonic clock.
+    """
+
+    def __init__(self, interval_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = interval_s
+        self._now_s = now_s
+        self._next_s = -math.inf
+        self._left_out = 0
+
+    def due(self) -> int | None:
+        """Return how many lines were left out since the last one; None: leave this one out."""
+        now_s = self._now_s()
+        if now_s < self._next_s:
+            self._left_out += 1
+            return None
+        left_out, self._left_out, self._next_s = self._left_out, 0, now_s + self._interval_s
+        return left_out
+
+
+def and_more(left_out: int) -> str:
+    """Return what a line adds about those that were left out; empty: there were none."""
+    return f" ({left_out} more since the last such line)" if left_out else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
 import time
 import uuid
@@ -19,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.status_pb2 import Status
 
 from snapshotd.domain.errors import NotBuilt, SnapshotdError
-from snapshotd.logs import about
+from snapshotd.logs import Seldom, about, and_more
 from snapshotd.monitoring.meters import Meters
 from snapshotd.monitoring.traces import TRACEPARENT, Call, Traces, current_call, read_traceparent
 from snapshotd.server.callers import CALLER, Caller
@@ -192,7 +191,7 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
     def _told(self, caller: Caller, request: Message) -> Iterator[None]:
         """Log that a call is refused; of those with the same reason only one in a while, since callers may repeat it.
 
-        Who may not call is told by the gate (refusals.py). The words may be the caller's: so they are quoted, and cut.
+        Who may not call is told by the gate (refusals.py). The words may be the caller's: so they are cut.
         """
         try:
             yield
@@ -205,7 +204,7 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
             known = getattr(request, "request_id", "")
             request_id = known[:_SHOWN] if known.isprintable() else ""
             facts = about(method=caller.method, actor=caller.subject, reason=error.reason, request=request_id)
-            _log.info("call refused: %.300r (%d more since the last such line)", str(error), more, extra=facts)
+            _log.info("call refused: %.300s%s", error, and_more(more), extra=facts)
 
     async def _read(
         self, method: str, caller: Caller, requests: AsyncIterator[Any], context: Context
@@ -220,11 +219,11 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         if isinstance(request, _Unreadable):
             if (more := self._complaints.due()) is not None:
                 _log.warning(
-                    "malformed request of %.200r from %.100r: %s (%d more since the last such line)",
+                    "malformed request of %.200s from %.100s: %s%s",
                     method,
                     context.peer(),
                     request.problem,
-                    more,
+                    and_more(more),
                 )
             raise MalformedRequest(method.removeprefix("/"), request.problem)
         return request
@@ -249,30 +248,6 @@ def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any
             return _Unreadable(str(error))
 
     return read
-
-
-class Seldom:
-    """Decides when a line that may be due often is logged.
-
-    Args:
-        interval_s: the least time between two lines.
-        now_s: returns seconds of a monotonic clock.
-    """
-
-    def __init__(self, interval_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._interval_s = interval_s
-        self._now_s = now_s
-        self._next_s = -math.inf
-        self._left_out = 0
-
-    def due(self) -> int | None:
-        """Return how many lines were left out since the last one; None: leave this one out."""
-        now_s = self._now_s()
-        if now_s < self._next_s:
-            self._left_out += 1
-            return None
-        left_out, self._left_out, self._next_s = self._left_out, 0, now_s + self._interval_s
-        return left_out
 
 
 def _taken(method: str, answer: Message) -> Message:

@@ -86,6 +86,9 @@ async def test_each_line_says_what_it_is_about_and_none_holds_a_secret(tmp_path:
         "kind": "CREATE_SNAPSHOT",
     }
     refused = one(lines, "call refused")
+    assert refused["message"] == (
+        f"call refused: Cannot accept request id {REQUEST}: another request used it. Use a new UUID for each request."
+    )
     assert refused["method"] == "/snapshotd.api.v1.SnapshotService/CreateSnapshot"
     assert (refused["reason"], refused["request"]) == ("REQUEST_ID_REUSED", REQUEST)
     effect = one(lines, "hosts/hv01: EFFECT")

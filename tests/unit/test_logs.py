@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from snapshotd.logs import FORMATS, Unblocking, about, is_journal, with_priority
+from snapshotd.logs import FORMATS, Seldom, Unblocking, about, and_more, is_journal, with_priority
 from snapshotd.settings import SettingsInvalid, load
 
 
@@ -248,3 +248,22 @@ def test_what_names_no_format_is_refused() -> None:
     with pytest.raises(SettingsInvalid, match='must be "text" or "json"'):
         load(None, {"SNAPSHOTD_LOG_FORMAT": "xml"}, {})
     assert load(None, {}, {"log.format": "json"}).text("log.format") == "json"
+
+
+def test_control_characters_in_a_line_for_people_are_escaped_and_other_letters_are_not() -> None:
+    told = line("text", "no VM %s", "w\n<3>\x1b[2J\u2028\u0085ö", vm_name="a\x1bb")
+    assert told.endswith(r"no VM w\n<3>\x1b[2J\u2028\x85ö vm_name=a\x1bb")
+
+
+def test_an_error_of_several_lines_keeps_them_without_their_control_characters() -> None:
+    assert line("text", "oh", error=OSError("a\nb\rc")).splitlines()[1:] == ["OSError: a", r"b\rc"]
+
+
+def test_a_line_that_is_due_often_comes_seldom_and_counts_the_rest() -> None:
+    times = iter([0.0, 1.0, 9.9, 10.0, 10.1, 25.0])
+    seldom = Seldom(10.0, lambda: next(times))
+    assert [seldom.due() for _ in range(6)] == [0, None, None, 2, None, 1]
+
+
+def test_what_was_left_out_is_told_unless_it_is_nothing() -> None:
+    assert [and_more(count) for count in (0, 2)] == ["", " (2 more since the last such line)"]
