@@ -21,7 +21,7 @@ from snapshotd.executor.clock import Clock
 from snapshotd.executor.outbox import Outbox
 from snapshotd.executor.settings import ExecutorSettings
 from snapshotd.executor.work import OpenPool, Work
-from snapshotd.logs import about
+from snapshotd.logs import Seldom, about
 from snapshotd.monitoring.endpoint import Endpoint
 from snapshotd.monitoring.meters import ExecutorMeters
 from snapshotd.monitoring.traces import NO_TRACES, Traces
@@ -36,6 +36,8 @@ OpenChannel = Callable[[ExecutorSettings], Opened]
 _WORDS: Final = Words("executor.ca", "executor.certificate and executor.key")
 _LOOK_S: Final = 0.25
 """How often the files of TLS are looked at before the next attempt."""
+_COMPLAINT_S: Final = 60.0
+"""The least time between two log lines about attempts that failed."""
 
 
 class EndedByItself(Exception):
@@ -76,6 +78,9 @@ class Executor:
         self._meters.read_sessions(self._work.sessions)
         self._tls: ClientContent | None = None
         """The files of TLS, as they were at the last attempt."""
+        self._attempts = 0
+        """How many there were to attach, since it was attached."""
+        self._complaints = self._seldom()
         self._finishing = asyncio.Event()
         self._ended = False
         """It no longer attaches. Cancelling the task is not enough: a stream that ends at that moment hides it."""
@@ -127,10 +132,20 @@ class Executor:
                 await asyncio.sleep(first_s if len(self._outbox) else 0)
                 continue
             delay_s = backoff.next_s()
-            name, text = executor_name(self.executor_id), "%s; again in %.1f s, or when the files of TLS change"
-            _log.warning(text, reason, delay_s, extra=about(executor=name))
+            self._complain(reason, delay_s)
             self._tell(reason)
             await self._pause(delay_s)
+
+    def _complain(self, reason: str, delay_s: float) -> None:
+        """Log why it is not attached: each end of an attachment, the first attempt that fails, and one a minute."""
+        if self._attempts and self._complaints.due() is None:
+            return
+        tried = f", {self._attempts} attempts so far" if self._attempts > 1 else ""
+        text = "%s%s; again in %.1f s, or when the files of TLS change"
+        _log.warning(text, reason, tried, delay_s, extra=about(executor=executor_name(self.executor_id)))
+
+    def _seldom(self) -> Seldom:
+        return Seldom(_COMPLAINT_S, self._clock.monotonic)
 
     async def _pause(self, delay_s: float) -> None:
         """Wait, but no longer than until the executor is finishing, or has new files of TLS to try."""
@@ -146,6 +161,7 @@ class Executor:
     async def _attach_once(self, backoff: Backoff) -> str:
         """Attach and stay until the stream ends. Return what happened, and why. Raises AttachRefused."""
         settings, happened = self._settings, "not attached to"
+        self._attempts += 1
         try:
             opened = self._channel(settings)
         except TlsFileInvalid as error:
@@ -161,6 +177,7 @@ class Executor:
                 name = executor_name(self.executor_id)
                 _log.info("executor %s attached to %s", name, settings.server, extra=about(executor=name))
                 happened = "detached from"
+                self._attempts, self._complaints = 0, self._seldom()
                 self._tell(f"attached to {settings.server}")
                 self._meters.attached(is_attached=True)
                 backoff.reset()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -340,6 +341,33 @@ async def test_an_executor_that_is_refused_for_now_tries_again_and_says_that_it_
     detached = f"detached from 127.0.0.1:{world.feed.port} (the server ended the stream)"
     while detached not in caplog.text:
         (await world.feed.attached()).end()
+
+
+async def test_while_the_server_is_away_the_first_attempt_is_logged_and_then_one_a_minute_with_their_number(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told(what: str) -> list[str]:
+        return [r.getMessage() for r in caplog.records if r.getMessage().startswith(what)]
+
+    world.feed.refuses = grpc.StatusCode.UNAVAILABLE
+    clock = Clock(monotonic=lambda: world.skipped_s)
+    world.running = asyncio.create_task(Executor(world.settings(), world.open_pool, clock=clock).run(world.stop))
+    for _ in range(5):
+        await world.feed.attached()
+    (first,) = told("not attached to")
+    assert "(UNAVAILABLE: for a reason.); again in" in first
+    world.skipped_s += 60
+    for _ in range(3):
+        await world.feed.attached()
+    _, second = told("not attached to")
+    assert re.search(r"\(UNAVAILABLE: for a reason\.\), [4-7] attempts so far; again in", second), second
+    world.feed.refuses = None
+    while not told("detached from"):
+        (await world.feed.attached()).end()
+    world.feed.refuses = grpc.StatusCode.UNAVAILABLE
+    while not told("not attached to")[2:]:
+        (await world.feed.attached()).end()
+    assert "attempts" not in told("not attached to")[2], "it is the first one after the executor was attached"
 
 
 @pytest.mark.parametrize("first", [None, AttachResponse(released_host="hosts/hv01")])
