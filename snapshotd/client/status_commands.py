@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -22,6 +23,7 @@ from snapshotd.client.pages import Stream, overview
 from snapshotd.client.render import age, counted, facts, last, when, word
 from snapshotd.client.screen import Screen
 from snapshotd.client.streams import warn
+from snapshotd.domain.ids import executor_label
 
 _LOOK_S: Final = 2.0
 """How often the service is asked, while it is watched."""
@@ -128,11 +130,25 @@ def facts_of(status: admin_pb2.GetStatusResponse, table: Callable[..., str]) -> 
     states = admin_pb2.ProjectionState.State
     projections = [[p.name, states.Name(p.state), str(p.position), p.failure.message] for p in status.projections]
     executors = [
-        [e.executor_id, ", ".join(e.serves), ", ".join(last(h) for h in e.hosts), age(e.last_heard_time)]
+        [
+            executor_label(e.executor_id, e.signed_in_as),
+            ", ".join(e.serves),
+            ", ".join(last(h) for h in e.hosts),
+            age(e.last_heard_time),
+        ]
         for e in status.executors
     ]
+    serving = _serving(status)
     hosts = [
-        [last(h.host), _reachable(h), _load(h), when(h.last_sync_time), h.wait.reason, h.executor] for h in status.hosts
+        [
+            last(h.host),
+            _reachable(h),
+            _load(h),
+            when(h.last_sync_time),
+            h.wait.reason,
+            serving.get(h.executor, h.executor),
+        ]
+        for h in status.hosts
     ]
     problems = [[p.subject, p.reason, when(p.since), p.message] for p in status.problems]
     return "\n\n".join(
@@ -190,6 +206,14 @@ def _reachable(host: admin_pb2.HostState) -> str:
     if host.reachable:
         return "yes"
     return "no" if host.HasField("wait") else "not tried"
+
+
+def _serving(status: admin_pb2.GetStatusResponse) -> dict[str, str]:
+    """Return how the line of a host names its executor: by what it signed in as, unless several did so."""
+    labels = {e.executor_id: executor_label(e.executor_id, e.signed_in_as) for e in status.executors}
+    short = {name: label.removesuffix(f" ({name})") for name, label in labels.items()}
+    count = Counter(short.values())
+    return {name: label if count[label] == 1 else name for name, label in short.items()}
 
 
 def _load(host: admin_pb2.HostState) -> str:

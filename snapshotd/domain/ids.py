@@ -63,6 +63,11 @@ def executor_name(executor_id: str) -> str:
     return f"ex-{hashlib.sha256(executor_id.encode()).hexdigest()[:12]}"
 
 
+def executor_label(name: str, signed_in_as: str) -> str:
+    """Return what people read of an executor: "ex1 (ex-482bff6cbe59)", or its name alone if it did not sign in."""
+    return f"{signed_in_as.removeprefix('executor:')} ({name})" if signed_in_as else name
+
+
 def vm_stream(vm_id: VmId) -> StreamId:
     """Return the name of a VM's stream."""
     return StreamId(f"vm/{vm_id}")

@@ -189,6 +189,7 @@ class AdminService(AdminServiceServicer):
     def _executor(self, attached: Attached, hosts: Iterable[pb.HostState]) -> pb.ExecutorState:
         return pb.ExecutorState(
             executor_id=attached.executor,
+            signed_in_as=attached.signed_in_as,
             serves=sorted(attached.serves),
             hosts=[host.host for host in hosts if host.executor == attached.executor],
             version=attached.version,

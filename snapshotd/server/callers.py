@@ -56,6 +56,10 @@ CALLER: Final[ContextVar[Caller]] = ContextVar("caller")
 """Of the call that this task answers."""
 
 
+NOBODY: Final = "anonymous"
+"""Who has not said who it is, where nobody has to."""
+
+
 def trusted(name: str) -> Caller:
     """Return a caller that may do everything."""
     return Caller(subject=name, granted=WHOLE)

@@ -21,11 +21,11 @@ from snapshotd.dispatch.feeding import EVERY_HOST
 from snapshotd.dispatch.orders import Order
 from snapshotd.domain.errors import InvalidArgument, NotFound
 from snapshotd.domain.host import Host
-from snapshotd.domain.ids import HostId, executor_name, is_guid, is_host_id
+from snapshotd.domain.ids import HostId, executor_label, executor_name, is_guid, is_host_id
 from snapshotd.logs import about
 from snapshotd.ports.clock import Clock
 from snapshotd.server.access_errors import NotAllowed
-from snapshotd.server.callers import Caller, caller
+from snapshotd.server.callers import NOBODY, Caller, caller
 from snapshotd.server.gate import Refusals
 from snapshotd.server.host_wire import from_outcome, no_answer, to_command
 from snapshotd.server.ownership import explained
@@ -64,6 +64,12 @@ class Attached:
                 raise InvalidArgument("hello.hosts", host, "must be a host's id.")
         self.executor = executor_name(hello.executor_id)
         """Its name. The id itself is its secret: who knows it can take its place, as it does when it reconnects."""
+        self.signed_in_as = "" if by.subject == NOBODY else by.subject
+        """Empty: it did not have to."""
+        self.label = executor_label(self.executor, self.signed_in_as)
+        """What people read of it."""
+        self.facts = about(executor=self.executor, actor=self.signed_in_as)
+        """What lines of the log say of it."""
         self.serves = _allowed(frozenset(hello.hosts), by)
         self.version = hello.version
         self.since = now
@@ -165,7 +171,7 @@ class ExecutorService(ExecutorServiceServicer):
             welcome=pb.Welcome(heartbeat_interval_ms=_HEARTBEAT_MS, lease_ttl_ms=int(LEASE_TTL_S * 1000))
         )
         serves = ", ".join(sorted(stream.serves))
-        _log.info("executor %s attached, for %s", stream.executor, serves, extra=about(executor=stream.executor))
+        _log.info("executor %s attached, for %s", stream.label, serves, extra=stream.facts)
         if stream.executor in self.attached:
             self.attached[stream.executor].end()
         self.attached[stream.executor] = stream
@@ -182,7 +188,7 @@ class ExecutorService(ExecutorServiceServicer):
             if self.attached.get(stream.executor) is stream:
                 del self.attached[stream.executor]
             self._runtime.detached(stream.executor, stream)
-            _log.info("executor %s detached", stream.executor, extra=about(executor=stream.executor))
+            _log.info("executor %s detached", stream.label, extra=stream.facts)
 
     def _claim(self, executor: str, by: Caller) -> None:
         """Note who an executor is. Raises NotAllowed if it attached as somebody else before."""
@@ -212,7 +218,7 @@ class ExecutorService(ExecutorServiceServicer):
                     self._runtime.outcome(stream.executor, request.outcome.dispatch_id, answer)
                 if not self._runtime.heard(stream.executor, stream):
                     text = "executor %s was silent for too long; it must attach again"
-                    _log.warning(text, stream.executor, extra=about(executor=stream.executor))
+                    _log.warning(text, stream.label, extra=stream.facts)
                     break
         finally:
             stream.end()

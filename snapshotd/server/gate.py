@@ -24,7 +24,7 @@ from snapshotd.domain.errors import InvalidArgument, NotFound, SnapshotdError
 from snapshotd.domain.ids import VmId
 from snapshotd.domain.virtual_machine import VirtualMachine
 from snapshotd.server.access_errors import NotAllowed, SignInMissing, TooManyCalls
-from snapshotd.server.callers import Caller
+from snapshotd.server.callers import NOBODY, Caller
 from snapshotd.server.crowd import Crowd
 from snapshotd.server.named import NamedVm, beyond, named_in, value_of, weighty
 from snapshotd.server.requests import host_id_of
@@ -39,7 +39,6 @@ BEHALF_METADATA: Final = "x-snapshotd-on-behalf-of"
 """For whom a delegate makes a call."""
 _LONGEST: Final = 200
 _ADMIN: Final = frozenset({Role.ADMIN})
-_NOBODY: Final = "anonymous"
 _NONE_LEFT: Final = "it was barred since the call began, or has no role any more"
 
 
@@ -76,7 +75,7 @@ class Gate:
         try:
             rule = RULES.get(method)
             if rule is not None and rule.concern is Concern.NOTHING:
-                caller: Caller | None = Caller(subject=_NOBODY, granted=Granted(), method=method)
+                caller: Caller | None = Caller(subject=NOBODY, granted=Granted(), method=method)
             else:
                 caller = await self._sign_in(context, method)
             if caller is None:

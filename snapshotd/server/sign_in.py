@@ -25,7 +25,7 @@ from snapshotd.access.identity import ExecutorIdentity, Identity
 from snapshotd.access.roles import Role
 from snapshotd.channels import SECRET_METADATA
 from snapshotd.domain.errors import InvalidArgument
-from snapshotd.server.callers import Caller
+from snapshotd.server.callers import NOBODY, Caller
 from snapshotd.server.gate import BEHALF_METADATA, Context
 from snapshotd.server.request_errors import ActorNotAllowed
 from snapshotd.server.runtime import ITSELF
@@ -34,7 +34,6 @@ ACTOR_METADATA: Final = "x-snapshotd-actor"
 """The name of a caller in trust mode."""
 _AUTHORIZATION: Final = "authorization"
 _TELLING: Final = frozenset({ACTOR_METADATA, SECRET_METADATA, BEHALF_METADATA, _AUTHORIZATION})
-_NOBODY: Final = "anonymous"
 _LONGEST: Final = 100
 _LOCAL: Final = ("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "unix:")
 _BEARER: Final = "bearer "
@@ -62,7 +61,7 @@ async def trusting(context: Context, method: str) -> Caller | None:
     if not peer.startswith(_LOCAL):
         raise ActorNotAllowed(peer, 'it is not on this machine, and auth.mode is "trust".')
     told = _metadata(context)
-    name = told.get(ACTOR_METADATA, _NOBODY)
+    name = told.get(ACTOR_METADATA, NOBODY)
     if not 0 < len(name) <= _LONGEST or not name.isprintable() or name.strip() != name:
         problem = f"must be 1 to {_LONGEST} printable characters, without blanks around them."
         raise InvalidArgument(ACTOR_METADATA, name[:40], problem)

@@ -11,6 +11,7 @@ import queue
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 import grpc
@@ -209,6 +210,20 @@ def test_to_somebody_elses_user_a_vm_is_not_there(at: Machines, auditor: Client)
     recorded(auditor, "oidc:otto", "VIRTUAL_MACHINE_NOT_FOUND", "GetSnapshotTree")
     recorded(auditor, "oidc:otto", "VIRTUAL_MACHINE_NOT_FOUND", "CreateSnapshot")
     assert run(at, "olga", "vm", "list", "-o", "name").out.split() == [f"virtualMachines/{vm_id}"]
+
+
+def test_an_executor_is_shown_and_logged_by_the_name_that_it_signed_in_by(at: Machines) -> None:
+    at.issue("executors", "ex4", "--executor", "ex4", "--host", "hv01")
+    one = Stream(at.by_certificate("ex4"), "hv01")
+    assert one.read().HasField("welcome")
+    shown = re.search(r"^ex4 \((ex-[0-9a-f]{12})\) +hv01 ", run(at, "audit", "status").out, re.MULTILINE)
+    assert shown is not None
+    one.close()
+    label = rf"executor ex4 \({shown[1]}\)"
+    facts = f"executor={shown[1]} actor=executor:ex4"
+    log = partial(at.daemon.log.read_text, encoding="utf-8")
+    until(lambda: re.search(rf"{label} detached {facts}$", log(), re.MULTILINE) is not None)
+    assert re.search(rf"{label} attached, for hv01 {facts}$", log(), re.MULTILINE)
 
 
 def test_a_stolen_executors_certificate_serves_no_other_hosts(at: Machines, auditor: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,17 @@ async def test_an_executor_that_reconnects_takes_its_own_place(channel: grpc.aio
     assert await first.read() is grpc.aio.EOF
     assert len(await names(channel)) == 1
     second.cancel()
+
+
+async def test_an_executor_that_does_not_have_to_sign_in_is_called_by_its_own_name_alone(
+    channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "snapshotd")
+    stream = await attach(channel, str(uuid4()))
+    (executor,) = (await AdminServiceStub(channel).GetStatus(admin_pb2.GetStatusRequest())).executors
+    assert executor.signed_in_as == ""
+    assert f"executor {executor.executor_id} attached, for *" in caplog.text
+    stream.cancel()
 
 
 async def test_a_stream_without_a_hello_is_ended(channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -357,10 +357,13 @@ class ExecutorState(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ATTACH_TIME_FIELD_NUMBER: _builtins.int
     LAST_HEARD_TIME_FIELD_NUMBER: _builtins.int
+    SIGNED_IN_AS_FIELD_NUMBER: _builtins.int
     executor_id: _builtins.str
     """Its name, new at each start. Its log has it, too. Its id is a secret between it and the server."""
     version: _builtins.str
     """Its version."""
+    signed_in_as: _builtins.str
+    """Who it signed in as: "executor:ex1" by a certificate, "token:ex1" by a token; empty: nobody has to sign in here."""
     @_builtins.property
     def serves(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The hosts that it says it serves, by id; "*": all."""
@@ -386,10 +389,11 @@ class ExecutorState(_message.Message):
         version: _builtins.str = ...,
         attach_time: _timestamp_pb2.Timestamp | None = ...,
         last_heard_time: _timestamp_pb2.Timestamp | None = ...,
+        signed_in_as: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attach_time", b"attach_time", "last_heard_time", b"last_heard_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach_time", b"attach_time", "executor_id", b"executor_id", "hosts", b"hosts", "last_heard_time", b"last_heard_time", "serves", b"serves", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attach_time", b"attach_time", "executor_id", b"executor_id", "hosts", b"hosts", "last_heard_time", b"last_heard_time", "serves", b"serves", "signed_in_as", b"signed_in_as", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

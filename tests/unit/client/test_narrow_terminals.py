@@ -86,7 +86,11 @@ def status() -> GetStatusResponse:
             Problem(subject=f"VM {VM_ID}", reason="FOREIGN_INSTALLATION", since=NOW, message="It is foreign. " * 9)
         ],
         hosts=[HostState(host=f"hosts/{LONG}", executor="ex-0123456789ab", last_sync_time=NOW)],
-        executors=[ExecutorState(executor_id="ex-0123456789ab", serves=[LONG], hosts=[f"hosts/{LONG}"])],
+        executors=[
+            ExecutorState(
+                executor_id="ex-0123456789ab", signed_in_as="executor:ex1", serves=[LONG], hosts=[f"hosts/{LONG}"]
+            )
+        ],
         overdue_operations=[overdue],
     )
     failed = made.recent_failures.latest.add(operation=OPERATION, display_name=LONG, actor=LONG)

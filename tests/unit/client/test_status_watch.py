@@ -77,6 +77,21 @@ def test_into_a_pipe_there_is_a_line_for_each_change_and_none_for_what_only_grow
     ]
 
 
+def test_an_executor_is_shown_by_the_name_that_it_signed_in_by_first(ctl: Ctl, service: FakeService) -> None:
+    told = state(5)
+    for number, signed_in_as in enumerate(("executor:ex1", "token:ex1", "executor:twice", "executor:twice", "")):
+        told.executors.add(executor_id=f"ex-{number}", signed_in_as=signed_in_as, serves=["*"])
+    del told.hosts[:]
+    for number in range(6):
+        told.hosts.add(host=f"hosts/hv{number}", executor=f"ex-{number}")
+    service.answers["GetStatus"] = lambda _: told
+    executors, hosts = (part.splitlines()[2:] for part in ctl("status").out.split("\n\n")[-2:])
+    shown = ["ex1 (ex-0)", "token:ex1 (ex-1)", "twice (ex-2)", "twice (ex-3)", "ex-4"]
+    assert [line.split("  ")[0] for line in executors] == shown
+    serving = ["ex1", "token:ex1", "ex-2", "ex-3", "ex-4", "ex-5"]
+    assert [line.split("  ")[-1].strip() for line in hosts] == serving, "the last one has detached meanwhile"
+
+
 def test_on_a_terminal_it_is_redrawn_each_time(ctl: Ctl, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     busy = state(7)
     busy.hosts[0].orders_under_way, busy.hosts[0].orders_waiting = 4, 2
