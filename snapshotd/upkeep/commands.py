@@ -22,6 +22,12 @@ from snapshotd.upkeep.manual import page
 
 PROGRAMS: Final = ("serve", "executor")
 """What may run on the machine that the doctor looks at."""
+_UNITS: Final = dict(zip(PROGRAMS, ("snapshotd.service", "snapshotd-executor.service"), strict=True))
+_UNIT_PLACES: Final = (
+    Path("/etc/systemd/system"),
+    Path("/usr/local/lib/systemd/system"),
+    Path("/usr/lib/systemd/system"),
+)
 SHELLS: Final = ("bash", "zsh", "fish")
 """Shells whose completion there is: those of `snapshotctl`, too."""
 _OWNER_ONLY: Final = 0o077
@@ -116,6 +122,10 @@ def restore(settings: Settings, archive: Path, *, replace: bool) -> int:
     return 0
 
 
+def _is_unit_installed(program: str) -> bool:
+    return any((place / _UNITS[program]).exists() for place in _UNIT_PLACES)
+
+
 def doctor(load: Callable[[], Settings], parsed: argparse.Namespace) -> int:
     """Print what is wrong here, and what to do. Return the exit code."""
     from snapshotd.upkeep.doctor import as_json, as_text, examine, worst  # noqa: PLC0415
@@ -127,7 +137,7 @@ def doctor(load: Callable[[], Settings], parsed: argparse.Namespace) -> int:
             now=datetime.now(UTC),
             serves=parsed.program == PROGRAMS[0],
             config=parsed.config or default_file(),
-            by_root=os.geteuid() == 0,
+            for_unit=os.geteuid() == 0 and _is_unit_installed(parsed.program),
             deep=parsed.deep,
         )
 

@@ -42,8 +42,8 @@ class Ground:
     """Whether this is about a machine that runs the service; otherwise it runs an executor only."""
     config: Path | None = None
     """The settings file, if there is one."""
-    by_root: bool = False
-    """Whether root looks, so that what can be read here says nothing of the service, which is not root."""
+    for_unit: bool = False
+    """Whether root looks for a unit that is installed: what root can read says nothing of the unit's user."""
     deep: bool = False
     """Whether the whole log is read."""
 

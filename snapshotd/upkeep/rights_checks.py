@@ -1,4 +1,4 @@
-"""The doctor on what the service may read, when root looks, who may read everything.
+"""The doctor on what a unit's user may read, when root looks, who may read everything.
 
 The shipped units (deploy/systemd) run as users of their own, which own none of these files. So others must be able to
 read the files, and to pass the directories on the way. Left out is what the units hand over as copies
@@ -52,7 +52,7 @@ _FLAG: Final = "--"
 
 def rights(ground: Ground) -> Iterator[Finding]:
     """Look whether others than root may read what the service reads."""
-    if not ground.by_root:
+    if not ground.for_unit:
         return
     closed = [*_closed(_files(ground)), *_credentials(ground), *program()]
     yield from closed or [ok("rights", "The unit's user may read the program, and the files that it needs.")]

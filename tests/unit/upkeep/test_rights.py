@@ -45,7 +45,7 @@ def ground(etc: Path, values: Mapping[str, Path] | None = None, *, serves: bool 
     files = values if values is not None else {name: etc / file for name, file in NAMES.items()}
     settings = Settings({**plain.values, **files}, {**plain.sources, **dict.fromkeys(files, "snapshotd.toml")})
     config = etc / "snapshotd.toml"
-    return Ground(settings=settings, environ={}, now=NOW, serves=serves, config=config, by_root=True)
+    return Ground(settings=settings, environ={}, now=NOW, serves=serves, config=config, for_unit=True)
 
 
 def told(looked_at: Ground, below: Path) -> list[str]:
@@ -58,7 +58,7 @@ def told(looked_at: Ground, below: Path) -> list[str]:
 def test_files_that_others_may_read_are_well_and_keys_need_not_be(etc: Path) -> None:
     assert told(ground(etc), etc) == []
     etc.joinpath("snapshotd.toml").chmod(0o600)
-    assert list(rights_checks.rights(replace(ground(etc), by_root=False))) == []
+    assert list(rights_checks.rights(replace(ground(etc), for_unit=False))) == []
 
 
 @pytest.mark.parametrize(
@@ -194,10 +194,15 @@ def test_the_command_tells_the_doctor_who_looks_and_at_which_settings_file(
         return []
 
     monkeypatch.setattr("snapshotd.upkeep.doctor.CHECKS", (seen,))
-    for uid in (0, 1000):
+    monkeypatch.setattr("snapshotd.upkeep.commands._UNIT_PLACES", (etc,))
+    for uid, unit in (
+        (0, ""),
+        (0, "snapshotd-executor.service"),
+        (0, "snapshotd.service"),
+        (1000, "snapshotd.service"),
+    ):
+        (etc / (unit or "none")).touch()
         monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
         assert main(["doctor", "--config", str(etc / "snapshotd.toml")]) == 0
-    assert [(one.by_root, one.config) for one in grounds] == [
-        (True, etc / "snapshotd.toml"),
-        (False, etc / "snapshotd.toml"),
-    ]
+    assert [one.for_unit for one in grounds] == [False, False, True, False]
+    assert {one.config for one in grounds} == {etc / "snapshotd.toml"}
