@@ -77,7 +77,11 @@ def base_of(root: Path) -> str:
 def _protos_of(root: Path, commit: str, target: Path) -> Path:
     """Extract the protos of a commit; return their folder."""
     with tarfile.open(fileobj=BytesIO(_git(root, "archive", commit, "protos"))) as archive:
-        archive.extractall(target, filter="data")
+        # One by one: Python 3.11.2 knows no filters of extractall, and later ones warn if it has none.
+        for member in archive:
+            if (content := archive.extractfile(member)) is not None:
+                (target / member.name).parent.mkdir(parents=True, exist_ok=True)
+                (target / member.name).write_bytes(content.read())
     return target / "protos"
 
 
