@@ -76,17 +76,11 @@ class SqliteViews:
         if self._whole_at:
             with suppress(ViewStopped):  # who needs that view has been told
                 await self._runner.reached(self._whole_at)
-        asked = self._connection
-
-        def answered() -> T:
-            nonlocal asked
-            asked = self._connection
-            return query(asked, *args, **kwargs)
-
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, answered)
+            return await loop.run_in_executor(self._thread, lambda: query(self._connection, *args, **kwargs))
         except ViewsUnreadable as error:
-            if error.damaged and asked is self._connection:
+            if error.damaged:  # one of the former file is told before `exchange` returns: the thread takes turns
                 self._runner.damage.put_nowait(error.detail)
             raise
 

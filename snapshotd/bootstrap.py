@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -144,6 +144,7 @@ def compose(
     executors = ExecutorService(runtime, hosts, schedule, installation_id, clock, refusals)
     listen = listen_of(settings)
     gate = Gate(sign_in_of(settings, secret, listen.users), runtime.load, Crowd(call_limits(settings)), refusals)
+    executor = _own_executor(settings, secret, pool, meters, traces) if settings.switch("executor.in_process") else None
     backend = Backend(
         runtime=runtime,
         vms=vms,
@@ -161,13 +162,6 @@ def compose(
         parts=parts,
         meters=meters,
     )
-
-    executor_meters = ExecutorMeters(meters.registry) if settings.switch("executor.in_process") else None
-
-    async def run_executor_here(server: str, stop: asyncio.Event) -> None:
-        own = executor_settings(settings, server, secret)
-        await Executor(own, pool, meters=executor_meters, traces=traces).run(stop)
-
     metrics = settings.text("metrics.listen")
     scrapes = Scrapes(meters.registry, Gauges(backend, settings.storage).read)
     return daemon.Service(
@@ -180,7 +174,7 @@ def compose(
         watchdog=Watchdog(backend),
         projections=projections,
         make_server=lambda: GrpcServer(backend, executors, gate, listen),
-        run_executor=run_executor_here if executor_meters is not None else None,
+        run_executor=executor,
         follower=Follower(log, [meters.take, traces.take]) if metrics or traces.enabled else None,
         endpoint=Endpoint(metrics, scrapes, backend.at_work) if metrics else None,
         installation_id=installation_id,
@@ -188,6 +182,19 @@ def compose(
         parts=parts,
         manager=ServiceManager(os.environ),
     )
+
+
+def _own_executor(
+    settings: Settings, secret: str, pool: OpenPool, meters: Meters, traces: Traces
+) -> Callable[[str, asyncio.Event], Awaitable[None]]:
+    """Return what runs the executor in this process, at the server's address, until it is told to stop."""
+    own_meters = ExecutorMeters(meters.registry)
+
+    async def run(server: str, stop: asyncio.Event) -> None:
+        own = executor_settings(settings, server, secret)
+        await Executor(own, pool, meters=own_meters, traces=traces).run(stop)
+
+    return run
 
 
 def serve(settings: Settings) -> int:

@@ -196,15 +196,12 @@ class ErrorsAsStatuses(grpc.aio.ServerInterceptor):
         try:
             yield
         except SnapshotdError as error:
-            self._tell(caller, request, error)
+            if (more := self._refusals.setdefault(error.reason, Seldom(_COMPLAINT_S)).due()) is not None:
+                known = getattr(request, "request_id", "")
+                request_id = known[:_SHOWN] if known.isprintable() else ""
+                facts = about(method=caller.method, actor=caller.subject, reason=error.reason, request=request_id)
+                _log.info("call refused: %.300s%s", error, and_more(more), extra=facts)
             raise
-
-    def _tell(self, caller: Caller, request: Message, error: SnapshotdError) -> None:
-        if (more := self._refusals.setdefault(error.reason, Seldom(_COMPLAINT_S)).due()) is not None:
-            known = getattr(request, "request_id", "")
-            request_id = known[:_SHOWN] if known.isprintable() else ""
-            facts = about(method=caller.method, actor=caller.subject, reason=error.reason, request=request_id)
-            _log.info("call refused: %.300s%s", error, and_more(more), extra=facts)
 
     async def _read(
         self, method: str, caller: Caller, requests: AsyncIterator[Any], context: Context
