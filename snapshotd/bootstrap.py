@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -26,9 +26,9 @@ from snapshotd.dispatch.dispatcher import Dispatcher
 from snapshotd.domain.policy import Policy
 from snapshotd.executor.service import Executor
 from snapshotd.executor.work import OpenPool
-from snapshotd.executor_from_settings import check_credentials, executor_settings, open_pool, open_traces
+from snapshotd.executor_from_settings import check_credentials, endpoint_of, executor_settings, open_pool, open_traces
 from snapshotd.from_settings import call_limits, listen_of, policy_of, sign_in_of
-from snapshotd.monitoring.endpoint import Endpoint, Scrapes
+from snapshotd.monitoring.endpoint import Scrapes
 from snapshotd.monitoring.following import Follower
 from snapshotd.monitoring.meters import ExecutorMeters, Meters
 from snapshotd.monitoring.traces import NO_TRACES, Traces
@@ -135,11 +135,9 @@ def compose(
     dispatcher = Dispatcher(policy, LEASE_TTL_S, settings.count("executor.sessions_per_host"), ids.fresh()[:8])
     runtime = Runtime(vms, dispatcher, policy, clock, ids, volumes, traces=traces)
     reports = HostReports(runtime, vms, hosts)
-    parts = Troubles()
-    # Made at each start, and known to this process only.
-    secret = secrets.token_urlsafe(32)
+    parts, meters = Troubles(), Meters()
+    secret = secrets.token_urlsafe(32)  # made at each start, and known to this process only
     schedule = SyncSchedule(reports, hosts, runtime, settings.seconds("hosts.sync_interval"), troubles=parts)
-    meters = Meters()
     refusals = Refusals(log, clock, ids, told=meters.callers.refused)
     executors = ExecutorService(runtime, hosts, schedule, installation_id, clock, refusals)
     listen = listen_of(settings)
@@ -162,8 +160,8 @@ def compose(
         parts=parts,
         meters=meters,
     )
-    metrics = settings.text("metrics.listen")
     scrapes = Scrapes(meters.registry, Gauges(backend, settings.storage).read)
+    endpoint = endpoint_of(settings, scrapes, backend.at_work)
     return daemon.Service(
         log=log,
         vms=vms,
@@ -175,8 +173,8 @@ def compose(
         projections=projections,
         make_server=lambda: GrpcServer(backend, executors, gate, listen),
         run_executor=executor,
-        follower=Follower(log, [meters.take, traces.take]) if metrics or traces.enabled else None,
-        endpoint=Endpoint(metrics, scrapes, backend.at_work) if metrics else None,
+        follower=Follower(log, [meters.take, traces.take]) if endpoint is not None or traces.enabled else None,
+        endpoint=endpoint,
         installation_id=installation_id,
         refusals=refusals,
         parts=parts,
@@ -186,7 +184,7 @@ def compose(
 
 def _own_executor(
     settings: Settings, secret: str, pool: OpenPool, meters: Meters, traces: Traces
-) -> Callable[[str, asyncio.Event], Awaitable[None]]:
+) -> daemon.RunExecutor:
     """Return what runs the executor in this process, at the server's address, until it is told to stop."""
     own_meters = ExecutorMeters(meters.registry)
 

@@ -8,11 +8,12 @@ import os
 from snapshotd.executor.service import run_executor
 from snapshotd.executor_from_settings import (
     check_credentials,
-    executor_endpoint,
+    endpoint_of,
     executor_settings,
     open_pool,
     open_traces,
 )
+from snapshotd.monitoring.endpoint import Scrapes
 from snapshotd.monitoring.meters import ExecutorMeters
 from snapshotd.service_manager import ServiceManager
 from snapshotd.settings import Settings
@@ -27,7 +28,7 @@ def run(settings: Settings) -> int:
     meters, traces = ExecutorMeters(), open_traces(settings, "snapshotd-executor")
 
     async def attached() -> None:
-        manager, endpoint = ServiceManager(os.environ), executor_endpoint(settings, meters)
+        manager, endpoint = ServiceManager(os.environ), endpoint_of(settings, Scrapes(meters.registry))
         await run_executor(own, open_pool(settings), manager, meters, endpoint, traces=traces)
 
     try:

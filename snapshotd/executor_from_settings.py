@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final
 
@@ -15,7 +16,6 @@ from snapshotd.hyperv.pool import HostPools, PoolSettings
 from snapshotd.hyperv.script import kept_script
 from snapshotd.hyperv.winrs import WinRsLimits
 from snapshotd.monitoring.endpoint import Endpoint, Scrapes
-from snapshotd.monitoring.meters import ExecutorMeters
 from snapshotd.monitoring.traces import NO_TRACES, Traces
 from snapshotd.settings import Settings, SettingsInvalid
 from snapshotd.tls import ClientFiles, Pair, TlsFile
@@ -72,10 +72,16 @@ def _allowed(settings: Settings) -> AllowList | None:
         raise SettingsInvalid(f"Cannot use executor.allow from {source}: {error} {ALLOW_LIST}") from None
 
 
-def executor_endpoint(settings: Settings, meters: ExecutorMeters) -> Endpoint | None:
-    """Return where the metrics of an executor process are read; None: nowhere."""
+def endpoint_of(settings: Settings, scrapes: Scrapes, ready: Callable[[], bool] = lambda: True) -> Endpoint | None:
+    """Return where the metrics of a process are read; None: nowhere.
+
+    Args:
+        settings: all settings.
+        scrapes: writes the metrics.
+        ready: returns whether the process does its work.
+    """
     listen = settings.text("metrics.listen")
-    return Endpoint(listen, Scrapes(meters.registry)) if listen else None
+    return Endpoint(listen, scrapes, ready) if listen else None
 
 
 def open_traces(settings: Settings, service: str) -> Traces:

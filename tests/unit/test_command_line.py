@@ -10,6 +10,7 @@ import pytest
 
 from snapshotd import bootstrap, executor_from_settings, from_settings, token_commands
 from snapshotd.__main__ import READ, main
+from snapshotd.monitoring.endpoint import Scrapes
 from snapshotd.monitoring.meters import ExecutorMeters
 from snapshotd.monitoring.traces import NO_TRACES
 from snapshotd.setting_values import Value
@@ -63,7 +64,7 @@ async def test_the_flags_of_serve_are_what_it_reads(noted: Noted, settings: Sett
 def test_the_flags_of_executor_are_what_it_reads(noted: Noted, settings: Settings) -> None:
     executor_from_settings.executor_settings(settings, settings.text("executor.server"))
     executor_from_settings.open_pool(settings)
-    assert executor_from_settings.executor_endpoint(settings, ExecutorMeters()) is None
+    assert executor_from_settings.endpoint_of(settings, Scrapes(ExecutorMeters().registry)) is None
     assert executor_from_settings.open_traces(settings, "snapshotd-executor") is NO_TRACES
     assert noted.read | BY_MAIN == set(READ["executor"])
 
