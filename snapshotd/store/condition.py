@@ -30,6 +30,8 @@ class Condition:
         self._on_broken = on_broken
         self.trouble: Trouble | None = None
         """Why nothing can be recorded just now."""
+        self.detail = ""
+        """The same for the end of a message, without a full stop."""
         self.broken: LogBroken | None = None
         """Why it cannot be trusted any more. That is for good."""
         self.refused_bytes = 0
@@ -41,7 +43,7 @@ class Condition:
         if fault not in (Fault.PASSES, Fault.FULL):
             self.broke(error)
         elif self.broken is None:
-            known = self.trouble
+            known, self.detail = self.trouble, detail
             message = f"Cannot write to the event log: {detail}."
             self.trouble = still(known, Trouble(reason=fault.value, message=message, since=datetime.now(UTC)))
             self.refused_bytes = max(self.refused_bytes, refused_bytes)
@@ -60,13 +62,13 @@ class Condition:
         """Note that a write went through."""
         if self.trouble is not None and self.broken is None:
             _log.info("the event log can be written again")
-            self.trouble, self.refused_bytes = None, 0
+            self.trouble, self.detail, self.refused_bytes = None, "", 0
 
     def broke(self, error: Exception) -> None:
         """Note that the log cannot be trusted any more."""
         if self.broken is None:
             broken = LogBroken(str(self._path), str(error) or type(error).__name__)
             self.trouble = Trouble(reason=Fault.UNTRUSTED.value, message=broken.message(), since=datetime.now(UTC))
-            self.broken = broken
+            self.broken, self.detail = broken, broken.detail()
             _log.critical("%s", broken, exc_info=error, extra=about(reason=broken.reason))
             self._on_broken()

@@ -145,8 +145,8 @@ class SqliteEventLog(LogReading):
 
     async def refuse_unwritable(self) -> None:
         """Write something and take it away, in one transaction by the writer thread. Raises LogUnavailable."""
-        if (trouble := self._condition.trouble) is not None:  # it is tried every second, with as much as was refused
-            raise LogUnavailable(trouble.message.removesuffix("."))
+        if detail := self._condition.detail:  # it is tried every second, with as much as was refused
+            raise LogUnavailable(detail)
         await self._written([(_FILL, (0,)), (_EMPTY, ())])
 
     async def _written(self, statements: Sequence[Statement]) -> None:
@@ -246,7 +246,7 @@ class SqliteEventLog(LogReading):
     def _uncertain(self, batch: Batch) -> list[Outcome]:
         """Return the outcomes of appends to a log that has just broken."""
         assert self._condition.broken is not None
-        return [AppendUncertain(self._condition.broken.detail()) for _ in batch.appends]
+        return [AppendUncertain(self._condition.detail) for _ in batch.appends]
 
     def _answer(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Answer the appends, then show the events to those who follow the log.
@@ -332,7 +332,7 @@ class SqliteEventLog(LogReading):
                     self._condition.broke(FileNotFoundError("it was removed, or another file has taken its place"))
                     return self._uncertain(batch), LogUnavailable(_GONE)
             return outcomes, refused
-        detail = self._condition.broken.detail()
+        detail = self._condition.detail
         return [LogUnavailable(detail) for _ in batch.appends], LogUnavailable(detail)
 
     def _conflict(self, asked: Append) -> Outcome:

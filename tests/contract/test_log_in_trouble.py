@@ -1,6 +1,7 @@
 """What passes is tried again, and told meanwhile; after what does not pass, the log says that it has to end."""
 
 import asyncio
+import re
 import resource
 import sqlite3
 from collections.abc import Iterator
@@ -108,8 +109,10 @@ async def test_what_leaves_the_disk_in_doubt_breaks_the_log_for_good(
         await log.append(STREAM, 1, [new("b")])
     with pytest.raises(LogBroken, match=rf"Cannot go on: writing or reading {path} failed \(injected\)"):
         await breaking
-    with pytest.raises(LogUnavailable, match="snapshotd ends"):
+    with pytest.raises(LogUnavailable, match="snapshotd ends") as refused:
         await log.append(STREAM, 1, [new("c")])
+    with pytest.raises(LogUnavailable, match=f"^{re.escape(str(refused.value))}$"):
+        await log.refuse_unwritable()
     trouble = log.trouble()
     assert trouble is not None
     assert trouble.reason == "DISK_FAILED"
@@ -155,8 +158,10 @@ async def test_a_full_disk_is_told_until_there_is_room_for_what_was_refused(
     limit(log, pages=log_pages(log) + 2)
     with failing_commit(log, times=0) as seen:
         for _ in range(2):
-            with pytest.raises(LogUnavailable, match=r"there is no room for .* Free some; snapshotd then goes on"):
+            with pytest.raises(LogUnavailable, match="there is no room for .* Free some; snapshotd then") as refused:
                 await log.append(STREAM, 0, [new("x" * 100_000)])
+            with pytest.raises(LogUnavailable, match=f"^{re.escape(str(refused.value))}$"):  # found, or known by now
+                await log.refuse_unwritable()
         first = log.trouble()
         assert first is not None
         assert first.reason == "DISK_FULL"
