@@ -158,7 +158,7 @@ async def test_a_full_disk_is_told_until_there_is_room_for_what_was_refused(
     limit(log, pages=log_pages(log) + 2)
     with failing_commit(log, times=0) as seen:
         for _ in range(2):
-            with pytest.raises(LogUnavailable, match="there is no room for .* Free some; snapshotd then") as refused:
+            with pytest.raises(LogUnavailable, match=r"there is no room for .* Free some; snapshotd then") as refused:
                 await log.append(STREAM, 0, [new("x" * 100_000)])
             with pytest.raises(LogUnavailable, match=f"^{re.escape(str(refused.value))}$"):  # found, or known by now
                 await log.refuse_unwritable()
