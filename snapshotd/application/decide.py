@@ -23,7 +23,6 @@ from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.conditions import claimed
 from snapshotd.domain.destroy_errors import refuse_destroyed
 from snapshotd.domain.errors import (
-    AlreadyExists,
     CancelTooLate,
     LogRolledBack,
     MergePending,
@@ -32,6 +31,7 @@ from snapshotd.domain.errors import (
     PlanChanged,
     SnapshotdError,
     VmChanging,
+    registered_already,
 )
 from snapshotd.domain.export_errors import VmIsReleased
 from snapshotd.domain.ids import OperationName
@@ -177,7 +177,7 @@ def _register(draft: Draft, command: c.RegisterVm) -> None:
         return
     refuse_destroyed(vm)
     if not VM.allows("registered", vm.activity):
-        raise AlreadyExists("virtual machine", vm.vm_id, f"It is {vm.name}, on host {vm.host_id}.")
+        raise registered_already(vm.vm_id)
     description = command.report.description
     if description is None:
         raise NotFound(

@@ -128,6 +128,12 @@ class AlreadyExists(SnapshotdError):
         return f"Cannot add {self.kind} {self.name!r}: it exists already. {self.hint}".rstrip()
 
 
+def registered_already(vm_id: str) -> AlreadyExists:
+    """Return what refuses to register a VM again. It does not tell where the VM is: not everybody may see that."""
+    hint = f"It is registered, on this host or another. `snapshotctl vm show {vm_id}` tells, if you may see it."
+    return AlreadyExists("virtual machine", vm_id, hint)
+
+
 @dataclass(eq=False)
 class RequestIdReused(SnapshotdError):
     """A request id that came before with another request."""

@@ -14,7 +14,7 @@ from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import RegisterVm, UnregisterVm, UpdateVm
 from snapshotd.domain.destroy_errors import refuse_destroyed
 from snapshotd.domain.details import VmDetails, check_labels
-from snapshotd.domain.errors import AlreadyExists, InvalidArgument, NotFound, VmNameAmbiguous
+from snapshotd.domain.errors import InvalidArgument, NotFound, VmNameAmbiguous, registered_already
 from snapshotd.domain.export import ExportPolicy
 from snapshotd.domain.export_errors import ExportDirectoryMissing
 from snapshotd.domain.host_report import VmReport
@@ -129,8 +129,8 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
                 await self._register_one(host_id, vm, said, actor, request_id, digest)
                 return
             refuse_destroyed(await self._backend.runtime.load(VmId(vm.vm_id)))
-            if (other := hosts.get(VmId(vm.vm_id))) is not None:
-                raise AlreadyExists("virtual machine", vm.vm_id, f"It is on record, on host {other}.")
+            if VmId(vm.vm_id) in hosts:
+                raise registered_already(VmId(vm.vm_id))
 
         async def all_of_them() -> tuple[tuple[VmId, ...], tuple[Refused, ...]]:
             self._backend.hosts.get(host_id)  # it may have been removed while it was asked

@@ -247,7 +247,7 @@ CASES: dict[str, tuple[Refused, grpc.StatusCode, str, str]] = {
         lambda s: s.client.register_vm(s.ids["web01"]),
         C.ALREADY_EXISTS,
         "VIRTUAL_MACHINE_EXISTS",
-        "web01",
+        "snapshotctl vm show",
     ),
 }
 

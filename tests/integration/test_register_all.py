@@ -102,6 +102,10 @@ async def test_one_that_cannot_be_registered_is_told_with_its_reason_and_holds_u
         ("refused by the log", "LOG_UNAVAILABLE"),
     ]
     assert "The folder is gone. (StorageUnreachable)" in said.refused[1].failure.message
+    trial = await register(running, elsewhere, validate_only=True)
+    for told in (said.refused[0].failure.message, trial.refused[0].failure.message):
+        assert f"`snapshotctl vm show {elsewhere.vm_id}` tells, if you may see it" in told
+        assert HV02 not in told  # who may register on hv01 need not see what is on another host
     assert await on_record(running) == {"moved", "well"}
 
 
