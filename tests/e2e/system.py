@@ -142,6 +142,10 @@ class Client:
                 return
             request.page_token = page.next_page_token
 
+    def all_ended(self) -> bool:
+        """Return whether no operation is active."""
+        return not self.operations.ListOperations(ListOperationsRequest(filter="done = false", page_size=1)).operations
+
     def events(self) -> int:
         """Return how many events there are."""
         return self.admin.GetStatus(admin_pb2.GetStatusRequest()).log_head_position
@@ -189,6 +193,17 @@ class System:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.client.channel.close()
         self._stack.close()
+
+    def kill(self, victim: str) -> None:
+        """Kill the "daemon", the "executor" or a "script"; start it again where it does not do so by itself."""
+        match victim:
+            case "script":
+                self.host.control("kill_scripts")
+            case "executor":
+                self.executor.restart()
+            case _:
+                self.daemon.restart()
+                self.client = Client(self.daemon.address)
 
     def truth_of(self, vm_id: str) -> dict[str, Any]:
         """Return a VM as the host has it."""

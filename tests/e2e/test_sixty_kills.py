@@ -192,22 +192,6 @@ def revert_into_a_kill(system: System, vm_id: str, chance: random.Random) -> str
     return at
 
 
-def kill(system: System, victim: str) -> None:
-    """Kill something, and start it again where it does not do so by itself."""
-    if victim == "script":
-        system.host.control("kill_scripts")
-    elif victim == "executor":
-        system.executor.restart()
-    else:
-        system.daemon.restart()
-        system.client = Client(system.daemon.address)
-
-
-def all_ended(system: System) -> bool:
-    """Return whether no operation is active."""
-    return all(operation.done for operation in system.client.all_operations())
-
-
 def compare_with_truth(system: System) -> None:
     """Check effects against steps, and the trees against the host's."""
     of_vms = [e for e in system.host.decisive() if e["vm"]]
@@ -265,8 +249,8 @@ def test_sixty_kills_leave_no_operation_behind_and_no_effect_twice(tmp_path: Pat
                 ask_for_something(system.client, vm_id, chance, number)
             if not within:
                 time.sleep(chance.random() * 0.4)
-                kill(system, victim)
-            until(lambda: all_ended(system))
+                system.kill(victim)
+            until(system.client.all_ended)
             if within and system.host.control("kill_script", at=within, count=0)["left"] == 0:
                 killed[within.partition(":")[0]] += 1
             drives.write(number)

@@ -75,23 +75,7 @@ def start_over(client: Client, vm_id: str) -> None:
         client.vms.StartVirtualMachine(request)
         return True
 
-    until(lambda: all(operation.done for operation in client.all_operations()) and asked())
-
-
-def kill(system: System, victim: str) -> None:
-    """Kill something, and start it again where it does not do so by itself."""
-    if victim == "script":
-        system.host.control("kill_scripts")
-    elif victim == "executor":
-        system.executor.restart()
-    else:
-        system.daemon.restart()
-        system.client = Client(system.daemon.address)
-
-
-def all_ended(system: System) -> bool:
-    """Return whether no operation is active."""
-    return all(operation.done for operation in system.client.all_operations())
+    until(lambda: client.all_ended() and asked())
 
 
 def compare_with_truth(system: System, exports: Path) -> None:
@@ -141,10 +125,10 @@ def test_sixty_kills_amid_exports_lose_nothing_and_leave_no_folder_behind(tmp_pa
                 ask_for_something(system.client, vm_id, chance)
             time.sleep(chance.random() * 0.5)
             if not at:
-                kill(system, victim)
+                system.kill(victim)
             elif chance.random() < 0.5:
                 time.sleep(chance.random() * 0.5)
-            until(lambda: all_ended(system))
+            until(system.client.all_ended)
             if at:
                 killed_within += system.host.control("kill_script", at=at, count=0)["left"] == 0
         assert killed_within, "no script was killed at what it asked for"
@@ -155,5 +139,5 @@ def test_sixty_kills_amid_exports_lose_nothing_and_leave_no_folder_behind(tmp_pa
         assert sum(step.name == "release" and step.state == Step.DONE for o in operations for step in o.steps) > 5
         for vm_id in system.ids.values():
             start_over(system.client, vm_id)
-        until(lambda: all_ended(system))
+        until(system.client.all_ended)
         guests.compare()
