@@ -77,7 +77,10 @@ class Counts:
 
 
 async def fold_all(log: EventLog, vms: VirtualMachines, hosts: Hosts, volumes: Volumes) -> Counts:
-    """Fold every stream from its first event, and make the rows of all streams anew. Raises as `replay` does."""
+    """Fold every stream from its first event, then make the rows of all streams anew. Raises as `replay` does.
+
+    Folded twice, so that a log that cannot be read stays as it is.
+    """
     counts = Counts(log.head_position(), 0, 0)
     async for some in every_vm(log):
         registered = sum(vm.registered for vm in some)
