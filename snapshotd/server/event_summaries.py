@@ -7,23 +7,20 @@ views have them now, and by their ids if no view has them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from datetime import datetime
-from enum import Enum
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias, assert_never
 
 from snapshotd.domain import events as e
-from snapshotd.domain.details import SnapshotDetails, VmDetails
 from snapshotd.domain.events import Envelope
 from snapshotd.domain.ids import OperationName, SnapshotId, VmId
 from snapshotd.domain.operation import Operation
 from snapshotd.operations.snapshots import listed
-from snapshotd.ports.plain import encode_time
 from snapshotd.server.export_summaries import export_summary
 from snapshotd.server.host_summaries import of_host
 from snapshotd.server.summary_words import because as _because
 from snapshotd.server.summary_words import caused as _cause
 from snapshotd.server.summary_words import counted as _counted
+from snapshotd.server.summary_words import differences as _differences
 from snapshotd.server.summary_words import why as _why
 from snapshotd.server.volume_snapshot_summaries import of_volume_snapshot
 from snapshotd.steps.catalogue import ACTIONS
@@ -206,27 +203,6 @@ def _of_what_people_say(event: _Said, of: _Subject) -> str:
             return f"Checkpoint '{event.name}' of {of.vm}, which is not ours, is ignored no longer."
         case _:
             assert_never(event)
-
-
-def _differences(before: SnapshotDetails | VmDetails, after: SnapshotDetails | VmDetails) -> str:
-    """Return what people say otherwise, with both values; of labels, which."""
-    told: list[str] = []
-    for field_ in fields(after):
-        old, new = getattr(before, field_.name), getattr(after, field_.name)
-        if isinstance(old, Mapping):
-            keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-            told += [f"label {key} {_value(old.get(key))} -> {_value(new.get(key))}" for key in keys]
-        elif old != new:
-            name = "expiry" if isinstance(old or new, datetime) else field_.name
-            told.append(f"{name} {_value(old)} -> {_value(new)}")
-    return ", ".join(told) or "nothing changed"
-
-
-def _value(value: object) -> str:
-    """Return what somebody has said, or "none"."""
-    if isinstance(value, Enum):
-        return value.name
-    return "none" if value is None else encode_time(value) if isinstance(value, datetime) else f"'{value}'"
 
 
 def _of_what_a_host_shows(event: _Shown, of: _Subject) -> str:

@@ -332,8 +332,7 @@ class SqliteEventLog(LogReading):
                     self._condition.broke(FileNotFoundError("it was removed, or another file has taken its place"))
                     return self._uncertain(batch), LogUnavailable(_GONE)
             return outcomes, refused
-        detail = self._condition.detail
-        return [LogUnavailable(detail) for _ in batch.appends], LogUnavailable(detail)
+        return [LogUnavailable(self._condition.detail) for _ in batch.appends], LogUnavailable(self._condition.detail)
 
     def _conflict(self, asked: Append) -> Outcome:
         """Return the outcome of an append that expects another version than there is."""
