@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import grpc
 from google.longrunning.operations_pb2 import GetOperationRequest, ListOperationsRequest, Operation
 from grpc_status import rpc_status
 
 from demo.checks import say
+from demo.stage import LONG_MS, Stage
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
 from snapshotd.client.calls import reason_of
 from snapshotd.client.progress import metadata_of
 
-if TYPE_CHECKING:
-    from demo.main_job import Stage
-
-LONG_MS: Final = 600_000
 DATA: Final = "SCSI:0:1"
 
 
