@@ -71,6 +71,8 @@ class FakeHost(FakeExports):
     effects: list[tuple[ActionName, str, int]] = field(default_factory=list)
     error_ids: dict[int, str] = field(default_factory=dict)
     """By step number: what each attempt of that step fails with, without effect."""
+    unseen: str = ""
+    """What each command on the VM fails with before it begins: the VM cannot be looked at."""
     dies_unnamed: bool = False
     """The next script that makes a checkpoint dies before it has given it its name."""
     name: str = "web01"
@@ -166,6 +168,8 @@ class FakeHost(FakeExports):
             return HostAnswer(verdict=Verdict.IN_PROGRESS, vms=(self.report(watched),))
         if token < self.journal.highest_token:
             return HostAnswer(verdict=Verdict.STALE, highest_token=self.journal.highest_token)
+        if self.unseen:
+            return HostAnswer(verdict=Verdict.FAILED, error_id=self.unseen, error_message="It may not be seen.")
         if self.journal.state is not JournalState.PRESENT:
             self.made += 1
             self.journal = Journal(state=JournalState.PRESENT, journal_id=f"journal-{self.made}")
@@ -191,12 +195,17 @@ class FakeHost(FakeExports):
             return HostAnswer(verdict=Verdict.DONE, vms=(self.report(),), output=self.stored)
         if order.token <= journal.highest_token:
             return HostAnswer(verdict=Verdict.STALE, highest_token=journal.highest_token)
+        named = journal.state is JournalState.PRESENT and journal.journal_id == order.journal_id
+        if self.unseen:
+            self.journal = replace(journal, highest_token=order.token) if named else journal
+            verdict = Verdict.NOT_BEGUN if named else Verdict.FAILED
+            return HostAnswer(verdict=verdict, error_id=self.unseen, error_message="It may not be seen.")
         turns_off = order.action == actions.STOP and order.input["mode"] == StopMode.TURN_OFF.name
         if self.transition and not (turns_off and self.transition.removesuffix("Critical") == "Stopping"):
             return HostAnswer(verdict=Verdict.IN_PROGRESS, vms=(self.report(),))
         if self.exporting and order.action != actions.END_EXPORT:
             return HostAnswer(verdict=Verdict.IN_PROGRESS, vms=(self.report(),))
-        if journal.state is not JournalState.PRESENT or journal.journal_id != order.journal_id:
+        if not named:
             return HostAnswer(verdict=Verdict.WRONG_JOURNAL, vms=(self.report(),))
         assert order.action is not None, order
         if self.differs(order.before) or (self.gone and ACTIONS[order.action].needs_vm):

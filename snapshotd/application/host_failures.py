@@ -11,6 +11,7 @@ from snapshotd.domain.operation import Failure
 _MEANING: Final[Mapping[Verdict, tuple[str, str]]] = {
     Verdict.NO_EFFECT: ("HOST_ERROR", "The host refused the command and gave no reason."),
     Verdict.FAILED: ("HOST_SCRIPT_FAILED", "The script failed on the host and gave no reason."),
+    Verdict.NOT_BEGUN: ("HOST_SCRIPT_FAILED", "The script failed on the host before it began, and gave no reason."),
     Verdict.CHANGED: ("VM_CHANGED", "The VM had changed since the command was issued, so nothing was done."),
     Verdict.DONE: ("MALFORMED_ANSWER", "The host reported success without the result."),
     Verdict.STALE: ("COMMAND_LATE", "The host had already received a later command, so nothing was done."),

@@ -24,6 +24,8 @@ from snapshotd.operations.catalogue import KINDS
 from snapshotd.operations.kind import UNDETERMINED
 from snapshotd.steps.catalogue import ACTIONS
 
+NOT_BEGUN = "NOT_BEGUN"
+"""The reason of a step that certainly was not begun, since its host could not look at the VM."""
 GIVEN_UP = "GIVEN_UP"
 """The reason of an operation that a person gave up before anything of it was sent."""
 
@@ -255,7 +257,10 @@ def _begin(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, p
 
 def _allowed(vm: VirtualMachine, operation: Operation, due: Step, now: datetime, policy: Policy) -> Next:
     """Return how a step begins that nothing on record forbids."""
-    if not vm.journal_id or vm.fence_due or _first_loss(vm, operation, due):
+    if due.look_due and due.looked_since is not None:
+        assert due.failure is not None, due
+        return _refused(operation, due, not_begun(due.failure))
+    if not vm.journal_id or vm.fence_due or due.look_due or _first_loss(vm, operation, due):
         # An effect acts only on the journal that it was told of (the rule journal-id), so the journal is made known
         # first. What was sent for a settled step must not act any more. And nothing is lost for later steps that turn
         # out to be refused: the record may be old.
@@ -301,6 +306,15 @@ def _is_patient(due: Step) -> bool:
     """
     spared = due.plan.nature is StepNature.BEST_EFFORT and ACTIONS[due.plan.action].goal(due.plan) is None
     return spared or due.plan.nature is StepNature.FORWARD_ONLY
+
+
+def not_begun(failure: Failure) -> Failure:
+    """Return the failure of a step that its host has not begun, since it could not look at the VM for too long."""
+    text = (
+        f"The step was not begun: the host could not look at the VM, and nothing was done. Last failure: "
+        f"{failure.message}"
+    )
+    return Failure(reason=NOT_BEGUN, message=text, error_id=failure.error_id)
 
 
 def _refused(operation: Operation, due: Step, refusal: Failure) -> Next:

@@ -21,6 +21,7 @@ from snapshotd.application.judging import (
     still_changing,
     told,
 )
+from snapshotd.application.next_action import not_begun
 from snapshotd.application.progress import advance, fail, give_up, step_move
 from snapshotd.application.reconcile import describe, reconcile
 from snapshotd.application.rolled_back import notice
@@ -225,6 +226,10 @@ def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: 
         if answer.vm is not None:
             _absorb(draft, operation, step, answer.vm)
         return
+    if answer.verdict is Verdict.NOT_BEGUN:
+        # The script wrote the token, so nothing that was sent for the step can begin any more.
+        _without_effect(draft, operation, step, failure, passing=True, look_due=True)
+        return
     unknown(draft, operation, step, failure)
     if answer.verdict is Verdict.CHANGED and answer.vm is not None:
         # The script wrote the token before it compared: this is an observation with that token.
@@ -233,9 +238,18 @@ def _answered_otherwise(draft: Draft, operation: Operation, step: Step, answer: 
 
 
 def _without_effect(
-    draft: Draft, operation: Operation, step: Step, failure: Failure, *, passing: bool, late: bool = False
+    draft: Draft,
+    operation: Operation,
+    step: Step,
+    failure: Failure,
+    *,
+    passing: bool,
+    late: bool = False,
+    look_due: bool = False,
 ) -> None:
     """Record that a step had no effect: due again if the reason may pass and attempts are left, or failed.
+
+    `look_due`: the host could not look at the VM, and so has not begun the step.
 
     `late`: its script ran until the deadline, and was ended. It is not run for so long again. How long nobody could
     look at the host does not count: the step was not at work then.
@@ -244,11 +258,14 @@ def _without_effect(
     now, policy = draft.context.now, draft.context.policy
     late = late or KINDS[operation.kind].deadline(operation, step, now, policy) <= now
     if passing and not late and step.attempts < policy.max_attempts and wanted:
-        draft.add([e.StepDueAgain(**step_move(operation, step, "due_again"), failure=failure)], operation.number)
+        again = e.StepDueAgain(**step_move(operation, step, "due_again"), failure=failure, look_due=look_due)
+        draft.add([again], operation.number)
         return
     if passing and late:
         text = f"The step had no effect before its deadline. Last failure: {failure.message}"
         failure = Failure(reason=LATE, message=text, error_id=failure.error_id)
+    elif look_due:
+        failure = not_begun(failure)
     fail(draft, operation, step, failure)
 
 

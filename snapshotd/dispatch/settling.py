@@ -74,7 +74,8 @@ def _given_up(
 ) -> list[StepCommand]:
     """Return what ends the looking at a step."""
     number, at, action, last = operation.number, step.plan.number, ACTIONS[step.plan.action], failure_of(answer)
-    if step.state is StepState.OUTCOME_UNKNOWN or (step.observing and operation.too_late_to_cancel()):
+    awaited = step.look_due or operation.too_late_to_cancel()
+    if step.state is StepState.OUTCOME_UNKNOWN or (step.observing and awaited):
         return [GiveUpLook(number=number, step=at, token=step.token, failure=last)]
     if step.state is not StepState.WAITING:
         return []  # nothing was sent, so it can be cancelled

@@ -21,7 +21,14 @@ from snapshotd.domain.policy import Policy
 from snapshotd.domain.virtual_machine import VirtualMachine
 
 _HOLDS_UP: Final = frozenset(
-    {Verdict.NO_ANSWER, Verdict.FAILED, Verdict.FOREIGN_INSTALLATION, Verdict.BUSY, Verdict.IN_PROGRESS}
+    {
+        Verdict.NO_ANSWER,
+        Verdict.FAILED,
+        Verdict.NOT_BEGUN,
+        Verdict.FOREIGN_INSTALLATION,
+        Verdict.BUSY,
+        Verdict.IN_PROGRESS,
+    }
 )
 """Answers after which an operation waits, and the host is asked again."""
 

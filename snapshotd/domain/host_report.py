@@ -315,6 +315,7 @@ class Verdict(Enum):
     REPORTED = "REPORTED"
     FOREIGN_INSTALLATION = "FOREIGN_INSTALLATION"
     FAILED = "FAILED"
+    NOT_BEGUN = "NOT_BEGUN"
     NO_ANSWER = "NO_ANSWER"
     """The script did not answer: lost connection, deadline, unreachable, refused."""
 

@@ -113,6 +113,8 @@ class Step(State, frozen=True, kw_only=True):
     """Of the last attempt."""
     observing: bool = False
     """An observation with `token` is on record, and has not been answered."""
+    look_due: bool = False
+    """Its last attempt was not begun since the host could not look at the VM, and it has not been looked at since."""
     looked_since: Time | None = None
     """When the host was first observed for it since it entered its state; None: it was not."""
     failure: Failure | None = None

@@ -95,8 +95,8 @@ def _evolve_step(step: Step, event: e.StepEvent, at: e.Occasion) -> Step:
             step, token=e.token_of(event, at.version), observing=True, looked_since=step.looked_since or at.time
         )
     if isinstance(event, e.ObservationAnswered):
-        return replace(step, observing=False)
-    step = replace(step, state=event.to_state, changed_at=at.time, observing=False, looked_since=None)
+        return replace(step, observing=False, look_due=step.look_due and not event.seen)
+    step = replace(step, state=event.to_state, changed_at=at.time, observing=False, look_due=False, looked_since=None)
     match event:
         case e.StepIssued():
             token = e.token_of(event, at.version)
@@ -115,7 +115,9 @@ def _evolve_step(step: Step, event: e.StepEvent, at: e.Occasion) -> Step:
             return replace(step, output=event.output, failure=None)
         case e.StepNotSent():
             return replace(step, attempts=step.attempts - 1, deadline=None, failure=event.failure)
-        case e.StepFailed() | e.StepDueAgain() | e.StepOutcomeUnknown() | e.StepUndetermined():
+        case e.StepDueAgain():
+            return replace(step, failure=event.failure, look_due=event.look_due)
+        case e.StepFailed() | e.StepOutcomeUnknown() | e.StepUndetermined():
             return replace(step, failure=event.failure)
         case e.StepSkipped():
             return replace(step, failure=event.failure or step.failure)

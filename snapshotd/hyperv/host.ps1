@@ -419,7 +419,8 @@ function Get-HyperVVm([string]$vmId) {
 function Assert-Rights {
     $class = 'Msvm_VirtualSystemManagementService'
     if ($null -ne (Get-CimInstance -Namespace 'root\virtualization\v2' -ClassName $class)) { return }
-    $why = "The account may not see the host's VMs: WMI shows it no $class. Make it a member of Hyper-V Administrators."
+    $why = "The account that snapshotd signs in with may not see the host's VMs: WMI shows it no $class. Make it a member of " +
+        "Hyper-V Administrators. On the host, as an administrator: Add-LocalGroupMember -SID S-1-5-32-578 -Member '<account>'"
     throw (New-Failure 'RightsMissing,snapshotd' $why)
 }
 
@@ -1527,17 +1528,16 @@ function Invoke-Checked($command, [string]$directory) {
             return @{ verdict = 'STALE'; vms = @(); highest_token = $entry.token }
         }
     }
+    if ($effect) { return Invoke-Effect $command $directory $entry $token }
     $report = Get-Report $command $directory
-    if (-not $effect -and $null -ne $entry -and $entry.phase -eq 'BEGUN' -and -not (Test-AtWork $command $report)) {
+    if ($null -ne $entry -and $entry.phase -eq 'BEGUN' -and -not (Test-AtWork $command $report)) {
         # What a dead script had begun may show late: Checkpoint-VM may return before the checkpoint is listed
         # (observed).
         Start-Sleep -Milliseconds $SecondLookMs
         $report = Get-Report $command $directory
     }
     if (Test-AtWork $command $report) { return New-Answer 'IN_PROGRESS' @($report) }
-    if (-not $effect) { return Invoke-Observe $command $directory $entry $token }
-    if ($null -eq $entry -or $entry.id -cne (Get-Text $command.journal_id)) { return New-Answer 'WRONG_JOURNAL' @($report) }
-    Invoke-Effect $command $directory $entry $token $report
+    Invoke-Observe $command $directory $entry $token
 }
 
 function Invoke-Observe($command, [string]$directory, $entry, [long]$token) {
@@ -1554,21 +1554,45 @@ function Invoke-Observe($command, [string]$directory, $entry, [long]$token) {
     New-Answer 'OBSERVED' @(Get-Report $command $directory)
 }
 
-function Invoke-Effect($command, [string]$directory, $entry, [long]$token, $report) {
+# Whether the journal is the one that the command was told of.
+function Test-Named($command, $entry) { $null -ne $entry -and $entry.id -ceq (Get-Text $command.journal_id) }
+
+# Looks whether an effect may act (checks 3 and 5). Returns the verdict that refuses it, with the report; or '', with what
+# it acts on. Changes nothing but a CheckpointType that is owed.
+function Find-Footing($command, [string]$directory, $entry) {
+    $report = Get-Report $command $directory
+    if (Test-AtWork $command $report) { return @{ verdict = 'IN_PROGRESS'; report = $report } }
+    if (-not (Test-Named $command $entry)) { return @{ verdict = 'WRONG_JOURNAL'; report = $report } }
     if ($entry.owed_checkpoint_type -ne '') {
         Restore-OwedType $entry
         $report = Get-Report $command $directory
     }
     $vm = Get-HyperVVm $command.vm_id
     $acts = $null -ne $vm -or $OfAbsent -ccontains (Get-ActionName $command)
-    if (-not $acts -or -not (Test-Before $command $report)) {
+    if (-not $acts -or -not (Test-Before $command $report)) { return @{ verdict = 'CHANGED'; report = $report } }
+    $own = Get-OwnType $vm $entry
+    @{ verdict = ''; vm = $vm; own = $own; to_set = Get-TypeToSet $command $vm $own }
+}
+
+function Invoke-Effect($command, [string]$directory, $entry, [long]$token) {
+    try { $found = Find-Footing $command $directory $entry }
+    catch {
+        # Nothing was begun. That counts only with the token in the journal: else this command, come twice, might still begin.
+        if (-not (Test-Named $command $entry)) { throw }
+        $failed = Get-HostError $_
         $entry.token = $token
         Write-Journal $directory $entry
-        $report.journal = Get-JournalReport (Read-Journal $directory $command.vm_id)
-        return New-Answer 'CHANGED' @($report)
+        $answer = New-Answer 'NOT_BEGUN' @()
+        $answer.error = $failed
+        return $answer
     }
-    $own = Get-OwnType $vm $entry
-    $toSet = Get-TypeToSet $command $vm $own
+    if ($found.verdict -eq 'CHANGED') {
+        $entry.token = $token
+        Write-Journal $directory $entry
+        $found.report.journal = Get-JournalReport (Read-Journal $directory $command.vm_id)
+    }
+    if ($found.verdict -ne '') { return New-Answer $found.verdict @($found.report) }
+    $vm, $own, $toSet = $found.vm, $found.own, $found.to_set
     $entry.token = $token
     $entry.operation = [string]$command.operation
     $entry.step = [int]$command.step

@@ -25,7 +25,7 @@ from snapshotd.simulator.at_work import is_at_work
 from snapshotd.simulator.before import OF_ABSENT, Found, equals_before
 from snapshotd.simulator.commands import PROTOCOL, READS, InvalidCommand, parse
 from snapshotd.simulator.effects import act, action_of, checkpoint_type_to_set
-from snapshotd.simulator.hypervisor import HyperVError, Hypervisor
+from snapshotd.simulator.hypervisor import HyperVError, Hypervisor, VmView
 from snapshotd.simulator.journal import (
     JournalChanged,
     JournalEntry,
@@ -91,6 +91,16 @@ class Surroundings:
     """How long a cmdlet's result may take to show after it has returned."""
     second_look_s: float = 2.0
     """How long an observation that finds an effect begun and nothing under way waits before it looks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Footing:
+    """What an effect acts on, that may act."""
+
+    entry: JournalEntry
+    vm: VmView | None
+    own_checkpoint_type: str
+    type_to_set: str
 
 
 class HostScript:
@@ -191,19 +201,17 @@ class _Run:
                 return self._done(entry.output)
             if command.token < entry.token or (effect and command.token == entry.token):
                 return HostAnswer(verdict=HostAnswer.STALE, highest_token=entry.token)
+        if effect:
+            return self._effect(entry)
         report = self._report()
-        if not effect and entry is not None and entry.phase == "BEGUN" and not is_at_work(self._command, report):
+        if entry is not None and entry.phase == "BEGUN" and not is_at_work(self._command, report):
             # What a script that died had begun may show late: Checkpoint-VM has been seen to return before the
             # checkpoint is listed (observed).
             self._process.pause(self._around.second_look_s)
             report = self._report()
         if is_at_work(self._command, report):
             return HostAnswer(verdict=HostAnswer.IN_PROGRESS, vms=[report])
-        if not effect:
-            return self._observe(entry)
-        if entry is None or entry.id != command.journal_id:
-            return HostAnswer(verdict=HostAnswer.WRONG_JOURNAL, vms=[report])
-        return self._effect(entry, report)
+        return self._observe(entry)
 
     def _observe(self, entry: JournalEntry | None) -> HostAnswer:
         """Return the answer of check 4."""
@@ -213,9 +221,25 @@ class _Run:
         self._write(replace(entry, token=self._command.token))
         return HostAnswer(verdict=HostAnswer.OBSERVED, vms=[self._report()])
 
-    def _effect(self, entry: JournalEntry, report: VmReport) -> HostAnswer:
-        """Return the answer of check 5."""
-        command = self._command
+    def _effect(self, entry: JournalEntry | None) -> HostAnswer:
+        """Return the answer of checks 3 and 5. One that could not be made was not begun, and never will be."""
+        if entry is None or entry.id != self._command.journal_id:
+            report = self._report()
+            at_work = is_at_work(self._command, report)
+            return HostAnswer(verdict=HostAnswer.IN_PROGRESS if at_work else HostAnswer.WRONG_JOURNAL, vms=[report])
+        try:
+            found = self._footing(entry)
+        except HyperVError as error:
+            return self._not_begun(entry, error.fully_qualified, error)
+        except OSError as error:
+            return self._not_begun(entry, JOURNAL_FAILED, error)
+        return self._begin(found) if isinstance(found, _Footing) else found
+
+    def _footing(self, entry: JournalEntry) -> _Footing | HostAnswer:
+        """Look whether the effect may act. Return what it acts on, or the answer that refuses it."""
+        command, report = self._command, self._report()
+        if is_at_work(command, report):
+            return HostAnswer(verdict=HostAnswer.IN_PROGRESS, vms=[report])
         if entry.owed_checkpoint_type:
             entry = self._with_type_put_back(entry)
             report = self._report()
@@ -227,6 +251,17 @@ class _Run:
             return HostAnswer(verdict=HostAnswer.CHANGED, vms=[report])
         own = own_checkpoint_type(vm, entry) if vm else ""
         to_set = checkpoint_type_to_set(command, vm, own) if vm else ""
+        return _Footing(entry, vm, own, to_set)
+
+    def _not_begun(self, entry: JournalEntry, error_id: str, error: Exception) -> HostAnswer:
+        """Write the token, so that the command, come twice, cannot begin either; return why it was not begun."""
+        self._write(replace(entry, token=self._command.token))
+        return HostAnswer(verdict=HostAnswer.NOT_BEGUN, error=HostError(id=error_id, message=str(error)))
+
+    def _begin(self, found: _Footing) -> HostAnswer:
+        """Begin the effect, and return how it ended."""
+        command, entry, vm = self._command, found.entry, found.vm
+        own, to_set = found.own_checkpoint_type, found.type_to_set
         if self._action == "checkpoint_restore" or to_set:
             # A checkpoint may bring the type of its moment back (inferred), so a restore owes it too.
             entry = replace(entry, owed_checkpoint_type=own, temporary_checkpoint_type=to_set)

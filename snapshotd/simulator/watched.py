@@ -34,8 +34,9 @@ def check_rights(host: Hypervisor) -> None:
     """Check that the account can be relied on to see VMs. Raises HyperVError."""
     if not host.manages():
         text = (
-            "The account may not see the host's VMs: WMI shows it no Msvm_VirtualSystemManagementService. "
-            "Make it a member of Hyper-V Administrators."
+            "The account that snapshotd signs in with may not see the host's VMs: WMI shows it no "
+            "Msvm_VirtualSystemManagementService. Make it a member of Hyper-V Administrators. On the host, as an "
+            "administrator: Add-LocalGroupMember -SID S-1-5-32-578 -Member '<account>'"
         )
         raise HyperVError("RightsMissing,snapshotd", "Get-VM", text)
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from snapshotd.api.v1.executor_pb2 import STOPPED, CheckpointReport, HostAnswer, JournalReport, VmReport
+from snapshotd.simulator.hypervisor import HyperVError
 from snapshotd.simulator.model import SimulatedHyperV
 from snapshotd.simulator.needs import Engine
 from tests.host_script.conversation import Conversation
 from tests.host_script.engines import BOTH, engine_on
-from tests.host_script.host_commands import effect, known_journal, look, observe
+from tests.host_script.host_commands import effect, entry, known_journal, look, observe
 from tests.unit.simulator_model.hosts import bring, host_at, settled
 
 WEB, DB = str(uuid.uuid4()), str(uuid.uuid4())
@@ -80,6 +81,56 @@ def test_a_host_that_shows_no_vm_at_all_is_no_evidence_that_they_are_gone(
         assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "RightsMissing,snapshotd")
     hyperv.hide(hidden=False)
     assert set(reports(script)) == {WEB, DB}
+
+
+def test_an_effect_without_the_rights_is_not_begun_and_never_will_be(
+    hyperv: SimulatedHyperV, script: Conversation
+) -> None:
+    command = effect("vm_start", hyperv, known_journal(script, vm=DB), 2, vm=DB)
+    hyperv.hide()
+    answer = script.ask(command)
+    assert (answer.verdict, answer.error.id) == (HostAnswer.NOT_BEGUN, "RightsMissing,snapshotd")
+    assert "Hyper-V Administrators" in answer.error.message
+    assert "Add-LocalGroupMember -SID S-1-5-32-578" in answer.error.message
+    assert not answer.vms
+    assert (entry(hyperv, DB).token, entry(hyperv, DB).phase) == (2, "")
+    hyperv.hide(hidden=False)
+    assert script.ask(command).verdict == HostAnswer.STALE, "the same command, come twice"
+    assert reports(script, DB)[DB].power == STOPPED
+    command.token = 3
+    assert script.ask(command).verdict == HostAnswer.DONE
+    hyperv.hide()
+    answer = script.ask(command)
+    assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "RightsMissing,snapshotd"), "it is done already"
+
+
+def test_an_effect_without_the_rights_counts_as_not_begun_only_if_its_journal_is_the_one_named(
+    hyperv: SimulatedHyperV, script: Conversation
+) -> None:
+    command = effect("vm_start", hyperv, "another", 2, vm=DB)
+    hyperv.hide()
+    for journal in ("missing", "another"):
+        answer = script.ask(command)
+        assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "RightsMissing,snapshotd"), journal
+        hyperv.hide(hidden=False)
+        known_journal(script, vm=DB)
+        hyperv.hide()
+    assert entry(hyperv, DB).token == 1
+
+
+def test_rights_that_are_lost_while_an_effect_is_at_work_leave_its_outcome_open(
+    hyperv: SimulatedHyperV, script: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = effect("vm_start", hyperv, known_journal(script, vm=DB), 2, vm=DB)
+
+    def start(*_: object) -> None:
+        hyperv.hide()
+        raise HyperVError("AccessDenied", "Start-VM", "You do not have the required permission.")
+
+    monkeypatch.setattr(hyperv, "start_vm", start)
+    answer = script.ask(command)
+    assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "RightsMissing,snapshotd")
+    assert (entry(hyperv, DB).token, entry(hyperv, DB).phase) == (2, "BEGUN")
 
 
 def test_a_report_of_all_comes_in_parts_that_end_with_the_last_vm(script: Conversation) -> None:

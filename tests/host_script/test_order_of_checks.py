@@ -119,15 +119,18 @@ def test_a_file_whose_storage_is_away_is_not_taken_for_missing(
     command.watched_files.append(f"{host.disks}/web01.vhdx")
     away = host.disks.rename(host.disks.with_name("away"))
     answer = script.ask(command)
+    effects = kind == HostCommand.EFFECT
     if in_use:
-        assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "StorageUnreachable,snapshotd")
-        assert (host.calls, entry(host).token) == ([], 1)
+        verdict = HostAnswer.NOT_BEGUN if effects else HostAnswer.FAILED
+        assert (answer.verdict, answer.error.id) == (verdict, "StorageUnreachable,snapshotd")
+        assert (host.calls, entry(host).token) == ([], 2 if effects else 1)
     else:
         assert (list(answer.vms[0].existing_files), list(answer.vms[0].unknown_files)) == (
             [],
             list(command.watched_files),
         )
     away.rename(host.disks)
+    command.token += 1
     assert script.ask(command).verdict in {HostAnswer.REPORTED, HostAnswer.OBSERVED, HostAnswer.DONE}
 
 
@@ -345,9 +348,10 @@ def test_jobs_that_cannot_be_told_of_are_not_taken_for_none(
 
     host.jobs = jobs  # type: ignore[method-assign, assignment]  # the fake's own clockwork
     answer = script.ask(command)
-    assert (answer.verdict, answer.error.message) == (HostAnswer.FAILED, "Access denied")
+    verdict = HostAnswer.NOT_BEGUN if kind == HostCommand.EFFECT else HostAnswer.FAILED
+    assert (answer.verdict, answer.error.message) == (verdict, "Access denied")
     assert host.calls == []
-    assert entry(host).token == 1
+    assert entry(host).token == (2 if kind == HostCommand.EFFECT else 1)
 
 
 def test_an_observation_of_what_was_begun_looks_a_second_time(script: Conversation, host: RecordingHost) -> None:

@@ -179,12 +179,13 @@ def test_a_merge_is_not_taken_for_done_while_the_storage_is_away(
     assert script.ask(remove).error.id == "StorageUnreachable,snapshotd"
     hyperv.storage(WEB, up=True)
     hyperv.durations(merge=60_000)
+    remove.token = 4
     assert script.ask(remove).verdict == HostAnswer.DONE
     hyperv.storage(WEB, up=False)
     hyperv.durations(merge=0)
     poll = look(HostCommand.POLL)
     poll.watched_files.extend(set(remove.before.chain_files))
-    for command in (poll, observe(4)):
+    for command in (poll, observe(5)):
         assert script.ask(command).error.id == "StorageUnreachable,snapshotd"
     hyperv.storage(WEB, up=True)
     deadline = time.monotonic() + 5

@@ -156,7 +156,7 @@ def test_a_file_of_which_nobody_can_tell_is_not_taken_for_absent(tables: Tables,
     command = start(host, known_journal(script))
     command.before.absent_files.append(f"{host.disks}/away/new.bin")
     answer = script.ask(command)
-    assert (answer.verdict, answer.error.id) == (HostAnswer.FAILED, "StorageUnreachable,snapshotd")
+    assert (answer.verdict, answer.error.id) == (HostAnswer.NOT_BEGUN, "StorageUnreachable,snapshotd")
     assert (host.calls, entry(host).phase) == ([], "")
 
 

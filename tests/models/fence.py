@@ -2,9 +2,9 @@
 
 Create operations run one after the other on one VM. Commands and answers are lost, late and doubled. The host's script
 is killed between any two of its actions, while the hypervisor's own job goes on. The journal is lost. Somebody else
-takes a checkpoint by hand. The log is restored from a backup. A second installation takes the host over while the first
-one goes on, and the first one takes it back. An answer claims what is not so. The daemon's crash needs no action of its
-own: it is a lost message followed by a time-out.
+takes a checkpoint by hand. The host cannot look at the VM. The log is restored from a backup. A second installation
+takes the host over while the first one goes on, and the first one takes it back. An answer claims what is not so. The
+daemon's crash needs no action of its own: it is a lost message followed by a time-out.
 
     fence_daemon.py --commands--> fence_network.py --commands--> fence_host.py
           ^------------------------answers----------------------------'
@@ -24,7 +24,8 @@ python -m tests.models.fence                The design: expects no violation.
 python -m tests.models.fence --without R    Rule R is left out: prints the shortest way to the violation.
 python -m tests.models.fence --all          The design, then each rule left out in turn. Exit code 1 if a rule proves
                                             needless. With restored=1, those that hold when a log is restored;
-                                            with handed=2, those that hold when a host changes hands.
+                                            with handed=2, those that hold when a host changes hands;
+                                            with unseen=1, those that hold when it cannot look at a VM.
 python -m tests.models.fence foreign=1 wiped=0 adopt=0      Other bounds than the defaults.
 
 What each rule and bound means is told in fence_state.py. With foreign=1 and adopt=1 the model finds the one case that
@@ -48,6 +49,7 @@ restored=1 wiped=0 doubled=0                                                390,
 handed=2 wiped=0 doubled=0 killed=0 operations=1 tokens=4                    95,237
 handed=2 wiped=0 doubled=0 operations=1 tokens=4 earlier=1 stride=3         259,008
 restored=1 lies=1 doubled=0 killed=0 operations=1 tokens=4                  113,238
+unseen=2 operations=1 tokens=4                                              114,178
 
 The rule `rolled_back` needs tokens=6 to show what it is for: without it an observation stays stale for ever.
 CI explores smaller bounds (test_fence_model.py).
@@ -71,6 +73,8 @@ from tests.models.fence_take_over import person_steps, second_installation_steps
 
 NEEDED: Final = ("token", "acts-once", "observe-fences", "newest-only", "job-wait", "journal-id")
 """Rules that a promise breaks without."""
+NEEDED_IF_UNSEEN: Final = ("refusal-fences",)
+"""Those that it breaks without once the host cannot look at the VM."""
 NEEDED_IF_RESTORED: Final = ("unique-names", "rolled-back", "token-base", "operation-known")
 """Those that it breaks without once a log is restored."""
 NEEDED_IF_HANDED: Final = ("blocked-first",)
@@ -158,6 +162,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_intermixed_args(arguments)
     bounds = replace(Bounds(), **dict(asked.bounds))
     needed = NEEDED_IF_RESTORED if bounds.restored else NEEDED_IF_HANDED if bounds.handed else NEEDED
+    needed = NEEDED_IF_UNSEEN if bounds.unseen else needed
     left_out = ["", *needed] if asked.all else [asked.without or ""]
     unexpected = False
     for rule in left_out:

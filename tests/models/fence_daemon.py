@@ -108,6 +108,10 @@ def _takes(s: State, answer: Answer, rules: Rules, bounds: Bounds) -> Iterator[S
             yield Step(f"daemon: {said} stale (token {answer.token})", to)
         case "no effect" if counts:
             yield Step(f"daemon: {said} had no effect, FAILED", end(s, "failed"))
+        case "not begun" if log.phase == "issued" and answer.token == log.token:
+            yield Step(f"daemon: {said} was not begun, FAILED", end(s, "failed"))
+            again = log._replace(phase="due", before=(), first=False, look_due=True)
+            yield Step(f"daemon: {said} was not begun, due again after a look", s._replace(log=again))
         case "seen" if log.phase == "looking" and answer.token == log.token:
             looked = log._replace(phase="due", look_due=False, journal_id=answer.journal.journal_id)
             yield Step(f"daemon has looked before {said}", s._replace(log=looked))

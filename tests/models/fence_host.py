@@ -33,11 +33,11 @@ def host_steps(s: State, rules: Rules, bounds: Bounds) -> Iterator[Step[State]]:
         if script.at > 1:
             yield from _acts(rest, script, rules)
         elif script.at:
-            yield _checks(rest, script, rules)
+            yield from _checked(rest, script, rules, bounds)
         elif held:
             yield Step(f"host: {script.command} refused, busy", rest)
         elif not bounds.handed:
-            yield _checks(rest, script, rules)
+            yield from _checked(rest, script, rules, bounds)
         elif rules.owner and installation_of(script.command.operation) != s.owner:
             yield Step(f"host: {script.command} refused, the host is another's", rest)
         else:
@@ -54,10 +54,23 @@ def host_steps(s: State, rules: Rules, bounds: Bounds) -> Iterator[Step[State]]:
         yield Step("the journal is lost", s._replace(wiped=s.wiped + 1, journal=NO_JOURNAL), fault=True)
 
 
-def _checks(s: State, script: Script, rules: Rules) -> Step[State]:
-    """Return what the script does first, with the mutex: the order of checks of docs/host-protocol.md."""
+def _checked(s: State, script: Script, rules: Rules, bounds: Bounds) -> Iterator[Step[State]]:
+    """Yield what the script does first, with the mutex: the order of checks of docs/host-protocol.md."""
+    settled = _settled(s, script, rules)
+    yield settled or _looks(s, script, rules)
+    kind, operation, token, _, told_of = script.command
+    named = s.journal.journal_id == told_of or not rules.journal_id
+    if settled is None and kind == "do" and named and s.unseen < bounds.unseen:
+        fenced = s.journal._replace(highest=max(s.journal.highest, token)) if rules.refusal_fences else s.journal
+        refused = s._replace(unseen=s.unseen + 1, journal=fenced)
+        label = f"host: {script.command} cannot look at the VM, not begun"
+        yield Step(label, _answered(refused, Answer("not begun", operation, token, _told(fenced))), fault=True)
+
+
+def _settled(s: State, script: Script, rules: Rules) -> Step[State] | None:
+    """Return what the journal alone says of a command; None: nothing."""
     command, journal = script.command, s.journal
-    kind, operation, token, before, told_of = command
+    kind, operation, token = command.kind, command.operation, command.token
     if kind == "do" and journal.operation == name(operation, rules) and journal.phase == "done":
         done = next(c for c in s.checkpoints if c.marked and name(c.marked, rules) == journal.operation)
         answer = Answer("done", operation, token, _told(journal), done.checkpoint_id)
@@ -66,6 +79,13 @@ def _checks(s: State, script: Script, rules: Rules) -> Step[State]:
     if acted or (token < journal.highest and rules.token):
         answer = Answer("stale", operation, token, _told(journal)._replace(operation=0))
         return Step(f"host: {command} is stale (highest {journal.highest})", _answered(s, answer))
+    return None
+
+
+def _looks(s: State, script: Script, rules: Rules) -> Step[State]:
+    """Return what the script makes of the VM, if nothing is settled by the journal."""
+    command, journal = script.command, s.journal
+    kind, operation, token, before, told_of = command
     if s.job and rules.job_wait:
         return Step(f"host: {command}: the hypervisor is busy", s)
     highest = max(journal.highest, token)

@@ -30,6 +30,8 @@ class Rules:
     journal_id: bool = True
     """Only an observation makes a journal, with a fresh random id. A command acts only on the journal that it was told
     of, so a lost one is never 'not begun'."""
+    refusal_fences: bool = True
+    """An effect that is refused since the VM cannot be looked at raises the fence before it is told as not begun."""
     unique_names: bool = True
     """An operation's name never comes again. So the host's journal cannot take a new operation for one that a lost log
     knew."""
@@ -73,6 +75,8 @@ class Bounds:
     """Times that the log is replaced by a backup from before its first operation."""
     handed: int = 0
     """Times that the host changes hands: to a second installation, which has a log of its own, and back again."""
+    unseen: int = 0
+    """Effects that are refused since the VM cannot be looked at."""
     lies: int = 0
     """Answers that claim a higher token than the journal has."""
     earlier: int = 0
@@ -135,7 +139,7 @@ class Command(NamedTuple):
 class Answer(NamedTuple):
     """What the host sends to the daemon."""
 
-    kind: Literal["done", "stale", "no effect", "seen"]
+    kind: Literal["done", "stale", "no effect", "not begun", "seen"]
     operation: int
     token: int
     journal: Journal
@@ -182,7 +186,7 @@ class Log(NamedTuple):
     read: Journal | None = None
     """The journal as it was read for the take-over that comes next."""
     look_due: bool = False
-    """The VM was taken over, and not looked at since."""
+    """The VM was taken over, or its host could not look at it, and it was not looked at since."""
     before: tuple[int, ...] = ()
     """The checkpoints that were there when the operation was first issued."""
     first: bool = False
@@ -231,6 +235,7 @@ class State(NamedTuple):
     restored: int = 0
     handed: int = 0
     lies: int = 0
+    unseen: int = 0
 
     def turned(self) -> State:
         """Return the state seen from the other installation."""

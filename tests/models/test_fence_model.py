@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from tests.models.exploration import explore
-from tests.models.fence import NEEDED, NEEDED_IF_HANDED, NEEDED_IF_RESTORED, Fence, main
+from tests.models.fence import NEEDED, NEEDED_IF_HANDED, NEEDED_IF_RESTORED, NEEDED_IF_UNSEEN, Fence, main
 from tests.models.fence_state import Bounds, Checkpoint, Ended, Log, Rules, State
 
 NO_FAULTS = Bounds(doubled=0, killed=0, wiped=0)
@@ -23,6 +23,7 @@ WITHOUT = [
     ("newest-only", Bounds(doubled=0, killed=0, wiped=0, operations=1, tokens=3), "true"),
     ("job-wait", Bounds(doubled=0, wiped=0, operations=1, tokens=2), "true"),
     ("journal-id", Bounds(killed=0, operations=1, tokens=1), "true"),
+    ("refusal-fences", Bounds(unseen=1, killed=0, wiped=0, operations=1, tokens=1), "true"),
     ("unique-names", Bounds(doubled=0, killed=0, wiped=0, restored=1, operations=1, tokens=2), "true"),
     ("rolled-back", STALE_FOR_EVER, "ends"),
     ("token-base", RESTORED, "taken"),
@@ -45,6 +46,8 @@ WITHOUT = [
         (Bounds(restored=1, lies=1, doubled=0, killed=0, operations=1, tokens=4), 113_238),
         (Bounds(handed=1, doubled=0, killed=0, wiped=0, operations=1, tokens=4), 13_453),
         (HANDED_BACK, 259_008),
+        (Bounds(unseen=1, tokens=3), 45_879),
+        (Bounds(unseen=2, operations=1, tokens=4), 114_178),
     ],
     ids=[
         "doubled, killed and wiped",
@@ -55,6 +58,8 @@ WITHOUT = [
         "restored, lied to and wiped",
         "handed over",
         "handed back to higher tokens",
+        "unseen under faults",
+        "unseen twice",
     ],
 )
 def test_no_state_breaks_a_promise(bounds: Bounds, states: int) -> None:
@@ -81,7 +86,7 @@ def test_the_same_bounds_break_no_promise_with_the_rule(bounds: Bounds) -> None:
 
 def test_each_rule_that_a_promise_needs_is_left_out_once() -> None:
     left_out = [rule for rule, *_ in WITHOUT]
-    assert left_out == [*NEEDED, *NEEDED_IF_RESTORED, *NEEDED_IF_HANDED]
+    assert left_out == [*NEEDED, *NEEDED_IF_UNSEEN, *NEEDED_IF_RESTORED, *NEEDED_IF_HANDED]
     also = ["owner", "same-journal", "look-first", "act-on-before"]
     assert [*left_out, *also] == [field.name.replace("_", "-") for field in fields(Rules)]
 

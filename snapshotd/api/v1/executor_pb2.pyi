@@ -1314,6 +1314,8 @@ class HostAnswer(_message.Message):
         """The journals belong to another snapshotd installation. Nothing was done."""
         FAILED: HostAnswer._Verdict.ValueType  # 11
         """The script failed, and does not know whether anything has happened."""
+        NOT_BEGUN: HostAnswer._Verdict.ValueType  # 12
+        """EFFECT: the script failed before it began, and has written the token: nothing of this command will ever happen."""
 
     class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
     VERDICT_UNSPECIFIED: HostAnswer.Verdict.ValueType  # 0
@@ -1339,6 +1341,8 @@ class HostAnswer(_message.Message):
     """The journals belong to another snapshotd installation. Nothing was done."""
     FAILED: HostAnswer.Verdict.ValueType  # 11
     """The script failed, and does not know whether anything has happened."""
+    NOT_BEGUN: HostAnswer.Verdict.ValueType  # 12
+    """EFFECT: the script failed before it began, and has written the token: nothing of this command will ever happen."""
 
     PROTOCOL_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
@@ -1365,12 +1369,12 @@ class HostAnswer(_message.Message):
     @_builtins.property
     def vms(self) -> _containers.RepeatedCompositeFieldContainer[Global___VmReport]:
         """What is there now: the VM, or for a REPORT without `vm_id` all VMs of the host. STALE, BUSY, FOREIGN_INSTALLATION,
-        FAILED and the answers to TAKE_OVER have none.
+        FAILED, NOT_BEGUN and the answers to TAKE_OVER have none.
         """
 
     @_builtins.property
     def error(self) -> Global___HostError:
-        """NO_EFFECT, FAILED."""
+        """NO_EFFECT, FAILED, NOT_BEGUN."""
 
     @_builtins.property
     def host_time(self) -> _timestamp_pb2.Timestamp:

@@ -52,6 +52,8 @@ class StepDueAgain(StepTransition, frozen=True, kw_only=True):
     """The step had no effect, for a reason that may pass, and will be issued again."""
 
     failure: Failure
+    look_due: bool = False
+    """The host could not look at the VM, and so has not begun it. The VM is observed before it is issued again."""
 
 
 class StepNotSent(StepTransition, frozen=True, kw_only=True):

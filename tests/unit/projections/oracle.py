@@ -173,6 +173,7 @@ def step(plan: PlannedStep, own: Sequence[Envelope]) -> Facts:
     effects = [(x.version + x.event.token_base) for x in own if isinstance(x.event, e.StepIssued)]
     since = moved[-1].version if moved else 0
     looks = [x for x in of_type(own, e.ObservationIssued) if x.version > since]
+    seen = [x for x in of_type(own, e.ObservationAnswered) if x.version > since and getattr(x.event, "seen", True)]
     return {
         "plan": plan,
         "state": last(moved, "to_state", default=StepState.DUE),
@@ -184,6 +185,7 @@ def step(plan: PlannedStep, own: Sequence[Envelope]) -> Facts:
         "started_at": begun[0].time if begun else None,
         "changed_at": moved[-1].time if moved else None,
         "observing": bool(own) and isinstance(own[-1].event, e.ObservationIssued),
+        "look_due": bool(moved) and getattr(moved[-1].event, "look_due", False) and not seen,
         "looked_since": looks[0].time if looks else None,
         "failure": getattr(told_failure[-1].event, "failure", None) if told_failure else None,
     }
