@@ -50,6 +50,9 @@ _LONGEST_WAIT_S = 20.0
 
 _ABORTED = "this executor cut off the session before a command was sent."
 
+_SIGNED_IN_TOO_EARLY = frozenset({"RightsMissing,snapshotd"})
+"""Errors that a new sign-in may mend: an account has the groups that it had when it signed in [documented]."""
+
 _BOM = b"\xef\xbb\xbf"
 _FAILED = b"FAILED "
 """How the bootstrap's last line begins; why it failed follows."""
@@ -176,7 +179,7 @@ class HostSession:
         if self._pending.strip():
             raise MalformedAnswer(f"the answer has more than one line: {self._pending[:200]!a}")
         self._pending = b""
-        self.usable = not self._ended
+        self.usable = not self._ended and answer.error.id not in _SIGNED_IN_TOO_EARLY
         return answer
 
     def close(self) -> None:

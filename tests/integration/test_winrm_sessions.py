@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostConnection, NoAnswer
+from snapshotd.api.v1.executor_pb2 import HostAnswer, HostCommand, HostConnection, HostError, NoAnswer
 from snapshotd.hyperv.credentials import Credential, Credentials, Secret
 from snapshotd.hyperv.exchange import Exchange
 from snapshotd.hyperv.one_connection import OneConnectionAdapter
@@ -86,6 +86,21 @@ async def test_a_command_is_answered_and_the_next_one_costs_two_requests(endpoin
     await pool.close(5)
     assert endpoint.created == 1
     assert not endpoint.shells, "the shell was not given back"
+
+
+async def test_an_account_without_rights_signs_in_anew_for_the_next_command(
+    endpoint: Endpoint, open_pool: Open
+) -> None:
+    """It has the groups that it had when it signed in: else it would never see that it was made a member of one."""
+    missing = HostError(id="RightsMissing,snapshotd", message="…")
+    endpoint.script = lambda c: answer_line(HostAnswer(protocol=1, verdict=HostAnswer.NOT_BEGUN, error=missing))
+    pool = open_pool()
+    for created in (1, 2):
+        answer = await pool.run(report(), 10)
+        assert isinstance(answer, HostAnswer)
+        assert answer.verdict == HostAnswer.NOT_BEGUN
+        assert (endpoint.created, len(endpoint.shells)) == (created, 0)
+    await pool.close(5)
 
 
 async def test_two_sessions_run_two_commands_at_once(endpoint: Endpoint, open_pool: Open) -> None:
