@@ -138,6 +138,11 @@ def test_no_value_is_too_long_for_grpcs_metadata(error: SnapshotdError, value: s
     assert len(long.details) == len(short.details)
 
 
+@pytest.mark.parametrize("error", every_error(), ids=lambda e: type(e).__name__)
+def test_half_a_surrogate_pair_which_json_may_hold_and_utf_8_cannot_is_escaped(error: SnapshotdError) -> None:
+    assert to_status(with_values(error, "\ud800")).ByteSize()
+
+
 def test_a_long_value_is_cut_and_what_to_do_is_said_all_the_same() -> None:
     status = to_status(InvalidArgument("host.address", "_" * 20_000, "must be a DNS name or an IP address."))
     assert status.message.startswith("Cannot accept host.address '____")
