@@ -295,7 +295,7 @@ def _read_file(file: Path) -> dict[str, object]:
         document = tomllib.loads(text_of(read_small(file, _LARGEST_FILE).content))
     except OSError as error:
         raise SettingsInvalid(f"Cannot read {file}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsInvalid(f"Cannot read {file}: it is not TOML: {error}.") from None
     found: dict[str, object] = {}
     for section, content in document.items():

@@ -13,13 +13,13 @@ subjects = ["executor:ex1"]     # whoever signs in so may do nothing, whatever e
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from snapshotd.access.errors import AccessUnusable
-from snapshotd.access.identity import Identity
+from snapshotd.access.identity import GROUP_WAYS, WAYS, Identity
 from snapshotd.access.roles import Role
 from snapshotd.access.watched_file import LastValid
 from snapshotd.domain.ids import HostId, VmId, is_guid, is_host_id
@@ -28,6 +28,8 @@ from snapshotd.small_file import SmallFile, read_small, text_of
 _LARGEST_FILE: Final = 1024 * 1024
 _KEYS: Final = frozenset({"role", "subjects", "groups", "account", "host", "vm"})
 _PARTS: Final = ("account", "host", "vm")
+_PARTS_OF: Final[Mapping[str, tuple[str, ...]]] = {Role.DELEGATE: (), Role.EXECUTOR: ("host",)}
+"""What some roles can be on, other than _PARTS. A delegate says for whom it calls, whatever it calls."""
 _REMEMBERED: Final = 1000
 """Callers whose bindings are kept in memory."""
 
@@ -155,7 +157,7 @@ def _read(path: Path, file: SmallFile) -> Bindings:
     """Return the bindings in what was read of a file. Raises RolesInvalid."""
     try:
         document = tomllib.loads(text_of(file.content))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RolesInvalid(f"Cannot use {path}: it is not TOML: {error}.") from None
     tables, barred = document.pop("binding", []), document.pop("barred", {"subjects": []})
     if document or not isinstance(tables, list):
@@ -164,8 +166,10 @@ def _read(path: Path, file: SmallFile) -> Bindings:
             f"Cannot use {path}: it holds {other}. Write [[binding]] tables and one table [barred], and nothing else."
         )
     subjects = _names(barred.get("subjects")) if isinstance(barred, dict) and len(barred) == 1 else None
-    if subjects is None or not all(":" in name for name in subjects):
+    if subjects is None:
         raise RolesInvalid(f'Cannot use {path}: [barred] must hold subjects = ["executor:ex1"], and nothing else.')
+    if problem := _names_nobody(subjects, WAYS):
+        raise RolesInvalid(f"Cannot use {path}: [barred] {problem}.")
     return Bindings(tuple(_binding(path, n, table) for n, table in enumerate(tables, 1)), subjects)
 
 
@@ -182,9 +186,8 @@ def _binding(path: Path, number: int, table: object) -> Binding:
     subjects, groups = (_names(table.get(key, [])) for key in ("subjects", "groups"))
     if subjects is None or groups is None or not (subjects or groups):
         raise refuse('is for nobody: write subjects = ["oidc:alice@example.com"], or groups likewise')
-    for name in (*subjects, *groups):
-        if ":" not in name:
-            raise refuse(f'names {name!r} without the way it signs in: write e.g. "oidc:{name}" or "token:{name}"')
+    if problem := _names_nobody(subjects, WAYS) or _names_nobody(groups, GROUP_WAYS):
+        raise refuse(problem)
     parts = {key: table[key] for key in _PARTS if key in table}
     if len(parts) > 1 or not all(isinstance(part, str) and part for part in parts.values()):
         raise refuse(f"is on {_listed(parts)}: name one of account, host and vm, as text; none means everything")
@@ -194,6 +197,8 @@ def _binding(path: Path, number: int, table: object) -> Binding:
         raise refuse(f"is on the VM {parts['vm']!r}, which is not Hyper-V's id of one: a GUID")
     if "vm" in parts:
         parts["vm"] = parts["vm"].lower()
+    if useless := parts.keys() - _PARTS_OF.get(table["role"], _PARTS):
+        raise refuse(f"has the role {table['role']}, which is never on one {useless.pop()}. Leave that out")
     return Binding(role=Role(table["role"]), subjects=subjects, groups=groups, **parts)
 
 
@@ -202,6 +207,19 @@ def _names(value: object) -> frozenset[str] | None:
     if not isinstance(value, list) or not all(isinstance(name, str) and name.strip() == name != "" for name in value):
         return None
     return frozenset(value)
+
+
+def _names_nobody(names: Iterable[str], ways: Mapping[str, Callable[[str], bool]]) -> str:
+    """Return what is wrong with a name that no caller can have, so that it bars or grants nothing; empty: none is."""
+    for name in sorted(names):
+        way, colon, own = name.partition(":")
+        if not colon:
+            return f'names {name!r} without the way it signs in: write e.g. "oidc:{name}" or "token:{name}"'
+        if way not in ways:
+            return f"names {name!r}, and there is no way {way!r} to sign in; there are {_listed(ways)}"
+        if not ways[way](own):
+            return f"names {name!r}, which nobody can be called. Each name is written out; there are no patterns"
+    return ""
 
 
 def _listed(names: Iterable[str] | Mapping[str, object]) -> str:

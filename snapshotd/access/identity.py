@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,3 +54,15 @@ def is_foreign_name(text: str) -> bool:
         and text.strip() == text
         and unicodedata.is_normalized("NFC", text)
     )
+
+
+WAYS: Final[Mapping[str, Callable[[str], bool]]] = {
+    "token": is_name,
+    "oidc": is_foreign_name,
+    "certificate": is_foreign_name,
+    "executor": is_name,
+    "unix": bool,
+}
+"""The ways of signing in, each with what tells whether somebody can be called so there."""
+GROUP_WAYS: Final = {way: WAYS[way] for way in ("oidc", "unix")}
+"""Those that tell groups."""

@@ -106,7 +106,7 @@ def load(environ: Mapping[str, str]) -> Contexts:
         return Contexts(file)
     except OSError as error:
         raise Failed(f"Cannot read {file}: {(error.strerror or str(error)).lower()}.", ExitCode.USAGE) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Failed(f"Cannot read {file}: it is not TOML: {error}.", ExitCode.USAGE) from None
     return _contexts(file, document, environ)
 

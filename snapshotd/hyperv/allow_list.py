@@ -135,7 +135,7 @@ def _read(path: Path, file: SmallFile) -> _Rules:
     """Return the rules in what was read of a file. Raises AllowListInvalid."""
     try:
         rules = _rules(tomllib.loads(text_of(file.content)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AllowListInvalid(f"Cannot use the allow-list {path}: {str(error).rstrip('.')}.") from None
     if file.mode & stat.S_IWOTH:
         raise AllowListInvalid(

@@ -220,7 +220,7 @@ def _with_short_values(error: d.SnapshotdError, limit: int) -> d.SnapshotdError:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Return a text of at most `limit` characters that can be sent: half of a surrogate pair, as JSON may hold, cannot."""
+    """Return a text of at most `limit` characters that can be sent. Half of a surrogate pair, as in JSON, cannot."""
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return text.encode(errors="backslashreplace").decode()
 

@@ -49,6 +49,7 @@ SCOPES: Final[Mapping[str, tuple[str, str]]] = {
     "host": ("host", "hv01"),
     "vm": ("vm", ONE),
 }
+_SCOPES_OF: Final = {"none": ("all",), "delegate": ("all",), "executor": ("all", "host")}
 _SEEING: Final = ("viewer", "operator", "auditor", "admin")
 _BY_ADMINS: Final = (
     *("VmRegistered", "VmUnregistered", "TakenOver", "OperationSettled"),
@@ -171,7 +172,7 @@ async def world(directory: Path) -> AsyncIterator[World]:
         Person(role, scope, tokens.issue(f"{role}-{scope}", timedelta(hours=1), "test", now)[0])
         for role in ROLES
         for scope in SCOPES
-        if role != "none" or scope == "all"
+        if scope in _SCOPES_OF.get(role, SCOPES)
     ]
     (directory / "roles.toml").write_text("\n".join(map(_binding, people)))
     flags = {"auth.mode": "required", "auth.roles": str(directory / "roles.toml")}

@@ -23,7 +23,7 @@ from tests.integration.fuzzed_access import ROLES, Person, World, fuzzed, world
 from tests.integration.fuzzing import FuzzedCall
 from tests.integration.test_fuzzed_calls import FAULTS, reason
 
-SEED: Final = int(os.environ.get("SNAPSHOTD_TEST_SEED", "14"))
+SEED: Final = int(os.environ.get("SNAPSHOTD_TEST_SEED", "23"))
 CALLS: Final = 1000
 CALLS_OF_EACH: Final = int(os.environ.get("SNAPSHOTD_FUZZ_CALLS", "0"))
 _OF_ONE_WORLD: Final = 250

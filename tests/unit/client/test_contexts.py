@@ -128,6 +128,7 @@ def test_an_option_counts_before_the_environment_and_that_before_the_context(hom
         ("[context.prod]\nport = 1", "context prod has port. There are, as text: server, ca, token_file"),
         ('token = "x"', "there is no setting token. There are: current"),
         ("[", "it is not TOML"),
+        (f"a = {'[' * 5000}", "it is not TOML"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_told_with_what_is_wrong(

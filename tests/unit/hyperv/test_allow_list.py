@@ -93,6 +93,7 @@ def test_what_is_not_listed_is_refused_with_what_to_do(tmp_path: Path, refused: 
     ("text", "words"),
     [
         ("[[credential", "allow.toml"),
+        (f"a = {'[' * 5000}", "allow.toml"),
         ("[[credentials]]", "the file has credentials, which means nothing"),
         ("credential = 1", "must be tables"),
         ("credential = [1]", "must be tables"),
