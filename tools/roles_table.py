@@ -48,7 +48,8 @@ subjects = ["executor:ex1"]                         # may do nothing, at once: i
 ```
 
 A binding is on the VMs of an `account`, on a `host` and the VMs on it, on one `vm` (Hyper-V's id), or on everything.
-That of an executor is on a host or on everything, that of a delegate always on everything.
+That of an executor is on a host or on everything, that of a delegate always on everything. Only an admin of everything
+says which machine a host is: whoever could say that of one host could name another one's address, and reach its VMs.
 What somebody may not see is not found, in the same words as what does not exist. Who was refused is recorded as an
 event: `snapshotctl audit list --type CallRefused`.
 

@@ -94,11 +94,12 @@ RULES: Final[Mapping[str, Rule]] = {
     f"{_HOSTS}DrainHost": Rule(_RULE, Concern.HOST, "name"),
     f"{_HOSTS}GetHost": Rule(SEEING, Concern.HOST, "name"),
     f"{_HOSTS}ListHosts": Rule(SEEING, Concern.LISTED),
-    f"{_HOSTS}RegisterHost": Rule(_RULE, Concern.HOST, "host_id"),
+    # Which machine a host's id stands for decides whose VMs it has: an admin of one host could name another's address.
+    f"{_HOSTS}RegisterHost": Rule(_RULE, Concern.EVERYTHING),
     f"{_HOSTS}RemoveHost": Rule(_RULE, Concern.HOST, "name"),
     f"{_HOSTS}SyncHost": Rule(_WORK, Concern.HOST, "name"),
     f"{_HOSTS}TakeOverHost": Rule(_RULE, Concern.HOST, "name"),
-    f"{_HOSTS}UpdateHost": Rule(_RULE, Concern.HOST, "host.name"),
+    f"{_HOSTS}UpdateHost": Rule(_RULE, Concern.EVERYTHING),  # as RegisterHost
     f"{_V1}OperationService/WatchOperations": Rule(SEEING, Concern.LISTED),
     f"{_OPERATIONS}CancelOperation": Rule(_WORK, Concern.VM, "name"),
     f"{_OPERATIONS}DeleteOperation": Rule(_RULE, Concern.VM, "name"),

@@ -9,8 +9,8 @@ from typing import Final
 from google.protobuf.message import Message
 
 from snapshotd.access.roles import Concern, Rule
-from snapshotd.domain.errors import InvalidArgument, NotFound
-from snapshotd.domain.ids import HostId, VmId, is_host_id, vm_of
+from snapshotd.domain.errors import NotFound
+from snapshotd.domain.ids import HostId, VmId, vm_of
 from snapshotd.server.requests import host_id_of, operation_of, snapshot_id_of, vm_id_of, volume_snapshot_id_of
 
 _EVERY_VM: Final = "virtualMachines/-"
@@ -31,7 +31,7 @@ def named_in(rule: Rule, request: Message) -> NamedVm | HostId | None:
     """Return what a request names; None: nothing in particular. Raises InvalidArgument for what is no name."""
     match rule.concern:
         case Concern.HOST:
-            return _host(value_of(request, rule.field), rule.field)
+            return host_id_of(value_of(request, rule.field), rule.field)
         case Concern.VM:
             return _vm(value_of(request, rule.field), rule.field)
         case Concern.LISTED if rule.field:
@@ -42,7 +42,7 @@ def named_in(rule: Rule, request: Message) -> NamedVm | HostId | None:
             if fields:
                 return _vm(getattr(request, fields[0]), fields[0])
             host = getattr(request, "host", "")
-            return _host(host, "host") if host else None
+            return host_id_of(host, "host") if host else None
         case _:
             return None
 
@@ -62,14 +62,6 @@ def beyond(rule: Rule, request: Message) -> str:
 def value_of(request: Message, field: str) -> str:
     """Return the text in a field, whose path may lead through messages."""
     return str(reduce(getattr, field.split("."), request))
-
-
-def _host(name: str, field: str) -> HostId:
-    if field != "host_id":
-        return host_id_of(name, field)
-    if not is_host_id(name):
-        raise InvalidArgument("host_id", name[:80], "must be 1 to 63 of a-z, 0-9 and -, a letter first.")
-    return HostId(name)
 
 
 def _vm(name: str, field: str) -> NamedVm:

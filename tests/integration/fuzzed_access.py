@@ -21,7 +21,7 @@ from typing import Any, Final
 from snapshotd.access.local_tokens import TokenFile
 from snapshotd.api.v1.host_pb2 import Host, RegisterHostRequest
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
-from snapshotd.domain.events import Envelope, VmDetailsChanged, VmRegistered
+from snapshotd.domain.events import Envelope, HostRegistered, HostUpdated, VmDetailsChanged, VmRegistered
 from snapshotd.domain.events.volume import VolumeClaimed, VolumeReleased
 from snapshotd.domain.ids import StreamId
 from snapshotd.domain.lifecycle import SnapshotState
@@ -144,6 +144,8 @@ class World:
         gives_away = isinstance(event, VmDetailsChanged) and event.before.owner != event.after.owner
         if person.role == "operator" and (gives_away or type(event).__name__.endswith(_BY_ADMINS)):
             return False
+        if isinstance(event, HostRegistered | HostUpdated):
+            return person.scope == "all"
         if kind == "host":
             return person.covers("", name)
         vm_id = event.vm_id if isinstance(event, VolumeClaimed | VolumeReleased) else name

@@ -33,6 +33,12 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path)
     ]
 
 
+def test_a_file_that_is_nested_without_end_is_refused_like_any_that_is_not_toml(tmp_path: Path) -> None:
+    (file := tmp_path / "snapshotd.toml").write_text(f"a = {'[' * 5000}", encoding="utf-8")
+    with pytest.raises(SettingsInvalid, match="it is not TOML: maximum recursion"):
+        load(file, {}, {})
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_a_file_that_was_saved_on_windows_is_read_without_its_mark(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "snapshotd.toml"

@@ -121,12 +121,18 @@ ACME = {"account": "acme"}
         (granted(Role.OPERATOR, **ACME), f"{SNAPSHOTS}DeleteSnapshot", delete(MINE), ""),
         (granted(Role.OPERATOR, **ACME), f"{SNAPSHOTS}DeleteSnapshot", delete(FOREIGN), NOT_FOUND),
         (granted(Role.OPERATOR), f"{HOSTS}RegisterHost", host_pb2.RegisterHostRequest(host_id="hv02"), "NOT_ALLOWED"),
-        (granted(Role.ADMIN, host="hv02"), f"{HOSTS}RegisterHost", host_pb2.RegisterHostRequest(host_id="hv02"), ""),
+        (granted(Role.ADMIN), f"{HOSTS}RegisterHost", host_pb2.RegisterHostRequest(host_id="hv02"), ""),
         (
             granted(Role.ADMIN, host="hv02"),
             f"{HOSTS}RegisterHost",
-            host_pb2.RegisterHostRequest(host_id="hv03"),
-            "HOST_NOT_FOUND",
+            host_pb2.RegisterHostRequest(host_id="hv02", host=host_pb2.Host(address="hv01.example.com")),
+            "NOT_ALLOWED",
+        ),
+        (
+            granted(Role.ADMIN, host="hv01"),
+            f"{HOSTS}UpdateHost",
+            host_pb2.UpdateHostRequest(host=host_pb2.Host(name="hosts/hv01", address="hv02.example.com")),
+            "NOT_ALLOWED",
         ),
         (granted(Role.VIEWER, **ACME), f"{HOSTS}GetHost", host_pb2.GetHostRequest(name="hosts/hv01"), "HOST_NOT_FOUND"),
         (
