@@ -34,6 +34,7 @@ LEAF_DAYS: Final = 365
 _BACK: Final = timedelta(minutes=5)
 """How long before its issue a certificate begins."""
 _LARGEST_FILE: Final = 64 * 1024
+_CA_KEY: Final = "ca.key"
 
 _Key: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -88,7 +89,7 @@ class Authority:
         self._now = now
         path = directory / "ca.pem"
         self._certificate = _read_certificate(path)
-        self._key = _read_key(directory / "ca.key")
+        self._key = _read_key(directory / _CA_KEY)
         if not is_authority(self._certificate) or self._key.public_key() != self._certificate.public_key():
             raise AccessUnusable(f"Cannot use the CA in {directory}: ca.key is not the key of a CA in ca.pem.")
         if not self._certificate.not_valid_before_utc <= now < self._certificate.not_valid_after_utc:
@@ -152,6 +153,7 @@ class Authority:
         *,
         replace: bool,
     ) -> Issued:
+        _refuse_name(file)
         key = ec.generate_private_key(ec.SECP256R1())
         end = min(self._now + span, self._certificate.not_valid_after_utc)
         extensions = [
@@ -218,6 +220,17 @@ def _identifier_of(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
 def _key_of(certificate: Path) -> Path:
     """Return the file of a certificate's key."""
     return certificate.with_suffix(".key")
+
+
+def _refuse_name(file: Path) -> None:
+    """Raise AccessUnusable for a name that no certificate can have, or by which a CA's key would be written over."""
+    if file.is_dir():
+        raise AccessUnusable(f"Cannot write a certificate to {file}: it is a directory. Name a file in it: FILE.pem.")
+    if _key_of(file).name == _CA_KEY:
+        raise AccessUnusable(
+            f"Cannot write a certificate to {file}: its key would be {_key_of(file)}, which is the name of a CA's key. "
+            "Choose another name."
+        )
 
 
 def _write(file: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, *, replace: bool) -> Issued:

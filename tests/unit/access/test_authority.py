@@ -135,6 +135,9 @@ def test_only_the_owner_reads_keys_and_none_is_overwritten_without_being_asked(s
         create_authority(site / "users", "Ops", Purpose.USERS, 30, NOW)
     with pytest.raises(AccessUnusable, match="that is the name of its key"):
         authority.issue(bearers.user("ann"), site / "bob.key", 7, replace=True)
+    for name in ("users/ca.pem", "users/ca.crt", "users", ".", "/"):
+        with pytest.raises(AccessUnusable, match=r"the name of a CA's key|it is a directory"):
+            authority.issue(bearers.user("ann"), site / name, 7, replace=True)
     assert {path: path.read_bytes() for path in site.rglob("*") if path.is_file()} == before
     authority.issue(bearers.user("bob"), site / "ann.pem", 7, replace=True)
     assert read(site / "ann.pem").subject.rfc4514_string() == "CN=bob"
