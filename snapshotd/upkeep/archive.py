@@ -77,6 +77,8 @@ def unpack(archive: Path, directory: Path) -> Manifest:
 
     Only what the manifest names is written, whatever else is in the archive, and each only as it was when it was noted.
     """
+    if archive.exists() and not archive.is_file():  # to open a pipe could take for ever
+        raise ArchiveUnusable("it is no regular file")
     try:
         with tarfile.open(archive, mode="r:") as tar:
             manifest = _manifest_of(tar)

@@ -277,6 +277,12 @@ async def test_what_is_no_whole_backup_is_refused_and_changes_nothing(
     assert list(new_one.iterdir()) == []
 
 
+def test_a_pipe_that_nobody_writes_to_holds_no_restore_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "b.tar")
+    with pytest.raises(RestoreRefused, match="it is no regular file"):
+        put(tmp_path / "b.tar", tmp_path / "new")
+
+
 def test_an_archive_that_is_cut_short_or_none_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"text" * 1000):
         (tmp_path / "b.tar").write_bytes(content)
