@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     _start_logging(verbose=parsed.verbose)
+    if sys.stdout is None:  # closed: the next file that is opened would take its place
+        _tell_end(f"snapshotd {parsed.command}: Cannot write the output: standard output is closed. Use /dev/null.")
+        return 2
     try:
         return _run(parsed)
     except BrokenPipeError:
@@ -79,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Unusable as error:
         said, code = str(error), 2
     except OSError as error:
-        said, code = f"{error.filename}: {(error.strerror or '').lower()}" if error.filename else str(error), 2
+        said, code = error.strerror.lower() if error.strerror else str(error), 2
+        said = f"{error.filename}: {said}" if error.filename else said
     _tell_end(f"snapshotd {parsed.command}: {said}")
     # Else the service manager would go on showing how the program was when it last ran.
     ServiceManager(os.environ).status(said)

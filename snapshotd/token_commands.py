@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from snapshotd.access.errors import time_text
+from snapshotd.access.errors import AccessUnusable, time_text
 from snapshotd.access.identity import NAME_RULE
 from snapshotd.access.local_tokens import LocalToken, TokenFile
 from snapshotd.setting_values import as_age
@@ -56,8 +56,13 @@ def run(parsed: argparse.Namespace, settings: Settings) -> int:
     match parsed.what:
         case "issue":
             token, made = file.issue(parsed.name, timedelta(seconds=parsed.expires), _user(), now)
-            sys.stdout.write(f"{token}\n")
-            sys.stdout.flush()
+            try:
+                sys.stdout.write(f"{token}\n")
+                sys.stdout.flush()
+            except OSError as error:  # nobody has the token: it must not stay in force
+                file.revoke(made.id, now)
+                problem = (error.strerror or str(error)).lower()
+                raise AccessUnusable(f"Cannot print the token: {problem}. It was revoked; issue another one.") from None
             sys.stderr.write(
                 f"Issued token {made.id} for {made.name}, in force until {time_text(made.expires)}. It is shown only "
                 f"this once. To end it earlier: snapshotd token revoke {made.id}\n"

@@ -7,8 +7,10 @@ import logging
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -260,6 +262,35 @@ def test_the_command_prints_a_token_alone_on_standard_output_and_never_again(
     assert run(tmp_path, "revoke", identifier) == 0
     assert run(tmp_path, "list") == 0
     assert listed(capsys)[-1][2] == "revoked"
+
+
+@pytest.mark.parametrize(("device", "why"), [("/dev/full", "no space left on device"), ("", "broken pipe")])
+def test_a_token_that_could_not_be_printed_is_revoked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, device: str, why: str
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    target = os.open(device, os.O_WRONLY) if device else os.dup(writing)
+    os.close(writing)
+    output = os.fdopen(target, "w", encoding="utf-8")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", output)
+        assert run(tmp_path, "issue", "ci") == 2
+    with suppress(OSError):
+        output.close()
+    assert f"Cannot print the token: {why}. It was revoked; issue another one." in capsys.readouterr().err
+    (token,) = TokenFile(tmp_path / "tokens.json").all()
+    assert token.revoked is not None
+
+
+def test_without_a_standard_output_nothing_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", None)
+        assert run(tmp_path, "issue", "ci") == 2
+    assert "snapshotd token: Cannot write the output: standard output is closed." in capsys.readouterr().err
+    assert not (tmp_path / "tokens.json").exists()
 
 
 def test_the_file_may_be_elsewhere_and_a_token_that_is_not_there_is_not_revoked(
