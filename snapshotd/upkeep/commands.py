@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from snapshotd.settings import Settings, default_file
 from snapshotd.token_commands import tokens_path
@@ -93,7 +95,8 @@ def backup(settings: Settings, target: str) -> int:
 
     os.umask(_OWNER_ONLY)
     storage = settings.storage
-    taken = back_up(storage / LOG, tokens_path(settings), target_of(target), datetime.now(UTC))
+    with _ended_by_an_exception():
+        taken = back_up(storage / LOG, tokens_path(settings), target_of(target), datetime.now(UTC))
     sys.stdout.write(f"{taken.path}\n")
     held = ", ".join(taken.manifest.files)
     sys.stderr.write(
@@ -108,7 +111,8 @@ def restore(settings: Settings, archive: Path, *, replace: bool) -> int:
 
     os.umask(_OWNER_ONLY)
     storage = settings.storage
-    done = put_back(archive, storage, tokens_path(settings), datetime.now(UTC), replace=replace)
+    with _ended_by_an_exception():
+        done = put_back(archive, storage, tokens_path(settings), datetime.now(UTC), replace=replace)
     manifest = done.manifest
     sys.stdout.write(
         f"Restored {storage / LOG} up to position {manifest.head_position}, as of {manifest.time:%Y-%m-%d %H:%M:%S}Z, "
@@ -120,6 +124,20 @@ def restore(settings: Settings, archive: Path, *, replace: bool) -> int:
         sys.stdout.write(f"{done.tokens}\n")
     sys.stdout.write(_NEXT)
     return 0
+
+
+@contextmanager
+def _ended_by_an_exception() -> Iterator[None]:
+    """Let SIGTERM end a command like Ctrl-C does, so that it removes its work: a copy of the event log."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _is_unit_installed(program: str) -> bool:

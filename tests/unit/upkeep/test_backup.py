@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sqlite3
 import stat
 import tarfile
@@ -19,6 +20,7 @@ from snapshotd.__main__ import main
 from snapshotd.store.copying import LogFacts, facts_of
 from snapshotd.store.errors import LogForeign
 from snapshotd.store.sqlite_log import SqliteEventLog
+from snapshotd.upkeep import backup as backup_module
 from snapshotd.upkeep import restore as restoring
 from snapshotd.upkeep.backup import BackupFailed, back_up
 from snapshotd.upkeep.restore import Restored, RestoreRefused, restore
@@ -305,6 +307,33 @@ async def test_the_commands_print_the_path_and_what_to_do_next(
     assert "LOG_ROLLED_BACK" in capsys.readouterr().out
     assert main(["restore", archive, "--storage-directory", str(tmp_path / "new")]) == 2
     assert "snapshotd restore: Cannot restore to" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("umask")
+async def test_a_command_that_is_told_to_end_leaves_no_copy_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(tmp_path / "storage", 2)
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    archive = backed_up(tmp_path / "storage", tmp_path / "b.tar")
+    for module, name in ((backup_module, "copy_log"), (restoring, "unpack")):
+        real: Callable[..., object] = getattr(module, name)
+
+        def told_to_end(*given: object, real: Callable[..., object] = real) -> object:
+            done = real(*given)
+            signal.raise_signal(signal.SIGTERM)
+            return done
+
+        monkeypatch.setattr(module, name, told_to_end)
+    before = signal.getsignal(signal.SIGTERM)
+    for command in (["backup", f"{backups}/"], ["restore", str(archive)]):
+        where = tmp_path / ("storage" if command[0] == "backup" else "new")
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--storage-directory", str(where)])
+        assert ended.value.code == 128 + signal.SIGTERM
+    assert not [*backups.iterdir(), *(tmp_path / "new").iterdir()]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.usefixtures("umask")
