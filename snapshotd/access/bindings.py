@@ -189,8 +189,11 @@ def _binding(path: Path, number: int, table: object) -> Binding:
     if problem := _names_nobody(subjects, WAYS) or _names_nobody(groups, GROUP_WAYS):
         raise refuse(problem)
     parts = {key: table[key] for key in _PARTS if key in table}
-    if len(parts) > 1 or not all(isinstance(part, str) and part for part in parts.values()):
-        raise refuse(f"is on {_listed(parts)}: name one of account, host and vm, as text; none means everything")
+    if len(parts) > 1 or not all(isinstance(part, str) and part.strip() == part != "" for part in parts.values()):
+        raise refuse(
+            f"is on {_listed(parts)}: name one of account, host and vm, as text without blanks around it; none of them "
+            "means everything"
+        )
     if "host" in parts and not is_host_id(parts["host"]):
         raise refuse(f"is on the host {parts['host']!r}, which is no host's id: 1 to 63 of a-z, 0-9 and -")
     if "vm" in parts and not is_guid(parts["vm"].lower()):

@@ -354,6 +354,7 @@ def _export_response(made: vm_export.TheExport, _: object) -> pb.ExportVirtualMa
 
 def _checked_owner(owner: str, called: str) -> str:
     """Return an owner. Raises InvalidArgument, with what its field is called."""
-    if not 0 < len(owner) <= _OWNER_LIMIT or not owner.isprintable():
-        raise InvalidArgument(called, owner[:40], f"must have 1 to {_OWNER_LIMIT} characters, all printable.")
+    if not 0 < len(owner) <= _OWNER_LIMIT or not owner.isprintable() or owner.strip() != owner:
+        problem = f"must be 1 to {_OWNER_LIMIT} printable characters, without blanks around them."
+        raise InvalidArgument(called, owner[:40], problem)
     return owner

@@ -138,7 +138,12 @@ async def test_a_vm_is_updated_and_found_by_its_labels(running: Running) -> None
     for text, found in (('labels.tier = "gold"', 1), ("labels:none", 0)):
         request = vm_pb2.ListVirtualMachinesRequest(filter=text)
         assert len((await running.vms.ListVirtualMachines(request, CALLER)).virtual_machines) == found
-    for wrong, mask in (({"labels": {"a b": ""}}, "labels"), ({"owner": ""}, "owner"), ({}, "power")):
+    for wrong, mask in (
+        ({"labels": {"a b": ""}}, "labels"),
+        ({"owner": ""}, "owner"),
+        ({"owner": "dev "}, "owner"),
+        ({}, "power"),
+    ):
         update = vm_pb2.UpdateVirtualMachineRequest(
             virtual_machine=vm_pb2.VirtualMachine(name=VM, **wrong), update_mask=FieldMask(paths=[mask])
         )

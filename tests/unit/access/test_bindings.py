@@ -90,6 +90,7 @@ def test_only_whom_it_names_has_a_binding(tmp_path: Path, who: str, granted: obj
         (binding('account = "acme"', role="executor"), "the role executor, which is never on one account"),
         (binding() + binding('account = "a"\nhost = "hv01"'), "binding 2 is on account, host: name one"),
         (binding('account = ""'), "binding 1 is on account"),
+        (binding('account = "acme "'), "binding 1 is on account: .* without blanks around it"),
         (binding('host = "HV 1"'), "no host's id"),
         (binding('vm = "web01"'), "not Hyper-V's id of one"),
         (binding('acount = "acme"'), "binding 1 has acount; there are account"),
