@@ -26,6 +26,8 @@ class Caller:
     """The full name of the method."""
     on_behalf_of: str = ""
     """For whom it acts, by its own word."""
+    machine: str = ""
+    """Where it is, if it need not say who it is: such callers on one machine have one share of all calls."""
     hosts: frozenset[str] = frozenset({"*"})
     """What an executor may serve: ids of hosts, or all."""
     granted_now: Callable[[], Awaitable[Granted]] | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +29,10 @@ class CallLimits:
     """Of one caller."""
     per_s_each: int = 2_000
     """In a second, of one caller, on average; twice as many at once."""
+    under_way_machine: int = 100
+    """Of all on one machine who need not say who they are: else one of them could leave the others' probes no place."""
+    per_s_machine: int = 200
+    """Likewise, in a second."""
 
 
 @dataclass(slots=True)
@@ -56,41 +60,54 @@ class Crowd:
 
     def check(self, caller: Caller) -> None:
         """Count a call against its caller's rate. Raise TooManyCalls if it is one too many."""
-        limits, subject = self._limits, caller.subject
-        if self._under_way.get(subject, 0) >= limits.under_way_each:
-            raise self._refused(caller, f"has {limits.under_way_each} calls under way, the most that one caller may")
+        limits, shares = self._limits, self._shares(caller)
+        for share, most, _ in shares:
+            if self._under_way.get(share, 0) >= most:
+                raise self._refused(caller, f"has {most} calls under way, the most that one caller may")
         if self._all >= limits.under_way:
             raise self._refused(caller, f"comes after {limits.under_way} calls of all callers, the most that may be")
-        if not self._take(subject):
-            raise self._refused(caller, f"calls more than {limits.per_s_each} times a second")
+        for share, _, per_s in shares:
+            if not self._take(share, per_s):
+                raise self._refused(caller, f"calls more than {per_s} times a second")
 
     @contextmanager
     def enter(self, caller: Caller) -> Iterator[Caller]:
         """Count a call as under way until the end."""
+        shares = [share for share, _, _ in self._shares(caller)]
         self._all += 1
-        self._under_way[caller.subject] += 1
+        for share in shares:
+            self._under_way[share] += 1
         try:
             yield caller
         finally:
             self._all -= 1
-            self._under_way[caller.subject] -= 1
-            if not self._under_way[caller.subject]:
-                del self._under_way[caller.subject]
+            for share in shares:
+                self._under_way[share] -= 1
+                if not self._under_way[share]:
+                    del self._under_way[share]
 
-    def _take(self, subject: str) -> bool:
-        """Take one call of a caller's share, if there is one left."""
-        now_s, most = self._now_s(), 2.0 * self._limits.per_s_each
-        bucket = self._buckets.get(subject)
+    def _shares(self, caller: Caller) -> Sequence[tuple[str, int, int]]:
+        """Return what a call counts against, each with the most under way and in a second; the narrowest first."""
+        limits = self._limits
+        own = (caller.subject, limits.under_way_each, limits.per_s_each)
+        if not caller.machine:
+            return (own,)
+        return (f"{caller.subject} at {caller.machine}", limits.under_way_machine, limits.per_s_machine), own
+
+    def _take(self, share: str, per_s: int) -> bool:
+        """Take one call of a share, if there is one left."""
+        now_s, most = self._now_s(), 2.0 * per_s
+        bucket = self._buckets.get(share)
         if bucket is None:
             if len(self._buckets) >= _REMEMBERED:
                 # The one that was looked at least recently is full again, or nearly so.
                 del self._buckets[next(iter(self._buckets))]
             bucket = _Bucket(most, now_s)
         else:
-            del self._buckets[subject]
-            bucket.left = min(most, bucket.left + (now_s - bucket.at_s) * self._limits.per_s_each)
+            del self._buckets[share]
+            bucket.left = min(most, bucket.left + (now_s - bucket.at_s) * per_s)
             bucket.at_s = now_s
-        self._buckets[subject] = bucket
+        self._buckets[share] = bucket
         if bucket.left < 1:
             return False
         bucket.left -= 1

@@ -75,7 +75,9 @@ class Gate:
         try:
             rule = RULES.get(method)
             if rule is not None and rule.concern is Concern.NOTHING:
-                caller: Caller | None = Caller(subject=NOBODY, granted=Granted(), method=method)
+                caller: Caller | None = Caller(
+                    subject=NOBODY, granted=Granted(), method=method, machine=_machine(context.peer())
+                )
             else:
                 caller = await self._sign_in(context, method)
             if caller is None:
@@ -156,6 +158,11 @@ class Gate:
         if caller.granted.at(place, roles):
             return None
         return _not_allowed(caller, rule, roles) if caller.granted.at(place, SEEING) else hidden
+
+
+def _machine(peer: str) -> str:
+    """Return the machine of gRPC's name of a peer: `ipv4:10.0.0.9:1` without the port."""
+    return peer.rpartition(":")[0] if peer.startswith("ip") else "this machine"
 
 
 def _check_behalf(caller: Caller) -> None:

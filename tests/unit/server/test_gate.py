@@ -70,7 +70,7 @@ class Passing:
 
     async def call(self, method: str, request: Message) -> str:
         """Make a call; return the reason why it is refused, or nothing."""
-        gate = self._gate()
+        gate = self.gate()
         try:
             with await gate.admit(method, CALL) as caller:
                 await gate.check(caller, request, CALL.peer())
@@ -81,12 +81,14 @@ class Passing:
     async def goes_on(self, caller: Caller) -> bool:
         """Return whether a stream goes on."""
         try:
-            await self._gate().still(caller, None, CALL.peer())
+            await self.gate().still(caller, None, CALL.peer())
         except NotAllowed:
             return False
         return True
 
-    def _gate(self) -> Gate:
+    def gate(self) -> Gate:
+        """Return the gate."""
+
         async def sign_in(_: object, method: str) -> Caller | None:
             own = Caller(subject="token:a", granted=self.grants, method=method, on_behalf_of=self.behalf)
             return own if self.known else None
@@ -256,6 +258,18 @@ async def test_calls_beyond_the_limits_are_refused_until_others_have_ended() -> 
         assert await passing.call(f"{VMS}GetVirtualMachine", get(MINE)) == TooManyCalls.reason
     assert await passing.call(f"{VMS}GetVirtualMachine", get(MINE)) == ""
     assert passing.recorded.refused_ == []
+
+
+@pytest.mark.parametrize("limits", [CallLimits(under_way_machine=2), CallLimits(per_s_machine=1)])
+async def test_who_need_not_sign_in_leaves_places_to_such_callers_on_other_machines(limits: CallLimits) -> None:
+    passing = Passing(Granted(), crowd=Crowd(limits, lambda: 0.0))
+    check, gate = "/grpc.health.v1.Health/Check", passing.gate()
+    elsewhere: Any = type("Call", (), {"peer": lambda _: "ipv4:10.0.0.10:1"})()
+    with await gate.admit(check, CALL), await gate.admit(check, CALL):
+        with pytest.raises(TooManyCalls):
+            await gate.admit(check, CALL)
+        with await gate.admit(check, elsewhere):
+            pass
 
 
 async def test_a_caller_that_calls_too_often_waits_for_its_share_and_no_other_does() -> None:
