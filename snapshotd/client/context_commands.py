@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 
-from snapshotd.client.contexts import SETTINGS, Context, Contexts, is_context_name, load
+from snapshotd.client.contexts import SETTINGS, Context, Contexts, changing, is_context_name, load
 from snapshotd.client.documents import DOCUMENTS, document
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.render import facts, quoted, table
@@ -41,9 +42,9 @@ def list_all(server: None, arguments: argparse.Namespace) -> ExitCode:
 def use(server: None, arguments: argparse.Namespace) -> ExitCode:
     """Make a context the current one."""
     del server
-    contexts = load(arguments.environ)
-    chosen = contexts.get(arguments.context)
-    replace(contexts, current=arguments.context).save()
+    with changing(arguments.environ) as contexts:
+        chosen = contexts.get(arguments.context)
+        replace(contexts, current=arguments.context).save()
     return _told(f"The current context is {arguments.context} ({chosen.server}).")
 
 
@@ -71,11 +72,20 @@ def show(server: None, arguments: argparse.Namespace) -> ExitCode:
 def change(server: None, arguments: argparse.Namespace) -> ExitCode:
     """Make or change a context."""
     del server
-    contexts, name = load(arguments.environ), arguments.context
+    name = arguments.context
     if not is_context_name(name):
         text = f"Cannot name a context {quoted(name)}: 1 to 63 letters, digits, - and _, a letter or digit first."
         raise Failed(text, ExitCode.USAGE)
     given = {key: value for key in SETTINGS if (value := getattr(arguments, key))}
+    with changing(arguments.environ) as contexts:
+        context = _with(contexts, name, given)
+        current = contexts.current or name
+        replace(contexts, current=current, known={**contexts.known, name: context}).save()
+    return _told(f"Context {name} is kept in {contexts.file}." + (" It is the current one." if current == name else ""))
+
+
+def _with(contexts: Contexts, name: str, given: Mapping[str, str]) -> Context:
+    """Return a context with other settings. Raises Failed if it makes no sense."""
     context = replace(contexts.known.get(name, Context()), **given)
     if not context.server:
         raise Failed(f"Cannot make context {name} without its server. Give --server HOST:PORT.", ExitCode.USAGE)
@@ -83,18 +93,17 @@ def change(server: None, arguments: argparse.Namespace) -> ExitCode:
         raise Failed(f"Cannot change context {name}: no option says what. Give --server, --ca, ...", ExitCode.USAGE)
     if bool(context.certificate) != bool(context.key):
         raise Failed("A certificate and its key are used together: give --certificate and --key.", ExitCode.USAGE)
-    current = contexts.current or name
-    replace(contexts, current=current, known={**contexts.known, name: context}).save()
-    return _told(f"Context {name} is kept in {contexts.file}." + (" It is the current one." if current == name else ""))
+    return context
 
 
 def remove(server: None, arguments: argparse.Namespace) -> ExitCode:
     """Remove a context."""
     del server
-    contexts, name = load(arguments.environ), arguments.context
-    contexts.get(name)
-    left = {other: context for other, context in contexts.known.items() if other != name}
-    replace(contexts, current="" if contexts.current == name else contexts.current, known=left).save()
+    name = arguments.context
+    with changing(arguments.environ) as contexts:
+        contexts.get(name)
+        left = {other: context for other, context in contexts.known.items() if other != name}
+        replace(contexts, current="" if contexts.current == name else contexts.current, known=left).save()
     return _told(f"Context {name} is removed.")
 
 

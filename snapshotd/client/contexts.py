@@ -12,10 +12,12 @@ Holds paths of secrets, never a secret. Imports nothing that help would have to 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
@@ -73,15 +75,11 @@ class Contexts:
         return self.known[name]
 
     def save(self) -> None:
-        """Write the file; a crash leaves the one that was there. Raises Failed."""
+        """Write the file, within `changing`; a crash leaves the one that was there. Raises Failed."""
         if self.file is None:
             raise Failed("Cannot keep contexts: neither $HOME nor $XDG_CONFIG_HOME is set.", ExitCode.USAGE)
-        try:
-            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _told_of(self.file):
             write_file(self.file, self._text().encode(), SECRET)
-        except OSError as error:
-            problem = (error.strerror or str(error)).lower()
-            raise Failed(f"Cannot write {self.file}: {problem}.", ExitCode.OUTPUT_FAILED) from None
 
     def _text(self) -> str:
         lines = [f"current = {_quoted(self.current)}"] if self.current else []
@@ -109,6 +107,30 @@ def load(environ: Mapping[str, str]) -> Contexts:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Failed(f"Cannot read {file}: it is not TOML: {error}.", ExitCode.USAGE) from None
     return _contexts(file, document, environ)
+
+
+@contextmanager
+def changing(environ: Mapping[str, str]) -> Iterator[Contexts]:
+    """Give the contexts of a user to be changed and saved; one process at a time. Raises Failed as `load` does."""
+    file = _place(environ)
+    with ExitStack() as locked:
+        if file is not None:
+            with _told_of(file):
+                file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                locked.callback(os.close, directory)
+                fcntl.flock(directory, fcntl.LOCK_EX)
+        yield load(environ)
+
+
+@contextmanager
+def _told_of(file: Path) -> Iterator[None]:
+    """Raise Failed for an OSError about a file that is to be written."""
+    try:
+        yield
+    except OSError as error:
+        problem = (error.strerror or str(error)).lower()
+        raise Failed(f"Cannot write {file}: {problem}.", ExitCode.OUTPUT_FAILED) from None
 
 
 def _place(environ: Mapping[str, str]) -> Path | None:

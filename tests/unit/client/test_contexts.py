@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from snapshotd.api.v1.host_pb2 import ListHostsResponse
+from snapshotd.client.contexts import Context, changing, load
 from tests.unit.client.fake_service import Ctl, FakeService, Said
 
 
@@ -69,6 +72,19 @@ server = "127.0.0.1:7443"
     assert json.loads(home("context", "show", "-o", "json").out)["server_name"] == 'quite "other"'
     assert home("context", "list", "-o", "name").out == "prod\nlab\n"
     assert home("context", "list", "-o", "csv").out.splitlines()[1] == "*,prod,s.example.com:7443,token"
+
+
+def test_contexts_that_are_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+
+    def make(name: str) -> None:
+        with changing(environ) as contexts:
+            replace(contexts, known={**contexts.known, name: Context(server="s:1")}).save()
+
+    names = [f"c{n}" for n in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make, names))
+    assert sorted(load(environ).known) == sorted(names)
 
 
 def test_contexts_are_chosen_shown_and_removed(home: Home) -> None:
