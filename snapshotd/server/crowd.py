@@ -29,10 +29,13 @@ class CallLimits:
     """Of one caller."""
     per_s_each: int = 2_000
     """In a second, of one caller, on average; twice as many at once."""
-    under_way_machine: int = 100
-    """Of all on one machine who need not say who they are: else one of them could leave the others' probes no place."""
-    per_s_machine: int = 200
-    """Likewise, in a second."""
+
+    def of_machine(self, most: int) -> int:
+        """Return how many of the calls that one caller may make those on one machine may who need not say who they are.
+
+        They all count as one caller: else one of them could leave the others' health checks no place.
+        """
+        return max(1, most // 20)
 
 
 @dataclass(slots=True)
@@ -92,7 +95,8 @@ class Crowd:
         own = (caller.subject, limits.under_way_each, limits.per_s_each)
         if not caller.machine:
             return (own,)
-        return (f"{caller.subject} at {caller.machine}", limits.under_way_machine, limits.per_s_machine), own
+        narrow = limits.of_machine(limits.under_way_each), limits.of_machine(limits.per_s_each)
+        return (f"{caller.subject} at {caller.machine}", *narrow), own
 
     def _take(self, share: str, per_s: int) -> bool:
         """Take one call of a share, if there is one left."""

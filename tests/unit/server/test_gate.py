@@ -260,7 +260,7 @@ async def test_calls_beyond_the_limits_are_refused_until_others_have_ended() -> 
     assert passing.recorded.refused_ == []
 
 
-@pytest.mark.parametrize("limits", [CallLimits(under_way_machine=2), CallLimits(per_s_machine=1)])
+@pytest.mark.parametrize("limits", [CallLimits(under_way_each=40), CallLimits(per_s_each=20)])
 async def test_who_need_not_sign_in_leaves_places_to_such_callers_on_other_machines(limits: CallLimits) -> None:
     passing = Passing(Granted(), crowd=Crowd(limits, lambda: 0.0))
     check, gate = "/grpc.health.v1.Health/Check", passing.gate()
