@@ -22,7 +22,7 @@ class UsedFile:
 
     path: str
     by: str
-    """What does, for people: "VM web02"."""
+    """What does, for people: "VM web02", or "another VM" on record."""
 
 
 @dataclass(frozen=True, slots=True)

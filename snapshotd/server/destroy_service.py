@@ -30,12 +30,12 @@ class DestroyMethods(VirtualMachineServiceServicer):
         params = vm_destroy.Params(
             delete_disks=request.delete_disks,
             foreign_checkpoints=tuple(sorted(set(request.foreign_checkpoints))),
-            used=await self._used_by_others(vm_id) if request.delete_disks else (),
+            used=await self._used_by_others(vm_id, request) if request.delete_disks else (),
         )
         wanted = vm_destroy.DESTROY_VIRTUAL_MACHINE.request(params)
         return await self._operations.answer(vm_id, wanted, request)
 
-    async def _used_by_others(self, vm_id: VmId) -> tuple[UsedFile, ...]:
+    async def _used_by_others(self, vm_id: VmId, request: pb.DestroyVirtualMachineRequest) -> tuple[UsedFile, ...]:
         """Return those of a VM's files that others have. First it is looked at, so that none of them is overlooked."""
         await self._backend.reports.look(vm_id)
-        return await self._backend.claims.used_by_others(vm_id)
+        return await self._backend.claims.used_by_others(vm_id, recorded=not request.validate_only)

@@ -84,8 +84,13 @@ class VolumeClaims:
                 what = "an unfinished export" if is_partial(directory) else "an export"
                 raise VolumeInExport(path, directory, what, _told(vm), vm.vm_id if caller().sees_vm(vm) else "")
 
-    async def used_by_others(self, vm_id: VmId) -> tuple[UsedFile, ...]:
-        """Return those of a VM's files that another VM has, as it is on record, or has claimed; sorted by path."""
+    async def used_by_others(self, vm_id: VmId, *, recorded: bool) -> tuple[UsedFile, ...]:
+        """Return those of a VM's files that another VM has, as it is on record, or has claimed; sorted by path.
+
+        Args:
+            vm_id: the VM.
+            recorded: whether it goes on the VM's record, which others read than who calls: no VM is named there.
+        """
         vm = await self._runtime.load(vm_id)
         paths = [file.path for file in vm.description.files] if vm.description else []
         have = await self._vms.with_files(paths)
@@ -94,6 +99,8 @@ class VolumeClaims:
             others = [user for user in (*have.get(path, ()), self._volumes.owner(path)) if user not in (None, vm_id)]
             if others and others[0] is not None:
                 found[path] = others[0]
+        if recorded:
+            return tuple(UsedFile(path, "another VM") for path in sorted(found))
         names = {user: _told(await self._vms.load(user)) for user in found.values()}
         return tuple(UsedFile(path, f"VM {names[user]}") for path, user in sorted(found.items()))
 

@@ -56,7 +56,7 @@ async def test_it_is_told_who_has_which_file_by_a_disk_or_by_a_claim() -> None:
     await town.register(OTHER, "hv02", {"SCSI:0:1": "d:/VMs/DATA.vhdx"})
     await town.volumes.claim(MORE.upper(), OTHER, cause=ClaimCause.REQUESTED, actor="ann")
     await town.volumes.claim(LOOSE, ONE, cause=ClaimCause.REQUESTED, actor="ann")
-    assert await town.claims.used_by_others(ONE) == (UsedFile(DATA, "VM vm2"), UsedFile(MORE, "VM vm2"))
+    assert await town.claims.used_by_others(ONE, recorded=False) == (UsedFile(DATA, "VM vm2"), UsedFile(MORE, "VM vm2"))
 
 
 async def test_a_vm_that_the_caller_may_not_see_is_not_named() -> None:
@@ -66,7 +66,8 @@ async def test_a_vm_that_the_caller_may_not_see_is_not_named() -> None:
     await town.volumes.claim(MORE, OTHER, cause=ClaimCause.REQUESTED, actor="ann")
     own = Granted((Binding(role=Role.ADMIN, subjects=frozenset(), groups=frozenset(), host="hv01"),))
     CALLER.set(Caller(subject="token:a", granted=own))
-    assert {file.by for file in await town.claims.used_by_others(ONE)} == {"VM (not yours to see)"}
+    assert {file.by for file in await town.claims.used_by_others(ONE, recorded=False)} == {"VM (not yours to see)"}
+    assert {file.by for file in await town.claims.used_by_others(ONE, recorded=True)} == {"another VM"}
     with pytest.raises(VolumeInUse) as refused:
         await town.claims.refuse_used(DATA, ONE, "attach")
     assert (refused.value.owner_id, refused.value.host) == ("", "(not yours to see)")
@@ -78,4 +79,4 @@ async def test_who_is_not_registered_any_more_has_nothing() -> None:
     await town.register(ONE, "hv01", {"SCSI:0:1": DATA})
     await town.register(OTHER, "hv01", {"SCSI:0:1": DATA})
     await town.vms.execute(OTHER, UnregisterVm(), actor="ann", request_id="", digest="")
-    assert await town.claims.used_by_others(ONE) == ()
+    assert await town.claims.used_by_others(ONE, recorded=False) == ()
