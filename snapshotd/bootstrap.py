@@ -50,7 +50,7 @@ from snapshotd.service_manager import ServiceManager
 from snapshotd.settings import Settings, SettingsInvalid
 from snapshotd.store.folding import fold_shape
 from snapshotd.store.sqlite_log import SqliteEventLog
-from snapshotd.system import RandomIds, SystemClock
+from snapshotd.system import RandomIds, SystemClock, raise_file_limit
 
 _log = logging.getLogger(__name__)
 
@@ -198,6 +198,7 @@ def _own_executor(
 def serve(settings: Settings) -> int:
     """Run the service until a signal ends it. Return the exit code."""
     os.umask(_OWNER_ONLY)
+    raise_file_limit()
     check_credentials(settings)
 
     async def run() -> int:

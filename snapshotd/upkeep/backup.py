@@ -38,7 +38,9 @@ class Taken:
 
 
 def target_of(text: str) -> Path:
-    """Return where a backup goes. Raises BackupFailed for a name that can only be a directory's, and is none's."""
+    """Return where a backup goes. Raises BackupFailed if nothing is named, or can only be a directory, and is none."""
+    if not text:
+        raise BackupFailed("Cannot back up to a file without a name. Name a file, or a directory.")
     path = Path(text)  # which drops a slash at the end
     if not text.endswith(("/", "/.")) or path.is_dir():
         return path

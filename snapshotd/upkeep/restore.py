@@ -58,8 +58,19 @@ def restore(archive: Path, storage: Path, tokens: Path, now: datetime, *, replac
         now: the time, in UTC.
         replace: whether a log that has events may be replaced.
 
-    Raises RestoreRefused.
+    Raises RestoreRefused. A directory that was made for it is gone then.
     """
+    new = not storage.exists()
+    try:
+        return _restored(archive, storage, tokens, now, replace=replace)
+    except BaseException:
+        if new:
+            with suppress(OSError):  # what is in it stays
+                storage.rmdir()
+        raise
+
+
+def _restored(archive: Path, storage: Path, tokens: Path, now: datetime, *, replace: bool) -> Restored:
     try:
         storage.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".snapshotd-restore-", dir=storage) as work:
