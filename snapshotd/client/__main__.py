@@ -7,7 +7,6 @@ import getpass
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from snapshotd.client import arguments as read
 from snapshotd.client import (
@@ -24,11 +23,9 @@ from snapshotd.client import (
 )
 from snapshotd.client.completion import COMPLETE, Typed, answer
 from snapshotd.client.failure import ExitCode, Failed
-from snapshotd.client.parser import Parser, Subcommands, common_options, function_of, output_of
+from snapshotd.client.parser import CONNECTION, Parser, ShortUsage, Subcommands, common_options, function_of, output_of
 from snapshotd.client.render import show_in_utc
 
-_CONNECTION: Final = ("context", "server", "ca", "token_file", "certificate", "key", "server_name")
-"""The options that say which server is called, and how. The rest is in connection.py."""
 _EPILOG = """\
 exit codes:
     0  done
@@ -79,7 +76,7 @@ def _complete(request: Sequence[str], environ: Mapping[str, str]) -> int:
         from snapshotd.client.connection import connection_of  # noqa: PLC0415
 
         actor = typed.given.get("acting_as") or environ.get("SNAPSHOTD_ACTOR") or _user()
-        given = argparse.Namespace(**{name: typed.given.get(name) for name in _CONNECTION})
+        given = argparse.Namespace(**{name: typed.given.get(name) for name in CONNECTION})
         try:
             connection = connection_of(given, environ)
             return completed_names.names(kind, typed.given.get("vm", ""), word, connection, read.actor(actor))
@@ -139,11 +136,11 @@ def _parser(environ: Mapping[str, str]) -> Parser:
         prog="snapshotctl",
         description="Takes, reverts and deletes snapshots of Hyper-V VMs through snapshotd.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         parents=[common_options()],
     )
     parser.set_defaults(
-        **dict.fromkeys(_CONNECTION),
+        **dict.fromkeys(CONNECTION),
         on_behalf_of=None,
         acting_as=environ.get("SNAPSHOTD_ACTOR") or _user(),
         timeout=90.0,
@@ -165,6 +162,10 @@ def _parser(environ: Mapping[str, str]) -> Parser:
     ):
         module.add_to(commands)
     return parser
+
+
+class _Help(ShortUsage, argparse.RawDescriptionHelpFormatter):
+    """Help whose epilog keeps its lines."""
 
 
 class _Version(argparse.Action):

@@ -7,7 +7,7 @@ completion and errors of usage come at once: the declarations import neither gRP
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
@@ -16,6 +16,8 @@ from snapshotd.client.failure import ExitCode, Failed
 
 OUTPUTS: Final = ("table", "json", "jsonl", "yaml", "csv", "name")
 """The output formats."""
+CONNECTION: Final = ("context", "server", "ca", "token_file", "certificate", "key", "server_name")
+"""The options that say which server is called, and how. The rest is in connection.py."""
 _PACKAGE: Final = "snapshotd.client"
 
 
@@ -32,8 +34,27 @@ class Misused(Failed):
         return self._whole
 
 
+class ShortUsage(argparse.HelpFormatter):
+    """argparse's, with a usage that names only what is the command's own."""
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None = None,
+    ) -> None:
+        """Add the usage without the options that every command takes: they are told last, in a group of their own."""
+        own = [action for action in actions if not _SHARED.intersection(action.option_strings)]
+        super().add_usage(usage, own, groups, prefix)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's, with errors as exceptions."""
+
+    def entitle_commands(self) -> None:
+        """Have the help call the commands below this parser so, and not positional arguments."""
+        self._positionals.title = "commands"
 
     def error(self, message: str) -> NoReturn:
         """Raise Misused."""
@@ -46,6 +67,7 @@ class Subcommands:
     def __init__(self, parser: Parser, common: Parser, metavar: str) -> None:
         """Add to a parser; each command takes the common options too."""
         self._common = common
+        parser.entitle_commands()
         # The type of argparse for this is private.
         self._subparsers: Any = parser.add_subparsers(required=True, metavar=metavar)
 
@@ -68,7 +90,9 @@ class Subcommands:
 
     def _parser(self, name: str, text: str) -> Parser:
         described = text[0].upper() + text[1:] + "."
-        parser: Parser = self._subparsers.add_parser(name, help=text, description=described, parents=[self._common])
+        parser: Parser = self._subparsers.add_parser(
+            name, help=text, description=described, parents=[self._common], formatter_class=ShortUsage
+        )
         return parser
 
 
@@ -82,57 +106,64 @@ def function_of(run: str) -> Callable[[Any, argparse.Namespace], int]:
 def common_options() -> Parser:
     """Declare the options that may stand before or after a command. One that is not given leaves the value as it is."""
     common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument(
+    group = common.add_argument_group("options of every command, before it or after it")
+    group.add_argument(
         "--server",
         type=read.server,
         metavar="HOST:PORT|unix:PATH",
         help="address of the service, e.g. unix:/run/snapshotd.sock (default: $SNAPSHOTD_SERVER, the current "
         "context's, or 127.0.0.1:7443)",
     )
-    common.add_argument(
+    group.add_argument(
         "--context",
         type=read.named,
         metavar="NAME",
         help="server and sign-in by a name of `context set` (default: $SNAPSHOTD_CONTEXT, or the current one)",
     )
-    common.add_argument(
+    group.add_argument(
         "--ca", type=read.file, metavar="FILE", help="connect by TLS; certificate of who issued the server's (PEM)"
     )
-    common.add_argument(
+    group.add_argument(
         "--token-file",
         type=read.file,
         metavar="FILE",
         help="sign in by the token in a file (default: $SNAPSHOTD_TOKEN)",
     )
-    common.add_argument("--certificate", type=read.file, metavar="FILE", help="sign in by a certificate (PEM)")
-    common.add_argument("--key", type=read.file, metavar="FILE", help="private key of the certificate (PEM)")
-    common.add_argument(
+    group.add_argument("--certificate", type=read.file, metavar="FILE", help="sign in by a certificate (PEM)")
+    group.add_argument("--key", type=read.file, metavar="FILE", help="private key of the certificate (PEM)")
+    group.add_argument(
         "--server-name", type=read.named, metavar="NAME", help="name in the server's certificate, if it is another one"
     )
-    common.add_argument(
+    group.add_argument(
         "--as",
         dest="acting_as",
         type=read.actor,
         metavar="NAME",
         help="who you are, for the audit trail (default: $SNAPSHOTD_ACTOR, or your account)",
     )
-    common.add_argument(
+    group.add_argument(
         "--on-behalf-of",
         type=read.actor,
         metavar="NAME",
         help="for whom you act, for the audit trail; with sign-in, it takes the role delegate",
     )
-    common.add_argument("--timeout", type=read.seconds_above_zero, metavar="S", help="of each call (default: 90 s)")
-    common.add_argument(
+    group.add_argument(
+        "--timeout", type=read.seconds_above_zero, metavar="S", help="time limit of each call, in seconds (default: 90)"
+    )
+    group.add_argument(
         "-o",
         "--output",
         choices=OUTPUTS,
         help="output format; jsonl: a list, one entry a line; csv: a list with all its columns; name: resource names, "
         "one a line (default: table)",
     )
-    common.add_argument("--utc", action="store_true", help="show times in UTC (default: in the local zone)")
-    common.add_argument("--full-ids", action="store_true", help="show ids whole in tables, too")
+    group.add_argument("--utc", action="store_true", help="show times in UTC (default: in the local zone)")
+    group.add_argument("--full-ids", action="store_true", help="show ids whole in tables, too")
     return common
+
+
+_SHARED: Final = frozenset(string for action in common_options()._actions for string in action.option_strings)  # noqa: SLF001
+"""The options that every command takes."""
 
 
 def output_of(arguments: Sequence[str]) -> str:

@@ -78,6 +78,17 @@ def test_every_command_describes_itself(ctl: Ctl) -> None:
         assert str(command.description) in " ".join(said.out.split())
 
 
+def test_a_commands_own_options_come_first_and_those_of_every_command_last(ctl: Ctl) -> None:
+    usage, _, rest = ctl("audit", "diff", "--help").out.partition("\n")
+    assert usage == "usage: snapshotctl audit diff [-h] --from T [--to T] VM"
+    assert rest.index("--to T") < rest.index("options of every command") < rest.index("--server HOST:PORT")
+    assert ctl("audit", "diff").err.splitlines() == [
+        usage,
+        "snapshotctl audit diff: error: the following arguments are required: VM, --from",
+    ]
+    assert "commands:" in ctl("vm", "--help").out
+
+
 def test_the_choices_that_the_help_shows_are_those_of_the_api() -> None:
     assert list(_OUTCOMES) == list(OUTCOMES)
     assert sorted(_POWERS) == list(POWERS)
