@@ -19,7 +19,7 @@ from snapshotd.api.v1.operation_pb2 import OperationMetadata, Step
 from snapshotd.client.calls import Server, reason_of
 from snapshotd.client.columns import chosen
 from snapshotd.client.failure import ExitCode
-from snapshotd.client.options import ended, output, request_id, waited
+from snapshotd.client.options import again, ended, output, request_id, waited
 from snapshotd.client.pages import Listing, Stream, or_else, output_pages, pages
 from snapshotd.client.progress import metadata_of, state_of, wait_for
 from snapshotd.client.render import age, facts, last, prose, shown, took, when, word
@@ -120,8 +120,8 @@ def _facts(operation: Operation) -> str:
             ("VM", m.virtual_machine),
             ("Snapshot", m.snapshot),
             ("Host", m.host),
-            ("Asked for by", m.actor),
-            ("At", when(m.create_time)),
+            ("Requested by", m.actor),
+            ("Requested at", when(m.create_time)),
             ("Ended", when(m.end_time)),
             ("Percent", str(m.percent)),
         ]
@@ -154,7 +154,8 @@ def wait(server: Server, arguments: argparse.Namespace) -> ExitCode:
     found = []
     for operation in active_on(server, vm):
         left_s = None if until is None else max(0.0, until - server.clock())
-        found.append(wait_for(server, operation.name, left_s, notes(arguments.output)))
+        command = again(arguments, "operation", "wait", operation.name)
+        found.append(wait_for(server, operation.name, left_s, notes(arguments.output), again=command))
     if len(found) == 1:
         return ended(server, arguments, found[0])
     names = ", ".join(f"{o.name} {OperationMetadata.State.Name(metadata_of(o).state)}" for o in found)
@@ -181,13 +182,13 @@ def settle(server: Server, arguments: argparse.Namespace) -> ExitCode:
         reason=arguments.reason,
         request_id=request_id(arguments),
     )
-    return output(arguments, server.call(server.admin.SettleOperation, request), _settled)
+    return output(arguments, server.call(server.admin.SettleOperation, request), lambda o: _settled(arguments, o))
 
 
-def _settled(operation: Operation) -> str:
+def _settled(arguments: argparse.Namespace, operation: Operation) -> str:
     """Return the state of a settled operation, for people."""
     if not operation.done:
-        return f"{operation.name} goes on. To wait: snapshotctl operation wait {operation.name}"
+        return f"{operation.name} goes on. To wait: {again(arguments, 'operation', 'wait', operation.name)}"
     return f"{operation.name} is {OperationMetadata.State.Name(metadata_of(operation).state)}."
 
 

@@ -28,8 +28,7 @@ def add_to(commands: Subcommands) -> None:
             "operation", type=read.named, nargs="?", metavar="OPERATION", help="its name, or the tag at the name's end"
         )
         which.add_argument("--last", action="store_true", help="the last operation that you have requested")
-        if parser is not show:
-            which.add_argument("--vm", type=read.named, help="what is active on a VM, by name or id")
+        which.add_argument("--vm", type=read.named, help="what is active on a VM, by name or id")
     _add_outcome(settle)
 
 

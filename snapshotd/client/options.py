@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import uuid
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from snapshotd.client.documents import DOCUMENTS, document
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.messages import as_dict, names_of, no_names
 from snapshotd.client.outcome import names_from, not_frozen_hint, not_succeeded, succeeded
+from snapshotd.client.parser import CONNECTION
 from snapshotd.client.progress import wait_for
 from snapshotd.client.render import shown
 from snapshotd.client.streams import notes
@@ -28,6 +30,13 @@ M = TypeVar("M", bound=Message)
 def request_id(arguments: argparse.Namespace) -> str:
     """Return the request id that was given, or a new one."""
     return arguments.request_id or str(uuid.uuid4())
+
+
+def again(arguments: argparse.Namespace, *words: str) -> str:
+    """Return a command of this program to type next. It goes to the server that this one was told to call."""
+    typed = vars(arguments)
+    told = [(f"--{name.replace('_', '-')}", str(typed[name])) for name in CONNECTION if typed.get(name)]
+    return shlex.join(["snapshotctl", *words, *(text for option in told for text in option)])
 
 
 def output(
@@ -71,14 +80,17 @@ def started(server: Server, arguments: argparse.Namespace, operation: Operation,
         return ended(server, arguments, operation)
     if not arguments.wait:
         return output(
-            arguments, operation, lambda o: f"{o.name} accepted. To wait: snapshotctl operation wait {o.name}"
+            arguments,
+            operation,
+            lambda o: f"{o.name} accepted. To wait: {again(arguments, 'operation', 'wait', o.name)}",
         )
     return waited(server, arguments, operation.name)
 
 
 def waited(server: Server, arguments: argparse.Namespace, name: str, timeout_s: float | None = None) -> ExitCode:
     """Wait until an operation has ended, and print its result. Raises Failed as `wait_for` and `ended`."""
-    return ended(server, arguments, wait_for(server, name, timeout_s, notes(arguments.output)))
+    command = again(arguments, "operation", "wait", name)
+    return ended(server, arguments, wait_for(server, name, timeout_s, notes(arguments.output), again=command))
 
 
 def answered(

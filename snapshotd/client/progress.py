@@ -41,7 +41,13 @@ def metadata_of(operation: Operation) -> OperationMetadata:
 
 
 def wait_for(
-    server: Server, name: str, timeout_s: float | None, out: TextIO | None = None, away_s: float = AWAY_S
+    server: Server,
+    name: str,
+    timeout_s: float | None,
+    out: TextIO | None = None,
+    away_s: float = AWAY_S,
+    *,
+    again: str = "",
 ) -> Operation:
     """Wait until an operation has ended, and show its progress. Raises Failed if the time is up or the server is gone.
 
@@ -51,7 +57,9 @@ def wait_for(
         timeout_s: how long to wait; None for as long as it takes.
         out: where the progress is shown; None for stderr.
         away_s: how long the server may be away meanwhile.
+        again: the command that waits again; empty: the one without options.
     """
+    goes_on = f"{name} goes on. To wait again:\n  {again or f'snapshotctl operation wait {name}'}"
     out = out or sys.stderr
     out.write(f"Waiting for {name}\n")
     out.flush()
@@ -69,7 +77,7 @@ def wait_for(
                     away_since = now if away_since is None else away_since
                     if not _passes(failed) or now - away_since >= away_s:
                         if text != _NOTHING_YET or failed.exit_code in _AWAY:
-                            failed.hint = _goes_on(name)
+                            failed.hint = goes_on
                         raise
                     shown_on.say(f"no answer from {server.address}; retrying for up to {away_s:.0f} s")
                     server.pause(left_s)
@@ -81,9 +89,9 @@ def wait_for(
                     if operation.done:
                         return operation
                 if until is not None and server.clock() >= until:
-                    raise Failed(f"Cannot wait longer for {name} ({text}).", ExitCode.TIMED_OUT, hint=_goes_on(name))
+                    raise Failed(f"Cannot wait longer for {name} ({text}).", ExitCode.TIMED_OUT, hint=goes_on)
     except KeyboardInterrupt:
-        raise Failed(_goes_on(name), ExitCode.INTERRUPTED) from None
+        raise Failed(goes_on, ExitCode.INTERRUPTED) from None
 
 
 class Shown(AbstractContextManager["Shown"]):
@@ -133,10 +141,6 @@ def _passes(failed: Failed) -> bool:
     if failed.exit_code is ExitCode.TIMED_OUT:
         return True
     return failed.exit_code is ExitCode.UNAVAILABLE and failed.reason in _PASSES
-
-
-def _goes_on(name: str) -> str:
-    return f"{name} goes on. To wait again:\n  snapshotctl operation wait {name}"
 
 
 def state_of(metadata: OperationMetadata) -> str:

@@ -50,6 +50,11 @@ def planned(plan: Plan) -> Operation:
     return operation
 
 
+def test_the_command_that_waits_goes_to_the_same_server(ctl: Ctl, service: FakeService) -> None:
+    said = ctl("vm", "attach", VM, FILE, "--server", service.address)
+    assert said.out.endswith(f"To wait: snapshotctl operation wait {NAME} --server {service.address}\n")
+
+
 def test_a_new_disk_is_asked_for_at_its_place(ctl: Ctl, service: FakeService) -> None:
     said = ctl("vm", "attach", VM, FILE, "--new", "20GB", "--at", "scsi:0:2", "--expect", ETAG)
     assert (said.code, said.out) == (0, f"{NAME} accepted. To wait: snapshotctl operation wait {NAME}\n")

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
-from google.longrunning.operations_pb2 import Operation
+from google.longrunning.operations_pb2 import ListOperationsResponse, Operation
 from google.protobuf.empty_pb2 import Empty
 from google.rpc.error_details_pb2 import ErrorInfo
 
 from snapshotd.api.v1.operation_pb2 import OperationMetadata
+from snapshotd.api.v1.virtual_machine_pb2 import ListVirtualMachinesResponse, VirtualMachine
 from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.progress import Shown, wait_for
@@ -214,6 +215,16 @@ def test_cancelling_tells_what_it_has_come_to(ctl: Ctl, service: FakeService, *,
     made.metadata.Pack(OperationMetadata(state=OperationMetadata.CANCELLED if done else OperationMetadata.RUNNING))
     service.answers |= {"CancelOperation": lambda _: Empty(), "GetOperation": lambda _: made}
     assert ctl("operation", "cancel", NAME).out == f"{NAME} {text}\n"
+
+
+def test_the_active_operation_of_a_vm_is_shown_by_the_vm(ctl: Ctl, service: FakeService) -> None:
+    vm = VirtualMachine(name=NAME.replace("operations", "virtualMachines").partition(".")[0], display_name="web01")
+    service.answers |= {
+        "ListVirtualMachines": lambda _: ListVirtualMachinesResponse(virtual_machines=[vm]),
+        "ListOperations": lambda _: ListOperationsResponse(operations=[Operation(name=NAME)]),
+        "GetOperation": lambda request: Operation(name=request.name),
+    }
+    assert NAME in ctl("operation", "show", "--vm", "web01").out
 
 
 class Terminal(io.StringIO):
