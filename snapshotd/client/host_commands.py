@@ -109,7 +109,9 @@ def remove(server: Server, arguments: argparse.Namespace) -> ExitCode:
     server.call(server.hosts.RemoveHost, request)
     vms = ", nor are its VMs" if request.unregister else ""
     return output(
-        arguments, request, lambda _: f"{request.name} is no longer registered{vms}. Nothing on it was touched."
+        arguments,
+        request,
+        lambda _: f"Host {last(request.name)} is no longer registered{vms}. Nothing on it was touched.",
     )
 
 

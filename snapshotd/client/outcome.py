@@ -28,6 +28,7 @@ from snapshotd.client.failure import Failed
 from snapshotd.client.offerings import offering_text
 from snapshotd.client.progress import metadata_of
 from snapshotd.client.render import last, shown, size
+from snapshotd.client.tree import kind_of
 
 _CHECKPOINT: Final = "checkpoint"
 """The name of the step that takes a snapshot."""
@@ -83,7 +84,8 @@ def _response(operation: Operation, named: Named) -> str:
         message = kind()
         if operation.response.Unpack(message):
             if isinstance(message, Snapshot) and _CHECKPOINT not in steps:
-                return f"It is snapshot {shown(message.display_name)} ({last(message.name)})."
+                done = "is on record" if metadata.kind == OperationMetadata.ADOPT_CHECKPOINT else "was updated"
+                return f"Snapshot {shown(message.display_name)} ({last(message.name)}) {done}."
             if isinstance(message, DeleteSnapshotResponse) and not steps:
                 return _forgotten(message, named)
             if isinstance(message, VirtualMachine) and metadata.kind in _OF_VMS:
@@ -116,10 +118,9 @@ def _taken(metadata: OperationMetadata) -> bool:
 
 
 def _snapshot(snapshot: Snapshot, _: Named) -> str:
-    kind = Snapshot.Kind.Name(snapshot.kind)
-    asked = Snapshot.Kind.Name(snapshot.requested_kind)
-    instead = f", not {asked}: its guest could not be frozen" if snapshot.kind != snapshot.requested_kind else ""
-    return f"Snapshot {shown(snapshot.display_name)} ({last(snapshot.name)}) is taken. It is {kind}{instead}."
+    kind, asked = kind_of(snapshot.kind), kind_of(snapshot.requested_kind)
+    instead = f", not {asked}: its guest could not be frozen" if kind != asked else ""
+    return f"Snapshot {shown(snapshot.display_name)} ({last(snapshot.name)}) was taken ({kind}{instead})."
 
 
 def _forgotten(response: DeleteSnapshotResponse, named: Named) -> str:

@@ -109,7 +109,8 @@ def output_pages(
         sys.stdout.write("(none)\n")
     if cut and arguments.output not in DOCUMENTS:
         sys.stdout.flush()
-        sys.stderr.write(f"Only the first {printed} are shown. Set a higher --limit to see more.\n")
+        said = "Only the first is shown" if printed == 1 else f"Only the first {printed} are shown"
+        sys.stderr.write(f"{said}. Set a higher --limit to see more.\n")
     return ExitCode.OK
 
 

@@ -28,7 +28,7 @@ from snapshotd.client.resolve_past import vm_ever
 from snapshotd.client.snapshot_decisions import held_text
 from snapshotd.client.standing import Standing, name_of, standing_of
 from snapshotd.client.times import read_point
-from snapshotd.client.tree import ASCII, BOXES, Strokes, draw, facts_of, id_of
+from snapshotd.client.tree import ASCII, BOXES, Strokes, draw, facts_of, id_of, kind_of
 from snapshotd.client.watching import watch_tree
 
 _HEADS: Final = ["SNAPSHOT", "STATE", "KIND", "CURRENT", "PARENT", "AGE", "SIZE", "ID"]
@@ -165,14 +165,14 @@ def _facts(snapshot: pb.Snapshot, standing: Standing) -> str:
             ("Labels", labels_text(snapshot.labels)),
             ("Expires", when(snapshot.expire_time)),
             ("Adopted", "yes: others made its checkpoint" if snapshot.adopted else ""),
-            ("Kind", pb.Snapshot.Kind.Name(snapshot.kind)),
-            ("Asked for", pb.Snapshot.Kind.Name(snapshot.requested_kind)),
+            ("Kind", kind_of(snapshot.kind)),
+            ("Kind requested", kind_of(snapshot.requested_kind)),
             ("Current", standing.current_text(snapshot)),
             ("Parent", standing.parent_text(snapshot)),
             ("Checkpoint", snapshot.checkpoint_id),
             ("Size", size(snapshot.size_bytes)),
-            ("Asked for by", snapshot.actor),
-            ("At", when(snapshot.create_time)),
+            ("Requested by", snapshot.actor),
+            ("Taken", when(snapshot.create_time)),
             ("Operation", snapshot.active_operation),
         ]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from snapshotd.api.v1 import snapshot_pb2 as pb
 from snapshotd.client.calls import Server
@@ -49,7 +50,12 @@ def hold(server: Server, arguments: argparse.Namespace) -> ExitCode:
     name = snapshot_name(server, vm_name(server, arguments.vm), arguments.snapshot)
     request = pb.HoldSnapshotRequest(name=name, reason=arguments.reason, request_id=request_id(arguments))
     held = server.call(server.snapshots.HoldSnapshot, request)
-    return output(arguments, held, lambda s: f"Nobody deletes {shown(s.display_name)} until it is released.")
+    released_by = shlex.join(["snapshotctl", "snapshot", "release", arguments.vm, arguments.snapshot])
+
+    def text(snapshot: pb.Snapshot) -> str:
+        return f"{shown(snapshot.display_name)} is held: nobody can delete it until `{shown(released_by)}`."
+
+    return output(arguments, held, text)
 
 
 def release(server: Server, arguments: argparse.Namespace) -> ExitCode:

@@ -164,7 +164,7 @@ def facts_of(status: admin_pb2.GetStatusResponse, table: Callable[..., str]) -> 
             ),
             *_trouble_of_operations(status, table),
             table(["VIEW", "STATE", "POSITION", "WHY"], projections),
-            "Executors\n" + table(["EXECUTOR", "REACHES", "IS FED FOR", "HEARD"], executors, ["IS FED FOR", "REACHES"]),
+            "Executors\n" + table(["EXECUTOR", "REACHES", "SERVES", "HEARD"], executors, ["SERVES", "REACHES"]),
             "Hosts\n" + table(["HOST", "REACHABLE", "AT WORK", "LAST SYNC", "WHY", "EXECUTOR"], hosts, ["HOST", "WHY"]),
         ]
     )

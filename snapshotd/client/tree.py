@@ -68,18 +68,23 @@ def draw(
     return "\n".join([head, table(["NAME", *_HEADS], rows), where])
 
 
+def kind_of(kind: Snapshot.Kind.ValueType) -> str:
+    """Return what a snapshot holds, as tables have it."""
+    return "disk+memory" if kind == Snapshot.DISK_AND_MEMORY else "disk"
+
+
 def state_text(snapshot: Snapshot) -> str:
-    """Return the state of a snapshot; for ERROR with the reason."""
+    """Return the state of a snapshot, and that somebody holds it; for ERROR with the reason."""
     state = Snapshot.State.Name(snapshot.state)
-    return f"{state} ({snapshot.failure.reason})" if snapshot.state == Snapshot.ERROR else state
+    state = f"{state} ({snapshot.failure.reason})" if snapshot.state == Snapshot.ERROR else state
+    return f"{state}, held" if snapshot.HasField("hold") else state
 
 
 def facts_of(node: SnapshotTree.Node, now: datetime | None = None) -> list[str]:
     """Return the state, the kind, the age and the size of a snapshot or a foreign checkpoint."""
     if node.HasField("snapshot"):
         own = node.snapshot
-        kind = "disk+memory" if own.kind == Snapshot.DISK_AND_MEMORY else "disk"
-        return [state_text(own), kind, age(own.create_time, now), size(own.size_bytes)]
+        return [state_text(own), kind_of(own.kind), age(own.create_time, now), size(own.size_bytes)]
     foreign = node.foreign_checkpoint
     kind = "disk+memory" if foreign.has_memory else "disk"
     words = [*(["automatic"] if foreign.automatic else []), "not ours"]

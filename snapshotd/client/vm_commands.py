@@ -120,7 +120,8 @@ def unregister(server: Server, arguments: argparse.Namespace) -> ExitCode:
     name = vm_name(server, arguments.vm, unregistered_by=arguments.request_id or "")
     request = pb.UnregisterVirtualMachineRequest(name=name, request_id=request_id(arguments))
     server.call(server.vms.UnregisterVirtualMachine, request)
-    return output(arguments, request, lambda _: f"{name} is no longer registered. Nothing on its host was touched.")
+    vm = shown(arguments.vm)
+    return output(arguments, request, lambda _: f"VM {vm} is no longer registered. Nothing on its host was touched.")
 
 
 def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:

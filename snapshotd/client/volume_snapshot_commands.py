@@ -133,7 +133,7 @@ def _facts(one: pb.VolumeSnapshot) -> str:
             ("Host", one.host),
             ("Size", size(one.size_bytes) if one.size_bytes else ""),
             ("Identity", one.disk_identifier),
-            ("Asked for by", one.actor),
-            ("At", when(one.create_time)),
+            ("Requested by", one.actor),
+            ("Requested at", when(one.create_time)),
         ]
     )

@@ -42,8 +42,9 @@ class SnapshotHeld(SnapshotdError):
     def message(self) -> str:  # noqa: D102
         why = f" ({self.why.rstrip('.')})" if self.why else ""
         return (
-            f"Cannot {self.action} snapshot {self.name}: {self.owner} holds it since {self.since}{why}. Nobody deletes "
-            f"it until it is released (`snapshotctl snapshot release {shlex.quote(self.vm)} {self.snapshot}`)."
+            f"Cannot {self.action} snapshot {self.name}: {self.owner} has held it since {self.since}{why}. "
+            "Nobody can delete it until it is released "
+            f"(`snapshotctl snapshot release {shlex.quote(self.vm)} {self.snapshot}`)."
         )
 
 

@@ -40,8 +40,8 @@ def test_a_held_snapshot_is_not_deleted_and_whoever_asks_is_told_who_holds_it_an
     with pytest.raises(SnapshotHeld) as refused:
         world.do(delete(sid(1)), actor="bob")
     assert str(refused.value) == (
-        "Cannot delete snapshot s1: ann holds it since 2026-11-25 12:00:00Z (the audit needs it). Nobody deletes it "
-        f"until it is released (`snapshotctl snapshot release web01 {sid(1)}`)."
+        "Cannot delete snapshot s1: ann has held it since 2026-11-25 12:00:00Z (the audit needs it). Nobody can delete "
+        f"it until it is released (`snapshotctl snapshot release web01 {sid(1)}`)."
     )
     assert world.host.effects == []
 
@@ -95,7 +95,7 @@ def test_what_is_so_already_is_not_recorded_again(world: World) -> None:
 
 def test_nobody_takes_over_what_somebody_else_holds(world: World) -> None:
     world.do(HOLD, actor="ann")
-    with pytest.raises(SnapshotHeld, match="Cannot hold snapshot s1: ann holds it"):
+    with pytest.raises(SnapshotHeld, match="Cannot hold snapshot s1: ann has held it"):
         world.do(HOLD, actor="bob")
 
 

@@ -49,7 +49,7 @@ def test_a_held_snapshot_with_memory_refuses_it_by_name_and_one_of_disks_does_no
     world = stopped()
     world.do(HoldSnapshot(snapshot_id=sid(1), why=""))
     world.do(HoldSnapshot(snapshot_id=sid(2), why="audit"))
-    with pytest.raises(SnapshotHeld, match=r"snapshot s2: ann holds it .*\(audit\)"):
+    with pytest.raises(SnapshotHeld, match=r"snapshot s2: ann has held it .*\(audit\)"):
         world.do(change_offering(cpu_count=4))
     world.do(ReleaseSnapshot(snapshot_id=sid(2)))
     world.do(change_offering(cpu_count=4))

@@ -46,7 +46,10 @@ def test_a_snapshot_is_held_with_a_reason_and_released(ctl: Ctl, service: FakeSe
         "ReleaseSnapshot": lambda _: pb.Snapshot(display_name="nightly"),
     }
     said = ctl("snapshot", "hold", "web01", "nightly", "--reason", "audit")
-    assert (said.code, said.out) == (0, "Nobody deletes nightly until it is released.\n")
+    assert (said.code, said.out) == (
+        0,
+        "nightly is held: nobody can delete it until `snapshotctl snapshot release web01 nightly`.\n",
+    )
     (asked,) = service.of(pb.HoldSnapshotRequest)
     assert (asked.name, asked.reason, len(asked.request_id)) == (NIGHTLY, "audit", 36)
     assert json.loads(ctl("snapshot", "hold", "web01", "nightly", "-o", "json").out)["hold"]["actor"] == "ann"
@@ -54,7 +57,10 @@ def test_a_snapshot_is_held_with_a_reason_and_released(ctl: Ctl, service: FakeSe
     assert (said.code, said.out) == (0, "nightly can be deleted again.\n")
 
 
-def test_a_hold_is_shown(ctl: Ctl) -> None:
+def test_a_hold_is_shown(ctl: Ctl, service: FakeService) -> None:
+    tree = pb.SnapshotTree(nodes=[pb.SnapshotTree.Node(id=NIGHTLY, snapshot=HELD)], display_name="web01")
+    service.answers["GetSnapshotTree"] = lambda _: tree
+    assert ", held " in ctl("snapshot", "tree", "web01").out
     assert "by ann since 2023-11-14 22:13:20Z: audit" in ctl("snapshot", "show", "web01", "nightly", "--utc").out
 
 
@@ -101,16 +107,19 @@ def test_an_operation_that_is_done_at_once_says_so(ctl: Ctl, service: FakeServic
 
 
 @pytest.mark.parametrize(
-    ("steps", "words"),
+    ("kind", "steps", "words"),
     [
-        ([], "It is snapshot nightly ({})."),
-        (["rename"], "It is snapshot nightly ({})."),
-        (["checkpoint", "rename"], "Snapshot nightly ({}) is taken. It is DISK."),
+        (OperationMetadata.UPDATE_SNAPSHOT, [], "Snapshot nightly ({}) was updated."),
+        (OperationMetadata.UPDATE_SNAPSHOT, ["rename"], "Snapshot nightly ({}) was updated."),
+        (OperationMetadata.ADOPT_CHECKPOINT, ["rename"], "Snapshot nightly ({}) is on record."),
+        (OperationMetadata.CREATE_SNAPSHOT, ["checkpoint", "rename"], "Snapshot nightly ({}) was taken (disk)."),
     ],
 )
-def test_a_snapshot_that_was_not_taken_by_it_is_only_named(steps: list[str], words: str) -> None:
+def test_what_became_of_a_snapshot_is_told_by_the_kind(
+    kind: OperationMetadata.Kind.ValueType, steps: list[str], words: str
+) -> None:
     done = Operation(name="operations/o.1", done=True)
-    done.metadata.Pack(OperationMetadata(steps=[Step(name=name) for name in steps]))
+    done.metadata.Pack(OperationMetadata(kind=kind, steps=[Step(name=name) for name in steps]))
     done.response.Pack(
         pb.Snapshot(name=NIGHTLY, display_name="nightly", kind=pb.Snapshot.DISK, requested_kind=pb.Snapshot.DISK)
     )

@@ -67,6 +67,8 @@ def test_a_limit_that_cuts_the_trail_says_so(ctl: Ctl, service: FakeService) -> 
     cut = ctl("audit", "list", "--limit", "1200")
     assert len(cut.out.splitlines()) == 1201
     assert cut.err == "Only the first 1200 are shown. Set a higher --limit to see more.\n"
+    one = ctl("audit", "list", "--limit", "1")
+    assert one.err == "Only the first is shown. Set a higher --limit to see more.\n"
     whole = ctl("audit", "list", "--limit", "1500")
     assert (len(whole.out.splitlines()), whole.err) == (1501, "")
     quiet = ctl("audit", "list", "--limit", "3", "-o", "json")

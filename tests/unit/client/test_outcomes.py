@@ -61,10 +61,10 @@ TAKEN = Snapshot(
 )
 FELL_BACK = Snapshot(name=snapshot(1), display_name="one", kind=Snapshot.DISK_AND_MEMORY, requested_kind=Snapshot.DISK)
 RESPONSES = [
-    (TAKEN, f"Snapshot one ({sid(1)}) is taken. It is DISK_AND_MEMORY."),
+    (TAKEN, f"Snapshot one ({sid(1)}) was taken (disk+memory)."),
     (
         FELL_BACK,
-        f"Snapshot one ({sid(1)}) is taken. It is DISK_AND_MEMORY, not DISK: its guest could not be frozen.",
+        f"Snapshot one ({sid(1)}) was taken (disk+memory, not disk: its guest could not be frozen).",
     ),
     (WEB, "VM web01 is STOPPED."),
     (

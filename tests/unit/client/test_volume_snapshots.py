@@ -200,8 +200,8 @@ def test_one_is_shown_with_its_file_and_what_it_holds(ctl: Ctl, copies: list[Vol
         "Host",
         "Size",
         "Identity",
-        "Asked for by",
-        "At",
+        "Requested by",
+        "Requested at",
     ]
     assert "Holds:           its guest had frozen file systems and applications" in lines
     copies[1].failure.message = "No room."

@@ -379,7 +379,7 @@ def hold(world: World, n: int) -> None:
 def test_a_subtree_with_a_held_snapshot_is_refused_by_name(scope: Scope) -> None:
     world = grown()
     hold(world, 4)
-    with pytest.raises(SnapshotHeld, match="Cannot delete snapshot s4: bob holds it"):
+    with pytest.raises(SnapshotHeld, match="Cannot delete snapshot s4: bob has held it"):
         world.do(delete(sid(1), scope))
     done(world, delete(sid(3)))
 
@@ -402,7 +402,7 @@ def test_a_delete_of_all_leaves_a_held_one_and_tells_that_beforehand_and_afterwa
     seen = KINDS[delete_all().kind].preview(world.vm, delete_all())
     assert seen.discarded == (sid(3), sid(4), sid(5), sid(1))
     assert seen.moved == ((sid(2), None),)
-    assert any(said.startswith("Cannot delete snapshot s2: bob holds it") for said in seen.warnings)
+    assert any(said.startswith("Cannot delete snapshot s2: bob has held it") for said in seen.warnings)
     world.do(delete_all())
     until(world, 4, MERGE, StepState.WAITING)
     hold(world, 5)
@@ -411,7 +411,7 @@ def test_a_delete_of_all_leaves_a_held_one_and_tells_that_beforehand_and_afterwa
     assert achieved.removed == (sid(3), sid(4), sid(1))
     assert [(s, f.reason) for s, f in achieved.failures] == [(sid(2), "SNAPSHOT_HELD"), (sid(5), "SNAPSHOT_HELD")]
     assert operation.failure is not None
-    assert "s2: Cannot delete snapshot s2: bob holds it" in operation.failure.message
+    assert "s2: Cannot delete snapshot s2: bob has held it" in operation.failure.message
     assert states(world) == dict.fromkeys((3, 4, 1), SnapshotState.REMOVED)
     check_rest(world)
 
