@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Final
 
 import grpc
@@ -67,6 +68,12 @@ def is_beginning(text: str) -> bool:
 def is_snapshot_name(text: str) -> bool:
     """Return whether a text has the form of a snapshot's resource name."""
     return _SNAPSHOT.fullmatch(text) is not None
+
+
+def meant_perhaps(text: str, names: Iterable[str]) -> str:
+    """Return a question whether the nearest of some names is meant by a text; empty if none is near."""
+    near = get_close_matches(text, set(names), 1)
+    return f" Did you mean {quoted(near[0])}?" if near else ""
 
 
 def quoted_value(text: str) -> str:
@@ -140,7 +147,10 @@ def vm_name(server: Server, text: str, *, unregistered_by: str = "") -> str:
         return begun[0].name
     if unregistered_by and (name := _unregistered(server, unregistered_by)):
         return name
-    why = _unregistered_text(unregistered_vms(server, text)) or "it is not registered. See `snapshotctl vm list`."
+    why = _unregistered_text(unregistered_vms(server, text))
+    if not why:
+        perhaps = meant_perhaps(text, (vm.display_name for vm in all_vms(server)))
+        why = f"it is not registered.{perhaps} See `snapshotctl vm list`."
     raise Failed(f"Cannot find VM {quoted(text)}: {why}", ExitCode.NOT_FOUND)
 
 
@@ -255,7 +265,9 @@ def snapshot_name(server: Server, vm: str, text: str, *, repeated: bool = False)
     if full:
         raise Failed(f"Cannot use {shown(text)}: it is not a snapshot of {shown(vm)}.", ExitCode.USAGE)
     why = _deleted_text(_listed(server, vm, deleted=True) if vm else [], text)
-    why = why or f"the VM has none of that name. See `snapshotctl snapshot list {last(vm)}`."
+    if not why:
+        perhaps = meant_perhaps(text, (s.display_name for s in (_listed(server, vm) if vm else [])))
+        why = f"the VM has none of that name.{perhaps} See `snapshotctl snapshot list {last(vm)}`."
     raise Failed(f"Cannot find snapshot {quoted(text)}: {why}", ExitCode.NOT_FOUND)
 
 

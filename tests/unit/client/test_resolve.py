@@ -235,3 +235,12 @@ def test_a_vm_that_is_named_like_an_id_can_be_registered(ctl: Ctl, service: Fake
 
 def test_control_characters_in_a_name_are_escaped_once(ctl: Ctl, service: FakeService) -> None:
     assert r"Cannot find VM 'x\x1b[31m'" in ctl("vm", "show", "x\x1b[31m").err
+
+
+def test_the_nearest_name_is_offered_for_one_that_is_not_there(ctl: Ctl, service: FakeService) -> None:
+    said = ctl("snapshot", "tree", "wbe01")
+    assert said.err.endswith("it is not registered. Did you mean 'web01'? See `snapshotctl vm list`.\n")
+    assert "Did you mean" not in ctl("snapshot", "tree", "mail").err
+    snapshot = pb.Snapshot(name=f"{WEB01}/snapshots/{SNAPSHOT}", uid=SNAPSHOT, display_name="installed")
+    service.answers["ListSnapshots"] = lambda _: pb.ListSnapshotsResponse(snapshots=[snapshot])
+    assert "none of that name. Did you mean 'installed'? See" in ctl("snapshot", "revert", "web01", "instaled").err
