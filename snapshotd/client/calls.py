@@ -161,7 +161,7 @@ class Server:
                 return told
         failed = _failed(error, self.address)
         if code is grpc.StatusCode.UNAUTHENTICATED:
-            failed.hint = _sign_in(self.security)
+            failed.hint = _sign_in(self.security, failed.reason)
         return failed
 
     def __enter__(self) -> Self:
@@ -195,10 +195,15 @@ class Server:
         raise AssertionError("the last attempt raises")
 
 
-def _sign_in(security: Security) -> str:
+def _sign_in(security: Security, reason: str) -> str:
     """Return what to do when the server does not know who calls."""
     if security.token:
         return f"The token is from {security.token_from}. Get a new one, and put it there."
+    if security.certificate and reason == "SIGN_IN_MISSING":
+        return (
+            f"The server asks for no certificate at this address, so it has not seen {security.certificate}. Call "
+            "server.listen_mtls of its settings, or sign in by a token."
+        )
     if security.certificate:
         return f"The certificate is {security.certificate}. Get one that the server accepts, or sign in by a token."
     return (

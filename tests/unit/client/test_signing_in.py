@@ -204,3 +204,20 @@ def test_a_server_that_is_cut_off_is_found_out_by_a_call_that_waits(
     over.set()
     line.close()
     assert (said.code, f"Cannot reach a server at {line.address}" in said.err) == (6, True), said.err
+
+
+def test_a_certificate_that_nobody_asked_for_leads_to_the_other_address(
+    ctl: Ctl, over_tls: FakeService, tmp_path: Path
+) -> None:
+    def missing(_: Message) -> Message:
+        raise Refuse(grpc.StatusCode.UNAUTHENTICATED, "Cannot serve: nobody signed in.", "SIGN_IN_MISSING")
+
+    over_tls.answers["ListHosts"] = missing
+    ann = USERS.issue("ann")
+    (tmp_path / "ann.pem").write_bytes(ann.pem)
+    (tmp_path / "ann.key").touch(mode=0o600)
+    (tmp_path / "ann.key").write_bytes(pem_of(ann.key))
+    files = ["--certificate", str(tmp_path / "ann.pem"), "--key", str(tmp_path / "ann.key")]
+    said = ctl("host", "list", "--server", over_tls.address, "--ca", str(SERVERS.write(tmp_path, "ca")), *files)
+    assert "asks for no certificate at this address" in said.err
+    assert "Call server.listen_mtls" in said.err
