@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import stat
 import threading
+import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ import grpc
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.utils import CryptographyDeprecationWarning
 
 from snapshotd.small_file import read_small
 from snapshotd.unusable import Unusable
@@ -233,6 +235,10 @@ class ServerTls:
         self._files.pair.check(content.pair)
         for file, authorities in zip(self._files.client_authorities, content.client_authorities, strict=True):
             _check_authorities(file, authorities)
+
+
+warnings.filterwarnings("ignore", "Parsed a serial number", CryptographyDeprecationWarning)
+"""Systems' bundles of CAs have old certificates whose serial numbers are 0: nobody who names one can help that."""
 
 
 def certificates_in(file: TlsFile, content: bytes) -> list[x509.Certificate]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from snapshotd.tls import ClientFiles, Pair, ServerFiles, ServerTls, TlsFile, TlsFileInvalid
 from tests.certificates import DAY, Authority, Issued, pem_of
@@ -130,3 +134,19 @@ def test_a_bundle_may_hold_authorities_that_have_expired(tmp_path: Path) -> None
     bundle = tmp_path / "bundle.pem"
     bundle.write_bytes(Authority("old", -DAY).own.pem + AUTHORITY.own.pem)
     assert ClientFiles(TlsFile("--ca", bundle)).read().pair is None
+
+
+@pytest.mark.slow
+def test_an_old_certificate_in_a_systems_bundle_warns_nobody(tmp_path: Path) -> None:
+    certificate = AUTHORITY.own.certificate
+    serial = certificate.serial_number.to_bytes((certificate.serial_number.bit_length() + 8) // 8)
+    der = certificate.public_bytes(Encoding.DER).replace(serial, b"\x80" + serial[1:], 1)
+    pem = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
+    (tmp_path / "bundle.pem").write_text(pem, encoding="utf-8")
+    program = (
+        "import sys, pathlib; from snapshotd.tls import TlsFile, certificates_in; path = pathlib.Path(sys.argv[1]); "
+        "print(certificates_in(TlsFile('--ca', path), path.read_bytes())[0].serial_number < 0)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "bundle.pem")]
+    read = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (read.stdout, read.stderr) == ("True\n", "")
