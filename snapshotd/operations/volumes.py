@@ -96,7 +96,7 @@ def check_size(size_bytes: int, path: str, field: str = "size_bytes") -> None:
     """Raise InvalidArgument for a size that a volume of that file cannot have."""
     largest = LARGEST.get(suffix(path), LARGEST[".vhdx"])
     if not SMALLEST <= size_bytes <= largest or size_bytes % SECTOR:
-        text = f"must be a multiple of {SECTOR} bytes, from {SMALLEST:,} to {largest:,}."
+        text = f"must be a multiple of {SECTOR} bytes, from {SMALLEST >> 20} MiB to {largest >> 30:,} GiB."
         raise InvalidArgument(field, f"{size_bytes:,}", text)
 
 

@@ -78,11 +78,11 @@ async def past(backend: Backend, vm_id: VmId, point: Point) -> Past:
     newest = f"the newest version is {record.version}, of {_text(record.updated_at)}."
     if isinstance(point, int):
         if point > record.version:
-            raise InvalidArgument("as_of_version", str(point), f"has not come yet: {newest}")
+            raise InvalidArgument("as_of_version", str(point), f"it has not come yet: {newest}")
         version = point
     else:
         if point > backend.clock.now():
-            raise InvalidArgument("as_of_time", _text(point), f"has not come yet: {newest}")
+            raise InvalidArgument("as_of_time", _text(point), f"it has not come yet: {newest}")
         version = await _version_at(backend, vm_id, point)
     folded = Past(VmRecord(vm_id=vm_id))
     while folded.vm.version < version:

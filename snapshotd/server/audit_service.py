@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Final, get_args
 
 from snapshotd.api.v1 import audit_pb2 as pb
@@ -150,8 +151,10 @@ def _types(named: Iterable[str]) -> tuple[str, ...]:
     types = _some("types", named)
     for name in types:
         if name not in _TYPES:
+            near = get_close_matches(name[:100], _TYPES, 3)
+            perhaps = f" (did you mean {' or '.join(near)}?)" if near else ""
             known = ", ".join(sorted(_TYPES))
-            raise InvalidArgument("type", name[:100], f"must be a type of event: {known}.")
+            raise InvalidArgument("type", name[:100], f"must be a type of event{perhaps}: {known}.")
     return types
 
 

@@ -54,7 +54,7 @@ class Attached:
         try:
             bound(hello)
         except TooLong as error:
-            raise InvalidArgument("hello", "", f"is too long: {error}.") from error
+            raise InvalidArgument("hello", "", f"it is too long: {error}.") from error
         if not is_guid(hello.executor_id):
             raise InvalidArgument("hello.executor_id", hello.executor_id, "must be a UUID, new at each start.")
         if not hello.hosts:

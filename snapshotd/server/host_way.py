@@ -35,5 +35,5 @@ def way_of(request: pb.UpdateHostRequest) -> dict[str, str | int]:
         if path not in _FIELDS:
             raise InvalidArgument("update_mask", path[:100], f"must be of: {', '.join(_FIELDS)}.")
     if not paths:
-        raise InvalidArgument("update_mask", "", f"is empty, and so is each of: {', '.join(_FIELDS)}.")
+        raise InvalidArgument("update_mask", "", f"it is empty, and so is each of: {', '.join(_FIELDS)}.")
     return {path: _FIELDS[path](host) for path in paths}

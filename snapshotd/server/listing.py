@@ -154,7 +154,8 @@ def matcher(text: str, fields: Fields[E], labels: Callable[[E], Mapping[str, str
             terms.append(_term(fields[found[1]], found[2], _unquoted(found[3]), text))
         else:
             names = ", ".join([*sorted(fields), *(['labels."key"'] if labels is not None else [])]) or "nothing"
-            raise FilterInvalid(text[:200], f'write field = "value", joined by AND. The fields are: {names}.')
+            what = f"there is no field {found[1]!r}" if found is not None else 'write field = "value", joined by AND'
+            raise FilterInvalid(text[:200], f"{what}. The fields are: {names}.")
         at = found.end()
         if at < len(text):
             joined = _AND.match(text, at)
@@ -304,7 +305,7 @@ def read_token(token: str, read: Callable[[str], P], *arguments: str) -> P | Non
         # An unreadable token is refused like one of another list.
         pass
     raise InvalidArgument(
-        "page_token", token[:40], "is not a token of this list with these arguments. Begin again without a token."
+        "page_token", token[:40], "it is not a token of this list with these arguments. Begin again without a token."
     )
 
 

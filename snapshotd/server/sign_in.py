@@ -66,7 +66,7 @@ async def trusting(context: Context, method: str) -> Caller | None:
         problem = f"must be 1 to {_LONGEST} printable characters, without blanks around them."
         raise InvalidArgument(ACTOR_METADATA, name[:40], problem)
     if "".join(name.split()).casefold() == ITSELF:
-        raise InvalidArgument(ACTOR_METADATA, name, "is the name of the service itself; use another one.")
+        raise InvalidArgument(ACTOR_METADATA, name, "it is the name of the service itself; use another one.")
     return Caller(subject=name, granted=WHOLE, method=method, on_behalf_of=told.get(BEHALF_METADATA, ""))
 
 

@@ -283,7 +283,8 @@ def power_outside(vm: VirtualMachine, allowed: frozenset[Power], action: str) ->
         return None
     if vm.power is Power.ABSENT:
         return VmAbsent(vm.name, action, vm.host_id)
-    needed = " or ".join(p.name for p in Power if p in allowed)
+    *others, last = (p.name for p in Power if p in allowed)
+    needed = f"{', '.join(others)} or {last}" if others else last
     return WrongPower(vm.name, vm.power.name, needed, action, vm.host_id)
 
 

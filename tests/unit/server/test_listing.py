@@ -100,6 +100,11 @@ def test_a_filter_that_cannot_be_read_is_refused(text: str) -> None:
     assert refused.value.filter == text
 
 
+def test_a_filter_by_a_field_that_is_not_there_names_it() -> None:
+    with pytest.raises(FilterInvalid, match=r"'name = \"a\" AND colour = \"red\"': there is no field 'colour'\. The"):
+        matcher('name = "a" AND colour = "red"', FIELDS)
+
+
 def test_a_filter_and_an_order_have_a_greatest_length() -> None:
     term, field = 'name = "db"', "name"
     fits = " AND ".join([term] * 256)
