@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -258,11 +258,13 @@ def _show(settings: Settings) -> int:
 
 def _text(value: Value) -> str:
     """Return the value of a setting as people write it."""
+    if value is None or value in ("", (), {}):
+        return "(not set)"
     match value:
-        case None:
-            return "(not set)"
         case tuple():
             return ", ".join(value)
+        case Mapping():
+            return ",".join(folder if of == "*" else f"{of}={folder}" for of, folder in value.items())
         case float():
             return duration_text(value)
         case bool():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pwd
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -63,9 +64,10 @@ def run(parsed: argparse.Namespace, settings: Settings) -> int:
                 file.revoke(made.id, now)
                 problem = (error.strerror or str(error)).lower()
                 raise AccessUnusable(f"Cannot print the token: {problem}. It was revoked; issue another one.") from None
+            revoke = shlex.join(["snapshotd", "token", "revoke", made.id, *_where(parsed)])
             sys.stderr.write(
                 f"Issued token {made.id} for {made.name}, in force until {time_text(made.expires)}. It is shown only "
-                f"this once. To end it earlier: snapshotd token revoke {made.id}\n"
+                f"this once. To end it earlier: {revoke}\n"
             )
         case "list":
             sys.stdout.write(_table([_HEAD, *(_row(token, now) for token in file.all())]))
@@ -76,6 +78,13 @@ def run(parsed: argparse.Namespace, settings: Settings) -> int:
             if not ended:
                 sys.stdout.write("It was revoked before.\n")
     return 0
+
+
+def _where(parsed: argparse.Namespace) -> list[str]:
+    """Return the options that say which file of tokens is meant, as they were given."""
+    given = {"--config": "config", "--storage-directory": "storage.directory", "--auth-tokens": "auth.tokens"}
+    found = [(option, getattr(parsed, name, None)) for option, name in given.items()]
+    return [word for option, value in found if value for word in (option, str(value))]
 
 
 def _age(text: str) -> float:

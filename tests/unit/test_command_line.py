@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -86,6 +87,15 @@ def test_the_flags_of_token_are_what_it_reads(
     assert token_commands.run(Namespace(what="list"), settings) == 0
     assert "ISSUED BY" in capsys.readouterr().out
     assert noted.read | BY_MAIN == set(READ["token"])
+
+
+def test_how_to_revoke_a_token_names_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--storage-directory", str(tmp_path / "a storage")]
+    assert main(["token", "issue", "ann", *where]) == 0
+    command = capsys.readouterr().err.rpartition("earlier: ")[2]
+    assert shlex.split(command)[4:] == where
+    assert main(shlex.split(command)[1:]) == 0
+    assert "of ann" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", READ)

@@ -56,6 +56,18 @@ def test_config_check_shows_what_flags_would_do(capsys: pytest.CaptureFixture[st
     assert lines["storage.directory"].split()[-1] == "default"
 
 
+def test_config_check_says_of_each_setting_without_a_value_that_it_is_not_set(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["config", "check"]) == 0
+    said = capsys.readouterr().out
+    for name in ("server.listen_mtls", "volume_snapshots.directory", "server.user_ca"):
+        assert re.search(rf"^{name} +\(not set\) +default$", said, re.MULTILINE), name
+    for folders in ("/copies", "hv01=/a,hv02=/b"):
+        assert main(["config", "check", "--volume-snapshots-directory", folders]) == 0
+        assert re.search(rf"^volume_snapshots.directory +{folders} ", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_config_check_writes_durations_as_people_do_so_that_they_can_be_typed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
