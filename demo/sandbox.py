@@ -82,8 +82,12 @@ def guide(address: str, directory: Path) -> str:
         "snapshotctl snapshot revert db01 installed --dry-run",
         "snapshotctl snapshot revert db01 installed --wait",
         "snapshotctl snapshot delete db01 patched --wait",
+        "snapshotctl volume-snapshot take db01 SCSI:0:1 --name data --wait",
+        "snapshotctl vm export web01 --wait",
         "snapshotctl operation list",
         "snapshotctl audit list --vm db01",
+        "snapshotctl audit diff db01 --from 1",
+        "snapshotctl status",
     ]
     typed = "".join(f"    {line}\n" for line in lines)
     end = "Ctrl-C ends the sandbox, and removes it."
@@ -108,7 +112,11 @@ def run(directory: Path, engine: str) -> None:
     say(f"start a simulated host ({engine} engine)")
     with SimulatedHost(directory / "hv01", inventory(), options) as host:
         say("start snapshotd with an executor")
-        daemon = Daemon(directory / "daemon")
+        copies, exports = (directory / "hv01" / name for name in ("copies", "exports"))
+        for folder in (copies, exports):
+            folder.mkdir()
+        folders = ["--volume-snapshots-directory", str(copies), "--export-directory", str(exports)]
+        daemon = Daemon(directory / "daemon", options=folders)
         daemon.address = _DEFAULT if _free(_DEFAULT) else daemon.address
         with daemon:
             say("register the host with its VMs, and take three snapshots of db01")
