@@ -52,7 +52,7 @@ test: $(STAMP) ## Run all tests, in JOBS processes
 test-fast: $(STAMP) ## Run the tests for the inner loop, in JOBS processes: those of parts, without the slow ones
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile -m "not slow" tests/unit tests/contract
 
-fuzz: $(STAMP) ## Make CALLS calls by chance with each role, and see that none shows or records what it must not
+fuzz: $(STAMP) ## Make CALLS random calls with each role, and check that none shows or records what it must not
 	SNAPSHOTD_FUZZ_CALLS=$(CALLS) $(BIN)/pytest -s tests/integration/test_fuzzed_roles.py
 
 check: fmt-check lint types imports purity verify-protos breaking verify-diagrams ## Run all that CI checks but the tests
