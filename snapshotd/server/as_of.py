@@ -90,7 +90,7 @@ async def past(backend: Backend, vm_id: VmId, point: Point) -> Past:
         batch = await backend.log.read_stream(vm_stream(vm_id), folded.vm.version, limit)
         await asyncio.to_thread(folded.take, batch)
     if not folded.vm.readable:
-        raise VmNotThere(vm_id, f"it was not registered then, since {_text(folded.vm.updated_at)}.")
+        raise VmNotThere(vm_id, f"it was not registered then: it was unregistered at {_text(folded.vm.updated_at)}.")
     return folded
 
 
@@ -101,7 +101,8 @@ async def _version_at(backend: Backend, vm_id: VmId, time: datetime) -> int:
     positions = await backend.views.event_positions(query, 0, 1, descending=True)
     if not positions:
         first, *_ = await backend.log.read_stream(vm_stream(vm_id), 0, 1)
-        raise VmNotThere(vm_id, f"it was not registered yet then. It was first registered at {_text(first.time)}.")
+        since = _text(first.time)
+        raise VmNotThere(vm_id, f"it was not registered yet at that time. It was first registered at {since}.")
     (last,) = await backend.log.read_at(positions)
     return last.version
 

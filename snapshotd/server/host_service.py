@@ -21,7 +21,7 @@ from snapshotd.server.callers import caller
 from snapshotd.server.executor_service import ExecutorService
 from snapshotd.server.host_way import transport_name, way_of
 from snapshotd.server.interceptors import Context
-from snapshotd.server.listing import Fields, SortedPage, matcher
+from snapshotd.server.listing import Fields, SortedPage, matcher, values_of
 from snapshotd.server.operation_messages import snapshot_name, vm_name, wait_message
 from snapshotd.server.ownership import journals_wait
 from snapshotd.server.paging import in_slices, that_fit
@@ -101,7 +101,8 @@ class HostService(HostServiceServicer):
 
     async def ListHosts(self, request: pb.ListHostsRequest, context: Context) -> pb.ListHostsResponse:
         """Return all hosts."""
-        size, matches = page_size_of(request.page_size), matcher(request.filter, self._filters)
+        size = page_size_of(request.page_size)
+        matches = matcher(request.filter, self._filters, words={"state": values_of(pb.Host.State.keys())})
         matches = narrowed(matches, lambda by, host: by.sees_host(host.host_id))
         arguments = ("hosts", request.filter, request.order_by)
         page = SortedPage(request.order_by, request.page_token, HOST_FIELDS, HOST_FIELDS, "name", arguments)

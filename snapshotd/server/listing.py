@@ -13,8 +13,9 @@ import hashlib
 import json
 import operator
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, Generic, TypeAlias, TypeVar, cast
 
 from google.protobuf.message import Message
@@ -116,6 +117,11 @@ class Filter(Generic[E]):
         return tuple(where for field, compare, value in known for where in columns[field](compare, value))
 
 
+def values_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of an enumeration, but for the one that tells nothing."""
+    return tuple(word for word in names if not word.endswith("_UNSPECIFIED"))
+
+
 def equal(column: str, of: Callable[[str], str] = str) -> Callable[[Compare, str], Sequence[Where]]:
     """Return what equality with a value means for a column that holds `of` the value."""
     return lambda compare, value: [Where(column, "=", of(value))] if compare == "=" else []
@@ -133,13 +139,19 @@ def beginning(column: str) -> Callable[[Compare, str], Sequence[Where]]:
     return where
 
 
-def matcher(text: str, fields: Fields[E], labels: Callable[[E], Mapping[str, str]] | None = None) -> Filter[E]:
+def matcher(
+    text: str,
+    fields: Fields[E],
+    labels: Callable[[E], Mapping[str, str]] | None = None,
+    words: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> Filter[E]:
     """Return a filter. Raises FilterInvalid.
 
     Args:
         text: of the request.
         fields: what entries can be filtered by.
         labels: return the labels of an entry; None: it has none.
+        words: all values that a field can have, for fields that have few: a misspelt one would find nothing.
     """
     terms: list[Callable[[E], bool]] = []
     compared: list[tuple[str, Compare, str]] = []
@@ -150,12 +162,15 @@ def matcher(text: str, fields: Fields[E], labels: Callable[[E], Mapping[str, str
         if labels is not None and (found := _LABEL.match(text, at)) is not None:
             terms.append(_label_term(found, labels))
         elif (found := _TERM.match(text, at)) is not None and found[1] in fields:
-            compared.append((found[1], cast("Compare", found[2]), _unquoted(found[3])))
-            terms.append(_term(fields[found[1]], found[2], _unquoted(found[3]), text))
+            name, value = found[1], _unquoted(found[3])
+            if name in words and value not in words[name]:
+                raise FilterInvalid(text[:200], f"{name} is never {value!r}. It is one of: {', '.join(words[name])}.")
+            compared.append((name, cast("Compare", found[2]), value))
+            terms.append(_term(fields[name], found[2], value, text))
         else:
-            names = ", ".join([*sorted(fields), *(['labels."key"'] if labels is not None else [])]) or "nothing"
+            known = ", ".join([*sorted(fields), *(['labels."key"'] if labels is not None else [])]) or "nothing"
             what = f"there is no field {found[1]!r}" if found is not None else 'write field = "value", joined by AND'
-            raise FilterInvalid(text[:200], f"{what}. The fields are: {names}.")
+            raise FilterInvalid(text[:200], f"{what}. The fields are: {known}.")
         at = found.end()
         if at < len(text):
             joined = _AND.match(text, at)

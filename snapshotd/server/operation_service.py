@@ -18,7 +18,7 @@ from snapshotd.server.backend import Backend
 from snapshotd.server.interceptors import Context
 from snapshotd.server.listing import Filter, matcher
 from snapshotd.server.operation_reader import OperationReader
-from snapshotd.server.operations_service import COLUMNS, FILTERS
+from snapshotd.server.operations_service import COLUMNS, FILTERS, WORDS
 from snapshotd.server.paging import Rows, in_slices, slices_of
 from snapshotd.server.seeing import narrowed_to_vms
 from snapshotd.server.watching import HEARTBEAT_S
@@ -51,7 +51,7 @@ class OperationService(OperationServiceServicer):
         self, request: pb.WatchOperationsRequest, context: Context
     ) -> AsyncIterator[pb.WatchOperationsResponse]:
         """Yield the operations that meet a filter, and then each again when it has changed."""
-        wanted = matcher(request.filter, FILTERS)
+        wanted = matcher(request.filter, FILTERS, words=WORDS)
         matches = await narrowed_to_vms(wanted, self._backend, lambda operation: operation.vm_id)
         watched = _Watched(self._backend.views, self._operations, matches)
         loop, log = asyncio.get_running_loop(), self._backend.log

@@ -25,7 +25,7 @@ from snapshotd.ports.views import Compare, Where
 from snapshotd.server.backend import Backend
 from snapshotd.server.callers import Actor, actor_named, caller
 from snapshotd.server.interceptors import Context
-from snapshotd.server.listing import Columns, Fields, Id, Value, equal, matcher, read_token, write_token
+from snapshotd.server.listing import Columns, Fields, Id, Value, equal, matcher, read_token, values_of, write_token
 from snapshotd.server.operation_messages import kind_message, snapshot_name, vm_name
 from snapshotd.server.operation_reader import OperationReader
 from snapshotd.server.paging import Rows, read_page
@@ -52,6 +52,14 @@ FILTERS: Fields[Operation] = {
     "create_time": lambda operation: operation.requested_at,
     "end_time": lambda operation: operation.ended_at,
 }
+
+
+WORDS: Final = {
+    "state": values_of(OperationMetadata.State.keys()),
+    "kind": values_of(OperationMetadata.Kind.keys()),
+    "done": ("true", "false"),
+}
+"""All values of fields that have few."""
 
 
 def _requested(compare: Compare, value: str) -> Sequence[Where]:
@@ -107,7 +115,7 @@ class OperationsService(OperationsServicer):
         """Return operations, the last requested first, without their responses."""
         if request.name not in ("", "operations"):
             raise InvalidArgument("name", request.name[:100], "must be 'operations', or empty.")
-        size, matches = page_size_of(request.page_size), matcher(request.filter, FILTERS)
+        size, matches = page_size_of(request.page_size), matcher(request.filter, FILTERS, words=WORDS)
         matches = await narrowed_to_vms(matches, self._backend, lambda operation: operation.vm_id)
         views = await self._backend.seen("operations")
         before = read_token(request.page_token, _place, "operations", request.filter)

@@ -39,7 +39,7 @@ from snapshotd.server.as_of import past, point_of
 from snapshotd.server.backend import Backend
 from snapshotd.server.callers import caller
 from snapshotd.server.interceptors import Context
-from snapshotd.server.listing import Fields, Id, SortedPage, matcher
+from snapshotd.server.listing import Fields, Id, SortedPage, matcher, values_of
 from snapshotd.server.operation_messages import failure_message, snapshot_name
 from snapshotd.server.operation_reader import OperationReader, Resources
 from snapshotd.server.requests import (
@@ -64,6 +64,7 @@ _FILTERS: Fields[Snapshot] = {
     "expire_time": lambda s: s.expire_at,
     "kind": lambda s: pb.Snapshot.Kind.Name(kind_of(with_memory=s.with_memory)),
 }
+_WORDS: Final = {"state": values_of(pb.Snapshot.State.keys()), "kind": values_of(pb.Snapshot.Kind.keys())}
 _POWERS_AFTER: Final = {
     pb.RevertToSnapshotRequest.POWER_AFTER_UNSPECIFIED: PowerAfter.AS_SNAPSHOT,
     pb.RevertToSnapshotRequest.AS_SNAPSHOT: PowerAfter.AS_SNAPSHOT,
@@ -239,7 +240,7 @@ class SnapshotService(SnapshotServiceServicer):
 
     async def ListSnapshots(self, request: pb.ListSnapshotsRequest, context: Context) -> pb.ListSnapshotsResponse:
         """Return a VM's snapshots, or all."""
-        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS, lambda s: s.labels)
+        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS, lambda s: s.labels, _WORDS)
         matches = await narrowed_to_vms(matches, self._backend, lambda snapshot: snapshot.vm_id)
         arguments = (request.parent, request.filter, request.order_by, str(request.show_deleted))
         page = SortedPage(request.order_by, request.page_token, SNAPSHOT_FIELDS, _ORDERS, "create_time", arguments)

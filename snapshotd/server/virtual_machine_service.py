@@ -9,6 +9,7 @@ from google.longrunning.operations_pb2 import Operation
 from google.protobuf.empty_pb2 import Empty
 
 from snapshotd.api.v1 import virtual_machine_pb2 as pb
+from snapshotd.api.v1.executor_pb2 import Power
 from snapshotd.application.virtual_machines import Decided
 from snapshotd.domain.answered_requests import answered_before
 from snapshotd.domain.commands import RegisterVm, UnregisterVm, UpdateVm
@@ -31,7 +32,7 @@ from snapshotd.server.backend import Backend
 from snapshotd.server.callers import Caller, caller
 from snapshotd.server.destroy_service import DestroyMethods
 from snapshotd.server.interceptors import Context
-from snapshotd.server.listing import AnyCase, Columns, Fields, Id, SortedPage, beginning, equal, matcher
+from snapshotd.server.listing import AnyCase, Columns, Fields, Id, SortedPage, beginning, equal, matcher, values_of
 from snapshotd.server.offering_service import OfferingMethods
 from snapshotd.server.operation_messages import vm_name
 from snapshotd.server.operation_reader import OperationReader
@@ -60,6 +61,7 @@ VM_FILTERS: Fields[VmRecord] = {
     "any_case_name": lambda vm: AnyCase(vm.name),
     **{field: VM_SEARCHED[field] for field in ("host", "owner", "state", "power")},
 }
+_WORDS = {"state": values_of(pb.VirtualMachine.State.keys()), "power": values_of(Power.keys())}
 VM_COLUMNS: Columns = {
     "uid": beginning("name"),
     "display_name": equal("display_name"),
@@ -175,7 +177,8 @@ class VirtualMachineService(VolumeMethods, VolumeSnapshotCalls, OfferingMethods,
         self, request: pb.ListVirtualMachinesRequest, context: Context
     ) -> pb.ListVirtualMachinesResponse:
         """Return the registered VMs, or all that ever were."""
-        size, matches = page_size_of(request.page_size), matcher(request.filter, VM_FILTERS, lambda vm: vm.labels)
+        size = page_size_of(request.page_size)
+        matches = matcher(request.filter, VM_FILTERS, lambda vm: vm.labels, _WORDS)
         matches = narrowed(matches, Caller.sees_vm)
         arguments = ("vms", request.filter, request.order_by, *(["all"] if request.show_unregistered else []))
         page = SortedPage(request.order_by, request.page_token, VM_FIELDS, VM_FIELDS, "display_name", arguments)

@@ -19,7 +19,7 @@ from snapshotd.ports.views import VOLUME_SNAPSHOT_FIELDS, PageQuery
 from snapshotd.server.backend import Backend
 from snapshotd.server.claiming import ClaimingMethods
 from snapshotd.server.interceptors import Context
-from snapshotd.server.listing import Fields, Id, SortedPage, matcher
+from snapshotd.server.listing import Fields, Id, SortedPage, matcher, values_of
 from snapshotd.server.operation_reader import OperationReader, Resources
 from snapshotd.server.requests import page_size_of, vm_id_of, volume_snapshot_id_of
 from snapshotd.server.seeing import narrowed_to_vms
@@ -34,6 +34,7 @@ _FILTERS: Final[Fields[VolumeSnapshot]] = {
     "location": lambda copy: copy.location,
     "state": lambda copy: copy.state.name,
 }
+_WORDS: Final = {"state": values_of(pb.VolumeSnapshot.State.keys())}
 
 
 class VolumeSnapshotCalls(ClaimingMethods):
@@ -95,7 +96,7 @@ class VolumeSnapshotCalls(ClaimingMethods):
         self, request: pb.ListVolumeSnapshotsRequest, context: Context
     ) -> pb.ListVolumeSnapshotsResponse:
         """Return the copies of a VM's disks, or of all VMs'."""
-        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS)
+        size, matches = page_size_of(request.page_size), matcher(request.filter, _FILTERS, words=_WORDS)
         matches = await narrowed_to_vms(matches, self._backend, lambda copy: copy.vm_id)
         arguments = ("volume snapshots", request.parent, request.filter, request.order_by, str(request.show_deleted))
         fields = VOLUME_SNAPSHOT_FIELDS

@@ -103,7 +103,7 @@ async def test_what_has_not_come_yet_is_refused_with_the_newest_version(server: 
     await recorded(server, world.envelopes)
     version, time = world.vm.version, world.envelopes[-1].time
     newest = f"the newest version is {version}, of {time:%Y-%m-%dT%H:%M:%S}"
-    assert newest in await refusal(at_version(server, version + 1))
+    assert f": it has not come yet: {newest}" in await refusal(at_version(server, version + 1))
     ahead = server.backend.clock.now() + timedelta(hours=1)
     assert newest in await refusal(at_time(server, ahead))
     for wrong in (0, -1):
@@ -119,7 +119,7 @@ async def test_a_vm_that_was_not_registered_then_is_not_found_and_says_when_it_w
     assert (await at_version(server, last.version - 1))[0].display_name == "web01"
     gone = await refusal(at_version(server, last.version))
     assert gone.startswith(f"VIRTUAL_MACHINE_NOT_FOUND: Cannot show virtual machine '{VM_ID}': it was not registered")
-    assert f"since {last.time:%Y-%m-%dT%H:%M:%S}" in gone
+    assert f"unregistered at {last.time:%Y-%m-%dT%H:%M:%S}" in gone
     before = await refusal(at_time(server, first.time - timedelta(seconds=1)))
     assert f"It was first registered at {first.time:%Y-%m-%dT%H:%M:%S}" in before
     listing = await server.vms.ListVirtualMachines(ListVirtualMachinesRequest(show_unregistered=True), CALLER)

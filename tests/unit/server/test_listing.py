@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from snapshotd.domain.errors import InvalidArgument
+from snapshotd.domain.lifecycle import OperationState, Power, SnapshotState, VmActivity, VolumeSnapshotState
+from snapshotd.ports.views import NO_ACTIVITY
 from snapshotd.server.listing import (
     AnyCase,
     Fields,
@@ -18,8 +20,11 @@ from snapshotd.server.listing import (
     write_place,
     write_token,
 )
-from snapshotd.server.operations_service import _place, _written
+from snapshotd.server.operations_service import WORDS, _place, _written
 from snapshotd.server.request_errors import FilterInvalid, OrderByInvalid
+from snapshotd.server.snapshot_service import _WORDS as SNAPSHOT_WORDS
+from snapshotd.server.virtual_machine_service import _WORDS as VM_WORDS
+from snapshotd.server.volume_snapshot_service import _WORDS as VOLUME_WORDS
 
 Entry = tuple[str, int, datetime]
 
@@ -212,3 +217,19 @@ def test_a_token_of_another_filter_is_refused() -> None:
     assert read_token(token, number, "things", "name = a") == 1
     with pytest.raises(InvalidArgument):
         read_token(token, number, "things", "name = b")
+
+
+def test_a_misspelt_word_is_refused_instead_of_finding_nothing() -> None:
+    words = {"name": ("db", "web")}
+    with pytest.raises(FilterInvalid, match=r"name is never 'dbb'\. It is one of: db, web\."):
+        matcher('size > 1 AND name != "dbb"', FIELDS, words=words)
+    assert [e[1] for e in ENTRIES if matcher("name = db", FIELDS, words=words)(e)] == [2, 9]
+
+
+def test_the_words_of_a_filter_are_all_that_there_are() -> None:
+    assert {state.name for state in OperationState} - {"NEW"} == set(WORDS["state"])
+    assert {state.name for state in SnapshotState} - {"NEW"} == set(SNAPSHOT_WORDS["state"])
+    assert {state.name for state in VolumeSnapshotState} - {"NEW"} == set(VOLUME_WORDS["state"])
+    assert {power.name for power in Power} == set(VM_WORDS["power"])
+    shown = {activity.name for activity in VmActivity if activity not in NO_ACTIVITY}
+    assert shown | set(VM_WORDS["power"]) == set(VM_WORDS["state"])
