@@ -11,7 +11,7 @@ from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.following import follow
 from snapshotd.client.pages import Stream, or_else, output_pages, pages
-from snapshotd.client.render import exact, quoted, subject_text, when
+from snapshotd.client.render import columns, exact, quoted, subject_text, when
 from snapshotd.client.resolve import host_name, is_snapshot_name, refuse_unknown
 from snapshotd.client.resolve_past import snapshot_ever, vm_ever
 from snapshotd.client.times import read_time
@@ -29,6 +29,9 @@ _MORE: Final = ["OPERATION", "SUBJECT", "VERSION", "REQUEST", "EVENT"]
 """The heads of columns that are shown only when they are asked for."""
 _YIELDS: Final = ("DETAIL", "ACTOR", "STATES", "WHAT", "OF")
 _IDS: Final = ("OF", "OPERATION")
+_NARROW: Final = ["time", "actor", "detail"]
+_ROOM_FOR_ALL: Final = 160
+"""A terminal that has fewer columns gets those of _NARROW: DETAIL tells what the others do, and could not be read."""
 
 
 def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
@@ -55,7 +58,15 @@ def list_all(server: Server, arguments: argparse.Namespace) -> ExitCode:
     found = pages(server, server.audit.ListEvents, request, "events", arguments.limit)
     found = or_else(found, "events", lambda: _refuse_unknown(server, request))
     row = _exact_row if arguments.output == "csv" else _row
+    _fit(arguments)
     return output_pages(arguments, found, "events", _HEADS, row, yields=_YIELDS, ids=_IDS, more=_MORE)
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    """Choose the columns that fit the terminal, unless some were asked for."""
+    room = columns()
+    if arguments.output == "table" and arguments.columns is None and room is not None and room < _ROOM_FOR_ALL:
+        arguments.columns = _NARROW
 
 
 def _refuse_unknown(server: Server, request: audit_pb2.ListEventsRequest) -> None:
@@ -68,6 +79,7 @@ def tail(server: Server, arguments: argparse.Namespace) -> ExitCode:
     """Show the last events, and each new one as it comes, until it is interrupted."""
     vm = vm_ever(server, arguments.vm) if arguments.vm else ""
     request = audit_pb2.WatchEventsRequest(virtual_machine=vm, types=arguments.type, actors=arguments.actor)
+    _fit(arguments)
     stream = Stream(arguments, _HEADS, _exact_row if arguments.output == "csv" else _row, _YIELDS, _IDS, _MORE)
     if arguments.after is not None:
         request.after_position = arguments.after

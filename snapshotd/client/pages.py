@@ -134,7 +134,7 @@ class Listing:
         show: the numbers of those to print, in order.
         yields: heads of the columns to cut if the terminal is too narrow.
         ids: heads of the columns that hold ids.
-        wraps: the last column is a text to read, which goes over several lines.
+        wraps: the last column is a text to read, which goes over several lines; DETAIL always is one.
     """
 
     def __init__(
@@ -152,6 +152,7 @@ class Listing:
         whole = getattr(arguments, "full_ids", False)
         self._show = show
         self._ids = [] if whole else [n for n, head in enumerate(shown) if head in ids]
+        wraps = wraps or shown[-1:] == ["DETAIL"]
         self._table = Table(shown, [head for head in yields if head in shown], columns(), wraps=wraps)
 
     def text(self, rows: Sequence[Sequence[str]]) -> str:

@@ -32,6 +32,9 @@ VM_ID = "11111111-2222-3333-4444-555555555501"
 VM = f"virtualMachines/{VM_ID}"
 SNAPSHOT = f"{VM}/snapshots/99999999-2222-3333-4444-555555555501"
 OPERATION = f"operations/{VM_ID}.123-0a1b2c3d"
+SUMMARY = (
+    "Snapshot 'nightly' of VM web01 was taken (disks and memory), below 'the first of all', by a step of an operation."
+)
 NOW = Timestamp(seconds=1_790_000_000)
 STATES = OperationMetadata
 
@@ -72,6 +75,7 @@ def event() -> Event:
         from_state="CREATING",
         to_state="READY",
         subject=SNAPSHOT,
+        summary=SUMMARY,
     )
     made.data.update({"reason": LONG})
     return made
@@ -200,3 +204,23 @@ def test_a_list_fits_eighty_columns(
     assert max(map(width_of, said.out.splitlines())) <= 80, said.out
     assert "…" in said.out
     assert OPERATION not in said.out
+
+
+@pytest.mark.parametrize(
+    ("width", "asked", "heads"),
+    [
+        ("80", [], ["TIME", "ACTOR", "DETAIL"]),
+        ("80", ["--columns", "position,detail"], ["POSITION", "DETAIL"]),
+        ("200", [], ["POSITION", "TIME", "ACTOR", "WHAT", "STATES", "OF", "DETAIL"]),
+    ],
+)
+def test_a_sentence_of_the_trail_can_be_read_on_any_terminal(
+    ctl: Ctl, service: FakeService, monkeypatch: pytest.MonkeyPatch, width: str, asked: list[str], heads: list[str]
+) -> None:
+    service.answers["ListEvents"] = lambda _: ListEventsResponse(events=[event()])
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", width)
+    first, *lines = ctl("audit", "list", *asked).out.splitlines()
+    assert first.split() == heads
+    at = first.index("DETAIL")
+    assert " ".join(line[at:].strip() for line in lines) == SUMMARY
