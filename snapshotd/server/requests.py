@@ -78,7 +78,9 @@ def checkpoint_id_of(text: str) -> CheckpointId:
 def operation_of(name: str, field: str = "name") -> OperationName:
     """Return a name of the form `operations/{vm}.{n}-{tag}`, in lower case. Raises InvalidArgument."""
     if parse_operation_name(name.lower()) is None:
-        raise InvalidArgument(field, name[:200], "must be operations/{operation}, as the server gave it.")
+        raise InvalidArgument(
+            field, name[:200], "must be operations/{operation}, as `snapshotctl operation list` has it."
+        )
     return OperationName(name.lower())
 
 

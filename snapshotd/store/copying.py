@@ -60,6 +60,16 @@ def facts_of(log: Path) -> LogFacts:
     return LogFacts(str(installation_id), int(head))
 
 
+def installation_of(log: Path) -> str:
+    """Return the id of the installation that a log is of; empty: it has none, or it cannot be read."""
+    try:
+        with reading(log) as connection:
+            ((installation_id,),) = connection.execute(_WHOSE).fetchall()
+    except (OSError, sqlite3.Error, ValueError):
+        return ""
+    return str(installation_id)
+
+
 def has_events(log: Path) -> bool:
     """Return whether a file may hold events: it does, or it cannot be told."""
     try:

@@ -11,8 +11,10 @@ from snapshotd.client.calls import Server
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.render import counted
 from snapshotd.server.address import AddressInUse, check_address
+from snapshotd.store.copying import installation_of
 from snapshotd.tls import ClientFiles, TlsFile
 from snapshotd.tls_problems import Words, explain
+from snapshotd.upkeep.archive import LOG
 from snapshotd.upkeep.file_checks import pair_of
 from snapshotd.upkeep.findings import Finding, Ground, error, ok, warning
 
@@ -62,7 +64,17 @@ def _served(ground: Ground, address: str) -> Iterator[Finding]:
     except Failed as problem:
         yield error("service", f"{address} is taken, and cannot be asked: {problem}")
         return
-    yield ok("service", f"{address} is served by snapshotd {status.version}, installation {status.installation_id}.")
+    said = f"{address} is served by snapshotd {status.version}, installation {status.installation_id}"
+    directory = ground.file("storage.directory")
+    own = installation_of(directory / LOG) if directory is not None else ""
+    if own in ("", status.installation_id):
+        yield ok("service", f"{said}.")
+    else:
+        yield error(
+            "service",
+            f"{said}, while the log in {directory} is of installation {own}. Set another server.listen, or the "
+            "storage.directory of the service that runs.",
+        )
     yield from troubles(status)
 
 

@@ -392,6 +392,15 @@ async def test_a_service_that_runs_is_asked(tmp_path: Path) -> None:
         plain = load(None, {}, {"server.listen": f"unix:{tmp_path / 's'}", "storage.directory": str(tmp_path)})
         looked_at = Ground(settings=plain, environ={}, now=NOW, serves=True)
         found = await asyncio.to_thread(told, service_checks.service, looked_at)
+        (tmp_path / "other").mkdir()
+        with SqliteEventLog(tmp_path / "other" / "events.db") as other:
+            theirs = load(
+                None, {}, {"server.listen": f"unix:{tmp_path / 's'}", "storage.directory": str(tmp_path / "other")}
+            )
+            looked_at = Ground(settings=theirs, environ={}, now=NOW, serves=True)
+            (level, foreign), *_ = await asyncio.to_thread(told, service_checks.service, looked_at)
+    assert level == ERROR
+    assert f"while the log in {tmp_path / 'other'} is of installation {other.installation_id}. Set another" in foreign
     assert found[0] == (
         OK,
         f"unix:{tmp_path / 's'} is served by snapshotd 0.1.0, installation {served.log.installation_id}.",
