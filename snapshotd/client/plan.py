@@ -38,16 +38,12 @@ def describe(plan: Plan, vm: str, snapshot: str, named: Callable[[str], str] = l
     def of(name: str) -> str:
         return shown(named(name)) if name else "none"
 
-    # Of all that a delete of all is asked for, it leaves those that somebody holds.
-    every = plan.kind == OperationMetadata.DELETE_ALL_SNAPSHOTS
     wide = max([10, *(len(step.name) for step in plan.steps)])
     for step in plan.steps:
         loses = f" May lose: {step.may_lose}." if step.may_lose else ""
         nature = word(Step.Class.Name(step.step_class)).replace(" ", "-")
         about = f"{of(step.snapshot)}: " if step.snapshot and len({s.snapshot for s in plan.steps}) > 1 else ""
         does = f"{about}{shown(step.description)} [{nature}, on {last(step.host)}]{loses}"
-        if every and step.snapshot not in plan.snapshots_discarded:
-            does = f"{of(step.snapshot)}: Skipped, unless it is released by then. [{nature}, on {last(step.host)}]"
         lines.append(f"  {step.number}. {step.name:{wide}} {does}")
     if not plan.steps:
         lines.append("  nothing is asked of the host")

@@ -151,15 +151,3 @@ def test_what_the_steps_do_begins_in_one_column(ctl: Ctl, service: FakeService) 
     service.answers["DeleteSnapshot"] = lambda _: planned(Plan(kind=OperationMetadata.DELETE_SNAPSHOT, steps=steps))
     lines = [line for line in ctl(*DELETE, "one", "--dry-run").out.splitlines() if "Do it." in line]
     assert [line.index("Do it.") for line in lines] == [len("  2. wait for the copy ")] * 2
-
-
-def test_the_steps_of_a_held_snapshot_are_told_as_skipped(ctl: Ctl, service: FakeService) -> None:
-    steps = [
-        Step(number=n, name="remove", snapshot=snapshot, description="Remove it.", step_class=Step.BEST_EFFORT)
-        for n, snapshot in ((1, TWO), (2, ONE))
-    ]
-    plan = Plan(kind=OperationMetadata.DELETE_ALL_SNAPSHOTS, virtual_machine=VM, steps=steps, snapshots_discarded=[TWO])
-    service.answers["DeleteAllSnapshots"] = lambda _: planned(plan)
-    lines = ctl("snapshot", "delete-all", VM, "--dry-run").out.splitlines()
-    assert lines[1].startswith("  1. remove     two: Remove it. [best-effort")
-    assert lines[2].startswith("  2. remove     one: Skipped, unless it is released by then. [best-effort")
