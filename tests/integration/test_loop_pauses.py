@@ -50,7 +50,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
 READS: dict[str, Callable[[Running], Awaitable[Message]]] = {
     "ListOperations": lambda s: s.operations.ListOperations(ListOperationsRequest(page_size=1000), CALLER),
     "ListOperations, filtered": lambda s: s.operations.ListOperations(
-        ListOperationsRequest(page_size=1000, filter=" AND ".join(['state != "CANCELLED" AND done = "false"'] * 100)), CALLER
+        ListOperationsRequest(page_size=1000, filter=" AND ".join(['actor != "x" AND done = "false"'] * 100)), CALLER
     ),
     "GetOperation": lambda s: s.operations.GetOperation(GetOperationRequest(name=OPERATION), CALLER),
     "WaitOperation": lambda s: s.operations.WaitOperation(WaitOperationRequest(name=OPERATION), CALLER),
