@@ -67,10 +67,11 @@ def _attached(directory: Path, log: Kept, running: Process, idle: float, figures
     options = ("--kept", str(log.directory), "--told", str(told))
     with instant_executor(running.address, directory / "executor.log", *options) as executor:
         until_attached(running.address)
-        # The first one finds out more than what is the same as at the last one.
+        # The first one finds out more than what is the same as at the last one, and is recorded when it has ended: that
+        # can be long after the host has told what it has.
         _until(lambda: _compared(told) >= 2 * hosts, _FIRST_S, f"{hosts} hosts were not compared twice in time")
         client = Client(running.address)
-        events = client.events()
+        events = _events_when_steady(client)
         compared, daemon_s, executor_s = _compared(told), running.cpu_s(), executor.cpu_s()
         time.sleep(_COMPARED_S)
         compared = _compared(told) - compared
@@ -88,6 +89,20 @@ def _attached(directory: Path, log: Kept, running: Process, idle: float, figures
     figures[f"idle.{vms}.attached_executor_cpu_percent"] = executors
     say(f"  {hosts} hosts compared ({compared} comparisons measured): {all_hosts:.2f} s of processor time for all")
     say(f"  every {_USUAL_S / 60:.0f} min: {share:.1f}% of a core; the executor beside it: {executors:.1f}%")
+
+
+def _events_when_steady(client: Client) -> int:
+    """Return how many events there are, when none has come for the time between two comparisons. Raises NotReady."""
+    counted, since = client.events(), time.monotonic()
+
+    def steady() -> bool:
+        nonlocal counted, since
+        if (now := client.events()) != counted:
+            counted, since = now, time.monotonic()
+        return time.monotonic() - since > _INTERVAL_S
+
+    _until(steady, _FIRST_S, "the first comparisons did not end in time")
+    return counted
 
 
 def _compared(told: Path) -> int:
