@@ -7,12 +7,14 @@ some parts writes build/bench.json only, with the figures of these.
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from benchmarks import (
     appends,
@@ -46,6 +48,9 @@ PARTS: Final[dict[str, Callable[[Path, Figures], None]]] = {
     "profile": profile.measure,
 }
 
+_BUSY: Final = 0.5
+"""Processes that want to run, of a machine on which others work."""
+
 
 def arguments(given: Sequence[str]) -> list[str]:
     """Return the parts that a command line names; all if it names none."""
@@ -59,8 +64,11 @@ def main() -> None:
     wanted = arguments(sys.argv[1:])
     figures: Figures = {}
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, _end)
     for name, value in report.about().items():
         say(f"{name}: {value}")
+    if (load := os.getloadavg()[0]) > _BUSY:
+        say(f"Others work on this machine, or did just now (load {load:.1f}): that makes each figure worse.")
     with tempfile.TemporaryDirectory(prefix="snapshotd-bench-") as name:
         for number, part in enumerate(wanted, 1):
             say(f"\n[{number}/{len(wanted)}] {part}, after {time.monotonic() - began:.0f} s")
@@ -75,6 +83,11 @@ def main() -> None:
     if set(wanted) == set(PARTS):
         report.main()
     say(f"\n{time.monotonic() - began:.0f} s in all")
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """End like Ctrl-C does, with all that was started: a daemon that is left behind would spoil the next run."""
+    raise SystemExit(128 + number)
 
 
 def _told(figures: Figures) -> None:
