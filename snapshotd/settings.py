@@ -7,7 +7,6 @@ A key `section.name` is `SNAPSHOTD_SECTION_NAME` in the environment and `--secti
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from snapshotd import auth_settings, export_settings, transport_settings
 from snapshotd import setting_values as of
 from snapshotd.export_settings import export_policy, root_folder
 from snapshotd.setting_values import Value, duration_text
-from snapshotd.small_file import read_small, text_of
+from snapshotd.small_file import read_small, toml_of
 from snapshotd.unusable import Unusable
 
 _LARGEST_FILE: Final = 1024 * 1024
@@ -292,10 +291,10 @@ def _sections() -> str:
 
 def _read_file(file: Path) -> dict[str, object]:
     try:
-        document = tomllib.loads(text_of(read_small(file, _LARGEST_FILE).content))
+        document = toml_of(read_small(file, _LARGEST_FILE).content)
     except OSError as error:
         raise SettingsInvalid(f"Cannot read {file}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise SettingsInvalid(f"Cannot read {file}: it is not TOML: {error}.") from None
     found: dict[str, object] = {}
     for section, content in document.items():

@@ -10,9 +10,10 @@ import codecs
 import errno
 import os
 import stat
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _KINDS: Final = (
     (stat.S_ISDIR, "a directory"),
@@ -63,6 +64,14 @@ def text_of(content: bytes) -> str:
     Raises UnicodeDecodeError.
     """
     return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
+
+
+def toml_of(content: bytes) -> dict[str, Any]:
+    """Return what a TOML file holds. Raises ValueError, also for one that is nested too deep."""
+    try:
+        return tomllib.loads(text_of(content))
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def _refuse_irregular(path: Path, mode: int) -> None:

@@ -12,7 +12,6 @@ subjects = ["executor:ex1"]     # whoever signs in so may do nothing, whatever e
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from snapshotd.access.identity import GROUP_WAYS, WAYS, Identity
 from snapshotd.access.roles import Role
 from snapshotd.access.watched_file import LastValid
 from snapshotd.domain.ids import HostId, VmId, is_guid, is_host_id
-from snapshotd.small_file import SmallFile, read_small, text_of
+from snapshotd.small_file import SmallFile, read_small, toml_of
 
 _LARGEST_FILE: Final = 1024 * 1024
 _KEYS: Final = frozenset({"role", "subjects", "groups", "account", "host", "vm"})
@@ -156,8 +155,8 @@ def read_bindings(path: Path) -> Bindings:
 def _read(path: Path, file: SmallFile) -> Bindings:
     """Return the bindings in what was read of a file. Raises RolesInvalid."""
     try:
-        document = tomllib.loads(text_of(file.content))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        document = toml_of(file.content)
+    except ValueError as error:
         raise RolesInvalid(f"Cannot use {path}: it is not TOML: {error}.") from None
     tables, barred = document.pop("binding", []), document.pop("barred", {"subjects": []})
     if document or not isinstance(tables, list):

@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
@@ -25,7 +24,7 @@ from typing import Final
 from snapshotd.access.atomic_file import SECRET, write_file
 from snapshotd.client.failure import ExitCode, Failed
 from snapshotd.client.render import quoted, shown
-from snapshotd.small_file import read_small, text_of
+from snapshotd.small_file import read_small, toml_of
 
 _NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _LARGEST: Final = 1024 * 1024
@@ -99,12 +98,12 @@ def load(environ: Mapping[str, str]) -> Contexts:
     if file is None:
         return Contexts(None)
     try:
-        document = tomllib.loads(text_of(read_small(file, _LARGEST).content))
+        document = toml_of(read_small(file, _LARGEST).content)
     except FileNotFoundError:
         return Contexts(file)
     except OSError as error:
         raise Failed(f"Cannot read {file}: {(error.strerror or str(error)).lower()}.", ExitCode.USAGE) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise Failed(f"Cannot read {file}: it is not TOML: {error}.", ExitCode.USAGE) from None
     return _contexts(file, document, environ)
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ from snapshotd.domain.host_address import (
 from snapshotd.domain.host_path import folder_problem, within
 from snapshotd.hyperv.no_answer import HostRefused
 from snapshotd.hyperv.ways import way_of
-from snapshotd.small_file import SmallFile, text_of
+from snapshotd.small_file import SmallFile, toml_of
 
 _LARGEST_FILE: Final = 1024 * 1024
 _PORTS: Final = frozenset({WINRM_HTTP_PORT, WINRM_HTTPS_PORT})
@@ -134,8 +133,8 @@ class AllowList:
 def _read(path: Path, file: SmallFile) -> _Rules:
     """Return the rules in what was read of a file. Raises AllowListInvalid."""
     try:
-        rules = _rules(tomllib.loads(text_of(file.content)))
-    except (ValueError, RecursionError) as error:
+        rules = _rules(toml_of(file.content))
+    except ValueError as error:
         raise AllowListInvalid(f"Cannot use the allow-list {path}: {str(error).rstrip('.')}.") from None
     if file.mode & stat.S_IWOTH:
         raise AllowListInvalid(

@@ -65,8 +65,8 @@ def _served(ground: Ground, address: str) -> Iterator[Finding]:
         yield error("service", f"{address} is taken, and cannot be asked: {problem}")
         return
     said = f"{address} is served by snapshotd {status.version}, installation {status.installation_id}"
-    directory = ground.file("storage.directory")
-    own = installation_of(directory / LOG) if directory is not None else ""
+    directory = ground.settings.storage
+    own = installation_of(directory / LOG)
     if own in ("", status.installation_id):
         yield ok("service", f"{said}.")
     else:
