@@ -310,3 +310,14 @@ def write_credential(directory: Path, password: str = PASSWORD) -> Path:
     (credentials / CREDENTIAL).touch(mode=0o600)
     (credentials / CREDENTIAL).write_text(f"{USERNAME}:{password}\n", encoding="utf-8")
     return credentials
+
+
+def make_folders(host: Path) -> tuple[Path, Path, list[str]]:
+    """Make the folders for copies of disks and for exports, in the directory of a host.
+
+    Return both, and the options of a daemon that name them.
+    """
+    copies, exports = (host / name for name in ("copies", "exports"))
+    for folder in (copies, exports):
+        folder.mkdir()
+    return copies, exports, ["--volume-snapshots-directory", str(copies), "--export-directory", str(exports)]

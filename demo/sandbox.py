@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, Final
 
 from demo.checks import say
-from demo.programs import CREDENTIAL, Daemon, NotStarted, SimulatedHost, find_pwsh
+from demo.programs import CREDENTIAL, Daemon, NotStarted, SimulatedHost, find_pwsh, make_folders
 
 _DEFAULT: Final = "127.0.0.1:7443"
 """The address at which snapshotctl looks for a server unless it is told another one."""
@@ -112,10 +112,7 @@ def run(directory: Path, engine: str) -> None:
     say(f"start a simulated host ({engine} engine)")
     with SimulatedHost(directory / "hv01", inventory(), options) as host:
         say("start snapshotd with an executor")
-        copies, exports = (directory / "hv01" / name for name in ("copies", "exports"))
-        for folder in (copies, exports):
-            folder.mkdir()
-        folders = ["--volume-snapshots-directory", str(copies), "--export-directory", str(exports)]
+        *_, folders = make_folders(directory / "hv01")
         daemon = Daemon(directory / "daemon", options=folders)
         daemon.address = _DEFAULT if _free(_DEFAULT) else daemon.address
         with daemon:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from demo.checks import Checks
-from demo.programs import Daemon, SimulatedHost, find_pwsh
+from demo.programs import Daemon, SimulatedHost, find_pwsh, make_folders
 from snapshotd.client.__main__ import main as snapshotctl
 
 OK: Final = 0
@@ -46,12 +46,9 @@ class Stage:
         self.host = SimulatedHost(directory / "hv01", {"host": {"name": "hv01"}, "vms": described}, options)
         self.second = SimulatedHost(directory / "hv02", {"host": {"name": "hv02"}, "vms": []}, options)
         self._moved: set[str] = set()
-        self.volumes, self.copies, self.exports = (
-            directory / "hv01" / name for name in ("volumes", "copies", "exports")
-        )
-        for folder in (self.volumes, self.copies, self.exports):
-            folder.mkdir()
-        folders = ("--volume-snapshots-directory", str(self.copies), "--export-directory", str(self.exports))
+        self.copies, self.exports, folders = make_folders(directory / "hv01")
+        self.volumes = directory / "hv01" / "volumes"
+        self.volumes.mkdir()
         self._options = [*_QUICK, *folders]
         self.daemon = Daemon(directory / "daemon", options=self._options)
         self.checks = Checks()

@@ -16,7 +16,7 @@ from google.longrunning.operations_pb2 import GetOperationRequest, Operation, Wa
 from google.longrunning.operations_pb2_grpc import OperationsStub
 
 from demo.checks import Checks, say
-from demo.programs import Daemon, SimulatedHost, find_pwsh
+from demo.programs import Daemon, SimulatedHost, find_pwsh, make_folders
 from snapshotd.api.v1 import operation_pb2, snapshot_pb2
 from snapshotd.api.v1.admin_pb2_grpc import AdminServiceStub
 from snapshotd.api.v1.host_pb2_grpc import HostServiceStub
@@ -51,10 +51,7 @@ class Stage:
             options += ["--pwsh", str(pwsh)]
         self.host = SimulatedHost(directory / "hv01", {"host": {"name": "hv01"}, "vms": vms}, options)
         quick = ["--retries-longest", "2 s", "--snapshots-merge-poll", "500 ms"]
-        self.copies, self.exports = (directory / "hv01" / name for name in ("copies", "exports"))
-        for folder in (self.copies, self.exports):
-            folder.mkdir()
-        folders = ["--volume-snapshots-directory", str(self.copies), "--export-directory", str(self.exports)]
+        self.copies, self.exports, folders = make_folders(directory / "hv01")
         self.daemon = Daemon(directory / "daemon", executor=False, options=[*quick, *folders])
         self.directory = directory
         self.checks = Checks()
